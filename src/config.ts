@@ -1,0 +1,114 @@
+/**
+ * Every setting of the service: one table, the only reader of the environment.
+ *
+ * `docs/configuration.md` and `.env.example` list the same settings; a test holds the three together.
+ */
+import { dirname, isAbsolute, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** The folder of the package: shipped bundles and the search page live in it. */
+export const packageFolder = resolve(dirname(fileURLToPath(import.meta.url)), '..')
+
+/** Thrown when the environment holds a value that a setting cannot take; the message lists every one. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+/** One row of the table. `read` throws a sentence that says what the setting takes. */
+export interface Setting<Value> {
+  readonly variable: string
+  /** The value when the variable is absent or empty, as it would be written in the environment. */
+  readonly fallback: string
+  readonly read: (raw: string) => Value
+}
+
+function text(variable: string, fallback: string): Setting<string> {
+  return { variable, fallback, read: (raw) => raw }
+}
+
+function integer(variable: string, fallback: number, least: number, most: number): Setting<number> {
+  const read = (raw: string): number => {
+    const value = /^\d+$/.test(raw) ? Number(raw) : Number.NaN
+    if (value >= least && value <= most) return value
+    throw new Error(`takes a whole number from ${least} to ${most}`)
+  }
+  return { variable, fallback: String(fallback), read }
+}
+
+function oneOf<const Choice extends string>(
+  variable: string,
+  fallback: NoInfer<Choice>,
+  choices: readonly Choice[],
+): Setting<Choice> {
+  const read = (raw: string): Choice => {
+    const found = choices.find((choice) => choice === raw)
+    if (found !== undefined) return found
+    throw new Error(`takes one of ${choices.join(', ')}`)
+  }
+  return { variable, fallback, read }
+}
+
+function folder(variable: string, fallback: string): Setting<string> {
+  return { variable, fallback, read: (raw) => resolve(raw) }
+}
+
+/** A bundle: a bare name is one of those shipped in `models/`, anything with a slash is a path. */
+function bundle(variable: string, fallback: string): Setting<string> {
+  const read = (raw: string): string =>
+    isAbsolute(raw) || /[\\/]|^\.+$/.test(raw) ? resolve(raw) : resolve(packageFolder, 'models', raw)
+  return { variable, fallback, read }
+}
+
+function keys(variable: string): Setting<readonly string[]> {
+  const read = (raw: string): readonly string[] => {
+    const found = raw.split(',').map((key) => key.trim()).filter((key) => key !== '')
+    if (found.every((key) => /^[\x21-\x7e]{8,}$/.test(key))) return found
+    throw new Error('takes keys of 8 or more visible ASCII characters, separated by commas')
+  }
+  return { variable, fallback: '', read }
+}
+
+const MIB = 1024 * 1024
+
+/** The table. The unit is part of the variable's name; limits are inclusive. */
+export const settings = {
+  host: text('HOST', '127.0.0.1'),
+  port: integer('PORT', 3000, 0, 65_535),
+  dataFolder: folder('TANDEM_DATA_DIR', './data'),
+  modelFolder: bundle('TANDEM_MODEL', 'tandem-small'),
+  logLevel: oneOf('LOG_LEVEL', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
+  vectorIndex: oneOf('VECTOR_INDEX', 'hnsw', ['hnsw', 'exact']),
+  maxBodyBytes: integer('MAX_BODY_BYTES', 20 * MIB, 1024, 1024 * MIB),
+  maxTextChars: integer('MAX_TEXT_CHARS', 10_000, 1, 1_000_000),
+  maxImagePixels: integer('MAX_IMAGE_PIXELS', 50_000_000, 1, 1_000_000_000),
+  maxBatchItems: integer('MAX_BATCH_ITEMS', 128, 1, 10_000),
+  maxConcurrentRequests: integer('MAX_CONCURRENT_REQUESTS', 64, 1, 100_000),
+  requestTimeoutMs: integer('REQUEST_TIMEOUT_MS', 30_000, 100, 3_600_000),
+  inferenceThreads: integer('INFERENCE_THREADS', 0, 0, 1024),
+  snapshotIntervalS: integer('SNAPSHOT_INTERVAL_S', 300, 1, 86_400),
+  apiKeys: keys('API_KEYS'),
+} as const satisfies Record<string, Setting<unknown>>
+
+/** The settings as read: what every room gets its numbers from. */
+export type Config = { readonly [Name in keyof typeof settings]: ReturnType<(typeof settings)[Name]['read']> }
+
+/**
+ * Reads every setting from `environment`; an absent or empty variable means its default.
+ *
+ * @throws ConfigError naming each variable with a value it cannot take. Keys are never repeated in the message.
+ */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const problems: string[] = []
+  const values = Object.entries(settings).map(([name, setting]: [string, Setting<unknown>]) => {
+    const raw = environment[setting.variable]?.trim() || setting.fallback
+    try {
+      return [name, setting.read(raw)]
+    } catch (error) {
+      const given = setting.variable === settings.apiKeys.variable ? '' : `, not "${raw}"`
+      problems.push(`${setting.variable} ${(error as Error).message}${given}.`)
+      return [name, undefined]
+    }
+  })
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'))
+  return Object.fromEntries(values) as Config
+}

@@ -1,0 +1,56 @@
+/**
+ * Every error that a client can meet: one table of code, status and title.
+ *
+ * `docs/errors.md` explains the same codes; a test holds the two together.
+ */
+
+/** Code → HTTP status and a title that is the same for every occurrence (RFC 9457). */
+export const errorTable = {
+  body_missing: { status: 400, title: 'The request has no body' },
+  body_unreadable: { status: 400, title: 'The body cannot be read' },
+  url_unreadable: { status: 400, title: 'The address cannot be read' },
+  unauthorized: { status: 401, title: 'A valid API key is needed' },
+  item_not_found: { status: 404, title: 'There is no such item' },
+  route_not_found: { status: 404, title: 'There is nothing at this address' },
+  method_not_allowed: { status: 405, title: 'The address does not take this method' },
+  body_too_large: { status: 413, title: 'The body is too large' },
+  batch_too_large: { status: 413, title: 'Too many inputs in one request' },
+  image_too_large: { status: 413, title: 'The picture has too many pixels' },
+  media_type_unsupported: { status: 415, title: 'The Content-Type is not one that the address takes' },
+  image_type_unsupported: { status: 415, title: 'The picture is of a type that is not read' },
+  invalid_request: { status: 422, title: 'A value is missing, unknown or out of range' },
+  options_conflict: { status: 422, title: 'Two options contradict each other' },
+  text_too_long: { status: 422, title: 'The text is too long' },
+  payload_invalid: { status: 422, title: 'The payload cannot be stored' },
+  image_unreadable: { status: 422, title: 'The picture cannot be decoded' },
+  request_cancelled: { status: 499, title: 'The client closed the connection' },
+  internal_error: { status: 500, title: 'The service failed' },
+  overloaded: { status: 503, title: 'The service is busy' },
+  model_unavailable: { status: 503, title: 'The model is not available' },
+  not_ready: { status: 503, title: 'The service is not ready' },
+  timed_out: { status: 503, title: 'The request took too long' },
+  storage_full: { status: 507, title: 'The item cannot be stored: no space is left' },
+} as const satisfies Record<string, { status: number; title: string }>
+
+export type ErrorCode = keyof typeof errorTable
+
+/**
+ * An error that a client is told about: `message` is the sentence for this occurrence, naming what was given and
+ * what is expected. Any other exception leaves as `internal_error` without its message.
+ */
+export class TandemError extends Error {
+  override readonly name = 'TandemError'
+  readonly code: ErrorCode
+  /** Seconds after which trying again makes sense; sent as Retry-After. */
+  readonly retryAfterS: number | undefined
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; retryAfterS?: number } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.retryAfterS = options.retryAfterS
+  }
+
+  get status(): number {
+    return errorTable[this.code].status
+  }
+}
