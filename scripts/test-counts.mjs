@@ -1,0 +1,30 @@
+// Reads one suite's report and prints "passed failed skipped".
+// Usage: node scripts/test-counts.mjs vitest|junit <report>
+import { readFileSync } from 'node:fs'
+
+const [kind, path] = process.argv.slice(2)
+const text = readFileSync(path, 'utf8')
+
+function vitest() {
+  const report = JSON.parse(text)
+  // A file that failed to load counts no failed test: it must still count as a failure.
+  const broken = report.testResults.filter(
+    (file) => file.status === 'failed' && file.assertionResults.every((test) => test.status !== 'failed'),
+  ).length
+  return [report.numPassedTests, report.numFailedTests + broken, report.numPendingTests + report.numTodoTests]
+}
+
+function junit() {
+  const totals = { tests: 0, failures: 0, errors: 0, skipped: 0 }
+  for (const [tag] of text.matchAll(/<testsuite\s[^>]*>/g)) {
+    for (const name of Object.keys(totals)) {
+      totals[name] += Number(new RegExp(`\\s${name}="(\\d+)"`).exec(tag)?.[1] ?? 0)
+    }
+  }
+  const failed = totals.failures + totals.errors
+  return [totals.tests - failed - totals.skipped, failed, totals.skipped]
+}
+
+const readers = { vitest, junit }
+if (!(kind in readers)) throw new Error(`unknown report "${kind}": expected vitest or junit`)
+process.stdout.write(`${readers[kind]().join(' ')}\n`)

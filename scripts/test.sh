@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Every check of the repository: type check, lint, the TypeScript suites, the Python suite of training/.
+# Works on a fresh clone (it installs what is missing) and ends with "N passed, N failed" summed over
+# the suites. A check that is not a suite (type check, lint) counts only when it fails, as one failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+reports="$(mktemp -d)"
+trap 'rm -rf "$reports"' EXIT
+passed=0
+failed=0
+skipped=0
+
+heading() { printf '\n== %s\n' "$1"; }
+
+# check <name> <command...>: one failure when the command fails.
+check() {
+  heading "$1"
+  shift
+  "$@" || { echo "failed: $*"; failed=$((failed + 1)); return 1; }
+}
+
+# tally <passed> <failed> <skipped> <exit status>: a suite that died without counting a failure is one.
+tally() {
+  passed=$((passed + $1))
+  skipped=$((skipped + $3))
+  if [ "$4" -ne 0 ] && [ "$2" -eq 0 ]; then failed=$((failed + 1)); else failed=$((failed + $2)); fi
+}
+
+typescript_suite() {
+  heading 'TypeScript tests'
+  npx vitest run --reporter=default --reporter=json --outputFile.json="$reports/vitest.json"
+  local status=$?
+  local counts
+  counts="$(node scripts/test-counts.mjs vitest "$reports/vitest.json")" || { counts='0 0 0'; status=1; }
+  # shellcheck disable=SC2086
+  tally $counts "$status"
+}
+
+python_suite() {
+  heading 'Python tests of training/'
+  local python="$PWD/training/.venv/bin/python"
+  if [ ! -x "$python" ]; then
+    python3 -m venv training/.venv || { tally 0 0 0 1; return; }
+  fi
+  if [ ! -f training/.venv/installed ] || [ training/requirements-test.txt -nt training/.venv/installed ]; then
+    "$python" -m pip install --quiet --disable-pip-version-check -r training/requirements-test.txt \
+      && touch training/.venv/installed || { tally 0 0 0 1; return; }
+  fi
+  (cd training && "$python" -m pytest --junitxml="$reports/pytest.xml")
+  local status=$?
+  local counts
+  counts="$(node scripts/test-counts.mjs junit "$reports/pytest.xml")" || { counts='0 0 0'; status=1; }
+  # shellcheck disable=SC2086
+  tally $counts "$status"
+}
+
+if [ ! -f node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  check 'install' npm ci || { echo '0 passed, 1 failed'; exit 1; }
+fi
+check 'type check' npm run --silent typecheck
+check 'lint' npm run --silent lint
+check 'build' npm run --silent build
+typescript_suite
+if [ -d training/tests ]; then python_suite; fi
+
+printf '\n'
+if [ "$skipped" -gt 0 ]; then echo "$skipped skipped (each says why above)"; fi
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

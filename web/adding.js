@@ -1,0 +1,95 @@
+// Adding photos: a line a file with its progress, two uploads at a time.
+import { addItem } from './api.js'
+
+const AT_ONCE = 2
+const list = document.getElementById('files')
+const panel = document.getElementById('adding')
+const waiting = []
+let running = 0
+let counts = { added: 0, failed: 0 }
+
+/** 64 bits of FNV-1a as hex: the same photo dropped twice replaces itself. (crypto.subtle needs https, this page may not have it.) */
+async function contentHash(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer())
+  let low = 0x811c9dc5
+  let high = 0xcbf29ce4
+  for (const byte of bytes) {
+    low = Math.imul(low ^ byte, 0x01000193)
+    high = Math.imul(high ^ byte ^ (low >>> 24), 0x01000193)
+  }
+  return [high, low].map((half) => (half >>> 0).toString(16).padStart(8, '0')).join('')
+}
+
+/** An id that reads like the file name and differs for different pictures. */
+async function idOf(file) {
+  const stem = file.name
+    .replace(/\.[^.]*$/, '')
+    .replace(/[^\p{L}\p{N}._-]+/gu, '-')
+    .slice(0, 80)
+  return `${stem || 'photo'}-${await contentHash(file)}`
+}
+
+function fileLine(file) {
+  const line = document.createElement('li')
+  const name = document.createElement('span')
+  name.className = 'file-name'
+  name.textContent = file.name
+  const state = document.createElement('span')
+  state.textContent = 'waiting'
+  const progress = document.createElement('progress')
+  progress.max = 1
+  progress.value = 0
+  progress.setAttribute('aria-label', `Sending ${file.name}`)
+  line.append(name, state, progress)
+  list.append(line)
+  return { line, state, progress }
+}
+
+function showFailure({ line, state, progress }, message) {
+  state.textContent = 'not added'
+  progress.remove()
+  const reason = document.createElement('span')
+  reason.className = 'failed'
+  reason.textContent = message
+  line.append(reason)
+}
+
+async function send({ file, view }) {
+  try {
+    view.state.textContent = 'sending'
+    const id = await idOf(file)
+    await addItem(id, file, { file_name: file.name }, (part) => {
+      view.progress.value = part
+      if (part === 1) view.state.textContent = 'encoding'
+    })
+    view.progress.remove()
+    view.state.textContent = 'added'
+    counts.added += 1
+  } catch (error) {
+    showFailure(view, error.message)
+    counts.failed += 1
+  }
+}
+
+async function drain(onDone) {
+  running += 1
+  for (let next = waiting.shift(); next; next = waiting.shift()) await send(next)
+  running -= 1
+  if (running > 0) return
+  const done = counts
+  counts = { added: 0, failed: 0 }
+  onDone(done)
+}
+
+/** Adds every file; `onDone({ added, failed })` is called once when all are through. */
+export function addFiles(files, onDone) {
+  if (files.length === 0) return
+  if (running === 0) list.replaceChildren()
+  panel.hidden = false
+  for (const file of files) waiting.push({ file, view: fileLine(file) })
+  for (let free = Math.min(AT_ONCE - running, waiting.length); free > 0; free -= 1) void drain(onDone)
+}
+
+document.getElementById('adding-close').addEventListener('click', () => {
+  panel.hidden = true
+})

@@ -1,0 +1,200 @@
+// The search page: what is asked, what is shown, and the ways to ask (sentence, picture, "more like this").
+import { listItems, search, setApiKey } from './api.js'
+import { addFiles } from './adding.js'
+import { nameOf, showHits } from './grid.js'
+import { watchDrops } from './drop.js'
+
+const TYPING_PAUSE_MS = 250
+const BROWSE_PAGE = 48
+
+const $ = (id) => document.getElementById(id)
+const [form, sentence, rerank, count, grid, status, failure, empty, more] = [
+  'search',
+  'sentence',
+  'rerank',
+  'count',
+  'results',
+  'status',
+  'failure',
+  'empty',
+  'more',
+].map($)
+
+let query = { kind: 'browse' } // browse | text | picture | item
+let running // the AbortController of the request under way
+let typing // the timer of the typing pause
+let nextPage = null // what the next page of browsing starts after; null on the last one
+
+/** Shows one of: failure, empty collection, nothing found, hits. */
+function showState({ problem = '', emptyText = '' }) {
+  failure.textContent = problem
+  failure.hidden = problem === ''
+  $('empty-text').textContent = emptyText
+  empty.hidden = emptyText === ''
+}
+
+/** "8 photos in 52 ms (encode 12 · recall 1 · rerank 36)" */
+function summary(hits, timings, tookMs) {
+  const stages = ['encode', 'recall', 'fetch', 'rerank']
+    .filter((stage) => timings[stage] >= 0.5)
+    .map((stage) => `${stage} ${Math.round(timings[stage])}`)
+  const photos = hits.length === 1 ? '1 photo' : `${hits.length} photos`
+  return `${photos} in ${Math.round(tookMs)} ms${stages.length > 0 ? ` (${stages.join(' · ')})` : ''}`
+}
+
+function showAsked() {
+  const asked = $('asked')
+  const picture = $('asked-picture')
+  if (picture.src.startsWith('blob:')) URL.revokeObjectURL(picture.src)
+  asked.hidden = query.kind === 'browse' || query.kind === 'text'
+  if (asked.hidden) picture.removeAttribute('src')
+  if (query.kind === 'picture') {
+    picture.src = URL.createObjectURL(query.file)
+    $('asked-text').textContent = `Photos like ${query.file.name || 'the pasted picture'}`
+  } else if (query.kind === 'item') {
+    picture.src = query.src
+    $('asked-text').textContent = `Photos like ${query.name}`
+  }
+  const note = $('rerank-note')
+  note.hidden = asked.hidden || !rerank.checked
+  note.textContent = note.hidden
+    ? ''
+    : 'Picture to picture goes by similarity alone: the fusion encoder compares a sentence with a photo.'
+  $('results-title').textContent = query.kind === 'browse' ? 'Photos' : 'Best matches'
+}
+
+function rememberInAddress() {
+  const options = new URLSearchParams()
+  if (query.kind === 'text') options.set('q', query.text)
+  if (!rerank.checked) options.set('rerank', 'false')
+  const text = options.toString()
+  history.replaceState(null, '', text === '' ? location.pathname : `?${text}`)
+}
+
+/** Runs `work` as the one request under way; an older one is aborted and its answer never shown. */
+async function run(work) {
+  running?.abort()
+  const own = new AbortController()
+  running = own
+  grid.setAttribute('aria-busy', 'true')
+  const slow = setTimeout(() => {
+    status.textContent = 'Searching…'
+  }, 400)
+  try {
+    await work(own.signal)
+  } catch (error) {
+    if (own.signal.aborted) return
+    showFailure(error)
+  } finally {
+    clearTimeout(slow)
+    if (running === own) grid.setAttribute('aria-busy', 'false')
+  }
+}
+
+function showFailure(error) {
+  status.textContent = ''
+  more.hidden = true
+  showHits(grid, [], { onLike: askLike })
+  const keyMissing = error.status === 401
+  $('key-form').hidden = !keyMissing
+  if (keyMissing) $('api-key').focus()
+  showState({ problem: keyMissing ? '' : error.message })
+}
+
+function ask() {
+  showAsked()
+  rememberInAddress()
+  return run(query.kind === 'browse' ? (signal) => browse(signal) : (signal) => find(signal))
+}
+
+async function find(signal) {
+  const started = performance.now()
+  const { hits, timings } = await search(query, { k: Number(count.value), rerank: rerank.checked, signal })
+  if (signal.aborted) return
+  showHits(grid, hits, { onLike: askLike })
+  more.hidden = true
+  status.textContent = summary(hits, timings, performance.now() - started)
+  showState({ emptyText: hits.length === 0 ? 'Nothing found. There may be no photos here yet: add some.' : '' })
+}
+
+async function browse(signal, after) {
+  const { items, next } = await listItems(BROWSE_PAGE, after, signal)
+  if (signal.aborted) return
+  showHits(grid, items, { append: after !== undefined, onLike: askLike })
+  nextPage = next
+  more.hidden = next === null
+  const shown = grid.childElementCount
+  status.textContent = shown === 0 ? '' : `${shown}${more.hidden ? '' : ' or more'} stored`
+  showState({ emptyText: shown === 0 ? 'No photos yet. Drop some here, or choose them.' : '' })
+}
+
+function askText() {
+  clearTimeout(typing)
+  const text = sentence.value.trim()
+  query = text === '' ? { kind: 'browse' } : { kind: 'text', text }
+  return ask()
+}
+
+function askPicture(file) {
+  sentence.value = ''
+  query = { kind: 'picture', file }
+  return ask()
+}
+
+function askLike(hit) {
+  sentence.value = ''
+  const shown = [...grid.querySelectorAll('.card')].find((node) => node.querySelector('.name').title === hit.id)
+  query = { kind: 'item', id: hit.id, name: nameOf(hit), src: shown.querySelector('img').src }
+  window.scrollTo({ top: 0 })
+  grid.focus({ preventScroll: true })
+  return ask()
+}
+
+function add(files) {
+  addFiles([...files], ({ added, failed }) => {
+    status.textContent = `${added} added${failed > 0 ? `, ${failed} not added` : ''}`
+    if (added > 0) void ask()
+  })
+}
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault()
+  void askText()
+})
+sentence.addEventListener('input', () => {
+  clearTimeout(typing)
+  typing = setTimeout(askText, TYPING_PAUSE_MS)
+})
+rerank.addEventListener('change', () => void ask())
+count.addEventListener('change', () => void ask())
+more.addEventListener('click', () => run((signal) => browse(signal, nextPage)))
+$('clear').addEventListener('click', () => {
+  void askText()
+  sentence.focus()
+})
+$('choose-query').addEventListener('click', () => $('query-file').click())
+for (const id of ['choose-add', 'empty-add']) $(id).addEventListener('click', () => $('add-files').click())
+$('query-file').addEventListener('change', ({ target }) => {
+  if (target.files[0]) void askPicture(target.files[0])
+  target.value = ''
+})
+$('add-files').addEventListener('change', ({ target }) => {
+  add(target.files)
+  target.value = ''
+})
+$('key-form').addEventListener('submit', (event) => {
+  event.preventDefault()
+  setApiKey($('api-key').value.trim())
+  $('key-form').hidden = true
+  void ask()
+})
+window.addEventListener('paste', ({ clipboardData }) => {
+  const picture = [...clipboardData.files].find((file) => file.type.startsWith('image/'))
+  if (picture) void askPicture(picture)
+})
+watchDrops($('drop'), { search: ([file]) => askPicture(file), add })
+
+const opened = new URLSearchParams(location.search)
+sentence.value = opened.get('q') ?? ''
+rerank.checked = opened.get('rerank') !== 'false'
+void askText()
