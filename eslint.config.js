@@ -1,0 +1,33 @@
+import js from '@eslint/js'
+import tseslint from 'typescript-eslint'
+
+export default tseslint.config(
+  { ignores: ['dist/', 'node_modules/', 'coverage/', 'training/', 'data/', 'models/'] },
+  js.configs.recommended,
+  {
+    files: ['**/*.ts'],
+    extends: [tseslint.configs.recommendedTypeChecked],
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/switch-exhaustiveness-check': 'error',
+    },
+  },
+  {
+    files: ['**/*.js', '**/*.mjs'],
+    languageOptions: { globals: { console: 'readonly', process: 'readonly', URL: 'readonly' } },
+  },
+  {
+    files: ['web/**/*.js'],
+    languageOptions: {
+      globals: Object.fromEntries(
+        [
+          'document', 'window', 'fetch', 'location', 'history', 'navigator', 'File', 'FileReader', 'FormData', 'Blob',
+          'URLSearchParams', 'AbortController', 'Event', 'CustomEvent', 'HTMLElement', 'setTimeout', 'clearTimeout',
+          'requestAnimationFrame', 'IntersectionObserver', 'localStorage', 'sessionStorage', 'createImageBitmap',
+          'performance', 'matchMedia', 'DataTransfer', 'Image', 'crypto', 'queueMicrotask', 'structuredClone',
+        ].map((name) => [name, 'readonly']),
+      ),
+    },
+  },
+)

@@ -1,0 +1,74 @@
+/**
+ * DOOR of the item store: everything kept of an item, durable. It is the truth; the vector index is rebuilt from it.
+ */
+
+/** What a client keeps beside its picture: a JSON object. */
+export type Payload = Readonly<Record<string, unknown>>
+
+export interface Item {
+  id: string
+  payload: Payload | null
+  embedding: Float32Array
+  imageTokens: Int8Array
+  /** Of the stored picture; `size` in bytes. The bytes themselves come from `picture(id)`. */
+  picture: { mime: string; width: number; height: number; size: number }
+  /** ISO 8601, UTC. */
+  addedAt: string
+  /** The place of the item's last change in the sequence of all changes. */
+  position: number
+}
+
+export interface NewItem {
+  id: string
+  payload: Payload | null
+  embedding: Float32Array
+  imageTokens: Int8Array
+  picture: { bytes: Uint8Array; mime: string; width: number; height: number }
+  /** Kept when an item moves to another store; the present time when absent. */
+  addedAt?: string
+}
+
+export interface ItemStore {
+  /**
+   * Adds or replaces, all or none. Durable (flushed to the disk) when it resolves; concurrent callers share a commit.
+   * @throws TandemError `storage_full` when the disk is
+   */
+  put(items: readonly NewItem[]): Promise<{ position: number; replaced: number }>
+  /** Durable when it resolves; `removed` are those that were there. */
+  remove(ids: readonly string[]): Promise<{ position: number; removed: string[] }>
+  get(id: string): Item | undefined
+  getMany(ids: readonly string[]): (Item | undefined)[]
+  /** The bytes of the stored picture. */
+  picture(id: string): Uint8Array | undefined
+  has(id: string): boolean
+  /** Items in the order of their ids, those after `after`. */
+  list(options: { after?: string; limit: number }): Item[]
+  /** Items changed after `position`, in the order of the changes. Removed items are not among them. */
+  since(position: number): Iterable<Item>
+  readonly size: number
+  /** The number of the last change; it never falls. */
+  readonly position: number
+  /** Of the bundle that made the embeddings and tokens. */
+  readonly fingerprint: string
+  close(): Promise<void>
+}
+
+/** Thrown for a data folder that another bundle wrote, or another version of the service. */
+export class StoreMismatchError extends Error {
+  override readonly name = 'StoreMismatchError'
+}
+
+export interface ItemStoreOptions {
+  /** Made when it is missing. */
+  folder: string
+  /** Of the configured bundle; stamped on a new store. Null opens an existing store whatever its stamp is. */
+  fingerprint: string | null
+}
+
+/**
+ * Opens the store, or makes it.
+ * @throws StoreMismatchError naming both fingerprints and the command that re-embeds the stored pictures
+ */
+export function openItemStore(options: ItemStoreOptions): Promise<ItemStore> {
+  return Promise.reject(new Error(`the item store in ${options.folder} cannot be opened yet`))
+}

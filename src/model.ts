@@ -1,0 +1,119 @@
+/**
+ * DOOR of the model room: sentences and pictures in, embeddings, tokens and match scores out.
+ *
+ * Everything that is a pixel, a token, a tensor or a batch stays behind it, in `model/`.
+ */
+
+/** One sentence as the text encoder sees it. */
+export interface EncodedText {
+  /** L2-normalised, `info.dim` values. */
+  embedding: Float32Array
+  /** `tokenCount × info.tokenWidth` values, row by row; padding is already cut off. */
+  textTokens: Float32Array
+  tokenCount: number
+}
+
+/** A picture as it is stored and shown: re-encoded, at most 512 pixels on its long side. */
+export interface Picture {
+  bytes: Uint8Array
+  mime: 'image/jpeg'
+  width: number
+  height: number
+}
+
+/** One picture as the image encoder sees it. */
+export interface EncodedImage {
+  /** L2-normalised, `info.dim` values. */
+  embedding: Float32Array
+  /** `info.imageTokens.count × info.imageTokens.width` quantised values: opaque, for `match` alone. */
+  imageTokens: Int8Array
+  picture: Picture
+}
+
+/** A text and an image to compare, by their rows in the lists given to `match`, with their cosine similarity. */
+export interface Pair {
+  text: number
+  image: number
+  similarity: number
+}
+
+export interface Match {
+  /** What hits are ordered by: the argument of the sigmoid. It tells pairs apart where `match` is already 1. */
+  logit: number
+  /** Calibrated probability in [0, 1] that the text describes the image. */
+  match: number
+}
+
+/** Milliseconds that each stage took; for a batch, the longest wait and the sum of the work. */
+export type StageTimings = Partial<Record<'preprocess' | 'tokenize' | 'queue' | 'inference', number>>
+
+/** What is worth knowing about the bundle in use. */
+export interface ModelInfo {
+  readonly name: string
+  readonly version: string
+  readonly description: string
+  readonly license: string
+  readonly languages: readonly string[]
+  /** 16 hexadecimal digits: the same for bundles whose embeddings and tokens can be mixed. */
+  readonly fingerprint: string
+  readonly dim: number
+  readonly imageTokens: { readonly count: number; readonly width: number }
+  readonly tokenWidth: number
+  readonly maxTokens: number
+  /** Whether reranking is worth it by default, and how many candidates to recall for it. */
+  readonly rerank: { readonly default: boolean; readonly candidates: number }
+}
+
+export interface Models {
+  readonly info: ModelInfo
+  /**
+   * Order is kept. Texts beyond `info.maxTokens` tokens are cut.
+   * @throws TandemError `overloaded`, `model_unavailable`, or the signal's reason
+   */
+  encodeTexts(
+    texts: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<{ encoded: EncodedText[]; timings: StageTimings }>
+  /**
+   * Decodes, re-encodes and embeds the bytes of picture files. Order is kept; one bad picture fails the call, and with
+   * several pictures the sentence begins with its place ("Image 2 of 5: …").
+   * @throws TandemError `image_type_unsupported`, `image_unreadable`, `image_too_large`, and those of `encodeTexts`
+   */
+  encodeImages(
+    images: readonly Uint8Array[],
+    signal?: AbortSignal,
+  ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }>
+  /**
+   * Runs the fusion encoder on each pair; answers in the order of `pairs`.
+   * @throws TandemError as `encodeTexts`
+   */
+  match(
+    texts: readonly EncodedText[],
+    imageTokens: readonly Int8Array[],
+    pairs: readonly Pair[],
+    signal?: AbortSignal,
+  ): Promise<{ matches: Match[]; timings: StageTimings }>
+  /** Entries that wait, and entries inside the batch that runs now. */
+  stats(): { queueDepth: number; inFlight: number }
+  /** Fails what still waits with `model_unavailable` and ends the worker. */
+  close(): Promise<void>
+}
+
+export interface ModelsOptions {
+  /** The folder of the bundle. */
+  folder: string
+  /** Threads for one inference; 0 leaves the choice to the runtime (one per core). */
+  inferenceThreads: number
+  /** Pictures with more pixels are refused by their header. */
+  maxImagePixels: number
+  /** Entries that may wait for the worker before new ones are refused as `overloaded`. */
+  maxQueue?: number
+}
+
+/**
+ * Verifies the bundle, starts the worker and loads the three graphs.
+ * @throws BundleError with a sentence that says what is wrong, and where
+ */
+export function openModels(options: ModelsOptions): Promise<Models> {
+  return Promise.reject(new Error(`the models of ${options.folder} cannot be opened yet`))
+}

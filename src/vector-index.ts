@@ -1,0 +1,51 @@
+/**
+ * DOOR of the vector index: nearest embeddings by cosine similarity, higher is better.
+ *
+ * It is a cache of the item store. `position` says up to which change of the store it is complete; whoever opens it
+ * replays what is missing.
+ */
+
+export interface Neighbour {
+  id: string
+  /** Cosine in [-1, 1]. */
+  similarity: number
+}
+
+export interface VectorIndex {
+  /**
+   * Adds or replaces. `position` is the store's sequence number after these entries.
+   * @throws RangeError for an embedding of another length, with a value that is not finite, or of length zero
+   */
+  upsert(entries: readonly { id: string; embedding: Float32Array }[], position: number): Promise<void>
+  /** Ids that are not there are passed over. */
+  remove(ids: readonly string[], position: number): Promise<void>
+  /**
+   * The `candidates` nearest ids, best first; fewer when the index holds fewer.
+   * @throws RangeError as `upsert`, and for a number of candidates that is not a positive integer
+   */
+  search(embedding: Float32Array, candidates: number): Promise<Neighbour[]>
+  has(id: string): boolean
+  ids(): Iterable<string>
+  readonly size: number
+  readonly position: number
+  /** Why a snapshot that was found could not be used, as a sentence; null where it was, or where there was none. */
+  readonly discarded: string | null
+  /** Makes the present state survive a restart. */
+  save(): Promise<void>
+  /** Ends the room without saving. */
+  close(): Promise<void>
+}
+
+export interface VectorIndexOptions {
+  kind: 'hnsw' | 'exact'
+  /** Where the snapshot lies; made when it is missing. */
+  folder: string
+  dim: number
+  /** Of the bundle that makes the embeddings: a snapshot of another one is not used. */
+  fingerprint: string
+}
+
+/** Opens the index of `kind` from its snapshot, or empty when there is none that fits. */
+export function openVectorIndex(options: VectorIndexOptions): Promise<VectorIndex> {
+  return Promise.reject(new Error(`the ${options.kind} index cannot be opened yet`))
+}
