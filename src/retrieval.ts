@@ -1,0 +1,185 @@
+/**
+ * The pipeline: embed, search, rerank, add, remove. Start reading here.
+ *
+ * A search walks one way: encode the query, recall candidates by similarity from the vector index, fetch them from the
+ * item store, rerank them with the fusion encoder, order and cut. An add encodes the picture once, stores everything
+ * that later stages need, then indexes it. The item store is the truth; the index is repaired from it.
+ */
+import type { Item, ItemStore, Payload } from './item-store.js'
+import type { ModelInfo, Models } from './model.js'
+import { encodeAll, given, storedItem, type Input, type Query } from './retrieval/encode.js'
+import { planSearch, type SearchOptions } from './retrieval/plan.js'
+import { relevanceOf, type Relevance } from './retrieval/relevance.js'
+import { repairIndex } from './retrieval/repair.js'
+import { StageClock, type Timings } from './retrieval/stage-clock.js'
+import { Writer } from './retrieval/writer.js'
+import type { VectorIndex } from './vector-index.js'
+
+export type { Input, Item, Payload, Query, Relevance, SearchOptions, Timings }
+
+/** One answer of a search. Hits are ordered by score, best first. */
+export interface Hit {
+  id: string
+  score: number
+  similarity: number
+  match: number | null
+  payload: Payload | null
+}
+
+/** A picture to add: the bytes of its file, and what to keep beside it. */
+export interface Addition {
+  id: string
+  image: Uint8Array
+  payload: Payload | null
+}
+
+/** The open rooms that the pipeline joins. It closes them. */
+export interface Rooms {
+  models: Models
+  index: VectorIndex
+  store: ItemStore
+}
+
+export class Retrieval {
+  readonly #rooms: Rooms
+  readonly #writer: Writer
+
+  constructor(rooms: Rooms) {
+    this.#rooms = rooms
+    this.#writer = new Writer(rooms.store, rooms.index)
+  }
+
+  /** Name, version, fingerprint and sizes of the bundle. */
+  get model(): ModelInfo {
+    return this.#rooms.models.info
+  }
+
+  /** Repairs the index from the store, then runs the text side once so that the first search is not the slow one. */
+  async start(onProgress?: (replayed: number) => void): Promise<{ replayed: number; removed: number }> {
+    const { models, index, store } = this.#rooms
+    const repaired = await repairIndex(store, index, onProgress)
+    const { encoded } = await models.encodeTexts(['a photo'])
+    const { count, width } = this.model.imageTokens
+    await models.match(encoded, [new Int8Array(count * width)], [{ text: 0, image: 0, similarity: 0 }])
+    return repaired
+  }
+
+  /** L2-normalised embeddings of texts and pictures, in the order given. */
+  async embed(inputs: readonly Input[], signal?: AbortSignal): Promise<{ embeddings: Float32Array[]; timings: Timings }> {
+    const clock = new StageClock()
+    const encoded = await encodeAll(this.#rooms, inputs, clock, signal, (at) => `inputs[${at}]`)
+    return { embeddings: encoded.map(({ embedding }) => embedding), timings: clock.read() }
+  }
+
+  /**
+   * The items that answer a query, best first.
+   *
+   * A text query is reranked: `score` is the match. A picture or an id finds similar pictures: there is no text to
+   * match, so `match` is null and `score` is the similarity; an item is not among the hits of its own id.
+   *
+   * @throws TandemError options_conflict, item_not_found, or what encoding the query meets
+   */
+  async search(query: Query, options: SearchOptions, signal?: AbortSignal): Promise<{ hits: Hit[]; timings: Timings }> {
+    const { models, index, store } = this.#rooms
+    const { k, candidates, rerank, minMatch } = planSearch(query, options, this.model)
+    const clock = new StageClock()
+    const self = 'id' in query ? query.id : undefined
+
+    const encoded = given((await encodeAll(this.#rooms, [query], clock, signal))[0])
+    const depth = self === undefined ? candidates : candidates + 1
+    const recalled = await clock.time('recall', () => index.search(encoded.embedding, depth))
+    const wanted = recalled.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)
+    const fetched = await clock.time('fetch', () => {
+      const items = store.getMany(wanted.map(({ id }) => id))
+      // An item removed since it was recalled is no hit.
+      return wanted.flatMap(({ similarity }, at) => (items[at] ? [{ item: items[at], similarity }] : []))
+    })
+    if (!rerank || encoded.kind !== 'text' || fetched.length === 0) {
+      const hits = fetched.map(({ item: { id, payload }, similarity }) => ({ id, score: similarity, similarity, match: null, payload }))
+      return { hits, timings: clock.read() }
+    }
+    const pairs = fetched.map(({ similarity }, image) => ({ text: 0, image, similarity }))
+    const tokens = fetched.map(({ item }) => item.imageTokens)
+    const { matches, timings } = await clock.time('rerank', () => models.match([encoded.text], tokens, pairs, signal))
+    clock.add(timings)
+
+    const hits = fetched
+      .map(({ item: { id, payload }, similarity }, at) => ({ id, payload, similarity, ...given(matches[at]) }))
+      .sort((a, b) => b.logit - a.logit)
+      .filter(({ match }) => match >= minMatch)
+      .slice(0, k)
+      .map(({ id, payload, similarity, match }) => ({ id, score: match, similarity, match, payload }))
+    return { hits, timings: clock.read() }
+  }
+
+  /** Orders documents by their relevance to a query; each may be a text, a picture or the id of a stored item. */
+  async rerank(
+    query: Query,
+    documents: readonly Query[],
+    signal?: AbortSignal,
+  ): Promise<{ ranked: Relevance[]; timings: Timings }> {
+    const clock = new StageClock()
+    const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
+    const [first, ...rest] = await encodeAll(this.#rooms, [query, ...documents], clock, signal, nameOf)
+    const { ranked, timings } = await clock.time('rerank', () => relevanceOf(this.#rooms.models, given(first), rest, signal))
+    clock.add(timings)
+    return { ranked, timings: clock.read() }
+  }
+
+  /**
+   * Adds a picture, or replaces the item of the same id. Resolves when it is on disk and searchable.
+   *
+   * @throws TandemError image_type_unsupported, image_unreadable, image_too_large; nothing is stored then
+   */
+  async add(addition: Addition, signal?: AbortSignal): Promise<{ status: 'created' | 'replaced'; timings: Timings }> {
+    const clock = new StageClock()
+    const { id, payload, image } = addition
+    const { encoded, timings } = await clock.time('encode', () => this.#rooms.models.encodeImages([image], signal))
+    clock.add(timings)
+    const { embedding, imageTokens, picture } = given(encoded[0])
+    signal?.throwIfAborted()
+    const status = await clock.time('store', () => this.#writer.add({ id, payload, embedding, imageTokens, picture }))
+    return { status, timings: clock.read() }
+  }
+
+  /** Removes an item; resolves, once that is on disk, to whether there was one. */
+  remove(id: string): Promise<boolean> {
+    return this.#writer.remove(id)
+  }
+
+  /** @throws TandemError item_not_found */
+  get(id: string): Item {
+    return storedItem(this.#rooms.store, id)
+  }
+
+  /** The stored picture of an item, an upright JPEG. */
+  picture(id: string): Uint8Array | undefined {
+    return this.#rooms.store.picture(id)
+  }
+
+  /** A page of items in the order of their ids, and the id to continue after, null on the last page. */
+  list({ after, limit }: { after?: string | undefined; limit: number }): { items: Item[]; next: string | null } {
+    const found = this.#rooms.store.list({ limit: limit + 1, ...(after === undefined ? {} : { after }) })
+    const items = found.slice(0, limit)
+    return { items, next: found.length > limit ? (items.at(-1)?.id ?? null) : null }
+  }
+
+  /** Numbers for the gauges. */
+  stats(): { items: number; queueDepth: number; inFlight: number } {
+    return { items: this.#rooms.store.size, ...this.#rooms.models.stats() }
+  }
+
+  /** Writes the index's snapshot, so that the next start has less to repair. */
+  async save(): Promise<void> {
+    await this.#writer.settled()
+    await this.#rooms.index.save()
+  }
+
+  /** Waits for writes, saves the index and closes the rooms in the reverse order of their opening. */
+  async close(): Promise<void> {
+    await this.save()
+    await this.#rooms.index.close()
+    await this.#rooms.store.close()
+    await this.#rooms.models.close()
+  }
+}

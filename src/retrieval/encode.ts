@@ -1,0 +1,77 @@
+/** Turns queries, documents and inputs into embeddings and tokens. */
+import { TandemError } from '../errors.js'
+import type { Item, ItemStore } from '../item-store.js'
+import type { EncodedText, Models } from '../model.js'
+import { longest, type StageClock } from './stage-clock.js'
+
+/** A text, or the bytes of a picture file. */
+export type Input = { text: string } | { image: Uint8Array }
+/** What can be asked or scored: a text, a picture, or the id of a stored item. */
+export type Query = Input | { id: string }
+
+/** After encoding: a text, or the part of a picture that scoring needs. */
+export type Encoded =
+  | { kind: 'text'; text: EncodedText; embedding: Float32Array }
+  | { kind: 'image'; imageTokens: Int8Array; embedding: Float32Array }
+
+/** @throws TandemError item_not_found */
+export function storedItem(store: ItemStore, id: string): Item {
+  const item = store.get(id)
+  if (item === undefined) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
+  return item
+}
+
+/** A picture that cannot be read is reported by its place in the request, as `name` gives it. */
+function named(error: unknown, name: string): unknown {
+  if (!(error instanceof TandemError) || name === '') return error
+  return new TandemError(error.code, `${name}: ${error.message}`, { cause: error, ...retryOf(error) })
+}
+
+function retryOf({ retryAfterS }: TandemError): { retryAfterS?: number } {
+  return retryAfterS === undefined ? {} : { retryAfterS }
+}
+
+/**
+ * Encodes all, in the order given. Stored items are not encoded again. Texts go to the model together, pictures one by
+ * one (its batcher joins them), so that an error can name the picture it belongs to.
+ *
+ * @param nameOf - how an error names the query at a position, such as "inputs[3]"; '' for none
+ */
+export async function encodeAll(
+  rooms: { models: Models; store: ItemStore },
+  queries: readonly Query[],
+  clock: StageClock,
+  signal?: AbortSignal,
+  nameOf: (at: number) => string = () => '',
+): Promise<Encoded[]> {
+  return clock.time('encode', async () => {
+    const { models, store } = rooms
+    const stored = queries.map((query) => ('id' in query ? storedItem(store, query.id) : undefined))
+    const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
+    const encodedTexts = texts.length > 0 ? models.encodeTexts(texts, signal) : { encoded: [], timings: {} }
+    const encodedImages = queries.flatMap((query, at) => {
+      if (!('image' in query)) return []
+      return models.encodeImages([query.image], signal).catch((error: unknown) => {
+        throw named(error, nameOf(at))
+      })
+    })
+    const [text, images] = await Promise.all([encodedTexts, Promise.all(encodedImages)])
+    clock.add(longest([text.timings, ...images.map(({ timings }) => timings)]))
+    const nextText = text.encoded.values()
+    const nextImage = images.flatMap(({ encoded }) => encoded).values()
+    return queries.map((query, at): Encoded => {
+      if ('text' in query) {
+        const found = given(nextText.next().value)
+        return { kind: 'text', text: found, embedding: found.embedding }
+      }
+      const { imageTokens, embedding } = given(stored[at] ?? nextImage.next().value)
+      return { kind: 'image', imageTokens, embedding }
+    })
+  })
+}
+
+/** A room answers with one result for each input; anything else is a fault of that room. */
+export function given<Value>(value: Value | undefined): Value {
+  if (value === undefined) throw new Error('a room gave fewer results than it was asked for')
+  return value
+}

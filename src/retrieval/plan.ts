@@ -1,0 +1,45 @@
+import { TandemError } from '../errors.js'
+import type { ModelInfo } from '../model.js'
+import type { Query } from './encode.js'
+
+/** How to search; what is absent takes its default, that of the bundle for `candidates` and `rerank`. */
+export interface SearchOptions {
+  /** Hits to return. */
+  k?: number | undefined
+  /** Items recalled before reranking; at least k. */
+  candidates?: number | undefined
+  rerank?: boolean | undefined
+  /** Hits with a lower match are left out; only with rerank. */
+  minMatch?: number | undefined
+}
+
+export interface SearchPlan {
+  k: number
+  candidates: number
+  rerank: boolean
+  minMatch: number
+}
+
+const DEFAULT_K = 10
+
+/**
+ * Fills in the defaults.
+ *
+ * @throws TandemError options_conflict where two options contradict each other, or one contradicts the query
+ */
+export function planSearch(query: Query, options: SearchOptions, { rerank: byDefault }: ModelInfo): SearchPlan {
+  const { k = DEFAULT_K, minMatch = 0 } = options
+  const isText = 'text' in query
+  if (options.rerank === true && !isText) {
+    throw new TandemError('options_conflict', 'rerank needs a text query: a picture or an id finds similar pictures, and there is no text to match.')
+  }
+  const rerank = isText && (options.rerank ?? byDefault.default)
+  if (minMatch > 0 && !rerank) {
+    throw new TandemError('options_conflict', `min_match is ${minMatch}, but without rerank (a text query, and rerank not false) no match is computed.`)
+  }
+  const candidates = options.candidates ?? Math.max(k, byDefault.candidates)
+  if (candidates < k) {
+    throw new TandemError('options_conflict', `candidates is ${candidates}; expected at least k, which is ${k}.`)
+  }
+  return { k, candidates, rerank, minMatch }
+}

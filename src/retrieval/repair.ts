@@ -1,0 +1,38 @@
+import type { ItemStore } from '../item-store.js'
+import type { VectorIndex } from '../vector-index.js'
+
+const BATCH = 512
+
+/**
+ * Makes the index agree with the store, which is the truth: replays what was stored after the index's position, and
+ * removes ids that the store no longer has. A crash between storing and indexing, a lost snapshot and a failed
+ * write all end here.
+ *
+ * @param onProgress - called after each batch with how many items have been replayed so far
+ */
+export async function repairIndex(
+  store: ItemStore,
+  index: VectorIndex,
+  onProgress: (replayed: number) => void = () => undefined,
+): Promise<{ replayed: number; removed: number }> {
+  let replayed = 0
+  let batch: { id: string; embedding: Float32Array }[] = []
+  let position = 0
+  const flush = async (): Promise<void> => {
+    await index.upsert(batch, position)
+    replayed += batch.length
+    batch = []
+    onProgress(replayed)
+  }
+  // An index ahead of the store belongs to a store that was there before: nothing of it can be trusted.
+  const from = index.position > store.position ? 0 : index.position
+  for (const item of store.since(from)) {
+    batch.push({ id: item.id, embedding: item.embedding })
+    position = item.position
+    if (batch.length === BATCH) await flush()
+  }
+  if (batch.length > 0) await flush()
+  const gone = [...index.ids()].filter((id) => !store.has(id))
+  await index.remove(gone, store.position)
+  return { replayed, removed: gone.length }
+}

@@ -1,0 +1,40 @@
+/** Milliseconds by stage: encode, recall, fetch, rerank, total, and the stages inside the model. */
+export type Timings = Record<string, number>
+
+/** Collects how long each stage of one request took. Stages that run again add up. */
+export class StageClock {
+  readonly #begun = performance.now()
+  readonly #stages = new Map<string, number>()
+
+  /** Runs one stage and counts its time, also when it fails. */
+  async time<Value>(stage: string, run: () => Value | Promise<Value>): Promise<Value> {
+    const begun = performance.now()
+    try {
+      return await run()
+    } finally {
+      this.add({ [stage]: performance.now() - begun })
+    }
+  }
+
+  /** Adds timings that an inner room measured. */
+  add(timings: Readonly<Partial<Timings>>): void {
+    for (const [stage, ms] of Object.entries(timings)) {
+      this.#stages.set(stage, (this.#stages.get(stage) ?? 0) + (ms ?? 0))
+    }
+  }
+
+  /** The stages so far, and `total` since the clock was made; to the microsecond. */
+  read(): Timings {
+    const stages = [...this.#stages, ['total', performance.now() - this.#begun] as const]
+    return Object.fromEntries(stages.map(([stage, ms]) => [stage, Math.round(ms * 1000) / 1000]))
+  }
+}
+
+/** The timings of work done side by side: of each stage the longest. */
+export function longest(timings: readonly Readonly<Partial<Timings>>[]): Timings {
+  const stages: Timings = {}
+  for (const [stage, ms] of timings.flatMap((one) => Object.entries(one))) {
+    stages[stage] = Math.max(stages[stage] ?? 0, ms ?? 0)
+  }
+  return stages
+}

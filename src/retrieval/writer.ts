@@ -1,0 +1,94 @@
+/**
+ * The one writer of item store and vector index.
+ *
+ * Writes run a group at a time: all that arrived while the previous group was being written. So the two rooms see the
+ * same order, a delete cannot overtake an add of the same id, and many small adds share one commit to disk.
+ */
+import type { ItemStore, NewItem } from '../item-store.js'
+import type { VectorIndex } from '../vector-index.js'
+import { repairIndex } from './repair.js'
+
+type Write =
+  | { kind: 'add'; item: NewItem; done: (outcome: 'created' | 'replaced') => void; failed: (error: unknown) => void }
+  | { kind: 'remove'; id: string; done: (existed: boolean) => void; failed: (error: unknown) => void }
+
+type Add = Extract<Write, { kind: 'add' }>
+type Remove = Extract<Write, { kind: 'remove' }>
+
+const LARGEST_GROUP = 512
+
+export class Writer {
+  readonly #store: ItemStore
+  readonly #index: VectorIndex
+  readonly #waiting: Write[] = []
+  #running: Promise<void> | undefined
+
+  constructor(store: ItemStore, index: VectorIndex) {
+    this.#store = store
+    this.#index = index
+  }
+
+  /** Stores an item; resolves when it is on disk and searchable. */
+  add(item: NewItem): Promise<'created' | 'replaced'> {
+    return new Promise((done, failed) => this.#enqueue({ kind: 'add', item, done, failed }))
+  }
+
+  /** Removes an item; resolves to whether there was one. */
+  remove(id: string): Promise<boolean> {
+    return new Promise((done, failed) => this.#enqueue({ kind: 'remove', id, done, failed }))
+  }
+
+  /** Resolves when everything that waits now has been written. */
+  async settled(): Promise<void> {
+    await this.#running
+  }
+
+  #enqueue(write: Write): void {
+    this.#waiting.push(write)
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined
+    })
+  }
+
+  async #run(): Promise<void> {
+    // Adds of the same turn of the event loop belong to one group.
+    await Promise.resolve()
+    while (this.#waiting.length > 0) {
+      const group = this.#takeGroup()
+      try {
+        // An index that missed a write catches up before the next one moves its position on.
+        if (this.#index.position !== this.#store.position) await repairIndex(this.#store, this.#index)
+        await (group[0]?.kind === 'add' ? this.#writeAdds(group as Add[]) : this.#writeRemoves(group as Remove[]))
+      } catch (error) {
+        for (const write of group) write.failed(error)
+      }
+    }
+  }
+
+  /** The longest run of one kind at the head of the queue in which no id comes twice. */
+  #takeGroup(): Write[] {
+    const ids = new Set<string>()
+    const kind = this.#waiting[0]?.kind
+    const end = this.#waiting.findIndex((write, at) => {
+      const id = write.kind === 'add' ? write.item.id : write.id
+      if (write.kind !== kind || ids.has(id) || at === LARGEST_GROUP) return true
+      ids.add(id)
+      return false
+    })
+    return this.#waiting.splice(0, end === -1 ? this.#waiting.length : end)
+  }
+
+  async #writeAdds(group: readonly Add[]): Promise<void> {
+    const outcomes = group.map(({ item }) => (this.#store.has(item.id) ? 'replaced' : 'created'))
+    const { position } = await this.#store.put(group.map(({ item }) => item))
+    await this.#index.upsert(group.map(({ item: { id, embedding } }) => ({ id, embedding })), position)
+    group.forEach((write, at) => write.done(outcomes[at] ?? 'created'))
+  }
+
+  async #writeRemoves(group: readonly Remove[]): Promise<void> {
+    const { position, removed } = await this.#store.remove(group.map(({ id }) => id))
+    if (removed.length > 0) await this.#index.remove(removed, position)
+    const gone = new Set(removed)
+    for (const write of group) write.done(gone.has(write.id))
+  }
+}
