@@ -1,0 +1,137 @@
+/** The service over HTTP, as the commands use it. */
+import type { Static } from 'typebox'
+import type { EmbedReply, ItemReply, ItemsReply, Payload, Problem, RerankReply, SearchReply } from '../schemas.js'
+
+export type Hit = Static<typeof SearchReply>['hits'][number]
+export type SearchAnswer = Static<typeof SearchReply>
+export type StoredItem = Static<typeof ItemReply>
+
+/** An answer that is not a success, or no answer (`status` 0). The message is fit for a terminal. */
+export class ServiceError extends Error {
+  override readonly name = 'ServiceError'
+  readonly status: number
+
+  constructor(status: number, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.status = status
+  }
+}
+
+export interface SearchOptions {
+  k: number
+  rerank?: boolean | undefined
+  candidates?: number | undefined
+}
+
+const JSON_HEADERS = { 'content-type': 'application/json' }
+const BUSY_TRIES = 5
+
+/** Talks to one service. Every method throws ServiceError when the service refuses or is not reached. */
+export class Client {
+  readonly #base: string
+  readonly #headers: Record<string, string>
+
+  /** @param base - where the service is, with or without a path prefix: `http://127.0.0.1:3000` */
+  constructor(base: string, apiKey?: string) {
+    this.#base = base.endsWith('/') ? base : `${base}/`
+    this.#headers = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }
+  }
+
+  async isAlive(): Promise<boolean> {
+    return this.#once('health/live', {}).then(
+      (answer) => answer.ok,
+      () => false,
+    )
+  }
+
+  /** Stores a picture file as it is; resolves when it is durable. */
+  async put(id: string, picture: Uint8Array, mime: string, payload: Payload): Promise<void> {
+    const path = `items/${encodeURIComponent(id)}?${new URLSearchParams({ payload: JSON.stringify(payload) }).toString()}`
+    await this.#send(path, { method: 'PUT', body: picture, headers: { 'content-type': mime } })
+  }
+
+  /** The item, or undefined where there is none. */
+  async item(id: string): Promise<StoredItem | undefined> {
+    try {
+      return (await this.#json(`items/${encodeURIComponent(id)}`)) as StoredItem
+    } catch (error) {
+      if (error instanceof ServiceError && error.status === 404) return undefined
+      throw error
+    }
+  }
+
+  /** Every stored item, by id. */
+  async *items(): AsyncGenerator<StoredItem> {
+    let after: string | null = null
+    do {
+      const options = new URLSearchParams({ limit: '1000', ...(after === null ? {} : { after }) })
+      const page = (await this.#json(`items?${options.toString()}`)) as Static<typeof ItemsReply>
+      yield* page.items
+      after = page.next
+    } while (after !== null)
+  }
+
+  /** Asks a sentence through `GET /search`. */
+  async search(sentence: string, options: SearchOptions): Promise<SearchAnswer> {
+    const query = new URLSearchParams({ q: sentence })
+    for (const [name, value] of Object.entries(options)) if (value !== undefined) query.set(name, String(value))
+    return (await this.#json(`search?${query.toString()}`)) as SearchAnswer
+  }
+
+  /** The embeddings of `inputs`, in their order. */
+  async embed(inputs: readonly ({ text: string } | { image: string })[]): Promise<Float32Array[]> {
+    const body = JSON.stringify({ inputs, encoding_format: 'base64' })
+    const reply = (await this.#json('embed', { method: 'POST', body, headers: JSON_HEADERS })) as Static<
+      typeof EmbedReply
+    >
+    return reply.embeddings.map(({ embedding }) => {
+      const bytes = Buffer.from(embedding as string, 'base64')
+      return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
+    })
+  }
+
+  /** Orders `texts` for a stored item by match; answers positions in `texts`, best first. */
+  async rerankTexts(id: string, texts: readonly string[]): Promise<number[]> {
+    const body = JSON.stringify({ query: { id }, documents: texts.map((text) => ({ text })) })
+    const reply = (await this.#json('rerank', { method: 'POST', body, headers: JSON_HEADERS })) as Static<
+      typeof RerankReply
+    >
+    return reply.results.map(({ index }) => index)
+  }
+
+  async #json(path: string, init: RequestInit = {}): Promise<unknown> {
+    return (await this.#send(path, init)).json()
+  }
+
+  /** Sends, and waits as told when the service is busy (503 with Retry-After). */
+  async #send(path: string, init: RequestInit): Promise<Response> {
+    for (let tries = 1; ; tries += 1) {
+      const answer = await this.#once(path, init)
+      if (answer.ok) return answer
+      const waitS = Number(answer.headers.get('retry-after') ?? Number.NaN)
+      if (answer.status !== 503 || !(waitS >= 0) || tries === BUSY_TRIES) throw await refusal(answer)
+      await answer.body?.cancel()
+      await new Promise((done) => setTimeout(done, waitS * 1000))
+    }
+  }
+
+  async #once(path: string, init: RequestInit): Promise<Response> {
+    try {
+      const headers = { ...(init.headers as Record<string, string> | undefined), ...this.#headers }
+      return await fetch(new URL(path, this.#base), { ...init, headers })
+    } catch (error) {
+      const cause = (error as Error).cause instanceof Error ? ((error as Error).cause as Error).message : String(error)
+      throw new ServiceError(0, `No service answers at ${this.#base} (${cause}).`, { cause: error })
+    }
+  }
+}
+
+async function refusal(answer: Response): Promise<ServiceError> {
+  const body = await answer.text()
+  try {
+    const problem = JSON.parse(body) as Partial<Problem>
+    return new ServiceError(answer.status, problem.detail ?? problem.title ?? body)
+  } catch {
+    return new ServiceError(answer.status, `The service answered with status ${answer.status}.`)
+  }
+}

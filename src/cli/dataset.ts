@@ -1,0 +1,67 @@
+/**
+ * Photos with captions from WebDataset shards: tar files in which `<key>.jpg` and `<key>.json` belong together and the
+ * JSON holds `{"captions": {"en": ["…"]}}`.
+ */
+import { createReadStream } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
+import { extract } from 'tar-stream'
+import { mimeOf } from './picture-files.js'
+
+export interface CaptionedPhoto {
+  key: string
+  picture: Uint8Array
+  mime: string
+  captions: string[]
+}
+
+interface Sample {
+  picture?: Uint8Array
+  mime?: string
+  captions?: string[]
+}
+
+/** The shards that `path` names: a tar file, or the tar files of a folder. */
+export async function shardsOf(path: string): Promise<string[]> {
+  if (!(await stat(path)).isDirectory()) return [path]
+  const names = (await readdir(path)).filter((name) => name.endsWith('.tar')).sort()
+  if (names.length === 0) throw new Error(`${path} holds no .tar shards.`)
+  return names.map((name) => join(path, name))
+}
+
+function captionsOf(json: string, language: string, where: string): string[] {
+  const parsed = JSON.parse(json) as { captions?: Record<string, unknown> }
+  const captions = parsed.captions?.[language]
+  if (captions === undefined) return []
+  if (Array.isArray(captions) && captions.every((caption) => typeof caption === 'string')) return captions
+  throw new Error(`${where}: captions.${language} must be a list of strings.`)
+}
+
+/**
+ * Reads every photo that has captions in `language`.
+ *
+ * @throws Error naming the shard and entry when a photo lacks its JSON, or a JSON its photo, or cannot be read
+ */
+export async function readShards(shards: readonly string[], language: string): Promise<CaptionedPhoto[]> {
+  const samples = new Map<string, Sample>()
+  for (const shard of shards) {
+    for await (const entry of createReadStream(shard).pipe(extract())) {
+      const { name, type } = entry.header
+      const bytes = await buffer(entry)
+      if (type !== 'file') continue
+      const [, key, extension] = /^((?:.*\/)?[^/.]+)\.([^/]+)$/.exec(name) ?? []
+      if (key === undefined || extension === undefined) continue
+      const sample = samples.get(key) ?? {}
+      samples.set(key, sample)
+      const mime = mimeOf(name)
+      if (mime !== undefined) Object.assign(sample, { picture: bytes, mime })
+      else if (extension === 'json') sample.captions = captionsOf(bytes.toString('utf8'), language, `${shard}: ${name}`)
+    }
+  }
+  return [...samples].flatMap(([key, { picture, mime, captions }]) => {
+    if (captions === undefined) throw new Error(`"${key}" has a photo and no ${key}.json in its shard.`)
+    if (picture === undefined || mime === undefined) throw new Error(`"${key}" has captions and no photo in its shard.`)
+    return captions.length === 0 ? [] : [{ key, picture, mime, captions }]
+  })
+}

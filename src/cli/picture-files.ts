@@ -1,0 +1,81 @@
+/** The picture files of a folder, and the ids that they are stored under. */
+import { createHash } from 'node:crypto'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+
+/** Media types by file extension: what counts as a picture file. The service decides which of them it can read. */
+const MIME_BY_EXTENSION: Readonly<Record<string, string>> = {
+  jpg: 'image/jpeg',
+  jpeg: 'image/jpeg',
+  jpe: 'image/jpeg',
+  png: 'image/png',
+  webp: 'image/webp',
+  gif: 'image/gif',
+  avif: 'image/avif',
+  tif: 'image/tiff',
+  tiff: 'image/tiff',
+  heic: 'image/heic',
+  heif: 'image/heif',
+  bmp: 'image/bmp',
+}
+
+export interface PictureFile {
+  /** Where the file is. */
+  file: string
+  /** Its path below the folder, with `/`. */
+  path: string
+  mime: string
+}
+
+/** The media type that a file's name tells, or undefined where it is not a picture's. */
+export function mimeOf(name: string): string | undefined {
+  return MIME_BY_EXTENSION[/\.([^./\\]+)$/.exec(name)?.[1]?.toLowerCase() ?? '']
+}
+
+/**
+ * Lists picture files below `folder`, sorted by path. Hidden files and folders are left out; links to folders are not
+ * followed, so a loop cannot happen.
+ *
+ * @param onUnreadable - told of each folder or link that cannot be read, with the reason; the walk goes on
+ */
+export async function pictureFiles(
+  folder: string,
+  onUnreadable: (path: string, reason: string) => void,
+): Promise<{ pictures: PictureFile[]; others: number }> {
+  const pictures: PictureFile[] = []
+  let others = 0
+  async function walk(below: string): Promise<void> {
+    const entries = await readdir(join(folder, below), { withFileTypes: true })
+    for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      if (entry.name.startsWith('.')) continue
+      const path = below === '' ? entry.name : `${below}/${entry.name}`
+      const file = join(folder, path)
+      try {
+        const isFile = entry.isFile() || (entry.isSymbolicLink() && (await stat(file)).isFile())
+        const mime = mimeOf(entry.name)
+        if (entry.isDirectory()) await walk(path)
+        else if (isFile && mime !== undefined) pictures.push({ file, path, mime })
+        else others += 1
+      } catch (error) {
+        onUnreadable(path, (error as Error).message)
+      }
+    }
+  }
+  await walk('')
+  return { pictures, others }
+}
+
+const LONGEST_ID = 256
+const NOT_IN_AN_ID = /[\p{C}\p{Zl}\p{Zp}]/gu
+
+/** The id of a file: its path. A path that cannot be an id is changed as little as needed and ends in a hash of the path. */
+export function idOfPath(path: string): string {
+  const plain = path.replace(NOT_IN_AN_ID, '_').trim()
+  if (plain === path && path.length <= LONGEST_ID) return path
+  const hash = createHash('sha256').update(path).digest('hex').slice(0, 12)
+  return `${[...plain].slice(-200).join('').trim()}~${hash}`
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
