@@ -1,6 +1,9 @@
 /**
  * DOOR of the item store: everything kept of an item, durable. It is the truth; the vector index is rebuilt from it.
  */
+import { openLmdbItemStore } from './item-store/lmdb-item-store.js'
+
+export { StoreMismatchError } from './item-store/stamp.js'
 
 /** What a client keeps beside its picture: a JSON object. */
 export type Payload = Readonly<Record<string, unknown>>
@@ -53,11 +56,6 @@ export interface ItemStore {
   close(): Promise<void>
 }
 
-/** Thrown for a data folder that another bundle wrote, or another version of the service. */
-export class StoreMismatchError extends Error {
-  override readonly name = 'StoreMismatchError'
-}
-
 export interface ItemStoreOptions {
   /** Made when it is missing. */
   folder: string
@@ -70,5 +68,5 @@ export interface ItemStoreOptions {
  * @throws StoreMismatchError naming both fingerprints and the command that re-embeds the stored pictures
  */
 export function openItemStore(options: ItemStoreOptions): Promise<ItemStore> {
-  return Promise.reject(new Error(`the item store in ${options.folder} cannot be opened yet`))
+  return openLmdbItemStore(options)
 }
