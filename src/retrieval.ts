@@ -7,7 +7,7 @@
  */
 import type { Item, ItemStore, Payload } from './item-store.js'
 import type { ModelInfo, Models } from './model.js'
-import { encodeAll, given, storedItem, type Input, type Query } from './retrieval/encode.js'
+import { encodeAll, given, noItem, storedItem, type Input, type Query } from './retrieval/encode.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
 import { relevanceOf, type Relevance } from './retrieval/relevance.js'
 import { repairIndex } from './retrieval/repair.js'
@@ -152,9 +152,9 @@ export class Retrieval {
     return storedItem(this.#rooms.store, id)
   }
 
-  /** The stored picture of an item, an upright JPEG. */
-  picture(id: string): Uint8Array | undefined {
-    return this.#rooms.store.picture(id)
+  /** The stored picture of an item, an upright JPEG. @throws TandemError item_not_found */
+  picture(id: string): Uint8Array {
+    return this.#rooms.store.picture(id) ?? noItem(id)
   }
 
   /** A page of items in the order of their ids, and the id to continue after, null on the last page. */

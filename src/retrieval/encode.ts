@@ -14,11 +14,14 @@ export type Encoded =
   | { kind: 'text'; text: EncodedText; embedding: Float32Array }
   | { kind: 'image'; imageTokens: Int8Array; embedding: Float32Array }
 
+/** @throws TandemError item_not_found, always */
+export function noItem(id: string): never {
+  throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
+}
+
 /** @throws TandemError item_not_found */
 export function storedItem(store: ItemStore, id: string): Item {
-  const item = store.get(id)
-  if (item === undefined) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
-  return item
+  return store.get(id) ?? noItem(id)
 }
 
 /** A picture that cannot be read is reported by its place in the request, as `name` gives it. */

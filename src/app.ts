@@ -1,0 +1,127 @@
+/** The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes around it. */
+import { join } from 'node:path'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { pino, type Logger } from 'pino'
+import type { Config } from './config.js'
+import { openItemStore } from './item-store.js'
+import { openModels } from './model.js'
+import { auth } from './plugins/auth.js'
+import { headers } from './plugins/headers.js'
+import { metrics } from './plugins/metrics.js'
+import { openapi } from './plugins/openapi.js'
+import { overload } from './plugins/overload.js'
+import { problems, sendProblem } from './plugins/problems.js'
+import { validation } from './plugins/validation.js'
+import type { Readiness } from './readiness.js'
+import { Retrieval } from './retrieval.js'
+import { embedRoutes } from './routes/embed.js'
+import { healthRoutes } from './routes/health.js'
+import { itemRoutes } from './routes/items.js'
+import { manyItemsRoutes } from './routes/items-many.js'
+import { pageRoutes } from './routes/page.js'
+import { rerankRoutes } from './routes/rerank.js'
+import { searchRoutes } from './routes/search.js'
+import { openVectorIndex } from './vector-index.js'
+
+/** The service, not listening yet. */
+export interface Tandem {
+  app: FastifyInstance
+  retrieval: Retrieval
+  /** Repairs the index and warms the models; requests are answered from then on. */
+  start: () => Promise<void>
+  /** Not ready, stop accepting, answer what was accepted, save the index, close the rooms. Safe to call again. */
+  close: () => Promise<void>
+}
+
+// 256 characters of an id, each at most 4 bytes of UTF-8, each of them written as %XX.
+const LONGEST_ID = 256 * 4 * 3
+
+/**
+ * Opens everything that `config` names. What was opened is closed again when a later step fails.
+ *
+ * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle
+ */
+export async function buildApp(config: Config): Promise<Tandem> {
+  const log = pino({ level: config.logLevel, redact: ['req.headers.authorization', 'req.headers["x-api-key"]'] })
+  const retrieval = await openRetrieval(config, log)
+  const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
+  const app = Fastify({
+    loggerInstance: log,
+    disableRequestLogging: !log.isLevelEnabled('debug'),
+    bodyLimit: config.maxBodyBytes,
+    routerOptions: { maxParamLength: LONGEST_ID },
+    frameworkErrors: sendProblem,
+  })
+  try {
+    await addPlugins(app, config, retrieval, readiness)
+    await addRoutes(app, config, retrieval, readiness)
+    await app.ready()
+  } catch (error) {
+    await retrieval.close()
+    throw error
+  }
+
+  let timer: NodeJS.Timeout | undefined
+  let closed: Promise<void> | undefined
+
+  const start = async (): Promise<void> => {
+    const repaired = await retrieval.start((replayed) => {
+      readiness.detail = `the index is being repaired: ${replayed} items so far`
+    })
+    log.info({ ...repaired, items: retrieval.stats().items }, 'the index agrees with the store')
+    timer = setInterval(() => {
+      retrieval.save().catch((error: unknown) => log.error({ err: error }, 'the index could not be saved'))
+    }, config.snapshotIntervalS * 1000)
+    Object.assign(readiness, { state: 'ready', detail: 'the model is warm and the index agrees with the store' })
+  }
+  const close = (): Promise<void> => {
+    Object.assign(readiness, { state: 'stopping', detail: 'requests that were accepted are being answered' })
+    clearInterval(timer)
+    closed ??= app.close().then(() => retrieval.close())
+    return closed
+  }
+  return { app, retrieval, start, close }
+}
+
+/** Model, then store, then index: each needs what the one before it knows. */
+async function openRetrieval(config: Config, log: Logger): Promise<Retrieval> {
+  const { modelFolder, inferenceThreads, maxImagePixels, dataFolder, vectorIndex } = config
+  const models = await openModels({ folder: modelFolder, inferenceThreads, maxImagePixels })
+  const { fingerprint, dim, name, version } = models.info
+  log.info({ bundle: name, version, fingerprint }, 'the model is open')
+  const opened: { close(): Promise<void> }[] = [models]
+  try {
+    const store = await openItemStore({ folder: join(dataFolder, 'items'), fingerprint })
+    opened.push(store)
+    const index = await openVectorIndex({ kind: vectorIndex, folder: join(dataFolder, 'index'), dim, fingerprint })
+    if (index.discarded !== null) log.warn(index.discarded)
+    return new Retrieval({ models, store, index })
+  } catch (error) {
+    for (const room of opened.reverse()) await room.close()
+    throw error
+  }
+}
+
+/** Outermost first: what fails in one is answered by those before it. */
+async function addPlugins(app: FastifyInstance, config: Config, retrieval: Retrieval, readiness: Readiness): Promise<void> {
+  const { maxConcurrentRequests, requestTimeoutMs, apiKeys } = config
+  await app.register(problems)
+  await app.register(headers)
+  await app.register(validation)
+  await app.register(auth, { keys: apiKeys })
+  await app.register(overload, { maxConcurrentRequests, requestTimeoutMs, readiness })
+  await app.register(openapi, { keysNeeded: apiKeys.length > 0 })
+  await app.register(metrics, { retrieval })
+}
+
+async function addRoutes(app: FastifyInstance, config: Config, retrieval: Retrieval, readiness: Readiness): Promise<void> {
+  const { maxTextChars, maxBatchItems, maxBodyBytes } = config
+  const options = { retrieval, limits: { maxTextChars, maxBatchItems, maxBodyBytes } }
+  await app.register(healthRoutes, { readiness })
+  await app.register(embedRoutes, options)
+  await app.register(itemRoutes, options)
+  await app.register(manyItemsRoutes, options)
+  await app.register(searchRoutes, options)
+  await app.register(rerankRoutes, options)
+  await app.register(pageRoutes)
+}

@@ -1,0 +1,73 @@
+/** Turns what ajv reports into one plain sentence: the field, what was given, what is expected. */
+import type { ErrorObject } from 'ajv'
+
+interface DescribedSchema {
+  description?: string
+  properties?: Record<string, DescribedSchema>
+}
+
+const LONGEST_QUOTE = 60
+
+/**
+ * @param errors - of ajv with `verbose`
+ * @param kind - what the client calls a property here: a field of a body, a parameter of an address
+ */
+export function sentenceFor(errors: readonly ErrorObject[], kind: 'field' | 'parameter'): string {
+  const error = mostTelling(errors)
+  if (error === undefined) return 'The request is not as expected.'
+  const schema = (error.parentSchema ?? {}) as DescribedSchema
+  const params = error.params as Record<string, string>
+  const place = placeOf(error.instancePath)
+  const inPlace = place === '' ? '' : ` in ${place}`
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const known = Object.keys(schema.properties ?? {}).join(', ')
+      const name = quoted(params['additionalProperty'])
+      return `${name}${inPlace} is not a known ${kind}; expected ${known === '' ? `no ${kind}` : `one of: ${known}`}.`
+    }
+    case 'required': {
+      const name = params['missingProperty'] ?? ''
+      return `${name} is missing${inPlace}; expected ${describe(schema.properties?.[name])}.`
+    }
+    default:
+      return `${place === '' ? 'The body' : place} is ${shown(error.data)}; expected ${describe(schema)}.`
+  }
+}
+
+/** Of the errors of several alternatives, the one about the alternative that the value was meant to be. */
+function mostTelling(errors: readonly ErrorObject[]): ErrorObject | undefined {
+  const last = errors.at(-1)
+  if (last?.keyword !== 'anyOf') return last
+  return errors.find(({ keyword }) => keyword !== 'type' && keyword !== 'anyOf') ?? last
+}
+
+/** `/inputs/0/text` → `inputs[0].text` */
+function placeOf(pointer: string): string {
+  return pointer
+    .split('/')
+    .slice(1)
+    .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+    .map((part, at) => (/^\d+$/.test(part) ? `[${part}]` : at === 0 ? part : `.${part}`))
+    .join('')
+}
+
+function describe(schema: DescribedSchema | undefined): string {
+  return schema?.description ?? 'a value that the API documentation at /docs describes'
+}
+
+function shown(value: unknown): string {
+  if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : `a list of ${value.length}`
+  if (typeof value === 'object' && value !== null) {
+    const names = Object.keys(value)
+    return names.length === 0 ? 'an empty object' : `an object with ${clipped(names.join(', '))}`
+  }
+  return quoted(value)
+}
+
+function quoted(value: unknown): string {
+  return clipped(JSON.stringify(value) ?? 'nothing')
+}
+
+function clipped(text: string): string {
+  return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}… (${text.length} characters)` : text
+}

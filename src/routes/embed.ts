@@ -1,0 +1,62 @@
+/** POST /embed: texts and pictures in, their embeddings out. */
+import multipart from '@fastify/multipart'
+import type { FastifyPluginAsync } from 'fastify'
+import { readByRoute } from '../plugins/validation.js'
+import type { Input, Retrieval } from '../retrieval.js'
+import { EmbedBody, EmbedReply, NoQuery } from '../schemas.js'
+import { isFile, onlyField, readForm, isForm, type FormField, type FormFile } from './form.js'
+import { inputOf, limitBatch, limitedText, type InputLimits } from './inputs.js'
+import { embedForm, encodingFormat, filledText } from './wire-forms.js'
+
+type Format = 'float' | 'base64'
+
+export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: InputLimits }> = async (app, options) => {
+  const { retrieval, limits } = options
+  await app.register(multipart)
+
+  const body = {
+    content: {
+      'application/json': { schema: EmbedBody },
+      'multipart/form-data': { schema: { ...embedForm, ...readByRoute } },
+    },
+  }
+  app.post('/embed', { schema: { tags: ['embed'], querystring: NoQuery, body, response: { 200: EmbedReply } } }, async (request, reply) => {
+    const { inputs, format } = isForm(request)
+      ? fromForm(await readForm(request, { fields: ['text', 'encoding_format'], files: ['image'] }, limits), limits)
+      : fromJson(request.body as EmbedBody, limits)
+    const { embeddings, timings } = await retrieval.embed(inputs, request.abortSignal)
+    return {
+      model: retrieval.model.name,
+      dim: retrieval.model.dim,
+      embeddings: embeddings.map((embedding, index) => ({ index, type: typeOf(inputs[index]), embedding: written(embedding, format) })),
+      timings: reply.timed(timings),
+    }
+  })
+}
+
+function fromJson(body: EmbedBody, limits: InputLimits): { inputs: Input[]; format: Format } {
+  limitBatch(body.inputs.length, 'inputs', limits)
+  const inputs = body.inputs.map((input, at) => inputOf(input, `inputs[${at}]`, limits))
+  return { inputs, format: body.encoding_format ?? 'float' }
+}
+
+function fromForm(parts: readonly (FormField | FormFile)[], limits: InputLimits): { inputs: Input[]; format: Format } {
+  const given = parts.filter((part) => isFile(part) || part.name === 'text')
+  limitBatch(given.length, 'The form', limits)
+  const inputs = given.map((part, at) =>
+    isFile(part) ? { image: part.bytes } : { text: limitedText(filledText(part.value), `inputs[${at}]`, limits) },
+  )
+  return { inputs, format: encodingFormat(onlyField(parts, 'encoding_format')) }
+}
+
+function typeOf(input: Input | undefined): 'text' | 'image' {
+  return input !== undefined && 'text' in input ? 'text' : 'image'
+}
+
+/** As numbers, or as base64 of little-endian float32. */
+function written(embedding: Float32Array, format: Format): number[] | string {
+  if (format === 'float') return [...embedding]
+  const bytes = Buffer.alloc(embedding.length * 4)
+  embedding.forEach((value, at) => bytes.writeFloatLE(value, at * 4))
+  return bytes.toString('base64')
+}

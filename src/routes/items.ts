@@ -1,0 +1,96 @@
+/** One item at a time: PUT, GET and DELETE /items/:id, its picture, and the list of all. */
+import { createHash } from 'node:crypto'
+import multipart from '@fastify/multipart'
+import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { Static } from 'typebox'
+import { TandemError } from '../errors.js'
+import { readByRoute } from '../plugins/validation.js'
+import type { Addition, Item, Retrieval } from '../retrieval.js'
+import { ItemBody, ItemParams, ItemReply, ItemsReply, ListQuery, NoQuery, PutItemQuery, PutItemReply } from '../schemas.js'
+import { isForm, onlyField, onlyFile, readForm } from './form.js'
+import { imageBytes, type InputLimits } from './inputs.js'
+import { limitedPayload, payloadOf } from './payload.js'
+import { itemForm, rawPicture } from './wire-forms.js'
+
+export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: InputLimits }> = async (app, options) => {
+  const { retrieval, limits } = options
+  await app.register(multipart)
+  // The bytes say what a picture is, whatever its Content-Type claims.
+  for (const type of [/^image\//, 'application/octet-stream']) {
+    app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+  }
+  const schema = { tags: ['items'], params: ItemParams, querystring: NoQuery }
+
+  const body = {
+    content: {
+      'application/json': { schema: ItemBody },
+      'multipart/form-data': { schema: { ...itemForm, ...readByRoute } },
+      'image/*': { schema: { ...rawPicture, ...readByRoute } },
+    },
+  }
+  const put = { ...schema, querystring: PutItemQuery, body, response: { 200: PutItemReply, 201: PutItemReply } }
+  app.put('/items/:id', { schema: put }, async (request, reply) => {
+    const addition = await additionOf(request, limits)
+    const { status, timings } = await retrieval.add(addition, request.abortSignal)
+    reply.code(status === 'created' ? 201 : 200)
+    return { id: addition.id, status, timings: reply.timed(timings) }
+  })
+
+  app.get('/items/:id', { schema: { ...schema, response: { 200: ItemReply } } }, (request) =>
+    itemReply(retrieval.get(idOf(request))),
+  )
+
+  app.delete('/items/:id', { schema: { ...schema, response: { 204: { type: 'null', description: 'Removed' } } } }, async (request, reply) => {
+    const id = idOf(request)
+    if (!(await retrieval.remove(id))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
+    return reply.code(204).send()
+  })
+
+  app.get('/items/:id/image', { schema }, (request, reply) => {
+    const bytes = retrieval.picture(idOf(request))
+    const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
+    // The same address shows another picture once the item is replaced, so it is always asked for again.
+    reply.headers({ etag, 'cache-control': 'private, no-cache', 'content-security-policy': "default-src 'none'; sandbox" })
+    if (request.headers['if-none-match']?.includes(etag) === true) return reply.code(304).send()
+    return reply.type('image/jpeg').send(bytes)
+  })
+
+  const list = { tags: ['items'], querystring: ListQuery, response: { 200: ItemsReply } }
+  app.get('/items', { schema: list }, (request) => {
+    const { limit = 100, after } = request.query as Static<typeof ListQuery>
+    const { items, next } = retrieval.list({ limit, after })
+    return { items: items.map(itemReply), next }
+  })
+}
+
+function idOf(request: FastifyRequest): string {
+  return (request.params as Static<typeof ItemParams>).id
+}
+
+function itemReply({ id, payload, picture, addedAt }: Item): Static<typeof ItemReply> {
+  const { mime, width, height, size } = picture
+  return { id, payload: payload === null ? null : { ...payload }, picture: { mime, width, height, bytes: size }, added_at: addedAt }
+}
+
+/** The picture and payload of a PUT, whichever of the three bodies they came in. */
+async function additionOf(request: FastifyRequest, limits: InputLimits): Promise<Addition> {
+  const id = idOf(request)
+  const { payload: inAddress } = request.query as Static<typeof PutItemQuery>
+  const inHeader = request.headers['x-tandem-payload'] as string | undefined
+  if (Buffer.isBuffer(request.body)) {
+    if (request.body.length === 0) throw new TandemError('body_missing', 'The body is empty; expected the bytes of a picture.')
+    if (inAddress !== undefined && inHeader !== undefined) {
+      throw new TandemError('options_conflict', 'The payload is given twice: as the parameter payload and as the header x-tandem-payload.')
+    }
+    return { id, image: request.body, payload: payloadOf(inAddress ?? inHeader, inAddress === undefined ? 'x-tandem-payload' : 'payload') }
+  }
+  if (inAddress !== undefined || inHeader !== undefined) {
+    throw new TandemError('options_conflict', 'The payload of a form or a JSON body belongs in it, not in the address or a header.')
+  }
+  if (isForm(request)) {
+    const parts = await readForm(request, { fields: ['payload'], files: ['image'] }, limits)
+    return { id, image: onlyFile(parts), payload: payloadOf(onlyField(parts, 'payload'), 'payload') }
+  }
+  const { image, payload } = request.body as ItemBody
+  return { id, image: imageBytes(image, 'image'), payload: limitedPayload(payload) }
+}

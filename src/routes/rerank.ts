@@ -1,0 +1,30 @@
+/** POST /rerank: documents ordered by their relevance to a query. */
+import type { FastifyPluginCallback } from 'fastify'
+import type { Retrieval } from '../retrieval.js'
+import { NoQuery, RerankBody, RerankReply } from '../schemas.js'
+import { limitBatch, queryOf, type InputLimits } from './inputs.js'
+
+export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits: InputLimits }> = (app, options, done) => {
+  const { retrieval, limits } = options
+  const schema = { tags: ['rerank'], querystring: NoQuery, body: RerankBody, response: { 200: RerankReply } }
+
+  app.post('/rerank', { schema }, async (request, reply) => {
+    const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
+    limitBatch(documents.length, 'documents', limits)
+    const given = documents.map((document, at) => queryOf(document, `documents[${at}]`, limits))
+    const { ranked, timings } = await retrieval.rerank(queryOf(query, 'query', limits), given, request.abortSignal)
+    const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => {
+      const document = repeat === true ? repeated(documents[index]) : undefined
+      return { index, relevance_score: relevance, similarity, match, ...(document === undefined ? {} : { document }) }
+    })
+    return { model: retrieval.model.name, results, timings: reply.timed(timings) }
+  })
+  done()
+}
+
+/** The text or the id of a document; pictures are not sent back. */
+function repeated(document: RerankBody['documents'][number] | undefined): { text?: string; id?: string } {
+  if (typeof document === 'string') return { text: document }
+  if (document?.text !== undefined) return { text: document.text }
+  return document?.id === undefined ? {} : { id: document.id }
+}

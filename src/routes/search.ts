@@ -1,0 +1,61 @@
+/** GET and POST /search: the items that answer a sentence, a picture or "more like this item". */
+import multipart from '@fastify/multipart'
+import type { FastifyPluginAsync } from 'fastify'
+import type { Static } from 'typebox'
+import { TandemError } from '../errors.js'
+import { readByRoute } from '../plugins/validation.js'
+import type { Query, Retrieval } from '../retrieval.js'
+import { NoQuery, SearchBody, SearchQuery, SearchReply, type SearchOptions } from '../schemas.js'
+import { fieldValues, isForm, onlyField, onlyFile, readForm, type FormField, type FormFile } from './form.js'
+import { limitedText, queryOf, type InputLimits } from './inputs.js'
+import { searchForm, searchOptions } from './wire-forms.js'
+
+export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: InputLimits }> = async (app, options) => {
+  const { retrieval, limits } = options
+  await app.register(multipart)
+  const schema = { tags: ['search'], response: { 200: SearchReply } }
+
+  app.get('/search', { schema: { ...schema, querystring: SearchQuery } }, async (request, reply) => {
+    const { q, ...given } = request.query as Static<typeof SearchQuery>
+    const query = { text: limitedText(q, 'q', limits) }
+    const { hits, timings } = await retrieval.search(query, optionsOf(given), request.abortSignal)
+    return { hits, timings: reply.timed(timings) }
+  })
+
+  const body = {
+    content: {
+      'application/json': { schema: SearchBody },
+      'multipart/form-data': { schema: { ...searchForm, ...readByRoute } },
+    },
+  }
+  app.post('/search', { schema: { ...schema, querystring: NoQuery, body } }, async (request, reply) => {
+    const { query, given } = isForm(request)
+      ? fromForm(await readForm(request, { fields: optionNames, files: ['image'] }, limits))
+      : fromJson(request.body as SearchBody, limits)
+    const { hits, timings } = await retrieval.search(query, optionsOf(given), request.abortSignal)
+    return { hits, timings: reply.timed(timings) }
+  })
+}
+
+const optionNames = ['k', 'candidates', 'rerank', 'min_match']
+
+function optionsOf({ k, candidates, rerank, min_match: minMatch }: SearchOptions) {
+  return { k, candidates, rerank, minMatch }
+}
+
+function fromJson(body: SearchBody, limits: InputLimits): { query: Query; given: SearchOptions } {
+  const { text, image, id, ...given } = body
+  const kinds = Object.entries({ text, image, id }).filter(([, value]) => value !== undefined)
+  if (kinds.length !== 1) {
+    const found = kinds.length === 0 ? 'none of them' : kinds.map(([name]) => name).join(' and ')
+    throw new TandemError('invalid_request', `A search takes exactly one of text, image, id; the body has ${found}.`)
+  }
+  const one = Object.fromEntries(kinds) as { text?: string; image?: string; id?: string }
+  return { query: typeof text === 'string' ? { text: limitedText(text, 'text', limits) } : queryOf(one, 'body', limits), given }
+}
+
+function fromForm(parts: readonly (FormField | FormFile)[]): { query: Query; given: SearchOptions } {
+  const fields = optionNames.filter((name) => fieldValues(parts, name).length > 0)
+  const given = searchOptions(Object.fromEntries(fields.map((name) => [name, onlyField(parts, name) ?? ''])))
+  return { query: { image: onlyFile(parts) }, given }
+}

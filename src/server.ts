@@ -1,0 +1,36 @@
+/** The process: reads the environment, listens, and stops gracefully on SIGTERM and SIGINT. */
+import { buildApp, type Tandem } from './app.js'
+import { readConfig, type Config } from './config.js'
+
+/** Starts listening before the index is repaired, so that health says what is going on; ready comes last. */
+async function serve(config: Config): Promise<void> {
+  const tandem = await buildApp(config)
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => void stop(tandem, config, signal))
+  }
+  const address = await tandem.app.listen({ host: config.host, port: config.port })
+  await tandem.start()
+  tandem.app.log.info(`ready: the search page is at ${address}/, the API documentation at ${address}/docs`)
+}
+
+async function stop({ app, close }: Tandem, { requestTimeoutMs }: Config, signal: string): Promise<void> {
+  app.log.info(`stopping on ${signal}: answering what was accepted`)
+  // Whatever is still being sent or answered after the time limit of a request, such as a long import, is cut off.
+  const cut = setTimeout(() => app.server.closeAllConnections(), requestTimeoutMs)
+  try {
+    await close()
+    app.log.info('stopped')
+  } catch (error) {
+    app.log.fatal({ err: error }, 'stopping failed')
+    process.exitCode = 1
+  } finally {
+    clearTimeout(cut)
+  }
+}
+
+try {
+  await serve(readConfig(process.env))
+} catch (error) {
+  process.stderr.write(`tandem cannot start: ${(error as Error).message}\n`)
+  process.exit(1)
+}
