@@ -10,8 +10,8 @@
  */
 import { mkdir } from 'node:fs/promises'
 import { open, type Database, type RootDatabase } from 'lmdb'
-import { TandemError } from '../errors.js'
 import type { Item, ItemStore, ItemStoreOptions, NewItem } from '../item-store.js'
+import { commitFailure } from './commit-failure.js'
 import { decodeRecord, encodeRecord, positionOf, stampPosition } from './record.js'
 import { checkStamp, STORE_FORMAT, StoreMismatchError, type Stamp } from './stamp.js'
 
@@ -20,11 +20,12 @@ const REPLAY_STEP = 256
 
 export async function openLmdbItemStore({ folder, fingerprint }: ItemStoreOptions): Promise<ItemStore> {
   await mkdir(folder, { recursive: true })
-  // Without overlappingSync a commit is flushed to the disk before its promise resolves.
-  const root = open({ path: folder, noSubdir: false, overlappingSync: false, maxDbs: 8 })
-  const store = new LmdbItemStore(root)
+  // Without overlappingSync a commit is flushed to the disk before its promise resolves. Without event turn batches no
+  // promise is left unheard when a commit fails (concurrent callers still share one).
+  const root = open({ path: folder, noSubdir: false, overlappingSync: false, eventTurnBatching: false })
+  const store = new LmdbItemStore(root, folder)
   try {
-    await store.claim(folder, fingerprint)
+    await store.claim(fingerprint)
   } catch (error) {
     await root.close()
     throw error
@@ -34,13 +35,15 @@ export async function openLmdbItemStore({ folder, fingerprint }: ItemStoreOption
 
 class LmdbItemStore implements ItemStore {
   readonly #root: RootDatabase
+  readonly #folder: string
   readonly #items: Database<Buffer, string>
   readonly #pictures: Database<Buffer, string>
   readonly #changes: Database<string, number>
   readonly #about: Database<number | Stamp, string>
 
-  constructor(root: RootDatabase) {
+  constructor(root: RootDatabase, folder: string) {
     this.#root = root
+    this.#folder = folder
     this.#items = root.openDB({ name: 'items', encoding: 'binary' })
     this.#pictures = root.openDB({ name: 'pictures', encoding: 'binary' })
     this.#changes = root.openDB({ name: 'changes', encoding: 'string' })
@@ -48,10 +51,10 @@ class LmdbItemStore implements ItemStore {
   }
 
   /** Stamps a new store, checks the stamp of an existing one. */
-  async claim(folder: string, fingerprint: string | null): Promise<void> {
+  async claim(fingerprint: string | null): Promise<void> {
     const stamp = this.#about.get('stamp') as Stamp | undefined
-    if (stamp !== undefined) checkStamp(stamp, folder, fingerprint)
-    else if (fingerprint === null) throw new StoreMismatchError(`There is no item store in ${folder}.`)
+    if (stamp !== undefined) checkStamp(stamp, this.#folder, fingerprint)
+    else if (fingerprint === null) throw new StoreMismatchError(`There is no item store in ${this.#folder}.`)
     else await this.#about.put('stamp', { format: STORE_FORMAT, fingerprint })
   }
 
@@ -155,8 +158,7 @@ class LmdbItemStore implements ItemStore {
     try {
       return await this.#root.childTransaction(work)
     } catch (error) {
-      if (!isDiskFull(error)) throw error
-      throw new TandemError('storage_full', 'The disk that holds the items is full; nothing was stored.', { cause: error })
+      throw await commitFailure(error, this.#folder)
     }
   }
 }
@@ -164,8 +166,4 @@ class LmdbItemStore implements ItemStore {
 /** The same memory as a Buffer, which is what the binding takes. */
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-function isDiskFull(error: unknown): boolean {
-  return error instanceof Error && /no space left|MDB_MAP_FULL|quota exceeded/i.test(error.message)
 }
