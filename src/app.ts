@@ -1,7 +1,7 @@
 /** The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes around it. */
 import { join } from 'node:path'
-import Fastify, { type FastifyInstance } from 'fastify'
-import { pino, type Logger } from 'pino'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import { pino } from 'pino'
 import type { Config } from './config.js'
 import { openItemStore } from './item-store.js'
 import { openModels } from './model.js'
@@ -13,7 +13,7 @@ import { overload } from './plugins/overload.js'
 import { problems, sendProblem } from './plugins/problems.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
-import { Retrieval } from './retrieval.js'
+import { Retrieval, type Rooms } from './retrieval.js'
 import { embedRoutes } from './routes/embed.js'
 import { healthRoutes } from './routes/health.js'
 import { itemRoutes } from './routes/items.js'
@@ -39,15 +39,16 @@ const LONGEST_ID = 256 * 4 * 3
 /**
  * Opens everything that `config` names. What was opened is closed again when a later step fails.
  *
+ * @param open - opens the rooms; a test may put others in their place
  * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle
  */
-export async function buildApp(config: Config): Promise<Tandem> {
-  const log = pino({ level: config.logLevel, redact: ['req.headers.authorization', 'req.headers["x-api-key"]'] })
-  const retrieval = await openRetrieval(config, log)
+export async function buildApp(config: Config, open: typeof openRooms = openRooms): Promise<Tandem> {
+  const log: FastifyBaseLogger = pino({ level: config.logLevel, redact: ['req.headers.authorization', 'req.headers["x-api-key"]'] })
+  const retrieval = new Retrieval(await open(config, log))
   const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
   const app = Fastify({
     loggerInstance: log,
-    disableRequestLogging: !log.isLevelEnabled('debug'),
+    disableRequestLogging: !['trace', 'debug'].includes(config.logLevel),
     bodyLimit: config.maxBodyBytes,
     routerOptions: { maxParamLength: LONGEST_ID },
     frameworkErrors: sendProblem,
@@ -84,7 +85,7 @@ export async function buildApp(config: Config): Promise<Tandem> {
 }
 
 /** Model, then store, then index: each needs what the one before it knows. */
-async function openRetrieval(config: Config, log: Logger): Promise<Retrieval> {
+async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms> {
   const { modelFolder, inferenceThreads, maxImagePixels, dataFolder, vectorIndex } = config
   const models = await openModels({ folder: modelFolder, inferenceThreads, maxImagePixels })
   const { fingerprint, dim, name, version } = models.info
@@ -95,7 +96,7 @@ async function openRetrieval(config: Config, log: Logger): Promise<Retrieval> {
     opened.push(store)
     const index = await openVectorIndex({ kind: vectorIndex, folder: join(dataFolder, 'index'), dim, fingerprint })
     if (index.discarded !== null) log.warn(index.discarded)
-    return new Retrieval({ models, store, index })
+    return { models, store, index }
   } catch (error) {
     for (const room of opened.reverse()) await room.close()
     throw error

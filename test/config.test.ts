@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs'
+import { isAbsolute, join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { ConfigError, packageFolder, readConfig, settings } from '../src/config.js'
+
+const rows = Object.values(settings).map(({ variable, fallback }) => ({ variable, fallback }))
+const byName = (a: { variable: string }, b: { variable: string }): number => a.variable.localeCompare(b.variable)
+
+describe('the settings', () => {
+  it('are those of docs/configuration.md, with the same defaults', () => {
+    const text = readFileSync(join(packageFolder, 'docs/configuration.md'), 'utf8')
+    const documented = [...text.matchAll(/^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\|/gm)].map(([, variable = '', fallback = '']) => ({
+      variable,
+      fallback,
+    }))
+    expect(documented.sort(byName)).toEqual(rows.toSorted(byName))
+  })
+
+  it('are those of .env.example, with the same defaults', () => {
+    const text = readFileSync(join(packageFolder, '.env.example'), 'utf8')
+    const given = [...text.matchAll(/^([A-Z_]+)=(.*)$/gm)].map(([, variable = '', fallback = '']) => ({ variable, fallback }))
+    expect(given.sort(byName)).toEqual(rows.toSorted(byName))
+  })
+
+  it('take their defaults from an empty environment, and from empty values', () => {
+    const config = readConfig({})
+    expect(config).toMatchObject({ host: '127.0.0.1', port: 3000, apiKeys: [], vectorIndex: 'hnsw' })
+    expect(readConfig({ HOST: '', PORT: ' ' })).toEqual(config)
+  })
+
+  it('read what the environment says', () => {
+    const config = readConfig({ PORT: '0', VECTOR_INDEX: 'exact', API_KEYS: 'first-key, second-key' })
+    expect(config).toMatchObject({ port: 0, vectorIndex: 'exact', apiKeys: ['first-key', 'second-key'] })
+  })
+
+  it('find a bundle by its name among the shipped ones, or by its path', () => {
+    expect(readConfig({ TANDEM_MODEL: 'other' }).modelFolder).toBe(join(packageFolder, 'models', 'other'))
+    const relative = readConfig({ TANDEM_MODEL: './models/other' }).modelFolder
+    expect(isAbsolute(relative)).toBe(true)
+    expect(relative.endsWith(join('models', 'other'))).toBe(true)
+  })
+
+  it.each([
+    ['PORT', 'abc'],
+    ['PORT', '65536'],
+    ['PORT', '-1'],
+    ['PORT', '1e3'],
+    ['MAX_BATCH_ITEMS', '0'],
+    ['LOG_LEVEL', 'loud'],
+    ['VECTOR_INDEX', 'HNSW'],
+  ])('refuse %s=%s and say what it takes', (variable, value) => {
+    expect(() => readConfig({ [variable]: value })).toThrow(ConfigError)
+    expect(() => readConfig({ [variable]: value })).toThrow(new RegExp(`^${variable} takes .*, not "${value}"`))
+  })
+
+  it('report all problems at once, and never a key', () => {
+    const read = (): unknown => readConfig({ PORT: 'x', API_KEYS: 'hunter2' })
+    expect(read).toThrow(/PORT[^]*API_KEYS/)
+    expect(read).not.toThrow(/hunter2/)
+  })
+})
