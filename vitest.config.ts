@@ -4,8 +4,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'forks',
-    // Worker threads that the product starts by their .js address run from source: tsx resolves them to .ts.
-    execArgv: ['--import', 'tsx'],
+    // For the worker threads that the product starts: they run from source, outside of vitest's own loader.
+    execArgv: ['--import', new URL('./test/support/run-source.mjs', import.meta.url).href],
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 60_000,

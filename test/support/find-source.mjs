@@ -1,0 +1,9 @@
+/** Module resolution hook: `x.js` that is not there means `x.ts`. */
+export async function resolve(specifier, context, next) {
+  try {
+    return await next(specifier, context)
+  } catch (error) {
+    if (error.code !== 'ERR_MODULE_NOT_FOUND' || !specifier.endsWith('.js')) throw error
+    return next(specifier.replace(/\.js$/, '.ts'), context)
+  }
+}
