@@ -30,9 +30,16 @@ export async function shardsOf(path: string): Promise<string[]> {
   return names.map((name) => join(path, name))
 }
 
+function parse(json: string, where: string): { captions?: Record<string, unknown> } {
+  try {
+    return JSON.parse(json) as { captions?: Record<string, unknown> }
+  } catch (error) {
+    throw new Error(`${where}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
 function captionsOf(json: string, language: string, where: string): string[] {
-  const parsed = JSON.parse(json) as { captions?: Record<string, unknown> }
-  const captions = parsed.captions?.[language]
+  const captions = parse(json, where).captions?.[language]
   if (captions === undefined) return []
   if (Array.isArray(captions) && captions.every((caption) => typeof caption === 'string')) return captions
   throw new Error(`${where}: captions.${language} must be a list of strings.`)

@@ -1,0 +1,165 @@
+#!/usr/bin/env node
+/** The `tandem` command: reads arguments, hands them to `cli/`, turns outcomes into exit codes. */
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { Command, InvalidArgumentError } from 'commander'
+import { readShards, shardsOf } from './cli/dataset.js'
+import { evaluate, evaluationTable } from './cli/evaluate.js'
+import { indexFolder, summaryLine } from './cli/index-folder.js'
+import { listBundles } from './cli/models.js'
+import { rebuild } from './cli/rebuild.js'
+import { hitLines } from './cli/search.js'
+import { ownService, remoteService, type Service } from './cli/service.js'
+import { printLine, type Terminal } from './cli/terminal.js'
+import { packageFolder, readConfig, type Config } from './config.js'
+
+const { version } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as { version: string }
+const terminal: Terminal = { out: process.stdout, err: process.stderr }
+
+interface ServiceOptions {
+  url?: string
+  key?: string
+}
+
+function wholeNumber(least: number, most: number): (raw: string) => number {
+  return (raw) => {
+    const value = /^\d+$/.test(raw) ? Number(raw) : Number.NaN
+    if (value >= least && value <= most) return value
+    throw new InvalidArgumentError(`Expected a whole number from ${least} to ${most}.`)
+  }
+}
+
+function serviceUrl(raw: string): string {
+  if (URL.canParse(raw) && /^https?:$/.test(new URL(raw).protocol)) return raw
+  throw new InvalidArgumentError('Expected an address such as http://127.0.0.1:3000.')
+}
+
+/** Runs `work` against the service that the options name, and closes it whatever happens. */
+async function withService<Out>(
+  options: ServiceOptions,
+  config: Config,
+  work: (service: Service) => Promise<Out>,
+): Promise<Out> {
+  const service =
+    options.url === undefined ? await ownService(config) : remoteService(options.url, options.key ?? config.apiKeys[0])
+  try {
+    return await work(service)
+  } finally {
+    await service.close()
+  }
+}
+
+function withServiceOptions(command: Command): Command {
+  return command
+    .option('--url <address>', 'use the service that runs at this address (default: open the data folder)', serviceUrl)
+    .option('--key <key>', 'API key for --url (default: the first of API_KEYS)')
+}
+
+const program = new Command('tandem')
+  .description('Image-text retrieval: serve, index and search photos with sentences')
+  .version(version)
+  .showHelpAfterError()
+
+program
+  .command('serve')
+  .description('run the service until SIGTERM or Ctrl-C (as npm start)')
+  .action(async () => {
+    await import('./server.js')
+  })
+
+withServiceOptions(program.command('index').argument('<folder>', 'folder of photos, read with all folders below it'))
+  .description('store the photos of a folder; run again, it skips what is stored and unchanged')
+  .action(async (folder: string, options: ServiceOptions) => {
+    const outcome = await withService(options, readConfig(process.env), ({ client }) =>
+      indexFolder(client, folder, terminal),
+    )
+    printLine(terminal.out, summaryLine(outcome))
+    if (outcome.failed.length > 0) process.exitCode = 1
+  })
+
+interface SearchFlags extends ServiceOptions {
+  k: number
+  rerank: boolean
+  json?: boolean
+}
+
+withServiceOptions(program.command('search').argument('<sentence>', 'what the photo shows'))
+  .description('print the photos that a sentence describes')
+  .option('-k <hits>', 'hits to print', wholeNumber(1, 1000), 10)
+  .option('--no-rerank', 'answer from the dual encoder alone')
+  .option('--json', 'print the answer as JSON')
+  .action(async (sentence: string, options: SearchFlags) => {
+    // Without the flag the bundle's own default holds.
+    const rerank = options.rerank ? undefined : false
+    const answer = await withService(options, readConfig(process.env), ({ client }) =>
+      client.search(sentence, { k: options.k, rerank }),
+    )
+    printLine(terminal.out, options.json === true ? JSON.stringify(answer, null, 2) : hitLines(answer))
+  })
+
+interface EvaluateFlags extends ServiceOptions {
+  rerank: boolean
+  candidates: number
+  language: string
+  limit?: number
+  json?: boolean
+}
+
+withServiceOptions(
+  program.command('evaluate').argument('<dataset>', 'a WebDataset shard (.tar), or a folder of shards'),
+)
+  .description(
+    'measure recall@k on photos with captions, through the HTTP API (default: a service of its own, with an empty temporary data folder)',
+  )
+  .option('--candidates <count>', 'how many are recalled for rerank', wholeNumber(10, 1000), 64)
+  .option('--no-rerank', 'measure the dual encoder alone')
+  .option('--language <code>', 'language of the captions', 'en')
+  .option('--limit <photos>', 'measure the first photos only', wholeNumber(1, Number.MAX_SAFE_INTEGER))
+  .option('--json', 'print the figures as JSON')
+  .action(async (dataset: string, options: EvaluateFlags) => {
+    const photos = (await readShards(await shardsOf(dataset), options.language)).slice(0, options.limit)
+    if (photos.length === 0) throw new Error(`${dataset} holds no photo with captions in "${options.language}".`)
+    const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-evaluate-'))
+    try {
+      const config = { ...readConfig(process.env), dataFolder, port: 0 }
+      const result = await withService(options, config, ({ client }) => evaluate(client, photos, options, terminal))
+      printLine(
+        terminal.out,
+        options.json === true ? JSON.stringify({ dataset, ...result }, null, 2) : evaluationTable(result),
+      )
+    } finally {
+      await rm(dataFolder, { recursive: true })
+    }
+  })
+
+program
+  .command('models')
+  .description('list the bundles of a folder and verify each')
+  .argument('[folder]', 'folder of bundles (default: those that come with Tandem)')
+  .action(async (folder: string | undefined) => {
+    const { lines, broken } = await listBundles(
+      folder === undefined ? undefined : resolve(folder),
+      readConfig(process.env),
+    )
+    for (const line of lines) printLine(terminal.out, line)
+    if (broken > 0) process.exitCode = 1
+  })
+
+program
+  .command('rebuild')
+  .description(
+    're-embed every stored picture with the configured bundle, after a change of bundle (the service must be stopped)',
+  )
+  .action(async () => {
+    const { items } = await rebuild(readConfig(process.env), terminal)
+    printLine(terminal.out, `${items} items re-embedded`)
+  })
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  printLine(terminal.err, `tandem: ${(error as Error).message}`)
+  process.exitCode = 1
+}

@@ -1,0 +1,38 @@
+/** The service that a command talks to: one that runs already, or one of its own that lasts as long as the command. */
+import { randomBytes } from 'node:crypto'
+import { buildApp } from '../app.js'
+import type { Config } from '../config.js'
+import { Client } from './client.js'
+
+export interface Service {
+  client: Client
+  close(): Promise<void>
+}
+
+/** A service that runs already, at `url`. */
+export function remoteService(url: string, apiKey: string | undefined): Service {
+  return { client: new Client(url, apiKey), close: () => Promise.resolve() }
+}
+
+/**
+ * Starts a service on a free loopback port, for this command alone: it takes a key that only the command knows.
+ *
+ * @throws with a sentence fit for a terminal when the bundle or the data folder cannot be opened, or when the
+ *   configured address answers already: two processes on one data folder would not see each other's items
+ */
+export async function ownService(config: Config): Promise<Service> {
+  const configured = `http://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${config.port}`
+  if (config.port !== 0 && (await new Client(configured).isAlive())) {
+    throw new Error(`A service runs already at ${configured}: give --url ${configured} to use it.`)
+  }
+  const key = randomBytes(24).toString('hex')
+  const tandem = await buildApp({ ...config, host: '127.0.0.1', port: 0, logLevel: 'silent', apiKeys: [key] })
+  try {
+    await tandem.start()
+    const url = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
+    return { client: new Client(url, key), close: () => tandem.close() }
+  } catch (error) {
+    await tandem.close()
+    throw error
+  }
+}

@@ -1,0 +1,51 @@
+/** What container and chart say about settings, held to the settings of the service. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
+import { packageFolder, readConfig, settings } from '../../src/config.js'
+
+const read = (...path: string[]): string => readFileSync(join(packageFolder, ...path), 'utf8')
+const known = new Set<string>(Object.values(settings).map(({ variable }) => variable))
+const dockerfile = read('Dockerfile')
+
+describe('the Dockerfile', () => {
+  it('sets only variables that the service reads, and the run-time ones', () => {
+    const block = /^ENV ([\s\S]*?[^\\])$/m.exec(dockerfile)?.[1] ?? ''
+    const variables = Object.fromEntries(
+      [...block.matchAll(/([A-Z_]+)=(\S+)/g)].map(([, name, value]) => [name as string, value as string]),
+    )
+    const ours = Object.keys(variables).filter((name) => !['NODE_ENV', 'MALLOC_ARENA_MAX'].includes(name))
+    expect(ours.length).toBeGreaterThan(0)
+    for (const name of ours) expect(known).toContain(name)
+    expect(readConfig(variables)).toMatchObject({ host: '0.0.0.0', port: 3000, dataFolder: '/data' })
+  })
+
+  it('copies only what .dockerignore lets into the context', () => {
+    const allowed = new Set(
+      read('.dockerignore')
+        .split('\n')
+        .filter((line) => line.startsWith('!'))
+        .map((line) => line.slice(1)),
+    )
+    const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, sources]) =>
+      (sources as string).split(' '),
+    )
+    expect(copied.length).toBeGreaterThan(5)
+    for (const source of copied) expect(allowed).toContain(source)
+  })
+})
+
+describe('the chart', () => {
+  const values = parse(read('deploy', 'helm', 'tandem', 'values.yaml')) as { settings: Record<string, string> }
+
+  it('sets only variables that the service reads, with values it takes', () => {
+    for (const name of Object.keys(values.settings)) expect(known).toContain(name)
+    expect(() => readConfig(values.settings)).not.toThrow()
+  })
+
+  it('is of the version of the service', () => {
+    const { version } = JSON.parse(read('package.json')) as { version: string }
+    expect(parse(read('deploy', 'helm', 'tandem', 'Chart.yaml'))).toMatchObject({ appVersion: version })
+  })
+})
