@@ -1,6 +1,6 @@
 /** The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes around it. */
 import { join } from 'node:path'
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import type { Config } from './config.js'
 import { openItemStore } from './item-store.js'
@@ -48,11 +48,13 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
   const app = Fastify({
     loggerInstance: log,
-    disableRequestLogging: !['trace', 'debug'].includes(config.logLevel),
+    logController: new LogController({ disableRequestLogging: !['trace', 'debug'].includes(config.logLevel) }),
     bodyLimit: config.maxBodyBytes,
     routerOptions: { maxParamLength: LONGEST_ID },
     frameworkErrors: sendProblem,
   })
+  // What no route takes is 415: the framework would hand over text/plain as a string.
+  app.removeContentTypeParser('text/plain')
   try {
     await addPlugins(app, config, retrieval, readiness)
     await addRoutes(app, config, retrieval, readiness)

@@ -3,6 +3,9 @@
  *
  * Everything that is a pixel, a token, a tensor or a batch stays behind it, in `model/`.
  */
+import { openTandemModels } from './model/tandem-models.js'
+
+export { BundleError } from './model/bundle-error.js'
 
 /** One sentence as the text encoder sees it. */
 export interface EncodedText {
@@ -115,5 +118,8 @@ export interface ModelsOptions {
  * @throws BundleError with a sentence that says what is wrong, and where
  */
 export function openModels(options: ModelsOptions): Promise<Models> {
-  return Promise.reject(new Error(`the models of ${options.folder} cannot be opened yet`))
+  return openTandemModels(options)
 }
+
+/** Reads the manifest of a bundle and verifies every file that it lists, without loading a graph. */
+export { openBundle as verifyBundle } from './model/bundle.js'

@@ -177,9 +177,12 @@ export class Retrieval {
 
   /** Waits for writes, saves the index and closes the rooms in the reverse order of their opening. */
   async close(): Promise<void> {
-    await this.save()
-    await this.#rooms.index.close()
-    await this.#rooms.store.close()
-    await this.#rooms.models.close()
+    try {
+      await this.save()
+    } finally {
+      await this.#rooms.index.close()
+      await this.#rooms.store.close()
+      await this.#rooms.models.close()
+    }
   }
 }

@@ -19,7 +19,7 @@ declare module 'fastify' {
      * Aborted when the client has gone or the time is up. The framework's own `request.signal` is of no use here: it is
      * aborted as soon as the body has been read.
      */
-    abortSignal: AbortSignal
+    abortSignal: AbortSignal | undefined
   }
 }
 
@@ -30,13 +30,12 @@ export interface OverloadOptions {
 }
 
 const RETRY_AFTER_S = 1
-const unlimited = new AbortController().signal
 
 export const overload = plugin<OverloadOptions>((app, options, done) => {
   const { maxConcurrentRequests, requestTimeoutMs, readiness } = options
   let permits = maxConcurrentRequests
 
-  app.decorateRequest('abortSignal', unlimited)
+  app.decorateRequest('abortSignal', undefined)
   app.addHook('onRequest', (request, reply, next) => {
     const { open, permit } = request.routeOptions.config
     if (open === true || permit === false || request.is404) return next()

@@ -1,0 +1,101 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { embeddingOf, wordTandem, type WordTandem } from './word-rooms.js'
+
+let tandem: WordTandem
+
+beforeEach(async () => {
+  tandem = await wordTandem()
+})
+afterEach(() => tandem.end())
+
+const add = (id: string, word: string) => tandem.retrieval.add({ id, image: Buffer.from(word), payload: null })
+
+/** Item store and index hold the same ids, and the index is at the store's position. */
+function expectAgreement(): void {
+  const stored = tandem.retrieval.list({ limit: 1000 }).items
+  expect([...tandem.index.ids()].sort()).toEqual(stored.map(({ id }) => id).sort())
+  for (const { id, embedding } of stored) expect(tandem.index.vectors.get(id), id).toEqual(embedding)
+}
+
+describe('writes', () => {
+  it('of one id at the same time leave store and index together', async () => {
+    await Promise.all(
+      Array.from({ length: 60 }, (_, at) => (at % 3 === 2 ? tandem.retrieval.remove(`id-${at % 4}`) : add(`id-${at % 4}`, `word${at}`))),
+    )
+    expectAgreement()
+    await Promise.all([add('last', 'dog'), tandem.retrieval.remove('last'), add('last', 'cat')])
+    expect(tandem.index.vectors.get('last')).toEqual(embeddingOf('cat'))
+    expectAgreement()
+  })
+
+  it('say for each whether it created or replaced', async () => {
+    const outcomes = await Promise.all([add('a', 'dog'), add('b', 'dog'), add('a', 'cat')])
+    expect(outcomes.map(({ status }) => status)).toEqual(['created', 'created', 'replaced'])
+    expect(await Promise.all([tandem.retrieval.remove('a'), tandem.retrieval.remove('a')])).toEqual([true, false])
+  })
+
+  it('that the index missed are made good by the next one', async () => {
+    await add('before', 'dog')
+    tandem.index.fail = new Error('worker gone')
+    await expect(add('missed', 'cat')).rejects.toThrow('worker gone')
+    await expect(tandem.retrieval.remove('before')).rejects.toThrow('worker gone')
+    tandem.index.fail = undefined
+    await add('after', 'horse')
+    expect([...tandem.index.ids()]).toContain('missed')
+    expectAgreement()
+  })
+})
+
+describe('a start', () => {
+  it('fills an index that has lost everything', async () => {
+    for (const word of ['dog', 'cat', 'horse']) await add(word, word)
+    tandem.index.vectors.clear()
+    tandem.index.position = 0
+    expect(await tandem.retrieval.start()).toEqual({ replayed: 3, removed: 0 })
+    expectAgreement()
+  })
+
+  it('replays only what came after the snapshot, and removes what was removed since', async () => {
+    for (const word of ['dog', 'cat', 'horse']) await add(word, word)
+    const vectors = new Map(tandem.index.vectors)
+    const { position } = tandem.index
+    await add('cat', 'zebra')
+    await tandem.retrieval.remove('dog')
+    tandem.index.vectors.clear()
+    for (const [id, vector] of vectors) tandem.index.vectors.set(id, vector)
+    tandem.index.position = position
+    expect(await tandem.retrieval.start()).toEqual({ replayed: 1, removed: 1 })
+    expectAgreement()
+  })
+
+  it('does not trust an index that is ahead of its store', async () => {
+    await add('dog', 'dog')
+    tandem.index.vectors.set('stranger', embeddingOf('cat'))
+    tandem.index.vectors.set('dog', embeddingOf('cat'))
+    tandem.index.position = 99
+    await tandem.retrieval.start()
+    expectAgreement()
+    expect(await tandem.retrieval.start()).toEqual({ replayed: 0, removed: 0 })
+  })
+})
+
+describe('a search', () => {
+  it('passes over items removed since they were recalled', async () => {
+    await add('dog', 'dog')
+    tandem.index.vectors.set('ghost', embeddingOf('dog'))
+    const { hits } = await tandem.retrieval.search({ text: 'dog' }, {})
+    expect(hits.map(({ id }) => id)).toEqual(['dog'])
+  })
+
+  it('of an empty service has no hits', async () => {
+    expect((await tandem.retrieval.search({ text: 'dog' }, {})).hits).toEqual([])
+  })
+})
+
+describe('close', () => {
+  it('saves the index, once', async () => {
+    await add('dog', 'dog')
+    await Promise.all([tandem.close(), tandem.close()])
+    expect(tandem.index.saves).toBe(1)
+  })
+})
