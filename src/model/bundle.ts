@@ -1,0 +1,79 @@
+/**
+ * A bundle: the folder that training hands to the service. Nothing of it is used before its manifest fits the schema
+ * and every file has the size and the SHA-256 that the manifest says.
+ */
+import { createHash } from 'node:crypto'
+import { readFile, realpath } from 'node:fs/promises'
+import { isAbsolute, join, sep } from 'node:path'
+import { BundleError } from './bundle-error.js'
+import { fingerprintOf } from './fingerprint.js'
+import { parseManifest, type FileEntry, type Manifest } from './manifest.js'
+
+export interface Bundle {
+  folder: string
+  manifest: Manifest
+  fingerprint: string
+}
+
+/**
+ * Reads the manifest and verifies every file that it lists.
+ * @throws BundleError
+ */
+export async function openBundle(folder: string): Promise<Bundle> {
+  const source = join(folder, 'manifest.json')
+  const text = await readFile(source, 'utf8').catch((error: Error) => {
+    throw new BundleError(`There is no model bundle in ${folder}: ${error.message}`)
+  })
+  const manifest = parseManifest(text, source)
+  const bundle = { folder, manifest, fingerprint: fingerprintOf(manifest) }
+  const { image_encoder, text_encoder, fusion_encoder, goldens } = manifest
+  for (const path of [image_encoder.file, text_encoder.file, text_encoder.tokenizer, fusion_encoder.file, goldens]) {
+    listed(bundle, path)
+  }
+  await Promise.all(manifest.files.map(({ path }) => readBundleFile(bundle, path)))
+  return bundle
+}
+
+/**
+ * The bytes of one file of the bundle: those that were verified, not those that lie there a moment later.
+ * @throws BundleError when the file is not listed, lies outside the bundle, or differs from the manifest
+ */
+export async function readBundleFile(bundle: Bundle, path: string): Promise<Buffer> {
+  const entry = listed(bundle, path)
+  const bytes = await readFile(await located(bundle, path)).catch((error: Error) => {
+    throw new BundleError(`${path} of the bundle in ${bundle.folder} cannot be read: ${error.message}`)
+  })
+  if (bytes.length !== entry.bytes) {
+    throw new BundleError(
+      `${path} of the bundle in ${bundle.folder} has ${bytes.length} bytes; its manifest says ${entry.bytes}.`,
+    )
+  }
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  if (sha256 !== entry.sha256) {
+    throw new BundleError(
+      `${path} of the bundle in ${bundle.folder} has the SHA-256 ${sha256}; its manifest says ${entry.sha256}.`,
+    )
+  }
+  return bytes
+}
+
+function listed({ folder, manifest }: Bundle, path: string): FileEntry {
+  const entry = manifest.files.find((file) => file.path === path)
+  if (entry === undefined) {
+    throw new BundleError(`The bundle in ${folder} names ${path}, but its manifest does not list that file.`)
+  }
+  return entry
+}
+
+/** Where `path` lies, links followed: inside the folder, or not at all. */
+async function located({ folder }: Bundle, path: string): Promise<string> {
+  const plain = !isAbsolute(path) && path.split('/').every((part) => /^[\w-][\w.-]*$/.test(part))
+  if (!plain) throw new BundleError(`The bundle in ${folder} lists "${path}", which is not a plain relative name.`)
+  const [root, file] = await Promise.all([realpath(folder), realpath(join(folder, path))]).catch((error: Error) => {
+    throw new BundleError(`${path} of the bundle in ${folder} cannot be read: ${error.message}`)
+  })
+  if (!file.startsWith(root + sep)) {
+    throw new BundleError(`${path} of the bundle in ${folder} is a link that leads out of it.`)
+  }
+  return file
+}

@@ -1,0 +1,24 @@
+import { createHash } from 'node:crypto'
+import type { Manifest } from './manifest.js'
+
+/**
+ * 16 hexadecimal digits that two bundles share when their embeddings and tokens can be mixed: SHA-256 over the shapes
+ * and the graph and tokenizer files. Metrics, card and calibration may change without embedding anything again.
+ */
+export function fingerprintOf(manifest: Manifest): string {
+  const { embedding, image_tokens, image_encoder, text_encoder, fusion_encoder } = manifest
+  const paths = [image_encoder.file, text_encoder.file, text_encoder.tokenizer, fusion_encoder.file]
+  const files = Object.fromEntries(
+    paths.map((path) => [path, manifest.files.find((entry) => entry.path === path)?.sha256]),
+  )
+  const parts = { embedding, image_tokens, image_encoder, text_encoder, fusion_encoder, files }
+  return createHash('sha256').update(canonicalJson(parts)).digest('hex').slice(0, 16)
+}
+
+/** JSON without spaces, keys in the order of their UTF-16 units: the same text for the same value. */
+function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
+  return `{${fields.map(([key, field]) => `${JSON.stringify(key)}:${canonicalJson(field)}`).join(',')}}`
+}

@@ -1,0 +1,88 @@
+/** Batches of the fusion encoder, and the rule that turns its logit into a match. */
+import type { EncodedText, Match, Pair } from '../model.js'
+import type { Lane } from './batcher.js'
+import type { Manifest } from './manifest.js'
+import { floatsOf, maskOf } from './tensors.js'
+
+const MAX_PAIRS = 64
+
+/** Some texts, some images, and which of them to compare, by their rows in the two lists. */
+export interface Comparison {
+  texts: readonly EncodedText[]
+  imageTokens: readonly Int8Array[]
+  pairs: readonly Pick<Pair, 'text' | 'image'>[]
+}
+
+/** One comparison → the ITM logits of its pairs. Comparisons in a batch keep their texts and images apart. */
+export function fusionLane(manifest: Manifest): Lane<Comparison, Float32Array> {
+  const { image_tokens: { count, width }, text_encoder: { token_width: tokenWidth } } = manifest
+  return {
+    graph: 'fusion',
+    maxWeight: MAX_PAIRS,
+    weigh: ({ pairs }) => pairs.length,
+    assemble: (comparisons) => {
+      const texts = comparisons.flatMap((comparison) => comparison.texts)
+      const images = comparisons.flatMap((comparison) => comparison.imageTokens)
+      const { mask, longest } = maskOf(texts.map(({ tokenCount }) => tokenCount))
+      const textTokens = new Float32Array(texts.length * longest * tokenWidth)
+      texts.forEach((text, row) => textTokens.set(text.textTokens, row * longest * tokenWidth))
+      const imageTokens = new Int8Array(images.length * count * width)
+      images.forEach((tokens, row) => imageTokens.set(tokens, row * count * width))
+      const pairs = pairRows(comparisons)
+      return {
+        text_tokens: { type: 'float32', data: textTokens, dims: [texts.length, longest, tokenWidth] },
+        attention_mask: { type: 'int64', data: mask, dims: [texts.length, longest] },
+        image_tokens: { type: 'int8', data: imageTokens, dims: [images.length, count, width] },
+        pairs: { type: 'int64', data: pairs, dims: [pairs.length / 2, 2] },
+      }
+    },
+    split: (outputs, comparisons) => {
+      const logits = floatsOf(outputs, 'logit')
+      let end = 0
+      return comparisons.map(({ pairs }) => logits.slice(end, (end += pairs.length)))
+    },
+  }
+}
+
+/** The pairs of all comparisons, their rows counted through the joined lists. */
+function pairRows(comparisons: readonly Comparison[]): BigInt64Array {
+  let firstText = 0
+  let firstImage = 0
+  const rows: bigint[] = []
+  for (const { texts, imageTokens, pairs } of comparisons) {
+    for (const { text, image } of pairs) rows.push(BigInt(firstText + text), BigInt(firstImage + image))
+    firstText += texts.length
+    firstImage += imageTokens.length
+  }
+  return BigInt64Array.from(rows)
+}
+
+/** `whole` in comparisons of at most one batch each, holding only the texts and images that they compare. */
+export function splitComparison(whole: Comparison): Comparison[] {
+  const parts: Comparison[] = []
+  for (let start = 0; start < whole.pairs.length; start += MAX_PAIRS) {
+    const pairs = whole.pairs.slice(start, start + MAX_PAIRS)
+    const texts = [...new Set(pairs.map(({ text }) => text))]
+    const images = [...new Set(pairs.map(({ image }) => image))]
+    const textRows = new Map(texts.map((text, row) => [text, row]))
+    const imageRows = new Map(images.map((image, row) => [image, row]))
+    parts.push({
+      texts: texts.map((text) => at(whole.texts, text)),
+      imageTokens: images.map((image) => at(whole.imageTokens, image)),
+      pairs: pairs.map(({ text, image }) => ({ text: textRows.get(text) ?? 0, image: imageRows.get(image) ?? 0 })),
+    })
+  }
+  return parts
+}
+
+function at<Value>(list: readonly Value[], row: number): Value {
+  const value = list[row]
+  if (value === undefined) throw new RangeError(`A pair names row ${row} of a list of ${list.length}.`)
+  return value
+}
+
+/** The calibrated probability, and what it orders by, from an ITM logit and a cosine similarity. */
+export function calibrate(rule: Manifest['match'], itmLogit: number, similarity: number): Match {
+  const logit = rule.logit * itmLogit + rule.similarity * similarity + rule.bias
+  return { logit, match: 1 / (1 + Math.exp(-logit)) }
+}

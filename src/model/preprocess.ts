@@ -1,0 +1,88 @@
+/** Picture files to pixels, and to the picture that is stored. The only importer of sharp. */
+import sharp, { type Sharp, type SharpOptions } from 'sharp'
+import { TandemError } from '../errors.js'
+import type { Picture } from '../model.js'
+
+export interface Preprocessed {
+  /** size × size × 3, RGB, the whole picture squashed into the square. */
+  pixels: Uint8Array
+  picture: Picture
+}
+
+/** Longest side of the stored picture, and of what the pixels are made from. */
+const STORED_SIDE = 512
+const JPEG_QUALITY = 85
+const MAX_SIDE = 16_384
+
+// Only these loaders, only from memory: everything else that libvips reads is a way in for nothing.
+sharp.block({ operation: ['VipsForeignLoad'] })
+sharp.unblock({
+  operation: ['Jpeg', 'Png', 'Webp', 'Nsgif', 'Tiff', 'Heif'].map((format) => `VipsForeignLoad${format}Buffer`),
+})
+// Every picture comes once.
+sharp.cache(false)
+
+/**
+ * Decodes the first page of a JPEG, PNG, WebP, GIF, TIFF or AVIF file.
+ *
+ * What it looks like on a screen is kept: EXIF orientation is applied, colours become sRGB, transparency becomes white.
+ * @param size side of the pixels
+ * @param maxPixels more are refused by the header, before anything is decoded
+ * @throws TandemError `image_type_unsupported`, `image_too_large`, `image_unreadable`
+ */
+export async function preprocess(bytes: Uint8Array, size: number, maxPixels: number): Promise<Preprocessed> {
+  await checkHeader(bytes, maxPixels)
+  const { data, info } = await sharp(bytes, readOptions(maxPixels))
+    .autoOrient()
+    .resize(STORED_SIDE, STORED_SIDE, { fit: 'inside', withoutEnlargement: true })
+    .flatten({ background: 'white' })
+    .toColourspace('srgb')
+    .raw({ depth: 'uchar' })
+    .toBuffer({ resolveWithObject: true })
+    .catch((error: Error) => {
+      throw new TandemError('image_unreadable', `The picture is damaged or cut off: ${firstLine(error)}.`, { cause: error })
+    })
+  const { width, height, channels } = info
+  const intermediate = (): Sharp => sharp(data, { raw: { width, height, channels } })
+  const [pixels, stored] = await Promise.all([
+    // The kernel that training uses: bicubic, a = -0.5, widened when it shrinks.
+    intermediate().resize(size, size, { fit: 'fill', kernel: 'cubic' }).raw().toBuffer(),
+    intermediate().jpeg({ quality: JPEG_QUALITY }).toBuffer(),
+  ])
+  return { pixels, picture: { bytes: stored, mime: 'image/jpeg', width, height } }
+}
+
+/** `page` 0 alone, and strict about damage: a picture that ends early is refused, a harmless warning is not. */
+function readOptions(maxPixels: number): SharpOptions {
+  return { failOn: 'error', limitInputPixels: maxPixels, sequentialRead: true, pages: 1 }
+}
+
+async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<void> {
+  const { width, height } = await sharp(bytes, { ...readOptions(maxPixels), limitInputPixels: false })
+    .metadata()
+    .catch((error: Error) => {
+      throw refusal(bytes, error)
+    })
+  if (width * height > maxPixels || Math.max(width, height) > MAX_SIDE) {
+    throw new TandemError(
+      'image_too_large',
+      `The picture has ${width} × ${height} pixels; at most ${maxPixels} pixels and ${MAX_SIDE} on a side are read.`,
+    )
+  }
+}
+
+/** Whether the header was not understood at all, or belongs to a type that is read but is damaged. */
+function refusal(bytes: Uint8Array, cause: Error): TandemError {
+  if (bytes.length === 0) return new TandemError('image_unreadable', 'The picture has no bytes.')
+  return /unsupported image format|not built in|Unsupported/i.test(cause.message)
+    ? new TandemError(
+        'image_type_unsupported',
+        'The bytes are not a picture of a type that is read: JPEG, PNG, WebP, GIF, TIFF or AVIF.',
+        { cause },
+      )
+    : new TandemError('image_unreadable', `The picture is damaged or cut off: ${firstLine(cause)}.`, { cause })
+}
+
+function firstLine({ message }: Error): string {
+  return (message.split('\n')[0] ?? '').replace(/\.$/, '')
+}

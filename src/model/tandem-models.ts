@@ -1,0 +1,154 @@
+/** The room behind the door of model.ts: tokenizer and preprocessing here, the graphs in the worker. */
+import { availableParallelism } from 'node:os'
+import { TandemError } from '../errors.js'
+import type { EncodedImage, EncodedText, Match, ModelInfo, Models, ModelsOptions, Pair, StageTimings } from '../model.js'
+import { Batcher } from './batcher.js'
+import { openBundle, readBundleFile } from './bundle.js'
+import { imageLane, textLane } from './dual-encoder.js'
+import { calibrate, fusionLane, splitComparison } from './fusion-encoder.js'
+import { Inference } from './inference.js'
+import type { Manifest } from './manifest.js'
+import { preprocess, type Preprocessed } from './preprocess.js'
+import { Tokenizer } from './tokenizer.js'
+
+const DEFAULT_MAX_QUEUE = 2048
+
+interface Parts {
+  manifest: Manifest
+  fingerprint: string
+  tokenizer: Tokenizer
+  inference: Inference
+  batcher: Batcher
+  maxImagePixels: number
+}
+
+export async function openTandemModels(options: ModelsOptions): Promise<Models> {
+  const { folder, inferenceThreads: threads, maxImagePixels, maxQueue = DEFAULT_MAX_QUEUE } = options
+  const bundle = await openBundle(folder)
+  const { manifest, fingerprint } = bundle
+  const { tokenizer: file, max_tokens: maxTokens } = manifest.text_encoder
+  const tokenizer = new Tokenizer(await readBundleFile(bundle, file), maxTokens)
+  const inference = await Inference.open({ folder, fingerprint, threads })
+  return new TandemModels({ manifest, fingerprint, tokenizer, inference, batcher: new Batcher(inference, maxQueue), maxImagePixels })
+}
+
+class TandemModels implements Models {
+  readonly info: ModelInfo
+  readonly #parts: Parts
+  readonly #lanes
+
+  constructor(parts: Parts) {
+    const { manifest } = parts
+    this.#parts = parts
+    this.#lanes = { text: textLane(manifest), image: imageLane(manifest), fusion: fusionLane(manifest) }
+    this.info = infoOf(manifest, parts.fingerprint)
+  }
+
+  async encodeTexts(
+    texts: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<{ encoded: EncodedText[]; timings: StageTimings }> {
+    const started = performance.now()
+    const tokenIds = texts.map((text) => this.#parts.tokenizer.encode(text))
+    const tokenize = performance.now() - started
+    // Texts of like length share a batch, so that little of it is padding.
+    const order = tokenIds.map((_, place) => place).sort((a, b) => lengthAt(tokenIds, a) - lengthAt(tokenIds, b))
+    const sorted = order.map((place) => tokenIds[place] ?? [])
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.text, sorted, signal)
+    return { encoded: unsorted(results, order), timings: { tokenize, queue, inference } }
+  }
+
+  async encodeImages(
+    images: readonly Uint8Array[],
+    signal?: AbortSignal,
+  ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
+    const started = performance.now()
+    const ready = await this.#preprocessAll(images, signal)
+    const preprocessed = performance.now() - started
+    const pixels = ready.map((one) => one.pixels)
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.image, pixels, signal)
+    const encoded = ready.map(({ picture }, i) => ({ ...(results[i] as (typeof results)[number]), picture }))
+    return { encoded, timings: { preprocess: preprocessed, queue, inference } }
+  }
+
+  async match(
+    texts: readonly EncodedText[],
+    imageTokens: readonly Int8Array[],
+    pairs: readonly Pair[],
+    signal?: AbortSignal,
+  ): Promise<{ matches: Match[]; timings: StageTimings }> {
+    const order = pairs.map((_, place) => place).sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
+    const sorted = order.map((place) => pairs[place] as Pair)
+    const comparisons = splitComparison({ texts, imageTokens, pairs: sorted })
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.fusion, comparisons, signal)
+    const logits = unsorted(results.flatMap((part) => [...part]), order)
+    const rule = this.#parts.manifest.match
+    const matches = pairs.map(({ similarity }, i) => calibrate(rule, logits[i] as number, similarity))
+    return { matches, timings: { queue, inference } }
+  }
+
+  stats(): { queueDepth: number; inFlight: number } {
+    const { queueDepth, inFlight } = this.#parts.batcher
+    return { queueDepth, inFlight }
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.inference.close()
+    this.#parts.batcher.failWaiting()
+  }
+
+  /** As many pictures at a time as there are cores: more would only hold more of them in memory. */
+  async #preprocessAll(images: readonly Uint8Array[], signal?: AbortSignal): Promise<Preprocessed[]> {
+    const { manifest, maxImagePixels } = this.#parts
+    const done = new Array<Preprocessed>(images.length)
+    const remaining = images.entries()
+    const work = async (): Promise<void> => {
+      for (const [place, bytes] of remaining) {
+        signal?.throwIfAborted()
+        done[place] = await preprocess(bytes, manifest.image_encoder.size, maxImagePixels).catch((error: unknown) => {
+          throw images.length > 1 ? placed(error, place, images.length) : error
+        })
+      }
+    }
+    await Promise.all(Array.from({ length: Math.min(images.length, availableParallelism()) }, work))
+    return done
+  }
+}
+
+/** The same refusal, saying which picture it was. */
+function placed(error: unknown, place: number, count: number): unknown {
+  if (!(error instanceof TandemError)) return error
+  return new TandemError(error.code, `Image ${place + 1} of ${count}: ${error.message}`, { cause: error.cause })
+}
+
+function lengthAt(lists: readonly { length: number }[], place: number): number {
+  return lists[place]?.length ?? 0
+}
+
+function tokensOf(texts: readonly EncodedText[], pairs: readonly Pair[], place: number): number {
+  return texts[pairs[place]?.text ?? -1]?.tokenCount ?? 0
+}
+
+/** `values[i]` back at the place `order[i]`, from which it was taken. */
+function unsorted<Value>(values: readonly Value[], order: readonly number[]): Value[] {
+  const result = new Array<Value>(values.length)
+  order.forEach((place, i) => (result[place] = values[i] as Value))
+  return result
+}
+
+function infoOf(manifest: Manifest, fingerprint: string): ModelInfo {
+  const { name, version, description, license, languages, embedding, image_tokens: tokens, text_encoder: text } = manifest
+  return {
+    name,
+    version,
+    description,
+    license,
+    languages,
+    fingerprint,
+    dim: embedding.dim,
+    imageTokens: { count: tokens.count, width: tokens.width },
+    tokenWidth: text.token_width,
+    maxTokens: text.max_tokens,
+    rerank: manifest.rerank,
+  }
+}
