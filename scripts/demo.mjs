@@ -98,7 +98,9 @@ try {
     console.log(`\n$ tandem search "${sentence}" -k 3 --url ${url}`)
     await tandem('search', sentence, '-k', '3', '--url', url)
   }
-  console.log(`\nSearch page:   ${url}\nAPI reference: ${url}docs\nCtrl-C stops the service; everything stays in ./${environment.TANDEM_DATA_DIR}.`)
+  console.log(
+    `\nSearch page:   ${url}\nAPI reference: ${url}docs\nCtrl-C stops the service; everything stays in ./${environment.TANDEM_DATA_DIR}.`,
+  )
 } catch (error) {
   console.error(`demo: ${error.message}`)
   service.kill('SIGTERM')

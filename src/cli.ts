@@ -60,7 +60,7 @@ function withServiceOptions(command: Command): Command {
 const program = new Command('tandem')
   .description('Image-text retrieval: serve, index and search photos with sentences')
   .version(version)
-  .showHelpAfterError()
+  .showHelpAfterError('(--help says what is expected)')
 
 program
   .command('serve')

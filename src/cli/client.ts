@@ -80,14 +80,16 @@ export class Client {
 
   /** The embeddings of `inputs`, in their order. */
   async embed(inputs: readonly ({ text: string } | { image: string })[]): Promise<Float32Array[]> {
-    const body = JSON.stringify({ inputs, encoding_format: 'base64' })
-    const reply = (await this.#json('embed', { method: 'POST', body, headers: JSON_HEADERS })) as Static<
-      typeof EmbedReply
-    >
-    return reply.embeddings.map(({ embedding }) => {
+    const { embeddings } = await this.#embed(inputs)
+    return embeddings.map(({ embedding }) => {
       const bytes = Buffer.from(embedding as string, 'base64')
       return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
     })
+  }
+
+  /** The name of the bundle that the service runs. */
+  async bundleName(): Promise<string> {
+    return (await this.#embed([{ text: 'a photo' }])).model
   }
 
   /** Orders `texts` for a stored item by match; answers positions in `texts`, best first. */
@@ -97,6 +99,12 @@ export class Client {
       typeof RerankReply
     >
     return reply.results.map(({ index }) => index)
+  }
+
+  async #embed(inputs: readonly ({ text: string } | { image: string })[]): Promise<Static<typeof EmbedReply>> {
+    const body = JSON.stringify({ inputs, encoding_format: 'base64' })
+    const reply = await this.#json('embed', { method: 'POST', body, headers: JSON_HEADERS })
+    return reply as Static<typeof EmbedReply>
   }
 
   async #json(path: string, init: RequestInit = {}): Promise<unknown> {

@@ -10,7 +10,7 @@ import { startProgress, type Terminal } from './terminal.js'
 const AT_ONCE = 8
 const DEEPEST_K = 10
 const TEXTS_A_REQUEST = 64
-const IMAGES_A_REQUEST = 16
+const IMAGES_A_REQUEST = 4
 
 export interface Direction {
   similarity: RecallFigures
@@ -18,6 +18,8 @@ export interface Direction {
 }
 
 export interface Evaluation {
+  /** Name of the bundle that answered. */
+  bundle: string
   photos: number
   captions: number
   candidates: number
@@ -146,6 +148,7 @@ export async function evaluate(
     ? { rerank: recallFigures(await textToImage(client, captions, true, options, terminal)) }
     : {}
   return {
+    bundle: await client.bundleName(),
     photos: photos.length,
     captions: captions.length,
     candidates: options.candidates,
@@ -161,7 +164,7 @@ export function evaluationTable(result: Evaluation): string {
     figures === undefined ? [] : [`${label.padEnd(30)}${figure(figures.r1)}${figure(figures.r5)}${figure(figures.r10)}`]
   const depth = `rerank of ${result.candidates}`
   return [
-    `${result.photos} photos, ${result.captions} captions`,
+    `${result.bundle}: ${result.photos} photos, ${result.captions} captions`,
     `${''.padEnd(30)}${['R@1', 'R@5', 'R@10'].map((name) => name.padStart(7)).join('')}`,
     ...row('text→image, similarity', result.text_to_image.similarity),
     ...row(`text→image, ${depth}`, result.text_to_image.rerank),

@@ -28,6 +28,10 @@ class MistakenService {
     for (const id of this.#others) yield { id }
   }
 
+  bundleName(): Promise<string> {
+    return Promise.resolve('mistaken')
+  }
+
   put(id: string): Promise<void> {
     this.stored.push(id)
     return Promise.resolve()
@@ -62,7 +66,7 @@ describe('evaluate', () => {
     const service = new MistakenService()
     const result = await evaluate(asClient(service), photos, { candidates: 8, rerank: true }, quiet)
     expect(service.stored.sort()).toEqual(keys)
-    expect(result).toMatchObject({ photos: 4, captions: 8, candidates: 8 })
+    expect(result).toMatchObject({ bundle: 'mistaken', photos: 4, captions: 8, candidates: 8 })
     expect(result.text_to_image.similarity).toEqual({ r1: 50, r5: 100, r10: 100 })
     expect(result.text_to_image.rerank).toEqual({ r1: 100, r5: 100, r10: 100 })
     expect(result.image_to_text.similarity.r1).toBe(50)
