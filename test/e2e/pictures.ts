@@ -1,5 +1,5 @@
 /** Picture files of every kind that clients send, good and bad. */
-import { deflateSync, crc32 as zlibCrc32 } from 'node:zlib'
+import { deflateSync } from 'node:zlib'
 import sharp from 'sharp'
 
 const SIDE = 24
@@ -36,8 +36,8 @@ export const working: Record<string, () => Promise<Buffer>> = {
 }
 
 export async function animatedGif(): Promise<Buffer> {
-  const second = { create: { width: SIDE, height: SIDE, channels: 3 as const, background: 'lime' } }
-  return sharp([await twoColours().png().toBuffer(), second], { join: { animated: true } })
+  const frames = [twoColours(), twoColours().negate()].map((frame) => frame.png().toBuffer())
+  return sharp(await Promise.all(frames), { join: { animated: true } })
     .gif({ delay: [100, 100] })
     .toBuffer()
 }
@@ -60,6 +60,16 @@ function chunk(type: string, data: Buffer): Buffer {
   const framed = Buffer.alloc(body.length + 8)
   framed.writeUInt32BE(data.length, 0)
   framed.set(body, 4)
-  framed.writeUInt32BE(zlibCrc32(body), body.length + 4)
+  framed.writeUInt32BE(crc32(body), body.length + 4)
   return framed
+}
+
+/** Bit by bit, as the PNG standard writes it: node:zlib has one only from Node 20.15 on. */
+function crc32(bytes: Buffer): number {
+  let crc = ~0
+  for (const byte of bytes) {
+    crc ^= byte
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0)
+  }
+  return ~crc >>> 0
 }
