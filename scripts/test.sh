@@ -43,8 +43,8 @@ python_suite() {
   if [ ! -x "$python" ]; then
     python3 -m venv training/.venv || { tally 0 0 0 1; return; }
   fi
-  if [ ! -f training/.venv/installed ] || [ training/requirements-test.txt -nt training/.venv/installed ]; then
-    "$python" -m pip install --quiet --disable-pip-version-check -r training/requirements-test.txt \
+  if [ ! -f training/.venv/installed ] || [ training/pyproject.toml -nt training/.venv/installed ]; then
+    "$python" -m pip install --quiet --disable-pip-version-check -e 'training[dev]' \
       && touch training/.venv/installed || { tally 0 0 0 1; return; }
   fi
   (cd training && "$python" -m pytest --junitxml="$reports/pytest.xml")
@@ -62,7 +62,7 @@ check 'type check' npm run --silent typecheck
 check 'lint' npm run --silent lint
 check 'build' npm run --silent build
 typescript_suite
-if [ -d training/tests ]; then python_suite; fi
+if compgen -G 'training/tests/test_*.py' >/dev/null; then python_suite; fi
 
 printf '\n'
 if [ "$skipped" -gt 0 ]; then echo "$skipped skipped (each says why above)"; fi

@@ -11,7 +11,7 @@ import { indexFolder, summaryLine } from './cli/index-folder.js'
 import { listBundles } from './cli/models.js'
 import { rebuild } from './cli/rebuild.js'
 import { hitLines } from './cli/search.js'
-import { ownService, remoteService, type Service } from './cli/service.js'
+import { ownService, refuseWhileServing, remoteService, type Service } from './cli/service.js'
 import { printLine, type Terminal } from './cli/terminal.js'
 import { packageFolder, readConfig, type Config } from './config.js'
 
@@ -153,7 +153,9 @@ program
     're-embed every stored picture with the configured bundle, after a change of bundle (the service must be stopped)',
   )
   .action(async () => {
-    const { items } = await rebuild(readConfig(process.env), terminal)
+    const config = readConfig(process.env)
+    await refuseWhileServing(config, () => 'stop it first')
+    const { items } = await rebuild(config, terminal)
     printLine(terminal.out, `${items} items re-embedded`)
   })
 

@@ -15,16 +15,26 @@ export function remoteService(url: string, apiKey: string | undefined): Service 
 }
 
 /**
+ * Refuses when the configured address answers: two processes on one data folder would not see each other's items.
+ *
+ * @throws Error with the sentence for a terminal
+ */
+export async function refuseWhileServing(config: Config, advice: (url: string) => string): Promise<void> {
+  const host = ['0.0.0.0', '::'].includes(config.host) ? '127.0.0.1' : config.host
+  const url = `http://${host.includes(':') ? `[${host}]` : host}:${config.port}`
+  if (config.port !== 0 && (await new Client(url).isAlive())) {
+    throw new Error(`A service runs already at ${url}: ${advice(url)}.`)
+  }
+}
+
+/**
  * Starts a service on a free loopback port, for this command alone: it takes a key that only the command knows.
  *
- * @throws with a sentence fit for a terminal when the bundle or the data folder cannot be opened, or when the
- *   configured address answers already: two processes on one data folder would not see each other's items
+ * @throws with a sentence fit for a terminal when the bundle or the data folder cannot be opened, or when a service
+ *   runs already at the configured address
  */
 export async function ownService(config: Config): Promise<Service> {
-  const configured = `http://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${config.port}`
-  if (config.port !== 0 && (await new Client(configured).isAlive())) {
-    throw new Error(`A service runs already at ${configured}: give --url ${configured} to use it.`)
-  }
+  await refuseWhileServing(config, (url) => `give --url ${url} to use it`)
   const key = randomBytes(24).toString('hex')
   const tandem = await buildApp({ ...config, host: '127.0.0.1', port: 0, logLevel: 'silent', apiKeys: [key] })
   try {
