@@ -1,0 +1,1 @@
+"""Offline pre-training of Tandem: data → towers → objectives → evaluation → bundle."""

@@ -1,0 +1,53 @@
+"""The match rule: a logistic regression of "these two belong together" on ITM logit and similarity (Platt 1999)."""
+
+import numpy as np
+
+from .data import Sample
+from .evaluate import Encoded, Encoders, text_to_image
+from .recall import recall_at_k, reranked
+
+DEPTH = 64
+
+
+def fit_match(encoders: Encoders, samples: list[Sample]) -> tuple[dict[str, float], dict]:
+    """Fit `match` on the candidates that search would rerank (the DEPTH most similar photos of each caption).
+
+    The ratio of the two weights is the one of best R@1 (then R@10), since it decides the order of hits; scale and bias
+    are then fitted by maximum likelihood, since they decide the probability. Returns the rule and a report with the
+    expected calibration error over 15 bins of equal width (Guo et al. 2017, arXiv:1706.04599)."""
+    encoded = Encoded(encoders, samples)
+    candidates, logits = text_to_image(encoded, encoders, DEPTH)
+    similarity = np.take_along_axis(encoded.similarity, candidates, 1)
+    truth = candidates == encoded.photo_of[:, None]
+    best, ratio = (-1.0, -1.0), 0.0
+    for weight in [0.0, *np.geomspace(1, 200, 24)]:
+        scores = reranked(encoded.similarity, candidates, logits + weight * similarity)
+        recall = recall_at_k(scores, encoded.positive)
+        if (recall["r1"], recall["r10"]) > best:
+            best, ratio = (recall["r1"], recall["r10"]), float(weight)
+    score = (logits + ratio * similarity).ravel()
+    scale, bias = logistic_regression(score, truth.ravel())
+    probability = 1 / (1 + np.exp(-(scale * score + bias)))
+    rule = {"logit": scale, "similarity": scale * ratio, "bias": bias}
+    rule = {name: round(float(value), 6) for name, value in rule.items()}
+    return rule, {"depth": DEPTH, "expected_calibration_error": round(calibration_error(probability, truth.ravel()), 5)}
+
+
+def logistic_regression(x: np.ndarray, y: np.ndarray, steps: int = 50) -> tuple[float, float]:
+    """Scale and bias of the most likely sigmoid(scale · x + bias), by Newton's method."""
+    mean, spread = x.mean(), x.std() + 1e-12
+    features = np.stack([(x - mean) / spread, np.ones_like(x)], 1)
+    weights = np.zeros(2)
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-np.clip(features @ weights, -50, 50)))
+        hessian = (features * (p * (1 - p))[:, None]).T @ features + 1e-6 * np.eye(2)
+        weights -= np.linalg.solve(hessian, features.T @ (p - y))
+    return float(weights[0] / spread), float(weights[1] - weights[0] * mean / spread)
+
+
+def calibration_error(probability: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:
+    """Mean gap between predicted probability and share of matches, over bins of equal width weighted by their size."""
+    which = np.minimum((probability * bins).astype(int), bins - 1)
+    gaps = [(probability[which == b].mean() - truth[which == b].mean()) * (which == b).mean()
+            for b in np.unique(which)]  # fmt: skip
+    return float(np.abs(gaps).sum())

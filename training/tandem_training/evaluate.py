@@ -1,0 +1,118 @@
+"""Evaluate a model or an exported bundle on captioned photos: ITC alone and with ITM rerank, both directions."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from .data import Sample, decode, read_shards
+from .recall import recall_at_k, reranked, top_candidates
+
+
+class Encoders(Protocol):
+    """What evaluation needs, offered by the PyTorch model (`TorchEncoders`) and by a bundle (`BundleEncoders`)."""
+
+    image_size: int
+
+    def images(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [b, s, s, 3] → embedding float32 [b, dim], image tokens int8 [b, n, w]."""
+
+    def texts(self, captions: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """→ embedding float32 [b, dim], text tokens float32 [t, w] of each."""
+
+    def logits(self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """text tokens of q texts, image tokens [m, n, w], pairs int64 [p, 2] → ITM logits float32 [p]."""
+
+
+class Encoded:
+    """A data set after both towers: embeddings, tokens, and which caption belongs to which photo."""
+
+    def __init__(self, encoders: Encoders, samples: list[Sample], batch: int = 32):
+        captions = [caption for sample in samples for caption in sample.captions]
+        self.photo_of = np.repeat(np.arange(len(samples)), [len(s.captions) for s in samples])
+        images = [
+            encoders.images(np.stack([decode(s.jpeg, encoders.image_size) for s in samples[i : i + batch]]))
+            for i in range(0, len(samples), batch)
+        ]
+        self.image_embedding = np.concatenate([e for e, _ in images])
+        self.image_tokens = np.concatenate([t for _, t in images])
+        # Captions of like length share a batch, so that little is padding.
+        order = np.argsort([len(c) for c in captions], kind="stable")
+        self.text_embedding = np.empty((len(captions), self.image_embedding.shape[1]), np.float32)
+        self.text_tokens: list[np.ndarray] = [np.empty(0)] * len(captions)
+        for i in range(0, len(captions), 2 * batch):
+            rows = order[i : i + 2 * batch]
+            embedding, tokens = encoders.texts([captions[r] for r in rows])
+            self.text_embedding[rows] = embedding
+            for row, item in zip(rows, tokens, strict=True):
+                self.text_tokens[row] = item
+        self.similarity = self.text_embedding @ self.image_embedding.T
+        self.positive = self.photo_of[:, None] == np.arange(len(samples))[None, :]
+
+    def logits(self, encoders: Encoders, texts: np.ndarray, images: np.ndarray, batch: int = 1024) -> np.ndarray:
+        """ITM logits of the listed (text, image) pairs, in order: float32 [p]. Texts of like length go together."""
+        length = np.array([len(t) for t in self.text_tokens])
+        order = np.lexsort((texts, length[texts]))
+        out = np.empty(len(texts), np.float32)
+        for i in range(0, len(order), batch):
+            rows = order[i : i + batch]
+            unique_texts, t = np.unique(texts[rows], return_inverse=True)
+            unique_images, m = np.unique(images[rows], return_inverse=True)
+            pairs = np.stack([t, m], 1).astype(np.int64)
+            out[rows] = encoders.logits(
+                [self.text_tokens[u] for u in unique_texts], self.image_tokens[unique_images], pairs
+            )
+        return out
+
+
+def text_to_image(encoded: Encoded, encoders: Encoders, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates [q, k] and their ITM logits [q, k] for every caption."""
+    candidates = top_candidates(encoded.similarity, k)
+    texts = np.repeat(np.arange(len(candidates)), candidates.shape[1])
+    return candidates, encoded.logits(encoders, texts, candidates.ravel()).reshape(candidates.shape)
+
+
+def image_to_text(encoded: Encoded, encoders: Encoders, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Candidate captions [m, k] and their ITM logits [m, k] for every photo."""
+    candidates = top_candidates(encoded.similarity.T, k)
+    images = np.repeat(np.arange(len(candidates)), candidates.shape[1])
+    return candidates, encoded.logits(encoders, candidates.ravel(), images).reshape(candidates.shape)
+
+
+def evaluate(encoders: Encoders, samples: list[Sample], match: dict[str, float], ks: tuple[int, ...]) -> dict:
+    """Recall of ITC alone and reranked at each k by `match["logit"] · logit + match["similarity"] · similarity`."""
+    encoded = Encoded(encoders, samples)
+    similarity, positive = encoded.similarity, encoded.positive
+    report = {
+        "photos": len(samples), "captions": len(similarity),
+        "text_to_image": {"itc": recall_at_k(similarity, positive)},
+        "image_to_text": {"itc": recall_at_k(similarity.T, positive.T)},
+    }  # fmt: skip
+    for name, matrix, truth, rerank in (
+        ("text_to_image", similarity, positive, text_to_image),
+        ("image_to_text", similarity.T, positive.T, image_to_text),
+    ):
+        candidates, logits = rerank(encoded, encoders, max(ks))
+        scores = match["logit"] * logits + match["similarity"] * np.take_along_axis(matrix, candidates, 1)
+        for k in ks:
+            report[name][f"rerank@{k}"] = recall_at_k(reranked(matrix, candidates[:, :k], scores[:, :k]), truth)
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path, help="folder of an exported bundle")
+    parser.add_argument("shards", help="glob of WebDataset shards, captions in the field `en`")
+    parser.add_argument("--k", type=int, nargs="+", default=[16, 32, 64, 128], help="rerank depths")
+    args = parser.parse_args()
+    from .bundle import BundleEncoders
+
+    encoders = BundleEncoders(args.bundle)
+    report = evaluate(encoders, read_shards(args.shards), encoders.manifest["match"], tuple(args.k))
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

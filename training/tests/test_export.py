@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tandem_training.bundle import BundleEncoders, read_manifest, write_manifest
+from tandem_training.export import export_bundle
+from tandem_training.tokens import pad
+from tandem_training.torch_encoders import TorchEncoders
+from tandem_training.train import save
+from tandem_training.vision import dequantise_tokens, quantise_tokens, token_step
+
+TEXTS = ["a red square", "one bar that is blue", "a", "green"]
+
+
+@pytest.fixture
+def bundle(model, tokenizer, tmp_path: Path) -> Path:
+    torch.nn.init.normal_(model.fusion.head.weight)  # it starts at zero: parity would not see the layers
+    save(tmp_path / "model.pt", model.checkpoint())
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    export_bundle(
+        tmp_path / "model.pt", tmp_path / "tiny", tmp_path / "tokenizer.json", dev="", version="1.2.3", int8=False
+    )
+    return tmp_path / "tiny"
+
+
+def test_graphs_equal_pytorch_for_every_batch_and_length(bundle: Path, model, tokenizer):
+    onnx, torch_side = BundleEncoders(bundle), TorchEncoders(model, tokenizer, bfloat16=False)
+    rng = np.random.default_rng(0)
+    for batch in (1, 3):
+        pixels = rng.integers(0, 256, (batch, 64, 64, 3), dtype=np.uint8)
+        for texts in (TEXTS[:1], TEXTS):
+            pairs = np.array([[t, m] for t in range(len(texts)) for m in range(batch)])
+            results = []
+            for side in (onnx, torch_side):
+                image_embedding, image_tokens = side.images(pixels)
+                embedding, tokens = side.texts(texts)
+                results.append(
+                    (image_embedding, image_tokens, embedding, tokens, side.logits(tokens, image_tokens, pairs))
+                )
+            ours, reference = results
+            np.testing.assert_allclose(ours[0], reference[0], atol=1e-4)
+            assert np.abs(ours[1].astype(int) - reference[1]).max() <= 1
+            np.testing.assert_allclose(ours[2], reference[2], atol=1e-4)
+            for a, b in zip(ours[3], reference[3], strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-3)
+            np.testing.assert_allclose(ours[4], reference[4], atol=0.05)
+
+
+def test_padding_changes_nothing(model):
+    model.eval()
+    rows = [[2, 4, 9, 13, 3], [2, 4, 3]]
+    with torch.inference_mode():
+        together, tokens = model.text(*pad(rows))
+        alone, own = model.text(*pad(rows[1:]))
+        torch.testing.assert_close(together[1], alone[0], atol=1e-5, rtol=1e-4)
+        image = torch.nn.functional.normalize(torch.randn(1, 4, 16), dim=-1)
+        pair = torch.zeros(1, 2, dtype=torch.int64)
+        torch.nn.init.normal_(model.fusion.head.weight)
+        padded = model.fusion(tokens[1:], pad(rows)[1][1:], image, pair)
+        torch.testing.assert_close(padded, model.fusion(own, pad(rows[1:])[1], image, pair), atol=1e-4, rtol=1e-4)
+
+
+def test_token_similarity_over_all_pairs_is_the_one_in_the_logit(model):
+    model.eval()
+    text, mask = torch.randn(3, 5, 24), torch.tensor([[1] * 5, [1, 1, 1, 0, 0], [1] * 5])
+    image = torch.nn.functional.normalize(torch.randn(2, 4, 16), dim=-1)
+    pairs = torch.tensor([[t, m] for t in range(3) for m in range(2)])
+    with torch.inference_mode():
+        matrix = model.fusion.token_similarity(text, mask, image)
+        logits = model.fusion(text, mask, image, pairs)  # the head starts at zero
+    torch.testing.assert_close(logits.view(3, 2), matrix * model.fusion.scale.detach().exp(), atol=1e-4, rtol=1e-4)
+
+
+def test_quantised_tokens_lose_at_most_half_a_step():
+    tokens = torch.nn.functional.normalize(torch.randn(2, 9, 160), dim=-1)
+    back = dequantise_tokens(quantise_tokens(tokens))
+    assert float((back - tokens).abs().max()) <= token_step(160) / 2 + 1e-6
+
+
+def test_the_bundle_is_complete_and_its_goldens_hold(bundle: Path):
+    manifest = read_manifest(bundle)
+    assert {item["path"] for item in manifest["files"]} == {p.name for p in bundle.iterdir()} - {"manifest.json"}
+    recorded = json.loads((bundle / "goldens.json").read_text())
+    encoders = BundleEncoders(bundle)
+    for text in recorded["texts"]:
+        embedding, _ = encoders.texts([text["text"]])
+        assert float(embedding[0] @ np.array(text["embedding"])) >= recorded["tolerances"]["embedding_cosine"]
+
+
+def test_a_changed_or_missing_file_is_refused(bundle: Path):
+    with (bundle / "tokenizer.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(ValueError, match="tokenizer.json: missing, or not the file"):
+        read_manifest(bundle)
+    with pytest.raises(ValueError, match="no manifest.json"):
+        read_manifest(bundle.parent)
+
+
+def test_a_manifest_against_the_schema_is_refused(bundle: Path):
+    manifest = read_manifest(bundle)
+    manifest["fusion_encoder"]["file"] = "../fusion.onnx"
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"fusion_encoder.file"):
+        read_manifest(bundle)
+    with pytest.raises(Exception, match="schema_version"):
+        write_manifest(bundle, {**manifest, "schema_version": 2, "fusion_encoder": {"file": "f.onnx"}})
