@@ -37,17 +37,19 @@ typescript_suite() {
   tally $counts "$status"
 }
 
+# The environment of training/, made or brought up to date when its pyproject.toml has changed.
+python_environment() {
+  local environment=training/.venv
+  [ -x "$environment/bin/python" ] || python3 -m venv "$environment" || return 1
+  if [ ! -f "$environment/installed" ] || [ training/pyproject.toml -nt "$environment/installed" ]; then
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check -e 'training[dev]' || return 1
+    touch "$environment/installed"
+  fi
+}
+
 python_suite() {
   heading 'Python tests of training/'
-  local python="$PWD/training/.venv/bin/python"
-  if [ ! -x "$python" ]; then
-    python3 -m venv training/.venv || { tally 0 0 0 1; return; }
-  fi
-  if [ ! -f training/.venv/installed ] || [ training/pyproject.toml -nt training/.venv/installed ]; then
-    "$python" -m pip install --quiet --disable-pip-version-check -e 'training[dev]' \
-      && touch training/.venv/installed || { tally 0 0 0 1; return; }
-  fi
-  (cd training && "$python" -m pytest --junitxml="$reports/pytest.xml")
+  (cd training && .venv/bin/python -m pytest --junitxml="$reports/pytest.xml")
   local status=$?
   local counts
   counts="$(node scripts/test-counts.mjs junit "$reports/pytest.xml")" || { counts='0 0 0'; status=1; }
@@ -62,7 +64,12 @@ check 'type check' npm run --silent typecheck
 check 'lint' npm run --silent lint
 check 'build' npm run --silent build
 typescript_suite
-if compgen -G 'training/tests/test_*.py' >/dev/null; then python_suite; fi
+if compgen -G 'training/tests/test_*.py' >/dev/null; then
+  if check 'environment of training/' python_environment; then
+    check 'lint of training/' training/.venv/bin/ruff check training
+    python_suite
+  fi
+fi
 
 printf '\n'
 if [ "$skipped" -gt 0 ]; then echo "$skipped skipped (each says why above)"; fi
