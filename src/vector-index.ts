@@ -4,6 +4,8 @@
  * It is a cache of the item store. `position` says up to which change of the store it is complete; whoever opens it
  * replays what is missing.
  */
+import { ExactIndex } from './vector-index/exact.js'
+import { HnswIndex } from './vector-index/hnsw.js'
 
 export interface Neighbour {
   id: string
@@ -46,6 +48,6 @@ export interface VectorIndexOptions {
 }
 
 /** Opens the index of `kind` from its snapshot, or empty when there is none that fits. */
-export function openVectorIndex(options: VectorIndexOptions): Promise<VectorIndex> {
-  return Promise.reject(new Error(`the ${options.kind} index cannot be opened yet`))
+export async function openVectorIndex(options: VectorIndexOptions): Promise<VectorIndex> {
+  return options.kind === 'hnsw' ? HnswIndex.open(options) : new ExactIndex(options.dim)
 }

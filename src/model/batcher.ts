@@ -102,13 +102,6 @@ export class Batcher {
     })
   }
 
-  /** Fails everything that waits, because there is no worker to wait for. */
-  failWaiting(): void {
-    for (const waiting of this.#waiting.values()) {
-      for (const { submission } of [...waiting]) submission.settle(this.#inference.unavailable())
-    }
-  }
-
   #queueOf(graph: GraphName): Set<Entry> {
     const waiting = this.#waiting.get(graph) ?? new Set()
     this.#waiting.set(graph, waiting)
@@ -168,7 +161,14 @@ export class Batcher {
       })
     } catch (error) {
       for (const submission of submissions) submission.settle(error as Error)
-      if (!this.#inference.ready) this.failWaiting()
+      if (!this.#inference.ready) this.#failWaiting()
+    }
+  }
+
+  /** Fails everything that waits, because there is no worker to wait for. */
+  #failWaiting(): void {
+    for (const waiting of this.#waiting.values()) {
+      for (const { submission } of [...waiting]) submission.settle(this.#inference.unavailable())
     }
   }
 

@@ -94,7 +94,6 @@ class TandemModels implements Models {
 
   async close(): Promise<void> {
     await this.#parts.inference.close()
-    this.#parts.batcher.failWaiting()
   }
 
   /** As many pictures at a time as there are cores: more would only hold more of them in memory. */

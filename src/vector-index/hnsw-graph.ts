@@ -1,0 +1,85 @@
+/**
+ * The HNSW graph itself, by label. The only importer of hnswlib-node, whose calls block and whose C++ exceptions end the
+ * process: everything that it would refuse is refused before it is asked.
+ */
+import { createHash } from 'node:crypto'
+import { closeSync, fsyncSync, openSync, readFileSync } from 'node:fs'
+import hnswlib from 'hnswlib-node'
+
+/** M: links of a node; efConstruction: beam while building. The defaults of hnswlib's authors for such data. */
+const M = 16
+const EF_CONSTRUCTION = 200
+/** Beam while searching: twice the candidates, and never below this. */
+const LEAST_EF = 64
+const FIRST_CAPACITY = 1024
+
+export class HnswGraph {
+  readonly #dim: number
+  readonly #index: hnswlib.HierarchicalNSW
+
+  private constructor(dim: number, index: hnswlib.HierarchicalNSW) {
+    this.#dim = dim
+    this.#index = index
+  }
+
+  static empty(dim: number, capacity: number): HnswGraph {
+    const index = new hnswlib.HierarchicalNSW('ip', dim)
+    index.initIndex({ maxElements: Math.max(capacity, FIRST_CAPACITY), m: M, efConstruction: EF_CONSTRUCTION })
+    return new HnswGraph(dim, index)
+  }
+
+  /** The graph that `save` wrote; `dim` must be known to be its own, since a wrong one goes unnoticed. */
+  static load(dim: number, file: string): HnswGraph {
+    const index = new hnswlib.HierarchicalNSW('ip', dim)
+    index.readIndexSync(file)
+    return new HnswGraph(dim, index)
+  }
+
+  /** Labels in the graph, those marked as deleted included. */
+  get count(): number {
+    return this.#index.getCurrentCount()
+  }
+
+  /** @param packed one normalised embedding after the other, in the order of `labels` */
+  add(labels: readonly number[], packed: Float32Array): void {
+    this.#makeRoom(labels.length)
+    labels.forEach((label, row) => {
+      this.#index.addPoint(Array.from(packed.subarray(row * this.#dim, (row + 1) * this.#dim)), label)
+    })
+  }
+
+  markDeleted(labels: readonly number[]): void {
+    for (const label of labels) this.#index.markDelete(label)
+  }
+
+  /** Adds the embeddings that `source` has under `from`, under `to`. */
+  copyFrom(source: HnswGraph, from: readonly number[], to: readonly number[]): void {
+    this.#makeRoom(to.length)
+    to.forEach((label, i) => this.#index.addPoint(source.#index.getPoint(from[i] as number), label))
+  }
+
+  /** @param candidates at least 1, at most the labels that are not marked as deleted */
+  search(embedding: Float32Array, candidates: number): { labels: number[]; similarities: number[] } {
+    this.#index.setEf(Math.max(candidates * 2, LEAST_EF))
+    const { neighbors, distances } = this.#index.searchKnn(Array.from(embedding), candidates)
+    return { labels: neighbors, similarities: distances.map((distance) => Math.max(-1, Math.min(1, 1 - distance))) }
+  }
+
+  /** Writes the graph to `file` and flushes it to the disk; answers its SHA-256 in hexadecimal. */
+  save(file: string): string {
+    this.#index.writeIndexSync(file)
+    const descriptor = openSync(file, 'r+')
+    try {
+      fsyncSync(descriptor)
+      return createHash('sha256').update(readFileSync(descriptor)).digest('hex')
+    } finally {
+      closeSync(descriptor)
+    }
+  }
+
+  #makeRoom(more: number): void {
+    const needed = this.count + more
+    const capacity = this.#index.getMaxElements()
+    if (needed > capacity) this.#index.resizeIndex(Math.max(needed, capacity * 2))
+  }
+}

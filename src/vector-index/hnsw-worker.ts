@@ -1,0 +1,81 @@
+/**
+ * The thread that owns the graph: searching and adding block, so they must not run where requests are served.
+ * Commands are answered one after the other, in the order in which they came.
+ */
+import { parentPort } from 'node:worker_threads'
+import { HnswGraph } from './hnsw-graph.js'
+
+/** Every command and what it is answered with. */
+export interface Commands {
+  /** Begins with an empty graph, or the one in `file`. Answers the labels in it. */
+  open: { ask: { dim: number; file: string | null }; answer: number }
+  /** Adds, then marks as deleted, as one step. */
+  change: { ask: { labels: number[]; packed: Float32Array; deleted: number[] }; answer: null }
+  search: { ask: { embedding: Float32Array; candidates: number }; answer: { labels: number[]; similarities: number[] } }
+  /** Answers the SHA-256 of the file. */
+  save: { ask: { file: string }; answer: string }
+  /** Begins a second graph beside the one in use. */
+  'begin-compaction': { ask: { capacity: number }; answer: null }
+  /** Copies some embeddings into the second graph. */
+  'copy-for-compaction': { ask: { from: number[]; to: number[] }; answer: null }
+  /** Puts the second graph in the place of the first. */
+  'end-compaction': { ask: { deleted: number[] }; answer: null }
+}
+
+export type CommandName = keyof Commands
+
+export interface Call<Name extends CommandName = CommandName> {
+  number: number
+  name: Name
+  ask: Commands[Name]['ask']
+}
+
+export type Reply = { number: number; answer: unknown } | { number: number; error: string }
+
+let graph: HnswGraph | null = null
+let successor: HnswGraph | null = null
+let dim = 0
+
+function opened(candidate: HnswGraph | null): HnswGraph {
+  if (candidate === null) throw new Error('The graph has not been opened.')
+  return candidate
+}
+
+const handlers: { [Name in CommandName]: (ask: Commands[Name]['ask']) => Commands[Name]['answer'] } = {
+  open: (ask) => {
+    dim = ask.dim
+    graph = ask.file === null ? HnswGraph.empty(dim, 0) : HnswGraph.load(dim, ask.file)
+    return graph.count
+  },
+  change: ({ labels, packed, deleted }) => {
+    opened(graph).add(labels, packed)
+    opened(graph).markDeleted(deleted)
+    return null
+  },
+  search: ({ embedding, candidates }) => opened(graph).search(embedding, candidates),
+  save: ({ file }) => opened(graph).save(file),
+  'begin-compaction': ({ capacity }) => {
+    successor = HnswGraph.empty(dim, capacity)
+    return null
+  },
+  'copy-for-compaction': ({ from, to }) => {
+    opened(successor).copyFrom(opened(graph), from, to)
+    return null
+  },
+  'end-compaction': ({ deleted }) => {
+    opened(successor).markDeleted(deleted)
+    graph = successor
+    successor = null
+    return null
+  },
+}
+
+parentPort?.on('message', ({ number, name, ask }: Call) => {
+  let reply: Reply
+  try {
+    reply = { number, answer: (handlers[name] as (ask: unknown) => unknown)(ask) }
+  } catch (error) {
+    reply = { number, error: (error as Error).message }
+  }
+  parentPort?.postMessage(reply)
+})

@@ -1,0 +1,62 @@
+/** Ids of items ↔ labels of the graph. A label is used once; a replaced or removed item leaves its label empty. */
+export class Labels {
+  /** Label → id; null where the label is empty. */
+  readonly #ids: (string | null)[]
+  readonly #labels = new Map<string, number>()
+
+  constructor(ids: readonly (string | null)[] = []) {
+    this.#ids = [...ids]
+    ids.forEach((id, label) => {
+      if (id !== null) this.#labels.set(id, label)
+    })
+  }
+
+  /** Items that have a label. */
+  get size(): number {
+    return this.#labels.size
+  }
+
+  /** Labels given out so far, the empty ones included: the next one. */
+  get count(): number {
+    return this.#ids.length
+  }
+
+  idOf(label: number): string | null {
+    return this.#ids[label] ?? null
+  }
+
+  labelOf(id: string): number | undefined {
+    return this.#labels.get(id)
+  }
+
+  ids(): Iterable<string> {
+    return this.#labels.keys()
+  }
+
+  /** Gives `id` the next label, leaving its old one empty. */
+  append(id: string): void {
+    this.release(id)
+    this.#labels.set(id, this.#ids.push(id) - 1)
+  }
+
+  /** Leaves the label of `id` empty. */
+  release(id: string): void {
+    const label = this.#labels.get(id)
+    if (label === undefined) return
+    this.#ids[label] = null
+    this.#labels.delete(id)
+  }
+
+  /** Up to `limit` labels in use, from `start` on. */
+  used(start: number, limit: number): number[] {
+    const found: number[] = []
+    for (let label = start; label < this.#ids.length && found.length < limit; label += 1) {
+      if (this.#ids[label] !== null) found.push(label)
+    }
+    return found
+  }
+
+  toJSON(): readonly (string | null)[] {
+    return this.#ids
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * The snapshot of an HNSW index: a graph file that only hnswlib reads, and beside it `hnsw.json`, which says what it is.
+ *
+ * hnswlib writes in place and checks nothing, so a graph is written under a new name, flushed, and then named by a
+ * sidecar that replaces the old one in one step. Whatever a crash leaves behind, the sidecar that is found fits its graph.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+
+const FORMAT = 1
+const SIDECAR = 'hnsw.json'
+
+export interface Sidecar {
+  format: number
+  fingerprint: string
+  dim: number
+  /** Of the item store, up to which the graph is complete. */
+  position: number
+  /** Label → id; null where the label is empty. */
+  ids: readonly (string | null)[]
+  graph: { file: string; sha256: string }
+}
+
+export type FoundSnapshot = { sidecar: Sidecar; file: string } | { discarded: string | null }
+
+/** Thrown inside this file for a snapshot that cannot be used; the message becomes `discarded`. */
+class Unusable extends Error {}
+
+/** The snapshot in `folder` where it is whole and of this `fingerprint` and `dim`; otherwise why it is not used. */
+export async function findSnapshot(folder: string, fingerprint: string, dim: number): Promise<FoundSnapshot> {
+  try {
+    const sidecar = await readSidecar(folder)
+    if (sidecar === null) return { discarded: null }
+    if (sidecar.format !== FORMAT) throw new Unusable(`it has format ${sidecar.format}, not ${FORMAT}`)
+    if (sidecar.fingerprint !== fingerprint) {
+      throw new Unusable(`it belongs to a bundle of fingerprint ${sidecar.fingerprint}, not ${fingerprint}`)
+    }
+    if (sidecar.dim !== dim) throw new Unusable(`its embeddings have ${sidecar.dim} values, not ${dim}`)
+    const file = join(folder, sidecar.graph.file)
+    if ((await sha256Of(file)) !== sidecar.graph.sha256) throw new Unusable(`${sidecar.graph.file} is damaged`)
+    return { sidecar, file }
+  } catch (error) {
+    if (!(error instanceof Unusable)) throw error
+    return { discarded: `The snapshot in ${folder} is not used: ${error.message}.` }
+  }
+}
+
+/** A name for the next graph that no sidecar names yet. */
+export function newGraphFile(position: number): string {
+  return `hnsw-${position}-${randomUUID().slice(0, 8)}.bin`
+}
+
+/** Makes a graph that is already flushed to the disk the one in use, then removes the others. */
+export async function publishSnapshot(folder: string, sidecar: Omit<Sidecar, 'format'>): Promise<void> {
+  const aside = join(folder, `${SIDECAR}.new`)
+  const file = await open(aside, 'w')
+  try {
+    await file.writeFile(JSON.stringify({ format: FORMAT, ...sidecar }))
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(aside, join(folder, SIDECAR))
+  await flushFolder(folder)
+  const others = (await readdir(folder)).filter((name) => /^hnsw-.*\.bin$/.test(name) && name !== sidecar.graph.file)
+  await Promise.all(others.map((name) => rm(join(folder, name), { force: true })))
+}
+
+/** Makes the folder when it is missing. */
+export async function makeFolder(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true })
+}
+
+async function readSidecar(folder: string): Promise<Sidecar | null> {
+  const text = await readFile(join(folder, SIDECAR), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null
+    throw error
+  })
+  if (text === null) return null
+  try {
+    const value = JSON.parse(text) as Sidecar
+    if (Array.isArray(value.ids) && /^hnsw-[\w-]+\.bin$/.test(value.graph.file)) return value
+  } catch {
+    // Said below: whatever is wrong with it, the graph cannot be read without it.
+  }
+  throw new Unusable(`${SIDECAR} cannot be read`)
+}
+
+async function sha256Of(file: string): Promise<string | null> {
+  const hash = createHash('sha256')
+  try {
+    await pipeline(createReadStream(file), hash)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
+  return hash.digest('hex')
+}
+
+/** So that the renaming itself survives a power cut. */
+async function flushFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
