@@ -169,7 +169,7 @@ export const EmbedReply = Type.Object({
     }),
   ),
   timings: Timings,
-})
+}, { description: 'Embeddings in the order of the inputs' })
 
 export const Hit = Type.Object({
   id: Type.String(),
@@ -179,7 +179,7 @@ export const Hit = Type.Object({
   payload: StoredPayload,
 })
 
-export const SearchReply = Type.Object({ hits: Type.Array(Hit), timings: Timings })
+export const SearchReply = Type.Object({ hits: Type.Array(Hit), timings: Timings }, { description: 'Hits, best first' })
 
 export const RerankReply = Type.Object({
   model: Type.String(),
@@ -193,23 +193,23 @@ export const RerankReply = Type.Object({
     }),
   ),
   timings: Timings,
-})
+}, { description: 'Documents, most relevant first' })
 
 export const ItemReply = Type.Object({
   id: Type.String(),
   payload: StoredPayload,
   picture: Type.Object({ mime: Type.String(), width: Type.Integer(), height: Type.Integer(), bytes: Type.Integer() }),
   added_at: Type.String({ format: 'date-time' }),
-})
+}, { description: 'The item' })
 
 export const ItemsReply = Type.Object({
   items: Type.Array(ItemReply),
   next: nullable<string>(Type.String(), 'Give it as `after` for the next page; null on the last one'),
-})
+}, { description: 'A page of items in the order of their ids' })
 
 const Stored = Type.Unsafe<'created' | 'replaced'>({ type: 'string', enum: ['created', 'replaced'] })
 
-export const PutItemReply = Type.Object({ id: Type.String(), status: Stored, timings: Timings })
+export const PutItemReply = Type.Object({ id: Type.String(), status: Stored, timings: Timings }, { description: 'The item is on disk and can be found' })
 
 export const AddReply = Type.Object({
   created: Type.Integer(),
@@ -223,6 +223,6 @@ export const AddReply = Type.Object({
       error: Type.Optional(Problem),
     }),
   ),
-})
+}, { description: 'The outcome of each picture, in the order given' })
 
-export const HealthReply = Type.Object({ status: Type.String(), detail: Type.Optional(Type.String()) })
+export const HealthReply = Type.Object({ status: Type.String(), detail: Type.Optional(Type.String()) }, { description: 'The state of the service' })

@@ -5,11 +5,19 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import plugin from 'fastify-plugin'
 import { packageFolder } from '../config.js'
+import { Problem } from '../schemas.js'
 
 const { version, description } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as {
   version: string
   description: string
 }
+
+// Everything comes from the service itself, also over plain http and without the internet.
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+  "base-uri 'none'; frame-ancestors 'none'"
+
+const failure = { description: 'An error; docs/errors.md lists the codes', content: { 'application/problem+json': { schema: Problem } } }
 
 /** Register it before the routes that it describes. */
 export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded }) => {
@@ -18,14 +26,25 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
     openapi: {
       openapi: '3.1.0',
       info: { title: 'Tandem', version, description },
+      tags: [
+        { name: 'search', description: 'Find items by a sentence, a picture or another item' },
+        { name: 'items', description: 'Add, replace, read and remove items' },
+        { name: 'embed', description: 'Embeddings of texts and pictures' },
+        { name: 'rerank', description: 'Order documents by their relevance to a query' },
+        { name: 'health', description: 'For whoever runs the service' },
+      ],
       ...(keysNeeded ? { components: { securitySchemes: { key } }, security: [{ key: [] }] } : {}),
+    },
+    transform: ({ schema, url }) => {
+      const response = { ...(schema?.response as Record<string, unknown> | undefined), default: failure }
+      return { schema: { ...schema, response }, url }
     },
   })
   await app.register(async (docs) => {
     docs.addHook('onRoute', (route) => {
       route.config = { ...route.config, open: true }
     })
-    await docs.register(swaggerUi, { routePrefix: '/docs', staticCSP: true })
+    await docs.register(swaggerUi, { routePrefix: '/docs', staticCSP: POLICY, uiConfig: { validatorUrl: null } })
     docs.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
   })
 })

@@ -20,7 +20,7 @@ export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inp
       'multipart/form-data': { schema: { ...embedForm, ...readByRoute } },
     },
   }
-  app.post('/embed', { schema: { tags: ['embed'], querystring: NoQuery, body, response: { 200: EmbedReply } } }, async (request, reply) => {
+  app.post('/embed', { schema: { tags: ['embed'], summary: 'Embed texts and pictures', querystring: NoQuery, body, response: { 200: EmbedReply } } }, async (request, reply) => {
     const { inputs, format } = isForm(request)
       ? fromForm(await readForm(request, { fields: ['text', 'encoding_format'], files: ['image'] }, limits), limits)
       : fromJson(request.body as EmbedBody, limits)

@@ -7,10 +7,10 @@ export const healthRoutes: FastifyPluginCallback<{ readiness: Readiness }> = (ap
   const config = { open: true }
   const schema = { tags: ['health'], querystring: NoQuery }
 
-  app.get('/health/live', { config, schema: { ...schema, response: { 200: HealthReply } } }, () => ({ status: 'live' }))
+  app.get('/health/live', { config, schema: { ...schema, summary: 'Whether the process lives', response: { 200: HealthReply } } }, () => ({ status: 'live' }))
 
   const response = { 200: HealthReply, 503: HealthReply }
-  app.get('/health/ready', { config, schema: { ...schema, response } }, (_request, reply) => {
+  app.get('/health/ready', { config, schema: { ...schema, summary: 'Whether requests can be answered', response } }, (_request, reply) => {
     const { state, detail } = readiness
     reply.code(state === 'ready' ? 200 : 503).header('cache-control', 'no-store')
     return { status: state, detail }

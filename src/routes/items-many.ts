@@ -37,7 +37,7 @@ export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits:
       'application/x-ndjson': { schema: { ...ItemLine, ...readByRoute } },
     },
   }
-  const schema = { tags: ['items'], querystring: NoQuery, body, response: { 200: AddReply } }
+  const schema = { tags: ['items'], summary: 'Add or replace many items', querystring: NoQuery, body, response: { 200: AddReply } }
   app.post('/items', { config: { timeLimit: false }, schema }, async (request) => {
     const pending = isForm(request)
       ? await fromForm(request, limits)

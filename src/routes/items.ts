@@ -28,7 +28,7 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
       'image/*': { schema: { ...rawPicture, ...readByRoute } },
     },
   }
-  const put = { ...schema, querystring: PutItemQuery, body, response: { 200: PutItemReply, 201: PutItemReply } }
+  const put = { ...schema, summary: 'Add or replace an item', querystring: PutItemQuery, body, response: { 200: PutItemReply, 201: PutItemReply } }
   app.put('/items/:id', { schema: put }, async (request, reply) => {
     const addition = await additionOf(request, limits)
     const { status, timings } = await retrieval.add(addition, request.abortSignal)
@@ -36,17 +36,18 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
     return { id: addition.id, status, timings: reply.timed(timings) }
   })
 
-  app.get('/items/:id', { schema: { ...schema, response: { 200: ItemReply } } }, (request) =>
+  app.get('/items/:id', { schema: { ...schema, summary: 'An item', response: { 200: ItemReply } } }, (request) =>
     itemReply(retrieval.get(idOf(request))),
   )
 
-  app.delete('/items/:id', { schema: { ...schema, response: { 204: { type: 'null', description: 'Removed' } } } }, async (request, reply) => {
+  const removal = { ...schema, summary: 'Remove an item', response: { 204: { type: 'null', description: 'Removed, on disk too' } } }
+  app.delete('/items/:id', { schema: removal }, async (request, reply) => {
     const id = idOf(request)
     if (!(await retrieval.remove(id))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
     return reply.code(204).send()
   })
 
-  app.get('/items/:id/image', { schema }, (request, reply) => {
+  app.get('/items/:id/image', { schema: { ...schema, summary: 'The stored picture, an upright JPEG' } }, (request, reply) => {
     const bytes = retrieval.picture(idOf(request))
     const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
     // The same address shows another picture once the item is replaced, so it is always asked for again.
@@ -55,7 +56,7 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
     return reply.type('image/jpeg').send(bytes)
   })
 
-  const list = { tags: ['items'], querystring: ListQuery, response: { 200: ItemsReply } }
+  const list = { tags: ['items'], summary: 'List items', querystring: ListQuery, response: { 200: ItemsReply } }
   app.get('/items', { schema: list }, (request) => {
     const { limit = 100, after } = request.query as Static<typeof ListQuery>
     const { items, next } = retrieval.list({ limit, after })

@@ -15,7 +15,7 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
   await app.register(multipart)
   const schema = { tags: ['search'], response: { 200: SearchReply } }
 
-  app.get('/search', { schema: { ...schema, querystring: SearchQuery } }, async (request, reply) => {
+  app.get('/search', { schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery } }, async (request, reply) => {
     const { q, ...given } = request.query as Static<typeof SearchQuery>
     const query = { text: limitedText(q, 'q', limits) }
     const { hits, timings } = await retrieval.search(query, optionsOf(given), request.abortSignal)
@@ -28,7 +28,7 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
       'multipart/form-data': { schema: { ...searchForm, ...readByRoute } },
     },
   }
-  app.post('/search', { schema: { ...schema, querystring: NoQuery, body } }, async (request, reply) => {
+  app.post('/search', { schema: { ...schema, summary: 'Search by a sentence, a picture or an item', querystring: NoQuery, body } }, async (request, reply) => {
     const { query, given } = isForm(request)
       ? fromForm(await readForm(request, { fields: optionNames, files: ['image'] }, limits))
       : fromJson(request.body as SearchBody, limits)
