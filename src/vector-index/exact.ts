@@ -41,7 +41,10 @@ export class ExactIndex implements VectorIndex {
   upsert(entries: readonly { id: string; embedding: Float32Array }[], position: number): Promise<void> {
     return settled(() => {
       const ready = entries.map(({ id, embedding }) => ({ id, embedding: normalise(embedding, this.#dim) }))
-      for (const { id, embedding } of ready) this.#packed.set(embedding, this.#rowFor(id) * this.#dim)
+      for (const { id, embedding } of ready) {
+        const row = this.#rowFor(id)
+        this.#packed.set(embedding, row * this.#dim)
+      }
       this.#position = position
     })
   }
@@ -75,6 +78,7 @@ export class ExactIndex implements VectorIndex {
     return Math.max(-1, Math.min(1, sum))
   }
 
+  /** The row of `id`, made at the end where it has none. */
   #rowFor(id: string): number {
     const existing = this.#rows.get(id)
     if (existing !== undefined) return existing

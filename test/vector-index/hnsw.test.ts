@@ -1,0 +1,181 @@
+/** What the HNSW index has beyond the door's promises: a snapshot on the disk, and copying without deleted labels. */
+import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { openVectorIndex, type VectorIndex } from '../../src/vector-index.js'
+import type { Sidecar } from '../../src/vector-index/snapshot.js'
+import { randomEmbeddings } from './random-embeddings.js'
+
+const DIM = 16
+const embeddings = randomEmbeddings(400, DIM)
+const entries = embeddings.map((embedding, i) => ({ id: `item ${i}`, embedding }))
+const query = randomEmbeddings(1, DIM, 77)[0] as Float32Array
+
+let folder: string
+let index: VectorIndex
+
+async function open(options: { dim?: number; fingerprint?: string } = {}): Promise<VectorIndex> {
+  return openVectorIndex({ kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', ...options })
+}
+
+/** Closes without saving, as a crash would. */
+async function reopen(options: { dim?: number; fingerprint?: string } = {}): Promise<void> {
+  await index.close()
+  index = await open(options)
+}
+
+async function sidecar(): Promise<Sidecar> {
+  return JSON.parse(await readFile(join(folder, 'hnsw.json'), 'utf8')) as Sidecar
+}
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'tandem-hnsw-'))
+  index = await open()
+})
+
+afterEach(async () => {
+  await index.close()
+  await rm(folder, { recursive: true, force: true })
+})
+
+describe('the snapshot', () => {
+  it('brings back ids, position and answers', async () => {
+    await index.upsert(entries, 400)
+    await index.remove(['item 7'], 401)
+    await index.save()
+    const before = await index.search(query, 25)
+    await reopen()
+    expect([index.discarded, index.size, index.position]).toEqual([null, 399, 401])
+    expect(await index.search(query, 25)).toEqual(before)
+    await index.upsert([{ id: 'new', embedding: query }], 402)
+    expect((await index.search(query, 1))[0]?.id).toBe('new')
+  })
+
+  it('is the last one that was saved, and leaves no other graph behind', async () => {
+    await index.upsert(entries.slice(0, 10), 10)
+    await index.save()
+    await index.upsert(entries.slice(10, 20), 20)
+    await index.save()
+    await index.upsert(entries.slice(20, 30), 30)
+    await reopen()
+    expect([index.size, index.position]).toEqual([20, 20])
+    expect((await readdir(folder)).sort()).toEqual([(await sidecar()).graph.file, 'hnsw.json'])
+  })
+
+  it('of an empty index is read as well', async () => {
+    await index.save()
+    await reopen()
+    expect([index.discarded, index.size]).toEqual([null, 0])
+  })
+
+  it('is not there before the first save, and nothing is said about it', async () => {
+    await reopen()
+    expect([index.discarded, index.size, index.position]).toEqual([null, 0, 0])
+  })
+
+  describe('is left aside, with a sentence that says why,', () => {
+    beforeEach(async () => {
+      await index.upsert(entries, 400)
+      await index.save()
+    })
+
+    async function expectDiscarded(sentence: RegExp): Promise<void> {
+      expect(index.discarded).toMatch(sentence)
+      expect([index.size, index.position]).toEqual([0, 0])
+      expect(await index.search(new Float32Array(DIM).fill(1), 3).catch(() => [])).toEqual([])
+    }
+
+    it('when another bundle made it', async () => {
+      await reopen({ fingerprint: 'bbbb' })
+      await expectDiscarded(/aaaa.*bbbb/)
+    })
+
+    it('when its embeddings have another length', async () => {
+      await reopen({ dim: DIM * 2 })
+      await expectDiscarded(/16 values, not 32/)
+    })
+
+    it('when the graph is cut off', async () => {
+      await truncate(join(folder, (await sidecar()).graph.file), 1000)
+      await reopen()
+      await expectDiscarded(/damaged/)
+    })
+
+    it('when one byte of the graph differs', async () => {
+      const file = join(folder, (await sidecar()).graph.file)
+      const bytes = await readFile(file)
+      bytes.writeUInt8(bytes.readUInt8(500) ^ 1, 500)
+      await writeFile(file, bytes)
+      await reopen()
+      await expectDiscarded(/damaged/)
+    })
+
+    it('when the graph is missing', async () => {
+      await rm(join(folder, (await sidecar()).graph.file))
+      await reopen()
+      await expectDiscarded(/damaged/)
+    })
+
+    it.each([
+      ['half of it', (text: string) => text.slice(0, text.length / 2)],
+      ['nothing', () => ''],
+      ['a path that leads out', (text: string) => text.replace(/hnsw-[\w-]+\.bin/, '../elsewhere.bin')],
+    ])('when the sidecar holds %s', async (_, damage) => {
+      const file = join(folder, 'hnsw.json')
+      await writeFile(file, damage(await readFile(file, 'utf8')))
+      await reopen()
+      await expectDiscarded(/hnsw\.json cannot be read/)
+    })
+
+    it('when the format is of another version', async () => {
+      await writeFile(join(folder, 'hnsw.json'), JSON.stringify({ ...(await sidecar()), format: 99 }))
+      await reopen()
+      await expectDiscarded(/format 99/)
+    })
+
+    it('when the sidecar names other items than the graph', async () => {
+      await writeFile(join(folder, 'hnsw.json'), JSON.stringify({ ...(await sidecar()), ids: ['one'] }))
+      await reopen()
+      await expectDiscarded(/names other items/)
+    })
+  })
+})
+
+describe('copying the graph without deleted labels', () => {
+  /** The labels of the last snapshot, empty ones included. */
+  async function labelCount(): Promise<number> {
+    await index.save()
+    return (await sidecar()).ids.length
+  }
+
+  it('happens when more than half are deleted, and keeps every answer', async () => {
+    await index.upsert(entries, 400)
+    const kept = entries.slice(300)
+    await index.remove(entries.slice(0, 300).map(({ id }) => id), 700)
+    await expect.poll(labelCount).toBe(100)
+    for (const { id, embedding } of kept) expect((await index.search(embedding, 1))[0]?.id).toBe(id)
+    expect((await index.search(query, 400)).length).toBe(100)
+    await reopen()
+    expect([index.discarded, index.size]).toEqual([null, 100])
+  })
+
+  it('takes in what changes meanwhile', async () => {
+    await index.upsert(entries, 400)
+    await index.remove(entries.slice(0, 250).map(({ id }) => id), 650)
+    // The copying has begun; these come between its steps.
+    const changes = [
+      index.upsert([{ id: 'item 260', embedding: query }, { id: 'new', embedding: embeddings[0] as Float32Array }], 652),
+      index.remove(['item 399', 'item 251'], 654),
+    ]
+    const searches = Array.from({ length: 20 }, () => index.search(embeddings[300] as Float32Array, 1))
+    await Promise.all(changes)
+    for (const found of await Promise.all(searches)) expect(found[0]?.id).toBe('item 300')
+    await expect.poll(labelCount).toBeLessThan(160)
+    expect(index.size).toBe(149)
+    const found = await index.search(query, 200)
+    expect(found[0]).toMatchObject({ id: 'item 260' })
+    expect(found.map(({ id }) => id).sort()).toEqual([...index.ids()].sort())
+    expect(index.has('item 251')).toBe(false)
+  })
+})

@@ -1,0 +1,35 @@
+/** Repeatable embeddings around a few centres, as embeddings of real pictures are. */
+export function randomEmbeddings(count: number, dim: number, seed = 1): Float32Array[] {
+  const next = randomNumbers(seed)
+  const centres = Array.from({ length: 12 }, () => Array.from({ length: dim }, () => next() - 0.5))
+  return Array.from({ length: count }, () => {
+    const centre = centres[Math.floor(next() * centres.length)] as number[]
+    return Float32Array.from(centre, (value) => value + 0.6 * (next() - 0.5))
+  })
+}
+
+/** Numbers in [0, 1), the same for the same seed (mulberry32). */
+export function randomNumbers(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), state | 1)
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+/** The definition, written out: what the indexes are held to. */
+export function cosine(a: Float32Array, b: Float32Array): number {
+  let dot = 0
+  let aa = 0
+  let bb = 0
+  for (let i = 0; i < a.length; i += 1) {
+    const x = a[i] ?? 0
+    const y = b[i] ?? 0
+    dot += x * y
+    aa += x * x
+    bb += y * y
+  }
+  return dot / Math.sqrt(aa * bb)
+}
