@@ -58,10 +58,11 @@ function readOptions(maxPixels: number): SharpOptions {
 }
 
 async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<void> {
+  if (bytes.length === 0) throw new TandemError('image_unreadable', 'The picture has no bytes.')
   const { width, height } = await sharp(bytes, { ...readOptions(maxPixels), limitInputPixels: false })
     .metadata()
     .catch((error: Error) => {
-      throw refusal(bytes, error)
+      throw refusal(error)
     })
   if (width * height > maxPixels || Math.max(width, height) > MAX_SIDE) {
     throw new TandemError(
@@ -72,8 +73,7 @@ async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<void> 
 }
 
 /** Whether the header was not understood at all, or belongs to a type that is read but is damaged. */
-function refusal(bytes: Uint8Array, cause: Error): TandemError {
-  if (bytes.length === 0) return new TandemError('image_unreadable', 'The picture has no bytes.')
+function refusal(cause: Error): TandemError {
   return /unsupported image format|not built in|Unsupported/i.test(cause.message)
     ? new TandemError(
         'image_type_unsupported',
