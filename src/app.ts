@@ -6,6 +6,7 @@ import type { Config } from './config.js'
 import { openItemStore } from './item-store.js'
 import { openModels } from './model.js'
 import { auth } from './plugins/auth.js'
+import { answerClientError } from './plugins/client-errors.js'
 import { headers } from './plugins/headers.js'
 import { metrics } from './plugins/metrics.js'
 import { openapi } from './plugins/openapi.js'
@@ -52,6 +53,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
     bodyLimit: config.maxBodyBytes,
     routerOptions: { maxParamLength: LONGEST_ID },
     frameworkErrors: sendProblem,
+    clientErrorHandler: answerClientError,
   })
   // What no route takes is 415: the framework would hand over text/plain as a string.
   app.removeContentTypeParser('text/plain')

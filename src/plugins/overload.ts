@@ -51,6 +51,11 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
     request.abortSignal = signalFor(request, reply, requestTimeoutMs)
     next()
   })
+  // A stop waits for every connection to end, and a client would keep one open for its next request.
+  app.addHook('onSend', (_request, reply, _payload, next) => {
+    if (readiness.state === 'stopping') reply.header('connection', 'close')
+    next()
+  })
   done()
 })
 

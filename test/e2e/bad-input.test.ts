@@ -1,4 +1,5 @@
 /** Every bad input that a client may send, against the real model room: a clear error, and the service still answers. */
+import { connect } from 'node:net'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -178,6 +179,29 @@ describe('bodies', () => {
     const lines = [JSON.stringify({ id: 'n1', image }), '{"id": "n2", "image": ', JSON.stringify({ id: 'n3', image })]
     const reply = await post('/items', lines.join('\n'), 'application/x-ndjson')
     expect(await reply.json()).toMatchObject({ created: 2, failed: 1, items: [{ id: 'n1' }, { id: null, status: 'failed' }, { id: 'n3' }] })
+  })
+})
+
+describe('what is hardly HTTP', () => {
+  const raw = async (text: string): Promise<string> => {
+    const socket = connect(Number(new URL(address).port), '127.0.0.1')
+    socket.end(text)
+    const chunks: Buffer[] = []
+    for await (const chunk of socket as AsyncIterable<Buffer>) chunks.push(chunk)
+    return Buffer.concat(chunks).toString()
+  }
+
+  it('an address that is too long', async () => {
+    await expectProblem(await fetch(`${address}/search?q=${'x'.repeat(20_000)}`), 431, 'headers_too_large', /16 KiB/)
+  })
+
+  it('garbage on the socket', async () => {
+    expect(await raw('nonsense\r\n\r\n')).toMatch(/^HTTP\/1\.1 400 [^]*"code":"request_unreadable"/)
+  })
+
+  it('a body shorter than it promised', async () => {
+    const reply = await raw('POST /embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"inputs"')
+    expect(reply === '' || reply.startsWith('HTTP/1.1 400')).toBe(true)
   })
 })
 

@@ -1,0 +1,146 @@
+/** What was acknowledged is there after a stop and after a kill, and searches answer the same. Runs the built server. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import sharp from 'sharp'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { packageFolder } from '../../src/config.js'
+
+const entry = join(packageFolder, 'dist', 'server.js')
+
+interface Service {
+  process: ChildProcess
+  address: string
+  log: string[]
+}
+
+let folder: string
+const running: ChildProcess[] = []
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'tandem-'))
+})
+
+afterEach(async () => {
+  for (const child of running.splice(0)) {
+    if (child.exitCode !== null || child.signalCode !== null) continue
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+  await rm(folder, { recursive: true, force: true })
+})
+
+/** Starts the server as `npm start` does; resolves when it says that it is ready. */
+async function start(environment: Record<string, string> = {}): Promise<Service> {
+  const child = spawn(process.execPath, [entry], {
+    env: {
+      PATH: process.env['PATH'],
+      PORT: '0',
+      TANDEM_DATA_DIR: folder,
+      TANDEM_MODEL: join(packageFolder, 'test/fixtures/tiny-bundle'),
+      INFERENCE_THREADS: '1',
+      ...environment,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  running.push(child)
+  const log: string[] = []
+  child.stderr.on('data', (chunk: Buffer) => log.push(chunk.toString()))
+  for await (const line of createInterface({ input: child.stdout })) {
+    log.push(line)
+    const address = /ready: the search page is at (http:\S+)\//.exec(line)?.[1]
+    if (address === undefined) continue
+    child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
+    return { process: child, address, log }
+  }
+  throw new Error(`the server ended before it was ready:\n${log.join('\n')}`)
+}
+
+async function end({ process: child }: Service, signal: NodeJS.Signals): Promise<number | null> {
+  child.kill(signal)
+  const [code] = (await once(child, 'exit')) as [number | null]
+  return code
+}
+
+async function add({ address }: Service, id: string, hue: number): Promise<number> {
+  const body = await sharp({ create: { width: 40, height: 30, channels: 3, background: `hsl(${hue}, 80%, 50%)` } }).jpeg().toBuffer()
+  const url = `${address}/items/${id}?payload=${encodeURIComponent(JSON.stringify({ hue }))}`
+  return (await fetch(url, { method: 'PUT', body: new Uint8Array(body), headers: { 'content-type': 'image/jpeg' } })).status
+}
+
+/** All answers that must not change: hits with and without rerank, "more like this", and the list. */
+async function answers({ address }: Service): Promise<unknown[]> {
+  const searches = ['q=a+red+ball&k=20', 'q=blue&k=20&rerank=false'].map((query) => fetch(`${address}/search?${query}`))
+  const like = fetch(`${address}/search`, {
+    method: 'POST',
+    body: JSON.stringify({ id: 'item-1', k: 20 }),
+    headers: { 'content-type': 'application/json' },
+  })
+  const replies = await Promise.all([...searches, like, fetch(`${address}/items`)])
+  return Promise.all(
+    replies.map(async (reply) => {
+      const { hits, items } = (await reply.json()) as { hits?: unknown; items?: unknown }
+      return hits ?? items
+    }),
+  )
+}
+
+describe.skipIf(!existsSync(entry))('the built server', () => {
+  it.each(['hnsw', 'exact'])('answers the same after SIGTERM and a new start (%s)', async (kind) => {
+    const first = await start({ VECTOR_INDEX: kind })
+    for (let at = 0; at < 8; at += 1) expect(await add(first, `item-${at}`, at * 45)).toBe(201)
+    expect(await add(first, 'item-3', 200)).toBe(200)
+    expect((await fetch(`${first.address}/items/item-5`, { method: 'DELETE' })).status).toBe(204)
+    const before = await answers(first)
+    expect(await end(first, 'SIGTERM')).toBe(0)
+
+    const second = await start({ VECTOR_INDEX: kind })
+    expect(await answers(second)).toEqual(before)
+    // The snapshot of hnsw was complete; exact has none, and takes all 7 items from the store.
+    expect(second.log.join('\n')).toContain(`"replayed":${kind === 'hnsw' ? 0 : 7},"removed":0`)
+  })
+
+  it('keeps what it acknowledged when it is killed', async () => {
+    const first = await start()
+    for (let at = 0; at < 4; at += 1) await add(first, `item-${at}`, at * 45)
+    await end(first, 'SIGTERM')
+    const second = await start()
+    for (let at = 4; at < 8; at += 1) await add(second, `item-${at}`, at * 45)
+    await fetch(`${second.address}/items/item-0`, { method: 'DELETE' })
+    const before = await answers(second)
+    await end(second, 'SIGKILL')
+
+    const third = await start()
+    expect(await answers(third)).toEqual(before)
+    expect(third.log.join('\n')).toContain('"replayed":4,"removed":1')
+  })
+
+  it('answers what it had accepted before it stops', async () => {
+    const service = await start()
+    const adds = Array.from({ length: 6 }, (_, at) => add(service, `item-${at}`, at * 60))
+    await expect.poll(async () => (await fetch(`${service.address}/metrics`)).status).toBe(200)
+    const code = end(service, 'SIGTERM')
+    const statuses = await Promise.all(adds.map((one) => one.catch(() => 0)))
+    expect(await code).toBe(0)
+    const again = await start()
+    for (const [at, status] of statuses.entries()) {
+      if (status === 201) expect((await fetch(`${again.address}/items/item-${at}`)).status).toBe(200)
+    }
+    expect(statuses.filter((status) => status === 201).length).toBeGreaterThan(0)
+  })
+
+  it('refuses wrong settings and a missing bundle with a sentence and no stack trace', async () => {
+    for (const [environment, sentence] of [
+      [{ PORT: 'many' }, /PORT takes a whole number/],
+      [{ TANDEM_MODEL: './no/such/bundle' }, /no\/such\/bundle/],
+    ] as const) {
+      const failure = await start(environment).catch((error: unknown) => error)
+      expect(String(failure)).toMatch(sentence)
+      expect(String(failure)).not.toMatch(/\n\s+at .*server\.js/)
+    }
+  })
+})

@@ -1,0 +1,52 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { packageFolder } from '../../src/config.js'
+import { wordTandem, type WordTandem } from '../word-rooms.js'
+
+interface Document {
+  openapi: string
+  paths: Record<string, Record<string, { summary?: string; responses: Record<string, { content?: object }> }>>
+}
+
+let tandem: WordTandem
+let document: Document
+
+beforeAll(async () => {
+  tandem = await wordTandem()
+  document = (await tandem.app.inject('/openapi.json')).json()
+})
+afterAll(() => tandem.end())
+
+const operations = (): string[] =>
+  Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
+
+describe('/openapi.json', () => {
+  it('describes the operations that docs/http-api.md explains, both ways', () => {
+    const text = readFileSync(join(packageFolder, 'docs/http-api.md'), 'utf8')
+    const explained = [...text.matchAll(/^#+ `((?:GET|PUT|POST|DELETE) \/\S*)`$/gm)].map(([, operation = '']) => operation)
+    const outside = ['GET /metrics', 'GET /openapi.json', 'GET /docs', 'GET /']
+    expect(explained.filter((operation) => !outside.includes(operation)).sort()).toEqual(operations().sort())
+  })
+
+  it('names every operation and how it fails', () => {
+    for (const [path, methods] of Object.entries(document.paths)) {
+      for (const [method, { summary, responses }] of Object.entries(methods)) {
+        expect(summary, `${method} ${path}`).toMatch(/^[A-Z]/)
+        expect(Object.keys(responses['default']?.content ?? {}), `${method} ${path}`).toEqual(['application/problem+json'])
+      }
+    }
+  })
+
+  it('has a page that needs nothing from elsewhere', async () => {
+    const page = await tandem.app.inject('/docs')
+    expect(page.statusCode).toBe(200)
+    const sources = [...page.body.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, source = '']) => source)
+    expect(sources.length).toBeGreaterThan(2)
+    for (const source of sources) {
+      const { host, pathname } = new URL(source, 'http://service/docs')
+      expect(host).toBe('service')
+      expect((await tandem.app.inject(pathname)).statusCode, source).toBe(200)
+    }
+  })
+})
