@@ -19,7 +19,8 @@ type Outcome = Static<typeof AddReply>['items'][number]
 /** An addition still to be read: reading it may fail, which is the outcome of that one alone. */
 interface Pending {
   index: number
-  read: () => Addition
+  /** @param named - told the id as soon as it is known, so that a failure can say whose it is */
+  read: (named: (id: string) => void) => Addition
 }
 
 // Enough to fill the model's batches, few enough that a long stream never piles up in memory.
@@ -54,10 +55,9 @@ export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits:
 async function outcomeOf({ index, read }: Pending, retrieval: Retrieval, request: FastifyRequest): Promise<Outcome> {
   let id: string | null = null
   try {
-    const addition = read()
-    id = addition.id
+    const addition = read((known) => (id = known))
     const { status } = await retrieval.add(addition, request.abortSignal)
-    return { index, id, status }
+    return { index, id: addition.id, status }
   } catch (error) {
     const known = tandemError(error, request)
     if (known.status >= 500) request.log.error({ err: known, index }, known.message)
@@ -67,9 +67,12 @@ async function outcomeOf({ index, read }: Pending, retrieval: Retrieval, request
 
 async function* fromLines(lines: AsyncIterable<Line>, { maxBodyBytes }: InputLimits): AsyncGenerator<Pending> {
   for await (const { index, text } of lines) {
-    const read = (): Addition => {
+    const read: Pending['read'] = (named) => {
       if (text === null) throw new TandemError('body_too_large', `The line is longer than ${maxBodyBytes} bytes, the most this service takes.`)
-      const { id, image, payload } = checked(validLine, parsedJson(text, 'The line'), 'field')
+      const value = parsedJson(text, 'The line')
+      const given = (value as Partial<ItemLine> | null)?.id
+      if (typeof given === 'string') named(given)
+      const { id, image, payload } = checked(validLine, value, 'field')
       return { id, image: imageBytes(image, 'image'), payload: limitedPayload(payload) }
     }
     yield { index, read }
@@ -87,7 +90,11 @@ async function fromForm(request: FastifyRequest, limits: InputLimits): Promise<P
   }
   return files.map(({ fileName, bytes }, index) => ({
     index,
-    read: () => ({ id: validItemId(ids[index] ?? fileName), image: bytes, payload: payloadOf(payloads[index], 'payload') }),
+    read: (named) => {
+      const id = ids[index] ?? fileName
+      named(id)
+      return { id: validItemId(id), image: bytes, payload: payloadOf(payloads[index], 'payload') }
+    },
   }))
 }
 

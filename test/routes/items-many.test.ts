@@ -48,8 +48,8 @@ describe('POST /items with lines of JSON', () => {
       ['l3', 'image_unreadable'],
       [null, 'body_too_large'],
       ['l5', 'created'],
-      [null, 'invalid_request'],
-      [null, 'invalid_request'],
+      ['', 'invalid_request'],
+      ['l6', 'invalid_request'],
       [null, 'payload_invalid'],
       ['l1', 'replaced'],
     ])
