@@ -44,8 +44,12 @@ interface Entry {
 export class Batcher {
   readonly #inference: Pick<Inference, 'ready' | 'run' | 'unavailable'>
   readonly #maxQueue: number
-  /** Waiting entries of each graph, oldest first; the graph whose turn is next comes first. */
-  readonly #waiting = new Map<GraphName, Set<Entry>>()
+  /** Waiting entries of each graph, oldest first; the graph that has not had its turn for the longest comes first. */
+  readonly #waiting = new Map<GraphName, Set<Entry>>([
+    ['text', new Set()],
+    ['fusion', new Set()],
+    ['image', new Set()],
+  ])
   #queueDepth = 0
   #inFlight = 0
 
@@ -77,7 +81,7 @@ export class Batcher {
       signal?.throwIfAborted()
       if (!this.#inference.ready) throw this.#inference.unavailable()
       if (this.#queueDepth + inputs.length > this.#maxQueue) throw this.#overloaded()
-      const waiting = this.#queueOf(lane.graph)
+      const waiting = this.#waiting.get(lane.graph) as Set<Entry>
       const onAbort = (): void => submission.settle(signal?.reason as Error)
       const submission: Submission = {
         lane: lane,
@@ -100,12 +104,6 @@ export class Batcher {
       signal?.addEventListener('abort', onAbort, { once: true })
       this.#pump()
     })
-  }
-
-  #queueOf(graph: GraphName): Set<Entry> {
-    const waiting = this.#waiting.get(graph) ?? new Set()
-    this.#waiting.set(graph, waiting)
-    return waiting
   }
 
   /** Starts the next batch when the worker is idle; a batch that ends starts the one after it. */

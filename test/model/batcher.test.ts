@@ -1,0 +1,167 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+import { TandemError } from '../../src/errors.js'
+import { Batcher, type Lane } from '../../src/model/batcher.js'
+import type { GraphName, Tensors } from '../../src/model/graphs.js'
+import type { BatchResult } from '../../src/model/inference.js'
+
+/** Stands for the worker: holds each batch until the test lets it go, and answers ten times each number. */
+class HeldInference {
+  ready = true
+  readonly batches: { graph: GraphName; values: number[] }[] = []
+  #release: ((error?: Error) => void)[] = []
+
+  run(graph: GraphName, inputs: Tensors): Promise<BatchResult> {
+    const values = [...((inputs.numbers?.data ?? []) as Float32Array)]
+    this.batches.push({ graph, values })
+    return new Promise((resolve, reject) => {
+      this.#release.push((error) => {
+        if (error !== undefined) reject(error)
+        else resolve({ outputs: numbers(values.map((value) => value * 10)), milliseconds: 5 })
+      })
+    })
+  }
+
+  unavailable(): TandemError {
+    return new TandemError('model_unavailable', 'away')
+  }
+
+  /** Ends the batch that runs, and waits until the next one, if any, has begun. */
+  async release(error?: Error): Promise<void> {
+    this.#release.shift()?.(error)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+function numbers(values: readonly number[]): Tensors {
+  return { numbers: { type: 'float32', data: Float32Array.from(values), dims: [values.length] } }
+}
+
+function laneOf(graph: GraphName, maxWeight: number, weigh: (value: number) => number = () => 1): Lane<number, number> {
+  return {
+    graph,
+    maxWeight,
+    weigh,
+    assemble: numbers,
+    split: (outputs) => [...((outputs.numbers?.data ?? []) as Float32Array)],
+  }
+}
+
+const text = laneOf('text', 4)
+const image = laneOf('image', 2)
+
+let inference: HeldInference
+let batcher: Batcher
+
+beforeEach(() => {
+  inference = new HeldInference()
+  batcher = new Batcher(inference, 20)
+})
+
+const values = (): number[][] => inference.batches.map((batch) => batch.values)
+
+describe('joining', () => {
+  it('runs at once when nothing runs, and joins what waits meanwhile', async () => {
+    const answers = [1, 2, 3].map((value) => batcher.submit(text, [value]))
+    expect(values()).toEqual([[1]])
+    expect([batcher.inFlight, batcher.queueDepth]).toEqual([1, 2])
+    await inference.release()
+    expect(values()).toEqual([[1], [2, 3]])
+    await inference.release()
+    expect((await Promise.all(answers)).map(({ results }) => results)).toEqual([[10], [20], [30]])
+    expect([batcher.inFlight, batcher.queueDepth]).toEqual([0, 0])
+  })
+
+  it('keeps a batch within its weight, and the order of each submission', async () => {
+    const answer = batcher.submit(text, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    for (let i = 0; i < 3; i += 1) await inference.release()
+    expect(values()).toEqual([[1, 2, 3, 4], [5, 6, 7, 8], [9]])
+    expect(await answer).toMatchObject({ results: [10, 20, 30, 40, 50, 60, 70, 80, 90], inference: 15 })
+  })
+
+  it('weighs inputs, and runs one that is too heavy alone', async () => {
+    const heavy = laneOf('fusion', 10, (value) => value)
+    const answer = batcher.submit(heavy, [3, 4, 5, 40, 1])
+    for (let i = 0; i < 4; i += 1) await inference.release()
+    expect(values()).toEqual([[3, 4], [5], [40], [1]])
+    await answer
+  })
+
+  it('takes the graphs in turn, so that a long upload does not hold up a search', async () => {
+    const upload = batcher.submit(image, [1, 2, 3, 4, 5, 6])
+    const search = batcher.submit(text, [7])
+    for (let i = 0; i < 4; i += 1) await inference.release()
+    expect(values()).toEqual([[1, 2], [7], [3, 4], [5, 6]])
+    await Promise.all([upload, search])
+  })
+
+  it('answers an empty submission without a batch', async () => {
+    expect(await batcher.submit(text, [])).toEqual({ results: [], queue: 0, inference: 0 })
+    expect(values()).toEqual([])
+  })
+})
+
+describe('giving up', () => {
+  it('drops what waits for a signal that fires, at once, and runs the rest', async () => {
+    const first = batcher.submit(text, [1])
+    const controller = new AbortController()
+    const dropped = batcher.submit(text, [2, 3], controller.signal)
+    const kept = batcher.submit(text, [4])
+    controller.abort(new TandemError('timed_out', 'too late'))
+    await expect(dropped).rejects.toMatchObject({ code: 'timed_out' })
+    expect(batcher.queueDepth).toBe(1)
+    await inference.release()
+    await inference.release()
+    expect(values()).toEqual([[1], [4]])
+    await Promise.all([first, kept])
+  })
+
+  it('refuses a signal that has fired already', async () => {
+    await expect(batcher.submit(text, [1], AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone')
+    expect(values()).toEqual([])
+  })
+
+  it('does not mind a signal that fires when all is done', async () => {
+    const controller = new AbortController()
+    const answer = batcher.submit(text, [1], controller.signal)
+    await inference.release()
+    expect((await answer).results).toEqual([10])
+    controller.abort()
+    expect(batcher.queueDepth).toBe(0)
+  })
+})
+
+describe('limits and failures', () => {
+  it('refuses as overloaded what would not fit the queue, whole, and says when to come back', async () => {
+    const running = batcher.submit(text, [0])
+    const waiting = batcher.submit(text, Array.from({ length: 18 }, (_, i) => i))
+    await expect(batcher.submit(text, [1, 2, 3])).rejects.toMatchObject({ code: 'overloaded', retryAfterS: 1 })
+    const last = batcher.submit(text, [1, 2])
+    expect(batcher.queueDepth).toBe(20)
+    for (let i = 0; i < 8; i += 1) await inference.release()
+    await Promise.all([running, waiting, last])
+  })
+
+  it('fails the submissions of a batch that fails, what waits of them included, and no others', async () => {
+    const failing = expect(batcher.submit(text, [1, 2, 3, 4, 5])).rejects.toThrow('the graph failed')
+    const other = batcher.submit(text, [6])
+    await inference.release(new Error('the graph failed'))
+    await failing
+    expect(values()).toEqual([[1, 2, 3, 4], [6]])
+    await inference.release()
+    expect((await other).results).toEqual([60])
+  })
+
+  it('fails all that waits when the worker is gone, and refuses what comes until it is back', async () => {
+    const answers = Promise.allSettled([batcher.submit(text, [1]), batcher.submit(text, [2]), batcher.submit(image, [3])])
+    inference.ready = false
+    await inference.release(inference.unavailable())
+    for (const answer of await answers) {
+      expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'model_unavailable' } })
+    }
+    await expect(batcher.submit(text, [4])).rejects.toMatchObject({ code: 'model_unavailable' })
+    inference.ready = true
+    const later = batcher.submit(text, [5])
+    await inference.release()
+    expect((await later).results).toEqual([50])
+  })
+})
