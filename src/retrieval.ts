@@ -9,7 +9,7 @@ import type { Item, ItemStore, Payload } from './item-store.js'
 import type { ModelInfo, Models } from './model.js'
 import { encodeAll, given, noItem, storedItem, type Input, type Query } from './retrieval/encode.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
-import { relevanceOf, type Relevance } from './retrieval/relevance.js'
+import { relevanceOf, similarityOf, type Relevance } from './retrieval/relevance.js'
 import { repairIndex } from './retrieval/repair.js'
 import { StageClock, type Timings } from './retrieval/stage-clock.js'
 import { Writer } from './retrieval/writer.js'
@@ -43,10 +43,13 @@ export interface Rooms {
 export class Retrieval {
   readonly #rooms: Rooms
   readonly #writer: Writer
+  /** Up to which change of the store the snapshot on disk is complete. */
+  #savedPosition: number
 
   constructor(rooms: Rooms) {
     this.#rooms = rooms
     this.#writer = new Writer(rooms.store, rooms.index)
+    this.#savedPosition = rooms.index.position
   }
 
   /** Name, version, fingerprint and sizes of the bundle. */
@@ -137,6 +140,8 @@ export class Retrieval {
     const { encoded, timings } = await clock.time('encode', () => this.#rooms.models.encodeImages([image], signal))
     clock.add(timings)
     const { embedding, imageTokens, picture } = given(encoded[0])
+    // Once stored, an embedding that the index refuses would stop every later write.
+    if (!(Math.abs(similarityOf(embedding, embedding) - 1) < 0.01)) throw new Error('the model gave an embedding without length 1')
     signal?.throwIfAborted()
     const status = await clock.time('store', () => this.#writer.add({ id, payload, embedding, imageTokens, picture }))
     return { status, timings: clock.read() }
@@ -169,10 +174,14 @@ export class Retrieval {
     return { items: this.#rooms.store.size, ...this.#rooms.models.stats() }
   }
 
-  /** Writes the index's snapshot, so that the next start has less to repair. */
+  /** Writes the index's snapshot if anything changed, so that the next start has less to repair. */
   async save(): Promise<void> {
     await this.#writer.settled()
-    await this.#rooms.index.save()
+    const { index } = this.#rooms
+    if (index.position === this.#savedPosition) return
+    const { position } = index
+    await index.save()
+    this.#savedPosition = position
   }
 
   /** Waits for writes, saves the index and closes the rooms in the reverse order of their opening. */

@@ -92,6 +92,31 @@ describe('a search', () => {
   })
 })
 
+describe('an embedding that no index takes', () => {
+  it.each([Number.NaN, 0])('of %d is not stored, and later writes go on', async (value) => {
+    tandem.models.spoilt = value
+    await expect(add('poison', 'dog')).rejects.toThrow('length 1')
+    tandem.models.spoilt = undefined
+    await add('after', 'dog')
+    expect([...tandem.index.ids()]).toEqual(['after'])
+    expectAgreement()
+  })
+})
+
+describe('save', () => {
+  it('writes a snapshot only when something changed', async () => {
+    await tandem.retrieval.save()
+    expect(tandem.index.saves).toBe(0)
+    await add('dog', 'dog')
+    await tandem.retrieval.save()
+    await tandem.retrieval.save()
+    expect(tandem.index.saves).toBe(1)
+    await tandem.retrieval.remove('dog')
+    await tandem.retrieval.save()
+    expect(tandem.index.saves).toBe(2)
+  })
+})
+
 describe('close', () => {
   it('saves the index, once', async () => {
     await add('dog', 'dog')

@@ -44,6 +44,8 @@ export class WordModels implements Models {
   readonly info = info
   /** Resolves before anything is encoded: a test may hold the model up, or make it fail. */
   gate: (signal?: AbortSignal) => Promise<void> = () => Promise.resolve()
+  /** The value of each number in an embedding of a picture, where a test wants a bad one. */
+  spoilt: number | undefined
 
   async encodeTexts(texts: readonly string[], signal?: AbortSignal) {
     await this.gate(signal)
@@ -57,7 +59,9 @@ export class WordModels implements Models {
       const word = Buffer.from(bytes).toString()
       if (word.startsWith('bad')) throw new TandemError('image_unreadable', 'The picture is cut off.')
       const imageTokens = new Int8Array([Number(/\d+/.exec(word)?.[0] ?? 0), 0, 0, 0])
-      return { embedding: embeddingOf(word), imageTokens, picture: { bytes, mime: 'image/jpeg', width: 4, height: 3 } }
+      const embedding = embeddingOf(word)
+      if (this.spoilt !== undefined) embedding.fill(this.spoilt)
+      return { embedding, imageTokens, picture: { bytes, mime: 'image/jpeg', width: 4, height: 3 } }
     })
     return { encoded, timings: { preprocess: 1, inference: 2 } }
   }
