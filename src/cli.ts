@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The `tandem` command: reads arguments, hands them to `cli/`, turns outcomes into exit codes. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -101,6 +101,7 @@ withServiceOptions(program.command('search').argument('<sentence>', 'what the ph
 
 interface EvaluateFlags extends ServiceOptions {
   rerank: boolean
+  imageToText: boolean
   candidates: number
   language: string
   limit?: number
@@ -115,6 +116,7 @@ withServiceOptions(
   )
   .option('--candidates <count>', 'how many are recalled for rerank', wholeNumber(10, 1000), 64)
   .option('--no-rerank', 'measure the dual encoder alone')
+  .option('--no-image-to-text', 'measure sentence → photo alone, which is the shorter part')
   .option('--language <code>', 'language of the captions', 'en')
   .option('--limit <photos>', 'measure the first photos only', wholeNumber(1, Number.MAX_SAFE_INTEGER))
   .option('--json', 'print the figures as JSON')
@@ -122,6 +124,10 @@ withServiceOptions(
     const photos = (await readShards(await shardsOf(dataset), options.language)).slice(0, options.limit)
     if (photos.length === 0) throw new Error(`${dataset} holds no photo with captions in "${options.language}".`)
     const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-evaluate-'))
+    process.once('SIGINT', () => {
+      rmSync(dataFolder, { recursive: true, force: true })
+      process.exit(130)
+    })
     try {
       const config = { ...readConfig(process.env), dataFolder, port: 0 }
       const result = await withService(options, config, ({ client }) => evaluate(client, photos, options, terminal))

@@ -56,6 +56,8 @@ function showFailure({ line, state, progress }, message) {
 
 async function send({ file, view }) {
   try {
+    if (file.type !== '' && !file.type.startsWith('image/'))
+      throw new Error(`This is not a picture: its type is ${file.type}.`)
     view.state.textContent = 'sending'
     const id = await idOf(file)
     await addItem(id, file, { file_name: file.name }, (part) => {

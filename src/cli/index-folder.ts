@@ -49,7 +49,7 @@ export async function indexFolder(client: Client, folder: string, terminal: Term
   const found = await pictureFiles(folder, (path, reason) =>
     fail(path, reason, (line) => printLine(terminal.err, line)),
   )
-  const others = found.others > 0 ? ` (${found.others} other files are left out)` : ''
+  const others = found.others > 0 ? ` (other files, left out: ${found.others})` : ''
   printLine(terminal.err, `${found.pictures.length} images in ${folder}${others}`)
 
   const progress = startProgress(terminal, found.pictures.length, 'images')

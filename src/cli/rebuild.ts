@@ -41,7 +41,7 @@ async function copyAll(from: ItemStore, to: ItemStore, models: Models, terminal:
   let batch: Item[] = []
   const flush = async (): Promise<void> => {
     await copy(batch, from, to, models)
-    for (const _ of batch) progress.advance()
+    progress.advance(batch.length)
     batch = []
   }
   try {

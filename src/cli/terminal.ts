@@ -13,8 +13,8 @@ export function printLine(stream: NodeJS.WritableStream, line = ''): void {
 }
 
 export interface Progress {
-  /** One more is through. */
-  advance(): void
+  /** So many more are through; one, unless said. */
+  advance(count?: number): void
   /** Prints a remark without breaking the bar. */
   remark(line: string): void
   stop(): void
@@ -25,10 +25,15 @@ const PLAIN_LINE_EVERY_MS = 5000
 /**
  * Shows how far `total` things are: a bar with rate and time left on a terminal, a line every five seconds otherwise.
  *
- * @param unit - plural name of the things: "images"
+ * @param unit - plural name of the things, and what happens to them: "images", "captions asked"
  */
 export function startProgress(terminal: Terminal, total: number, unit: string): Progress {
   return terminal.err.isTTY === true && total > 0 ? bar(terminal, total, unit) : plainLines(terminal, total, unit)
+}
+
+/** What the rate counts: the first word of the unit. */
+function thing(unit: string): string {
+  return unit.split(' ', 1)[0] ?? unit
 }
 
 /** Things a second since `begun`. */
@@ -39,7 +44,7 @@ function rate(done: number, begun: number): number {
 function bar(terminal: Terminal, total: number, unit: string): Progress {
   const begun = performance.now()
   const line = new cliProgress.SingleBar({
-    format: `{bar} {value}/{total} ${unit} · {rate} ${unit}/s · {eta_formatted} left`,
+    format: `{bar} {value}/{total} ${unit} · {rate} ${thing(unit)}/s · {eta_formatted} left`,
     stream: terminal.err,
     barsize: 24,
     barCompleteChar: '█',
@@ -51,8 +56,8 @@ function bar(terminal: Terminal, total: number, unit: string): Progress {
   line.start(total, 0, { rate: '–' })
   let done = 0
   return {
-    advance: () => {
-      done += 1
+    advance: (count = 1) => {
+      done += count
       line.update(done, { rate: rate(done, begun).toFixed(1) })
     },
     remark: (text) => {
@@ -70,11 +75,14 @@ function plainLines(terminal: Terminal, total: number, unit: string): Progress {
   const report = (): void => {
     const perSecond = rate(done, begun)
     const left = perSecond > 0 ? `, about ${Math.ceil((total - done) / perSecond)} s left` : ''
-    printLine(terminal.err, `${done}/${total} ${unit}, ${perSecond.toFixed(1)} ${unit}/s${done < total ? left : ''}`)
+    printLine(
+      terminal.err,
+      `${done}/${total} ${unit}, ${perSecond.toFixed(1)} ${thing(unit)}/s${done < total ? left : ''}`,
+    )
   }
   return {
-    advance: () => {
-      done += 1
+    advance: (count = 1) => {
+      done += count
       if (performance.now() - printed < PLAIN_LINE_EVERY_MS) return
       printed = performance.now()
       report()

@@ -52,7 +52,7 @@ describe('readShards', () => {
     [{ 'x.jpg': 'X', 'x.json': '{"captions":{"en":"one"}}' }, /a\.tar: x\.json: captions\.en must be a list/],
     [{ 'x.jpg': 'X', 'x.json': '{' }, /a\.tar: x\.json/],
   ])('refuses %j', async (entries, message) => {
-    const path = await shard('a.tar', entries as Record<string, string>)
+    const path = await shard('a.tar', entries)
     await expect(readShards([path], 'en')).rejects.toThrow(message)
   })
 })

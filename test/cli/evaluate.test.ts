@@ -64,27 +64,39 @@ const asClient = (service: MistakenService): Client => service as unknown as Cli
 describe('evaluate', () => {
   it('measures both directions, by similarity and with rerank', async () => {
     const service = new MistakenService()
-    const result = await evaluate(asClient(service), photos, { candidates: 8, rerank: true }, quiet)
+    const result = await evaluate(asClient(service), photos, { candidates: 8, rerank: true, imageToText: true }, quiet)
     expect(service.stored.sort()).toEqual(keys)
     expect(result).toMatchObject({ bundle: 'mistaken', photos: 4, captions: 8, candidates: 8 })
     expect(result.text_to_image.similarity).toEqual({ r1: 50, r5: 100, r10: 100 })
     expect(result.text_to_image.rerank).toEqual({ r1: 100, r5: 100, r10: 100 })
-    expect(result.image_to_text.similarity.r1).toBe(50)
-    expect(result.image_to_text.rerank?.r1).toBe(100)
+    expect(result.image_to_text?.similarity.r1).toBe(50)
+    expect(result.image_to_text?.rerank?.r1).toBe(100)
     expect(evaluationTable(result)).toMatch(/text→image, rerank of 8 +100\.0 +100\.0 +100\.0/)
   })
 
+  it('leaves photo → sentence out when it is not wanted', async () => {
+    const options = { candidates: 8, rerank: true, imageToText: false }
+    const result = await evaluate(asClient(new MistakenService()), photos, options, quiet)
+    expect(result.image_to_text).toBeUndefined()
+    expect(evaluationTable(result)).not.toContain('image→text')
+  })
+
   it('leaves rerank out when it is not wanted', async () => {
-    const result = await evaluate(asClient(new MistakenService()), photos, { candidates: 8, rerank: false }, quiet)
+    const result = await evaluate(
+      asClient(new MistakenService()),
+      photos,
+      { candidates: 8, rerank: false, imageToText: true },
+      quiet,
+    )
     expect(result.text_to_image.rerank).toBeUndefined()
     expect(evaluationTable(result)).not.toContain('rerank')
   })
 
   it('refuses a service that stores other items, which would take ranks', async () => {
     const service = new MistakenService(['a', 'stranger'])
-    await expect(evaluate(asClient(service), photos, { candidates: 8, rerank: true }, quiet)).rejects.toThrow(
-      /"stranger"/,
-    )
+    await expect(
+      evaluate(asClient(service), photos, { candidates: 8, rerank: true, imageToText: true }, quiet),
+    ).rejects.toThrow(/"stranger"/)
     expect(service.stored).toEqual([])
   })
 })

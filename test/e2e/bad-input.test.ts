@@ -64,8 +64,14 @@ describe('pictures that work', () => {
     const shown = await fetch(`${address}/items/${encodeURIComponent(id)}/image`)
     expect(shown.headers.get('content-type')).toBe('image/jpeg')
     const picture = sharp(Buffer.from(await shown.arrayBuffer()))
-    expect(await picture.metadata()).toMatchObject({ format: 'jpeg', space: expect.stringMatching(/srgb|b-w/) as string, depth: 'uchar' })
-    const { hits } = (await (await post('/search', JSON.stringify({ id, k: 1000 }))).json()) as { hits: { id: string }[] }
+    expect(await picture.metadata()).toMatchObject({
+      format: 'jpeg',
+      space: expect.stringMatching(/srgb|b-w/) as string,
+      depth: 'uchar',
+    })
+    const { hits } = (await (await post('/search', JSON.stringify({ id, k: 1000 }))).json()) as {
+      hits: { id: string }[]
+    }
     expect(hits.map((hit) => hit.id)).not.toContain(id)
   })
 
@@ -89,7 +95,15 @@ describe('pictures that work', () => {
 
 describe('pictures that do not', () => {
   it('a truncated JPEG', async () => {
-    const whole = await sharp({ create: { width: 400, height: 300, channels: 3, background: 'teal', noise: { type: 'gaussian', mean: 128, sigma: 40 } } })
+    const whole = await sharp({
+      create: {
+        width: 400,
+        height: 300,
+        channels: 3,
+        background: 'teal',
+        noise: { type: 'gaussian', mean: 128, sigma: 40 },
+      },
+    })
       .jpeg()
       .toBuffer()
     for (const part of [0.5, 0.9]) {
@@ -139,7 +153,12 @@ describe('pictures that do not', () => {
 describe('bodies', () => {
   it.each(['/embed', '/search', '/rerank', '/items'])('none, broken or of a wrong type at %s', async (path) => {
     await expectProblem(await post(path, null, null), 400, 'body_missing', /no body/)
-    await expectProblem(await post(path, '<xml/>', 'application/xml'), 415, 'media_type_unsupported', /application\/xml/)
+    await expectProblem(
+      await post(path, '<xml/>', 'application/xml'),
+      415,
+      'media_type_unsupported',
+      /application\/xml/,
+    )
     if (path === '/items') return
     await expectProblem(await post(path, '{"text": "a"'), 400, 'body_unreadable', /JSON/)
     await expectProblem(await post(path, '{"text":"a","__proto__":{"k":1}}'), 400, 'body_unreadable', /.+/)
@@ -147,9 +166,19 @@ describe('bodies', () => {
 
   it('a text of 1 MB', async () => {
     const text = 'word '.repeat(200_000)
-    await expectProblem(await post('/embed', JSON.stringify({ inputs: [{ text }] })), 422, 'text_too_long', /1000000 characters; expected at most 10000/)
+    await expectProblem(
+      await post('/embed', JSON.stringify({ inputs: [{ text }] })),
+      422,
+      'text_too_long',
+      /1000000 characters; expected at most 10000/,
+    )
     await expectProblem(await post('/search', JSON.stringify({ text })), 422, 'text_too_long', /1000000/)
-    await expectProblem(await post('/rerank', JSON.stringify({ query: 'a', documents: [text] })), 422, 'text_too_long', /documents\[0\]/)
+    await expectProblem(
+      await post('/rerank', JSON.stringify({ query: 'a', documents: [text] })),
+      422,
+      'text_too_long',
+      /documents\[0\]/,
+    )
   })
 
   it('an empty text, and one of spaces', async () => {
@@ -164,21 +193,39 @@ describe('bodies', () => {
   })
 
   it('texts that are strange but fine', async () => {
-    for (const text of ['🐕', 'שלום', '\u0000\u0007 a', '\ud800 alone', 'a'.repeat(9999), '<script>', 'مرحبا 写真', '[CLS] [SEP] [PAD]']) {
+    for (const text of [
+      '🐕',
+      'שלום',
+      '\u0000\u0007 a',
+      '\ud800 alone',
+      'a'.repeat(9999),
+      '<script>',
+      'مرحبا 写真',
+      '[CLS] [SEP] [PAD]',
+    ]) {
       expect((await post('/search', JSON.stringify({ text }))).status, JSON.stringify(text.slice(0, 20))).toBe(200)
     }
   })
 
   it('a bad form', async () => {
     await expectProblem(await post('/embed', 'x', 'multipart/form-data'), 400, 'body_unreadable', /form/)
-    await expectProblem(await post('/embed', '--b\r\nnonsense', 'multipart/form-data; boundary=b'), 400, 'body_unreadable', /form/)
+    await expectProblem(
+      await post('/embed', '--b\r\nnonsense', 'multipart/form-data; boundary=b'),
+      400,
+      'body_unreadable',
+      /form/,
+    )
   })
 
   it('lines of which one is bad', async () => {
     const image = (await jpeg()).toString('base64')
     const lines = [JSON.stringify({ id: 'n1', image }), '{"id": "n2", "image": ', JSON.stringify({ id: 'n3', image })]
     const reply = await post('/items', lines.join('\n'), 'application/x-ndjson')
-    expect(await reply.json()).toMatchObject({ created: 2, failed: 1, items: [{ id: 'n1' }, { id: null, status: 'failed' }, { id: 'n3' }] })
+    expect(await reply.json()).toMatchObject({
+      created: 2,
+      failed: 1,
+      items: [{ id: 'n1' }, { id: null, status: 'failed' }, { id: 'n3' }],
+    })
   })
 })
 
@@ -200,24 +247,45 @@ describe('what is hardly HTTP', () => {
   })
 
   it('a body shorter than it promised', async () => {
-    const reply = await raw('POST /embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"inputs"')
+    const reply = await raw(
+      'POST /embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"inputs"',
+    )
     expect(reply === '' || reply.startsWith('HTTP/1.1 400')).toBe(true)
   })
 })
 
 describe('numbers, names and ids', () => {
-  it.each(['k=0', 'k=1000000000', 'k=-1', 'k=NaN', 'k=1e400', 'candidates=0', 'min_match=-0.1', 'min_match=1.1', 'q=again', 'K=3', 'constructor=1'])(
-    'GET /search?q=red&%s',
-    async (query) => {
-      await expectProblem(await fetch(`${address}/search?q=red&${query}`), 422, 'invalid_request', /expected/)
-    },
-  )
+  it.each([
+    'k=0',
+    'k=1000000000',
+    'k=-1',
+    'k=NaN',
+    'k=1e400',
+    'candidates=0',
+    'min_match=-0.1',
+    'min_match=1.1',
+    'q=again',
+    'K=3',
+    'constructor=1',
+  ])('GET /search?q=red&%s', async (query) => {
+    await expectProblem(await fetch(`${address}/search?q=red&${query}`), 422, 'invalid_request', /expected/)
+  })
 
   it('a wrong id', async () => {
     for (const id of ['nobody', '写真', 'a/b/../c']) {
-      await expectProblem(await fetch(`${address}/items/${encodeURIComponent(id)}`), 404, 'item_not_found', /There is no item/)
+      await expectProblem(
+        await fetch(`${address}/items/${encodeURIComponent(id)}`),
+        404,
+        'item_not_found',
+        /There is no item/,
+      )
     }
-    await expectProblem(await fetch(`${address}/items/${'x'.repeat(300)}`), 422, 'invalid_request', /1 to 256 characters/)
+    await expectProblem(
+      await fetch(`${address}/items/${'x'.repeat(300)}`),
+      422,
+      'invalid_request',
+      /1 to 256 characters/,
+    )
     await expectProblem(await fetch(`${address}/items/%00`), 422, 'invalid_request', /control characters/)
     await expectProblem(await fetch(`${address}/items/%zz`), 400, 'url_unreadable', /percent/)
   })

@@ -67,9 +67,12 @@ async function end({ process: child }: Service, signal: NodeJS.Signals): Promise
 }
 
 async function add({ address }: Service, id: string, hue: number): Promise<number> {
-  const body = await sharp({ create: { width: 40, height: 30, channels: 3, background: `hsl(${hue}, 80%, 50%)` } }).jpeg().toBuffer()
+  const body = await sharp({ create: { width: 40, height: 30, channels: 3, background: `hsl(${hue}, 80%, 50%)` } })
+    .jpeg()
+    .toBuffer()
   const url = `${address}/items/${id}?payload=${encodeURIComponent(JSON.stringify({ hue }))}`
-  return (await fetch(url, { method: 'PUT', body: new Uint8Array(body), headers: { 'content-type': 'image/jpeg' } })).status
+  return (await fetch(url, { method: 'PUT', body: new Uint8Array(body), headers: { 'content-type': 'image/jpeg' } }))
+    .status
 }
 
 /** All answers that must not change: hits with and without rerank, "more like this", and the list. */

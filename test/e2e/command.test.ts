@@ -1,0 +1,124 @@
+/** The tandem command against the real service with a tiny bundle, in its own process and in this one. */
+import { spawnSync } from 'node:child_process'
+import {
+  copyFileSync,
+  createWriteStream,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { pathToFileURL } from 'node:url'
+import { pack } from 'tar-stream'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { packageFolder } from '../../src/config.js'
+
+const photos = ['nagasaki-boats', 'march-pastoral', 'black-canyon']
+// From source, worker threads included, as the tests themselves run.
+const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
+let folder: string
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'tandem-test-'))
+  mkdirSync(join(folder, 'photos', 'old'), { recursive: true })
+  for (const name of photos) {
+    const source = join(packageFolder, 'node_modules', '@stdlib', `datasets-img-${name}`, 'data', 'image.jpg')
+    copyFileSync(source, join(folder, 'photos', 'old', `${name}.jpg`))
+  }
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+function tandem(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, ['--import', loader, join(packageFolder, 'src', 'cli.ts'), ...args], {
+    encoding: 'utf8',
+    cwd: packageFolder,
+    env: {
+      PATH: process.env['PATH'],
+      TANDEM_DATA_DIR: join(folder, 'data'),
+      TANDEM_MODEL: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'),
+      PORT: '0',
+      INFERENCE_THREADS: '1',
+    },
+  })
+}
+
+describe('the tandem command', () => {
+  it('indexes a folder, finds its photos, and skips them the next time', () => {
+    const first = tandem('index', join(folder, 'photos'))
+    expect(first).toMatchObject({ status: 0, stdout: '3 added, 0 already stored\n' })
+
+    const found = tandem('search', 'boats on the water', '-k', '2', '--json')
+    expect(found.status).toBe(0)
+    const { hits } = JSON.parse(found.stdout) as { hits: { id: string; match: number | null }[] }
+    expect(hits).toHaveLength(2)
+    for (const { id, match } of hits) {
+      expect(photos.map((name) => `old/${name}.jpg`)).toContain(id)
+      expect(match).toBeGreaterThanOrEqual(0)
+    }
+    expect(tandem('search', 'boats', '--no-rerank').stdout).not.toContain('match')
+
+    expect(tandem('index', join(folder, 'photos')).stdout).toBe('0 added, 3 already stored\n')
+  }, 60_000)
+
+  it('says which files are not pictures, goes on, and exits with 1', () => {
+    writeFileSync(join(folder, 'photos', 'notes.jpg'), 'no picture')
+    const { status, stdout, stderr } = tandem('index', join(folder, 'photos'))
+    expect(stdout).toBe('0 added, 3 already stored, 1 not added\n')
+    expect(stderr).toMatch(/not added: notes\.jpg: .*picture/)
+    expect(status).toBe(1)
+  }, 60_000)
+
+  it('lists bundles, and exits with 1 when one is broken', () => {
+    mkdirSync(join(folder, 'bundles', 'broken'), { recursive: true })
+    const fixtures = tandem('models', join(packageFolder, 'test', 'fixtures'))
+    expect(fixtures.stdout).toMatch(/^\* tiny .*verified$/m)
+    expect(tandem('models', join(folder, 'bundles'))).toMatchObject({
+      status: 1,
+      stdout: expect.stringContaining('broken') as string,
+    })
+  }, 60_000)
+
+  it.each([
+    [['search', 'x', '-k', '0'], /whole number from 1 to 1000/],
+    [['search', 'x', '--url', 'ftp://host'], /Expected an address/],
+    [['search', 'x', '--url', 'http://127.0.0.1:9'], /No service answers at http:\/\/127\.0\.0\.1:9/],
+    [['index', join('no', 'such', 'folder')], /no such file or directory/],
+    [['evaluate', 'none.tar'], /no such file or directory/],
+    [['nonsense'], /unknown command/],
+  ])(
+    'refuses %j with a sentence and no stack',
+    (args, message) => {
+      const { status, stderr } = tandem(...args)
+      expect(stderr).toMatch(message)
+      expect(stderr).not.toMatch(/^ +at /m)
+      expect(status).toBe(1)
+    },
+    60_000,
+  )
+
+  it('measures recall through the HTTP API, and leaves no temporary folder behind', async () => {
+    const tar = pack()
+    for (const name of photos) {
+      tar.entry({ name: `${name}.jpg` }, readFileSync(join(folder, 'photos', 'old', `${name}.jpg`)))
+      tar.entry({ name: `${name}.json` }, JSON.stringify({ captions: { en: [`a photo of ${name}`, name] } }))
+    }
+    tar.finalize()
+    await pipeline(tar, createWriteStream(join(folder, 'shard.tar')))
+    const folders = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('tandem-evaluate-'))
+    const before = folders()
+    const { status, stdout } = tandem('evaluate', join(folder, 'shard.tar'), '--json', '--candidates', '10')
+    expect(status).toBe(0)
+    const result = JSON.parse(stdout) as Record<string, Record<string, unknown>>
+    expect(result).toMatchObject({ bundle: 'tiny', photos: 3, captions: 6, candidates: 10 })
+    // Three photos, ten ranks: whatever the weights, the right one is among them.
+    for (const direction of ['text_to_image', 'image_to_text']) {
+      for (const by of ['similarity', 'rerank']) expect(result[direction]?.[by]).toMatchObject({ r5: 100, r10: 100 })
+    }
+    expect(folders()).toEqual(before)
+  }, 60_000)
+})
