@@ -37,12 +37,12 @@ class CrossLayer(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
 
-    def forward(self, x: Tensor, bias: Tensor, image: Tensor, image_rows: Tensor) -> Tensor:
-        """x [p, t, w]; bias [p, 1, 1, t]; image tokens [m, n, v], projected once each, chosen by `image_rows` [p]."""
+    def forward(self, x: Tensor, bias: Tensor, cells: Tensor) -> Tensor:
+        """x [p, t, w]; bias [p, 1, 1, t]; image tokens of each pair [p, n, v] → [p, t, w]."""
         q, k, v = self._split(self.self_qkv(self.norms[0](x)), 3)
         x = x + self._drop(self.self_out(self._join(attend(q, k, v, bias))))
         (q,) = self._split(self.cross_q(self.norms[1](x)), 1)
-        k, v = self._split(self.cross_kv(image)[image_rows], 2)
+        k, v = self._split(self.cross_kv(cells), 2)
         x = x + self._drop(self.cross_out(self._join(attend(q, k, v))))
         return x + self._drop(self.down(F.gelu(self.up(self.norms[2](x)))))
 
@@ -80,7 +80,7 @@ class FusionEncoder(nn.Module):
 
     def forward(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
         """text tokens [q, t, w], mask [q, t], unit image tokens [m, n, v], pairs int64 [p, 2] (row of a text, row of an
-        image) → ITM logits [p]. What depends on one side alone is computed once a text or once an image."""
+        image) → ITM logits [p]. What depends on the text alone is computed once a text."""
         texts, images = pairs[:, 0], pairs[:, 1]
         query, gate = self.words(text_tokens, mask)
         x, bias = self.text_in(text_tokens), attention_bias(mask)
@@ -92,6 +92,6 @@ class FusionEncoder(nn.Module):
         read = attention.to(cells.dtype) @ cells  # [p, t, v]
         x = x + self.read_in(torch.cat([read, read * query], dim=-1))
         for layer in self.layers:
-            x = layer(x, bias, image_tokens, images)
+            x = layer(x, bias, cells)
         pooled = (self.norm(x).float() * gate.unsqueeze(-1)).sum(1)
         return self.scale.exp() * similarity.float() + self.head(pooled).squeeze(-1).float()

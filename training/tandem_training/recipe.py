@@ -17,6 +17,8 @@ class DataConfig:
 
 @dataclass
 class TrainConfig:
+    start: str = ""
+    train_towers: bool = True
     epochs: int = 20
     batch: int = 256
     seed: int = 0
@@ -36,7 +38,6 @@ class TrainConfig:
     caption_tokens: int = 24
     itm_weight: float = 0.5
     itm_negatives: int = 5
-    itm_start: float = 0.1
     evaluate_every: int = 2
 
 

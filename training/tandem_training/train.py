@@ -19,8 +19,8 @@ from .cache import TrunkCache
 from .data import read_shards
 from .evaluate import evaluate
 from .model import Tandem
-from .objectives import itc_loss, itm_loss, sample_hard_negatives
 from .recipe import Recipe, TrainConfig, read_recipe
+from .step import Towers, centre_logits, matching_losses, tower_losses
 from .tokens import drop_words, pad, read_tokenizer
 from .torch_encoders import TorchEncoders
 
@@ -28,9 +28,20 @@ UNKNOWN = 100  # [UNK] of the BERT vocabulary
 
 
 def starting_model(recipe: Recipe) -> Tandem:
+    """The checkpoint that the recipe starts from, or pre-trained towers with new heads; what stays frozen is marked."""
     model = Tandem(recipe.model)
-    model.vision.load_imagenet(weights.imagenet_efficientnet_lite2())
-    model.text.load_minilm(weights.minilm())
+    if recipe.train.start:
+        checkpoint = torch.load(recipe.train.start, weights_only=True)
+        try:
+            model.load_state_dict(checkpoint["state"])
+        except RuntimeError as error:
+            raise ValueError(f"{recipe.train.start} is of another architecture: {checkpoint['config']}") from error
+    else:
+        model.vision.load_imagenet(weights.imagenet_efficientnet_lite2())
+        model.text.load_minilm(weights.minilm())
+    if not recipe.train.train_towers:
+        for module in (model.vision, model.heads, model.text):
+            module.requires_grad_(False)
     for parameter in [*model.vision.stem.parameters(), *model.vision.blocks[: recipe.model.split].parameters()]:
         parameter.requires_grad_(False)
     return model
@@ -47,7 +58,7 @@ def optimiser(model: Tandem, config: TrainConfig) -> torch.optim.AdamW:
     groups = []
     for rate, parameters in rates:
         for matrix in (True, False):
-            chosen = [p for p in parameters if (p.ndim > 1) == matrix]
+            chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1) == matrix]
             groups.append({"params": chosen, "lr": rate, "weight_decay": config.weight_decay if matrix else 0.0})
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
     for group in optimizer.param_groups:
@@ -60,41 +71,6 @@ def schedule(progress: float, warmup: float) -> float:
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-def step_losses(model: Tandem, config: TrainConfig, activations: Tensor, ids: Tensor, mask: Tensor, teacher: Tensor,
-                with_itm: bool, generator: torch.Generator) -> dict[str, Tensor]:  # fmt: skip
-    """One batch of b photos with one caption each; `teacher` [b, b] is the frozen sentence encoder's similarity of
-    caption i to the captions of photo j. Returns each objective's value; "loss" is their weighted sum."""
-    with torch.autocast("cpu", torch.bfloat16):
-        image_embedding, image_tokens = model.encode_activations(activations)
-        text_embedding, text_tokens = model.text(ids, mask)
-        part = slice(0, config.token_batch)
-        token_similarity = model.fusion.token_similarity(text_tokens[part], mask[part], image_tokens[part])
-    photo = torch.arange(len(ids))
-    similarity = text_embedding @ image_embedding.T
-    target = {"soft": teacher * config.soft_scale, "mix": config.soft_mix, "smoothing": config.smoothing}
-    itc = itc_loss(similarity, model.logit_scale, photo, photo, **target)["loss"]
-    target["soft"] = target["soft"][part, part]
-    token_itc = itc_loss(token_similarity.float(), model.token_logit_scale, photo[part], photo[part], **target)["loss"]
-    losses = {"itc": itc, "token_itc": token_itc, "loss": itc + config.token_itc_weight * token_itc}
-    if with_itm and config.itm_weight > 0:
-        count = config.itm_negatives
-        hard = (similarity.detach(), model.logit_scale.detach())
-        images = sample_hard_negatives(*hard, photo, photo, count, generator)  # [b, h]
-        texts = sample_hard_negatives(hard[0].T, hard[1], photo, photo, count, generator)
-        own = photo[:, None].expand_as(images)
-        pairs = torch.cat([
-            torch.stack([photo, photo], 1),
-            torch.stack([own.flatten(), images.flatten()], 1),
-            torch.stack([texts.flatten(), own.flatten()], 1),
-        ])  # fmt: skip
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model.fusion(text_tokens, mask, image_tokens, pairs)
-        positive, image_negatives, text_negatives = logits.split([len(photo), images.numel(), texts.numel()])
-        itm = itm_loss(positive, image_negatives.view_as(images), text_negatives.view_as(texts))
-        losses |= {"itm": itm["loss"], "loss": losses["loss"] + config.itm_weight * itm["loss"]}
-    return losses
 
 
 def save(path: Path, state: dict) -> None:
@@ -122,7 +98,7 @@ class Trainer:
             self.samples, self.model.vision, recipe.model.image_size, recipe.data.views, cache
         )
         self.captions = [[e.ids for e in tokenizer.encode_batch(s.captions)] for s in self.samples]
-        self.sentences = self._teacher_sentences()
+        self.sentences = self._teacher_sentences()  # before the towers move
         self.optimizer = optimiser(self.model, config)
         self.average = Tandem(recipe.model)
         self.average.load_state_dict(self.model.state_dict())
@@ -182,15 +158,30 @@ class Trainer:
         views = rng.integers(0, self.recipe.data.views, len(photos))
         return self.activations.batch(views, photos), ids, mask, spoken @ about.T
 
+    def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor) -> Towers:
+        train = self.recipe.train.train_towers
+        with torch.set_grad_enabled(train), torch.autocast("cpu", torch.bfloat16):
+            image_embedding, image_tokens = self.model.encode_activations(activations)
+            text_embedding, text_tokens = self.model.text(ids, mask)
+        return Towers(text_embedding @ image_embedding.T, text_tokens, mask, image_tokens)
+
     def train_step(self) -> dict[str, float]:
         config, total = self.recipe.train, self.recipe.train.epochs * self.steps_per_epoch
-        progress = self.step / total
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * schedule(progress, config.warmup)
+            group["lr"] = group["peak"] * schedule(self.step / total, config.warmup)
         torch.manual_seed(config.seed * 1_000_003 + self.step)
-        generator = torch.Generator().manual_seed(self.step)
         self.model.train()
-        losses = step_losses(self.model, config, *self.batch(self.step), progress >= config.itm_start, generator)
+        *inputs, teacher = self.batch(self.step)
+        towers = self._encode(*inputs)
+        losses = {}
+        if self.step == 0 and config.itm_weight > 0:
+            centre_logits(self.model, towers)
+        if config.train_towers:
+            losses |= tower_losses(self.model, config, towers, teacher)
+        if config.itm_weight > 0:
+            losses |= matching_losses(self.model, config, towers, torch.Generator().manual_seed(self.step))
+        weights = {"itc": 1.0, "token_itc": config.token_itc_weight, "itm": config.itm_weight}
+        losses["loss"] = sum(weights[name] * value for name, value in losses.items())
         self.optimizer.zero_grad()
         losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -200,7 +191,7 @@ class Trainer:
         with torch.no_grad():
             for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 average.lerp_(value, 1 - decay)
-        return {name: round(float(value), 4) for name, value in losses.items()}
+        return {name: round(value.item(), 4) for name, value in losses.items()}
 
     def evaluate(self, ks: tuple[int, ...]) -> dict:
         encoders = TorchEncoders(self.average.eval(), self.tokenizer)
