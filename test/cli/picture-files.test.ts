@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Value } from 'typebox/value'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { idOfPath, mimeOf, pictureFiles } from '../../src/cli/picture-files.js'
-import { Id } from '../../src/schemas.js'
+import { Id } from '../../src/requests.js'
 
 let folder: string
 beforeEach(async () => {

@@ -51,7 +51,7 @@ async function fill(count: number): Promise<void> {
   await models.close()
 }
 
-describe('rebuild', () => {
+describe('rebuild', { timeout: 120_000 }, () => {
   it('moves every item to the configured bundle, with its picture, payload and time', async () => {
     await fill(40)
     const items = join(config.dataFolder, 'items')

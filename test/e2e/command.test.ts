@@ -63,7 +63,7 @@ describe('the tandem command', () => {
     expect(tandem('search', 'boats', '--no-rerank').stdout).not.toContain('match')
 
     expect(tandem('index', join(folder, 'photos')).stdout).toBe('0 added, 3 already stored\n')
-  }, 60_000)
+  }, 180_000)
 
   it('says which files are not pictures, goes on, and exits with 1', () => {
     writeFileSync(join(folder, 'photos', 'notes.jpg'), 'no picture')
@@ -71,7 +71,7 @@ describe('the tandem command', () => {
     expect(stdout).toBe('0 added, 3 already stored, 1 not added\n')
     expect(stderr).toMatch(/not added: notes\.jpg: .*picture/)
     expect(status).toBe(1)
-  }, 60_000)
+  }, 180_000)
 
   it('lists bundles, and exits with 1 when one is broken', () => {
     mkdirSync(join(folder, 'bundles', 'broken'), { recursive: true })
@@ -81,7 +81,7 @@ describe('the tandem command', () => {
       status: 1,
       stdout: expect.stringContaining('broken') as string,
     })
-  }, 60_000)
+  }, 180_000)
 
   it.each([
     [['search', 'x', '-k', '0'], /whole number from 1 to 1000/],
@@ -98,7 +98,7 @@ describe('the tandem command', () => {
       expect(stderr).not.toMatch(/^ +at /m)
       expect(status).toBe(1)
     },
-    60_000,
+    180_000,
   )
 
   it('measures recall through the HTTP API, and leaves no temporary folder behind', async () => {
@@ -120,5 +120,5 @@ describe('the tandem command', () => {
       for (const by of ['similarity', 'rerank']) expect(result[direction]?.[by]).toMatchObject({ r5: 100, r10: 100 })
     }
     expect(folders()).toEqual(before)
-  }, 60_000)
+  }, 180_000)
 })

@@ -22,140 +22,148 @@ const photo = (name: string): string =>
   join(packageFolder, 'node_modules', '@stdlib', `datasets-img-${name}`, 'data', 'image.jpg')
 const KEY = 'page-test-key'
 
-describe.skipIf(executable === undefined)('the search page (needs Chromium: none was found)', () => {
-  let folder: string
-  let open: Tandem
-  let locked: Tandem
-  let address: string
-  let lockedAddress: string
-  let browser: Browser
-  let page: Page
-  const complaints: string[] = []
+describe.skipIf(executable === undefined)(
+  'the search page (needs Chromium: none was found)',
+  { timeout: 120_000 },
+  () => {
+    let folder: string
+    let open: Tandem
+    let locked: Tandem
+    let address: string
+    let lockedAddress: string
+    let browser: Browser
+    let page: Page
+    const complaints: string[] = []
 
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'tandem-test-'))
-    const config = (name: string, apiKeys: string[]) => ({
-      ...readConfig({ LOG_LEVEL: 'silent', TANDEM_MODEL: join(packageFolder, 'test', 'fixtures', 'tiny-bundle') }),
-      dataFolder: join(folder, name),
-      apiKeys,
+    beforeAll(async () => {
+      folder = await mkdtemp(join(tmpdir(), 'tandem-test-'))
+      const config = (name: string, apiKeys: string[]) => ({
+        ...readConfig({ LOG_LEVEL: 'silent', TANDEM_MODEL: join(packageFolder, 'test', 'fixtures', 'tiny-bundle') }),
+        dataFolder: join(folder, name),
+        apiKeys,
+      })
+      open = await buildApp(config('open', []))
+      await open.start()
+      address = `${await open.app.listen({ host: '127.0.0.1', port: 0 })}/`
+      locked = await buildApp(config('locked', [KEY]))
+      await locked.start()
+      lockedAddress = `${await locked.app.listen({ host: '127.0.0.1', port: 0 })}/`
+      for (const id of ['nagasaki-boats', 'march-pastoral', 'black-canyon']) {
+        const body = readFileSync(photo(id))
+        await fetch(`${address}items/${id}`, { method: 'PUT', body, headers: { 'content-type': 'image/jpeg' } })
+      }
+      browser = await chromium.launch({
+        ...(executable === undefined ? {} : { executablePath: executable }),
+        args: ARGUMENTS,
+      })
+    }, 120_000)
+
+    afterAll(async () => {
+      await browser?.close()
+      await open?.close()
+      await locked?.close()
+      await rm(folder, { recursive: true })
     })
-    open = await buildApp(config('open', []))
-    await open.start()
-    address = `${await open.app.listen({ host: '127.0.0.1', port: 0 })}/`
-    locked = await buildApp(config('locked', [KEY]))
-    await locked.start()
-    lockedAddress = `${await locked.app.listen({ host: '127.0.0.1', port: 0 })}/`
-    for (const id of ['nagasaki-boats', 'march-pastoral', 'black-canyon']) {
-      const body = readFileSync(photo(id))
-      await fetch(`${address}items/${id}`, { method: 'PUT', body, headers: { 'content-type': 'image/jpeg' } })
-    }
-    browser = await chromium.launch({
-      ...(executable === undefined ? {} : { executablePath: executable }),
-      args: ARGUMENTS,
+
+    beforeEach(async () => {
+      const context = await browser.newContext({ viewport: { width: 360, height: 740 } })
+      page = await context.newPage()
+      complaints.length = 0
+      page.on('pageerror', (error) => complaints.push(error.message))
+      page.on('console', (message) => {
+        if (/Content Security Policy/.test(message.text())) complaints.push(message.text())
+      })
+      return async () => {
+        expect(complaints).toEqual([])
+        await context.close()
+      }
     })
-  }, 120_000)
 
-  afterAll(async () => {
-    await browser?.close()
-    await open?.close()
-    await locked?.close()
-    await rm(folder, { recursive: true })
-  })
+    const cards = (): Promise<string[]> => page.locator('.card .name').allTextContents()
+    const settled = (text: RegExp): Promise<void> => page.locator('#status', { hasText: text }).waitFor()
 
-  beforeEach(async () => {
-    const context = await browser.newContext({ viewport: { width: 360, height: 740 } })
-    page = await context.newPage()
-    complaints.length = 0
-    page.on('pageerror', (error) => complaints.push(error.message))
-    page.on('console', (message) => {
-      if (/Content Security Policy/.test(message.text())) complaints.push(message.text())
+    it('shows what is stored, without a sideways scroll on a phone', async () => {
+      await page.goto(address)
+      await settled(/stored/)
+      expect((await cards()).slice(0, 3)).toEqual(['black-canyon', 'march-pastoral', 'nagasaki-boats'])
+      // In the browser, as text: the test itself has no DOM.
+      await page.waitForFunction(
+        `[...document.querySelectorAll('.photo img')].every((image) => image.naturalWidth > 0)`,
+      )
+      expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360)
     })
-    return async () => {
-      expect(complaints).toEqual([])
-      await context.close()
-    }
-  })
 
-  const cards = (): Promise<string[]> => page.locator('.card .name').allTextContents()
-  const settled = (text: RegExp): Promise<void> => page.locator('#status', { hasText: text }).waitFor()
+    it('searches while a sentence is typed, with match and similarity', async () => {
+      await page.goto(address)
+      await page.keyboard.type('boats on the water')
+      await settled(/photos? in \d+ ms/)
+      const answer = (await (await fetch(`${address}search?q=boats+on+the+water&k=24`)).json()) as {
+        hits: { id: string; match: number | null }[]
+      }
+      expect(await cards()).toEqual(answer.hits.map(({ id }) => id))
+      expect(await page.locator('.scores .match').count()).toBe(
+        answer.hits.filter(({ match }) => match !== null).length,
+      )
+      expect(page.url()).toContain('?q=boats+on+the+water')
+    })
 
-  it('shows what is stored, without a sideways scroll on a phone', async () => {
-    await page.goto(address)
-    await settled(/stored/)
-    expect((await cards()).slice(0, 3)).toEqual(['black-canyon', 'march-pastoral', 'nagasaki-boats'])
-    // In the browser, as text: the test itself has no DOM.
-    await page.waitForFunction(`[...document.querySelectorAll('.photo img')].every((image) => image.naturalWidth > 0)`)
-    expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360)
-  })
+    it('leaves the fusion encoder out when rerank is switched off by keyboard', async () => {
+      await page.goto(`${address}?q=boats`)
+      await settled(/photos? in/)
+      await page.locator('#rerank').focus()
+      await page.keyboard.press('Space')
+      await page.waitForURL(/rerank=false/)
+      await page.locator('.scores .match').first().waitFor({ state: 'detached' })
+      expect(await page.locator('.scores .similarity').count()).toBeGreaterThan(0)
+    })
 
-  it('searches while a sentence is typed, with match and similarity', async () => {
-    await page.goto(address)
-    await page.keyboard.type('boats on the water')
-    await settled(/photos? in \d+ ms/)
-    const answer = (await (await fetch(`${address}search?q=boats+on+the+water&k=24`)).json()) as {
-      hits: { id: string; match: number | null }[]
-    }
-    expect(await cards()).toEqual(answer.hits.map(({ id }) => id))
-    expect(await page.locator('.scores .match').count()).toBe(answer.hits.filter(({ match }) => match !== null).length)
-    expect(page.url()).toContain('?q=boats+on+the+water')
-  })
+    it('finds more like a photo, and photos like a picture', async () => {
+      await page.goto(address)
+      await page.getByRole('button', { name: 'More like black-canyon' }).click()
+      await page.getByText('Photos like black-canyon').waitFor()
+      await settled(/photos? in/)
+      expect(await cards()).not.toContain('black-canyon')
+      await page.locator('#query-file').setInputFiles(photo('march-pastoral'))
+      await page.getByText('Photos like image.jpg').waitFor()
+      await page.locator('.card .name').first().filter({ hasText: 'march-pastoral' }).waitFor()
+    })
 
-  it('leaves the fusion encoder out when rerank is switched off by keyboard', async () => {
-    await page.goto(`${address}?q=boats`)
-    await settled(/photos? in/)
-    await page.locator('#rerank').focus()
-    await page.keyboard.press('Space')
-    await page.waitForURL(/rerank=false/)
-    await page.locator('.scores .match').first().waitFor({ state: 'detached' })
-    expect(await page.locator('.scores .similarity').count()).toBeGreaterThan(0)
-  })
+    it('adds photos, and says of each file that is none why it was not added', async () => {
+      const text = join(folder, 'notes.jpg')
+      await writeFile(text, 'not a picture')
+      await page.goto(address)
+      await settled(/stored/)
+      await page.locator('#add-files').setInputFiles([photo('dust-bowl-home'), text])
+      await page.locator('#files .failed').waitFor()
+      await page.locator('.card .name', { hasText: 'image.jpg' }).waitFor()
+      const lines = await page.locator('#files li').allTextContents()
+      expect(lines[0]).toContain('added')
+      expect(lines[1]).toMatch(/not added.{10,}/)
+    })
 
-  it('finds more like a photo, and photos like a picture', async () => {
-    await page.goto(address)
-    await page.getByRole('button', { name: 'More like black-canyon' }).click()
-    await page.getByText('Photos like black-canyon').waitFor()
-    await settled(/photos? in/)
-    expect(await cards()).not.toContain('black-canyon')
-    await page.locator('#query-file').setInputFiles(photo('march-pastoral'))
-    await page.getByText('Photos like image.jpg').waitFor()
-    await page.locator('.card .name').first().filter({ hasText: 'march-pastoral' }).waitFor()
-  })
+    it('shows the sentence of an error, and goes on afterwards', async () => {
+      await page.goto(address)
+      await page
+        .locator('#query-file')
+        .setInputFiles({ name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('no picture') })
+      await page.locator('#failure').waitFor()
+      expect((await page.locator('#failure').textContent())?.length).toBeGreaterThan(10)
+      await page.locator('#sentence').fill('sheep')
+      await settled(/photos? in/)
+      expect(await page.locator('#failure').isVisible()).toBe(false)
+    })
 
-  it('adds photos, and says of each file that is none why it was not added', async () => {
-    const text = join(folder, 'notes.jpg')
-    await writeFile(text, 'not a picture')
-    await page.goto(address)
-    await settled(/stored/)
-    await page.locator('#add-files').setInputFiles([photo('dust-bowl-home'), text])
-    await page.locator('#files .failed').waitFor()
-    await page.locator('.card .name', { hasText: 'image.jpg' }).waitFor()
-    const lines = await page.locator('#files li').allTextContents()
-    expect(lines[0]).toContain('added')
-    expect(lines[1]).toMatch(/not added.{10,}/)
-  })
-
-  it('shows the sentence of an error, and goes on afterwards', async () => {
-    await page.goto(address)
-    await page
-      .locator('#query-file')
-      .setInputFiles({ name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('no picture') })
-    await page.locator('#failure').waitFor()
-    expect((await page.locator('#failure').textContent())?.length).toBeGreaterThan(10)
-    await page.locator('#sentence').fill('sheep')
-    await settled(/photos? in/)
-    expect(await page.locator('#failure').isVisible()).toBe(false)
-  })
-
-  it('asks for an API key only when the service does', async () => {
-    await page.goto(address)
-    await settled(/stored/)
-    expect(await page.locator('#key-form').isVisible()).toBe(false)
-    await page.goto(lockedAddress)
-    await page.locator('#api-key').waitFor()
-    await page.keyboard.type(KEY)
-    await page.keyboard.press('Enter')
-    await page.getByText('No photos yet').waitFor()
-    await page.locator('#add-files').setInputFiles(photo('nagasaki-boats'))
-    await page.locator('.photo img[src^="blob:"]').waitFor()
-  })
-})
+    it('asks for an API key only when the service does', async () => {
+      await page.goto(address)
+      await settled(/stored/)
+      expect(await page.locator('#key-form').isVisible()).toBe(false)
+      await page.goto(lockedAddress)
+      await page.locator('#api-key').waitFor()
+      await page.keyboard.type(KEY)
+      await page.keyboard.press('Enter')
+      await page.getByText('No photos yet').waitFor()
+      await page.locator('#add-files').setInputFiles(photo('nagasaki-boats'))
+      await page.locator('.photo img[src^="blob:"]').waitFor()
+    })
+  },
+)
