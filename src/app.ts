@@ -44,7 +44,10 @@ const LONGEST_ID = 256 * 4 * 3
  * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle
  */
 export async function buildApp(config: Config, open: typeof openRooms = openRooms): Promise<Tandem> {
-  const log: FastifyBaseLogger = pino({ level: config.logLevel, redact: ['req.headers.authorization', 'req.headers["x-api-key"]'] })
+  const log: FastifyBaseLogger = pino({
+    level: config.logLevel,
+    redact: ['req.headers.authorization', 'req.headers["x-api-key"]'],
+  })
   const retrieval = new Retrieval(await open(config, log))
   const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
   const app = Fastify({
@@ -108,7 +111,12 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
 }
 
 /** Outermost first: what fails in one is answered by those before it. */
-async function addPlugins(app: FastifyInstance, config: Config, retrieval: Retrieval, readiness: Readiness): Promise<void> {
+async function addPlugins(
+  app: FastifyInstance,
+  config: Config,
+  retrieval: Retrieval,
+  readiness: Readiness,
+): Promise<void> {
   const { maxConcurrentRequests, requestTimeoutMs, apiKeys } = config
   await app.register(problems)
   await app.register(headers)
@@ -119,7 +127,12 @@ async function addPlugins(app: FastifyInstance, config: Config, retrieval: Retri
   await app.register(metrics, { retrieval })
 }
 
-async function addRoutes(app: FastifyInstance, config: Config, retrieval: Retrieval, readiness: Readiness): Promise<void> {
+async function addRoutes(
+  app: FastifyInstance,
+  config: Config,
+  retrieval: Retrieval,
+  readiness: Readiness,
+): Promise<void> {
   const { maxTextChars, maxBatchItems, maxBodyBytes } = config
   const options = { retrieval, limits: { maxTextChars, maxBatchItems, maxBodyBytes } }
   await app.register(healthRoutes, { readiness })

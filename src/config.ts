@@ -61,7 +61,10 @@ function bundle(variable: string, fallback: string): Setting<string> {
 
 function keys(variable: string): Setting<readonly string[]> {
   const read = (raw: string): readonly string[] => {
-    const found = raw.split(',').map((key) => key.trim()).filter((key) => key !== '')
+    const found = raw
+      .split(',')
+      .map((key) => key.trim())
+      .filter((key) => key !== '')
     if (found.every((key) => /^[\x21-\x7e]{8,}$/.test(key))) return found
     throw new Error('takes keys of 8 or more visible ASCII characters, separated by commas')
   }

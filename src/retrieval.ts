@@ -68,7 +68,10 @@ export class Retrieval {
   }
 
   /** L2-normalised embeddings of texts and pictures, in the order given. */
-  async embed(inputs: readonly Input[], signal?: AbortSignal): Promise<{ embeddings: Float32Array[]; timings: Timings }> {
+  async embed(
+    inputs: readonly Input[],
+    signal?: AbortSignal,
+  ): Promise<{ embeddings: Float32Array[]; timings: Timings }> {
     const clock = new StageClock()
     const encoded = await encodeAll(this.#rooms, inputs, clock, signal, (at) => `inputs[${at}]`)
     return { embeddings: encoded.map(({ embedding }) => embedding), timings: clock.read() }
@@ -98,7 +101,13 @@ export class Retrieval {
       return wanted.flatMap(({ similarity }, at) => (items[at] ? [{ item: items[at], similarity }] : []))
     })
     if (!rerank || encoded.kind !== 'text' || fetched.length === 0) {
-      const hits = fetched.map(({ item: { id, payload }, similarity }) => ({ id, score: similarity, similarity, match: null, payload }))
+      const hits = fetched.map(({ item: { id, payload }, similarity }) => ({
+        id,
+        score: similarity,
+        similarity,
+        match: null,
+        payload,
+      }))
       return { hits, timings: clock.read() }
     }
     const pairs = fetched.map(({ similarity }, image) => ({ text: 0, image, similarity }))
@@ -124,7 +133,9 @@ export class Retrieval {
     const clock = new StageClock()
     const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
     const [first, ...rest] = await encodeAll(this.#rooms, [query, ...documents], clock, signal, nameOf)
-    const { ranked, timings } = await clock.time('rerank', () => relevanceOf(this.#rooms.models, given(first), rest, signal))
+    const { ranked, timings } = await clock.time('rerank', () =>
+      relevanceOf(this.#rooms.models, given(first), rest, signal),
+    )
     clock.add(timings)
     return { ranked, timings: clock.read() }
   }
@@ -141,7 +152,8 @@ export class Retrieval {
     clock.add(timings)
     const { embedding, imageTokens, picture } = given(encoded[0])
     // Once stored, an embedding that the index refuses would stop every later write.
-    if (!(Math.abs(similarityOf(embedding, embedding) - 1) < 0.01)) throw new Error('the model gave an embedding without length 1')
+    if (!(Math.abs(similarityOf(embedding, embedding) - 1) < 0.01))
+      throw new Error('the model gave an embedding without length 1')
     signal?.throwIfAborted()
     const status = await clock.time('store', () => this.#writer.add({ id, payload, embedding, imageTokens, picture }))
     return { status, timings: clock.read() }

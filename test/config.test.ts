@@ -9,16 +9,21 @@ const byName = (a: { variable: string }, b: { variable: string }): number => a.v
 describe('the settings', () => {
   it('are those of docs/configuration.md, with the same defaults', () => {
     const text = readFileSync(join(packageFolder, 'docs/configuration.md'), 'utf8')
-    const documented = [...text.matchAll(/^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\|/gm)].map(([, variable = '', fallback = '']) => ({
-      variable,
-      fallback,
-    }))
+    const documented = [...text.matchAll(/^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\|/gm)].map(
+      ([, variable = '', fallback = '']) => ({
+        variable,
+        fallback,
+      }),
+    )
     expect(documented.sort(byName)).toEqual(rows.toSorted(byName))
   })
 
   it('are those of .env.example, with the same defaults', () => {
     const text = readFileSync(join(packageFolder, '.env.example'), 'utf8')
-    const given = [...text.matchAll(/^([A-Z_]+)=(.*)$/gm)].map(([, variable = '', fallback = '']) => ({ variable, fallback }))
+    const given = [...text.matchAll(/^([A-Z_]+)=(.*)$/gm)].map(([, variable = '', fallback = '']) => ({
+      variable,
+      fallback,
+    }))
     expect(given.sort(byName)).toEqual(rows.toSorted(byName))
   })
 

@@ -7,7 +7,9 @@ import { errorTable, TandemError } from '../src/errors.js'
 describe('the error table', () => {
   it('is that of docs/errors.md, code and status', () => {
     const text = readFileSync(join(packageFolder, 'docs/errors.md'), 'utf8')
-    const documented = [...text.matchAll(/^\| (\d{3}) \| `([a-z_]+)` \|/gm)].map(([, status, code]) => `${status} ${code}`)
+    const documented = [...text.matchAll(/^\| (\d{3}) \| `([a-z_]+)` \|/gm)].map(
+      ([, status, code]) => `${status} ${code}`,
+    )
     expect(documented).toEqual(Object.entries(errorTable).map(([code, { status }]) => `${status} ${code}`))
   })
 

@@ -20,7 +20,9 @@ function expectAgreement(): void {
 describe('writes', () => {
   it('of one id at the same time leave store and index together', async () => {
     await Promise.all(
-      Array.from({ length: 60 }, (_, at) => (at % 3 === 2 ? tandem.retrieval.remove(`id-${at % 4}`) : add(`id-${at % 4}`, `word${at}`))),
+      Array.from({ length: 60 }, (_, at) =>
+        at % 3 === 2 ? tandem.retrieval.remove(`id-${at % 4}`) : add(`id-${at % 4}`, `word${at}`),
+      ),
     )
     expectAgreement()
     await Promise.all([add('last', 'dog'), tandem.retrieval.remove('last'), add('last', 'cat')])

@@ -49,7 +49,11 @@ export class WordModels implements Models {
 
   async encodeTexts(texts: readonly string[], signal?: AbortSignal) {
     await this.gate(signal)
-    const encoded = texts.map((text): EncodedText => ({ embedding: embeddingOf(text), textTokens: new Float32Array(1), tokenCount: 1 }))
+    const encoded = texts.map((text): EncodedText => ({
+      embedding: embeddingOf(text),
+      textTokens: new Float32Array(1),
+      tokenCount: 1,
+    }))
     return { encoded, timings: { tokenize: 1, inference: 2 } }
   }
 

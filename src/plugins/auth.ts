@@ -33,7 +33,12 @@ export const auth = plugin<{ keys: readonly string[] }>((app, { keys }, done) =>
       const matching = digests.filter((one) => timingSafeEqual(one, wanted))
       if (key !== undefined && matching.length > 0) return next()
       const given = key === undefined ? 'no API key was given' : 'the API key given is not one of them'
-      next(new TandemError('unauthorized', `This service asks for an API key (Authorization: Bearer … or X-API-Key: …), and ${given}.`))
+      next(
+        new TandemError(
+          'unauthorized',
+          `This service asks for an API key (Authorization: Bearer … or X-API-Key: …), and ${given}.`,
+        ),
+      )
     })
   }
   done()

@@ -18,7 +18,10 @@ export function answerClientError(error: Error & { code?: string }, socket: Repl
   }
   const known =
     error.code === 'HPE_HEADER_OVERFLOW'
-      ? new TandemError('headers_too_large', 'The address and headers are larger than 16 KiB; send long texts with POST /search.')
+      ? new TandemError(
+          'headers_too_large',
+          'The address and headers are larger than 16 KiB; send long texts with POST /search.',
+        )
       : new TandemError('request_unreadable', 'What arrived is not a valid HTTP request.')
   const body = JSON.stringify(problemOf(known, randomUUID()))
   const head = [

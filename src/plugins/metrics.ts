@@ -48,12 +48,24 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
   }).set({ bundle, version, fingerprint }, 1)
 
   function gauge(name: string, help: string, read: () => number): void {
-    new Gauge({ name, help, registers, collect() { this.set(read()) } })
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(read())
+      },
+    })
   }
 
   app.decorateReply('timed', function (timings: Timings): Timings {
     for (const [stage, ms] of Object.entries(timings)) stages.observe({ stage }, ms / 1000)
-    this.header('server-timing', Object.entries(timings).map(([stage, ms]) => `${stage};dur=${ms}`).join(', '))
+    this.header(
+      'server-timing',
+      Object.entries(timings)
+        .map(([stage, ms]) => `${stage};dur=${ms}`)
+        .join(', '),
+    )
     return timings
   })
   app.addHook('onResponse', (request, reply, next) => {

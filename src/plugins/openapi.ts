@@ -17,7 +17,10 @@ const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
   "base-uri 'none'; frame-ancestors 'none'"
 
-const failure = { description: 'An error; docs/errors.md lists the codes', content: { 'application/problem+json': { schema: Problem } } }
+const failure = {
+  description: 'An error; docs/errors.md lists the codes',
+  content: { 'application/problem+json': { schema: Problem } },
+}
 
 /** Register it before the routes that it describes. */
 export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded }) => {

@@ -40,7 +40,11 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
     const { open, permit } = request.routeOptions.config
     if (open === true || permit === false || request.is404) return next()
     if (readiness.state !== 'ready') {
-      return next(new TandemError('not_ready', `The service is ${readiness.state}: ${readiness.detail}.`, { retryAfterS: RETRY_AFTER_S }))
+      return next(
+        new TandemError('not_ready', `The service is ${readiness.state}: ${readiness.detail}.`, {
+          retryAfterS: RETRY_AFTER_S,
+        }),
+      )
     }
     if (permits === 0) {
       const sentence = `${maxConcurrentRequests} requests are being answered, the most at a time; try again shortly.`
@@ -65,7 +69,9 @@ function signalFor(request: FastifyRequest, reply: FastifyReply, timeoutMs: numb
     request.routeOptions.config.timeLimit === false
       ? undefined
       : setTimeout(() => {
-          const error = new TandemError('timed_out', `The request was not answered within ${timeoutMs} ms.`, { retryAfterS: RETRY_AFTER_S })
+          const error = new TandemError('timed_out', `The request was not answered within ${timeoutMs} ms.`, {
+            retryAfterS: RETRY_AFTER_S,
+          })
           controller.abort(error)
           if (!reply.sent) reply.send(error)
         }, timeoutMs)

@@ -17,14 +17,22 @@ const fromFramework: Record<string, { code: ErrorCode; sentence: (request: Fasti
   },
   FST_ERR_CTP_BODY_TOO_LARGE: {
     code: 'body_too_large',
-    sentence: (request) => `The body is larger than ${request.routeOptions.bodyLimit} bytes, the most this service takes.`,
+    sentence: (request) =>
+      `The body is larger than ${request.routeOptions.bodyLimit} bytes, the most this service takes.`,
   },
   FST_ERR_CTP_INVALID_MEDIA_TYPE: {
     code: 'media_type_unsupported',
-    sentence: (request) => `The Content-Type is ${JSON.stringify(request.headers['content-type'] ?? '')}, which this address does not take; see /docs.`,
+    sentence: (request) =>
+      `The Content-Type is ${JSON.stringify(request.headers['content-type'] ?? '')}, which this address does not take; see /docs.`,
   },
-  FST_ERR_BAD_URL: { code: 'url_unreadable', sentence: () => 'The address has a percent sign that is not followed by a valid code.' },
-  FST_ERR_MAX_PARAM_LENGTH: { code: 'invalid_request', sentence: () => 'The id in the address is longer than 256 characters.' },
+  FST_ERR_BAD_URL: {
+    code: 'url_unreadable',
+    sentence: () => 'The address has a percent sign that is not followed by a valid code.',
+  },
+  FST_ERR_MAX_PARAM_LENGTH: {
+    code: 'invalid_request',
+    sentence: () => 'The id in the address is longer than 256 characters.',
+  },
 }
 
 /** The error as a client may see it; whatever is not meant for clients becomes `internal_error` without its message. */
@@ -38,7 +46,9 @@ export function tandemError(error: unknown, request: FastifyRequest): TandemErro
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new TandemError('body_unreadable', (error as Error).message, { cause: error })
   }
-  return new TandemError('internal_error', 'Something went wrong in the service; its log has the details.', { cause: error })
+  return new TandemError('internal_error', 'Something went wrong in the service; its log has the details.', {
+    cause: error,
+  })
 }
 
 /** @param instance - names this occurrence: the id of the request, as the log has it */
@@ -74,7 +84,8 @@ function rememberRoutes(app: FastifyInstance): (path: string) => string[] {
     for (const one of [method].flat()) known.methods.add(one)
     methods.set(url, known)
   })
-  return (path) => [...methods.values()].filter(({ pattern }) => pattern.test(path)).flatMap((known) => [...known.methods])
+  return (path) =>
+    [...methods.values()].filter(({ pattern }) => pattern.test(path)).flatMap((known) => [...known.methods])
 }
 
 /** Installs the handlers for errors and for unknown addresses; register it before any route. */

@@ -9,7 +9,13 @@ import { TandemError } from '../errors.js'
 import { sentenceFor } from './sentences.js'
 
 // verbose: errors carry the value and the schema that the sentence quotes.
-const shared = { useDefaults: true, removeAdditional: false, verbose: true, strict: false, validateFormats: false } as const
+const shared = {
+  useDefaults: true,
+  removeAdditional: false,
+  verbose: true,
+  strict: false,
+  validateFormats: false,
+} as const
 const exact = new Ajv({ ...shared, coerceTypes: false })
 const coercing = new Ajv({ ...shared, coerceTypes: true })
 
@@ -49,7 +55,14 @@ export const validation = plugin((app, _options, done) => {
   app.addHook('preValidation', (request, _reply, next) => {
     const form = request.headers['content-type']?.startsWith('multipart/') === true
     const missing = request.routeOptions.schema?.body !== undefined && request.body === undefined && !form
-    next(missing ? new TandemError('body_missing', 'The request has no body, or no Content-Type; see the API documentation at /docs.') : undefined)
+    next(
+      missing
+        ? new TandemError(
+            'body_missing',
+            'The request has no body, or no Content-Type; see the API documentation at /docs.',
+          )
+        : undefined,
+    )
   })
   done()
 })

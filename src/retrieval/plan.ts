@@ -31,11 +31,17 @@ export function planSearch(query: Query, options: SearchOptions, { rerank: byDef
   const { k = DEFAULT_K, minMatch = 0 } = options
   const isText = 'text' in query
   if (options.rerank === true && !isText) {
-    throw new TandemError('options_conflict', 'rerank needs a text query: a picture or an id finds similar pictures, and there is no text to match.')
+    throw new TandemError(
+      'options_conflict',
+      'rerank needs a text query: a picture or an id finds similar pictures, and there is no text to match.',
+    )
   }
   const rerank = isText && (options.rerank ?? byDefault.default)
   if (minMatch > 0 && !rerank) {
-    throw new TandemError('options_conflict', `min_match is ${minMatch}, but without rerank (a text query, and rerank not false) no match is computed.`)
+    throw new TandemError(
+      'options_conflict',
+      `min_match is ${minMatch}, but without rerank (a text query, and rerank not false) no match is computed.`,
+    )
   }
   const candidates = options.candidates ?? Math.max(k, byDefault.candidates)
   if (candidates < k) {

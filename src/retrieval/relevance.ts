@@ -31,7 +31,8 @@ export async function relevanceOf(
 ): Promise<{ ranked: Relevance[]; timings: Timings }> {
   const texts: EncodedText[] = []
   const images: Int8Array[] = []
-  const place = (one: Encoded): number => (one.kind === 'text' ? texts.push(one.text) : images.push(one.imageTokens)) - 1
+  const place = (one: Encoded): number =>
+    (one.kind === 'text' ? texts.push(one.text) : images.push(one.imageTokens)) - 1
   const queryPlace = place(query)
   const similarities = documents.map((document) => similarityOf(query.embedding, document.embedding))
   const paired: number[] = []
@@ -48,7 +49,8 @@ export async function relevanceOf(
   const matchOf = new Map(paired.map((index, at) => [index, matches[at]]))
   const ranked = similarities.map((similarity, index): Relevance => {
     const found = matchOf.get(index)
-    if (found !== undefined) return { index, relevance: found.match, similarity, match: found.match, logit: found.logit }
+    if (found !== undefined)
+      return { index, relevance: found.match, similarity, match: found.match, logit: found.logit }
     return { index, relevance: Math.min(1, Math.max(0, similarity)), similarity, match: null, logit: similarity }
   })
   ranked.sort((a, b) => b.relevance - a.relevance || b.logit - a.logit || a.index - b.index)

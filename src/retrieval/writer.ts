@@ -81,7 +81,10 @@ export class Writer {
   async #writeAdds(group: readonly Add[]): Promise<void> {
     const outcomes = group.map(({ item }) => (this.#store.has(item.id) ? 'replaced' : 'created'))
     const { position } = await this.#store.put(group.map(({ item }) => item))
-    await this.#index.upsert(group.map(({ item: { id, embedding } }) => ({ id, embedding })), position)
+    await this.#index.upsert(
+      group.map(({ item: { id, embedding } }) => ({ id, embedding })),
+      position,
+    )
     group.forEach((write, at) => write.done(outcomes[at] ?? 'created'))
   }
 

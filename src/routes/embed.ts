@@ -3,7 +3,8 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
 import { readByRoute } from '../plugins/validation.js'
 import type { Input, Retrieval } from '../retrieval.js'
-import { EmbedBody, EmbedReply, NoQuery } from '../schemas.js'
+import { EmbedBody, NoQuery } from '../requests.js'
+import { EmbedReply } from '../schemas.js'
 import { isFile, onlyField, readForm, isForm, type FormField, type FormFile } from './form.js'
 import { inputOf, limitBatch, limitedText, type InputLimits } from './inputs.js'
 import { embedForm, encodingFormat, filledText } from './wire-forms.js'
@@ -20,18 +21,34 @@ export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inp
       'multipart/form-data': { schema: { ...embedForm, ...readByRoute } },
     },
   }
-  app.post('/embed', { schema: { tags: ['embed'], summary: 'Embed texts and pictures', querystring: NoQuery, body, response: { 200: EmbedReply } } }, async (request, reply) => {
-    const { inputs, format } = isForm(request)
-      ? fromForm(await readForm(request, { fields: ['text', 'encoding_format'], files: ['image'] }, limits), limits)
-      : fromJson(request.body as EmbedBody, limits)
-    const { embeddings, timings } = await retrieval.embed(inputs, request.abortSignal)
-    return {
-      model: retrieval.model.name,
-      dim: retrieval.model.dim,
-      embeddings: embeddings.map((embedding, index) => ({ index, type: typeOf(inputs[index]), embedding: written(embedding, format) })),
-      timings: reply.timed(timings),
-    }
-  })
+  app.post(
+    '/embed',
+    {
+      schema: {
+        tags: ['embed'],
+        summary: 'Embed texts and pictures',
+        querystring: NoQuery,
+        body,
+        response: { 200: EmbedReply },
+      },
+    },
+    async (request, reply) => {
+      const { inputs, format } = isForm(request)
+        ? fromForm(await readForm(request, { fields: ['text', 'encoding_format'], files: ['image'] }, limits), limits)
+        : fromJson(request.body as EmbedBody, limits)
+      const { embeddings, timings } = await retrieval.embed(inputs, request.abortSignal)
+      return {
+        model: retrieval.model.name,
+        dim: retrieval.model.dim,
+        embeddings: embeddings.map((embedding, index) => ({
+          index,
+          type: typeOf(inputs[index]),
+          embedding: written(embedding, format),
+        })),
+        timings: reply.timed(timings),
+      }
+    },
+  )
 }
 
 function fromJson(body: EmbedBody, limits: InputLimits): { inputs: Input[]; format: Format } {

@@ -86,7 +86,10 @@ export function onlyField(parts: readonly (FormField | FormFile)[], name: string
 function known<Part extends FormField | FormFile>(shape: FormShape, part: Part): Part {
   if ((isFile(part) ? shape.files : shape.fields).includes(part.name)) return part
   const what = isFile(part) ? 'file' : 'field'
-  throw new TandemError('invalid_request', `"${part.name.slice(0, 60)}" is not a known ${what} of this form; expected ${expected(shape)}.`)
+  throw new TandemError(
+    'invalid_request',
+    `"${part.name.slice(0, 60)}" is not a known ${what} of this form; expected ${expected(shape)}.`,
+  )
 }
 
 function expected({ fields, files }: FormShape): string {
@@ -94,7 +97,10 @@ function expected({ fields, files }: FormShape): string {
 }
 
 function tooLarge({ maxBodyBytes }: InputLimits): TandemError {
-  return new TandemError('body_too_large', `The form is larger than ${maxBodyBytes} bytes, the most this service takes.`)
+  return new TandemError(
+    'body_too_large',
+    `The form is larger than ${maxBodyBytes} bytes, the most this service takes.`,
+  )
 }
 
 function formError(error: unknown, limits: InputLimits): unknown {
@@ -106,7 +112,10 @@ function formError(error: unknown, limits: InputLimits): unknown {
     case 'FST_FILES_LIMIT':
     case 'FST_PARTS_LIMIT':
     case 'FST_FIELDS_LIMIT':
-      return new TandemError('batch_too_large', `The form has too many parts; expected at most ${limits.maxBatchItems} files.`)
+      return new TandemError(
+        'batch_too_large',
+        `The form has too many parts; expected at most ${limits.maxBatchItems} files.`,
+      )
     default:
       return new TandemError('body_unreadable', `The form cannot be read: ${message}.`, { cause: error })
   }

@@ -20,10 +20,16 @@ const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}\s*$/
 export function imageBytes(value: string, name: string): Uint8Array {
   const prefix = DATA_URI.exec(value)
   if (prefix !== null && !/;base64$/i.test(prefix[2] ?? '')) {
-    throw new TandemError('invalid_request', `${name} is a data-URI that is not base64; expected data:image/jpeg;base64,…`)
+    throw new TandemError(
+      'invalid_request',
+      `${name} is a data-URI that is not base64; expected data:image/jpeg;base64,…`,
+    )
   }
   if (/^https?:/i.test(value)) {
-    throw new TandemError('invalid_request', `${name} is a URL, and URLs are not fetched; expected the picture as base64 or as a data-URI.`)
+    throw new TandemError(
+      'invalid_request',
+      `${name} is a URL, and URLs are not fetched; expected the picture as base64 or as a data-URI.`,
+    )
   }
   const base64 = prefix === null ? value : value.slice(prefix[0].length)
   if (!BASE64.test(base64)) throw new TandemError('invalid_request', `${name} is not valid base64.`)
@@ -43,7 +49,10 @@ export function limitedText(text: string, name: string, { maxTextChars }: InputL
 /** @throws TandemError batch_too_large */
 export function limitBatch(count: number, name: string, { maxBatchItems }: InputLimits): void {
   if (count <= maxBatchItems) return
-  throw new TandemError('batch_too_large', `${name} has ${count} entries; expected at most ${maxBatchItems} in one request.`)
+  throw new TandemError(
+    'batch_too_large',
+    `${name} has ${count} entries; expected at most ${maxBatchItems} in one request.`,
+  )
 }
 
 /** `{text}` or `{image}` as the pipeline takes it. */

@@ -7,7 +7,8 @@ import { TandemError } from '../errors.js'
 import { problemOf, tandemError } from '../plugins/problems.js'
 import { checked, compileExact, readByRoute } from '../plugins/validation.js'
 import type { Addition, Retrieval } from '../retrieval.js'
-import { AddReply, ItemLine, NoQuery } from '../schemas.js'
+import { ItemLine, NoQuery } from '../requests.js'
+import { AddReply } from '../schemas.js'
 import { fieldValues, isFile, isForm, readForm } from './form.js'
 import { imageBytes, type InputLimits } from './inputs.js'
 import { linesOf, type Line } from './lines.js'
@@ -27,7 +28,10 @@ interface Pending {
 const AT_A_TIME = 16
 const validLine = compileExact<ItemLine>(ItemLine)
 
-export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: InputLimits }> = async (app, options) => {
+export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: InputLimits }> = async (
+  app,
+  options,
+) => {
   const { retrieval, limits } = options
   await app.register(multipart)
   app.addContentTypeParser('application/x-ndjson', (_request, payload, done) => done(null, payload))
@@ -38,7 +42,13 @@ export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits:
       'application/x-ndjson': { schema: { ...ItemLine, ...readByRoute } },
     },
   }
-  const schema = { tags: ['items'], summary: 'Add or replace many items', querystring: NoQuery, body, response: { 200: AddReply } }
+  const schema = {
+    tags: ['items'],
+    summary: 'Add or replace many items',
+    querystring: NoQuery,
+    body,
+    response: { 200: AddReply },
+  }
   app.post('/items', { config: { timeLimit: false }, schema }, async (request) => {
     const pending = isForm(request)
       ? await fromForm(request, limits)
@@ -68,7 +78,11 @@ async function outcomeOf({ index, read }: Pending, retrieval: Retrieval, request
 async function* fromLines(lines: AsyncIterable<Line>, { maxBodyBytes }: InputLimits): AsyncGenerator<Pending> {
   for await (const { index, text } of lines) {
     const read: Pending['read'] = (named) => {
-      if (text === null) throw new TandemError('body_too_large', `The line is longer than ${maxBodyBytes} bytes, the most this service takes.`)
+      if (text === null)
+        throw new TandemError(
+          'body_too_large',
+          `The line is longer than ${maxBodyBytes} bytes, the most this service takes.`,
+        )
       const value = parsedJson(text, 'The line')
       const given = (value as Partial<ItemLine> | null)?.id
       if (typeof given === 'string') named(given)
@@ -86,7 +100,10 @@ async function fromForm(request: FastifyRequest, limits: InputLimits): Promise<P
   const [ids, payloads] = [fieldValues(parts, 'id'), fieldValues(parts, 'payload')]
   for (const [name, values] of Object.entries({ id: ids, payload: payloads })) {
     if (values.length === 0 || values.length === files.length) continue
-    throw new TandemError('invalid_request', `The form has ${files.length} files named image and ${values.length} fields named ${name}; expected as many, or none.`)
+    throw new TandemError(
+      'invalid_request',
+      `The form has ${files.length} files named image and ${values.length} fields named ${name}; expected as many, or none.`,
+    )
   }
   return files.map(({ fileName, bytes }, index) => ({
     index,

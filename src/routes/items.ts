@@ -6,7 +6,8 @@ import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Addition, Item, Retrieval } from '../retrieval.js'
-import { ItemBody, ItemParams, ItemReply, ItemsReply, ListQuery, NoQuery, PutItemQuery, PutItemReply } from '../schemas.js'
+import { ItemBody, ItemParams, ListQuery, NoQuery, PutItemQuery } from '../requests.js'
+import { ItemReply, ItemsReply, PutItemReply } from '../schemas.js'
 import { isForm, onlyField, onlyFile, readForm } from './form.js'
 import { imageBytes, type InputLimits } from './inputs.js'
 import { limitedPayload, payloadOf } from './payload.js'
@@ -28,7 +29,13 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
       'image/*': { schema: { ...rawPicture, ...readByRoute } },
     },
   }
-  const put = { ...schema, summary: 'Add or replace an item', querystring: PutItemQuery, body, response: { 200: PutItemReply, 201: PutItemReply } }
+  const put = {
+    ...schema,
+    summary: 'Add or replace an item',
+    querystring: PutItemQuery,
+    body,
+    response: { 200: PutItemReply, 201: PutItemReply },
+  }
   app.put('/items/:id', { schema: put }, async (request, reply) => {
     const addition = await additionOf(request, limits)
     const { status, timings } = await retrieval.add(addition, request.abortSignal)
@@ -40,21 +47,33 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
     itemReply(retrieval.get(idOf(request))),
   )
 
-  const removal = { ...schema, summary: 'Remove an item', response: { 204: { type: 'null', description: 'Removed, on disk too' } } }
+  const removal = {
+    ...schema,
+    summary: 'Remove an item',
+    response: { 204: { type: 'null', description: 'Removed, on disk too' } },
+  }
   app.delete('/items/:id', { schema: removal }, async (request, reply) => {
     const id = idOf(request)
     if (!(await retrieval.remove(id))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
     return reply.code(204).send()
   })
 
-  app.get('/items/:id/image', { schema: { ...schema, summary: 'The stored picture, an upright JPEG' } }, (request, reply) => {
-    const bytes = retrieval.picture(idOf(request))
-    const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
-    // The same address shows another picture once the item is replaced, so it is always asked for again.
-    reply.headers({ etag, 'cache-control': 'private, no-cache', 'content-security-policy': "default-src 'none'; sandbox" })
-    if (request.headers['if-none-match']?.includes(etag) === true) return reply.code(304).send()
-    return reply.type('image/jpeg').send(bytes)
-  })
+  app.get(
+    '/items/:id/image',
+    { schema: { ...schema, summary: 'The stored picture, an upright JPEG' } },
+    (request, reply) => {
+      const bytes = retrieval.picture(idOf(request))
+      const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
+      // The same address shows another picture once the item is replaced, so it is always asked for again.
+      reply.headers({
+        etag,
+        'cache-control': 'private, no-cache',
+        'content-security-policy': "default-src 'none'; sandbox",
+      })
+      if (request.headers['if-none-match']?.includes(etag) === true) return reply.code(304).send()
+      return reply.type('image/jpeg').send(bytes)
+    },
+  )
 
   const list = { tags: ['items'], summary: 'List items', querystring: ListQuery, response: { 200: ItemsReply } }
   app.get('/items', { schema: list }, (request) => {
@@ -70,7 +89,12 @@ function idOf(request: FastifyRequest): string {
 
 function itemReply({ id, payload, picture, addedAt }: Item): Static<typeof ItemReply> {
   const { mime, width, height, size } = picture
-  return { id, payload: payload === null ? null : { ...payload }, picture: { mime, width, height, bytes: size }, added_at: addedAt }
+  return {
+    id,
+    payload: payload === null ? null : { ...payload },
+    picture: { mime, width, height, bytes: size },
+    added_at: addedAt,
+  }
 }
 
 /** The picture and payload of a PUT, whichever of the three bodies they came in. */
@@ -79,14 +103,25 @@ async function additionOf(request: FastifyRequest, limits: InputLimits): Promise
   const { payload: inAddress } = request.query as Static<typeof PutItemQuery>
   const inHeader = request.headers['x-tandem-payload'] as string | undefined
   if (Buffer.isBuffer(request.body)) {
-    if (request.body.length === 0) throw new TandemError('body_missing', 'The body is empty; expected the bytes of a picture.')
+    if (request.body.length === 0)
+      throw new TandemError('body_missing', 'The body is empty; expected the bytes of a picture.')
     if (inAddress !== undefined && inHeader !== undefined) {
-      throw new TandemError('options_conflict', 'The payload is given twice: as the parameter payload and as the header x-tandem-payload.')
+      throw new TandemError(
+        'options_conflict',
+        'The payload is given twice: as the parameter payload and as the header x-tandem-payload.',
+      )
     }
-    return { id, image: request.body, payload: payloadOf(inAddress ?? inHeader, inAddress === undefined ? 'x-tandem-payload' : 'payload') }
+    return {
+      id,
+      image: request.body,
+      payload: payloadOf(inAddress ?? inHeader, inAddress === undefined ? 'x-tandem-payload' : 'payload'),
+    }
   }
   if (inAddress !== undefined || inHeader !== undefined) {
-    throw new TandemError('options_conflict', 'The payload of a form or a JSON body belongs in it, not in the address or a header.')
+    throw new TandemError(
+      'options_conflict',
+      'The payload of a form or a JSON body belongs in it, not in the address or a header.',
+    )
   }
   if (isForm(request)) {
     const parts = await readForm(request, { fields: ['payload'], files: ['image'] }, limits)

@@ -25,7 +25,8 @@ export const pageRoutes: FastifyPluginAsync = async (app) => {
 
 function errorsPage(): string {
   const rows = Object.entries(errorTable).map(
-    ([code, { status, title }]) => `<tr id="${code}"><td>${status}</td><td><code>${code}</code></td><td>${title}</td></tr>`,
+    ([code, { status, title }]) =>
+      `<tr id="${code}"><td>${status}</td><td><code>${code}</code></td><td>${title}</td></tr>`,
   )
   return `<!doctype html><html lang="en"><meta charset="utf-8"><title>Tandem: errors</title><h1>Errors</h1><table>${rows.join('')}</table></html>`
 }

@@ -12,7 +12,10 @@ export function parsedJson(text: string, name: string): unknown {
   try {
     return parse(text)
   } catch {
-    throw new TandemError('payload_invalid', `${name} is not valid JSON (or has a key such as "__proto__"): ${JSON.stringify(text.slice(0, 60))}.`)
+    throw new TandemError(
+      'payload_invalid',
+      `${name} is not valid JSON (or has a key such as "__proto__"): ${JSON.stringify(text.slice(0, 60))}.`,
+    )
   }
 }
 
@@ -27,5 +30,8 @@ export function limitedPayload(payload: Payload | undefined): Payload | null {
   if (payload === undefined) return null
   const bytes = Buffer.byteLength(JSON.stringify(payload))
   if (bytes <= MAX_PAYLOAD_BYTES) return payload
-  throw new TandemError('payload_invalid', `The payload has ${bytes} bytes as JSON; expected at most ${MAX_PAYLOAD_BYTES}.`)
+  throw new TandemError(
+    'payload_invalid',
+    `The payload has ${bytes} bytes as JSON; expected at most ${MAX_PAYLOAD_BYTES}.`,
+  )
 }

@@ -1,12 +1,23 @@
 /** POST /rerank: documents ordered by their relevance to a query. */
 import type { FastifyPluginCallback } from 'fastify'
 import type { Retrieval } from '../retrieval.js'
-import { NoQuery, RerankBody, RerankReply } from '../schemas.js'
+import { NoQuery, RerankBody } from '../requests.js'
+import { RerankReply } from '../schemas.js'
 import { limitBatch, queryOf, type InputLimits } from './inputs.js'
 
-export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits: InputLimits }> = (app, options, done) => {
+export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits: InputLimits }> = (
+  app,
+  options,
+  done,
+) => {
   const { retrieval, limits } = options
-  const schema = { tags: ['rerank'], summary: 'Order documents by relevance', querystring: NoQuery, body: RerankBody, response: { 200: RerankReply } }
+  const schema = {
+    tags: ['rerank'],
+    summary: 'Order documents by relevance',
+    querystring: NoQuery,
+    body: RerankBody,
+    response: { 200: RerankReply },
+  }
 
   app.post('/rerank', { schema }, async (request, reply) => {
     const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody

@@ -5,7 +5,8 @@ import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Query, Retrieval } from '../retrieval.js'
-import { NoQuery, SearchBody, SearchQuery, SearchReply, type SearchOptions } from '../schemas.js'
+import { NoQuery, SearchBody, SearchQuery, type SearchOptions } from '../requests.js'
+import { SearchReply } from '../schemas.js'
 import { fieldValues, isForm, onlyField, onlyFile, readForm, type FormField, type FormFile } from './form.js'
 import { limitedText, queryOf, type InputLimits } from './inputs.js'
 import { searchForm, searchOptions } from './wire-forms.js'
@@ -15,12 +16,16 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
   await app.register(multipart)
   const schema = { tags: ['search'], response: { 200: SearchReply } }
 
-  app.get('/search', { schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery } }, async (request, reply) => {
-    const { q, ...given } = request.query as Static<typeof SearchQuery>
-    const query = { text: limitedText(q, 'q', limits) }
-    const { hits, timings } = await retrieval.search(query, optionsOf(given), request.abortSignal)
-    return { hits, timings: reply.timed(timings) }
-  })
+  app.get(
+    '/search',
+    { schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery } },
+    async (request, reply) => {
+      const { q, ...given } = request.query as Static<typeof SearchQuery>
+      const query = { text: limitedText(q, 'q', limits) }
+      const { hits, timings } = await retrieval.search(query, optionsOf(given), request.abortSignal)
+      return { hits, timings: reply.timed(timings) }
+    },
+  )
 
   const body = {
     content: {
@@ -28,13 +33,17 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
       'multipart/form-data': { schema: { ...searchForm, ...readByRoute } },
     },
   }
-  app.post('/search', { schema: { ...schema, summary: 'Search by a sentence, a picture or an item', querystring: NoQuery, body } }, async (request, reply) => {
-    const { query, given } = isForm(request)
-      ? fromForm(await readForm(request, { fields: optionNames, files: ['image'] }, limits))
-      : fromJson(request.body as SearchBody, limits)
-    const { hits, timings } = await retrieval.search(query, optionsOf(given), request.abortSignal)
-    return { hits, timings: reply.timed(timings) }
-  })
+  app.post(
+    '/search',
+    { schema: { ...schema, summary: 'Search by a sentence, a picture or an item', querystring: NoQuery, body } },
+    async (request, reply) => {
+      const { query, given } = isForm(request)
+        ? fromForm(await readForm(request, { fields: optionNames, files: ['image'] }, limits))
+        : fromJson(request.body as SearchBody, limits)
+      const { hits, timings } = await retrieval.search(query, optionsOf(given), request.abortSignal)
+      return { hits, timings: reply.timed(timings) }
+    },
+  )
 }
 
 const optionNames = ['k', 'candidates', 'rerank', 'min_match']
@@ -51,7 +60,10 @@ function fromJson(body: SearchBody, limits: InputLimits): { query: Query; given:
     throw new TandemError('invalid_request', `A search takes exactly one of text, image, id; the body has ${found}.`)
   }
   const one = Object.fromEntries(kinds) as { text?: string; image?: string; id?: string }
-  return { query: typeof text === 'string' ? { text: limitedText(text, 'text', limits) } : queryOf(one, 'body', limits), given }
+  return {
+    query: typeof text === 'string' ? { text: limitedText(text, 'text', limits) } : queryOf(one, 'body', limits),
+    given,
+  }
 }
 
 function fromForm(parts: readonly (FormField | FormFile)[]): { query: Query; given: SearchOptions } {

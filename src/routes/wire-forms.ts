@@ -1,7 +1,7 @@
 /** The forms that routes take instead of JSON: their schemas for the API documentation, and checks of their fields. */
 import { Type } from 'typebox'
 import { checked, compileCoercing, compileExact } from '../plugins/validation.js'
-import { EncodingFormat, Id, SearchOptions, Text } from '../schemas.js'
+import { EncodingFormat, Id, SearchOptions, Text } from '../requests.js'
 
 const file = Type.String({ format: 'binary', description: 'the file of a picture' })
 
@@ -15,7 +15,10 @@ export const embedForm = Type.Object({
 
 export const searchForm = Type.Object({ image: file, ...SearchOptions.properties })
 
-export const itemForm = Type.Object({ image: file, payload: Type.Optional(Type.String({ description: 'a JSON object' })) })
+export const itemForm = Type.Object({
+  image: file,
+  payload: Type.Optional(Type.String({ description: 'a JSON object' })),
+})
 
 export const itemsForm = Type.Object({
   image: Type.Array(file),
@@ -24,7 +27,9 @@ export const itemsForm = Type.Object({
 })
 
 const validText = compileExact<{ text: string }>(Type.Object({ text: Text }))
-const validFormat = compileExact<{ encoding_format: 'float' | 'base64' }>(Type.Object({ encoding_format: EncodingFormat }))
+const validFormat = compileExact<{ encoding_format: 'float' | 'base64' }>(
+  Type.Object({ encoding_format: EncodingFormat }),
+)
 const validId = compileExact<{ id: string }>(Type.Object({ id: Id }))
 const validOptions = compileCoercing<SearchOptions>(SearchOptions)
 

@@ -11,12 +11,13 @@ afterAll(() => tandem.end())
 const get = (url: string, headers: Record<string, string> = {}) => tandem.app.inject({ url, headers })
 
 describe('with API keys', () => {
-  it.each([{ authorization: 'Bearer first-secret' }, { authorization: 'bearer second-secret' }, { 'x-api-key': 'second-secret' }])(
-    'takes %j',
-    async (headers) => {
-      expect((await get('/search?q=a', headers)).statusCode).toBe(200)
-    },
-  )
+  it.each([
+    { authorization: 'Bearer first-secret' },
+    { authorization: 'bearer second-secret' },
+    { 'x-api-key': 'second-secret' },
+  ])('takes %j', async (headers) => {
+    expect((await get('/search?q=a', headers)).statusCode).toBe(200)
+  })
 
   it.each([
     {},

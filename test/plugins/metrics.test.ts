@@ -18,7 +18,9 @@ describe('/metrics', () => {
     await tandem.app.inject('/items/b')
     const text = await metrics()
     expect(text).toMatch(/tandem_http_request_duration_seconds_count\{method="GET",route="\/search",status="200"\} 1/)
-    expect(text).toMatch(/tandem_http_request_duration_seconds_count\{method="GET",route="\/items\/:id",status="404"\} 1/)
+    expect(text).toMatch(
+      /tandem_http_request_duration_seconds_count\{method="GET",route="\/items\/:id",status="404"\} 1/,
+    )
     for (const stage of ['encode', 'recall', 'fetch', 'rerank', 'total']) {
       expect(text).toContain(`tandem_stage_duration_seconds_count{stage="${stage}"} 1`)
     }
@@ -27,10 +29,12 @@ describe('/metrics', () => {
   })
 
   it('does not grow with the addresses that are asked for', async () => {
-    const count = (text: string): number => text.split('\n').filter((line) => line.includes('request_duration_seconds_count')).length
+    const count = (text: string): number =>
+      text.split('\n').filter((line) => line.includes('request_duration_seconds_count')).length
     await tandem.app.inject('/unknown-0')
     const before = count(await metrics())
-    for (let at = 1; at < 20; at += 1) await tandem.app.inject({ method: at % 2 === 0 ? 'GET' : 'DELETE', url: `/unknown-${at}` })
+    for (let at = 1; at < 20; at += 1)
+      await tandem.app.inject({ method: at % 2 === 0 ? 'GET' : 'DELETE', url: `/unknown-${at}` })
     for (let at = 0; at < 20; at += 1) await tandem.app.inject(`/items/none-${at}`)
     expect(count(await metrics())).toBeLessThanOrEqual(before + 1)
   })

@@ -19,12 +19,16 @@ beforeAll(async () => {
 afterAll(() => tandem.end())
 
 const operations = (): string[] =>
-  Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
+  Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+  )
 
 describe('/openapi.json', () => {
   it('describes the operations that docs/http-api.md explains, both ways', () => {
     const text = readFileSync(join(packageFolder, 'docs/http-api.md'), 'utf8')
-    const explained = [...text.matchAll(/^#+ `((?:GET|PUT|POST|DELETE) \/\S*)`$/gm)].map(([, operation = '']) => operation)
+    const explained = [...text.matchAll(/^#+ `((?:GET|PUT|POST|DELETE) \/\S*)`$/gm)].map(
+      ([, operation = '']) => operation,
+    )
     const outside = ['GET /metrics', 'GET /openapi.json', 'GET /docs', 'GET /']
     expect(explained.filter((operation) => !outside.includes(operation)).sort()).toEqual(operations().sort())
   })
@@ -33,7 +37,9 @@ describe('/openapi.json', () => {
     for (const [path, methods] of Object.entries(document.paths)) {
       for (const [method, { summary, responses }] of Object.entries(methods)) {
         expect(summary, `${method} ${path}`).toMatch(/^[A-Z]/)
-        expect(Object.keys(responses['default']?.content ?? {}), `${method} ${path}`).toEqual(['application/problem+json'])
+        expect(Object.keys(responses['default']?.content ?? {}), `${method} ${path}`).toEqual([
+          'application/problem+json',
+        ])
       }
     }
   })

@@ -63,7 +63,12 @@ describe('the abort signal', () => {
     const address = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     const client = new AbortController()
     const body = JSON.stringify({ text: 'a' })
-    const call = fetch(`${address}/search`, { method: 'POST', body, headers: { 'content-type': 'application/json' }, signal: client.signal })
+    const call = fetch(`${address}/search`, {
+      method: 'POST',
+      body,
+      headers: { 'content-type': 'application/json' },
+      signal: client.signal,
+    })
     call.catch(() => undefined)
     await expect.poll(() => signals.length).toBe(1)
     await new Promise((resolve) => setTimeout(resolve, 50))
@@ -80,7 +85,12 @@ describe('the abort signal', () => {
     const { open, signals } = holdModel()
     const address = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     const client = new AbortController()
-    fetch(`${address}/items/a`, { method: 'PUT', body: 'dog', headers: { 'content-type': 'image/png' }, signal: client.signal }).catch(() => undefined)
+    fetch(`${address}/items/a`, {
+      method: 'PUT',
+      body: 'dog',
+      headers: { 'content-type': 'image/png' },
+      signal: client.signal,
+    }).catch(() => undefined)
     await expect.poll(() => signals.length).toBe(1)
     client.abort()
     await expect.poll(() => signals[0]?.aborted).toBe(true)

@@ -21,7 +21,12 @@ describe('POST /embed', () => {
     const inputs = [{ image: base64('cat') }, { text: 'dog' }, { image: base64('horse') }, { text: 'cat' }]
     const { model, dim, embeddings } = (await embed({ inputs })).json<Reply>()
     expect([model, dim]).toEqual(['words', 64])
-    expect(embeddings.map(({ index, type }) => [index, type])).toEqual([[0, 'image'], [1, 'text'], [2, 'image'], [3, 'text']])
+    expect(embeddings.map(({ index, type }) => [index, type])).toEqual([
+      [0, 'image'],
+      [1, 'text'],
+      [2, 'image'],
+      [3, 'text'],
+    ])
     for (const [at, word] of ['cat', 'dog', 'horse', 'cat'].entries()) {
       expect(embeddings[at]?.embedding, word).toEqual([...embeddingOf(word)])
     }

@@ -58,7 +58,11 @@ describe('POST /rerank', () => {
     [{ query: 'a', documents: [] }, 422, 'documents is an empty list; expected'],
     [{ query: '', documents: ['a'] }, 422, 'query is ""; expected'],
     [{ query: 'a', documents: [7] }, 422, 'documents[0] is 7; expected a string, or an object'],
-    [{ query: 'a', documents: ['a', {}] }, 422, 'documents[1] is an empty object; expected an object with exactly one of'],
+    [
+      { query: 'a', documents: ['a', {}] },
+      422,
+      'documents[1] is an empty object; expected an object with exactly one of',
+    ],
     [{ query: 'a', documents: [{ text: 'a', id: 'dog' }] }, 422, 'documents[0] is an object with text, id; expected'],
     [{ query: 'a', documents: [{ url: 'x' }] }, 422, '"url" in documents[0] is not a known field'],
     [{ query: 'a', documents: ['a'], top_n: 0 }, 422, 'top_n is 0; expected'],

@@ -27,10 +27,14 @@ describe('GET /search', () => {
     const reply = await get('q=dog&candidates=10')
     const { hits, timings } = reply.json<Reply>()
     expect(hits).toHaveLength(5)
-    expect(hits.map(({ match }) => match)).toEqual(hits.map(({ match }) => match).toSorted((a, b) => Number(b) - Number(a)))
+    expect(hits.map(({ match }) => match)).toEqual(
+      hits.map(({ match }) => match).toSorted((a, b) => Number(b) - Number(a)),
+    )
     for (const { score, match } of hits) expect(score).toBe(match)
     expect(hits.find(({ id }) => id === 'dog')?.payload).toEqual({ word: 'dog 3' })
-    expect(Object.keys(timings)).toEqual(expect.arrayContaining(['encode', 'recall', 'fetch', 'rerank', 'total', 'inference']))
+    expect(Object.keys(timings)).toEqual(
+      expect.arrayContaining(['encode', 'recall', 'fetch', 'rerank', 'total', 'inference']),
+    )
     expect(reply.headers['server-timing']).toMatch(/encode;dur=[\d.]+, .*rerank;dur=/)
   })
 
@@ -51,7 +55,9 @@ describe('GET /search', () => {
   it('leaves out hits below min_match', async () => {
     const all = (await get('q=dog&k=5')).json<Reply>().hits
     const limit = all[2]?.match ?? 0
-    expect(idsOf(await get(`q=dog&k=5&min_match=${limit}`))).toEqual(all.filter(({ match }) => Number(match) >= limit).map(({ id }) => id))
+    expect(idsOf(await get(`q=dog&k=5&min_match=${limit}`))).toEqual(
+      all.filter(({ match }) => Number(match) >= limit).map(({ id }) => id),
+    )
   })
 
   it.each([
@@ -143,15 +149,22 @@ describe('POST /search', () => {
 
   it('refuses a form with unknown parts, wrong options, or not exactly one picture', async () => {
     const details = []
-    for (const [name, value] of [['size', '3'], ['k', 'x']] as const) {
+    for (const [name, value] of [
+      ['size', '3'],
+      ['k', 'x'],
+    ] as const) {
       const form = new FormData()
       form.append('image', new Blob(['dog']), 'dog.jpg')
       form.append(name, value)
-      details.push((await tandem.app.inject({ method: 'POST', url: '/search', payload: form })).json<{ detail: string }>().detail)
+      details.push(
+        (await tandem.app.inject({ method: 'POST', url: '/search', payload: form })).json<{ detail: string }>().detail,
+      )
     }
     const two = new FormData()
     for (const name of ['a', 'b']) two.append('image', new Blob(['dog']), name)
-    details.push((await tandem.app.inject({ method: 'POST', url: '/search', payload: two })).json<{ detail: string }>().detail)
+    details.push(
+      (await tandem.app.inject({ method: 'POST', url: '/search', payload: two })).json<{ detail: string }>().detail,
+    )
     expect(details[0]).toContain('"size" is not a known field')
     expect(details[1]).toContain('k is "x"; expected a whole number')
     expect(details[2]).toContain('2 files; expected exactly one')
