@@ -1,6 +1,7 @@
 /** One graph, loaded and checked. The only importer of onnxruntime-node. */
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
 import { BundleError } from './bundle-error.js'
+import { checkGraphFile } from './graph-file.js'
 import type { GraphSpec, Tensor, Tensors, TensorSpec } from './graphs.js'
 
 export class Session {
@@ -15,6 +16,7 @@ export class Session {
    * @throws BundleError when the runtime refuses the graph, or its inputs and outputs are not those of `spec`
    */
   static async open(bytes: Uint8Array, spec: GraphSpec, threads: number): Promise<Session> {
+    checkGraphFile(bytes, spec.file)
     const session = await InferenceSession.create(bytes, {
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
