@@ -99,7 +99,8 @@ try {
     await tandem('search', sentence, '-k', '3', '--url', url)
   }
   console.log(
-    `\nSearch page:   ${url}\nAPI reference: ${url}docs\nCtrl-C stops the service; everything stays in ./${environment.TANDEM_DATA_DIR}.`,
+    `\nSearch page:   ${url}\nAPI reference: ${url}docs\n` +
+      `Ctrl-C stops the service; everything stays in ${environment.TANDEM_DATA_DIR}.`,
   )
 } catch (error) {
   console.error(`demo: ${error.message}`)

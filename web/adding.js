@@ -8,7 +8,10 @@ const waiting = []
 let running = 0
 let counts = { added: 0, failed: 0 }
 
-/** 64 bits of FNV-1a as hex: the same photo dropped twice replaces itself. (crypto.subtle needs https, this page may not have it.) */
+/**
+ * 64 bits as hex, in the manner of FNV-1a: the same photo dropped twice replaces itself. crypto.subtle would need https,
+ * which this page may not have.
+ */
 async function contentHash(file) {
   const bytes = new Uint8Array(await file.arrayBuffer())
   let low = 0x811c9dc5

@@ -79,7 +79,9 @@ export async function pictureAddress(id) {
   return URL.createObjectURL(await (await request(path)).blob())
 }
 
-/** Stores one picture; `onProgress` gets the part sent, 0 to 1. XMLHttpRequest, because fetch tells no upload progress. */
+/**
+ * Stores one picture; `onProgress` gets the part sent, 0 to 1. XMLHttpRequest, because fetch tells no upload progress.
+ */
 export function addItem(id, file, payload, onProgress) {
   return new Promise((resolve, reject) => {
     const call = new window.XMLHttpRequest()

@@ -1,6 +1,7 @@
 // The search page: what is asked, what is shown, and the ways to ask (sentence, picture, "more like this").
 import { listItems, search, setApiKey } from './api.js'
 import { addFiles } from './adding.js'
+import { showAsked } from './asked.js'
 import { nameOf, showHits } from './grid.js'
 import { watchDrops } from './drop.js'
 
@@ -42,27 +43,6 @@ function summary(hits, timings, tookMs) {
   return `${photos} in ${Math.round(tookMs)} ms${stages.length > 0 ? ` (${stages.join(' · ')})` : ''}`
 }
 
-function showAsked() {
-  const asked = $('asked')
-  const picture = $('asked-picture')
-  if (picture.src.startsWith('blob:')) URL.revokeObjectURL(picture.src)
-  asked.hidden = query.kind === 'browse' || query.kind === 'text'
-  if (asked.hidden) picture.removeAttribute('src')
-  if (query.kind === 'picture') {
-    picture.src = URL.createObjectURL(query.file)
-    $('asked-text').textContent = `Photos like ${query.file.name || 'the pasted picture'}`
-  } else if (query.kind === 'item') {
-    picture.src = query.src
-    $('asked-text').textContent = `Photos like ${query.name}`
-  }
-  const note = $('rerank-note')
-  note.hidden = asked.hidden || !rerank.checked
-  note.textContent = note.hidden
-    ? ''
-    : 'Picture to picture goes by similarity alone: the fusion encoder compares a sentence with a photo.'
-  $('results-title').textContent = query.kind === 'browse' ? 'Photos' : 'Best matches'
-}
-
 function rememberInAddress() {
   const options = new URLSearchParams()
   if (query.kind === 'text') options.set('q', query.text)
@@ -102,7 +82,7 @@ function showFailure(error) {
 }
 
 function ask() {
-  showAsked()
+  showAsked(query, rerank.checked)
   rememberInAddress()
   return run(query.kind === 'browse' ? (signal) => browse(signal) : (signal) => find(signal))
 }

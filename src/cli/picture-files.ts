@@ -68,7 +68,7 @@ export async function pictureFiles(
 const LONGEST_ID = 256
 const NOT_IN_AN_ID = /[\p{C}\p{Zl}\p{Zp}]/gu
 
-/** The id of a file: its path. A path that cannot be an id is changed as little as needed and ends in a hash of the path. */
+/** The id of a file: its path. One that cannot be an id is changed as little as needed, and ends in a hash of the path. */
 export function idOfPath(path: string): string {
   const plain = path.replace(NOT_IN_AN_ID, '_').trim()
   if (plain === path && path.length <= LONGEST_ID) return path
