@@ -92,7 +92,8 @@ async function answers({ address }: Service): Promise<unknown[]> {
   )
 }
 
-describe.skipIf(!existsSync(entry))('the built server', () => {
+// Each test starts several processes, which takes long where others use the processor too.
+describe.skipIf(!existsSync(entry))('the built server (npm run build makes it)', { timeout: 120_000 }, () => {
   it.each(['hnsw', 'exact'])('answers the same after SIGTERM and a new start (%s)', async (kind) => {
     const first = await start({ VECTOR_INDEX: kind })
     for (let at = 0; at < 8; at += 1) expect(await add(first, `item-${at}`, at * 45)).toBe(201)
