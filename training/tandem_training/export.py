@@ -1,6 +1,6 @@
 r"""Export a checkpoint as a bundle: three ONNX graphs, tokenizer, calibrated match rule, goldens, model card, manifest.
 
-python -m tandem_training.export runs/small/model.pt ../models/tandem-small --int8 \
+python -m tandem_training.export runs/small/model.pt ../models/tandem-small \
     --dev '../../shared/data/flickr8k-dev-*.tar'"""
 
 import argparse
@@ -17,10 +17,10 @@ from . import weights
 from .bundle import BundleEncoders, write_manifest
 from .calibrate import fit_match
 from .card import model_card
+from .compact import store_float16
 from .data import read_shards
 from .evaluate import evaluate
 from .model import Tandem
-from .quantise import quantise_graph
 from .tokens import read_tokenizer
 from .torch_encoders import TorchEncoders
 from .vision import dequantise_tokens, quantise_tokens
@@ -122,16 +122,15 @@ def goldens(encoders: TorchEncoders, match: dict[str, float], folder: Path) -> d
     }
 
 
-def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str, int8: bool) -> dict:
+def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str) -> dict:
     """Write the bundle; returns its manifest. The match rule is fitted on `dev` with the graphs as exported."""
     model = Tandem.from_checkpoint(torch.load(checkpoint, weights_only=True))
     config = model.config
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     export_graphs(model, folder)
-    if int8:
-        for name in ("text-encoder", "fusion-encoder"):
-            quantise_graph(folder / f"{name}.onnx")
+    for graph in folder.glob("*.onnx"):
+        store_float16(graph)
     shutil.copy(tokenizer_file, folder / "tokenizer.json")
     manifest = {
         "schema_version": 1,
@@ -184,10 +183,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of the bundle, replaced if it exists")
     parser.add_argument("--dev", default="", help="glob of shards to calibrate and evaluate on")
     parser.add_argument("--version", default="0.1.0")
-    parser.add_argument("--int8", action="store_true", help="dynamic int8 weights for the text and fusion encoders")
     args = parser.parse_args()
     tokenizer_file = weights.minilm_folder() / "tokenizer.json"
-    manifest = export_bundle(args.checkpoint, args.folder, tokenizer_file, args.dev, args.version, args.int8)
+    manifest = export_bundle(args.checkpoint, args.folder, tokenizer_file, args.dev, args.version)
     print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))
 
 

@@ -2,11 +2,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from tandem_training.bundle import BundleEncoders, read_manifest, write_manifest
-from tandem_training.export import export_bundle
+from tandem_training.compact import LEAST_ELEMENTS, store_float16
+from tandem_training.export import export_bundle, export_graphs
 from tandem_training.tokens import pad
 from tandem_training.torch_encoders import TorchEncoders
 from tandem_training.train import save
@@ -20,21 +22,19 @@ def bundle(model, tokenizer, tmp_path: Path) -> Path:
     torch.nn.init.normal_(model.fusion.head.weight)  # it starts at zero: parity would not see the layers
     save(tmp_path / "model.pt", model.checkpoint())
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    export_bundle(
-        tmp_path / "model.pt", tmp_path / "tiny", tmp_path / "tokenizer.json", dev="", version="1.2.3", int8=False
-    )
+    export_bundle(tmp_path / "model.pt", tmp_path / "tiny", tmp_path / "tokenizer.json", dev="", version="1.2.3")
     return tmp_path / "tiny"
 
 
 def test_graphs_equal_pytorch_for_every_batch_and_length(bundle: Path, model, tokenizer):
-    onnx, torch_side = BundleEncoders(bundle), TorchEncoders(model, tokenizer, bfloat16=False)
+    exported, torch_side = BundleEncoders(bundle), TorchEncoders(model, tokenizer, bfloat16=False)
     rng = np.random.default_rng(0)
     for batch in (1, 3):
         pixels = rng.integers(0, 256, (batch, 64, 64, 3), dtype=np.uint8)
         for texts in (TEXTS[:1], TEXTS):
             pairs = np.array([[t, m] for t in range(len(texts)) for m in range(batch)])
             results = []
-            for side in (onnx, torch_side):
+            for side in (exported, torch_side):
                 image_embedding, image_tokens = side.images(pixels)
                 embedding, tokens = side.texts(texts)
                 results.append(
@@ -47,6 +47,21 @@ def test_graphs_equal_pytorch_for_every_batch_and_length(bundle: Path, model, to
             for a, b in zip(ours[3], reference[3], strict=True):
                 np.testing.assert_allclose(a, b, atol=1e-3)
             np.testing.assert_allclose(ours[4], reference[4], atol=0.05)
+
+
+def test_weights_are_stored_as_float16_and_outputs_stay_float32(bundle: Path):
+    graph = onnx.load(bundle / "image-encoder.onnx").graph
+    large = [w for w in graph.initializer if np.prod(w.dims) >= LEAST_ELEMENTS]
+    assert large and all(w.data_type != onnx.TensorProto.FLOAT for w in large)
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_a_weight_beyond_float16_is_refused(model, tmp_path: Path):
+    with torch.no_grad():
+        model.vision.head.weight[0, 0] = 1e6
+    export_graphs(model, tmp_path)
+    with pytest.raises(ValueError, match="exceeds the range of float16"):
+        store_float16(tmp_path / "image-encoder.onnx")
 
 
 def test_padding_changes_nothing(model):
