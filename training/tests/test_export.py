@@ -14,6 +14,7 @@ from tandem_training.torch_encoders import TorchEncoders
 from tandem_training.train import save
 from tandem_training.vision import dequantise_tokens, quantise_tokens, token_step
 
+FLOAT16 = 2e-3  # what rounding the weights to float16 may change in a unit vector
 TEXTS = ["a red square", "one bar that is blue", "a", "green"]
 
 
@@ -41,11 +42,11 @@ def test_graphs_equal_pytorch_for_every_batch_and_length(bundle: Path, model, to
                     (image_embedding, image_tokens, embedding, tokens, side.logits(tokens, image_tokens, pairs))
                 )
             ours, reference = results
-            np.testing.assert_allclose(ours[0], reference[0], atol=1e-4)
+            np.testing.assert_allclose(ours[0], reference[0], atol=FLOAT16)
             assert np.abs(ours[1].astype(int) - reference[1]).max() <= 1
-            np.testing.assert_allclose(ours[2], reference[2], atol=1e-4)
+            np.testing.assert_allclose(ours[2], reference[2], atol=FLOAT16)
             for a, b in zip(ours[3], reference[3], strict=True):
-                np.testing.assert_allclose(a, b, atol=1e-3)
+                np.testing.assert_allclose(a, b, atol=10 * FLOAT16)
             np.testing.assert_allclose(ours[4], reference[4], atol=0.05)
 
 
