@@ -7,7 +7,7 @@ export default defineConfig({
     // For the worker threads that the product starts: they run from source, outside of vitest's own loader.
     execArgv: ['--import', new URL('./test/support/run-source.mjs', import.meta.url).href],
     maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
   },
 })
