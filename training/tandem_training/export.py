@@ -18,7 +18,7 @@ from .bundle import BundleEncoders, write_manifest
 from .calibrate import fit_match
 from .card import model_card
 from .compact import store_float16
-from .data import read_shards
+from .data import decode, read_shards
 from .evaluate import evaluate
 from .model import Tandem
 from .tokens import read_tokenizer
@@ -80,19 +80,19 @@ def export_graphs(model: Tandem, folder: Path) -> None:
                           output_names=output_names, dynamic_axes=axes, opset_version=OPSET, dynamo=False)  # fmt: skip
 
 
-def golden_image(folder: Path, size: int) -> np.ndarray:
-    """A drawn picture, the same on every machine, saved as PNG: uint8 [size, size, 3]."""
-    y, x = np.mgrid[0:size, 0:size] / size
-    pixels = np.stack([x, y, (np.sin(9 * x) * np.cos(7 * y) + 1) / 2], -1)
+def golden_image(path: Path) -> bytes:
+    """A drawn picture, the same on every machine, saved as PNG: not square and smaller than the encoder's input, so that
+    the goldens hold the service's resampling too."""
+    y, x = np.mgrid[0:180, 0:224] / 200
+    pixels = np.stack([x, y, (np.sin(9 * x) * np.cos(7 * y) + 1) / 2], -1).clip(0, 1)
     pixels[(x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.04] = (0.9, 0.2, 0.1)
-    pixels = (pixels * 255).astype(np.uint8)
-    Image.fromarray(pixels).save(folder / "goldens-image.png")
-    return pixels
+    Image.fromarray((pixels * 255).astype(np.uint8)).save(path)
+    return path.read_bytes()
 
 
 def goldens(encoders: TorchEncoders, match: dict[str, float], folder: Path) -> dict:
     """Recorded inputs and the PyTorch model's float32 outputs, which both sides must reproduce from the graphs."""
-    pixels = golden_image(folder, encoders.image_size)
+    pixels = decode(golden_image(folder / "goldens-image.png"), encoders.image_size)
     image_embedding, image_tokens = encoders.images(pixels[None])
     embeddings, text_tokens = encoders.texts(GOLDEN_TEXTS)
     pairs = np.stack([np.arange(len(GOLDEN_TEXTS)), np.zeros(len(GOLDEN_TEXTS), int)], 1)
