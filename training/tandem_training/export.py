@@ -81,8 +81,8 @@ def export_graphs(model: Tandem, folder: Path) -> None:
 
 
 def golden_image(path: Path) -> bytes:
-    """A drawn picture, the same on every machine, saved as PNG: not square and smaller than the encoder's input, so that
-    the goldens hold the service's resampling too."""
+    """A drawn picture, the same on every machine, saved as PNG: not square, and smaller than the encoder's input, so
+    that the goldens hold the service's resampling too."""
     y, x = np.mgrid[0:180, 0:224] / 200
     pixels = np.stack([x, y, (np.sin(9 * x) * np.cos(7 * y) + 1) / 2], -1).clip(0, 1)
     pixels[(x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.04] = (0.9, 0.2, 0.1)
