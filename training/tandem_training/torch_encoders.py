@@ -34,6 +34,8 @@ class TorchEncoders:
         padded = torch.zeros(*mask.shape, text_tokens[0].shape[-1])
         for i, tokens in enumerate(text_tokens):
             padded[i, : len(tokens)] = torch.from_numpy(tokens)
-        image_tokens = dequantise_tokens(torch.from_numpy(image_tokens))
+        image_tokens = torch.from_numpy(image_tokens)
+        if image_tokens.dtype == torch.int8:
+            image_tokens = dequantise_tokens(image_tokens)
         with self._precision():
             return self.model.fusion(padded, mask, image_tokens, torch.from_numpy(pairs)).float().numpy()
