@@ -1,10 +1,11 @@
 /** The main thread's side of the worker: one batch at a time, and a new worker when it dies. */
+import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { TandemError } from '../errors.js'
 import { BundleError } from './bundle-error.js'
 import type { GraphName, Tensors } from './graphs.js'
 import { buffersOf } from './tensors.js'
-import type { BatchReply, BatchRequest, WorkerStart } from './worker.js'
+import { STOP, type BatchReply, type BatchRequest, type WorkerStart } from './worker-messages.js'
 
 export interface BatchResult {
   outputs: Tensors
@@ -68,10 +69,15 @@ export class Inference {
         })
   }
 
+  /** Resolves when the batch under way has been answered and the worker has ended. */
   async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
-    await this.#worker?.terminate()
+    if (this.#worker === null) return
+    const ended = once(this.#worker, 'exit')
+    // Asked, not terminated: a thread that is ended inside native code can take the process with it.
+    this.#worker.postMessage(STOP)
+    await ended
   }
 
   /** Resolves when the worker is ready, rejects when it ends or refuses before that. */
@@ -86,7 +92,6 @@ export class Inference {
           resolve()
         } else if (reply.kind === 'refused') {
           cause = new BundleError(reply.message)
-          void worker.terminate()
         } else {
           this.#settle(reply)
         }

@@ -5,27 +5,10 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { openBundle, readBundleFile } from './bundle.js'
 import { BundleError } from './bundle-error.js'
-import { graphSpecs, type GraphName, type Tensors } from './graphs.js'
+import { graphSpecs, type GraphName } from './graphs.js'
 import { Session } from './session.js'
 import { buffersOf } from './tensors.js'
-
-export interface WorkerStart {
-  folder: string
-  /** Of the bundle that the main thread opened: a restarted worker must not load another one. */
-  fingerprint: string
-  threads: number
-}
-
-export interface BatchRequest {
-  graph: GraphName
-  inputs: Tensors
-}
-
-export type BatchReply =
-  | { kind: 'ready' }
-  | { kind: 'refused'; message: string }
-  | { kind: 'done'; outputs: Tensors; milliseconds: number }
-  | { kind: 'failed'; message: string }
+import { STOP, type BatchReply, type BatchRequest, type WorkerStart } from './worker-messages.js'
 
 async function load({ folder, fingerprint, threads }: WorkerStart): Promise<Record<GraphName, Session>> {
   const bundle = await openBundle(folder)
@@ -56,7 +39,11 @@ if (port !== null) {
     port.postMessage(message, message.kind === 'done' ? buffersOf(message.outputs) : [])
   try {
     const sessions = await load(workerData as WorkerStart)
-    port.on('message', (request: BatchRequest) => void answer(sessions, request).then(reply))
+    let answered = Promise.resolve()
+    port.on('message', (message: BatchRequest | typeof STOP) => {
+      if (message === STOP) void answered.then(() => port.close())
+      else answered = answer(sessions, message).then(reply)
+    })
     reply({ kind: 'ready' })
   } catch (error) {
     reply({ kind: 'refused', message: (error as Error).message })

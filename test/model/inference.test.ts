@@ -1,4 +1,5 @@
 /** A worker that dies: callers are told, a new one is started, and answers come again. */
+import { once } from 'node:events'
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -36,13 +37,22 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
+/** A message that is none makes the worker throw, between two runs: ended inside native code, it could end this process. */
+async function killWorker(): Promise<void> {
+  const worker = started[0]
+  if (worker === undefined) throw new Error('no worker was started')
+  const ended = once(worker, 'exit')
+  worker.postMessage(null)
+  await ended.catch(() => undefined)
+}
+
 const encode = async (): Promise<number[]> => [...((await models.encodeTexts(['red'])).encoded[0]?.embedding ?? [])]
 
 describe('when the worker dies', () => {
   it('what runs and waits fails as unavailable; a new worker answers the same', async () => {
     const before = await encode()
     const outcomes = Promise.allSettled(Array.from({ length: 6 }, encode))
-    await started[0]?.terminate()
+    await killWorker()
     const reasons = (await outcomes).flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []))
     expect(reasons.length).toBeGreaterThan(0)
     for (const reason of reasons) expect(reason).toMatchObject({ code: 'model_unavailable', retryAfterS: 1 })
@@ -55,11 +65,18 @@ describe('when the worker dies', () => {
 
   it('a worker that cannot start is tried again', async () => {
     await rm(join(folder, 'text-encoder.onnx'))
-    await started[0]?.terminate()
+    await killWorker()
     await expect.poll(() => started.length, { timeout: 15_000 }).toBeGreaterThanOrEqual(3)
     await expect(encode()).rejects.toMatchObject({ code: 'model_unavailable' })
     await cp(join(tiny, 'text-encoder.onnx'), join(folder, 'text-encoder.onnx'))
     await expect.poll(encode, { timeout: 15_000 }).toHaveLength(8)
+  })
+
+  it('a close lets the batch under way answer', async () => {
+    const running = encode()
+    await expect.poll(() => models.stats().inFlight).toBe(1)
+    await models.close()
+    await expect(running).resolves.toHaveLength(8)
   })
 
   it('none is started after the close', async () => {
