@@ -1,4 +1,5 @@
 /** The main thread's side of hnsw-worker.ts: a call for every command. */
+import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import type { CommandName, Commands, Reply } from './hnsw-worker.js'
 
@@ -38,8 +39,12 @@ export class HnswThread {
     })
   }
 
+  /** Asks rather than terminates: a thread that is ended inside native code can take the process with it. */
   async close(): Promise<void> {
-    await this.#worker.terminate()
+    if (this.#ended !== null) return
+    const ended = once(this.#worker, 'exit')
+    await this.call('close', null)
+    await ended
   }
 
   #end(error: Error): void {

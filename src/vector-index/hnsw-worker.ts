@@ -20,6 +20,8 @@ export interface Commands {
   'copy-for-compaction': { ask: { from: number[]; to: number[] }; answer: null }
   /** Puts the second graph in the place of the first. */
   'end-compaction': { ask: { deleted: number[] }; answer: null }
+  /** Ends the thread after this answer. */
+  close: { ask: null; answer: null }
 }
 
 export type CommandName = keyof Commands
@@ -66,6 +68,10 @@ const handlers: { [Name in CommandName]: (ask: Commands[Name]['ask']) => Command
     opened(successor).markDeleted(deleted)
     graph = successor
     successor = null
+    return null
+  },
+  close: () => {
+    setImmediate(() => parentPort?.close())
     return null
   },
 }
