@@ -2,21 +2,17 @@
 
 import numpy as np
 
-from .data import Sample
-from .evaluate import Encoded, Encoders, text_to_image
+from .evaluate import Scored
 from .recall import recall_at_k, reranked
 
-DEPTH = 64
 
-
-def fit_match(encoders: Encoders, samples: list[Sample]) -> tuple[dict[str, float], dict]:
-    """Fit `match` on the candidates that search would rerank (the DEPTH most similar photos of each caption).
+def fit_match(scored: Scored) -> tuple[dict[str, float], dict]:
+    """Fit `match` on the candidates that search would rerank (the most similar photos of each caption).
 
     The ratio of the two weights is the one of best R@1 (then R@10), since it decides the order of hits; scale and bias
     are then fitted by maximum likelihood, since they decide the probability. Returns the rule and a report with the
     expected calibration error over 15 bins of equal width (Guo et al. 2017, arXiv:1706.04599)."""
-    encoded = Encoded(encoders, samples)
-    candidates, logits = text_to_image(encoded, encoders, DEPTH)
+    encoded, candidates, logits = scored.encoded, scored.images, scored.image_logits
     similarity = np.take_along_axis(encoded.similarity, candidates, 1)
     truth = candidates == encoded.photo_of[:, None]
     best, ratio = (-1.0, -1.0), 0.0
@@ -30,7 +26,10 @@ def fit_match(encoders: Encoders, samples: list[Sample]) -> tuple[dict[str, floa
     probability = 1 / (1 + np.exp(-(scale * score + bias)))
     rule = {"logit": scale, "similarity": scale * ratio, "bias": bias}
     rule = {name: round(float(value), 6) for name, value in rule.items()}
-    return rule, {"depth": DEPTH, "expected_calibration_error": round(calibration_error(probability, truth.ravel()), 5)}
+    return rule, {
+        "depth": candidates.shape[1],
+        "expected_calibration_error": round(calibration_error(probability, truth.ravel()), 5),
+    }
 
 
 def logistic_regression(x: np.ndarray, y: np.ndarray, steps: int = 50) -> tuple[float, float]:

@@ -67,45 +67,49 @@ class Encoded:
         return out
 
 
-def text_to_image(encoded: Encoded, encoders: Encoders, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates [q, k] and their ITM logits [q, k] for every caption."""
-    candidates = top_candidates(encoded.similarity, k)
-    texts = np.repeat(np.arange(len(candidates)), candidates.shape[1])
-    return candidates, encoded.logits(encoders, texts, candidates.ravel()).reshape(candidates.shape)
+class Scored:
+    """A data set with its candidates in both directions and their ITM logits: calibration and recall read them.
 
+    images [q, k]: the photos most similar to each caption, with image_logits; texts [m, k]: the captions most similar
+    to each photo, with text_logits."""
 
-def image_to_text(encoded: Encoded, encoders: Encoders, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Candidate captions [m, k] and their ITM logits [m, k] for every photo."""
-    candidates = top_candidates(encoded.similarity.T, k)
-    images = np.repeat(np.arange(len(candidates)), candidates.shape[1])
-    return candidates, encoded.logits(encoders, candidates.ravel(), images).reshape(candidates.shape)
+    def __init__(self, encoders: Encoders, samples: list[Sample], depth: int):
+        self.encoded = Encoded(encoders, samples)
+        similarity = self.encoded.similarity
+        self.images, self.texts = top_candidates(similarity, depth), top_candidates(similarity.T, depth)
+        captions = np.repeat(np.arange(len(self.images)), self.images.shape[1])
+        photos = np.repeat(np.arange(len(self.texts)), self.texts.shape[1])
+        logits = self.encoded.logits(
+            encoders, np.concatenate([captions, self.texts.ravel()]), np.concatenate([self.images.ravel(), photos])
+        )
+        self.image_logits = logits[: self.images.size].reshape(self.images.shape)
+        self.text_logits = logits[self.images.size :].reshape(self.texts.shape)
+
+    def report(self, match: dict[str, float], ks: tuple[int, ...]) -> dict:
+        """Recall of ITC alone, and reranked at each k by match["logit"] · logit + match["similarity"] · similarity."""
+        similarity, positive = self.encoded.similarity, self.encoded.positive
+        result: dict = {"photos": similarity.shape[1], "captions": len(similarity)}
+        for name, matrix, truth, candidates, logits in (
+            ("text_to_image", similarity, positive, self.images, self.image_logits),
+            ("image_to_text", similarity.T, positive.T, self.texts, self.text_logits),
+        ):
+            scores = match["logit"] * logits + match["similarity"] * np.take_along_axis(matrix, candidates, 1)
+            result[name] = {"itc": recall_at_k(matrix, truth)} | {
+                f"rerank@{k}": recall_at_k(reranked(matrix, candidates[:, :k], scores[:, :k]), truth) for k in ks
+            }
+        return result
 
 
 def evaluate(encoders: Encoders, samples: list[Sample], match: dict[str, float], ks: tuple[int, ...]) -> dict:
-    """Recall of ITC alone and reranked at each k by `match["logit"] · logit + match["similarity"] · similarity`."""
-    encoded = Encoded(encoders, samples)
-    similarity, positive = encoded.similarity, encoded.positive
-    report = {
-        "photos": len(samples), "captions": len(similarity),
-        "text_to_image": {"itc": recall_at_k(similarity, positive)},
-        "image_to_text": {"itc": recall_at_k(similarity.T, positive.T)},
-    }  # fmt: skip
-    for name, matrix, truth, rerank in (
-        ("text_to_image", similarity, positive, text_to_image),
-        ("image_to_text", similarity.T, positive.T, image_to_text),
-    ):
-        candidates, logits = rerank(encoded, encoders, max(ks))
-        scores = match["logit"] * logits + match["similarity"] * np.take_along_axis(matrix, candidates, 1)
-        for k in ks:
-            report[name][f"rerank@{k}"] = recall_at_k(reranked(matrix, candidates[:, :k], scores[:, :k]), truth)
-    return report
+    """Recall of captioned photos by the standard protocol: see `Scored.report`."""
+    return Scored(encoders, samples, max(ks)).report(match, ks)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path, help="folder of an exported bundle")
     parser.add_argument("shards", help="glob of WebDataset shards, captions in the field `en`")
-    parser.add_argument("--k", type=int, nargs="+", default=[16, 32, 64, 128], help="rerank depths")
+    parser.add_argument("--k", type=int, nargs="+", default=[16, 64], help="rerank depths")
     args = parser.parse_args()
     from .bundle import BundleEncoders
 

@@ -19,14 +19,14 @@ from .calibrate import fit_match
 from .card import model_card
 from .compact import store_float16
 from .data import decode, read_shards
-from .evaluate import evaluate
+from .evaluate import Scored, evaluate
 from .model import Tandem
 from .tokens import read_tokenizer
 from .torch_encoders import TorchEncoders
 from .vision import dequantise_tokens, quantise_tokens
 
 OPSET = 17
-RERANK_DEPTHS = (16, 32, 64, 128)
+RERANK_DEPTHS = (16, 64)
 GOLDEN_TEXTS = [
     "a brown dog runs across the grass",
     "Two children play football on a beach .",
@@ -165,11 +165,14 @@ def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str
     if dev:
         samples = read_shards(dev)
         encoders = BundleEncoders(folder)
-        manifest["match"], calibration = fit_match(encoders, samples)
+        scored = Scored(encoders, samples, max(RERANK_DEPTHS))
+        manifest["match"], calibration = fit_match(scored)
+        match = manifest["match"]
         manifest["metrics"] = {
             "flickr8k-dev": {
-                "bundle": evaluate(encoders, samples, manifest["match"], RERANK_DEPTHS),
-                "pytorch": evaluate(torch_encoders, samples, manifest["match"], (64,)),
+                "bundle": scored.report(match, RERANK_DEPTHS),
+                "bundle_first_100": evaluate(encoders, samples[:100], match, RERANK_DEPTHS),
+                "pytorch": evaluate(TorchEncoders(model, tokenizer), samples, match, RERANK_DEPTHS),
                 "calibration": calibration,
             }
         }
