@@ -15,6 +15,7 @@ import { StageClock, type Timings } from './retrieval/stage-clock.js'
 import { Writer } from './retrieval/writer.js'
 import type { VectorIndex } from './vector-index.js'
 
+export { repairIndex }
 export type { Input, Item, Payload, Query, Relevance, SearchOptions, Timings }
 
 /** One answer of a search. Hits are ordered by score, best first. */
