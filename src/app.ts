@@ -101,7 +101,13 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
   try {
     const store = await openItemStore({ folder: join(dataFolder, 'items'), fingerprint })
     opened.push(store)
-    const index = await openVectorIndex({ kind: vectorIndex, folder: join(dataFolder, 'index'), dim, fingerprint })
+    const index = await openVectorIndex({
+      kind: vectorIndex,
+      folder: join(dataFolder, 'index'),
+      dim,
+      fingerprint,
+      storeIdentity: store.identity,
+    })
     if (index.discarded !== null) log.warn(index.discarded)
     return { models, store, index }
   } catch (error) {

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
+import { check, checkLines } from './cli/check.js'
 import { readShards, shardsOf } from './cli/dataset.js'
 import { evaluate, evaluationTable } from './cli/evaluate.js'
 import { indexFolder, summaryLine } from './cli/index-folder.js'
@@ -151,6 +152,19 @@ program
     )
     for (const line of lines) printLine(terminal.out, line)
     if (broken > 0) process.exitCode = 1
+  })
+
+program
+  .command('check')
+  .description('compare store, index and exact search with one another (the service must be stopped)')
+  .option('--sample <items>', 'items whose neighbours are compared', wholeNumber(1, 1_000_000), 200)
+  .option('--repair', 'make the index again from the store where it is not sound')
+  .action(async (options: { sample: number; repair?: boolean }) => {
+    const config = readConfig(process.env)
+    await refuseWhileServing(config, () => 'stop it first')
+    const outcome = await check(config, { sample: options.sample, repair: options.repair === true })
+    for (const line of checkLines(outcome)) printLine(terminal.out, line)
+    if (!outcome.isSound) process.exitCode = 1
   })
 
 program

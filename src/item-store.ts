@@ -53,6 +53,8 @@ export interface ItemStore {
   readonly position: number
   /** Of the bundle that made the embeddings and tokens. */
   readonly fingerprint: string
+  /** Random, given when the store was made: what is derived from it, such as an index, names the store by it. */
+  readonly identity: string
   close(): Promise<void>
 }
 

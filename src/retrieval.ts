@@ -15,6 +15,7 @@ import { StageClock, type Timings } from './retrieval/stage-clock.js'
 import { Writer } from './retrieval/writer.js'
 import type { VectorIndex } from './vector-index.js'
 
+export { repairIndex }
 export type { Input, Item, Payload, Query, Relevance, SearchOptions, Timings }
 
 /** One answer of a search. Hits are ordered by score, best first. */
@@ -186,9 +187,11 @@ export class Retrieval {
     return { items: this.#rooms.store.size, ...this.#rooms.models.stats() }
   }
 
-  /** Writes the index's snapshot if anything changed, so that the next start has less to repair. */
+  /**
+   * Writes the index's snapshot if anything changed, so that the next start has less to repair. Takes its turn among the
+   * writes: to wait for their end would be to wait for ever where they do not cease.
+   */
   async save(): Promise<void> {
-    await this.#writer.settled()
     const { index } = this.#rooms
     if (index.position === this.#savedPosition) return
     const { position } = index
@@ -199,6 +202,7 @@ export class Retrieval {
   /** Waits for writes, saves the index and closes the rooms in the reverse order of their opening. */
   async close(): Promise<void> {
     try {
+      await this.#writer.settled()
       await this.save()
     } finally {
       await this.#rooms.index.close()

@@ -45,6 +45,8 @@ export interface VectorIndexOptions {
   dim: number
   /** Of the bundle that makes the embeddings: a snapshot of another one is not used. */
   fingerprint: string
+  /** The identity of the item store that the index is a cache of: a snapshot of another one is not used. */
+  storeIdentity: string
 }
 
 /** Opens the index of `kind` from its snapshot, or empty when there is none that fits. */

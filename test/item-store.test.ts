@@ -168,6 +168,16 @@ describe('the stamp', () => {
     await expect(refusal).rejects.toThrow(/aaaa.*bbbb.*tandem rebuild/s)
   })
 
+  it('is an identity of its own, the same after reopening', async () => {
+    const { identity } = store
+    expect(identity).toMatch(/^[0-9a-f-]{36}$/)
+    await reopen()
+    expect(store.identity).toBe(identity)
+    const other = await openItemStore({ folder: join(folder, 'other'), fingerprint: 'aaaa' })
+    expect(other.identity).not.toBe(identity)
+    await other.close()
+  })
+
   it('opens any existing store for a rebuild, but makes none', async () => {
     await reopen(null)
     expect(store.fingerprint).toBe('aaaa')

@@ -119,6 +119,23 @@ describe('save', () => {
   })
 })
 
+describe('save, while writes do not cease,', () => {
+  it('ends', async () => {
+    let ceased = false
+    // Adds and removals are never written together, so one of them always waits.
+    const keepOn = async (write: () => Promise<unknown>): Promise<void> => {
+      while (!ceased) await write()
+    }
+    const writers = [keepOn(() => add('a', 'dog')), keepOn(() => tandem.retrieval.remove('b'))]
+    await add('first', 'dog')
+    await tandem.retrieval.save()
+    expect(tandem.index.saves).toBe(1)
+    ceased = true
+    await Promise.all(writers)
+    expectAgreement()
+  })
+})
+
 describe('close', () => {
   it('saves the index, once', async () => {
     await add('dog', 'dog')

@@ -17,7 +17,7 @@ describe.each(['exact', 'hnsw'] as const)('the %s index', (kind) => {
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'tandem-index-'))
-    index = await openVectorIndex({ kind, folder, dim: DIM, fingerprint: 'aaaa' })
+    index = await openVectorIndex({ kind, folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: 'store' })
   })
 
   afterEach(async () => {

@@ -8,12 +8,13 @@
  *
  * The only importer of lmdb.
  */
+import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { open, type Database, type RootDatabase } from 'lmdb'
 import type { Item, ItemStore, ItemStoreOptions, NewItem } from '../item-store.js'
 import { commitFailure } from './commit-failure.js'
 import { decodeRecord, encodeRecord, positionOf, stampPosition } from './record.js'
-import { checkStamp, STORE_FORMAT, StoreMismatchError, type Stamp } from './stamp.js'
+import { checkStamp, STORE_FORMAT, StoreMismatchError, type FoundStamp, type Stamp } from './stamp.js'
 
 /** Items that `since` reads at once; between two readings the store may change. */
 const REPLAY_STEP = 256
@@ -39,7 +40,7 @@ class LmdbItemStore implements ItemStore {
   readonly #items: Database<Buffer, string>
   readonly #pictures: Database<Buffer, string>
   readonly #changes: Database<string, number>
-  readonly #about: Database<number | Stamp, string>
+  readonly #about: Database<number | FoundStamp, string>
 
   constructor(root: RootDatabase, folder: string) {
     this.#root = root
@@ -50,16 +51,22 @@ class LmdbItemStore implements ItemStore {
     this.#about = root.openDB({ name: 'about', encoding: 'json' })
   }
 
-  /** Stamps a new store, checks the stamp of an existing one. */
+  /** Stamps a new store, checks the stamp of an existing one, and gives an identity to one that has none. */
   async claim(fingerprint: string | null): Promise<void> {
-    const stamp = this.#about.get('stamp') as Stamp | undefined
-    if (stamp !== undefined) checkStamp(stamp, this.#folder, fingerprint)
+    const found = this.#about.get('stamp') as FoundStamp | undefined
+    if (found !== undefined) checkStamp(found, this.#folder, fingerprint)
     else if (fingerprint === null) throw new StoreMismatchError(`There is no item store in ${this.#folder}.`)
-    else await this.#about.put('stamp', { format: STORE_FORMAT, fingerprint })
+    if (found?.identity !== undefined) return
+    const stamp = found ?? { format: STORE_FORMAT, fingerprint: fingerprint as string }
+    await this.#about.put('stamp', { ...stamp, identity: randomUUID() })
   }
 
   get fingerprint(): string {
-    return (this.#about.get('stamp') as Stamp).fingerprint
+    return this.#stamp.fingerprint
+  }
+
+  get identity(): string {
+    return this.#stamp.identity
   }
 
   get position(): number {
@@ -143,6 +150,10 @@ class LmdbItemStore implements ItemStore {
 
   async close(): Promise<void> {
     await this.#root.close()
+  }
+
+  get #stamp(): Stamp {
+    return this.#about.get('stamp') as Stamp
   }
 
   /** Takes an item's last change out of the sequence; false when there is no such item. */

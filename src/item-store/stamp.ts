@@ -3,8 +3,13 @@
 /** Raised when the layout of records or tables changes. */
 export const STORE_FORMAT = 1
 
+/** As it may be found: those of the first version have no identity. The rest of their format is the same. */
+export type FoundStamp = Omit<Stamp, 'identity'> & Partial<Pick<Stamp, 'identity'>>
+
 export interface Stamp {
   format: number
+  /** Random, so that no two stores have the same. One that the first version made gets it when it is next opened. */
+  identity: string
   /** Of the bundle that made the embeddings and tokens. */
   fingerprint: string
 }
@@ -18,7 +23,7 @@ export class StoreMismatchError extends Error {
  * @param fingerprint of the configured bundle; null accepts any
  * @throws StoreMismatchError saying what the store is and what was expected
  */
-export function checkStamp(stamp: Stamp, folder: string, fingerprint: string | null): void {
+export function checkStamp(stamp: FoundStamp, folder: string, fingerprint: string | null): void {
   if (stamp.format !== STORE_FORMAT) {
     throw new StoreMismatchError(
       `The item store in ${folder} has format ${stamp.format}; this version of tandem reads format ${STORE_FORMAT}.`,

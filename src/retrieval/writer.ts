@@ -38,7 +38,7 @@ export class Writer {
     return new Promise((done, failed) => this.#enqueue({ kind: 'remove', id, done, failed }))
   }
 
-  /** Resolves when everything that waits now has been written. */
+  /** Resolves when nothing waits any more, which it may not while writes keep coming. */
   async settled(): Promise<void> {
     await this.#running
   }

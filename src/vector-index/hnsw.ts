@@ -16,7 +16,7 @@ const STEP = 64
 /** Below this, deleted labels cost too little to copy the graph. */
 const COMPACT_FROM = 256
 
-type Options = Pick<VectorIndexOptions, 'folder' | 'dim' | 'fingerprint'>
+type Options = Omit<VectorIndexOptions, 'kind'>
 
 export class HnswIndex implements VectorIndex {
   readonly discarded: string | null
@@ -37,9 +37,9 @@ export class HnswIndex implements VectorIndex {
   }
 
   static async open(options: Options): Promise<HnswIndex> {
-    const { folder, dim, fingerprint } = options
+    const { folder, dim } = options
     await makeFolder(folder)
-    const found = await findSnapshot(folder, fingerprint, dim)
+    const found = await findSnapshot(folder, options)
     const thread = new HnswThread()
     if ('sidecar' in found) {
       const { ids, position } = found.sidecar
@@ -103,11 +103,12 @@ export class HnswIndex implements VectorIndex {
 
   save(): Promise<void> {
     return this.#afterOthers(async () => {
-      const { folder, dim, fingerprint } = this.#options
+      const { folder, dim, fingerprint, storeIdentity } = this.#options
       const file = newGraphFile(this.#position)
       const sha256 = await this.#thread.call('save', { file: join(folder, file) })
       const ids = this.#labels.toJSON()
-      await publishSnapshot(folder, { fingerprint, dim, position: this.#position, ids, graph: { file, sha256 } })
+      const position = this.#position
+      await publishSnapshot(folder, { fingerprint, dim, storeIdentity, position, ids, graph: { file, sha256 } })
     })
   }
 

@@ -10,14 +10,17 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
-const FORMAT = 1
+/** 2: the sidecar names its item store. */
+const FORMAT = 2
 const SIDECAR = 'hnsw.json'
 
 export interface Sidecar {
   format: number
   fingerprint: string
   dim: number
-  /** Of the item store, up to which the graph is complete. */
+  /** The identity of the item store that was indexed. */
+  storeIdentity: string
+  /** Of that item store, up to which the graph is complete. */
   position: number
   /** Label → id; null where the label is empty. */
   ids: readonly (string | null)[]
@@ -29,8 +32,12 @@ export type FoundSnapshot = { sidecar: Sidecar; file: string } | { discarded: st
 /** Thrown inside this file for a snapshot that cannot be used; the message becomes `discarded`. */
 class Unusable extends Error {}
 
-/** The snapshot in `folder` where it is whole and of this `fingerprint` and `dim`; otherwise why it is not used. */
-export async function findSnapshot(folder: string, fingerprint: string, dim: number): Promise<FoundSnapshot> {
+/** What a snapshot has to belong to. */
+export type Origin = Pick<Sidecar, 'fingerprint' | 'dim' | 'storeIdentity'>
+
+/** The snapshot in `folder` where it is whole and of this origin; otherwise why it is not used. */
+export async function findSnapshot(folder: string, origin: Origin): Promise<FoundSnapshot> {
+  const { fingerprint, dim, storeIdentity } = origin
   try {
     const sidecar = await readSidecar(folder)
     if (sidecar === null) return { discarded: null }
@@ -39,6 +46,7 @@ export async function findSnapshot(folder: string, fingerprint: string, dim: num
       throw new Unusable(`it belongs to a bundle of fingerprint ${sidecar.fingerprint}, not ${fingerprint}`)
     }
     if (sidecar.dim !== dim) throw new Unusable(`its embeddings have ${sidecar.dim} values, not ${dim}`)
+    if (sidecar.storeIdentity !== storeIdentity) throw new Unusable('it was made from another item store')
     const file = join(folder, sidecar.graph.file)
     if ((await sha256Of(file)) !== sidecar.graph.sha256) throw new Unusable(`${sidecar.graph.file} is damaged`)
     return { sidecar, file }

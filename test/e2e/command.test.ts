@@ -65,6 +65,14 @@ describe('the tandem command', () => {
     expect(tandem('index', join(folder, 'photos')).stdout).toBe('0 added, 3 already stored\n')
   }, 180_000)
 
+  it('checks what is stored: exits with 1 when it is not sound, and with 0 when it has repaired it', () => {
+    const sidecar = join(folder, 'data', 'index', 'hnsw.json')
+    const { ids, ...rest } = JSON.parse(readFileSync(sidecar, 'utf8')) as { ids: string[] }
+    writeFileSync(sidecar, JSON.stringify({ ...rest, ids: ids.reverse() }))
+    expect(tandem('check')).toMatchObject({ status: 1, stdout: expect.stringMatching(/^3 items;[^]*\nnot sound\n$/) as string })
+    expect(tandem('check', '--repair')).toMatchObject({ status: 0, stdout: expect.stringMatching(/\nsound\n$/) as string })
+  }, 180_000)
+
   it('says which files are not pictures, goes on, and exits with 1', () => {
     writeFileSync(join(folder, 'photos', 'notes.jpg'), 'no picture')
     const { status, stdout, stderr } = tandem('index', join(folder, 'photos'))

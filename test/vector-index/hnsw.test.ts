@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openVectorIndex, type VectorIndex } from '../../src/vector-index.js'
+import { openVectorIndex, type VectorIndex, type VectorIndexOptions } from '../../src/vector-index.js'
 import type { Sidecar } from '../../src/vector-index/snapshot.js'
 import { randomEmbeddings } from './random-embeddings.js'
 
@@ -15,14 +15,16 @@ const query = randomEmbeddings(1, DIM, 77)[0] as Float32Array
 let folder: string
 let index: VectorIndex
 
-async function open(options: { dim?: number; fingerprint?: string } = {}): Promise<VectorIndex> {
-  return openVectorIndex({ kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', ...options })
+type Origin = Partial<Pick<VectorIndexOptions, 'dim' | 'fingerprint' | 'storeIdentity'>>
+
+async function open(origin: Origin = {}): Promise<VectorIndex> {
+  return openVectorIndex({ kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: 'one', ...origin })
 }
 
 /** Closes without saving, as a crash would. */
-async function reopen(options: { dim?: number; fingerprint?: string } = {}): Promise<void> {
+async function reopen(origin: Origin = {}): Promise<void> {
   await index.close()
-  index = await open(options)
+  index = await open(origin)
 }
 
 async function sidecar(): Promise<Sidecar> {
@@ -89,6 +91,11 @@ describe('the snapshot', () => {
     it('when another bundle made it', async () => {
       await reopen({ fingerprint: 'bbbb' })
       await expectDiscarded(/aaaa.*bbbb/)
+    })
+
+    it('when it was made from another item store', async () => {
+      await reopen({ storeIdentity: 'two' })
+      await expectDiscarded(/another item store/)
     })
 
     it('when its embeddings have another length', async () => {

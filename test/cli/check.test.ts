@@ -1,0 +1,98 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { check, checkLines } from '../../src/cli/check.js'
+import { readConfig, type Config } from '../../src/config.js'
+import { openItemStore, type ItemStore, type NewItem } from '../../src/item-store.js'
+import { repairIndex } from '../../src/retrieval.js'
+import { openVectorIndex, type VectorIndex } from '../../src/vector-index.js'
+import type { Sidecar } from '../../src/vector-index/snapshot.js'
+import { madeItem } from '../item-store/made-item.js'
+import { randomEmbeddings } from '../vector-index/random-embeddings.js'
+
+const DIM = 16
+const COUNT = 300
+const embeddings = randomEmbeddings(COUNT, DIM)
+const options = { sample: COUNT, repair: false }
+
+let config: Config
+beforeEach(async () => {
+  const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-check-'))
+  config = { ...readConfig({}), dataFolder }
+  await withRooms(async (store, index) => {
+    await store.put(embeddings.map((_, at) => item(at)))
+    await repairIndex(store, index)
+    await index.save()
+  })
+})
+afterEach(() => rm(config.dataFolder, { recursive: true }))
+
+const item = (at: number, embedding = embeddings[at] as Float32Array): NewItem => ({
+  ...madeItem(`item ${at}`),
+  embedding,
+})
+
+async function withRooms(work: (store: ItemStore, index: VectorIndex) => Promise<void>): Promise<void> {
+  const store = await openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint: 'aaaa' })
+  const folder = join(config.dataFolder, 'index')
+  const index = await openVectorIndex({
+    kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: store.identity,
+  })
+  await work(store, index)
+  await index.close()
+  await store.close()
+}
+
+const sidecarFile = (): string => join(config.dataFolder, 'index', 'hnsw.json')
+const sidecar = async (): Promise<Sidecar> => JSON.parse(await readFile(sidecarFile(), 'utf8')) as Sidecar
+
+describe('tandem check', () => {
+  it('finds a folder sound, and changes nothing in it', async () => {
+    const before = await readFile(sidecarFile())
+    const outcome = await check(config, options)
+    expect(outcome).toMatchObject({ items: COUNT, sample: COUNT, isSound: true, isRepaired: false, remark: null })
+    expect(checkLines(outcome).at(-1)).toBe('sound')
+    expect(await readFile(sidecarFile())).toEqual(before)
+  })
+
+  it('takes a snapshot that is behind, or missing, for what it is', async () => {
+    await withRooms(async (store) => void (await store.put([item(7, embeddings[8])])))
+    expect(await check(config, options)).toMatchObject({ isSound: true, remark: expect.stringMatching(/at change 300, the store at 301/) as string })
+    await writeFile(sidecarFile(), 'torn')
+    expect(await check(config, options)).toMatchObject({ isSound: true, remark: expect.stringMatching(/cannot be read/) as string })
+  })
+
+  it('names items that the graph has with another embedding, and repairs them', async () => {
+    await withRooms(async (store, index) => {
+      await index.upsert([{ id: 'item 3', embedding: embeddings[200] as Float32Array }], store.position)
+      await index.save()
+    })
+    const outcome = await check(config, options)
+    expect([...outcome.outdated, ...outcome.unreachable]).toEqual(['item 3'])
+    expect(checkLines(outcome).join('\n')).toMatch(/(outdated|unreachable) in the sample: 1 \(item 3\)[^]*not sound$/)
+    expect(await check(config, { ...options, repair: true })).toMatchObject({ isSound: true, isRepaired: true })
+    expect(await check(config, options)).toMatchObject({ isSound: true, isRepaired: false, remark: null })
+  })
+
+  it('names items that the index lacks although it says it is complete', async () => {
+    await withRooms(async (store, index) => {
+      await index.remove(['item 5', 'item 6'], store.position)
+      await index.save()
+    })
+    expect(await check(config, options)).toMatchObject({ missing: ['item 5', 'item 6'], isSound: false })
+  })
+
+  it('sees a graph whose labels belong to other items', async () => {
+    const { ids, ...rest } = await sidecar()
+    await writeFile(sidecarFile(), JSON.stringify({ ...rest, ids: [...ids].reverse() }))
+    const { annRecall, isSound, unreachable } = await check(config, options)
+    expect(isSound).toBe(false)
+    expect(unreachable.length).toBeGreaterThan(COUNT / 2)
+    expect(annRecall).toBeGreaterThan(0)
+  })
+
+  it('says so when there is nothing to check', async () => {
+    await expect(check({ ...config, dataFolder: join(config.dataFolder, 'none') }, options)).rejects.toThrow(/There are no items in/)
+  })
+})

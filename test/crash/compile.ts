@@ -1,0 +1,28 @@
+/** Compiles the program that is killed: it is started so often that starting it from source would be most of the time. */
+import { mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import ts from 'typescript'
+import { packageFolder } from '../../src/config.js'
+
+const FOLDERS = ['src', 'test/crash', 'test/vector-index']
+
+/** @returns a temporary folder with the compiled sources as they lie in the package; the caller removes it */
+export async function compileSources(): Promise<string> {
+  const to = await mkdtemp(join(tmpdir(), 'tandem-crash-built-'))
+  await symlink(join(packageFolder, 'node_modules'), join(to, 'node_modules'))
+  await writeFile(join(to, 'package.json'), '{"type": "module"}')
+  for (const folder of FOLDERS) {
+    const names = await readdir(join(packageFolder, folder), { recursive: true })
+    for (const name of names.filter((one) => /\.ts$/.test(one) && !/\.(d|test)\.ts$/.test(one))) {
+      const source = await readFile(join(packageFolder, folder, name), 'utf8')
+      const { outputText } = ts.transpileModule(source, {
+        compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext, verbatimModuleSyntax: true },
+      })
+      const file = join(to, folder, name.replace(/\.ts$/, '.js'))
+      await mkdir(dirname(file), { recursive: true })
+      await writeFile(file, outputText)
+    }
+  }
+  return to
+}

@@ -1,0 +1,40 @@
+/** The named moments at which a process kills itself. The one that is armed comes from the environment. */
+
+export const failPoints = [
+  'store: half of an item is put',
+  'store: half of an item is removed',
+  'store: before the commit',
+  'store: after the commit',
+  'index: before a change',
+  'index: after a change',
+  'snapshot: the graph is being written',
+  'snapshot: the graph is written',
+  'snapshot: the sidecar is empty',
+  'snapshot: the sidecar is written aside',
+  'snapshot: the sidecar is renamed',
+  'snapshot: the old graph is removed',
+  'compaction: begun',
+  'compaction: copying',
+  'compaction: before its end',
+  'compaction: after its end',
+] as const
+
+export type FailPoint = (typeof failPoints)[number]
+
+/** Kill at the `arrival`th time that the point is reached, counted from 1. */
+export interface Armed {
+  point: FailPoint
+  arrival: number
+}
+
+/** The variable that holds `Armed` as JSON. */
+export const ARMED_VARIABLE = 'CRASH_TEST_ARMED'
+
+const armed = JSON.parse(process.env[ARMED_VARIABLE] ?? 'null') as Armed | null
+let arrivals = 0
+
+/** Ends the process here when `point` is the armed one; no handler and no buffer gets a last word. */
+export function reach(point: FailPoint): void {
+  if (armed?.point !== point || (arrivals += 1) < armed.arrival) return
+  process.kill(process.pid, 'SIGKILL')
+}

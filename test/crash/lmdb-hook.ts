@@ -1,0 +1,7 @@
+/** Module resolution hook: whoever imports lmdb gets failing-lmdb.ts, which itself gets lmdb. */
+import type { ResolveHook } from 'node:module'
+
+const failing = new URL('./failing-lmdb.js', import.meta.url).href
+
+export const resolve: ResolveHook = (specifier, context, next) =>
+  next(specifier === 'lmdb' && context.parentURL !== failing ? failing : specifier, context)

@@ -1,0 +1,43 @@
+/** What a restart has to find: nothing lost, nothing half, and searches as an exact search answers them. */
+import { cosine } from '../vector-index/random-embeddings.js'
+import type { State } from './child.js'
+import type { History } from './history.js'
+import type { Life } from './life.js'
+import { digestOf, madeParts, madePayload } from './made-models.js'
+
+const SEARCHES = 3
+const K = 10
+const SIMILARITY_TOLERANCE = 1e-5
+
+/** One sentence for each thing that is wrong after a start. */
+export async function contradictionsOf(life: Life, state: State, history: History, seed: number): Promise<string[]> {
+  const found = new Map(state.items.map(({ id, version }) => [id, version]))
+  const searched: string[] = []
+  for (let at = 0; at < SEARCHES; at += 1) searched.push(...(await searchContradictions(life, found, `query ${seed} ${at}`)))
+  return [...history.settle(found), ...stateContradictions(state), ...searched]
+}
+
+function stateContradictions({ items, replay, size, indexed }: State): string[] {
+  const torn = items.filter(({ id, version, digest }) => digest !== digestOf(madePayload(id, version), madeParts(id, version)))
+  const ids = new Set(items.map(({ id }) => id))
+  const isAllIds = (others: readonly string[]): boolean => others.length === ids.size && others.every((id) => ids.has(id))
+  return [
+    ...torn.map(({ id, version }) => `${id} is not whole: parts of it differ from version ${version}`),
+    ...(size === ids.size ? [] : [`the store says it holds ${size} items, and lists ${ids.size}`]),
+    ...(isAllIds(replay) ? [] : [`the store replays ${replay.length} items, and lists ${ids.size}`]),
+    ...(isAllIds(indexed) ? [] : [`the index holds ${indexed.length} ids, and the store ${ids.size}, or others`]),
+  ]
+}
+
+async function searchContradictions(life: Life, found: ReadonlyMap<string, number>, query: string): Promise<string[]> {
+  const { embedding } = madeParts(query, 0)
+  const exact = new Map([...found].map(([id, version]) => [id, cosine(embedding, madeParts(id, version).embedding)]))
+  const best = [...exact.values()].sort((a, b) => b - a).slice(0, K)
+  const hits = await life.ask('search', { id: query, k: K })
+  const isNear = (a: number | undefined, b: number | undefined): boolean => Math.abs((a ?? 9) - (b ?? -9)) < SIMILARITY_TOLERANCE
+  const equal =
+    hits.length === best.length &&
+    new Set(hits.map(({ id }) => id)).size === hits.length &&
+    hits.every(({ id, similarity }, rank) => isNear(similarity, best[rank]) && isNear(similarity, exact.get(id)))
+  return equal ? [] : [`a search for "${query}" answers ${JSON.stringify(hits)}; exact search begins ${JSON.stringify(best)}`]
+}
