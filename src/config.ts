@@ -48,6 +48,11 @@ function oneOf<const Choice extends string>(
   return { variable, fallback, read }
 }
 
+/** A file that need not be named; then the value is undefined. */
+function file(variable: string): Setting<string | undefined> {
+  return { variable, fallback: '', read: (raw) => (raw === '' ? undefined : resolve(raw)) }
+}
+
 function folder(variable: string, fallback: string): Setting<string> {
   return { variable, fallback, read: (raw) => resolve(raw) }
 }
@@ -90,6 +95,7 @@ export const settings = {
   inferenceThreads: integer('INFERENCE_THREADS', 0, 0, 1024),
   snapshotIntervalS: integer('SNAPSHOT_INTERVAL_S', 300, 1, 86_400),
   apiKeys: keys('API_KEYS'),
+  apiKeysFile: file('API_KEYS_FILE'),
 } as const satisfies Record<string, Setting<unknown>>
 
 /** The settings as read: what every room gets its numbers from. */

@@ -11,6 +11,7 @@ export const errorTable = {
   url_unreadable: { status: 400, title: 'The address cannot be read' },
   request_unreadable: { status: 400, title: 'The request is not HTTP as it should be' },
   unauthorized: { status: 401, title: 'A valid API key is needed' },
+  forbidden: { status: 403, title: 'The API key may not do this' },
   item_not_found: { status: 404, title: 'There is no such item' },
   route_not_found: { status: 404, title: 'There is nothing at this address' },
   method_not_allowed: { status: 405, title: 'The address does not take this method' },
