@@ -48,6 +48,11 @@ function oneOf<const Choice extends string>(
   return { variable, fallback, read }
 }
 
+function boolean(variable: string, fallback: boolean): Setting<boolean> {
+  const { read, ...setting } = oneOf(variable, fallback ? 'true' : 'false', ['false', 'true'])
+  return { ...setting, read: (raw) => read(raw) === 'true' }
+}
+
 /** A file that need not be named; then the value is undefined. */
 function file(variable: string): Setting<string | undefined> {
   return { variable, fallback: '', read: (raw) => (raw === '' ? undefined : resolve(raw)) }
@@ -96,6 +101,7 @@ export const settings = {
   snapshotIntervalS: integer('SNAPSHOT_INTERVAL_S', 300, 1, 86_400),
   apiKeys: keys('API_KEYS'),
   apiKeysFile: file('API_KEYS_FILE'),
+  trustedNetwork: boolean('TRUSTED_NETWORK', false),
 } as const satisfies Record<string, Setting<unknown>>
 
 /** The settings as read: what every room gets its numbers from. */
