@@ -13,6 +13,7 @@ import { metrics } from './plugins/metrics.js'
 import { openapi } from './plugins/openapi.js'
 import { overload } from './plugins/overload.js'
 import { problems, sendProblem } from './plugins/problems.js'
+import { strangers } from './plugins/strangers.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
 import { Retrieval, type Rooms } from './retrieval.js'
@@ -132,9 +133,10 @@ async function addPlugins(
   retrieval: Retrieval,
   readiness: Readiness,
 ): Promise<void> {
-  const { maxConcurrentRequests, requestTimeoutMs } = config
+  const { maxConcurrentRequests, requestTimeoutMs, host, allowedHosts } = config
   await app.register(problems)
   await app.register(headers)
+  await app.register(strangers, { host, allowedHosts })
   await app.register(validation)
   await app.register(auth, { keys })
   await app.register(overload, { maxConcurrentRequests, requestTimeoutMs, readiness })

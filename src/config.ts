@@ -81,6 +81,18 @@ function keys(variable: string): Setting<readonly string[]> {
   return { variable, fallback: '', read }
 }
 
+function hosts(variable: string): Setting<readonly string[]> {
+  const read = (raw: string): readonly string[] => {
+    const found = raw
+      .split(',')
+      .map((host) => host.trim().toLowerCase())
+      .filter((host) => host !== '')
+    if (found.every((host) => /^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/.test(host))) return found
+    throw new Error('takes host names without ports, separated by commas')
+  }
+  return { variable, fallback: '', read }
+}
+
 const MIB = 1024 * 1024
 
 /** The table. The unit is part of the variable's name; limits are inclusive. */
@@ -102,6 +114,7 @@ export const settings = {
   apiKeys: keys('API_KEYS'),
   apiKeysFile: file('API_KEYS_FILE'),
   trustedNetwork: boolean('TRUSTED_NETWORK', false),
+  allowedHosts: hosts('ALLOWED_HOSTS'),
 } as const satisfies Record<string, Setting<unknown>>
 
 /** The settings as read: what every room gets its numbers from. */

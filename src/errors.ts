@@ -12,6 +12,8 @@ export const errorTable = {
   request_unreadable: { status: 400, title: 'The request is not HTTP as it should be' },
   unauthorized: { status: 401, title: 'A valid API key is needed' },
   forbidden: { status: 403, title: 'The API key may not do this' },
+  host_not_allowed: { status: 403, title: 'The service does not go by this name' },
+  origin_not_allowed: { status: 403, title: 'A page of another site may not ask this' },
   item_not_found: { status: 404, title: 'There is no such item' },
   route_not_found: { status: 404, title: 'There is nothing at this address' },
   method_not_allowed: { status: 405, title: 'The address does not take this method' },
