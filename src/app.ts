@@ -6,13 +6,14 @@ import type { Config } from './config.js'
 import { openItemStore } from './item-store.js'
 import { openKeys, type Keys, type KeysChange } from './keys.js'
 import { openModels } from './model.js'
-import { auth } from './plugins/auth.js'
+import { auth, identity } from './plugins/auth.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { headers } from './plugins/headers.js'
 import { metrics } from './plugins/metrics.js'
 import { openapi } from './plugins/openapi.js'
 import { overload } from './plugins/overload.js'
 import { problems, sendProblem } from './plugins/problems.js'
+import { rateLimit } from './plugins/rate-limit.js'
 import { strangers } from './plugins/strangers.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
@@ -138,6 +139,8 @@ async function addPlugins(
   await app.register(headers)
   await app.register(strangers, { host, allowedHosts })
   await app.register(validation)
+  await app.register(identity, { keys })
+  await app.register(rateLimit, { perSecond: config.rateLimitPerSecond, burst: config.rateLimitBurst })
   await app.register(auth, { keys })
   await app.register(overload, { maxConcurrentRequests, requestTimeoutMs, readiness })
   await app.register(openapi, { keysNeeded: keys.needed })

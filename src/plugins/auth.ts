@@ -1,4 +1,7 @@
-/** Asks for an API key that may do what the request asks, where there are keys. Routes marked `open` are left out. */
+/**
+ * Names the API key that came with a request, and asks for one that may do what the request asks, where there are keys.
+ * Routes marked `open` are left out.
+ */
 import type { FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../errors.js'
@@ -29,14 +32,24 @@ function givenKey({ headers }: FastifyRequest): string | undefined {
   return /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1]
 }
 
-export const auth = plugin<{ keys: Keys }>((app, { keys }, done) => {
+/** Sets `request.key`; refuses nothing. */
+export const identity = plugin<{ keys: Keys }>((app, { keys }, done) => {
   app.decorateRequest('key', undefined)
+  app.addHook('onRequest', (request, _reply, next) => {
+    const given = givenKey(request)
+    request.key = given === undefined ? undefined : keys.find(given)
+    next()
+  })
+  done()
+})
+
+/** Refuses requests without a key, or with one that may not do what they ask. Register it behind `identity`. */
+export const auth = plugin<{ keys: Keys }>((app, { keys }, done) => {
   app.addHook('onRequest', (request, reply, next) => {
     const { open, scope } = request.routeOptions.config
     if (!keys.needed || open === true) return next()
-    const given = givenKey(request)
-    request.key = given === undefined ? undefined : keys.find(given)
     if (request.key === undefined) {
+      const given = givenKey(request)
       const found = given === undefined ? 'no API key was given' : 'the API key given is not one of them'
       reply.header('www-authenticate', 'Bearer')
       const sentence = `This service asks for an API key (Authorization: Bearer … or X-API-Key: …), and ${found}.`
