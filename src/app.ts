@@ -6,6 +6,7 @@ import type { Config } from './config.js'
 import { openItemStore } from './item-store.js'
 import { openKeys, type Keys, type KeysChange } from './keys.js'
 import { openModels } from './model.js'
+import { audit } from './plugins/audit.js'
 import { auth, identity } from './plugins/auth.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { headers } from './plugins/headers.js'
@@ -136,6 +137,7 @@ async function addPlugins(
 ): Promise<void> {
   const { maxConcurrentRequests, requestTimeoutMs, host, allowedHosts } = config
   await app.register(problems)
+  await app.register(audit)
   await app.register(headers)
   await app.register(strangers, { host, allowedHosts })
   await app.register(validation)
