@@ -1,5 +1,7 @@
 # Tandem on the CPU. glibc (bookworm), because onnxruntime-node's library needs it.
-# Build: docker build -t tandem .      Run: docker run -p 3000:3000 -v tandem-data:/data tandem
+# Build: docker build -t tandem .
+# Run: docker run -p 127.0.0.1:3000:3000 -e TRUSTED_NETWORK=true -v tandem-data:/data tandem
+# The service wants API_KEYS or that word, since it listens on every interface here: docs/operations.md.
 
 FROM node:20.20.2-bookworm-slim AS build
 # g++, make and python3 compile hnswlib-node; they stay in this stage, so the distribution's current ones will do.

@@ -4,14 +4,18 @@ import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } 
 import { pino } from 'pino'
 import type { Config } from './config.js'
 import { openItemStore } from './item-store.js'
+import { openKeys, type Keys, type KeysChange } from './keys.js'
 import { openModels } from './model.js'
-import { auth } from './plugins/auth.js'
+import { audit } from './plugins/audit.js'
+import { auth, identity } from './plugins/auth.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { headers } from './plugins/headers.js'
 import { metrics } from './plugins/metrics.js'
 import { openapi } from './plugins/openapi.js'
 import { overload } from './plugins/overload.js'
 import { problems, sendProblem } from './plugins/problems.js'
+import { rateLimit } from './plugins/rate-limit.js'
+import { strangers } from './plugins/strangers.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
 import { Retrieval, type Rooms } from './retrieval.js'
@@ -30,6 +34,8 @@ export interface Tandem {
   retrieval: Retrieval
   /** Repairs the index and warms the models; requests are answered from then on. */
   start: () => Promise<void>
+  /** Reads the file of API keys again; the log has the outcome. */
+  reloadKeys: () => Promise<void>
   /** Not ready, stop accepting, answer what was accepted, save the index, close the rooms. Safe to call again. */
   close: () => Promise<void>
 }
@@ -41,13 +47,16 @@ const LONGEST_ID = 256 * 4 * 3
  * Opens everything that `config` names. What was opened is closed again when a later step fails.
  *
  * @param open - opens the rooms; a test may put others in their place
- * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle
+ * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle, a broken file of keys
  */
 export async function buildApp(config: Config, open: typeof openRooms = openRooms): Promise<Tandem> {
   const log: FastifyBaseLogger = pino({
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]'],
   })
+  const { apiKeys, apiKeysFile } = config
+  const onChange = (change: KeysChange): void => logKeysChange(log, change)
+  const keys = await openKeys({ keys: apiKeys, file: apiKeysFile, onChange })
   const retrieval = new Retrieval(await open(config, log))
   const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
   const app = Fastify({
@@ -61,7 +70,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   // What no route takes is 415: the framework would hand over text/plain as a string.
   app.removeContentTypeParser('text/plain')
   try {
-    await addPlugins(app, config, retrieval, readiness)
+    await addPlugins(app, config, keys, retrieval, readiness)
     await addRoutes(app, config, retrieval, readiness)
     await app.ready()
   } catch (error) {
@@ -77,6 +86,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
       readiness.detail = `the index is being repaired: ${replayed} items so far`
     })
     log.info({ ...repaired, items: retrieval.stats().items }, 'the index agrees with the store')
+    keys.watch()
     timer = setInterval(() => {
       retrieval.save().catch((error: unknown) => log.error({ err: error }, 'the index could not be saved'))
     }, config.snapshotIntervalS * 1000)
@@ -85,10 +95,11 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   const close = (): Promise<void> => {
     Object.assign(readiness, { state: 'stopping', detail: 'requests that were accepted are being answered' })
     clearInterval(timer)
+    keys.close()
     closed ??= app.close().then(() => retrieval.close())
     return closed
   }
-  return { app, retrieval, start, close }
+  return { app, retrieval, start, reloadKeys: () => keys.reload(), close }
 }
 
 /** Model, then store, then index: each needs what the one before it knows. */
@@ -116,20 +127,31 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
   }
 }
 
+function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
+  if ('error' in change) log.error(`${change.error.message} The API keys before it still hold.`)
+  else if (change.keys === 0) log.warn('the file of API keys is empty: every request is refused until it holds one')
+  else log.info({ keys: change.keys }, 'the API keys were read again')
+}
+
 /** Outermost first: what fails in one is answered by those before it. */
 async function addPlugins(
   app: FastifyInstance,
   config: Config,
+  keys: Keys,
   retrieval: Retrieval,
   readiness: Readiness,
 ): Promise<void> {
-  const { maxConcurrentRequests, requestTimeoutMs, apiKeys } = config
+  const { maxConcurrentRequests, requestTimeoutMs, host, allowedHosts } = config
   await app.register(problems)
+  await app.register(audit)
   await app.register(headers)
+  await app.register(strangers, { host, allowedHosts })
   await app.register(validation)
-  await app.register(auth, { keys: apiKeys })
+  await app.register(identity, { keys })
+  await app.register(rateLimit, { perSecond: config.rateLimitPerSecond, burst: config.rateLimitBurst })
+  await app.register(auth, { keys })
   await app.register(overload, { maxConcurrentRequests, requestTimeoutMs, readiness })
-  await app.register(openapi, { keysNeeded: apiKeys.length > 0 })
+  await app.register(openapi, { keysNeeded: keys.needed })
   await app.register(metrics, { retrieval })
 }
 

@@ -4,7 +4,7 @@ import { readFileSync, rmSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { check, checkLines } from './cli/check.js'
 import { readShards, shardsOf } from './cli/dataset.js'
 import { evaluate, evaluationTable } from './cli/evaluate.js'
@@ -15,6 +15,7 @@ import { hitLines } from './cli/search.js'
 import { ownService, refuseWhileServing, remoteService, type Service } from './cli/service.js'
 import { printLine, type Terminal } from './cli/terminal.js'
 import { packageFolder, readConfig, type Config } from './config.js'
+import { newKey, scopes, type Scope } from './keys.js'
 
 const { version } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as { version: string }
 const terminal: Terminal = { out: process.stdout, err: process.stderr }
@@ -165,6 +166,21 @@ program
     const outcome = await check(config, { sample: options.sample, repair: options.repair === true })
     for (const line of checkLines(outcome)) printLine(terminal.out, line)
     if (!outcome.isSound) process.exitCode = 1
+  })
+
+program
+  .command('key')
+  .description('make an API key: it is printed once, and the line for API_KEYS_FILE goes to standard output')
+  .argument('<name>', 'names the key in logs')
+  .addOption(
+    new Option('--scope <scope...>', 'what it may do; write implies read, and admin everything')
+      .choices(scopes)
+      .makeOptionMandatory(),
+  )
+  .action((name: string, options: { scope: Scope[] }) => {
+    const { key, line } = newKey(name, options.scope)
+    printLine(terminal.err, `The key, which cannot be shown again: ${key}`)
+    printLine(terminal.out, line)
   })
 
 program

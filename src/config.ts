@@ -48,6 +48,16 @@ function oneOf<const Choice extends string>(
   return { variable, fallback, read }
 }
 
+function boolean(variable: string, fallback: boolean): Setting<boolean> {
+  const { read, ...setting } = oneOf(variable, fallback ? 'true' : 'false', ['false', 'true'])
+  return { ...setting, read: (raw) => read(raw) === 'true' }
+}
+
+/** A file that need not be named; then the value is undefined. */
+function file(variable: string): Setting<string | undefined> {
+  return { variable, fallback: '', read: (raw) => (raw === '' ? undefined : resolve(raw)) }
+}
+
 function folder(variable: string, fallback: string): Setting<string> {
   return { variable, fallback, read: (raw) => resolve(raw) }
 }
@@ -71,6 +81,18 @@ function keys(variable: string): Setting<readonly string[]> {
   return { variable, fallback: '', read }
 }
 
+function hosts(variable: string): Setting<readonly string[]> {
+  const read = (raw: string): readonly string[] => {
+    const found = raw
+      .split(',')
+      .map((host) => host.trim().toLowerCase())
+      .filter((host) => host !== '')
+    if (found.every((host) => /^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/.test(host))) return found
+    throw new Error('takes host names without ports, separated by commas')
+  }
+  return { variable, fallback: '', read }
+}
+
 const MIB = 1024 * 1024
 
 /** The table. The unit is part of the variable's name; limits are inclusive. */
@@ -86,10 +108,15 @@ export const settings = {
   maxImagePixels: integer('MAX_IMAGE_PIXELS', 50_000_000, 1, 1_000_000_000),
   maxBatchItems: integer('MAX_BATCH_ITEMS', 128, 1, 10_000),
   maxConcurrentRequests: integer('MAX_CONCURRENT_REQUESTS', 64, 1, 100_000),
+  rateLimitPerSecond: integer('RATE_LIMIT_PER_SECOND', 0, 0, 1_000_000),
+  rateLimitBurst: integer('RATE_LIMIT_BURST', 50, 1, 1_000_000),
   requestTimeoutMs: integer('REQUEST_TIMEOUT_MS', 30_000, 100, 3_600_000),
   inferenceThreads: integer('INFERENCE_THREADS', 0, 0, 1024),
   snapshotIntervalS: integer('SNAPSHOT_INTERVAL_S', 300, 1, 86_400),
   apiKeys: keys('API_KEYS'),
+  apiKeysFile: file('API_KEYS_FILE'),
+  trustedNetwork: boolean('TRUSTED_NETWORK', false),
+  allowedHosts: hosts('ALLOWED_HOSTS'),
 } as const satisfies Record<string, Setting<unknown>>
 
 /** The settings as read: what every room gets its numbers from. */

@@ -1,13 +1,18 @@
 /** The process: reads the environment, listens, and stops gracefully on SIGTERM and SIGINT. */
 import { buildApp, type Tandem } from './app.js'
 import { readConfig, type Config } from './config.js'
+import { exposureRemark } from './exposure.js'
 
 /** Starts listening before the index is repaired, so that health says what is going on; ready comes last. */
 async function serve(config: Config): Promise<void> {
+  const remark = exposureRemark(config)
   const tandem = await buildApp(config)
+  if (remark !== null) tandem.app.log.warn(remark)
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => void stop(tandem, config, signal))
   }
+  // Without a file of keys, a terminal that closes ends the service as ever.
+  if (config.apiKeysFile !== undefined) process.on('SIGHUP', () => void tandem.reloadKeys())
   const address = await tandem.app.listen({ host: config.host, port: config.port })
   await tandem.start()
   tandem.app.log.info(`ready: the search page is at ${address}/, the API documentation at ${address}/docs`)

@@ -53,6 +53,8 @@ describe('the settings', () => {
     ['MAX_BATCH_ITEMS', '0'],
     ['LOG_LEVEL', 'loud'],
     ['VECTOR_INDEX', 'HNSW'],
+    ['ALLOWED_HOSTS', 'localhost:3000'],
+    ['ALLOWED_HOSTS', 'http://a.example'],
   ])('refuse %s=%s and say what it takes', (variable, value) => {
     expect(() => readConfig({ [variable]: value })).toThrow(ConfigError)
     expect(() => readConfig({ [variable]: value })).toThrow(new RegExp(`^${variable} takes .*, not "${value}"`))

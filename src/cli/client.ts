@@ -111,13 +111,13 @@ export class Client {
     return (await this.#send(path, init)).json()
   }
 
-  /** Sends, and waits as told when the service is busy (503 with Retry-After). */
+  /** Sends, and waits as told when the service is busy or limits the rate (503 or 429 with Retry-After). */
   async #send(path: string, init: RequestInit): Promise<Response> {
     for (let tries = 1; ; tries += 1) {
       const answer = await this.#once(path, init)
       if (answer.ok) return answer
       const waitS = Number(answer.headers.get('retry-after') ?? Number.NaN)
-      if (answer.status !== 503 || !(waitS >= 0) || tries === BUSY_TRIES) throw await refusal(answer)
+      if (![429, 503].includes(answer.status) || !(waitS >= 0) || tries === BUSY_TRIES) throw await refusal(answer)
       await answer.body?.cancel()
       await new Promise((done) => setTimeout(done, waitS * 1000))
     }

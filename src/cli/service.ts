@@ -36,7 +36,8 @@ export async function refuseWhileServing(config: Config, advice: (url: string) =
 export async function ownService(config: Config): Promise<Service> {
   await refuseWhileServing(config, (url) => `give --url ${url} to use it`)
   const key = randomBytes(24).toString('hex')
-  const tandem = await buildApp({ ...config, host: '127.0.0.1', port: 0, logLevel: 'silent', apiKeys: [key] })
+  const own = { host: '127.0.0.1', port: 0, logLevel: 'silent', apiKeys: [key], apiKeysFile: undefined } as const
+  const tandem = await buildApp({ ...config, ...own })
   try {
     await tandem.start()
     const url = await tandem.app.listen({ host: '127.0.0.1', port: 0 })

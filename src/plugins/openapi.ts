@@ -6,6 +6,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import plugin from 'fastify-plugin'
 import { packageFolder } from '../config.js'
 import { Problem } from '../schemas.js'
+import { scopeNeeded } from './auth.js'
 
 const { version, description } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as {
   version: string
@@ -24,7 +25,10 @@ const failure = {
 
 /** Register it before the routes that it describes. */
 export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded }) => {
-  const key = { type: 'http', scheme: 'bearer' } as const
+  const securitySchemes = {
+    bearer: { type: 'http', scheme: 'bearer' },
+    header: { type: 'apiKey', name: 'x-api-key', in: 'header' },
+  } as const
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -36,11 +40,14 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
         { name: 'rerank', description: 'Order documents by their relevance to a query' },
         { name: 'health', description: 'For whoever runs the service' },
       ],
-      ...(keysNeeded ? { components: { securitySchemes: { key } }, security: [{ key: [] }] } : {}),
+      ...(keysNeeded ? { components: { securitySchemes } } : {}),
     },
-    transform: ({ schema, url }) => {
+    transform: ({ schema, url, route }) => {
       const response = { ...(schema?.response as Record<string, unknown> | undefined), default: failure }
-      return { schema: { ...schema, response }, url }
+      if (!keysNeeded) return { schema: { ...schema, response }, url }
+      const scope = scopeNeeded(route.method, route.config?.scope)
+      const security = route.config?.open === true ? [] : [{ bearer: [scope] }, { header: [scope] }]
+      return { schema: { ...schema, response, security }, url }
     },
   })
   await app.register(async (docs) => {

@@ -60,10 +60,10 @@ export function problemOf(error: TandemError, instance: string): Problem {
 /** Answers with the error. The log has the cause of what is the service's own fault. */
 export function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const error = tandemError(thrown, request)
+  request.failure = error.code
   if (error.status >= 500) request.log.error({ err: error }, error.message)
   else request.log.info({ code: error.code }, error.message)
   if (error.retryAfterS !== undefined) reply.header('retry-after', String(error.retryAfterS))
-  if (error.code === 'unauthorized') reply.header('www-authenticate', 'Bearer')
   // What the route meant for its own reply does not hold for an error.
   reply.removeHeader('etag').removeHeader('cache-control')
   // Serialised here: the reply schema of the route is not that of an error.

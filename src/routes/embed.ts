@@ -24,6 +24,7 @@ export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inp
   app.post(
     '/embed',
     {
+      config: { scope: 'read' },
       schema: {
         tags: ['embed'],
         summary: 'Embed texts and pictures',

@@ -67,9 +67,11 @@ async function outcomeOf({ index, read }: Pending, retrieval: Retrieval, request
   try {
     const addition = read((known) => (id = known))
     const { status } = await retrieval.add(addition, request.abortSignal)
+    request.audit('add', addition.id, status)
     return { index, id: addition.id, status }
   } catch (error) {
     const known = tandemError(error, request)
+    request.audit('add', id, known.code)
     if (known.status >= 500) request.log.error({ err: known, index }, known.message)
     return { index, id, status: 'failed', error: problemOf(known, request.id) }
   }

@@ -36,7 +36,7 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
     body,
     response: { 200: PutItemReply, 201: PutItemReply },
   }
-  app.put('/items/:id', { schema: put }, async (request, reply) => {
+  app.put('/items/:id', { config: { audited: 'add' }, schema: put }, async (request, reply) => {
     const addition = await additionOf(request, limits)
     const { status, timings } = await retrieval.add(addition, request.abortSignal)
     reply.code(status === 'created' ? 201 : 200)
@@ -52,7 +52,7 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
     summary: 'Remove an item',
     response: { 204: { type: 'null', description: 'Removed, on disk too' } },
   }
-  app.delete('/items/:id', { schema: removal }, async (request, reply) => {
+  app.delete('/items/:id', { config: { audited: 'remove' }, schema: removal }, async (request, reply) => {
     const id = idOf(request)
     if (!(await retrieval.remove(id))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
     return reply.code(204).send()

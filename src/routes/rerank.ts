@@ -19,7 +19,7 @@ export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits:
     response: { 200: RerankReply },
   }
 
-  app.post('/rerank', { schema }, async (request, reply) => {
+  app.post('/rerank', { config: { scope: 'read' }, schema }, async (request, reply) => {
     const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
     limitBatch(documents.length, 'documents', limits)
     const given = documents.map((document, at) => queryOf(document, `documents[${at}]`, limits))

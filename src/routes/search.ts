@@ -35,7 +35,10 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
   }
   app.post(
     '/search',
-    { schema: { ...schema, summary: 'Search by a sentence, a picture or an item', querystring: NoQuery, body } },
+    {
+      config: { scope: 'read' },
+      schema: { ...schema, summary: 'Search by a sentence, a picture or an item', querystring: NoQuery, body },
+    },
     async (request, reply) => {
       const { query, given } = isForm(request)
         ? fromForm(await readForm(request, { fields: optionNames, files: ['image'] }, limits))

@@ -86,6 +86,14 @@ describe.skipIf(!found)('the Helm chart (needs helm: none was found)', () => {
     expect(key?.valueFrom?.secretKeyRef).toEqual({ name: secret?.metadata.name, key: 'API_KEYS' })
   })
 
+  it('trusts its network where there are no keys, and only there', () => {
+    const trusted = (...sets: string[]) =>
+      pod(render(...sets)).containers[0]?.env.find(({ name }) => name === 'TRUSTED_NETWORK')?.value
+    expect(trusted()).toBe('true')
+    expect(trusted('apiKeys.values={first-key}')).toBeUndefined()
+    expect(trusted('apiKeys.existingSecret=mine')).toBeUndefined()
+  })
+
   it('takes an existing Secret instead', () => {
     const resources = render('apiKeys.existingSecret=mine', 'apiKeys.secretKey=keys')
     expect(resources.some(({ kind }) => kind === 'Secret')).toBe(false)
@@ -100,6 +108,7 @@ describe.skipIf(!found)('the Helm chart (needs helm: none was found)', () => {
 
   it.each([
     ['settings.PORT=80', /PORT/],
+    ['settings.TRUSTED_NETWORK=true', /TRUSTED_NETWORK/],
     ['apiKeys.values={short}', /apiKeys\/values\/0/],
     ['persistence.accessModes={ReadWriteMany}', /accessModes/],
     ['replicas=2', /replicas/],

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { packageFolder, readConfig, settings } from '../../src/config.js'
+import { exposureRemark } from '../../src/exposure.js'
 
 const read = (...path: string[]): string => readFileSync(join(packageFolder, ...path), 'utf8')
 const known = new Set<string>(Object.values(settings).map(({ variable }) => variable))
@@ -18,7 +19,10 @@ describe('the Dockerfile', () => {
     const ours = Object.keys(variables).filter((name) => !['NODE_ENV', 'MALLOC_ARENA_MAX'].includes(name))
     expect(ours.length).toBeGreaterThan(0)
     for (const name of ours) expect(known).toContain(name)
-    expect(readConfig(variables)).toMatchObject({ host: '0.0.0.0', port: 3000, dataFolder: '/data' })
+    const config = readConfig(variables)
+    expect(config).toMatchObject({ host: '0.0.0.0', port: 3000, dataFolder: '/data' })
+    // `docker run` alone would let in whoever reaches the port: the one who runs it says who may.
+    expect(() => exposureRemark(config)).toThrow(/API_KEYS/)
   })
 
   it('copies only what .dockerignore lets into the context', () => {
@@ -33,6 +37,19 @@ describe('the Dockerfile', () => {
     )
     expect(copied.length).toBeGreaterThan(5)
     for (const source of copied) expect(allowed).toContain(source)
+  })
+})
+
+describe('the compose file', () => {
+  const { services } = parse(read('docker', 'compose.yaml')) as {
+    services: { tandem: { ports: string[]; environment: Record<string, string> } }
+  }
+
+  it('trusts its network only because it publishes the port on the loopback address alone', () => {
+    const { ports, environment } = services.tandem
+    for (const name of Object.keys(environment)) expect(known).toContain(name)
+    expect(exposureRemark(readConfig({ ...environment, API_KEYS: '', HOST: '0.0.0.0' }))).toMatch(/TRUSTED_NETWORK/)
+    for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:/)
   })
 })
 

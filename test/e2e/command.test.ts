@@ -1,5 +1,6 @@
 /** The tandem command against the real service with a tiny bundle, in its own process and in this one. */
 import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import {
   copyFileSync,
   createWriteStream,
@@ -129,4 +130,16 @@ describe('the tandem command', () => {
     }
     expect(folders()).toEqual(before)
   }, 180_000)
+
+  it('makes an API key: its line on standard output, the key itself beside it', () => {
+    const { status, stdout, stderr } = tandem('key', 'phone', '--scope', 'read', 'write')
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/^phone read,write sha256:[0-9a-f]{64}\n$/)
+    const key = /tandem_[\w-]{43}/.exec(stderr)?.[0] ?? ''
+    expect(stdout).toContain(createHash('sha256').update(key).digest('hex'))
+
+    for (const wrong of [['key', 'phone'], ['key', 'phone', '--scope', 'all'], ['key', 'a b', '--scope', 'read']]) {
+      expect(tandem(...wrong), wrong.join(' ')).toMatchObject({ status: 1, stdout: '' })
+    }
+  })
 })

@@ -140,6 +140,7 @@ describe.skipIf(!existsSync(entry))('the built server (npm run build makes it)',
   it('refuses wrong settings and a missing bundle with a sentence and no stack trace', async () => {
     for (const [environment, sentence] of [
       [{ PORT: 'many' }, /PORT takes a whole number/],
+      [{ HOST: '0.0.0.0' }, /no API keys are set. Set API_KEYS/],
       [{ TANDEM_MODEL: './no/such/bundle' }, /no\/such\/bundle/],
     ] as const) {
       const failure = await start(environment).catch((error: unknown) => error)

@@ -69,7 +69,7 @@ describe('POST /items with lines of JSON', () => {
     const socket = connect((tandem.app.server.address() as AddressInfo).port, '127.0.0.1')
     await once(socket, 'connect')
     socket.write(
-      'POST /items HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n',
+      'POST /items HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n',
     )
     const lines = Array.from({ length: 20 }, (_, at) => line(`cut-${at}`, 'dog') + '\n').join('')
     socket.write(`${Buffer.byteLength(lines).toString(16)}\r\n${lines}\r\n`)

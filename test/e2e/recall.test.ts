@@ -1,0 +1,62 @@
+/**
+ * The shipped bundle finds real photos through the HTTP API as well as training says it does, which counts with exact
+ * search on the same graphs.
+ */
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readShards } from '../../src/cli/dataset.js'
+import { evaluate, type Evaluation } from '../../src/cli/evaluate.js'
+import { ownService, type Service } from '../../src/cli/service.js'
+import { packageFolder, readConfig } from '../../src/config.js'
+
+interface Figures {
+  r1: number
+  r5: number
+  r10: number
+}
+interface Recorded {
+  metrics: { 'flickr8k-dev': { bundle_first_100: { text_to_image: Record<'itc' | 'rerank@64', Figures> } } }
+}
+
+const shard = join(packageFolder, '..', 'shared', 'data', 'flickr8k-dev-0000.tar')
+const bundle = join(packageFolder, 'models', 'tandem-small')
+const there = existsSync(shard)
+// Two of 500 captions: decoders and rounding differ between the two sides.
+const TOLERANCE = 0.4
+
+describe.skipIf(!there)(`recall on 100 photos${there ? '' : ` (skipped: ${shard} is not there)`}`, () => {
+  let folder: string
+  let service: Service
+  let found: Evaluation
+  const { metrics } = JSON.parse(readFileSync(join(bundle, 'manifest.json'), 'utf8')) as Recorded
+  const expected = metrics['flickr8k-dev']?.bundle_first_100.text_to_image
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'tandem-recall-'))
+    service = await ownService({ ...readConfig({}), dataFolder: folder, modelFolder: bundle, port: 0 })
+    const photos = (await readShards([shard], 'en')).slice(0, 100)
+    const options = { candidates: 64, rerank: true, imageToText: false }
+    found = await evaluate(service.client, photos, options, { out: new PassThrough(), err: new PassThrough() })
+  }, 600_000)
+  afterAll(async () => {
+    await service.close()
+    await rm(folder, { recursive: true, force: true })
+  })
+
+  it.each([
+    ['similarity', 'itc'],
+    ['rerank', 'rerank@64'],
+  ] as const)('by %s is what training recorded', (ours, theirs) => {
+    for (const k of ['r1', 'r5', 'r10'] as const) {
+      expect(Math.abs((found.text_to_image[ours]?.[k] ?? 0) - expected[theirs][k])).toBeLessThanOrEqual(TOLERANCE)
+    }
+  })
+
+  it('is better with rerank', () => {
+    expect(found.text_to_image.rerank?.r1).toBeGreaterThan(found.text_to_image.similarity.r1)
+  })
+})
