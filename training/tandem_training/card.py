@@ -11,8 +11,9 @@ CARD = """# {name} {version}
   the Flickr terms, for research and education; the weights were trained on them, so check those terms before you ship
   a product with this bundle. No photo is part of the bundle.
 - Limits: everyday scenes of people and animals, as Flickr8k shows them; English; no text in pictures, no counting, no
-  names. `match` is calibrated on Flickr8k's development photos: elsewhere it ranks, but its level can drift. The data
-  carries the biases of its photographers and captioners.
+  names. `match` is calibrated on Flickr8k's development photos, for a pair that is as likely a match as a near miss
+  (one of the 64 most similar photos): elsewhere it ranks, but its level can drift. The data carries the biases of its
+  photographers and captioners.
 
 ## Measured on Flickr8k's development split (1,000 photos, 5,000 captions)
 
