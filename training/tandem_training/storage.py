@@ -22,7 +22,7 @@ from .tokens import read_tokenizer
 from .torch_encoders import TorchEncoders
 from .vision import TOKEN_RANGE, dequantise_tokens, quantise_tokens
 
-DEPTH = 64
+DEPTH = 16
 MARKS = ("<!-- image-tokens:begin -->", "<!-- image-tokens:end -->")
 
 
@@ -50,7 +50,6 @@ FORMS: list[tuple[str, float, int, Callable[[Tensor], Tensor]]] = [
     ("int8", 1, 0, lambda tokens: dequantise_tokens(quantise_tokens(tokens))),
     ("4 bits", 0.5, 0, four_bits),
     ("int8, pooled to 5 × 5", 1, 25, pooled(5)),
-    ("int8, pooled to 3 × 3", 1, 9, pooled(3)),
 ]
 
 
