@@ -25,8 +25,9 @@ interface Recorded {
 const shard = join(packageFolder, '..', 'shared', 'data', 'flickr8k-dev-0000.tar')
 const bundle = join(packageFolder, 'models', 'tandem-small')
 const there = existsSync(shard)
-// Two of 500 captions: decoders and rounding differ between the two sides.
-const TOLERANCE = 0.4
+// Points: five of 500 captions. JPEG decoders and rounding differ between the two sides, which turns near ties; over
+// all 5,000 captions the figures agree within 0.3.
+const TOLERANCE = 1
 
 describe.skipIf(!there)(`recall on 100 photos${there ? '' : ` (skipped: ${shard} is not there)`}`, () => {
   let folder: string
