@@ -8,7 +8,7 @@ import jsonschema
 import numpy as np
 import onnxruntime
 
-from .tokens import pad, read_tokenizer
+from .tokens import pad, pad_tokens, read_tokenizer
 
 SCHEMA = Path(__file__).parents[2] / "models" / "manifest.schema.json"
 
@@ -67,9 +67,6 @@ class BundleEncoders:
         return embedding, [tokens[i, : len(row)] for i, row in enumerate(rows)]
 
     def logits(self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        _, mask = pad([[1] * len(t) for t in text_tokens])
-        padded = np.zeros((*mask.shape, text_tokens[0].shape[-1]), np.float32)
-        for i, tokens in enumerate(text_tokens):
-            padded[i, : len(tokens)] = tokens
-        feed = {"text_tokens": padded, "attention_mask": mask.numpy(), "image_tokens": image_tokens, "pairs": pairs}
+        padded, mask = pad_tokens(text_tokens)
+        feed = {"text_tokens": padded, "attention_mask": mask, "image_tokens": image_tokens, "pairs": pairs}
         return self._fusion.run(["logit"], feed)[0]

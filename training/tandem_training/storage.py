@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -53,25 +52,11 @@ FORMS: list[tuple[str, float, int, Callable[[Tensor], Tensor]]] = [
 ]
 
 
-class StoredForm(TorchEncoders):
-    """The PyTorch model, with image tokens as they come back from one stored form."""
-
-    def __init__(self, model: Tandem, tokenizer, keep: Callable[[Tensor], Tensor]):
-        super().__init__(model, tokenizer)
-        self._keep = keep
-
-    @torch.inference_mode()
-    def images(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with self._precision():
-            embedding, tokens = self.model.encode_images(torch.from_numpy(pixels))
-        return embedding.numpy(), self._keep(tokens).numpy()
-
-
 def table(model: Tandem, tokenizer, dev: str, match: dict[str, float]) -> str:
     samples = read_shards(dev)
     rows = ["| stored as | bytes an item | R@1 | R@5 | R@10 |", "|---|---|---|---|---|"]
     for name, size, cells, keep in FORMS:
-        report = evaluate(StoredForm(model, tokenizer, keep), samples, match, (DEPTH,))
+        report = evaluate(TorchEncoders(model, tokenizer, keep=keep), samples, match, (DEPTH,))
         recall = report["text_to_image"][f"rerank@{DEPTH}"]
         total = int((cells or model.cells) * model.config.image_token_width * size)
         rows.append(f"| {name} | {total:,} | {recall['r1']:.1f} | {recall['r5']:.1f} | {recall['r10']:.1f} |")

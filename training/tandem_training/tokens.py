@@ -26,6 +26,16 @@ def pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
+def pad_tokens(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Text tokens [t, w] of each text → float32 [q, longest, w], zero behind the end, and mask int64 [q, longest]."""
+    padded = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[-1]), np.float32)
+    mask = np.zeros(padded.shape[:2], np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return padded, mask
+
+
 def drop_words(row: list[int], share: float, unknown: int, rng: np.random.Generator) -> list[int]:
     """Replace a share of the tokens between [CLS] and [SEP] by [UNK], so that no single word decides."""
     keep = rng.random(len(row)) >= share

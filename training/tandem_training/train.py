@@ -98,7 +98,8 @@ class Trainer:
             self.samples, self.model.vision, recipe.model.image_size, recipe.data.views, cache
         )
         self.captions = [[e.ids for e in tokenizer.encode_batch(s.captions)] for s in self.samples]
-        self.sentences = self._teacher_sentences()  # before the towers move
+        # Before the towers move; frozen ones need no teacher.
+        self.sentences = self._teacher_sentences() if config.train_towers else []
         self.optimizer = optimiser(self.model, config)
         self.average = Tandem(recipe.model)
         self.average.load_state_dict(self.model.state_dict())
@@ -140,8 +141,9 @@ class Trainer:
         self.step = state["step"]
         print(f"resumed at step {self.step}", flush=True)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The batch of a step depends on seed and step alone, so a resumed run sees what an unbroken one sees."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Activations, token ids, mask, and the teacher's similarity (None where the towers are frozen). It depends
+        on seed and step alone, so a resumed run sees what an unbroken one sees."""
         config = self.recipe.train
         epoch, at = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([config.seed, 0, epoch]).permutation(len(self.samples))
@@ -153,10 +155,13 @@ class Trainer:
             for p, c in zip(photos, chosen, strict=True)
         ]
         ids, mask = pad(rows)
+        views = rng.integers(0, self.recipe.data.views, len(photos))
+        activations = self.activations.batch(views, photos)
+        if not config.train_towers:
+            return activations, ids, mask, None
         spoken = torch.stack([self.sentences[p][c] for p, c in zip(photos, chosen, strict=True)])
         about = torch.stack([self.sentences[p].mean(0) for p in photos])
-        views = rng.integers(0, self.recipe.data.views, len(photos))
-        return self.activations.batch(views, photos), ids, mask, spoken @ about.T
+        return activations, ids, mask, spoken @ about.T
 
     def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor) -> Towers:
         train = self.recipe.train.train_towers
@@ -190,7 +195,8 @@ class Trainer:
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                average.lerp_(value, 1 - decay)
+                if value.requires_grad:
+                    average.lerp_(value, 1 - decay)
         return {name: round(value.item(), 4) for name, value in losses.items()}
 
     def evaluate(self, ks: tuple[int, ...]) -> dict:

@@ -53,6 +53,15 @@ def test_the_frozen_trunk_stays_as_it_was(shard: Path, tmp_path: Path, tokenizer
     assert not torch.equal(run.model.vision.head.weight, tail)
 
 
+def test_frozen_towers_train_the_fusion_encoder_alone(shard: Path, tmp_path: Path, tokenizer):
+    run = trainer(shard, tmp_path / "run", tokenizer, epochs=3, train_towers=False, fusion_rate=1e-2)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    losses = run.train_step()
+    assert set(losses) == {"itm", "loss"}
+    moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("fusion.") for name in moved)
+
+
 def test_a_checkpoint_of_another_architecture_is_refused(shard: Path, tmp_path: Path, tokenizer):
     run = trainer(shard, tmp_path / "run", tokenizer, epochs=1)
     run.recipe.model = Recipe().model
