@@ -67,15 +67,23 @@ export interface ModelInfo {
   readonly rerank: { readonly default: boolean; readonly candidates: number }
 }
 
+/** On whose behalf the model works. */
+export interface Call {
+  /** What has not begun when it fires never runs; the call rejects with its reason. */
+  signal?: AbortSignal | undefined
+  /** `interactive` is the default: somebody waits for the answer. `bulk` runs while nothing interactive waits. */
+  priority?: 'interactive' | 'bulk' | undefined
+}
+
 export interface Models {
   readonly info: ModelInfo
   /**
    * Order is kept. Texts beyond `info.maxTokens` tokens are cut.
-   * @throws TandemError `overloaded`, `model_unavailable`, or the signal's reason
+   * @throws TandemError `overloaded`, `model_unavailable`, or the reason of the call's signal
    */
   encodeTexts(
     texts: readonly string[],
-    signal?: AbortSignal,
+    call?: Call,
   ): Promise<{ encoded: EncodedText[]; timings: StageTimings }>
   /**
    * Decodes, re-encodes and embeds the bytes of picture files. Order is kept; one bad picture fails the call, and with
@@ -84,7 +92,7 @@ export interface Models {
    */
   encodeImages(
     images: readonly Uint8Array[],
-    signal?: AbortSignal,
+    call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }>
   /**
    * Runs the fusion encoder on each pair; answers in the order of `pairs`.
@@ -94,7 +102,7 @@ export interface Models {
     texts: readonly EncodedText[],
     imageTokens: readonly Int8Array[],
     pairs: readonly Pair[],
-    signal?: AbortSignal,
+    call?: Call,
   ): Promise<{ matches: Match[]; timings: StageTimings }>
   /** Entries that wait, and entries inside the batch that runs now. */
   stats(): { queueDepth: number; inFlight: number }

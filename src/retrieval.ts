@@ -6,7 +6,7 @@
  * that later stages need, then indexes it. The item store is the truth; the index is repaired from it.
  */
 import type { Item, ItemStore, Payload } from './item-store.js'
-import type { ModelInfo, Models } from './model.js'
+import type { Call, ModelInfo, Models } from './model.js'
 import { encodeAll, given, noItem, storedItem, type Input, type Query } from './retrieval/encode.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
 import { relevanceOf, similarityOf, type Relevance } from './retrieval/relevance.js'
@@ -16,7 +16,7 @@ import { Writer } from './retrieval/writer.js'
 import type { VectorIndex } from './vector-index.js'
 
 export { repairIndex }
-export type { Input, Item, Payload, Query, Relevance, SearchOptions, Timings }
+export type { Call, Input, Item, Payload, Query, Relevance, SearchOptions, Timings }
 
 /** One answer of a search. Hits are ordered by score, best first. */
 export interface Hit {
@@ -71,10 +71,10 @@ export class Retrieval {
   /** L2-normalised embeddings of texts and pictures, in the order given. */
   async embed(
     inputs: readonly Input[],
-    signal?: AbortSignal,
+    call?: Call,
   ): Promise<{ embeddings: Float32Array[]; timings: Timings }> {
     const clock = new StageClock()
-    const encoded = await encodeAll(this.#rooms, inputs, clock, signal, (at) => `inputs[${at}]`)
+    const encoded = await encodeAll(this.#rooms, inputs, clock, call, (at) => `inputs[${at}]`)
     return { embeddings: encoded.map(({ embedding }) => embedding), timings: clock.read() }
   }
 
@@ -86,13 +86,13 @@ export class Retrieval {
    *
    * @throws TandemError options_conflict, item_not_found, or what encoding the query meets
    */
-  async search(query: Query, options: SearchOptions, signal?: AbortSignal): Promise<{ hits: Hit[]; timings: Timings }> {
+  async search(query: Query, options: SearchOptions, call?: Call): Promise<{ hits: Hit[]; timings: Timings }> {
     const { models, index, store } = this.#rooms
     const { k, candidates, rerank, minMatch } = planSearch(query, options, this.model)
     const clock = new StageClock()
     const self = 'id' in query ? query.id : undefined
 
-    const encoded = given((await encodeAll(this.#rooms, [query], clock, signal))[0])
+    const encoded = given((await encodeAll(this.#rooms, [query], clock, call))[0])
     const depth = self === undefined ? candidates : candidates + 1
     const recalled = await clock.time('recall', () => index.search(encoded.embedding, depth))
     const wanted = recalled.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)
@@ -113,7 +113,7 @@ export class Retrieval {
     }
     const pairs = fetched.map(({ similarity }, image) => ({ text: 0, image, similarity }))
     const tokens = fetched.map(({ item }) => item.imageTokens)
-    const { matches, timings } = await clock.time('rerank', () => models.match([encoded.text], tokens, pairs, signal))
+    const { matches, timings } = await clock.time('rerank', () => models.match([encoded.text], tokens, pairs, call))
     clock.add(timings)
 
     const hits = fetched
@@ -129,13 +129,13 @@ export class Retrieval {
   async rerank(
     query: Query,
     documents: readonly Query[],
-    signal?: AbortSignal,
+    call?: Call,
   ): Promise<{ ranked: Relevance[]; timings: Timings }> {
     const clock = new StageClock()
     const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
-    const [first, ...rest] = await encodeAll(this.#rooms, [query, ...documents], clock, signal, nameOf)
+    const [first, ...rest] = await encodeAll(this.#rooms, [query, ...documents], clock, call, nameOf)
     const { ranked, timings } = await clock.time('rerank', () =>
-      relevanceOf(this.#rooms.models, given(first), rest, signal),
+      relevanceOf(this.#rooms.models, given(first), rest, call),
     )
     clock.add(timings)
     return { ranked, timings: clock.read() }
@@ -146,16 +146,16 @@ export class Retrieval {
    *
    * @throws TandemError image_type_unsupported, image_unreadable, image_too_large; nothing is stored then
    */
-  async add(addition: Addition, signal?: AbortSignal): Promise<{ status: 'created' | 'replaced'; timings: Timings }> {
+  async add(addition: Addition, call?: Call): Promise<{ status: 'created' | 'replaced'; timings: Timings }> {
     const clock = new StageClock()
     const { id, payload, image } = addition
-    const { encoded, timings } = await clock.time('encode', () => this.#rooms.models.encodeImages([image], signal))
+    const { encoded, timings } = await clock.time('encode', () => this.#rooms.models.encodeImages([image], call))
     clock.add(timings)
     const { embedding, imageTokens, picture } = given(encoded[0])
     // Once stored, an embedding that the index refuses would stop every later write.
     if (!(Math.abs(similarityOf(embedding, embedding) - 1) < 0.01))
       throw new Error('the model gave an embedding without length 1')
-    signal?.throwIfAborted()
+    call?.signal?.throwIfAborted()
     const status = await clock.time('store', () => this.#writer.add({ id, payload, embedding, imageTokens, picture }))
     return { status, timings: clock.read() }
   }

@@ -125,8 +125,8 @@ describe('callers', () => {
 
   it('may give up before anything runs', async () => {
     const reason = new Error('the client has gone')
-    await expect(models.encodeTexts(['red'], AbortSignal.abort(reason))).rejects.toBe(reason)
-    await expect(models.encodeImages([await picture(1, 2, 3)], AbortSignal.abort(reason))).rejects.toBe(reason)
+    await expect(models.encodeTexts(['red'], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+    await expect(models.encodeImages([await picture(1, 2, 3)], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
   })
 
   it('are refused when more wait than may', async () => {

@@ -9,7 +9,7 @@ import { buildApp, type Tandem } from '../src/app.js'
 import { readConfig, type Config } from '../src/config.js'
 import { TandemError } from '../src/errors.js'
 import { openItemStore } from '../src/item-store.js'
-import type { EncodedImage, EncodedText, Match, Models } from '../src/model.js'
+import type { Call, EncodedImage, EncodedText, Match, Models } from '../src/model.js'
 import type { VectorIndex } from '../src/vector-index.js'
 
 const DIM = 64
@@ -47,8 +47,8 @@ export class WordModels implements Models {
   /** The value of each number in an embedding of a picture, where a test wants a bad one. */
   spoilt: number | undefined
 
-  async encodeTexts(texts: readonly string[], signal?: AbortSignal) {
-    await this.gate(signal)
+  async encodeTexts(texts: readonly string[], call?: Call) {
+    await this.gate(call?.signal)
     const encoded = texts.map((text): EncodedText => ({
       embedding: embeddingOf(text),
       textTokens: new Float32Array(1),
@@ -57,8 +57,8 @@ export class WordModels implements Models {
     return { encoded, timings: { tokenize: 1, inference: 2 } }
   }
 
-  async encodeImages(images: readonly Uint8Array[], signal?: AbortSignal) {
-    await this.gate(signal)
+  async encodeImages(images: readonly Uint8Array[], call?: Call) {
+    await this.gate(call?.signal)
     const encoded = images.map((bytes): EncodedImage => {
       const word = Buffer.from(bytes).toString()
       if (word.startsWith('bad')) throw new TandemError('image_unreadable', 'The picture is cut off.')

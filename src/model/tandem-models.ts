@@ -1,7 +1,7 @@
 /** The room behind the door of model.ts: tokenizer and preprocessing here, the graphs in the worker. */
 import { availableParallelism } from 'node:os'
 import { TandemError } from '../errors.js'
-import type { EncodedImage, EncodedText, Match, ModelInfo, Models, ModelsOptions, Pair, StageTimings } from '../model.js'
+import type { Call, EncodedImage, EncodedText, Match, ModelInfo, Models, ModelsOptions, Pair, StageTimings } from '../model.js'
 import { Batcher } from './batcher.js'
 import { openBundle, readBundleFile } from './bundle.js'
 import { imageLane, textLane } from './dual-encoder.js'
@@ -46,7 +46,7 @@ class TandemModels implements Models {
 
   async encodeTexts(
     texts: readonly string[],
-    signal?: AbortSignal,
+    call?: Call,
   ): Promise<{ encoded: EncodedText[]; timings: StageTimings }> {
     const started = performance.now()
     const tokenIds = texts.map((text) => this.#parts.tokenizer.encode(text))
@@ -54,19 +54,19 @@ class TandemModels implements Models {
     // Texts of like length share a batch, so that little of it is padding.
     const order = tokenIds.map((_, place) => place).sort((a, b) => lengthAt(tokenIds, a) - lengthAt(tokenIds, b))
     const sorted = order.map((place) => tokenIds[place] ?? [])
-    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.text, sorted, signal)
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.text, sorted, call?.signal)
     return { encoded: unsorted(results, order), timings: { tokenize, queue, inference } }
   }
 
   async encodeImages(
     images: readonly Uint8Array[],
-    signal?: AbortSignal,
+    call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
     const started = performance.now()
-    const ready = await this.#preprocessAll(images, signal)
+    const ready = await this.#preprocessAll(images, call?.signal)
     const preprocessed = performance.now() - started
     const pixels = ready.map((one) => one.pixels)
-    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.image, pixels, signal)
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.image, pixels, call?.signal)
     const encoded = ready.map(({ picture }, i) => ({ ...(results[i] as (typeof results)[number]), picture }))
     return { encoded, timings: { preprocess: preprocessed, queue, inference } }
   }
@@ -75,12 +75,12 @@ class TandemModels implements Models {
     texts: readonly EncodedText[],
     imageTokens: readonly Int8Array[],
     pairs: readonly Pair[],
-    signal?: AbortSignal,
+    call?: Call,
   ): Promise<{ matches: Match[]; timings: StageTimings }> {
     const order = pairs.map((_, place) => place).sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
     const sorted = order.map((place) => pairs[place] as Pair)
     const comparisons = splitComparison({ texts, imageTokens, pairs: sorted })
-    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.fusion, comparisons, signal)
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.fusion, comparisons, call?.signal)
     const logits = unsorted(results.flatMap((part) => [...part]), order)
     const rule = this.#parts.manifest.match
     const matches = pairs.map(({ similarity }, i) => calibrate(rule, logits[i] as number, similarity))

@@ -6,6 +6,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../errors.js'
 import type { Readiness } from '../readiness.js'
+import type { Call } from '../retrieval.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -13,13 +14,16 @@ declare module 'fastify' {
     permit?: false
     /** Has no time limit: it streams, and its parts are limited instead. */
     timeLimit?: false
+    /** Whether somebody waits for the answer, which is so without it, or the work can wait for those. */
+    priority?: Call['priority']
   }
   interface FastifyRequest {
     /**
-     * Aborted when the client has gone or the time is up. The framework's own `request.signal` is of no use here: it is
-     * aborted as soon as the body has been read.
+     * What the request asks of the model, undefined where it takes no permit. The signal fires when the client has gone
+     * or the time is up. The framework's own `request.signal` is of no use here: it is aborted as soon as the body has
+     * been read.
      */
-    abortSignal: AbortSignal | undefined
+    call: Call | undefined
   }
 }
 
@@ -35,7 +39,7 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
   const { maxConcurrentRequests, requestTimeoutMs, readiness } = options
   let permits = maxConcurrentRequests
 
-  app.decorateRequest('abortSignal', undefined)
+  app.decorateRequest('call', undefined)
   app.addHook('onRequest', (request, reply, next) => {
     const { open, permit } = request.routeOptions.config
     if (open === true || permit === false || request.is404) return next()
@@ -52,7 +56,10 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
     }
     permits -= 1
     reply.raw.once('close', () => (permits += 1))
-    request.abortSignal = signalFor(request, reply, requestTimeoutMs)
+    request.call = {
+      signal: signalFor(request, reply, requestTimeoutMs),
+      priority: request.routeOptions.config.priority,
+    }
     next()
   })
   // A stop waits for every connection to end, and a client would keep one open for its next request.

@@ -1,7 +1,7 @@
 /** Turns queries, documents and inputs into embeddings and tokens. */
 import { TandemError } from '../errors.js'
 import type { Item, ItemStore } from '../item-store.js'
-import type { EncodedText, Models } from '../model.js'
+import type { Call, EncodedText, Models } from '../model.js'
 import { longest, type StageClock } from './stage-clock.js'
 
 /** A text, or the bytes of a picture file. */
@@ -44,17 +44,17 @@ export async function encodeAll(
   rooms: { models: Models; store: ItemStore },
   queries: readonly Query[],
   clock: StageClock,
-  signal?: AbortSignal,
+  call?: Call,
   nameOf: (at: number) => string = () => '',
 ): Promise<Encoded[]> {
   return clock.time('encode', async () => {
     const { models, store } = rooms
     const stored = queries.map((query) => ('id' in query ? storedItem(store, query.id) : undefined))
     const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
-    const encodedTexts = texts.length > 0 ? models.encodeTexts(texts, signal) : { encoded: [], timings: {} }
+    const encodedTexts = texts.length > 0 ? models.encodeTexts(texts, call) : { encoded: [], timings: {} }
     const encodedImages = queries.flatMap((query, at) => {
       if (!('image' in query)) return []
-      return models.encodeImages([query.image], signal).catch((error: unknown) => {
+      return models.encodeImages([query.image], call).catch((error: unknown) => {
         throw named(error, nameOf(at))
       })
     })

@@ -2,7 +2,7 @@
  * Scores documents against one query. Text and picture meet in the fusion encoder; two of a kind have no match, so
  * their relevance is the similarity of their embeddings.
  */
-import type { EncodedText, Models, Pair } from '../model.js'
+import type { Call, EncodedText, Models, Pair } from '../model.js'
 import type { Encoded } from './encode.js'
 import type { Timings } from './stage-clock.js'
 
@@ -27,7 +27,7 @@ export async function relevanceOf(
   models: Models,
   query: Encoded,
   documents: readonly Encoded[],
-  signal?: AbortSignal,
+  call?: Call,
 ): Promise<{ ranked: Relevance[]; timings: Timings }> {
   const texts: EncodedText[] = []
   const images: Int8Array[] = []
@@ -45,7 +45,7 @@ export async function relevanceOf(
     pairs.push({ text, image, similarity: similarities[index] ?? 0 })
   })
   const { matches, timings } =
-    pairs.length > 0 ? await models.match(texts, images, pairs, signal) : { matches: [], timings: {} }
+    pairs.length > 0 ? await models.match(texts, images, pairs, call) : { matches: [], timings: {} }
   const matchOf = new Map(paired.map((index, at) => [index, matches[at]]))
   const ranked = similarities.map((similarity, index): Relevance => {
     const found = matchOf.get(index)

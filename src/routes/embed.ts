@@ -37,7 +37,7 @@ export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inp
       const { inputs, format } = isForm(request)
         ? fromForm(await readForm(request, { fields: ['text', 'encoding_format'], files: ['image'] }, limits), limits)
         : fromJson(request.body as EmbedBody, limits)
-      const { embeddings, timings } = await retrieval.embed(inputs, request.abortSignal)
+      const { embeddings, timings } = await retrieval.embed(inputs, request.call)
       return {
         model: retrieval.model.name,
         dim: retrieval.model.dim,

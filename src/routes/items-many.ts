@@ -49,7 +49,7 @@ export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits:
     body,
     response: { 200: AddReply },
   }
-  app.post('/items', { config: { timeLimit: false }, schema }, async (request) => {
+  app.post('/items', { config: { timeLimit: false, priority: 'bulk' }, schema }, async (request) => {
     const pending = isForm(request)
       ? await fromForm(request, limits)
       : fromLines(linesOf(request.body as Readable, limits.maxBodyBytes), limits)
@@ -66,7 +66,7 @@ async function outcomeOf({ index, read }: Pending, retrieval: Retrieval, request
   let id: string | null = null
   try {
     const addition = read((known) => (id = known))
-    const { status } = await retrieval.add(addition, request.abortSignal)
+    const { status } = await retrieval.add(addition, request.call)
     request.audit('add', addition.id, status)
     return { index, id: addition.id, status }
   } catch (error) {

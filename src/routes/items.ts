@@ -36,9 +36,9 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
     body,
     response: { 200: PutItemReply, 201: PutItemReply },
   }
-  app.put('/items/:id', { config: { audited: 'add' }, schema: put }, async (request, reply) => {
+  app.put('/items/:id', { config: { audited: 'add', priority: 'bulk' }, schema: put }, async (request, reply) => {
     const addition = await additionOf(request, limits)
-    const { status, timings } = await retrieval.add(addition, request.abortSignal)
+    const { status, timings } = await retrieval.add(addition, request.call)
     reply.code(status === 'created' ? 201 : 200)
     return { id: addition.id, status, timings: reply.timed(timings) }
   })

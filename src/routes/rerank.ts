@@ -23,7 +23,7 @@ export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits:
     const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
     limitBatch(documents.length, 'documents', limits)
     const given = documents.map((document, at) => queryOf(document, `documents[${at}]`, limits))
-    const { ranked, timings } = await retrieval.rerank(queryOf(query, 'query', limits), given, request.abortSignal)
+    const { ranked, timings } = await retrieval.rerank(queryOf(query, 'query', limits), given, request.call)
     const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => {
       const document = repeat === true ? repeated(documents[index]) : undefined
       return { index, relevance_score: relevance, similarity, match, ...(document === undefined ? {} : { document }) }

@@ -22,7 +22,7 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
     async (request, reply) => {
       const { q, ...given } = request.query as Static<typeof SearchQuery>
       const query = { text: limitedText(q, 'q', limits) }
-      const { hits, timings } = await retrieval.search(query, optionsOf(given), request.abortSignal)
+      const { hits, timings } = await retrieval.search(query, optionsOf(given), request.call)
       return { hits, timings: reply.timed(timings) }
     },
   )
@@ -43,7 +43,7 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
       const { query, given } = isForm(request)
         ? fromForm(await readForm(request, { fields: optionNames, files: ['image'] }, limits))
         : fromJson(request.body as SearchBody, limits)
-      const { hits, timings } = await retrieval.search(query, optionsOf(given), request.abortSignal)
+      const { hits, timings } = await retrieval.search(query, optionsOf(given), request.call)
       return { hits, timings: reply.timed(timings) }
     },
   )
