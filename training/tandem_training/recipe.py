@@ -38,7 +38,8 @@ class TrainConfig:
     caption_tokens: int = 24
     itm_weight: float = 0.5
     itm_negatives: int = 5
-    evaluate_every: int = 2
+    evaluate_every: int = 2  # epochs
+    save_every: int = 100  # steps, and at the end of every epoch
 
 
 @dataclass

@@ -5,19 +5,19 @@ python -m tandem_training.train recipes/tandem-small.toml --out runs/small"""
 import argparse
 import json
 import math
-import os
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from . import weights
+from .batches import Shuffle
 from .cache import TrunkCache
+from .checkpoint import load, save
 from .data import read_shards
 from .evaluate import evaluate
+from .metrics import Metrics, Progress
 from .model import Tandem
 from .recipe import Recipe, TrainConfig, read_recipe
 from .step import Towers, centre_logits, matching_losses, tower_losses
@@ -73,19 +73,6 @@ def schedule(progress: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def save(path: Path, state: dict) -> None:
-    """Written aside, then renamed: a kill or a full disk leaves the previous checkpoint whole."""
-    aside = path.with_suffix(".tmp")
-    try:
-        with aside.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 class Trainer:
     """The state of a run: model, its moving average, optimiser, step. `model` is the starting point."""
 
@@ -93,6 +80,7 @@ class Trainer:
         self.recipe, self.out, self.model, self.tokenizer = recipe, out, model, tokenizer
         config = recipe.train
         self.samples = read_shards(recipe.data.train)
+        self.shuffle = Shuffle(self.samples, config, recipe.data.train)
         self.dev = read_shards(recipe.data.dev)
         self.activations = TrunkCache(
             self.samples, self.model.vision, recipe.model.image_size, recipe.data.views, cache
@@ -104,12 +92,10 @@ class Trainer:
         self.average = Tandem(recipe.model)
         self.average.load_state_dict(self.model.state_dict())
         self.step = 0
-        self.steps_per_epoch = len(self.samples) // config.batch
-        if self.steps_per_epoch == 0:
-            raise ValueError(f"batch = {config.batch}, but {recipe.data.train} holds only {len(self.samples)} photos")
+        self.total = config.epochs * self.shuffle.steps_per_epoch
         out.mkdir(parents=True, exist_ok=True)
         if (out / "last.pt").exists():
-            self._resume(torch.load(out / "last.pt", weights_only=True))
+            self._resume(load(out / "last.pt", repr(recipe.model)))
 
     @torch.inference_mode()
     def _teacher_sentences(self) -> list[Tensor]:
@@ -130,37 +116,34 @@ class Trainer:
         """All that a resumed run needs; what a step draws at random depends on its number, so no generator is kept."""
         state = {"model": self.model.state_dict(), "average": self.average.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict(), "step": self.step, "recipe": repr(self.recipe.model)}
-        save(self.out / "last.pt", state)
+        save(self.out / "last.pt", state | {"data": self.shuffle.state()})
 
     def _resume(self, state: dict) -> None:
-        if state["recipe"] != repr(self.recipe.model):
-            raise ValueError(f"{self.out / 'last.pt'} is of another architecture: {state['recipe']}")
+        if "data" in state:  # runs begun before it was kept resume as well
+            self.shuffle.check(state["data"])
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
+        peaks = [group["peak"] for group in self.optimizer.param_groups]  # the recipe's, which may have been edited
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
+            group["peak"] = peak
         self.step = state["step"]
         print(f"resumed at step {self.step}", flush=True)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Activations, token ids, mask, and the teacher's similarity (None where the towers are frozen). It depends
-        on seed and step alone, so a resumed run sees what an unbroken one sees."""
-        config = self.recipe.train
-        epoch, at = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([config.seed, 0, epoch]).permutation(len(self.samples))
-        photos = order[at * config.batch : (at + 1) * config.batch]
-        rng = np.random.default_rng([config.seed, 1, step])
-        chosen = [int(rng.integers(len(self.captions[p]))) for p in photos]
-        rows = [
-            drop_words(self.captions[p][c][: config.caption_tokens], config.word_dropout, UNKNOWN, rng)
-            for p, c in zip(photos, chosen, strict=True)
-        ]
-        ids, mask = pad(rows)
-        views = rng.integers(0, self.recipe.data.views, len(photos))
-        activations = self.activations.batch(views, photos)
+        """Activations, token ids, mask, and the teacher's similarity (None where the towers are frozen)."""
+        config, drawn = self.recipe.train, self.shuffle.draw(step)
+        chosen = list(zip(drawn.photos, drawn.captions, strict=True))
+        ids, mask = pad([
+            drop_words(self.captions[p][c][: config.caption_tokens], config.word_dropout, UNKNOWN, drawn.rng)
+            for p, c in chosen
+        ])  # fmt: skip
+        views = drawn.rng.integers(0, self.recipe.data.views, len(chosen))
+        activations = self.activations.batch(views, drawn.photos)
         if not config.train_towers:
             return activations, ids, mask, None
-        spoken = torch.stack([self.sentences[p][c] for p, c in zip(photos, chosen, strict=True)])
-        about = torch.stack([self.sentences[p].mean(0) for p in photos])
+        spoken = torch.stack([self.sentences[p][c] for p, c in chosen])
+        about = torch.stack([self.sentences[p].mean(0) for p in drawn.photos])
         return activations, ids, mask, spoken @ about.T
 
     def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor) -> Towers:
@@ -171,9 +154,9 @@ class Trainer:
         return Towers(text_embedding @ image_embedding.T, text_tokens, mask, image_tokens)
 
     def train_step(self) -> dict[str, float]:
-        config, total = self.recipe.train, self.recipe.train.epochs * self.steps_per_epoch
+        config = self.recipe.train
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * schedule(self.step / total, config.warmup)
+            group["lr"] = group["peak"] * schedule(self.step / self.total, config.warmup)
         torch.manual_seed(config.seed * 1_000_003 + self.step)
         self.model.train()
         *inputs, teacher = self.batch(self.step)
@@ -197,7 +180,7 @@ class Trainer:
             for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 if value.requires_grad:
                     average.lerp_(value, 1 - decay)
-        return {name: round(value.item(), 4) for name, value in losses.items()}
+        return {name: value.item() for name, value in losses.items()}
 
     def evaluate(self, ks: tuple[int, ...]) -> dict:
         encoders = TorchEncoders(self.average.eval(), self.tokenizer)
@@ -206,22 +189,18 @@ class Trainer:
 
     def run(self) -> None:
         config = self.recipe.train
-        total = config.epochs * self.steps_per_epoch
-        started, first = time.time(), self.step
-        with (self.out / "metrics.jsonl").open("a") as log:
-            while self.step < total:
-                losses = self.train_step()
-                left = (time.time() - started) / (self.step - first) * (total - self.step)
-                print(f"step {self.step}/{total} {losses} {left / 60:.1f} min left", flush=True)
-                log.write(json.dumps({"step": self.step, **losses}) + "\n")
-                epoch, at = divmod(self.step, self.steps_per_epoch)
-                if at == 0:
-                    self.save_state()
-                    if epoch % config.evaluate_every == 0 or self.step == total:
-                        report = self.evaluate((16,))
-                        print(f"epoch {epoch}: {json.dumps(report)}", flush=True)
-                        log.write(json.dumps({"step": self.step, "dev": report}) + "\n")
-                log.flush()
+        metrics, progress = Metrics(self.out, self.step), Progress(self.step, self.total, config.batch)
+        while self.step < self.total:
+            losses = self.train_step()
+            print(progress.line(self.step, losses), flush=True)
+            metrics.write(self.step, **losses)
+            epoch, at = divmod(self.step, self.shuffle.steps_per_epoch)
+            if self.step == self.total or (at == 0 and epoch % config.evaluate_every == 0):
+                report = self.evaluate((16,))
+                print(f"epoch {epoch}: {json.dumps(report)}", flush=True)
+                metrics.write(self.step, dev=report)
+            if at == 0 or self.step % config.save_every == 0:
+                self.save_state()
         save(self.out / "model.pt", self.average.checkpoint())
 
 

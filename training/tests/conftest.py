@@ -12,6 +12,8 @@ from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from tandem_training.model import ModelConfig, Tandem
+from tandem_training.recipe import DataConfig, Recipe, TrainConfig
+from tandem_training.train import Trainer
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 50, 220), "white": (240, 240, 240)}
 SHAPES = ("square", "bar")
@@ -40,21 +42,26 @@ def write_shard(path: Path, samples: dict[str, tuple[bytes, dict]]) -> None:
                 tar.addfile(member, io.BytesIO(content))
 
 
-@pytest.fixture
-def shard(tmp_path: Path) -> Path:
-    """Eight drawings, two captions each."""
+def write_drawings(path: Path, captions: int = 2) -> Path:
+    """A shard of eight drawings, with so many captions each."""
     samples = {
-        f"{colour}-{shape}": (drawing(colour, shape), {"en": [f"a {colour} {shape}", f"one {shape} that is {colour}"]})
+        f"{colour}-{shape}": (
+            drawing(colour, shape),
+            {"en": [f"a {colour} {shape}", f"one {shape} that is {colour}"][:captions]},
+        )
         for colour in COLOURS
         for shape in SHAPES
     }
-    path = tmp_path / "drawings-0000.tar"
     write_shard(path, samples)
     return path
 
 
 @pytest.fixture
-def tokenizer() -> Tokenizer:
+def shard(tmp_path: Path) -> Path:
+    return write_drawings(tmp_path / "drawings-0000.tar")
+
+
+def tiny_tokenizer() -> Tokenizer:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "one", "that", "is", *COLOURS, *SHAPES]
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     made.normalizer = normalizers.Lowercase()
@@ -64,6 +71,11 @@ def tokenizer() -> Tokenizer:
     )
     made.enable_truncation(TINY.max_tokens)
     return made
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return tiny_tokenizer()
 
 
 def tiny_model() -> Tandem:
@@ -79,3 +91,12 @@ def tiny_model() -> Tandem:
 @pytest.fixture
 def model() -> Tandem:
     return tiny_model()
+
+
+def trainer(shard: Path, out: Path, tokenizer: Tokenizer, **settings) -> Trainer:
+    """A run over the drawings; settings are those of [train]."""
+    standard = {"batch": 8, "itm_negatives": 2, "token_batch": 8, "warmup": 0.1, "text_rate": 1e-3, "word_dropout": 0.0}
+    recipe = Recipe(
+        data=DataConfig(str(shard), str(shard), views=2), model=TINY, train=TrainConfig(**standard | settings)
+    )
+    return Trainer(recipe, out, shard.parent / "cache", tiny_model(), tokenizer)

@@ -1,0 +1,53 @@
+"""Which photos, captions and views a step sees: a function of seed and step, so a resumed run sees what an unbroken one
+sees. The state to keep in a checkpoint is therefore small: what the draws were made from."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .data import Sample
+from .recipe import TrainConfig
+
+
+@dataclass
+class Drawn:
+    """One step's draws: photos [b] (their number), captions [b] (which of the photo's), views [b]; `rng` goes on to
+    whatever else the step draws."""
+
+    photos: np.ndarray
+    captions: list[int]
+    rng: np.random.Generator
+
+
+class Shuffle:
+    """Every photo once an epoch, in an order of its own each epoch, with one of its captions drawn each time."""
+
+    def __init__(self, samples: Sequence[Sample], config: TrainConfig, pattern: str):
+        self.samples, self.config, self.pattern = samples, config, pattern
+        self.steps_per_epoch = len(samples) // config.batch
+        if self.steps_per_epoch == 0:
+            raise ValueError(f"batch = {config.batch}, but {pattern} holds only {len(samples)} photos")
+
+    def draw(self, step: int) -> Drawn:
+        seed, batch = self.config.seed, self.config.batch
+        epoch, at = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([seed, 0, epoch]).permutation(len(self.samples))
+        photos = order[at * batch : (at + 1) * batch]
+        rng = np.random.default_rng([seed, 1, step])
+        return Drawn(photos, [int(rng.integers(len(self.samples[p].captions))) for p in photos], rng)
+
+    def state(self) -> dict:
+        """What the draws depend on, beside the step."""
+        content = json.dumps([[s.key, s.captions] for s in self.samples]).encode()
+        fingerprint = hashlib.sha256(content).hexdigest()[:16]
+        return {"seed": self.config.seed, "batch": self.config.batch, "samples": fingerprint}
+
+    def check(self, saved: dict) -> None:
+        """ValueError when a checkpoint's state says that its run drew from something else."""
+        for name, now in self.state().items():
+            if saved[name] != now:
+                what = f"photos or captions of {self.pattern}" if name == "samples" else name
+                raise ValueError(f"the run to resume has another {what}: {saved[name]}, now {now}; use another --out")
