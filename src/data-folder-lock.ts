@@ -1,0 +1,137 @@
+/**
+ * One process at a time on a data folder: two would not see each other's items.
+ *
+ * Who holds the folder listens on a socket in it, so the operating system itself knows whether the holder lives: it
+ * lets go with the process, also after kill -9, and no process id has to be trusted, which containers use again. Whoever
+ * wants the folder makes its own socket first and looks at the others then. So of two who come at once at least one sees
+ * the other, and never do both hold it. What no longer answers is what a killed process left, and is removed.
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdir, open, readdir, rm, type FileHandle } from 'node:fs/promises'
+import { connect, createServer, type Server } from 'node:net'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/** Thrown when another process holds the folder; the message names it. */
+export class DataFolderLockedError extends Error {
+  override readonly name = 'DataFolderLockedError'
+}
+
+export interface DataFolderLock {
+  /** Why the folder is used without a lock; null when it is held. */
+  remark: string | null
+  release(): Promise<void>
+}
+
+/** Of the path of a socket, on every system that we run on. */
+const LONGEST_PATH_BYTES = 100
+/** Two who come at once may both step back: they come again, each at a time of its own. */
+const ATTEMPTS = 5
+const ANSWER_MS = 1000
+/** What a file system says that cannot hold a socket, or nothing more at all. */
+const NO_SOCKETS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSPC', 'EROFS'])
+
+/**
+ * Takes the folder, which is made when it is missing.
+ *
+ * @param holder - what this process is to whoever finds the folder taken, such as "the service"
+ * @throws DataFolderLockedError naming the process that holds it
+ */
+export async function lockDataFolder(folder: string, holder: string): Promise<DataFolderLock> {
+  const sockets = join(folder, 'lock')
+  await mkdir(sockets, { recursive: true })
+  const place = await SocketFolder.open(sockets)
+  try {
+    for (let attempt = 1; ; attempt += 1) {
+      const name = randomBytes(6).toString('hex')
+      const server = await listen(place.address(name), introduction(holder))
+      const other = await heldBy(place, name)
+      if (other === null && (await place.names()).includes(name)) {
+        return { remark: null, release: () => close(server).then(() => place.close()) }
+      }
+      await close(server)
+      if (other !== null && attempt === ATTEMPTS) {
+        throw new DataFolderLockedError(`The data folder ${folder} is in use by ${other}. Stop that first.`)
+      }
+      await sleep(Math.random() * 40 * attempt)
+    }
+  } catch (error) {
+    await place.close()
+    const { code = '' } = error as NodeJS.ErrnoException
+    if (!NO_SOCKETS.has(code)) throw error
+    const remark = `${folder} cannot be locked (${code}): see to it that no other process uses it`
+    return { remark, release: () => Promise.resolve() }
+  }
+}
+
+/** The sockets of a folder, whose path may be longer than the path of a socket can be. */
+class SocketFolder {
+  private constructor(
+    readonly path: string,
+    readonly handle: FileHandle | undefined,
+  ) {}
+
+  static async open(path: string): Promise<SocketFolder> {
+    const isLong = Buffer.byteLength(path) + 13 > LONGEST_PATH_BYTES
+    return new SocketFolder(path, isLong && process.platform === 'linux' ? await open(path) : undefined)
+  }
+
+  address(name: string): string {
+    return join(this.handle === undefined ? this.path : `/proc/self/fd/${this.handle.fd}`, name)
+  }
+
+  names(): Promise<string[]> {
+    return readdir(this.path)
+  }
+
+  remove(name: string): Promise<void> {
+    return rm(join(this.path, name), { force: true })
+  }
+
+  async close(): Promise<void> {
+    await this.handle?.close()
+  }
+}
+
+/** Who holds one of the other sockets, in words; null when nobody does. Removes those that nobody holds. */
+async function heldBy(place: SocketFolder, own: string): Promise<string | null> {
+  for (const name of await place.names()) {
+    if (name === own) continue
+    const holder = await ask(place.address(name))
+    if (holder !== null) return holder
+    await place.remove(name)
+  }
+  return null
+}
+
+/** What the process behind a socket says it is; null when there is none any more. */
+function ask(address: string): Promise<string | null> {
+  return new Promise((resolve) => {
+    let said = ''
+    const socket = connect(address).setEncoding('utf8')
+    const answered = (): void => resolve(said === '' ? 'a process that does not say what it is' : said)
+    socket.setTimeout(ANSWER_MS, () => socket.destroy())
+    socket.on('data', (text: string) => (said += text))
+    socket.on('close', answered)
+    socket.on('error', ({ code }: NodeJS.ErrnoException) => {
+      if (code === 'ECONNREFUSED' || code === 'ENOENT' || code === 'ENOTSOCK') resolve(null)
+    })
+  })
+}
+
+function listen(address: string, said: string): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer((socket) => socket.on('error', () => undefined).end(said))
+    server.once('error', reject)
+    server.listen(address, () => resolve(server.unref()))
+  })
+}
+
+function introduction(holder: string): string {
+  return `${holder} (process ${process.pid} on ${hostname()}, since ${new Date().toISOString()})`
+}
+
+function close(server: Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()))
+}
