@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import type { Config } from './config.js'
+import { lockDataFolder } from './data-folder-lock.js'
 import { openItemStore } from './item-store.js'
 import { openKeys, type Keys, type KeysChange } from './keys.js'
 import { openModels } from './model.js'
@@ -47,7 +48,7 @@ const LONGEST_ID = 256 * 4 * 3
  * Opens everything that `config` names. What was opened is closed again when a later step fails.
  *
  * @param open - opens the rooms; a test may put others in their place
- * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle, a broken file of keys
+ * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle or in use, a broken file of keys
  */
 export async function buildApp(config: Config, open: typeof openRooms = openRooms): Promise<Tandem> {
   const log: FastifyBaseLogger = pino({
@@ -57,7 +58,16 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   const { apiKeys, apiKeysFile } = config
   const onChange = (change: KeysChange): void => logKeysChange(log, change)
   const keys = await openKeys({ keys: apiKeys, file: apiKeysFile, onChange })
-  const retrieval = new Retrieval(await open(config, log))
+  const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
+  if (lock.remark !== null) log.warn(lock.remark)
+  const retrieval = await open(config, log).then(
+    (rooms) => new Retrieval(rooms),
+    async (error: unknown) => {
+      await lock.release()
+      throw error
+    },
+  )
+  const closeRooms = (): Promise<void> => retrieval.close().finally(() => lock.release())
   const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
   const app = Fastify({
     loggerInstance: log,
@@ -74,7 +84,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
     await addRoutes(app, config, retrieval, readiness)
     await app.ready()
   } catch (error) {
-    await retrieval.close()
+    await closeRooms()
     throw error
   }
 
@@ -96,7 +106,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
     Object.assign(readiness, { state: 'stopping', detail: 'requests that were accepted are being answered' })
     clearInterval(timer)
     keys.close()
-    closed ??= app.close().then(() => retrieval.close())
+    closed ??= app.close().then(closeRooms)
     return closed
   }
   return { app, retrieval, start, reloadKeys: () => keys.reload(), close }

@@ -12,7 +12,7 @@ import { indexFolder, summaryLine } from './cli/index-folder.js'
 import { listBundles } from './cli/models.js'
 import { rebuild } from './cli/rebuild.js'
 import { hitLines } from './cli/search.js'
-import { ownService, refuseWhileServing, remoteService, type Service } from './cli/service.js'
+import { ownService, remoteService, type Service } from './cli/service.js'
 import { printLine, type Terminal } from './cli/terminal.js'
 import { packageFolder, readConfig, type Config } from './config.js'
 import { newKey, scopes, type Scope } from './keys.js'
@@ -162,7 +162,6 @@ program
   .option('--repair', 'make the index again from the store where it is not sound')
   .action(async (options: { sample: number; repair?: boolean }) => {
     const config = readConfig(process.env)
-    await refuseWhileServing(config, () => 'stop it first')
     const outcome = await check(config, { sample: options.sample, repair: options.repair === true })
     for (const line of checkLines(outcome)) printLine(terminal.out, line)
     if (!outcome.isSound) process.exitCode = 1
@@ -190,7 +189,6 @@ program
   )
   .action(async () => {
     const config = readConfig(process.env)
-    await refuseWhileServing(config, () => 'stop it first')
     const { items } = await rebuild(config, terminal)
     printLine(terminal.out, `${items} items re-embedded`)
   })

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Config } from '../config.js'
+import { lockDataFolder } from '../data-folder-lock.js'
 import { openItemStore, type ItemStore } from '../item-store.js'
 import { repairIndex } from '../retrieval.js'
 import { openVectorIndex, type VectorIndexOptions } from '../vector-index.js'
@@ -22,14 +23,27 @@ export interface CheckOutcome extends SelfCheck {
 }
 
 /**
- * Checks the data folder of `config`. The service must not be running on it.
+ * Checks the data folder of `config`, which nobody else may use meanwhile.
  *
  * @param sample - items whose neighbours are compared with exact search
- * @throws when there is no item store, or one of another format
+ * @throws when there is no item store, or one of another format, or when the folder is in use
  */
 export async function check(config: Config, options: { sample: number; repair: boolean }): Promise<CheckOutcome> {
   const items = join(config.dataFolder, 'items')
   if (!existsSync(items)) throw new Error(`There are no items in ${config.dataFolder}: nothing to check.`)
+  const lock = await lockDataFolder(config.dataFolder, 'tandem check')
+  try {
+    return await checkStore(items, config, options)
+  } finally {
+    await lock.release()
+  }
+}
+
+async function checkStore(
+  items: string,
+  config: Config,
+  options: { sample: number; repair: boolean },
+): Promise<CheckOutcome> {
   const store = await openItemStore({ folder: items, fingerprint: null })
   try {
     const found = await checkIndex(store, config, options.sample)

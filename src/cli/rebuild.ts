@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Config } from '../config.js'
+import { lockDataFolder } from '../data-folder-lock.js'
 import { openItemStore, type Item, type ItemStore } from '../item-store.js'
 import { openModels, type Models } from '../model.js'
 import { startProgress, type Terminal } from './terminal.js'
@@ -56,11 +57,21 @@ async function copyAll(from: ItemStore, to: ItemStore, models: Models, terminal:
 }
 
 /**
- * Rebuilds the data folder of `config`. The service must not be running on it.
+ * Rebuilds the data folder of `config`, which nobody else may use meanwhile.
  *
- * @throws when the bundle or the store cannot be opened, or the disk is full; the data folder is then as it was
+ * @throws when the folder is in use, the bundle or the store cannot be opened, or the disk is full; the data folder is
+ *   then as it was
  */
 export async function rebuild(config: Config, terminal: Terminal): Promise<{ items: number }> {
+  const lock = await lockDataFolder(config.dataFolder, 'tandem rebuild')
+  try {
+    return await rebuildStore(config, terminal)
+  } finally {
+    await lock.release()
+  }
+}
+
+async function rebuildStore(config: Config, terminal: Terminal): Promise<{ items: number }> {
   const [items, fresh, before] = ['items', 'items.rebuilding', 'items.before'].map((name) =>
     join(config.dataFolder, name),
   ) as [string, string, string]

@@ -15,15 +15,14 @@ export function remoteService(url: string, apiKey: string | undefined): Service 
 }
 
 /**
- * Refuses when the configured address answers: two processes on one data folder would not see each other's items.
- *
- * @throws Error with the sentence for a terminal
+ * Refuses when the configured address answers, which says how to go on. A service at another address is found by the
+ * lock of the data folder.
  */
-export async function refuseWhileServing(config: Config, advice: (url: string) => string): Promise<void> {
+async function refuseWhileServing(config: Config): Promise<void> {
   const host = ['0.0.0.0', '::'].includes(config.host) ? '127.0.0.1' : config.host
   const url = `http://${host.includes(':') ? `[${host}]` : host}:${config.port}`
   if (config.port !== 0 && (await new Client(url).isAlive())) {
-    throw new Error(`A service runs already at ${url}: ${advice(url)}.`)
+    throw new Error(`A service runs already at ${url}: give --url ${url} to use it.`)
   }
 }
 
@@ -34,7 +33,7 @@ export async function refuseWhileServing(config: Config, advice: (url: string) =
  *   runs already at the configured address
  */
 export async function ownService(config: Config): Promise<Service> {
-  await refuseWhileServing(config, (url) => `give --url ${url} to use it`)
+  await refuseWhileServing(config)
   const key = randomBytes(24).toString('hex')
   const own = { host: '127.0.0.1', port: 0, logLevel: 'silent', apiKeys: [key], apiKeysFile: undefined } as const
   const tandem = await buildApp({ ...config, ...own })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { check, checkLines } from '../../src/cli/check.js'
 import { readConfig, type Config } from '../../src/config.js'
+import { lockDataFolder } from '../../src/data-folder-lock.js'
 import { openItemStore, type ItemStore, type NewItem } from '../../src/item-store.js'
 import { repairIndex } from '../../src/retrieval.js'
 import { openVectorIndex, type VectorIndex } from '../../src/vector-index.js'
@@ -48,6 +49,13 @@ const sidecarFile = (): string => join(config.dataFolder, 'index', 'hnsw.json')
 const sidecar = async (): Promise<Sidecar> => JSON.parse(await readFile(sidecarFile(), 'utf8')) as Sidecar
 
 describe('tandem check', () => {
+  it('keeps out of a folder that is in use, and says by whom', async () => {
+    const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
+    await expect(check(config, options)).rejects.toThrow(`in use by a Tandem service (process ${process.pid}`)
+    await lock.release()
+    expect(await check(config, options)).toMatchObject({ isSound: true })
+  })
+
   it('finds a folder sound, and changes nothing in it', async () => {
     const before = await readFile(sidecarFile())
     const outcome = await check(config, options)

@@ -6,6 +6,7 @@ import sharp from 'sharp'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { rebuild } from '../../src/cli/rebuild.js'
 import { packageFolder, readConfig, type Config } from '../../src/config.js'
+import { lockDataFolder } from '../../src/data-folder-lock.js'
 import { openItemStore, StoreMismatchError } from '../../src/item-store.js'
 import { openModels, type Models } from '../../src/model.js'
 
@@ -73,7 +74,7 @@ describe('rebuild', { timeout: 120_000 }, () => {
     expect(after.get('item-7')?.embedding).toEqual(encoded?.embedding)
     await after.close()
     await models.close()
-    expect(await readdir(config.dataFolder)).toEqual(['items'])
+    expect((await readdir(config.dataFolder)).sort()).toEqual(['items', 'lock'])
   })
 
   it('leaves the old store as it was when a bundle cannot be opened', async () => {
@@ -87,6 +88,13 @@ describe('rebuild', { timeout: 120_000 }, () => {
     await expect(openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint: other })).rejects.toThrow(
       StoreMismatchError,
     )
+  })
+
+  it('keeps out of a folder that is in use, and says by whom', async () => {
+    await fill(1)
+    const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
+    await expect(rebuild(config, quiet)).rejects.toThrow(/in use by a Tandem service/)
+    await lock.release()
   })
 
   it('takes up the old store that a rebuild left under its other name', async () => {

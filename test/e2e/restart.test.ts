@@ -123,6 +123,14 @@ describe.skipIf(!existsSync(entry))('the built server (npm run build makes it)',
     expect(third.log.join('\n')).toContain('"replayed":4,"removed":1')
   })
 
+  it('keeps out of a data folder that another one serves, until that one is killed', async () => {
+    const first = await start()
+    const failure = await start().catch((error: unknown) => error)
+    expect(String(failure)).toContain(`in use by a Tandem service (process ${first.process.pid}`)
+    await end(first, 'SIGKILL')
+    await start()
+  })
+
   it('answers what it had accepted before it stops', async () => {
     const service = await start()
     const adds = Array.from({ length: 6 }, (_, at) => add(service, `item-${at}`, at * 60))
