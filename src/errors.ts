@@ -35,7 +35,8 @@ export const errorTable = {
   model_unavailable: { status: 503, title: 'The model is not available' },
   not_ready: { status: 503, title: 'The service is not ready' },
   timed_out: { status: 503, title: 'The request took too long' },
-  storage_full: { status: 507, title: 'The item cannot be stored: no space is left' },
+  storage_read_only: { status: 503, title: 'The disk cannot be written to' },
+  storage_full: { status: 507, title: 'No space is left on the disk' },
 } as const satisfies Record<string, { status: number; title: string }>
 
 export type ErrorCode = keyof typeof errorTable

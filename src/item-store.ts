@@ -34,7 +34,7 @@ export interface NewItem {
 export interface ItemStore {
   /**
    * Adds or replaces, all or none. Durable (flushed to the disk) when it resolves; concurrent callers share a commit.
-   * @throws TandemError `storage_full` when the disk is
+   * @throws TandemError `storage_full` or `storage_read_only` when the disk is
    */
   put(items: readonly NewItem[]): Promise<{ position: number; replaced: number }>
   /** Durable when it resolves; `removed` are those that were there. */

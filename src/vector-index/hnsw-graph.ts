@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { closeSync, fsyncSync, openSync, readFileSync } from 'node:fs'
 import hnswlib from 'hnswlib-node'
+import { isWholeGraph } from './graph-file.js'
 
 /** M: links of a node; efConstruction: beam while building. The defaults of hnswlib's authors for such data. */
 const M = 16
@@ -65,13 +66,21 @@ export class HnswGraph {
     return { labels: neighbors, similarities: distances.map((distance) => Math.max(-1, Math.min(1, 1 - distance))) }
   }
 
-  /** Writes the graph to `file` and flushes it to the disk; answers its SHA-256 in hexadecimal. */
+  /**
+   * Writes the graph to the new `file` and flushes it to the disk; answers its SHA-256 in hexadecimal.
+   *
+   * @throws the error of the operating system where the disk cannot be written to, or Error where it became full: hnswlib
+   *   writes what it can and says nothing. What there is of the file stays.
+   */
   save(file: string): string {
-    this.#index.writeIndexSync(file)
-    const descriptor = openSync(file, 'r+')
+    // Opened here first: hnswlib does not say either that it could not make the file.
+    const descriptor = openSync(file, 'wx+')
     try {
+      this.#index.writeIndexSync(file)
       fsyncSync(descriptor)
-      return createHash('sha256').update(readFileSync(descriptor)).digest('hex')
+      const bytes = readFileSync(descriptor)
+      if (!isWholeGraph(bytes)) throw new Error(`${file} is not whole: no space is left on the disk`)
+      return createHash('sha256').update(bytes).digest('hex')
     } finally {
       closeSync(descriptor)
     }

@@ -9,7 +9,7 @@ import type { Neighbour, VectorIndex, VectorIndexOptions } from '../vector-index
 import { HnswThread } from './hnsw-thread.js'
 import { Labels } from './labels.js'
 import { checkCandidates, normalise } from './normalise.js'
-import { findSnapshot, makeFolder, newGraphFile, publishSnapshot } from './snapshot.js'
+import { findSnapshot, makeFolder, newGraphFile, publishSnapshot, removeLeftovers } from './snapshot.js'
 
 /** Embeddings that the thread adds at a time; a search waits for one such step at most. */
 const STEP = 64
@@ -105,10 +105,15 @@ export class HnswIndex implements VectorIndex {
     return this.#afterOthers(async () => {
       const { folder, dim, fingerprint, storeIdentity } = this.#options
       const file = newGraphFile(this.#position)
-      const sha256 = await this.#thread.call('save', { file: join(folder, file) })
-      const ids = this.#labels.toJSON()
-      const position = this.#position
-      await publishSnapshot(folder, { fingerprint, dim, storeIdentity, position, ids, graph: { file, sha256 } })
+      try {
+        const sha256 = await this.#thread.call('save', { file: join(folder, file) })
+        const ids = this.#labels.toJSON()
+        const position = this.#position
+        await publishSnapshot(folder, { fingerprint, dim, storeIdentity, position, ids, graph: { file, sha256 } })
+      } catch (error) {
+        await removeLeftovers(folder).catch(() => undefined)
+        throw error
+      }
     })
   }
 

@@ -13,6 +13,7 @@ import { pipeline } from 'node:stream/promises'
 /** 2: the sidecar names its item store. */
 const FORMAT = 2
 const SIDECAR = 'hnsw.json'
+const ASIDE = `${SIDECAR}.new`
 
 export interface Sidecar {
   format: number
@@ -63,7 +64,7 @@ export function newGraphFile(position: number): string {
 
 /** Makes a graph that is already flushed to the disk the one in use, then removes the others. */
 export async function publishSnapshot(folder: string, sidecar: Omit<Sidecar, 'format'>): Promise<void> {
-  const aside = join(folder, `${SIDECAR}.new`)
+  const aside = join(folder, ASIDE)
   const file = await open(aside, 'w')
   try {
     await file.writeFile(JSON.stringify({ format: FORMAT, ...sidecar }))
@@ -73,7 +74,23 @@ export async function publishSnapshot(folder: string, sidecar: Omit<Sidecar, 'fo
   }
   await rename(aside, join(folder, SIDECAR))
   await flushFolder(folder)
-  const others = (await readdir(folder)).filter((name) => /^hnsw-.*\.bin$/.test(name) && name !== sidecar.graph.file)
+  await removeAllBut(folder, sidecar.graph.file)
+}
+
+/**
+ * Removes what a failed snapshot left, so that it takes no room on a disk that may be full. The snapshot in use stays.
+ * What cannot be removed, as on a disk that cannot be written to, goes with the next snapshot that succeeds.
+ *
+ * @throws where that is so, and where the sidecar cannot be read: then nothing says which graph is in use
+ */
+export async function removeLeftovers(folder: string): Promise<void> {
+  const used = await readSidecar(folder)
+  await rm(join(folder, ASIDE), { force: true })
+  await removeAllBut(folder, used?.graph.file)
+}
+
+async function removeAllBut(folder: string, used: string | undefined): Promise<void> {
+  const others = (await readdir(folder)).filter((name) => /^hnsw-.*\.bin$/.test(name) && name !== used)
   await Promise.all(others.map((name) => rm(join(folder, name), { force: true })))
 }
 

@@ -1,0 +1,39 @@
+/** What the disk refused, in words for the client. */
+import { statfs } from 'node:fs/promises'
+import { constants } from 'node:os'
+import { TandemError } from '../errors.js'
+
+const { EACCES, EDQUOT, EIO, ENOSPC, EPERM, EROFS } = constants.errno
+
+/** Below this a disk counts as full: LMDB needs room for a whole transaction and reports a short write as EIO. */
+const FULL_BELOW_BYTES = 16 * 1024 * 1024
+
+/**
+ * The error to throw for `error`, which a write into `folder` ended with: `storage_full` or `storage_read_only` where
+ * the disk is the reason, otherwise `error` itself.
+ *
+ * @param what - could not be kept, such as "the items": the subject of the sentence
+ */
+export async function storageFailure(error: unknown, folder: string, what: string): Promise<unknown> {
+  const number = numberOf(error)
+  if (number === ENOSPC || number === EDQUOT || (number === EIO && (await isFull(folder)))) {
+    return new TandemError('storage_full', `The disk that holds ${what} is full; nothing was stored.`, { cause: error })
+  }
+  if (number === EROFS || number === EACCES || number === EPERM) {
+    const sentence = `The disk that holds ${what} cannot be written to; nothing was stored.`
+    return new TandemError('storage_read_only', sentence, { cause: error })
+  }
+  return error
+}
+
+/** LMDB's errors have the number of the operating system as their code, Node's have its name. */
+function numberOf(error: unknown): number | undefined {
+  const { code } = error as { code?: unknown }
+  if (typeof code === 'number') return code
+  return (constants.errno as Record<string, number>)[String(code)]
+}
+
+async function isFull(folder: string): Promise<boolean> {
+  const { bavail, bsize } = await statfs(folder)
+  return bavail * bsize < FULL_BELOW_BYTES
+}

@@ -1,0 +1,94 @@
+/**
+ * Disks of a few megabytes that a test may fill or break. Each is mounted in a mount namespace of its own, which a shell
+ * keeps alive: it ends with the shell, also when the test is killed. Others reach it through the shell's /proc/…/root.
+ */
+import { spawn } from 'node:child_process'
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+export interface Disk {
+  /** An empty folder on the disk. */
+  readonly folder: string
+  /** Writes a file until no more than `freeBytes` are left. */
+  fill(freeBytes?: number): void
+  /** Removes that file again. */
+  makeRoom(): void
+  end(): Promise<void>
+}
+
+export interface BreakableDisk extends Disk {
+  /** Turns it read-only beneath open files, as the kernel does with a disk that has errors. It stays so. */
+  break(): Promise<void>
+}
+
+/** A tmpfs, or null where this process may not mount one: then the test is skipped. */
+export async function smallDisk(megabytes: number): Promise<Disk | null> {
+  return mounted(`mount -t tmpfs -o size=${megabytes}m tmpfs "$MOUNT"`)
+}
+
+/** An ext4 of its own in a file, or null where this process may not mount one or its tools are missing. */
+export async function breakableDisk(megabytes: number): Promise<BreakableDisk | null> {
+  if (process.getuid?.() !== 0) return null
+  const disk = await mounted(
+    `truncate -s ${megabytes}M "$IMAGE" && mkfs.ext4 -q "$IMAGE" && mount -o loop,errors=remount-ro "$IMAGE" "$MOUNT"`,
+  )
+  return disk && Object.assign(disk, { break: () => disk.run('mount -o remount,abort "$MOUNT"') })
+}
+
+type RunningDisk = Disk & { run(command: string): Promise<void> }
+
+async function mounted(mount: string): Promise<RunningDisk | null> {
+  const place = mkdtempSync(join(tmpdir(), 'tandem-disk-'))
+  const env = { PATH: process.env['PATH'], MOUNT: join(place, 'mount'), IMAGE: join(place, 'image') }
+  await mkdir(env.MOUNT)
+  const asRoot = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user']
+  // Runs each line that it is sent, and says how that ended.
+  const loop = 'while read -r line; do eval "$line" </dev/null >/dev/null 2>&1; echo "$?"; done'
+  const shell = spawn('unshare', [...asRoot, '--mount', 'sh', '-c', loop], { env, stdio: ['pipe', 'pipe', 'ignore'] })
+  const exit = new Promise<void>((done) => shell.once('close', () => done()).once('error', () => done()))
+  shell.stdin.on('error', () => undefined)
+  const answers = createInterface({ input: shell.stdout })[Symbol.asyncIterator]()
+  const succeeds = async (command: string): Promise<boolean> => {
+    shell.stdin.write(`${command}\n`)
+    const answer = await answers.next()
+    return answer.done !== true && answer.value === '0'
+  }
+  const end = async (): Promise<void> => {
+    shell.stdin.end()
+    await exit
+    rmSync(place, { recursive: true, force: true })
+  }
+  if (!(await succeeds(mount))) {
+    await end()
+    return null
+  }
+  const root = join(`/proc/${shell.pid}/root`, env.MOUNT)
+  const folder = join(root, 'data')
+  await mkdir(folder)
+  const filler = join(root, 'filler')
+  return {
+    folder,
+    fill: (freeBytes = 0) => fillUp(filler, freeBytes),
+    makeRoom: () => rmSync(filler),
+    end,
+    run: async (command) => {
+      if (!(await succeeds(command))) throw new Error(`this failed on the disk: ${command}`)
+    },
+  }
+}
+
+function fillUp(file: string, freeBytes: number): void {
+  const descriptor = openSync(file, 'w')
+  let written = 0
+  try {
+    for (const chunk = Buffer.alloc(4096); ; ) written += writeSync(descriptor, chunk)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+    ftruncateSync(descriptor, Math.max(0, written - freeBytes))
+  } finally {
+    closeSync(descriptor)
+  }
+}
