@@ -37,11 +37,11 @@ class Shuffle:
         order = np.random.default_rng([seed, 0, epoch]).permutation(len(self.samples))
         photos = order[at * batch : (at + 1) * batch]
         rng = np.random.default_rng([seed, 1, step])
-        return Drawn(photos, [int(rng.integers(len(self.samples[p].captions))) for p in photos], rng)
+        return Drawn(photos, [_caption(self.samples[p], rng) for p in photos], rng)
 
     def state(self) -> dict:
         """What the draws depend on, beside the step."""
-        content = json.dumps([[s.key, s.captions] for s in self.samples]).encode()
+        content = json.dumps([[s.key, s.captions, s.weights] for s in self.samples]).encode()
         fingerprint = hashlib.sha256(content).hexdigest()[:16]
         return {"seed": self.config.seed, "batch": self.config.batch, "samples": fingerprint}
 
@@ -51,3 +51,9 @@ class Shuffle:
             if saved[name] != now:
                 what = f"photos or captions of {self.pattern}" if name == "samples" else name
                 raise ValueError(f"the run to resume has another {what}: {saved[name]}, now {now}; use another --out")
+
+
+def _caption(sample: Sample, rng: np.random.Generator) -> int:
+    """Number of one of its captions: a language in proportion to its weight, then each of its captions alike."""
+    count = len(sample.captions)
+    return int(rng.choice(count, p=sample.weights) if sample.weights else rng.integers(count))

@@ -1,14 +1,17 @@
 """Photos with captions, read from WebDataset shards (tar files of `<key>.jpg` and `<key>.json`)."""
 
-import glob
 import io
 import json
-import tarfile
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
+
+from .shards import locations, members
+
+ENGLISH = {"en": 1.0}
 
 
 @dataclass
@@ -16,34 +19,85 @@ class Sample:
     key: str
     jpeg: bytes
     captions: list[str]
+    weights: list[float] = field(default_factory=list)  # chance of each caption to be drawn, sum 1; empty: all equal
 
 
-def read_shards(pattern: str, language: str = "en") -> list[Sample]:
-    """Every sample of the shards that match `pattern` (a glob), in shard order. A photo without a caption in
-    `language` is left out. Raises FileNotFoundError when no shard matches, ValueError for a broken one."""
-    paths = sorted(glob.glob(pattern))
-    if not paths:
-        raise FileNotFoundError(f"no shard matches {pattern!r}; expected WebDataset .tar files")
-    return [sample for path in paths for sample in _read_shard(path, language)]
+class Corrupt:
+    """Counts the samples that had to be skipped. Some are normal in a large collection; more than a share `limit` of
+    all is a ValueError that names the worst shard."""
+
+    def __init__(self, limit: float):
+        self.limit, self.count, self.first = limit, Counter(), {}
+
+    def add(self, source: str, key: str, reason: str) -> None:
+        self.count[source] += 1
+        self.first.setdefault(source, f"{key}: {reason}")
+
+    def check(self, total: int) -> None:
+        """To be called at the end, with the number of all samples, skipped ones included."""
+        if not self.count:
+            return
+        (worst, many), skipped = self.count.most_common(1)[0], self.count.total()
+        found = f"{skipped} of {total} samples are corrupt; the most, {many}, in {worst}, first {self.first[worst]}"
+        if skipped > self.limit * total:
+            raise ValueError(f"{found}; at most a share of {self.limit} is skipped (max_corrupt)")
+        print(f"skipped: {found}", flush=True)
 
 
-def _read_shard(path: str, language: str) -> list[Sample]:
-    jpegs: dict[str, bytes] = {}
-    captions: dict[str, list[str]] = {}
+def read_shards(pattern: str, languages: Mapping[str, float] = ENGLISH, max_corrupt: float = 0.01) -> list[Sample]:
+    """Every sample of the shards that `pattern` names (see `shards.locations`), in shard order.
+
+    `languages` gives each language's weight in drawing a caption. A photo without a caption in any of them is left
+    out. Corrupt samples are counted and skipped, up to a share `max_corrupt`.
+    Raises FileNotFoundError when no shard matches, ValueError for a broken one or too many corrupt samples."""
+    corrupt, samples, total = Corrupt(max_corrupt), [], 0
+    for location in locations(pattern):
+        parts: dict[str, dict[str, bytes | None]] = {}
+        for name, content in members(location):
+            key, _, kind = name.rpartition(".")
+            if kind in ("jpg", "json"):
+                parts.setdefault(key, {})[kind] = content
+        total += len(parts)
+        for key, part in parts.items():
+            try:
+                sample = _sample(key, part, languages)
+            except ValueError as error:
+                corrupt.add(location, key, str(error))
+            else:
+                samples += [sample] if sample.captions else []
+    corrupt.check(total)
+    if not samples:
+        raise ValueError(f"{pattern} holds no photo with a caption in {', '.join(languages)}")
+    return samples
+
+
+def _sample(key: str, part: dict[str, bytes | None], languages: Mapping[str, float]) -> Sample:
+    """ValueError says what is wrong with the sample."""
+    for kind in ("jpg", "json"):
+        if part.get(kind) is None:
+            raise ValueError(f"its .{kind} is too large" if kind in part else f"it has no .{kind}")
+    check_photo(part["jpg"])
     try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                key, _, kind = Path(member.name).name.rpartition(".")
-                if not member.isfile() or kind not in ("jpg", "json"):
-                    continue
-                content = tar.extractfile(member).read()
-                if kind == "jpg":
-                    jpegs[key] = content
-                else:
-                    captions[key] = json.loads(content)["captions"].get(language, [])
-    except (tarfile.TarError, KeyError, ValueError) as error:
-        raise ValueError(f"shard {path}: {error}") from error
-    return [Sample(key, jpeg, captions[key]) for key, jpeg in jpegs.items() if captions.get(key)]
+        of_language = json.loads(part["json"])["captions"]
+        lists = {language: of_language[language] for language in languages if of_language.get(language)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f'its .json is not {{"captions": {{"en": […]}}}}: {error!r}') from error
+    for language, captions in lists.items():
+        if not isinstance(captions, list) or not all(isinstance(c, str) and c.strip() for c in captions):
+            raise ValueError(f"its captions in {language!r} are not a list of texts that say something")
+    whole = sum(languages[language] for language in lists)
+    weights = [languages[name] / whole / len(captions) for name, captions in lists.items() for _ in captions]
+    return Sample(key, part["jpg"], sum(lists.values(), []), weights if len(lists) > 1 else [])
+
+
+def check_photo(jpeg: bytes) -> None:
+    """Read the whole picture at an eighth of its size, which is fast. ValueError when it cannot be decoded."""
+    try:
+        with Image.open(io.BytesIO(jpeg)) as image:
+            image.draft("RGB", (image.width // 8, image.height // 8))
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"its picture cannot be decoded: {error}") from error
 
 
 def decode(jpeg: bytes, size: int) -> np.ndarray:

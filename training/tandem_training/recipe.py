@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 from .model import ModelConfig
@@ -13,6 +13,8 @@ class DataConfig:
     train: str = ""
     dev: str = ""
     views: int = 6
+    languages: dict[str, float] = field(default_factory=lambda: {"en": 1.0})  # weight of each in drawing a caption
+    max_corrupt: float = 0.01  # share of samples that may be skipped
 
 
 @dataclass
@@ -67,10 +69,22 @@ def _fill(kind, table: dict, where: str):
             near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
             raise ValueError(f"{where}: unknown key {key!r}; did you mean {near!r}?")
         standard = getattr(default, key)
-        if isinstance(value, dict):
+        if isinstance(standard, dict) and isinstance(value, dict):
+            values[key] = _weights(value, f"{where} [{key}]")
+        elif isinstance(value, dict) and is_dataclass(standard):
             values[key] = _fill(type(standard), value, f"{where} [{key}]")
         elif type(value) is type(standard) or (isinstance(standard, float) and type(value) is int):
             values[key] = value
         else:
             raise ValueError(f"{where}: {key} = {value!r}; expected {type(standard).__name__}")
     return kind(**values)
+
+
+def _weights(table: dict, where: str) -> dict[str, float]:
+    """A table of free names, each with a weight above zero."""
+    for name, weight in table.items():
+        if type(weight) not in (int, float) or weight <= 0:
+            raise ValueError(f"{where}: {name} = {weight!r}; expected a weight above 0")
+    if not table:
+        raise ValueError(f"{where}: empty; expected at least one name with its weight")
+    return {name: float(weight) for name, weight in table.items()}

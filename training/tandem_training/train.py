@@ -79,9 +79,11 @@ class Trainer:
     def __init__(self, recipe: Recipe, out: Path, cache: Path, model: Tandem, tokenizer: Tokenizer):
         self.recipe, self.out, self.model, self.tokenizer = recipe, out, model, tokenizer
         config = recipe.train
-        self.samples = read_shards(recipe.data.train)
+        self.samples = read_shards(recipe.data.train, recipe.data.languages, recipe.data.max_corrupt)
         self.shuffle = Shuffle(self.samples, config, recipe.data.train)
-        self.dev = read_shards(recipe.data.dev)
+        self.dev = {
+            name: read_shards(recipe.data.dev, {name: 1.0}, recipe.data.max_corrupt) for name in recipe.data.languages
+        }
         self.activations = TrunkCache(
             self.samples, self.model.vision, recipe.model.image_size, recipe.data.views, cache
         )
@@ -182,10 +184,10 @@ class Trainer:
                     average.lerp_(value, 1 - decay)
         return {name: value.item() for name, value in losses.items()}
 
-    def evaluate(self, ks: tuple[int, ...]) -> dict:
+    def evaluate(self, language: str, ks: tuple[int, ...]) -> dict:
         encoders = TorchEncoders(self.average.eval(), self.tokenizer)
         match = {"logit": 1.0, "similarity": float(self.average.logit_scale.exp())}
-        return evaluate(encoders, self.dev, match, ks)
+        return evaluate(encoders, self.dev[language], match, ks)
 
     def run(self) -> None:
         config = self.recipe.train
@@ -196,9 +198,10 @@ class Trainer:
             metrics.write(self.step, **losses)
             epoch, at = divmod(self.step, self.shuffle.steps_per_epoch)
             if self.step == self.total or (at == 0 and epoch % config.evaluate_every == 0):
-                report = self.evaluate((16,))
-                print(f"epoch {epoch}: {json.dumps(report)}", flush=True)
-                metrics.write(self.step, dev=report)
+                for language in self.dev:
+                    report = self.evaluate(language, (16,))
+                    print(f"epoch {epoch}, {language}: {json.dumps(report)}", flush=True)
+                    metrics.write(self.step, language=language, dev=report)
             if at == 0 or self.step % config.save_every == 0:
                 self.save_state()
         save(self.out / "model.pt", self.average.checkpoint())

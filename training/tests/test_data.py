@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from conftest import drawing, write_shard
 
+from tandem_training.batches import Shuffle
 from tandem_training.data import augment, decode, read_shards
-from tandem_training.recipe import read_recipe
+from tandem_training.recipe import TrainConfig, read_recipe
 from tandem_training.tokens import drop_words, pad
 
 
@@ -50,6 +51,8 @@ def test_padding_and_word_dropout():
         ("[modle]\ndim = 3", "unknown key 'modle'; did you mean 'model'"),
         ("[train]\nepochs = 'three'", "epochs = 'three'; expected int"),
         ("[train\n", "recipe.toml"),
+        ("[data.languages]\nen = 0", "languages.*en = 0; expected a weight above 0"),
+        ("[data.languages]", "languages.*: empty"),
     ],
 )
 def test_a_wrong_recipe_is_an_error_that_helps(tmp_path: Path, text: str, message: str):
@@ -62,3 +65,15 @@ def test_a_wrong_recipe_is_an_error_that_helps(tmp_path: Path, text: str, messag
 def test_the_shipped_recipes_are_valid():
     recipes = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
     assert recipes and all(read_recipe(path).train.epochs > 0 for path in recipes)
+
+
+def test_captions_are_drawn_by_the_weight_of_their_language(tmp_path: Path):
+    (tmp_path / "recipe.toml").write_text("[data.languages]\nen = 3\nzh = 1\n")
+    languages = read_recipe(tmp_path / "recipe.toml").data.languages
+    assert languages == {"en": 3.0, "zh": 1.0}
+    captions = {"en": ["a", "b"], "zh": ["c", "d", "e"]}
+    write_shard(tmp_path / "a.tar", {"x": (drawing("red", "bar"), captions)})
+    shuffle = Shuffle(read_shards(str(tmp_path / "a.tar"), languages), TrainConfig(batch=1), "a.tar")
+    drawn = [shuffle.draw(step).captions[0] for step in range(2000)]
+    share = np.bincount(drawn, minlength=5) / len(drawn)
+    np.testing.assert_allclose(share, [0.375, 0.375, 1 / 12, 1 / 12, 1 / 12], atol=0.04)
