@@ -1,5 +1,5 @@
 /** The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes around it. */
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import type { Config } from './config.js'
@@ -120,11 +120,18 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
   log.info({ bundle: name, version, fingerprint }, 'the model is open')
   const opened: { close(): Promise<void> }[] = [models]
   try {
-    const store = await openItemStore({ folder: join(dataFolder, 'items'), fingerprint })
+    const onMigration = (items: number): void => log.info({ items }, 'items are moved to the present format')
+    const store = await openItemStore({
+      folder: join(dataFolder, 'items'),
+      fingerprint,
+      name: basename(modelFolder),
+      onMigration,
+    })
     opened.push(store)
     const index = await openVectorIndex({
       kind: vectorIndex,
-      folder: join(dataFolder, 'index'),
+      folder: join(dataFolder, 'index', fingerprint),
+      formerFolder: join(dataFolder, 'index'),
       dim,
       fingerprint,
       storeIdentity: store.identity,

@@ -1,5 +1,8 @@
 /**
  * DOOR of the item store: everything kept of an item, durable. It is the truth; the vector index is rebuilt from it.
+ *
+ * An item is what a client gave, and its encodings: what the serving bundle, and perhaps one that stands by, made of its
+ * picture. An `ItemStore` shows the items with the encodings of one bundle.
  */
 import { openLmdbItemStore } from './item-store/lmdb-item-store.js'
 
@@ -8,11 +11,15 @@ export { StoreMismatchError } from './item-store/stamp.js'
 /** What a client keeps beside its picture: a JSON object. */
 export type Payload = Readonly<Record<string, unknown>>
 
-export interface Item {
-  id: string
-  payload: Payload | null
+/** What one bundle makes of a picture. */
+export interface Encoding {
   embedding: Float32Array
   imageTokens: Int8Array
+}
+
+export interface Item extends Encoding {
+  id: string
+  payload: Payload | null
   /** Of the stored picture; `size` in bytes. The bytes themselves come from `picture(id)`. */
   picture: { mime: string; width: number; height: number; size: number }
   /** ISO 8601, UTC. */
@@ -21,14 +28,19 @@ export interface Item {
   position: number
 }
 
-export interface NewItem {
+export interface NewItem extends Encoding {
   id: string
   payload: Payload | null
-  embedding: Float32Array
-  imageTokens: Int8Array
   picture: { bytes: Uint8Array; mime: string; width: number; height: number }
   /** Kept when an item moves to another store; the present time when absent. */
   addedAt?: string
+}
+
+/** A bundle as the store remembers it. */
+export interface NamedBundle {
+  /** Of its folder; null where the store was never told. */
+  name: string | null
+  fingerprint: string
 }
 
 export interface ItemStore {
@@ -51,8 +63,10 @@ export interface ItemStore {
   readonly size: number
   /** The number of the last change; it never falls. */
   readonly position: number
-  /** Of the bundle that made the embeddings and tokens. */
+  /** Of the bundle that made the embeddings and tokens: the one that serves. */
   readonly fingerprint: string
+  /** The bundle that serves. */
+  readonly serving: NamedBundle
   /** Random, given when the store was made: what is derived from it, such as an index, names the store by it. */
   readonly identity: string
   close(): Promise<void>
@@ -63,10 +77,16 @@ export interface ItemStoreOptions {
   folder: string
   /** Of the configured bundle; stamped on a new store. Null opens an existing store whatever its stamp is. */
   fingerprint: string | null
+  /** The folder of the configured bundle, by its name alone; the store remembers it. */
+  name?: string
+  /** Called while the items of an earlier format are moved to the present one, with how many have been. */
+  onMigration?: (items: number) => void
 }
 
 /**
- * Opens the store, or makes it.
+ * Opens the store, or makes it; one of an earlier format is migrated. Its `serving` bundle is another than the configured
+ * one where it has been switched to since.
+ *
  * @throws StoreMismatchError naming both fingerprints and the command that re-embeds the stored pictures
  */
 export function openItemStore(options: ItemStoreOptions): Promise<ItemStore> {

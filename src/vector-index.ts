@@ -42,6 +42,8 @@ export interface VectorIndexOptions {
   kind: 'hnsw' | 'exact'
   /** Where the snapshot lies; made when it is missing. */
   folder: string
+  /** A folder that holds `folder`, where an earlier version kept the snapshot: it is taken from there. */
+  formerFolder?: string
   dim: number
   /** Of the bundle that makes the embeddings: a snapshot of another one is not used. */
   fingerprint: string

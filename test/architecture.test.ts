@@ -60,7 +60,7 @@ describe('each native addon has one importer', () => {
     ['onnxruntime-node', 'model/session.ts'],
     ['sharp', 'model/preprocess.ts'],
     ['hnswlib-node', 'vector-index/hnsw-graph.ts'],
-    ['lmdb', 'item-store/lmdb-item-store.ts'],
+    ['lmdb', 'item-store/environment.ts'],
   ])('%s', (name, importer) => {
     expect(importersOf(name)).toEqual([importer])
   })

@@ -1,11 +1,11 @@
 /** Data folders of every released format open, and answer as they did. */
-import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../src/app.js'
 import { packageFolder, readConfig } from '../src/config.js'
-import { openItemStore } from '../src/item-store.js'
+import { openItemStore, StoreMismatchError, type ItemStore } from '../src/item-store.js'
 import { STORE_FORMAT } from '../src/item-store/stamp.js'
 
 const fixtures = join(packageFolder, 'test', 'fixtures')
@@ -67,19 +67,37 @@ describe.each(formats)('a data folder of format %s', (format) => {
 })
 
 it('an index folder beside another store is not used, whatever its position', async () => {
-  await cp(join(fixtures, 'data-format-1'), dataFolder, { recursive: true })
-  await start()
+  const fixture = join(fixtures, `data-format-${STORE_FORMAT}`)
+  await cp(fixture, dataFolder, { recursive: true })
+  expect((await start()).repaired).toEqual({ replayed: 0, removed: 0 })
   await stop()
-  const sidecar = join(dataFolder, 'index', 'hnsw.json')
-  const { position, storeIdentity } = JSON.parse(await readFile(sidecar, 'utf8')) as Record<string, unknown>
-  expect(position).toBe(5)
   // The same items, the same position, another store: only its identity tells.
   await rm(join(dataFolder, 'items'), { recursive: true })
   await cp(join(fixtures, 'data-format-1', 'items'), join(dataFolder, 'items'), { recursive: true })
   const { repaired } = await start()
   expect(repaired).toEqual({ replayed: 3, removed: 0 })
-  await stop()
-  const store = await openItemStore({ folder: join(dataFolder, 'items'), fingerprint: null })
-  expect(store.identity).not.toBe(storeIdentity)
-  await store.close()
+})
+
+describe('a migration', () => {
+  const items = (): string => join(dataFolder, 'items')
+  const first = join(fixtures, 'data-format-1', 'items')
+  const opened = (onMigration?: (items: number) => void): Promise<ItemStore> =>
+    openItemStore({ folder: items(), fingerprint: null, ...(onMigration === undefined ? {} : { onMigration }) })
+
+  it('says how far it is, and happens once', async () => {
+    await cp(first, items(), { recursive: true })
+    const said: number[] = []
+    await (await opened((moved) => said.push(moved))).close()
+    await (await opened((moved) => said.push(moved))).close()
+    expect(said.at(-1)).toBe(3)
+    expect(said.filter((moved, at) => moved < (said[at - 1] ?? 0))).toEqual([])
+  })
+
+  it('leaves a store of another bundle as it was', async () => {
+    await cp(first, items(), { recursive: true })
+    await expect(openItemStore({ folder: items(), fingerprint: 'another' })).rejects.toThrow(StoreMismatchError)
+    const said: number[] = []
+    await (await opened((moved) => said.push(moved))).close()
+    expect(said.at(-1)).toBe(3)
+  })
 })

@@ -48,12 +48,16 @@ async function checkStore(
   try {
     const found = await checkIndex(store, config, options.sample)
     if (found.isSound || !options.repair) return { ...found, isRepaired: false }
-    await rm(join(config.dataFolder, 'index'), { recursive: true, force: true })
+    await rm(indexFolder(config, store), { recursive: true, force: true })
     const { remark } = found
     return { ...(await checkIndex(store, config, options.sample, true)), remark, isRepaired: true }
   } finally {
     await store.close()
   }
+}
+
+function indexFolder({ dataFolder }: Config, { fingerprint }: ItemStore): string {
+  return join(dataFolder, 'index', fingerprint)
 }
 
 /** @param save - whether the index is kept as it is after its repair */
@@ -64,9 +68,10 @@ async function checkIndex(
   save = false,
 ): Promise<Omit<CheckOutcome, 'isRepaired'>> {
   const dim = store.list({ limit: 1 })[0]?.embedding.length ?? 1
-  const folder = join(config.dataFolder, 'index')
   const { fingerprint, identity: storeIdentity } = store
-  const options: VectorIndexOptions = { kind: config.vectorIndex, folder, dim, fingerprint, storeIdentity }
+  const folder = indexFolder(config, store)
+  const formerFolder = join(config.dataFolder, 'index')
+  const options: VectorIndexOptions = { kind: config.vectorIndex, folder, formerFolder, dim, fingerprint, storeIdentity }
   const index = await openVectorIndex(options)
   const exact = await openVectorIndex({ ...options, kind: 'exact' })
   try {

@@ -37,8 +37,8 @@ export class HnswIndex implements VectorIndex {
   }
 
   static async open(options: Options): Promise<HnswIndex> {
-    const { folder, dim } = options
-    await makeFolder(folder)
+    const { folder, formerFolder, dim } = options
+    await makeFolder(folder, formerFolder)
     const found = await findSnapshot(folder, options)
     const thread = new HnswThread()
     if ('sidecar' in found) {

@@ -94,9 +94,15 @@ async function removeAllBut(folder: string, used: string | undefined): Promise<v
   await Promise.all(others.map((name) => rm(join(folder, name), { force: true })))
 }
 
-/** Makes the folder when it is missing. */
-export async function makeFolder(folder: string): Promise<void> {
+/** Makes the folder when it is missing, and moves the snapshot in `former` into it, the folder of an earlier version. */
+export async function makeFolder(folder: string, former?: string): Promise<void> {
   await mkdir(folder, { recursive: true })
+  if (former === undefined) return
+  const names = (await readdir(former)).filter((name) => /^hnsw-.*\.bin$|^hnsw\.json$/.test(name))
+  // The sidecar comes last, so that it never names a graph that is not beside it.
+  for (const name of names.sort((a, b) => Number(a === SIDECAR) - Number(b === SIDECAR))) {
+    await rename(join(former, name), join(folder, name))
+  }
 }
 
 async function readSidecar(folder: string): Promise<Sidecar | null> {

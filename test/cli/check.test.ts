@@ -36,7 +36,7 @@ const item = (at: number, embedding = embeddings[at] as Float32Array): NewItem =
 
 async function withRooms(work: (store: ItemStore, index: VectorIndex) => Promise<void>): Promise<void> {
   const store = await openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint: 'aaaa' })
-  const folder = join(config.dataFolder, 'index')
+  const folder = join(config.dataFolder, 'index', 'aaaa')
   const index = await openVectorIndex({
     kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: store.identity,
   })
@@ -45,7 +45,7 @@ async function withRooms(work: (store: ItemStore, index: VectorIndex) => Promise
   await store.close()
 }
 
-const sidecarFile = (): string => join(config.dataFolder, 'index', 'hnsw.json')
+const sidecarFile = (): string => join(config.dataFolder, 'index', 'aaaa', 'hnsw.json')
 const sidecar = async (): Promise<Sidecar> => JSON.parse(await readFile(sidecarFile(), 'utf8')) as Sidecar
 
 describe('tandem check', () => {

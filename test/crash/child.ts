@@ -35,7 +35,7 @@ const ALL_CANDIDATES = 1000
 const [folder = '', manner] = process.argv.slice(2)
 const { dim, fingerprint } = madeInfo
 const store = await openItemStore({ folder: join(folder, 'items'), fingerprint })
-const place = { folder: join(folder, 'index'), dim, fingerprint, storeIdentity: store.identity }
+const place = { folder: join(folder, 'index', fingerprint), dim, fingerprint, storeIdentity: store.identity }
 const index = await openVectorIndex({ kind: 'hnsw', ...place })
 const retrieval = new Retrieval({ models: new MadeModels(), store, index })
 await retrieval.start()

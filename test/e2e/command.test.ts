@@ -67,7 +67,8 @@ describe('the tandem command', () => {
   }, 180_000)
 
   it('checks what is stored: exits with 1 when it is not sound, and with 0 when it has repaired it', () => {
-    const sidecar = join(folder, 'data', 'index', 'hnsw.json')
+    const [fingerprint = ''] = readdirSync(join(folder, 'data', 'index'))
+    const sidecar = join(folder, 'data', 'index', fingerprint, 'hnsw.json')
     const { ids, ...rest } = JSON.parse(readFileSync(sidecar, 'utf8')) as { ids: string[] }
     writeFileSync(sidecar, JSON.stringify({ ...rest, ids: ids.reverse() }))
     expect(tandem('check')).toMatchObject({ status: 1, stdout: expect.stringMatching(/^3 items;[^]*\nnot sound\n$/) as string })

@@ -1,0 +1,94 @@
+/**
+ * The LMDB environment of a store: tables in one file, one transaction a change, reads from mapped memory.
+ *
+ *   items      id → record (see record.ts)
+ *   pictures   id → bytes of the stored picture
+ *   encodings  id → encoding (see encoding.ts), a table for each bundle
+ *   changes    position → id, one entry for each item: where its last change stands in the sequence
+ *   about      stamp, position, and up to where a standby has followed
+ *
+ * The only importer of lmdb.
+ */
+import { mkdir } from 'node:fs/promises'
+import { open, type Database, type RootDatabase } from 'lmdb'
+import { commitFailure } from './commit-failure.js'
+import type { FirstStamp, Stamp } from './stamp.js'
+
+/** Tables that one process may have opened: the four, and one for each bundle that it has seen. */
+const MOST_TABLES = 64
+
+export type Records = Database<Buffer, string>
+
+export class Environment {
+  readonly folder: string
+  readonly items: Records
+  readonly pictures: Records
+  readonly changes: Database<string, number>
+  readonly #root: RootDatabase
+  readonly #about: Database<number | string | Stamp | FirstStamp, string>
+  readonly #encodings = new Map<string, Records>()
+
+  private constructor(root: RootDatabase, folder: string) {
+    this.#root = root
+    this.folder = folder
+    this.items = root.openDB({ name: 'items', encoding: 'binary' })
+    this.pictures = root.openDB({ name: 'pictures', encoding: 'binary' })
+    this.changes = root.openDB({ name: 'changes', encoding: 'string' })
+    this.#about = root.openDB({ name: 'about', encoding: 'json' })
+  }
+
+  /** Makes the folder where it is missing. */
+  static async open(folder: string): Promise<Environment> {
+    await mkdir(folder, { recursive: true })
+    // Without overlappingSync a commit is flushed to the disk before its promise resolves. Without event turn batches no
+    // promise is left unheard when a commit fails (concurrent callers still share one).
+    const how = { noSubdir: false, overlappingSync: false, eventTurnBatching: false, maxDbs: MOST_TABLES }
+    return new Environment(open({ path: folder, ...how }), folder)
+  }
+
+  /** The table of one bundle; made when it is missing, so not to be called for the first time inside a change. */
+  encodings(fingerprint: string): Records {
+    const known = this.#encodings.get(fingerprint)
+    if (known !== undefined) return known
+    const table: Records = this.#root.openDB({ name: `encodings-${fingerprint}`, encoding: 'binary' })
+    this.#encodings.set(fingerprint, table)
+    return table
+  }
+
+  /** What the store says about itself; undefined in a new one. */
+  about<Value extends number | string | Stamp | FirstStamp>(name: string): Value | undefined {
+    return this.#about.get(name) as Value | undefined
+  }
+
+  /** The number of the last change. */
+  get position(): number {
+    return this.about<number>('position') ?? 0
+  }
+
+  /** Of a store that has been claimed. */
+  get stamp(): Stamp {
+    return this.about<Stamp>('stamp') as Stamp
+  }
+
+  /** Only inside a change; undefined removes. */
+  setAbout(name: string, value: number | string | Stamp | undefined): void {
+    if (value === undefined) this.#about.removeSync(name)
+    else this.#about.putSync(name, value)
+  }
+
+  /**
+   * Runs `work` in a transaction of its own inside the commit shared with concurrent callers: all of it or none.
+   * Durable when it resolves.
+   */
+  async change<Result>(work: () => Result): Promise<Result> {
+    try {
+      return await this.#root.childTransaction(work)
+    } catch (error) {
+      throw await commitFailure(error, this.folder)
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#root.close()
+  }
+}

@@ -1,0 +1,103 @@
+/** A store of the first format becomes one of the present format, also when the process ends on the way. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { open } from 'lmdb'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { openItemStore, type NewItem } from '../../src/item-store.js'
+import { madeItem } from './made-item.js'
+
+const ITEMS = 1300
+const ADDED_AT = '2020-01-02T03:04:05.678Z'
+const idOf = (at: number): string => `item ${String(at).padStart(4, '0')}`
+
+let folder: string
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'tandem-migration-'))
+  await makeFirstStore()
+})
+afterEach(() => rm(folder, { recursive: true, force: true }))
+
+/** The picture is small: there are many. */
+function smallItem(id: string): NewItem {
+  const item = madeItem(id)
+  return { ...item, picture: { ...item.picture, bytes: item.picture.bytes.subarray(0, 10) } }
+}
+
+/** As the first version wrote a record. */
+function firstRecord({ embedding, imageTokens, payload, picture: { bytes, ...picture } }: NewItem, position: number): Buffer {
+  const header = Buffer.alloc(16)
+  header.writeDoubleLE(position, 0)
+  header.writeUInt32LE(embedding.length, 8)
+  header.writeUInt32LE(imageTokens.length, 12)
+  const rest = { payload, picture: { ...picture, size: bytes.length }, addedAt: ADDED_AT }
+  return Buffer.concat([header, new Uint8Array(embedding.buffer), new Uint8Array(imageTokens.buffer), Buffer.from(JSON.stringify(rest))])
+}
+
+async function makeFirstStore(): Promise<void> {
+  const root = open({ path: folder, noSubdir: false })
+  const tables = ['items', 'pictures'].map((name) => root.openDB<Buffer, string>({ name, encoding: 'binary' }))
+  const changes = root.openDB<string, number>({ name: 'changes', encoding: 'string' })
+  const about = root.openDB<unknown, string>({ name: 'about', encoding: 'json' })
+  await root.transaction(() => {
+    for (let position = 1; position <= ITEMS; position += 1) {
+      // Changes are in another order than ids.
+      const item = smallItem(idOf(ITEMS - position))
+      void tables[0]?.put(item.id, firstRecord(item, position))
+      void tables[1]?.put(item.id, Buffer.from(item.picture.bytes))
+      void changes.put(position, item.id)
+    }
+    void about.put('position', ITEMS)
+    void about.put('stamp', { format: 1, fingerprint: 'aaaa' })
+  })
+  await root.close()
+}
+
+it('goes on where it ended, and loses nothing', async () => {
+  const failing = openItemStore({
+    folder,
+    fingerprint: 'aaaa',
+    onMigration: () => {
+      throw new Error('ended on the way')
+    },
+  })
+  await expect(failing).rejects.toThrow('ended on the way')
+
+  let moved = 0
+  const store = await openItemStore({ folder, fingerprint: 'aaaa', name: 'tiny', onMigration: (items) => (moved = items) })
+  try {
+    expect(moved).toBeGreaterThan(0)
+    expect(moved).toBeLessThan(ITEMS)
+    expect(store.size).toBe(ITEMS)
+    expect(store.serving).toEqual({ name: 'tiny', fingerprint: 'aaaa' })
+    const found = [...store.since(0)]
+    expect(found.map(({ id }) => id)).toEqual(Array.from({ length: ITEMS }, (_, at) => idOf(ITEMS - 1 - at)))
+    for (const { id, payload, embedding, imageTokens, picture, addedAt } of found) {
+      const made = smallItem(id)
+      expect({ payload, embedding, imageTokens }).toEqual({
+        payload: made.payload,
+        embedding: made.embedding,
+        imageTokens: made.imageTokens,
+      })
+      expect(addedAt).toBe(ADDED_AT)
+      expect(picture).toEqual({ mime: 'image/jpeg', width: 512, height: 300, size: 10 })
+      expect(Uint8Array.from(store.picture(id) ?? [])).toEqual(made.picture.bytes)
+    }
+  } finally {
+    await store.close()
+  }
+})
+
+it('takes replacements and removals afterwards', async () => {
+  const store = await openItemStore({ folder, fingerprint: 'aaaa' })
+  try {
+    expect(await store.put([madeItem(idOf(7), 3)])).toEqual({ position: ITEMS + 1, replaced: 1 })
+    expect(await store.remove([idOf(8)])).toEqual({ position: ITEMS + 2, removed: [idOf(8)] })
+    expect(store.size).toBe(ITEMS - 1)
+    expect(store.get(idOf(7))?.payload).toEqual(madeItem(idOf(7), 3).payload)
+    expect([...store.since(ITEMS)].map(({ id }) => id)).toEqual([idOf(7)])
+  } finally {
+    await store.close()
+  }
+})
