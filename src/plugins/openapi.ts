@@ -5,8 +5,8 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import plugin from 'fastify-plugin'
 import { packageFolder } from '../config.js'
-import { Problem } from '../schemas.js'
 import { scopeNeeded } from './auth.js'
+import { failuresOf } from './failures.js'
 
 const { version, description } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as {
   version: string
@@ -17,11 +17,6 @@ const { version, description } = JSON.parse(readFileSync(join(packageFolder, 'pa
 const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
   "base-uri 'none'; frame-ancestors 'none'"
-
-const failure = {
-  description: 'An error; docs/errors.md lists the codes',
-  content: { 'application/problem+json': { schema: Problem } },
-}
 
 /** Register it before the routes that it describes. */
 export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded }) => {
@@ -43,10 +38,11 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
       ...(keysNeeded ? { components: { securitySchemes } } : {}),
     },
     transform: ({ schema, url, route }) => {
-      const response = { ...(schema?.response as Record<string, unknown> | undefined), default: failure }
+      const { method, config } = route
+      const response = { ...failuresOf({ method, config, keysNeeded }), ...(schema?.response as object | undefined) }
       if (!keysNeeded) return { schema: { ...schema, response }, url }
-      const scope = scopeNeeded(route.method, route.config?.scope)
-      const security = route.config?.open === true ? [] : [{ bearer: [scope] }, { header: [scope] }]
+      const scope = scopeNeeded(method, config?.scope)
+      const security = config?.open === true ? [] : [{ bearer: [scope] }, { header: [scope] }]
       return { schema: { ...schema, response, security }, url }
     },
   })

@@ -1,6 +1,7 @@
 /** POST /embed: texts and pictures in, their embeddings out. */
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
+import { inputFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Input, Retrieval } from '../retrieval.js'
 import { EmbedBody, NoQuery } from '../requests.js'
@@ -24,7 +25,7 @@ export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inp
   app.post(
     '/embed',
     {
-      config: { scope: 'read' },
+      config: { scope: 'read', fails: inputFailures },
       schema: {
         tags: ['embed'],
         summary: 'Embed texts and pictures',

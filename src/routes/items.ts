@@ -4,6 +4,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
+import { inputFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Addition, Item, Retrieval } from '../retrieval.js'
 import { ItemBody, ItemParams, ListQuery, NoQuery, PutItemQuery } from '../requests.js'
@@ -36,31 +37,41 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
     body,
     response: { 200: PutItemReply, 201: PutItemReply },
   }
-  app.put('/items/:id', { config: { audited: 'add', priority: 'bulk' }, schema: put }, async (request, reply) => {
+  const puts = {
+    audited: 'add',
+    priority: 'bulk',
+    fails: [...inputFailures, 'payload_invalid', 'storage_full'],
+  } as const
+  app.put('/items/:id', { config: puts, schema: put }, async (request, reply) => {
     const addition = await additionOf(request, limits)
     const { status, timings } = await retrieval.add(addition, request.call)
     reply.code(status === 'created' ? 201 : 200)
     return { id: addition.id, status, timings: reply.timed(timings) }
   })
 
-  app.get('/items/:id', { schema: { ...schema, summary: 'An item', response: { 200: ItemReply } } }, (request) =>
-    itemReply(retrieval.get(idOf(request))),
-  )
+  const one = { fails: ['item_not_found'] } as const
+  const read = { ...schema, summary: 'An item', response: { 200: ItemReply } }
+  app.get('/items/:id', { config: one, schema: read }, (request) => itemReply(retrieval.get(idOf(request))))
 
   const removal = {
     ...schema,
     summary: 'Remove an item',
     response: { 204: { type: 'null', description: 'Removed, on disk too' } },
   }
-  app.delete('/items/:id', { config: { audited: 'remove' }, schema: removal }, async (request, reply) => {
+  const removes = { audited: 'remove', fails: ['item_not_found', 'storage_full'] } as const
+  app.delete('/items/:id', { config: removes, schema: removal }, async (request, reply) => {
     const id = idOf(request)
     if (!(await retrieval.remove(id))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
     return reply.code(204).send()
   })
 
+  const picture = {
+    200: { description: 'The picture', content: { 'image/jpeg': { schema: rawPicture } } },
+    304: { type: 'null', description: 'The picture that If-None-Match names' },
+  }
   app.get(
     '/items/:id/image',
-    { schema: { ...schema, summary: 'The stored picture, an upright JPEG' } },
+    { config: one, schema: { ...schema, summary: 'The stored picture, an upright JPEG', response: picture } },
     (request, reply) => {
       const bytes = retrieval.picture(idOf(request))
       const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`

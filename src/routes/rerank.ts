@@ -1,5 +1,6 @@
 /** POST /rerank: documents ordered by their relevance to a query. */
 import type { FastifyPluginCallback } from 'fastify'
+import { inputFailures } from '../plugins/failures.js'
 import type { Retrieval } from '../retrieval.js'
 import { NoQuery, RerankBody } from '../requests.js'
 import { RerankReply } from '../schemas.js'
@@ -19,7 +20,7 @@ export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits:
     response: { 200: RerankReply },
   }
 
-  app.post('/rerank', { config: { scope: 'read' }, schema }, async (request, reply) => {
+  app.post('/rerank', { config: { scope: 'read', fails: ['item_not_found', ...inputFailures] }, schema }, async (request, reply) => {
     const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
     limitBatch(documents.length, 'documents', limits)
     const given = documents.map((document, at) => queryOf(document, `documents[${at}]`, limits))

@@ -3,6 +3,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
 import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
+import { inputFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Query, Retrieval } from '../retrieval.js'
 import { NoQuery, SearchBody, SearchQuery, type SearchOptions } from '../requests.js'
@@ -18,7 +19,10 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
 
   app.get(
     '/search',
-    { schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery } },
+    {
+      config: { fails: ['text_too_long', 'options_conflict', 'model_unavailable'] },
+      schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery },
+    },
     async (request, reply) => {
       const { q, ...given } = request.query as Static<typeof SearchQuery>
       const query = { text: limitedText(q, 'q', limits) }
@@ -36,7 +40,7 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
   app.post(
     '/search',
     {
-      config: { scope: 'read' },
+      config: { scope: 'read', fails: ['item_not_found', ...inputFailures] },
       schema: { ...schema, summary: 'Search by a sentence, a picture or an item', querystring: NoQuery, body },
     },
     async (request, reply) => {

@@ -2,11 +2,12 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../src/config.js'
+import { errorTable } from '../../src/errors.js'
 import { wordTandem, type WordTandem } from '../word-rooms.js'
 
 interface Document {
   openapi: string
-  paths: Record<string, Record<string, { summary?: string; responses: Record<string, { content?: object }> }>>
+  paths: Record<string, Record<string, { summary?: string; responses: Record<string, { description: string; content?: object }> }>>
 }
 
 let tandem: WordTandem
@@ -33,15 +34,28 @@ describe('/openapi.json', () => {
     expect(explained.filter((operation) => !outside.includes(operation)).sort()).toEqual(operations().sort())
   })
 
-  it('names every operation and how it fails', () => {
+  it('names every operation and every status that it fails with, each with its codes', () => {
     for (const [path, methods] of Object.entries(document.paths)) {
       for (const [method, { summary, responses }] of Object.entries(methods)) {
         expect(summary, `${method} ${path}`).toMatch(/^[A-Z]/)
-        expect(Object.keys(responses['default']?.content ?? {}), `${method} ${path}`).toEqual([
-          'application/problem+json',
-        ])
+        expect(Object.keys(responses), `${method} ${path}`).toEqual(expect.arrayContaining(['400', '403', '422', '500']))
+        for (const [status, { description, content }] of Object.entries(responses)) {
+          if (Number(status) < 400 || path === '/health/ready') continue
+          expect(Object.keys(content ?? {}), `${method} ${path}`).toEqual(['application/problem+json'])
+          for (const code of description.split(', ')) expect(errorTable).toMatchObject({ [code]: { status: Number(status) } })
+        }
       }
     }
+  })
+
+  it('names what only some operations fail with', () => {
+    const statuses = (method: string, path: string) => Object.keys(document.paths[path]?.[method]?.responses ?? {})
+    expect(statuses('get', '/items/{id}')).toContain('404')
+    expect(statuses('put', '/items/{id}')).toEqual(expect.arrayContaining(['413', '415', '507']))
+    expect(statuses('get', '/items')).not.toContain('404')
+    expect(statuses('get', '/health/live')).not.toContain('503')
+    // No key is asked for here.
+    expect(statuses('get', '/items')).not.toContain('401')
   })
 
   it('has a page that needs nothing from elsewhere', async () => {

@@ -1,0 +1,24 @@
+/** The process that is fuzzed: the whole service around the tiny bundle, on a folder of its own. Says where it listens. */
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { buildApp } from '../../src/app.js'
+import { packageFolder, readConfig } from '../../src/config.js'
+
+const [dataFolder = '', timeoutMs = ''] = process.argv.slice(2)
+const { app, start } = await buildApp({
+  ...readConfig({}),
+  logLevel: 'error',
+  dataFolder,
+  modelFolder: join(packageFolder, 'test/fixtures/tiny-bundle'),
+  inferenceThreads: 1,
+  requestTimeoutMs: Number(timeoutMs),
+  // Small enough that mutants reach the limits.
+  maxBodyBytes: 262_144,
+  maxTextChars: 2000,
+  maxBatchItems: 16,
+  maxImagePixels: 4_000_000,
+})
+await app.listen({ host: '127.0.0.1', port: 0 })
+await start()
+process.on('disconnect', () => process.exit())
+process.send?.({ port: (app.server.address() as AddressInfo).port })
