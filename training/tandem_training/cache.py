@@ -9,6 +9,7 @@ import torch
 
 from .data import Sample, augment, decode
 from .vision import EfficientNetLite
+from .vit import VisionTransformer
 
 
 class TrunkCache:
@@ -18,10 +19,11 @@ class TrunkCache:
     everything that determines it, and a file counts only when its `.done` mark exists: a killed run leaves none."""
 
     def __init__(
-        self, samples: list[Sample], vision: EfficientNetLite, size: int, views: int, folder: Path, seed: int = 0
-    ):
+        self, samples: list[Sample], vision: EfficientNetLite | VisionTransformer, size: int, views: int, folder: Path,
+        seed: int = 0,
+    ):  # fmt: skip
         recipe = [vision.split, size, views, seed, [s.key for s in samples]]
-        recipe.append(float(sum(p.double().abs().sum() for p in vision.blocks[: vision.split].parameters())))
+        recipe.append(vision.trunk_key())
         name = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
         with torch.inference_mode():
             channels, height, width = vision.trunk(torch.zeros(1, size, size, 3, dtype=torch.uint8)).shape[1:]

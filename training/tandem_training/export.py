@@ -46,6 +46,15 @@ class ImageGraph(nn.Module):
         return embedding, quantise_tokens(tokens)
 
 
+class TextGraph(nn.Module):
+    def __init__(self, model: Tandem):
+        super().__init__()
+        self.model = model
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.encode_texts(token_ids, attention_mask)
+
+
 class FusionGraph(nn.Module):
     def __init__(self, model: Tandem):
         super().__init__()
@@ -66,7 +75,7 @@ def export_graphs(model: Tandem, folder: Path) -> None:
     graphs = [
         ("image-encoder", ImageGraph(model), (pixels,), ["pixels"], ["embedding", "image_tokens"],
          {"pixels": {0: "batch"}, "embedding": {0: "batch"}, "image_tokens": {0: "batch"}}),
-        ("text-encoder", model.text, (mask, mask), ["token_ids", "attention_mask"], ["embedding", "text_tokens"],
+        ("text-encoder", TextGraph(model), (mask, mask), ["token_ids", "attention_mask"], ["embedding", "text_tokens"],
          {"token_ids": {0: "batch", 1: "length"}, "attention_mask": {0: "batch", 1: "length"},
           "embedding": {0: "batch"}, "text_tokens": {0: "batch", 1: "length"}}),
         ("fusion-encoder", FusionGraph(model), (tokens, mask, stored, pairs),
@@ -148,7 +157,7 @@ def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str
         },
         "fusion_encoder": {"file": "fusion-encoder.onnx"},
         "match": {"logit": 1.0, "similarity": 1.0, "bias": 0.0},
-        "rerank": {"default": True, "candidates": 64},
+        "rerank": {"default": config.fusion != "none", "candidates": 64},
         "goldens": "goldens.json",
         "metrics": {},
     }  # fmt: skip

@@ -9,48 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .text import attend, attention_bias
-
-
-class CrossLayer(nn.Module):
-    """Pre-norm transformer layer: self-attention over the text, cross-attention to the image, feed-forward."""
-
-    def __init__(self, width: int, heads: int, image_width: int, dropout: float):
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.self_qkv = nn.Linear(width, 3 * width)
-        self.self_out = nn.Linear(width, width)
-        self.cross_q = nn.Linear(width, width)
-        self.cross_kv = nn.Linear(image_width, 2 * width)
-        self.cross_out = nn.Linear(width, width)
-        self.up = nn.Linear(width, 2 * width)
-        self.down = nn.Linear(2 * width, width)
-
-    def _split(self, x: Tensor, parts: int) -> Tensor:
-        b, t, w = x.shape
-        return x.view(b, t, parts, self.heads, w // parts // self.heads).permute(2, 0, 3, 1, 4)
-
-    def _join(self, x: Tensor) -> Tensor:
-        return x.transpose(1, 2).flatten(2)
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
-
-    def forward(self, x: Tensor, bias: Tensor, cells: Tensor) -> Tensor:
-        """x [p, t, w]; bias [p, 1, 1, t]; image tokens of each pair [p, n, v] → [p, t, w]."""
-        q, k, v = self._split(self.self_qkv(self.norms[0](x)), 3)
-        x = x + self._drop(self.self_out(self._join(attend(q, k, v, bias))))
-        (q,) = self._split(self.cross_q(self.norms[1](x)), 1)
-        k, v = self._split(self.cross_kv(cells), 2)
-        x = x + self._drop(self.cross_out(self._join(attend(q, k, v))))
-        return x + self._drop(self.down(F.gelu(self.up(self.norms[2](x)))))
+from .layers import CrossLayer, attention_bias, causal_bias
 
 
 class FusionEncoder(nn.Module):
+    """Fusion by aligned tokens and cross-attention. The contract stands in `streams`."""
+
+    reads_inputs, captions = False, True
+
     def __init__(self, text_width: int, image_width: int, width: int = 256, layers: int = 2, heads: int = 4,
                  dropout: float = 0.1):  # fmt: skip
         super().__init__()
+        self.width = width
         self.query = nn.Linear(text_width, image_width)
         self.gate = nn.Linear(text_width, 1)
         self.sharpness = nn.Parameter(torch.tensor(3.0))  # log of the inverse temperature over image cells
@@ -79,11 +49,20 @@ class FusionEncoder(nn.Module):
         return ((attention * cosine).sum(-1) * gate[:, :, None]).sum(1)
 
     def forward(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
-        """text tokens [q, t, w], mask [q, t], unit image tokens [m, n, v], pairs int64 [p, 2] (row of a text, row of an
-        image) → ITM logits [p]. What depends on the text alone is computed once a text."""
+        hidden, gate, similarity = self._read(text_tokens, mask, image_tokens, pairs, attention_bias(mask))
+        pooled = (hidden.float() * gate.unsqueeze(-1)).sum(1)
+        return self.scale.exp() * similarity.float() + self.head(pooled).squeeze(-1).float()
+
+    def hidden(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor, causal: bool = False):
+        bias = (causal_bias if causal else attention_bias)(mask)
+        return self._read(text_tokens, mask, image_tokens, pairs, bias)[0]
+
+    def _read(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor, bias: Tensor):
+        """→ hidden [p, t, width], weight of each word [p, t], token similarity [p]. What depends on the text alone is
+        computed once a text."""
         texts, images = pairs[:, 0], pairs[:, 1]
         query, gate = self.words(text_tokens, mask)
-        x, bias = self.text_in(text_tokens), attention_bias(mask)
+        x = self.text_in(text_tokens)
         query, gate, x, bias = query[texts], gate[texts], x[texts], bias[texts]
         cells = image_tokens[images]
         cosine = query @ cells.transpose(1, 2)  # [p, t, n]
@@ -93,5 +72,4 @@ class FusionEncoder(nn.Module):
         x = x + self.read_in(torch.cat([read, read * query], dim=-1))
         for layer in self.layers:
             x = layer(x, bias, cells)
-        pooled = (self.norm(x).float() * gate.unsqueeze(-1)).sum(1)
-        return self.scale.exp() * similarity.float() + self.head(pooled).squeeze(-1).float()
+        return self.norm(x), gate, similarity

@@ -4,39 +4,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Softmax attention, heads first: q [b, h, t, d], k and v [b, h, n, d], additive bias. Written out, because for
-    captions of a dozen tokens PyTorch's fused kernel is several times slower on a CPU than two small products."""
-    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-    return (scores if bias is None else scores + bias.to(scores.dtype)).softmax(-1).to(v.dtype) @ v
+from .layers import attend, attention_bias, join_heads, split_heads
 
 
-class Layer(nn.Module):
-    """Post-norm transformer layer."""
+class SelfAttention(nn.Module):
+    """The first half of BERT's post-norm layer."""
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
+    def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm1 = nn.LayerNorm(width, eps=1e-12)
+
+    def mix(self, x: Tensor, bias: Tensor) -> Tensor:
+        """x [b, t, w]; additive bias that broadcasts to [b, heads, t, t] → [b, t, w]."""
+        q, k, v = split_heads(self.qkv(x), 3, self.heads).unbind(0)
+        y = self.out(join_heads(attend(q, k, v, bias)))
+        return self.norm1(x + F.dropout(y, self.dropout, self.training))
+
+
+class Layer(SelfAttention):
+    """Post-norm transformer layer: self-attention, feed-forward. A fusion may insert a step between the two."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
+        super().__init__(width, heads, dropout)
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
         self.norm2 = nn.LayerNorm(width, eps=1e-12)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        b, t, w = x.shape
-        q, k, v = self.qkv(x).view(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
-        y = self.out(attend(q, k, v, bias).transpose(1, 2).reshape(b, t, w))
-        x = self.norm1(x + F.dropout(y, self.dropout, self.training))
+    def feed(self, x: Tensor) -> Tensor:
         y = self.down(F.gelu(self.up(x)))
         return self.norm2(x + F.dropout(y, self.dropout, self.training))
 
-
-def attention_bias(mask: Tensor) -> Tensor:
-    """Mask int64 [b, t], 1 = token → additive bias float [b, 1, 1, t], 0 or a large negative number."""
-    return (1.0 - mask[:, None, None, :].float()) * -1e4
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        return self.feed(self.mix(x, bias))
 
 
 class TextEncoder(nn.Module):
@@ -52,10 +54,14 @@ class TextEncoder(nn.Module):
         self.project = nn.Linear(width, dim)
         self.width, self.dropout = width, dropout
 
-    def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """What the first layer reads, [b, t, width]."""
         position = torch.arange(token_ids.shape[1], device=token_ids.device)
         x = self.norm(self.words(token_ids) + self.positions(position))
-        x = F.dropout(x, self.dropout, self.training)
+        return F.dropout(x, self.dropout, self.training)
+
+    def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.embed(token_ids)
         bias = attention_bias(mask)
         for layer in self.layers:
             x = layer(x, bias)
@@ -66,7 +72,13 @@ class TextEncoder(nn.Module):
     @torch.no_grad()
     def load_minilm(self, state: dict[str, Tensor]) -> None:
         """Fill from a Hugging Face BERT checkpoint; the token type (always 0) is added to the words. The projection
-        starts as the identity, so that the embedding starts as the sentence vector."""
+        starts as the identity, so that the embedding starts as the sentence vector. ValueError for another shape."""
+        given = (*state["embeddings.word_embeddings.weight"].shape, sum(k.endswith("query.weight") for k in state))
+        if given != (*self.words.weight.shape, len(self.layers)):
+            raise ValueError(
+                f"the checkpoint has {given[2]} layers of width {given[1]} and {given[0]} words; text_layers = "
+                f"{len(self.layers)}, text_width = {self.width}, {self.words.num_embeddings} words"
+            )
         self.words.weight.copy_(
             state["embeddings.word_embeddings.weight"] + state["embeddings.token_type_embeddings.weight"][0]
         )

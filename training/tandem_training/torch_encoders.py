@@ -37,7 +37,7 @@ class TorchEncoders:
     def texts(self, captions: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
         rows = [e.ids for e in self.tokenizer.encode_batch(captions)]
         with self._precision():
-            embedding, tokens = self.model.text(*pad(rows))
+            embedding, tokens = self.model.encode_texts(*pad(rows))
         return embedding.numpy(), [tokens[i, : len(row)].numpy() for i, row in enumerate(rows)]
 
     @torch.inference_mode()

@@ -51,6 +51,8 @@ class EfficientNetLite(nn.Module):
     """Pixels uint8 [b, s, s, 3] → grid [b, (s/32)², 1280]. `split` cuts it into a frozen trunk, whose output can be
     cached, and a tail that is trained: `tail(trunk(pixels)) == forward(pixels)`."""
 
+    stride = 32
+
     def __init__(self, variant: str = "efficientnet-lite2", split: int = 15):
         super().__init__()
         width, depth, size = VARIANTS[variant]
@@ -83,6 +85,13 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.tail(self.trunk(pixels))
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        return [*self.stem.parameters(), *self.blocks[: self.split].parameters()]
+
+    def trunk_key(self) -> float:
+        """What distinguishes the trunk's output from another's, for the cache."""
+        return float(sum(p.detach().double().abs().sum() for p in self.blocks[: self.split].parameters()))
 
     def tail_parameters(self) -> list[nn.Parameter]:
         return [*self.blocks[self.split :].parameters(), *self.head.parameters()]

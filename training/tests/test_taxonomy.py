@@ -1,0 +1,176 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from torch import nn
+
+from tandem_training.bundle import BundleEncoders
+from tandem_training.causal_text import CausalTextEncoder
+from tandem_training.checkpoint import save
+from tandem_training.export import export_bundle
+from tandem_training.model import FUSIONS, ModelConfig, Tandem
+from tandem_training.streams import NoFusion
+from tandem_training.torch_encoders import TorchEncoders
+from tandem_training.vit import VisionTransformer, to_patches
+
+VIT = replace(TINY, vision="vit", split=0, patch=32, vision_width=24, vision_heads=2, vision_layers=1)
+MEETING = [name for name in FUSIONS if name != "none"]
+CLOSE = {"atol": 2e-5, "rtol": 1e-4}
+
+
+def tiny(fusion: str, **changes) -> Tandem:
+    torch.manual_seed(0)
+    model = Tandem(replace(VIT, fusion=fusion, fusion_heads=2, **changes)).eval()
+    if not isinstance(model.fusion, NoFusion):
+        nn.init.normal_(model.fusion.head.weight)  # some start at zero, which would hide what the layers do
+    return model
+
+
+def by_pytorch(layers: nn.ModuleList, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """The same weights in PyTorch's own pre-norm layer."""
+    for layer in layers:
+        width = x.shape[-1]
+        reference = nn.TransformerEncoderLayer(width, layer.heads, 4 * width, 0.0, "gelu", batch_first=True,
+                                               norm_first=True).eval()  # fmt: skip
+        reference.self_attn.in_proj_weight, reference.self_attn.in_proj_bias = layer.qkv.weight, layer.qkv.bias
+        for name, own in (("self_attn.out_proj", layer.out), ("linear1", layer.up), ("linear2", layer.down),
+                          ("norm1", layer.norm1), ("norm2", layer.norm2)):  # fmt: skip
+            reference.get_submodule(name).load_state_dict(own.state_dict())
+        x = reference(x, src_mask=mask)
+    return x
+
+
+def test_patches_are_cut_row_by_row():
+    pixels = torch.randint(0, 256, (1, 4, 4, 3), dtype=torch.uint8)
+    patches = to_patches(pixels, 2)
+    for row in range(2):
+        for column in range(2):
+            cut = pixels[0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(-1) / 127.5 - 1
+            torch.testing.assert_close(patches[0, :, row, column], cut)
+
+
+@pytest.mark.parametrize("split", [0, 1, 2])
+def test_the_vit_equals_pytorchs_layers_wherever_it_is_split(split: int):
+    torch.manual_seed(0)
+    vit = VisionTransformer(64, 32, 24, 2, 2, split).eval()
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    embedded = vit.embed(to_patches(pixels, 32).flatten(2).transpose(1, 2)) + vit.positions
+    expected = vit.norm(by_pytorch(vit.blocks, embedded))
+    torch.testing.assert_close(vit.tail(vit.trunk(pixels)), expected, **CLOSE)
+    assert len(vit.trunk_parameters()) + len(vit.tail_parameters()) == len(list(vit.parameters()))
+
+
+def test_the_causal_text_encoder_equals_pytorchs_layers_and_reads_the_last_token():
+    torch.manual_seed(0)
+    text = CausalTextEncoder(16, 24, 2, 2, vocabulary=30, positions=8).eval()
+    ids, mask = torch.randint(30, (2, 5)), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    embedding, tokens = text(ids, mask)
+    causal = nn.Transformer.generate_square_subsequent_mask(5)
+    expected = text.norm(by_pytorch(text.layers, text.embed(ids), causal))
+    torch.testing.assert_close(tokens[0], expected[0], **CLOSE)
+    torch.testing.assert_close(tokens[1, :3], expected[1, :3], **CLOSE)
+    for row, last in ((0, 4), (1, 2)):
+        own = nn.functional.normalize(text.project(expected[row, last]), dim=-1)
+        torch.testing.assert_close(embedding[row], own, **CLOSE)
+
+
+def inputs(model: Tandem) -> tuple[torch.Tensor, ...]:
+    ids, mask = torch.randint(10, 900, (3, 6)), torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0], [1] * 6])
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    return ids, mask, model.encode_images(pixels)[1]
+
+
+@pytest.mark.parametrize("fusion", MEETING)
+def test_a_pair_scores_the_same_alone_and_unpadded_as_in_a_batch(fusion: str):
+    model = tiny(fusion)
+    with torch.inference_mode():
+        ids, mask, cells = inputs(model)
+        pairs = torch.tensor([[t, m] for t in range(3) for m in range(2)])
+        logits = model.fusion(model.encode_texts(ids, mask)[1], mask, cells, pairs)
+        for logit, (t, m) in zip(logits, pairs.tolist(), strict=True):
+            length = int(mask[t].sum())
+            own, one = ids[t : t + 1, :length], torch.ones(1, length, dtype=torch.int64)
+            alone = model.fusion(model.encode_texts(own, one)[1], one, cells[m : m + 1], torch.zeros(1, 2).long())
+            torch.testing.assert_close(logit, alone[0], **CLOSE)
+    assert float(logits.std()) > 1e-3  # image and text do matter
+
+
+@pytest.mark.parametrize("fusion", [name for name in MEETING if name != "co-attention"])
+def test_a_causal_reading_never_looks_ahead_and_looks_at_the_image(fusion: str):
+    model = tiny(fusion)
+    with torch.inference_mode():
+        ids, mask, cells = inputs(model)
+        other = ids.clone()
+        other[:, 4:] = 7
+        pairs = torch.tensor([[0, 0], [2, 1]])
+
+        def hidden(ids: torch.Tensor, cells: torch.Tensor, causal: bool) -> torch.Tensor:
+            return model.fusion.hidden(model.text.embed(ids), mask, cells, pairs, causal=causal)
+
+        torch.testing.assert_close(hidden(ids, cells, True)[:, :4], hidden(other, cells, True)[:, :4], **CLOSE)
+        assert not torch.allclose(hidden(ids, cells, False)[:, :4], hidden(other, cells, False)[:, :4], **CLOSE)
+        assert not torch.allclose(hidden(ids, cells, True)[:, 0], hidden(ids, cells.flip(0), True)[:, 0], **CLOSE)
+
+
+def test_inserted_attention_that_reads_nothing_leaves_the_text_encoder_as_it_was():
+    model = tiny("inserted-attention")
+    for cross in model.fusion.cross:
+        nn.init.zeros_(cross.out.weight)
+        nn.init.zeros_(cross.out.bias)
+    with torch.inference_mode():
+        ids, mask, cells = inputs(model)
+        pairs = torch.tensor([[0, 0], [2, 1]])
+        hidden = model.fusion.hidden(model.encode_texts(ids, mask)[1], mask, cells, pairs)
+        torch.testing.assert_close(hidden, model.text(ids, mask)[1][[0, 2]], **CLOSE)
+        model.fusion.start_decoder()
+        causal = model.fusion.hidden(model.encode_texts(ids, mask)[1], mask, cells, pairs, causal=True)
+        assert not torch.allclose(causal, hidden, **CLOSE)
+    assert not any("text" in name for name, _ in model.fusion.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("text", "fusion"),
+    [("bert", name) for name in FUSIONS] + [("clip", name) for name in FUSIONS if name != "inserted-attention"],
+)
+def test_every_fusion_exports_as_the_bundles_three_graphs(text: str, fusion: str, tokenizer, tmp_path: Path):
+    model = tiny(fusion, text=text)
+    save(tmp_path / "model.pt", model.checkpoint())
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    manifest = export_bundle(tmp_path / "model.pt", tmp_path / "tiny", tmp_path / "tokenizer.json", "", "1.0.0")
+    assert manifest["rerank"]["default"] == (fusion != "none")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    pairs = np.array([[t, m] for t in range(2) for m in range(3)])
+    results = []
+    for side in (BundleEncoders(tmp_path / "tiny"), TorchEncoders(model, tokenizer, bfloat16=False)):
+        image_embedding, image_tokens = side.images(pixels)
+        embedding, tokens = side.texts(["a red square", "one bar that is blue"])
+        results.append((image_embedding, embedding, side.logits(tokens, image_tokens, pairs)))
+    for ours, reference in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, reference, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vision": "vitt"}, "vision = 'vitt'; did you mean 'vit'"),
+        ({"text": "cilp"}, "text = 'cilp'; did you mean 'clip'"),
+        ({"fusion": "merged"}, "fusion = 'merged'; did you mean 'merged-attention'"),
+        ({"fusion": "patches", "split": 1}, "needs vision = 'vit' and split = 0"),
+        ({"fusion": "inserted-attention", "text": "clip"}, "goes into text = 'bert', not 'clip'"),
+        ({"text_heads": 5}, "text_width = 24 is no multiple of text_heads = 5"),
+        ({"patch": 30}, "image_size = 64 is no multiple of patch = 30"),
+        ({"split": 4}, "split = 4; a ViT of 1 layers splits at 0 to 1"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_an_error_that_helps(changes: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        Tandem(replace(VIT, **changes))
+
+
+def test_a_configuration_of_before_is_described_as_it_was():
+    described = repr(ModelConfig())
+    assert described.endswith("fusion_dropout=0.1)") and described.count("=") == 14
+    assert repr(ModelConfig(text="clip")).endswith("fusion_dropout=0.1, text='clip')")
