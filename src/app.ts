@@ -135,6 +135,7 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
       dim,
       fingerprint,
       storeIdentity: store.identity,
+      report: (sentence) => log.error(sentence),
     })
     if (index.discarded !== null) log.warn(index.discarded)
     return { models, store, index }

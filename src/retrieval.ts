@@ -193,7 +193,7 @@ export class Retrieval {
    */
   async save(): Promise<void> {
     const { index } = this.#rooms
-    if (index.position === this.#savedPosition) return
+    if (index.lost || index.position === this.#savedPosition) return
     const { position } = index
     await index.save()
     this.#savedPosition = position

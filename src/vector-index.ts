@@ -6,6 +6,7 @@
  */
 import { ExactIndex } from './vector-index/exact.js'
 import { HnswIndex } from './vector-index/hnsw.js'
+import type { Report, WorkerStatus } from './worker-process.js'
 
 export interface Neighbour {
   id: string
@@ -16,7 +17,8 @@ export interface Neighbour {
 export interface VectorIndex {
   /**
    * Adds or replaces. `position` is the store's sequence number after these entries.
-   * @throws RangeError for an embedding of another length, with a value that is not finite, or of length zero
+   * @throws RangeError for an embedding of another length, with a value that is not finite, or of length zero;
+   *   TandemError `index_unavailable`
    */
   upsert(entries: readonly { id: string; embedding: Float32Array }[], position: number): Promise<void>
   /** Ids that are not there are passed over. */
@@ -32,6 +34,20 @@ export interface VectorIndex {
   readonly position: number
   /** Why a snapshot that was found could not be used, as a sentence; null where it was, or where there was none. */
   readonly discarded: string | null
+  /**
+   * True from the death of the process that holds the graph on, until `recover` has brought it back. Meanwhile searches,
+   * changes and snapshots fail as `index_unavailable`; what the index says of itself is what was.
+   */
+  readonly lost: boolean
+  /**
+   * Begins again from the snapshot, then lets `repair` replay what that lacks; searches are answered when it is done.
+   * @throws TandemError `index_unavailable` while there is no process to begin with; what `repair` throws. Still lost then
+   */
+  recover(repair: () => Promise<unknown>): Promise<void>
+  /** Calls `listener` each time that a lost index can be recovered; there is one listener. */
+  onReturn(listener: () => void): void
+  /** The processes that the index needs. */
+  readonly workers: readonly WorkerStatus[]
   /** Makes the present state survive a restart. */
   save(): Promise<void>
   /** Ends the room without saving. */
@@ -49,6 +65,8 @@ export interface VectorIndexOptions {
   fingerprint: string
   /** The identity of the item store that the index is a cache of: a snapshot of another one is not used. */
   storeIdentity: string
+  /** Told what happens to the index's process, for the log. */
+  report?: Report
 }
 
 /** Opens the index of `kind` from its snapshot, or empty when there is none that fits. */

@@ -48,6 +48,40 @@ describe('writes', () => {
   })
 })
 
+describe('an index that has lost its process', () => {
+  it('refuses searches and writes, stores nothing meanwhile, and answers again when it is level', async () => {
+    await add('dog', 'dog')
+    tandem.index.lose()
+    await expect(tandem.retrieval.search({ text: 'dog' }, {})).rejects.toMatchObject({ code: 'index_unavailable' })
+    await expect(add('cat', 'cat')).rejects.toMatchObject({ code: 'index_unavailable' })
+    await expect(tandem.retrieval.remove('dog')).rejects.toMatchObject({ code: 'index_unavailable' })
+    expect(tandem.retrieval.list({ limit: 10 }).items.map(({ id }) => id)).toEqual(['dog'])
+    tandem.index.returns()
+    await expect.poll(() => tandem.index.lost).toBe(false)
+    expectAgreement()
+    expect((await tandem.retrieval.search({ text: 'dog' }, {})).hits.map(({ id }) => id)).toEqual(['dog'])
+    await add('cat', 'cat')
+    expectAgreement()
+  })
+
+  it('is brought back by the next write where it returned in vain', async () => {
+    await add('dog', 'dog')
+    tandem.index.lose()
+    tandem.index.onReturnCall()
+    tandem.index.fail = undefined
+    await add('cat', 'cat')
+    expect(tandem.index.lost).toBe(false)
+    expectAgreement()
+  })
+
+  it('leaves no snapshot of what it does not hold', async () => {
+    await add('dog', 'dog')
+    tandem.index.lose()
+    await tandem.retrieval.save()
+    expect(tandem.index.saves).toBe(0)
+  })
+})
+
 describe('a start', () => {
   it('fills an index that has lost everything', async () => {
     for (const word of ['dog', 'cat', 'horse']) await add(word, word)

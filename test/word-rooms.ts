@@ -11,6 +11,7 @@ import { TandemError } from '../src/errors.js'
 import { openItemStore } from '../src/item-store.js'
 import type { Call, EncodedImage, EncodedText, Match, Models } from '../src/model.js'
 import type { VectorIndex } from '../src/vector-index.js'
+import type { WorkerStatus } from '../src/worker-process.js'
 
 const DIM = 64
 
@@ -91,6 +92,9 @@ export class WordModels implements Models {
 export class MemoryIndex implements VectorIndex {
   readonly vectors = new Map<string, Float32Array>()
   readonly discarded = null
+  readonly workers: WorkerStatus[] = []
+  lost = false
+  onReturnCall: () => void = () => undefined
   position = 0
   saves = 0
   fail: Error | undefined
@@ -122,11 +126,35 @@ export class MemoryIndex implements VectorIndex {
   }
 
   search(embedding: Float32Array, candidates: number) {
+    if (this.lost) return Promise.reject(this.fail ?? new Error('the index is being recovered'))
     const all = [...this.vectors].map(([id, vector]) => ({
       id,
       similarity: vector.reduce((sum, value, at) => sum + value * (embedding[at] ?? 0), 0),
     }))
     return Promise.resolve(all.sort((a, b) => b.similarity - a.similarity).slice(0, candidates))
+  }
+
+  /** Loses everything, as an index whose process has died without a snapshot; `returns` lets it be recovered. */
+  lose(): void {
+    this.lost = true
+    this.fail = new TandemError('index_unavailable', 'The index has lost its process.')
+  }
+
+  returns(): void {
+    this.fail = undefined
+    this.onReturnCall()
+  }
+
+  async recover(repair: () => Promise<unknown>): Promise<void> {
+    if (this.fail !== undefined) throw this.fail
+    this.vectors.clear()
+    this.position = 0
+    await repair()
+    this.lost = false
+  }
+
+  onReturn(listener: () => void): void {
+    this.onReturnCall = listener
   }
 
   save() {

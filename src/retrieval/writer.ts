@@ -11,9 +11,11 @@ import { repairIndex } from './repair.js'
 type Write =
   | { kind: 'add'; item: NewItem; done: (outcome: 'created' | 'replaced') => void; failed: (error: unknown) => void }
   | { kind: 'remove'; id: string; done: (existed: boolean) => void; failed: (error: unknown) => void }
+  | { kind: 'level'; id: null; done: () => void; failed: (error: unknown) => void }
 
 type Add = Extract<Write, { kind: 'add' }>
 type Remove = Extract<Write, { kind: 'remove' }>
+type Level = Extract<Write, { kind: 'level' }>
 
 const LARGEST_GROUP = 512
 
@@ -26,6 +28,8 @@ export class Writer {
   constructor(store: ItemStore, index: VectorIndex) {
     this.#store = store
     this.#index = index
+    // Where this fails, the next write or the next return tries again.
+    index.onReturn(() => void this.level().catch(() => undefined))
   }
 
   /** Stores an item; resolves when it is on disk and searchable. */
@@ -38,6 +42,11 @@ export class Writer {
     return new Promise((done, failed) => this.#enqueue({ kind: 'remove', id, done, failed }))
   }
 
+  /** Takes a turn among the writes to bring the index level with the store. */
+  level(): Promise<void> {
+    return new Promise((done, failed) => this.#enqueue({ kind: 'level', id: null, done, failed }))
+  }
+
   /** Resolves when nothing waits any more, which it may not while writes keep coming. */
   async settled(): Promise<void> {
     await this.#running
@@ -45,9 +54,7 @@ export class Writer {
 
   #enqueue(write: Write): void {
     this.#waiting.push(write)
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined
-    })
+    this.#running ??= this.#run()
   }
 
   async #run(): Promise<void> {
@@ -56,18 +63,33 @@ export class Writer {
     while (this.#waiting.length > 0) {
       const group = this.#takeGroup()
       try {
-        // An index that missed a write catches up before the next one moves its position on.
-        if (this.#index.position !== this.#store.position) await repairIndex(this.#store, this.#index)
-        await (group[0]?.kind === 'add' ? this.#writeAdds(group as Add[]) : this.#writeRemoves(group as Remove[]))
+        await this.#levelIndex()
+        await this.#write(group)
       } catch (error) {
         for (const write of group) write.failed(error)
       }
     }
+    // In the same breath as nothing was found to wait: what comes from now on starts another run.
+    this.#running = undefined
+  }
+
+  /** An index that missed a write catches up before the next one; without an index nothing is written. */
+  async #levelIndex(): Promise<void> {
+    const repair = (): Promise<unknown> => repairIndex(this.#store, this.#index)
+    if (this.#index.lost) await this.#index.recover(repair)
+    else if (this.#index.position !== this.#store.position) await repair()
+  }
+
+  async #write(group: readonly Write[]): Promise<void> {
+    const kind = group[0]?.kind
+    if (kind === 'add') await this.#writeAdds(group as Add[])
+    else if (kind === 'remove') await this.#writeRemoves(group as Remove[])
+    else for (const write of group as Level[]) write.done()
   }
 
   /** The longest run of one kind at the head of the queue in which no id comes twice. */
   #takeGroup(): Write[] {
-    const ids = new Set<string>()
+    const ids = new Set<string | null>()
     const kind = this.#waiting[0]?.kind
     const end = this.#waiting.findIndex((write, at) => {
       const id = write.kind === 'add' ? write.item.id : write.id

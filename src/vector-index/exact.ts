@@ -9,6 +9,8 @@ const FIRST_CAPACITY = 1024
 
 export class ExactIndex implements VectorIndex {
   readonly discarded = null
+  readonly lost = false
+  readonly workers = []
   readonly #dim: number
   /** Row → id; rows have no gaps. */
   readonly #ids: string[] = []
@@ -68,6 +70,12 @@ export class ExactIndex implements VectorIndex {
   }
 
   async save(): Promise<void> {}
+
+  async recover(repair: () => Promise<unknown>): Promise<void> {
+    await repair()
+  }
+
+  onReturn(): void {}
 
   async close(): Promise<void> {}
 

@@ -1,8 +1,9 @@
 /**
- * The thread that owns the graph: searching and adding block, so they must not run where requests are served.
- * Commands are answered one after the other, in the order in which they came.
+ * The process that owns the graph: searching and adding block, so they must not run where requests are served, and what
+ * hnswlib does not survive ends this process alone. Commands are answered one after the other, in the order in which
+ * they came.
  */
-import { parentPort } from 'node:worker_threads'
+import { answerCalls } from '../worker-process.js'
 import { HnswGraph } from './hnsw-graph.js'
 
 /** Every command and what it is answered with. */
@@ -20,19 +21,7 @@ export interface Commands {
   'copy-for-compaction': { ask: { from: number[]; to: number[] }; answer: null }
   /** Puts the second graph in the place of the first. */
   'end-compaction': { ask: { deleted: number[] }; answer: null }
-  /** Ends the thread after this answer. */
-  close: { ask: null; answer: null }
 }
-
-export type CommandName = keyof Commands
-
-export interface Call<Name extends CommandName = CommandName> {
-  number: number
-  name: Name
-  ask: Commands[Name]['ask']
-}
-
-export type Reply = { number: number; answer: unknown } | { number: number; error: string }
 
 let graph: HnswGraph | null = null
 let successor: HnswGraph | null = null
@@ -43,7 +32,7 @@ function opened(candidate: HnswGraph | null): HnswGraph {
   return candidate
 }
 
-const handlers: { [Name in CommandName]: (ask: Commands[Name]['ask']) => Commands[Name]['answer'] } = {
+answerCalls<Commands>({
   open: (ask) => {
     dim = ask.dim
     graph = ask.file === null ? HnswGraph.empty(dim, 0) : HnswGraph.load(dim, ask.file)
@@ -70,18 +59,4 @@ const handlers: { [Name in CommandName]: (ask: Commands[Name]['ask']) => Command
     successor = null
     return null
   },
-  close: () => {
-    setImmediate(() => parentPort?.close())
-    return null
-  },
-}
-
-parentPort?.on('message', ({ number, name, ask }: Call) => {
-  let reply: Reply
-  try {
-    reply = { number, answer: (handlers[name] as (ask: unknown) => unknown)(ask) }
-  } catch (error) {
-    reply = { number, error: (error as Error).message }
-  }
-  parentPort?.postMessage(reply)
 })

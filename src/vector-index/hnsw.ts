@@ -1,17 +1,19 @@
 /**
- * The approximate index: an HNSW graph in a thread of its own, ids and order of changes here.
+ * The approximate index: an HNSW graph in a process of its own, ids and order of changes here.
  *
  * A replaced item gets a new label and its old one is marked as deleted; when more than half of the labels are, the
  * graph is copied without them, in small steps between which searches and writes go on.
  */
 import { join } from 'node:path'
 import type { Neighbour, VectorIndex, VectorIndexOptions } from '../vector-index.js'
-import { HnswThread } from './hnsw-thread.js'
+import { WorkerProcess, type WorkerStatus } from '../worker-process.js'
+import { compact } from './compaction.js'
+import type { Commands } from './hnsw-worker.js'
 import { Labels } from './labels.js'
 import { checkCandidates, normalise } from './normalise.js'
 import { findSnapshot, makeFolder, newGraphFile, publishSnapshot, removeLeftovers } from './snapshot.js'
 
-/** Embeddings that the thread adds at a time; a search waits for one such step at most. */
+/** Embeddings that the process adds at a time; a search waits for one such step at most. */
 const STEP = 64
 /** Below this, deleted labels cost too little to copy the graph. */
 const COMPACT_FROM = 256
@@ -19,36 +21,41 @@ const COMPACT_FROM = 256
 type Options = Omit<VectorIndexOptions, 'kind'>
 
 export class HnswIndex implements VectorIndex {
-  readonly discarded: string | null
   readonly #options: Options
-  readonly #thread: HnswThread
-  #labels: Labels
-  #position: number
+  #process!: WorkerProcess<Commands>
+  /** `lost` with the process, until `recover` has loaded the snapshot; `recovering` until the rest is replayed. */
+  #state: 'open' | 'lost' | 'recovering' = 'open'
+  #onReturn: () => void = () => undefined
+  #discarded: string | null = null
+  #labels = new Labels()
+  #position = 0
   /** Ends when the last change so far has; changes follow one another. */
   #changes: Promise<unknown> = Promise.resolve()
   #compacting = false
 
-  private constructor(options: Options, thread: HnswThread, labels: Labels, position: number, discarded: string | null) {
+  private constructor(options: Options) {
     this.#options = options
-    this.#thread = thread
-    this.#labels = labels
-    this.#position = position
-    this.discarded = discarded
   }
 
   static async open(options: Options): Promise<HnswIndex> {
-    const { folder, formerFolder, dim } = options
-    await makeFolder(folder, formerFolder)
-    const found = await findSnapshot(folder, options)
-    const thread = new HnswThread()
-    if ('sidecar' in found) {
-      const { ids, position } = found.sidecar
-      const count = await thread.call('open', { dim, file: found.file })
-      if (count === ids.length) return new HnswIndex(options, thread, new Labels(ids), position, null)
+    await makeFolder(options.folder, options.formerFolder)
+    const index = new HnswIndex(options)
+    index.#process = await WorkerProcess.start<Commands>({
+      name: 'index',
+      module: new URL('./hnsw-worker.js', import.meta.url),
+      code: 'index_unavailable',
+      subject: 'The vector index',
+      report: options.report,
+      onLost: () => (index.#state = 'lost'),
+      onReturn: () => index.#onReturn(),
+    })
+    try {
+      await index.#load()
+    } catch (error) {
+      await index.close()
+      throw error
     }
-    await thread.call('open', { dim, file: null })
-    const discarded = 'sidecar' in found ? `The snapshot in ${folder} is not used: it names other items.` : found.discarded
-    return new HnswIndex(options, thread, new Labels(), 0, discarded)
+    return index
   }
 
   get size(): number {
@@ -57,6 +64,41 @@ export class HnswIndex implements VectorIndex {
 
   get position(): number {
     return this.#position
+  }
+
+  get discarded(): string | null {
+    return this.#discarded
+  }
+
+  get lost(): boolean {
+    return this.#state !== 'open'
+  }
+
+  get workers(): readonly WorkerStatus[] {
+    return [{ ...this.#process.status, ready: this.#process.ready && !this.lost }]
+  }
+
+  onReturn(listener: () => void): void {
+    this.#onReturn = listener
+  }
+
+  async recover(repair: () => Promise<unknown>): Promise<void> {
+    if (!this.#process.ready) throw this.#process.unavailable()
+    try {
+      await this.#afterOthers(async () => {
+        await this.#load()
+        this.#state = 'recovering'
+      })
+      if (this.#discarded !== null) this.#options.report?.(this.#discarded)
+      await repair()
+      // The process may have died meanwhile, and have been replaced by one without a graph.
+      this.#refuseWhile('lost')
+      this.#state = 'open'
+    } catch (error) {
+      this.#state = 'lost'
+      this.#options.report?.(`The vector index is not back yet: ${(error as Error).message}`)
+      throw error
+    }
   }
 
   has(id: string): boolean {
@@ -71,6 +113,7 @@ export class HnswIndex implements VectorIndex {
     const { dim } = this.#options
     const ready = new Map(entries.map(({ id, embedding }) => [id, normalise(embedding, dim)]))
     await this.#afterOthers(async () => {
+      this.#refuseWhile('lost')
       const rows = [...ready]
       for (let start = 0; start < rows.length; start += STEP) await this.#add(rows.slice(start, start + STEP))
       this.#position = position
@@ -80,9 +123,10 @@ export class HnswIndex implements VectorIndex {
 
   async remove(ids: readonly string[], position: number): Promise<void> {
     await this.#afterOthers(async () => {
+      this.#refuseWhile('lost')
       const known = [...new Set(ids)].filter((id) => this.has(id))
       const deleted = this.#labelsOf(known)
-      await this.#thread.call('change', { labels: [], packed: new Float32Array(0), deleted })
+      await this.#process.call('change', { labels: [], packed: new Float32Array(0), deleted })
       for (const id of known) this.#labels.release(id)
       this.#position = position
     })
@@ -93,8 +137,9 @@ export class HnswIndex implements VectorIndex {
     checkCandidates(candidates)
     const query = normalise(embedding, this.#options.dim)
     const limit = Math.min(candidates, this.size)
+    this.#refuseWhile('lost', 'recovering')
     if (limit === 0) return []
-    const { labels, similarities } = await this.#thread.call('search', { embedding: query, candidates: limit })
+    const { labels, similarities } = await this.#process.call('search', { embedding: query, candidates: limit })
     return labels.flatMap((label, i) => {
       const id = this.#labels.idOf(label)
       return id === null ? [] : [{ id, similarity: similarities[i] as number }]
@@ -103,10 +148,11 @@ export class HnswIndex implements VectorIndex {
 
   save(): Promise<void> {
     return this.#afterOthers(async () => {
+      this.#refuseWhile('lost', 'recovering')
       const { folder, dim, fingerprint, storeIdentity } = this.#options
       const file = newGraphFile(this.#position)
       try {
-        const sha256 = await this.#thread.call('save', { file: join(folder, file) })
+        const sha256 = await this.#process.call('save', { file: join(folder, file) })
         const ids = this.#labels.toJSON()
         const position = this.#position
         await publishSnapshot(folder, { fingerprint, dim, storeIdentity, position, ids, graph: { file, sha256 } })
@@ -118,17 +164,42 @@ export class HnswIndex implements VectorIndex {
   }
 
   async close(): Promise<void> {
-    await this.#thread.close()
+    await this.#process.close()
   }
 
-  /** The thread answers in order, so a search sees the labels of the graph that it ran on. */
+  /** Gives a process without a graph the one of the snapshot, or an empty one. */
+  async #load(): Promise<void> {
+    const { folder, dim } = this.#options
+    const found = await findSnapshot(folder, this.#options)
+    if ('sidecar' in found) {
+      const { ids, position } = found.sidecar
+      const count = await this.#process.call('open', { dim, file: found.file })
+      if (count === ids.length) return this.#begin(new Labels(ids), position, null)
+    }
+    await this.#process.call('open', { dim, file: null })
+    const discarded = 'sidecar' in found ? `The snapshot in ${folder} is not used: it names other items.` : found.discarded
+    this.#begin(new Labels(), 0, discarded)
+  }
+
+  #begin(labels: Labels, position: number, discarded: string | null): void {
+    this.#labels = labels
+    this.#position = position
+    this.#discarded = discarded
+  }
+
+  /** @throws TandemError `index_unavailable` */
+  #refuseWhile(...states: readonly string[]): void {
+    if (states.includes(this.#state)) throw this.#process.unavailable()
+  }
+
+  /** The process answers in order, so a search sees the labels of the graph that it ran on. */
   async #add(rows: readonly (readonly [string, Float32Array])[]): Promise<void> {
     const { dim } = this.#options
     const packed = new Float32Array(rows.length * dim)
     rows.forEach(([, embedding], row) => packed.set(embedding, row * dim))
     const labels = rows.map((_, row) => this.#labels.count + row)
     const deleted = this.#labelsOf(rows.map(([id]) => id))
-    await this.#thread.call('change', { labels, packed, deleted }, [packed.buffer])
+    await this.#process.call('change', { labels, packed, deleted })
     for (const [id] of rows) this.#labels.append(id)
   }
 
@@ -141,35 +212,14 @@ export class HnswIndex implements VectorIndex {
     if (this.#compacting || count < COMPACT_FROM || count < size * 2) return
     this.#compacting = true
     // A failure leaves the graph as it was; the next change tries again.
-    void this.#compact().catch(() => undefined).finally(() => (this.#compacting = false))
-  }
-
-  /** Copies labels in ascending order: those that are given out meanwhile come last, and none is missed. */
-  async #compact(): Promise<void> {
-    await this.#thread.call('begin-compaction', { capacity: this.#labels.size })
-    /** New label → old label. */
-    const copied: number[] = []
-    let finished = false
-    while (!finished) {
-      finished = await this.#afterOthers(async () => {
-        const from = this.#labels.used((copied.at(-1) ?? -1) + 1, STEP)
-        if (from.length === 0) {
-          await this.#endCompaction(copied)
-          return true
-        }
-        await this.#thread.call('copy-for-compaction', { from, to: from.map((_, i) => copied.length + i) })
-        copied.push(...from)
-        return false
-      })
-    }
-  }
-
-  async #endCompaction(copied: readonly number[]): Promise<void> {
-    const ids = copied.map((label) => this.#labels.idOf(label))
-    // What was replaced or removed after it had been copied.
-    const deleted = ids.flatMap((id, label) => (id === null ? [label] : []))
-    await this.#thread.call('end-compaction', { deleted })
-    this.#labels = new Labels(ids)
+    void compact({
+      process: this.#process,
+      labels: () => this.#labels,
+      inTurn: (step) => this.#afterOthers(step),
+      replace: (labels) => (this.#labels = labels),
+    })
+      .catch(() => undefined)
+      .finally(() => (this.#compacting = false))
   }
 
   #afterOthers<Result>(work: () => Promise<Result>): Promise<Result> {

@@ -33,8 +33,9 @@ export const ARMED_VARIABLE = 'CRASH_TEST_ARMED'
 const armed = JSON.parse(process.env[ARMED_VARIABLE] ?? 'null') as Armed | null
 let arrivals = 0
 
-/** Ends the process here when `point` is the armed one; no handler and no buffer gets a last word. */
-export function reach(point: FailPoint): void {
+/** Ends the process here when `point` is the armed one, after `last`; no handler and no buffer gets a last word. */
+export function reach(point: FailPoint, last: () => void = () => undefined): void {
   if (armed?.point !== point || (arrivals += 1) < armed.arrival) return
+  last()
   process.kill(process.pid, 'SIGKILL')
 }

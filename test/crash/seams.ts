@@ -1,19 +1,21 @@
 /**
  * Cuts the fail points into the running service from outside, so that its sources hold none of them: at the calls to the
- * file system, to the thread of the graph, and (failing-lmdb.ts) to the database. Given to node with --import.
+ * file system, to the process of the graph, and (failing-lmdb.ts) to the database. Given to node with --import.
  */
 import files from 'node:fs/promises'
 import { register, syncBuiltinESMExports } from 'node:module'
 import { basename } from 'node:path'
 import { isMainThread } from 'node:worker_threads'
-import { HnswThread } from '../../src/vector-index/hnsw-thread.js'
-import type { CommandName } from '../../src/vector-index/hnsw-worker.js'
+import type { Commands } from '../../src/vector-index/hnsw-worker.js'
+import { WorkerProcess } from '../../src/worker-process.js'
 import { reach, type FailPoint } from './fail-points.js'
 
 /** Long enough for a small graph to be somewhere between its first byte and its last. */
 const WHILE_WRITING_MS = 1
 
-const aroundCommands: { [Name in CommandName]?: { before?: FailPoint; during?: FailPoint; after?: FailPoint } } = {
+type Around = { before?: FailPoint; during?: FailPoint; after?: FailPoint }
+
+const aroundCommands: { [Name in keyof Commands]?: Around } = {
   change: { before: 'index: before a change', after: 'index: after a change' },
   save: { during: 'snapshot: the graph is being written', after: 'snapshot: the graph is written' },
   'begin-compaction': { after: 'compaction: begun' },
@@ -21,21 +23,24 @@ const aroundCommands: { [Name in CommandName]?: { before?: FailPoint; during?: F
   'end-compaction': { before: 'compaction: before its end', after: 'compaction: after its end' },
 }
 
-function cutThread(): void {
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the thread as `this` below
-  const { call } = HnswThread.prototype
-  HnswThread.prototype.call = async function (this: HnswThread, name, ask, transfer) {
+function cutProcess(): void {
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the process as `this` below
+  const { call } = WorkerProcess.prototype as WorkerProcess<Commands>
+  const cut: typeof call = async function (this: WorkerProcess<Commands>, name, ask) {
     const { before, during, after } = aroundCommands[name] ?? {}
-    if (before !== undefined) reach(before)
-    const answer = call.bind(this)(name, ask, transfer)
+    // The graph dies with the service, in the middle of what it does: alone it would first finish that.
+    const both = (point: FailPoint): void => reach(point, () => process.kill(this.status.pid as number, 'SIGKILL'))
+    if (before !== undefined) both(before)
+    const answer = call.bind(this)(name, ask) as ReturnType<typeof cut>
     if (during !== undefined) {
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Math.random() * WHILE_WRITING_MS)
-      reach(during)
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * WHILE_WRITING_MS))
+      both(during)
     }
     const given = await answer
-    if (after !== undefined) reach(after)
+    if (after !== undefined) both(after)
     return given
   }
+  Object.assign(WorkerProcess.prototype, { call: cut })
 }
 
 function cutFiles(): void {
@@ -58,8 +63,9 @@ function cutFiles(): void {
   syncBuiltinESMExports()
 }
 
-if (isMainThread) {
+// The processes of the service inherit what it is started with: only in the service is anything cut.
+if (isMainThread && process.argv[1]?.endsWith('child.js') === true) {
   register('./lmdb-hook.js', import.meta.url)
   cutFiles()
-  cutThread()
+  cutProcess()
 }

@@ -198,3 +198,68 @@ describe('copying the graph without deleted labels', () => {
     expect(index.has('item 251')).toBe(false)
   })
 })
+
+describe('when its process dies', () => {
+  /** Kills it and waits until another one has taken its place. */
+  async function killProcess(): Promise<void> {
+    const returned = new Promise<void>((resolve) => index.onReturn(resolve))
+    process.kill(index.workers[0]?.pid as number, 'SIGKILL')
+    await expect.poll(() => index.lost).toBe(true)
+    await expect(index.search(query, 5)).rejects.toMatchObject({ code: 'index_unavailable', retryAfterS: 1 })
+    await returned
+  }
+
+  it('it is lost until it has been recovered from its snapshot and level with what came after', async () => {
+    await index.upsert(entries.slice(0, 300), 300)
+    await index.save()
+    await index.upsert(entries.slice(300), 400)
+    const before = await index.search(query, 25)
+    await killProcess()
+    expect(index.workers).toMatchObject([{ name: 'index', ready: false, restarts: 1 }])
+    // There is a process again, without a graph: neither a part of the answer nor a change that skips what is missing.
+    await expect(index.search(query, 5)).rejects.toMatchObject({ code: 'index_unavailable' })
+    await expect(index.upsert(entries.slice(0, 1), 401)).rejects.toMatchObject({ code: 'index_unavailable' })
+    await expect(index.save()).rejects.toMatchObject({ code: 'index_unavailable' })
+    await index.recover(async () => {
+      expect([index.size, index.position]).toEqual([300, 300])
+      await expect(index.search(query, 5)).rejects.toMatchObject({ code: 'index_unavailable' })
+      await index.upsert(entries.slice(300), 400)
+    })
+    expect([index.lost, index.position]).toEqual([false, 400])
+    expect(await index.search(query, 25)).toEqual(before)
+    expect(index.workers).toMatchObject([{ ready: true, restarts: 1 }])
+  })
+
+  it('without a snapshot it begins empty', async () => {
+    await index.upsert(entries, 400)
+    await killProcess()
+    await index.recover(async () => {
+      expect([index.size, index.position]).toEqual([0, 0])
+      await index.upsert(entries, 400)
+    })
+    expect((await index.search(query, 400)).length).toBe(400)
+  })
+
+  it('it stays lost where the repair fails, and where the process dies during it', async () => {
+    await index.upsert(entries, 400)
+    await killProcess()
+    await expect(index.recover(() => Promise.reject(new Error('no store')))).rejects.toThrow('no store')
+    expect(index.lost).toBe(true)
+    await expect(index.recover(killProcess)).rejects.toMatchObject({ code: 'index_unavailable' })
+    expect(index.lost).toBe(true)
+    await index.recover(() => index.upsert(entries, 400))
+    expect((await index.search(query, 1)).length).toBe(1)
+  })
+
+  it('what runs and waits is refused, and no change is half in', async () => {
+    await index.upsert(entries.slice(0, 100), 100)
+    await index.save()
+    const outcomes = Promise.allSettled([index.upsert(entries.slice(100), 400), index.remove(['item 1'], 401)])
+    process.kill(index.workers[0]?.pid as number, 'SIGKILL')
+    for (const outcome of await outcomes) {
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'index_unavailable' } })
+    }
+    await expect.poll(() => index.recover(() => Promise.resolve()).catch(() => null), { timeout: 15_000 }).toBeUndefined()
+    expect([index.size, index.position]).toEqual([100, 100])
+  })
+})

@@ -1,0 +1,106 @@
+/** One process of a worker, from its start to its end: numbered calls, and their answers. */
+import { fork, type ChildProcess } from 'node:child_process'
+import { TandemError } from '../errors.js'
+import type { Question, Reply } from './answer-calls.js'
+
+/** What a worker can be asked: by name, what is asked and what is answered. */
+export type Commands<C> = { [Name in keyof C]: { ask: unknown; answer: unknown } }
+
+export type Call<C extends Commands<C>> = <Name extends keyof C>(
+  name: Name,
+  ask: C[Name]['ask'],
+) => Promise<C[Name]['answer']>
+
+/** An error that the worker threw, known by its message alone. */
+export class Refusal extends Error {
+  override readonly name = 'Refusal'
+}
+
+interface Waiting {
+  resolve: (answer: never) => void
+  reject: (error: Error) => void
+}
+
+/** What the workers need not know: hostile bytes reach the native code that they run. */
+const SECRETS = ['API_KEYS']
+/** A process that was asked to end and has not by then is killed. */
+const LONGEST_FAREWELL_MS = 30_000
+
+export class Life<C extends Commands<C>> {
+  /** Resolves when the process has ended, to a signal or an exit code. */
+  readonly ended: Promise<string>
+  readonly #child: ChildProcess
+  readonly #lost: () => Error
+  readonly #waiting = new Map<number, Waiting>()
+  #calls = 0
+  #over = false
+  #onIdle: () => void = () => undefined
+  #farewell: Promise<void> | undefined
+
+  /** @param lost - makes the error for calls that are not answered any more */
+  constructor(module: URL, lost: () => Error) {
+    this.#lost = lost
+    const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !SECRETS.includes(name)))
+    // Standard output belongs to the service's log; what native code prints goes to standard error.
+    this.#child = fork(module, { serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'], env: environment })
+    this.ended = new Promise((resolve) => {
+      const end = (how: string): void => {
+        this.#over = true
+        for (const { reject } of this.#waiting.values()) reject(this.#lost())
+        this.#waiting.clear()
+        this.#onIdle()
+        resolve(how)
+      }
+      this.#child.once('exit', (code, signal) => end(signal ?? `code ${code}`))
+      // There is no exit where there was no start; of an error while sending, the exit follows.
+      this.#child.on('error', (error) => this.#child.pid === undefined && end(error.message))
+    })
+    this.#child.on('message', (reply: Reply) => this.#settle(reply))
+  }
+
+  get pid(): number | null {
+    return this.#child.pid ?? null
+  }
+
+  /** Calls are answered in any order. @throws TandemError or Refusal as the worker threw it, `lost` when it ends before */
+  call<Name extends keyof C>(name: Name, ask: C[Name]['ask']): Promise<C[Name]['answer']> {
+    return new Promise((resolve, reject) => {
+      if (this.#over || !this.#child.connected) throw this.#lost()
+      const number = (this.#calls += 1)
+      this.#waiting.set(number, { resolve, reject })
+      const question: Question = { number, name: String(name), ask }
+      this.#child.send(question, (error) => {
+        if (error !== null && this.#waiting.delete(number)) reject(this.#lost())
+      })
+    })
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL')
+  }
+
+  /** Waits for the answers under way, then ends the process. */
+  end(): Promise<void> {
+    this.#farewell ??= this.#end()
+    return this.#farewell
+  }
+
+  async #end(): Promise<void> {
+    const timer = setTimeout(() => this.kill(), LONGEST_FAREWELL_MS)
+    if (this.#waiting.size > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve))
+    // The worker ends by itself where its parent is gone; to ask it to end, the parent goes.
+    if (this.#child.connected) this.#child.disconnect()
+    await this.ended
+    clearTimeout(timer)
+  }
+
+  #settle(reply: Reply): void {
+    const waiting = this.#waiting.get(reply.number)
+    this.#waiting.delete(reply.number)
+    if ('failure' in reply) {
+      const { code, message } = reply.failure
+      waiting?.reject(code === null ? new Refusal(message) : new TandemError(code, message))
+    } else waiting?.resolve(reply.answer as never)
+    if (this.#waiting.size === 0) this.#onIdle()
+  }
+}
