@@ -27,30 +27,35 @@ class Shuffle:
 
     def __init__(self, samples: Sequence[Sample], config: TrainConfig, pattern: str):
         self.samples, self.config, self.pattern = samples, config, pattern
-        self.steps_per_epoch = len(samples) // config.batch
+        step = config.batch * config.accumulate
+        self.steps_per_epoch = len(samples) // step
         if self.steps_per_epoch == 0:
-            raise ValueError(f"batch = {config.batch}, but {pattern} holds only {len(samples)} photos")
+            asked = f"{config.accumulate} × " if config.accumulate > 1 else ""
+            raise ValueError(f"batch = {asked}{config.batch}, but {pattern} holds only {len(samples)} photos")
 
-    def draw(self, step: int) -> Drawn:
+    def draw(self, number: int) -> Drawn:
+        """The batch of that number; a step takes `accumulate` of them."""
         seed, batch = self.config.seed, self.config.batch
-        epoch, at = divmod(step, self.steps_per_epoch)
+        epoch, at = divmod(number, self.steps_per_epoch * self.config.accumulate)
         order = np.random.default_rng([seed, 0, epoch]).permutation(len(self.samples))
         photos = order[at * batch : (at + 1) * batch]
-        rng = np.random.default_rng([seed, 1, step])
+        rng = np.random.default_rng([seed, 1, number])
         return Drawn(photos, [_caption(self.samples[p], rng) for p in photos], rng)
 
     def state(self) -> dict:
         """What the draws depend on, beside the step."""
         content = json.dumps([[s.key, s.captions, s.weights] for s in self.samples]).encode()
         fingerprint = hashlib.sha256(content).hexdigest()[:16]
-        return {"seed": self.config.seed, "batch": self.config.batch, "samples": fingerprint}
+        config = self.config
+        return {"seed": config.seed, "batch": config.batch, "accumulate": config.accumulate, "samples": fingerprint}
 
     def check(self, saved: dict) -> None:
         """ValueError when a checkpoint's state says that its run drew from something else."""
-        for name, now in self.state().items():
-            if saved[name] != now:
+        now = self.state()
+        for name, then in saved.items():
+            if now[name] != then:
                 what = f"photos or captions of {self.pattern}" if name == "samples" else name
-                raise ValueError(f"the run to resume has another {what}: {saved[name]}, now {now}; use another --out")
+                raise ValueError(f"the run to resume has another {what}: {then}, now {now[name]}; use another --out")
 
 
 def _caption(sample: Sample, rng: np.random.Generator) -> int:

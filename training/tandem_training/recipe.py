@@ -22,7 +22,10 @@ class TrainConfig:
     start: str = ""
     train_towers: bool = True
     epochs: int = 20
-    batch: int = 256
+    batch: int = 256  # pairs that ITC contrasts with each other
+    accumulate: int = 1  # batches a step, their gradients averaged
+    chunk: int = 0  # pairs that the towers hold at a time (cached gradient); 0: the whole batch
+    recompute_layers: bool = False  # gradient checkpointing
     seed: int = 0
     warmup: float = 0.05
     vision_rate: float = 1e-4

@@ -1,10 +1,11 @@
 """What one step minimises: the objectives applied to a batch after both towers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from .gather import gather
 from .model import Tandem
 from .objectives import itc_loss, itm_loss, sample_hard_negatives
 from .recipe import TrainConfig
@@ -12,12 +13,30 @@ from .recipe import TrainConfig
 
 @dataclass
 class Towers:
-    """A batch after both towers: similarity [b, b], text tokens [b, t, w] with mask [b, t], image tokens [b, n, v]."""
+    """A batch after both towers: embeddings [b, dim], text tokens [b, t, w], mask [b, t], image tokens [b, n, v]."""
 
-    similarity: Tensor
+    text_embedding: Tensor
     text_tokens: Tensor
     mask: Tensor
+    image_embedding: Tensor
     image_tokens: Tensor
+
+    @property
+    def similarity(self) -> Tensor:
+        """[b, b], a row a text."""
+        return self.text_embedding @ self.image_embedding.T
+
+    def trained(self) -> list[Tensor]:
+        """The outputs that a gradient can flow through."""
+        return [self.text_embedding, self.text_tokens, self.image_embedding, self.image_tokens]
+
+    def gathered(self) -> "Towers":
+        """The same of every process's rows."""
+        return Towers(*(gather(getattr(self, item.name)) for item in fields(self)))
+
+    @classmethod
+    def join(cls, parts: list["Towers"]) -> "Towers":
+        return cls(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)))
 
 
 def tower_losses(model: Tandem, config: TrainConfig, towers: Towers, teacher: Tensor) -> dict[str, Tensor]:

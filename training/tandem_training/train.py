@@ -5,13 +5,16 @@ python -m tandem_training.train recipes/tandem-small.toml --out runs/small"""
 import argparse
 import json
 import math
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from . import weights
+from . import ranks, weights
+from .backward import backward, recompute_layers
 from .batches import Shuffle
 from .cache import TrunkCache
 from .checkpoint import load, save
@@ -84,15 +87,19 @@ class Trainer:
         self.dev = {
             name: read_shards(recipe.data.dev, {name: 1.0}, recipe.data.max_corrupt) for name in recipe.data.languages
         }
-        self.activations = TrunkCache(
-            self.samples, self.model.vision, recipe.model.image_size, recipe.data.views, cache
-        )
+        self.rows = ranks.own_rows(config.batch)
+        with ranks.first_rank_first():
+            self.activations = TrunkCache(
+                self.samples, self.model.vision, recipe.model.image_size, recipe.data.views, cache
+            )
         self.captions = [[e.ids for e in tokenizer.encode_batch(s.captions)] for s in self.samples]
         # Before the towers move; frozen ones need no teacher.
         self.sentences = self._teacher_sentences() if config.train_towers else []
         self.optimizer = optimiser(self.model, config)
         self.average = Tandem(recipe.model)
         self.average.load_state_dict(self.model.state_dict())
+        if config.recompute_layers:
+            recompute_layers(self.model)
         self.step = 0
         self.total = config.epochs * self.shuffle.steps_per_epoch
         out.mkdir(parents=True, exist_ok=True)
@@ -132,48 +139,57 @@ class Trainer:
         self.step = state["step"]
         print(f"resumed at step {self.step}", flush=True)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Activations, token ids, mask, and the teacher's similarity (None where the towers are frozen)."""
-        config, drawn = self.recipe.train, self.shuffle.draw(step)
+    def batch(self, number: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
+        """This rank's rows of activations, token ids, mask; and, of the global batch, the teacher's similarity (None
+        where the towers are frozen)."""
+        config, drawn, own = self.recipe.train, self.shuffle.draw(number), self.rows
         chosen = list(zip(drawn.photos, drawn.captions, strict=True))
         ids, mask = pad([
             drop_words(self.captions[p][c][: config.caption_tokens], config.word_dropout, UNKNOWN, drawn.rng)
             for p, c in chosen
         ])  # fmt: skip
         views = drawn.rng.integers(0, self.recipe.data.views, len(chosen))
-        activations = self.activations.batch(views, drawn.photos)
+        inputs = (self.activations.batch(views[own], drawn.photos[own]), ids[own], mask[own])
         if not config.train_towers:
-            return activations, ids, mask, None
+            return inputs, None
         spoken = torch.stack([self.sentences[p][c] for p, c in chosen])
         about = torch.stack([self.sentences[p].mean(0) for p in drawn.photos])
-        return activations, ids, mask, spoken @ about.T
+        return inputs, spoken @ about.T
 
     def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor) -> Towers:
-        train = self.recipe.train.train_towers
+        train = self.recipe.train.train_towers and torch.is_grad_enabled()
         with torch.set_grad_enabled(train), torch.autocast("cpu", torch.bfloat16):
             image_embedding, image_tokens = self.model.encode_activations(activations)
             text_embedding, text_tokens = self.model.text(ids, mask)
-        return Towers(text_embedding @ image_embedding.T, text_tokens, mask, image_tokens)
+        return Towers(text_embedding, text_tokens, mask, image_embedding, image_tokens)
+
+    def _losses(self, number: int, teacher: Tensor | None, own: Towers) -> dict[str, Tensor]:
+        """The objectives of batch `number`, each by its name, and their weighted sum, `loss`."""
+        config, towers, losses = self.recipe.train, own.gathered(), {}
+        if number == 0 and config.itm_weight > 0:
+            centre_logits(self.model, towers)
+        if config.train_towers:
+            losses |= tower_losses(self.model, config, towers, teacher)
+        if config.itm_weight > 0:
+            losses |= matching_losses(self.model, config, towers, torch.Generator().manual_seed(number))
+        weights = {"itc": 1.0, "token_itc": config.token_itc_weight, "itm": config.itm_weight}
+        return losses | {"loss": sum(weights[name] * value for name, value in losses.items())}
 
     def train_step(self) -> dict[str, float]:
         config = self.recipe.train
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * schedule(self.step / self.total, config.warmup)
-        torch.manual_seed(config.seed * 1_000_003 + self.step)
+        # Ranks differ in what dropout hides.
+        torch.manual_seed(config.seed * 1_000_003 + self.step + ranks.rank() * 1_000_000_007)
         self.model.train()
-        *inputs, teacher = self.batch(self.step)
-        towers = self._encode(*inputs)
-        losses = {}
-        if self.step == 0 and config.itm_weight > 0:
-            centre_logits(self.model, towers)
-        if config.train_towers:
-            losses |= tower_losses(self.model, config, towers, teacher)
-        if config.itm_weight > 0:
-            losses |= matching_losses(self.model, config, towers, torch.Generator().manual_seed(self.step))
-        weights = {"itc": 1.0, "token_itc": config.token_itc_weight, "itm": config.itm_weight}
-        losses["loss"] = sum(weights[name] * value for name, value in losses.items())
         self.optimizer.zero_grad()
-        losses["loss"].backward()
+        values = Counter()
+        for number in range(self.step * config.accumulate, (self.step + 1) * config.accumulate):
+            inputs, teacher = self.batch(number)
+            objective, share = partial(self._losses, number, teacher), 1 / config.accumulate
+            losses = backward(self._encode, objective, inputs, config.chunk, share)
+            values.update({name: share * value.item() for name, value in losses.items()})
+        ranks.average_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
@@ -182,18 +198,21 @@ class Trainer:
             for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 if value.requires_grad:
                     average.lerp_(value, 1 - decay)
-        return {name: value.item() for name, value in losses.items()}
+        return dict(values)
 
     def evaluate(self, language: str, ks: tuple[int, ...]) -> dict:
         encoders = TorchEncoders(self.average.eval(), self.tokenizer)
-        match = {"logit": 1.0, "similarity": float(self.average.logit_scale.exp())}
+        match = {"logit": 1.0, "similarity": self.average.logit_scale.exp().item()}
         return evaluate(encoders, self.dev[language], match, ks)
 
     def run(self) -> None:
-        config = self.recipe.train
-        metrics, progress = Metrics(self.out, self.step), Progress(self.step, self.total, config.batch)
+        config, alone = self.recipe.train, ranks.rank() == 0  # one rank reports and saves
+        progress = Progress(self.step, self.total, config.batch * config.accumulate)
+        metrics = Metrics(self.out, self.step) if alone else None
         while self.step < self.total:
             losses = self.train_step()
+            if not alone:
+                continue
             print(progress.line(self.step, losses), flush=True)
             metrics.write(self.step, **losses)
             epoch, at = divmod(self.step, self.shuffle.steps_per_epoch)
@@ -204,7 +223,8 @@ class Trainer:
                     metrics.write(self.step, language=language, dev=report)
             if at == 0 or self.step % config.save_every == 0:
                 self.save_state()
-        save(self.out / "model.pt", self.average.checkpoint())
+        if alone:
+            save(self.out / "model.pt", self.average.checkpoint())
 
 
 def main() -> None:
@@ -216,9 +236,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder for the frozen trunk's activations")
     args = parser.parse_args()
     recipe = read_recipe(args.recipe)
+    ranks.start()
     torch.manual_seed(recipe.train.seed)
     tokenizer = read_tokenizer(weights.minilm_folder() / "tokenizer.json", recipe.model.max_tokens)
     Trainer(recipe, args.out, args.cache, starting_model(recipe), tokenizer).run()
+    ranks.end()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from tandem_training.cache import TrunkCache
 from tandem_training.model import ModelConfig, Tandem
 from tandem_training.recipe import DataConfig, Recipe, TrainConfig
 from tandem_training.train import Trainer
@@ -78,10 +80,10 @@ def tokenizer() -> Tokenizer:
     return tiny_tokenizer()
 
 
-def tiny_model() -> Tandem:
+def tiny_model(config: ModelConfig = TINY) -> Tandem:
     """Random, but with convolutions scaled (He et al. 2015) so that a picture's signal reaches the grid."""
     torch.manual_seed(0)
-    model = Tandem(TINY)
+    model = Tandem(config)
     for module in model.vision.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
@@ -93,10 +95,16 @@ def model() -> Tandem:
     return tiny_model()
 
 
-def trainer(shard: Path, out: Path, tokenizer: Tokenizer, **settings) -> Trainer:
+def trainer(shard: Path, out: Path, tokenizer: Tokenizer, model: ModelConfig = TINY, **settings) -> Trainer:
     """A run over the drawings; settings are those of [train]."""
     standard = {"batch": 8, "itm_negatives": 2, "token_batch": 8, "warmup": 0.1, "text_rate": 1e-3, "word_dropout": 0.0}
-    recipe = Recipe(
-        data=DataConfig(str(shard), str(shard), views=2), model=TINY, train=TrainConfig(**standard | settings)
-    )
-    return Trainer(recipe, out, shard.parent / "cache", tiny_model(), tokenizer)
+    data = DataConfig(str(shard), str(shard), views=2)
+    recipe = Recipe(data=data, model=model, train=TrainConfig(**standard | settings))
+    return Trainer(recipe, out, shard.parent / "cache", tiny_model(model), tokenizer)
+
+
+def compute_in_float32(replace) -> None:
+    """Train without bfloat16, to compare closely. `replace` is setattr or monkeypatch.setattr."""
+    batch = TrunkCache.batch
+    replace(torch, "autocast", lambda *_, **__: nullcontext())
+    replace(TrunkCache, "batch", lambda *given: batch(*given).float())

@@ -1,0 +1,130 @@
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, compute_in_float32, tiny_model, trainer
+from torch import nn
+
+from tandem_training.backward import backward, recompute_layers
+from tandem_training.step import Towers
+
+STILL = replace(TINY, grid_dropout=0.0, text_dropout=0.0, fusion_dropout=0.0)
+
+
+class Pair(nn.Module):
+    """Two towers so small that the gradient's exact equality is plain to see."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.text, self.image, self.scale = nn.Linear(4, 3), nn.Linear(5, 3), nn.Parameter(torch.tensor(2.0))
+
+    def encode(self, images, texts):
+        text, image = self.text(texts), self.image(images).tanh()
+        return Towers(text, text[:, None], torch.ones(len(texts), 1), image, image[:, None])
+
+    def objective(self, towers):
+        logits = towers.similarity * self.scale
+        target = torch.arange(len(logits))
+        tokens = (towers.image_tokens.square().mean() - 1).square()
+        return {"loss": nn.functional.cross_entropy(logits, target) + tokens, "tokens": tokens}
+
+    def gradients(self, inputs, **settings):
+        self.zero_grad()
+        loss = backward(self.encode, self.objective, inputs, **settings)["loss"].item()
+        return loss, {name: p.grad.clone() for name, p in self.named_parameters()}
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4])
+def test_cached_gradients_equal_those_of_the_one_big_batch(chunk: int):
+    pair, inputs = Pair().double(), (torch.randn(10, 5).double(), torch.randn(10, 4).double())
+    loss, gradients = pair.gradients(inputs)
+    cached_loss, cached = pair.gradients(inputs, chunk=chunk)
+    assert cached_loss == pytest.approx(loss)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(cached[name], gradient)
+
+
+def test_the_second_pass_repeats_the_dropout_of_the_first():
+    pair, inputs = Pair(), (torch.randn(6, 5), torch.randn(6, 4))
+    seen = []
+
+    def encode(images, texts):
+        towers = pair.encode(nn.functional.dropout(images, 0.5), texts)
+        seen.append(towers.image_embedding.detach())
+        return towers
+
+    backward(encode, pair.objective, inputs, chunk=2)
+    assert len(seen) == 6
+    assert all(torch.equal(first, second) for first, second in zip(seen[:3], seen[3:], strict=True))
+
+
+def model_gradients(run) -> dict[str, torch.Tensor]:
+    """Of the first batch of a run over the drawings, before any step."""
+    run.model.train().zero_grad()
+    torch.manual_seed(1)
+    inputs, teacher = run.batch(0)
+    backward(run._encode, partial(run._losses, 1, teacher), inputs, run.recipe.train.chunk)
+    return {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("towers", [True, False])
+def test_the_whole_model_has_the_same_gradient_in_chunks(towers: bool, shard, tmp_path: Path, tokenizer, monkeypatch):
+    compute_in_float32(monkeypatch.setattr)
+    settings = {"model": STILL, "train_towers": towers}
+    whole = model_gradients(trainer(shard, tmp_path / "whole", tokenizer, **settings))
+    run = trainer(shard, tmp_path / "chunked", tokenizer, **settings, chunk=3)
+    encode, graphs = run._encode, []
+
+    def watched(*inputs):
+        outputs = encode(*inputs)
+        graphs.append(outputs.image_tokens.requires_grad)
+        return outputs
+
+    run._encode = watched
+    chunked = model_gradients(run)
+    assert graphs == [False] * 3 + [True] * 3 if towers else not any(graphs)
+    assert whole.keys() == chunked.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(chunked[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_computed_twice_leave_the_gradient_as_it_is_with_dropout(shard: Path, tmp_path: Path, tokenizer):
+    once = model_gradients(trainer(shard, tmp_path / "once", tokenizer))
+    run = trainer(shard, tmp_path / "twice", tokenizer, recompute_layers=True)
+    calls = []
+    layer = run.model.text.layers[0]
+    layer.register_forward_pre_hook(lambda *_: calls.append("outer"))
+    layer.qkv.register_forward_pre_hook(lambda *_: calls.append("inner"))
+    twice = model_gradients(run)
+    assert calls == ["outer", "inner", "inner"]
+    assert all(torch.equal(twice[name], gradient) for name, gradient in once.items())
+
+
+def test_layers_are_not_recomputed_where_no_gradient_is_asked():
+    model = tiny_model()
+    recompute_layers(model)
+    with torch.no_grad():
+        model.text(torch.ones(1, 3, dtype=torch.int64), torch.ones(1, 3, dtype=torch.int64))
+
+
+def test_accumulated_batches_give_their_mean_gradient(shard: Path, tmp_path: Path, tokenizer):
+    run = trainer(shard, tmp_path / "run", tokenizer, model=STILL, batch=4, accumulate=2)
+    assert run.shuffle.steps_per_epoch == 1
+    drawn = [run.shuffle.draw(number).photos.tolist() for number in range(2)]
+    assert sorted(sum(drawn, [])) == list(range(8))
+    parts = []
+    for number in range(2):
+        run.model.train().zero_grad()
+        inputs, teacher = run.batch(number)
+        backward(run._encode, partial(run._losses, number + 1, teacher), inputs)
+        parts.append({name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None})
+    run.model.zero_grad()
+    for number in range(2):
+        inputs, teacher = run.batch(number)
+        backward(run._encode, partial(run._losses, number + 1, teacher), inputs, share=0.5)
+    for name, p in run.model.named_parameters():
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, (parts[0][name] + parts[1][name]) / 2)

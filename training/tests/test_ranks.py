@@ -1,0 +1,62 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import compute_in_float32, trainer
+from test_backward import STILL
+
+from tandem_training import ranks
+
+SETTINGS = {"batch": 4, "epochs": 3, "accumulate": 1, "chunk": 1, "save_every": 2}
+RUN = f"""
+import sys, torch
+from pathlib import Path
+from conftest import compute_in_float32, tiny_tokenizer, trainer
+from tandem_training import ranks
+from test_backward import STILL
+torch.set_num_threads(1)
+compute_in_float32(setattr)
+ranks.start()
+trainer(Path(sys.argv[1]), Path(sys.argv[2]), tiny_tokenizer(), model=STILL, **{SETTINGS}).run()
+ranks.end()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def test_two_processes_train_as_one_with_the_same_global_batch(shard: Path, tmp_path: Path, tokenizer, monkeypatch):
+    compute_in_float32(monkeypatch.setattr)
+    here = Path(__file__).parent
+    common = {"PYTHONPATH": f"{here}:{here.parent}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    alone = trainer(shard, tmp_path / "one", tokenizer, model=STILL, **SETTINGS | {"chunk": 0})
+    processes = [  # what torchrun does, without its start-up time
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, shard, tmp_path / "two"],
+            env=os.environ | common | {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    alone.run()
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert [line["step"] for line in one] == [line["step"] for line in two]
+    for single, shared in zip(one, two, strict=True):
+        assert "loss" not in single or shared["loss"] == pytest.approx(single["loss"], rel=1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_an_error(monkeypatch):
+    monkeypatch.setattr(ranks, "count", lambda: 3)
+    assert ranks.own_rows(6) == slice(0, 2)
+    with pytest.raises(ValueError, match="batch = 8 cannot be shared out evenly among 3 processes"):
+        ranks.own_rows(8)
