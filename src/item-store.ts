@@ -43,6 +43,39 @@ export interface NamedBundle {
   fingerprint: string
 }
 
+/** Where an item's last change stands in the sequence of all changes. */
+export interface Change {
+  id: string
+  position: number
+}
+
+/**
+ * Which bundle serves, and which one stands by to take its place: its encodings are kept beside those of the other, and
+ * follow the changes of the items until they are level.
+ */
+export interface Bundles {
+  readonly serving: NamedBundle
+  readonly standby: NamedBundle | null
+  /**
+   * Makes a bundle stand by, with no encodings yet. Durable when it resolves, as the others.
+   * @throws Error where one stands by already, or it is the one that serves
+   */
+  begin(standby: { name: string; fingerprint: string }): Promise<void>
+  /** Drops the standby and its encodings. */
+  end(): Promise<void>
+  /**
+   * The standby serves from now on, and the bundle that served stands by, level as it is.
+   * @throws Error where the standby is not level with the items
+   */
+  switch(): Promise<void>
+  /** The items with the encodings of the bundle of this fingerprint, of the two. */
+  view(fingerprint: string): ItemStore
+}
+
+/**
+ * The items with the encodings of one bundle. Those of a standby are the ones that it has followed so far; only the
+ * serving one takes items.
+ */
 export interface ItemStore {
   /**
    * Adds or replaces, all or none. Durable (flushed to the disk) when it resolves; concurrent callers share a commit.
@@ -61,14 +94,23 @@ export interface ItemStore {
   /** Items changed after `position`, in the order of the changes. Removed items are not among them. */
   since(position: number): Iterable<Item>
   readonly size: number
-  /** The number of the last change; it never falls. */
+  /** The number of the last change; it never falls. Of a standby, the last one that it has followed. */
   readonly position: number
-  /** Of the bundle that made the embeddings and tokens: the one that serves. */
+  /** Of the bundle that made the embeddings and tokens: the one that serves, but for another `view`. */
   readonly fingerprint: string
-  /** The bundle that serves. */
-  readonly serving: NamedBundle
   /** Random, given when the store was made: what is derived from it, such as an index, names the store by it. */
   readonly identity: string
+  readonly bundles: Bundles
+  /**
+   * What a standby has to follow next: the oldest changes after its position, and the position that it has once these
+   * are followed. Items removed since are not among them.
+   */
+  behind(limit: number): { changes: Change[]; position: number }
+  /** How many items a standby has still to follow. */
+  countBehind(): number
+  /** Keeps what a standby made of changes that were `behind`; of items that have changed again, nothing. */
+  follow(encodings: readonly (Change & Encoding)[], position: number): Promise<void>
+  /** Closes the store, with all its views. */
   close(): Promise<void>
 }
 
@@ -84,8 +126,8 @@ export interface ItemStoreOptions {
 }
 
 /**
- * Opens the store, or makes it; one of an earlier format is migrated. Its `serving` bundle is another than the configured
- * one where it has been switched to since.
+ * Opens the store, or makes it; one of an earlier format is migrated. The bundle that serves is another
+ * than the configured one where it has been switched to since.
  *
  * @throws StoreMismatchError naming both fingerprints and the command that re-embeds the stored pictures
  */

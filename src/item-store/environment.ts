@@ -5,7 +5,7 @@
  *   pictures   id → bytes of the stored picture
  *   encodings  id → encoding (see encoding.ts), a table for each bundle
  *   changes    position → id, one entry for each item: where its last change stands in the sequence
- *   about      stamp, position, and up to where a standby has followed
+ *   about      stamp, position, and up to which position the standby has followed
  *
  * The only importer of lmdb.
  */
@@ -63,6 +63,17 @@ export class Environment {
   /** The number of the last change. */
   get position(): number {
     return this.about<number>('position') ?? 0
+  }
+
+  /** The last change that the standby has followed. */
+  get followed(): number {
+    return this.about<number>('followed') ?? 0
+  }
+
+  /** The encodings of the bundle that serves and of the one that stands by. */
+  get stampedEncodings(): Records[] {
+    const { serving, standby } = this.stamp
+    return [serving, standby].flatMap((bundle) => (bundle === null ? [] : [this.encodings(bundle.fingerprint)]))
   }
 
   /** Of a store that has been claimed. */

@@ -1,6 +1,7 @@
 /** The item store on LMDB: the items of an environment, with the encodings of one bundle. */
 import { isDeepStrictEqual } from 'node:util'
-import type { Item, ItemStore, ItemStoreOptions, NamedBundle, NewItem } from '../item-store.js'
+import type { Bundles, Change, Encoding, Item, ItemStore, ItemStoreOptions, NewItem } from '../item-store.js'
+import { LmdbBundles } from './bundles.js'
 import { decodeEncoding, encodeEncoding } from './encoding.js'
 import { Environment, type Records } from './environment.js'
 import { beginMigration, finishMigration } from './migration.js'
@@ -15,7 +16,8 @@ export async function openLmdbItemStore(options: ItemStoreOptions): Promise<Item
   try {
     await claim(environment, options)
     await finishMigration(environment, options.onMigration ?? (() => undefined))
-    return new LmdbItemStore(environment, environment.stamp.serving.fingerprint)
+    const bundles: Bundles = new LmdbBundles(environment, (fingerprint) => new LmdbItemStore(environment, bundles, fingerprint))
+    return bundles.view(bundles.serving.fingerprint)
   } catch (error) {
     await environment.close()
     throw error
@@ -34,12 +36,14 @@ async function claim(environment: Environment, options: ItemStoreOptions): Promi
 }
 
 class LmdbItemStore implements ItemStore {
+  readonly bundles: Bundles
   readonly fingerprint: string
   readonly #environment: Environment
   readonly #encodings: Records
 
-  constructor(environment: Environment, fingerprint: string) {
+  constructor(environment: Environment, bundles: Bundles, fingerprint: string) {
     this.#environment = environment
+    this.bundles = bundles
     this.fingerprint = fingerprint
     this.#encodings = environment.encodings(fingerprint)
   }
@@ -48,12 +52,8 @@ class LmdbItemStore implements ItemStore {
     return this.#environment.stamp.identity
   }
 
-  get serving(): NamedBundle {
-    return this.#environment.stamp.serving
-  }
-
   get position(): number {
-    return this.#environment.position
+    return this.#isServing ? this.#environment.position : this.#environment.followed
   }
 
   get size(): number {
@@ -65,6 +65,8 @@ class LmdbItemStore implements ItemStore {
     const now = new Date().toISOString()
     const made = items.map((item) => ({ item, record: encodeRecord(item, now), encoding: encodeEncoding(item) }))
     return this.#environment.change(() => {
+      // The last line of defence: searches never meet embeddings of two bundles.
+      if (!this.#isServing) throw new Error(`the bundle of fingerprint ${this.fingerprint} does not serve`)
       let { position } = this.#environment
       let replaced = 0
       for (const { item, record, encoding } of made) {
@@ -83,11 +85,11 @@ class LmdbItemStore implements ItemStore {
   }
 
   async remove(ids: readonly string[]): Promise<{ position: number; removed: string[] }> {
-    const { items: records, pictures } = this.#environment
     return this.#environment.change(() => {
+      const { items: records, pictures, stampedEncodings } = this.#environment
       const removed = ids.filter((id) => {
         if (!this.#forgetChange(id)) return false
-        for (const table of [records, pictures, this.#encodings]) table.removeSync(id)
+        for (const table of [records, pictures, ...stampedEncodings]) table.removeSync(id)
         return true
       })
       const position = this.#environment.position + removed.length
@@ -115,7 +117,7 @@ class LmdbItemStore implements ItemStore {
   }
 
   has(id: string): boolean {
-    return this.#environment.items.doesExist(id)
+    return this.#encodings.doesExist(id)
   }
 
   list({ after, limit }: { after?: string; limit: number }): Item[] {
@@ -139,8 +141,39 @@ class LmdbItemStore implements ItemStore {
     }
   }
 
+  behind(limit: number): { changes: Change[]; position: number } {
+    const found = this.#environment.changes.getRange({ start: this.position + 1, limit })
+    const changes = [...found].map(({ key, value }) => ({ id: value, position: key }))
+    const last = changes.length < limit ? this.#environment.position : changes.at(-1)?.position
+    return { changes, position: last ?? this.position }
+  }
+
+  countBehind(): number {
+    return this.#environment.changes.getKeysCount({ start: this.position + 1 })
+  }
+
+  async follow(encodings: readonly (Change & Encoding)[], position: number): Promise<void> {
+    const made = encodings.map((one) => ({ ...one, encoding: encodeEncoding(one) }))
+    await this.#environment.change(() => {
+      if (this.#environment.stamp.standby?.fingerprint !== this.fingerprint) {
+        throw new Error(`the bundle of fingerprint ${this.fingerprint} does not stand by`)
+      }
+      for (const { id, encoding, position: at } of made) {
+        const record = this.#environment.items.getBinaryFast(id)
+        if (record === undefined || positionOf(record) !== at) continue
+        stampPosition(encoding, at)
+        this.#encodings.putSync(id, encoding)
+      }
+      this.#environment.setAbout('followed', position)
+    })
+  }
+
   async close(): Promise<void> {
     await this.#environment.close()
+  }
+
+  get #isServing(): boolean {
+    return this.#environment.stamp.serving.fingerprint === this.fingerprint
   }
 
   /** Takes an item's last change out of the sequence; false when there is no such item. */

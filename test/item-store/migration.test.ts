@@ -70,7 +70,7 @@ it('goes on where it ended, and loses nothing', async () => {
     expect(moved).toBeGreaterThan(0)
     expect(moved).toBeLessThan(ITEMS)
     expect(store.size).toBe(ITEMS)
-    expect(store.serving).toEqual({ name: 'tiny', fingerprint: 'aaaa' })
+    expect(store.bundles.serving).toEqual({ name: 'tiny', fingerprint: 'aaaa' })
     const found = [...store.since(0)]
     expect(found.map(({ id }) => id)).toEqual(Array.from({ length: ITEMS }, (_, at) => idOf(ITEMS - 1 - at)))
     for (const { id, payload, embedding, imageTokens, picture, addedAt } of found) {
