@@ -159,7 +159,7 @@ async function addPlugins(
   retrieval: Retrieval,
   readiness: Readiness,
 ): Promise<void> {
-  const { maxConcurrentRequests, requestTimeoutMs, host, allowedHosts } = config
+  const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, host, allowedHosts } = config
   await app.register(problems)
   await app.register(audit)
   await app.register(headers)
@@ -168,7 +168,7 @@ async function addPlugins(
   await app.register(identity, { keys })
   await app.register(rateLimit, { perSecond: config.rateLimitPerSecond, burst: config.rateLimitBurst })
   await app.register(auth, { keys })
-  await app.register(overload, { maxConcurrentRequests, requestTimeoutMs, readiness })
+  await app.register(overload, { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, readiness })
   await app.register(openapi, { keysNeeded: keys.needed })
   await app.register(metrics, { retrieval })
 }

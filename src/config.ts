@@ -108,6 +108,7 @@ export const settings = {
   maxImagePixels: integer('MAX_IMAGE_PIXELS', 50_000_000, 1, 1_000_000_000),
   maxBatchItems: integer('MAX_BATCH_ITEMS', 128, 1, 10_000),
   maxConcurrentRequests: integer('MAX_CONCURRENT_REQUESTS', 64, 1, 100_000),
+  maxConcurrentBulkRequests: integer('MAX_CONCURRENT_BULK_REQUESTS', 16, 1, 100_000),
   rateLimitPerSecond: integer('RATE_LIMIT_PER_SECOND', 0, 0, 1_000_000),
   rateLimitBurst: integer('RATE_LIMIT_BURST', 50, 1, 1_000_000),
   requestTimeoutMs: integer('REQUEST_TIMEOUT_MS', 30_000, 100, 3_600_000),

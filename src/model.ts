@@ -73,6 +73,10 @@ export interface Call {
   signal?: AbortSignal | undefined
   /** `interactive` is the default: somebody waits for the answer. `bulk` runs while nothing interactive waits. */
   priority?: 'interactive' | 'bulk' | undefined
+  /** On the clock of `performance.now()`; what cannot be done before it is refused at once as `overloaded`. */
+  deadline?: number | undefined
+  /** Pairs that the caller will have matched next: a search that could not be reranked in time is refused before it. */
+  pairsAhead?: number | undefined
 }
 
 export interface Models {

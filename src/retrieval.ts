@@ -9,7 +9,7 @@ import type { Item, ItemStore, Payload } from './item-store.js'
 import type { Call, ModelInfo, Models } from './model.js'
 import { encodeAll, given, noItem, storedItem, type Input, type Query } from './retrieval/encode.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
-import { relevanceOf, similarityOf, type Relevance } from './retrieval/relevance.js'
+import { pairsOf, relevanceOf, similarityOf, type Relevance } from './retrieval/relevance.js'
 import { repairIndex } from './retrieval/repair.js'
 import { StageClock, type Timings } from './retrieval/stage-clock.js'
 import { Writer } from './retrieval/writer.js'
@@ -92,7 +92,8 @@ export class Retrieval {
     const clock = new StageClock()
     const self = 'id' in query ? query.id : undefined
 
-    const encoded = given((await encodeAll(this.#rooms, [query], clock, call))[0])
+    const pairsAhead = rerank && 'text' in query ? Math.min(candidates, index.size) : 0
+    const encoded = given((await encodeAll(this.#rooms, [query], clock, { ...call, pairsAhead }))[0])
     const depth = self === undefined ? candidates : candidates + 1
     const recalled = await clock.time('recall', () => index.search(encoded.embedding, depth))
     const wanted = recalled.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)
@@ -133,7 +134,8 @@ export class Retrieval {
   ): Promise<{ ranked: Relevance[]; timings: Timings }> {
     const clock = new StageClock()
     const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
-    const [first, ...rest] = await encodeAll(this.#rooms, [query, ...documents], clock, call, nameOf)
+    const pairsAhead = pairsOf(query, documents)
+    const [first, ...rest] = await encodeAll(this.#rooms, [query, ...documents], clock, { ...call, pairsAhead }, nameOf)
     const { ranked, timings } = await clock.time('rerank', () =>
       relevanceOf(this.#rooms.models, given(first), rest, call),
     )

@@ -30,6 +30,14 @@ describe('writes', () => {
     expectAgreement()
   })
 
+  it('beyond what may wait are refused at once, and the others are done', async () => {
+    const outcomes = await Promise.allSettled(Array.from({ length: 3000 }, (_, at) => tandem.retrieval.remove(`id-${at}`)))
+    const refused = outcomes.filter((outcome) => outcome.status === 'rejected')
+    expect(refused.length).toBe(3000 - 2048)
+    expect(refused[0]).toMatchObject({ reason: { code: 'overloaded', retryAfterS: 1 } })
+    expect(await tandem.retrieval.remove('later')).toBe(false)
+  })
+
   it('say for each whether it created or replaced', async () => {
     const outcomes = await Promise.all([add('a', 'dog'), add('b', 'dog'), add('a', 'cat')])
     expect(outcomes.map(({ status }) => status)).toEqual(['created', 'created', 'replaced'])
@@ -175,5 +183,25 @@ describe('close', () => {
     await add('dog', 'dog')
     await Promise.all([tandem.close(), tandem.close()])
     expect(tandem.index.saves).toBe(1)
+  })
+})
+
+describe('inputs of one request', () => {
+  it('are given up when one of them fails, or the request is', async () => {
+    const signals: AbortSignal[] = []
+    tandem.models.gate = async (signal) => {
+      if (signal !== undefined) signals.push(signal)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    const inputs = [{ text: 'dog' }, { image: Buffer.from('bad') }, { image: Buffer.from('cat') }]
+    await expect(tandem.retrieval.embed(inputs)).rejects.toThrow('inputs[1]')
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true, true, true])
+
+    const controller = new AbortController()
+    tandem.models.gate = (signal) =>
+      new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error)))
+    const given = expect(tandem.retrieval.embed([{ text: 'dog' }], { signal: controller.signal })).rejects.toThrow('gone')
+    controller.abort(new Error('gone'))
+    await given
   })
 })

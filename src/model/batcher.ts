@@ -1,10 +1,15 @@
 /**
- * Joins what waits for the same graph into batches while the worker is busy, and takes the graphs in turn, so that a
- * long upload delays a search by one batch at most.
+ * Joins what waits for the same graph into batches while the worker is busy. The graphs take turns, so that a long
+ * upload delays a search by one batch at most, and bulk waits for what is interactive.
  */
 import { TandemError } from '../errors.js'
+import type { Call } from '../model.js'
+import { Admission } from './admission.js'
+import { Forecast } from './forecast.js'
 import type { GraphName, Tensors } from './graphs.js'
 import type { Inference } from './inference.js'
+import type { Priority } from './precedence.js'
+import { Waiting } from './waiting.js'
 
 /** How inputs of one kind become a batch, and its outputs become results. */
 export interface Lane<Input, Result> {
@@ -29,6 +34,7 @@ interface Submission {
   lane: Lane<unknown, unknown>
   results: unknown[]
   remaining: number
+  settled: boolean
   submittedAt: number
   queue: number
   inference: number
@@ -36,21 +42,23 @@ interface Submission {
 }
 
 interface Entry {
+  graph: GraphName
+  priority: Priority
+  weight: number
   submission: Submission
   place: number
   input: unknown
 }
 
+/** An interactive input never waits longer than this for a bulk batch that runs, unless one input takes longer. */
+const BULK_BATCH_MS = 50
+
 export class Batcher {
   readonly #inference: Pick<Inference, 'ready' | 'run' | 'unavailable'>
   readonly #maxQueue: number
-  /** Waiting entries of each graph, oldest first; the graph that has not had its turn for the longest comes first. */
-  readonly #waiting = new Map<GraphName, Set<Entry>>([
-    ['text', new Set()],
-    ['fusion', new Set()],
-    ['image', new Set()],
-  ])
-  #queueDepth = 0
+  readonly #waiting = new Waiting<Entry>()
+  readonly #forecast = new Forecast()
+  readonly #admission = new Admission(this.#waiting, this.#forecast)
   #inFlight = 0
 
   /** @param maxQueue entries that may wait; a submission that would exceed it is refused as `overloaded` */
@@ -60,7 +68,7 @@ export class Batcher {
   }
 
   get queueDepth(): number {
-    return this.#queueDepth
+    return this.#waiting.size
   }
 
   get inFlight(): number {
@@ -68,39 +76,54 @@ export class Batcher {
   }
 
   /**
-   * Queues `inputs` and answers their results in the same order. What has not begun when `signal` fires never runs.
+   * Refuses inputs that could not be done before the deadline of their call; to be asked before the first of them is
+   * submitted, and before anything is spent on them.
+   *
+   * @param weight - of all inputs together
+   * @param before - milliseconds that go by until they can be submitted
+   * @throws TandemError `overloaded`
+   */
+  admit(graph: GraphName, weight: number, call: Call = {}, before = 0): void {
+    this.#admission.admit(graph, weight, call, before)
+  }
+
+  /**
+   * Queues `inputs` and answers their results in the same order. What has not begun when the call's signal fires never
+   * runs.
    * @throws TandemError `overloaded`, `model_unavailable`; the signal's reason; Error when a batch fails
    */
-  submit<Input, Result>(
-    lane: Lane<Input, Result>,
-    inputs: readonly Input[],
-    signal?: AbortSignal,
-  ): Promise<Waited<Result>> {
+  submit<Input, Result>(lane: Lane<Input, Result>, inputs: readonly Input[], call: Call = {}): Promise<Waited<Result>> {
     if (inputs.length === 0) return Promise.resolve({ results: [], queue: 0, inference: 0 })
+    const { signal, priority = 'interactive', pairsAhead = 0 } = call
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted()
       if (!this.#inference.ready) throw this.#inference.unavailable()
-      if (this.#queueDepth + inputs.length > this.#maxQueue) throw this.#overloaded()
-      const waiting = this.#waiting.get(lane.graph) as Set<Entry>
+      if (this.#waiting.size + inputs.length > this.#maxQueue) throw this.#overloaded()
+      const { graph } = lane
       const onAbort = (): void => submission.settle(signal?.reason as Error)
       const submission: Submission = {
         lane: lane,
         results: new Array<unknown>(inputs.length),
         remaining: inputs.length,
+        settled: false,
         submittedAt: performance.now(),
         queue: 0,
         inference: 0,
         settle: (error) => {
           signal?.removeEventListener('abort', onAbort)
-          for (const entry of entries) if (waiting.delete(entry)) this.#queueDepth -= 1
+          if (!submission.settled) this.#admission.expectPairs(priority, -pairsAhead)
+          submission.settled = true
+          for (const entry of entries) this.#waiting.delete(entry)
           const { results, queue, inference } = submission
           if (error === undefined) resolve({ results: results as Result[], queue, inference })
           else reject(error)
         },
       }
-      const entries = inputs.map((input, place): Entry => ({ submission, place, input }))
-      for (const entry of entries) waiting.add(entry)
-      this.#queueDepth += entries.length
+      const entries = inputs.map((input, place): Entry => {
+        return { graph, priority, weight: lane.weigh(input), submission, place, input }
+      })
+      for (const entry of entries) this.#waiting.add(entry)
+      this.#admission.expectPairs(priority, pairsAhead)
       signal?.addEventListener('abort', onAbort, { once: true })
       this.#pump()
     })
@@ -109,48 +132,34 @@ export class Batcher {
   /** Starts the next batch when the worker is idle; a batch that ends starts the one after it. */
   #pump(): void {
     if (this.#inFlight > 0) return
-    const batch = this.#nextBatch()
-    const lane = batch[0]?.submission.lane
-    if (lane === undefined) return
+    const batch = this.#waiting.take((first) => this.#limit(first))
+    const [first] = batch
+    if (first === undefined) return
     this.#inFlight = batch.length
-    void this.#run(lane, batch).finally(() => {
+    void this.#run(first, batch).finally(() => {
       this.#inFlight = 0
       this.#pump()
     })
   }
 
-  #nextBatch(): Entry[] {
-    for (const [graph, waiting] of this.#waiting) {
-      if (waiting.size === 0) continue
-      this.#waiting.delete(graph)
-      this.#waiting.set(graph, waiting)
-      return this.#take(waiting)
-    }
-    return []
+  #limit({ graph, priority, submission }: Entry): number {
+    const { maxWeight } = submission.lane
+    return priority === 'bulk' ? Math.min(maxWeight, this.#forecast.weightWithin(graph, BULK_BATCH_MS)) : maxWeight
   }
 
-  #take(waiting: Set<Entry>): Entry[] {
-    const batch: Entry[] = []
-    let weight = 0
-    for (const entry of waiting) {
-      const { lane } = entry.submission
-      weight += lane.weigh(entry.input)
-      if (batch.length > 0 && weight > lane.maxWeight) break
-      batch.push(entry)
-      waiting.delete(entry)
-    }
-    this.#queueDepth -= batch.length
-    return batch
-  }
-
-  async #run(lane: Lane<unknown, unknown>, batch: readonly Entry[]): Promise<void> {
+  async #run({ graph, priority, submission: { lane } }: Entry, batch: readonly Entry[]): Promise<void> {
     const submissions = new Set(batch.map(({ submission }) => submission))
+    const weight = batch.reduce((sum, entry) => sum + entry.weight, 0)
     const startedAt = performance.now()
+    this.#admission.idleAt = startedAt + this.#forecast.milliseconds(graph, weight)
     for (const submission of submissions) submission.queue = startedAt - submission.submittedAt
     try {
       const inputs = batch.map(({ input }) => input)
-      const { outputs, milliseconds } = await this.#inference.run(lane.graph, lane.assemble(inputs))
+      const { outputs, milliseconds } = await this.#inference.run(graph, lane.assemble(inputs))
       const results = lane.split(outputs, inputs)
+      const now = performance.now()
+      // The way to the worker and back is part of what the next one has to wait for.
+      this.#forecast.observe({ graph, weight, milliseconds: now - startedAt, bulk: priority === 'bulk' }, now)
       for (const submission of submissions) submission.inference += milliseconds
       batch.forEach(({ submission, place }, i) => {
         submission.results[place] = results[i]
@@ -165,15 +174,13 @@ export class Batcher {
 
   /** Fails everything that waits, because there is no worker to wait for. */
   #failWaiting(): void {
-    for (const waiting of this.#waiting.values()) {
-      for (const { submission } of [...waiting]) submission.settle(this.#inference.unavailable())
-    }
+    for (const { submission } of this.#waiting.all()) submission.settle(this.#inference.unavailable())
   }
 
   #overloaded(): TandemError {
     return new TandemError(
       'overloaded',
-      `${this.#queueDepth} inputs wait for the model, and ${this.#maxQueue} may; try again in a moment.`,
+      `${this.#waiting.size} inputs wait for the model, and ${this.#maxQueue} may; try again in a moment.`,
       { retryAfterS: 1 },
     )
   }

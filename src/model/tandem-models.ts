@@ -10,6 +10,7 @@ import { Inference } from './inference.js'
 import type { Manifest } from './manifest.js'
 import { preprocess, type Preprocessed } from './preprocess.js'
 import { Tokenizer } from './tokenizer.js'
+import { Turns } from './turns.js'
 
 const DEFAULT_MAX_QUEUE = 2048
 
@@ -19,6 +20,7 @@ interface Parts {
   tokenizer: Tokenizer
   inference: Inference
   batcher: Batcher
+  decoding: Turns
   maxImagePixels: number
 }
 
@@ -29,7 +31,10 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
   const { tokenizer: file, max_tokens: maxTokens } = manifest.text_encoder
   const tokenizer = new Tokenizer(await readBundleFile(bundle, file), maxTokens)
   const inference = await Inference.open({ folder, fingerprint, threads })
-  return new TandemModels({ manifest, fingerprint, tokenizer, inference, batcher: new Batcher(inference, maxQueue), maxImagePixels })
+  const batcher = new Batcher(inference, maxQueue)
+  // As many pictures at a time as there are cores: more would only hold more of them in memory.
+  const decoding = new Turns(availableParallelism(), maxQueue, 'pictures wait to be decoded')
+  return new TandemModels({ manifest, fingerprint, tokenizer, inference, batcher, decoding, maxImagePixels })
 }
 
 class TandemModels implements Models {
@@ -48,13 +53,14 @@ class TandemModels implements Models {
     texts: readonly string[],
     call?: Call,
   ): Promise<{ encoded: EncodedText[]; timings: StageTimings }> {
+    this.#parts.batcher.admit('text', texts.length, call)
     const started = performance.now()
     const tokenIds = texts.map((text) => this.#parts.tokenizer.encode(text))
     const tokenize = performance.now() - started
     // Texts of like length share a batch, so that little of it is padding.
     const order = tokenIds.map((_, place) => place).sort((a, b) => lengthAt(tokenIds, a) - lengthAt(tokenIds, b))
     const sorted = order.map((place) => tokenIds[place] ?? [])
-    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.text, sorted, call?.signal)
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.text, sorted, call)
     return { encoded: unsorted(results, order), timings: { tokenize, queue, inference } }
   }
 
@@ -62,11 +68,15 @@ class TandemModels implements Models {
     images: readonly Uint8Array[],
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
+    const { batcher, decoding } = this.#parts
+    // Those that are still being decoded go before these on the way through the image encoder, too.
+    const before = decoding.before(call?.priority ?? 'interactive')
+    batcher.admit('image', images.length + before, call, decoding.milliseconds(before + images.length))
     const started = performance.now()
-    const ready = await this.#preprocessAll(images, call?.signal)
+    const ready = await this.#preprocessAll(images, call)
     const preprocessed = performance.now() - started
     const pixels = ready.map((one) => one.pixels)
-    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.image, pixels, call?.signal)
+    const { results, queue, inference } = await batcher.submit(this.#lanes.image, pixels, call)
     const encoded = ready.map(({ picture }, i) => ({ ...(results[i] as (typeof results)[number]), picture }))
     return { encoded, timings: { preprocess: preprocessed, queue, inference } }
   }
@@ -80,7 +90,7 @@ class TandemModels implements Models {
     const order = pairs.map((_, place) => place).sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
     const sorted = order.map((place) => pairs[place] as Pair)
     const comparisons = splitComparison({ texts, imageTokens, pairs: sorted })
-    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.fusion, comparisons, call?.signal)
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.fusion, comparisons, call)
     const logits = unsorted(results.flatMap((part) => [...part]), order)
     const rule = this.#parts.manifest.match
     const matches = pairs.map(({ similarity }, i) => calibrate(rule, logits[i] as number, similarity))
@@ -96,28 +106,26 @@ class TandemModels implements Models {
     await this.#parts.inference.close()
   }
 
-  /** As many pictures at a time as there are cores: more would only hold more of them in memory. */
-  async #preprocessAll(images: readonly Uint8Array[], signal?: AbortSignal): Promise<Preprocessed[]> {
-    const { manifest, maxImagePixels } = this.#parts
-    const done = new Array<Preprocessed>(images.length)
-    const remaining = images.entries()
-    const work = async (): Promise<void> => {
-      for (const [place, bytes] of remaining) {
-        signal?.throwIfAborted()
-        done[place] = await preprocess(bytes, manifest.image_encoder.size, maxImagePixels).catch((error: unknown) => {
+  #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Preprocessed[]> {
+    const { manifest, maxImagePixels, decoding } = this.#parts
+    const one = (bytes: Uint8Array): Promise<Preprocessed> =>
+      decoding.run(() => preprocess(bytes, manifest.image_encoder.size, maxImagePixels), call)
+    return Promise.all(
+      images.map((bytes, place) =>
+        one(bytes).catch((error: unknown) => {
           throw images.length > 1 ? placed(error, place, images.length) : error
-        })
-      }
-    }
-    await Promise.all(Array.from({ length: Math.min(images.length, availableParallelism()) }, work))
-    return done
+        }),
+      ),
+    )
   }
 }
 
 /** The same refusal, saying which picture it was. */
 function placed(error: unknown, place: number, count: number): unknown {
   if (!(error instanceof TandemError)) return error
-  return new TandemError(error.code, `Image ${place + 1} of ${count}: ${error.message}`, { cause: error.cause })
+  const { code, message, cause, retryAfterS } = error
+  const options = retryAfterS === undefined ? { cause } : { cause, retryAfterS }
+  return new TandemError(code, `Image ${place + 1} of ${count}: ${message}`, options)
 }
 
 function lengthAt(lists: readonly { length: number }[], place: number): number {

@@ -1,12 +1,15 @@
 /**
- * Keeps the service answering when more is asked than it can do: a limited number of requests at a time, a time limit
- * for each, and no work for clients that have gone.
+ * Keeps the service answering when more is asked than it can do: a limited number of requests at a time, fewer of
+ * those that can wait, a time limit for each, and no work for clients that have gone.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../errors.js'
 import type { Readiness } from '../readiness.js'
 import type { Call } from '../retrieval.js'
+import { timeLimitOf } from './deadline.js'
+import { Permits } from './permits.js'
+import { clientOf } from './rate-limit.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -25,10 +28,18 @@ declare module 'fastify' {
      */
     call: Call | undefined
   }
+  interface FastifyReply {
+    /**
+     * The call of a request that turns out to be bulk by what its body asks for; takes a permit of those.
+     * @throws TandemError `overloaded`
+     */
+    asBulk: () => Call | undefined
+  }
 }
 
 export interface OverloadOptions {
   maxConcurrentRequests: number
+  maxConcurrentBulkRequests: number
   requestTimeoutMs: number
   readiness: Readiness
 }
@@ -36,13 +47,24 @@ export interface OverloadOptions {
 const RETRY_AFTER_S = 1
 
 export const overload = plugin<OverloadOptions>((app, options, done) => {
-  const { maxConcurrentRequests, requestTimeoutMs, readiness } = options
-  let permits = maxConcurrentRequests
+  const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, readiness } = options
+  const permits = new Permits({ interactive: maxConcurrentRequests, bulk: maxConcurrentBulkRequests })
+
+  /** Takes a permit for the request, which comes back with its connection or its reply. */
+  function permit(request: FastifyRequest, reply: FastifyReply, priority: 'interactive' | 'bulk'): void {
+    const taken = permits.take(priority, clientOf(request))
+    if (typeof taken === 'string') throw new TandemError('overloaded', taken, { retryAfterS: RETRY_AFTER_S })
+    reply.raw.once('close', taken)
+  }
 
   app.decorateRequest('call', undefined)
+  app.decorateReply('asBulk', function (this: FastifyReply): Call | undefined {
+    permit(this.request, this, 'bulk')
+    return { ...this.request.call, priority: 'bulk' }
+  })
   app.addHook('onRequest', (request, reply, next) => {
-    const { open, permit } = request.routeOptions.config
-    if (open === true || permit === false || request.is404) return next()
+    const { open, permit: permitted, priority = 'interactive', timeLimit } = request.routeOptions.config
+    if (open === true || permitted === false || request.is404) return next()
     if (readiness.state !== 'ready') {
       return next(
         new TandemError('not_ready', `The service is ${readiness.state}: ${readiness.detail}.`, {
@@ -50,15 +72,13 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
         }),
       )
     }
-    if (permits === 0) {
-      const sentence = `${maxConcurrentRequests} requests are being answered, the most at a time; try again shortly.`
-      return next(new TandemError('overloaded', sentence, { retryAfterS: RETRY_AFTER_S }))
-    }
-    permits -= 1
-    reply.raw.once('close', () => (permits += 1))
-    request.call = {
-      signal: signalFor(request, reply, requestTimeoutMs),
-      priority: request.routeOptions.config.priority,
+    try {
+      const milliseconds = timeLimitOf(request, timeLimit === false ? undefined : requestTimeoutMs)
+      permit(request, reply, priority)
+      const deadline = milliseconds === undefined ? undefined : performance.now() + milliseconds
+      request.call = { signal: signalFor(reply, milliseconds), priority, deadline }
+    } catch (error) {
+      return next(error as TandemError)
     }
     next()
   })
@@ -70,18 +90,17 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
   done()
 })
 
-function signalFor(request: FastifyRequest, reply: FastifyReply, timeoutMs: number): AbortSignal {
+/** @param milliseconds - undefined for no limit */
+function signalFor(reply: FastifyReply, milliseconds: number | undefined): AbortSignal {
   const controller = new AbortController()
-  const timer =
-    request.routeOptions.config.timeLimit === false
-      ? undefined
-      : setTimeout(() => {
-          const error = new TandemError('timed_out', `The request was not answered within ${timeoutMs} ms.`, {
-            retryAfterS: RETRY_AFTER_S,
-          })
-          controller.abort(error)
-          if (!reply.sent) reply.send(error)
-        }, timeoutMs)
+  const onTime = (): void => {
+    const error = new TandemError('timed_out', `The request was not answered within ${milliseconds} ms.`, {
+      retryAfterS: RETRY_AFTER_S,
+    })
+    controller.abort(error)
+    if (!reply.sent) reply.send(error)
+  }
+  const timer = milliseconds === undefined ? undefined : setTimeout(onTime, milliseconds)
   reply.raw.once('close', () => {
     clearTimeout(timer)
     if (!reply.raw.writableFinished) controller.abort()

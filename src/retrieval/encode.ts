@@ -51,14 +51,16 @@ export async function encodeAll(
     const { models, store } = rooms
     const stored = queries.map((query) => ('id' in query ? storedItem(store, query.id) : undefined))
     const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
-    const encodedTexts = texts.length > 0 ? models.encodeTexts(texts, call) : { encoded: [], timings: {} }
+    const { signal, failed } = together(call?.signal)
+    const each = { ...call, signal }
+    const encodedTexts = texts.length > 0 ? models.encodeTexts(texts, each) : { encoded: [], timings: {} }
     const encodedImages = queries.flatMap((query, at) => {
       if (!('image' in query)) return []
-      return models.encodeImages([query.image], call).catch((error: unknown) => {
+      return models.encodeImages([query.image], each).catch((error: unknown) => {
         throw named(error, nameOf(at))
       })
     })
-    const [text, images] = await Promise.all([encodedTexts, Promise.all(encodedImages)])
+    const [text, images] = await Promise.all([encodedTexts, Promise.all(encodedImages)]).catch(failed)
     clock.add(longest([text.timings, ...images.map(({ timings }) => timings)]))
     const nextText = text.encoded.values()
     const nextImage = images.flatMap(({ encoded }) => encoded).values()
@@ -71,6 +73,19 @@ export async function encodeAll(
       return { kind: 'image', imageTokens, embedding }
     })
   })
+}
+
+/** A signal that fires with the given one, and when one of several calls has failed: the others are then for nothing. */
+function together(outer: AbortSignal | undefined): { signal: AbortSignal; failed: (error: unknown) => never } {
+  const controller = new AbortController()
+  const onAbort = (): void => controller.abort(outer?.reason)
+  if (outer?.aborted === true) onAbort()
+  outer?.addEventListener('abort', onAbort, { once: true })
+  const failed = (error: unknown): never => {
+    controller.abort(error)
+    throw error
+  }
+  return { signal: controller.signal, failed }
 }
 
 /** A room answers with one result for each input; anything else is a fault of that room. */

@@ -3,7 +3,7 @@
  * their relevance is the similarity of their embeddings.
  */
 import type { Call, EncodedText, Models, Pair } from '../model.js'
-import type { Encoded } from './encode.js'
+import type { Encoded, Query } from './encode.js'
 import type { Timings } from './stage-clock.js'
 
 export interface Relevance {
@@ -20,6 +20,11 @@ export interface Relevance {
 /** The cosine of two L2-normalised embeddings. */
 export function similarityOf(a: Float32Array, b: Float32Array): number {
   return a.reduce((sum, value, at) => sum + value * (b[at] ?? 0), 0)
+}
+
+/** How many of the documents `relevanceOf` will have the fusion encoder compare with the query. */
+export function pairsOf(query: Query, documents: readonly Query[]): number {
+  return documents.filter((document) => 'text' in document !== 'text' in query).length
 }
 
 /** Relevance of each document, best first. */

@@ -4,6 +4,7 @@
  * Writes run a group at a time: all that arrived while the previous group was being written. So the two rooms see the
  * same order, a delete cannot overtake an add of the same id, and many small adds share one commit to disk.
  */
+import { TandemError } from '../errors.js'
 import type { ItemStore, NewItem } from '../item-store.js'
 import type { VectorIndex } from '../vector-index.js'
 import { repairIndex } from './repair.js'
@@ -18,6 +19,8 @@ type Remove = Extract<Write, { kind: 'remove' }>
 type Level = Extract<Write, { kind: 'level' }>
 
 const LARGEST_GROUP = 512
+/** Permits keep it shorter than that; this is for whoever asks without one. */
+const MOST_WAITING = 2048
 
 export class Writer {
   readonly #store: ItemStore
@@ -53,6 +56,10 @@ export class Writer {
   }
 
   #enqueue(write: Write): void {
+    if (this.#waiting.length >= MOST_WAITING) {
+      const sentence = `${MOST_WAITING} writes wait for the disk, the most that may; try again in a moment.`
+      return write.failed(new TandemError('overloaded', sentence, { retryAfterS: 1 }))
+    }
     this.#waiting.push(write)
     this.#running ??= this.#run()
   }

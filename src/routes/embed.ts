@@ -7,7 +7,7 @@ import type { Input, Retrieval } from '../retrieval.js'
 import { EmbedBody, NoQuery } from '../requests.js'
 import { EmbedReply } from '../schemas.js'
 import { isFile, onlyField, readForm, isForm, type FormField, type FormFile } from './form.js'
-import { inputOf, limitBatch, limitedText, type InputLimits } from './inputs.js'
+import { inputOf, limitBatch, limitedText, MOST_INTERACTIVE, type InputLimits } from './inputs.js'
 import { embedForm, encodingFormat, filledText } from './wire-forms.js'
 
 type Format = 'float' | 'base64'
@@ -38,7 +38,8 @@ export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inp
       const { inputs, format } = isForm(request)
         ? fromForm(await readForm(request, { fields: ['text', 'encoding_format'], files: ['image'] }, limits), limits)
         : fromJson(request.body as EmbedBody, limits)
-      const { embeddings, timings } = await retrieval.embed(inputs, request.call)
+      const call = inputs.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
+      const { embeddings, timings } = await retrieval.embed(inputs, call)
       return {
         model: retrieval.model.name,
         dim: retrieval.model.dim,

@@ -9,6 +9,9 @@ export interface InputLimits {
   maxBodyBytes: number
 }
 
+/** Inputs to encode beyond so many are bulk: they wait for what is smaller. */
+export const MOST_INTERACTIVE = 8
+
 const DATA_URI = /^data:([^;,]*)((?:;[^;,]*)*),/i
 const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}\s*$/
 

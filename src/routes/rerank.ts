@@ -4,7 +4,7 @@ import { inputFailures } from '../plugins/failures.js'
 import type { Retrieval } from '../retrieval.js'
 import { NoQuery, RerankBody } from '../requests.js'
 import { RerankReply } from '../schemas.js'
-import { limitBatch, queryOf, type InputLimits } from './inputs.js'
+import { limitBatch, MOST_INTERACTIVE, queryOf, type InputLimits } from './inputs.js'
 
 export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits: InputLimits }> = (
   app,
@@ -24,7 +24,9 @@ export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits:
     const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
     limitBatch(documents.length, 'documents', limits)
     const given = documents.map((document, at) => queryOf(document, `documents[${at}]`, limits))
-    const { ranked, timings } = await retrieval.rerank(queryOf(query, 'query', limits), given, request.call)
+    const pictures = given.filter((document) => 'image' in document)
+    const call = pictures.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
+    const { ranked, timings } = await retrieval.rerank(queryOf(query, 'query', limits), given, call)
     const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => {
       const document = repeat === true ? repeated(documents[index]) : undefined
       return { index, relevance_score: relevance, similarity, match, ...(document === undefined ? {} : { document }) }

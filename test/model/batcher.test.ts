@@ -100,11 +100,81 @@ describe('joining', () => {
   })
 })
 
+describe('two priorities', () => {
+  const bulk = { priority: 'bulk' } as const
+
+  it('lets bulk run while nothing interactive waits, whichever came first', async () => {
+    const answers = [batcher.submit(text, [0]), batcher.submit(image, [1], bulk), batcher.submit(text, [2])]
+    for (let i = 0; i < 3; i += 1) await inference.release()
+    expect(values()).toEqual([[0], [2], [1]])
+    await Promise.all(answers)
+  })
+
+  it('never joins the two, even of one graph', async () => {
+    const answers = [batcher.submit(text, [0]), batcher.submit(text, [1], bulk), batcher.submit(text, [2])]
+    for (let i = 0; i < 3; i += 1) await inference.release()
+    expect(values()).toEqual([[0], [2], [1]])
+    await Promise.all(answers)
+  })
+
+  it('gives bulk one batch in eight while interactive inputs never cease', async () => {
+    const single = laneOf('text', 1)
+    const answers = [batcher.submit(single, [0]), batcher.submit(image, [100, 101], bulk)]
+    for (let i = 1; i <= 18; i += 1) {
+      answers.push(batcher.submit(single, [i]))
+      await inference.release()
+    }
+    for (let i = 0; i < 3; i += 1) await inference.release()
+    await Promise.all(answers)
+    const turns = values().map(([first = 0]) => first >= 100)
+    expect(turns.flatMap((isBulk, at) => (isBulk ? [at] : []))).toEqual([8, 16])
+  })
+
+  it('keeps a bulk batch short by how long the inputs took lately, and an interactive one whole', async () => {
+    const slow = async (): Promise<void> => {
+      await new Promise((resolve) => setTimeout(resolve, 40))
+      await inference.release()
+    }
+    const wide = laneOf('image', 8)
+    const uploaded = batcher.submit(wide, [1, 2, 3], bulk)
+    await slow()
+    const searched = batcher.submit(wide, [7, 8, 9])
+    await slow()
+    await slow()
+    await slow()
+    expect(values()).toEqual([[1], [2], [7, 8, 9], [3]])
+    await Promise.all([uploaded, searched])
+  })
+})
+
+describe('a deadline', () => {
+  it('counts the pairs that searches will have matched, until their texts are encoded or given up', async () => {
+    const fusion = laneOf('fusion', 64)
+    const matched = batcher.submit(fusion, [1])
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    await inference.release()
+    await matched
+    const controller = new AbortController()
+    const held = batcher.submit(text, [0])
+    // Each pair took 20 ms at least, so a thousand of them take 20 s.
+    const searching = batcher.submit(text, [1], { pairsAhead: 1000, signal: controller.signal })
+    const admit = (pairsAhead: number): void =>
+      batcher.admit('text', 1, { deadline: performance.now() + 15_000, pairsAhead })
+    expect(() => admit(1)).toThrow(TandemError)
+    controller.abort(new Error('gone'))
+    await expect(searching).rejects.toThrow('gone')
+    expect(() => admit(1)).not.toThrow()
+    expect(() => admit(1000)).toThrow(TandemError)
+    await inference.release()
+    await held
+  })
+})
+
 describe('giving up', () => {
   it('drops what waits for a signal that fires, at once, and runs the rest', async () => {
     const first = batcher.submit(text, [1])
     const controller = new AbortController()
-    const dropped = batcher.submit(text, [2, 3], controller.signal)
+    const dropped = batcher.submit(text, [2, 3], { signal: controller.signal })
     const kept = batcher.submit(text, [4])
     controller.abort(new TandemError('timed_out', 'too late'))
     await expect(dropped).rejects.toMatchObject({ code: 'timed_out' })
@@ -116,13 +186,13 @@ describe('giving up', () => {
   })
 
   it('refuses a signal that has fired already', async () => {
-    await expect(batcher.submit(text, [1], AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone')
+    await expect(batcher.submit(text, [1], { signal: AbortSignal.abort(new Error('gone')) })).rejects.toThrow('gone')
     expect(values()).toEqual([])
   })
 
   it('does not mind a signal that fires when all is done', async () => {
     const controller = new AbortController()
-    const answer = batcher.submit(text, [1], controller.signal)
+    const answer = batcher.submit(text, [1], { signal: controller.signal })
     await inference.release()
     expect((await answer).results).toEqual([10])
     controller.abort()

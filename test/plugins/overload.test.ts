@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { wordTandem, type WordTandem } from '../word-rooms.js'
 
 let tandem: WordTandem
@@ -53,6 +53,87 @@ describe('the time limit', () => {
     open()
     tandem.models.gate = () => Promise.resolve()
     expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
+  })
+})
+
+describe('the header Request-Timeout', () => {
+  const search = (seconds: string) =>
+    tandem.app.inject({ url: '/search?q=a', headers: { 'request-timeout': seconds } })
+
+  it('makes the time shorter, never longer', async () => {
+    tandem = await wordTandem({ requestTimeoutMs: 200 })
+    const { open } = holdModel()
+    expect((await search('0.05')).json()).toMatchObject({ code: 'timed_out', detail: expect.stringContaining('50 ms') as string })
+    expect((await search('60')).json()).toMatchObject({ code: 'timed_out', detail: expect.stringContaining('200 ms') as string })
+    open()
+  })
+
+  it('reaches the model as a deadline', async () => {
+    tandem = await wordTandem()
+    const encodeTexts = vi.spyOn(tandem.models, 'encodeTexts')
+    const before = performance.now()
+    expect((await search('2.5')).statusCode).toBe(200)
+    const { deadline } = encodeTexts.mock.calls[0]?.[1] ?? {}
+    expect(deadline).toBeGreaterThanOrEqual(before + 2500)
+    expect(deadline).toBeLessThanOrEqual(performance.now() + 2500)
+  })
+
+  it.each(['0', '-1', 'soon', '1e3', '', 'Infinity', '0x10'])('is refused as %j', async (seconds) => {
+    tandem = await wordTandem({ maxConcurrentRequests: 1 })
+    const refused = await search(seconds)
+    expect(refused.json()).toMatchObject({ code: 'invalid_request', detail: expect.stringContaining('Request-Timeout') as string })
+    expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
+  })
+
+  it('holds for a stream of many items, which has no limit of its own', async () => {
+    tandem = await wordTandem({ requestTimeoutMs: 100 })
+    const { open } = holdModel()
+    const line = JSON.stringify({ id: 'a', image: Buffer.from('dog').toString('base64') })
+    const reply = await tandem.app.inject({
+      method: 'POST',
+      url: '/items',
+      headers: { 'content-type': 'application/x-ndjson', 'request-timeout': '0.2' },
+      body: line,
+    })
+    expect(reply.json()).toMatchObject({ code: 'timed_out' })
+    open()
+  })
+})
+
+describe('bulk requests', () => {
+  const put = (id: string) =>
+    tandem.app.inject({ method: 'PUT', url: `/items/${id}`, headers: { 'content-type': 'image/png' }, body: 'dog' })
+  const embed = (count: number) =>
+    tandem.app.inject({ method: 'POST', url: '/embed', body: { inputs: Array.from({ length: count }, () => ({ text: 'dog' })) } })
+
+  it('have permits of their own, so that they leave searches theirs', async () => {
+    tandem = await wordTandem({ maxConcurrentRequests: 2, maxConcurrentBulkRequests: 1 })
+    const { open, signals } = holdModel()
+    const held = put('a')
+    await expect.poll(() => signals.length).toBe(1)
+    for (const refused of [await put('b'), await embed(9)]) {
+      expect(refused.json()).toMatchObject({ code: 'overloaded', status: 503 })
+      expect(refused.headers['retry-after']).toBe('1')
+    }
+    const others = [tandem.app.inject('/search?q=a'), embed(8)]
+    await expect.poll(() => signals.length).toBe(3)
+    open()
+    expect((await held).statusCode).toBe(201)
+    for (const reply of await Promise.all(others)) expect(reply.statusCode).toBe(200)
+    for (let again = 0; again < 3; again += 1) expect((await embed(9)).statusCode).toBe(200)
+  })
+
+  it('say so to the model; searches and small requests do not', async () => {
+    tandem = await wordTandem()
+    const texts = vi.spyOn(tandem.models, 'encodeTexts')
+    const images = vi.spyOn(tandem.models, 'encodeImages')
+    await put('a')
+    await embed(9)
+    await embed(8)
+    await tandem.app.inject('/search?q=a')
+    expect(images.mock.calls.map(([, call]) => call?.priority)).toEqual(['bulk'])
+    expect(texts.mock.calls.map(([, call]) => call?.priority)).toEqual(['bulk', 'interactive', 'interactive'])
+    expect(texts.mock.calls.map(([, call]) => call?.pairsAhead ?? 0)).toEqual([0, 0, 1])
   })
 })
 

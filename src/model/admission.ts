@@ -1,0 +1,63 @@
+/** Refuses at once what could not be done before its deadline, by how much waits and how long that took lately. */
+import { TandemError } from '../errors.js'
+import type { Call } from '../model.js'
+import type { Forecast } from './forecast.js'
+import type { GraphName } from './graphs.js'
+import type { Priority } from './precedence.js'
+import type { Waiter, Waiting } from './waiting.js'
+
+/** Work may take a little longer than expected, and what is accepted should be answered in time. */
+const CAUTION = 1.25
+
+export class Admission {
+  readonly #waiting: Pick<Waiting<Waiter>, 'weights'>
+  readonly #forecast: Forecast
+  /** Pairs that will be matched once the texts are encoded which wait or run now. */
+  readonly #pairsAhead: Record<Priority, number> = { interactive: 0, bulk: 0 }
+  /** When the batch that runs should have ended. */
+  idleAt = 0
+
+  constructor(waiting: Pick<Waiting<Waiter>, 'weights'>, forecast: Forecast) {
+    this.#waiting = waiting
+    this.#forecast = forecast
+  }
+
+  /** Counts pairs that are to come; a negative number takes them back. */
+  expectPairs(priority: Priority, count: number): void {
+    this.#pairsAhead[priority] += count
+  }
+
+  /**
+   * @param weight - of all inputs together, which need not be ready yet
+   * @param before - milliseconds that go by until they are
+   * @throws TandemError `overloaded`
+   */
+  admit(graph: GraphName, weight: number, call: Call, before = 0): void {
+    const { deadline, priority = 'interactive', pairsAhead = 0 } = call
+    if (deadline === undefined) return
+    const now = performance.now()
+    const own = this.#forecast.milliseconds(graph, weight) + this.#forecast.milliseconds('fusion', pairsAhead)
+    const needed = CAUTION * (before + this.#untilTurn(priority, now) + own)
+    const left = Math.max(0, deadline - now)
+    if (needed <= left) return
+    const sentence =
+      `The answer would take about ${Math.ceil(needed)} ms, and ${Math.floor(left)} ms are left for it; ` +
+      'try again in a moment.'
+    throw new TandemError('overloaded', sentence, { retryAfterS: Math.max(1, Math.ceil((needed - left) / 1000)) })
+  }
+
+  /** How long the batch that runs and all that waits before a new input of this priority should take. */
+  #untilTurn(priority: Priority, now: number): number {
+    const running = Math.max(0, this.idleAt - now)
+    const interactive = running + this.#queued('interactive')
+    return priority === 'interactive'
+      ? interactive
+      : (interactive + this.#queued('bulk')) * this.#forecast.bulkDelay(now)
+  }
+
+  #queued(priority: Priority): number {
+    const waiting = this.#waiting.weights(priority)
+    const known = waiting.reduce((sum, [graph, weight]) => sum + this.#forecast.milliseconds(graph, weight), 0)
+    return known + this.#forecast.milliseconds('fusion', this.#pairsAhead[priority])
+  }
+}

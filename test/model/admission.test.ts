@@ -1,0 +1,73 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+import type { TandemError } from '../../src/errors.js'
+import { Admission } from '../../src/model/admission.js'
+import { Forecast } from '../../src/model/forecast.js'
+import { Waiting, type Waiter } from '../../src/model/waiting.js'
+
+let waiting: Waiting<Waiter>
+let forecast: Forecast
+let admission: Admission
+
+/** A text takes a second, a picture two, a pair a tenth. */
+beforeEach(() => {
+  waiting = new Waiting()
+  forecast = new Forecast()
+  forecast.observe({ graph: 'text', weight: 1, milliseconds: 1000, bulk: true }, 0)
+  forecast.observe({ graph: 'image', weight: 1, milliseconds: 2000, bulk: true }, 0)
+  forecast.observe({ graph: 'fusion', weight: 1, milliseconds: 100, bulk: true }, 0)
+  admission = new Admission(waiting, forecast)
+})
+
+const refused = (graph: 'text' | 'image', weight: number, seconds: number, more = {}, before = 0): TandemError | null => {
+  try {
+    admission.admit(graph, weight, { deadline: performance.now() + seconds * 1000, ...more }, before)
+    return null
+  } catch (error) {
+    return error as TandemError
+  }
+}
+
+describe('admission', () => {
+  it('takes what can be done in time with a quarter to spare, and refuses the rest with when to come back', () => {
+    expect(refused('text', 4, 5.2)).toBeNull()
+    const error = refused('text', 4, 4.6)
+    expect(error).toMatchObject({ code: 'overloaded', retryAfterS: 1 })
+    expect(error?.message).toMatch(/would take about 5000 ms, and (4600|459\d) ms are left/)
+    expect(refused('text', 40, 4.6)).toMatchObject({ retryAfterS: 46 })
+  })
+
+  it('refuses nothing without a deadline, and everything after it', () => {
+    expect(() => admission.admit('text', 1e6, {})).not.toThrow()
+    expect(refused('text', 1, -1)).toMatchObject({ code: 'overloaded' })
+  })
+
+  it('counts what waits of every graph, and the batch that runs', () => {
+    expect(refused('text', 1, 5)).toBeNull()
+    waiting.add({ graph: 'image', priority: 'interactive', weight: 2 })
+    expect(refused('text', 1, 5)).not.toBeNull()
+    expect(refused('text', 1, 6.5)).toBeNull()
+    admission.idleAt = performance.now() + 3000
+    expect(refused('text', 1, 6.5)).not.toBeNull()
+    expect(refused('text', 1, 10.2)).toBeNull()
+  })
+
+  it('counts its own pairs, those that others will bring, and the time before', () => {
+    expect(refused('text', 1, 5, { pairsAhead: 20 })).toBeNull()
+    expect(refused('text', 1, 5, { pairsAhead: 40 })).not.toBeNull()
+    expect(refused('text', 1, 5, {}, 4000)).not.toBeNull()
+    admission.expectPairs('interactive', 40)
+    expect(refused('text', 1, 5)).not.toBeNull()
+    admission.expectPairs('interactive', -40)
+    expect(refused('text', 1, 5)).toBeNull()
+  })
+
+  it('lets bulk wait for interactive inputs, and not the other way round', () => {
+    waiting.add({ graph: 'image', priority: 'bulk', weight: 4 })
+    expect(refused('text', 1, 2)).toBeNull()
+    expect(refused('text', 1, 2, { priority: 'bulk' })).not.toBeNull()
+    waiting.add({ graph: 'text', priority: 'interactive', weight: 10 })
+    expect(refused('text', 1, 2)).not.toBeNull()
+    expect(refused('text', 1, 20, { priority: 'bulk' })).not.toBeNull()
+    expect(refused('text', 1, 30, { priority: 'bulk' })).toBeNull()
+  })
+})
