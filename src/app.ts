@@ -77,6 +77,8 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
     frameworkErrors: sendProblem,
     clientErrorHandler: answerClientError,
   })
+  // An Expect header that is not understood may be ignored; Node would answer without a problem.
+  app.server.on('checkExpectation', (request, reply) => app.routing(request, reply))
   // What no route takes is 415: the framework would hand over text/plain as a string.
   app.removeContentTypeParser('text/plain')
   try {

@@ -1,11 +1,14 @@
 /** A short run of the fuzzer (`npm run fuzz` is the long one), everything that it ever found, and that it would notice. */
 import { describe, expect, it } from 'vitest'
-import { runCampaign } from './fuzz/campaign.js'
+import { runCampaign, type Case } from './fuzz/campaign.js'
 import type { Reply } from './fuzz/connection.js'
+import { keptCases } from './fuzz/corpus.js'
 import { Judge } from './fuzz/judge.js'
 import { layoutOf } from './fuzz/layout.js'
 import { mutatedPictures } from './fuzz/pictures.js'
+import { mutatedRequests, operations } from './fuzz/requests.js'
 import { kinds, seedsOf } from './fuzz/seeds.js'
+import { wordTandem } from './word-rooms.js'
 
 const seed = Date.now() % 1_000_000
 
@@ -19,6 +22,38 @@ describe('a service that is sent', { timeout: 300_000 }, () => {
     expect(byStatus.get(200)).toBeGreaterThan(60)
     expect(byStatus.get(422)).toBeGreaterThan(60)
   })
+
+  it('1,000 mutated requests lives, and answers each as it should', async () => {
+    console.info(`seed of the mutated requests: ${seed}`)
+    const { sent, findings, deaths, byStatus } = await runCampaign(mutatedRequests(1000, seed), 1000)
+    expect(findings.map(({ fault, message }) => [fault, message.toString('latin1', 0, 300)]), `seed ${seed}`).toEqual([])
+    expect({ sent, deaths }).toEqual({ sent: 1000, deaths: 0 })
+    for (const status of [200, 400, 404, 422]) expect(byStatus.get(status)).toBeGreaterThan(30)
+  })
+
+  it('what it once answered wrongly answers it as it should', async () => {
+    const cases = keptCases()
+    expect(cases.length).toBeGreaterThan(0)
+    const { findings } = await runCampaign(cases, cases.length)
+    expect(findings.map(({ name, fault }) => `${name}: ${fault}`)).toEqual([])
+  })
+
+  it('what kills it is named among all that was under way, and the rest is sent to another', async () => {
+    const harmless: Case = { kind: 'harmless', message: Buffer.from('GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n'), isWhole: true }
+    const poison = { ...harmless, kind: 'poison', message: Buffer.from('GET /health/live HTTP/1.1\r\nhost: localhost\r\nx-poison: 1\r\n\r\n') }
+    const cases = Array.from({ length: 100 }, (_, at) => ({ ...(at === 50 ? poison : harmless) }))
+    const { deaths, findings, sent } = await runCampaign(cases, cases.length)
+    expect({ deaths, sent }).toEqual({ deaths: 1, sent: 100 })
+    expect(findings).toMatchObject([{ fault: expect.stringContaining('SIGSEGV') as string, message: poison.message }])
+  })
+})
+
+it('every operation of the API documentation is fuzzed', async () => {
+  const tandem = await wordTandem()
+  const { paths } = (await tandem.app.inject('/openapi.json')).json<{ paths: Record<string, object> }>()
+  await tandem.end()
+  const documented = Object.entries(paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
+  expect(operations.map(({ method, path }) => `${method} ${path}`).sort()).toEqual(documented.sort())
 })
 
 it.each(kinds)('the parts and numbers of each %s seed are found', async (kind) => {

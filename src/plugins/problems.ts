@@ -74,6 +74,9 @@ export function sendProblem(thrown: unknown, request: FastifyRequest, reply: Fas
     .send(problemOf(error, request.id))
 }
 
+/** Of an address that is repeated to who sent it. */
+const LONGEST_SHOWN = 200
+
 /** Methods by address pattern, to tell 405 from 404. */
 function rememberRoutes(app: FastifyInstance): (path: string) => string[] {
   const methods = new Map<string, { pattern: RegExp; methods: Set<string> }>()
@@ -94,12 +97,13 @@ export const problems = plugin((app, _options, done) => {
   app.setErrorHandler(sendProblem)
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?')[0] ?? ''
+    const shown = path.slice(0, LONGEST_SHOWN)
     const allowed = [...new Set(methodsAt(path))].sort().join(', ')
     if (allowed === '') {
-      return sendProblem(new TandemError('route_not_found', `There is nothing at ${path}; see /docs.`), request, reply)
+      return sendProblem(new TandemError('route_not_found', `There is nothing at ${shown}; see /docs.`), request, reply)
     }
     reply.header('allow', allowed)
-    const sentence = `${path} takes ${allowed}, not ${request.method}.`
+    const sentence = `${shown} takes ${allowed}, not ${request.method}.`
     return sendProblem(new TandemError('method_not_allowed', sentence), request, reply)
   })
   done()

@@ -34,6 +34,8 @@ export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits:
 ) => {
   const { retrieval, limits } = options
   await app.register(multipart)
+  // One object is no line of a stream; PUT /items/{id} takes it.
+  app.removeContentTypeParser('application/json')
   app.addContentTypeParser('application/x-ndjson', (_request, payload, done) => done(null, payload))
 
   const body = {

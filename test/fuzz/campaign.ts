@@ -60,6 +60,8 @@ export async function runCampaign(
           if (next.done === true) return sender.close()
           underWay.add(next.value)
           const fault = await sender.send(next.value, campaign)
+          // The end of a connection is seen before that of the process.
+          if (fault !== null) await new Promise((resolve) => setTimeout(resolve, 300))
           if (service.ended !== null) return
           underWay.delete(next.value)
           if (fault !== null) campaign.findings.push(findingOf(next.value, fault))
@@ -100,7 +102,7 @@ export async function faultOf(one: Case): Promise<string | null> {
 async function faultIn(service: ServiceProcess, judge: Judge, one: Case): Promise<string | null> {
   const sender = new Sender(service, judge)
   const fault = await sender.send(one, { byStatus: new Map(), slowestMs: 0 })
-  // A signal may take a moment to be seen.
+  // The end of a connection is seen before that of the process.
   await new Promise((resolve) => setTimeout(resolve, 300))
   sender.close()
   return service.ended === null ? fault : `the service ended with ${service.ended}: ${service.output.slice(-500)}`
@@ -159,7 +161,8 @@ class Sender {
         counts.byStatus.set(reply.status, (counts.byStatus.get(reply.status) ?? 0) + 1)
         learn?.(reply)
       }
-      return replies.map((reply) => this.#judge.fault(message, reply)).find((fault) => fault !== null) ?? null
+      // What follows the first answer is for what was read out of the rest of the message.
+      return replies.map((reply, at) => this.#judge.fault(at === 0 ? message : null, reply)).find((fault) => fault !== null) ?? null
     } catch (error) {
       this.close()
       if (error instanceof Unreadable) return error.message

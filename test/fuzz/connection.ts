@@ -74,7 +74,7 @@ export class Connection {
       if (!ended) this.#socket.end()
       ended = true
     }
-    for (let reply = this.#take(isHead(message)); reply !== null; reply = this.#take(false)) replies.push(reply)
+    for (let reply = this.#take(isHead(message)); reply !== null; reply = this.#take(isHead(message))) replies.push(reply)
     return replies
   }
 
@@ -94,11 +94,11 @@ export class Connection {
   }
 
   /** The first reply of what was received; null where it is not all there. */
-  #take(noBody: boolean): Reply | null {
-    const found = readReply(this.#received, noBody, this.#closed)
+  #take(toHead: boolean): Reply | null {
+    const found = readReply(this.#received, toHead, this.#closed)
     if (found === null) return null
     this.#received = this.#received.subarray(found.length)
-    return found.reply.status < 200 ? this.#take(noBody) : found.reply
+    return found.reply.status < 200 ? this.#take(toHead) : found.reply
   }
 }
 
@@ -106,7 +106,7 @@ function isHead(message: Buffer): boolean {
   return message.toString('latin1', 0, 5) === 'HEAD '
 }
 
-function readReply(bytes: Buffer, noBody: boolean, closed: boolean): { reply: Reply; length: number } | null {
+function readReply(bytes: Buffer, toHead: boolean, closed: boolean): { reply: Reply; length: number } | null {
   const end = bytes.indexOf('\r\n\r\n')
   if (end === -1) {
     if (closed && bytes.length > 0) throw new Unreadable(`a reply that breaks off: ${bytes.toString('latin1', 0, 200)}`)
@@ -118,6 +118,8 @@ function readReply(bytes: Buffer, noBody: boolean, closed: boolean): { reply: Re
   const headers = new Map(lines.map((one) => [one.slice(0, one.indexOf(':')).toLowerCase(), one.slice(one.indexOf(':') + 1).trim()]))
   const from = end + 4
   const made = (body: Buffer, to: number) => ({ reply: { status, headers, body }, length: to })
+  // What is no request at all is answered with a body, also where it begins with HEAD.
+  const noBody = toHead && (bytes.length === from || bytes.toString('latin1', from, from + 5) === 'HTTP/')
   if (noBody || status < 200 || status === 204 || status === 304) return made(Buffer.alloc(0), from)
   if (headers.get('transfer-encoding') === 'chunked') {
     const chunks = readChunks(bytes, from)

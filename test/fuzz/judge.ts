@@ -3,7 +3,7 @@ import { errorTable } from '../../src/errors.js'
 import type { Reply } from './connection.js'
 
 /** How a stack trace or a path of the service would look in an answer. */
-const INSIDES = /node_modules|\.[cm]?[jt]s:\d+|\bat [\w.<>]+ \(|file:\/\/\/|tandem-fuzz-/
+const INSIDES = /node_modules|\.[cm]?[jt]s:\d+|\bat [\w.<>]+ \(|tandem-fuzz-/
 const LONGEST_DETAIL = 2000
 
 interface Document {
@@ -24,20 +24,24 @@ export class Judge {
     )
   }
 
-  /** A sentence that says what is wrong with the answer, or null. */
-  fault(message: Buffer, reply: Reply): string | null {
+  /**
+   * A sentence that says what is wrong with the answer, or null.
+   *
+   * @param message - what was asked; null where that is not known
+   */
+  fault(message: Buffer | null, reply: Reply): string | null {
     const { status, body, headers } = reply
     const type = headers.get('content-type') ?? ''
     const text = type.startsWith('image/') ? '' : body.toString()
     if (INSIDES.test(text)) return `an answer shows the insides of the service: ${text.slice(0, 300)}`
     if (!this.#isDocumented(message, status)) return `the status ${status} is not in the OpenAPI document`
-    if (type.startsWith('application/json')) return isJson(text) ? null : 'an answer that is not JSON'
+    if (type.startsWith('application/json')) return isJson(text) || body.length === 0 ? null : 'an answer that is not JSON'
     return status < 400 || body.length === 0 ? null : problemFault(status, type, text)
   }
 
   /** What is no request, or for no operation of the document, may be answered with any status of the error table. */
-  #isDocumented(message: Buffer, status: number): boolean {
-    const [, method = '', target = ''] = /^([A-Z]+) (\S+) HTTP\/1\.1\r\n/.exec(message.toString('latin1', 0, 20_000)) ?? []
+  #isDocumented(message: Buffer | null, status: number): boolean {
+    const [, method = '', target = ''] = /^([A-Z]+) (\S+) HTTP\/1\.1\r\n/.exec(message?.toString('latin1', 0, 20_000) ?? '') ?? []
     const found = this.#operations.find((one) => one.method === method && one.path.test(target))
     if (found !== undefined) return found.statuses.has(String(status)) || BEFORE_ROUTES.has(status)
     return status < 400 || known.has(status)

@@ -1,4 +1,5 @@
 /** The process that is fuzzed: the whole service around the tiny bundle, on a folder of its own. Says where it listens. */
+import type { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { buildApp } from '../../src/app.js'
@@ -17,6 +18,10 @@ const { app, start } = await buildApp({
   maxTextChars: 2000,
   maxBatchItems: 16,
   maxImagePixels: 4_000_000,
+})
+// Lets a test see that a death is noticed, and whose fault it was.
+app.server.prependListener('request', ({ headers }: IncomingMessage) => {
+  if (headers['x-poison'] !== undefined) process.kill(process.pid, 'SIGSEGV')
 })
 await app.listen({ host: '127.0.0.1', port: 0 })
 await start()

@@ -1,0 +1,78 @@
+/** Mutated requests to every operation: right in most places, wrong in some. */
+import fc, { type Arbitrary } from 'fast-check'
+import { randomNumbers } from '../vector-index/random-embeddings.js'
+import { brokenHeaders, methods, oddHeaders, oddTypes, targetTo } from './addresses.js'
+import { embedBody, itemBody, itemsBody, rerankBody, searchBody, type Body } from './bodies.js'
+import type { Case } from './campaign.js'
+import { mutate } from './mutations.js'
+import { ids, numbers, payloads, texts } from './values.js'
+
+/** Drawn at a time: all at once would be all in memory. */
+const AT_A_TIME = 500
+/** Of the messages, so many have bytes of theirs changed, wherever that may be. */
+const SHARE_OF_CHANGED_BYTES = 0.05
+
+interface Operation {
+  method: string
+  /** As the OpenAPI document writes it. */
+  path: string
+  query?: Record<string, Arbitrary<unknown>>
+  body?: Arbitrary<Body>
+}
+
+const payload = payloads.map((one) => JSON.stringify(one))
+const options = { k: numbers, candidates: numbers, rerank: fc.constantFrom('true', 'false', '1', ''), min_match: numbers }
+
+/** Every operation of the OpenAPI document; a test holds the two together. */
+export const operations: readonly Operation[] = [
+  { method: 'GET', path: '/health/live' },
+  { method: 'GET', path: '/health/ready' },
+  { method: 'GET', path: '/search', query: { q: texts, ...options } },
+  { method: 'POST', path: '/search', body: searchBody },
+  { method: 'POST', path: '/embed', body: embedBody },
+  { method: 'POST', path: '/rerank', body: rerankBody },
+  { method: 'GET', path: '/items', query: { limit: numbers, after: ids } },
+  { method: 'POST', path: '/items', body: itemsBody },
+  { method: 'PUT', path: '/items/{id}', query: { payload }, body: itemBody },
+  { method: 'GET', path: '/items/{id}' },
+  { method: 'DELETE', path: '/items/{id}' },
+  { method: 'GET', path: '/items/{id}/image' },
+]
+
+export function* mutatedRequests(count: number, seed: number): Generator<Case> {
+  const next = randomNumbers(seed)
+  const request = fc.oneof(...operations.map(requestTo))
+  for (let at = 0; at < count; at += AT_A_TIME) {
+    const drawn = fc.sample(request, { numRuns: Math.min(AT_A_TIME, count - at), seed: seed + at })
+    const messages = drawn.map(({ message }) => message)
+    for (const one of drawn) {
+      if (next() >= SHARE_OF_CHANGED_BYTES) yield one
+      else yield { ...one, message: mutate(one.message, next, messages), isWhole: false }
+    }
+  }
+}
+
+function now<Value>(usual: Arbitrary<Value>, odd: Arbitrary<Value>, oneIn: number): Arbitrary<Value> {
+  return fc.oneof({ weight: oneIn - 1, arbitrary: usual }, { weight: 1, arbitrary: odd })
+}
+
+function requestTo({ method, path, query = {}, body }: Operation): Arbitrary<Case> {
+  const none = fc.constant<Body | null>(null)
+  return fc
+    .record({
+      method: now(fc.constant(method), methods, 20),
+      target: targetTo(path, query),
+      headers: now(fc.constant<string[]>([]), fc.array(oddHeaders, { maxLength: 3 }), 4),
+      broken: now(fc.constant<string | null>(null), brokenHeaders, 20),
+      type: now(fc.constant<string | null>(null), oddTypes, 20),
+      body: body === undefined ? now(none, searchBody, 20) : now<Body | null>(body, none, 30),
+    })
+    .map(({ body: given, type, broken, ...head }) => {
+      const headers = ['host: localhost', ...head.headers]
+      if (given !== null) headers.push(`content-type: ${type ?? given.type}`, `content-length: ${given.bytes.length}`)
+      if (broken !== null) headers.push(broken)
+      const lines = [`${head.method} ${head.target} HTTP/1.1`, ...headers, '', '']
+      const message = Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), given?.bytes ?? Buffer.alloc(0)])
+      return { kind: `${method} ${path}`, message, isWhole: broken === null }
+    })
+}
