@@ -3,6 +3,7 @@
 python -m tandem_training.train recipes/tandem-small.toml --out runs/small"""
 
 import argparse
+import importlib.util
 import json
 import math
 from collections import Counter
@@ -18,6 +19,7 @@ from .backward import backward, recompute_layers
 from .batches import Shuffle
 from .cache import TrunkCache
 from .checkpoint import load, save
+from .curves import draw
 from .data import read_shards
 from .evaluate import evaluate
 from .metrics import Metrics, Progress
@@ -221,9 +223,12 @@ class Trainer:
                     report = self.evaluate(language, (16,))
                     print(f"epoch {epoch}, {language}: {json.dumps(report)}", flush=True)
                     metrics.write(self.step, language=language, dev=report)
+                if importlib.util.find_spec("matplotlib"):
+                    draw([self.out], self.out / "curves.png")
             if at == 0 or self.step % config.save_every == 0:
                 self.save_state()
         if alone:
+            metrics.close()
             save(self.out / "model.pt", self.average.checkpoint())
 
 

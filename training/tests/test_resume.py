@@ -96,7 +96,10 @@ def test_the_log_goes_on_behind_the_step_that_was_saved(tmp_path: Path):
     first = Metrics(tmp_path, 0)
     for step in (1, 2, 3):
         first.write(step, loss=step / 10)
-    Metrics(tmp_path, 2).write(3, loss=0.5)
+    first.close()
+    again = Metrics(tmp_path, 2)
+    again.write(3, loss=0.5)
+    again.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.2}, {"step": 3, "loss": 0.5}]
 
