@@ -19,6 +19,7 @@ import { rateLimit } from './plugins/rate-limit.js'
 import { strangers } from './plugins/strangers.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
+import { openRemotePictures } from './remote-pictures.js'
 import { Retrieval, type Rooms } from './retrieval.js'
 import { embedRoutes } from './routes/embed.js'
 import { healthRoutes } from './routes/health.js'
@@ -181,8 +182,10 @@ async function addRoutes(
   retrieval: Retrieval,
   readiness: Readiness,
 ): Promise<void> {
-  const { maxTextChars, maxBatchItems, maxBodyBytes } = config
-  const options = { retrieval, limits: { maxTextChars, maxBatchItems, maxBodyBytes } }
+  const { maxTextChars, maxBatchItems, maxBodyBytes, allowedPictureHosts: allowedHosts } = config
+  const remote = openRemotePictures({ allowedHosts, timeoutMs: config.pictureFetchTimeoutMs })
+  const limits = { maxTextChars, maxBatchItems, maxBodyBytes }
+  const options = { retrieval, limits, fetchPicture: remote.fetch }
   await app.register(healthRoutes, { readiness })
   await app.register(embedRoutes, options)
   await app.register(itemRoutes, options)

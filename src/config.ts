@@ -93,6 +93,26 @@ function hosts(variable: string): Setting<readonly string[]> {
   return { variable, fallback: '', read }
 }
 
+/** Hosts that are asked, as the host of a URL is written: a port only where it is not that of the scheme. */
+function hostsAndPorts(variable: string): Setting<readonly string[]> {
+  const { read: readHosts } = hosts(variable)
+  const read = (raw: string): readonly string[] => {
+    const found = raw.toLowerCase().split(',').map((host) => host.trim()).filter((host) => host !== '')
+    const expected = 'takes host names, each with a port where that is not 80 or 443, separated by commas'
+    return found.map((host) => {
+      const [, name = '', port = '0'] = /^(.*?)(?::(\d{1,5}))?$/.exec(host) ?? []
+      if (['80', '443'].includes(port) || Number(port) > 65_535) throw new Error(expected)
+      try {
+        readHosts(name)
+      } catch {
+        throw new Error(expected)
+      }
+      return host
+    })
+  }
+  return { variable, fallback: '', read }
+}
+
 const MIB = 1024 * 1024
 
 /** The table. The unit is part of the variable's name; limits are inclusive. */
@@ -118,6 +138,8 @@ export const settings = {
   apiKeysFile: file('API_KEYS_FILE'),
   trustedNetwork: boolean('TRUSTED_NETWORK', false),
   allowedHosts: hosts('ALLOWED_HOSTS'),
+  allowedPictureHosts: hostsAndPorts('ALLOWED_PICTURE_HOSTS'),
+  pictureFetchTimeoutMs: integer('PICTURE_FETCH_TIMEOUT_MS', 10_000, 100, 600_000),
 } as const satisfies Record<string, Setting<unknown>>
 
 /** The settings as read: what every room gets its numbers from. */

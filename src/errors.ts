@@ -27,6 +27,8 @@ export const errorTable = {
   text_too_long: { status: 422, title: 'The text is too long' },
   payload_invalid: { status: 422, title: 'The payload cannot be stored' },
   image_unreadable: { status: 422, title: 'The picture cannot be decoded' },
+  picture_url_not_allowed: { status: 422, title: 'The address of the picture may not be asked' },
+  picture_not_fetched: { status: 424, title: 'The picture could not be fetched from its address' },
   rate_limited: { status: 429, title: 'Too many requests from one client' },
   headers_too_large: { status: 431, title: 'The address and headers are too long' },
   request_cancelled: { status: 499, title: 'The client closed the connection' },

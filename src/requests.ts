@@ -16,7 +16,7 @@ export const Text = Type.String({ pattern: '\\S', description: 'a text with at l
 
 export const ImageString = Type.String({
   minLength: 1,
-  description: 'a picture as base64 or as a data-URI (data:image/jpeg;base64,…)',
+  description: 'a picture as base64, as a data-URI (data:image/jpeg;base64,…), or as a URL of a host that the service asks',
 })
 
 /** Exactly one of the properties is present; `minProperties` and `maxProperties` say so to ajv. */

@@ -38,6 +38,11 @@ describe('the settings', () => {
     expect(config).toMatchObject({ port: 0, vectorIndex: 'exact', apiKeys: ['first-key', 'second-key'] })
   })
 
+  it('read hosts of pictures with and without ports', () => {
+    const { allowedPictureHosts } = readConfig({ ALLOWED_PICTURE_HOSTS: 'A.example, b.example:8443,[2606:4700::1]:8080' })
+    expect(allowedPictureHosts).toEqual(['a.example', 'b.example:8443', '[2606:4700::1]:8080'])
+  })
+
   it('find a bundle by its name among the shipped ones, or by its path', () => {
     expect(readConfig({ TANDEM_MODEL: 'other' }).modelFolder).toBe(join(packageFolder, 'models', 'other'))
     const relative = readConfig({ TANDEM_MODEL: './models/other' }).modelFolder
@@ -55,6 +60,11 @@ describe('the settings', () => {
     ['VECTOR_INDEX', 'HNSW'],
     ['ALLOWED_HOSTS', 'localhost:3000'],
     ['ALLOWED_HOSTS', 'http://a.example'],
+    ['ALLOWED_PICTURE_HOSTS', 'http://a.example'],
+    ['ALLOWED_PICTURE_HOSTS', 'a example'],
+    ['ALLOWED_PICTURE_HOSTS', 'a.example:443'],
+    ['ALLOWED_PICTURE_HOSTS', 'a.example:70000'],
+    ['ALLOWED_PICTURE_HOSTS', 'a.example/b'],
   ])('refuse %s=%s and say what it takes', (variable, value) => {
     expect(() => readConfig({ [variable]: value })).toThrow(ConfigError)
     expect(() => readConfig({ [variable]: value })).toThrow(new RegExp(`^${variable} takes .*, not "${value}"`))

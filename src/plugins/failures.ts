@@ -27,6 +27,8 @@ export const inputFailures: readonly ErrorCode[] = [
   'image_too_large',
   'image_type_unsupported',
   'image_unreadable',
+  'picture_url_not_allowed',
+  'picture_not_fetched',
   'text_too_long',
   'options_conflict',
   'model_unavailable',

@@ -3,17 +3,18 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
 import { inputFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
-import type { Input, Retrieval } from '../retrieval.js'
+import type { Input } from '../retrieval.js'
 import { EmbedBody, NoQuery } from '../requests.js'
 import { EmbedReply } from '../schemas.js'
 import { isFile, onlyField, readForm, isForm, type FormField, type FormFile } from './form.js'
-import { inputOf, limitBatch, limitedText, MOST_INTERACTIVE, type InputLimits } from './inputs.js'
+import { inputOf, limitBatch, limitedText, MOST_INTERACTIVE, type InputLimits, type InputOptions } from './inputs.js'
+import { Pictures } from './pictures.js'
 import { embedForm, encodingFormat, filledText } from './wire-forms.js'
 
 type Format = 'float' | 'base64'
 
-export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: InputLimits }> = async (app, options) => {
-  const { retrieval, limits } = options
+export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
+  const { retrieval, limits, fetchPicture } = options
   await app.register(multipart)
 
   const body = {
@@ -37,7 +38,7 @@ export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inp
     async (request, reply) => {
       const { inputs, format } = isForm(request)
         ? fromForm(await readForm(request, { fields: ['text', 'encoding_format'], files: ['image'] }, limits), limits)
-        : fromJson(request.body as EmbedBody, limits)
+        : await fromJson(request.body as EmbedBody, limits, new Pictures(fetchPicture, limits, request.call?.signal))
       const call = inputs.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
       const { embeddings, timings } = await retrieval.embed(inputs, call)
       return {
@@ -54,9 +55,13 @@ export const embedRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inp
   )
 }
 
-function fromJson(body: EmbedBody, limits: InputLimits): { inputs: Input[]; format: Format } {
+async function fromJson(
+  body: EmbedBody,
+  limits: InputLimits,
+  pictures: Pictures,
+): Promise<{ inputs: Input[]; format: Format }> {
   limitBatch(body.inputs.length, 'inputs', limits)
-  const inputs = body.inputs.map((input, at) => inputOf(input, `inputs[${at}]`, limits))
+  const inputs = await Promise.all(body.inputs.map((input, at) => inputOf(input, `inputs[${at}]`, limits, pictures)))
   return { inputs, format: body.encoding_format ?? 'float' }
 }
 

@@ -1,6 +1,7 @@
-/** From what a request carries to what the pipeline takes: pictures as bytes, texts within their limit. */
+/** From what a request carries to what the pipeline takes: texts and pictures within their limits. */
 import { TandemError } from '../errors.js'
-import type { Input, Query } from '../retrieval.js'
+import type { Input, Query, Retrieval } from '../retrieval.js'
+import type { FetchPicture, Pictures } from './pictures.js'
 
 /** Limits that come from the settings. */
 export interface InputLimits {
@@ -12,33 +13,11 @@ export interface InputLimits {
 /** Inputs to encode beyond so many are bulk: they wait for what is smaller. */
 export const MOST_INTERACTIVE = 8
 
-const DATA_URI = /^data:([^;,]*)((?:;[^;,]*)*),/i
-const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}\s*$/
-
-/**
- * The bytes of a picture written as base64 or as a data-URI.
- *
- * @param name - how an error names the value, such as "inputs[2].image"
- */
-export function imageBytes(value: string, name: string): Uint8Array {
-  const prefix = DATA_URI.exec(value)
-  if (prefix !== null && !/;base64$/i.test(prefix[2] ?? '')) {
-    throw new TandemError(
-      'invalid_request',
-      `${name} is a data-URI that is not base64; expected data:image/jpeg;base64,…`,
-    )
-  }
-  if (/^https?:/i.test(value)) {
-    throw new TandemError(
-      'invalid_request',
-      `${name} is a URL, and URLs are not fetched; expected the picture as base64 or as a data-URI.`,
-    )
-  }
-  const base64 = prefix === null ? value : value.slice(prefix[0].length)
-  if (!BASE64.test(base64)) throw new TandemError('invalid_request', `${name} is not valid base64.`)
-  const bytes = Buffer.from(base64, 'base64')
-  if (bytes.length === 0) throw new TandemError('invalid_request', `${name} is an empty picture.`)
-  return bytes
+/** What a route that takes texts and pictures is registered with. */
+export interface InputOptions {
+  retrieval: Retrieval
+  limits: InputLimits
+  fetchPicture: FetchPicture
 }
 
 /** A text within the limit, which counts Unicode characters. */
@@ -59,17 +38,23 @@ export function limitBatch(count: number, name: string, { maxBatchItems }: Input
 }
 
 /** `{text}` or `{image}` as the pipeline takes it. */
-export function inputOf(given: { text?: string; image?: string }, name: string, limits: InputLimits): Input {
+export async function inputOf(
+  given: { text?: string; image?: string },
+  name: string,
+  limits: InputLimits,
+  pictures: Pictures,
+): Promise<Input> {
   if (given.text !== undefined) return { text: limitedText(given.text, `${name}.text`, limits) }
-  return { image: imageBytes(given.image ?? '', `${name}.image`) }
+  return { image: await pictures.read(given.image ?? '', `${name}.image`) }
 }
 
 /** A string, `{text}`, `{image}` or `{id}` as the pipeline takes it. */
-export function queryOf(
+export async function queryOf(
   given: string | { text?: string; image?: string; id?: string },
   name: string,
   limits: InputLimits,
-): Query {
+  pictures: Pictures,
+): Promise<Query> {
   if (typeof given === 'string') return { text: limitedText(given, name, limits) }
-  return given.id === undefined ? inputOf(given, name, limits) : { id: given.id }
+  return given.id === undefined ? inputOf(given, name, limits, pictures) : { id: given.id }
 }

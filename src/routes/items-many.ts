@@ -10,9 +10,10 @@ import type { Addition, Retrieval } from '../retrieval.js'
 import { ItemLine, NoQuery } from '../requests.js'
 import { AddReply } from '../schemas.js'
 import { fieldValues, isFile, isForm, readForm } from './form.js'
-import { imageBytes, type InputLimits } from './inputs.js'
+import type { InputLimits, InputOptions } from './inputs.js'
 import { linesOf, type Line } from './lines.js'
 import { limitedPayload, parsedJson, payloadOf } from './payload.js'
+import { Pictures } from './pictures.js'
 import { itemsForm, validItemId } from './wire-forms.js'
 
 type Outcome = Static<typeof AddReply>['items'][number]
@@ -21,17 +22,14 @@ type Outcome = Static<typeof AddReply>['items'][number]
 interface Pending {
   index: number
   /** @param named - told the id as soon as it is known, so that a failure can say whose it is */
-  read: (named: (id: string) => void) => Addition
+  read: (named: (id: string) => void) => Addition | Promise<Addition>
 }
 
 // Enough to fill the model's batches, few enough that a long stream never piles up in memory.
 const AT_A_TIME = 16
 const validLine = compileExact<ItemLine>(ItemLine)
 
-export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: InputLimits }> = async (
-  app,
-  options,
-) => {
+export const manyItemsRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
   const { retrieval, limits } = options
   await app.register(multipart)
   // One object is no line of a stream; PUT /items/{id} takes it.
@@ -54,7 +52,7 @@ export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits:
   app.post('/items', { config: { timeLimit: false, priority: 'bulk' }, schema }, async (request) => {
     const pending = isForm(request)
       ? await fromForm(request, limits)
-      : fromLines(linesOf(request.body as Readable, limits.maxBodyBytes), limits)
+      : fromLines(linesOf(request.body as Readable, limits.maxBodyBytes), options, request.call?.signal)
     const items: Outcome[] = []
     for await (const group of groupsOf(pending, AT_A_TIME)) {
       items.push(...(await Promise.all(group.map((one) => outcomeOf(one, retrieval, request)))))
@@ -67,7 +65,7 @@ export const manyItemsRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits:
 async function outcomeOf({ index, read }: Pending, retrieval: Retrieval, request: FastifyRequest): Promise<Outcome> {
   let id: string | null = null
   try {
-    const addition = read((known) => (id = known))
+    const addition = await read((known) => (id = known))
     const { status } = await retrieval.add(addition, request.call)
     request.audit('add', addition.id, status)
     return { index, id: addition.id, status }
@@ -79,19 +77,24 @@ async function outcomeOf({ index, read }: Pending, retrieval: Retrieval, request
   }
 }
 
-async function* fromLines(lines: AsyncIterable<Line>, { maxBodyBytes }: InputLimits): AsyncGenerator<Pending> {
+async function* fromLines(
+  lines: AsyncIterable<Line>,
+  { limits, fetchPicture }: InputOptions,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Pending> {
   for await (const { index, text } of lines) {
-    const read: Pending['read'] = (named) => {
+    const read: Pending['read'] = async (named) => {
       if (text === null)
         throw new TandemError(
           'body_too_large',
-          `The line is longer than ${maxBodyBytes} bytes, the most this service takes.`,
+          `The line is longer than ${limits.maxBodyBytes} bytes, the most this service takes.`,
         )
       const value = parsedJson(text, 'The line')
       const given = (value as Partial<ItemLine> | null)?.id
       if (typeof given === 'string') named(given)
       const { id, image, payload } = checked(validLine, value, 'field')
-      return { id, image: imageBytes(image, 'image'), payload: limitedPayload(payload) }
+      const stored = limitedPayload(payload)
+      return { id, image: await new Pictures(fetchPicture, limits, signal).read(image, 'image'), payload: stored }
     }
     yield { index, read }
   }

@@ -6,16 +6,17 @@ import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
 import { inputFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
-import type { Addition, Item, Retrieval } from '../retrieval.js'
+import type { Addition, Item } from '../retrieval.js'
 import { ItemBody, ItemParams, ListQuery, NoQuery, PutItemQuery } from '../requests.js'
 import { ItemReply, ItemsReply, PutItemReply } from '../schemas.js'
 import { isForm, onlyField, onlyFile, readForm } from './form.js'
-import { imageBytes, type InputLimits } from './inputs.js'
+import type { InputOptions } from './inputs.js'
 import { limitedPayload, payloadOf } from './payload.js'
+import { Pictures } from './pictures.js'
 import { itemForm, rawPicture } from './wire-forms.js'
 
-export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: InputLimits }> = async (app, options) => {
-  const { retrieval, limits } = options
+export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
+  const { retrieval } = options
   await app.register(multipart)
   // The bytes say what a picture is, whatever its Content-Type claims.
   for (const type of [/^image\//, 'application/octet-stream']) {
@@ -43,7 +44,7 @@ export const itemRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: Inpu
     fails: [...inputFailures, 'payload_invalid', 'storage_full'],
   } as const
   app.put('/items/:id', { config: puts, schema: put }, async (request, reply) => {
-    const addition = await additionOf(request, limits)
+    const addition = await additionOf(request, options)
     const { status, timings } = await retrieval.add(addition, request.call)
     reply.code(status === 'created' ? 201 : 200)
     return { id: addition.id, status, timings: reply.timed(timings) }
@@ -109,7 +110,7 @@ function itemReply({ id, payload, picture, addedAt }: Item): Static<typeof ItemR
 }
 
 /** The picture and payload of a PUT, whichever of the three bodies they came in. */
-async function additionOf(request: FastifyRequest, limits: InputLimits): Promise<Addition> {
+async function additionOf(request: FastifyRequest, { limits, fetchPicture }: InputOptions): Promise<Addition> {
   const id = idOf(request)
   const { payload: inAddress } = request.query as Static<typeof PutItemQuery>
   const inHeader = request.headers['x-tandem-payload'] as string | undefined
@@ -139,5 +140,7 @@ async function additionOf(request: FastifyRequest, limits: InputLimits): Promise
     return { id, image: onlyFile(parts), payload: payloadOf(onlyField(parts, 'payload'), 'payload') }
   }
   const { image, payload } = request.body as ItemBody
-  return { id, image: imageBytes(image, 'image'), payload: limitedPayload(payload) }
+  const stored = limitedPayload(payload)
+  const pictures = new Pictures(fetchPicture, limits, request.call?.signal)
+  return { id, image: await pictures.read(image, 'image'), payload: stored }
 }

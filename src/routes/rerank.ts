@@ -1,17 +1,13 @@
 /** POST /rerank: documents ordered by their relevance to a query. */
 import type { FastifyPluginCallback } from 'fastify'
 import { inputFailures } from '../plugins/failures.js'
-import type { Retrieval } from '../retrieval.js'
 import { NoQuery, RerankBody } from '../requests.js'
 import { RerankReply } from '../schemas.js'
-import { limitBatch, MOST_INTERACTIVE, queryOf, type InputLimits } from './inputs.js'
+import { limitBatch, MOST_INTERACTIVE, queryOf, type InputOptions } from './inputs.js'
+import { Pictures } from './pictures.js'
 
-export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits: InputLimits }> = (
-  app,
-  options,
-  done,
-) => {
-  const { retrieval, limits } = options
+export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, done) => {
+  const { retrieval, limits, fetchPicture } = options
   const schema = {
     tags: ['rerank'],
     summary: 'Order documents by relevance',
@@ -23,10 +19,14 @@ export const rerankRoutes: FastifyPluginCallback<{ retrieval: Retrieval; limits:
   app.post('/rerank', { config: { scope: 'read', fails: ['item_not_found', ...inputFailures] }, schema }, async (request, reply) => {
     const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
     limitBatch(documents.length, 'documents', limits)
-    const given = documents.map((document, at) => queryOf(document, `documents[${at}]`, limits))
-    const pictures = given.filter((document) => 'image' in document)
-    const call = pictures.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
-    const { ranked, timings } = await retrieval.rerank(queryOf(query, 'query', limits), given, call)
+    const pictures = new Pictures(fetchPicture, limits, request.call?.signal)
+    const [asked, ...given] = await Promise.all([
+      queryOf(query, 'query', limits, pictures),
+      ...documents.map((document, at) => queryOf(document, `documents[${at}]`, limits, pictures)),
+    ])
+    const encoded = given.filter((document) => 'image' in document)
+    const call = encoded.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
+    const { ranked, timings } = await retrieval.rerank(asked, given, call)
     const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => {
       const document = repeat === true ? repeated(documents[index]) : undefined
       return { index, relevance_score: relevance, similarity, match, ...(document === undefined ? {} : { document }) }

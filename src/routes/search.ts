@@ -5,15 +5,16 @@ import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
 import { inputFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
-import type { Query, Retrieval } from '../retrieval.js'
+import type { Query } from '../retrieval.js'
 import { NoQuery, SearchBody, SearchQuery, type SearchOptions } from '../requests.js'
 import { SearchReply } from '../schemas.js'
 import { fieldValues, isForm, onlyField, onlyFile, readForm, type FormField, type FormFile } from './form.js'
-import { limitedText, queryOf, type InputLimits } from './inputs.js'
+import { limitedText, queryOf, type InputLimits, type InputOptions } from './inputs.js'
+import { Pictures } from './pictures.js'
 import { searchForm, searchOptions } from './wire-forms.js'
 
-export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: InputLimits }> = async (app, options) => {
-  const { retrieval, limits } = options
+export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
+  const { retrieval, limits, fetchPicture } = options
   await app.register(multipart)
   const schema = { tags: ['search'], response: { 200: SearchReply } }
 
@@ -46,7 +47,7 @@ export const searchRoutes: FastifyPluginAsync<{ retrieval: Retrieval; limits: In
     async (request, reply) => {
       const { query, given } = isForm(request)
         ? fromForm(await readForm(request, { fields: optionNames, files: ['image'] }, limits))
-        : fromJson(request.body as SearchBody, limits)
+        : await fromJson(request.body as SearchBody, limits, new Pictures(fetchPicture, limits, request.call?.signal))
       const { hits, timings } = await retrieval.search(query, optionsOf(given), request.call)
       return { hits, timings: reply.timed(timings) }
     },
@@ -59,7 +60,11 @@ function optionsOf({ k, candidates, rerank, min_match: minMatch }: SearchOptions
   return { k, candidates, rerank, minMatch }
 }
 
-function fromJson(body: SearchBody, limits: InputLimits): { query: Query; given: SearchOptions } {
+async function fromJson(
+  body: SearchBody,
+  limits: InputLimits,
+  pictures: Pictures,
+): Promise<{ query: Query; given: SearchOptions }> {
   const { text, image, id, ...given } = body
   const kinds = Object.entries({ text, image, id }).filter(([, value]) => value !== undefined)
   if (kinds.length !== 1) {
@@ -67,10 +72,8 @@ function fromJson(body: SearchBody, limits: InputLimits): { query: Query; given:
     throw new TandemError('invalid_request', `A search takes exactly one of text, image, id; the body has ${found}.`)
   }
   const one = Object.fromEntries(kinds) as { text?: string; image?: string; id?: string }
-  return {
-    query: typeof text === 'string' ? { text: limitedText(text, 'text', limits) } : queryOf(one, 'body', limits),
-    given,
-  }
+  if (typeof text === 'string') return { query: { text: limitedText(text, 'text', limits) }, given }
+  return { query: await queryOf(one, 'body', limits, pictures), given }
 }
 
 function fromForm(parts: readonly (FormField | FormFile)[]): { query: Query; given: SearchOptions } {

@@ -133,7 +133,7 @@ describe('POST /search', () => {
     [{ text: 7 }, 'text is 7; expected a text'],
     [{ text: 'dog', k: '3' }, 'k is "3"; expected'],
     [{ text: 'dog', size: 3 }, '"size" is not a known field; expected one of: text, image, id, k'],
-    [{ image: 'https://example.org/a.jpg' }, 'URLs are not fetched'],
+    [{ image: 'https://example.org/a.jpg' }, 'this service fetches none'],
     [{ image: 'data:image/png,abc' }, 'not base64'],
     [{ image: 'n0t base64!' }, 'is not valid base64'],
   ])('refuses %j', async (body, sentence) => {
