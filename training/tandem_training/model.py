@@ -136,6 +136,11 @@ class Tandem(nn.Module):
         embedding, tokens = self.text(token_ids, mask)
         return embedding, self.text.embed(token_ids).float() if self.fusion.reads_inputs else tokens
 
+    def fusion_parameters(self) -> list[nn.Parameter]:
+        """What belongs to no encoder. A checkpoint's optimiser state counts on the order."""
+        own = [*self.fusion.parameters(), self.logit_scale, self.token_logit_scale]
+        return own + (list(self.patches.parameters()) if self.config.fusion == "patches" else [])
+
     def checkpoint(self) -> dict:
         return {"config": asdict(self.config), "state": self.state_dict()}
 

@@ -21,6 +21,7 @@ from .data import Corrupt, read_shards
 
 ORIENTATION = 0x0112  # EXIF
 
+
 def as_jpeg(path: Path) -> bytes:
     """The file itself where it is an upright RGB or grey JPEG, else converted to one. ValueError if undecodable."""
     try:

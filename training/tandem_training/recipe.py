@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 from .model import ModelConfig
@@ -36,15 +36,33 @@ class TrainConfig:
     ema: float = 0.99
     word_dropout: float = 0.1
     smoothing: float = 0.0
-    soft_mix: float = 0.3
+    soft_mix: float = 0.3  # share of ITC's target that follows a teacher: sentence encoder, or momentum encoder
     soft_scale: float = 20.0
     token_itc_weight: float = 1.0
     token_batch: int = 128
     caption_tokens: int = 24
     itm_weight: float = 0.5
     itm_negatives: int = 5
+    queue: int = 0  # embeddings that the momentum encoder (the average of the model) keeps for ITC; 0 = neither
     evaluate_every: int = 2  # epochs
     save_every: int = 100  # steps, and at the end of every epoch
+
+
+@dataclass
+class ObjectivesConfig:
+    """The weight of each objective in the loss; 0 leaves it out."""
+
+    itc: float = 0.0
+    token_itc: float = 0.0
+    siglip: float = 0.0
+    itm: float = 0.0
+    mlm: float = 0.0
+    lm: float = 0.0
+
+
+# What an objective needs: encoders that learn, a fusion that reads text and image together.
+OF_THE_TOWERS = ("itc", "token_itc", "siglip")
+OF_THE_FUSION = ("token_itc", "itm", "mlm", "lm")
 
 
 @dataclass
@@ -52,6 +70,56 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+
+    def weights(self) -> dict[str, float]:
+        """The objectives to train, each with its weight: those of [objectives], or where that table is missing ITC and
+        the two weights that [train] has for the shipped bundle. ValueError when they do not go with each other, with
+        the model or with the data."""
+        given = asdict(self.objectives)
+        if not any(given.values()):
+            given = {"itm": self.train.itm_weight}
+            if self.train.train_towers:
+                given = {"itc": 1.0, "token_itc": self.train.token_itc_weight} | given
+        weights = {name: weight for name, weight in given.items() if weight != 0}
+        _check(weights, self)
+        return weights
+
+    def sentence_teacher(self) -> bool:
+        """Whether ITC follows a frozen copy of the sentence encoder that the text encoder starts from."""
+        learns = not {"itc", "token_itc"}.isdisjoint(self.weights())
+        return learns and self.train.soft_mix > 0 and self.train.queue == 0
+
+
+def _check(weights: dict[str, float], recipe: Recipe) -> None:
+    model, train, fusion = recipe.model, recipe.train, recipe.model.fusion
+    if not weights:
+        raise ValueError("nothing to train: give [objectives] a weight above 0, such as itc = 1.0")
+    for name, weight in weights.items():
+        if weight < 0:
+            raise ValueError(f"objective {name} has the weight {weight}; expected 0 or more")
+        if name in OF_THE_TOWERS and not train.train_towers:
+            raise ValueError(f"objective {name} trains the encoders, but train_towers = false")
+        if name in OF_THE_FUSION and fusion == "none":
+            raise ValueError(f"objective {name} reads text and image together, but fusion = 'none'")
+        if name in ("mlm", "lm") and train.word_dropout > 0:
+            raise ValueError(f"objective {name} learns the words: set word_dropout = 0, not {train.word_dropout}")
+    if "token_itc" in weights and fusion != "aligned":
+        raise ValueError(f"objective token_itc aligns words with cells for fusion = 'aligned', not {fusion!r}")
+    if "lm" in weights and fusion == "co-attention":
+        raise ValueError("objective lm: the image stream of fusion = 'co-attention' sees the words to be written")
+    if "lm" in weights and model.text == "bert" and fusion not in ("inserted-attention", "patches"):
+        raise ValueError(
+            "objective lm: the text tokens of text = 'bert' have seen the words to be written; use text = 'clip', or "
+            f"fusion = 'inserted-attention' or 'patches', not {fusion!r}"
+        )
+    if "itc" in weights and model.text == "clip" and train.soft_mix > 0 and train.queue == 0:
+        raise ValueError(
+            f"soft_mix = {train.soft_mix} follows the sentence encoder that text = 'bert' starts from; with text = "
+            "'clip' set soft_mix = 0, or queue above 0 for a momentum encoder to follow"
+        )
+    if train.queue > 0 and "itc" not in weights:
+        raise ValueError(f"queue = {train.queue} serves objective itc, which has no weight")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -60,7 +128,12 @@ def read_recipe(path: Path) -> Recipe:
         table = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: {error}") from error
-    return _fill(Recipe, table, str(path))
+    recipe = _fill(Recipe, table, str(path))
+    try:
+        recipe.weights()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return recipe
 
 
 def _fill(kind, table: dict, where: str):
@@ -80,7 +153,10 @@ def _fill(kind, table: dict, where: str):
             values[key] = value
         else:
             raise ValueError(f"{where}: {key} = {value!r}; expected {type(standard).__name__}")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _weights(table: dict, where: str) -> dict[str, float]:

@@ -1,19 +1,46 @@
-"""What one step minimises: the objectives applied to a batch after both towers."""
+"""What one step minimises: a weighted set of objectives over a batch after both encoders."""
 
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor
+from tokenizers import Tokenizer
+from torch import Tensor, nn
 
 from .gather import gather
 from .model import Tandem
-from .objectives import itc_loss, itm_loss, sample_hard_negatives
-from .recipe import TrainConfig
+from .momentum import Queue
+from .objectives import (
+    itc_loss,
+    itm_loss,
+    lm_loss,
+    mask_tokens,
+    mlm_loss,
+    momentum_itc_loss,
+    sample_hard_negatives,
+    siglip_loss,
+)
+from .recipe import Recipe
+from .words import Maskable, WordHead
+
+
+@dataclass
+class Batch:
+    """One batch over all processes. inputs: what this process encodes of it, its rows of trunk activations
+    [., c, h, w], token ids and mask [., t]. Of every row: token ids and mask [b, t] and the number of its photo [b];
+    where there is a teacher, its sentence vectors of the caption and of all captions of the photo, spoken and about
+    [b, d]."""
+
+    inputs: tuple[Tensor, Tensor, Tensor]
+    token_ids: Tensor
+    mask: Tensor
+    photos: Tensor
+    spoken: Tensor | None = None
+    about: Tensor | None = None
 
 
 @dataclass
 class Towers:
-    """A batch after both towers: embeddings [b, dim], text tokens [b, t, w], mask [b, t], image tokens [b, n, v]."""
+    """A batch after both encoders: embeddings [b, d], text tokens [b, t, w], mask [b, t], image tokens [b, n, v]."""
 
     text_embedding: Tensor
     text_tokens: Tensor
@@ -39,37 +66,125 @@ class Towers:
         return cls(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)))
 
 
-def tower_losses(model: Tandem, config: TrainConfig, towers: Towers, teacher: Tensor) -> dict[str, Tensor]:
-    """ITC on embeddings, and ITC on tokens over the first `token_batch` pairs. `teacher` [b, b] is the frozen sentence
-    encoder's similarity of caption i to the captions of photo j."""
-    photo = torch.arange(len(teacher))
-    soft = teacher * config.soft_scale
-    options = {"mix": config.soft_mix, "smoothing": config.smoothing}
-    itc = itc_loss(towers.similarity, model.logit_scale, photo, photo, soft, **options)["loss"]
-    part = slice(0, config.token_batch)
-    with torch.autocast("cpu", torch.bfloat16):
-        tokens = (towers.text_tokens[part], towers.mask[part], towers.image_tokens[part])
-        similarity = model.fusion.token_similarity(*tokens).float()
-    scale = model.token_logit_scale
-    token_itc = itc_loss(similarity, scale, photo[part], photo[part], soft[part, part], **options)["loss"]
-    return {"itc": itc, "token_itc": token_itc}
+def bfloat16(near: Tensor) -> torch.autocast:
+    """Mixed precision on the device that `near` lies on."""
+    return torch.autocast(near.device.type, torch.bfloat16)
 
 
-def matching_losses(
-    model: Tandem, config: TrainConfig, towers: Towers, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """ITM of every pair of the batch against hard negatives of both kinds: other photos, other captions."""
-    photo = torch.arange(len(towers.mask))
-    similarity, scale = towers.similarity.detach(), model.logit_scale.detach()
-    images = sample_hard_negatives(similarity, scale, photo, photo, config.itm_negatives, generator)  # [b, h]
-    texts = sample_hard_negatives(similarity.T, scale, photo, photo, config.itm_negatives, generator)  # [b, h]
-    own = photo[:, None].expand_as(images)
-    listed = [(photo, photo), (own.flatten(), images.flatten()), (texts.flatten(), own.flatten())]
-    pairs = torch.cat([torch.stack(rows, 1) for rows in listed])
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model.fusion(towers.text_tokens, towers.mask, towers.image_tokens, pairs)
-    positive, image_negatives, text_negatives = logits.split([len(photo), images.numel(), texts.numel()])
-    return {"itm": itm_loss(positive, image_negatives.view_as(images), text_negatives.view_as(texts))["loss"]}
+def encode(model: Tandem, activations: Tensor, token_ids: Tensor, mask: Tensor) -> Towers:
+    with bfloat16(mask):
+        image_embedding, image_tokens = model.encode_activations(activations)
+        text_embedding, text_tokens = model.encode_texts(token_ids, mask)
+    return Towers(text_embedding, text_tokens, mask, image_embedding, image_tokens)
+
+
+@dataclass
+class Step:
+    """What an objective reads: the model, its moving average (ALBEF's momentum encoder), the batch before and after the
+    encoders (the rows of all processes, so that each has the same loss), the generator of negatives and masks."""
+
+    model: Tandem
+    average: Tandem
+    batch: Batch
+    towers: Towers
+    generator: torch.Generator
+
+
+class Objectives(nn.Module):
+    """The recipe's objectives, with the parameters that only training needs. Each method below the first two is one of
+    them: from a step to a scalar. Those that cost a whole vocabulary or all tokens against all cells read the first
+    `token_batch` pairs only."""
+
+    def __init__(self, recipe: Recipe, model: Tandem, tokenizer: Tokenizer):
+        super().__init__()
+        self.config, self.weights = recipe.train, recipe.weights()
+        self.part = slice(0, self.config.token_batch)
+        if "siglip" in self.weights:
+            self.siglip_bias = nn.Parameter(torch.tensor(-10.0))  # where the paper starts
+        if "mlm" in self.weights:
+            self.maskable = Maskable(tokenizer)
+            self.mlm_head = WordHead(model.fusion.width, model.text.words)
+        if "lm" in self.weights:
+            self.lm_head = WordHead(model.fusion.width, model.text.words)
+        if self.config.queue > 0:
+            self.queue = Queue(self.config.queue, recipe.model.dim)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """Every objective's value, and "loss", their weighted sum."""
+        losses = {name: getattr(self, name)(step) for name in self.weights}
+        return losses | {"loss": sum(self.weights[name] * value for name, value in losses.items())}
+
+    def itc(self, step: Step) -> Tensor:
+        """With soft targets from the momentum encoder or the sentence encoder."""
+        config, batch, towers, scale = self.config, step.batch, step.towers, step.model.logit_scale
+        ids = batch.photos
+        if config.queue == 0:
+            soft = None if batch.spoken is None else batch.spoken @ batch.about.T * config.soft_scale
+            return itc_loss(towers.similarity, scale, ids, ids, soft, config.soft_mix, config.smoothing)["loss"]
+        with torch.no_grad():
+            guide = encode(step.average.eval(), *batch.inputs).gathered()
+        new = (guide.text_embedding, guide.image_embedding, ids)
+        text, image, all_ids = self.queue.behind(*new)
+        self.queue.push(*new)
+        own = (towers.text_embedding, towers.image_embedding)
+        return momentum_itc_loss(*own, text, image, scale, ids, all_ids, config.soft_mix)["loss"]
+
+    def token_itc(self, step: Step) -> Tensor:
+        """ITC on tokens, which aligns words with cells."""
+        config, part, batch = self.config, self.part, step.batch
+        with bfloat16(batch.mask):
+            tokens = (step.towers.text_tokens[part], batch.mask[part], step.towers.image_tokens[part])
+            similarity = step.model.fusion.token_similarity(*tokens).float()
+        soft = None if batch.spoken is None else batch.spoken[part] @ batch.about[part].T * config.soft_scale
+        scale, ids = step.model.token_logit_scale, batch.photos[part]
+        return itc_loss(similarity, scale, ids, ids, soft, config.soft_mix, config.smoothing)["loss"]
+
+    def siglip(self, step: Step) -> Tensor:
+        ids = step.batch.photos
+        return siglip_loss(step.towers.similarity, step.model.logit_scale, self.siglip_bias, ids, ids)["loss"]
+
+    def itm(self, step: Step) -> Tensor:
+        """Every pair of the batch against hard negatives of both kinds: other photos, other captions. Where nothing
+        trains the similarity, they are drawn evenly."""
+        towers, ids, count = step.towers, step.batch.photos, self.config.itm_negatives
+        similarity, scale = towers.similarity.detach(), step.model.logit_scale.detach()
+        if self.config.train_towers and {"itc", "siglip"}.isdisjoint(self.weights):
+            similarity = torch.zeros_like(similarity)
+        images = sample_hard_negatives(similarity, scale, ids, ids, count, step.generator)  # [b, h]
+        texts = sample_hard_negatives(similarity.T, scale, ids, ids, count, step.generator)  # [b, h]
+        row = torch.arange(len(ids))
+        own = row[:, None].expand_as(images)
+        listed = [(row, row), (own.flatten(), images.flatten()), (texts.flatten(), own.flatten())]
+        pairs = torch.cat([torch.stack(rows, 1) for rows in listed])
+        with bfloat16(towers.mask):
+            logits = step.model.fusion(towers.text_tokens, towers.mask, towers.image_tokens, pairs)
+        positive, image_negatives, text_negatives = logits.split([len(row), images.numel(), texts.numel()])
+        return itm_loss(positive, image_negatives.view_as(images), text_negatives.view_as(texts))["loss"]
+
+    def mlm(self, step: Step) -> Tensor:
+        """Masked language modelling: the texts are encoded again, with words hidden."""
+        ids, mask, words = step.batch.token_ids[self.part], step.batch.mask[self.part], self.maskable
+        hidden_ids, chosen = mask_tokens(
+            ids, words(ids, mask), words.mask_id, words.vocabulary, generator=step.generator
+        )
+        with bfloat16(mask):
+            read = self._read(step, step.model.encode_texts(hidden_ids, mask)[1])
+            logits = self.mlm_head(read[chosen], step.model.text.words)
+        return mlm_loss(logits, ids, chosen)["loss"]
+
+    def lm(self, step: Step) -> Tensor:
+        """Captioning."""
+        ids, mask = step.batch.token_ids[self.part], step.batch.mask[self.part]
+        with bfloat16(mask):
+            read = self._read(step, step.towers.text_tokens[self.part], causal=True)
+            logits = self.lm_head(read, step.model.text.words)
+        return lm_loss(logits, ids, mask, self.config.smoothing)["loss"]
+
+    def _read(self, step: Step, text_tokens: Tensor, **causal: bool) -> Tensor:
+        """The fusion's hidden state of each text [b, t, w] before its own image."""
+        row = torch.arange(len(text_tokens))
+        cells, mask = step.towers.image_tokens[self.part], step.batch.mask[self.part]
+        return step.model.fusion.hidden(text_tokens, mask, cells, torch.stack([row, row], 1), **causal)
 
 
 @torch.no_grad()

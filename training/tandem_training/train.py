@@ -25,40 +25,21 @@ from .evaluate import evaluate
 from .metrics import Metrics, Progress
 from .model import Tandem
 from .recipe import Recipe, TrainConfig, read_recipe
-from .step import Towers, centre_logits, matching_losses, tower_losses
+from .starting import starting_model
+from .step import Batch, Objectives, Step, Towers, centre_logits, encode
 from .tokens import drop_words, pad, read_tokenizer
 from .torch_encoders import TorchEncoders
 
 UNKNOWN = 100  # [UNK] of the BERT vocabulary
 
 
-def starting_model(recipe: Recipe) -> Tandem:
-    """The checkpoint that the recipe starts from, or pre-trained towers with new heads; what stays frozen is marked."""
-    model = Tandem(recipe.model)
-    if recipe.train.start:
-        checkpoint = torch.load(recipe.train.start, weights_only=True)
-        try:
-            model.load_state_dict(checkpoint["state"])
-        except RuntimeError as error:
-            raise ValueError(f"{recipe.train.start} is of another architecture: {checkpoint['config']}") from error
-    else:
-        model.vision.load_imagenet(weights.imagenet_efficientnet_lite2())
-        model.text.load_minilm(weights.minilm())
-    if not recipe.train.train_towers:
-        for module in (model.vision, model.heads, model.text):
-            module.requires_grad_(False)
-    for parameter in [*model.vision.stem.parameters(), *model.vision.blocks[: recipe.model.split].parameters()]:
-        parameter.requires_grad_(False)
-    return model
-
-
-def optimiser(model: Tandem, config: TrainConfig) -> torch.optim.AdamW:
+def optimiser(model: Tandem, objectives: Objectives, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with a rate for each part; matrices decay, biases, norms and scalars do not."""
     rates = [
         (config.vision_rate, model.vision.tail_parameters()),
         (config.text_rate, [p for n, p in model.text.named_parameters() if not n.startswith("project")]),
         (config.head_rate, [*model.heads.parameters(), *model.text.project.parameters()]),
-        (config.fusion_rate, [*model.fusion.parameters(), model.logit_scale, model.token_logit_scale]),
+        (config.fusion_rate, [*model.fusion_parameters(), *objectives.parameters()]),
     ]
     groups = []
     for rate, parameters in rates:
@@ -95,9 +76,10 @@ class Trainer:
                 self.samples, self.model.vision, recipe.model.image_size, recipe.data.views, cache
             )
         self.captions = [[e.ids for e in tokenizer.encode_batch(s.captions)] for s in self.samples]
-        # Before the towers move; frozen ones need no teacher.
-        self.sentences = self._teacher_sentences() if config.train_towers else []
-        self.optimizer = optimiser(self.model, config)
+        # Before the towers move.
+        self.sentences = self._teacher_sentences() if recipe.sentence_teacher() else []
+        self.objectives = Objectives(recipe, model, tokenizer)
+        self.optimizer = optimiser(self.model, self.objectives, config)
         self.average = Tandem(recipe.model)
         self.average.load_state_dict(self.model.state_dict())
         if config.recompute_layers:
@@ -126,7 +108,8 @@ class Trainer:
     def save_state(self) -> None:
         """All that a resumed run needs; what a step draws at random depends on its number, so no generator is kept."""
         state = {"model": self.model.state_dict(), "average": self.average.state_dict()}
-        state |= {"optimizer": self.optimizer.state_dict(), "step": self.step, "recipe": repr(self.recipe.model)}
+        state |= {"objectives": self.objectives.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state |= {"step": self.step, "recipe": repr(self.recipe.model)}
         save(self.out / "last.pt", state | {"data": self.shuffle.state()})
 
     def _resume(self, state: dict) -> None:
@@ -134,6 +117,7 @@ class Trainer:
             self.shuffle.check(state["data"])
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
+        self.objectives.load_state_dict(state.get("objectives", {}))  # runs begun before it was kept had nothing there
         peaks = [group["peak"] for group in self.optimizer.param_groups]  # the recipe's, which may have been edited
         self.optimizer.load_state_dict(state["optimizer"])
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
@@ -141,9 +125,7 @@ class Trainer:
         self.step = state["step"]
         print(f"resumed at step {self.step}", flush=True)
 
-    def batch(self, number: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
-        """This rank's rows of activations, token ids, mask; and, of the global batch, the teacher's similarity (None
-        where the towers are frozen)."""
+    def batch(self, number: int) -> Batch:
         config, drawn, own = self.recipe.train, self.shuffle.draw(number), self.rows
         chosen = list(zip(drawn.photos, drawn.captions, strict=True))
         ids, mask = pad([
@@ -152,30 +134,23 @@ class Trainer:
         ])  # fmt: skip
         views = drawn.rng.integers(0, self.recipe.data.views, len(chosen))
         inputs = (self.activations.batch(views[own], drawn.photos[own]), ids[own], mask[own])
-        if not config.train_towers:
-            return inputs, None
-        spoken = torch.stack([self.sentences[p][c] for p, c in chosen])
-        about = torch.stack([self.sentences[p].mean(0) for p in drawn.photos])
-        return inputs, spoken @ about.T
+        batch = Batch(inputs, ids, mask, torch.from_numpy(drawn.photos))
+        if self.sentences:
+            batch.spoken = torch.stack([self.sentences[p][c] for p, c in chosen])
+            batch.about = torch.stack([self.sentences[p].mean(0) for p in drawn.photos])
+        return batch
 
-    def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor) -> Towers:
-        train = self.recipe.train.train_towers and torch.is_grad_enabled()
-        with torch.set_grad_enabled(train), torch.autocast("cpu", torch.bfloat16):
-            image_embedding, image_tokens = self.model.encode_activations(activations)
-            text_embedding, text_tokens = self.model.text(ids, mask)
-        return Towers(text_embedding, text_tokens, mask, image_embedding, image_tokens)
+    def _encode(self, *inputs: Tensor) -> Towers:
+        with torch.set_grad_enabled(self.recipe.train.train_towers and torch.is_grad_enabled()):
+            return encode(self.model, *inputs)
 
-    def _losses(self, number: int, teacher: Tensor | None, own: Towers) -> dict[str, Tensor]:
+    def _losses(self, number: int, batch: Batch, own: Towers) -> dict[str, Tensor]:
         """The objectives of batch `number`, each by its name, and their weighted sum, `loss`."""
-        config, towers, losses = self.recipe.train, own.gathered(), {}
-        if number == 0 and config.itm_weight > 0:
+        towers = own.gathered()
+        if number == 0 and "itm" in self.objectives.weights:
             centre_logits(self.model, towers)
-        if config.train_towers:
-            losses |= tower_losses(self.model, config, towers, teacher)
-        if config.itm_weight > 0:
-            losses |= matching_losses(self.model, config, towers, torch.Generator().manual_seed(number))
-        weights = {"itc": 1.0, "token_itc": config.token_itc_weight, "itm": config.itm_weight}
-        return losses | {"loss": sum(weights[name] * value for name, value in losses.items())}
+        generator = torch.Generator().manual_seed(number)
+        return self.objectives(Step(self.model, self.average, batch, towers, generator))
 
     def train_step(self) -> dict[str, float]:
         config = self.recipe.train
@@ -187,12 +162,13 @@ class Trainer:
         self.optimizer.zero_grad()
         values = Counter()
         for number in range(self.step * config.accumulate, (self.step + 1) * config.accumulate):
-            inputs, teacher = self.batch(number)
-            objective, share = partial(self._losses, number, teacher), 1 / config.accumulate
-            losses = backward(self._encode, objective, inputs, config.chunk, share)
+            batch = self.batch(number)
+            objective, share = partial(self._losses, number, batch), 1 / config.accumulate
+            losses = backward(self._encode, objective, batch.inputs, config.chunk, share)
             values.update({name: share * value.item() for name, value in losses.items()})
-        ranks.average_gradients(self.model.parameters())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        parameters = [*self.model.parameters(), *self.objectives.parameters()]
+        ranks.average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         self.optimizer.step()
         self.step += 1
         decay = min(config.ema, (1 + self.step) / (10 + self.step))

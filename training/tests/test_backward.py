@@ -65,8 +65,8 @@ def model_gradients(run) -> dict[str, torch.Tensor]:
     """Of the first batch of a run over the drawings, before any step."""
     run.model.train().zero_grad()
     torch.manual_seed(1)
-    inputs, teacher = run.batch(0)
-    backward(run._encode, partial(run._losses, 1, teacher), inputs, run.recipe.train.chunk)
+    batch = run.batch(0)
+    backward(run._encode, partial(run._losses, 1, batch), batch.inputs, run.recipe.train.chunk)
     return {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
 
 
@@ -118,13 +118,13 @@ def test_accumulated_batches_give_their_mean_gradient(shard: Path, tmp_path: Pat
     parts = []
     for number in range(2):
         run.model.train().zero_grad()
-        inputs, teacher = run.batch(number)
-        backward(run._encode, partial(run._losses, number + 1, teacher), inputs)
+        batch = run.batch(number)
+        backward(run._encode, partial(run._losses, number + 1, batch), batch.inputs)
         parts.append({name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None})
     run.model.zero_grad()
     for number in range(2):
-        inputs, teacher = run.batch(number)
-        backward(run._encode, partial(run._losses, number + 1, teacher), inputs, share=0.5)
+        batch = run.batch(number)
+        backward(run._encode, partial(run._losses, number + 1, batch), batch.inputs, share=0.5)
     for name, p in run.model.named_parameters():
         if p.grad is not None:
             torch.testing.assert_close(p.grad, (parts[0][name] + parts[1][name]) / 2)
