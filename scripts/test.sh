@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every check of the repository: type check, lint, the TypeScript suites, the Python suite of training/.
+# Every check of the repository: type check, lint, the TypeScript suites (one of which wants schemathesis), the
+# Python suite of training/.
 # Works on a fresh clone (it installs what is missing) and ends with "N passed, N failed" summed over
 # the suites. A check that is not a suite (type check, lint) counts only when it fails, as one failure.
 set -uo pipefail
@@ -47,6 +48,17 @@ python_environment() {
   fi
 }
 
+# Where it cannot be installed, the test that needs it says so and is skipped.
+schemathesis_environment() {
+  heading 'schemathesis'
+  local environment=test/.venv
+  [ -f "$environment/installed" ] && [ ! test/requirements.txt -nt "$environment/installed" ] && return
+  python3 -m venv "$environment" \
+    && "$environment/bin/python" -m pip install --quiet --disable-pip-version-check -r test/requirements.txt \
+    && touch "$environment/installed" \
+    || rm -rf "$environment"
+}
+
 python_suite() {
   heading 'Python tests of training/'
   (cd training && .venv/bin/python -m pytest --junitxml="$reports/pytest.xml")
@@ -63,6 +75,7 @@ fi
 check 'type check' npm run --silent typecheck
 check 'lint' npm run --silent lint
 check 'build' npm run --silent build
+schemathesis_environment
 typescript_suite
 if compgen -G 'training/tests/test_*.py' >/dev/null; then
   if check 'environment of training/' python_environment; then
