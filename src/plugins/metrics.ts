@@ -1,7 +1,9 @@
 /** Prometheus metrics at /metrics, and the stage timings of a reply as a Server-Timing header. Labels are bounded. */
 import plugin from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { ErrorCode } from '../errors.js'
 import type { Retrieval, Timings } from '../retrieval.js'
+import { measureEventLoopDelay } from './event-loop-delay.js'
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -10,12 +12,15 @@ declare module 'fastify' {
   }
 }
 
+/** Errors that refuse a request before anything is done for it. */
+const REFUSALS: readonly (ErrorCode | undefined)[] = ['overloaded', 'rate_limited', 'not_ready']
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
 export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, done) => {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
+  const endMeasuring = measureEventLoopDelay(registry)
 
   const requests = new Histogram({
     name: 'tandem_http_request_duration_seconds',
@@ -34,6 +39,12 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
   const rejected = new Counter({
     name: 'tandem_http_requests_rejected_total',
     help: 'Requests answered with 503',
+    registers,
+  })
+  const refusals = new Histogram({
+    name: 'tandem_refusal_duration_seconds',
+    help: 'Time until a request was refused as overloaded, rate_limited or not_ready',
+    buckets: SECONDS,
     registers,
   })
   gauge('tandem_items', 'Items stored', () => retrieval.stats().items)
@@ -73,9 +84,13 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
     const method = request.is404 ? 'any' : request.method
     requests.observe({ method, route, status: reply.statusCode }, reply.elapsedTime / 1000)
     if (reply.statusCode === 503) rejected.inc()
+    if (REFUSALS.includes(request.failure)) refusals.observe(reply.elapsedTime / 1000)
     next()
   })
-  app.addHook('onClose', () => registry.clear())
+  app.addHook('onClose', () => {
+    endMeasuring()
+    registry.clear()
+  })
   app.get('/metrics', { config: { permit: false }, schema: { hide: true } }, async (_request, reply) => {
     const text = await registry.metrics()
     return reply.type(registry.contentType).send(text)

@@ -1,0 +1,44 @@
+/** Figures out of what was measured. */
+
+/** The value that a share of `values` does not exceed; NaN of none. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN
+}
+
+/** The line of least squares through points: its rise a unit of x. */
+export function slope(points: readonly (readonly [x: number, y: number])[]): number {
+  const mean = (of: 0 | 1): number => points.reduce((sum, point) => sum + point[of], 0) / points.length
+  const [meanX, meanY] = [mean(0), mean(1)]
+  const products = points.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0)
+  const squares = points.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0)
+  return products / squares
+}
+
+/** What one histogram of /metrics counted between two readings: the share of its observations up to each bound. */
+export class HistogramChange {
+  readonly #shares: readonly { bound: number; share: number }[]
+  readonly count: number
+
+  constructor(name: string, before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>) {
+    const change = (series: string): number => (after.get(series) ?? 0) - (before.get(series) ?? 0)
+    this.count = change(`${name}_count`)
+    const buckets = [...after.keys()].flatMap((series) => {
+      const bound = new RegExp(`^${name}_bucket\\{le="([^"]+)"\\}$`).exec(series)?.[1]
+      return bound === undefined ? [] : [{ bound: bound === '+Inf' ? Infinity : Number(bound), series }]
+    })
+    this.#shares = buckets
+      .map(({ bound, series }) => ({ bound, share: change(series) / this.count }))
+      .sort((a, b) => a.bound - b.bound)
+  }
+
+  /** The least bound of a bucket below which a share of the observations lies: the true quantile is no larger. */
+  quantile(share: number): number {
+    return this.#shares.find((bucket) => bucket.share >= share)?.bound ?? Number.NaN
+  }
+
+  /** The share of observations up to `bound`, which is one of the histogram's. */
+  shareUpTo(bound: number): number {
+    return this.#shares.find((bucket) => bucket.bound === bound)?.share ?? Number.NaN
+  }
+}

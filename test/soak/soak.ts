@@ -1,0 +1,106 @@
+/** One soak: fill, ramp, then twice the sustainable rate for some minutes, measuring from outside. */
+import { availableParallelism } from 'node:os'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { HistogramChange, quantile, slope } from './figures.js'
+import { Load, type Outcome } from './load.js'
+import { Requests } from './requests.js'
+import { Service, type Memory } from './service.js'
+
+export interface Soak {
+  cores: number
+  minutes: number
+  /** Requests a second: what closed-loop clients got answered at best, and what was offered. */
+  sustainable: number
+  offered: number
+  outcomes: Outcome[]
+  unsent: number
+  /** Of the main process's event loop, over the soak. */
+  loopDelay: HistogramChange
+  /** Of refusals, inside the service. */
+  refusals: HistogramChange
+  /** Of the event loop of the load generator itself: what the client's figures contain of its own. Milliseconds. */
+  generatorDelayP99: number
+  /** Hours since the beginning of the soak; only what came after the warm-up. */
+  memory: (Memory & { hours: number })[]
+  slopeMiB: { resident: number; anonymous: number }
+}
+
+const MIB = 1024 * 1024
+const CLIENTS = [1, 2, 4, 8, 16]
+const MEMORY_EVERY_MS = 2000
+const DELAY_EVERY_MS = 20
+/** Of the soak, at least so much before memory is looked at: caches fill, and the allocators find their size. */
+const WARM_UP = 0.25
+
+export async function runSoak(options: {
+  minutes: number
+  model: string
+  seed: number
+  rampS: number
+  tell: (line: string) => void
+}): Promise<Soak> {
+  const { minutes, model, seed, rampS, tell } = options
+  const requests = await Requests.make(seed)
+  const service = await Service.start(model)
+  const load = new Load(service.address, requests)
+  try {
+    for (const add of requests.fill()) await load.send(add)
+    const sustainable = await ramp(load, rampS, tell)
+    const offered = 2 * sustainable
+    tell(`sustainable ${sustainable.toFixed(1)}/s; offering ${offered.toFixed(1)}/s for ${minutes} min`)
+    // The first moments, in which the service learns how long things take when it is full, are not the soak.
+    await load.open(offered, Math.min(10, minutes * 15), () => undefined)
+
+    const before = await service.metrics()
+    const outcomes: Outcome[] = []
+    const memory: Soak['memory'] = []
+    const delay = monitorEventLoopDelay({ resolution: DELAY_EVERY_MS })
+    const begun = performance.now()
+    const sampling = setInterval(() => {
+      memory.push({ hours: (performance.now() - begun) / 3_600_000, ...service.memory() })
+    }, MEMORY_EVERY_MS)
+    delay.enable()
+    const unsent = await load.open(offered, minutes * 60, (outcome) => outcomes.push(outcome))
+    clearInterval(sampling)
+    delay.disable()
+    const after = await service.metrics()
+
+    const settled = memory.slice(Math.floor(memory.length * WARM_UP))
+    const rise = (of: 'resident' | 'anonymous'): number =>
+      slope(settled.map((sample) => [sample.hours, sample[of]] as const)) / MIB
+    return {
+      cores: availableParallelism(),
+      minutes,
+      sustainable,
+      offered,
+      outcomes,
+      unsent,
+      loopDelay: new HistogramChange('tandem_event_loop_delay_seconds', before, after),
+      refusals: new HistogramChange('tandem_refusal_duration_seconds', before, after),
+      // It records the time from one sample to the next.
+      generatorDelayP99: Math.max(0, delay.percentile(99) / 1e6 - DELAY_EVERY_MS),
+      memory: settled,
+      slopeMiB: { resident: rise('resident'), anonymous: rise('anonymous') },
+    }
+  } finally {
+    load.close()
+    await service.stop()
+  }
+}
+
+/** The most requests a second that were answered in time, over more and more clients that ask one after the other. */
+async function ramp(load: Load, seconds: number, tell: (line: string) => void): Promise<number> {
+  let best = 0
+  for (const clients of CLIENTS) {
+    const outcomes: Outcome[] = []
+    const begun = performance.now()
+    await load.closed(clients, seconds, (outcome) => outcomes.push(outcome))
+    const answered = outcomes.filter(({ fate }) => fate === 'answered').length
+    const rate = (answered * 1000) / (performance.now() - begun)
+    const p95 = quantile(outcomes.map(({ milliseconds }) => milliseconds), 0.95)
+    tell(`${clients} clients: ${rate.toFixed(1)}/s answered, ${outcomes.length - answered} not, p95 ${p95.toFixed(0)} ms`)
+    if (answered >= outcomes.length * 0.99) best = Math.max(best, rate)
+  }
+  if (best === 0) throw new Error('no rate was found at which the service answers')
+  return best
+}
