@@ -2,6 +2,7 @@
 import { basename, join } from 'node:path'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
+import { openBackups } from './backups.js'
 import type { Config } from './config.js'
 import { lockDataFolder } from './data-folder-lock.js'
 import { openItemStore } from './item-store.js'
@@ -21,6 +22,7 @@ import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
 import { openRemotePictures } from './remote-pictures.js'
 import { Retrieval, type Rooms } from './retrieval.js'
+import { backupRoutes } from './routes/backups.js'
 import { embedRoutes } from './routes/embed.js'
 import { healthRoutes } from './routes/health.js'
 import { itemRoutes } from './routes/items.js'
@@ -28,6 +30,7 @@ import { manyItemsRoutes } from './routes/items-many.js'
 import { pageRoutes } from './routes/page.js'
 import { rerankRoutes } from './routes/rerank.js'
 import { searchRoutes } from './routes/search.js'
+import { Safekeeping } from './safekeeping.js'
 import { openVectorIndex } from './vector-index.js'
 
 /** The service, not listening yet. */
@@ -68,7 +71,12 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
       throw error
     },
   )
-  const closeRooms = (): Promise<void> => retrieval.close().finally(() => lock.release())
+  const backups = openBackups(config.backupFolder ?? join(config.dataFolder, 'backups'), retrieval.storage.identity)
+  const safekeeping = new Safekeeping(backups, retrieval, log)
+  const closeRooms = async (): Promise<void> => {
+    await safekeeping.close()
+    await retrieval.close().finally(() => lock.release())
+  }
   const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
   const app = Fastify({
     loggerInstance: log,
@@ -84,7 +92,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   app.removeContentTypeParser('text/plain')
   try {
     await addPlugins(app, config, keys, retrieval, readiness)
-    await addRoutes(app, config, retrieval, readiness)
+    await addRoutes(app, config, { retrieval, safekeeping, readiness })
     await app.ready()
   } catch (error) {
     await closeRooms()
@@ -179,8 +187,7 @@ async function addPlugins(
 async function addRoutes(
   app: FastifyInstance,
   config: Config,
-  retrieval: Retrieval,
-  readiness: Readiness,
+  { retrieval, safekeeping, readiness }: { retrieval: Retrieval; safekeeping: Safekeeping; readiness: Readiness },
 ): Promise<void> {
   const { maxTextChars, maxBatchItems, maxBodyBytes, allowedPictureHosts: allowedHosts } = config
   const remote = openRemotePictures({ allowedHosts, timeoutMs: config.pictureFetchTimeoutMs })
@@ -192,5 +199,6 @@ async function addRoutes(
   await app.register(manyItemsRoutes, options)
   await app.register(searchRoutes, options)
   await app.register(rerankRoutes, options)
+  await app.register(backupRoutes, { safekeeping })
   await app.register(pageRoutes)
 }

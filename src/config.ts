@@ -53,7 +53,7 @@ function boolean(variable: string, fallback: boolean): Setting<boolean> {
   return { ...setting, read: (raw) => read(raw) === 'true' }
 }
 
-/** A file that need not be named; then the value is undefined. */
+/** A file or folder that need not be named; then the value is undefined. */
 function file(variable: string): Setting<string | undefined> {
   return { variable, fallback: '', read: (raw) => (raw === '' ? undefined : resolve(raw)) }
 }
@@ -120,6 +120,7 @@ export const settings = {
   host: text('HOST', '127.0.0.1'),
   port: integer('PORT', 3000, 0, 65_535),
   dataFolder: folder('TANDEM_DATA_DIR', './data'),
+  backupFolder: file('BACKUP_DIR'),
   modelFolder: bundle('TANDEM_MODEL', 'tandem-small'),
   logLevel: oneOf('LOG_LEVEL', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
   vectorIndex: oneOf('VECTOR_INDEX', 'hnsw', ['hnsw', 'exact']),

@@ -93,6 +93,14 @@ export interface ItemStore {
   list(options: { after?: string; limit: number }): Item[]
   /** Items changed after `position`, in the order of the changes. Removed items are not among them. */
   since(position: number): Iterable<Item>
+  /**
+   * Writes a copy of one moment into `folder`, which is made: a store of its own, to be opened as any other. Reads and
+   * writes go on meanwhile. It is not flushed to the disk.
+   * @throws TandemError `storage_full` or `storage_read_only` when the disk of `folder` is; a part of it may be there then
+   */
+  copyTo(folder: string): Promise<Copied>
+  /** Of its files: a copy takes no more. */
+  bytesOnDisk(): number
   readonly size: number
   /** The number of the last change; it never falls. Of a standby, the last one that it has followed. */
   readonly position: number
@@ -114,6 +122,9 @@ export interface ItemStore {
   close(): Promise<void>
 }
 
+/** The moment of which a copy is. */
+export type Copied = Pick<ItemStore, 'size' | 'position' | 'fingerprint'>
+
 export interface ItemStoreOptions {
   /** Made when it is missing. */
   folder: string
@@ -123,6 +134,8 @@ export interface ItemStoreOptions {
   name?: string
   /** Called while the items of an earlier format are moved to the present one, with how many have been. */
   onMigration?: (items: number) => void
+  /** Changes nothing in the folder, which may lie on a disk that cannot be written to: a store of the present format. */
+  readOnly?: boolean
 }
 
 /**

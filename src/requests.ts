@@ -147,3 +147,12 @@ export const ListQuery = Type.Object(
 )
 
 export const NoQuery = Type.Object({}, { ...closed, description: 'no parameter' })
+
+const BackupName = Type.String({
+  pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$',
+  description: '1 to 100 letters, digits, points, hyphens and underscores, the first a letter or digit',
+})
+
+export const BackupParams = Type.Object({ name: BackupName }, closed)
+
+export const BackupQuery = Type.Object({ name: Type.Optional(BackupName) }, { ...closed, description: 'name' })

@@ -5,18 +5,19 @@
  * item store, rerank them with the fusion encoder, order and cut. An add encodes the picture once, stores everything
  * that later stages need, then indexes it. The item store is the truth; the index is repaired from it.
  */
-import type { Item, ItemStore, Payload } from './item-store.js'
+import { openItemStore, type Copied, type Item, type ItemStore, type Payload } from './item-store.js'
 import type { Call, ModelInfo, Models } from './model.js'
 import { encodeAll, given, noItem, storedItem, type Input, type Query } from './retrieval/encode.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
 import { pairsOf, relevanceOf, similarityOf, type Relevance } from './retrieval/relevance.js'
 import { repairIndex } from './retrieval/repair.js'
+import { restore, type Restored, type RestoreOptions } from './retrieval/restore.js'
 import { StageClock, type Timings } from './retrieval/stage-clock.js'
 import { Writer } from './retrieval/writer.js'
 import type { VectorIndex } from './vector-index.js'
 
 export { repairIndex }
-export type { Call, Input, Item, Payload, Query, Relevance, SearchOptions, Timings }
+export type { Call, Input, Item, Payload, Query, Relevance, Restored, SearchOptions, Timings }
 
 /** One answer of a search. Hits are ordered by score, best first. */
 export interface Hit {
@@ -184,6 +185,11 @@ export class Retrieval {
     return { items, next: found.length > limit ? (items.at(-1)?.id ?? null) : null }
   }
 
+  /** Of the item store: its identity, and the bytes that it takes on disk. */
+  get storage(): { identity: string; bytes: number } {
+    return { identity: this.#rooms.store.identity, bytes: this.#rooms.store.bytesOnDisk() }
+  }
+
   /** Numbers for the gauges. */
   stats(): { items: number; queueDepth: number; inFlight: number } {
     return { items: this.#rooms.store.size, ...this.#rooms.models.stats() }
@@ -199,6 +205,26 @@ export class Retrieval {
     const { position } = index
     await index.save()
     this.#savedPosition = position
+  }
+
+  /** Copies the item store as it is at one moment; writes go on meanwhile. See ItemStore.copyTo. */
+  copyTo(folder: string): Promise<Copied> {
+    return this.#rooms.store.copyTo(folder)
+  }
+
+  /**
+   * Makes the items those of another store, a copy, while searches and writes go on; see retrieval/restore.ts.
+   *
+   * @param folder - of the copy, which is not changed
+   * @throws StoreMismatchError for a copy of another version of the service; TandemError storage_full, storage_read_only
+   */
+  async restoreFrom(folder: string, options: RestoreOptions): Promise<Restored> {
+    const from = await openItemStore({ folder, fingerprint: null, readOnly: true })
+    try {
+      return await restore(this.#rooms, this.#writer, from, options)
+    } finally {
+      await from.close()
+    }
   }
 
   /** Waits for writes, saves the index and closes the rooms in the reverse order of their opening. */

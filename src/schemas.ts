@@ -134,6 +134,54 @@ export const AddReply = Type.Object(
   { description: 'The outcome of each picture, in the order given' },
 )
 
+const action = Type.Unsafe<'backup' | 'restore'>({ type: 'string', enum: ['backup', 'restore'] })
+const time = Type.String({ format: 'date-time' })
+
+const Work = {
+  action,
+  name: Type.String({ description: 'Of the backup' }),
+  started_at: time,
+  progress: nullable<{ items: number; of: number }>(
+    Type.Object({ items: Type.Integer(), of: Type.Integer() }),
+    'Items dealt with so far, and all; null where that is not known yet',
+  ),
+}
+
+export const WorkReply = Type.Object(Work, { description: 'It has begun; GET /backups says how far it is' })
+export type WorkReply = Static<typeof WorkReply>
+
+const EndedWork = Type.Object({
+  ...Work,
+  ended_at: time,
+  failure: nullable<{ code: string; detail: string }>(
+    Type.Object({ code: Type.String(), detail: Type.String() }),
+    'Why it failed, as in a problem; null where it succeeded',
+  ),
+  restored: nullable<{ stored: number; removed: number; unchanged: number }>(
+    Type.Object({ stored: Type.Integer(), removed: Type.Integer(), unchanged: Type.Integer() }),
+    'Of a restore: items stored, removed, and those that were the same already',
+  ),
+})
+
+export const BackupsReply = Type.Object(
+  {
+    backups: Type.Array(
+      Type.Object({
+        name: Type.String(),
+        created_at: time,
+        fingerprint: Type.String({ description: 'Of the bundle that made the embeddings' }),
+        items: Type.Integer(),
+        position: Type.Integer({ description: 'The last change of the item store that is in it' }),
+        bytes: Type.Integer(),
+      }),
+    ),
+    running: nullable<WorkReply>(Type.Object(Work), 'The backup or restore that is under way'),
+    last: nullable<Static<typeof EndedWork>>(EndedWork, 'The one that ended last, since the service was started'),
+  },
+  { description: 'Backups that are whole, the newest first' },
+)
+export type BackupsReply = Static<typeof BackupsReply>
+
 export const HealthReply = Type.Object(
   { status: Type.String(), detail: Type.Optional(Type.String()) },
   { description: 'The state of the service' },

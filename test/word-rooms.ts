@@ -98,6 +98,8 @@ export class MemoryIndex implements VectorIndex {
   position = 0
   saves = 0
   fail: Error | undefined
+  /** Resolves before anything is added: a test may hold a write up, or make it fail. */
+  gate: () => Promise<void> = () => Promise.resolve()
 
   get size(): number {
     return this.vectors.size
@@ -112,7 +114,7 @@ export class MemoryIndex implements VectorIndex {
   }
 
   async upsert(entries: readonly { id: string; embedding: Float32Array }[], position: number): Promise<void> {
-    await Promise.resolve()
+    await this.gate()
     if (this.fail !== undefined) throw this.fail
     for (const { id, embedding } of entries) this.vectors.set(id, embedding)
     this.position = position
@@ -131,7 +133,9 @@ export class MemoryIndex implements VectorIndex {
       id,
       similarity: vector.reduce((sum, value, at) => sum + value * (embedding[at] ?? 0), 0),
     }))
-    return Promise.resolve(all.sort((a, b) => b.similarity - a.similarity).slice(0, candidates))
+    // Equal ones by id: the answers of two services can be compared.
+    all.sort((a, b) => b.similarity - a.similarity || (a.id < b.id ? -1 : 1))
+    return Promise.resolve(all.slice(0, candidates))
   }
 
   /** Loses everything, as an index whose process has died without a snapshot; `returns` lets it be recovered. */

@@ -9,9 +9,12 @@
  *
  * The only importer of lmdb.
  */
+import { statSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { open, type Database, type RootDatabase } from 'lmdb'
 import { commitFailure } from './commit-failure.js'
+import { copyPages, DATA_FILE } from './copy.js'
 import type { FirstStamp, Stamp } from './stamp.js'
 
 /** Tables that one process may have opened: the four, and one for each bundle that it has seen. */
@@ -27,6 +30,7 @@ export class Environment {
   readonly #root: RootDatabase
   readonly #about: Database<number | string | Stamp | FirstStamp, string>
   readonly #encodings = new Map<string, Records>()
+  readonly #copies = new Set<Promise<void>>()
 
   private constructor(root: RootDatabase, folder: string) {
     this.#root = root
@@ -37,12 +41,12 @@ export class Environment {
     this.#about = root.openDB({ name: 'about', encoding: 'json' })
   }
 
-  /** Makes the folder where it is missing. */
-  static async open(folder: string): Promise<Environment> {
-    await mkdir(folder, { recursive: true })
+  /** Makes the folder where it is missing, unless nothing there may be changed. */
+  static async open(folder: string, readOnly = false): Promise<Environment> {
+    if (!readOnly) await mkdir(folder, { recursive: true })
     // Without overlappingSync a commit is flushed to the disk before its promise resolves. Without event turn batches no
     // promise is left unheard when a commit fails (concurrent callers still share one).
-    const how = { noSubdir: false, overlappingSync: false, eventTurnBatching: false, maxDbs: MOST_TABLES }
+    const how = { noSubdir: false, overlappingSync: false, eventTurnBatching: false, maxDbs: MOST_TABLES, readOnly }
     return new Environment(open({ path: folder, ...how }), folder)
   }
 
@@ -99,7 +103,25 @@ export class Environment {
     }
   }
 
+  /** Of the file with the pages. */
+  bytesOnDisk(): number {
+    return statSync(join(this.folder, DATA_FILE)).size
+  }
+
+  /** Copies the pages of one moment into the folder, which is made; see copy.ts. */
+  async copyTo(folder: string): Promise<void> {
+    const copy = copyPages(this.#root, folder)
+    this.#copies.add(copy)
+    try {
+      await copy
+    } finally {
+      this.#copies.delete(copy)
+    }
+  }
+
+  /** Waits for copies: they read from the mapped memory in a thread of their own, and cannot be called off. */
   async close(): Promise<void> {
+    await Promise.allSettled(this.#copies)
     await this.#root.close()
   }
 }

@@ -1,7 +1,10 @@
 /** The item store on LMDB: the items of an environment, with the encodings of one bundle. */
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import type { Bundles, Change, Encoding, Item, ItemStore, ItemStoreOptions, NewItem } from '../item-store.js'
+import type { Bundles, Change, Copied, Encoding, Item, ItemStore, ItemStoreOptions, NewItem } from '../item-store.js'
 import { LmdbBundles } from './bundles.js'
+import { LOCK_FILE } from './copy.js'
 import { decodeEncoding, encodeEncoding } from './encoding.js'
 import { Environment, type Records } from './environment.js'
 import { beginMigration, finishMigration } from './migration.js'
@@ -12,10 +15,10 @@ import { claimedStamp, isFirst, presentStamp, StoreMismatchError, type FirstStam
 const REPLAY_STEP = 256
 
 export async function openLmdbItemStore(options: ItemStoreOptions): Promise<ItemStore> {
-  const environment = await Environment.open(options.folder)
+  const environment = await Environment.open(options.folder, options.readOnly)
   try {
     await claim(environment, options)
-    await finishMigration(environment, options.onMigration ?? (() => undefined))
+    if (options.readOnly !== true) await finishMigration(environment, options.onMigration ?? (() => undefined))
     const bundles: Bundles = new LmdbBundles(environment, (fingerprint) => new LmdbItemStore(environment, bundles, fingerprint))
     return bundles.view(bundles.serving.fingerprint)
   } catch (error) {
@@ -26,11 +29,15 @@ export async function openLmdbItemStore(options: ItemStoreOptions): Promise<Item
 
 /** Stamps a new store, and checks the stamp of an existing one. */
 async function claim(environment: Environment, options: ItemStoreOptions): Promise<void> {
-  const { folder, fingerprint, name = null } = options
+  const { folder, fingerprint, name = null, readOnly = false } = options
   const found = environment.about<Stamp | FirstStamp>('stamp')
   const stamp = found === undefined ? null : presentStamp(found, folder)
   const claimed = fingerprint === null ? stamp : claimedStamp(stamp, folder, { name, fingerprint })
   if (claimed === null) throw new StoreMismatchError(`There is no item store in ${folder}.`)
+  if (readOnly && found !== undefined && isFirst(found)) {
+    throw new StoreMismatchError(`The item store in ${folder} has an earlier format, which only a start of the service migrates.`)
+  }
+  if (readOnly) return
   if (found !== undefined && isFirst(found)) await beginMigration(environment, claimed)
   else if (!isDeepStrictEqual(found, claimed)) await environment.change(() => environment.setAbout('stamp', claimed))
 }
@@ -166,6 +173,20 @@ class LmdbItemStore implements ItemStore {
       }
       this.#environment.setAbout('followed', position)
     })
+  }
+
+  bytesOnDisk(): number {
+    return this.#environment.bytesOnDisk()
+  }
+
+  async copyTo(folder: string): Promise<Copied> {
+    await this.#environment.copyTo(folder)
+    const copied = await openLmdbItemStore({ folder, fingerprint: null, readOnly: true })
+    const { size, position, fingerprint } = copied
+    await copied.close()
+    // Made by looking into the copy; it is no part of it.
+    await rm(join(folder, LOCK_FILE), { force: true })
+    return { size, position, fingerprint }
   }
 
   async close(): Promise<void> {

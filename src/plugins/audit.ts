@@ -1,24 +1,28 @@
 /**
- * A line of the log for every change of an item that was asked for: who, which item, and what came of it. Never a key,
+ * A line of the log for every change of an item, and every backup and restore, that was asked for: who, which item or
+ * backup, and what came of it. Never a key,
  * never a payload. The lines are written at any LOG_LEVEL but silent.
  */
 import type { FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import type { ErrorCode } from '../errors.js'
 
+/** What is asked for. A backup and a restore have a line when they begin and another when they end. */
+export type AuditAction = 'add' | 'remove' | 'backup' | 'restore' | 'remove backup'
+
 /** What came of it: done, or the code of the error. */
-export type AuditOutcome = 'created' | 'replaced' | 'removed' | ErrorCode
+export type AuditOutcome = 'created' | 'replaced' | 'removed' | 'begun' | 'done' | ErrorCode
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** What a request to this route asks for; it is for the one item that the address names. */
-    audited?: 'add' | 'remove'
+    /** What a request to this route asks for; it is for the one item or backup that the address names. */
+    audited?: AuditAction
   }
   interface FastifyRequest {
     /** Why this request failed, once it has. */
     failure: ErrorCode | undefined
-    /** @param id - null where the input did not get as far as saying it */
-    audit: (action: 'add' | 'remove', id: string | null, outcome: AuditOutcome) => void
+    /** @param id - of the item, or name of the backup; null where the input did not get as far as saying it */
+    audit: (action: AuditAction, id: string | null, outcome: AuditOutcome) => void
   }
 }
 
@@ -38,15 +42,22 @@ export const audit = plugin((app, _options, done) => {
   app.addHook('onResponse', (request, reply, next) => {
     const { audited } = request.routeOptions.config
     if (audited !== undefined) {
-      const { id } = request.params as { id: string }
-      request.audit(audited, id, request.failure ?? doneAs(audited, reply.statusCode))
+      request.audit(audited, subjectOf(request), request.failure ?? doneAs(audited, reply.statusCode))
     }
     next()
   })
   done()
 })
 
-function doneAs(action: 'add' | 'remove', status: number): AuditOutcome {
-  if (action === 'remove') return 'removed'
+/** The item or backup that the address names. */
+function subjectOf({ params, query }: FastifyRequest): string | null {
+  const { id, name } = { ...(query as { name?: unknown }), ...(params as { id?: string; name?: string }) }
+  const subject = id ?? name
+  return typeof subject === 'string' ? subject : null
+}
+
+function doneAs(action: AuditAction, status: number): AuditOutcome {
+  if (action === 'remove' || action === 'remove backup') return 'removed'
+  if (action !== 'add') return 'begun'
   return status === 201 ? 'created' : 'replaced'
 }

@@ -33,6 +33,7 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
         { name: 'items', description: 'Add, replace, read and remove items' },
         { name: 'embed', description: 'Embeddings of texts and pictures' },
         { name: 'rerank', description: 'Order documents by their relevance to a query' },
+        { name: 'backups', description: 'Copies of all items, and their return' },
         { name: 'health', description: 'For whoever runs the service' },
       ],
       ...(keysNeeded ? { components: { securitySchemes } } : {}),

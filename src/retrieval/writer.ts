@@ -12,11 +12,10 @@ import { repairIndex } from './repair.js'
 type Write =
   | { kind: 'add'; item: NewItem; done: (outcome: 'created' | 'replaced') => void; failed: (error: unknown) => void }
   | { kind: 'remove'; id: string; done: (existed: boolean) => void; failed: (error: unknown) => void }
-  | { kind: 'level'; id: null; done: () => void; failed: (error: unknown) => void }
+  | { kind: 'turn'; work: () => Promise<void>; done: () => void; failed: (error: unknown) => void }
 
 type Add = Extract<Write, { kind: 'add' }>
 type Remove = Extract<Write, { kind: 'remove' }>
-type Level = Extract<Write, { kind: 'level' }>
 
 const LARGEST_GROUP = 512
 /** Permits keep it shorter than that; this is for whoever asks without one. */
@@ -26,6 +25,7 @@ export class Writer {
   readonly #store: ItemStore
   readonly #index: VectorIndex
   readonly #waiting: Write[] = []
+  readonly #listeners = new Set<(id: string) => void>()
   #running: Promise<void> | undefined
 
   constructor(store: ItemStore, index: VectorIndex) {
@@ -45,9 +45,24 @@ export class Writer {
     return new Promise((done, failed) => this.#enqueue({ kind: 'remove', id, done, failed }))
   }
 
-  /** Takes a turn among the writes to bring the index level with the store. */
+  /** Takes a turn among the writes to bring the index level with the store, as every turn begins. */
   level(): Promise<void> {
-    return new Promise((done, failed) => this.#enqueue({ kind: 'level', id: null, done, failed }))
+    return this.turn(() => Promise.resolve())
+  }
+
+  /** Runs `work`, which may change both rooms, when the writes before it have ended and before those after it begin. */
+  async turn<Result>(work: () => Promise<Result>): Promise<Result> {
+    let result: { value: Result } | undefined
+    await new Promise<void>((done, failed) =>
+      this.#enqueue({ kind: 'turn', work: async () => void (result = { value: await work() }), done, failed }),
+    )
+    return (result as unknown as { value: Result }).value
+  }
+
+  /** Calls `listener` with the id of each item that is added or removed from now on; the answer ends that. */
+  follow(listener: (id: string) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   /** Resolves when nothing waits any more, which it may not while writes keep coming. */
@@ -87,24 +102,30 @@ export class Writer {
     else if (this.#index.position !== this.#store.position) await repair()
   }
 
-  async #write(group: readonly Write[]): Promise<void> {
-    const kind = group[0]?.kind
-    if (kind === 'add') await this.#writeAdds(group as Add[])
-    else if (kind === 'remove') await this.#writeRemoves(group as Remove[])
-    else for (const write of group as Level[]) write.done()
-  }
-
-  /** The longest run of one kind at the head of the queue in which no id comes twice. */
+  /** The longest run of one kind at the head of the queue in which no id comes twice; a turn is alone. */
   #takeGroup(): Write[] {
-    const ids = new Set<string | null>()
+    const ids = new Set<string>()
     const kind = this.#waiting[0]?.kind
+    if (kind === 'turn') return this.#waiting.splice(0, 1)
     const end = this.#waiting.findIndex((write, at) => {
-      const id = write.kind === 'add' ? write.item.id : write.id
-      if (write.kind !== kind || ids.has(id) || at === LARGEST_GROUP) return true
+      if (write.kind === 'turn' || write.kind !== kind || at === LARGEST_GROUP) return true
+      const id = idOf(write)
+      if (ids.has(id)) return true
       ids.add(id)
       return false
     })
     return this.#waiting.splice(0, end === -1 ? this.#waiting.length : end)
+  }
+
+  async #write(group: readonly Write[]): Promise<void> {
+    const [first] = group
+    if (first?.kind === 'turn') {
+      await first.work()
+      return first.done()
+    }
+    const items = group as readonly (Add | Remove)[]
+    for (const listener of this.#listeners) for (const write of items) listener(idOf(write))
+    await (first?.kind === 'add' ? this.#writeAdds(group as Add[]) : this.#writeRemoves(group as Remove[]))
   }
 
   async #writeAdds(group: readonly Add[]): Promise<void> {
@@ -123,4 +144,8 @@ export class Writer {
     const gone = new Set(removed)
     for (const write of group) write.done(gone.has(write.id))
   }
+}
+
+function idOf(write: Add | Remove): string {
+  return write.kind === 'add' ? write.item.id : write.id
 }

@@ -23,6 +23,10 @@ async function logOf(level: string): Promise<string> {
     await send('GET', '/items/a')
     const lines = [{ id: 'd', image, payload: { diary: 'private' } }, { id: 'e', image: '!' }].map((one) => JSON.stringify(one))
     await send('POST', '/items', lines.join('\\n') + '\\nnonsense', { 'x-api-key': 'hunter2-secret', 'content-type': 'application/x-ndjson' })
+    await send('POST', '/backups?name=nightly')
+    while ((await send('GET', '/backups')).json().running !== null) await new Promise((done) => setTimeout(done, 10))
+    await send('POST', '/backups/gone/restore')
+    await send('POST', '/backups?name=b', undefined, {})
     await tandem.end()
   `
   const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
@@ -54,6 +58,10 @@ describe('the audit', () => {
         ['add', 'e', 'invalid_request', 'API_KEYS:1'],
         ['add', null, 'payload_invalid', 'API_KEYS:1'],
       ].sort((a, b) => Number(a[2] === 'created') - Number(b[2] === 'created')),
+      ['backup', 'nightly', 'begun', 'API_KEYS:1'],
+      ['backup', 'nightly', 'done', 'API_KEYS:1'],
+      ['restore', 'gone', 'backup_not_found', 'API_KEYS:1'],
+      ['backup', 'b', 'unauthorized', null],
     ])
     for (const { reqId, address } of lines) expect([reqId, address]).toEqual([expect.stringMatching(/^req-/), '127.0.0.1'])
     expect(log).not.toMatch(/secret|diary|private/)

@@ -1,0 +1,82 @@
+/** What a backup says about itself: `manifest.json`, the last file that is written into it. */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { open, readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+
+export const MANIFEST = 'manifest.json'
+const FORMAT = 1
+
+export interface Manifest {
+  format: number
+  /** ISO 8601, UTC: when it was begun. */
+  createdAt: string
+  /** Of the bundle that made the embeddings. */
+  fingerprint: string
+  items: number
+  /** The last change of the store that is in it. */
+  position: number
+  /** Of the copy of the item store. */
+  files: { path: string; bytes: number; sha256: string }[]
+}
+
+/** @throws Error with what is wrong, as the end of a sentence; an error of the system where there is none */
+export async function readManifest(folder: string): Promise<Manifest> {
+  const text = await readFile(join(folder, MANIFEST), 'utf8')
+  const manifest = parsed(text)
+  if (manifest === undefined) throw new Error(`${MANIFEST} cannot be read`)
+  if (manifest.format !== FORMAT) throw new Error(`it has format ${manifest.format}, not ${FORMAT}`)
+  return manifest
+}
+
+function parsed(text: string): Manifest | undefined {
+  try {
+    const value = JSON.parse(text) as Manifest
+    const isPlain = ({ path }: { path: string }): boolean => /^[\w-]+\.[\w-]+$/.test(path)
+    return typeof value.createdAt === 'string' && value.files.length > 0 && value.files.every(isPlain) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Writes the manifest and flushes it to the disk. */
+export async function writeManifest(folder: string, manifest: Omit<Manifest, 'format'>): Promise<Manifest> {
+  const whole = { format: FORMAT, ...manifest }
+  const file = await open(join(folder, MANIFEST), 'wx')
+  try {
+    await file.writeFile(`${JSON.stringify(whole, null, 2)}\n`)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  return whole
+}
+
+/** Flushes the files of `folder` to the disk, and says what they are. */
+export async function filesOf(folder: string): Promise<Manifest['files']> {
+  const found: Manifest['files'] = []
+  for (const path of (await readdir(folder)).sort()) {
+    await flush(join(folder, path))
+    found.push({ path, ...(await digestOf(join(folder, path))) })
+  }
+  await flush(folder)
+  return found
+}
+
+export async function digestOf(file: string, signal?: AbortSignal): Promise<{ bytes: number; sha256: string }> {
+  const hash = createHash('sha256')
+  const stream = createReadStream(file, { highWaterMark: 1024 * 1024 })
+  await pipeline(stream, hash, { signal })
+  return { bytes: stream.bytesRead, sha256: hash.digest('hex') }
+}
+
+/** A file, or a folder with what was made, renamed and removed in it. */
+export async function flush(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
