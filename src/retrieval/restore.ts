@@ -33,7 +33,8 @@ export interface RestoreOptions {
 
 /**
  * @param from - its items, whole: encodings of another bundle are made anew from the stored pictures
- * @throws TandemError storage_full, storage_read_only, or backup_busy where another bundle serves meanwhile; the groups before stay, and the same restore can be run again
+ * @throws TandemError storage_full, storage_read_only, or backup_busy where another bundle serves meanwhile; the groups
+ *   before stay, and the same restore can be run again
  */
 export async function restore(
   rooms: { models: Models; store: ItemStore; index: VectorIndex },

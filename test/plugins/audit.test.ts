@@ -46,18 +46,19 @@ describe('the audit', () => {
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line) as Line)
       .filter((line) => line['audit'] === true)
-    expect(lines.map(({ action, id, outcome, key }) => [action, id, outcome, key])).toEqual([
+    const found = lines.map(({ action, id, outcome, key }) => [action, id, outcome, key])
+    // Those of one stream of items are worked on at the same time and end in any order.
+    const byOutcome = (a: unknown[], b: unknown[]): number => String(a[2]).localeCompare(String(b[2]))
+    expect([...found.slice(0, 6), ...found.slice(6, 9).sort(byOutcome), ...found.slice(9)]).toEqual([
       ['add', 'a', 'created', 'API_KEYS:1'],
       ['add', 'a', 'replaced', 'API_KEYS:1'],
       ['add', 'b', 'image_unreadable', 'API_KEYS:1'],
       ['add', 'c', 'unauthorized', null],
       ['remove', 'a', 'removed', 'API_KEYS:1'],
       ['remove', 'x"\n{"', 'invalid_request', 'API_KEYS:1'],
-      ...[
-        ['add', 'd', 'created', 'API_KEYS:1'],
-        ['add', 'e', 'invalid_request', 'API_KEYS:1'],
-        ['add', null, 'payload_invalid', 'API_KEYS:1'],
-      ].sort((a, b) => Number(a[2] === 'created') - Number(b[2] === 'created')),
+      ['add', 'd', 'created', 'API_KEYS:1'],
+      ['add', 'e', 'invalid_request', 'API_KEYS:1'],
+      ['add', null, 'payload_invalid', 'API_KEYS:1'],
       ['backup', 'nightly', 'begun', 'API_KEYS:1'],
       ['backup', 'nightly', 'done', 'API_KEYS:1'],
       ['restore', 'gone', 'backup_not_found', 'API_KEYS:1'],
