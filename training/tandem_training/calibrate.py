@@ -14,7 +14,8 @@ def fit_match(scored: Scored) -> tuple[dict[str, float], dict]:
     matches among the candidates to one half (King and Zeng 2001): one photo in 64 matches only because 64 were
     recalled, and Flickr8k calls every other photo wrong that fits the caption as well. So the probability is that of a
     pair which is as likely a match as a near miss. Returns the rule and a report with the expected calibration error
-    under that prior, over 15 bins of equal width (Guo et al. 2017, arXiv:1706.04599)."""
+    under that prior, over 15 bins of equal width (Guo et al. 2017, arXiv:1706.04599). ValueError when higher scores do
+    not mean more matches."""
     encoded, candidates, logits = scored.encoded, scored.images, scored.image_logits
     similarity = np.take_along_axis(encoded.similarity, candidates, 1)
     truth = candidates == encoded.photo_of[:, None]
@@ -26,6 +27,10 @@ def fit_match(scored: Scored) -> tuple[dict[str, float], dict]:
             best, ratio = (recall["r1"], recall["r10"]), float(weight)
     score, truth = (logits + ratio * similarity).ravel(), truth.ravel()
     scale, bias = logistic_regression(score, truth)
+    if scale <= 0:
+        raise ValueError(
+            f"the scores say nothing of matches (slope {scale:.3g}): the checkpoint ranks no better than chance"
+        )
     bias += float(np.log((~truth).sum() / truth.sum()))
     probability = 1 / (1 + np.exp(-(scale * score + bias)))
     error = calibration_error(probability, truth, weights=np.where(truth, (~truth).sum() / truth.sum(), 1.0))

@@ -1,6 +1,9 @@
-import numpy as np
+from types import SimpleNamespace
 
-from tandem_training.calibrate import calibration_error, logistic_regression
+import numpy as np
+import pytest
+
+from tandem_training.calibrate import calibration_error, fit_match, logistic_regression
 from tandem_training.recall import recall_at_k, reranked, top_candidates
 
 
@@ -45,3 +48,20 @@ def test_logistic_regression_recovers_its_own_parameters():
     assert abs(scale - 0.7) < 0.02 and abs(bias + 2.5) < 0.06
     assert calibration_error(1 / (1 + np.exp(-(scale * x + bias))), y) < 0.01
     assert calibration_error(np.full(len(x), 0.95), y) > 0.3
+
+
+def scored(similarity: np.ndarray) -> SimpleNamespace:
+    """A data set of one caption a photo, as `Scored` holds it, whose model has no fusion: every logit is 0."""
+    count = len(similarity)
+    encoded = SimpleNamespace(similarity=similarity, positive=np.eye(count, dtype=bool), photo_of=np.arange(count))
+    return SimpleNamespace(
+        encoded=encoded, images=top_candidates(similarity, count), image_logits=np.zeros((count, count))
+    )
+
+
+def test_a_dual_encoder_alone_is_calibrated_on_its_similarity():
+    noise = np.random.default_rng(3).normal(0, 0.1, (40, 40))
+    rule, _ = fit_match(scored(noise + 0.3 * np.eye(40)))
+    assert rule["similarity"] > 1
+    with pytest.raises(ValueError, match="ranks no better than chance"):
+        fit_match(scored(noise - 0.3 * np.eye(40)))

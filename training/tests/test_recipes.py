@@ -1,0 +1,79 @@
+"""Each recipe of the taxonomy, at a size for a test: it trains, resumes, evaluates, exports, and its bundle ranks."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from tokenizers import Tokenizer
+
+from tandem_training.bundle import BundleEncoders
+from tandem_training.data import read_shards
+from tandem_training.evaluate import evaluate
+from tandem_training.export import export_bundle
+from tandem_training.model import Tandem
+from tandem_training.recipe import Recipe, read_recipe
+from tandem_training.train import Trainer
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+NAMES = ["albef", "blip", "clip", "meter", "siglip", "vilt"]
+SMALL = {
+    "image_size": 64, "dim": 16, "image_token_width": 16, "max_tokens": 8, "text_width": 24, "text_heads": 2,
+    "text_layers": 1, "fusion_width": 16, "fusion_heads": 2, "fusion_layers": 1, "patch": 32, "vision_width": 24,
+    "vision_heads": 2, "vision_layers": 1,
+}  # fmt: skip
+
+
+def small(name: str, shard: Path) -> Recipe:
+    """The recipe as shipped, its choices kept, its sizes cut."""
+    recipe = read_recipe(RECIPES / f"{name}.toml")
+    trunk = {} if recipe.model.vision == "vit" else {"vision": TINY.vision, "split": 16}
+    recipe.model = replace(recipe.model, **SMALL, **trunk)
+    recipe.data = replace(recipe.data, train=str(shard), dev=str(shard), views=2)
+    recipe.train = replace(recipe.train, batch=8, token_batch=4, queue=min(recipe.train.queue, 12), epochs=6)
+    return recipe
+
+
+def trainer(recipe: Recipe, out: Path, tokenizer: Tokenizer) -> Trainer:
+    torch.manual_seed(0)
+    return Trainer(recipe, out, out.parent / "cache", Tandem(recipe.model), tokenizer)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_trains_resumes_evaluates_and_exports(name: str, shard: Path, tmp_path: Path, tokenizer: Tokenizer):
+    torch.set_num_threads(1)
+    tokenizer.add_special_tokens(["[MASK]"])
+    recipe = small(name, shard)
+    whole = trainer(recipe, tmp_path / "whole", tokenizer)
+    curve = [whole.train_step() for _ in range(4)]
+    assert set(curve[0]) == {*recipe.weights(), "loss"}
+
+    broken = trainer(recipe, tmp_path / "broken", tokenizer)
+    first = [broken.train_step() for _ in range(2)]
+    broken.save_state()
+    resumed = trainer(recipe, tmp_path / "broken", tokenizer)
+    assert first + [resumed.train_step() for _ in range(2)] == curve
+
+    report = whole.evaluate("en", (4,))
+    assert report["photos"] == 8 and 0 <= report["text_to_image"]["rerank@4"]["r1"] <= 100
+
+    torch.save(whole.average.checkpoint(), tmp_path / "model.pt")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    manifest = export_bundle(tmp_path / "model.pt", tmp_path / name, tmp_path / "tokenizer.json", "", "1.0.0")
+    assert manifest["rerank"]["default"] == (recipe.model.fusion != "none")
+    served = evaluate(BundleEncoders(tmp_path / name), read_shards(str(shard)), manifest["match"], (4,))
+    assert served["captions"] == 16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_image_tokens_of_a_recipe_fit_the_store(name: str):
+    model = read_recipe(RECIPES / f"{name}.toml").model
+    with torch.device("meta"):
+        cells = Tandem(model).cells
+    assert cells * model.image_token_width < 16 * 1024
+
+
+def test_every_recipe_of_the_taxonomy_is_tested():
+    bundled = {"tandem-small-towers", "tandem-small-fusion"}
+    assert {path.stem for path in RECIPES.glob("*.toml")} - bundled == set(NAMES)
