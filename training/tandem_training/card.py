@@ -1,11 +1,13 @@
-"""The model card of a bundle (Mitchell et al. 2019, arXiv:1810.03993), written from its manifest."""
+"""The model card of a bundle (Mitchell et al. 2019, arXiv:1810.03993), written from its manifest and configuration."""
+
+from .model import ModelConfig
 
 CARD = """# {name} {version}
 
 {description}.
 
 - Embedding: {dim} numbers. Image tokens: {count} × {width} int8, {bytes} bytes an item. Input: {size} × {size} px.
-- Starting weights: EfficientNet-Lite2 (ImageNet, Apache-2.0) and all-MiniLM-L6-v2 (Apache-2.0).
+- Starting weights: {starts}.
 - Training data: Flickr8k, 6,091 photos with five English captions each (M. Hodosh, P. Young and J. Hockenmaier,
   "Framing image description as a ranking task", 2013; if you use that corpus, please cite it). The photos stand under
   the Flickr terms, for research and education; the weights were trained on them, so check those terms before you ship
@@ -21,7 +23,16 @@ CARD = """# {name} {version}
 """
 
 
-def model_card(manifest: dict) -> str:
+EFFICIENTNET, MINILM = "EfficientNet-Lite2 (ImageNet, Apache-2.0)", "all-MiniLM-L6-v2 (Apache-2.0)"
+
+
+def starting_weights(config: ModelConfig) -> str:
+    """The published weights that the encoders started from."""
+    used = [EFFICIENTNET] * (config.vision != "vit") + [MINILM] * (config.text == "bert")
+    return " and ".join(used) or "none, all were random"
+
+
+def model_card(manifest: dict, config: ModelConfig) -> str:
     report = manifest["metrics"].get("flickr8k-dev")
     if report is None:
         table = "Not measured."
@@ -43,5 +54,6 @@ def model_card(manifest: dict) -> str:
     return CARD.format(
         name=manifest["name"], version=manifest["version"], description=manifest["description"],
         dim=manifest["embedding"]["dim"], count=tokens["count"], width=tokens["width"],
-        bytes=tokens["count"] * tokens["width"], size=manifest["image_encoder"]["size"], table=table,
+        bytes=tokens["count"] * tokens["width"], size=manifest["image_encoder"]["size"],
+        starts=starting_weights(config), table=table,
     )  # fmt: skip

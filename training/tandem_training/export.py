@@ -137,6 +137,7 @@ def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str
     config = model.config
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    fusion = "" if config.fusion == "none" else " and fusion encoder"
     export_graphs(model, folder)
     for graph in folder.glob("*.onnx"):
         store_float16(graph)
@@ -145,7 +146,7 @@ def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str
         "schema_version": 1,
         "name": folder.name,
         "version": version,
-        "description": "Dual encoder and fusion encoder for English captions of everyday photos",
+        "description": f"Dual encoder{fusion} for English captions of everyday photos",
         "license": "Weights: see README.md of the bundle (trained on Flickr8k, for research and education)",
         "languages": ["en"],
         "embedding": {"dim": config.dim},
@@ -167,7 +168,7 @@ def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str
     def finish() -> None:
         recorded = goldens(torch_encoders, manifest["match"], folder)
         (folder / "goldens.json").write_text(json.dumps(recorded, ensure_ascii=False) + "\n")
-        (folder / "README.md").write_text(model_card(manifest))
+        (folder / "README.md").write_text(model_card(manifest, config))
         write_manifest(folder, manifest)
 
     finish()  # A whole bundle first: calibration and evaluation read it as the service does.

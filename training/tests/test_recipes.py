@@ -62,6 +62,11 @@ def test_a_recipe_trains_resumes_evaluates_and_exports(name: str, shard: Path, t
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     manifest = export_bundle(tmp_path / "model.pt", tmp_path / name, tmp_path / "tokenizer.json", "", "1.0.0")
     assert manifest["rerank"]["default"] == (recipe.model.fusion != "none")
+    card = (tmp_path / name / "README.md").read_text()
+    assert ("EfficientNet-Lite2" in card, "MiniLM" in card) == (
+        recipe.model.vision != "vit",
+        recipe.model.text == "bert",
+    )
     served = evaluate(BundleEncoders(tmp_path / name), read_shards(str(shard)), manifest["match"], (4,))
     assert served["captions"] == 16
 
