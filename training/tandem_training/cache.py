@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,9 @@ class TrunkCache:
         shape = (views, len(samples), height, width, channels)
         if not done.exists():
             folder.mkdir(parents=True, exist_ok=True)
+            needed, free = 2 * math.prod(shape), shutil.disk_usage(folder).free
+            if free < needed:  # asked before: a mapped file on a full disk would kill the process without a word
+                raise OSError(f"{folder} has {free >> 20} MiB left; the activations need {needed >> 20} MiB")
             self._fill(np.memmap(path, np.int16, "w+", shape=shape), samples, vision, size, seed)
             done.touch()
         self.array = np.memmap(path, np.int16, "r", shape=shape)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -90,6 +91,12 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_old_checkpoint(tmp_path: P
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert load(path, "tiny")["step"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_disk_too_small_for_the_activations_is_an_error(shard: Path, tmp_path: Path, tokenizer, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match="cache has 0 MiB left; the activations need"):
+        trainer(shard, tmp_path / "run", tokenizer)
 
 
 def test_the_log_goes_on_behind_the_step_that_was_saved(tmp_path: Path):
