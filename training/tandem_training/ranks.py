@@ -52,6 +52,15 @@ def first_rank_first() -> Iterator[None]:
         dist.barrier()
 
 
+def mean(values: dict[str, float]) -> dict[str, float]:
+    """Each value's mean over the ranks."""
+    if count() == 1:
+        return values
+    total = torch.tensor(list(values.values()), dtype=torch.float64)
+    dist.all_reduce(total)
+    return dict(zip(values, (total / count()).tolist(), strict=True))
+
+
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace every gradient by its mean over the ranks."""
     gradients = [p.grad for p in parameters if p.grad is not None]

@@ -47,6 +47,12 @@ class TrainConfig:
     evaluate_every: int = 2  # epochs
     save_every: int = 100  # steps, and at the end of every epoch
 
+    def __post_init__(self):
+        least = {"epochs": 1, "batch": 1, "accumulate": 1, "chunk": 0, "evaluate_every": 1, "save_every": 1}
+        for key, bound in least.items():
+            if getattr(self, key) < bound:
+                raise ValueError(f"{key} = {getattr(self, key)}; expected at least {bound}")
+
 
 @dataclass
 class ObjectivesConfig:

@@ -19,6 +19,7 @@ from .objectives import (
     sample_hard_negatives,
     siglip_loss,
 )
+from .ranks import own_rows
 from .recipe import Recipe
 from .words import Maskable, WordHead
 
@@ -81,7 +82,8 @@ def encode(model: Tandem, activations: Tensor, token_ids: Tensor, mask: Tensor) 
 @dataclass
 class Step:
     """What an objective reads: the model, its moving average (ALBEF's momentum encoder), the batch before and after the
-    encoders (the rows of all processes, so that each has the same loss), the generator of negatives and masks."""
+    encoders (the rows of all processes; the loss is the mean of what each returns), the generator of negatives and
+    masks."""
 
     model: Tandem
     average: Tandem
@@ -145,14 +147,16 @@ class Objectives(nn.Module):
 
     def itm(self, step: Step) -> Tensor:
         """Every pair of the batch against hard negatives of both kinds: other photos, other captions. Where nothing
-        trains the similarity, they are drawn evenly."""
+        trains the similarity, they are drawn evenly. Each process scores its own pairs; their mean over processes is
+        the loss."""
         towers, ids, count = step.towers, step.batch.photos, self.config.itm_negatives
         similarity, scale = towers.similarity.detach(), step.model.logit_scale.detach()
         if self.config.train_towers and {"itc", "siglip"}.isdisjoint(self.weights):
             similarity = torch.zeros_like(similarity)
         images = sample_hard_negatives(similarity, scale, ids, ids, count, step.generator)  # [b, h]
         texts = sample_hard_negatives(similarity.T, scale, ids, ids, count, step.generator)  # [b, h]
-        row = torch.arange(len(ids))
+        rows = own_rows(len(ids))
+        row, images, texts = torch.arange(len(ids))[rows], images[rows], texts[rows]
         own = row[:, None].expand_as(images)
         listed = [(row, row), (own.flatten(), images.flatten()), (texts.flatten(), own.flatten())]
         pairs = torch.cat([torch.stack(rows, 1) for rows in listed])

@@ -176,7 +176,7 @@ class Trainer:
             for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 if value.requires_grad:
                     average.lerp_(value, 1 - decay)
-        return dict(values)
+        return ranks.mean(dict(values))
 
     def evaluate(self, language: str, ks: tuple[int, ...]) -> dict:
         encoders = TorchEncoders(self.average.eval(), self.tokenizer)

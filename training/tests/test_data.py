@@ -51,6 +51,7 @@ def test_padding_and_word_dropout():
         ("[modle]\ndim = 3", "unknown key 'modle'; did you mean 'model'"),
         ("[train]\nepochs = 'three'", "epochs = 'three'; expected int"),
         ("[train\n", "recipe.toml"),
+        ("[train]\naccumulate = 0", "accumulate = 0; expected at least 1"),
         ("[data.languages]\nen = 0", "languages.*en = 0; expected a weight above 0"),
         ("[data.languages]", "languages.*: empty"),
     ],

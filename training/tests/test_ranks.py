@@ -45,14 +45,14 @@ def test_two_processes_train_as_one_with_the_same_global_batch(shard: Path, tmp_
         for rank in range(2)
     ]
     alone.run()
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     )
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for single, shared in zip(one, two, strict=True):
-        assert "loss" not in single or shared["loss"] == pytest.approx(single["loss"], rel=1e-4)
+        assert "loss" not in single or shared == pytest.approx(single, rel=1e-4)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_an_error(monkeypatch):

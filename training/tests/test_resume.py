@@ -41,7 +41,7 @@ def test_a_run_killed_between_checkpoints_leaves_the_log_of_an_unbroken_one(shar
     here = Path(__file__).parent
     command, path = [sys.executable, "-c", RUN, shard, log.parent], {"PYTHONPATH": f"{here}:{here.parent}"}
     with subprocess.Popen(command, env=os.environ | path) as run:
-        deadline = time.time() + 60
+        deadline = time.time() + 300
         while not log.exists() or len(log.read_text().splitlines()) < 5:
             assert run.poll() is None and time.time() < deadline
             time.sleep(0.01)
@@ -55,6 +55,17 @@ def test_a_run_killed_between_checkpoints_leaves_the_log_of_an_unbroken_one(shar
     assert log.read_text() == (whole / "metrics.jsonl").read_text()
     weights = [torch.load(folder / "model.pt", weights_only=True)["state"] for folder in (whole, broken)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_momentum_queue_is_part_of_what_is_resumed(shard: Path, tmp_path: Path, tokenizer):
+    settings = {"batch": 4, "epochs": 2, "queue": 6, "chunk": 3}
+    whole = trainer(shard, tmp_path / "whole", tokenizer, **settings)
+    curve = [whole.train_step() for _ in range(4)]
+    broken = trainer(shard, tmp_path / "broken", tokenizer, **settings)
+    first = [broken.train_step() for _ in range(2)]
+    broken.save_state()
+    resumed = trainer(shard, tmp_path / "broken", tokenizer, **settings)
+    assert first + [resumed.train_step() for _ in range(2)] == curve
 
 
 def test_other_photos_captions_or_another_batch_cannot_be_resumed(shard: Path, tmp_path: Path, tokenizer):
