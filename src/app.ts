@@ -12,6 +12,7 @@ import { audit } from './plugins/audit.js'
 import { auth, identity } from './plugins/auth.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { headers } from './plugins/headers.js'
+import { jsonBodies } from './plugins/json-bodies.js'
 import { metrics } from './plugins/metrics.js'
 import { openapi } from './plugins/openapi.js'
 import { overload } from './plugins/overload.js'
@@ -175,6 +176,7 @@ async function addPlugins(
   await app.register(audit)
   await app.register(headers)
   await app.register(strangers, { host, allowedHosts })
+  await app.register(jsonBodies)
   await app.register(validation)
   await app.register(identity, { keys })
   await app.register(rateLimit, { perSecond: config.rateLimitPerSecond, burst: config.rateLimitBurst })

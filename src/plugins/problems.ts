@@ -6,11 +6,6 @@ import type { Problem } from '../schemas.js'
 
 /** What the framework throws, by its code, as one of ours. The sentences name what was given. */
 const fromFramework: Record<string, { code: ErrorCode; sentence: (request: FastifyRequest) => string }> = {
-  FST_ERR_CTP_EMPTY_JSON_BODY: {
-    code: 'body_missing',
-    sentence: () => 'The body is empty; its Content-Type promises application/json.',
-  },
-  FST_ERR_CTP_INVALID_JSON_BODY: { code: 'body_unreadable', sentence: () => 'The body is not valid JSON.' },
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: {
     code: 'body_unreadable',
     sentence: () => 'The body is not as long as its Content-Length says.',
@@ -42,7 +37,7 @@ export function tandemError(error: unknown, request: FastifyRequest): TandemErro
   const known = fromFramework[code ?? '']
   if (known !== undefined) return new TandemError(known.code, known.sentence(request), { cause: error })
   if (name === 'AbortError') return new TandemError('request_cancelled', 'The request was cancelled.', { cause: error })
-  // JSON with a "__proto__" key, and the like: the framework calls it the client's fault and has no code for it.
+  // What the framework calls the client's fault and has no code for.
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new TandemError('body_unreadable', (error as Error).message, { cause: error })
   }

@@ -1,6 +1,6 @@
 /** Payloads written as JSON text: in an address, a header or a form field. */
-import { parse } from 'secure-json-parse'
 import { TandemError } from '../errors.js'
+import { JsonTextError, parsedJsonText } from '../json-text.js'
 import { checked, compileExact } from '../plugins/validation.js'
 import { Payload } from '../schemas.js'
 
@@ -9,15 +9,13 @@ const MAX_PAYLOAD_BYTES = 65_536
 const MAX_PAYLOAD_DEPTH = 100
 const validate = compileExact<Payload>(Payload)
 
-/** JSON text as a value. @throws TandemError payload_invalid for broken JSON, and for keys such as "__proto__" */
+/** JSON text as a value. @throws TandemError payload_invalid for what is no JSON, or JSON that could mean two things */
 export function parsedJson(text: string, name: string): unknown {
   try {
-    return parse(text)
-  } catch {
-    throw new TandemError(
-      'payload_invalid',
-      `${name} is not valid JSON (or has a key such as "__proto__"): ${JSON.stringify(text.slice(0, 60))}.`,
-    )
+    return parsedJsonText(text)
+  } catch (error) {
+    if (!(error instanceof JsonTextError)) throw error
+    throw new TandemError('payload_invalid', `${name} ${error.message}: ${JSON.stringify(text.slice(0, 60))}.`)
   }
 }
 

@@ -63,9 +63,21 @@ describe('JSON', () => {
     expect(reply.json<Problem>().detail.length).toBeLessThan(1000)
   })
 
-  it('with a name twice means the last one', async () => {
-    const reply = await send('POST', '/search', '{"text": "dog", "k": 5, "k": 1}')
-    expect(reply.json<{ hits: unknown[] }>().hits).toHaveLength(1)
+  it.each([
+    ['/search', '{"text": "dog", "k": 5, "k": 1}', '"k"'],
+    ['/search', '{"text": "dog", "k": 5, "\\u006b": 1}', '"k"'],
+    ['/embed', '{"inputs": [{"text": "a"}], "inputs": [{"text": "b"}]}', '"inputs"'],
+    ['/rerank', '{"query": "a", "documents": [{"text": "a", "text": "b"}]}', '"text"'],
+  ])('%s refuses %s, which has a name twice', async (url, body, name) => {
+    const reply = await send('POST', url, body)
+    expect(reply.json<Problem>()).toMatchObject({ status: 400, code: 'body_unreadable' })
+    expect(reply.json<Problem>().detail).toContain(name)
+  })
+
+  it('with an integer that would come back as another is refused', async () => {
+    const reply = await send('PUT', '/items/big', `{"image": "${image}", "payload": {"id": 9007199254740993}}`)
+    expect(reply.json<Problem>()).toMatchObject({ status: 400, detail: expect.stringContaining('9007199254740993') as string })
+    expect((await send('PUT', '/items/big', `{"image": "${image}", "payload": {"id": -9007199254740992}}`)).statusCode).toBe(201)
   })
 
   it.each([
