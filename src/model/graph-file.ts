@@ -21,15 +21,27 @@ const NESTED: Readonly<Record<Message, Readonly<Record<number, Message>>>> = {
   tensor: {},
 }
 
+const NODE_OPERATOR = 4
 const NODE_DOMAIN = 7
 const TENSOR_EXTERNAL_DATA = 13
+/** Operators of the domains above that run what lies in another file. */
+const OUTSIDE_OPERATORS = new Set(['EPContext'])
+/** Beyond this a reader of protocol buffers drops the upper bits of a field's key: it would see another field than we. */
+const KEY_LIMIT = 2 ** 32
+/** Messages within one another: more than a graph needs, fewer than make recursion fail. */
+const MOST_LEVELS = 100
 
 /** @throws BundleError naming `file` for external data, foreign operators, and bytes that are no protocol buffer */
 export function checkGraphFile(bytes: Uint8Array, file: string): void {
-  walk(bytes, 'model', file)
+  // The runtime would take these four letters for a format of its own, whatever the rest says.
+  if (Buffer.from(bytes.subarray(4, 8)).toString('latin1') === 'ORTM') {
+    throw new BundleError(`${file} is not a graph that can be run: it is of the runtime's own format; expected ONNX.`)
+  }
+  walk(bytes, 'model', file, 0)
 }
 
-function walk(bytes: Uint8Array, message: Message, file: string): void {
+function walk(bytes: Uint8Array, message: Message, file: string, level: number): void {
+  if (level > MOST_LEVELS) throw new BundleError(`${file} is not a graph that can be run: it is nested too deeply.`)
   for (const { field, content } of fieldsOf(bytes, file)) {
     if (message === 'tensor' && field === TENSOR_EXTERNAL_DATA) {
       throw new BundleError(`${file} keeps weights in another file; a bundle holds them inside the graph.`)
@@ -38,8 +50,14 @@ function walk(bytes: Uint8Array, message: Message, file: string): void {
       const domain = Buffer.from(content).toString('utf8')
       if (!DOMAINS.has(domain)) throw new BundleError(`${file} uses operators of "${domain}", which are not run.`)
     }
+    if (message === 'node' && field === NODE_OPERATOR) {
+      const operator = Buffer.from(content).toString('utf8')
+      if (OUTSIDE_OPERATORS.has(operator)) {
+        throw new BundleError(`${file} uses the operator ${operator}, which runs what lies outside of the graph.`)
+      }
+    }
     const nested = NESTED[message][field]
-    if (nested !== undefined) walk(content, nested, file)
+    if (nested !== undefined) walk(content, nested, file, level + 1)
   }
 }
 
@@ -58,6 +76,7 @@ function* fieldsOf(bytes: Uint8Array, file: string): Generator<{ field: number; 
   }
   while (at < bytes.length) {
     const key = varint()
+    if (key >= KEY_LIMIT) throw new BundleError(`${file} is not a graph that can be run: it is not an ONNX file.`)
     const field = Math.floor(key / 8)
     const wire = key % 8
     if (wire === 0) varint()

@@ -3,6 +3,7 @@ import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
 import { BundleError } from './bundle-error.js'
 import { checkGraphFile } from './graph-file.js'
 import type { GraphSpec, Tensor, Tensors, TensorSpec } from './graphs.js'
+import { tryGraph } from './trial.js'
 
 export class Session {
   readonly #session: InferenceSession
@@ -13,7 +14,8 @@ export class Session {
 
   /**
    * @param threads for one run; 0 leaves the choice to the runtime
-   * @throws BundleError when the runtime refuses the graph, or its inputs and outputs are not those of `spec`
+   * @throws BundleError when the runtime refuses the graph, or its inputs and outputs are not those of `spec`, neither as
+   *   declared nor in a trial run
    */
   static async open(bytes: Uint8Array, spec: GraphSpec, threads: number): Promise<Session> {
     checkGraphFile(bytes, spec.file)
@@ -28,7 +30,9 @@ export class Session {
     })
     checkTensors(spec.file, 'input', session.inputMetadata, spec.inputs)
     checkTensors(spec.file, 'output', session.outputMetadata, spec.outputs)
-    return new Session(session)
+    const opened = new Session(session)
+    await tryGraph(spec, (inputs) => opened.run(inputs))
+    return opened
   }
 
   /** Blocks the thread until the outputs are there. */

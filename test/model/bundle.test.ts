@@ -110,6 +110,8 @@ describe('the fingerprint', () => {
 })
 
 describe('the graphs', () => {
+  const strangeFusion = async (name: string): Promise<void> =>
+    replaceFile('fusion-encoder.onnx', await readFile(join(tiny, '..', 'strange-graphs', `${name}.onnx`)))
   const open = (): Promise<unknown> => openModels({ folder, inferenceThreads: 1, maxImagePixels: 1e6 })
 
   it.each<[string, RegExp, () => Promise<unknown>]>([
@@ -124,6 +126,22 @@ describe('the graphs', () => {
       /image-encoder\.onnx has the outputs .*expected are embedding float32 \[\*, 16\]/,
       () => change((found) => Object.assign(found.embedding, { dim: 16 })),
     ],
+    [
+      'has operators of somebody else',
+      /fusion-encoder\.onnx uses operators of "evil\.ops", which are not run/,
+      () => strangeFusion('custom-op'),
+    ],
+    [
+      'has an operator that the runtime does not know',
+      /fusion-encoder\.onnx is not a graph that can be run: .*Boom/,
+      () => strangeFusion('unknown-op'),
+    ],
+    [
+      'gives another shape than it declares',
+      /fusion-encoder\.onnx gives the output logit the shape \[4\] where \[2\] is expected/,
+      () => strangeFusion('lying-shape'),
+    ],
+    ['fails when it runs', /fusion-encoder\.onnx is not a graph that can be run: .*Gather/, () => strangeFusion('failing')],
   ])('refuse a file that %s', async (_, sentence, damage) => {
     await damage()
     const refusal = open()
