@@ -127,7 +127,8 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
 /** Model, then store, then index: each needs what the one before it knows. */
 async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms> {
   const { modelFolder, inferenceThreads, maxImagePixels, dataFolder, vectorIndex } = config
-  const models = await openModels({ folder: modelFolder, inferenceThreads, maxImagePixels })
+  const report = (sentence: string): void => log.error(sentence)
+  const models = await openModels({ folder: modelFolder, inferenceThreads, maxImagePixels, report })
   const { fingerprint, dim, name, version } = models.info
   log.info({ bundle: name, version, fingerprint }, 'the model is open')
   const opened: { close(): Promise<void> }[] = [models]
@@ -147,7 +148,7 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
       dim,
       fingerprint,
       storeIdentity: store.identity,
-      report: (sentence) => log.error(sentence),
+      report,
     })
     if (index.discarded !== null) log.warn(index.discarded)
     return { models, store, index }
@@ -195,7 +196,7 @@ async function addRoutes(
   const remote = openRemotePictures({ allowedHosts, timeoutMs: config.pictureFetchTimeoutMs })
   const limits = { maxTextChars, maxBatchItems, maxBodyBytes }
   const options = { retrieval, limits, fetchPicture: remote.fetch }
-  await app.register(healthRoutes, { readiness })
+  await app.register(healthRoutes, { readiness, retrieval })
   await app.register(embedRoutes, options)
   await app.register(itemRoutes, options)
   await app.register(manyItemsRoutes, options)

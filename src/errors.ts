@@ -39,6 +39,7 @@ export const errorTable = {
   internal_error: { status: 500, title: 'The service failed' },
   overloaded: { status: 503, title: 'The service is busy' },
   model_unavailable: { status: 503, title: 'The model is not available' },
+  decoder_unavailable: { status: 503, title: 'Pictures cannot be decoded now' },
   index_unavailable: { status: 503, title: 'The vector index is not available' },
   not_ready: { status: 503, title: 'The service is not ready' },
   timed_out: { status: 503, title: 'The request took too long' },

@@ -4,6 +4,7 @@
  * Everything that is a pixel, a token, a tensor or a batch stays behind it, in `model/`.
  */
 import { openTandemModels } from './model/tandem-models.js'
+import type { Report, WorkerStatus } from './worker-process.js'
 
 export { BundleError } from './model/bundle-error.js'
 
@@ -92,7 +93,7 @@ export interface Models {
   /**
    * Decodes, re-encodes and embeds the bytes of picture files. Order is kept; one bad picture fails the call, and with
    * several pictures the sentence begins with its place ("Image 2 of 5: …").
-   * @throws TandemError `image_type_unsupported`, `image_unreadable`, `image_too_large`, and those of `encodeTexts`
+   * @throws TandemError `image_type_unsupported`, `image_unreadable`, `image_too_large`, `decoder_unavailable`, and those of `encodeTexts`
    */
   encodeImages(
     images: readonly Uint8Array[],
@@ -110,7 +111,9 @@ export interface Models {
   ): Promise<{ matches: Match[]; timings: StageTimings }>
   /** Entries that wait, and entries inside the batch that runs now. */
   stats(): { queueDepth: number; inFlight: number }
-  /** Fails what still waits with `model_unavailable` and ends the worker. */
+  /** The processes that the model needs. */
+  readonly workers: readonly WorkerStatus[]
+  /** Answers the batch and the pictures under way, fails what still waits as `model_unavailable`, and ends the processes. */
   close(): Promise<void>
 }
 
@@ -123,10 +126,12 @@ export interface ModelsOptions {
   maxImagePixels: number
   /** Entries that may wait for the worker before new ones are refused as `overloaded`. */
   maxQueue?: number
+  /** Told what happens to the processes, for the log. */
+  report?: Report
 }
 
 /**
- * Verifies the bundle, starts the worker and loads the three graphs.
+ * Verifies the bundle, starts the processes and loads the three graphs.
  * @throws BundleError with a sentence that says what is wrong, and where
  */
 export function openModels(options: ModelsOptions): Promise<Models> {

@@ -15,6 +15,7 @@ import { restore, type Restored, type RestoreOptions } from './retrieval/restore
 import { StageClock, type Timings } from './retrieval/stage-clock.js'
 import { Writer } from './retrieval/writer.js'
 import type { VectorIndex } from './vector-index.js'
+import type { WorkerStatus } from './worker-process.js'
 
 export { repairIndex }
 export type { Call, Input, Item, Payload, Query, Relevance, Restored, SearchOptions, Timings }
@@ -188,6 +189,12 @@ export class Retrieval {
   /** Of the item store: its identity, and the bytes that it takes on disk. */
   get storage(): { identity: string; bytes: number } {
     return { identity: this.#rooms.store.identity, bytes: this.#rooms.store.bytesOnDisk() }
+  }
+
+  /** The processes that the pipeline needs, for health and metrics. */
+  get workers(): readonly WorkerStatus[] {
+    const { models, index } = this.#rooms
+    return [...models.workers, ...index.workers]
   }
 
   /** Numbers for the gauges. */

@@ -34,6 +34,8 @@ export interface WorkerOptions<C extends Commands<C>> {
   subject: string
   /** Makes a fresh process ready by calls of its own; until it resolves, others are refused. */
   open?: (call: Call<C>) => Promise<unknown>
+  /** Added to what the process inherits of the service's environment. */
+  environment?: Readonly<Record<string, string>>
   report?: Report | undefined
   /** Called when a process that was ready has died, and when another one is ready in its place. */
   onLost?: () => void
@@ -48,6 +50,8 @@ export class WorkerProcess<C extends Commands<C>> {
   #life: Life<C> | null = null
   #ready = false
   #closed = false
+  /** Whether there was a process that was ready; without one the service does not start. */
+  #started = false
   #restarts = 0
   #pauseMs = FIRST_PAUSE_MS
   #timer: NodeJS.Timeout | undefined
@@ -60,6 +64,7 @@ export class WorkerProcess<C extends Commands<C>> {
   static async start<C extends Commands<C>>(options: WorkerOptions<C>): Promise<WorkerProcess<C>> {
     const worker = new WorkerProcess<C>(options)
     await worker.#launch()
+    worker.#started = true
     return worker
   }
 
@@ -114,11 +119,15 @@ export class WorkerProcess<C extends Commands<C>> {
   }
 
   async #launch(): Promise<void> {
-    const life = new Life<C>(this.#options.module, () => this.unavailable())
+    const { name, module, environment = {}, open } = this.#options
+    const life = new Life<C>(module, environment, () =>
+      this.#started ? this.unavailable() : new Error(`The ${name} process ended before it was ready.`),
+    )
     this.#life = life
     void life.ended.then((how) => this.#onEnd(life, how))
     try {
-      await this.#options.open?.((name, ask) => life.call(name, ask))
+      await life.begun
+      await open?.((command, ask) => life.call(command, ask))
     } catch (error) {
       await life.end()
       throw error

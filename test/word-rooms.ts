@@ -43,6 +43,7 @@ const info = {
 /** Matches by the number after a word ("dog 7"), so that reranking has an order of its own. */
 export class WordModels implements Models {
   readonly info = info
+  workers: WorkerStatus[] = []
   /** Resolves before anything is encoded: a test may hold the model up, or make it fail. */
   gate: (signal?: AbortSignal) => Promise<void> = () => Promise.resolve()
   /** The value of each number in an embedding of a picture, where a test wants a bad one. */

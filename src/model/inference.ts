@@ -1,134 +1,65 @@
-/** The main thread's side of the worker: one batch at a time, and a new worker when it dies. */
-import { once } from 'node:events'
-import { Worker } from 'node:worker_threads'
-import { TandemError } from '../errors.js'
+/** The service's side of the process that runs the graphs. */
+import type { TandemError } from '../errors.js'
+import { Refusal, WorkerProcess, type Report, type WorkerStatus } from '../worker-process.js'
 import { BundleError } from './bundle-error.js'
 import type { GraphName, Tensors } from './graphs.js'
-import { buffersOf } from './tensors.js'
-import { STOP, type BatchReply, type BatchRequest, type WorkerStart } from './worker-messages.js'
+import type { Commands } from './inference-worker.js'
 
-export interface BatchResult {
-  outputs: Tensors
-  /** Of the run alone. */
-  milliseconds: number
-}
+export type BatchResult = Commands['run']['answer']
 
-const FIRST_PAUSE_MS = 500
-const LONGEST_PAUSE_MS = 30_000
+/** The bundle to run. A process that is started again must not load another one. */
+export type InferenceStart = Commands['open']['ask']
 
 export class Inference {
-  readonly #start: WorkerStart
-  #worker: Worker | null = null
-  #ready = false
-  #closed = false
-  #pauseMs = FIRST_PAUSE_MS
-  #timer: NodeJS.Timeout | undefined
-  #running: { resolve: (result: BatchResult) => void; reject: (error: Error) => void } | null = null
+  readonly #process: WorkerProcess<Commands>
 
-  private constructor(start: WorkerStart) {
-    this.#start = start
+  private constructor(process: WorkerProcess<Commands>) {
+    this.#process = process
   }
 
   /**
-   * Starts the worker and waits until its graphs are loaded.
+   * Starts the process and waits until its graphs are loaded.
    * @throws BundleError when the graphs cannot be loaded
    */
-  static async open(start: WorkerStart): Promise<Inference> {
-    const inference = new Inference(start)
-    await inference.#launch()
-    return inference
+  static async open(start: InferenceStart, report?: Report): Promise<Inference> {
+    const process = await WorkerProcess.start<Commands>({
+      name: 'inference',
+      module: new URL('./inference-worker.js', import.meta.url),
+      code: 'model_unavailable',
+      subject: 'The model',
+      report,
+      open: (call) =>
+        call('open', start).catch((error: unknown) => {
+          throw error instanceof Refusal ? new BundleError(error.message) : error
+        }),
+    })
+    return new Inference(process)
   }
 
-  /** False while there is no worker: a batch would be refused. */
+  /** False while there is no process: a batch would be refused. */
   get ready(): boolean {
-    return this.#ready
+    return this.#process.ready
+  }
+
+  get status(): WorkerStatus {
+    return this.#process.status
   }
 
   /**
-   * Runs one batch; the buffers of `inputs` are gone afterwards. Not to be called while another batch runs.
-   * @throws TandemError `model_unavailable` when the worker is away or dies meanwhile
+   * Runs one batch.
+   * @throws TandemError `model_unavailable` when the process is away or dies meanwhile
    */
   run(graph: GraphName, inputs: Tensors): Promise<BatchResult> {
-    return new Promise((resolve, reject) => {
-      if (this.#worker === null || !this.#ready) {
-        reject(this.unavailable())
-        return
-      }
-      this.#running = { resolve, reject }
-      const request: BatchRequest = { graph, inputs }
-      this.#worker.postMessage(request, buffersOf(inputs))
-    })
+    return this.#process.call('run', { graph, inputs })
   }
 
-  /** What a caller is told while there is no worker. */
+  /** What a caller is told while there is no process. */
   unavailable(): TandemError {
-    return this.#closed
-      ? new TandemError('model_unavailable', 'The model has been closed: the service is stopping.')
-      : new TandemError('model_unavailable', 'The model stopped unexpectedly and is being started again.', {
-          retryAfterS: Math.ceil(this.#pauseMs / 1000),
-        })
+    return this.#process.unavailable()
   }
 
-  /** Resolves when the batch under way has been answered and the worker has ended. */
-  async close(): Promise<void> {
-    this.#closed = true
-    clearTimeout(this.#timer)
-    if (this.#worker === null) return
-    const ended = once(this.#worker, 'exit')
-    // Asked, not terminated: a thread that is ended inside native code can take the process with it.
-    this.#worker.postMessage(STOP)
-    await ended
-  }
-
-  /** Resolves when the worker is ready, rejects when it ends or refuses before that. */
-  #launch(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: this.#start })
-      this.#worker = worker
-      let cause: Error | undefined
-      worker.on('message', (reply: BatchReply) => {
-        if (reply.kind === 'ready') {
-          this.#ready = true
-          resolve()
-        } else if (reply.kind === 'refused') {
-          cause = new BundleError(reply.message)
-        } else {
-          this.#settle(reply)
-        }
-      })
-      worker.on('error', (error: Error) => {
-        cause = error
-      })
-      worker.on('exit', (code) => {
-        const wasReady = this.#ready
-        this.#ready = false
-        this.#worker = null
-        reject(cause ?? new Error(`The model's worker ended with code ${code}.`))
-        this.#running?.reject(this.unavailable())
-        this.#running = null
-        if (wasReady && !this.#closed) this.#restartLater()
-      })
-    })
-  }
-
-  #settle(reply: Extract<BatchReply, { kind: 'done' | 'failed' }>): void {
-    const running = this.#running
-    this.#running = null
-    if (reply.kind === 'failed') {
-      running?.reject(new Error(reply.message))
-    } else {
-      this.#pauseMs = FIRST_PAUSE_MS
-      running?.resolve(reply)
-    }
-  }
-
-  /** Each failure doubles the pause; a batch that ran resets it. */
-  #restartLater(): void {
-    this.#timer = setTimeout(() => {
-      this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS)
-      this.#launch().catch(() => {
-        if (!this.#closed) this.#restartLater()
-      })
-    }, this.#pauseMs)
+  /** Resolves when the batch under way has been answered and the process has ended. */
+  close(): Promise<void> {
+    return this.#process.close()
   }
 }

@@ -13,6 +13,8 @@ export interface Preprocessed {
 const STORED_SIDE = 512
 const JPEG_QUALITY = 85
 const MAX_SIDE = 16_384
+/** Beyond this a picture is not worth its decoder; what this cannot stop is stopped by decoder.ts. */
+const LONGEST_DECODE_S = 20
 /** Pixels around a picture that bicubic interpolation reads. */
 const EDGE = 3
 
@@ -30,19 +32,28 @@ sharp.cache(false)
  * What it looks like on a screen is kept: EXIF orientation is applied, colours become sRGB, transparency becomes white.
  * @param size side of the pixels
  * @param maxPixels more are refused by the header, before anything is decoded
- * @throws TandemError `image_type_unsupported`, `image_too_large`, `image_unreadable`
+ * @throws TandemError `image_type_unsupported`, `image_too_large`, `image_unreadable`, `timed_out`
  */
-export async function preprocess(bytes: Uint8Array, size: number, maxPixels: number): Promise<Preprocessed> {
+export async function preprocess(
+  bytes: Uint8Array,
+  size: number,
+  maxPixels: number,
+  longestS = LONGEST_DECODE_S,
+): Promise<Preprocessed> {
   await checkHeader(bytes, maxPixels)
   const { data, info } = await sharp(bytes, readOptions(maxPixels))
+    .timeout({ seconds: longestS })
     .autoOrient()
     .resize(STORED_SIDE, STORED_SIDE, { fit: 'inside', withoutEnlargement: true })
     .flatten({ background: 'white' })
     .toColourspace('srgb')
     .raw({ depth: 'uchar' })
     .toBuffer({ resolveWithObject: true })
-    .catch((error: Error) => {
-      throw new TandemError('image_unreadable', `The picture is damaged or cut off: ${firstLine(error)}.`, { cause: error })
+    .catch((cause: Error) => {
+      if (cause.message.startsWith('timeout')) {
+        throw new TandemError('timed_out', `The picture was not decoded within ${longestS} s.`, { cause })
+      }
+      throw new TandemError('image_unreadable', `The picture is damaged or cut off: ${firstLine(cause)}.`, { cause })
     })
   const intermediate: Raw = { data, width: info.width, height: info.height }
   const [pixels, stored] = await Promise.all([

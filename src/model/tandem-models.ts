@@ -1,14 +1,16 @@
-/** The room behind the door of model.ts: tokenizer and preprocessing here, the graphs in the worker. */
+/** The room behind the door of model.ts: the tokenizer here, pictures and graphs in processes of their own. */
 import { availableParallelism } from 'node:os'
 import { TandemError } from '../errors.js'
 import type { Call, EncodedImage, EncodedText, Match, ModelInfo, Models, ModelsOptions, Pair, StageTimings } from '../model.js'
+import type { WorkerStatus } from '../worker-process.js'
 import { Batcher } from './batcher.js'
 import { openBundle, readBundleFile } from './bundle.js'
+import { Decoder } from './decoder.js'
 import { imageLane, textLane } from './dual-encoder.js'
 import { calibrate, fusionLane, splitComparison } from './fusion-encoder.js'
 import { Inference } from './inference.js'
 import type { Manifest } from './manifest.js'
-import { preprocess, type Preprocessed } from './preprocess.js'
+import type { Preprocessed } from './preprocess.js'
 import { Tokenizer } from './tokenizer.js'
 import { Turns } from './turns.js'
 
@@ -19,22 +21,26 @@ interface Parts {
   fingerprint: string
   tokenizer: Tokenizer
   inference: Inference
+  decoder: Decoder
   batcher: Batcher
   decoding: Turns
-  maxImagePixels: number
 }
 
 export async function openTandemModels(options: ModelsOptions): Promise<Models> {
-  const { folder, inferenceThreads: threads, maxImagePixels, maxQueue = DEFAULT_MAX_QUEUE } = options
+  const { folder, inferenceThreads: threads, maxImagePixels, maxQueue = DEFAULT_MAX_QUEUE, report } = options
   const bundle = await openBundle(folder)
   const { manifest, fingerprint } = bundle
   const { tokenizer: file, max_tokens: maxTokens } = manifest.text_encoder
   const tokenizer = new Tokenizer(await readBundleFile(bundle, file), maxTokens)
-  const inference = await Inference.open({ folder, fingerprint, threads })
+  const decoder = await Decoder.open(maxImagePixels, report)
+  const inference = await Inference.open({ folder, fingerprint, threads }, report).catch(async (error: unknown) => {
+    await decoder.close()
+    throw error
+  })
   const batcher = new Batcher(inference, maxQueue)
   // As many pictures at a time as there are cores: more would only hold more of them in memory.
   const decoding = new Turns(availableParallelism(), maxQueue, 'pictures wait to be decoded')
-  return new TandemModels({ manifest, fingerprint, tokenizer, inference, batcher, decoding, maxImagePixels })
+  return new TandemModels({ manifest, fingerprint, tokenizer, inference, decoder, batcher, decoding })
 }
 
 class TandemModels implements Models {
@@ -102,14 +108,20 @@ class TandemModels implements Models {
     return { queueDepth, inFlight }
   }
 
+  get workers(): readonly WorkerStatus[] {
+    const { inference, decoder } = this.#parts
+    return [inference.status, decoder.status]
+  }
+
   async close(): Promise<void> {
-    await this.#parts.inference.close()
+    const { inference, decoder } = this.#parts
+    await Promise.all([inference.close(), decoder.close()])
   }
 
   #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Preprocessed[]> {
-    const { manifest, maxImagePixels, decoding } = this.#parts
+    const { manifest, decoder, decoding } = this.#parts
     const one = (bytes: Uint8Array): Promise<Preprocessed> =>
-      decoding.run(() => preprocess(bytes, manifest.image_encoder.size, maxImagePixels), call)
+      decoding.run(() => decoder.decode(bytes, manifest.image_encoder.size), call)
     return Promise.all(
       images.map((bytes, place) =>
         one(bytes).catch((error: unknown) => {

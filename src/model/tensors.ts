@@ -1,11 +1,6 @@
 /** Between many small arrays and one tensor. */
 import type { Tensors } from './graphs.js'
 
-/** The buffers of `tensors`, to be handed to another thread instead of copied. */
-export function buffersOf(tensors: Tensors): ArrayBuffer[] {
-  return Object.values(tensors).map(({ data }) => data.buffer as ArrayBuffer)
-}
-
 /** The data of the output `name`, known to be of that type since the graph was checked. */
 export function floatsOf(outputs: Tensors, name: string): Float32Array {
   const tensor = outputs[name]

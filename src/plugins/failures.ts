@@ -32,6 +32,7 @@ export const inputFailures: readonly ErrorCode[] = [
   'text_too_long',
   'options_conflict',
   'model_unavailable',
+  'decoder_unavailable',
 ]
 
 interface Operation {

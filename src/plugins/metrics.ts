@@ -50,6 +50,16 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
   gauge('tandem_items', 'Items stored', () => retrieval.stats().items)
   gauge('tandem_model_queue_depth', 'Inputs that wait for the model', () => retrieval.stats().queueDepth)
   gauge('tandem_model_in_flight', 'Inputs that the model works on', () => retrieval.stats().inFlight)
+  new Counter({
+    name: 'tandem_worker_restarts_total',
+    help: 'Processes started again after they died',
+    labelNames: ['worker'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { name, restarts } of retrieval.workers) this.inc({ worker: name }, restarts)
+    },
+  })
   const { name: bundle, version, fingerprint } = retrieval.model
   new Gauge({
     name: 'tandem_model_info',

@@ -2,9 +2,15 @@
 import type { FastifyPluginCallback } from 'fastify'
 import type { Readiness } from '../readiness.js'
 import { NoQuery } from '../requests.js'
+import type { Retrieval } from '../retrieval.js'
 import { HealthReply } from '../schemas.js'
 
-export const healthRoutes: FastifyPluginCallback<{ readiness: Readiness }> = (app, { readiness }, done) => {
+interface HealthOptions {
+  readiness: Readiness
+  retrieval: Retrieval
+}
+
+export const healthRoutes: FastifyPluginCallback<HealthOptions> = (app, { readiness, retrieval }, done) => {
   const config = { open: true }
   const schema = { tags: ['health'], querystring: NoQuery }
 
@@ -19,10 +25,17 @@ export const healthRoutes: FastifyPluginCallback<{ readiness: Readiness }> = (ap
     '/health/ready',
     { config, schema: { ...schema, summary: 'Whether requests can be answered', response } },
     (_request, reply) => {
-      const { state, detail } = readiness
+      const { state, detail } = present(readiness, retrieval)
       reply.code(state === 'ready' ? 200 : 503).header('cache-control', 'no-store')
       return { status: state, detail }
     },
   )
   done()
+}
+
+/** What was ready is not while one of its processes is away; the requests that do without that one are answered. */
+function present(readiness: Readiness, { workers }: Retrieval): { state: string; detail: string } {
+  const away = workers.filter(({ ready }) => !ready).map(({ name }) => name)
+  if (readiness.state !== 'ready' || away.length === 0) return readiness
+  return { state: 'recovering', detail: `being started again after a failure: ${away.join(', ')}` }
 }

@@ -41,7 +41,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   const puts = {
     audited: 'add',
     priority: 'bulk',
-    fails: [...inputFailures, 'payload_invalid', 'storage_full', 'storage_read_only'],
+    fails: [...inputFailures, 'payload_invalid', 'storage_full', 'storage_read_only', 'index_unavailable'],
   } as const
   app.put('/items/:id', { config: puts, schema: put }, async (request, reply) => {
     const addition = await additionOf(request, options)
@@ -59,7 +59,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     summary: 'Remove an item',
     response: { 204: { type: 'null', description: 'Removed, on disk too' } },
   }
-  const removes = { audited: 'remove', fails: ['item_not_found', 'storage_full', 'storage_read_only'] } as const
+  const removes = { audited: 'remove', fails: ['item_not_found', 'storage_full', 'storage_read_only', 'index_unavailable'] } as const
   app.delete('/items/:id', { config: removes, schema: removal }, async (request, reply) => {
     const id = idOf(request)
     if (!(await retrieval.remove(id))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)

@@ -21,7 +21,7 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
   app.get(
     '/search',
     {
-      config: { fails: ['text_too_long', 'options_conflict', 'model_unavailable'] },
+      config: { fails: ['text_too_long', 'options_conflict', 'model_unavailable', 'index_unavailable'] },
       schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery },
     },
     async (request, reply) => {
@@ -41,7 +41,7 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
   app.post(
     '/search',
     {
-      config: { scope: 'read', fails: ['item_not_found', ...inputFailures] },
+      config: { scope: 'read', fails: ['item_not_found', 'index_unavailable', ...inputFailures] },
       schema: { ...schema, summary: 'Search by a sentence, a picture or an item', querystring: NoQuery, body },
     },
     async (request, reply) => {

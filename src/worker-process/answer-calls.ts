@@ -12,6 +12,9 @@ export type Reply =
   | { number: number; answer: unknown }
   | { number: number; failure: { code: ErrorCode | null; message: string } }
 
+/** The number of the reply that nobody asked for: from now on there are answers. */
+export const HELLO = 0
+
 export type Handlers<C extends Commands<C>> = {
   [Name in keyof C]: (ask: C[Name]['ask']) => C[Name]['answer'] | Promise<C[Name]['answer']>
 }
@@ -23,17 +26,23 @@ export function answerCalls<C extends Commands<C>>(handlers: Handlers<C>): void 
   // The service has ended, or wants this process to. A worker has nothing to lose, and native code that is in the middle
   // of something is better killed than torn down around it.
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
-  process.on('message', ({ number, name, ask }: Question) => {
-    const handler = handlers[name as keyof C]
-    const answered = new Promise((resolve) => resolve(handler(ask)))
-    answered.then(
-      (answer) => send({ number, answer }),
-      (error: Error) => {
-        const code = error instanceof TandemError ? error.code : null
-        send({ number, failure: { code, message: error.message } })
-      },
-    )
-  })
+  process.on('message', (question: Question) => answer(handlers, question))
+  send({ number: HELLO, answer: null })
+}
+
+function answer<C extends Commands<C>>(handlers: Handlers<C>, { number, name, ask }: Question): void {
+  const fail = (error: Error): void => {
+    const code = error instanceof TandemError ? error.code : null
+    send({ number, failure: { code, message: error.message } })
+  }
+  try {
+    const answered: unknown = handlers[name as keyof C](ask)
+    if (answered instanceof Promise) answered.then((later: unknown) => send({ number, answer: later }), fail)
+    // Sent before the next call begins, which may block.
+    else send({ number, answer: answered })
+  } catch (error) {
+    fail(error as Error)
+  }
 }
 
 /** Nobody is left to hear of a reply that cannot be sent. */

@@ -1,7 +1,7 @@
 /** One process of a worker, from its start to its end: numbered calls, and their answers. */
 import { fork, type ChildProcess } from 'node:child_process'
 import { TandemError } from '../errors.js'
-import type { Question, Reply } from './answer-calls.js'
+import { HELLO, type Question, type Reply } from './answer-calls.js'
 
 /** What a worker can be asked: by name, what is asked and what is answered. */
 export type Commands<C> = { [Name in keyof C]: { ask: unknown; answer: unknown } }
@@ -27,22 +27,26 @@ const SECRETS = ['API_KEYS']
 const LONGEST_FAREWELL_MS = 30_000
 
 export class Life<C extends Commands<C>> {
+  /** Resolves when the process answers; rejects with `lost` when it ends before. */
+  readonly begun: Promise<unknown>
   /** Resolves when the process has ended, to a signal or an exit code. */
   readonly ended: Promise<string>
   readonly #child: ChildProcess
   readonly #lost: () => Error
   readonly #waiting = new Map<number, Waiting>()
-  #calls = 0
+  #calls = HELLO
   #over = false
   #onIdle: () => void = () => undefined
   #farewell: Promise<void> | undefined
 
   /** @param lost - makes the error for calls that are not answered any more */
-  constructor(module: URL, lost: () => Error) {
+  constructor(module: URL, environment: Readonly<Record<string, string>>, lost: () => Error) {
     this.#lost = lost
-    const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !SECRETS.includes(name)))
+    const inherited = Object.entries(process.env).filter(([name]) => !SECRETS.includes(name))
+    const env = { ...Object.fromEntries(inherited), ...environment }
     // Standard output belongs to the service's log; what native code prints goes to standard error.
-    this.#child = fork(module, { serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'], env: environment })
+    this.#child = fork(module, { serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'], env })
+    this.begun = new Promise((resolve, reject) => this.#waiting.set(HELLO, { resolve, reject }))
     this.ended = new Promise((resolve) => {
       const end = (how: string): void => {
         this.#over = true

@@ -65,6 +65,7 @@ export function digestOf(
 
 export class MadeModels implements Models {
   readonly info = madeInfo
+  readonly workers = []
 
   encodeTexts(texts: readonly string[]): ReturnType<Models['encodeTexts']> {
     const encoded = texts.map((text): EncodedText => ({

@@ -20,7 +20,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../src/config.js'
 
 const photos = ['nagasaki-boats', 'march-pastoral', 'black-canyon']
-// From source, worker threads included, as the tests themselves run.
+// From source, worker processes included, as the tests themselves run.
 const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
 let folder: string
 

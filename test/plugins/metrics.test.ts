@@ -53,6 +53,12 @@ describe('/metrics', () => {
     expect(body).toMatch(/^tandem_refusal_duration_seconds_count 2$/m)
   })
 
+  it('counts how often each worker was started again', async () => {
+    tandem.models.workers = [{ name: 'inference', pid: 5, ready: true, restarts: 2 }]
+    expect(await metrics()).toMatch(/^tandem_worker_restarts_total\{worker="inference"\} 2$/m)
+    expect(await metrics()).toMatch(/^tandem_worker_restarts_total\{worker="inference"\} 2$/m)
+  })
+
   it('does not grow with the addresses that are asked for', async () => {
     const count = (text: string): number =>
       text.split('\n').filter((line) => line.includes('request_duration_seconds_count')).length

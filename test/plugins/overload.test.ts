@@ -194,4 +194,16 @@ describe('before it is ready', () => {
     expect((await tandem.app.inject('/health/ready')).json()).toMatchObject({ status: 'ready' })
     expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
   })
+
+  it('is not ready while a process is away, names it, and answers what does without it', async () => {
+    tandem = await wordTandem()
+    const worker = { name: 'decoder', pid: null, ready: false, restarts: 0 }
+    tandem.models.workers = [{ ...worker, name: 'inference', ready: true }, worker]
+    const away = await tandem.app.inject('/health/ready')
+    expect(away.statusCode).toBe(503)
+    expect(away.json()).toEqual({ status: 'recovering', detail: 'being started again after a failure: decoder' })
+    expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
+    tandem.models.workers = [{ ...worker, ready: true }]
+    expect((await tandem.app.inject('/health/ready')).statusCode).toBe(200)
+  })
 })
