@@ -35,11 +35,11 @@ class TrainConfig:
     weight_decay: float = 0.1
     ema: float = 0.99
     word_dropout: float = 0.1
-    smoothing: float = 0.0
+    smoothing: float = 0.0  # share of a target spread evenly: LM's, and without a queue ITC's
     soft_mix: float = 0.3  # share of ITC's target that follows a teacher: sentence encoder, or momentum encoder
     soft_scale: float = 20.0
     token_itc_weight: float = 1.0
-    token_batch: int = 128
+    token_batch: int = 128  # pairs of a batch that token ITC, MLM and LM read
     caption_tokens: int = 24
     itm_weight: float = 0.5
     itm_negatives: int = 5
@@ -82,7 +82,14 @@ class Recipe:
         """The objectives to train, each with its weight: those of [objectives], or where that table is missing ITC and
         the two weights that [train] has for the shipped bundle. ValueError when they do not go with each other, with
         the model or with the data."""
+        older = [
+            name
+            for name in ("token_itc_weight", "itm_weight")
+            if getattr(self.train, name) != getattr(TrainConfig, name)
+        ]
         given = asdict(self.objectives)
+        if any(given.values()) and older:
+            raise ValueError(f"weights stand in [objectives] or in [train], not in both: {', '.join(older)}")
         if not any(given.values()):
             given = {"itm": self.train.itm_weight}
             if self.train.train_towers:

@@ -1,6 +1,6 @@
-"""Train dual encoder and fusion encoder together: ITC on embeddings, ITC on tokens, ITM with hard negatives.
+"""Train what a recipe names: encoders, a fusion, and the weighted sum of its objectives.
 
-python -m tandem_training.train recipes/tandem-small.toml --out runs/small"""
+python -m tandem_training.train recipes/tandem-small-towers.toml --out runs/towers"""
 
 import argparse
 import importlib.util

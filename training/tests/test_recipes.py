@@ -1,13 +1,15 @@
 """Each recipe of the taxonomy, at a size for a test: it trains, resumes, evaluates, exports, and its bundle ranks."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, compute_in_float32
 from tokenizers import Tokenizer
 
+from tandem_training.backward import backward
 from tandem_training.bundle import BundleEncoders
 from tandem_training.data import read_shards
 from tandem_training.evaluate import evaluate
@@ -69,6 +71,25 @@ def test_a_recipe_trains_resumes_evaluates_and_exports(name: str, shard: Path, t
     )
     served = evaluate(BundleEncoders(tmp_path / name), read_shards(str(shard)), manifest["match"], (4,))
     assert served["captions"] == 16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_has_the_same_gradient_in_chunks(name: str, shard: Path, tmp_path: Path, tokenizer, monkeypatch):
+    compute_in_float32(monkeypatch.setattr)
+    tokenizer.add_special_tokens(["[MASK]"])
+    recipe = small(name, shard)
+    recipe.model = replace(recipe.model, grid_dropout=0.0, text_dropout=0.0, fusion_dropout=0.0)
+    gradients = []
+    for chunk in (0, 3):
+        run = trainer(recipe, tmp_path / "run", tokenizer)
+        batch = run.batch(0)
+        backward(run._encode, partial(run._losses, 1, batch), batch.inputs, chunk)
+        parts = (*run.model.named_parameters(), *run.objectives.named_parameters())
+        gradients.append({name: p.grad for name, p in parts if p.grad is not None})
+    whole, chunked = gradients
+    assert whole.keys() == chunked.keys()
+    for key, gradient in whole.items():
+        torch.testing.assert_close(chunked[key], gradient, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

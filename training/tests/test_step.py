@@ -105,6 +105,10 @@ def test_only_words_are_maskable_and_a_tokenizer_without_mask_is_refused(masking
         ("[model]\ntext = 'clip'\n[objectives]\nitc = 1.0", "set soft_mix = 0, or queue above 0"),
         ("[train]\nqueue = 64\n[objectives]\nsiglip = 1.0", "queue = 64 serves objective itc"),
         ("[train]\ntrain_towers = false\nitm_weight = 0.0", "nothing to train"),
+        (
+            "[train]\nitm_weight = 0.2\n[objectives]\nitc = 1.0",
+            "in .objectives. or in .train., not in both: itm_weight",
+        ),
         ("[model]\nfusion = 'alined'", r"\[model\]: fusion = 'alined'; did you mean 'aligned'"),
     ],
 )
