@@ -1,6 +1,7 @@
 /** What every worker has: calls, deaths, restarts, and an end with its parent. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { getPriority } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -32,6 +33,12 @@ const isAlive = (pid: number): boolean => {
     return false
   }
 }
+
+describe('a worker', () => {
+  it('gives way to the process that started it', () => {
+    expect(getPriority(worker.status.pid as number)).toBe(Math.min(19, getPriority() + 5))
+  })
+})
 
 describe('calls', () => {
   it('carry typed arrays, and are answered as each is done', async () => {

@@ -7,7 +7,7 @@ import type { Priority } from './precedence.js'
 import type { Waiter, Waiting } from './waiting.js'
 
 /** Work may take a little longer than expected, and what is accepted should be answered in time. */
-const CAUTION = 1.25
+const CAUTION = 1.5
 
 export class Admission {
   readonly #waiting: Pick<Waiting<Waiter>, 'weights'>

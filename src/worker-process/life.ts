@@ -1,5 +1,6 @@
 /** One process of a worker, from its start to its end: numbered calls, and their answers. */
 import { fork, type ChildProcess } from 'node:child_process'
+import { getPriority, setPriority } from 'node:os'
 import { TandemError } from '../errors.js'
 import { HELLO, type Question, type Reply } from './answer-calls.js'
 
@@ -25,6 +26,9 @@ interface Waiting {
 const SECRETS = ['API_KEYS']
 /** A process that was asked to end and has not by then is killed. */
 const LONGEST_FAREWELL_MS = 30_000
+/** Steps of `nice`: workers compute for long, and the service's own event loop must not wait for a core. */
+const NICER = 5
+const LEAST_PRIORITY = 19
 
 export class Life<C extends Commands<C>> {
   /** Resolves when the process answers; rejects with `lost` when it ends before. */
@@ -46,6 +50,7 @@ export class Life<C extends Commands<C>> {
     const env = { ...Object.fromEntries(inherited), ...environment }
     // Standard output belongs to the service's log; what native code prints goes to standard error.
     this.#child = fork(module, { serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'], env })
+    this.#yieldToService()
     this.begun = new Promise((resolve, reject) => this.#waiting.set(HELLO, { resolve, reject }))
     this.ended = new Promise((resolve) => {
       const end = (how: string): void => {
@@ -64,6 +69,15 @@ export class Life<C extends Commands<C>> {
 
   get pid(): number | null {
     return this.#child.pid ?? null
+  }
+
+  /** Before the process has threads, which inherit it. */
+  #yieldToService(): void {
+    try {
+      if (this.#child.pid !== undefined) setPriority(this.#child.pid, Math.min(LEAST_PRIORITY, getPriority() + NICER))
+    } catch {
+      // It has ended already, or the system does not let it: the worker is as good as any other process then.
+    }
   }
 
   /** Calls are answered in any order. @throws TandemError or Refusal as the worker threw it, `lost` when it ends before */
