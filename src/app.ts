@@ -1,13 +1,11 @@
 /** The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes around it. */
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { openBackups } from './backups.js'
 import type { Config } from './config.js'
 import { lockDataFolder } from './data-folder-lock.js'
-import { openItemStore } from './item-store.js'
 import { openKeys, type Keys, type KeysChange } from './keys.js'
-import { openModels } from './model.js'
 import { audit } from './plugins/audit.js'
 import { auth, identity } from './plugins/auth.js'
 import { answerClientError } from './plugins/client-errors.js'
@@ -22,7 +20,8 @@ import { strangers } from './plugins/strangers.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
 import { openRemotePictures } from './remote-pictures.js'
-import { Retrieval, type Rooms } from './retrieval.js'
+import { Retrieval } from './retrieval.js'
+import { openRooms } from './rooms.js'
 import { backupRoutes } from './routes/backups.js'
 import { embedRoutes } from './routes/embed.js'
 import { healthRoutes } from './routes/health.js'
@@ -31,8 +30,8 @@ import { manyItemsRoutes } from './routes/items-many.js'
 import { pageRoutes } from './routes/page.js'
 import { rerankRoutes } from './routes/rerank.js'
 import { searchRoutes } from './routes/search.js'
+import { standbyRoutes } from './routes/standby.js'
 import { Safekeeping } from './safekeeping.js'
-import { openVectorIndex } from './vector-index.js'
 
 /** The service, not listening yet. */
 export interface Tandem {
@@ -66,7 +65,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
   if (lock.remark !== null) log.warn(lock.remark)
   const retrieval = await open(config, log).then(
-    (rooms) => new Retrieval(rooms),
+    ({ rooms, shelf }) => new Retrieval(rooms, shelf),
     async (error: unknown) => {
       await lock.release()
       throw error
@@ -124,40 +123,6 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   return { app, retrieval, start, reloadKeys: () => keys.reload(), close }
 }
 
-/** Model, then store, then index: each needs what the one before it knows. */
-async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms> {
-  const { modelFolder, inferenceThreads, maxImagePixels, dataFolder, vectorIndex } = config
-  const report = (sentence: string): void => log.error(sentence)
-  const models = await openModels({ folder: modelFolder, inferenceThreads, maxImagePixels, report })
-  const { fingerprint, dim, name, version } = models.info
-  log.info({ bundle: name, version, fingerprint }, 'the model is open')
-  const opened: { close(): Promise<void> }[] = [models]
-  try {
-    const onMigration = (items: number): void => log.info({ items }, 'items are moved to the present format')
-    const store = await openItemStore({
-      folder: join(dataFolder, 'items'),
-      fingerprint,
-      name: basename(modelFolder),
-      onMigration,
-    })
-    opened.push(store)
-    const index = await openVectorIndex({
-      kind: vectorIndex,
-      folder: join(dataFolder, 'index', fingerprint),
-      formerFolder: join(dataFolder, 'index'),
-      dim,
-      fingerprint,
-      storeIdentity: store.identity,
-      report,
-    })
-    if (index.discarded !== null) log.warn(index.discarded)
-    return { models, store, index }
-  } catch (error) {
-    for (const room of opened.reverse()) await room.close()
-    throw error
-  }
-}
-
 function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
   if ('error' in change) log.error(`${change.error.message} The API keys before it still hold.`)
   else if (change.keys === 0) log.warn('the file of API keys is empty: every request is refused until it holds one')
@@ -203,5 +168,6 @@ async function addRoutes(
   await app.register(searchRoutes, options)
   await app.register(rerankRoutes, options)
   await app.register(backupRoutes, { safekeeping })
+  await app.register(standbyRoutes, { retrieval })
   await app.register(pageRoutes)
 }

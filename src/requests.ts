@@ -146,6 +146,18 @@ export const ListQuery = Type.Object(
   { ...closed, description: 'limit and after' },
 )
 
+/** What leads out of the folder of bundles is no name. */
+export const StandbyBody = Type.Object(
+  {
+    model: Type.String({
+      pattern: '^\\w[\\w.-]{0,99}$',
+      description: 'the bare name of a bundle: a folder beside the configured one',
+    }),
+  },
+  { ...closed, description: 'an object with model' },
+)
+export type StandbyBody = Static<typeof StandbyBody>
+
 export const NoQuery = Type.Object({}, { ...closed, description: 'no parameter' })
 
 const BackupName = Type.String({

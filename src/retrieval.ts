@@ -5,29 +5,23 @@
  * item store, rerank them with the fusion encoder, order and cut. An add encodes the picture once, stores everything
  * that later stages need, then indexes it. The item store is the truth; the index is repaired from it.
  */
-import { openItemStore, type Copied, type Item, type ItemStore, type Payload } from './item-store.js'
-import type { Call, ModelInfo, Models } from './model.js'
-import { encodeAll, given, noItem, storedItem, type Input, type Query } from './retrieval/encode.js'
+import { openItemStore, type Copied, type Item, type Payload } from './item-store.js'
+import type { Call, ModelInfo } from './model.js'
+import { encodeAll, encodePicture, given, noItem, storedItem, type Input, type Query } from './retrieval/encode.js'
+import { byMatch, bySimilarity, type Hit } from './retrieval/hits.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
-import { pairsOf, relevanceOf, similarityOf, type Relevance } from './retrieval/relevance.js'
+import { pairsOf, relevanceOf, type Relevance } from './retrieval/relevance.js'
 import { repairIndex } from './retrieval/repair.js'
 import { restore, type Restored, type RestoreOptions } from './retrieval/restore.js'
+import { Serving, type Rooms } from './retrieval/serving.js'
 import { StageClock, type Timings } from './retrieval/stage-clock.js'
+import { Standby, type BundleShelf, type StandbyStatus } from './retrieval/standby.js'
 import { Writer } from './retrieval/writer.js'
 import type { VectorIndex } from './vector-index.js'
 import type { WorkerStatus } from './worker-process.js'
 
 export { repairIndex }
-export type { Call, Input, Item, Payload, Query, Relevance, Restored, SearchOptions, Timings }
-
-/** One answer of a search. Hits are ordered by score, best first. */
-export interface Hit {
-  id: string
-  score: number
-  similarity: number
-  match: number | null
-  payload: Payload | null
-}
+export type { BundleShelf, Call, Hit, Input, Item, Payload, Query, Relevance, Restored, Rooms, SearchOptions, StandbyStatus, Timings }
 
 /** A picture to add: the bytes of its file, and what to keep beside it. */
 export interface Addition {
@@ -36,37 +30,38 @@ export interface Addition {
   payload: Payload | null
 }
 
-/** The open rooms that the pipeline joins. It closes them. */
-export interface Rooms {
-  models: Models
-  index: VectorIndex
-  store: ItemStore
-}
-
 export class Retrieval {
-  readonly #rooms: Rooms
+  /** The bundle that stands by to take the place of the one that serves. */
+  readonly standby: Standby
+  readonly #serving: Serving
   readonly #writer: Writer
-  /** Up to which change of the store the snapshot on disk is complete. */
-  #savedPosition: number
+  /** Up to which change of the store the snapshot of an index is complete. */
+  readonly #saved = new WeakMap<VectorIndex, number>()
 
-  constructor(rooms: Rooms) {
-    this.#rooms = rooms
-    this.#writer = new Writer(rooms.store, rooms.index)
-    this.#savedPosition = rooms.index.position
+  /** @param rooms - of the bundle that serves; they are closed with the pipeline */
+  constructor(rooms: Rooms, shelf: BundleShelf) {
+    this.#serving = new Serving(rooms)
+    this.#writer = new Writer(this.#serving)
+    this.standby = new Standby(this.#serving, this.#writer, shelf)
+    this.#saved.set(rooms.index, rooms.index.position)
   }
 
-  /** Name, version, fingerprint and sizes of the bundle. */
+  /** Name, version, fingerprint and sizes of the bundle that serves. */
   get model(): ModelInfo {
-    return this.#rooms.models.info
+    return this.#serving.rooms.models.info
   }
 
-  /** Repairs the index from the store, then runs the text side once so that the first search is not the slow one. */
+  /**
+   * Repairs the index from the store, then runs the text side once so that the first search is not the slow one. A
+   * standby goes on where it was.
+   */
   async start(onProgress?: (replayed: number) => void): Promise<{ replayed: number; removed: number }> {
-    const { models, index, store } = this.#rooms
+    const { models, index, store } = this.#serving.rooms
     const repaired = await repairIndex(store, index, onProgress)
     const { encoded } = await models.encodeTexts(['a photo'])
     const { count, width } = this.model.imageTokens
     await models.match(encoded, [new Int8Array(count * width)], [{ text: 0, image: 0, similarity: 0 }])
+    this.standby.resume()
     return repaired
   }
 
@@ -74,10 +69,12 @@ export class Retrieval {
   async embed(
     inputs: readonly Input[],
     call?: Call,
-  ): Promise<{ embeddings: Float32Array[]; timings: Timings }> {
+  ): Promise<{ model: ModelInfo; embeddings: Float32Array[]; timings: Timings }> {
+    using visit = this.#serving.enter()
     const clock = new StageClock()
-    const encoded = await encodeAll(this.#rooms, inputs, clock, call, (at) => `inputs[${at}]`)
-    return { embeddings: encoded.map(({ embedding }) => embedding), timings: clock.read() }
+    const encoded = await encodeAll(visit.rooms, inputs, clock, call, (at) => `inputs[${at}]`)
+    const embeddings = encoded.map(({ embedding }) => embedding)
+    return { model: visit.rooms.models.info, embeddings, timings: clock.read() }
   }
 
   /**
@@ -89,13 +86,14 @@ export class Retrieval {
    * @throws TandemError options_conflict, item_not_found, or what encoding the query meets
    */
   async search(query: Query, options: SearchOptions, call?: Call): Promise<{ hits: Hit[]; timings: Timings }> {
-    const { models, index, store } = this.#rooms
-    const { k, candidates, rerank, minMatch } = planSearch(query, options, this.model)
+    using visit = this.#serving.enter()
+    const { models, index, store } = visit.rooms
+    const { k, candidates, rerank, minMatch } = planSearch(query, options, models.info)
     const clock = new StageClock()
     const self = 'id' in query ? query.id : undefined
 
     const pairsAhead = rerank && 'text' in query ? Math.min(candidates, index.size) : 0
-    const encoded = given((await encodeAll(this.#rooms, [query], clock, { ...call, pairsAhead }))[0])
+    const encoded = given((await encodeAll(visit.rooms, [query], clock, { ...call, pairsAhead }))[0])
     const depth = self === undefined ? candidates : candidates + 1
     const recalled = await clock.time('recall', () => index.search(encoded.embedding, depth))
     const wanted = recalled.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)
@@ -104,28 +102,16 @@ export class Retrieval {
       // An item removed since it was recalled is no hit.
       return wanted.flatMap(({ similarity }, at) => (items[at] ? [{ item: items[at], similarity }] : []))
     })
+    // What was replaced since a change of bundle is encoded by the new one alone: then the search begins again with that.
+    if (fetched.length < wanted.length && this.#serving.rooms !== visit.rooms) return this.search(query, options, call)
     if (!rerank || encoded.kind !== 'text' || fetched.length === 0) {
-      const hits = fetched.map(({ item: { id, payload }, similarity }) => ({
-        id,
-        score: similarity,
-        similarity,
-        match: null,
-        payload,
-      }))
-      return { hits, timings: clock.read() }
+      return { hits: bySimilarity(fetched), timings: clock.read() }
     }
     const pairs = fetched.map(({ similarity }, image) => ({ text: 0, image, similarity }))
     const tokens = fetched.map(({ item }) => item.imageTokens)
     const { matches, timings } = await clock.time('rerank', () => models.match([encoded.text], tokens, pairs, call))
     clock.add(timings)
-
-    const hits = fetched
-      .map(({ item: { id, payload }, similarity }, at) => ({ id, payload, similarity, ...given(matches[at]) }))
-      .sort((a, b) => b.logit - a.logit)
-      .filter(({ match }) => match >= minMatch)
-      .slice(0, k)
-      .map(({ id, payload, similarity, match }) => ({ id, score: match, similarity, match, payload }))
-    return { hits, timings: clock.read() }
+    return { hits: byMatch(fetched, matches, { k, minMatch }), timings: clock.read() }
   }
 
   /** Orders documents by their relevance to a query; each may be a text, a picture or the id of a stored item. */
@@ -133,16 +119,16 @@ export class Retrieval {
     query: Query,
     documents: readonly Query[],
     call?: Call,
-  ): Promise<{ ranked: Relevance[]; timings: Timings }> {
+  ): Promise<{ model: ModelInfo; ranked: Relevance[]; timings: Timings }> {
+    using visit = this.#serving.enter()
+    const { models } = visit.rooms
     const clock = new StageClock()
     const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
     const pairsAhead = pairsOf(query, documents)
-    const [first, ...rest] = await encodeAll(this.#rooms, [query, ...documents], clock, { ...call, pairsAhead }, nameOf)
-    const { ranked, timings } = await clock.time('rerank', () =>
-      relevanceOf(this.#rooms.models, given(first), rest, call),
-    )
+    const [first, ...rest] = await encodeAll(visit.rooms, [query, ...documents], clock, { ...call, pairsAhead }, nameOf)
+    const { ranked, timings } = await clock.time('rerank', () => relevanceOf(models, given(first), rest, call))
     clock.add(timings)
-    return { ranked, timings: clock.read() }
+    return { model: models.info, ranked, timings: clock.read() }
   }
 
   /**
@@ -153,15 +139,15 @@ export class Retrieval {
   async add(addition: Addition, call?: Call): Promise<{ status: 'created' | 'replaced'; timings: Timings }> {
     const clock = new StageClock()
     const { id, payload, image } = addition
-    const { encoded, timings } = await clock.time('encode', () => this.#rooms.models.encodeImages([image], call))
-    clock.add(timings)
-    const { embedding, imageTokens, picture } = given(encoded[0])
-    // Once stored, an embedding that the index refuses would stop every later write.
-    if (!(Math.abs(similarityOf(embedding, embedding) - 1) < 0.01))
-      throw new Error('the model gave an embedding without length 1')
-    call?.signal?.throwIfAborted()
-    const status = await clock.time('store', () => this.#writer.add({ id, payload, embedding, imageTokens, picture }))
-    return { status, timings: clock.read() }
+    for (;;) {
+      const { fingerprint, encoded } = await encodePicture(this.#serving, image, clock, call)
+      const { embedding, imageTokens, picture } = encoded
+      call?.signal?.throwIfAborted()
+      const item = { id, payload, embedding, imageTokens, picture }
+      const status = await clock.time('store', () => this.#writer.add(item, fingerprint))
+      // Encoded again where the bundle has changed meanwhile.
+      if (status !== 'switched') return { status, timings: clock.read() }
+    }
   }
 
   /** Removes an item; resolves, once that is on disk, to whether there was one. */
@@ -171,35 +157,37 @@ export class Retrieval {
 
   /** @throws TandemError item_not_found */
   get(id: string): Item {
-    return storedItem(this.#rooms.store, id)
+    return storedItem(this.#serving.rooms.store, id)
   }
 
   /** The stored picture of an item, an upright JPEG. @throws TandemError item_not_found */
   picture(id: string): Uint8Array {
-    return this.#rooms.store.picture(id) ?? noItem(id)
+    return this.#serving.rooms.store.picture(id) ?? noItem(id)
   }
 
   /** A page of items in the order of their ids, and the id to continue after, null on the last page. */
   list({ after, limit }: { after?: string | undefined; limit: number }): { items: Item[]; next: string | null } {
-    const found = this.#rooms.store.list({ limit: limit + 1, ...(after === undefined ? {} : { after }) })
+    const found = this.#serving.rooms.store.list({ limit: limit + 1, ...(after === undefined ? {} : { after }) })
     const items = found.slice(0, limit)
     return { items, next: found.length > limit ? (items.at(-1)?.id ?? null) : null }
   }
 
   /** Of the item store: its identity, and the bytes that it takes on disk. */
   get storage(): { identity: string; bytes: number } {
-    return { identity: this.#rooms.store.identity, bytes: this.#rooms.store.bytesOnDisk() }
+    const { store } = this.#serving.rooms
+    return { identity: store.identity, bytes: store.bytesOnDisk() }
   }
 
-  /** The processes that the pipeline needs, for health and metrics. */
+  /** The processes of the bundle that serves, for health and metrics. */
   get workers(): readonly WorkerStatus[] {
-    const { models, index } = this.#rooms
+    const { models, index } = this.#serving.rooms
     return [...models.workers, ...index.workers]
   }
 
   /** Numbers for the gauges. */
   stats(): { items: number; queueDepth: number; inFlight: number } {
-    return { items: this.#rooms.store.size, ...this.#rooms.models.stats() }
+    const { store, models } = this.#serving.rooms
+    return { items: store.size, ...models.stats() }
   }
 
   /**
@@ -207,16 +195,17 @@ export class Retrieval {
    * writes: to wait for their end would be to wait for ever where they do not cease.
    */
   async save(): Promise<void> {
-    const { index } = this.#rooms
-    if (index.lost || index.position === this.#savedPosition) return
-    const { position } = index
-    await index.save()
-    this.#savedPosition = position
+    for (const rooms of [this.#serving.rooms, this.standby.rooms]) {
+      if (rooms === null || rooms.index.lost || rooms.index.position === this.#saved.get(rooms.index)) continue
+      const { position } = rooms.index
+      await rooms.index.save()
+      this.#saved.set(rooms.index, position)
+    }
   }
 
   /** Copies the item store as it is at one moment; writes go on meanwhile. See ItemStore.copyTo. */
   copyTo(folder: string): Promise<Copied> {
-    return this.#rooms.store.copyTo(folder)
+    return this.#serving.rooms.store.copyTo(folder)
   }
 
   /**
@@ -226,9 +215,10 @@ export class Retrieval {
    * @throws StoreMismatchError for a copy of another version of the service; TandemError storage_full, storage_read_only
    */
   async restoreFrom(folder: string, options: RestoreOptions): Promise<Restored> {
+    using visit = this.#serving.enter()
     const from = await openItemStore({ folder, fingerprint: null, readOnly: true })
     try {
-      return await restore(this.#rooms, this.#writer, from, options)
+      return await restore(visit.rooms, this.#writer, from, options)
     } finally {
       await from.close()
     }
@@ -240,9 +230,11 @@ export class Retrieval {
       await this.#writer.settled()
       await this.save()
     } finally {
-      await this.#rooms.index.close()
-      await this.#rooms.store.close()
-      await this.#rooms.models.close()
+      await this.standby.close()
+      const { models, index, store } = this.#serving.rooms
+      await index.close()
+      await store.close()
+      await models.close()
     }
   }
 }

@@ -182,6 +182,33 @@ export const BackupsReply = Type.Object(
 )
 export type BackupsReply = Static<typeof BackupsReply>
 
+const bundle = {
+  model: nullable<string>(Type.String(), 'The folder of the bundle; null where the store was never told'),
+  fingerprint: Type.String(),
+}
+
+const StandbyBundle = Type.Object(
+  {
+    ...bundle,
+    state: Type.Unsafe<'opening' | 'following' | 'level' | 'failed'>({
+      type: 'string',
+      enum: ['opening', 'following', 'level', 'failed'],
+    }),
+    items: Type.Integer({ description: 'Items stored' }),
+    behind: Type.Integer({ description: 'How many of them it has still to embed' }),
+    problem: nullable<string>(Type.String(), 'Why it does not get on; null where it does'),
+  },
+  { description: 'The bundle that is made ready to take its place' },
+)
+
+export const StandbyReply = Type.Object(
+  {
+    serving: Type.Object(bundle, { description: 'The bundle that answers' }),
+    standby: nullable<Static<typeof StandbyBundle>>(StandbyBundle, 'The bundle that is made ready to take its place; null where none is'),
+  },
+  { description: 'The bundles of the service' },
+)
+
 export const HealthReply = Type.Object(
   { status: Type.String(), detail: Type.Optional(Type.String()) },
   { description: 'The state of the service' },

@@ -9,7 +9,8 @@ import { buildApp, type Tandem } from '../src/app.js'
 import { readConfig, type Config } from '../src/config.js'
 import { TandemError } from '../src/errors.js'
 import { openItemStore } from '../src/item-store.js'
-import type { Call, EncodedImage, EncodedText, Match, Models } from '../src/model.js'
+import type { Call, ModelInfo, EncodedImage, EncodedText, Match, Models } from '../src/model.js'
+import type { BundleShelf } from '../src/retrieval.js'
 import type { VectorIndex } from '../src/vector-index.js'
 import type { WorkerStatus } from '../src/worker-process.js'
 
@@ -42,7 +43,7 @@ const info = {
 
 /** Matches by the number after a word ("dog 7"), so that reranking has an order of its own. */
 export class WordModels implements Models {
-  readonly info = info
+  readonly info: ModelInfo = info
   workers: WorkerStatus[] = []
   /** Resolves before anything is encoded: a test may hold the model up, or make it fail. */
   gate: (signal?: AbortSignal) => Promise<void> = () => Promise.resolve()
@@ -172,6 +173,13 @@ export class MemoryIndex implements VectorIndex {
   }
 }
 
+/** No other bundle is there. */
+export const emptyShelf: BundleShelf = {
+  fingerprintOf: (name) => Promise.reject(new TandemError('bundle_unusable', `There is no bundle ${name}.`)),
+  open: (name) => Promise.reject(new Error(`There is no bundle ${name}.`)),
+  discard: () => Promise.resolve(),
+}
+
 export interface WordTandem extends Tandem {
   models: WordModels
   index: MemoryIndex
@@ -180,15 +188,18 @@ export interface WordTandem extends Tandem {
 }
 
 /** The whole service around word rooms, started. */
-export async function wordTandem(settings: Partial<Config> = {}, start = true): Promise<WordTandem> {
+export async function wordTandem(
+  settings: Partial<Config> = {},
+  start = true,
+  shelf: BundleShelf = emptyShelf,
+): Promise<WordTandem> {
   const folder = await mkdtemp(join(tmpdir(), 'tandem-'))
   const models = new WordModels()
   const index = new MemoryIndex()
   const config: Config = { ...readConfig({}), logLevel: 'silent', dataFolder: folder, ...settings }
   const tandem = await buildApp(config, async () => ({
-    models,
-    index,
-    store: await openItemStore({ folder, fingerprint: info.fingerprint }),
+    rooms: { models, index, store: await openItemStore({ folder, fingerprint: info.fingerprint }) },
+    shelf,
   }))
   if (start) await tandem.start()
   const end = async (): Promise<void> => {

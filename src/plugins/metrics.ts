@@ -60,13 +60,18 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
       for (const { name, restarts } of retrieval.workers) this.inc({ worker: name }, restarts)
     },
   })
-  const { name: bundle, version, fingerprint } = retrieval.model
+  gauge('tandem_standby_behind', 'Items that the bundle on standby has still to embed', () => retrieval.standby.status().standby?.behind ?? 0)
   new Gauge({
     name: 'tandem_model_info',
-    help: 'The bundle in use',
+    help: 'The bundle that serves',
     labelNames: ['bundle', 'version', 'fingerprint'],
     registers,
-  }).set({ bundle, version, fingerprint }, 1)
+    collect() {
+      const { name: bundle, version, fingerprint } = retrieval.model
+      this.reset()
+      this.set({ bundle, version, fingerprint }, 1)
+    },
+  })
 
   function gauge(name: string, help: string, read: () => number): void {
     new Gauge({

@@ -1,7 +1,9 @@
 /** Turns queries, documents and inputs into embeddings and tokens. */
 import { TandemError } from '../errors.js'
 import type { Item, ItemStore } from '../item-store.js'
-import type { Call, EncodedText, Models } from '../model.js'
+import type { Call, EncodedImage, EncodedText, Models } from '../model.js'
+import { isUnit } from './relevance.js'
+import type { Serving } from './serving.js'
 import { longest, type StageClock } from './stage-clock.js'
 
 /** A text, or the bytes of a picture file. */
@@ -86,6 +88,25 @@ function together(outer: AbortSignal | undefined): { signal: AbortSignal; failed
     throw error
   }
   return { signal: controller.signal, failed }
+}
+
+/**
+ * One picture to be stored, encoded by the bundle that serves at this moment, with the fingerprint of that bundle.
+ * @throws Error for an embedding that no index takes
+ */
+export async function encodePicture(
+  serving: Serving,
+  image: Uint8Array,
+  clock: StageClock,
+  call?: Call,
+): Promise<{ fingerprint: string; encoded: EncodedImage }> {
+  using visit = serving.enter()
+  const { models } = visit.rooms
+  const { encoded, timings } = await clock.time('encode', () => models.encodeImages([image], call))
+  clock.add(timings)
+  const [picture] = encoded
+  if (!isUnit(given(picture).embedding)) throw new Error('the model gave an embedding without length 1')
+  return { fingerprint: models.info.fingerprint, encoded: given(picture) }
 }
 
 /** A room answers with one result for each input; anything else is a fault of that room. */

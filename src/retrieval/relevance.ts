@@ -27,6 +27,11 @@ export function pairsOf(query: Query, documents: readonly Query[]): number {
   return documents.filter((document) => 'text' in document !== 'text' in query).length
 }
 
+/** Whether an embedding is one that the index takes: once stored, another would stop every later write. */
+export function isUnit(embedding: Float32Array): boolean {
+  return Math.abs(similarityOf(embedding, embedding) - 1) < 0.01
+}
+
 /** Relevance of each document, best first. */
 export async function relevanceOf(
   models: Models,

@@ -36,3 +36,13 @@ export async function repairIndex(
   await index.remove(gone, store.position)
   return { replayed, removed: gone.length }
 }
+
+/**
+ * Brings an index level with its store where it missed a change, or was lost.
+ * @param isSound - false where it may differ though it stands at the store's position
+ */
+export async function levelIndex({ store, index }: { store: ItemStore; index: VectorIndex }, isSound = true): Promise<void> {
+  const repair = (): Promise<unknown> => repairIndex(store, index)
+  if (index.lost) await index.recover(repair)
+  else if (!isSound || index.position !== store.position) await repair()
+}

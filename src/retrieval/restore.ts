@@ -44,7 +44,7 @@ export async function restore(
 ): Promise<Restored> {
   const { models, store, index } = rooms
   const touched = new Set<string>()
-  const ended = writer.follow((id) => touched.add(id))
+  const ended = writer.follow((ids) => ids.forEach((id) => touched.add(id)))
   const sameBundle = from.fingerprint === store.fingerprint
   const restored: Restored = { stored: 0, removed: 0, unchanged: 0 }
   let seen = 0

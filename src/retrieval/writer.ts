@@ -5,14 +5,19 @@
  * same order, a delete cannot overtake an add of the same id, and many small adds share one commit to disk.
  */
 import { TandemError } from '../errors.js'
-import type { ItemStore, NewItem } from '../item-store.js'
+import type { NewItem } from '../item-store.js'
 import type { VectorIndex } from '../vector-index.js'
-import { repairIndex } from './repair.js'
+import { levelIndex } from './repair.js'
+import type { Serving } from './serving.js'
 
+/** `switched`: not stored, because another bundle than the one that encoded it serves by now. */
+export type Added = 'created' | 'replaced' | 'switched'
+
+type Failed = (error: unknown) => void
 type Write =
-  | { kind: 'add'; item: NewItem; done: (outcome: 'created' | 'replaced') => void; failed: (error: unknown) => void }
-  | { kind: 'remove'; id: string; done: (existed: boolean) => void; failed: (error: unknown) => void }
-  | { kind: 'turn'; work: () => Promise<void>; done: () => void; failed: (error: unknown) => void }
+  | { kind: 'add'; id: string; item: NewItem; fingerprint: string; done: (outcome: Added) => void; failed: Failed }
+  | { kind: 'remove'; id: string; done: (existed: boolean) => void; failed: Failed }
+  | { kind: 'turn'; id: null; work: () => Promise<void>; done: () => void; failed: Failed }
 
 type Add = Extract<Write, { kind: 'add' }>
 type Remove = Extract<Write, { kind: 'remove' }>
@@ -22,22 +27,28 @@ const LARGEST_GROUP = 512
 const MOST_WAITING = 2048
 
 export class Writer {
-  readonly #store: ItemStore
-  readonly #index: VectorIndex
+  readonly #serving: Serving
   readonly #waiting: Write[] = []
-  readonly #listeners = new Set<(id: string) => void>()
+  readonly #listeners = new Set<(ids: readonly string[]) => void>()
   #running: Promise<void> | undefined
 
-  constructor(store: ItemStore, index: VectorIndex) {
-    this.#store = store
-    this.#index = index
-    // Where this fails, the next write or the next return tries again.
-    index.onReturn(() => void this.level().catch(() => undefined))
+  constructor(serving: Serving) {
+    this.#serving = serving
+    this.watch(serving.rooms.index)
   }
 
-  /** Stores an item; resolves when it is on disk and searchable. */
-  add(item: NewItem): Promise<'created' | 'replaced'> {
-    return new Promise((done, failed) => this.#enqueue({ kind: 'add', item, done, failed }))
+  /** Brings the index level whenever its process has died and is there again. Where that fails, the next write tries. */
+  watch(index: VectorIndex): void {
+    index.onReturn(() => void this.turn(() => Promise.resolve()).catch(() => undefined))
+  }
+
+  /**
+   * Stores an item; resolves when it is on disk and searchable.
+   * @param fingerprint - of the bundle that encoded it
+   */
+  add(item: NewItem, fingerprint: string): Promise<Added> {
+    const { id } = item
+    return new Promise((done, failed) => this.#enqueue({ kind: 'add', id, item, fingerprint, done, failed }))
   }
 
   /** Removes an item; resolves to whether there was one. */
@@ -45,22 +56,20 @@ export class Writer {
     return new Promise((done, failed) => this.#enqueue({ kind: 'remove', id, done, failed }))
   }
 
-  /** Takes a turn among the writes to bring the index level with the store, as every turn begins. */
-  level(): Promise<void> {
-    return this.turn(() => Promise.resolve())
-  }
-
-  /** Runs `work`, which may change both rooms, when the writes before it have ended and before those after it begin. */
+  /**
+   * Runs `work`, which may change both rooms, when the writes before it have ended and before those after it begin. The
+   * index is level with the store then.
+   */
   async turn<Result>(work: () => Promise<Result>): Promise<Result> {
     let result: { value: Result } | undefined
     await new Promise<void>((done, failed) =>
-      this.#enqueue({ kind: 'turn', work: async () => void (result = { value: await work() }), done, failed }),
+      this.#enqueue({ kind: 'turn', id: null, work: async () => void (result = { value: await work() }), done, failed }),
     )
     return (result as unknown as { value: Result }).value
   }
 
-  /** Calls `listener` with the id of each item that is added or removed from now on; the answer ends that. */
-  follow(listener: (id: string) => void): () => void {
+  /** Calls `listener` after each change with the ids of its items, none after a turn; the answer ends that. */
+  follow(listener: (ids: readonly string[]) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
@@ -85,67 +94,62 @@ export class Writer {
     while (this.#waiting.length > 0) {
       const group = this.#takeGroup()
       try {
-        await this.#levelIndex()
+        // An index that missed a write catches up before the next one; without an index nothing is written.
+        await levelIndex(this.#serving.rooms)
         await this.#write(group)
       } catch (error) {
         for (const write of group) write.failed(error)
       }
+      // Also after a failure, which may come when the store has changed already.
+      const ids = group.flatMap(({ id }) => (id === null ? [] : [id]))
+      for (const listener of this.#listeners) listener(ids)
     }
     // In the same breath as nothing was found to wait: what comes from now on starts another run.
     this.#running = undefined
   }
 
-  /** An index that missed a write catches up before the next one; without an index nothing is written. */
-  async #levelIndex(): Promise<void> {
-    const repair = (): Promise<unknown> => repairIndex(this.#store, this.#index)
-    if (this.#index.lost) await this.#index.recover(repair)
-    else if (this.#index.position !== this.#store.position) await repair()
+  async #write(group: readonly Write[]): Promise<void> {
+    const [first] = group
+    if (first?.kind === 'add') await this.#writeAdds(group as Add[])
+    else if (first?.kind === 'remove') await this.#writeRemoves(group as Remove[])
+    else if (first?.kind === 'turn') {
+      await first.work()
+      first.done()
+    }
   }
 
-  /** The longest run of one kind at the head of the queue in which no id comes twice; a turn is alone. */
+  /** The longest run of one kind at the head of the queue in which no id comes twice; a turn has none, and is alone. */
   #takeGroup(): Write[] {
-    const ids = new Set<string>()
+    const ids = new Set<string | null>()
     const kind = this.#waiting[0]?.kind
     if (kind === 'turn') return this.#waiting.splice(0, 1)
     const end = this.#waiting.findIndex((write, at) => {
-      if (write.kind === 'turn' || write.kind !== kind || at === LARGEST_GROUP) return true
-      const id = idOf(write)
-      if (ids.has(id)) return true
-      ids.add(id)
+      if (write.kind !== kind || ids.has(write.id) || at === LARGEST_GROUP) return true
+      ids.add(write.id)
       return false
     })
     return this.#waiting.splice(0, end === -1 ? this.#waiting.length : end)
   }
 
-  async #write(group: readonly Write[]): Promise<void> {
-    const [first] = group
-    if (first?.kind === 'turn') {
-      await first.work()
-      return first.done()
-    }
-    const items = group as readonly (Add | Remove)[]
-    for (const listener of this.#listeners) for (const write of items) listener(idOf(write))
-    await (first?.kind === 'add' ? this.#writeAdds(group as Add[]) : this.#writeRemoves(group as Remove[]))
-  }
-
   async #writeAdds(group: readonly Add[]): Promise<void> {
-    const outcomes = group.map(({ item }) => (this.#store.has(item.id) ? 'replaced' : 'created'))
-    const { position } = await this.#store.put(group.map(({ item }) => item))
-    await this.#index.upsert(
-      group.map(({ item: { id, embedding } }) => ({ id, embedding })),
-      position,
-    )
-    group.forEach((write, at) => write.done(outcomes[at] ?? 'created'))
+    const { store, index } = this.#serving.rooms
+    const current = group.filter(({ fingerprint }) => fingerprint === store.fingerprint)
+    const outcomes = current.map(({ id }): Added => (store.has(id) ? 'replaced' : 'created'))
+    if (current.length > 0) {
+      const { position } = await store.put(current.map(({ item }) => item))
+      await index.upsert(
+        current.map(({ item: { id, embedding } }) => ({ id, embedding })),
+        position,
+      )
+    }
+    for (const write of group) write.done(outcomes[current.indexOf(write)] ?? 'switched')
   }
 
   async #writeRemoves(group: readonly Remove[]): Promise<void> {
-    const { position, removed } = await this.#store.remove(group.map(({ id }) => id))
-    if (removed.length > 0) await this.#index.remove(removed, position)
+    const { store, index } = this.#serving.rooms
+    const { position, removed } = await store.remove(group.map(({ id }) => id))
+    if (removed.length > 0) await index.remove(removed, position)
     const gone = new Set(removed)
     for (const write of group) write.done(gone.has(write.id))
   }
-}
-
-function idOf(write: Add | Remove): string {
-  return write.kind === 'add' ? write.item.id : write.id
 }

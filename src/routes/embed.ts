@@ -40,10 +40,10 @@ export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options
         ? fromForm(await readForm(request, { fields: ['text', 'encoding_format'], files: ['image'] }, limits), limits)
         : await fromJson(request.body as EmbedBody, limits, new Pictures(fetchPicture, limits, request.call?.signal))
       const call = inputs.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
-      const { embeddings, timings } = await retrieval.embed(inputs, call)
+      const { model, embeddings, timings } = await retrieval.embed(inputs, call)
       return {
-        model: retrieval.model.name,
-        dim: retrieval.model.dim,
+        model: model.name,
+        dim: model.dim,
         embeddings: embeddings.map((embedding, index) => ({
           index,
           type: typeOf(inputs[index]),

@@ -26,12 +26,12 @@ export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, 
     ])
     const encoded = given.filter((document) => 'image' in document)
     const call = encoded.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
-    const { ranked, timings } = await retrieval.rerank(asked, given, call)
+    const { model, ranked, timings } = await retrieval.rerank(asked, given, call)
     const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => {
       const document = repeat === true ? repeated(documents[index]) : undefined
       return { index, relevance_score: relevance, similarity, match, ...(document === undefined ? {} : { document }) }
     })
-    return { model: retrieval.model.name, results, timings: reply.timed(timings) }
+    return { model: model.name, results, timings: reply.timed(timings) }
   })
   done()
 }

@@ -37,7 +37,9 @@ const { dim, fingerprint } = madeInfo
 const store = await openItemStore({ folder: join(folder, 'items'), fingerprint })
 const place = { folder: join(folder, 'index', fingerprint), dim, fingerprint, storeIdentity: store.identity }
 const index = await openVectorIndex({ kind: 'hnsw', ...place })
-const retrieval = new Retrieval({ models: new MadeModels(), store, index })
+const noBundle = (): Promise<never> => Promise.reject(new Error('there is no other bundle'))
+const shelf = { fingerprintOf: noBundle, open: noBundle, discard: noBundle }
+const retrieval = new Retrieval({ models: new MadeModels(), store, index }, shelf)
 await retrieval.start()
 
 function stateNow(): State {

@@ -9,7 +9,7 @@ import { readConfig } from '../../src/config.js'
 import { openItemStore } from '../../src/item-store.js'
 import type { BackupsReply } from '../../src/schemas.js'
 import { smallDisk } from '../support/small-disk.js'
-import { MemoryIndex, wordTandem, WordModels, type WordTandem } from '../word-rooms.js'
+import { emptyShelf, MemoryIndex, WordModels, type WordTandem, wordTandem } from '../word-rooms.js'
 
 let backupFolder: string
 let tandem: WordTandem
@@ -107,7 +107,8 @@ describe('a backup', () => {
     const fingerprint = 'fedcba9876543210'
     const models = Object.assign(new WordModels(), { info: { ...tandem.retrieval.model, fingerprint } })
     const other = await buildApp(config, async () => {
-      return { models, index: new MemoryIndex(), store: await openItemStore({ folder: dataFolder, fingerprint }) }
+      const store = await openItemStore({ folder: dataFolder, fingerprint })
+      return { rooms: { models, index: new MemoryIndex(), store }, shelf: emptyShelf }
     })
     try {
       await other.start()
