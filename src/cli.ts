@@ -11,6 +11,7 @@ import { evaluate, evaluationTable } from './cli/evaluate.js'
 import { indexFolder, summaryLine } from './cli/index-folder.js'
 import { listBundles } from './cli/models.js'
 import { rebuild } from './cli/rebuild.js'
+import { backup, restore } from './cli/safekeeping.js'
 import { hitLines } from './cli/search.js'
 import { ownService, remoteService, type Service } from './cli/service.js'
 import { printLine, type Terminal } from './cli/terminal.js'
@@ -140,6 +141,20 @@ withServiceOptions(
     } finally {
       await rm(dataFolder, { recursive: true })
     }
+  })
+
+withServiceOptions(program.command('backup').argument('[name]', 'of the backup (default: the present time)'))
+  .description('copy all items into a folder of BACKUP_DIR, while the service serves')
+  .action(async (name: string | undefined, options: ServiceOptions) => {
+    const config = readConfig(process.env)
+    printLine(terminal.out, await withService(options, config, ({ client }) => backup(client, name, terminal)))
+  })
+
+withServiceOptions(program.command('restore').argument('<name>', 'of the backup'))
+  .description('make the items those of a backup, while the service serves; run again, it goes on where it ended')
+  .action(async (name: string, options: ServiceOptions) => {
+    const config = readConfig(process.env)
+    printLine(terminal.out, await withService(options, config, ({ client }) => restore(client, name, terminal)))
   })
 
 program

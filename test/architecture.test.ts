@@ -72,7 +72,7 @@ describe('arrows point one way', () => {
     expect(source && own(source)).toEqual([])
   })
 
-  const rooms = ['model', 'vector-index', 'item-store', 'keys', 'worker-process', 'remote-pictures']
+  const rooms = ['model', 'vector-index', 'item-store', 'keys', 'worker-process', 'remote-pictures', 'backups']
 
   it.each(rooms)('%s is entered by its door alone', (room) => {
     const intruders = sources.filter((source) => partOf(source.path) !== room && own(source).some((path) => path.startsWith(`${room}/`)))

@@ -1,6 +1,16 @@
 /** The service over HTTP, as the commands use it. */
 import type { Static } from 'typebox'
-import type { EmbedReply, ItemReply, ItemsReply, Payload, Problem, RerankReply, SearchReply } from '../schemas.js'
+import type {
+  BackupsReply,
+  EmbedReply,
+  ItemReply,
+  ItemsReply,
+  Payload,
+  Problem,
+  RerankReply,
+  SearchReply,
+  WorkReply,
+} from '../schemas.js'
 
 export type Hit = Static<typeof SearchReply>['hits'][number]
 export type SearchAnswer = Static<typeof SearchReply>
@@ -69,6 +79,20 @@ export class Client {
       yield* page.items
       after = page.next
     } while (after !== null)
+  }
+
+  async beginBackup(name: string | undefined): Promise<WorkReply> {
+    const query = name === undefined ? '' : `?${new URLSearchParams({ name }).toString()}`
+    return (await this.#json(`backups${query}`, { method: 'POST' })) as WorkReply
+  }
+
+  async beginRestore(name: string): Promise<WorkReply> {
+    return (await this.#json(`backups/${encodeURIComponent(name)}/restore`, { method: 'POST' })) as WorkReply
+  }
+
+  /** Those that there are, what is under way, and what came of the last. */
+  async backups(): Promise<BackupsReply> {
+    return (await this.#json('backups')) as BackupsReply
   }
 
   /** Asks a sentence through `GET /search`. */

@@ -15,7 +15,9 @@ import { claimedStamp, isFirst, presentStamp, StoreMismatchError, type FirstStam
 const REPLAY_STEP = 256
 
 export async function openLmdbItemStore(options: ItemStoreOptions): Promise<ItemStore> {
-  const environment = await Environment.open(options.folder, options.readOnly)
+  const environment = await Environment.open(options.folder, options.readOnly).catch((error: Error) => {
+    throw new Error(`The item store in ${options.folder} cannot be opened: ${error.message}.`, { cause: error })
+  })
   try {
     await claim(environment, options)
     if (options.readOnly !== true) await finishMigration(environment, options.onMigration ?? (() => undefined))

@@ -75,6 +75,21 @@ describe('the tandem command', () => {
     expect(tandem('check', '--repair')).toMatchObject({ status: 0, stdout: expect.stringMatching(/\nsound\n$/) as string })
   }, 180_000)
 
+  it('backs up and restores, with the same answer afterwards', () => {
+    const search = (): unknown => (JSON.parse(tandem('search', 'boats', '--json').stdout) as { hits: unknown }).hits
+    const before = search()
+    expect(tandem('backup', 'first')).toMatchObject({ status: 0, stdout: '3 items backed up as first\n' })
+    expect(tandem('backup', 'first')).toMatchObject({ status: 1, stderr: expect.stringMatching(/already/) as string })
+    mkdirSync(join(folder, 'more'))
+    copyFileSync(join(folder, 'photos', 'old', 'black-canyon.jpg'), join(folder, 'more', 'extra.jpg'))
+    expect(tandem('index', join(folder, 'more')).status).toBe(0)
+    expect(search()).not.toEqual(before)
+    const restored = 'first is restored: 0 items stored, 1 removed, 3 were the same\n'
+    expect(tandem('restore', 'first')).toMatchObject({ status: 0, stdout: restored })
+    expect(search()).toEqual(before)
+    expect(tandem('restore', 'second')).toMatchObject({ status: 1, stderr: expect.stringMatching(/no backup "second"/) as string })
+  }, 240_000)
+
   it('says which files are not pictures, goes on, and exits with 1', () => {
     writeFileSync(join(folder, 'photos', 'notes.jpg'), 'no picture')
     const { status, stdout, stderr } = tandem('index', join(folder, 'photos'))

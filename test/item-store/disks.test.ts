@@ -68,3 +68,16 @@ describe('a disk that turned read-only', () => {
     expectReads(store)
   })
 })
+
+describe('a read-only disk', () => {
+  it('is not started on, with a sentence that says why, and a copy on it can be read', async (context) => {
+    const disk = required(await smallDisk(8), context)
+    await (await storeOn(disk)).close()
+    await disk.makeReadOnly()
+    const refused = openItemStore({ folder: disk.folder, fingerprint: 'aaaa' })
+    await expect(refused).rejects.toThrow(/cannot be opened: .*read-only file system/i)
+    const store = await openItemStore({ folder: disk.folder, fingerprint: null, readOnly: true })
+    opened.push(store)
+    expectReads(store)
+  })
+})

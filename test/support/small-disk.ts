@@ -16,12 +16,16 @@ export interface Disk {
   fill(freeBytes?: number): void
   /** Removes that file again. */
   makeRoom(): void
+  /** Mounts it again for reading alone; no file on it may be open for writing. */
+  makeReadOnly(): Promise<void>
   end(): Promise<void>
 }
 
 export interface BreakableDisk extends Disk {
   /** Turns it read-only beneath open files, as the kernel does with a disk that has errors. It stays so. */
   break(): Promise<void>
+  /** Checks and mounts it again, as an administrator would; no file on it may be open. */
+  repair(): Promise<void>
 }
 
 /** A tmpfs, or null where this process may not mount one: then the test is skipped. */
@@ -35,7 +39,12 @@ export async function breakableDisk(megabytes: number): Promise<BreakableDisk | 
   const disk = await mounted(
     `truncate -s ${megabytes}M "$IMAGE" && mkfs.ext4 -q "$IMAGE" && mount -o loop,errors=remount-ro "$IMAGE" "$MOUNT"`,
   )
-  return disk && Object.assign(disk, { break: () => disk.run('mount -o remount,abort "$MOUNT"') })
+  if (disk === null) return null
+  const repair = 'umount "$MOUNT"; e2fsck -fy "$IMAGE"; mount -o loop,errors=remount-ro "$IMAGE" "$MOUNT"'
+  return Object.assign(disk, {
+    break: () => disk.run('mount -o remount,abort "$MOUNT"'),
+    repair: () => disk.run(repair),
+  })
 }
 
 type RunningDisk = Disk & { run(command: string): Promise<void> }
@@ -56,6 +65,9 @@ async function mounted(mount: string): Promise<RunningDisk | null> {
     const answer = await answers.next()
     return answer.done !== true && answer.value === '0'
   }
+  const run = async (command: string): Promise<void> => {
+    if (!(await succeeds(command))) throw new Error(`this failed on the disk: ${command}`)
+  }
   const end = async (): Promise<void> => {
     shell.stdin.end()
     await exit
@@ -74,9 +86,8 @@ async function mounted(mount: string): Promise<RunningDisk | null> {
     fill: (freeBytes = 0) => fillUp(filler, freeBytes),
     makeRoom: () => rmSync(filler),
     end,
-    run: async (command) => {
-      if (!(await succeeds(command))) throw new Error(`this failed on the disk: ${command}`)
-    },
+    run,
+    makeReadOnly: () => run('mount -o remount,ro "$MOUNT"'),
   }
 }
 
