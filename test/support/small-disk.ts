@@ -40,7 +40,9 @@ export async function breakableDisk(megabytes: number): Promise<BreakableDisk | 
     `truncate -s ${megabytes}M "$IMAGE" && mkfs.ext4 -q "$IMAGE" && mount -o loop,errors=remount-ro "$IMAGE" "$MOUNT"`,
   )
   if (disk === null) return null
-  const repair = 'umount "$MOUNT"; e2fsck -fy "$IMAGE"; mount -o loop,errors=remount-ro "$IMAGE" "$MOUNT"'
+  // Child processes of a service that was killed end a moment after it.
+  const unmount = 'for try in 1 2 3 4 5 6 7 8 9; do umount "$MOUNT" && break; sleep 0.3; done'
+  const repair = `${unmount}; e2fsck -fy "$IMAGE"; mount -o loop,errors=remount-ro "$IMAGE" "$MOUNT"`
   return Object.assign(disk, {
     break: () => disk.run('mount -o remount,abort "$MOUNT"'),
     repair: () => disk.run(repair),

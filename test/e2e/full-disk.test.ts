@@ -1,0 +1,34 @@
+/** A service whose disk is filled, or turns read-only: the short run of `npm run full-disk`. */
+import { describe, expect, it } from 'vitest'
+import { tryDisk } from '../full-disk/trial.js'
+import { breakableDisk, smallDisk } from '../support/small-disk.js'
+
+describe('a disk that takes no writes', { timeout: 240_000 }, () => {
+  it('because it is full: writes that need room are refused with 507, and taken again when there is room', async (context) => {
+    const disk = await smallDisk(24)
+    if (disk === null) return context.skip('this process may not mount a disk')
+    try {
+      const spoiled = { spoil: () => disk.fill(), mend: () => disk.makeRoom(), restart: false, rounds: 3 }
+      const { contradictions, writes, recoveredMs } = await tryDisk(disk, spoiled)
+      expect(contradictions).toEqual([])
+      expect(writes.get(507)).toBeGreaterThan(0)
+      expect([...writes.keys()].filter((status) => ![200, 201, 204, 404, 507].includes(status))).toEqual([])
+      expect(recoveredMs).toBeLessThan(10_000)
+    } finally {
+      await disk.end()
+    }
+  })
+
+  it('because it turned read-only: writes are refused with 503, and nothing is lost', async (context) => {
+    const disk = await breakableDisk(32)
+    if (disk === null) return context.skip('this process may not mount a disk, or is not root')
+    try {
+      const spoiled = { spoil: () => disk.break(), mend: () => disk.repair(), restart: true, rounds: 3 }
+      const { contradictions, writes } = await tryDisk(disk, spoiled)
+      expect(contradictions).toEqual([])
+      expect([...writes.keys()]).toEqual([503])
+    } finally {
+      await disk.end()
+    }
+  })
+})

@@ -1,0 +1,75 @@
+/** The service from its sources, with the tiny bundle, on a data folder of the caller's. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import sharp from 'sharp'
+import { packageFolder } from '../../src/config.js'
+
+const LOADER = join(packageFolder, 'test', 'support', 'run-source.mjs')
+
+export class Service {
+  readonly #process: ChildProcess
+  readonly #address: string
+  /** What it has said. */
+  readonly log: string[]
+
+  private constructor(child: ChildProcess, address: string, log: string[]) {
+    this.#process = child
+    this.#address = address
+    this.log = log
+  }
+
+  /** Resolves when it is ready. @throws Error with its log, where it ends before */
+  static async start(dataFolder: string): Promise<Service> {
+    const environment = {
+      PATH: process.env['PATH'],
+      PORT: '0',
+      TANDEM_DATA_DIR: dataFolder,
+      TANDEM_MODEL: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'),
+      INFERENCE_THREADS: '1',
+      SNAPSHOT_INTERVAL_S: '1',
+    }
+    const entry = join(packageFolder, 'src', 'server.ts')
+    const child = spawn(process.execPath, ['--import', LOADER, entry], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
+    const log: string[] = []
+    child.stderr.on('data', (chunk: Buffer) => log.push(chunk.toString()))
+    for await (const line of createInterface({ input: child.stdout })) {
+      log.push(line)
+      const address = /ready: the search page is at (http:\S+)\//.exec(line)?.[1]
+      if (address === undefined) continue
+      child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
+      return new Service(child, address, log)
+    }
+    throw new Error(`the service ended before it was ready:\n${log.join('\n')}`)
+  }
+
+  /** The status of an answer, and its body where it is JSON. */
+  async ask(method: string, path: string, body?: Uint8Array<ArrayBuffer> | object): Promise<{ status: number; body: unknown }> {
+    const isBytes = body instanceof Uint8Array
+    const answer = await fetch(this.#address + path, {
+      method,
+      ...(body && { body: isBytes ? body : JSON.stringify(body) }),
+      headers: body === undefined ? {} : { 'content-type': isBytes ? 'image/png' : 'application/json' },
+    })
+    const text = await answer.text()
+    return { status: answer.status, body: text.startsWith('{') ? JSON.parse(text) : null }
+  }
+
+  async kill(): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return
+    this.#process.kill('SIGKILL')
+    await once(this.#process, 'exit')
+  }
+}
+
+/** A picture that no other number has. Its noise makes the stored one some tens of KiB. */
+export async function picture(number: number): Promise<Uint8Array<ArrayBuffer>> {
+  const side = 96
+  let state = number + 1
+  const pixels = Uint8Array.from({ length: side * side * 3 }, (_, at) => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
+    return ((number * 40 * ((at % 3) + 1)) % 200) + (state >>> 26)
+  })
+  return new Uint8Array(await sharp(pixels, { raw: { width: side, height: side, channels: 3 } }).png().toBuffer())
+}
