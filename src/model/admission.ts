@@ -37,9 +37,11 @@ export class Admission {
     if (deadline === undefined) return
     const now = performance.now()
     const own = this.#forecast.milliseconds(graph, weight) + this.#forecast.milliseconds('fusion', pairsAhead)
-    const needed = CAUTION * (before + this.#untilTurn(priority, now) + own)
+    const turn = before + this.#untilTurn(priority, now)
+    const needed = CAUTION * (turn + own)
     const left = Math.max(0, deadline - now)
-    if (needed <= left) return
+    // Where nothing is before it, trying is the only way to learn that what was slow once no longer is.
+    if (turn === 0 || needed <= left) return
     const sentence =
       `The answer would take about ${Math.ceil(needed)} ms, and ${Math.floor(left)} ms are left for it; ` +
       'try again in a moment.'

@@ -77,7 +77,8 @@ class TandemModels implements Models {
     const { batcher, decoding } = this.#parts
     // Those that are still being decoded go before these on the way through the image encoder, too.
     const before = decoding.before(call?.priority ?? 'interactive')
-    batcher.admit('image', images.length + before, call, decoding.milliseconds(before + images.length))
+    const decoded = before === 0 ? 0 : decoding.milliseconds(before + images.length)
+    batcher.admit('image', images.length + before, call, decoded)
     const started = performance.now()
     const ready = await this.#preprocessAll(images, call)
     const preprocessed = performance.now() - started

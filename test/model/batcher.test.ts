@@ -164,9 +164,11 @@ describe('a deadline', () => {
     controller.abort(new Error('gone'))
     await expect(searching).rejects.toThrow('gone')
     expect(() => admit(1)).not.toThrow()
+    const waiting = batcher.submit(fusion, [1])
     expect(() => admit(1000)).toThrow(TandemError)
     await inference.release()
-    await held
+    await inference.release()
+    await Promise.all([held, waiting])
   })
 })
 
