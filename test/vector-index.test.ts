@@ -86,6 +86,24 @@ describe.each(['exact', 'hnsw'] as const)('the %s index', (kind) => {
     expect(found).toHaveLength(30)
   })
 
+  it('gives all there is also while items are added, replaced and removed', async () => {
+    const embeddings = randomEmbeddings(60, DIM)
+    const steady = entriesOf(embeddings.slice(0, 30), 'steady')
+    await index.upsert(steady, 30)
+    const searches: Promise<string[]>[] = []
+    const changes: Promise<void>[] = []
+    for (let round = 0; round < 30; round += 1) {
+      searches.push(idsOf(embeddings[round] as Float32Array, 1000))
+      const entry = { id: `changing ${round % 7}`, embedding: embeddings[30 + round] as Float32Array }
+      const gone = [`changing ${(round - 1) % 7}`]
+      changes.push(round % 3 === 2 ? index.remove(gone, 31 + round) : index.upsert([entry], 31 + round))
+      searches.push(idsOf(embeddings[round] as Float32Array, 1000))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await Promise.all(changes)
+    for (const found of await Promise.all(searches)) expect(steady.filter(({ id }) => !found.includes(id))).toEqual([])
+  })
+
   it('finds every one of many equal embeddings', async () => {
     const [same] = randomEmbeddings(1, DIM) as [Float32Array]
     await index.upsert(entriesOf(Array.from({ length: 300 }, () => same)), 300)

@@ -18,22 +18,26 @@ export class HnswGraph {
   readonly #dim: number
   readonly #index: hnswlib.HierarchicalNSW
 
-  private constructor(dim: number, index: hnswlib.HierarchicalNSW) {
+  /** Labels that are marked as deleted. */
+  #deleted: number
+
+  private constructor(dim: number, index: hnswlib.HierarchicalNSW, deleted: number) {
     this.#dim = dim
     this.#index = index
+    this.#deleted = deleted
   }
 
   static empty(dim: number, capacity: number): HnswGraph {
     const index = new hnswlib.HierarchicalNSW('ip', dim)
     index.initIndex({ maxElements: Math.max(capacity, FIRST_CAPACITY), m: M, efConstruction: EF_CONSTRUCTION })
-    return new HnswGraph(dim, index)
+    return new HnswGraph(dim, index, 0)
   }
 
-  /** The graph that `save` wrote; `dim` must be known to be its own, since a wrong one goes unnoticed. */
-  static load(dim: number, file: string): HnswGraph {
+  /** The graph that `save` wrote; both numbers must be known to be its own, since wrong ones go unnoticed. */
+  static load(dim: number, deleted: number, file: string): HnswGraph {
     const index = new hnswlib.HierarchicalNSW('ip', dim)
     index.readIndexSync(file)
-    return new HnswGraph(dim, index)
+    return new HnswGraph(dim, index, deleted)
   }
 
   /** Labels in the graph, those marked as deleted included. */
@@ -51,6 +55,7 @@ export class HnswGraph {
 
   markDeleted(labels: readonly number[]): void {
     for (const label of labels) this.#index.markDelete(label)
+    this.#deleted += labels.length
   }
 
   /** Adds the embeddings that `source` has under `from`, under `to`. */
@@ -59,10 +64,12 @@ export class HnswGraph {
     to.forEach((label, i) => this.#index.addPoint(source.#index.getPoint(from[i] as number), label))
   }
 
-  /** @param candidates at least 1, at most the labels that are not marked as deleted */
+  /** @param candidates at least 1; of fewer labels, all that are not marked as deleted are found */
   search(embedding: Float32Array, candidates: number): { labels: number[]; similarities: number[] } {
-    this.#index.setEf(Math.max(candidates * 2, LEAST_EF))
-    const { neighbors, distances } = this.#index.searchKnn(Array.from(embedding), candidates)
+    const limit = Math.min(candidates, this.count - this.#deleted)
+    if (limit === 0) return { labels: [], similarities: [] }
+    this.#index.setEf(Math.max(limit * 2, LEAST_EF))
+    const { neighbors, distances } = this.#index.searchKnn(Array.from(embedding), limit)
     return { labels: neighbors, similarities: distances.map((distance) => Math.max(-1, Math.min(1, 1 - distance))) }
   }
 

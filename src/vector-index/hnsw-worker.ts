@@ -8,8 +8,8 @@ import { HnswGraph } from './hnsw-graph.js'
 
 /** Every command and what it is answered with. */
 export interface Commands {
-  /** Begins with an empty graph, or the one in `file`. Answers the labels in it. */
-  open: { ask: { dim: number; file: string | null }; answer: number }
+  /** Begins with an empty graph, or the one in `file`, of whose labels so many are deleted. Answers the labels in it. */
+  open: { ask: { dim: number; saved: { file: string; deleted: number } | null }; answer: number }
   /** Adds, then marks as deleted, as one step. */
   change: { ask: { labels: number[]; packed: Float32Array; deleted: number[] }; answer: null }
   search: { ask: { embedding: Float32Array; candidates: number }; answer: { labels: number[]; similarities: number[] } }
@@ -34,8 +34,9 @@ function opened(candidate: HnswGraph | null): HnswGraph {
 
 answerCalls<Commands>({
   open: (ask) => {
+    const { saved } = ask
     dim = ask.dim
-    graph = ask.file === null ? HnswGraph.empty(dim, 0) : HnswGraph.load(dim, ask.file)
+    graph = saved === null ? HnswGraph.empty(dim, 0) : HnswGraph.load(dim, saved.deleted, saved.file)
     return graph.count
   },
   change: ({ labels, packed, deleted }) => {

@@ -136,10 +136,8 @@ export class HnswIndex implements VectorIndex {
   async search(embedding: Float32Array, candidates: number): Promise<Neighbour[]> {
     checkCandidates(candidates)
     const query = normalise(embedding, this.#options.dim)
-    const limit = Math.min(candidates, this.size)
     this.#refuseWhile('lost', 'recovering')
-    if (limit === 0) return []
-    const { labels, similarities } = await this.#process.call('search', { embedding: query, candidates: limit })
+    const { labels, similarities } = await this.#process.call('search', { embedding: query, candidates })
     return labels.flatMap((label, i) => {
       const id = this.#labels.idOf(label)
       return id === null ? [] : [{ id, similarity: similarities[i] as number }]
@@ -173,10 +171,11 @@ export class HnswIndex implements VectorIndex {
     const found = await findSnapshot(folder, this.#options)
     if ('sidecar' in found) {
       const { ids, position } = found.sidecar
-      const count = await this.#process.call('open', { dim, file: found.file })
-      if (count === ids.length) return this.#begin(new Labels(ids), position, null)
+      const labels = new Labels(ids)
+      const count = await this.#process.call('open', { dim, saved: { file: found.file, deleted: labels.count - labels.size } })
+      if (count === ids.length) return this.#begin(labels, position, null)
     }
-    await this.#process.call('open', { dim, file: null })
+    await this.#process.call('open', { dim, saved: null })
     const discarded = 'sidecar' in found ? `The snapshot in ${folder} is not used: it names other items.` : found.discarded
     this.#begin(new Labels(), 0, discarded)
   }

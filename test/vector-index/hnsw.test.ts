@@ -179,6 +179,22 @@ describe('copying the graph without deleted labels', () => {
     expect([index.discarded, index.size]).toEqual([null, 100])
   })
 
+  it('leaves every search its answer while it goes on, and while snapshots are written', async () => {
+    await index.upsert(entries, 400)
+    const before = (await index.search(query, 400)).filter(({ id }) => Number(id.slice(5)) >= 300)
+    await index.remove(entries.slice(0, 300).map(({ id }) => id), 700)
+    let labels = 400
+    let searches = 0
+    const save = async (): Promise<void> => {
+      while (labels !== 100) labels = await labelCount()
+    }
+    const search = async (): Promise<void> => {
+      for (; labels !== 100; searches += 1) expect(await index.search(query, 400)).toEqual(before)
+    }
+    await Promise.all([save(), search()])
+    expect(searches).toBeGreaterThan(5)
+  })
+
   it('takes in what changes meanwhile', async () => {
     await index.upsert(entries, 400)
     await index.remove(entries.slice(0, 250).map(({ id }) => id), 650)

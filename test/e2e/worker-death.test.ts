@@ -1,0 +1,18 @@
+/** Each worker is killed under load (`npm run worker-death` is the long run). Runs the built server. */
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+import { packageFolder } from '../../src/config.js'
+import { LONGEST_MS, runDeaths } from '../worker-death/deaths.js'
+import { workers } from '../worker-death/service.js'
+
+it('a worker that is killed costs refusals for a few seconds, no wrong answer and no acknowledged write', async () => {
+  const model = join(packageFolder, 'test/fixtures/tiny-bundle')
+  const { deaths, counts } = await runDeaths({ kills: workers.length, seed: 3, model })
+  expect(counts.wrong).toEqual([])
+  expect(deaths.map(({ worker }) => worker)).toEqual([...workers])
+  for (const { worker, milliseconds, refused } of deaths) {
+    expect(refused, worker).toBeGreaterThan(0)
+    expect(milliseconds, worker).toBeLessThan(LONGEST_MS)
+  }
+  expect(counts.acknowledged).toBeGreaterThan(100)
+})

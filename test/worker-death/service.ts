@@ -1,0 +1,54 @@
+/** The built service with its workers, which can be killed one by one. */
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { packageFolder } from '../../src/config.js'
+
+export const workers = ['inference', 'decoder', 'hnsw'] as const
+export type Worker = (typeof workers)[number]
+
+export class Service {
+  readonly address: string
+  readonly #process: ChildProcess
+
+  private constructor(child: ChildProcess, address: string) {
+    this.#process = child
+    this.address = address
+  }
+
+  /** Resolves when the service says that it is ready. */
+  static async start(dataFolder: string, model: string): Promise<Service> {
+    const child = spawn(process.execPath, [join(packageFolder, 'dist', 'server.js')], {
+      env: { PATH: process.env['PATH'], PORT: '0', TANDEM_DATA_DIR: dataFolder, TANDEM_MODEL: model, SNAPSHOT_INTERVAL_S: '1' },
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    for await (const line of createInterface({ input: child.stdout })) {
+      const address = /ready: the search page is at (http:\S+)\//.exec(line)?.[1]
+      if (address === undefined) continue
+      child.stdout.resume()
+      return new Service(child, address)
+    }
+    throw new Error('the service ended before it was ready')
+  }
+
+  get alive(): boolean {
+    return this.#process.exitCode === null && this.#process.signalCode === null
+  }
+
+  /** Sends SIGKILL to the worker's process. */
+  kill(worker: Worker): void {
+    const lines = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' }).split('\n')
+    const rows = lines.map((line) => /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) ?? [])
+    const found = rows.find(([, , ppid, args]) => Number(ppid) === this.#process.pid && args?.includes(`${worker}-worker.js`))
+    if (found === undefined) throw new Error(`the service has no process that runs ${worker}-worker.js`)
+    process.kill(Number(found[1]), 'SIGKILL')
+  }
+
+  async stop(): Promise<void> {
+    if (!this.alive) return
+    const ended = once(this.#process, 'exit')
+    this.#process.kill('SIGTERM')
+    await ended
+  }
+}
