@@ -1,6 +1,6 @@
 /** What comes before a body: methods, targets and headers, right and odd. */
 import fc, { type Arbitrary } from 'fast-check'
-import { ids, texts } from './values.js'
+import { ids, names, texts } from './values.js'
 
 export const methods: Arbitrary<string> = fc.constantFrom(
   ...['HEAD', 'OPTIONS', 'PATCH', 'TRACE', 'QUERY', 'PROPFIND', 'SEARCH', 'PUT', 'POST', 'DELETE', 'GET'],
@@ -12,11 +12,12 @@ const oddTargets = fc.constantFrom(
   ...['/openapi.json?x=1', '/.env', '/search?q=%', '/search?q=%ff', `/${'a'.repeat(9000)}`, `/items/${'%41'.repeat(4000)}`, '/items/a%2fb'],
 )
 
-/** The path with an id in it and some of its parameters, now and then one too many, or another target altogether. */
+/** The path with an id or a name in it, and parameters, now and then one too many, or another target altogether. */
 export function targetTo(path: string, query: Record<string, Arbitrary<unknown>>): Arbitrary<string> {
   const more = fc.oneof({ weight: 9, arbitrary: fc.constant({}) }, { weight: 1, arbitrary: fc.dictionary(texts, texts, { maxKeys: 2 }) })
-  const right = fc.tuple(ids, fc.record(query, { requiredKeys: [] }), more).map(([id, given, others]) => {
-    const search = Object.entries({ ...given, ...others }).map(([name, value]) => `${encoded(name)}=${encoded(value)}`)
+  const given = fc.oneof({ weight: 2, arbitrary: fc.record(query) }, { weight: 1, arbitrary: fc.record(query, { requiredKeys: [] }) })
+  const right = fc.tuple(path.includes('{name}') ? names : ids, given, more).map(([id, parameters, others]) => {
+    const search = Object.entries({ ...parameters, ...others }).map(([name, value]) => `${encoded(name)}=${encoded(value)}`)
     return path.replace(/\{\w+\}/, encoded(id)) + (search.length === 0 ? '' : `?${search.join('&')}`)
   })
   return fc.oneof({ weight: 12, arbitrary: right }, { weight: 1, arbitrary: oddTargets })

@@ -5,7 +5,7 @@ import { brokenHeaders, methods, oddHeaders, oddTypes, targetTo } from './addres
 import { embedBody, itemBody, itemsBody, rerankBody, searchBody, type Body } from './bodies.js'
 import type { Case } from './campaign.js'
 import { mutate } from './mutations.js'
-import { ids, numbers, payloads, texts } from './values.js'
+import { ids, names, numbers, payloads, texts } from './values.js'
 
 /** Drawn at a time: all at once would be all in memory. */
 const AT_A_TIME = 500
@@ -18,6 +18,8 @@ interface Operation {
   path: string
   query?: Record<string, Arbitrary<unknown>>
   body?: Arbitrary<Body>
+  /** Takes room or time: comes so many times less often than others. */
+  rare?: number
 }
 
 const payload = payloads.map((one) => JSON.stringify(one))
@@ -37,11 +39,15 @@ export const operations: readonly Operation[] = [
   { method: 'GET', path: '/items/{id}' },
   { method: 'DELETE', path: '/items/{id}' },
   { method: 'GET', path: '/items/{id}/image' },
+  { method: 'GET', path: '/backups', rare: 4 },
+  { method: 'POST', path: '/backups', query: { name: names }, rare: 20 },
+  { method: 'POST', path: '/backups/{name}/restore', rare: 20 },
+  { method: 'DELETE', path: '/backups/{name}', rare: 4 },
 ]
 
 export function* mutatedRequests(count: number, seed: number): Generator<Case> {
   const next = randomNumbers(seed)
-  const request = fc.oneof(...operations.map(requestTo))
+  const request = fc.oneof(...operations.map((one) => ({ weight: 20 / (one.rare ?? 1), arbitrary: requestTo(one) })))
   for (let at = 0; at < count; at += AT_A_TIME) {
     const drawn = fc.sample(request, { numRuns: Math.min(AT_A_TIME, count - at), seed: seed + at })
     const messages = drawn.map(({ message }) => message)

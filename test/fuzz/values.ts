@@ -24,6 +24,12 @@ export const ids: Arbitrary<string> = fc.oneof(
   { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 8 }) },
 )
 
+/** Of backups: few, since each takes room. */
+export const names: Arbitrary<string> = fc.oneof(
+  { weight: 6, arbitrary: fc.constantFrom('one', 'two') },
+  { weight: 1, arbitrary: fc.constantFrom(...oddTexts, '.hidden', 'a/b', 'x'.repeat(101)) },
+)
+
 export const numbers: Arbitrary<unknown> = fc.oneof(
   { weight: 4, arbitrary: fc.integer({ min: 1, max: 20 }) },
   { weight: 2, arbitrary: fc.constantFrom<unknown>(0, -1, 1001, 0.5, 1e308, -0, 2 ** 53, '7', '1e3', '0x10', true, null, [3], {}) },
