@@ -46,6 +46,7 @@ export const embedBody = fc.oneof(
 export const rerankBody = json(
   loosely({ query: input, documents: fc.array(input, { maxLength: 20 }), top_n: numbers, return_documents: truth }),
 )
+export const standbyBody = json(loosely({ model: fc.oneof(fc.constant('tiny-bundle'), texts) }))
 export const itemBody = fc.oneof(
   json(loosely(item)),
   form(['image', 'payload', 'id']),

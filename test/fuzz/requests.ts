@@ -2,7 +2,7 @@
 import fc, { type Arbitrary } from 'fast-check'
 import { randomNumbers } from '../vector-index/random-embeddings.js'
 import { brokenHeaders, methods, oddHeaders, oddTypes, targetTo } from './addresses.js'
-import { embedBody, itemBody, itemsBody, rerankBody, searchBody, type Body } from './bodies.js'
+import { embedBody, itemBody, itemsBody, rerankBody, searchBody, standbyBody, type Body } from './bodies.js'
 import type { Case } from './campaign.js'
 import { mutate } from './mutations.js'
 import { ids, names, numbers, payloads, texts } from './values.js'
@@ -43,6 +43,10 @@ export const operations: readonly Operation[] = [
   { method: 'POST', path: '/backups', query: { name: names }, rare: 20 },
   { method: 'POST', path: '/backups/{name}/restore', rare: 20 },
   { method: 'DELETE', path: '/backups/{name}', rare: 4 },
+  { method: 'GET', path: '/standby' },
+  { method: 'PUT', path: '/standby', body: standbyBody, rare: 4 },
+  { method: 'POST', path: '/standby/switch', rare: 4 },
+  { method: 'DELETE', path: '/standby', rare: 4 },
 ]
 
 export function* mutatedRequests(count: number, seed: number): Generator<Case> {
