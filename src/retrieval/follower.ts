@@ -78,13 +78,15 @@ export class Follower {
     await levelIndex(this.rooms, this.#isSound)
     this.#isSound = false
     const { changes, position } = store.behind(this.#group)
-    const removed = [...this.#changed].filter((id) => index.has(id) && !store.has(id))
+    const changed = [...this.#changed]
     this.#changed.clear()
     const encodings = await this.#encode(changes, signal)
     if (changes.length > 0 || position !== store.position) {
       await store.follow(encodings, position)
       await index.upsert(encodings, position)
     }
+    // Asked only now: what was removed and added again may be among what has just been followed.
+    const removed = changed.filter((id) => index.has(id) && !store.has(id))
     if (removed.length > 0) await index.remove(removed, position)
     const more = changes.length === this.#group || this.#changed.size > 0
     // Removed by somebody who names no ids, as a restore does.

@@ -1,16 +1,27 @@
 /**
  * The process that is killed: the pipeline over a real store and index, with made models, asked by messages.
- * Arguments: the data folder; `--hasty` acknowledges before it writes, to see that the check would notice.
+ * Arguments: the data folder; the configured bundle; `--hasty` acknowledges before it writes, to see that the check would
+ * notice.
  */
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openItemStore } from '../../src/item-store.js'
-import { Retrieval } from '../../src/retrieval.js'
+import { openItemStore, type ItemStore } from '../../src/item-store.js'
+import { Retrieval, type BundleShelf, type Rooms } from '../../src/retrieval.js'
 import { openVectorIndex } from '../../src/vector-index.js'
-import { digestOf, madeImage, madeInfo, MadeModels, madePayload } from './made-models.js'
+import { digestOf, fingerprints, madeImage, MadeModels, madePayload, type BundleName } from './made-models.js'
+
+export interface FoundItem {
+  id: string
+  version: number
+  digest: string
+}
 
 /** Everything that a start found. */
 export interface State {
-  items: { id: string; version: number; digest: string }[]
+  serving: BundleName
+  items: FoundItem[]
+  /** What the bundle that stands by has made of the items, and how many it lacks; null where none stands by. */
+  standby: { items: FoundItem[]; behind: number } | null
   /** Ids in the order of their last changes, as the index would be given them. */
   replay: string[]
   size: number
@@ -24,52 +35,91 @@ export interface Questions {
   save: { ask: null; answer: null }
   /** Similar to a picture that is not stored, all items being candidates. */
   search: { ask: { id: string; k: number }; answer: { id: string; similarity: number }[] }
+  'begin-standby': { ask: { name: BundleName }; answer: null }
+  switch: { ask: null; answer: null }
+  'end-standby': { ask: null; answer: null }
+  /** Kills the process of the index, which the service has to survive. */
+  'kill-index': { ask: null; answer: null }
 }
 
 export type Asked = { [Name in keyof Questions]: { number: number; name: Name; ask: Questions[Name]['ask'] } }[keyof Questions]
+/** An error is said with its code, where it has one. */
 export type Said = { state: State } | { number: number; answer: unknown } | { number: number; error: string }
 
 /** The largest that a search takes: more than there are items here. */
 const ALL_CANDIDATES = 1000
 
-const [folder = '', manner] = process.argv.slice(2)
-const { dim, fingerprint } = madeInfo
-const store = await openItemStore({ folder: join(folder, 'items'), fingerprint })
-const place = { folder: join(folder, 'index', fingerprint), dim, fingerprint, storeIdentity: store.identity }
-const index = await openVectorIndex({ kind: 'hnsw', ...place })
-const noBundle = (): Promise<never> => Promise.reject(new Error('there is no other bundle'))
-const shelf = { fingerprintOf: noBundle, open: noBundle, discard: noBundle }
-const retrieval = new Retrieval({ models: new MadeModels(), store, index }, shelf)
+const [folder = '', configured = 'made-a', manner] = process.argv.slice(2) as [string, BundleName, string?]
+
+async function roomsOf(name: BundleName, store: ItemStore): Promise<Rooms> {
+  const models = new MadeModels(name)
+  const { dim, fingerprint } = models.info
+  const place = { folder: join(folder, 'index', fingerprint), dim, fingerprint, storeIdentity: store.identity }
+  return { models, store, index: await openVectorIndex({ kind: 'hnsw', ...place }) }
+}
+
+const shelf: BundleShelf = {
+  fingerprintOf: (name) => Promise.resolve(fingerprints[name as BundleName]),
+  open: (name, store) => roomsOf(name as BundleName, store),
+  discard: (fingerprint) => rm(join(folder, 'index', fingerprint), { recursive: true, force: true }),
+}
+const store = await openItemStore({ folder: join(folder, 'items'), name: configured, fingerprint: fingerprints[configured] })
+// As the service does (src/rooms.ts): a process that was killed may have left the index of a bundle that stood by.
+const stamped = [store.bundles.serving, store.bundles.standby].map((bundle) => bundle?.fingerprint)
+for (const name of await readdir(join(folder, 'index')).catch(() => [])) {
+  if (!stamped.includes(name)) await shelf.discard(name)
+}
+const serving = store.bundles.serving.name as BundleName
+const { index, ...others } = await roomsOf(serving, store)
+const retrieval = new Retrieval({ ...others, index }, shelf)
 await retrieval.start()
 
-function stateNow(): State {
-  const items = store.list({ limit: store.size + 1 }).map(({ id, payload, embedding, imageTokens, picture }) => {
+function itemsIn(view: ItemStore): FoundItem[] {
+  return view.list({ limit: ALL_CANDIDATES }).map(({ id, payload, embedding, imageTokens, picture }) => {
     const { mime, width, height } = picture
     const bytes = store.picture(id) ?? new Uint8Array(0)
     const digest = digestOf(payload, { embedding, imageTokens, picture: { bytes, mime: mime as 'image/jpeg', width, height } })
     return { id, version: payload?.['version'] as number, digest }
   })
-  return { items, replay: [...store.since(0)].map(({ id }) => id), size: store.size, indexed: [...index.ids()] }
+}
+
+function stateNow(): State {
+  const { standby } = store.bundles
+  const view = standby === null ? null : store.bundles.view(standby.fingerprint)
+  return {
+    serving,
+    items: itemsIn(store),
+    standby: view === null ? null : { items: itemsIn(view), behind: view.countBehind() },
+    replay: [...store.since(0)].map(({ id }) => id),
+    size: store.size,
+    indexed: [...index.ids()],
+  }
 }
 
 async function answer(asked: Asked): Promise<unknown> {
   switch (asked.name) {
     case 'add': {
       const { id, version } = asked.ask
-      await retrieval.add({ id, image: madeImage(id, version), payload: madePayload(id, version) })
-      return null
+      return retrieval.add({ id, image: madeImage(id, version), payload: madePayload(id, version) })
     }
     case 'remove':
-      await retrieval.remove(asked.ask.id)
-      return null
+      return retrieval.remove(asked.ask.id)
     case 'save':
-      await retrieval.save()
-      return null
+      return retrieval.save()
     case 'search': {
       const { id, k } = asked.ask
       const { hits } = await retrieval.search({ image: madeImage(id, 0) }, { k, candidates: ALL_CANDIDATES })
       return hits.map((hit) => ({ id: hit.id, similarity: hit.similarity }))
     }
+    case 'begin-standby':
+      return retrieval.standby.start(asked.ask.name)
+    case 'switch':
+      return retrieval.standby.switch()
+    case 'end-standby':
+      return retrieval.standby.end()
+    case 'kill-index':
+      for (const { pid } of index.workers) if (pid !== null) process.kill(pid, 'SIGKILL')
+      return null
   }
 }
 
@@ -79,8 +129,8 @@ process.on('message', (asked: Asked) => {
   const { number } = asked
   if (manner === '--hasty' && asked.name !== 'search') say({ number, answer: null })
   answer(asked).then(
-    (given) => say({ number, answer: given }),
-    (error: unknown) => say({ number, error: String(error) }),
+    (given) => say({ number, answer: asked.name === 'search' ? given : null }),
+    (error: Error & { code?: string }) => say({ number, error: `${error.code ?? error.name}: ${error.message}` }),
   )
 })
 process.on('disconnect', () => process.exit())

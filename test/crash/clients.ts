@@ -1,5 +1,7 @@
 /** The clients: each adds, replaces and removes as its own random numbers say, until the process is gone. */
 import { randomNumbers } from '../vector-index/random-embeddings.js'
+import { changeBundles } from './bundle-changes.js'
+import type { State } from './child.js'
 import type { History } from './history.js'
 import { Killed, type Life } from './life.js'
 
@@ -10,6 +12,20 @@ const IDS = 120
 const LARGEST_BURST = 8
 const SHARE_OF_REMOVALS = 0.25
 const LONGEST_WAIT_BETWEEN_SNAPSHOTS_MS = 60
+const LATEST_DEATH_OF_INDEX_MS = 300
+const PAUSE_WITHOUT_INDEX_MS = 20
+
+export interface Acknowledged {
+  items: number
+  bundles: number
+}
+
+/** What else happens in a life than adds, replaces, removals and snapshots. */
+export interface Play {
+  found: State
+  changesBundles: boolean
+  killsIndex: boolean
+}
 
 export const idOf = (number: number): string => `item-${number}`
 
@@ -22,19 +38,24 @@ export class Versions {
 }
 
 /**
- * Runs the clients until the life ends.
- * @returns how many changes were acknowledged
+ * Runs the clients until the life ends. A write that is refused because the process of the index is gone is one without
+ * acknowledgement.
+ * @returns how many changes were acknowledged, of items and of the bundle
  */
-export async function runClients(life: Life, history: History, versions: Versions, seed: number): Promise<number> {
-  let acknowledged = 0
+export async function runClients(life: Life, history: History, versions: Versions, seed: number, play: Play): Promise<Acknowledged> {
+  const acknowledged = { items: 0, bundles: 0 }
 
   const change = async (next: () => number): Promise<void> => {
     const id = idOf(Math.floor(next() * IDS))
     const version = next() < SHARE_OF_REMOVALS ? null : versions.next()
     const begun = history.begin(id, version)
-    await (version === null ? life.ask('remove', { id }) : life.ask('add', { id, version }))
-    history.end(begun)
-    acknowledged += 1
+    try {
+      await (version === null ? life.ask('remove', { id }) : life.ask('add', { id, version }))
+      history.end(begun)
+      acknowledged.items += 1
+    } catch (error) {
+      await pauseIfIndexIsAway(error)
+    }
   }
   const writer = async (next: () => number): Promise<never> => {
     for (;;) await all(Array.from({ length: 1 + Math.floor(next() * LARGEST_BURST) }, () => change(next)))
@@ -42,10 +63,20 @@ export async function runClients(life: Life, history: History, versions: Version
   const saver = async (next: () => number): Promise<never> => {
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, next() * LONGEST_WAIT_BETWEEN_SNAPSHOTS_MS))
-      await life.ask('save', null)
+      await life.ask('save', null).catch(pauseIfIndexIsAway)
     }
   }
-  const clients = [saver, ...Array.from({ length: WRITERS }, () => writer)]
+  const changer = (next: () => number): Promise<never> => changeBundles(life, history, play.found, next, () => (acknowledged.bundles += 1))
+  const killer = async (next: () => number): Promise<void> => {
+    await new Promise((resolve) => setTimeout(resolve, next() * LATEST_DEATH_OF_INDEX_MS))
+    await life.ask('kill-index', null)
+  }
+  const clients = [
+    saver,
+    ...Array.from({ length: WRITERS }, () => writer),
+    ...(play.changesBundles ? [changer] : []),
+    ...(play.killsIndex ? [killer] : []),
+  ]
   await all(
     clients.map((client, at) =>
       client(randomNumbers(seed * 31 + at)).catch((error: unknown) => {
@@ -54,6 +85,12 @@ export async function runClients(life: Life, history: History, versions: Version
     ),
   )
   return acknowledged
+}
+
+/** @throws any error but that there is no index for the moment, or not any more: that of a standby which was ended */
+async function pauseIfIndexIsAway(error: unknown): Promise<void> {
+  if (!(error instanceof Error) || !/^(index_unavailable|ENOENT)/.test(error.message)) throw error
+  await new Promise((resolve) => setTimeout(resolve, PAUSE_WITHOUT_INDEX_MS))
 }
 
 /** As Promise.all, but it waits for every one before it fails, so that nothing goes on unheard. */

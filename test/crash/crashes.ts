@@ -3,11 +3,14 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { randomNumbers } from '../vector-index/random-embeddings.js'
+import { bundlesAs, THE_BUNDLES } from './bundle-changes.js'
 import { runClients, Versions } from './clients.js'
 import { compileSources } from './compile.js'
 import { failPoints, type Armed, type FailPoint } from './fail-points.js'
+import { toFirstFormat } from './first-format.js'
 import { History } from './history.js'
 import { Killed, Life } from './life.js'
+import type { BundleName } from './made-models.js'
 import { contradictionsOf } from './verify.js'
 
 /** After this a life is killed whether or not it has reached its fail point. */
@@ -16,13 +19,24 @@ const LONGEST_RANDOM_LIFE_MS = 700
 /** Of the kills at random moments, so many may come while the process is still starting. */
 const SHARE_WHILE_STARTING = 0.25
 /** A point is not always passed for the first time. By the first word of its name: some are passed less often. */
-const LARGEST_ARRIVAL: Record<string, number> = { store: 40, index: 40, snapshot: 4, compaction: 2 }
+const LARGEST_ARRIVAL: Record<string, number> = { store: 40, index: 40, snapshot: 4, compaction: 2, 'standby follows': 8, migration: 4 }
+/** Of the lives, so many see changes of the bundle, the death of the index's process, and a start from the first format. */
+const SHARE_OF_BUNDLE_CHANGES = 0.35
+const SHARE_OF_INDEX_DEATHS = 0.1
+const SHARE_OF_MIGRATIONS = 0.05
+/** So long later than otherwise is a life killed in which the index has to come back. */
+const RETURN_OF_INDEX_MS = 900
 
 export interface Crashes {
   kills: number
   /** Fail point → processes that ended there. */
   atPoints: Map<FailPoint, number>
   acknowledged: number
+  /** Standbys begun and ended, and switches. */
+  bundleChanges: number
+  /** Starts that found a store of the first format, and deaths of the index's process alone. */
+  migrations: number
+  indexDeaths: number
   contradictions: string[]
 }
 
@@ -38,22 +52,39 @@ export interface CrashOptions {
 export async function runCrashes({ kills, seed, hasty = false, goOn = () => true }: CrashOptions): Promise<Crashes> {
   const built = await compileSources()
   const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-crash-'))
-  const crashes: Crashes = { kills: 0, atPoints: new Map(), acknowledged: 0, contradictions: [] }
-  const history = new History()
+  const crashes: Crashes = { kills: 0, atPoints: new Map(), acknowledged: 0, bundleChanges: 0, migrations: 0, indexDeaths: 0, contradictions: [] }
+  let configured: BundleName = 'made-a'
+  const history = new History(new Map([[THE_BUNDLES, bundlesAs(configured, false)]]))
   const versions = new Versions()
   try {
     for (let at = 0; at <= kills && crashes.contradictions.length === 0; at += 1) {
       const next = randomNumbers(seed + at * 7919)
       const isLast = at === kills || !goOn(crashes)
       const armed = isLast ? null : armedFor(at, next)
-      const life = new Life({ built, dataFolder, armed, hasty })
-      const cut = isLast ? undefined : killLater(life, armed, next)
+      const [subject = ''] = armed?.point.split(':') ?? []
+      const happens = (share: number, ...subjects: string[]): boolean => next() < share || subjects.includes(subject)
+      const former = happens(SHARE_OF_MIGRATIONS, 'migration') ? await toFirstFormat(dataFolder) : null
+      if (former !== null) {
+        configured = former
+        crashes.migrations += 1
+        history.end(history.begin(THE_BUNDLES, bundlesAs(former, false)))
+      }
+      const changesBundles = happens(SHARE_OF_BUNDLE_CHANGES, 'standby begins', 'standby follows', 'standby ends', 'switch')
+      const killsIndex = armed === null && happens(SHARE_OF_INDEX_DEATHS)
+      const life = new Life({ built, dataFolder, configured, armed, hasty })
+      const cut = isLast ? undefined : killLater(life, armed, next, killsIndex ? RETURN_OF_INDEX_MS : 0)
       const state = await life.state
       if (state !== null) {
         const wrong = await contradictionsOf(life, state, history, seed + at).catch(noneOfTheKilled)
         crashes.contradictions.push(...wrong.map((sentence) => `after ${crashes.kills} kills: ${sentence}`))
         if (isLast || wrong.length > 0) life.kill()
-        else crashes.acknowledged += await runClients(life, history, versions, seed + at)
+        else {
+          const play = { found: state, changesBundles, killsIndex }
+          const { items, bundles } = await runClients(life, history, versions, seed + at, play)
+          crashes.acknowledged += items
+          crashes.bundleChanges += bundles
+          if (killsIndex) crashes.indexDeaths += 1
+        }
       }
       const end = await life.ended
       if (end !== 'SIGKILL') crashes.contradictions.push(`after ${crashes.kills} kills: the process ended with ${end}`)
@@ -82,13 +113,18 @@ function noneOfTheKilled(error: unknown): string[] {
 }
 
 /** A random moment counts from the start of the process, or from when it has said its state. */
-function killLater(life: Life, armed: Armed | null, next: () => number): { fired: boolean; timer?: NodeJS.Timeout } {
+function killLater(
+  life: Life,
+  armed: Armed | null,
+  next: () => number,
+  laterMs: number,
+): { fired: boolean; timer?: NodeJS.Timeout } {
   const cut: { fired: boolean; timer?: NodeJS.Timeout } = { fired: false }
   const kill = (): void => {
     cut.fired = true
     life.kill()
   }
-  const [share, moment] = [next(), next() * LONGEST_RANDOM_LIFE_MS]
+  const [share, moment] = [next(), laterMs + next() * LONGEST_RANDOM_LIFE_MS]
   if (armed === null && share < SHARE_WHILE_STARTING) cut.timer = setTimeout(kill, moment)
   else void life.state.then(() => (cut.timer = setTimeout(kill, armed === null ? moment : LONGEST_LIFE_MS)))
   return cut

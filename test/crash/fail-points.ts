@@ -17,6 +17,18 @@ export const failPoints = [
   'compaction: copying',
   'compaction: before its end',
   'compaction: after its end',
+  'standby begins: before the commit',
+  'standby begins: after the commit',
+  'standby follows: half of a group is kept',
+  'standby follows: before the commit',
+  'standby follows: after the commit',
+  'standby ends: before the commit',
+  'standby ends: after the commit',
+  'switch: before the commit',
+  'switch: after the commit',
+  'migration: half of an item is moved',
+  'migration: before the commit',
+  'migration: after the commit',
 ] as const
 
 export type FailPoint = (typeof failPoints)[number]
@@ -34,7 +46,7 @@ const armed = JSON.parse(process.env[ARMED_VARIABLE] ?? 'null') as Armed | null
 let arrivals = 0
 
 /** Ends the process here when `point` is the armed one, after `last`; no handler and no buffer gets a last word. */
-export function reach(point: FailPoint, last: () => void = () => undefined): void {
+export function reach(point: FailPoint, last: () => unknown = () => undefined): void {
   if (armed?.point !== point || (arrivals += 1) < armed.arrival) return
   last()
   process.kill(process.pid, 'SIGKILL')

@@ -1,40 +1,82 @@
 /** LMDB with fail points inside its transactions and around their commit. */
 import { open as openLmdb, type Database, type RootDatabase } from 'lmdb'
+import type { Stamp } from '../../src/item-store/stamp.js'
 import { reach } from './fail-points.js'
 
-type Pictures = Database<Buffer, string>
+type Table = Database<unknown, string>
+/** What a transaction is for: told by what it writes. */
+type Purpose = 'store' | 'standby begins' | 'standby follows' | 'standby ends' | 'switch' | 'migration'
 
-/** As lmdb's own. The table of pictures is the second that an item is written to. */
+let purpose: Purpose = 'store'
+/** Whether the transaction has written a picture, or a record of an item. */
+let wrote = { picture: false, item: false }
+
+/** As lmdb's own. */
 export function open(options: Parameters<typeof openLmdb>[0]): RootDatabase {
   const root = openLmdb(options)
-  const openTable = root.openDB.bind<(options: { name: string }) => Pictures>(root)
-  const openCut = (options: { name: string }): Pictures => {
+  const openTable = root.openDB.bind<(options: { name: string }) => Table>(root)
+  const openCut = (options: { name: string }): Table => {
     const table = openTable(options)
-    return options.name === 'pictures' ? cut(table) : table
+    const { name } = options
+    if (name === 'pictures') return cutPictures(table)
+    if (name === 'items') return before(table, () => (wrote.item = true))
+    if (name === 'about') return before(table, (key, value) => (purpose = purposeOf(key, value, table) ?? purpose))
+    return name.startsWith('encodings-') ? before(table, reachInEncodings) : table
   }
   const transact = root.childTransaction.bind(root)
   const transactCut = async <Result>(work: () => Result): Promise<Result> => {
+    let own: Purpose = 'store'
     const result = await transact(() => {
+      purpose = 'store'
+      wrote = { picture: false, item: false }
       const done = work()
-      reach('store: before the commit')
+      own = purpose
+      reach(`${own}: before the commit`)
       return done
     })
-    reach('store: after the commit')
+    reach(`${own}: after the commit`)
     return result
   }
   return Object.assign(root, { openDB: openCut, childTransaction: transactCut })
 }
 
-function cut(pictures: Pictures): Pictures {
-  const put = pictures.putSync.bind(pictures)
+function before(table: Table, act: (key: string, value: unknown) => unknown): Table {
+  const put: (key: string, value: unknown) => unknown = table.putSync.bind(table)
+  return Object.assign(table, {
+    putSync: (key: string, value: unknown) => {
+      act(key, value)
+      return put(key, value)
+    },
+  })
+}
+
+/** The second table that an item is written to and removed from. */
+function cutPictures(pictures: Table): Table {
   const remove: (id: string) => unknown = pictures.removeSync.bind(pictures)
-  const cutPut = (id: string, bytes: Buffer): unknown => {
-    reach('store: half of an item is put')
-    return put(id, bytes)
-  }
-  const cutRemove = (id: string): unknown => {
+  const removeSync = (id: string): unknown => {
     reach('store: half of an item is removed')
     return remove(id)
   }
-  return Object.assign(pictures, { putSync: cutPut, removeSync: cutRemove })
+  const cut = before(pictures, () => {
+    wrote.picture = true
+    reach('store: half of an item is put')
+  })
+  return Object.assign(cut, { removeSync })
+}
+
+/** A new item comes with its picture; a migration writes items without, and what a standby follows is no item at all. */
+function reachInEncodings(): void {
+  if (wrote.picture) return
+  reach(wrote.item ? 'migration: half of an item is moved' : 'standby follows: half of a group is kept')
+}
+
+function purposeOf(key: string, value: unknown, about: Table): Purpose | null {
+  if (key === 'followed') return purpose === 'store' ? 'standby follows' : null
+  if (key === 'migrated') return 'migration'
+  if (key !== 'stamp') return null
+  const [past, present] = [about.get('stamp') as Stamp | undefined, value as Stamp]
+  if (past?.format !== present.format) return null
+  if (past.serving.fingerprint !== present.serving.fingerprint) return 'switch'
+  if ((past.standby === null) === (present.standby === null)) return null
+  return present.standby === null ? 'standby ends' : 'standby begins'
 }

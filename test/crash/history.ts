@@ -16,9 +16,14 @@ export interface Change {
 
 export class History {
   /** Id → version, as the last restart found it. */
-  #found: ReadonlyMap<string, number> = new Map()
+  #found: ReadonlyMap<string, number>
   #changes = new Map<string, Change[]>()
   #clock = 0
+
+  /** @param found - what is there before anything is sent */
+  constructor(found: ReadonlyMap<string, number> = new Map()) {
+    this.#found = found
+  }
 
   /** A client is about to send a change. */
   begin(id: string, version: number | null): Change {
@@ -30,6 +35,11 @@ export class History {
   /** The client has the acknowledgement. */
   end(change: Change): void {
     change.ended = this.#clock += 1
+  }
+
+  /** The change was refused: it has not happened. */
+  withdraw(change: Change): void {
+    this.#changes.set(change.id, (this.#changes.get(change.id) ?? []).filter((one) => one !== change))
   }
 
   /** Compares with what a restart found, one sentence for each contradiction; what was found is the new beginning. */

@@ -11,6 +11,8 @@ export interface LifeOptions {
   built: string
   dataFolder: string
   armed: Armed | null
+  /** The bundle in the settings. */
+  configured: string
   /** Acknowledge before writing. */
   hasty: boolean
 }
@@ -28,9 +30,9 @@ export class Life {
   #asked = 0
   #over = false
 
-  constructor({ built, dataFolder, armed, hasty }: LifeOptions) {
+  constructor({ built, dataFolder, configured, armed, hasty }: LifeOptions) {
     const here = join(built, 'test', 'crash')
-    this.#child = fork(join(here, 'child.js'), [dataFolder, ...(hasty ? ['--hasty'] : [])], {
+    this.#child = fork(join(here, 'child.js'), [dataFolder, configured, ...(hasty ? ['--hasty'] : [])], {
       // A process that is to be killed at a random moment runs the sources as they are.
       execArgv: armed === null ? [] : ['--import', pathToFileURL(join(here, 'seams.js')).href],
       env: { PATH: process.env['PATH'], [ARMED_VARIABLE]: JSON.stringify(armed) },

@@ -9,19 +9,22 @@ import { randomNumbers } from '../vector-index/random-embeddings.js'
 
 const TOKENS = { count: 4, width: 16 }
 
-export const madeInfo: Models['info'] = {
-  name: 'made',
+/** The two bundles that take turns; each makes other embeddings and tokens of the same picture. */
+export const fingerprints = { 'made-a': '000000000000000a', 'made-b': '000000000000000b' } as const
+export type BundleName = keyof typeof fingerprints
+
+const common = {
   version: '1.0.0',
   description: '',
   license: '',
-  languages: ['en'],
-  fingerprint: 'crash-test',
   dim: 16,
   imageTokens: TOKENS,
   tokenWidth: 1,
   maxTokens: 64,
   rerank: { default: false, candidates: 8 },
-}
+} as const
+
+export const otherBundle = (name: BundleName): BundleName => (name === 'made-a' ? 'made-b' : 'made-a')
 
 /** What a client sends for `version` of `id`. */
 export function madeImage(id: string, version: number): Uint8Array {
@@ -33,17 +36,27 @@ export function madePayload(id: string, version: number): Payload {
   return { version, title: `version ${version} of ${id}` }
 }
 
-/** What the store has to hold for `version` of `id`. The picture is larger than a page of the store. */
-export function madeParts(id: string, version: number): EncodedImage {
-  const seed = createHash('sha256').update(madeImage(id, version)).digest().readUInt32LE(0)
-  const next = randomNumbers(seed)
-  const values = Float32Array.from({ length: madeInfo.dim }, () => next() - 0.5)
+function seedOf(...of: (string | Uint8Array)[]): number {
+  const hash = createHash('sha256')
+  for (const part of of) hash.update(part)
+  return hash.digest().readUInt32LE(0)
+}
+
+/**
+ * What the store has to hold for `version` of `id`. The picture is larger than a page of the store, and begins as what
+ * the client sent, so that another bundle finds that in it.
+ */
+export function madeParts(id: string, version: number, bundle: BundleName): EncodedImage {
+  const image = madeImage(id, version)
+  const seed = seedOf(image)
+  const next = randomNumbers(seedOf(bundle, image))
+  const values = Float32Array.from({ length: common.dim }, () => next() - 0.5)
   const length = Math.hypot(...values)
   return {
     embedding: values.map((value) => value / length),
     imageTokens: Int8Array.from({ length: TOKENS.count * TOKENS.width }, () => Math.floor(next() * 256) - 128),
     picture: {
-      bytes: Uint8Array.from({ length: 2000 + (seed % 5000) }, (_, at) => (seed + at * 7) % 256),
+      bytes: Buffer.concat([image, Buffer.from('\n'), Uint8Array.from({ length: 2000 + (seed % 5000) }, (_, at) => (seed + at * 7) % 256)]),
       mime: 'image/jpeg',
       width: 512,
       height: (seed % 500) + 1,
@@ -64,12 +77,18 @@ export function digestOf(
 }
 
 export class MadeModels implements Models {
-  readonly info = madeInfo
   readonly workers = []
+  readonly info: Models['info']
+  readonly #bundle: BundleName
+
+  constructor(name: BundleName) {
+    this.#bundle = name
+    this.info = { ...common, languages: ['en'], name, fingerprint: fingerprints[name] }
+  }
 
   encodeTexts(texts: readonly string[]): ReturnType<Models['encodeTexts']> {
     const encoded = texts.map((text): EncodedText => ({
-      embedding: madeParts(text, 0).embedding,
+      embedding: madeParts(text, 0, this.#bundle).embedding,
       textTokens: new Float32Array(1),
       tokenCount: 1,
     }))
@@ -78,8 +97,8 @@ export class MadeModels implements Models {
 
   encodeImages(images: readonly Uint8Array[]): ReturnType<Models['encodeImages']> {
     const encoded = images.map((bytes) => {
-      const [id = '', version] = Buffer.from(bytes).toString().split('\n')
-      return madeParts(id, Number(version))
+      const [id = '', version] = Buffer.from(bytes).toString('latin1').split('\n', 2)
+      return madeParts(id, Number(version), this.#bundle)
     })
     return Promise.resolve({ encoded, timings: {} })
   }

@@ -29,10 +29,13 @@ function cutProcess(): void {
   const cut: typeof call = async function (this: WorkerProcess<Commands>, name, ask) {
     const { before, during, after } = aroundCommands[name] ?? {}
     // The graph dies with the service, in the middle of what it does: alone it would first finish that.
-    const both = (point: FailPoint): void => reach(point, () => process.kill(this.status.pid as number, 'SIGKILL'))
+    const { pid } = this.status
+    const both = (point: FailPoint): void => reach(point, () => pid !== null && process.kill(pid, 'SIGKILL'))
     if (before !== undefined) both(before)
     const answer = call.bind(this)(name, ask) as ReturnType<typeof cut>
     if (during !== undefined) {
+      // A refusal that comes meanwhile is heard below.
+      answer.catch(() => undefined)
       await new Promise((resolve) => setTimeout(resolve, Math.random() * WHILE_WRITING_MS))
       both(during)
     }

@@ -1,9 +1,10 @@
 /** What a restart has to find: nothing lost, nothing half, and searches as an exact search answers them. */
 import { cosine } from '../vector-index/random-embeddings.js'
-import type { State } from './child.js'
+import { bundlesAs, THE_BUNDLES } from './bundle-changes.js'
+import type { FoundItem, State } from './child.js'
 import type { History } from './history.js'
 import type { Life } from './life.js'
-import { digestOf, madeParts, madePayload } from './made-models.js'
+import { digestOf, madeParts, madePayload, otherBundle, type BundleName } from './made-models.js'
 
 const SEARCHES = 3
 const K = 10
@@ -13,25 +14,50 @@ const SIMILARITY_TOLERANCE = 1e-5
 export async function contradictionsOf(life: Life, state: State, history: History, seed: number): Promise<string[]> {
   const found = new Map(state.items.map(({ id, version }) => [id, version]))
   const searched: string[] = []
-  for (let at = 0; at < SEARCHES; at += 1) searched.push(...(await searchContradictions(life, found, `query ${seed} ${at}`)))
-  return [...history.settle(found), ...stateContradictions(state), ...searched]
+  for (let at = 0; at < SEARCHES; at += 1) {
+    searched.push(...(await searchContradictions(life, found, `query ${seed} ${at}`, state.serving)))
+  }
+  const settled = history.settle(new Map([...found, [THE_BUNDLES, bundlesAs(state.serving, state.standby !== null)]]))
+  return [...settled, ...stateContradictions(state), ...standbyContradictions(state), ...searched]
 }
 
-function stateContradictions({ items, replay, size, indexed }: State): string[] {
-  const torn = items.filter(({ id, version, digest }) => digest !== digestOf(madePayload(id, version), madeParts(id, version)))
+function torn(items: readonly FoundItem[], bundle: BundleName): string[] {
+  return items
+    .filter(({ id, version, digest }) => digest !== digestOf(madePayload(id, version), madeParts(id, version, bundle)))
+    .map(({ id, version }) => `${id} is not whole: parts of it differ from version ${version} as ${bundle} makes it`)
+}
+
+function stateContradictions({ serving, items, replay, size, indexed }: State): string[] {
   const ids = new Set(items.map(({ id }) => id))
   const isAllIds = (others: readonly string[]): boolean => others.length === ids.size && others.every((id) => ids.has(id))
   return [
-    ...torn.map(({ id, version }) => `${id} is not whole: parts of it differ from version ${version}`),
+    ...torn(items, serving),
     ...(size === ids.size ? [] : [`the store says it holds ${size} items, and lists ${ids.size}`]),
     ...(isAllIds(replay) ? [] : [`the store replays ${replay.length} items, and lists ${ids.size}`]),
     ...(isAllIds(indexed) ? [] : [`the index holds ${indexed.length} ids, and the store ${ids.size}, or others`]),
   ]
 }
 
-async function searchContradictions(life: Life, found: ReadonlyMap<string, number>, query: string): Promise<string[]> {
-  const { embedding } = madeParts(query, 0)
-  const exact = new Map([...found].map(([id, version]) => [id, cosine(embedding, madeParts(id, version).embedding)]))
+/** Each item is one that the standby has encoded as it is now, or one that it knows it has still to encode. */
+function standbyContradictions({ serving, items, standby }: State): string[] {
+  if (standby === null) return []
+  const { items: followed, behind } = standby
+  const isCounted = followed.length + behind === items.length
+  return [
+    ...torn(followed, otherBundle(serving)),
+    ...(isCounted ? [] : [`the standby has ${followed.length} of ${items.length} items, and says it lacks ${behind}`]),
+  ]
+}
+
+async function searchContradictions(
+  life: Life,
+  found: ReadonlyMap<string, number>,
+  query: string,
+  bundle: BundleName,
+): Promise<string[]> {
+  const embeddingOf = (id: string, version: number): Float32Array => madeParts(id, version, bundle).embedding
+  const embedding = embeddingOf(query, 0)
+  const exact = new Map([...found].map(([id, version]) => [id, cosine(embedding, embeddingOf(id, version))]))
   const best = [...exact.values()].sort((a, b) => b - a).slice(0, K)
   const hits = await life.ask('search', { id: query, k: K })
   const isNear = (a: number | undefined, b: number | undefined): boolean => Math.abs((a ?? 9) - (b ?? -9)) < SIMILARITY_TOLERANCE
