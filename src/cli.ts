@@ -14,6 +14,7 @@ import { rebuild } from './cli/rebuild.js'
 import { backup, restore } from './cli/safekeeping.js'
 import { hitLines } from './cli/search.js'
 import { ownService, remoteService, type Service } from './cli/service.js'
+import { addStandbyCommands } from './cli/standby.js'
 import { printLine, type Terminal } from './cli/terminal.js'
 import { packageFolder, readConfig, type Config } from './config.js'
 import { newKey, scopes, type Scope } from './keys.js'
@@ -207,6 +208,8 @@ program
     const { items } = await rebuild(config, terminal)
     printLine(terminal.out, `${items} items re-embedded`)
   })
+
+addStandbyCommands(program, serviceUrl, terminal)
 
 try {
   await program.parseAsync()

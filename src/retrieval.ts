@@ -8,6 +8,7 @@
 import { openItemStore, type Copied, type Item, type Payload } from './item-store.js'
 import type { Call, ModelInfo } from './model.js'
 import { encodeAll, encodePicture, given, noItem, storedItem, type Input, type Query } from './retrieval/encode.js'
+import { Follower } from './retrieval/follower.js'
 import { byMatch, bySimilarity, type Hit } from './retrieval/hits.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
 import { pairsOf, relevanceOf, type Relevance } from './retrieval/relevance.js'
@@ -20,7 +21,7 @@ import { Writer } from './retrieval/writer.js'
 import type { VectorIndex } from './vector-index.js'
 import type { WorkerStatus } from './worker-process.js'
 
-export { repairIndex }
+export { Follower, repairIndex }
 export type { BundleShelf, Call, Hit, Input, Item, Payload, Query, Relevance, Restored, Rooms, SearchOptions, StandbyStatus, Timings }
 
 /** A picture to add: the bytes of its file, and what to keep beside it. */

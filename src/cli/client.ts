@@ -9,11 +9,13 @@ import type {
   Problem,
   RerankReply,
   SearchReply,
+  StandbyReply,
   WorkReply,
 } from '../schemas.js'
 
 export type Hit = Static<typeof SearchReply>['hits'][number]
 export type SearchAnswer = Static<typeof SearchReply>
+export type StandbyAnswer = Static<typeof StandbyReply>
 export type StoredItem = Static<typeof ItemReply>
 
 /** An answer that is not a success, or no answer (`status` 0). The message is fit for a terminal. */
@@ -93,6 +95,23 @@ export class Client {
   /** Those that there are, what is under way, and what came of the last. */
   async backups(): Promise<BackupsReply> {
     return (await this.#json('backups')) as BackupsReply
+  }
+
+  /** Which bundle serves, and which one stands by. */
+  async standby(): Promise<StandbyAnswer> {
+    return (await this.#json('standby')) as StandbyAnswer
+  }
+
+  async startStandby(model: string): Promise<void> {
+    await this.#send('standby', { method: 'PUT', body: JSON.stringify({ model }), headers: JSON_HEADERS })
+  }
+
+  async switchStandby(): Promise<void> {
+    await this.#send('standby/switch', { method: 'POST' })
+  }
+
+  async endStandby(): Promise<void> {
+    await this.#send('standby', { method: 'DELETE' })
   }
 
   /** Asks a sentence through `GET /search`. */

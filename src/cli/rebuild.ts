@@ -1,66 +1,23 @@
 /**
- * `tandem rebuild`: embeds every stored picture again with the configured bundle. The new store is made beside the old
- * one and takes its place when it is whole; until then nothing of the old one changes.
+ * `tandem rebuild`: embeds every stored picture again with the configured bundle, which serves from then on. It is a
+ * change of bundle as a service makes it, while no service runs: ended on the way, the same command goes on from there,
+ * and until its end nothing of what served before has changed.
  */
 import { existsSync } from 'node:fs'
-import { mkdir, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import type { Config } from '../config.js'
 import { lockDataFolder } from '../data-folder-lock.js'
-import { openItemStore, type Item, type ItemStore } from '../item-store.js'
+import { openItemStore, type ItemStore } from '../item-store.js'
 import { openModels, type Models } from '../model.js'
+import { Follower } from '../retrieval.js'
+import { openVectorIndex } from '../vector-index.js'
 import { startProgress, type Terminal } from './terminal.js'
-
-const BATCH = 32
-
-/** Embeds `items` again and stores them with the picture, payload and time that they had. */
-async function copy(items: readonly Item[], from: ItemStore, to: ItemStore, models: Models): Promise<void> {
-  const pictures = items.map(({ id }) => {
-    const bytes = from.picture(id)
-    if (bytes === undefined) throw new Error(`The stored picture of "${id}" is missing.`)
-    return bytes
-  })
-  const { encoded } = await models.encodeImages(pictures)
-  await to.put(
-    items.map(({ id, payload, picture, addedAt }, at) => {
-      const { embedding, imageTokens } = encoded[at] as (typeof encoded)[number]
-      const { mime, width, height } = picture
-      return {
-        id,
-        payload,
-        embedding,
-        imageTokens,
-        addedAt,
-        picture: { bytes: pictures[at] as Uint8Array, mime, width, height },
-      }
-    }),
-  )
-}
-
-async function copyAll(from: ItemStore, to: ItemStore, models: Models, terminal: Terminal): Promise<void> {
-  const progress = startProgress(terminal, from.size, 'images')
-  let batch: Item[] = []
-  const flush = async (): Promise<void> => {
-    await copy(batch, from, to, models)
-    progress.advance(batch.length)
-    batch = []
-  }
-  try {
-    for (const item of from.since(0)) {
-      batch.push(item)
-      if (batch.length === BATCH) await flush()
-    }
-    if (batch.length > 0) await flush()
-  } finally {
-    progress.stop()
-  }
-}
 
 /**
  * Rebuilds the data folder of `config`, which nobody else may use meanwhile.
  *
- * @throws when the folder is in use, the bundle or the store cannot be opened, or the disk is full; the data folder is
- *   then as it was
+ * @throws when the folder is in use, the bundle or the store cannot be opened, or the disk is full
  */
 export async function rebuild(config: Config, terminal: Terminal): Promise<{ items: number }> {
   const lock = await lockDataFolder(config.dataFolder, 'tandem rebuild')
@@ -72,34 +29,44 @@ export async function rebuild(config: Config, terminal: Terminal): Promise<{ ite
 }
 
 async function rebuildStore(config: Config, terminal: Terminal): Promise<{ items: number }> {
-  const [items, fresh, before] = ['items', 'items.rebuilding', 'items.before'].map((name) =>
-    join(config.dataFolder, name),
-  ) as [string, string, string]
-  // An earlier rebuild that ended between its two renames left the old store under its other name.
-  if (!existsSync(items) && existsSync(before)) await rename(before, items)
-  if (!existsSync(items)) throw new Error(`There are no items in ${config.dataFolder}: nothing to rebuild.`)
-
-  const { modelFolder: folder, inferenceThreads, maxImagePixels } = config
-  const models = await openModels({ folder, inferenceThreads, maxImagePixels })
+  const folder = join(config.dataFolder, 'items')
+  if (!existsSync(folder)) throw new Error(`There are no items in ${config.dataFolder}: nothing to rebuild.`)
+  const { modelFolder, inferenceThreads, maxImagePixels } = config
+  const models = await openModels({ folder: modelFolder, inferenceThreads, maxImagePixels })
   try {
-    await rm(fresh, { recursive: true, force: true })
-    await mkdir(fresh, { recursive: true })
-    const from = await openItemStore({ folder: items, fingerprint: null })
-    const to = await openItemStore({ folder: fresh, fingerprint: models.info.fingerprint })
-    const count = from.size
+    const store = await openItemStore({ folder, fingerprint: null })
     try {
-      await copyAll(from, to, models, terminal)
+      if (store.fingerprint === models.info.fingerprint) return { items: 0 }
+      await followAll(store, models, basename(modelFolder), terminal)
+      await store.bundles.switch()
+      await store.bundles.end()
+      // A cache of what served before: the service makes a new one when it starts.
+      await rm(join(config.dataFolder, 'index'), { recursive: true, force: true })
+      return { items: store.bundles.view(models.info.fingerprint).size }
     } finally {
-      await from.close()
-      await to.close()
+      await store.close()
     }
-    // The index is a cache of the old store: the service makes a new one when it starts.
-    await rm(join(config.dataFolder, 'index'), { recursive: true, force: true })
-    await rename(items, before)
-    await rename(fresh, items)
-    await rm(before, { recursive: true })
-    return { items: count }
   } finally {
     await models.close()
+  }
+}
+
+/** Makes the bundle of `models` stand by, unless it does, and embeds what it lacks. */
+async function followAll({ bundles, identity }: ItemStore, models: Models, name: string, terminal: Terminal): Promise<void> {
+  const { fingerprint, dim } = models.info
+  if (bundles.standby !== null && bundles.standby.fingerprint !== fingerprint) await bundles.end()
+  if (bundles.standby === null) await bundles.begin({ name, fingerprint })
+  const store = bundles.view(fingerprint)
+  const index = await openVectorIndex({ kind: 'exact', folder: '', dim, fingerprint, storeIdentity: identity })
+  const follower = new Follower({ models, index, store }, () => false, false)
+  let { behind } = follower
+  const progress = startProgress(terminal, behind, 'images')
+  try {
+    for (let more = true; more; behind = follower.behind) {
+      more = await follower.step()
+      progress.advance(behind - follower.behind)
+    }
+  } finally {
+    progress.stop()
   }
 }

@@ -14,13 +14,18 @@ export function remoteService(url: string, apiKey: string | undefined): Service 
   return { client: new Client(url, apiKey), close: () => Promise.resolve() }
 }
 
+/** Where a service with these settings listens. */
+export function configuredUrl({ host, port }: Config): string {
+  const reached = ['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host
+  return `http://${reached.includes(':') ? `[${reached}]` : reached}:${port}`
+}
+
 /**
  * Refuses when the configured address answers, which says how to go on. A service at another address is found by the
  * lock of the data folder.
  */
 async function refuseWhileServing(config: Config): Promise<void> {
-  const host = ['0.0.0.0', '::'].includes(config.host) ? '127.0.0.1' : config.host
-  const url = `http://${host.includes(':') ? `[${host}]` : host}:${config.port}`
+  const url = configuredUrl(config)
   if (config.port !== 0 && (await new Client(url).isAlive())) {
     throw new Error(`A service runs already at ${url}: give --url ${url} to use it.`)
   }

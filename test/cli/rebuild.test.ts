@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
@@ -97,10 +97,18 @@ describe('rebuild', { timeout: 120_000 }, () => {
     await lock.release()
   })
 
-  it('takes up the old store that a rebuild left under its other name', async () => {
-    await fill(1)
-    await rename(join(config.dataFolder, 'items'), join(config.dataFolder, 'items.before'))
-    expect(await rebuild(config, quiet)).toEqual({ items: 1 })
+  it('goes on where one ended, and does nothing once it is done', async () => {
+    await fill(12)
+    const { fingerprint } = await modelsInfo(otherBundle)
+    const store = await openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint: null })
+    const [item] = store.list({ limit: 1 })
+    await store.bundles.begin({ name: 'other-bundle', fingerprint })
+    const { changes } = store.bundles.view(fingerprint).behind(1)
+    const { embedding, imageTokens } = item as NonNullable<typeof item>
+    await store.bundles.view(fingerprint).follow(changes.map((change) => ({ ...change, embedding, imageTokens })), 1)
+    await store.close()
+    expect(await rebuild(config, quiet)).toEqual({ items: 12 })
+    expect(await rebuild(config, quiet)).toEqual({ items: 0 })
   })
 
   it('says so when there is nothing to rebuild', async () => {

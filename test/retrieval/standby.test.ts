@@ -126,6 +126,20 @@ describe('a bundle that stands by', () => {
     expect(status()).toMatchObject({ name: 'other', items: 39, behind: 0, problem: null })
   })
 
+  it('keeps an item that was removed and added again while it was at something else', async () => {
+    await fill(3)
+    await retrieval.standby.start('other')
+    await reaches('level')
+    let release = (): void => undefined
+    other.gate = () => new Promise((resolve) => (release = resolve))
+    await add('item-0', 'horse')
+    await retrieval.remove('item-1')
+    await add('item-1', 'zebra')
+    other.gate = () => Promise.resolve()
+    release()
+    await expectAgreement()
+  })
+
   it('is refused where it serves, is none, or another one stands by', async () => {
     const refused = (name: string) => retrieval.standby.start(name).then(() => '', (error: TandemError) => error.code)
     expect(await refused('words')).toBe('standby_conflict')
