@@ -18,6 +18,8 @@ describe('a service that is sent', { timeout: 300_000 }, () => {
     const { sent, findings, deaths, byStatus } = await runCampaign(await mutatedPictures(600, seed), 600)
     expect(findings.map(({ fault }) => fault), `seed ${seed}`).toEqual([])
     expect({ sent, deaths }).toEqual({ sent: 600, deaths: 0 })
+    // Refused as too busy, a mutant has tried nothing.
+    expect(byStatus.has(503)).toBe(false)
     // Mutants that are all refused, or all read, try nothing.
     expect(byStatus.get(200)).toBeGreaterThan(60)
     expect(byStatus.get(422)).toBeGreaterThan(60)

@@ -25,6 +25,8 @@ export interface Campaign {
   sent: number
   byStatus: Map<number, number>
   findings: Finding[]
+  /** Answers that the service was too busy. Such a case is sent again until it is looked at, and counted once. */
+  refusals: number
   /** How often the service process ended. */
   deaths: number
   slowestMs: number
@@ -35,7 +37,9 @@ export interface Campaign {
 /** The service's own limit; what is not answered so long after it hangs. */
 const REQUEST_TIMEOUT_MS = 10_000
 const DEADLINE_MS = REQUEST_TIMEOUT_MS + 5000
-const AT_A_TIME = 16
+const AT_A_TIME = 8
+/** What is refused because too much is under way has not been tried: it is sent again after this. */
+const PAUSE_WHEN_REFUSED_MS = 20
 const MEMORY_SAMPLES = 20
 
 /** Runs all cases. Where the service dies, those under way are tried again one by one to see which it was. */
@@ -44,7 +48,7 @@ export async function runCampaign(
   expected: number,
   onProgress: (soFar: Campaign) => void = () => undefined,
 ): Promise<Campaign> {
-  const campaign: Campaign = { sent: 0, byStatus: new Map(), findings: [], deaths: 0, slowestMs: 0, memory: null }
+  const campaign: Campaign = { sent: 0, byStatus: new Map(), findings: [], refusals: 0, deaths: 0, slowestMs: 0, memory: null }
   const samples: number[] = []
   const queue = cases[Symbol.iterator]()
   const every = Math.max(1, Math.ceil(expected / MEMORY_SAMPLES))
@@ -101,7 +105,7 @@ export async function faultOf(one: Case): Promise<string | null> {
 
 async function faultIn(service: ServiceProcess, judge: Judge, one: Case): Promise<string | null> {
   const sender = new Sender(service, judge)
-  const fault = await sender.send(one, { byStatus: new Map(), slowestMs: 0 })
+  const fault = await sender.send(one, { byStatus: new Map(), refusals: 0, slowestMs: 0 })
   // The end of a connection is seen before that of the process.
   await new Promise((resolve) => setTimeout(resolve, 300))
   sender.close()
@@ -136,6 +140,11 @@ function growth(samples: readonly number[]): Campaign['memory'] {
   return warm === 0 || end === 0 ? null : { warm, end }
 }
 
+/** Many items have an outcome each, which may be that the service was too busy for that one. */
+function isRefused(replies: readonly Reply[] | 'late'): boolean {
+  return replies !== 'late' && replies.some(({ body }) => body.includes('"code":"overloaded"'))
+}
+
 /** One client: a connection that is kept as long as it holds. */
 class Sender {
   readonly #service: ServiceProcess
@@ -148,10 +157,16 @@ class Sender {
   }
 
   /** What is wrong with how the service took it, or null. */
-  async send({ message, isWhole, learn }: Case, counts: Pick<Campaign, 'byStatus' | 'slowestMs'>): Promise<string | null> {
+  async send({ message, isWhole, learn }: Case, counts: Pick<Campaign, 'byStatus' | 'refusals' | 'slowestMs'>): Promise<string | null> {
     const begun = performance.now()
     try {
-      const replies = isWhole ? await this.#ask(message) : await this.#tell(message)
+      let replies = isWhole ? await this.#ask(message) : await this.#tell(message)
+      while (isRefused(replies)) {
+        if (performance.now() - begun > DEADLINE_MS) return `refused as too busy for ${DEADLINE_MS} ms`
+        counts.refusals += 1
+        await new Promise((resolve) => setTimeout(resolve, PAUSE_WHEN_REFUSED_MS))
+        replies = isWhole ? await this.#ask(message) : await this.#tell(message)
+      }
       if (replies === 'late') {
         this.close()
         return `no answer within ${DEADLINE_MS} ms`
@@ -166,7 +181,7 @@ class Sender {
     } catch (error) {
       this.close()
       if (error instanceof Unreadable) return error.message
-      if ((error as NodeJS.ErrnoException).code === 'ECONNREFUSED') return 'the service does not listen any more'
+      if ((error as NodeJS.ErrnoException).syscall === 'connect') return 'the service does not listen any more'
       throw error
     }
   }

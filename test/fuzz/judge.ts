@@ -61,7 +61,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** Too busy is an answer; that the service failed is none that it may give. */
+/** That the service failed is no answer that it may give; one that was too busy is asked again before it is judged. */
 function problemFault(status: number, type: string, text: string): string | null {
   if (!type.startsWith('application/problem+json')) return `the status ${status} comes as ${type}, not as a problem`
   if (!isJson(text)) return 'a problem that is not JSON'

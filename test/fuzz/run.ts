@@ -40,16 +40,16 @@ const runs = [
   await run('mutated requests', Number(values.requests), mutatedRequests(Number(values.requests), seed)),
 ]
 const rows = runs.map(({ name, outcome, seconds }) => {
-  const { sent, deaths, findings, slowestMs, memory, byStatus } = outcome
+  const { sent, refusals, deaths, findings, slowestMs, memory, byStatus } = outcome
   const statuses = [...byStatus].sort(([a], [b]) => a - b).map(([status, count]) => `${status}: ${count}`)
   const held = memory === null ? 'not measured' : `${inMiB(memory.warm)} → ${inMiB(memory.end)}`
-  return `| ${name} | ${sent} | ${deaths} | ${findings.length} | ${Math.round(slowestMs)} ms | ${held} | ${seconds} s | ${statuses.join(', ')} |`
+  return `| ${name} | ${sent} | ${refusals} | ${deaths} | ${findings.length} | ${Math.round(slowestMs)} ms | ${held} | ${seconds} s | ${statuses.join(', ')} |`
 })
 replaceBetween('fuzz', [
   `Seed ${seed}, Node ${process.versions.node} on ${process.platform}, ${new Date().toISOString().slice(0, 10)}.`,
   '',
-  '| | sent | crashes | findings | slowest answer | memory, warm → end | time | answers by status |',
-  '|---|---:|---:|---:|---:|---|---:|---|',
+  '| | tried | sent again, the service being busy | crashes | findings | slowest answer | memory, warm → end | time | answers by status |',
+  '|---|---:|---:|---:|---:|---:|---|---:|---|',
   ...rows,
 ])
 for (const { name, outcome } of runs) if (grows(outcome)) process.stderr.write(`${name}: memory grows\n`)
