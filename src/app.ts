@@ -1,8 +1,10 @@
 /** The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes around it. */
+import type { Server } from 'node:http'
 import { join } from 'node:path'
-import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyHttpOptions, type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { openBackups } from './backups.js'
+import { readCertificate, reloadCertificate, type Certificate } from './certificate.js'
 import type { Config } from './config.js'
 import { lockDataFolder } from './data-folder-lock.js'
 import { openKeys, type Keys, type KeysChange } from './keys.js'
@@ -16,6 +18,7 @@ import { openapi } from './plugins/openapi.js'
 import { overload } from './plugins/overload.js'
 import { problems, sendProblem } from './plugins/problems.js'
 import { rateLimit } from './plugins/rate-limit.js'
+import { slowClients } from './plugins/slow-clients.js'
 import { strangers } from './plugins/strangers.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
@@ -39,8 +42,8 @@ export interface Tandem {
   retrieval: Retrieval
   /** Repairs the index and warms the models; requests are answered from then on. */
   start: () => Promise<void>
-  /** Reads the file of API keys again; the log has the outcome. */
-  reloadKeys: () => Promise<void>
+  /** Reads the files of API keys and of the certificate again; the log has the outcome. */
+  reload: () => Promise<void>
   /** Not ready, stop accepting, answer what was accepted, save the index, close the rooms. Safe to call again. */
   close: () => Promise<void>
 }
@@ -53,6 +56,7 @@ const LONGEST_ID = 256 * 4 * 3
  *
  * @param open - opens the rooms; a test may put others in their place
  * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle or in use, a broken file of keys
+ *   or certificate
  */
 export async function buildApp(config: Config, open: typeof openRooms = openRooms): Promise<Tandem> {
   const log: FastifyBaseLogger = pino({
@@ -62,6 +66,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   const { apiKeys, apiKeysFile } = config
   const onChange = (change: KeysChange): void => logKeysChange(log, change)
   const keys = await openKeys({ keys: apiKeys, file: apiKeysFile, onChange })
+  const certificate = await readCertificate(config)
   const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
   if (lock.remark !== null) log.warn(lock.remark)
   const retrieval = await open(config, log).then(
@@ -79,6 +84,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   }
   const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
   const app = Fastify({
+    ...connectionOptions(config, certificate),
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: !['trace', 'debug'].includes(config.logLevel) }),
     bodyLimit: config.maxBodyBytes,
@@ -86,6 +92,7 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
     frameworkErrors: sendProblem,
     clientErrorHandler: answerClientError,
   })
+  app.server.maxConnections = config.maxConnections
   // An Expect header that is not understood may be ignored; Node would answer without a problem.
   app.server.on('checkExpectation', (request, reply) => app.routing(request, reply))
   // What no route takes is 415: the framework would hand over text/plain as a string.
@@ -120,7 +127,21 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
     closed ??= app.close().then(closeRooms)
     return closed
   }
-  return { app, retrieval, start, reloadKeys: () => keys.reload(), close }
+  const reload = async (): Promise<void> => {
+    await keys.reload()
+    if (certificate !== null) await reloadCertificate(app.server, config, log)
+  }
+  return { app, retrieval, start, reload, close }
+}
+
+/** What Node holds each connection to, with TLS where there is a certificate. The plugin slowClients times the rest. */
+function connectionOptions(config: Config, certificate: Certificate | null): FastifyHttpOptions<Server> {
+  const { headersTimeoutMs, keepAliveTimeoutMs: keepAliveTimeout } = config
+  const limits = { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: Math.min(1000, headersTimeoutMs) }
+  if (certificate === null) return { keepAliveTimeout, http: limits }
+  // For plugins and routes a server with TLS is like one without, so its type is kept out of theirs.
+  const https = { ...limits, ...certificate, handshakeTimeout: headersTimeoutMs }
+  return { keepAliveTimeout, https } as unknown as FastifyHttpOptions<Server>
 }
 
 function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
@@ -141,6 +162,7 @@ async function addPlugins(
   await app.register(problems)
   await app.register(audit)
   await app.register(headers)
+  await app.register(slowClients, { minBytesPerS: config.minClientBytesPerS })
   await app.register(strangers, { host, allowedHosts })
   await app.register(jsonBodies)
   await app.register(validation)

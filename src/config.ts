@@ -139,6 +139,12 @@ export const settings = {
   apiKeysFile: file('API_KEYS_FILE'),
   trustedNetwork: boolean('TRUSTED_NETWORK', false),
   allowedHosts: hosts('ALLOWED_HOSTS'),
+  tlsCertFile: file('TLS_CERT_FILE'),
+  tlsKeyFile: file('TLS_KEY_FILE'),
+  maxConnections: integer('MAX_CONNECTIONS', 1000, 1, 1_000_000),
+  headersTimeoutMs: integer('HEADERS_TIMEOUT_MS', 10_000, 100, 600_000),
+  keepAliveTimeoutMs: integer('KEEP_ALIVE_TIMEOUT_MS', 72_000, 100, 600_000),
+  minClientBytesPerS: integer('MIN_CLIENT_BYTES_PER_S', 500, 0, 1_000_000_000),
   allowedPictureHosts: hostsAndPorts('ALLOWED_PICTURE_HOSTS'),
   pictureFetchTimeoutMs: integer('PICTURE_FETCH_TIMEOUT_MS', 10_000, 100, 600_000),
 } as const satisfies Record<string, Setting<unknown>>

@@ -19,6 +19,7 @@ export const errorTable = {
   route_not_found: { status: 404, title: 'There is nothing at this address' },
   standby_not_found: { status: 404, title: 'No bundle stands by' },
   method_not_allowed: { status: 405, title: 'The address does not take this method' },
+  request_too_slow: { status: 408, title: 'The request did not arrive in time' },
   backup_exists: { status: 409, title: 'There is a backup of this name already' },
   backup_busy: { status: 409, title: 'Another backup or restore is under way' },
   standby_conflict: { status: 409, title: 'This bundle cannot stand by' },

@@ -11,8 +11,9 @@ async function serve(config: Config): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => void stop(tandem, config, signal))
   }
-  // Without a file of keys, a terminal that closes ends the service as ever.
-  if (config.apiKeysFile !== undefined) process.on('SIGHUP', () => void tandem.reloadKeys())
+  // Without files that can be read again, a terminal that closes ends the service as ever.
+  const { apiKeysFile, tlsCertFile } = config
+  if (apiKeysFile !== undefined || tlsCertFile !== undefined) process.on('SIGHUP', () => void tandem.reload())
   const address = await tandem.app.listen({ host: config.host, port: config.port })
   await tandem.start()
   tandem.app.log.info(`ready: the search page is at ${address}/, the API documentation at ${address}/docs`)

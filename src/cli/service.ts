@@ -40,8 +40,9 @@ async function refuseWhileServing(config: Config): Promise<void> {
 export async function ownService(config: Config): Promise<Service> {
   await refuseWhileServing(config)
   const key = randomBytes(24).toString('hex')
-  const own = { host: '127.0.0.1', port: 0, logLevel: 'silent', apiKeys: [key], apiKeysFile: undefined } as const
-  const tandem = await buildApp({ ...config, ...own })
+  const own = { host: '127.0.0.1', port: 0, logLevel: 'silent', apiKeys: [key] } as const
+  const without = { apiKeysFile: undefined, tlsCertFile: undefined, tlsKeyFile: undefined }
+  const tandem = await buildApp({ ...config, ...own, ...without })
   try {
     await tandem.start()
     const url = await tandem.app.listen({ host: '127.0.0.1', port: 0 })

@@ -12,6 +12,7 @@ declare module 'fastify' {
 const ANY: readonly ErrorCode[] = [
   'url_unreadable',
   'request_unreadable',
+  'request_too_slow',
   'host_not_allowed',
   'origin_not_allowed',
   'invalid_request',

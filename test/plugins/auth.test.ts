@@ -107,11 +107,11 @@ describe('with scopes', () => {
   it('a key taken out of the file is refused after a reload, without a restart', async () => {
     const [before, next] = [Object.values(made).map(({ line }) => line).join('\n'), newKey('next', ['read'])]
     await writeFile(apiKeysFile, next.line)
-    await scoped.reloadKeys()
+    await scoped.reload()
     expect((await ask('GET', '/items', 'admin')).statusCode).toBe(401)
     expect((await scoped.app.inject({ url: '/items', headers: { 'x-api-key': next.key } })).statusCode).toBe(200)
     await writeFile(apiKeysFile, before)
-    await scoped.reloadKeys()
+    await scoped.reload()
     expect((await ask('GET', '/items', 'admin')).statusCode).toBe(200)
   })
 
