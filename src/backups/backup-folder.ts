@@ -3,8 +3,9 @@
  *
  *   NAME/manifest.json         see manifest.ts
  *   NAME/items/                the copy of the item store, a store of its own
- *   .unfinished-OWNER-NAME/    one that is being made
+ *   .unfinished-OWNER-NAME/    one that is being made, or with a random name one that is being removed
  */
+import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Backup, Backups, CopyStore } from '../backups.js'
@@ -77,9 +78,7 @@ export class BackupFolder implements Backups {
     try {
       return { name, ...(await readManifest(join(this.#folder, name))) }
     } catch (error) {
-      if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) {
-        throw new TandemError('backup_not_found', `There is no backup "${name}".`)
-      }
+      if (isMissing(error)) throw notFound(name)
       throw unusable(name, (error as Error).message, error)
     }
   }
@@ -102,12 +101,13 @@ export class BackupFolder implements Backups {
       // A broken one can be removed, too.
       if (!(error instanceof TandemError) || error.code !== 'backup_unusable') throw error
     })
-    // Renamed first: ended half-way, it is no backup any more.
-    const aside = join(this.#folder, this.#unfinished + name)
+    // Renamed first: ended half-way, it is no backup any more. The name is new, since two clients may remove at once.
+    const aside = join(this.#folder, `${this.#unfinished}${randomUUID()}`)
     try {
       await rename(join(this.#folder, name), aside)
-      await rm(aside, { recursive: true })
+      await rm(aside, { recursive: true, force: true })
     } catch (error) {
+      if (isMissing(error)) throw notFound(name)
       throw await storageFailure(error, this.#folder, 'the backups')
     }
   }
@@ -116,6 +116,14 @@ export class BackupFolder implements Backups {
     const left = (await readdir(this.#folder)).filter((name) => name.startsWith(this.#unfinished))
     for (const name of left) await rm(join(this.#folder, name), { recursive: true, force: true })
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')
+}
+
+function notFound(name: string): TandemError {
+  return new TandemError('backup_not_found', `There is no backup "${name}".`)
 }
 
 function unusable(name: string, why: string, cause?: unknown): TandemError {

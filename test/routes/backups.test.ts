@@ -123,6 +123,17 @@ describe('a backup', () => {
     }
   })
 
+  it('can be removed by several clients at once: one of them removes it, the others find it gone', async () => {
+    await add(tandem, 'a', 'dog')
+    for (const round of [1, 2, 3]) {
+      await ended(tandem, '/backups?name=first')
+      const removals = Array.from({ length: 8 }, () => tandem.app.inject({ method: 'DELETE', url: '/backups/first' }))
+      const statuses = (await Promise.all(removals)).map(({ statusCode }) => statusCode)
+      expect(statuses.sort(), `round ${round}`).toEqual([204, 404, 404, 404, 404, 404, 404, 404])
+      expect(await readdir(backupFolder)).toEqual([])
+    }
+  })
+
   it('is listed with what is in it, the newest first, and can be removed', async () => {
     expect(await list(tandem)).toEqual({ backups: [], running: null, last: null })
     await add(tandem, 'a', 'dog')
