@@ -1,7 +1,7 @@
 /** Refuses at once what could not be done before its deadline, by how much waits and how long that took lately. */
 import { TandemError } from '../errors.js'
 import type { Call } from '../model.js'
-import type { Forecast } from './forecast.js'
+import { LONGEST_BULK_DELAY, type Forecast } from './forecast.js'
 import type { GraphName } from './graphs.js'
 import type { Priority } from './precedence.js'
 import type { Waiter, Waiting } from './waiting.js'
@@ -37,24 +37,21 @@ export class Admission {
     if (deadline === undefined) return
     const now = performance.now()
     const own = this.#forecast.milliseconds(graph, weight) + this.#forecast.milliseconds('fusion', pairsAhead)
-    const turn = before + this.#untilTurn(priority, now)
-    const needed = CAUTION * (turn + own)
+    const ahead = { running: Math.max(0, this.idleAt - now), interactive: this.#queued('interactive'), bulk: this.#queued('bulk') }
+    const needed = CAUTION * (before + (priority === 'bulk' ? this.#ofBulk(ahead, own, now) : ahead.running + ahead.interactive + own))
     const left = Math.max(0, deadline - now)
     // Where nothing is before it, trying is the only way to learn that what was slow once no longer is.
-    if (turn === 0 || needed <= left) return
+    if (before + ahead.running + ahead.interactive + (priority === 'bulk' ? ahead.bulk : 0) === 0 || needed <= left) return
     const sentence =
       `The answer would take about ${Math.ceil(needed)} ms, and ${Math.floor(left)} ms are left for it; ` +
       'try again in a moment.'
     throw new TandemError('overloaded', sentence, { retryAfterS: Math.max(1, Math.ceil((needed - left) / 1000)) })
   }
 
-  /** How long the batch that runs and all that waits before a new input of this priority should take. */
-  #untilTurn(priority: Priority, now: number): number {
-    const running = Math.max(0, this.idleAt - now)
-    const interactive = running + this.#queued('interactive')
-    return priority === 'interactive'
-      ? interactive
-      : (interactive + this.#queued('bulk')) * this.#forecast.bulkDelay(now)
+  /** Bulk is done once what is interactive has gone before it, or sooner by the turns that it is sure of. */
+  #ofBulk(ahead: Readonly<Record<'running' | Priority, number>>, own: number, now: number): number {
+    const bulk = ahead.bulk + own
+    return ahead.running + Math.min(ahead.interactive + bulk * this.#forecast.bulkDelay(now), bulk * LONGEST_BULK_DELAY)
   }
 
   #queued(priority: Priority): number {

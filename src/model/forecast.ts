@@ -5,8 +5,8 @@ import type { GraphName } from './graphs.js'
 const MEMORY = 0.9
 /** Over so long the share of the time is measured that interactive batches take. */
 const SHARE_MS = 2000
-/** Bulk is sure of this share of the time, whatever else is asked: a batch in eight, and those are the small ones. */
-const BULK_SHARE = 0.05
+/** Bulk is sure of a twentieth of the time, whatever else is asked: a batch in eight, and those are the small ones. */
+export const LONGEST_BULK_DELAY = 20
 
 interface Pace {
   milliseconds: number
@@ -40,7 +40,7 @@ export class Forecast {
 
   /** How much longer bulk work takes than it runs, because interactive work goes before it. */
   bulkDelay(now: number): number {
-    return 1 / Math.max(BULK_SHARE, 1 - this.#interactiveShare(now))
+    return Math.min(LONGEST_BULK_DELAY, 1 / Math.max(0, 1 - this.#interactiveShare(now)))
   }
 
   #interactiveShare(now: number): number {

@@ -79,4 +79,11 @@ describe('admission', () => {
     expect(refused('text', 1, 20, { priority: 'bulk' })).not.toBeNull()
     expect(refused('text', 1, 32, { priority: 'bulk' })).toBeNull()
   })
+
+  it('takes bulk that the turns it is sure of finish in time, however much interactive work there is', () => {
+    waiting.add({ graph: 'text', priority: 'interactive', weight: 1000 })
+    expect(refused('text', 1, 40)).not.toBeNull()
+    expect(refused('text', 1, 32, { priority: 'bulk' })).toBeNull()
+    expect(refused('text', 1, 28, { priority: 'bulk' })).not.toBeNull()
+  })
 })
