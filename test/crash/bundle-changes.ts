@@ -4,7 +4,7 @@
  */
 import type { State } from './child.js'
 import type { History } from './history.js'
-import type { Life } from './life.js'
+import { Killed, type Life } from './life.js'
 import { otherBundle, type BundleName } from './made-models.js'
 
 export const THE_BUNDLES = 'the bundles'
@@ -21,14 +21,18 @@ export async function changeBundles(life: Life, history: History, found: State, 
   let { serving } = found
   let hasStandby = found.standby !== null
 
-  /** @returns whether it was done; where it was refused, nothing has changed */
+  /** Where the standby was not level, nothing has changed. */
   const change = async (after: [BundleName, boolean], ask: () => Promise<null>): Promise<void> => {
     const begun = history.begin(THE_BUNDLES, bundlesAs(...after))
     try {
       await ask()
     } catch (error) {
-      if (!/^standby_not_level/.test((error as Error).message)) throw error
-      return history.withdraw(begun)
+      const { message } = error as Error
+      if (message.startsWith('standby_not_level')) return history.withdraw(begun)
+      if (!message.startsWith('index_unavailable')) throw error
+      // Refused before its commit or after it: the next start tells which, and this client asks no more.
+      await life.ended
+      throw new Killed()
     }
     history.end(begun)
     onChange()
