@@ -30,7 +30,7 @@ export interface Campaign {
   /** How often the service process ended. */
   deaths: number
   slowestMs: number
-  /** Bytes, once the campaign is a tenth through and at its end; null where it cannot be read, or the service died. */
+  /** Bytes, half-way through the campaign, when V8 and the decoders have grown to what they keep, and at its end; null where it cannot be read, or the service died. */
   memory: { warm: number; end: number } | null
 }
 
@@ -136,7 +136,7 @@ function findingOf({ kind, message }: Case, fault: string): Finding {
 /** The median of the first samples behind the warm-up, and of the last: a single one depends on the collector's mood. */
 function growth(samples: readonly number[]): Campaign['memory'] {
   const median = (some: readonly number[]): number => [...some].sort((a, b) => a - b)[some.length >> 1] ?? 0
-  const [warm, end] = [median(samples.slice(2, 5)), median(samples.slice(-3))]
+  const [warm, end] = [median(samples.slice(8, 11)), median(samples.slice(-3))]
   return warm === 0 || end === 0 ? null : { warm, end }
 }
 

@@ -48,7 +48,7 @@ const rows = runs.map(({ name, outcome, seconds }) => {
 replaceBetween('fuzz', [
   `Seed ${seed}, Node ${process.versions.node} on ${process.platform}, ${new Date().toISOString().slice(0, 10)}.`,
   '',
-  '| | tried | sent again, the service being busy | crashes | findings | slowest answer | memory, warm → end | time | answers by status |',
+  '| | tried | sent again, the service being busy | crashes | findings | slowest answer | memory, half-way → end | time | answers by status |',
   '|---|---:|---:|---:|---:|---:|---|---:|---|',
   ...rows,
 ])
