@@ -18,8 +18,9 @@ const LONGEST_LIFE_MS = 20_000
 const LONGEST_RANDOM_LIFE_MS = 700
 /** Of the kills at random moments, so many may come while the process is still starting. */
 const SHARE_WHILE_STARTING = 0.25
-/** A point is not always passed for the first time. By the first word of its name: some are passed less often. */
-const LARGEST_ARRIVAL: Record<string, number> = { store: 40, index: 40, snapshot: 4, compaction: 2, 'standby follows': 8, migration: 4 }
+/** A point is not always passed for the first time. By the first word of its name: some are passed less often, and the
+ * commits of a migration at least twice. */
+const LARGEST_ARRIVAL: Record<string, number> = { store: 40, index: 40, snapshot: 4, compaction: 2, 'standby follows': 8, migration: 2 }
 /** Of the lives, so many see changes of the bundle, the death of the index's process, and a start from the first format. */
 const SHARE_OF_BUNDLE_CHANGES = 0.35
 const SHARE_OF_INDEX_DEATHS = 0.1
