@@ -4,7 +4,7 @@ import { WorkerProcess, type Report, type WorkerStatus } from '../worker-process
 import type { Commands } from './decoder-worker.js'
 import type { Preprocessed } from './preprocess.js'
 
-/** Of glibc: one for each thread keeps twice as much of what pictures took and gave back. */
+/** Of glibc: with one for each thread, more of what pictures took stays with the process. */
 const MALLOC_ARENAS = 2
 /** libuv's own number of threads, for a machine of few cores. */
 const LEAST_THREADS = 4
