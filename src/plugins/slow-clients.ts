@@ -32,7 +32,7 @@ interface Exchange {
 }
 
 export const slowClients = plugin<SlowClientsOptions>((app, { minBytesPerS, patienceMs = PATIENCE_MS }, done) => {
-  const open = new Set<Exchange>()
+  const open = new Map<FastifyRequest, Exchange>()
   const everyMs = Math.min(1000, patienceMs / 4)
   const mostMs = patienceMs * MOST_PATIENCE
   const worthMs = (bytes: number): number => (bytes / minBytesPerS) * 1000
@@ -41,7 +41,7 @@ export const slowClients = plugin<SlowClientsOptions>((app, { minBytesPerS, pati
     const { request, reply } = exchange
     const { socket } = request.raw
     if (socket.destroyed || (request.raw.complete && reply.raw.writableFinished)) {
-      open.delete(exchange)
+      open.delete(request)
       return
     }
     const { bytesRead, bytesWritten } = socket
@@ -58,8 +58,8 @@ export const slowClients = plugin<SlowClientsOptions>((app, { minBytesPerS, pati
   }
 
   function letGo(exchange: Exchange): void {
-    open.delete(exchange)
     const { request, reply } = exchange
+    open.delete(request)
     if (reply.sent) {
       request.raw.socket.destroy()
       return
@@ -77,8 +77,13 @@ export const slowClients = plugin<SlowClientsOptions>((app, { minBytesPerS, pati
     app.addHook('onRequest', (request, reply, next) => {
       const { socket } = request.raw
       if (socket instanceof Socket) {
-        open.add({ request, reply, patienceMs, received: socket.bytesRead, written: socket.bytesWritten })
+        open.set(request, { request, reply, patienceMs, received: socket.bytesRead, written: socket.bytesWritten })
       }
+      next()
+    })
+    // Most have come whole by then: kept until the next look, thousands of them would outlive the young generation.
+    app.addHook('onResponse', (request, _reply, next) => {
+      if (request.raw.complete) open.delete(request)
       next()
     })
     app.addHook('onSend', ({ raw: { socket } }, reply, _payload, next) => {
