@@ -37,11 +37,11 @@ export class Admission {
     if (deadline === undefined) return
     const now = performance.now()
     const own = this.#forecast.milliseconds(graph, weight) + this.#forecast.milliseconds('fusion', pairsAhead)
-    const ahead = { running: Math.max(0, this.idleAt - now), interactive: this.#queued('interactive'), bulk: this.#queued('bulk') }
-    const needed = CAUTION * (before + (priority === 'bulk' ? this.#ofBulk(ahead, own, now) : ahead.running + ahead.interactive + own))
+    const ahead = before + this.#running(now) + this.#queued('interactive') + (priority === 'bulk' ? this.#queued('bulk') : 0)
+    const needed = CAUTION * (priority === 'bulk' ? before + this.#ofBulk(own, now) : ahead + own)
     const left = Math.max(0, deadline - now)
     // Where nothing is before it, trying is the only way to learn that what was slow once no longer is.
-    if (before + ahead.running + ahead.interactive + (priority === 'bulk' ? ahead.bulk : 0) === 0 || needed <= left) return
+    if (ahead === 0 || needed <= left) return
     const sentence =
       `The answer would take about ${Math.ceil(needed)} ms, and ${Math.floor(left)} ms are left for it; ` +
       'try again in a moment.'
@@ -49,9 +49,15 @@ export class Admission {
   }
 
   /** Bulk is done once what is interactive has gone before it, or sooner by the turns that it is sure of. */
-  #ofBulk(ahead: Readonly<Record<'running' | Priority, number>>, own: number, now: number): number {
-    const bulk = ahead.bulk + own
-    return ahead.running + Math.min(ahead.interactive + bulk * this.#forecast.bulkDelay(now), bulk * LONGEST_BULK_DELAY)
+  #ofBulk(own: number, now: number): number {
+    const bulk = this.#queued('bulk') + own
+    const afterOthers = this.#queued('interactive') + bulk * this.#forecast.bulkDelay(now)
+    return this.#running(now) + Math.min(afterOthers, bulk * LONGEST_BULK_DELAY)
+  }
+
+  /** What the batch that runs should still take. */
+  #running(now: number): number {
+    return Math.max(0, this.idleAt - now)
   }
 
   #queued(priority: Priority): number {
