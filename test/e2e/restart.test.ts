@@ -5,10 +5,10 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import sharp from 'sharp'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../src/config.js'
+import { addressWhenReady } from '../support/server-output.js'
 
 const entry = join(packageFolder, 'dist', 'server.js')
 
@@ -50,14 +50,9 @@ async function start(environment: Record<string, string> = {}): Promise<Service>
   running.push(child)
   const log: string[] = []
   child.stderr.on('data', (chunk: Buffer) => log.push(chunk.toString()))
-  for await (const line of createInterface({ input: child.stdout })) {
-    log.push(line)
-    const address = /ready: the search page is at (http:\S+)\//.exec(line)?.[1]
-    if (address === undefined) continue
-    child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
-    return { process: child, address, log }
-  }
-  throw new Error(`the server ended before it was ready:\n${log.join('\n')}`)
+  const address = await addressWhenReady(child.stdout, log)
+  child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
+  return { process: child, address, log }
 }
 
 async function end({ process: child }: Service, signal: NodeJS.Signals): Promise<number | null> {

@@ -12,6 +12,7 @@ import type { TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { readCertificate } from '../../src/certificate.js'
 import { packageFolder } from '../../src/config.js'
+import { addressWhenReady } from '../support/server-output.js'
 import { wordTandem, type WordTandem } from '../word-rooms.js'
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0
@@ -158,14 +159,9 @@ function serve(key: string, certificate = 'live.pem') {
 async function portWhenReady({ stdout, stderr }: ReturnType<typeof serve>): Promise<number> {
   const log: string[] = []
   stderr.on('data', (bytes: Buffer) => log.push(bytes.toString()))
-  // The stream is read again later, so it outlives this loop.
-  const lines = createInterface({ input: stdout })
-  for await (const line of lines) {
-    log.push(line)
-    const found = /ready: the search page is at https:\S+:(\d+)\//.exec(line)?.[1]
-    if (found !== undefined) return Number(found)
-  }
-  throw new Error(`the server ended before it was ready:\n${log.join('\n')}`)
+  const { protocol, port } = new URL(await addressWhenReady(stdout, log))
+  expect(protocol).toBe('https:')
+  return Number(port)
 }
 
 /** The exit code of the health check that the Dockerfile has. */

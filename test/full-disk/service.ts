@@ -2,9 +2,9 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import sharp from 'sharp'
 import { packageFolder } from '../../src/config.js'
+import { addressWhenReady } from '../support/server-output.js'
 
 const LOADER = join(packageFolder, 'test', 'support', 'run-source.mjs')
 
@@ -34,14 +34,9 @@ export class Service {
     const child = spawn(process.execPath, ['--import', LOADER, entry], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
     const log: string[] = []
     child.stderr.on('data', (chunk: Buffer) => log.push(chunk.toString()))
-    for await (const line of createInterface({ input: child.stdout })) {
-      log.push(line)
-      const address = /ready: the search page is at (http:\S+)\//.exec(line)?.[1]
-      if (address === undefined) continue
-      child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
-      return new Service(child, address, log)
-    }
-    throw new Error(`the service ended before it was ready:\n${log.join('\n')}`)
+    const address = await addressWhenReady(child.stdout, log)
+    child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
+    return new Service(child, address, log)
   }
 
   /** The status of an answer, and its body where it is JSON. */

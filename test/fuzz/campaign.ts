@@ -71,7 +71,7 @@ export async function runCampaign(
           if (fault !== null) campaign.findings.push(findingOf(next.value, fault))
           campaign.sent += 1
           if (campaign.sent % every === 0) {
-            samples.push((await service.memory()) ?? 0)
+            samples.push(service.memory() ?? 0)
             onProgress(campaign)
           }
         }

@@ -1,10 +1,11 @@
 /** The service in a process of its own, seen from outside: where it listens, whether it lives, what memory it takes. */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { memoryOf } from '../support/process-memory.js'
 
 /** Of the service's log and last words, enough to see what it died of. */
 const KEPT_OUTPUT = 4000
@@ -51,13 +52,9 @@ export class ServiceProcess {
   }
 
   /** Bytes of memory that the service and its child processes hold, files that are mapped left out; null off Linux. */
-  async memory(): Promise<number | null> {
+  memory(): number | null {
     if (process.platform !== 'linux' || this.#child.pid === undefined) return null
-    const held = (await familyOf(this.#child.pid)).map(async (pid) => {
-      const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '')
-      return Number(/^RssAnon:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024
-    })
-    return (await Promise.all(held)).reduce((sum, bytes) => sum + bytes, 0)
+    return memoryOf(this.#child.pid).anonymous
   }
 
   async close(): Promise<void> {
@@ -67,12 +64,4 @@ export class ServiceProcess {
     }
     await rm(this.#folder, { recursive: true, force: true })
   }
-}
-
-/** The process, its children and theirs. */
-async function familyOf(pid: number): Promise<number[]> {
-  const tasks = await readdir(`/proc/${pid}/task`).catch(() => [])
-  const lists = tasks.map((task) => readFile(`/proc/${pid}/task/${task}/children`, 'utf8').catch(() => ''))
-  const children = (await Promise.all(lists)).flatMap((list) => list.split(' ').filter(Boolean).map(Number))
-  return [pid, ...(await Promise.all(children.map(familyOf))).flat()]
 }

@@ -2,17 +2,11 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { readFileSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { packageFolder } from '../../src/config.js'
-
-export interface Memory {
-  /** Bytes of all processes of the service: with the mapped pages of the store, and without. */
-  resident: number
-  anonymous: number
-}
+import { memoryOf, type Memory } from '../support/process-memory.js'
+import { addressWhenReady } from '../support/server-output.js'
 
 export class Service {
   readonly address: string
@@ -34,26 +28,18 @@ export class Service {
       env: { ...environment, LOG_LEVEL: 'info' },
       stdio: ['ignore', 'pipe', 'inherit'],
     })
-    for await (const line of createInterface({ input: child.stdout })) {
-      const address = /ready: the search page is at (http:\S+)\//.exec(line)?.[1]
-      if (address === undefined) continue
-      child.stdout.resume()
-      return new Service(child, folder, address)
-    }
-    throw new Error('the service ended before it was ready')
+    const address = await addressWhenReady(child.stdout)
+    child.stdout.resume()
+    return new Service(child, folder, address)
   }
 
   get alive(): boolean {
     return this.#process.exitCode === null && this.#process.signalCode === null
   }
 
-  /** Its processes now, read from /proc: the main one and all that it has started. */
+  /** Of all its processes: the main one and those that it has started. */
   memory(): Memory {
-    const parents = new Map(processes().map((pid) => [pid, numberIn(pid, 'PPid')]))
-    const own = (pid: number): boolean => pid === this.#process.pid || (parents.has(pid) && own(parents.get(pid) ?? 0))
-    const pids = [...parents.keys()].filter(own)
-    const sum = (name: string): number => pids.reduce((total, pid) => total + numberIn(pid, name) * 1024, 0)
-    return { resident: sum('VmRSS'), anonymous: sum('RssAnon') }
+    return memoryOf(this.#process.pid ?? 0)
   }
 
   /** The value of every series of /metrics. */
@@ -70,18 +56,5 @@ export class Service {
       await ended
     }
     await rm(this.#folder, { recursive: true, force: true })
-  }
-}
-
-function processes(): number[] {
-  return readdirSync('/proc').flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []))
-}
-
-/** A number of /proc/PID/status; 0 where the process has ended meanwhile. */
-function numberIn(pid: number, name: string): number {
-  try {
-    return Number(new RegExp(`^${name}:\\s*(\\d+)`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0)
-  } catch {
-    return 0
   }
 }

@@ -4,7 +4,8 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { HistogramChange, quantile, slope } from './figures.js'
 import { Load, type Outcome } from './load.js'
 import { Requests } from './requests.js'
-import { Service, type Memory } from './service.js'
+import type { Memory } from '../support/process-memory.js'
+import { Service } from './service.js'
 
 export interface Soak {
   cores: number

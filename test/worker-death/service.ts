@@ -2,8 +2,8 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { packageFolder } from '../../src/config.js'
+import { addressWhenReady } from '../support/server-output.js'
 
 export const workers = ['inference', 'decoder', 'hnsw'] as const
 export type Worker = (typeof workers)[number]
@@ -23,13 +23,9 @@ export class Service {
       env: { PATH: process.env['PATH'], PORT: '0', TANDEM_DATA_DIR: dataFolder, TANDEM_MODEL: model, SNAPSHOT_INTERVAL_S: '1' },
       stdio: ['ignore', 'pipe', 'ignore'],
     })
-    for await (const line of createInterface({ input: child.stdout })) {
-      const address = /ready: the search page is at (http:\S+)\//.exec(line)?.[1]
-      if (address === undefined) continue
-      child.stdout.resume()
-      return new Service(child, address)
-    }
-    throw new Error('the service ended before it was ready')
+    const address = await addressWhenReady(child.stdout)
+    child.stdout.resume()
+    return new Service(child, address)
   }
 
   get alive(): boolean {
