@@ -15,10 +15,13 @@ describe('the soak', () => {
     expect(soak.loopDelay.count).toBeGreaterThan(100)
     const refused = soak.outcomes.filter(({ fate }) => fate === 'refused').length
     expect(soak.refusals.count).toBe(refused)
-    for (const { resident, anonymous } of soak.memory) {
-      expect(anonymous).toBeGreaterThan(20 * 1024 * 1024)
-      expect(resident).toBeGreaterThan(anonymous)
+    expect([...soak.memory.keys()].sort()).toEqual(
+      ['decoder-worker', 'hnsw-worker', 'inference-worker', 'server', 'together'],
+    )
+    for (const { resident, anonymous } of soak.memory.values()) {
+      expect(anonymous.least).toBeGreaterThan(5 * 1024 * 1024)
+      expect(resident.least).toBeGreaterThan(anonymous.least)
+      expect(anonymous.anHour).not.toBeNaN()
     }
-    expect(soak.slopeMiB.resident).not.toBeNaN()
   }, 120_000)
 })

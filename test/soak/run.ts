@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util'
 import { packageFolder } from '../../src/config.js'
 import { quantile } from './figures.js'
 import type { Outcome } from './load.js'
-import { runSoak, type Soak } from './soak.js'
+import { runSoak, TOGETHER, type MemoryOverTime, type Soak } from './soak.js'
 
 const BEGIN = '<!-- soak:begin -->'
 const END = '<!-- soak:end -->'
@@ -45,16 +45,22 @@ function row(name: string, outcomes: readonly Outcome[]): string {
   return `| ${cells.join(' | ')} |`
 }
 
+function overTime(memory: MemoryOverTime['anonymous'] | undefined): string {
+  return memory === undefined ? '–' : `${mib(memory.anHour)} MiB/h (${mib(memory.least)} to ${mib(memory.most)} MiB)`
+}
+
+function isLevel(memory: MemoryOverTime['anonymous'] | undefined): boolean {
+  return memory !== undefined && memory.anHour <= RISE_AN_HOUR * memory.median
+}
+
 /** Each thing that must be so, with what was measured and whether it is. */
-function verdicts({ outcomes, loopDelay, refusals, memory, slopeMiB }: Soak): [string, string, boolean][] {
+function verdicts({ outcomes, loopDelay, refusals, memory }: Soak): [string, string, boolean][] {
   const refused = outcomes.filter(({ fate }) => fate === 'refused')
   const accepted = outcomes.length - refused.length
   const answered = outcomes.filter(({ fate }) => fate === 'answered').length
   const loop = loopDelay.quantile(0.99) * 1000
   const refusedMs = refused.length === 0 ? 0 : Number(quantile(refused.map((one) => one.milliseconds), 0.99).toFixed(1))
-  const residents = memory.map(({ resident }) => resident)
-  const anonymous = memory.map((sample) => sample.anonymous)
-  const middle = quantile(anonymous, 0.5) / MIB
+  const together = memory.get(TOGETHER)
   return [
     ['accepted requests answered inside their deadline', percent(answered, accepted), answered >= IN_TIME * accepted],
     [
@@ -64,21 +70,13 @@ function verdicts({ outcomes, loopDelay, refusals, memory, slopeMiB }: Soak): [s
     ],
     ['refusals, p99 as the client sees it', `${refusedMs} ms`, refusedMs < REFUSAL_P99_MS],
     ['refusals within 50 ms, inside the service', percent(refusals.shareUpTo(0.05), 1), refusals.shareUpTo(0.05) >= 0.99],
-    [
-      'memory of all processes, anonymous',
-      `${slopeMiB.anonymous.toFixed(0)} MiB/h (${mib(Math.min(...anonymous))} to ${mib(Math.max(...anonymous))} MiB)`,
-      Math.abs(slopeMiB.anonymous) <= RISE_AN_HOUR * middle,
-    ],
-    [
-      'memory of all processes, with mapped pages',
-      `${slopeMiB.resident.toFixed(0)} MiB/h (${mib(Math.min(...residents))} to ${mib(Math.max(...residents))} MiB)`,
-      slopeMiB.resident <= RISE_AN_HOUR * (quantile(residents, 0.5) / MIB),
-    ],
+    ['memory of all processes, anonymous', overTime(together?.anonymous), isLevel(together?.anonymous)],
+    ['memory of all processes, with mapped pages', overTime(together?.resident), isLevel(together?.resident)],
   ]
 }
 
 function table(soak: Soak, seed: number): string {
-  const { outcomes, cores, minutes, sustainable, offered, unsent, generatorDelayP99 } = soak
+  const { outcomes, cores, minutes, sustainable, offered, unsent, generatorDelayP99, memory } = soak
   return [
     `${minutes} minutes on ${cores} cores, which the load generator shares; seed ${seed}, Node ${process.versions.node} on ${process.platform}, ` +
       `${new Date().toISOString().slice(0, 10)}. Sustainable: ${sustainable.toFixed(1)} requests a second; offered: ${offered.toFixed(1)}.`,
@@ -91,6 +89,10 @@ function table(soak: Soak, seed: number): string {
     '| must be so | measured | |',
     '|---|---|---|',
     ...verdicts(soak).map(([what, measured, met]) => `| ${what} | ${measured} | ${met ? 'yes' : '**no**'} |`),
+    '',
+    '| anonymous memory of | rise (least to most) |',
+    '|---|---|',
+    ...[...memory].map(([name, { anonymous }]) => `| ${name} | ${overTime(anonymous)} |`),
     '',
     `Not sent because 256 were under way: ${unsent}. The generator's own event loop was up to ` +
       `${generatorDelayP99.toFixed(1)} ms late (p99), which the client's figures contain.`,

@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { packageFolder } from '../../src/config.js'
-import { memoryOf, type Memory } from '../support/process-memory.js'
+import { memoryByProcess, type Memory } from '../support/process-memory.js'
 import { addressWhenReady } from '../support/server-output.js'
 
 export class Service {
@@ -37,9 +37,9 @@ export class Service {
     return this.#process.exitCode === null && this.#process.signalCode === null
   }
 
-  /** Of all its processes: the main one and those that it has started. */
-  memory(): Memory {
-    return memoryOf(this.#process.pid ?? 0)
+  /** Of the main process and of those that it has started. */
+  memory(): Map<string, Memory> {
+    return memoryByProcess(this.#process.pid ?? 0)
   }
 
   /** The value of every series of /metrics. */

@@ -21,17 +21,19 @@ export interface Soak {
   refusals: HistogramChange
   /** Of the event loop of the load generator itself: what the client's figures contain of its own. Milliseconds. */
   generatorDelayP99: number
-  /** Hours since the beginning of the soak; only what came after the warm-up. */
-  memory: (Memory & { hours: number })[]
-  slopeMiB: { resident: number; anonymous: number }
+  /** Of each process and of all together; only what came after the warm-up. */
+  memory: Map<string, MemoryOverTime>
 }
 
-const MIB = 1024 * 1024
+/** Bytes, and their rise. */
+export type MemoryOverTime = Record<keyof Memory, { least: number; median: number; most: number; anHour: number }>
+
 const CLIENTS = [1, 2, 4, 8, 16]
 const MEMORY_EVERY_MS = 2000
 const DELAY_EVERY_MS = 20
 /** Of the soak, at least so much before memory is looked at: caches fill, and the allocators find their size. */
 const WARM_UP = 0.25
+export const TOGETHER = 'together'
 
 export async function runSoak(options: {
   minutes: number
@@ -54,11 +56,11 @@ export async function runSoak(options: {
 
     const before = await service.metrics()
     const outcomes: Outcome[] = []
-    const memory: Soak['memory'] = []
+    const samples: { hours: number; of: Map<string, Memory> }[] = []
     const delay = monitorEventLoopDelay({ resolution: DELAY_EVERY_MS })
     const begun = performance.now()
     const sampling = setInterval(() => {
-      memory.push({ hours: (performance.now() - begun) / 3_600_000, ...service.memory() })
+      samples.push({ hours: (performance.now() - begun) / 3_600_000, of: service.memory() })
     }, MEMORY_EVERY_MS)
     delay.enable()
     const unsent = await load.open(offered, minutes * 60, (outcome) => outcomes.push(outcome))
@@ -66,9 +68,6 @@ export async function runSoak(options: {
     delay.disable()
     const after = await service.metrics()
 
-    const settled = memory.slice(Math.floor(memory.length * WARM_UP))
-    const rise = (of: 'resident' | 'anonymous'): number =>
-      slope(settled.map((sample) => [sample.hours, sample[of]] as const)) / MIB
     return {
       cores: availableParallelism(),
       minutes,
@@ -80,8 +79,7 @@ export async function runSoak(options: {
       refusals: new HistogramChange('tandem_refusal_duration_seconds', before, after),
       // It records the time from one sample to the next.
       generatorDelayP99: Math.max(0, delay.percentile(99) / 1e6 - DELAY_EVERY_MS),
-      memory: settled,
-      slopeMiB: { resident: rise('resident'), anonymous: rise('anonymous') },
+      memory: memoryOverTime(samples.slice(Math.floor(samples.length * WARM_UP))),
     }
   } finally {
     load.close()
@@ -104,4 +102,20 @@ async function ramp(load: Load, seconds: number, tell: (line: string) => void): 
   }
   if (best === 0) throw new Error('no rate was found at which the service answers')
   return best
+}
+
+function memoryOverTime(samples: readonly { hours: number; of: Map<string, Memory> }[]): Soak['memory'] {
+  const names = [...new Set(samples.flatMap(({ of }) => [...of.keys()]))]
+  const over = (members: readonly string[], kind: keyof Memory): MemoryOverTime[keyof Memory] => {
+    const points = samples.map(
+      ({ hours, of }) => [hours, members.reduce((sum, name) => sum + (of.get(name)?.[kind] ?? 0), 0)] as const,
+    )
+    const bytes = points.map(([, y]) => y)
+    return { least: Math.min(...bytes), median: quantile(bytes, 0.5), most: Math.max(...bytes), anHour: slope(points) }
+  }
+  const both = (members: readonly string[]): MemoryOverTime => ({
+    resident: over(members, 'resident'),
+    anonymous: over(members, 'anonymous'),
+  })
+  return new Map([...names.map((name) => [name, both([name])] as const), [TOGETHER, both(names)]])
 }

@@ -1,5 +1,6 @@
 /** The memory of a process and of all that it has started, as Linux counts it. */
 import { readdirSync, readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 
 export interface Memory {
   /** Bytes with the files that are mapped, and without. */
@@ -7,10 +8,27 @@ export interface Memory {
   anonymous: number
 }
 
+/** Of a process and all that it has started, together. */
 export function memoryOf(pid: number): Memory {
-  const family = familyOf(pid)
-  const sum = (name: string): number => family.reduce((total, member) => total + kibibytesIn(member, name) * 1024, 0)
-  return { resident: sum('VmRSS'), anonymous: sum('RssAnon') }
+  const members = [...memoryByProcess(pid).values()]
+  const sum = (of: keyof Memory): number => members.reduce((total, member) => total + member[of], 0)
+  return { resident: sum('resident'), anonymous: sum('anonymous') }
+}
+
+/** The same by process, which goes by the module that it runs: `server`, `inference-worker`. */
+export function memoryByProcess(pid: number): Map<string, Memory> {
+  const bytes = (member: number, name: string): number => kibibytesIn(member, name) * 1024
+  return new Map(
+    familyOf(pid).map((member) => [
+      moduleOf(member),
+      { resident: bytes(member, 'VmRSS'), anonymous: bytes(member, 'RssAnon') },
+    ]),
+  )
+}
+
+function moduleOf(pid: number): string {
+  const words = orEmpty(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'))
+  return basename(words.find((word) => /\.[jt]s$/.test(word)) ?? String(pid)).slice(0, -'.js'.length)
 }
 
 /** The process, its children and theirs. */
