@@ -61,6 +61,7 @@ export interface ModelInfo {
   /** 16 hexadecimal digits: the same for bundles whose embeddings and tokens can be mixed. */
   readonly fingerprint: string
   readonly dim: number
+  /** Both 0 for a dual encoder alone, whose pairs are matched by their similarity; so is `tokenWidth`. */
   readonly imageTokens: { readonly count: number; readonly width: number }
   readonly tokenWidth: number
   readonly maxTokens: number
@@ -100,7 +101,7 @@ export interface Models {
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }>
   /**
-   * Runs the fusion encoder on each pair; answers in the order of `pairs`.
+   * Runs the fusion encoder, where there is one, on each pair; answers in the order of `pairs`.
    * @throws TandemError as `encodeTexts`
    */
   match(
@@ -131,7 +132,7 @@ export interface ModelsOptions {
 }
 
 /**
- * Verifies the bundle, starts the processes and loads the three graphs.
+ * Verifies the bundle, starts the processes and loads the graphs.
  * @throws BundleError with a sentence that says what is wrong, and where
  */
 export function openModels(options: ModelsOptions): Promise<Models> {

@@ -115,6 +115,40 @@ describe('match', () => {
   })
 })
 
+describe('a dual encoder alone', () => {
+  let dual: Models
+
+  beforeAll(async () => {
+    dual = await openModels({ ...options, folder: fileURLToPath(new URL('fixtures/tiny-dual-bundle', import.meta.url)) })
+  })
+
+  afterAll(async () => {
+    await dual.close()
+  })
+
+  it('gives the embeddings of its towers, and no tokens', async () => {
+    expect(dual.info).toMatchObject({ imageTokens: { count: 0, width: 0 }, tokenWidth: 0, rerank: { default: false } })
+    const { encoded } = await dual.encodeTexts(texts)
+    for (const [i, text] of texts.entries()) {
+      expectClose(encoded[i]?.embedding ?? [], (await one(text)).embedding)
+      expect(encoded[i]?.textTokens).toHaveLength(0)
+    }
+    const bytes = await picture(0, 10, 230)
+    const [image] = (await dual.encodeImages([bytes])).encoded
+    expectClose(image?.embedding ?? [], (await models.encodeImages([bytes])).encoded[0]?.embedding ?? [1])
+    expect(image?.imageTokens).toHaveLength(0)
+  })
+
+  it('matches by similarity: along the line through the knots of its calibration, level beyond them', async () => {
+    const text = (await dual.encodeTexts(['red'])).encoded
+    // 2 · similarity - 0.5, on a line through (-2, 0.1), (0, 0.3) and (2, 0.9).
+    const pairs = [-1, -0.25, 0.25, 0.5, 1].map((similarity) => ({ text: 0, image: 0, similarity }))
+    const { matches } = await dual.match(text, [new Int8Array()], pairs)
+    expectClose(matches.map(({ logit }) => logit), [-2.5, -1, 0, 0.5, 1.5])
+    expectClose(matches.map(({ match }) => match), [0.1, 0.2, 0.3, 0.45, 0.75])
+  })
+})
+
 describe('callers', () => {
   it('may be many at a time; each gets its own answer', async () => {
     const alone = await Promise.all(texts.map(one))

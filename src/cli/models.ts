@@ -26,11 +26,12 @@ export async function listBundles(
     const mark = path === config.modelFolder ? '*' : ' '
     try {
       const { manifest, fingerprint } = await verifyBundle(path)
-      const { name, version, languages, embedding, image_tokens, files } = manifest
+      const { name, version, languages, embedding, image_tokens: tokens, files } = manifest
+      const fusion = tokens === undefined ? 'no fusion encoder' : `image tokens ${tokens.count}×${tokens.width}`
       const mib = files.reduce((sum, { bytes }) => sum + bytes, 0) / 1024 ** 2
       lines.push(
         `${mark} ${name} ${version}  fingerprint ${fingerprint}  dim ${embedding.dim}  ` +
-          `image tokens ${image_tokens.count}×${image_tokens.width}  ${languages.join(',')}  ${mib.toFixed(0)} MiB  verified`,
+          `${fusion}  ${languages.join(',')}  ${mib.toFixed(0)} MiB  verified`,
         `    ${path}`,
       )
     } catch (error) {

@@ -27,8 +27,8 @@ export async function openBundle(folder: string): Promise<Bundle> {
   const manifest = parseManifest(text, source)
   const bundle = { folder, manifest, fingerprint: fingerprintOf(manifest) }
   const { image_encoder, text_encoder, fusion_encoder, goldens } = manifest
-  for (const path of [image_encoder.file, text_encoder.file, text_encoder.tokenizer, fusion_encoder.file, goldens]) {
-    listed(bundle, path)
+  for (const path of [image_encoder.file, text_encoder.file, text_encoder.tokenizer, fusion_encoder?.file, goldens]) {
+    if (path !== undefined) listed(bundle, path)
   }
   await Promise.all(manifest.files.map(({ path }) => readBundleFile(bundle, path)))
   return bundle

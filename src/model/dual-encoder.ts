@@ -1,14 +1,16 @@
 /** Batches of the two encoders: texts to embeddings and text tokens, pixels to embeddings and image tokens. */
 import type { EncodedImage, EncodedText } from '../model.js'
 import type { Lane } from './batcher.js'
-import type { Manifest } from './manifest.js'
+import { tokenSizes, type Manifest } from './manifest.js'
 import { bytesOf, floatsOf, maskOf } from './tensors.js'
 
 const MAX_TEXTS = 32
 const MAX_IMAGES = 8
 
 /** Token ids, special tokens included → the encoded text without its padding. */
-export function textLane({ embedding: { dim }, text_encoder: { token_width: width } }: Manifest): Lane<readonly number[], EncodedText> {
+export function textLane(manifest: Manifest): Lane<readonly number[], EncodedText> {
+  const { dim } = manifest.embedding
+  const { tokenWidth: width } = tokenSizes(manifest)
   return {
     graph: 'text',
     maxWeight: MAX_TEXTS,
@@ -22,7 +24,7 @@ export function textLane({ embedding: { dim }, text_encoder: { token_width: widt
     },
     split: (outputs, texts) => {
       const embeddings = floatsOf(outputs, 'embedding')
-      const tokens = floatsOf(outputs, 'text_tokens')
+      const tokens = width === 0 ? new Float32Array() : floatsOf(outputs, 'text_tokens')
       const rowLength = tokens.length / texts.length
       return texts.map(({ length }, row) => ({
         embedding: embeddings.slice(row * dim, (row + 1) * dim),
@@ -35,9 +37,9 @@ export function textLane({ embedding: { dim }, text_encoder: { token_width: widt
 
 /** Pixels, size × size × 3 → embedding and image tokens. */
 export function imageLane(manifest: Manifest): Lane<Uint8Array, Omit<EncodedImage, 'picture'>> {
-  const { embedding, image_tokens: tokens, image_encoder: { size } } = manifest
-  const { dim } = embedding
-  const tokensLength = tokens.count * tokens.width
+  const { embedding: { dim }, image_encoder: { size } } = manifest
+  const { count, width } = tokenSizes(manifest)
+  const tokensLength = count * width
   return {
     graph: 'image',
     maxWeight: MAX_IMAGES,
@@ -49,7 +51,7 @@ export function imageLane(manifest: Manifest): Lane<Uint8Array, Omit<EncodedImag
     },
     split: (outputs, images) => {
       const embeddings = floatsOf(outputs, 'embedding')
-      const imageTokens = bytesOf(outputs, 'image_tokens')
+      const imageTokens = tokensLength === 0 ? new Int8Array() : bytesOf(outputs, 'image_tokens')
       return images.map((_, row) => ({
         embedding: embeddings.slice(row * dim, (row + 1) * dim),
         imageTokens: imageTokens.slice(row * tokensLength, (row + 1) * tokensLength),

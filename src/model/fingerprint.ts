@@ -7,7 +7,8 @@ import type { Manifest } from './manifest.js'
  */
 export function fingerprintOf(manifest: Manifest): string {
   const { embedding, image_tokens, image_encoder, text_encoder, fusion_encoder } = manifest
-  const paths = [image_encoder.file, text_encoder.file, text_encoder.tokenizer, fusion_encoder.file]
+  const fusionFile = fusion_encoder === undefined ? [] : [fusion_encoder.file]
+  const paths = [image_encoder.file, text_encoder.file, text_encoder.tokenizer, ...fusionFile]
   const files = Object.fromEntries(
     paths.map((path) => [path, manifest.files.find((entry) => entry.path === path)?.sha256]),
   )
@@ -15,10 +16,12 @@ export function fingerprintOf(manifest: Manifest): string {
   return createHash('sha256').update(canonicalJson(parts)).digest('hex').slice(0, 16)
 }
 
-/** JSON without spaces, keys in the order of their UTF-16 units: the same text for the same value. */
+/** JSON without spaces or absent fields, keys in the order of their UTF-16 units: the same text for the same value. */
 function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)
-  const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
+  const fields = Object.entries(value)
+    .filter(([, field]) => field !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
   return `{${fields.map(([key, field]) => `${JSON.stringify(key)}:${canonicalJson(field)}`).join(',')}}`
 }

@@ -1,7 +1,7 @@
 /** Batches of the fusion encoder, and the rule that turns its logit into a match. */
 import type { EncodedText, Match, Pair } from '../model.js'
 import type { Lane } from './batcher.js'
-import type { Manifest } from './manifest.js'
+import { tokenSizes, type Manifest } from './manifest.js'
 import { floatsOf, maskOf } from './tensors.js'
 
 const MAX_PAIRS = 64
@@ -15,7 +15,7 @@ export interface Comparison {
 
 /** One comparison → the ITM logits of its pairs. Comparisons in a batch keep their texts and images apart. */
 export function fusionLane(manifest: Manifest): Lane<Comparison, Float32Array> {
-  const { image_tokens: { count, width }, text_encoder: { token_width: tokenWidth } } = manifest
+  const { count, width, tokenWidth } = tokenSizes(manifest)
   return {
     graph: 'fusion',
     maxWeight: MAX_PAIRS,
@@ -84,5 +84,15 @@ function at<Value>(list: readonly Value[], row: number): Value {
 /** The calibrated probability, and what it orders by, from an ITM logit and a cosine similarity. */
 export function calibrate(rule: Manifest['match'], itmLogit: number, similarity: number): Match {
   const logit = rule.logit * itmLogit + rule.similarity * similarity + rule.bias
-  return { logit, match: 1 / (1 + Math.exp(-logit)) }
+  return { logit, match: rule.knots === undefined ? 1 / (1 + Math.exp(-logit)) : onLine(rule.knots, logit) }
+}
+
+/** The height at `x` of the line through `knots`, which goes on level at both ends. */
+function onLine(knots: readonly (readonly [number, number])[], x: number): number {
+  const next = knots.findIndex(([argument]) => argument > x)
+  // Beyond the last knot there is no next one, and `at(-1)` is the last.
+  const [x1, y1] = knots.at(next) as [number, number]
+  if (next <= 0) return y1
+  const [x0, y0] = knots[next - 1] as [number, number]
+  return y0 + ((y1 - y0) * (x - x0)) / (x1 - x0)
 }

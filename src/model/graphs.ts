@@ -1,5 +1,5 @@
-/** The three graphs of a bundle: the names, types and shapes that the service relies on. */
-import type { Manifest } from './manifest.js'
+/** The graphs of a bundle: the names, types and shapes that the service relies on. */
+import { tokenSizes, type Manifest, type Precision } from './manifest.js'
 
 export type GraphName = 'image' | 'text' | 'fusion'
 
@@ -19,30 +19,39 @@ export interface TensorSpec {
 
 export interface GraphSpec {
   file: string
+  precision: Precision
   inputs: Readonly<Record<string, TensorSpec>>
   outputs: Readonly<Record<string, TensorSpec>>
 }
 
-/** What each graph of the bundle has to take and give. */
-export function graphSpecs(manifest: Manifest): Readonly<Record<GraphName, GraphSpec>> {
-  const { embedding, image_tokens: tokens, image_encoder: image, text_encoder: text, fusion_encoder: fusion } = manifest
+/** What each graph of the bundle has to take and give; a dual encoder alone has no fusion graph, and gives no tokens. */
+export function graphSpecs(manifest: Manifest): Readonly<Record<'image' | 'text', GraphSpec> & { fusion?: GraphSpec }> {
+  const { embedding, image_encoder: image, text_encoder: text, fusion_encoder: fusion } = manifest
+  const { count, width, tokenWidth } = tokenSizes(manifest)
   const embeddings: TensorSpec = { type: 'float32', shape: [null, embedding.dim] }
-  const imageTokens: TensorSpec = { type: 'int8', shape: [null, tokens.count, tokens.width] }
-  const textTokens: TensorSpec = { type: 'float32', shape: [null, null, text.token_width] }
+  const imageTokens: TensorSpec = { type: 'int8', shape: [null, count, width] }
+  const textTokens: TensorSpec = { type: 'float32', shape: [null, null, tokenWidth] }
   const mask: TensorSpec = { type: 'int64', shape: [null, null] }
-  return {
+  const encoders = {
     image: {
       file: image.file,
+      precision: image.precision ?? 'fp32',
       inputs: { pixels: { type: 'uint8', shape: [null, image.size, image.size, 3] } },
-      outputs: { embedding: embeddings, image_tokens: imageTokens },
+      outputs: { embedding: embeddings, ...(fusion && { image_tokens: imageTokens }) },
     },
     text: {
       file: text.file,
+      precision: text.precision ?? 'fp32',
       inputs: { token_ids: { type: 'int64', shape: [null, null] }, attention_mask: mask },
-      outputs: { embedding: embeddings, text_tokens: textTokens },
+      outputs: { embedding: embeddings, ...(fusion && { text_tokens: textTokens }) },
     },
+  } satisfies Record<string, GraphSpec>
+  if (fusion === undefined) return encoders
+  return {
+    ...encoders,
     fusion: {
       file: fusion.file,
+      precision: fusion.precision ?? 'fp32',
       inputs: {
         text_tokens: textTokens,
         attention_mask: mask,

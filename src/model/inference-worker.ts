@@ -5,7 +5,7 @@
 import { answerCalls } from '../worker-process.js'
 import { openBundle, readBundleFile } from './bundle.js'
 import { BundleError } from './bundle-error.js'
-import { graphSpecs, type GraphName, type Tensors } from './graphs.js'
+import { graphSpecs, type GraphName, type GraphSpec, type Tensors } from './graphs.js'
 import { Session } from './session.js'
 
 export interface Commands {
@@ -15,7 +15,7 @@ export interface Commands {
   run: { ask: { graph: GraphName; inputs: Tensors }; answer: { outputs: Tensors; milliseconds: number } }
 }
 
-let sessions: Record<GraphName, Session> | null = null
+let sessions: Partial<Record<GraphName, Session>> = {}
 
 answerCalls<Commands>({
   open: async ({ folder, fingerprint, threads }) => {
@@ -26,15 +26,17 @@ answerCalls<Commands>({
       )
     }
     const specs = graphSpecs(bundle.manifest)
-    const load = async (graph: GraphName): Promise<Session> =>
-      Session.open(await readBundleFile(bundle, specs[graph].file), specs[graph], threads)
-    sessions = { image: await load('image'), text: await load('text'), fusion: await load('fusion') }
+    const load = async (spec: GraphSpec): Promise<Session> =>
+      Session.open(await readBundleFile(bundle, spec.file), spec, threads)
+    sessions = { image: await load(specs.image), text: await load(specs.text) }
+    if (specs.fusion !== undefined) sessions.fusion = await load(specs.fusion)
     return null
   },
   run: async ({ graph, inputs }) => {
-    if (sessions === null) throw new Error('No graph has been loaded.')
+    const session = sessions[graph]
+    if (session === undefined) throw new Error(`No ${graph} graph has been loaded.`)
     const started = performance.now()
-    const outputs = await sessions[graph].run(inputs).catch((error: Error) => {
+    const outputs = await session.run(inputs).catch((error: Error) => {
       throw new Error(`The ${graph} graph failed: ${error.message}`)
     })
     return { outputs, milliseconds: performance.now() - started }

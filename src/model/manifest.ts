@@ -3,6 +3,9 @@ import { readFileSync } from 'node:fs'
 import { Ajv } from 'ajv'
 import { BundleError } from './bundle-error.js'
 
+/** What a graph computes with; its inputs and outputs are the same for all. An fp16 graph is for a GPU. */
+export type Precision = 'fp32' | 'fp16' | 'int8'
+
 export interface Manifest {
   schema_version: 1
   name: string
@@ -11,16 +14,32 @@ export interface Manifest {
   license: string
   languages: string[]
   embedding: { dim: number }
-  image_tokens: { count: number; width: number; dtype: 'int8' }
-  image_encoder: { file: string; size: number; fit: 'fill' }
-  text_encoder: { file: string; tokenizer: string; max_tokens: number; token_width: number }
-  fusion_encoder: { file: string }
-  /** match = sigmoid(logit × ITM logit + similarity × cosine + bias) */
-  match: { logit: number; similarity: number; bias: number }
+  /** There exactly where a fusion encoder reads them. */
+  image_tokens?: { count: number; width: number; dtype: 'int8' }
+  image_encoder: { file: string; size: number; fit: 'fill'; precision?: Precision }
+  /** `token_width` is there where a fusion encoder reads the text tokens. */
+  text_encoder: { file: string; tokenizer: string; max_tokens: number; token_width?: number; precision?: Precision }
+  /** Absent in a dual encoder alone. */
+  fusion_encoder?: { file: string; precision?: Precision }
+  /**
+   * match = sigmoid(argument), argument = logit × ITM logit + similarity × cosine + bias. With `knots`, pairs of
+   * argument and match that both rise, the match is read off the line through them instead.
+   */
+  match: { logit: number; similarity: number; bias: number; knots?: [number, number][] }
   rerank: { default: boolean; candidates: number }
   goldens: string
   metrics: Record<string, unknown>
   files: FileEntry[]
+}
+
+/** Sizes of the tokens that the fusion encoder reads: 0 where there is none. */
+export function tokenSizes({ fusion_encoder: fusion, image_tokens: image, text_encoder: text }: Manifest): {
+  count: number
+  width: number
+  tokenWidth: number
+} {
+  if (fusion === undefined) return { count: 0, width: 0, tokenWidth: 0 }
+  return { count: image?.count ?? 0, width: image?.width ?? 0, tokenWidth: text.token_width ?? 0 }
 }
 
 /** A file of the bundle: relative path, size, and SHA-256 in hexadecimal. */
@@ -46,10 +65,24 @@ export function parseManifest(text: string, source: string): Manifest {
   } catch (error) {
     throw new BundleError(`${source} is not JSON: ${(error as Error).message}`)
   }
-  if (validate(value)) return value
+  if (validate(value)) {
+    checkKnots(value, source)
+    return value
+  }
   const problems = (validate.errors ?? []).map(({ instancePath, message, params }) => {
     const extra = 'additionalProperty' in params ? ` ("${String(params.additionalProperty)}")` : ''
     return `${instancePath === '' ? 'the manifest' : instancePath} ${message}${extra}`
   })
   throw new BundleError(`${source} does not fit the manifest schema: ${problems.join('; ')}`)
+}
+
+/** A schema cannot say that numbers rise. */
+function checkKnots({ match: { knots = [] } }: Manifest, source: string): void {
+  knots.forEach(([argument, probability], at) => {
+    const before = knots[at - 1]
+    if (before === undefined || (argument > before[0] && probability >= before[1])) return
+    throw new BundleError(
+      `${source} has match.knots that do not rise: [${before.join(', ')}] is followed by [${argument}, ${probability}].`,
+    )
+  })
 }

@@ -9,7 +9,7 @@ import { Decoder } from './decoder.js'
 import { imageLane, textLane } from './dual-encoder.js'
 import { calibrate, fusionLane, splitComparison } from './fusion-encoder.js'
 import { Inference } from './inference.js'
-import type { Manifest } from './manifest.js'
+import { tokenSizes, type Manifest } from './manifest.js'
 import type { Preprocessed } from './preprocess.js'
 import { Tokenizer } from './tokenizer.js'
 import { Turns } from './turns.js'
@@ -51,7 +51,8 @@ class TandemModels implements Models {
   constructor(parts: Parts) {
     const { manifest } = parts
     this.#parts = parts
-    this.#lanes = { text: textLane(manifest), image: imageLane(manifest), fusion: fusionLane(manifest) }
+    const fusion = manifest.fusion_encoder === undefined ? null : fusionLane(manifest)
+    this.#lanes = { text: textLane(manifest), image: imageLane(manifest), fusion }
     this.info = infoOf(manifest, parts.fingerprint)
   }
 
@@ -94,12 +95,16 @@ class TandemModels implements Models {
     pairs: readonly Pair[],
     call?: Call,
   ): Promise<{ matches: Match[]; timings: StageTimings }> {
+    const rule = this.#parts.manifest.match
+    // Without a fusion encoder the similarity alone is calibrated.
+    if (this.#lanes.fusion === null) {
+      return { matches: pairs.map(({ similarity }) => calibrate(rule, 0, similarity)), timings: {} }
+    }
     const order = pairs.map((_, place) => place).sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
     const sorted = order.map((place) => pairs[place] as Pair)
     const comparisons = splitComparison({ texts, imageTokens, pairs: sorted })
     const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.fusion, comparisons, call)
     const logits = unsorted(results.flatMap((part) => [...part]), order)
-    const rule = this.#parts.manifest.match
     const matches = pairs.map(({ similarity }, i) => calibrate(rule, logits[i] as number, similarity))
     return { matches, timings: { queue, inference } }
   }
@@ -157,7 +162,8 @@ function unsorted<Value>(values: readonly Value[], order: readonly number[]): Va
 }
 
 function infoOf(manifest: Manifest, fingerprint: string): ModelInfo {
-  const { name, version, description, license, languages, embedding, image_tokens: tokens, text_encoder: text } = manifest
+  const { name, version, description, license, languages, embedding, text_encoder: text } = manifest
+  const { count, width, tokenWidth } = tokenSizes(manifest)
   return {
     name,
     version,
@@ -166,8 +172,8 @@ function infoOf(manifest: Manifest, fingerprint: string): ModelInfo {
     languages,
     fingerprint,
     dim: embedding.dim,
-    imageTokens: { count: tokens.count, width: tokens.width },
-    tokenWidth: text.token_width,
+    imageTokens: { count, width },
+    tokenWidth,
     maxTokens: text.max_tokens,
     rerank: manifest.rerank,
   }
