@@ -113,6 +113,29 @@ function hostsAndPorts(variable: string): Setting<readonly string[]> {
   return { variable, fallback: '', read }
 }
 
+/** A folder, or a bucket as `s3://bucket/prefix`; then a value is undefined. */
+function pictureStore(variable: string): Setting<{ folder: string } | { bucket: string; prefix: string } | undefined> {
+  const read = (raw: string): ReturnType<ReturnType<typeof pictureStore>['read']> => {
+    if (raw === '') return undefined
+    if (!/^[a-z0-9]+:/i.test(raw)) return { folder: resolve(raw) }
+    const [, bucket, prefix = ''] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(\w[\w.-]*(?:\/\w[\w.-]*)*)?)?$/.exec(raw) ?? []
+    if (bucket === undefined) throw new Error('takes a folder or s3://bucket/prefix')
+    return { bucket, prefix }
+  }
+  return { variable, fallback: '', read }
+}
+
+/** The address of a server, without a path; empty means undefined. */
+function origin(variable: string): Setting<string | undefined> {
+  const read = (raw: string): string | undefined => {
+    if (raw === '') return undefined
+    const { protocol, origin: address, href } = URL.canParse(raw) ? new URL(raw) : { protocol: '', origin: '', href: '' }
+    if (['http:', 'https:'].includes(protocol) && href === `${address}/`) return address
+    throw new Error('takes the address of a server, such as https://s3.example.org:9000')
+  }
+  return { variable, fallback: '', read }
+}
+
 const MIB = 1024 * 1024
 
 /** The table. The unit is part of the variable's name; limits are inclusive. */
@@ -147,6 +170,10 @@ export const settings = {
   minClientBytesPerS: integer('MIN_CLIENT_BYTES_PER_S', 500, 0, 1_000_000_000),
   allowedPictureHosts: hostsAndPorts('ALLOWED_PICTURE_HOSTS'),
   pictureFetchTimeoutMs: integer('PICTURE_FETCH_TIMEOUT_MS', 10_000, 100, 600_000),
+  pictureStore: pictureStore('PICTURE_STORE'),
+  s3Endpoint: origin('S3_ENDPOINT'),
+  s3Region: text('S3_REGION', 'us-east-1'),
+  pictureStoreTimeoutMs: integer('PICTURE_STORE_TIMEOUT_MS', 5000, 100, 600_000),
 } as const satisfies Record<string, Setting<unknown>>
 
 /** The settings as read: what every room gets its numbers from. */

@@ -42,13 +42,16 @@ export const errorTable = {
   headers_too_large: { status: 431, title: 'The address and headers are too long' },
   request_cancelled: { status: 499, title: 'The client closed the connection' },
   internal_error: { status: 500, title: 'The service failed' },
+  picture_store_failed: { status: 502, title: 'The picture store failed' },
   overloaded: { status: 503, title: 'The service is busy' },
   model_unavailable: { status: 503, title: 'The model is not available' },
   decoder_unavailable: { status: 503, title: 'Pictures cannot be decoded now' },
   index_unavailable: { status: 503, title: 'The vector index is not available' },
+  picture_store_unavailable: { status: 503, title: 'The picture store is not available' },
   not_ready: { status: 503, title: 'The service is not ready' },
   timed_out: { status: 503, title: 'The request took too long' },
   storage_read_only: { status: 503, title: 'The disk cannot be written to' },
+  picture_store_timeout: { status: 504, title: 'The picture store took too long' },
   storage_full: { status: 507, title: 'No space is left on the disk' },
 } as const satisfies Record<string, { status: number; title: string }>
 

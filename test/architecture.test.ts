@@ -55,12 +55,13 @@ describe('the sources', () => {
   })
 })
 
-describe('each native addon has one importer', () => {
+describe('each native addon and the client of each engine have one importer', () => {
   it.each([
     ['onnxruntime-node', 'model/session.ts'],
     ['sharp', 'model/preprocess.ts'],
     ['hnswlib-node', 'vector-index/hnsw-graph.ts'],
     ['lmdb', 'item-store/environment.ts'],
+    ['@aws-sdk/client-s3', 'picture-store/bucket-place.ts'],
   ])('%s', (name, importer) => {
     expect(importersOf(name)).toEqual([importer])
   })
@@ -72,7 +73,7 @@ describe('arrows point one way', () => {
     expect(source && own(source)).toEqual([])
   })
 
-  const rooms = ['model', 'vector-index', 'item-store', 'keys', 'worker-process', 'remote-pictures', 'backups']
+  const rooms = ['model', 'vector-index', 'item-store', 'keys', 'worker-process', 'remote-pictures', 'backups', 'picture-store']
 
   it.each(rooms)('%s is entered by its door alone', (room) => {
     const intruders = sources.filter((source) => partOf(source.path) !== room && own(source).some((path) => path.startsWith(`${room}/`)))

@@ -9,7 +9,7 @@ const byName = (a: { variable: string }, b: { variable: string }): number => a.v
 describe('the settings', () => {
   it('are those of docs/configuration.md, with the same defaults', () => {
     const text = readFileSync(join(packageFolder, 'docs/configuration.md'), 'utf8')
-    const documented = [...text.matchAll(/^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\|/gm)].map(
+    const documented = [...text.matchAll(/^\| `([A-Z][A-Z0-9_]*)` \| (?:`(.*?)`)? ?\|/gm)].map(
       ([, variable = '', fallback = '']) => ({
         variable,
         fallback,
@@ -20,7 +20,7 @@ describe('the settings', () => {
 
   it('are those of .env.example, with the same defaults', () => {
     const text = readFileSync(join(packageFolder, '.env.example'), 'utf8')
-    const given = [...text.matchAll(/^([A-Z_]+)=(.*)$/gm)].map(([, variable = '', fallback = '']) => ({
+    const given = [...text.matchAll(/^([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(([, variable = '', fallback = '']) => ({
       variable,
       fallback,
     }))
@@ -41,6 +41,21 @@ describe('the settings', () => {
   it('read hosts of pictures with and without ports', () => {
     const { allowedPictureHosts } = readConfig({ ALLOWED_PICTURE_HOSTS: 'A.example, b.example:8443,[2606:4700::1]:8080' })
     expect(allowedPictureHosts).toEqual(['a.example', 'b.example:8443', '[2606:4700::1]:8080'])
+  })
+
+  it.each([
+    ['s3://photos', { bucket: 'photos', prefix: '' }],
+    ['s3://photos/', { bucket: 'photos', prefix: '' }],
+    ['s3://my.photos/tandem/eu-1', { bucket: 'my.photos', prefix: 'tandem/eu-1' }],
+    ['/srv/pictures', { folder: '/srv/pictures' }],
+    ['', undefined],
+  ])('read where pictures are: %s', (given, place) => {
+    expect(readConfig({ PICTURE_STORE: given }).pictureStore).toEqual(place)
+  })
+
+  it('read the address of an S3-compatible server without its last slash', () => {
+    expect(readConfig({ S3_ENDPOINT: 'https://s3.example:9000/' }).s3Endpoint).toBe('https://s3.example:9000')
+    expect(readConfig({}).s3Endpoint).toBeUndefined()
   })
 
   it('find a bundle by its name among the shipped ones, or by its path', () => {
@@ -65,6 +80,14 @@ describe('the settings', () => {
     ['ALLOWED_PICTURE_HOSTS', 'a.example:443'],
     ['ALLOWED_PICTURE_HOSTS', 'a.example:70000'],
     ['ALLOWED_PICTURE_HOSTS', 'a.example/b'],
+    ['PICTURE_STORE', 's3://'],
+    ['PICTURE_STORE', 's3://Photos'],
+    ['PICTURE_STORE', 's3://photos/../others'],
+    ['PICTURE_STORE', 's3://photos/a//b'],
+    ['PICTURE_STORE', 'https://photos.example'],
+    ['S3_ENDPOINT', 's3.example:9000'],
+    ['S3_ENDPOINT', 'https://s3.example/photos'],
+    ['S3_ENDPOINT', 'https://user@s3.example'],
   ])('refuse %s=%s and say what it takes', (variable, value) => {
     expect(() => readConfig({ [variable]: value })).toThrow(ConfigError)
     expect(() => readConfig({ [variable]: value })).toThrow(new RegExp(`^${variable} takes .*, not "${value}"`))

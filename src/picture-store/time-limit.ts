@@ -1,0 +1,38 @@
+/** A time limit also for what does not heed a signal, such as a disk that hangs. */
+import { TandemError } from '../errors.js'
+
+/**
+ * What `work` resolves to, unless the time is up or the caller has gone before: then `work` is left to itself.
+ *
+ * @param signal - of the caller; its reason is thrown
+ * @throws TandemError picture_store_timeout
+ */
+export async function within<Result>(
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+  work: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  signal?.throwIfAborted()
+  const ended = new AbortController()
+  const timeUp = (): void => {
+    ended.abort(new TandemError('picture_store_timeout', `The picture store took longer than ${timeoutMs} ms.`))
+  }
+  const gone = (): void => ended.abort(signal?.reason)
+  const timer = setTimeout(timeUp, timeoutMs)
+  signal?.addEventListener('abort', gone)
+  try {
+    const over = new Promise<never>((_, reject) => {
+      // The reason of a caller is theirs to choose.
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
+      ended.signal.addEventListener('abort', () => reject(ended.signal.reason))
+    })
+    return await Promise.race([work(ended.signal), over])
+  } catch (error) {
+    // An aborted request fails in words of its own.
+    ended.signal.throwIfAborted()
+    throw error
+  } finally {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', gone)
+  }
+}
