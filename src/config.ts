@@ -48,6 +48,31 @@ function oneOf<const Choice extends string>(
   return { variable, fallback, read }
 }
 
+/** Some of `choices`, each once, in an order that means something. */
+function someOf<const Choice extends string>(
+  variable: string,
+  fallback: NoInfer<Choice>,
+  choices: readonly Choice[],
+): Setting<readonly Choice[]> {
+  const read = (raw: string): readonly Choice[] => {
+    const named = raw.split(',').map((name) => name.trim())
+    const found = named.map((name) => choices.find((choice) => choice === name)).filter((choice) => choice !== undefined)
+    if (found.length === named.length && new Set(found).size === found.length) return found
+    throw new Error(`takes ${choices.join(', ')}, each at most once, separated by commas`)
+  }
+  return { variable, fallback, read }
+}
+
+/** Numbers of devices, each once. */
+function devices(variable: string, fallback: string): Setting<readonly number[]> {
+  const read = (raw: string): readonly number[] => {
+    const found = raw.split(',').map((number) => number.trim())
+    if (found.every((number) => /^\d{1,3}$/.test(number)) && new Set(found.map(Number)).size === found.length) return found.map(Number)
+    throw new Error('takes numbers of devices, from 0 and each at most once, separated by commas')
+  }
+  return { variable, fallback, read }
+}
+
 function boolean(variable: string, fallback: boolean): Setting<boolean> {
   const { read, ...setting } = oneOf(variable, fallback ? 'true' : 'false', ['false', 'true'])
   return { ...setting, read: (raw) => read(raw) === 'true' }
@@ -156,6 +181,8 @@ export const settings = {
   rateLimitPerSecond: integer('RATE_LIMIT_PER_SECOND', 0, 0, 1_000_000),
   rateLimitBurst: integer('RATE_LIMIT_BURST', 50, 1, 1_000_000),
   requestTimeoutMs: integer('REQUEST_TIMEOUT_MS', 30_000, 100, 3_600_000),
+  executionProviders: someOf('EXECUTION_PROVIDERS', 'cpu', ['cuda', 'tensorrt', 'cpu']),
+  gpuDevices: devices('GPU_DEVICES', '0'),
   inferenceThreads: integer('INFERENCE_THREADS', 0, 0, 1024),
   snapshotIntervalS: integer('SNAPSHOT_INTERVAL_S', 300, 1, 86_400),
   apiKeys: keys('API_KEYS'),

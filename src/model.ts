@@ -3,6 +3,7 @@
  *
  * Everything that is a pixel, a token, a tensor or a batch stays behind it, in `model/`.
  */
+import type { Provider } from './model/execution.js'
 import { openTandemModels } from './model/tandem-models.js'
 import type { Report, WorkerStatus } from './worker-process.js'
 
@@ -121,18 +122,24 @@ export interface Models {
 export interface ModelsOptions {
   /** The folder of the bundle. */
   folder: string
-  /** Threads for one inference; 0 leaves the choice to the runtime (one per core). */
+  /** Threads for one inference on the CPU; 0 leaves the choice to the runtime (one per core). */
   inferenceThreads: number
+  /** What the graphs may run on, the first that passes its test first: the CPU alone by default. */
+  providers?: readonly Provider[]
+  /** Numbers of the GPUs to use, each by a process of its own: the first one by default. */
+  devices?: readonly number[]
   /** Pictures with more pixels are refused by their header. */
   maxImagePixels: number
   /** Entries that may wait for the worker before new ones are refused as `overloaded`. */
   maxQueue?: number
   /** Told what happens to the processes, for the log. */
   report?: Report
+  /** Told once what the graphs run on, for the log. */
+  note?: Report
 }
 
 /**
- * Verifies the bundle, starts the processes and loads the graphs.
+ * Verifies the bundle, starts the processes, loads the graphs and runs the goldens through them.
  * @throws BundleError with a sentence that says what is wrong, and where
  */
 export function openModels(options: ModelsOptions): Promise<Models> {

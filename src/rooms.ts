@@ -8,7 +8,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from './config.js'
 import { TandemError } from './errors.js'
 import { openItemStore, type ItemStore } from './item-store.js'
-import { BundleError, openModels, verifyBundle } from './model.js'
+import { BundleError, openModels, verifyBundle, type ModelsOptions } from './model.js'
 import type { BundleShelf, Rooms } from './retrieval.js'
 import { openVectorIndex } from './vector-index.js'
 
@@ -83,9 +83,10 @@ async function openBundle(
   store: ItemStore,
   formerFolder?: string,
 ): Promise<Rooms> {
-  const { inferenceThreads, maxImagePixels, dataFolder, vectorIndex } = config
+  const { dataFolder, vectorIndex } = config
   const report = (sentence: string): void => log.error(sentence)
-  const models = await openModels({ folder, inferenceThreads, maxImagePixels, report })
+  const note = (sentence: string): void => log.info(sentence)
+  const models = await openModels({ ...modelSettings(config), folder, report, note })
   try {
     const { fingerprint, dim, name, version } = models.info
     log.info({ bundle: name, version, fingerprint }, 'the model is open')
@@ -107,6 +108,12 @@ async function openBundle(
     await models.close()
     throw error
   }
+}
+
+/** What every bundle is opened with. */
+export function modelSettings(config: Config): Omit<ModelsOptions, 'folder'> {
+  const { inferenceThreads, maxImagePixels, executionProviders: providers, gpuDevices: devices } = config
+  return { inferenceThreads, maxImagePixels, providers, devices }
 }
 
 function indexFolder(dataFolder: string, fingerprint: string): string {

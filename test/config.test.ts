@@ -38,6 +38,12 @@ describe('the settings', () => {
     expect(config).toMatchObject({ port: 0, vectorIndex: 'exact', apiKeys: ['first-key', 'second-key'] })
   })
 
+  it('read providers in their order, and GPUs', () => {
+    const config = readConfig({ EXECUTION_PROVIDERS: 'tensorrt, cuda,cpu', GPU_DEVICES: '1, 0' })
+    expect(config).toMatchObject({ executionProviders: ['tensorrt', 'cuda', 'cpu'], gpuDevices: [1, 0] })
+    expect(readConfig({})).toMatchObject({ executionProviders: ['cpu'], gpuDevices: [0] })
+  })
+
   it('read hosts of pictures with and without ports', () => {
     const { allowedPictureHosts } = readConfig({ ALLOWED_PICTURE_HOSTS: 'A.example, b.example:8443,[2606:4700::1]:8080' })
     expect(allowedPictureHosts).toEqual(['a.example', 'b.example:8443', '[2606:4700::1]:8080'])
@@ -73,6 +79,12 @@ describe('the settings', () => {
     ['MAX_BATCH_ITEMS', '0'],
     ['LOG_LEVEL', 'loud'],
     ['VECTOR_INDEX', 'HNSW'],
+    ['EXECUTION_PROVIDERS', 'gpu'],
+    ['EXECUTION_PROVIDERS', 'cuda,cuda'],
+    ['EXECUTION_PROVIDERS', 'cuda,'],
+    ['GPU_DEVICES', '-1'],
+    ['GPU_DEVICES', '0,00'],
+    ['GPU_DEVICES', '0 1'],
     ['ALLOWED_HOSTS', 'localhost:3000'],
     ['ALLOWED_HOSTS', 'http://a.example'],
     ['ALLOWED_PICTURE_HOSTS', 'http://a.example'],

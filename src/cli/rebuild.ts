@@ -11,6 +11,7 @@ import { lockDataFolder } from '../data-folder-lock.js'
 import { openItemStore, type ItemStore } from '../item-store.js'
 import { openModels, type Models } from '../model.js'
 import { Follower } from '../retrieval.js'
+import { modelSettings } from '../rooms.js'
 import { openVectorIndex } from '../vector-index.js'
 import { startProgress, type Terminal } from './terminal.js'
 
@@ -31,8 +32,8 @@ export async function rebuild(config: Config, terminal: Terminal): Promise<{ ite
 async function rebuildStore(config: Config, terminal: Terminal): Promise<{ items: number }> {
   const folder = join(config.dataFolder, 'items')
   if (!existsSync(folder)) throw new Error(`There are no items in ${config.dataFolder}: nothing to rebuild.`)
-  const { modelFolder, inferenceThreads, maxImagePixels } = config
-  const models = await openModels({ folder: modelFolder, inferenceThreads, maxImagePixels })
+  const { modelFolder } = config
+  const models = await openModels({ ...modelSettings(config), folder: modelFolder })
   try {
     const store = await openItemStore({ folder, fingerprint: null })
     try {

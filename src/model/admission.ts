@@ -12,14 +12,17 @@ const CAUTION = 1.5
 export class Admission {
   readonly #waiting: Pick<Waiting<Waiter>, 'weights'>
   readonly #forecast: Forecast
+  readonly #workers: number
   /** Pairs that will be matched once the texts are encoded which wait or run now. */
   readonly #pairsAhead: Record<Priority, number> = { interactive: 0, bulk: 0 }
-  /** When the batch that runs should have ended. */
+  /** When a worker should be idle. */
   idleAt = 0
 
-  constructor(waiting: Pick<Waiting<Waiter>, 'weights'>, forecast: Forecast) {
+  /** @param workers - how many batches run at a time */
+  constructor(waiting: Pick<Waiting<Waiter>, 'weights'>, forecast: Forecast, workers = 1) {
     this.#waiting = waiting
     this.#forecast = forecast
+    this.#workers = workers
   }
 
   /** Counts pairs that are to come; a negative number takes them back. */
@@ -55,7 +58,7 @@ export class Admission {
     return this.#running(now) + Math.min(afterOthers, bulk * LONGEST_BULK_DELAY)
   }
 
-  /** What the batch that runs should still take. */
+  /** Until a batch that runs makes room for another one. */
   #running(now: number): number {
     return Math.max(0, this.idleAt - now)
   }
@@ -63,6 +66,6 @@ export class Admission {
   #queued(priority: Priority): number {
     const waiting = this.#waiting.weights(priority)
     const known = waiting.reduce((sum, [graph, weight]) => sum + this.#forecast.milliseconds(graph, weight), 0)
-    return known + this.#forecast.milliseconds('fusion', this.#pairsAhead[priority])
+    return (known + this.#forecast.milliseconds('fusion', this.#pairsAhead[priority])) / this.#workers
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Joins what waits for the same graph into batches while the worker is busy. The graphs take turns, so that a long
+ * Joins what waits for the same graph into batches while the workers are busy. The graphs take turns, so that a long
  * upload delays a search by one batch at most, and bulk waits for what is interactive.
  */
 import { TandemError } from '../errors.js'
@@ -7,7 +7,7 @@ import type { Call } from '../model.js'
 import { Admission } from './admission.js'
 import { Forecast } from './forecast.js'
 import type { GraphName, Tensors } from './graphs.js'
-import type { Inference } from './inference.js'
+import type { InferencePool } from './inference-pool.js'
 import type { Priority } from './precedence.js'
 import { Waiting } from './waiting.js'
 
@@ -53,18 +53,25 @@ interface Entry {
 /** An interactive input never waits longer than this for a bulk batch that runs, unless one input takes longer. */
 const BULK_BATCH_MS = 50
 
+/** What runs batches, several at a time where there are several GPUs. */
+export type Runner = Pick<InferencePool, 'ready' | 'size' | 'free' | 'run' | 'unavailable'>
+
 export class Batcher {
-  readonly #inference: Pick<Inference, 'ready' | 'run' | 'unavailable'>
+  readonly #inference: Runner
   readonly #maxQueue: number
   readonly #waiting = new Waiting<Entry>()
-  readonly #forecast = new Forecast()
-  readonly #admission = new Admission(this.#waiting, this.#forecast)
+  readonly #forecast: Forecast
+  readonly #admission: Admission
+  /** When each batch that runs should have ended. */
+  readonly #ends = new Set<{ at: number }>()
   #inFlight = 0
 
   /** @param maxQueue entries that may wait; a submission that would exceed it is refused as `overloaded` */
-  constructor(inference: Pick<Inference, 'ready' | 'run' | 'unavailable'>, maxQueue: number) {
+  constructor(inference: Runner, maxQueue: number) {
     this.#inference = inference
     this.#maxQueue = maxQueue
+    this.#forecast = new Forecast(inference.size)
+    this.#admission = new Admission(this.#waiting, this.#forecast, inference.size)
   }
 
   get queueDepth(): number {
@@ -129,17 +136,19 @@ export class Batcher {
     })
   }
 
-  /** Starts the next batch when the worker is idle; a batch that ends starts the one after it. */
+  /** Starts a batch on each worker that is idle; a batch that ends starts the one after it. */
   #pump(): void {
-    if (this.#inFlight > 0) return
-    const batch = this.#waiting.take((first) => this.#limit(first))
-    const [first] = batch
-    if (first === undefined) return
-    this.#inFlight = batch.length
-    void this.#run(first, batch).finally(() => {
-      this.#inFlight = 0
-      this.#pump()
-    })
+    if (!this.#inference.ready) this.#failWaiting()
+    while (this.#inference.free > 0) {
+      const batch = this.#waiting.take((first) => this.#limit(first))
+      const [first] = batch
+      if (first === undefined) return
+      this.#inFlight += batch.length
+      void this.#run(first, batch).finally(() => {
+        this.#inFlight -= batch.length
+        this.#pump()
+      })
+    }
   }
 
   #limit({ graph, priority, submission }: Entry): number {
@@ -151,7 +160,9 @@ export class Batcher {
     const submissions = new Set(batch.map(({ submission }) => submission))
     const weight = batch.reduce((sum, entry) => sum + entry.weight, 0)
     const startedAt = performance.now()
-    this.#admission.idleAt = startedAt + this.#forecast.milliseconds(graph, weight)
+    const end = { at: startedAt + this.#forecast.milliseconds(graph, weight) }
+    this.#ends.add(end)
+    this.#expectIdle()
     for (const submission of submissions) submission.queue = startedAt - submission.submittedAt
     try {
       const inputs = batch.map(({ input }) => input)
@@ -168,8 +179,16 @@ export class Batcher {
       })
     } catch (error) {
       for (const submission of submissions) submission.settle(error as Error)
-      if (!this.#inference.ready) this.#failWaiting()
+    } finally {
+      this.#ends.delete(end)
+      this.#expectIdle()
     }
+  }
+
+  /** Where a worker is idle, nothing that runs has to be waited for. */
+  #expectIdle(): void {
+    const ends = [...this.#ends].map(({ at }) => at)
+    this.#admission.idleAt = ends.length < this.#inference.size ? 0 : Math.min(...ends)
   }
 
   /** Fails everything that waits, because there is no worker to wait for. */

@@ -4,16 +4,13 @@ import type { Lane } from './batcher.js'
 import { tokenSizes, type Manifest } from './manifest.js'
 import { bytesOf, floatsOf, maskOf } from './tensors.js'
 
-const MAX_TEXTS = 32
-const MAX_IMAGES = 8
-
 /** Token ids, special tokens included → the encoded text without its padding. */
-export function textLane(manifest: Manifest): Lane<readonly number[], EncodedText> {
+export function textLane(manifest: Manifest, maxWeight: number): Lane<readonly number[], EncodedText> {
   const { dim } = manifest.embedding
   const { tokenWidth: width } = tokenSizes(manifest)
   return {
     graph: 'text',
-    maxWeight: MAX_TEXTS,
+    maxWeight,
     weigh: () => 1,
     assemble: (texts) => {
       const { mask, longest } = maskOf(texts.map(({ length }) => length))
@@ -36,13 +33,13 @@ export function textLane(manifest: Manifest): Lane<readonly number[], EncodedTex
 }
 
 /** Pixels, size × size × 3 → embedding and image tokens. */
-export function imageLane(manifest: Manifest): Lane<Uint8Array, Omit<EncodedImage, 'picture'>> {
+export function imageLane(manifest: Manifest, maxWeight: number): Lane<Uint8Array, Omit<EncodedImage, 'picture'>> {
   const { embedding: { dim }, image_encoder: { size } } = manifest
   const { count, width } = tokenSizes(manifest)
   const tokensLength = count * width
   return {
     graph: 'image',
-    maxWeight: MAX_IMAGES,
+    maxWeight,
     weigh: () => 1,
     assemble: (images) => {
       const data = new Uint8Array(images.length * size * size * 3)

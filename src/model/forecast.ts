@@ -15,7 +15,13 @@ interface Pace {
 
 export class Forecast {
   readonly #paces: Record<GraphName, Pace> = { text: fresh(), fusion: fresh(), image: fresh() }
+  readonly #workers: number
   #interactive = { share: 0, at: 0 }
+
+  /** @param workers - how many batches run at a time */
+  constructor(workers = 1) {
+    this.#workers = workers
+  }
 
   /** Takes note of a batch that has just ended, at `now`. */
   observe(batch: { graph: GraphName; weight: number; milliseconds: number; bulk: boolean }, now: number): void {
@@ -23,7 +29,7 @@ export class Forecast {
     pace.milliseconds = pace.milliseconds * MEMORY + batch.milliseconds
     pace.weight = pace.weight * MEMORY + batch.weight
     if (batch.bulk) return
-    this.#interactive = { share: this.#interactiveShare(now) + batch.milliseconds / SHARE_MS, at: now }
+    this.#interactive = { share: this.#interactiveShare(now) + batch.milliseconds / SHARE_MS / this.#workers, at: now }
   }
 
   /** Of inputs that together weigh `weight`; 0 until a batch of that graph has been seen. */

@@ -4,8 +4,6 @@ import type { Lane } from './batcher.js'
 import { tokenSizes, type Manifest } from './manifest.js'
 import { floatsOf, maskOf } from './tensors.js'
 
-const MAX_PAIRS = 64
-
 /** Some texts, some images, and which of them to compare, by their rows in the two lists. */
 export interface Comparison {
   texts: readonly EncodedText[]
@@ -14,11 +12,11 @@ export interface Comparison {
 }
 
 /** One comparison → the ITM logits of its pairs. Comparisons in a batch keep their texts and images apart. */
-export function fusionLane(manifest: Manifest): Lane<Comparison, Float32Array> {
+export function fusionLane(manifest: Manifest, maxWeight: number): Lane<Comparison, Float32Array> {
   const { count, width, tokenWidth } = tokenSizes(manifest)
   return {
     graph: 'fusion',
-    maxWeight: MAX_PAIRS,
+    maxWeight,
     weigh: ({ pairs }) => pairs.length,
     assemble: (comparisons) => {
       const texts = comparisons.flatMap((comparison) => comparison.texts)
@@ -57,11 +55,11 @@ function pairRows(comparisons: readonly Comparison[]): BigInt64Array {
   return BigInt64Array.from(rows)
 }
 
-/** `whole` in comparisons of at most one batch each, holding only the texts and images that they compare. */
-export function splitComparison(whole: Comparison): Comparison[] {
+/** `whole` in comparisons of at most `most` pairs each, holding only the texts and images that they compare. */
+export function splitComparison(whole: Comparison, most: number): Comparison[] {
   const parts: Comparison[] = []
-  for (let start = 0; start < whole.pairs.length; start += MAX_PAIRS) {
-    const pairs = whole.pairs.slice(start, start + MAX_PAIRS)
+  for (let start = 0; start < whole.pairs.length; start += most) {
+    const pairs = whole.pairs.slice(start, start + most)
     const texts = [...new Set(pairs.map(({ text }) => text))]
     const images = [...new Set(pairs.map(({ image }) => image))]
     const textRows = new Map(texts.map((text, row) => [text, row]))

@@ -5,6 +5,7 @@
  * An ONNX file is a protocol buffer; this walks through the few messages that can hold a tensor or an operator.
  */
 import { BundleError } from './bundle-error.js'
+import { fieldsOf } from './protocol-buffer.js'
 
 const DOMAINS = new Set(['', 'ai.onnx', 'com.microsoft'])
 
@@ -26,8 +27,6 @@ const NODE_DOMAIN = 7
 const TENSOR_EXTERNAL_DATA = 13
 /** Operators of the domains above that run what lies in another file. */
 const OUTSIDE_OPERATORS = new Set(['EPContext'])
-/** Beyond this a reader of protocol buffers drops the upper bits of a field's key: it would see another field than we. */
-const KEY_LIMIT = 2 ** 32
 /** Messages within one another: more than a graph needs, fewer than make recursion fail. */
 const MOST_LEVELS = 100
 
@@ -42,7 +41,9 @@ export function checkGraphFile(bytes: Uint8Array, file: string): void {
 
 function walk(bytes: Uint8Array, message: Message, file: string, level: number): void {
   if (level > MOST_LEVELS) throw new BundleError(`${file} is not a graph that can be run: it is nested too deeply.`)
-  for (const { field, content } of fieldsOf(bytes, file)) {
+  for (const found of fieldsOf(bytes, file)) {
+    if (!('content' in found)) continue
+    const { field, content } = found
     if (message === 'tensor' && field === TENSOR_EXTERNAL_DATA) {
       throw new BundleError(`${file} keeps weights in another file; a bundle holds them inside the graph.`)
     }
@@ -58,35 +59,5 @@ function walk(bytes: Uint8Array, message: Message, file: string, level: number):
     }
     const nested = NESTED[message][field]
     if (nested !== undefined) walk(content, nested, file, level + 1)
-  }
-}
-
-/** The length-delimited fields of a message; numbers are passed over. */
-function* fieldsOf(bytes: Uint8Array, file: string): Generator<{ field: number; content: Uint8Array }> {
-  let at = 0
-  const varint = (): number => {
-    let value = 0
-    for (let scale = 1; ; scale *= 128) {
-      const byte = bytes[at]
-      at += 1
-      if (byte === undefined || scale > 2 ** 63) throw new BundleError(`${file} is not a graph that can be run: it is cut off.`)
-      value += (byte & 127) * scale
-      if (byte < 128) return value
-    }
-  }
-  while (at < bytes.length) {
-    const key = varint()
-    if (key >= KEY_LIMIT) throw new BundleError(`${file} is not a graph that can be run: it is not an ONNX file.`)
-    const field = Math.floor(key / 8)
-    const wire = key % 8
-    if (wire === 0) varint()
-    else if (wire === 1) at += 8
-    else if (wire === 5) at += 4
-    else if (wire === 2) {
-      const length = varint()
-      if (length > bytes.length - at) throw new BundleError(`${file} is not a graph that can be run: it is cut off.`)
-      yield { field, content: bytes.subarray(at, at + length) }
-      at += length
-    } else throw new BundleError(`${file} is not a graph that can be run: it is not an ONNX file.`)
   }
 }

@@ -1,9 +1,19 @@
-/** One graph, loaded and checked. The only importer of onnxruntime-node. */
-import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
+/** One graph, loaded on a provider and checked. The only importer of onnxruntime-node. */
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
 import { BundleError } from './bundle-error.js'
+import type { Execution, Provider } from './execution.js'
 import { checkGraphFile } from './graph-file.js'
-import type { GraphSpec, Tensor, Tensors, TensorSpec } from './graphs.js'
+import { checkTensors } from './graph-tensors.js'
+import type { GraphSpec, Tensor, Tensors } from './graphs.js'
+import { computesInHalf } from './half-precision.js'
+import { misplacement } from './placement.js'
 import { tryGraph } from './trial.js'
+
+/** What the runtime tries for each operator, in this order, before it leaves it to the CPU. */
+const TRIED: Readonly<Record<Provider, readonly Provider[]>> = { cpu: ['cpu'], cuda: ['cuda'], tensorrt: ['tensorrt', 'cuda'] }
 
 export class Session {
   readonly #session: InferenceSession
@@ -13,23 +23,59 @@ export class Session {
   }
 
   /**
-   * @param threads for one run; 0 leaves the choice to the runtime
-   * @throws BundleError when the runtime refuses the graph, or its inputs and outputs are not those of `spec`, neither as
-   *   declared nor in a trial run
+   * @throws BundleError when the runtime refuses the graph or the provider, when its inputs and outputs are not those of
+   *   `spec`, neither as declared nor in a trial run, or when another provider did the work of that run
    */
-  static async open(bytes: Uint8Array, spec: GraphSpec, threads: number): Promise<Session> {
+  static async open(bytes: Uint8Array, spec: GraphSpec, execution: Execution): Promise<Session> {
+    const { provider } = execution
     checkGraphFile(bytes, spec.file)
+    if (provider !== 'cpu') return Session.#onDevice(bytes, spec, execution)
+    if (spec.precision === 'fp16' || computesInHalf(bytes, spec.file)) {
+      throw new BundleError(`${spec.file} computes in half precision (fp16), which is for a GPU; the cpu takes fp32 and int8.`)
+    }
+    return Session.#create(bytes, spec, execution, {})
+  }
+
+  /** On a GPU the trial run is profiled, which tells who did the work. */
+  static async #onDevice(bytes: Uint8Array, spec: GraphSpec, execution: Execution): Promise<Session> {
+    const { provider } = execution
+    const found = listSupportedBackends().map(({ name }) => name)
+    if (!found.includes(provider)) throw new BundleError(`This build of onnxruntime knows ${found.join(', ')}, but not ${provider}.`)
+    const folder = await mkdtemp(join(tmpdir(), 'tandem-profile-'))
+    try {
+      const profiling = { enableProfiling: true, profileFilePrefix: join(folder, 'run') }
+      const opened = await Session.#create(bytes, spec, execution, profiling)
+      opened.#session.endProfiling()
+      const [name = ''] = await readdir(folder)
+      const fault = misplacement(await readFile(join(folder, name), 'utf8'), provider)
+      if (fault !== null) throw new BundleError(`${spec.file} ${fault}.`)
+      return opened
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
+  }
+
+  static async #create(
+    bytes: Uint8Array,
+    spec: GraphSpec,
+    { provider, device, threads }: Execution,
+    options: InferenceSession.SessionOptions,
+  ): Promise<Session> {
+    const { file } = spec
     const session = await InferenceSession.create(bytes, {
+      ...options,
+      executionProviders: TRIED[provider].map((name) => ({ name, deviceId: device })),
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
       logSeverityLevel: 3,
     }).catch((error: Error) => {
-      throw new BundleError(`${spec.file} is not a graph that can be run: ${error.message}`)
+      const where = provider === 'cpu' ? '' : ` on ${provider}, device ${device}`
+      throw new BundleError(`${file} is not a graph that can be run${where}: ${error.message}`)
     })
-    checkTensors(spec.file, 'input', session.inputMetadata, spec.inputs)
-    checkTensors(spec.file, 'output', session.outputMetadata, spec.outputs)
+    checkTensors(file, 'input', session.inputMetadata, spec.inputs)
+    checkTensors(file, 'output', session.outputMetadata, spec.outputs)
     const opened = new Session(session)
     await tryGraph(spec, (inputs) => opened.run(inputs))
     return opened
@@ -45,36 +91,4 @@ export class Session {
       Object.entries(outputs).map(([name, { type, data, dims }]) => [name, { type, data, dims } as Tensor]),
     )
   }
-}
-
-function checkTensors(
-  file: string,
-  kind: 'input' | 'output',
-  found: readonly InferenceSession.ValueMetadata[],
-  expected: Readonly<Record<string, TensorSpec>>,
-): void {
-  const actual = new Map(found.map((value) => [value.name, value.isTensor ? describe(value.type, value.shape) : 'no tensor']))
-  const names = Object.keys(expected)
-  const wrong = names.filter((name) => !fits(found.find((value) => value.name === name), expected[name]))
-  if (wrong.length === 0 && actual.size === names.length) return
-  const list = (entries: Iterable<readonly [string, string]>): string =>
-    [...entries].map(([name, text]) => `${name} ${text}`).join(', ')
-  const wanted = Object.entries(expected).map(([name, { type, shape }]) => [name, describe(type, shape)] as const)
-  throw new BundleError(`${file} has the ${kind}s ${list(actual)}; expected are ${list(wanted)}.`)
-}
-
-/** Whether a graph's value is a tensor of that type whose fixed axes agree with the fixed axes of `spec`. */
-function fits(value: InferenceSession.ValueMetadata | undefined, spec: TensorSpec | undefined): boolean {
-  if (value === undefined || spec === undefined || !value.isTensor || value.type !== spec.type) return false
-  if (value.shape.length !== spec.shape.length) return false
-  // A batch axis that the graph fixes would fail at the first batch of another size: it must be open in both.
-  return spec.shape.every((axis, i) => {
-    const size = value.shape[i]
-    const open = typeof size !== 'number' || size < 0
-    return axis === null ? open : open || size === axis
-  })
-}
-
-function describe(type: string, shape: readonly (number | string | null)[]): string {
-  return `${type} [${shape.map((axis) => axis ?? '*').join(', ')}]`
 }

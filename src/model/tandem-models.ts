@@ -8,9 +8,11 @@ import { openBundle, readBundleFile } from './bundle.js'
 import { Decoder } from './decoder.js'
 import { imageLane, textLane } from './dual-encoder.js'
 import { calibrate, fusionLane, splitComparison } from './fusion-encoder.js'
-import { Inference } from './inference.js'
+import type { Inference } from './inference.js'
+import { InferencePool } from './inference-pool.js'
 import { tokenSizes, type Manifest } from './manifest.js'
 import type { Preprocessed } from './preprocess.js'
+import { readRecorded, selfTest } from './self-test.js'
 import { Tokenizer } from './tokenizer.js'
 import { Turns } from './turns.js'
 
@@ -20,27 +22,40 @@ interface Parts {
   manifest: Manifest
   fingerprint: string
   tokenizer: Tokenizer
-  inference: Inference
+  inference: InferencePool
   decoder: Decoder
   batcher: Batcher
   decoding: Turns
 }
 
 export async function openTandemModels(options: ModelsOptions): Promise<Models> {
-  const { folder, inferenceThreads: threads, maxImagePixels, maxQueue = DEFAULT_MAX_QUEUE, report } = options
+  const { maxQueue = DEFAULT_MAX_QUEUE, report, note } = options
+  const { folder, maxImagePixels, inferenceThreads: threads, providers = ['cpu'], devices = [0] } = options
   const bundle = await openBundle(folder)
   const { manifest, fingerprint } = bundle
   const { tokenizer: file, max_tokens: maxTokens } = manifest.text_encoder
   const tokenizer = new Tokenizer(await readBundleFile(bundle, file), maxTokens)
   const decoder = await Decoder.open(maxImagePixels, report)
-  const inference = await Inference.open({ folder, fingerprint, threads }, report).catch(async (error: unknown) => {
+  const open = async (): Promise<InferencePool> => {
+    const { size } = manifest.image_encoder
+    const recorded = await readRecorded(bundle, async (bytes) => (await decoder.decode(bytes, size)).pixels)
+    const test = (one: Inference): Promise<void> => selfTest(bundle, recorded, one)
+    return InferencePool.open({ folder, fingerprint, threads, providers, devices, test }, report)
+  }
+  const inference = await open().catch(async (error: unknown) => {
     await decoder.close()
     throw error
   })
+  note?.(sentenceOf(inference))
   const batcher = new Batcher(inference, maxQueue)
   // As many pictures at a time as there are cores: more would only hold more of them in memory.
   const decoding = new Turns(availableParallelism(), maxQueue, 'pictures wait to be decoded')
   return new TandemModels({ manifest, fingerprint, tokenizer, inference, decoder, batcher, decoding })
+}
+
+function sentenceOf({ provider, size, limits: { image, text, fusion } }: InferencePool): string {
+  const where = size === 1 ? provider : `${provider}, ${size} devices`
+  return `The graphs run on ${where}, in batches of up to ${image} images, ${text} texts or ${fusion} pairs.`
 }
 
 class TandemModels implements Models {
@@ -49,10 +64,10 @@ class TandemModels implements Models {
   readonly #lanes
 
   constructor(parts: Parts) {
-    const { manifest } = parts
+    const { manifest, inference: { limits } } = parts
     this.#parts = parts
-    const fusion = manifest.fusion_encoder === undefined ? null : fusionLane(manifest)
-    this.#lanes = { text: textLane(manifest), image: imageLane(manifest), fusion }
+    const fusion = manifest.fusion_encoder === undefined ? null : fusionLane(manifest, limits.fusion)
+    this.#lanes = { text: textLane(manifest, limits.text), image: imageLane(manifest, limits.image), fusion }
     this.info = infoOf(manifest, parts.fingerprint)
   }
 
@@ -102,7 +117,7 @@ class TandemModels implements Models {
     }
     const order = pairs.map((_, place) => place).sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
     const sorted = order.map((place) => pairs[place] as Pair)
-    const comparisons = splitComparison({ texts, imageTokens, pairs: sorted })
+    const comparisons = splitComparison({ texts, imageTokens, pairs: sorted }, this.#lanes.fusion.maxWeight)
     const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.fusion, comparisons, call)
     const logits = unsorted(results.flatMap((part) => [...part]), order)
     const matches = pairs.map(({ similarity }, i) => calibrate(rule, logits[i] as number, similarity))
@@ -116,7 +131,7 @@ class TandemModels implements Models {
 
   get workers(): readonly WorkerStatus[] {
     const { inference, decoder } = this.#parts
-    return [inference.status, decoder.status]
+    return [...inference.statuses, decoder.status]
   }
 
   async close(): Promise<void> {

@@ -1,40 +1,49 @@
 /**
- * One run of a graph on made inputs, before it is trusted: what a graph declares of its outputs, an open axis above all,
- * is not what it must give.
+ * Runs of a graph on made inputs, before it is trusted: what a graph declares of its outputs, an open axis above all, is
+ * not what it must give.
  */
 import { BundleError } from './bundle-error.js'
 import type { GraphSpec, Tensor, Tensors, TensorSpec } from './graphs.js'
 
-/** Sizes of the open axes: as many rows, and tokens in a row, as tell one axis from the other. */
-const ROWS = 2
-const TOKENS = 3
+/** Sizes of the open axes. */
+export interface Sizes {
+  rows: number
+  tokens: number
+}
+
+/** As many rows, and tokens in a row, as tell one axis from the other. */
+const SMALL: Sizes = { rows: 2, tokens: 3 }
 
 /** @throws BundleError naming the file, and the output that has another shape than the bundle says */
 export async function tryGraph(spec: GraphSpec, run: (inputs: Tensors) => Promise<Tensors>): Promise<void> {
-  const { file, inputs, outputs } = spec
-  const made = Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, madeTensor(input)]))
-  const given = await run(made).catch((error: Error) => {
+  const { file, outputs } = spec
+  const given = await run(madeInputs(spec, SMALL)).catch((error: Error) => {
     throw new BundleError(`${file} is not a graph that can be run: ${error.message}`)
   })
   for (const [name, output] of Object.entries(outputs)) {
-    const [found, wanted] = [given[name]?.dims.join(', '), sizesOf(output).join(', ')]
+    const [found, wanted] = [given[name]?.dims.join(', '), sizesOf(output, SMALL).join(', ')]
     if (found !== wanted) {
       throw new BundleError(`${file} gives the output ${name} the shape [${found}] where [${wanted}] is expected.`)
     }
   }
 }
 
-function sizesOf({ shape }: TensorSpec): number[] {
-  return shape.map((axis, at) => axis ?? (at === 0 ? ROWS : TOKENS))
+/** Inputs of those sizes: ones, which are a token, a mask and a row of the made inputs alike. */
+export function madeInputs({ inputs }: GraphSpec, sizes: Sizes): Tensors {
+  return Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, madeTensor(input, sizes)]))
 }
 
-/** Ones, which are a token, a mask and a row of the made inputs alike. */
-function madeTensor(spec: TensorSpec): Tensor {
-  const dims = sizesOf(spec)
+function sizesOf({ shape }: TensorSpec, { rows, tokens }: Sizes): number[] {
+  return shape.map((axis, at) => axis ?? (at === 0 ? rows : tokens))
+}
+
+function madeTensor(spec: TensorSpec, sizes: Sizes): Tensor {
+  const dims = sizesOf(spec, sizes)
   const length = dims.reduce((product, size) => product * size, 1)
   switch (spec.type) {
     case 'int64':
-      return { type: 'int64', data: new BigInt64Array(length).fill(1n), dims }
+      // Where there is one row alone, a pair names that.
+      return { type: 'int64', data: new BigInt64Array(length).fill(sizes.rows > 1 ? 1n : 0n), dims }
     case 'float32':
       return { type: 'float32', data: new Float32Array(length).fill(1), dims }
     case 'int8':

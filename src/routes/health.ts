@@ -33,9 +33,13 @@ export const healthRoutes: FastifyPluginCallback<HealthOptions> = (app, { readin
   done()
 }
 
-/** What was ready is not while one of its processes is away; the requests that do without that one are answered. */
+/**
+ * What was ready is not while one of its processes is away; the requests that do without that one are answered. Of several
+ * that do the same, one for each GPU, the others go on.
+ */
 function present(readiness: Readiness, { workers }: Retrieval): { state: string; detail: string } {
-  const away = workers.filter(({ ready }) => !ready).map(({ name }) => name)
+  const names = [...new Set(workers.map(({ name }) => name))]
+  const away = names.filter((name) => !workers.some((worker) => worker.name === name && worker.ready))
   if (readiness.state !== 'ready' || away.length === 0) return readiness
   return { state: 'recovering', detail: `being started again after a failure: ${away.join(', ')}` }
 }

@@ -4,11 +4,20 @@ import { Batcher, type Lane } from '../../src/model/batcher.js'
 import type { GraphName, Tensors } from '../../src/model/graphs.js'
 import type { BatchResult } from '../../src/model/inference.js'
 
-/** Stands for the worker: holds each batch until the test lets it go, and answers ten times each number. */
+/** Stands for the workers: holds each batch until the test lets it go, and answers ten times each number. */
 class HeldInference {
   ready = true
+  readonly size: number
   readonly batches: { graph: GraphName; values: number[] }[] = []
   #release: ((error?: Error) => void)[] = []
+
+  constructor(size = 1) {
+    this.size = size
+  }
+
+  get free(): number {
+    return this.ready ? this.size - this.#release.length : 0
+  }
 
   run(graph: GraphName, inputs: Tensors): Promise<BatchResult> {
     const values = [...((inputs.numbers?.data ?? []) as Float32Array)]
@@ -25,7 +34,7 @@ class HeldInference {
     return new TandemError('model_unavailable', 'away')
   }
 
-  /** Ends the batch that runs, and waits until the next one, if any, has begun. */
+  /** Ends the oldest batch that runs, and waits until the next one, if any, has begun. */
   async release(error?: Error): Promise<void> {
     this.#release.shift()?.(error)
     await new Promise((resolve) => setImmediate(resolve))
@@ -144,6 +153,43 @@ describe('two priorities', () => {
     await slow()
     expect(values()).toEqual([[1], [2], [7, 8, 9], [3]])
     await Promise.all([uploaded, searched])
+  })
+})
+
+describe('two workers', () => {
+  beforeEach(() => {
+    inference = new HeldInference(2)
+    batcher = new Batcher(inference, 20)
+  })
+
+  it('run a batch each, and the one that is done takes the next', async () => {
+    const answer = batcher.submit(image, [1, 2, 3, 4, 5])
+    expect(values()).toEqual([[1, 2], [3, 4]])
+    expect([batcher.inFlight, batcher.queueDepth]).toEqual([4, 1])
+    await inference.release()
+    expect(values()).toEqual([[1, 2], [3, 4], [5]])
+    await inference.release()
+    await inference.release()
+    expect((await answer).results).toEqual([10, 20, 30, 40, 50])
+    expect([batcher.inFlight, batcher.queueDepth]).toEqual([0, 0])
+  })
+
+  it('halve what is before a call, and nothing is while one of them is idle', async () => {
+    const fusion = laneOf('fusion', 1)
+    const matched = batcher.submit(fusion, [1])
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    await inference.release()
+    await matched
+    // A pair takes 20 ms at least, and some more here: 800 of them 16 s on each of the two, 32 s on one of them.
+    const searching = batcher.submit(text, [0], { pairsAhead: 800 })
+    const admit = (seconds: number): void => batcher.admit('fusion', 1, { deadline: performance.now() + seconds * 1000 })
+    expect(() => admit(6)).toThrow(TandemError)
+    await inference.release()
+    await searching
+    const held = batcher.submit(fusion, [1])
+    expect(() => admit(0.001)).not.toThrow()
+    await inference.release()
+    await held
   })
 })
 

@@ -146,6 +146,16 @@ describe('the graphs', () => {
       /fusion-encoder\.onnx gives the output logit the shape \[4\] where \[2\] is expected/,
       () => strangeFusion('lying-shape'),
     ],
+    [
+      'computes in half precision',
+      /fusion-encoder\.onnx computes in half precision \(fp16\), which is for a GPU; the cpu takes fp32 and int8/,
+      () => strangeFusion('half-weight'),
+    ],
+    [
+      'is said to compute in half precision',
+      /text-encoder\.onnx computes in half precision/,
+      () => change(({ text_encoder: text }) => Object.assign(text, { precision: 'fp16' })),
+    ],
     ['fails when it runs', /fusion-encoder\.onnx is not a graph that can be run: .*Gather/, () => strangeFusion('failing')],
   ])('refuse a file that %s', async (_, sentence, damage) => {
     await damage()

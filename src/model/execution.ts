@@ -1,0 +1,11 @@
+/** What the graphs run on: a provider of the runtime, and a device of it. */
+
+export type Provider = 'cuda' | 'tensorrt' | 'cpu'
+
+export interface Execution {
+  provider: Provider
+  /** Number of the GPU; 0 for the CPU. */
+  device: number
+  /** Threads for one run on the CPU; 0 leaves the choice to the runtime. */
+  threads: number
+}
