@@ -1,134 +1,155 @@
-/** Runs the real helm over the chart; skipped where there is no helm (set HELM to its path, or have it on PATH). */
-import { spawnSync } from 'node:child_process'
-import { join } from 'node:path'
+/** What the chart makes of its values; skipped where there is no helm (scripts/kubernetes-tools.sh builds one). */
 import { describe, expect, it } from 'vitest'
-import { parseAllDocuments } from 'yaml'
-import { packageFolder } from '../../src/config.js'
+import { chart, helm, KUBERNETES, only, podsOf, render, renderSet, run, fileOf, valueSets, type Pod, type Resource } from './chart.js'
 
-const chart = join(packageFolder, 'deploy', 'helm', 'tandem')
-const helm = process.env['HELM'] ?? 'helm'
-const found = spawnSync(helm, ['version', '--short']).status === 0
+const MILVUS = ['vectorIndex=milvus', 'milvus.address=engine:19530', 'pictures.store=s3://photos']
+const ENCODE = ['encode.enabled=true']
+const search = (resources: Resource[]): Pod => podsOf(resources)['photos-tandem'] as Pod
+const encode = (resources: Resource[]): Pod => podsOf(resources)['photos-tandem-encode'] as Pod
+const variable = ({ containers: [{ env }] }: Pod, wanted: string) => env.find(({ name }) => name === wanted)
+const valueOf = (pod: Pod, wanted: string): string | undefined => variable(pod, wanted)?.value
+const egressOf = (resources: Resource[], name = 'photos-tandem') =>
+  only(resources, 'NetworkPolicy', name).spec['egress'] as { to?: unknown[]; ports: { port: number }[] }[]
+const portsOf = (resources: Resource[]): number[] => egressOf(resources).flatMap(({ ports }) => ports.map(({ port }) => port))
 
-interface Resource {
-  kind: string
-  metadata: { name: string; annotations?: Record<string, string> }
-  spec: Record<string, unknown>
-  stringData?: Record<string, string>
-}
-
-function run(...args: string[]): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(helm, args, { encoding: 'utf8' })
-  return { status, output: stdout + stderr }
-}
-
-function render(...sets: string[]): Resource[] {
-  const { status, stdout, stderr } = spawnSync(
-    helm,
-    ['template', 'photos', chart, ...sets.flatMap((set) => ['--set', set])],
-    { encoding: 'utf8' },
-  )
-  if (status !== 0) throw new Error(stderr)
-  return parseAllDocuments(stdout)
-    .map((document) => document.toJS() as Resource | null)
-    .filter((resource) => resource !== null)
-}
-
-interface Container {
-  env: { name: string; value?: string; valueFrom?: { secretKeyRef: { name: string; key: string } } }[]
-  securityContext: Record<string, unknown>
-  startupProbe: { httpGet: { path: string } }
-  readinessProbe: { httpGet: { path: string } }
-  livenessProbe: { httpGet: { path: string } }
-}
-
-function pod(resources: Resource[]): { containers: Container[]; terminationGracePeriodSeconds: number } {
-  const set = resources.find(({ kind }) => kind === 'StatefulSet')
-  return (set?.spec as { template: { spec: ReturnType<typeof pod> } }).template.spec
-}
-
-describe.skipIf(!found)('the Helm chart (needs helm: none was found)', () => {
-  it('passes helm lint --strict', () => {
-    const { status, output } = run('lint', '--strict', chart)
-    expect(output).toContain('0 chart(s) failed')
-    expect(status).toBe(0)
+describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', () => {
+  it('renders with its defaults, without a Secret, an Ingress or an autoscaler', () => {
+    const kinds = render().map(({ kind }) => kind)
+    expect(kinds.sort()).toEqual(
+      ['NetworkPolicy', 'NetworkPolicy', 'Pod', 'PodDisruptionBudget', 'Service', 'Service', 'ServiceAccount', 'StatefulSet'],
+    )
   })
 
-  it('renders with its defaults, without a Secret, an Ingress or a budget', () => {
-    const kinds = render()
-      .map(({ kind }) => kind)
-      .sort()
-    expect(kinds).toEqual(['Pod', 'Service', 'Service', 'ServiceAccount', 'StatefulSet'])
+  it.each(valueSets)('%s: probes, drain and rights of every pod', (valueSet) => {
+    for (const [name, pod] of Object.entries(podsOf(render('-f', fileOf(valueSet))))) {
+      const { readinessProbe, livenessProbe, startupProbe, securityContext, lifecycle } = pod.containers[0]
+      expect([readinessProbe.httpGet.path, livenessProbe.httpGet.path]).toEqual(['/health/ready', '/health/live'])
+      const scheme = valueOf(pod, 'TLS_CERT_FILE') === undefined ? 'HTTP' : 'HTTPS'
+      for (const probe of [startupProbe, readinessProbe, livenessProbe]) expect(probe.httpGet.scheme).toBe(scheme)
+      const leansOnOthers = valueOf(pod, 'VECTOR_INDEX') === 'milvus' || valueOf(pod, 'TANDEM_ROLE') === 'search'
+      expect(startupProbe.httpGet.path, name).toBe(leansOnOthers ? '/health/live' : '/health/ready')
+      expect(securityContext).toMatchObject({
+        readOnlyRootFilesystem: true,
+        allowPrivilegeEscalation: false,
+        capabilities: { drop: ['ALL'] },
+      })
+      const drainSeconds = Number(lifecycle.preStop.exec.command[1]) + Number(valueOf(pod, 'REQUEST_TIMEOUT_MS')) / 1000
+      expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(drainSeconds)
+    }
   })
 
-  it('probes warm-up by ready, and life by live', () => {
-    const [container] = pod(render()).containers
-    expect(container?.startupProbe.httpGet.path).toBe('/health/ready')
-    expect(container?.readinessProbe.httpGet.path).toBe('/health/ready')
-    expect(container?.livenessProbe.httpGet.path).toBe('/health/live')
+  it('keeps the embedded index on a volume of one replica, and items in Milvus out of any', () => {
+    expect(only(render(), 'StatefulSet').spec).toMatchObject({ replicas: 1 })
+    expect(valueOf(search(render()), 'TANDEM_DATA_DIR')).toBe('/data')
+    const shared = renderSet(...MILVUS, 'replicas=5')
+    expect(only(shared, 'Deployment').spec).toMatchObject({ replicas: 5 })
+    expect(shared.some(({ kind }) => kind === 'StatefulSet')).toBe(false)
+    expect(valueOf(search(shared), 'MILVUS_ADDRESS')).toBe('engine:19530')
+    expect(valueOf(search(shared), 'TANDEM_DATA_DIR')).toBeUndefined()
   })
 
-  it('runs without root, on a read-only root file system', () => {
-    const [container] = pod(render()).containers
-    expect(container?.securityContext).toMatchObject({ readOnlyRootFilesystem: true, allowPrivilegeEscalation: false })
+  it('brings a Milvus of its own where asked, and points the service at it', () => {
+    const own = renderSet('vectorIndex=milvus', 'milvusStandalone.enabled=true', 'pictures.existingClaim=pictures')
+    const { metadata } = own.find(({ kind, metadata }) => kind === 'Service' && metadata.labels['app.kubernetes.io/name'] === 'milvus') as Resource
+    expect(valueOf(search(own), 'MILVUS_ADDRESS')).toBe(`${metadata.name}:19530`)
+    expect(valueOf(search(own), 'PICTURE_STORE')).toBe('/pictures')
   })
 
-  it('gives a pod more time to end than its sleep and a request take', () => {
-    const { terminationGracePeriodSeconds, containers } = pod(render())
-    const timeoutMs = Number(containers[0]?.env.find(({ name }) => name === 'REQUEST_TIMEOUT_MS')?.value)
-    expect(terminationGracePeriodSeconds).toBeGreaterThan(5 + timeoutMs / 1000)
+  it('parts encoding from searching: each with its role, the key between them, and the GPU where models run', () => {
+    const parted = renderSet(...ENCODE, 'encode.apiKey.value=between-pods', 'apiKeys.values={first-key}', 'gpu.enabled=true', 'gpu.count=2')
+    const [searching, encoding] = [search(parted), encode(parted)]
+    expect([valueOf(searching, 'TANDEM_ROLE'), valueOf(encoding, 'TANDEM_ROLE')]).toEqual(['search', 'encode'])
+    const { metadata, spec } = only(parted, 'Service', 'photos-tandem-encode')
+    expect(spec['selector']).toMatchObject({ 'app.kubernetes.io/component': 'encode' })
+    expect(valueOf(searching, 'ENCODER_URL')).toBe(`http://${metadata.name}:80`)
+    expect(variable(encoding, 'API_KEYS')?.valueFrom).toEqual(variable(searching, 'ENCODER_API_KEY')?.valueFrom)
+    expect(variable(searching, 'API_KEYS')?.valueFrom?.secretKeyRef.name).toBe('photos-tandem-keys')
+    expect(encoding.containers[0].resources.limits['nvidia.com/gpu']).toBe(2)
+    expect([valueOf(encoding, 'GPU_DEVICES'), valueOf(encoding, 'EXECUTION_PROVIDERS')]).toEqual(['0,1', 'cuda'])
+    expect(encoding.tolerations).toHaveLength(1)
+    expect(encoding.containers[0].image).toContain('gpu')
+    expect(searching.containers[0].resources.limits).not.toHaveProperty(['nvidia.com/gpu'])
+    expect(valueOf(searching, 'EXECUTION_PROVIDERS')).toBeUndefined()
+    expect(valueOf(encoding, 'TANDEM_DATA_DIR')).toBeUndefined()
   })
 
-  it('keeps API keys in a Secret that the pod reads', () => {
-    const resources = render('apiKeys.values={first-key,second-key}')
-    const secret = resources.find(({ kind }) => kind === 'Secret')
-    expect(secret?.stringData).toEqual({ API_KEYS: 'first-key,second-key' })
-    const key = pod(resources).containers[0]?.env.find(({ name }) => name === 'API_KEYS')
-    expect(key?.valueFrom?.secretKeyRef).toEqual({ name: secret?.metadata.name, key: 'API_KEYS' })
+  it('never lets a Service reach the pod of the test', () => {
+    const resources = renderSet(...ENCODE)
+    const { metadata } = only(resources, 'Pod')
+    for (const { kind, spec } of resources.filter(({ kind }) => kind === 'Service')) {
+      const selector = Object.entries(spec['selector'] as Record<string, string>)
+      expect(selector.every(([label, value]) => metadata.labels[label] === value), kind).toBe(false)
+    }
+  })
+
+  it('closes what pods may ask but for the engine, the store of pictures, the encoders and names', () => {
+    expect(egressOf(render())).toEqual([])
+    const parted = renderSet(...MILVUS, ...ENCODE, 'pictures.endpoint=http://minio:9000')
+    expect(portsOf(parted)).toEqual([53, 53, 3000, 19530, 9000])
+    expect(egressOf(parted, 'photos-tandem-encode')).toEqual([])
+    expect(portsOf(renderSet(...MILVUS))).toEqual([53, 53, 19530, 443])
+    expect(portsOf(renderSet('settings.ALLOWED_PICTURE_HOSTS=a.example\\,b.example:8443'))).toEqual([53, 53, 80, 443, 8443])
+    const clients = 'networkPolicy.clients[0].podSelector.matchLabels.app=web'
+    expect(only(renderSet(clients), 'NetworkPolicy', 'photos-tandem').spec['ingress']).toMatchObject([
+      { from: [{ podSelector: { matchLabels: { app: 'web' } } }, {}] },
+    ])
+  })
+
+  it('scales by CPU, and by the queue where models run', () => {
+    const metrics = (resources: Resource[], name: string) =>
+      (only(resources, 'HorizontalPodAutoscaler', name).spec as { metrics: { type: string }[] }).metrics.map(({ type }) => type)
+    const whole = renderSet(...MILVUS, 'autoscaling.enabled=true')
+    expect(metrics(whole, 'photos-tandem')).toEqual(['Resource', 'Pods'])
+    expect(only(whole, 'Deployment').spec).not.toHaveProperty('replicas')
+    const parted = renderSet(...MILVUS, ...ENCODE, 'autoscaling.enabled=true', 'encode.autoscaling.enabled=true')
+    expect(metrics(parted, 'photos-tandem')).toEqual(['Resource'])
+    expect(metrics(parted, 'photos-tandem-encode')).toEqual(['Resource', 'Pods'])
+    const keda = renderSet(...MILVUS, 'autoscaling.enabled=true', 'autoscaling.kind=keda')
+    expect(JSON.stringify(only(keda, 'ScaledObject').spec)).toContain('service=\\"photos-tandem\\"')
+  })
+
+  it('keeps keys in Secrets that pods read, or takes existing ones', () => {
+    const made = renderSet('apiKeys.values={first-key,second-key}')
+    expect(only(made, 'Secret').stringData).toEqual({ API_KEYS: 'first-key,second-key' })
+    const existing = renderSet(...MILVUS, 'apiKeys.existingSecret=mine', 'apiKeys.secretKey=keys', 'milvus.token.existingSecret=theirs')
+    expect(existing.some(({ kind }) => kind === 'Secret')).toBe(false)
+    expect(variable(search(existing), 'API_KEYS')?.valueFrom?.secretKeyRef).toEqual({ name: 'mine', key: 'keys' })
+    expect(variable(search(existing), 'MILVUS_TOKEN')?.valueFrom?.secretKeyRef.name).toBe('theirs')
+    const [before, after] = ['one-token', 'new-token'].map((token) =>
+      JSON.stringify(only(renderSet(...MILVUS, `milvus.token.value=${token}`), 'Deployment').spec),
+    )
+    // Pods read a Secret as they start, so a new one has to start them again.
+    expect(before).not.toBe(after)
+    expect(before).not.toContain('one-token')
   })
 
   it('trusts its network where there are no keys, and only there', () => {
-    const trusted = (...sets: string[]) =>
-      pod(render(...sets)).containers[0]?.env.find(({ name }) => name === 'TRUSTED_NETWORK')?.value
+    const trusted = (...sets: string[]) => valueOf(search(renderSet(...sets)), 'TRUSTED_NETWORK')
     expect(trusted()).toBe('true')
     expect(trusted('apiKeys.values={first-key}')).toBeUndefined()
     expect(trusted('apiKeys.existingSecret=mine')).toBeUndefined()
-  })
-
-  it('takes an existing Secret instead', () => {
-    const resources = render('apiKeys.existingSecret=mine', 'apiKeys.secretKey=keys')
-    expect(resources.some(({ kind }) => kind === 'Secret')).toBe(false)
-    const key = pod(resources).containers[0]?.env.find(({ name }) => name === 'API_KEYS')
-    expect(key?.valueFrom?.secretKeyRef).toEqual({ name: 'mine', key: 'keys' })
-  })
-
-  it('renders Ingress and budget when they are asked for', () => {
-    const kinds = render('ingress.enabled=true', 'podDisruptionBudget.enabled=true').map(({ kind }) => kind)
-    expect(kinds).toEqual(expect.arrayContaining(['Ingress', 'PodDisruptionBudget']))
+    expect(trusted('apiKeys.file.existingSecret=mine')).toBeUndefined()
   })
 
   it.each([
     ['settings.PORT=80', /PORT/],
-    ['settings.TRUSTED_NETWORK=true', /TRUSTED_NETWORK/],
+    ['settings.VECTOR_INDEX=exact', /VECTOR_INDEX/],
     ['apiKeys.values={short}', /apiKeys\/values\/0/],
     ['persistence.accessModes={ReadWriteMany}', /accessModes/],
-    ['replicas=2', /replicas/],
-  ])('refuses %s', (set, message) => {
-    const { status, output } = run('template', 'photos', chart, '--set', set)
+    ['replica=2', /replica/],
+    ['replicas=2', /embedded in one replica/],
+    ['autoscaling.enabled=true', /embedded in one replica/],
+    ['vectorIndex=milvus', /needs milvus.address or milvusStandalone/],
+    ['vectorIndex=milvus,milvus.address=engine:19530', /needs pictures.store or pictures.existingClaim/],
+    ['milvus.address=engine:19530', /for vectorIndex=milvus/],
+    ['vectorIndex=milvus,milvusStandalone.enabled=true,milvusStandalone.imagePulls=1', /imagePulls/],
+    ['apiKeys.values={first-key},apiKeys.existingSecret=mine', /exclude each other/],
+    ['terminationGracePeriodSeconds=40', /at least 50 are needed/],
+    ['serviceMonitor.enabled=true,apiKeys.existingSecret=mine', /Prometheus needs one/],
+    ['gpu.executionProviders=rocm', /executionProviders/],
+  ])('refuses %s', (sets, message) => {
+    const { status, output } = run(helm, ['template', 'photos', chart, '--kube-version', KUBERNETES, '--set', sets])
     expect(status).not.toBe(0)
     expect(output).toMatch(message)
-  })
-
-  it('refuses keys of its own beside an existing Secret', () => {
-    const { status, output } = run(
-      'template',
-      'photos',
-      chart,
-      '--set',
-      'apiKeys.values={first-key}',
-      '--set',
-      'apiKeys.existingSecret=mine',
-    )
-    expect(status).not.toBe(0)
-    expect(output).toContain('exclude each other')
   })
 })

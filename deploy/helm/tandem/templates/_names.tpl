@@ -12,16 +12,33 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The names below take a component: search (the pods that clients ask), encode, or test. */}}
+{{- define "tandem.component" -}}
+{{- $name := include "tandem.fullname" .root -}}
+{{- eq .component "search" | ternary $name (printf "%s-%s" $name .component) -}}
+{{- end -}}
+
 {{- define "tandem.selector" -}}
-app.kubernetes.io/name: {{ include "tandem.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "tandem.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "tandem.labels" -}}
 {{ include "tandem.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* all, encode or search: what TANDEM_ROLE says of the component's pods. */}}
+{{- define "tandem.role" -}}
+{{- if eq .component "encode" -}} encode {{- else if .root.Values.encode.enabled -}} search {{- else -}} all {{- end -}}
+{{- end -}}
+
+{{/* The values that hold for a component alone: the top of values.yaml for search. */}}
+{{- define "tandem.own" -}}
+{{- eq .component "encode" | ternary .root.Values.encode .root.Values | toJson -}}
 {{- end -}}
 
 {{- define "tandem.serviceAccount" -}}
@@ -33,14 +50,49 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "tandem.image" -}}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) -}}
 {{- end -}}
 
-{{/* The Secret with the API keys; empty where there are none. */}}
+{{- define "tandem.scheme" -}}
+{{- ternary "https" "http" (not (empty .Values.tls.existingSecret)) -}}
+{{- end -}}
+
+{{/* Secrets: one that exists, else the one of this release, else nothing. */}}
 {{- define "tandem.keysSecret" -}}
 {{- if .Values.apiKeys.existingSecret -}}
 {{- .Values.apiKeys.existingSecret -}}
 {{- else if .Values.apiKeys.values -}}
 {{- printf "%s-keys" (include "tandem.fullname" .) -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "tandem.engineSecret" -}}
+{{- if .Values.milvus.token.existingSecret -}}
+{{- .Values.milvus.token.existingSecret -}}
+{{- else if .Values.milvus.token.value -}}
+{{- printf "%s-engine" (include "tandem.fullname" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tandem.encoderSecret" -}}
+{{- if .Values.encode.apiKey.existingSecret -}}
+{{- .Values.encode.apiKey.existingSecret -}}
+{{- else if .Values.encode.apiKey.value -}}
+{{- printf "%s-encoder" (include "tandem.fullname" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tandem.engineAddress" -}}
+{{- if .Values.milvusStandalone.enabled -}}
+{{- printf "%s-milvus:19530" (.Release.Name | trunc 50 | trimSuffix "-") -}}
+{{- else -}}
+{{- .Values.milvus.address -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The port that pictures.endpoint names, or its scheme means. */}}
+{{- define "tandem.storePort" -}}
+{{- $endpoint := .Values.pictures.endpoint | default "https://s3" | trimSuffix "/" -}}
+{{- $port := regexFind ":[0-9]+$" $endpoint | trimPrefix ":" -}}
+{{- $port | default (hasPrefix "http://" $endpoint | ternary "80" "443") -}}
 {{- end -}}
