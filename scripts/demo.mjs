@@ -28,26 +28,26 @@ const environment = { ...process.env, HOST: '127.0.0.1', LOG_LEVEL: process.env.
 environment.TANDEM_DATA_DIR ??= join('data', 'demo')
 delete environment.API_KEYS
 
-/** Whether the port can be listened on now. */
-async function isFree(port) {
+/** A port that can be listened on now: `port`, or for 0 one that the system chooses; undefined where it is taken. */
+async function free(port) {
   const probe = createServer()
   try {
     probe.listen(port, '127.0.0.1')
     await once(probe, 'listening')
-    return true
+    return probe.address().port
   } catch {
-    return false
+    return undefined
   } finally {
     probe.close()
   }
 }
 
-/** PORT where it is given; else 3000, or the next port that is free. */
+/** PORT where it is given, 0 for any; else 3000, or the next port that is free. */
 async function choosePort() {
-  if (process.env.PORT) return Number(process.env.PORT)
-  let port = DEFAULT_PORT
-  while (!(await isFree(port))) port += 1
-  return port
+  const asked = Number(process.env.PORT || Number.NaN)
+  if (asked === 0) return free(0)
+  if (!Number.isNaN(asked)) return asked
+  for (let port = DEFAULT_PORT; ; port += 1) if ((await free(port)) !== undefined) return port
 }
 
 /** Resolves when the service answers that it is ready; rejects when it ends first. */

@@ -7,7 +7,7 @@ import { runSoak } from './soak/soak.js'
 describe('the soak', () => {
   it('offers twice what was sustained, and nothing fails in another way than by being refused or late', async () => {
     const model = join(packageFolder, 'test/fixtures/tiny-bundle')
-    const soak = await runSoak({ minutes: 0.1, rampS: 0.4, model, seed: 1, tell: () => undefined })
+    const soak = await runSoak({ minutes: 0.1, rampS: 0.4, replacements: 20, model, seed: 1, tell: () => undefined })
     expect(soak.offered).toBeCloseTo(2 * soak.sustainable)
     expect(soak.outcomes.length + soak.unsent).toBeGreaterThan(0.5 * soak.offered * soak.minutes * 60)
     expect(soak.outcomes.filter(({ fate }) => fate === 'failed')).toEqual([])

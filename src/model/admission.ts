@@ -6,8 +6,8 @@ import type { GraphName } from './graphs.js'
 import type { Priority } from './precedence.js'
 import type { Waiter, Waiting } from './waiting.js'
 
-/** Work may take a little longer than expected, and what is accepted should be answered in time. */
-const CAUTION = 1.5
+/** Under load work takes up to so much longer than expected, and what is accepted should be answered in time. */
+export const CAUTION = 1.75
 
 export class Admission {
   readonly #waiting: Pick<Waiting<Waiter>, 'weights'>

@@ -18,6 +18,12 @@ const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
   "base-uri 'none'; frame-ancestors 'none'"
 
+const REQUEST_TIMEOUT = {
+  type: 'string',
+  pattern: '^(?=.*[1-9])[0-9]{1,6}([.][0-9]{1,6})?$',
+  description: 'Seconds that the client waits: what would not be done by then is refused with 503, before work is spent on it',
+}
+
 /** Register it before the routes that it describes. */
 export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded }) => {
   const securitySchemes = {
@@ -42,10 +48,13 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
     transform: ({ schema, url, route }) => {
       const { method, config } = route
       const response = { ...failuresOf({ method, config, keysNeeded }), ...(schema?.response as object | undefined) }
-      if (!keysNeeded) return { schema: { ...schema, response }, url }
+      const isTimed = config?.open !== true && config?.permit !== false
+      const headers = isTimed ? { headers: { type: 'object', properties: { 'request-timeout': REQUEST_TIMEOUT } } } : {}
+      const documented = { ...schema, ...headers, response }
+      if (!keysNeeded) return { schema: documented, url }
       const scope = scopeNeeded(method, config?.scope)
       const security = config?.open === true ? [] : [{ bearer: [scope] }, { header: [scope] }]
-      return { schema: { ...schema, response, security }, url }
+      return { schema: { ...documented, security }, url }
     },
   })
   await app.register(async (docs) => {

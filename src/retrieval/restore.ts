@@ -14,6 +14,8 @@ import type { Writer } from './writer.js'
 
 /** Items of a turn: writes of clients wait that long. */
 const GROUP = 64
+/** An embedding has length 1, but for the rounding of its numbers. */
+const LENGTH_TOLERANCE = 1e-3
 
 export interface Restored {
   /** Items added or replaced. */
@@ -33,8 +35,8 @@ export interface RestoreOptions {
 
 /**
  * @param from - its items, whole: encodings of another bundle are made anew from the stored pictures
- * @throws TandemError storage_full, storage_read_only, or backup_busy where another bundle serves meanwhile; the groups
- *   before stay, and the same restore can be run again
+ * @throws TandemError storage_full, storage_read_only, backup_unusable for an embedding that no bundle made, or
+ *   backup_busy where another bundle serves meanwhile; the groups before stay, and the same restore can be run again
  */
 export async function restore(
   rooms: { models: Models; store: ItemStore; index: VectorIndex },
@@ -52,7 +54,7 @@ export async function restore(
     for (const page of pagesOf(from)) {
       await breath(signal)
       const wanted = page.filter((item) => !isSame(item, from, store, sameBundle))
-      const items = sameBundle ? wanted.map((item) => newItem(item, from)) : await encodedAgain(wanted, from, models, signal)
+      const items = sameBundle ? wanted.map((item) => newItem(checked(item), from)) : await encodedAgain(wanted, from, models, signal)
       await writer.turn(async () => {
         checkServing(store)
         const untouched = items.filter(({ id }) => !touched.has(id))
@@ -120,6 +122,16 @@ function pictureOf({ id }: Item, from: ItemStore): Uint8Array {
   const bytes = from.picture(id)
   if (bytes === undefined) throw new Error(`The stored picture of "${id}" is missing.`)
   return bytes
+}
+
+function checked(item: Item): Item {
+  const length = Math.hypot(...item.embedding)
+  // Negated, for a length that is not a number.
+  if (!(Math.abs(length - 1) <= LENGTH_TOLERANCE)) {
+    const found = `The embedding of "${item.id}" has the length ${length.toPrecision(4)}; expected 1.`
+    throw new TandemError('backup_unusable', `${found} The backup was changed after it was made.`)
+  }
+  return item
 }
 
 function newItem(item: Item, from: ItemStore): NewItem {

@@ -93,6 +93,14 @@ export class HnswGraph {
     }
   }
 
+  /**
+   * Gives back the memory of a graph that is not used any more. Left to the collector, which in a process of few objects
+   * hardly ever runs, one graph after another would be kept.
+   */
+  free(): void {
+    this.#index.initIndex({ maxElements: 1, m: M, efConstruction: EF_CONSTRUCTION })
+  }
+
   #makeRoom(more: number): void {
     const needed = this.count + more
     const capacity = this.#index.getMaxElements()

@@ -47,6 +47,8 @@ answerCalls<Commands>({
   search: ({ embedding, candidates }) => opened(graph).search(embedding, candidates),
   save: ({ file }) => opened(graph).save(file),
   'begin-compaction': ({ capacity }) => {
+    // Of a compaction that failed.
+    successor?.free()
     successor = HnswGraph.empty(dim, capacity)
     return null
   },
@@ -56,6 +58,7 @@ answerCalls<Commands>({
   },
   'end-compaction': ({ deleted }) => {
     opened(successor).markDeleted(deleted)
+    opened(graph).free()
     graph = successor
     successor = null
     return null

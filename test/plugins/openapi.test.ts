@@ -7,7 +7,7 @@ import { wordTandem, type WordTandem } from '../word-rooms.js'
 
 interface Document {
   openapi: string
-  paths: Record<string, Record<string, { summary?: string; responses: Record<string, { description: string; content?: object }> }>>
+  paths: Record<string, Record<string, { summary?: string; parameters?: { in: string; name: string }[]; responses: Record<string, { description: string; content?: object }> }>>
 }
 
 let tandem: WordTandem
@@ -56,6 +56,17 @@ describe('/openapi.json', () => {
     expect(statuses('get', '/health/live')).not.toContain('503')
     // No key is asked for here.
     expect(statuses('get', '/items')).not.toContain('401')
+  })
+
+  it('tells that a request may say how long its client waits, where the service holds to that', async () => {
+    const names = (method: string, path: string) =>
+      (document.paths[path]?.[method]?.parameters ?? []).flatMap(({ in: where, name }) => (where === 'header' ? [name] : []))
+    expect(names('get', '/search')).toEqual(['request-timeout'])
+    expect(names('put', '/items/{id}')).toEqual(['request-timeout'])
+    expect(names('get', '/health/live')).toEqual([])
+    // Documented, and checked by the service itself.
+    const answer = await tandem.app.inject({ url: '/search?q=dog', headers: { 'request-timeout': 'soon' } })
+    expect(answer.json()).toMatchObject({ status: 422, code: 'invalid_request' })
   })
 
   it('has a page that needs nothing from elsewhere', async () => {

@@ -198,6 +198,31 @@ describe('a restore', () => {
     expect(await everything(tandem)).toEqual(before)
   })
 
+  it('refuses an embedding that no bundle made, and changes nothing', async () => {
+    await add(tandem, 'a', 'dog')
+    const { embedding, picture, ...item } = tandem.retrieval.get('a')
+    const { fingerprint } = tandem.retrieval.model
+    const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-'))
+    const config = { ...readConfig({}), logLevel: 'silent' as const, dataFolder, backupFolder }
+    const other = await buildApp(config, async () => {
+      const store = await openItemStore({ folder: dataFolder, fingerprint })
+      const bytes = tandem.retrieval.picture('a')
+      await store.put([{ ...item, embedding: embedding.map((value) => 3 * value), picture: { ...picture, bytes } }])
+      return { rooms: { models: new WordModels(), index: new MemoryIndex(), store }, shelf: emptyShelf }
+    })
+    try {
+      await other.start()
+      await ended(other, '/backups?name=long')
+      const before = await everything(tandem)
+      const { failure } = await ended(tandem, '/backups/long/restore')
+      expect(failure).toMatchObject({ code: 'backup_unusable', detail: expect.stringMatching(/"a" has the length 3/) as string })
+      expect(await everything(tandem)).toEqual(before)
+    } finally {
+      await other.close()
+      await rm(dataFolder, { recursive: true })
+    }
+  })
+
   it('refuses a backup that is damaged, and changes nothing', async () => {
     await add(tandem, 'a', 'dog')
     for (const name of ['cut', 'changed', 'gone', 'strange', 'no-json', 'leads-out']) await ended(tandem, `/backups?name=${name}`)

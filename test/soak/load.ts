@@ -26,12 +26,23 @@ export class Load {
     this.#requests = requests
   }
 
-  /** So many clients, each asking again as soon as it has its answer. */
+  /** So many clients for so many seconds, each asking again as soon as it has its answer. */
   async closed(clients: number, seconds: number, note: (outcome: Outcome) => void): Promise<void> {
     const until = performance.now() + seconds * 1000
-    const client = async (): Promise<void> => {
+    await this.#together(clients, async () => {
       while (performance.now() < until) note(await this.send(this.#requests.next()))
-    }
+    })
+  }
+
+  /** So many clients until all of `asked` is answered; what is refused is not asked again. */
+  async all(clients: number, asked: Iterable<Asked>): Promise<void> {
+    const queue = asked[Symbol.iterator]()
+    await this.#together(clients, async () => {
+      for (let next = queue.next(); next.done !== true; next = queue.next()) await this.send(next.value)
+    })
+  }
+
+  async #together(clients: number, client: () => Promise<void>): Promise<void> {
     await Promise.all(Array.from({ length: clients }, client))
   }
 

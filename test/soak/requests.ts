@@ -40,6 +40,14 @@ export class Requests {
     return Array.from({ length: IDS }, (_, at) => this.#add(at))
   }
 
+  /** Quick searches, and the items replaced again and again: many objects and graphs come and go in a short time. */
+  *warmUp(replacements: number): Generator<Asked> {
+    for (let at = 0; at < replacements; at += 1) {
+      yield this.#add(at % IDS)
+      for (let search = 0; search < 4; search += 1) yield this.#search('&rerank=false')
+    }
+  }
+
   /** Eight searches in ten; the adds and large embeddings are bulk. */
   next(): Asked {
     const dice = this.#random()
@@ -48,8 +56,8 @@ export class Requests {
     return this.#embed(dice < 0.97 ? 2 : 12)
   }
 
-  #search(): Asked {
-    const path = `/search?q=${encodeURIComponent(this.#sentence())}&k=10`
+  #search(more = ''): Asked {
+    const path = `/search?q=${encodeURIComponent(this.#sentence())}&k=10${more}`
     return { kind: 'search', method: 'GET', path, headers: timeout(SEARCH_S), deadlineS: SEARCH_S }
   }
 

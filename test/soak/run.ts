@@ -18,6 +18,8 @@ const MIB = 1024 * 1024
 
 const LOOP_P99_MS = 20
 const REFUSAL_P99_MS = 50
+/** The graph of the index is copied after every 400 of them. */
+const REPLACEMENTS = 5000
 /** Of what was accepted, so much has to be answered inside its deadline. */
 const IN_TIME = 0.99
 /** What rises more than this share of the memory in an hour is not about zero. */
@@ -122,6 +124,7 @@ const soak = await runSoak({
   model: values.model,
   seed,
   rampS: Number(values['ramp-seconds']),
+  replacements: REPLACEMENTS,
   tell: (line) => process.stderr.write(`${line}\n`),
 })
 const text = table(soak, seed)

@@ -29,6 +29,7 @@ export interface Soak {
 export type MemoryOverTime = Record<keyof Memory, { least: number; median: number; most: number; anHour: number }>
 
 const CLIENTS = [1, 2, 4, 8, 16]
+const WARM_UP_CLIENTS = 4
 const MEMORY_EVERY_MS = 2000
 const DELAY_EVERY_MS = 20
 /** Of the soak, at least so much before memory is looked at: caches fill, and the allocators find their size. */
@@ -40,14 +41,18 @@ export async function runSoak(options: {
   model: string
   seed: number
   rampS: number
+  /** Of items, before the ramp: collectors and allocators find out meanwhile what the service needs. */
+  replacements: number
   tell: (line: string) => void
 }): Promise<Soak> {
-  const { minutes, model, seed, rampS, tell } = options
+  const { minutes, model, seed, rampS, replacements, tell } = options
   const requests = await Requests.make(seed)
   const service = await Service.start(model)
   const load = new Load(service.address, requests)
   try {
     for (const add of requests.fill()) await load.send(add)
+    await load.all(WARM_UP_CLIENTS, requests.warmUp(replacements))
+    tell(`warmed up by ${replacements} replacements and four times as many searches`)
     const sustainable = await ramp(load, rampS, tell)
     const offered = 2 * sustainable
     tell(`sustainable ${sustainable.toFixed(1)}/s; offering ${offered.toFixed(1)}/s for ${minutes} min`)

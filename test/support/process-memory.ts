@@ -15,15 +15,16 @@ export function memoryOf(pid: number): Memory {
   return { resident: sum('resident'), anonymous: sum('anonymous') }
 }
 
-/** The same by process, which goes by the module that it runs: `server`, `inference-worker`. */
+/** The same by what they run: `server`, `inference-worker`. */
 export function memoryByProcess(pid: number): Map<string, Memory> {
-  const bytes = (member: number, name: string): number => kibibytesIn(member, name) * 1024
-  return new Map(
-    familyOf(pid).map((member) => [
-      moduleOf(member),
-      { resident: bytes(member, 'VmRSS'), anonymous: bytes(member, 'RssAnon') },
-    ]),
-  )
+  const byModule = new Map<string, Memory>()
+  for (const member of familyOf(pid)) {
+    const name = moduleOf(member)
+    const { resident, anonymous } = byModule.get(name) ?? { resident: 0, anonymous: 0 }
+    const bytes = (field: string): number => kibibytesIn(member, field) * 1024
+    byModule.set(name, { resident: resident + bytes('VmRSS'), anonymous: anonymous + bytes('RssAnon') })
+  }
+  return byModule
 }
 
 function moduleOf(pid: number): string {
