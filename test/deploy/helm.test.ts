@@ -1,5 +1,9 @@
 /** What the chart makes of its values; skipped where there is no helm (scripts/kubernetes-tools.sh builds one). */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
+import { packageFolder } from '../../src/config.js'
 import { chart, helm, KUBERNETES, only, podsOf, render, renderSet, run, fileOf, valueSets, type Pod, type Resource } from './chart.js'
 
 const MILVUS = ['vectorIndex=milvus', 'milvus.address=engine:19530', 'pictures.store=s3://photos']
@@ -106,6 +110,27 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(metrics(parted, 'photos-tandem-encode')).toEqual(['Resource', 'Pods'])
     const keda = renderSet(...MILVUS, 'autoscaling.enabled=true', 'autoscaling.kind=keda')
     expect(JSON.stringify(only(keda, 'ScaledObject').spec)).toContain('service=\\"photos-tandem\\"')
+  })
+
+  it('scales by a metric that the service tells, as the values for the Prometheus adapter name it', () => {
+    const metric = 'tandem_model_queue_depth'
+    const adapter = parse(readFileSync(join(chart, '..', 'prometheus-adapter.yaml'), 'utf8')) as { rules: { custom: { seriesQuery: string }[] } }
+    expect(adapter.rules.custom[0]?.seriesQuery).toMatch(new RegExp(`^${metric}\\{`))
+    expect(JSON.stringify(renderSet(...MILVUS, 'autoscaling.enabled=true'))).toContain(`"name":"${metric}"`)
+    expect(readFileSync(join(packageFolder, 'src', 'plugins', 'metrics.ts'), 'utf8')).toContain(`'${metric}'`)
+  })
+
+  it('gives Prometheus the key of each kind of pods', () => {
+    const monitored = renderSet(...ENCODE, 'serviceMonitor.enabled=true', 'serviceMonitor.apiKey.existingSecret=metrics', 'encode.apiKey.existingSecret=between')
+    const keyOf = (name: string) =>
+      (only(monitored, 'ServiceMonitor', name).spec as { endpoints: { authorization: { credentials: object } }[] }).endpoints[0]?.authorization.credentials
+    expect(keyOf('photos-tandem')).toEqual({ name: 'metrics', key: 'METRICS_API_KEY' })
+    expect(keyOf('photos-tandem-encode')).toEqual({ name: 'between', key: 'ENCODER_API_KEY' })
+  })
+
+  it('leaves out what is switched off', () => {
+    const bare = renderSet('networkPolicy.enabled=false', 'podDisruptionBudget.enabled=false', 'serviceAccount.create=false')
+    expect(bare.map(({ kind }) => kind).sort()).toEqual(['Pod', 'Service', 'Service', 'StatefulSet'])
   })
 
   it('keeps keys in Secrets that pods read, or takes existing ones', () => {

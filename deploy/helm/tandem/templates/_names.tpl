@@ -84,7 +84,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{- define "tandem.engineAddress" -}}
 {{- if .Values.milvusStandalone.enabled -}}
-{{- printf "%s-milvus:19530" (.Release.Name | trunc 50 | trimSuffix "-") -}}
+{{- printf "%s-milvus:19530" (.Release.Name | trunc 43 | trimSuffix "-") -}}
 {{- else -}}
 {{- .Values.milvus.address -}}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{/* The parent chart makes the same name for the address that it gives to the service. */}}
 {{- define "milvus.fullname" -}}
-{{- printf "%s-milvus" (.Release.Name | trunc 50 | trimSuffix "-") -}}
+{{- printf "%s-milvus" (.Release.Name | trunc 43 | trimSuffix "-") -}}
 {{- end -}}
 
 {{- define "milvus.selector" -}}
