@@ -1,6 +1,6 @@
 /** The memory of a process and of all that it has started, as Linux counts it. */
-import { readdirSync, readFileSync } from 'node:fs'
-import { basename } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { familyOf, moduleOf, orEmpty } from './process-family.js'
 
 export interface Memory {
   /** Bytes with the files that are mapped, and without. */
@@ -27,29 +27,7 @@ export function memoryByProcess(pid: number): Map<string, Memory> {
   return byModule
 }
 
-function moduleOf(pid: number): string {
-  const words = orEmpty(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'))
-  return basename(words.find((word) => /\.[jt]s$/.test(word)) ?? String(pid)).slice(0, -'.js'.length)
-}
-
-/** The process, its children and theirs. */
-function familyOf(pid: number): number[] {
-  const children = orEmpty(() => readdirSync(`/proc/${pid}/task`)).flatMap((task) =>
-    orEmpty(() => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number)),
-  )
-  return [pid, ...children.flatMap(familyOf)]
-}
-
 function kibibytesIn(pid: number, name: string): number {
   const [status = ''] = orEmpty(() => [readFileSync(`/proc/${pid}/status`, 'utf8')])
   return Number(new RegExp(`^${name}:\\s*(\\d+) kB`, 'm').exec(status)?.[1] ?? 0)
-}
-
-/** Nothing, where the process has ended meanwhile. */
-function orEmpty<Value>(read: () => Value[]): Value[] {
-  try {
-    return read()
-  } catch {
-    return []
-  }
 }
