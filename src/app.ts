@@ -6,7 +6,6 @@ import { pino } from 'pino'
 import { openBackups } from './backups.js'
 import { readCertificate, reloadCertificate, type Certificate } from './certificate.js'
 import type { Config } from './config.js'
-import { lockDataFolder } from './data-folder-lock.js'
 import { openKeys, type Keys, type KeysChange } from './keys.js'
 import { audit } from './plugins/audit.js'
 import { auth, identity } from './plugins/auth.js'
@@ -24,7 +23,7 @@ import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
 import { openRemotePictures } from './remote-pictures.js'
 import { Retrieval } from './retrieval.js'
-import { openRooms } from './rooms.js'
+import { openCollection } from './rooms.js'
 import { backupRoutes } from './routes/backups.js'
 import { embedRoutes } from './routes/embed.js'
 import { healthRoutes } from './routes/health.js'
@@ -54,11 +53,11 @@ const LONGEST_ID = 256 * 4 * 3
 /**
  * Opens everything that `config` names. What was opened is closed again when a later step fails.
  *
- * @param open - opens the rooms; a test may put others in their place
+ * @param open - opens the collection; a test may put another in its place
  * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle or in use, a broken file of keys
  *   or certificate
  */
-export async function buildApp(config: Config, open: typeof openRooms = openRooms): Promise<Tandem> {
+export async function buildApp(config: Config, open: typeof openCollection = openCollection): Promise<Tandem> {
   const log: FastifyBaseLogger = pino({
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]'],
@@ -67,20 +66,11 @@ export async function buildApp(config: Config, open: typeof openRooms = openRoom
   const onChange = (change: KeysChange): void => logKeysChange(log, change)
   const keys = await openKeys({ keys: apiKeys, file: apiKeysFile, onChange })
   const certificate = await readCertificate(config)
-  const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
-  if (lock.remark !== null) log.warn(lock.remark)
-  const retrieval = await open(config, log).then(
-    ({ rooms, shelf }) => new Retrieval(rooms, shelf),
-    async (error: unknown) => {
-      await lock.release()
-      throw error
-    },
-  )
-  const backups = openBackups(config.backupFolder ?? join(config.dataFolder, 'backups'), retrieval.storage.identity)
-  const safekeeping = new Safekeeping(backups, retrieval, log)
+  const retrieval = new Retrieval(await open(config, log))
+  const safekeeping = safekeepingOf(config, retrieval, log)
   const closeRooms = async (): Promise<void> => {
-    await safekeeping.close()
-    await retrieval.close().finally(() => lock.release())
+    await safekeeping?.close()
+    await retrieval.close()
   }
   const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
   const app = Fastify({
@@ -150,6 +140,13 @@ function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
   else log.info({ keys: change.keys }, 'the API keys were read again')
 }
 
+/** Null where the items are kept by an engine elsewhere, which has backups of its own. */
+function safekeepingOf({ backupFolder, dataFolder }: Config, { upkeep }: Retrieval, log: FastifyBaseLogger): Safekeeping | null {
+  if (upkeep === null) return null
+  const backups = openBackups(backupFolder ?? join(dataFolder, 'backups'), upkeep.storage.identity)
+  return new Safekeeping(backups, upkeep, log)
+}
+
 /** Outermost first: what fails in one is answered by those before it. */
 async function addPlugins(
   app: FastifyInstance,
@@ -177,7 +174,7 @@ async function addPlugins(
 async function addRoutes(
   app: FastifyInstance,
   config: Config,
-  { retrieval, safekeeping, readiness }: { retrieval: Retrieval; safekeeping: Safekeeping; readiness: Readiness },
+  { retrieval, safekeeping, readiness }: { retrieval: Retrieval; safekeeping: Safekeeping | null; readiness: Readiness },
 ): Promise<void> {
   const { maxTextChars, maxBatchItems, maxBodyBytes, allowedPictureHosts: allowedHosts } = config
   const remote = openRemotePictures({ allowedHosts, timeoutMs: config.pictureFetchTimeoutMs })

@@ -42,6 +42,7 @@ export const errorTable = {
   headers_too_large: { status: 431, title: 'The address and headers are too long' },
   request_cancelled: { status: 499, title: 'The client closed the connection' },
   internal_error: { status: 500, title: 'The service failed' },
+  not_supported: { status: 501, title: 'This service cannot do it' },
   picture_store_failed: { status: 502, title: 'The picture store failed' },
   overloaded: { status: 503, title: 'The service is busy' },
   model_unavailable: { status: 503, title: 'The model is not available' },

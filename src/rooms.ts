@@ -1,29 +1,36 @@
 /**
- * Opens the rooms of a bundle: those that serve when the service starts, and those of another bundle that is to take
- * their place.
+ * Opens the collection that the settings name: for the embedded one the rooms of the bundle that serves, and later those
+ * of another bundle that is to take their place.
  */
 import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { FastifyBaseLogger } from 'fastify'
+import { openEmbedded, type BundleShelf, type Collection, type Rooms } from './collection.js'
 import type { Config } from './config.js'
+import { lockDataFolder } from './data-folder-lock.js'
 import { TandemError } from './errors.js'
 import { openItemStore, type ItemStore } from './item-store.js'
 import { BundleError, openModels, verifyBundle, type ModelsOptions } from './model.js'
-import type { BundleShelf, Rooms } from './retrieval.js'
 import { openVectorIndex } from './vector-index.js'
 
-export interface OpenedRooms {
-  rooms: Rooms
-  shelf: BundleShelf
+/**
+ * The collection of a service. An embedded one holds its data folder until it is closed.
+ *
+ * @throws with a sentence fit for a terminal; what was opened until then is closed again
+ */
+export async function openCollection(config: Config, log: FastifyBaseLogger): Promise<Collection> {
+  const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
+  if (lock.remark !== null) log.warn(lock.remark)
+  try {
+    return openEmbedded(await openRooms(config, log), bundleShelf(config, log), () => lock.release())
+  } catch (error) {
+    await lock.release()
+    throw error
+  }
 }
 
-/**
- * The configured bundle, then the store, which knows the bundle that serves, then its models and its index. What was
- * opened is closed again when a later step fails.
- *
- * @throws with a sentence fit for a terminal
- */
-export async function openRooms(config: Config, log: FastifyBaseLogger): Promise<OpenedRooms> {
+/** The configured bundle, then the store, which knows the bundle that serves, then its models and its index. */
+async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms> {
   const { modelFolder, dataFolder } = config
   const { fingerprint } = await verifyBundle(modelFolder)
   const name = basename(modelFolder)
@@ -40,8 +47,7 @@ export async function openRooms(config: Config, log: FastifyBaseLogger): Promise
     }
     await removeOtherIndexes(dataFolder, [serving.fingerprint, ...(standby === null ? [] : [standby.fingerprint])])
     const folder = isSwitched ? besides(config, serving.name ?? '') : modelFolder
-    const rooms = await openBundle(config, log, folder, store, join(dataFolder, 'index'))
-    return { rooms, shelf: bundleShelf(config, log) }
+    return await openBundle(config, log, folder, store, join(dataFolder, 'index'))
   } catch (error) {
     await store.close()
     throw error

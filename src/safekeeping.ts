@@ -1,9 +1,9 @@
 /** Backup and restore of a service that serves: one at a time, in the background, and what came of the last. */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backup, Backups } from './backups.js'
+import type { Restored, Upkeep } from './collection.js'
 import { TandemError, type ErrorCode } from './errors.js'
 import { StoreMismatchError } from './item-store.js'
-import type { Restored, Retrieval } from './retrieval.js'
 
 export interface Work {
   action: 'backup' | 'restore'
@@ -25,16 +25,16 @@ export interface Ended extends Work {
 
 export class Safekeeping {
   readonly #backups: Backups
-  readonly #retrieval: Retrieval
+  readonly #upkeep: Upkeep
   readonly #log: FastifyBaseLogger
   readonly #stop = new AbortController()
   #working: Promise<void> | undefined
   #work: Work | null = null
   #last: Ended | null = null
 
-  constructor(backups: Backups, retrieval: Retrieval, log: FastifyBaseLogger) {
+  constructor(backups: Backups, upkeep: Upkeep, log: FastifyBaseLogger) {
     this.#backups = backups
-    this.#retrieval = retrieval
+    this.#upkeep = upkeep
     this.#log = log
   }
 
@@ -54,13 +54,13 @@ export class Safekeeping {
    * @throws TandemError backup_busy, backup_exists, storage_full, storage_read_only
    */
   async backup(given: string | undefined, onEnd: (ended: Ended) => void): Promise<Work> {
-    const { storage } = this.#retrieval
+    const { storage } = this.#upkeep
     const name = given ?? nameOf(new Date())
     this.#checkFree()
     await this.#backups.check(name, storage.bytes)
     return this.#begin('backup', name, onEnd, async (work) => {
       const copy = async (folder: string) => {
-        const { size, position, fingerprint } = await this.#retrieval.copyTo(folder)
+        const { size, position, fingerprint } = await this.#upkeep.copyTo(folder)
         return { items: size, position, fingerprint }
       }
       const { items } = await this.#backups.make(work.name, copy, storage.bytes)
@@ -82,7 +82,7 @@ export class Safekeeping {
       const folder = await this.#backups.verified(name, signal)
       work.progress = { items: 0, of }
       const onProgress = (items: number): void => void (work.progress = { items, of })
-      return this.#retrieval.restoreFrom(folder, { signal, onProgress })
+      return this.#upkeep.restoreFrom(folder, { signal, onProgress })
     })
   }
 

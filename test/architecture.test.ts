@@ -85,8 +85,16 @@ describe('arrows point one way', () => {
     expect([...new Set(imported.map(partOf))].filter((part) => ![room, 'errors', 'worker-process', 'filter'].includes(part))).toEqual([])
   })
 
-  it('the rooms and the pipeline know nothing of HTTP', () => {
-    const web = sources.filter(({ path }) => [...rooms, 'retrieval'].includes(partOf(path)))
+  it('the collection is entered by its door alone, from above the routes', () => {
+    const outside = sources.filter((source) => partOf(source.path) !== 'collection')
+    const intruders = outside.filter((source) => own(source).some((path) => path.startsWith('collection/')))
+    expect(intruders.map(({ path }) => path)).toEqual([])
+    const callers = outside.filter((source) => own(source).includes('collection.ts')).map(({ path }) => partOf(path))
+    expect([...new Set(callers)].sort()).toEqual(['cli', 'retrieval', 'rooms', 'safekeeping'])
+  })
+
+  it('the rooms, the collection and the pipeline know nothing of HTTP', () => {
+    const web = sources.filter(({ path }) => [...rooms, 'collection', 'retrieval'].includes(partOf(path)))
     const found = web.flatMap(({ path, imports }) => imports.filter((name) => /^@?fastify/.test(name)).map((name) => `${path} → ${name}`))
     expect(found).toEqual([])
   })

@@ -41,17 +41,17 @@ describe.each(formats)('a data folder of format %s', (format) => {
 
   it('opens with every part of its items', async () => {
     const { retrieval } = await start()
-    expect(retrieval.list({ limit: 10 }).items.map(({ id }) => id)).toEqual(['meadow', 'sky', 'sunset'])
-    expect(retrieval.get('sky')).toMatchObject({ payload: null, position: 1, picture: { width: 16, height: 12 } })
-    expect(retrieval.get('sunset').payload).toEqual({ colour: '#f82', named: { été: '海' } })
-    expect(Buffer.from(retrieval.picture('meadow')).subarray(0, 2)).toEqual(Buffer.from([0xff, 0xd8]))
+    expect((await retrieval.list({ limit: 10 })).items.map(({ id }) => id)).toEqual(['meadow', 'sky', 'sunset'])
+    expect(await retrieval.get('sky')).toMatchObject({ payload: null, position: 1, picture: { width: 16, height: 12 } })
+    expect((await retrieval.get('sunset')).payload).toEqual({ colour: '#f82', named: { été: '海' } })
+    expect(Buffer.from(await retrieval.picture('meadow')).subarray(0, 2)).toEqual(Buffer.from([0xff, 0xd8]))
     for (const id of ['sky', 'sunset', 'meadow']) {
-      const [encoded] = (await retrieval.embed([{ image: retrieval.picture(id) }])).embeddings
-      const stored = retrieval.get(id).embedding
+      const [encoded] = (await retrieval.embed([{ image: await retrieval.picture(id) }])).embeddings
+      const stored = (await retrieval.get(id)).embedding
       // The stored picture is a JPEG of what was encoded.
       const similarity = stored.reduce((sum, value, at) => sum + value * (encoded?.[at] ?? 0), 0)
       expect(similarity).toBeGreaterThan(0.99)
-      const { hits } = await retrieval.search({ image: retrieval.picture(id) }, { k: 3 })
+      const { hits } = await retrieval.search({ image: await retrieval.picture(id) }, { k: 3 })
       expect(hits.map((hit) => hit.id).sort()).toEqual(['meadow', 'sky', 'sunset'])
     }
   })
@@ -62,7 +62,7 @@ describe.each(formats)('a data folder of format %s', (format) => {
     await stop()
     const second = await start()
     expect(second.repaired).toEqual({ replayed: 0, removed: 0 })
-    expect(second.retrieval.list({ limit: 10 }).items.map(({ id }) => id)).toEqual(['meadow', 'sunset'])
+    expect((await second.retrieval.list({ limit: 10 })).items.map(({ id }) => id)).toEqual(['meadow', 'sunset'])
   })
 })
 

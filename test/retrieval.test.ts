@@ -11,10 +11,10 @@ afterEach(() => tandem.end())
 const add = (id: string, word: string) => tandem.retrieval.add({ id, image: Buffer.from(word), payload: null })
 
 /** Item store and index hold the same ids, and the index is at the store's position. */
-function expectAgreement(): void {
-  const stored = tandem.retrieval.list({ limit: 1000 }).items
+async function expectAgreement(): Promise<void> {
+  const stored = (await tandem.retrieval.list({ limit: 1000 })).items
   expect([...tandem.index.ids()].sort()).toEqual(stored.map(({ id }) => id).sort())
-  for (const { id, embedding } of stored) expect(tandem.index.vectors.get(id), id).toEqual(embedding)
+  for (const { id } of stored) expect(tandem.index.vectors.get(id), id).toEqual((await tandem.retrieval.get(id)).embedding)
 }
 
 describe('writes', () => {
@@ -24,10 +24,10 @@ describe('writes', () => {
         at % 3 === 2 ? tandem.retrieval.remove(`id-${at % 4}`) : add(`id-${at % 4}`, `word${at}`),
       ),
     )
-    expectAgreement()
+    await expectAgreement()
     await Promise.all([add('last', 'dog'), tandem.retrieval.remove('last'), add('last', 'cat')])
     expect(tandem.index.vectors.get('last')).toEqual(embeddingOf('cat'))
-    expectAgreement()
+    await expectAgreement()
   })
 
   it('beyond what may wait are refused at once, and the others are done', async () => {
@@ -52,7 +52,7 @@ describe('writes', () => {
     tandem.index.fail = undefined
     await add('after', 'horse')
     expect([...tandem.index.ids()]).toContain('missed')
-    expectAgreement()
+    await expectAgreement()
   })
 })
 
@@ -63,13 +63,13 @@ describe('an index that has lost its process', () => {
     await expect(tandem.retrieval.search({ text: 'dog' }, {})).rejects.toMatchObject({ code: 'index_unavailable' })
     await expect(add('cat', 'cat')).rejects.toMatchObject({ code: 'index_unavailable' })
     await expect(tandem.retrieval.remove('dog')).rejects.toMatchObject({ code: 'index_unavailable' })
-    expect(tandem.retrieval.list({ limit: 10 }).items.map(({ id }) => id)).toEqual(['dog'])
+    expect((await tandem.retrieval.list({ limit: 10 })).items.map(({ id }) => id)).toEqual(['dog'])
     tandem.index.returns()
     await expect.poll(() => tandem.index.lost).toBe(false)
-    expectAgreement()
+    await expectAgreement()
     expect((await tandem.retrieval.search({ text: 'dog' }, {})).hits.map(({ id }) => id)).toEqual(['dog'])
     await add('cat', 'cat')
-    expectAgreement()
+    await expectAgreement()
   })
 
   it('is brought back by the next write where it returned in vain', async () => {
@@ -79,7 +79,7 @@ describe('an index that has lost its process', () => {
     tandem.index.fail = undefined
     await add('cat', 'cat')
     expect(tandem.index.lost).toBe(false)
-    expectAgreement()
+    await expectAgreement()
   })
 
   it('leaves no snapshot of what it does not hold', async () => {
@@ -96,7 +96,7 @@ describe('a start', () => {
     tandem.index.vectors.clear()
     tandem.index.position = 0
     expect(await tandem.retrieval.start()).toEqual({ replayed: 3, removed: 0 })
-    expectAgreement()
+    await expectAgreement()
   })
 
   it('replays only what came after the snapshot, and removes what was removed since', async () => {
@@ -109,7 +109,7 @@ describe('a start', () => {
     for (const [id, vector] of vectors) tandem.index.vectors.set(id, vector)
     tandem.index.position = position
     expect(await tandem.retrieval.start()).toEqual({ replayed: 1, removed: 1 })
-    expectAgreement()
+    await expectAgreement()
   })
 
   it('does not trust an index that is ahead of its store', async () => {
@@ -118,7 +118,7 @@ describe('a start', () => {
     tandem.index.vectors.set('dog', embeddingOf('cat'))
     tandem.index.position = 99
     await tandem.retrieval.start()
-    expectAgreement()
+    await expectAgreement()
     expect(await tandem.retrieval.start()).toEqual({ replayed: 0, removed: 0 })
   })
 })
@@ -143,7 +143,7 @@ describe('an embedding that no index takes', () => {
     tandem.models.spoilt = undefined
     await add('after', 'dog')
     expect([...tandem.index.ids()]).toEqual(['after'])
-    expectAgreement()
+    await expectAgreement()
   })
 })
 
@@ -174,7 +174,7 @@ describe('save, while writes do not cease,', () => {
     expect(tandem.index.saves).toBe(1)
     ceased = true
     await Promise.all(writers)
-    expectAgreement()
+    await expectAgreement()
   })
 })
 

@@ -6,11 +6,11 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buildApp, type Tandem } from '../src/app.js'
+import { openEmbedded, type BundleShelf } from '../src/collection.js'
 import { readConfig, type Config } from '../src/config.js'
 import { TandemError } from '../src/errors.js'
 import { openItemStore } from '../src/item-store.js'
 import type { Call, ModelInfo, EncodedImage, EncodedText, Match, Models } from '../src/model.js'
-import type { BundleShelf } from '../src/retrieval.js'
 import type { VectorIndex } from '../src/vector-index.js'
 import type { WorkerStatus } from '../src/worker-process.js'
 
@@ -197,10 +197,9 @@ export async function wordTandem(
   const models = new WordModels()
   const index = new MemoryIndex()
   const config: Config = { ...readConfig({}), logLevel: 'silent', dataFolder: folder, ...settings }
-  const tandem = await buildApp(config, async () => ({
-    rooms: { models, index, store: await openItemStore({ folder, fingerprint: info.fingerprint }) },
-    shelf,
-  }))
+  const tandem = await buildApp(config, async () =>
+    openEmbedded({ models, index, store: await openItemStore({ folder, fingerprint: info.fingerprint }) }, shelf),
+  )
   if (start) await tandem.start()
   const end = async (): Promise<void> => {
     await tandem.close()

@@ -2,10 +2,10 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { repairIndex } from '../collection.js'
 import type { Config } from '../config.js'
 import { lockDataFolder } from '../data-folder-lock.js'
 import { openItemStore, type ItemStore } from '../item-store.js'
-import { repairIndex } from '../retrieval.js'
 import { openVectorIndex, type VectorIndexOptions } from '../vector-index.js'
 import { selfCheck, type SelfCheck } from './self-check.js'
 

@@ -60,7 +60,11 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
       for (const { name, restarts } of retrieval.workers) this.inc({ worker: name }, restarts)
     },
   })
-  gauge('tandem_standby_behind', 'Items that the bundle on standby has still to embed', () => retrieval.standby.status().standby?.behind ?? 0)
+  const { upkeep } = retrieval
+  if (upkeep !== null) {
+    const behind = (): number => upkeep.standby.status().standby?.behind ?? 0
+    gauge('tandem_standby_behind', 'Items that the bundle on standby has still to embed', behind)
+  }
   new Gauge({
     name: 'tandem_model_info',
     help: 'The bundle that serves',

@@ -1,9 +1,7 @@
 /** Turns queries, documents and inputs into embeddings and tokens. */
+import { isUnit, type Collection, type Item, type Visit } from '../collection.js'
 import { TandemError } from '../errors.js'
-import type { Item, ItemStore } from '../item-store.js'
-import type { Call, EncodedImage, EncodedText, Models } from '../model.js'
-import { isUnit } from './relevance.js'
-import type { Serving } from './serving.js'
+import type { Call, EncodedImage, EncodedText } from '../model.js'
 import { longest, type StageClock } from './stage-clock.js'
 
 /** A text, or the bytes of a picture file. */
@@ -22,8 +20,9 @@ export function noItem(id: string): never {
 }
 
 /** @throws TandemError item_not_found */
-export function storedItem(store: ItemStore, id: string): Item {
-  return store.get(id) ?? noItem(id)
+async function storedItems({ items }: Visit, ids: readonly string[], call?: Call): Promise<Item[]> {
+  const found = await items.getMany(ids, call)
+  return found.map((item, at) => item ?? noItem(given(ids[at])))
 }
 
 /** A picture that cannot be read is reported by its place in the request, as `name` gives it. */
@@ -43,15 +42,17 @@ function retryOf({ retryAfterS }: TandemError): { retryAfterS?: number } {
  * @param nameOf - how an error names the query at a position, such as "inputs[3]"; '' for none
  */
 export async function encodeAll(
-  rooms: { models: Models; store: ItemStore },
+  visit: Visit,
   queries: readonly Query[],
   clock: StageClock,
   call?: Call,
   nameOf: (at: number) => string = () => '',
 ): Promise<Encoded[]> {
   return clock.time('encode', async () => {
-    const { models, store } = rooms
-    const stored = queries.map((query) => ('id' in query ? storedItem(store, query.id) : undefined))
+    const { models } = visit
+    const ids = queries.flatMap((query) => ('id' in query ? [query.id] : []))
+    // Where none is named, what is to be encoded waits for nothing.
+    const nextStored = (ids.length === 0 ? [] : await storedItems(visit, ids, call)).values()
     const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
     const { signal, failed } = together(call?.signal)
     const each = { ...call, signal }
@@ -66,12 +67,12 @@ export async function encodeAll(
     clock.add(longest([text.timings, ...images.map(({ timings }) => timings)]))
     const nextText = text.encoded.values()
     const nextImage = images.flatMap(({ encoded }) => encoded).values()
-    return queries.map((query, at): Encoded => {
+    return queries.map((query): Encoded => {
       if ('text' in query) {
         const found = given(nextText.next().value)
         return { kind: 'text', text: found, embedding: found.embedding }
       }
-      const { imageTokens, embedding } = given(stored[at] ?? nextImage.next().value)
+      const { imageTokens, embedding } = given(('id' in query ? nextStored : nextImage).next().value)
       return { kind: 'image', imageTokens, embedding }
     })
   })
@@ -92,16 +93,16 @@ function together(outer: AbortSignal | undefined): { signal: AbortSignal; failed
 
 /**
  * One picture to be stored, encoded by the bundle that serves at this moment, with the fingerprint of that bundle.
- * @throws Error for an embedding that no index takes
+ * @throws Error for an embedding that no collection takes
  */
 export async function encodePicture(
-  serving: Serving,
+  collection: Collection,
   image: Uint8Array,
   clock: StageClock,
   call?: Call,
 ): Promise<{ fingerprint: string; encoded: EncodedImage }> {
-  using visit = serving.enter()
-  const { models } = visit.rooms
+  using visit = collection.enter()
+  const { models } = visit
   const { encoded, timings } = await clock.time('encode', () => models.encodeImages([image], call))
   clock.add(timings)
   const [picture] = encoded

@@ -1,5 +1,5 @@
 /** What a search returns. */
-import type { Item, Payload } from '../item-store.js'
+import type { Item, Payload } from '../collection.js'
 import type { Match } from '../model.js'
 import { given } from './encode.js'
 

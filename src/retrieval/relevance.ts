@@ -18,18 +18,13 @@ export interface Relevance {
 }
 
 /** The cosine of two L2-normalised embeddings. */
-export function similarityOf(a: Float32Array, b: Float32Array): number {
+function similarityOf(a: Float32Array, b: Float32Array): number {
   return a.reduce((sum, value, at) => sum + value * (b[at] ?? 0), 0)
 }
 
 /** How many of the documents `relevanceOf` will have the fusion encoder compare with the query. */
 export function pairsOf(query: Query, documents: readonly Query[]): number {
   return documents.filter((document) => 'text' in document !== 'text' in query).length
-}
-
-/** Whether an embedding is one that the index takes: once stored, another would stop every later write. */
-export function isUnit(embedding: Float32Array): boolean {
-  return Math.abs(similarityOf(embedding, embedding) - 1) < 0.01
 }
 
 /** Relevance of each document, best first. */

@@ -6,7 +6,7 @@ import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
 import { inputFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
-import type { Addition, Item } from '../retrieval.js'
+import type { Addition, ListedItem } from '../retrieval.js'
 import { ItemBody, ItemParams, ListQuery, NoQuery, PutItemQuery } from '../requests.js'
 import { ItemReply, ItemsReply, PutItemReply } from '../schemas.js'
 import { isForm, onlyField, onlyFile, readForm } from './form.js'
@@ -52,7 +52,9 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
 
   const one = { fails: ['item_not_found'] } as const
   const read = { ...schema, summary: 'An item', response: { 200: ItemReply } }
-  app.get('/items/:id', { config: one, schema: read }, (request) => itemReply(retrieval.get(idOf(request))))
+  app.get('/items/:id', { config: one, schema: read }, async (request) =>
+    itemReply(await retrieval.get(idOf(request), request.call)),
+  )
 
   const removal = {
     ...schema,
@@ -62,7 +64,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   const removes = { audited: 'remove', fails: ['item_not_found', 'storage_full', 'storage_read_only', 'index_unavailable'] } as const
   app.delete('/items/:id', { config: removes, schema: removal }, async (request, reply) => {
     const id = idOf(request)
-    if (!(await retrieval.remove(id))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
+    if (!(await retrieval.remove(id, request.call))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
     return reply.code(204).send()
   })
 
@@ -73,8 +75,8 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   app.get(
     '/items/:id/image',
     { config: one, schema: { ...schema, summary: 'The stored picture, an upright JPEG', response: picture } },
-    (request, reply) => {
-      const bytes = retrieval.picture(idOf(request))
+    async (request, reply) => {
+      const bytes = await retrieval.picture(idOf(request), request.call)
       const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
       // The same address shows another picture once the item is replaced, so it is always asked for again.
       reply.headers({
@@ -88,9 +90,9 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   )
 
   const list = { tags: ['items'], summary: 'List items', querystring: ListQuery, response: { 200: ItemsReply } }
-  app.get('/items', { schema: list }, (request) => {
+  app.get('/items', { schema: list }, async (request) => {
     const { limit = 100, after } = request.query as Static<typeof ListQuery>
-    const { items, next } = retrieval.list({ limit, after })
+    const { items, next } = await retrieval.list({ limit, after }, request.call)
     return { items: items.map(itemReply), next }
   })
 }
@@ -99,7 +101,7 @@ function idOf(request: FastifyRequest): string {
   return (request.params as Static<typeof ItemParams>).id
 }
 
-function itemReply({ id, payload, picture, addedAt }: Item): Static<typeof ItemReply> {
+function itemReply({ id, payload, picture, addedAt }: ListedItem): Static<typeof ItemReply> {
   const { mime, width, height, size } = picture
   return {
     id,

@@ -5,8 +5,9 @@
  */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openEmbedded, type BundleShelf, type Rooms } from '../../src/collection.js'
 import { openItemStore, type ItemStore } from '../../src/item-store.js'
-import { Retrieval, type BundleShelf, type Rooms } from '../../src/retrieval.js'
+import { Retrieval } from '../../src/retrieval.js'
 import { openVectorIndex } from '../../src/vector-index.js'
 import { digestOf, fingerprints, madeImage, MadeModels, madePayload, type BundleName } from './made-models.js'
 
@@ -71,7 +72,8 @@ for (const name of await readdir(join(folder, 'index')).catch(() => [])) {
 }
 const serving = store.bundles.serving.name as BundleName
 const { index, ...others } = await roomsOf(serving, store)
-const retrieval = new Retrieval({ ...others, index }, shelf)
+const collection = openEmbedded({ ...others, index }, shelf)
+const retrieval = new Retrieval(collection)
 await retrieval.start()
 
 function itemsIn(view: ItemStore): FoundItem[] {
@@ -112,11 +114,11 @@ async function answer(asked: Asked): Promise<unknown> {
       return hits.map((hit) => ({ id: hit.id, similarity: hit.similarity }))
     }
     case 'begin-standby':
-      return retrieval.standby.start(asked.ask.name)
+      return collection.upkeep.standby.start(asked.ask.name)
     case 'switch':
-      return retrieval.standby.switch()
+      return collection.upkeep.standby.switch()
     case 'end-standby':
-      return retrieval.standby.end()
+      return collection.upkeep.standby.end()
     case 'kill-index':
       for (const { pid } of index.workers) if (pid !== null) process.kill(pid, 'SIGKILL')
       return null

@@ -116,7 +116,7 @@ async function found(question: string): Promise<Record<string, number>> {
 /** The same by exact search over what the bundle makes of the stored pictures. */
 async function exact(name: string, question: string, ids: readonly string[]): Promise<Record<string, number>> {
   const [text] = (await (models[name] as Models).encodeTexts([question])).encoded
-  const pictures = ids.map((id) => (tandem as Tandem).retrieval.picture(id))
+  const pictures = await Promise.all(ids.map((id) => (tandem as Tandem).retrieval.picture(id)))
   const { encoded } = await (models[name] as Models).encodeImages(pictures)
   return Object.fromEntries(ids.map((id, at) => [id, cosine(text?.embedding, encoded[at]?.embedding)]))
 }
@@ -132,7 +132,7 @@ function isNear(hits: Record<string, number>, expected: Record<string, number>):
 
 /** Every search answers what exact search with the encodings of the bundle does. */
 async function expectExact(name: string): Promise<void> {
-  const ids = (tandem as Tandem).retrieval.list({ limit: 1000 }).items.map(({ id }) => id)
+  const ids = (await (tandem as Tandem).retrieval.list({ limit: 1000 })).items.map(({ id }) => id)
   for (const question of QUESTIONS) {
     const hits = await found(question)
     expect(Object.keys(hits).sort()).toEqual(ids)

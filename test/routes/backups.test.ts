@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { InjectOptions } from 'fastify'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../src/app.js'
+import { openEmbedded } from '../../src/collection.js'
 import { readConfig } from '../../src/config.js'
 import { openItemStore } from '../../src/item-store.js'
 import type { BackupsReply } from '../../src/schemas.js'
@@ -108,7 +109,7 @@ describe('a backup', () => {
     const models = Object.assign(new WordModels(), { info: { ...tandem.retrieval.model, fingerprint } })
     const other = await buildApp(config, async () => {
       const store = await openItemStore({ folder: dataFolder, fingerprint })
-      return { rooms: { models, index: new MemoryIndex(), store }, shelf: emptyShelf }
+      return openEmbedded({ models, index: new MemoryIndex(), store }, emptyShelf)
     })
     try {
       await other.start()
@@ -200,15 +201,15 @@ describe('a restore', () => {
 
   it('refuses an embedding that no bundle made, and changes nothing', async () => {
     await add(tandem, 'a', 'dog')
-    const { embedding, picture, ...item } = tandem.retrieval.get('a')
+    const { embedding, picture, ...item } = await tandem.retrieval.get('a')
     const { fingerprint } = tandem.retrieval.model
     const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-'))
     const config = { ...readConfig({}), logLevel: 'silent' as const, dataFolder, backupFolder }
     const other = await buildApp(config, async () => {
       const store = await openItemStore({ folder: dataFolder, fingerprint })
-      const bytes = tandem.retrieval.picture('a')
+      const bytes = await tandem.retrieval.picture('a')
       await store.put([{ ...item, embedding: embedding.map((value) => 3 * value), picture: { ...picture, bytes } }])
-      return { rooms: { models: new WordModels(), index: new MemoryIndex(), store }, shelf: emptyShelf }
+      return openEmbedded({ models: new WordModels(), index: new MemoryIndex(), store }, emptyShelf)
     })
     try {
       await other.start()

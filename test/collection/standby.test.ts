@@ -3,10 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { openEmbedded, type BundleShelf, type EmbeddedCollection, type StandbyStatus } from '../../src/collection.js'
 import { TandemError } from '../../src/errors.js'
 import { openItemStore } from '../../src/item-store.js'
 import type { ModelInfo } from '../../src/model.js'
-import { Retrieval, type BundleShelf, type StandbyStatus } from '../../src/retrieval.js'
+import { Retrieval } from '../../src/retrieval.js'
 import { embeddingOf, MemoryIndex, WordModels } from '../word-rooms.js'
 
 /** As the word bundle, with every embedding the other way round and one value longer. */
@@ -36,6 +37,7 @@ class OtherModels extends WordModels {
 }
 
 let folder: string
+let collection: EmbeddedCollection
 let retrieval: Retrieval
 /** What each bundle's rooms are, once they have been opened. */
 let words: WordModels
@@ -67,7 +69,8 @@ async function open(): Promise<void> {
   }
   const serving = store.fingerprint
   const models = serving === fingerprint ? words : other
-  retrieval = new Retrieval({ models, index: index(serving), store }, shelf)
+  collection = openEmbedded({ models, index: index(serving), store }, shelf)
+  retrieval = new Retrieval(collection)
   await retrieval.start()
 }
 
@@ -86,9 +89,9 @@ afterEach(async () => {
 })
 
 const add = (id: string, word: string) => retrieval.add({ id, image: Buffer.from(word), payload: { word } })
-const status = (): StandbyStatus | null => retrieval.standby.status().standby
+const status = (): StandbyStatus | null => collection.upkeep.standby.status().standby
 const reaches = (state: StandbyStatus['state']) => expect.poll(() => status()?.state, { timeout: 20_000 }).toBe(state)
-const serving = (): string | null => retrieval.standby.status().serving.name
+const serving = (): string | null => collection.upkeep.standby.status().serving.name
 
 async function fill(count: number): Promise<void> {
   await Promise.all(Array.from({ length: count }, (_, at) => add(`item-${at}`, `dog ${at}`)))
@@ -103,7 +106,7 @@ async function similarities(): Promise<Record<string, number>> {
 /** Store and both indexes agree for both bundles, and every embedding is of its bundle. */
 async function expectAgreement(): Promise<void> {
   await reaches('level')
-  const stored = retrieval.list({ limit: 1000 }).items
+  const stored = (await retrieval.list({ limit: 1000 })).items
   for (const { info } of [words, other]) {
     const index = indexes.get(info.fingerprint)
     await expect.poll(() => [...(index?.ids() ?? [])].sort()).toEqual(stored.map(({ id }) => id).sort())
@@ -117,7 +120,7 @@ async function expectAgreement(): Promise<void> {
 describe('a bundle that stands by', () => {
   it('follows what is stored, and what is added, replaced and removed meanwhile', async () => {
     await fill(40)
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     expect(serving()).toBe('words')
     await Promise.all([add('new', 'cat'), add('item-3', 'horse'), retrieval.remove('item-4'), retrieval.remove('item-39')])
     await reaches('level')
@@ -128,7 +131,7 @@ describe('a bundle that stands by', () => {
 
   it('keeps an item that was removed and added again while it was at something else', async () => {
     await fill(3)
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     await reaches('level')
     let release = (): void => undefined
     other.gate = () => new Promise((resolve) => (release = resolve))
@@ -141,22 +144,22 @@ describe('a bundle that stands by', () => {
   })
 
   it('is refused where it serves, is none, or another one stands by', async () => {
-    const refused = (name: string) => retrieval.standby.start(name).then(() => '', (error: TandemError) => error.code)
+    const refused = (name: string) => collection.upkeep.standby.start(name).then(() => '', (error: TandemError) => error.code)
     expect(await refused('words')).toBe('standby_conflict')
     expect(await refused('nothing')).toBe('bundle_unusable')
     expect(await refused('other')).toBe('')
     expect(await refused('other')).toBe('')
-    await expect(retrieval.standby.switch()).resolves.toBeUndefined()
+    await expect(collection.upkeep.standby.switch()).resolves.toBeUndefined()
     expect(await refused('other')).toBe('standby_conflict')
   })
 
   it('says what is wrong, and gets on when it no longer is', async () => {
     await fill(3)
     other.gate = () => Promise.reject(new Error('the disk of the bundle is gone'))
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     await expect.poll(() => status()?.problem).toMatch(/item-0.*the disk of the bundle is gone/)
     expect(status()).toMatchObject({ state: 'following', behind: 3 })
-    await expect(retrieval.standby.switch()).rejects.toMatchObject({ code: 'standby_not_level' })
+    await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({ code: 'standby_not_level' })
     expect(serving()).toBe('words')
     other.gate = () => Promise.resolve()
     await expectAgreement()
@@ -165,13 +168,13 @@ describe('a bundle that stands by', () => {
 
   it('is gone when it is ended, at any moment, and can stand by again', async () => {
     await fill(20)
-    await retrieval.standby.start('other')
-    await retrieval.standby.end()
+    await collection.upkeep.standby.start('other')
+    await collection.upkeep.standby.end()
     expect(status()).toBeNull()
-    await expect(retrieval.standby.end()).rejects.toMatchObject({ code: 'standby_not_found' })
-    await expect(retrieval.standby.switch()).rejects.toMatchObject({ code: 'standby_not_found' })
+    await expect(collection.upkeep.standby.end()).rejects.toMatchObject({ code: 'standby_not_found' })
+    await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({ code: 'standby_not_found' })
     await expect.poll(() => discarded).toEqual([other.info.fingerprint])
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     await expectAgreement()
   })
 })
@@ -181,28 +184,28 @@ describe('a switch', () => {
     await fill(300)
     let release = (): void => undefined
     other.gate = () => new Promise((resolve) => (release = resolve))
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     await expect.poll(() => status()?.state).toBe('following')
-    await expect(retrieval.standby.switch()).rejects.toThrow(/300 of 300 items/)
+    await expect(collection.upkeep.standby.switch()).rejects.toThrow(/300 of 300 items/)
     other.gate = () => Promise.resolve()
     release()
     await expect.poll(() => status()?.behind, { timeout: 20_000 }).toBeLessThan(250)
-    await retrieval.standby.switch()
+    await collection.upkeep.standby.switch()
     expect(serving()).toBe('other')
     await expectAgreement()
   })
 
   it('changes what searches are answered from, and back', async () => {
     await fill(10)
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     await reaches('level')
-    await retrieval.standby.switch()
+    await collection.upkeep.standby.switch()
     expect(retrieval.model.name).toBe('other')
     expect((await retrieval.embed([{ text: 'dog' }])).embeddings[0]).toEqual(otherEmbeddingOf('dog'))
     await Promise.all([add('item-1', 'cat'), add('new', 'dog'), retrieval.remove('item-2')])
     expect((await similarities())['new']).toBeCloseTo(1)
     await expectAgreement()
-    await retrieval.standby.switch()
+    await collection.upkeep.standby.switch()
     expect(retrieval.model.name).toBe('words')
     expect((await retrieval.embed([{ text: 'dog' }])).embeddings[0]).toEqual(embeddingOf('dog'))
     expect((await similarities())['new']).toBeCloseTo(1)
@@ -212,24 +215,24 @@ describe('a switch', () => {
   it('does not happen when the request for it ends first; following goes on', async () => {
     await fill(30)
     other.gate = () => new Promise((resolve) => setTimeout(resolve, 50))
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     await expect.poll(() => status()?.state).toBe('following')
-    await expect(retrieval.standby.switch({ signal: AbortSignal.timeout(10) })).rejects.toThrow(/timeout/)
+    await expect(collection.upkeep.standby.switch({ signal: AbortSignal.timeout(10) })).rejects.toThrow(/timeout/)
     expect(serving()).toBe('words')
     await expectAgreement()
   })
 
   it('lets a search end with the bundle that it began with, and closes that only then', async () => {
     await fill(5)
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     await reaches('level')
     let release = (): void => undefined
     words.gate = () => new Promise((resolve) => (release = resolve))
     let closed = false
     words.close = () => Promise.resolve(void (closed = true))
     const search = similarities()
-    await retrieval.standby.switch()
-    await retrieval.standby.end()
+    await collection.upkeep.standby.switch()
+    await collection.upkeep.standby.end()
     expect(Object.keys(await similarities())).toHaveLength(5)
     expect(closed).toBe(false)
     release()
@@ -238,16 +241,16 @@ describe('a switch', () => {
   })
 
   it('has a picture encoded again that was encoded by the former bundle', async () => {
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     await reaches('level')
     let release = (): void => undefined
     words.gate = () => new Promise((resolve) => (release = resolve))
     const added = add('late', 'dog')
-    await retrieval.standby.switch()
+    await collection.upkeep.standby.switch()
+    words.gate = () => Promise.resolve()
     release()
     expect((await added).status).toBe('created')
-    expect(retrieval.get('late').embedding).toEqual(otherEmbeddingOf('dog'))
-    words.gate = () => Promise.resolve()
+    expect((await retrieval.get('late')).embedding).toEqual(otherEmbeddingOf('dog'))
     await expectAgreement()
   })
 })
@@ -256,16 +259,16 @@ describe('a restart', () => {
   it.each([
     ['while it follows', async () => {
       other.gate = () => new Promise((resolve) => setTimeout(resolve, 20))
-      await retrieval.standby.start('other')
+      await collection.upkeep.standby.start('other')
     }, 'words'],
     ['when it is level', async () => {
-      await retrieval.standby.start('other')
+      await collection.upkeep.standby.start('other')
       await reaches('level')
     }, 'words'],
     ['after a switch', async () => {
-      await retrieval.standby.start('other')
+      await collection.upkeep.standby.start('other')
       await reaches('level')
-      await retrieval.standby.switch()
+      await collection.upkeep.standby.switch()
     }, 'other'],
   ] as const)('%s goes on where it was', async (_when, bring, expected) => {
     await fill(30)
@@ -275,17 +278,17 @@ describe('a restart', () => {
     await add('item-5', 'cat')
     await retrieval.remove('item-6')
     await expectAgreement()
-    await retrieval.standby.switch()
+    await collection.upkeep.standby.switch()
     expect(serving()).toBe(expected === 'words' ? 'other' : 'words')
     await expectAgreement()
   })
 
   it('after the end of the former bundle goes on with the new one', async () => {
     await fill(5)
-    await retrieval.standby.start('other')
+    await collection.upkeep.standby.start('other')
     await reaches('level')
-    await retrieval.standby.switch()
-    await retrieval.standby.end()
+    await collection.upkeep.standby.switch()
+    await collection.upkeep.standby.end()
     await restart()
     expect([serving(), status()]).toEqual(['other', null])
     expect(Object.keys(await similarities())).toHaveLength(5)
@@ -320,13 +323,13 @@ describe('searches during changes of bundle and writes', () => {
     }
     const busy = [search(), search(), write('a'), write('b'), write('c')]
     for (let at = 0; at < 3; at += 1) {
-      await retrieval.standby.start('other')
+      await collection.upkeep.standby.start('other')
       for (const expected of ['other', 'words']) {
         await expect.poll(() => status()?.behind ?? 999, { timeout: 20_000 }).toBeLessThan(20)
-        await retrieval.standby.switch()
+        await collection.upkeep.standby.switch()
         expect(serving()).toBe(expected)
       }
-      if (at < 2) await retrieval.standby.end()
+      if (at < 2) await collection.upkeep.standby.end()
     }
     over = true
     await Promise.all(busy)

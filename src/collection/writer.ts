@@ -4,18 +4,16 @@
  * Writes run a group at a time: all that arrived while the previous group was being written. So the two rooms see the
  * same order, a delete cannot overtake an add of the same id, and many small adds share one commit to disk.
  */
+import type { Put } from '../collection.js'
 import { TandemError } from '../errors.js'
 import type { NewItem } from '../item-store.js'
 import type { VectorIndex } from '../vector-index.js'
 import { levelIndex } from './repair.js'
 import type { Serving } from './serving.js'
 
-/** `switched`: not stored, because another bundle than the one that encoded it serves by now. */
-export type Added = 'created' | 'replaced' | 'switched'
-
 type Failed = (error: unknown) => void
 type Write =
-  | { kind: 'add'; id: string; item: NewItem; fingerprint: string; done: (outcome: Added) => void; failed: Failed }
+  | { kind: 'add'; id: string; item: NewItem; fingerprint: string; done: (outcome: Put) => void; failed: Failed }
   | { kind: 'remove'; id: string; done: (existed: boolean) => void; failed: Failed }
   | { kind: 'turn'; id: null; work: () => Promise<void>; done: () => void; failed: Failed }
 
@@ -46,7 +44,7 @@ export class Writer {
    * Stores an item; resolves when it is on disk and searchable.
    * @param fingerprint - of the bundle that encoded it
    */
-  add(item: NewItem, fingerprint: string): Promise<Added> {
+  add(item: NewItem, fingerprint: string): Promise<Put> {
     const { id } = item
     return new Promise((done, failed) => this.#enqueue({ kind: 'add', id, item, fingerprint, done, failed }))
   }
@@ -134,7 +132,7 @@ export class Writer {
   async #writeAdds(group: readonly Add[]): Promise<void> {
     const { store, index } = this.#serving.rooms
     const current = group.filter(({ fingerprint }) => fingerprint === store.fingerprint)
-    const outcomes = current.map(({ id }): Added => (store.has(id) ? 'replaced' : 'created'))
+    const outcomes = current.map(({ id }): Put => (store.has(id) ? 'replaced' : 'created'))
     if (current.length > 0) {
       const { position } = await store.put(current.map(({ item }) => item))
       await index.upsert(

@@ -8,8 +8,8 @@ import { TandemError } from '../errors.js'
 import type { Change } from '../item-store.js'
 import type { Models } from '../model.js'
 import { levelIndex } from './repair.js'
-import { isUnit } from './relevance.js'
 import type { Rooms } from './serving.js'
+import { isUnit } from './unit.js'
 
 /** Pictures encoded at a time: a search waits no longer for the processor than they take. */
 const GROUP = 8
