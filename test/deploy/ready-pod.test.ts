@@ -1,0 +1,50 @@
+/** What `helm test` runs in a pod, run here against a server that is ready, not ready, or away. */
+import { spawn } from 'node:child_process'
+import { createServer, type Server } from 'node:http'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { describe, expect, it } from 'vitest'
+import { helm, only, render, type Container } from './chart.js'
+
+const SERVICE = 'http://photos-tandem:80'
+
+/** @returns the exit status of the pod's command, the Service's address in it replaced by `address` */
+async function runAgainst(address: string): Promise<{ status: number; said: string }> {
+  const { containers } = only(render(), 'Pod').spec as { containers: [Container] }
+  const [program = '', ...args] = containers[0].command ?? []
+  expect(args.join()).toContain(SERVICE)
+  const child = spawn(program, args.map((arg) => arg.replace(SERVICE, address)))
+  let said = ''
+  child.stdout.on('data', (data: Buffer) => (said += data.toString()))
+  const [status] = (await once(child, 'close')) as [number]
+  return { status, said }
+}
+
+async function answering(status: number, detail: string): Promise<{ server: Server; address: string }> {
+  const server = createServer((_request, reply) => reply.writeHead(status).end(JSON.stringify({ detail }))).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return { server, address: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
+}
+
+describe.skipIf(helm === null)('the pod of helm test (needs helm: none was found)', () => {
+  it.each([
+    [200, 'the model is warm', 0],
+    [503, 'the index is repaired', 1],
+  ])('of a service that answers %i, with what it says', async (answered, detail, expected) => {
+    const { server, address } = await answering(answered, detail)
+    const { status, said } = await runAgainst(address)
+    server.close()
+    expect(status).toBe(expected)
+    expect(said).toContain(`${address}/health/ready ${answered}`)
+    expect(said).toContain(detail)
+  })
+
+  it('of a service that is away', async () => {
+    const { server, address } = await answering(200, '')
+    server.close()
+    await once(server, 'close')
+    const { status, said } = await runAgainst(address)
+    expect(status).toBe(1)
+    expect(said).toMatch(/ECONNREFUSED/)
+  })
+})
