@@ -92,6 +92,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(portsOf(parted)).toEqual([53, 53, 3000, 19530, 9000])
     expect(egressOf(parted, 'photos-tandem-encode')).toEqual([])
     expect(portsOf(renderSet(...MILVUS))).toEqual([53, 53, 19530, 443])
+    expect(portsOf(renderSet(...MILVUS, 'milvus.address=https://engine.example', 'pictures.endpoint=http://minio'))).toEqual([53, 53, 443, 80])
     expect(portsOf(renderSet('settings.ALLOWED_PICTURE_HOSTS=a.example\\,b.example:8443'))).toEqual([53, 53, 80, 443, 8443])
     const clients = 'networkPolicy.clients[0].podSelector.matchLabels.app=web'
     expect(only(renderSet(clients), 'NetworkPolicy', 'photos-tandem').spec['ingress']).toMatchObject([
