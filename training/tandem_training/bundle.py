@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import onnxruntime
+from onnx.reference import ReferenceEvaluator
 
 from .tokens import pad, pad_tokens, read_tokenizer
 
@@ -51,11 +52,13 @@ class BundleEncoders:
         text = self.manifest["text_encoder"]
         self.tokenizer = read_tokenizer(folder / text["tokenizer"], text["max_tokens"])
         self._image, self._text, self._fusion = (
-            onnxruntime.InferenceSession(folder / self.manifest[part]["file"], providers=["CPUExecutionProvider"])
+            _session(folder, self.manifest[part]) if part in self.manifest else None
             for part in ("image_encoder", "text_encoder", "fusion_encoder")
         )
 
     def images(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._fusion is None:
+            return self._image.run(["embedding"], {"pixels": pixels})[0], np.empty((len(pixels), 0, 0), np.int8)
         embedding, tokens = self._image.run(["embedding", "image_tokens"], {"pixels": pixels})
         return embedding, tokens
 
@@ -63,10 +66,25 @@ class BundleEncoders:
         rows = [e.ids for e in self.tokenizer.encode_batch(captions)]
         token_ids, mask = (t.numpy() for t in pad(rows))
         feed = {"token_ids": token_ids, "attention_mask": mask}
+        if self._fusion is None:
+            return self._text.run(["embedding"], feed)[0], [np.empty((len(row), 0), np.float32) for row in rows]
         embedding, tokens = self._text.run(["embedding", "text_tokens"], feed)
         return embedding, [tokens[i, : len(row)] for i, row in enumerate(rows)]
 
     def logits(self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        if self._fusion is None:
+            return np.zeros(len(pairs), np.float32)
         padded, mask = pad_tokens(text_tokens)
         feed = {"text_tokens": padded, "attention_mask": mask, "image_tokens": image_tokens, "pairs": pairs}
         return self._fusion.run(["logit"], feed)[0]
+
+
+def _session(folder: Path, part: dict) -> onnxruntime.InferenceSession | ReferenceEvaluator:
+    """One graph, ready to run. An fp16 graph never goes to the runtime's CPU provider, which it can bring down: without
+    a GPU ONNX's reference implementation runs it, exactly and slowly."""
+    path, available = folder / part["file"], onnxruntime.get_available_providers()
+    if part.get("precision") != "fp16":
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    if "CUDAExecutionProvider" in available:
+        return onnxruntime.InferenceSession(path, providers=["CUDAExecutionProvider"])
+    return ReferenceEvaluator(str(path))

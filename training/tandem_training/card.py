@@ -6,8 +6,14 @@ CARD = """# {name} {version}
 
 {description}.
 
-- Embedding: {dim} numbers. Image tokens: {count} × {width} int8, {bytes} bytes an item. Input: {size} × {size} px.
-- Starting weights: {starts}.
+- {sizes}
+{body}
+## Measured
+
+{tables}
+"""
+
+OURS = """- Starting weights: {starts}.
 - Training data: Flickr8k, 6,091 photos with five English captions each (M. Hodosh, P. Young and J. Hockenmaier,
   "Framing image description as a ranking task", 2013; if you use that corpus, please cite it). The photos stand under
   the Flickr terms, for research and education; the weights were trained on them, so check those terms before you ship
@@ -16,14 +22,16 @@ CARD = """# {name} {version}
   names. `match` is calibrated on Flickr8k's development photos, for a pair that is as likely a match as a near miss
   (one of the 64 most similar photos): elsewhere it ranks, but its level can drift. The data carries the biases of its
   photographers and captioners.
-
-## Measured on Flickr8k's development split (1,000 photos, 5,000 captions)
-
-{table}
 """
 
+IMPORTED = """- The weights are those of the imported {kind} checkpoint, unchanged but for their precision. Its own
+  model card says what they were trained on, under which terms, and where they fail.
+- Pictures are squashed into the square{squashed}.
+- `match` is {calibrated}.
+"""
 
 EFFICIENTNET, MINILM = "EfficientNet-Lite2 (ImageNet, Apache-2.0)", "all-MiniLM-L6-v2 (Apache-2.0)"
+SOURCES = {"bundle": "bundle", "pytorch": "PyTorch, bfloat16"}
 
 
 def starting_weights(config: ModelConfig) -> str:
@@ -33,27 +41,48 @@ def starting_weights(config: ModelConfig) -> str:
 
 
 def model_card(manifest: dict, config: ModelConfig) -> str:
-    report = manifest["metrics"].get("flickr8k-dev")
-    if report is None:
-        table = "Not measured."
-    else:
-        rows = ["| graphs | direction | ranking | R@1 | R@5 | R@10 |", "|---|---|---|---|---|---|"]
-        for source in ("bundle", "pytorch"):
-            for direction in ("text_to_image", "image_to_text"):
-                for ranking, recall in report[source][direction].items():
-                    cells = [
-                        source,
-                        direction.replace("_", " "),
-                        ranking,
-                        *(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10")),
-                    ]
-                    rows.append(f"| {' | '.join(cells)} |")
-        error = report["calibration"]["expected_calibration_error"]
-        table = "\n".join([*rows, "", f"Expected calibration error of `match`: {error:.4f}."])
-    tokens = manifest["image_tokens"]
+    """The card of a model of ours."""
+    return _card(manifest, OURS.format(starts=starting_weights(config)))
+
+
+def imported_card(manifest: dict, kind: str) -> str:
+    """The card of an imported checkpoint."""
+    own = "a guess: CLIP has no threshold of its own" if kind == "CLIP" else "the model's own probability"
+    calibrated = f"calibrated on {', '.join(manifest['metrics'])}" if manifest["metrics"] else own
+    squashed = ", where CLIP's own preparation crops its middle" if kind == "CLIP" else ", as the model saw them"
+    return _card(manifest, IMPORTED.format(kind=kind, squashed=squashed, calibrated=calibrated))
+
+
+def _card(manifest: dict, body: str) -> str:
+    tables = [_table(name, report) for name, report in manifest["metrics"].items()]
     return CARD.format(
         name=manifest["name"], version=manifest["version"], description=manifest["description"],
-        dim=manifest["embedding"]["dim"], count=tokens["count"], width=tokens["width"],
-        bytes=tokens["count"] * tokens["width"], size=manifest["image_encoder"]["size"],
-        starts=starting_weights(config), table=table,
+        sizes=_sizes(manifest), body=body, tables="\n\n".join(tables) or "Not measured.",
     )  # fmt: skip
+
+
+def _sizes(manifest: dict) -> str:
+    size, tokens = manifest["image_encoder"]["size"], manifest.get("image_tokens")
+    stored = "No image tokens: a dual encoder alone"
+    if tokens is not None:
+        number = tokens["count"] * tokens["width"]
+        stored = f"Image tokens: {tokens['count']} × {tokens['width']} int8, {number} bytes an item"
+    computed = {manifest[part].get("precision", "fp32") for part in manifest if part.endswith("_encoder")}
+    return (
+        f"Embedding: {manifest['embedding']['dim']} numbers. {stored}. Input: {size} × {size} px. "
+        f"Graphs compute in {', '.join(sorted(computed))}."
+    )
+
+
+def _table(name: str, report: dict) -> str:
+    counts = report["bundle"]
+    rows = [f"{name}: {counts['photos']:,} photos, {counts['captions']:,} captions.", ""]
+    rows += ["| graphs | direction | ranking | R@1 | R@5 | R@10 |", "|---|---|---|---|---|---|"]
+    for source, label in SOURCES.items():
+        for direction in ("text_to_image", "image_to_text"):
+            for ranking, recall in report[source][direction].items():
+                figures = " | ".join(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10"))
+                rows.append(f"| {label} | {direction.replace('_', ' ')} | {ranking} | {figures} |")
+    calibration = report["calibration"]
+    rows += ["", f"Expected calibration error of `match`: {calibration['expected_calibration_error']:.4f}."]
+    return "\n".join(rows)

@@ -1,204 +1,155 @@
-r"""Export a checkpoint as a bundle: three ONNX graphs, tokenizer, calibrated match rule, goldens, model card, manifest.
+r"""Export a checkpoint as a bundle: ONNX graphs, tokenizer, calibrated match rule, goldens, model card, manifest.
 
 python -m tandem_training.export runs/small/model.pt ../models/tandem-small \
-    --dev '../../shared/data/flickr8k-dev-*.tar'"""
+    --dev '../../shared/data/flickr8k-dev-*.tar' \
+    --precision int8 --calibrate '../../shared/data/flickr8k-train-0000.tar'"""
 
 import argparse
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor, nn
 
-from . import weights
+from . import goldens, weights
 from .bundle import BundleEncoders, write_manifest
 from .calibrate import fit_match
 from .card import model_card
 from .compact import store_float16
-from .data import decode, read_shards
+from .data import Sample, read_shards
 from .evaluate import Scored, evaluate
+from .float16 import to_float16
+from .graphs import Graphs, export_graphs
+from .int8 import Photos, to_int8
 from .model import Tandem
 from .tokens import read_tokenizer
 from .torch_encoders import TorchEncoders
-from .vision import dequantise_tokens, quantise_tokens
 
-OPSET = 17
+PARTS = ("image_encoder", "text_encoder", "fusion_encoder")
 RERANK_DEPTHS = (16, 64)
-GOLDEN_TEXTS = [
-    "a brown dog runs across the grass",
-    "Two children play football on a beach .",
-    "café – naïve façade, 東京, 🙂",
-    "a",
-]
-TOLERANCES = {"embedding_cosine": 0.999, "logit": 0.05}
+CALIBRATION_PHOTOS = 64
 
 
-class ImageGraph(nn.Module):
-    def __init__(self, model: Tandem):
-        super().__init__()
-        self.model = model
+def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict, card: Callable[[dict], str],
+                 precision: str = "fp32", calibrate: str = "", dev: str = "") -> dict:  # fmt: skip
+    """Write the bundle and see that its graphs reproduce the model; returns the manifest.
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        embedding, tokens = self.model.encode_images(pixels)
-        return embedding, quantise_tokens(tokens)
+    `about` holds description, license, languages, version and the first match rule. With `dev` the match rule is fitted
+    and everything measured on those shards, with the graphs as exported. int8 needs `calibrate`, shards of photos that
+    the model was trained on. What lies in `folder` is replaced at the very end, and only if it is a bundle."""
+    if precision == "int8" and not calibrate:
+        raise ValueError("precision int8 needs photos to find its ranges with: give --calibrate SHARDS")
+    if folder.exists() and not (folder / "manifest.json").is_file():
+        raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
+    made = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    paths = export_graphs(graphs, made)
+    shutil.copy(tokenizer_file, made / "tokenizer.json")
+    float_encoders = TorchEncoders(graphs, read_tokenizer(tokenizer_file, graphs.max_tokens), bfloat16=False)
+    if precision == "int8":
+        photos = read_shards(calibrate)
+        chosen = [photos[i] for i in np.random.default_rng(0).permutation(len(photos))[:CALIBRATION_PHOTOS]]
+        for path in paths:
+            to_int8(path, Photos(chosen, graphs.image_size))
+    for path in paths:
+        store_float16(path)
+    manifest = first_manifest(graphs, folder.name, about)
 
+    def finish(computed: str) -> None:
+        for part in PARTS:
+            if part in manifest:
+                manifest[part]["precision"] = computed
+        goldens.record(float_encoders, manifest["match"], made, computed)
+        (made / "README.md").write_text(card(manifest))
+        write_manifest(made, manifest)
 
-class TextGraph(nn.Module):
-    def __init__(self, model: Tandem):
-        super().__init__()
-        self.model = model
-
-    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.encode_texts(token_ids, attention_mask)
-
-
-class FusionGraph(nn.Module):
-    def __init__(self, model: Tandem):
-        super().__init__()
-        self.model = model
-
-    def forward(self, text_tokens: Tensor, attention_mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
-        return self.model.fusion(text_tokens, attention_mask, dequantise_tokens(image_tokens), pairs)
-
-
-def export_graphs(model: Tandem, folder: Path) -> None:
-    """Write the float32 graphs, batch and text length dynamic."""
-    size, width = model.config.image_size, model.config.image_token_width
-    pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    mask = torch.ones(2, 7, dtype=torch.int64)
-    tokens = torch.zeros(2, 7, model.text.width)
-    stored = torch.zeros(3, model.cells, width, dtype=torch.int8)
-    pairs = torch.tensor([[0, 0], [1, 1], [0, 2], [1, 0]])
-    graphs = [
-        ("image-encoder", ImageGraph(model), (pixels,), ["pixels"], ["embedding", "image_tokens"],
-         {"pixels": {0: "batch"}, "embedding": {0: "batch"}, "image_tokens": {0: "batch"}}),
-        ("text-encoder", TextGraph(model), (mask, mask), ["token_ids", "attention_mask"], ["embedding", "text_tokens"],
-         {"token_ids": {0: "batch", 1: "length"}, "attention_mask": {0: "batch", 1: "length"},
-          "embedding": {0: "batch"}, "text_tokens": {0: "batch", 1: "length"}}),
-        ("fusion-encoder", FusionGraph(model), (tokens, mask, stored, pairs),
-         ["text_tokens", "attention_mask", "image_tokens", "pairs"], ["logit"],
-         {"text_tokens": {0: "texts", 1: "length"}, "attention_mask": {0: "texts", 1: "length"},
-          "image_tokens": {0: "images"}, "pairs": {0: "pairs"}, "logit": {0: "pairs"}}),
-    ]  # fmt: skip
-    for name, module, inputs, input_names, output_names, axes in graphs:
-        # The TorchScript exporter keeps every listed axis dynamic; the newer one specialises the pair axis.
-        torch.onnx.export(module.eval(), inputs, folder / f"{name}.onnx", input_names=input_names,
-                          output_names=output_names, dynamic_axes=axes, opset_version=OPSET, dynamo=False)  # fmt: skip
-
-
-def golden_image(path: Path) -> bytes:
-    """A drawn picture, the same on every machine, saved as PNG: not square, and smaller than the encoder's input, so
-    that the goldens hold the service's resampling too."""
-    y, x = np.mgrid[0:180, 0:224] / 200
-    pixels = np.stack([x, y, (np.sin(9 * x) * np.cos(7 * y) + 1) / 2], -1).clip(0, 1)
-    pixels[(x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.04] = (0.9, 0.2, 0.1)
-    Image.fromarray((pixels * 255).astype(np.uint8)).save(path)
-    return path.read_bytes()
-
-
-def goldens(encoders: TorchEncoders, match: dict[str, float], folder: Path) -> dict:
-    """Recorded inputs and the PyTorch model's float32 outputs, which both sides must reproduce from the graphs."""
-    pixels = decode(golden_image(folder / "goldens-image.png"), encoders.image_size)
-    image_embedding, image_tokens = encoders.images(pixels[None])
-    embeddings, text_tokens = encoders.texts(GOLDEN_TEXTS)
-    pairs = np.stack([np.arange(len(GOLDEN_TEXTS)), np.zeros(len(GOLDEN_TEXTS), int)], 1)
-    logits = encoders.logits(text_tokens, image_tokens, pairs)
-    similarity = embeddings @ image_embedding[0]
-    argument = match["logit"] * logits + match["similarity"] * similarity + match["bias"]
-    ids = [e.ids for e in encoders.tokenizer.encode_batch(GOLDEN_TEXTS)]
-
-    def numbers(array: np.ndarray) -> list[float]:
-        return [round(float(v), 6) for v in array]
-
-    return {
-        "texts": [
-            {"text": text, "token_ids": row, "embedding": numbers(embedding)}
-            for text, row, embedding in zip(GOLDEN_TEXTS, ids, embeddings, strict=True)
-        ],
-        "image": {
-            "file": "goldens-image.png",
-            "embedding": numbers(image_embedding[0]),
-            "image_tokens_head": image_tokens.ravel()[:64].tolist(),
-        },
-        "matches": [
-            {"text": i, "logit": float(logit), "similarity": float(s), "match": float(1 / (1 + np.exp(-a)))}
-            for i, (logit, s, a) in enumerate(zip(logits, similarity, argument, strict=True))
-        ],
-        "tolerances": TOLERANCES,
-    }
-
-
-def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str) -> dict:
-    """Write the bundle; returns its manifest. The match rule is fitted on `dev` with the graphs as exported."""
-    model = Tandem.from_checkpoint(torch.load(checkpoint, weights_only=True))
-    config = model.config
+    # A whole bundle first: calibration and evaluation read it as the service does. What float16 will compute is
+    # measured in float32, with weights of float16: there is no runtime for it on a CPU.
+    finish("int8" if precision == "int8" else "fp32")
+    if dev:
+        manifest["match"], manifest["metrics"], gain = measure(made, float_encoders, read_shards(dev), dev)
+        manifest["rerank"]["default"] = gain > 0
+    if precision == "fp16":
+        for path in paths:
+            to_float16(path)
+    finish(precision)
+    goldens.check(BundleEncoders(made), made)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    fusion = "" if config.fusion == "none" else " and fusion encoder"
-    export_graphs(model, folder)
-    for graph in folder.glob("*.onnx"):
-        store_float16(graph)
-    shutil.copy(tokenizer_file, folder / "tokenizer.json")
+    made.rename(folder)
+    return manifest
+
+
+def first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
+    """The manifest of a bundle that has not been measured."""
     manifest = {
-        "schema_version": 1,
-        "name": folder.name,
+        "schema_version": 1, "name": name, **about, "embedding": {"dim": graphs.dim},
+        "image_encoder": {"file": "image-encoder.onnx", "size": graphs.image_size, "fit": "fill"},
+        "text_encoder": {"file": "text-encoder.onnx", "tokenizer": "tokenizer.json", "max_tokens": graphs.max_tokens},
+        "rerank": {"default": graphs.fusion is not None, "candidates": 64},
+        "goldens": "goldens.json",
+        "metrics": {},
+    }  # fmt: skip
+    if graphs.fusion is not None:
+        manifest["image_tokens"] = {"count": graphs.cells, "width": graphs.image_token_width, "dtype": "int8"}
+        manifest["text_encoder"]["token_width"] = graphs.token_width
+        manifest["fusion_encoder"] = {"file": "fusion-encoder.onnx"}
+    return manifest
+
+
+def measure(folder: Path, model: TorchEncoders, samples: list[Sample], dev: str) -> tuple[dict, dict, float]:
+    """Fit the match rule on `samples` → the rule, the metrics, and the points of R@1 that rerank gains."""
+    encoders = BundleEncoders(folder)
+    scored = Scored(encoders, samples, max(RERANK_DEPTHS))
+    match, calibration = fit_match(scored)
+    report = scored.report(match, RERANK_DEPTHS)
+    found = report["text_to_image"]
+    figures = {
+        "bundle": report,
+        "bundle_first_100": evaluate(encoders, samples[:100], match, RERANK_DEPTHS),
+        "pytorch": evaluate(TorchEncoders(model.graphs, model.tokenizer), samples, match, RERANK_DEPTHS[:1]),
+        "calibration": calibration,
+    }
+    return match, {data_name(dev): figures}, found[f"rerank@{max(RERANK_DEPTHS)}"]["r1"] - found["itc"]["r1"]
+
+
+def data_name(shards: str) -> str:
+    """What the shards are called without numbers and patterns: `a/flickr8k-dev-*.tar` → `flickr8k-dev`."""
+    return re.split(r"[-_.]*(?:[*{\[]|\d+\.tar|\.tar)", shards.rsplit("/", 1)[-1])[0] or "dev"
+
+
+def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str,
+                  precision: str = "fp32", calibrate: str = "") -> dict:  # fmt: skip
+    """Write the bundle of a checkpoint of ours; see `write_bundle`."""
+    model = Tandem.from_checkpoint(torch.load(checkpoint, weights_only=True))
+    fusion = "" if model.config.fusion == "none" else " and fusion encoder"
+    about = {
         "version": version,
         "description": f"Dual encoder{fusion} for English captions of everyday photos",
         "license": "Weights: see README.md of the bundle (trained on Flickr8k, for research and education)",
         "languages": ["en"],
-        "embedding": {"dim": config.dim},
-        "image_tokens": {"count": model.cells, "width": config.image_token_width, "dtype": "int8"},
-        "image_encoder": {"file": "image-encoder.onnx", "size": config.image_size, "fit": "fill"},
-        "text_encoder": {
-            "file": "text-encoder.onnx", "tokenizer": "tokenizer.json",
-            "max_tokens": config.max_tokens, "token_width": model.text.width,
-        },
-        "fusion_encoder": {"file": "fusion-encoder.onnx"},
         "match": {"logit": 1.0, "similarity": 1.0, "bias": 0.0},
-        "rerank": {"default": config.fusion != "none", "candidates": 64},
-        "goldens": "goldens.json",
-        "metrics": {},
-    }  # fmt: skip
-    tokenizer = read_tokenizer(folder / "tokenizer.json", config.max_tokens)
-    torch_encoders = TorchEncoders(model, tokenizer, bfloat16=False)
-
-    def finish() -> None:
-        recorded = goldens(torch_encoders, manifest["match"], folder)
-        (folder / "goldens.json").write_text(json.dumps(recorded, ensure_ascii=False) + "\n")
-        (folder / "README.md").write_text(model_card(manifest, config))
-        write_manifest(folder, manifest)
-
-    finish()  # A whole bundle first: calibration and evaluation read it as the service does.
-    if dev:
-        samples = read_shards(dev)
-        encoders = BundleEncoders(folder)
-        scored = Scored(encoders, samples, max(RERANK_DEPTHS))
-        manifest["match"], calibration = fit_match(scored)
-        match = manifest["match"]
-        manifest["metrics"] = {
-            "flickr8k-dev": {
-                "bundle": scored.report(match, RERANK_DEPTHS),
-                "bundle_first_100": evaluate(encoders, samples[:100], match, RERANK_DEPTHS),
-                "pytorch": evaluate(TorchEncoders(model, tokenizer), samples, match, RERANK_DEPTHS),
-                "calibration": calibration,
-            }
-        }
-        finish()
-    return manifest
+    }
+    card = lambda manifest: model_card(manifest, model.config)  # noqa: E731
+    return write_bundle(Graphs.of(model), tokenizer_file, folder, about, card, precision, calibrate, dev)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("folder", type=Path, help="folder of the bundle, replaced if it exists")
+    parser.add_argument("folder", type=Path, help="folder of the bundle; one that is there is replaced")
     parser.add_argument("--dev", default="", help="glob of shards to calibrate and evaluate on")
     parser.add_argument("--version", default="0.1.0")
+    parser.add_argument("--precision", choices=sorted(goldens.TOLERANCES), default="fp32", help="fp16 is for a GPU")
+    parser.add_argument("--calibrate", default="", help="glob of training shards that int8 finds its ranges with")
     args = parser.parse_args()
     tokenizer_file = weights.minilm_folder() / "tokenizer.json"
-    manifest = export_bundle(args.checkpoint, args.folder, tokenizer_file, args.dev, args.version)
+    manifest = export_bundle(
+        args.checkpoint, args.folder, tokenizer_file, args.dev, args.version, args.precision, args.calibrate
+    )
     print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from .bundle import read_manifest
 from .data import read_shards
 from .evaluate import evaluate
+from .graphs import Graphs
 from .model import Tandem
 from .tokens import read_tokenizer
 from .torch_encoders import TorchEncoders
@@ -56,7 +57,7 @@ def table(model: Tandem, tokenizer, dev: str, match: dict[str, float]) -> str:
     samples = read_shards(dev)
     rows = ["| stored as | bytes an item | R@1 | R@5 | R@10 |", "|---|---|---|---|---|"]
     for name, size, cells, keep in FORMS:
-        report = evaluate(TorchEncoders(model, tokenizer, keep=keep), samples, match, (DEPTH,))
+        report = evaluate(TorchEncoders(Graphs.of(model, keep), tokenizer), samples, match, (DEPTH,))
         recall = report["text_to_image"][f"rerank@{DEPTH}"]
         total = int((cells or model.cells) * model.config.image_token_width * size)
         rows.append(f"| {name} | {total:,} | {recall['r1']:.1f} | {recall['r5']:.1f} | {recall['r10']:.1f} |")

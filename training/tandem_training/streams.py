@@ -18,8 +18,7 @@ class NoFusion(nn.Module):
     reads_inputs = captions = False
 
     def forward(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
-        # Reads every input, so that the exported graph keeps the contract's four.
-        return 0.0 * (text_tokens.sum() + mask.sum() + image_tokens.sum() + pairs.sum(1))
+        return torch.zeros(len(pairs), device=pairs.device)
 
 
 class SingleStream(nn.Module):

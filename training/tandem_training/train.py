@@ -22,6 +22,7 @@ from .checkpoint import load, save
 from .curves import draw
 from .data import read_shards
 from .evaluate import evaluate
+from .graphs import Graphs
 from .metrics import Metrics, Progress
 from .model import Tandem
 from .recipe import Recipe, TrainConfig, read_recipe
@@ -179,7 +180,7 @@ class Trainer:
         return ranks.mean(dict(values))
 
     def evaluate(self, language: str, ks: tuple[int, ...]) -> dict:
-        encoders = TorchEncoders(self.average.eval(), self.tokenizer)
+        encoders = TorchEncoders(Graphs.of(self.average), self.tokenizer)
         match = {"logit": 1.0, "similarity": self.average.logit_scale.exp().item()}
         return evaluate(encoders, self.dev[language], match, ks)
 

@@ -11,6 +11,7 @@ from tandem_training.bundle import BundleEncoders
 from tandem_training.causal_text import CausalTextEncoder
 from tandem_training.checkpoint import save
 from tandem_training.export import export_bundle
+from tandem_training.graphs import Graphs
 from tandem_training.model import FUSIONS, ModelConfig, Tandem
 from tandem_training.streams import NoFusion
 from tandem_training.torch_encoders import TorchEncoders
@@ -144,7 +145,7 @@ def test_every_fusion_exports_as_the_bundles_three_graphs(text: str, fusion: str
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     pairs = np.array([[t, m] for t in range(2) for m in range(3)])
     results = []
-    for side in (BundleEncoders(tmp_path / "tiny"), TorchEncoders(model, tokenizer, bfloat16=False)):
+    for side in (BundleEncoders(tmp_path / "tiny"), TorchEncoders(Graphs.of(model), tokenizer, bfloat16=False)):
         image_embedding, image_tokens = side.images(pixels)
         embedding, tokens = side.texts(["a red square", "one bar that is blue"])
         results.append((image_embedding, embedding, side.logits(tokens, image_tokens, pairs)))
