@@ -1,4 +1,6 @@
-"""Evaluate a model or an exported bundle on captioned photos: ITC alone and with ITM rerank, both directions."""
+r"""Evaluate a model or an exported bundle on captioned photos: ITC alone and with ITM rerank, both directions.
+
+python -m tandem_training.evaluate ../models/tandem-small '../../shared/data/flickr8k-dev-*.tar' --report report"""
 
 import argparse
 import json
@@ -7,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .data import Sample, decode, read_shards
+from .data import Sample, decode, languages_of, read_shards
 from .recall import recall_at_k, reranked, top_candidates
 
 
@@ -26,18 +28,33 @@ class Encoders(Protocol):
         """text tokens of q texts, image tokens [m, n, w], pairs int64 [p, 2] → ITM logits float32 [p]."""
 
 
-class Encoded:
-    """A data set after both towers: embeddings, tokens, and which caption belongs to which photo."""
+class Pictures:
+    """Photos after the image encoder, to be read with captions of several languages."""
 
     def __init__(self, encoders: Encoders, samples: list[Sample], batch: int = 32):
-        captions = [caption for sample in samples for caption in sample.captions]
-        self.photo_of = np.repeat(np.arange(len(samples)), [len(s.captions) for s in samples])
-        images = [
+        found = [
             encoders.images(np.stack([decode(s.jpeg, encoders.image_size) for s in samples[i : i + batch]]))
             for i in range(0, len(samples), batch)
         ]
-        self.image_embedding = np.concatenate([e for e, _ in images])
-        self.image_tokens = np.concatenate([t for _, t in images])
+        self.embedding = np.concatenate([e for e, _ in found])
+        self.tokens = np.concatenate([t for _, t in found])
+        self._row = {sample.jpeg: i for i, sample in enumerate(samples)}
+
+    def of(self, samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
+        """Embedding and tokens of some of the photos, in the order given."""
+        rows = [self._row[sample.jpeg] for sample in samples]
+        return self.embedding[rows], self.tokens[rows]
+
+
+class Encoded:
+    """A data set after both towers: embeddings, tokens, and which caption belongs to which photo."""
+
+    def __init__(self, encoders: Encoders, samples: list[Sample], batch: int = 32, pictures: Pictures | None = None):
+        self.samples = samples
+        self.captions = captions = [caption for sample in samples for caption in sample.captions]
+        self.photo_of = np.repeat(np.arange(len(samples)), [len(s.captions) for s in samples])
+        pictures = pictures or Pictures(encoders, samples, batch)
+        self.image_embedding, self.image_tokens = pictures.of(samples)
         # Captions of like length share a batch, so that little is padding.
         order = np.argsort([len(c) for c in captions], kind="stable")
         self.text_embedding = np.empty((len(captions), self.image_embedding.shape[1]), np.float32)
@@ -73,8 +90,8 @@ class Scored:
     images [q, k]: the photos most similar to each caption, with image_logits; texts [m, k]: the captions most similar
     to each photo, with text_logits."""
 
-    def __init__(self, encoders: Encoders, samples: list[Sample], depth: int):
-        self.encoded = Encoded(encoders, samples)
+    def __init__(self, encoders: Encoders, samples: list[Sample], depth: int, pictures: Pictures | None = None):
+        self.encoded = Encoded(encoders, samples, pictures=pictures)
         similarity = self.encoded.similarity
         self.images, self.texts = top_candidates(similarity, depth), top_candidates(similarity.T, depth)
         captions = np.repeat(np.arange(len(self.images)), self.images.shape[1])
@@ -105,17 +122,41 @@ def evaluate(encoders: Encoders, samples: list[Sample], match: dict[str, float],
     return Scored(encoders, samples, max(ks)).report(match, ks)
 
 
+def evaluate_languages(
+    encoders: Encoders, shards: str, languages: list[str], match: dict, ks: tuple[int, ...]
+) -> tuple[dict, Scored]:
+    """The report on captions of the first language, with those of the others under `languages`, and what was scored of
+    the first. Photos without a caption in a language are no candidates there."""
+    samples = {language: read_shards(shards, {language: 1.0}) for language in languages}
+    every = {sample.jpeg: sample for found in samples.values() for sample in found}
+    pictures = Pictures(encoders, list(every.values()))
+    scored = {name: Scored(encoders, found, max(ks), pictures) for name, found in samples.items()}
+    first, *others = (one.report(match, ks) for one in scored.values())
+    return {**first, "languages": dict(zip(languages[1:], others, strict=True))}, scored[languages[0]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path, help="folder of an exported bundle")
-    parser.add_argument("shards", help="glob of WebDataset shards, captions in the field `en`")
-    parser.add_argument("--k", type=int, nargs="+", default=[16, 64], help="rerank depths")
+    parser.add_argument("shards", help="glob of WebDataset shards")
+    parser.add_argument("--k", type=int, nargs="+", default=[16, 32, 64, 128], help="rerank depths")
+    parser.add_argument("--languages", nargs="+", help="of captions, the main one first (default: all, en first)")
+    parser.add_argument("--report", type=Path, help="folder for report.json, reliability.png and misses.html")
     args = parser.parse_args()
+    from . import misses, reliability
     from .bundle import BundleEncoders
 
     encoders = BundleEncoders(args.bundle)
-    report = evaluate(encoders, read_shards(args.shards), encoders.manifest["match"], tuple(args.k))
+    languages = args.languages or sorted(languages_of(args.shards), key=lambda language: language != "en")
+    match = encoders.manifest["match"]
+    report, scored = evaluate_languages(encoders, args.shards, languages, match, tuple(args.k))
+    report["calibration"] = reliability.of(scored, match)
     print(json.dumps(report, indent=2))
+    if args.report:
+        args.report.mkdir(parents=True, exist_ok=True)
+        (args.report / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        reliability.draw(report["calibration"]["reliability"], args.report / "reliability.png")
+        (args.report / "misses.html").write_text(misses.page(scored, match), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def probability(match: dict, logits: np.ndarray, similarity: np.ndarray) -> np.n
     argument = match["logit"] * logits + match["similarity"] * similarity + match["bias"]
     if "knots" in match:
         return np.interp(argument, *zip(*match["knots"], strict=True))
-    return 1 / (1 + np.exp(-argument))
+    return 1 / (1 + np.exp(-np.clip(argument, -500, 500)))
 
 
 def check(encoders, folder: Path) -> None:

@@ -1,0 +1,200 @@
+"""Evaluation of a bundle: languages, calibration, reliability, the page of misses, zero-shot classification."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import COLOURS, SHAPES, drawing, write_shard
+from PIL import Image
+
+from tandem_training import evaluate as evaluation
+from tandem_training.calibrate import FITS, cross_validated, fit_isotonic, fit_temperature, log_loss
+from tandem_training.data import languages_of, read_shards
+from tandem_training.evaluate import Scored, evaluate, evaluate_languages
+from tandem_training.goldens import probability
+from tandem_training.misses import page
+from tandem_training.reliability import draw
+from tandem_training.zero_shot import classify, labelled_files
+
+MATCH = {"logit": 1.0, "similarity": 2.0, "bias": 0.0}
+
+
+class Seeing:
+    """Encoders that know colours alone: photos by their mean, texts by the colour that they name."""
+
+    image_size = 16
+
+    def images(self, pixels):
+        colours = pixels.reshape(len(pixels), -1, 3).mean(1) - 120.0
+        return unit(colours), np.zeros((len(pixels), 1, 1), np.int8)
+
+    def texts(self, captions):
+        known = {**COLOURS, "rot": COLOURS["red"], "blau": COLOURS["blue"]}
+        rows = [[known[w] for w in re.findall(r"\w+", c) if w in known] or [(1, 2, 3)] for c in captions]
+        return unit(np.array([row[0] for row in rows]) - 120.0), [np.zeros((1, 1), np.float32)] * len(captions)
+
+    def logits(self, text_tokens, image_tokens, pairs):
+        return np.zeros(len(pairs), np.float32)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def tongues(tmp_path: Path) -> Path:
+    """A square of each colour, in English all, in German two, one of which lies."""
+    german = {"red": ["ein rot <b>Quadrat</b>"], "blue": ["rot & falsch"]}
+    samples = {c: (drawing(c, "square"), {"en": [f"a {c} square"], "de": german.get(c, [])}) for c in COLOURS}
+    write_shard(tmp_path / "tongues-0000.tar", samples)
+    return tmp_path / "tongues-0000.tar"
+
+
+def test_every_language_is_measured_on_the_photos_that_have_it(tongues: Path):
+    assert languages_of(str(tongues)) == ["en", "de"]
+    report, scored = evaluate_languages(Seeing(), str(tongues), ["en", "de"], MATCH, (2, 4))
+    assert report["photos"] == 4 and report["text_to_image"]["rerank@4"]["r1"] == 100.0
+    german = report["languages"]["de"]
+    assert (german["photos"], german["captions"]) == (2, 2) and german["text_to_image"]["itc"]["r1"] == 50.0
+    alone = evaluate(Seeing(), read_shards(str(tongues), {"de": 1.0}), MATCH, (2, 4))
+    assert alone == german
+    assert len(scored.encoded.captions) == 4
+
+
+def test_the_page_of_misses_shows_the_wrong_and_is_safe_to_open(tongues: Path):
+    _, scored = evaluate_languages(Seeing(), str(tongues), ["de"], MATCH, (2,))
+    html = page(scored, MATCH)
+    assert "rot &amp; falsch" in html and "its photo, at 2." in html
+    assert "<b>" not in html
+    sources = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            sources.extend(value for name, value in attributes if name in ("src", "href"))
+            assert tag != "script"
+
+    Links().feed(html)
+    assert sources and all(source.startswith("data:image/jpeg;base64,") for source in sources)
+
+
+def curved(count: int) -> tuple[np.ndarray, ...]:
+    """Scores whose probability is no sigmoid: none below 0, then a third, then two thirds."""
+    rng = np.random.default_rng(0)
+    score = rng.uniform(-3, 3, count)
+    truth = rng.random(count) < np.select([score < 0, score < 1.5], [0.02, 0.4], 0.6)
+    return score, truth, np.ones(count), np.arange(count) // 10
+
+
+def losses_of(score, truth, weights, photo) -> dict[str, float]:
+    return {m: log_loss(cross_validated(m, score, truth, weights, photo), truth, weights) for m in FITS}
+
+
+def test_isotonic_calibration_wins_where_a_sigmoid_does_not_fit():
+    score, truth, weights, photo = curved(8000)
+    losses = losses_of(score, truth, weights, photo)
+    assert losses["isotonic"] < losses["temperature"] - 0.02
+    rule = {**fit_isotonic(score, truth, weights), "similarity": 0.0}
+    arguments, heights = zip(*rule["knots"], strict=True)
+    assert 2 <= len(rule["knots"]) <= 32 and heights[0] > 0 and heights[-1] < 1
+    assert all(np.diff(arguments) > 0) and all(np.diff(heights) >= 0)
+    expected = probability(rule, np.array([-2.0, 0.8, 2.5]), np.zeros(3))
+    np.testing.assert_allclose(expected, [0.02, 0.4, 0.6], atol=0.06)
+
+
+def test_a_sigmoid_wins_where_it_is_the_truth():
+    rng = np.random.default_rng(1)
+    score = rng.normal(0, 2, 1500)
+    truth = rng.random(1500) < 1 / (1 + np.exp(-score))
+    weights, photo = np.ones(1500), np.arange(1500)
+    losses = losses_of(score, truth, weights, photo)
+    assert losses["temperature"] < losses["isotonic"]
+    assert fit_temperature(score, truth, weights)["logit"] == pytest.approx(1.0, abs=0.15)
+
+
+def test_no_photo_is_calibrated_by_itself(monkeypatch):
+    photo = np.repeat(np.arange(13), 4)
+    fitted_on = []
+
+    def fit(score, truth, weights):
+        fitted_on.append(set(score.astype(int)))
+        return {"logit": 0.0, "bias": float(len(fitted_on))}
+
+    monkeypatch.setitem(FITS, "temperature", fit)
+    found = cross_validated("temperature", photo.astype(float), photo > 5, np.ones(len(photo)), photo)
+    left_out = [set(range(13)) - seen for seen in fitted_on]
+    assert sorted(sum(map(sorted, left_out), [])) == list(range(13)) and len(left_out) == 5
+    for number, photos in enumerate(left_out, 1):
+        np.testing.assert_allclose(found[np.isin(photo, list(photos))], 1 / (1 + np.exp(-number)))
+
+
+def test_the_diagram_is_drawn(tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra curves)")
+    bins = [{"predicted": 0.1, "observed": 0.2, "share": 0.7}, {"predicted": 0.9, "observed": 0.8, "share": 0.3}]
+    draw(bins, tmp_path / "r.png")
+    with Image.open(tmp_path / "r.png") as image:
+        assert min(image.size) > 300
+
+
+def test_the_command_writes_its_report(tongues: Path, tmp_path: Path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra curves)")
+    monkeypatch.setattr("tandem_training.bundle.BundleEncoders", lambda _: Served())
+    monkeypatch.setattr(sys, "argv", ["evaluate", "bundle", str(tongues), "--report", str(tmp_path / "report")])
+    evaluation.main()
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed["text_to_image"]) == {"itc", "rerank@16", "rerank@32", "rerank@64", "rerank@128"}
+    assert set(printed["languages"]) == {"de"} and printed["calibration"]["reliability"]
+    assert json.loads((tmp_path / "report" / "report.json").read_text()) == printed
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.json", "reliability.png", "misses.html"}
+
+
+class Served(Seeing):
+    manifest = {"match": MATCH}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for colour in COLOURS:
+        for shape in SHAPES:
+            path = tmp_path / "photos" / f"{colour}_thing" / f"{shape}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(drawing(colour, shape))
+    return tmp_path / "photos"
+
+
+def test_photos_in_folders_are_classified_by_the_sentences_of_their_class(photos: Path):
+    (photos / "stray.jpg").write_bytes(drawing("red", "bar"))  # in no class
+    report = classify(Seeing(), labelled_files(photos, None), ["a {}", "one {}"])
+    assert (report["photos"], report["top1"], report["top5"]) == (8, 100.0, 100.0)
+    assert report["classes"]["red_thing"] == {"photos": 2, "top1": 100.0, "taken_for": None}
+
+
+def test_photos_are_classified_by_a_file_of_labels(photos: Path, tmp_path: Path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,label\nred_thing/bar.jpg,blue\nblue_thing/bar.jpg,blue\nred_thing/square.jpg,red\n")
+    report = classify(Seeing(), labelled_files(photos, labels), ["a {}"])
+    assert report["top1"] == pytest.approx(66.67) and report["classes"]["blue"]["taken_for"] == "red"
+    labels.write_text("file,label\nnone.jpg,blue\n")
+    with pytest.raises(ValueError, match="line 2: file 'none.jpg'"):
+        labelled_files(photos, labels)
+    labels.write_text("path,label\na,b\n")
+    with pytest.raises(ValueError, match="columns file and label"):
+        labelled_files(photos, labels)
+    with pytest.raises(ValueError, match="holds no photos in folders"):
+        labelled_files(tmp_path / "photos" / "red_thing", None)
+
+
+def test_corrupt_photos_are_skipped_up_to_a_limit(photos: Path):
+    (photos / "red_thing" / "bad.jpg").write_bytes(b"no picture")
+    files = labelled_files(photos, None)
+    with pytest.raises(ValueError, match="1 of 9 samples are corrupt"):
+        classify(Seeing(), files, ["a {}"])
+    assert classify(Seeing(), files, ["a {}"], max_corrupt=0.2)["photos"] == 8
+
+
+def test_what_was_scored_keeps_its_captions(tongues: Path):
+    scored = Scored(Seeing(), read_shards(str(tongues)), 4)
+    assert scored.encoded.captions == [f"a {colour} square" for colour in COLOURS]
