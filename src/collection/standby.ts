@@ -8,6 +8,7 @@ import type { ItemStore, NamedBundle } from '../item-store.js'
 import type { Call } from '../model.js'
 import { Follower } from './follower.js'
 import type { Rooms, Serving } from './serving.js'
+import type { WorkerStatus } from '../worker-process.js'
 import type { Writer } from './writer.js'
 
 /** So many items at most may be left for the switch itself, which holds up writes while it follows them. */
@@ -137,6 +138,11 @@ export class Standby {
   /** The rooms of the standby, once they are open. */
   get rooms(): Rooms | null {
     return this.#follower?.rooms ?? null
+  }
+
+  /** The processes of the standby; none where there is none. */
+  get workers(): readonly WorkerStatus[] {
+    return this.rooms === null ? [] : [...this.rooms.models.workers, ...this.rooms.index.workers]
   }
 
   /** Ends following, and closes the rooms of the standby without saving. */

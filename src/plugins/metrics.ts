@@ -58,6 +58,8 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
     collect() {
       this.reset()
       for (const { name, restarts } of retrieval.workers) this.inc({ worker: name }, restarts)
+      const ofStandby = retrieval.upkeep?.standby.workers ?? []
+      for (const { name, restarts } of ofStandby) this.inc({ worker: `standby-${name}` }, restarts)
     },
   })
   const { upkeep } = retrieval

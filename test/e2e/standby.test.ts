@@ -142,6 +142,17 @@ async function expectExact(name: string): Promise<void> {
 }
 
 describe('a change of bundle', { timeout: 180_000 }, () => {
+  it('is not what the service waits for when a process of the standby dies; its metrics count that', async () => {
+    expect((await ask('PUT', '/standby', { model: 'second' })).status).toBe(202)
+    await reachesLevel()
+    const standby = (tandem as Tandem).retrieval.upkeep?.standby
+    process.kill(standby?.workers.find(({ name }) => name === 'inference')?.pid as number, 'SIGKILL')
+    const metrics = async (): Promise<string> => (await (tandem as Tandem).app.inject('/metrics')).body
+    await expect.poll(metrics, { timeout: 30_000 }).toMatch(/^tandem_worker_restarts_total\{worker="standby-inference"\} 1$/m)
+    expect(await metrics()).toMatch(/^tandem_worker_restarts_total\{worker="inference"\} 0$/m)
+    expect((await ask('GET', '/health/ready')).status).toBe(200)
+  })
+
   it('under writes: searches go on, each exactly as one of the bundles answers', async () => {
     const still = Array.from({ length: 40 }, (_, at) => `still-${at}`)
     for (const [at, id] of still.entries()) expect(await add(id, at * 9)).toBe(201)
