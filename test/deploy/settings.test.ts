@@ -8,15 +8,15 @@ import { exposureRemark } from '../../src/exposure.js'
 
 const read = (...path: string[]): string => readFileSync(join(packageFolder, ...path), 'utf8')
 const known = new Set<string>(Object.values(settings).map(({ variable }) => variable))
-const dockerfile = read('Dockerfile')
+describe.each([['Dockerfile'], ['docker', 'Dockerfile.gpu']])('%s %s', (...path) => {
+  const dockerfile = read(...path.filter((part) => part !== undefined))
 
-describe('the Dockerfile', () => {
   it('sets only variables that the service reads, and the run-time ones', () => {
     const block = /^ENV ([\s\S]*?[^\\])$/m.exec(dockerfile)?.[1] ?? ''
     const variables = Object.fromEntries(
       [...block.matchAll(/([A-Z][A-Z0-9_]*)=(\S+)/g)].map(([, name, value]) => [name as string, value as string]),
     )
-    const ours = Object.keys(variables).filter((name) => !['NODE_ENV', 'MALLOC_ARENA_MAX'].includes(name))
+    const ours = Object.keys(variables).filter((name) => !['PATH', 'NODE_ENV', 'MALLOC_ARENA_MAX'].includes(name))
     expect(ours.length).toBeGreaterThan(0)
     for (const name of ours) expect(known).toContain(name)
     const config = readConfig(variables)
