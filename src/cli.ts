@@ -86,6 +86,7 @@ withServiceOptions(program.command('index').argument('<folder>', 'folder of phot
 interface SearchFlags extends ServiceOptions {
   k: number
   rerank: boolean
+  filter?: string
   json?: boolean
 }
 
@@ -93,12 +94,13 @@ withServiceOptions(program.command('search').argument('<sentence>', 'what the ph
   .description('print the photos that a sentence describes')
   .option('-k <hits>', 'hits to print', wholeNumber(1, 1000), 10)
   .option('--no-rerank', 'answer from the dual encoder alone')
+  .option('--filter <json>', 'only photos whose payload meets a filter, such as {"must":[{"key":"year","match":2024}]}')
   .option('--json', 'print the answer as JSON')
   .action(async (sentence: string, options: SearchFlags) => {
     // Without the flag the bundle's own default holds.
     const rerank = options.rerank ? undefined : false
     const answer = await withService(options, readConfig(process.env), ({ client }) =>
-      client.search(sentence, { k: options.k, rerank }),
+      client.search(sentence, { k: options.k, rerank, filter: options.filter }),
     )
     printLine(terminal.out, options.json === true ? JSON.stringify(answer, null, 2) : hitLines(answer))
   })

@@ -8,6 +8,7 @@ import type { BundleShelf } from './collection/standby.js'
 import type { Rooms } from './collection/serving.js'
 import { EmbeddedCollection } from './collection/embedded.js'
 import type { Upkeep } from './collection/upkeep.js'
+import type { Filter } from './filter.js'
 import type { Item as StoredItem, NewItem, Payload } from './item-store.js'
 import type { Call, Models } from './model.js'
 import type { Neighbour } from './vector-index.js'
@@ -28,13 +29,19 @@ export type ListedItem = Omit<Item, 'embedding' | 'imageTokens'>
 /** On whose behalf items are asked for. What lies in this process answers at once and heeds neither. */
 export type Asker = Pick<Call, 'signal' | 'deadline'>
 
+/** How items are recalled. */
+export interface Recall extends Asker {
+  /** Only items whose payload it lets through. */
+  filter?: Filter | undefined
+}
+
 /** The items with the encodings of one bundle. */
 export interface Items {
   /**
-   * The `candidates` nearest items, best first; fewer where there are fewer.
+   * The `candidates` nearest items, best first; fewer where there are fewer, or fewer that the filter lets through.
    * @throws TandemError `index_unavailable`, or what an engine elsewhere meets; the reason of the signal
    */
-  recall(embedding: Float32Array, candidates: number, asker?: Asker): Promise<Neighbour[]>
+  recall(embedding: Float32Array, candidates: number, options?: Recall): Promise<Neighbour[]>
   /** In the order of `ids`; undefined where there is no such item. */
   getMany(ids: readonly string[], asker?: Asker): Promise<(Item | undefined)[]>
   /** The bytes of the stored picture; undefined where there is no such item. */

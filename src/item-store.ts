@@ -86,6 +86,15 @@ export interface ItemStore {
   remove(ids: readonly string[]): Promise<{ position: number; removed: string[] }>
   get(id: string): Item | undefined
   getMany(ids: readonly string[]): (Item | undefined)[]
+  /** Null for an item without payload, undefined where there is no item; cheaper than `get`. */
+  payload(id: string): Payload | null | undefined
+  /** Undefined where there is no such item, or the bundle has not encoded it yet; cheaper than `get`. */
+  embedding(id: string): Float32Array | undefined
+  /**
+   * Payloads of items changed after `position`, up to `limit` of them in the order of the changes, and the position that
+   * has been looked up to: that of the last change where these are all. Removed items are not among them.
+   */
+  payloadsSince(position: number, limit: number): { payloads: { id: string; payload: Payload | null }[]; position: number }
   /** The bytes of the stored picture. */
   picture(id: string): Uint8Array | undefined
   has(id: string): boolean

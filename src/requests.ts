@@ -50,6 +50,39 @@ export const EmbedBody = Type.Object(
 )
 export type EmbedBody = Static<typeof EmbedBody>
 
+const conditions = (items: object) => ({ type: 'array', items, description: 'a list of conditions' })
+const ofAFilter = (items: object) => ({ must: conditions(items), should: conditions(items), must_not: conditions(items) })
+const bound = { type: ['number', 'string'], description: 'a number or a text' }
+const CONDITION = {
+  type: 'object',
+  properties: {
+    key: { type: 'string', description: 'names of the payload joined by points' },
+    match: {
+      type: ['string', 'number', 'boolean', 'array'],
+      items: { type: ['string', 'number', 'boolean'] },
+      description: 'a text, a number, true, false, or a list of these: the value is one of them, or a list with one of them',
+    },
+    range: { ...closed, type: 'object', properties: { gt: bound, gte: bound, lt: bound, lte: bound }, description: 'one or more of gt, gte, lt, lte' },
+    exists: { type: 'boolean', description: 'true or false: whether there is a value' },
+    ...ofAFilter({ type: 'object', description: 'a condition' }),
+  },
+  ...closed,
+  description: 'an object with key and one of match, range, exists, or a filter',
+}
+
+/** As the documentation shows it; `parseFilter` says what is wrong with one. */
+const Filter = Type.Unsafe<object>({
+  type: 'object',
+  properties: ofAFilter(CONDITION),
+  ...closed,
+  description:
+    'an object with must, should, must_not, lists of conditions on payloads: all of must hold, one of should where there are any, none of must_not',
+})
+
+const FilterText = Type.String({
+  description: 'a filter on payloads as JSON text: an object with must, should, must_not, as in the body of POST /search',
+})
+
 const options = {
   k: Type.Optional(
     Type.Integer({
@@ -79,13 +112,16 @@ const options = {
   ),
 }
 
-export const SearchOptions = Type.Object(options, { ...closed, description: 'k, candidates, rerank, min_match' })
+export const SearchOptions = Type.Object(
+  { ...options, filter: Type.Optional(FilterText) },
+  { ...closed, description: 'k, candidates, rerank, min_match, filter' },
+)
 export type SearchOptions = Static<typeof SearchOptions>
 
-export const SearchQuery = Type.Object({ q: Text, ...options }, { ...closed, description: 'q and options' })
+export const SearchQuery = Type.Object({ q: Text, ...SearchOptions.properties }, { ...closed, description: 'q and options' })
 
 export const SearchBody = Type.Object(
-  { text: Type.Optional(Text), image: Type.Optional(ImageString), id: Type.Optional(Id), ...options },
+  { text: Type.Optional(Text), image: Type.Optional(ImageString), id: Type.Optional(Id), ...options, filter: Type.Optional(Filter) },
   { ...closed, description: 'an object with exactly one of text, image, id, and options' },
 )
 export type SearchBody = Static<typeof SearchBody>

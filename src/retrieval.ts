@@ -6,6 +6,7 @@
  * the collection, which keeps and finds it, in this process or in an engine elsewhere.
  */
 import type { Collection, Item, ListedItem, Payload, Restored, StandbyStatus, Upkeep } from './collection.js'
+import { testOf } from './filter.js'
 import type { Call, ModelInfo } from './model.js'
 import { encodeAll, encodePicture, given, noItem, type Input, type Query } from './retrieval/encode.js'
 import { byMatch, bySimilarity, type Hit } from './retrieval/hits.js'
@@ -83,16 +84,21 @@ export class Retrieval {
     const { k, candidates, rerank, minMatch } = planSearch(query, options, models.info)
     const clock = new StageClock()
     const self = 'id' in query ? query.id : undefined
+    const { filter } = options
+    const passes = filter === undefined ? () => true : testOf(filter)
 
     const pairsAhead = rerank && 'text' in query ? Math.min(candidates, items.size) : 0
     const encoded = given((await encodeAll(visit, [query], clock, { ...call, pairsAhead }))[0])
     const depth = self === undefined ? candidates : candidates + 1
-    const recalled = await clock.time('recall', () => items.recall(encoded.embedding, depth, call))
+    const recalled = await clock.time('recall', () => items.recall(encoded.embedding, depth, { ...call, filter }))
     const wanted = recalled.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)
     const fetched = await clock.time('fetch', async () => {
       const found = await items.getMany(wanted.map(({ id }) => id), call)
-      // An item removed since it was recalled is no hit.
-      return wanted.flatMap(({ similarity }, at) => (found[at] ? [{ item: found[at], similarity }] : []))
+      // An item removed since it was recalled is no hit, nor one replaced since by what the filter does not let through.
+      return wanted.flatMap(({ similarity }, at) => {
+        const item = found[at]
+        return item !== undefined && passes(item.payload) ? [{ item, similarity }] : []
+      })
     })
     // What was replaced since a change of bundle is encoded by the new one alone: then the search begins again with that.
     if (fetched.length < wanted.length && visit.isOutdated) return this.search(query, options, call)

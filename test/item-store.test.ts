@@ -161,6 +161,27 @@ describe('since', () => {
   })
 })
 
+describe('payloads', () => {
+  it('are read without the rest of the item', async () => {
+    await store.put([madeItem('a'), { ...madeItem('b'), payload: null }])
+    expect(store.payload('a')).toEqual(madeItem('a').payload)
+    expect([store.payload('b'), store.payload('nobody')]).toEqual([null, undefined])
+  })
+
+  it('come in the order of their last changes, a part at a time, up to the last change', async () => {
+    await store.put(['a', 'b', 'c', 'd'].map((id) => madeItem(id)))
+    await store.put([madeItem('a', 1)])
+    expect(store.payloadsSince(0, 2)).toEqual({
+      payloads: ['b', 'c'].map((id) => ({ id, payload: madeItem(id).payload })),
+      position: 3,
+    })
+    expect(store.payloadsSince(3, 10)).toMatchObject({ payloads: [{ id: 'd' }, { id: 'a', payload: { version: 1 } }], position: 5 })
+    await store.remove(['d', 'a'])
+    expect(store.payloadsSince(3, 10)).toEqual({ payloads: [], position: 7 })
+    expect(store.payloadsSince(7, 10)).toEqual({ payloads: [], position: 7 })
+  })
+})
+
 describe('the stamp', () => {
   it('refuses a store of another bundle, naming both and the command that helps', async () => {
     const refusal = openItemStore({ folder, fingerprint: 'bbbb' })

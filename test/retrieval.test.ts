@@ -1,5 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { embeddingOf, wordTandem, type WordTandem } from './word-rooms.js'
+import type { Collection, Recall } from '../src/collection.js'
+import { parseFilter } from '../src/filter.js'
+import { Retrieval } from '../src/retrieval.js'
+import { embeddingOf, wordTandem, WordModels, type WordTandem } from './word-rooms.js'
 
 let tandem: WordTandem
 
@@ -129,6 +132,27 @@ describe('a search', () => {
     tandem.index.vectors.set('ghost', embeddingOf('dog'))
     const { hits } = await tandem.retrieval.search({ text: 'dog' }, {})
     expect(hits.map(({ id }) => id)).toEqual(['dog'])
+  })
+
+  it('with a filter asks for what it lets through, and passes over what has been replaced since by what it does not', async () => {
+    const asked: unknown[] = []
+    const item = (id: string, album: string) => ({ id, payload: { album }, imageTokens: new Int8Array(4), embedding: embeddingOf(id) })
+    const items = {
+      recall: (_: Float32Array, __: number, options: Recall) => {
+        asked.push(options.filter)
+        return Promise.resolve(['dog', 'cat', 'gone'].map((id) => ({ id, similarity: 0.5 })))
+      },
+      getMany: () => Promise.resolve([item('dog', 'sea'), item('cat', 'land'), undefined]),
+      size: 3,
+    }
+    const visit = { models: new WordModels(), items, isOutdated: false, [Symbol.dispose]: () => undefined }
+    const retrieval = new Retrieval({ enter: () => visit } as unknown as Collection)
+    const filter = parseFilter({ must: [{ key: 'album', match: 'sea' }] })
+    for (const rerank of [true, false]) {
+      const { hits } = await retrieval.search({ text: 'dog' }, { filter, rerank })
+      expect(hits.map(({ id }) => id)).toEqual(['dog'])
+    }
+    expect(asked).toEqual([filter, filter])
   })
 
   it('of an empty service has no hits', async () => {

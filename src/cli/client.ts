@@ -33,6 +33,8 @@ export interface SearchOptions {
   k: number
   rerank?: boolean | undefined
   candidates?: number | undefined
+  /** JSON text. */
+  filter?: string | undefined
 }
 
 const JSON_HEADERS = { 'content-type': 'application/json' }

@@ -6,6 +6,8 @@ import type { Collection, Items, Put, Visit } from '../collection.js'
 import type { NewItem } from '../item-store.js'
 import type { VectorIndex } from '../vector-index.js'
 import type { WorkerStatus } from '../worker-process.js'
+import { filteredRecall } from './filtered-recall.js'
+import { FilteredSets } from './filtered-sets.js'
 import { repairIndex } from './repair.js'
 import { Serving, type Rooms } from './serving.js'
 import { Standby, type BundleShelf } from './standby.js'
@@ -17,6 +19,7 @@ export class EmbeddedCollection implements Collection {
   readonly #serving: Serving
   readonly #writer: Writer
   readonly #standby: Standby
+  readonly #filtered = new FilteredSets()
   /** Up to which change of the store the snapshot of an index is complete. */
   readonly #saved = new WeakMap<VectorIndex, number>()
 
@@ -37,7 +40,7 @@ export class EmbeddedCollection implements Collection {
     const { rooms } = visit
     return {
       models: rooms.models,
-      items: itemsOf(rooms),
+      items: itemsOf(rooms, this.#filtered),
       get isOutdated() {
         return serving.rooms !== rooms
       },
@@ -97,9 +100,12 @@ export class EmbeddedCollection implements Collection {
 }
 
 /** Store and index as the pipeline asks for them; a read of the store is done before its promise is there. */
-function itemsOf({ index, store }: Rooms): Items {
+function itemsOf({ index, store }: Rooms, filtered: FilteredSets): Items {
   return {
-    recall: (embedding, candidates) => index.search(embedding, candidates),
+    recall: (embedding, candidates, { filter, signal } = {}) =>
+      filter === undefined
+        ? index.search(embedding, candidates)
+        : filteredRecall({ index, store }, filtered, { filter, embedding, candidates, signal }),
     getMany: (ids) => promised(() => store.getMany(ids)),
     picture: (id) => promised(() => store.picture(id)),
     list: ({ after, limit }) => promised(() => store.list({ limit, ...(after === undefined ? {} : { after }) })),

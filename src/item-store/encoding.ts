@@ -23,10 +23,12 @@ export function encodeEncoding({ embedding, imageTokens }: Encoding): Buffer {
 /** The encoding in `record`, sharing no memory with it: the store reuses its read buffer. */
 export function decodeEncoding(record: Buffer): Encoding {
   const { embeddingEnd, tokensEnd } = endsOf(record)
-  return {
-    embedding: new Float32Array(copyOf(record, HEADER_BYTES, embeddingEnd)),
-    imageTokens: new Int8Array(copyOf(record, embeddingEnd, tokensEnd)),
-  }
+  return { embedding: decodeEmbedding(record), imageTokens: new Int8Array(copyOf(record, embeddingEnd, tokensEnd)) }
+}
+
+/** The embedding alone, sharing no memory with `record` either. */
+export function decodeEmbedding(record: Buffer): Float32Array {
+  return new Float32Array(copyOf(record, HEADER_BYTES, endsOf(record).embeddingEnd))
 }
 
 /** Where the embedding and the tokens end. In the first format the rest of the item followed them. */

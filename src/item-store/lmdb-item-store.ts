@@ -2,10 +2,10 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import type { Bundles, Change, Copied, Encoding, Item, ItemStore, ItemStoreOptions, NewItem } from '../item-store.js'
+import type { Bundles, Change, Copied, Encoding, Item, ItemStore, ItemStoreOptions, NewItem, Payload } from '../item-store.js'
 import { LmdbBundles } from './bundles.js'
 import { LOCK_FILE } from './copy.js'
-import { decodeEncoding, encodeEncoding } from './encoding.js'
+import { decodeEmbedding, decodeEncoding, encodeEncoding } from './encoding.js'
 import { Environment, type Records } from './environment.js'
 import { beginMigration, finishMigration } from './migration.js'
 import { decodeRecord, encodeRecord, positionOf, stampPosition } from './record.js'
@@ -121,6 +121,26 @@ class LmdbItemStore implements ItemStore {
     return ids.map((id) => this.get(id))
   }
 
+  payload(id: string): Payload | null | undefined {
+    const record = this.#environment.items.getBinaryFast(id)
+    return record === undefined ? undefined : decodeRecord(record).payload
+  }
+
+  embedding(id: string): Float32Array | undefined {
+    const encoding = this.#encodings.getBinaryFast(id)
+    return encoding === undefined ? undefined : decodeEmbedding(encoding)
+  }
+
+  payloadsSince(from: number, limit: number): { payloads: { id: string; payload: Payload | null }[]; position: number } {
+    const { changes, position } = this.#changesAfter(from, limit)
+    // An item that changed meanwhile is there as it is now, and comes again.
+    const payloads = changes.flatMap(({ id }) => {
+      const payload = this.payload(id)
+      return payload === undefined ? [] : [{ id, payload }]
+    })
+    return { payloads, position }
+  }
+
   picture(id: string): Uint8Array | undefined {
     return this.#environment.pictures.getBinary(id)
   }
@@ -151,10 +171,7 @@ class LmdbItemStore implements ItemStore {
   }
 
   behind(limit: number): { changes: Change[]; position: number } {
-    const found = this.#environment.changes.getRange({ start: this.position + 1, limit })
-    const changes = [...found].map(({ key, value }) => ({ id: value, position: key }))
-    const last = changes.length < limit ? this.#environment.position : changes.at(-1)?.position
-    return { changes, position: last ?? this.position }
+    return this.#changesAfter(this.position, limit)
   }
 
   countBehind(): number {
@@ -197,6 +214,13 @@ class LmdbItemStore implements ItemStore {
 
   get #isServing(): boolean {
     return this.#environment.stamp.serving.fingerprint === this.fingerprint
+  }
+
+  #changesAfter(position: number, limit: number): { changes: Change[]; position: number } {
+    const found = this.#environment.changes.getRange({ start: position + 1, limit })
+    const changes = [...found].map(({ key, value }) => ({ id: value, position: key }))
+    const last = changes.length < limit ? this.#environment.position : changes.at(-1)?.position
+    return { changes, position: last ?? position }
   }
 
   /** Takes an item's last change out of the sequence; false when there is no such item. */

@@ -1,4 +1,5 @@
 import { TandemError } from '../errors.js'
+import type { Filter } from '../filter.js'
 import type { ModelInfo } from '../model.js'
 import type { Query } from './encode.js'
 
@@ -11,6 +12,8 @@ export interface SearchOptions {
   rerank?: boolean | undefined
   /** Hits with a lower match are left out; only with rerank. */
   minMatch?: number | undefined
+  /** Hits have payloads that it lets through. */
+  filter?: Filter | undefined
 }
 
 export interface SearchPlan {

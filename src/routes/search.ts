@@ -6,8 +6,9 @@ import { TandemError } from '../errors.js'
 import { inputFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Query } from '../retrieval.js'
-import { NoQuery, SearchBody, SearchQuery, type SearchOptions } from '../requests.js'
+import { NoQuery, SearchBody, SearchOptions, SearchQuery } from '../requests.js'
 import { SearchReply } from '../schemas.js'
+import { filterOf } from './filter.js'
 import { fieldValues, isForm, onlyField, onlyFile, readForm, type FormField, type FormFile } from './form.js'
 import { limitedText, queryOf, type InputLimits, type InputOptions } from './inputs.js'
 import { Pictures } from './pictures.js'
@@ -54,17 +55,20 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
   )
 }
 
-const optionNames = ['k', 'candidates', 'rerank', 'min_match']
+const optionNames = Object.keys(SearchOptions.properties)
 
-function optionsOf({ k, candidates, rerank, min_match: minMatch }: SearchOptions) {
-  return { k, candidates, rerank, minMatch }
+/** Options as a body has them, or as an address or a form does. */
+type Given = Omit<SearchOptions, 'filter'> & { filter?: string | object }
+
+function optionsOf({ k, candidates, rerank, min_match: minMatch, filter }: Given) {
+  return { k, candidates, rerank, minMatch, filter: filterOf(filter) }
 }
 
 async function fromJson(
   body: SearchBody,
   limits: InputLimits,
   pictures: Pictures,
-): Promise<{ query: Query; given: SearchOptions }> {
+): Promise<{ query: Query; given: Given }> {
   const { text, image, id, ...given } = body
   const kinds = Object.entries({ text, image, id }).filter(([, value]) => value !== undefined)
   if (kinds.length !== 1) {
@@ -76,7 +80,7 @@ async function fromJson(
   return { query: await queryOf(one, 'body', limits, pictures), given }
 }
 
-function fromForm(parts: readonly (FormField | FormFile)[]): { query: Query; given: SearchOptions } {
+function fromForm(parts: readonly (FormField | FormFile)[]): { query: Query; given: Given } {
   const fields = optionNames.filter((name) => fieldValues(parts, name).length > 0)
   const given = searchOptions(Object.fromEntries(fields.map((name) => [name, onlyField(parts, name) ?? ''])))
   return { query: { image: onlyFile(parts) }, given }

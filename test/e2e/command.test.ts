@@ -62,6 +62,10 @@ describe('the tandem command', () => {
       expect(match).toBeGreaterThanOrEqual(0)
     }
     expect(tandem('search', 'boats', '--no-rerank').stdout).not.toContain('match')
+    const wanted = `old/${photos[1]}.jpg`
+    const filter = JSON.stringify({ must: [{ key: 'path', match: wanted }] })
+    expect(tandem('search', 'boats', '--filter', filter).stdout).toMatch(new RegExp(`${wanted}\\n1 hit in`))
+    expect(tandem('search', 'boats', '--filter', '{').stderr).toContain('filter is not valid JSON')
 
     expect(tandem('index', join(folder, 'photos')).stdout).toBe('0 added, 3 already stored\n')
   }, 180_000)

@@ -19,7 +19,17 @@ function loosely(fields: Record<string, Arbitrary<unknown>>): Arbitrary<unknown>
 }
 
 const truth = fc.oneof({ weight: 4, arbitrary: fc.boolean() }, { weight: 1, arbitrary: numbers })
-const options = { k: numbers, candidates: numbers, rerank: truth, min_match: numbers }
+const key = fc.oneof(fc.constantFrom('a', 'a.b', 'a..b', 'constructor.name'), texts)
+const condition = fc.oneof(
+  loosely({ key, match: fc.oneof(texts, numbers, fc.array(fc.oneof(texts, numbers), { maxLength: 3 })) }),
+  loosely({ key, range: loosely({ gt: numbers, gte: texts, lt: numbers, lte: texts }) }),
+  loosely({ key, exists: truth }),
+)
+export const filters = fc.letrec((tie) => ({
+  list: fc.array(fc.oneof({ depthSize: 'small' }, condition, tie('filter')), { maxLength: 4 }),
+  filter: loosely({ must: tie('list'), should: tie('list'), must_not: tie('list') }),
+})).filter
+const options = { k: numbers, candidates: numbers, rerank: truth, min_match: numbers, filter: filters }
 const input = fc.oneof(
   { weight: 3, arbitrary: fc.record({ text: texts }) },
   { weight: 2, arbitrary: fc.record({ image: pictures }) },
@@ -37,7 +47,7 @@ function json(value: Arbitrary<unknown>): Arbitrary<Body> {
 export const searchBody = fc.oneof(
   json(loosely({ text: texts, ...options })),
   json(fc.tuple(input, fc.record(options, { requiredKeys: [] })).map(([one, more]) => (typeof one === 'object' ? { ...one, ...more } : one))),
-  form(['image', 'k', 'candidates', 'rerank', 'min_match', 'text']),
+  form(['image', 'k', 'candidates', 'rerank', 'min_match', 'filter', 'text']),
 )
 export const embedBody = fc.oneof(
   json(loosely({ inputs: fc.array(input, { maxLength: 20 }), encoding_format: fc.constantFrom('float', 'base64', 'int8', null) })),

@@ -2,7 +2,7 @@
 import fc, { type Arbitrary } from 'fast-check'
 import { randomNumbers } from '../vector-index/random-embeddings.js'
 import { brokenHeaders, methods, oddHeaders, oddTypes, targetTo } from './addresses.js'
-import { embedBody, itemBody, itemsBody, rerankBody, searchBody, standbyBody, type Body } from './bodies.js'
+import { embedBody, filters, itemBody, itemsBody, rerankBody, searchBody, standbyBody, type Body } from './bodies.js'
 import type { Case } from './campaign.js'
 import { mutate } from './mutations.js'
 import { ids, names, numbers, payloads, texts } from './values.js'
@@ -23,7 +23,7 @@ interface Operation {
 }
 
 const payload = payloads.map((one) => JSON.stringify(one))
-const options = { k: numbers, candidates: numbers, rerank: fc.constantFrom('true', 'false', '1', ''), min_match: numbers }
+const options = { k: numbers, candidates: numbers, rerank: fc.constantFrom('true', 'false', '1', ''), min_match: numbers, filter: filters.map((one) => JSON.stringify(one)) }
 
 /** Every operation of the OpenAPI document; a test holds the two together. */
 export const operations: readonly Operation[] = [

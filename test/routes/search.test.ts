@@ -72,7 +72,7 @@ describe('GET /search', () => {
     ['q=dog&k=1&k=2', 'k is a list of 2; expected'],
     ['q=dog&rerank=maybe', 'rerank is "maybe"; expected true or false'],
     ['q=dog&min_match=2', 'min_match is 2; expected a number from 0 to 1'],
-    ['q=dog&limit=3', '"limit" is not a known parameter; expected one of: q, k, candidates, rerank, min_match'],
+    ['q=dog&limit=3', '"limit" is not a known parameter; expected one of: q, k, candidates, rerank, min_match, filter'],
     ['q=dog&__proto__=3', '"__proto__" is not a known parameter'],
   ])('refuses "%s": %s', async (query, sentence) => {
     const reply = await get(query)
@@ -97,6 +97,67 @@ describe('GET /search', () => {
     const reply = await post({ text: 'x'.repeat(10_001) })
     expect(reply.json()).toMatchObject({ status: 422, code: 'text_too_long' })
     expect(reply.json<{ detail: string }>().detail).toContain('10001 characters; expected at most 10000')
+  })
+})
+
+describe('a filter', () => {
+  const horses = { should: [{ key: 'word', match: 'horse 1' }, { key: 'word', range: { gt: 'y' } }] }
+  const inAddress = (filter: object): string => `filter=${encodeURIComponent(JSON.stringify(filter))}`
+
+  it('leaves out what it does not let through: in an address, a body and a form', async () => {
+    const form = new FormData()
+    form.append('image', new Blob(['dog']), 'dog.jpg')
+    form.append('filter', JSON.stringify(horses))
+    const replies = [
+      await get(`q=dog&${inAddress(horses)}`),
+      await post({ text: 'dog', filter: horses }),
+      await post({ text: 'dog', rerank: false, filter: horses }),
+      await post({ id: 'dog', filter: horses }),
+      await tandem.app.inject({ method: 'POST', url: '/search', payload: form }),
+    ]
+    for (const reply of replies) expect(idsOf(reply).sort()).toEqual(['horse', 'zebra'])
+    expect(idsOf(await post({ id: 'zebra', filter: horses }))).toEqual(['horse'])
+    expect(idsOf(await post({ text: 'dog', k: 1, candidates: 1, filter: { must_not: [horses] } }))).toEqual(['dog'])
+    expect(idsOf(await get(`q=dog&${inAddress({ must: [{ key: 'word', exists: false }] })}`))).toEqual([])
+    expect(idsOf(await get(`q=dog&${inAddress({})}`))).toHaveLength(5)
+  })
+
+  it('sees a payload as it is by now', async () => {
+    const ask = () => post({ text: 'dog', rerank: false, filter: { must: [{ key: 'seen', match: true }] } })
+    expect(idsOf(await ask())).toEqual([])
+    await tandem.retrieval.add({ id: 'wolf', image: Buffer.from('wolf'), payload: { seen: true } })
+    expect(idsOf(await ask())).toEqual(['wolf'])
+    await tandem.retrieval.add({ id: 'wolf', image: Buffer.from('wolf'), payload: { seen: false } })
+    expect(idsOf(await ask())).toEqual([])
+    await tandem.retrieval.remove('wolf')
+  })
+
+  it.each([
+    ['{"must":', 'filter is not valid JSON: "{\\"must\\":"'],
+    ['{"must":[],"must":[]}', 'filter has the name "must" twice in one object'],
+    ['7', 'filter is 7; expected an object with must, should, must_not'],
+    ['{"must":[{"key":"a"}]}', 'filter.must[0] is an object with key; expected an object with key and one of match, range, exists'],
+    ['{"must":[{"key":"a","match":9007199254740993}]}', 'filter has the number 9007199254740993'],
+  ])('is refused in an address: %s', async (filter, sentence) => {
+    const reply = await get(`q=dog&filter=${encodeURIComponent(filter)}`)
+    expect(reply.json()).toMatchObject({ status: 422, code: 'invalid_request' })
+    expect(reply.json<{ detail: string }>().detail).toContain(sentence)
+  })
+
+  it.each([
+    [7, 'filter is 7; expected an object with must, should, must_not'],
+    ['{}', 'filter is "{}"; expected an object with must, should, must_not'],
+    [{ musst: [] }, '"musst" in filter is not a known field; expected one of: must, should, must_not'],
+    [{ must: {} }, 'filter.must is an empty object; expected a list of conditions'],
+    [{ must: [{ key: 'a', match: null }] }, 'filter.must[0].match is null; expected a text, a number'],
+    [{ must: [{ key: 'a', range: { gt: [] } }] }, 'filter.must[0].range.gt is an empty list; expected a number or a text'],
+    [{ must: [{ key: 'a', range: {} }] }, 'filter.must[0].range is an empty object; expected one or more of'],
+    [{ must: [{ must: [{ must: [{ key: 'a', match: {} }] }] }] }, 'filter.must[0].must[0].must[0].match is an empty object'],
+    [{ must: [{ key: 'a', exists: true, match: 1 }] }, 'filter.must[0] is an object with key, exists, match; expected'],
+  ])('is refused in a body: %j', async (filter, sentence) => {
+    const reply = await post({ text: 'dog', filter })
+    expect(reply.json()).toMatchObject({ status: 422, code: 'invalid_request' })
+    expect(reply.json<{ detail: string }>().detail).toContain(sentence)
   })
 })
 

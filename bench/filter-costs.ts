@@ -1,0 +1,77 @@
+/**
+ * What a filtered recall is made of, in microseconds: `node --import tsx bench/filter-costs.ts [items]`. The rule of
+ * src/collection/filtered-recall.ts goes by the ratios.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openItemStore } from '../src/item-store.js'
+import { openVectorIndex } from '../src/vector-index.js'
+import { parseFilter, testOf } from '../src/filter.js'
+import { randomEmbeddings } from '../test/vector-index/random-embeddings.js'
+
+const DIM = 256
+const TOKEN_BYTES = 50 * 192
+const ROUNDS = 20
+const items = Number(process.argv[2] ?? 20_000)
+
+const folder = await mkdtemp(join(tmpdir(), 'tandem-filter-costs-'))
+const store = await openItemStore({ folder: join(folder, 'items'), fingerprint: '0123456789abcdef' })
+const index = await openVectorIndex({
+  kind: 'hnsw',
+  folder: join(folder, 'index'),
+  dim: DIM,
+  fingerprint: '0123456789abcdef',
+  storeIdentity: store.identity,
+})
+const embeddings = randomEmbeddings(items, DIM)
+const idOf = (at: number): string => `2024/holidays/photo-${at}.jpg`
+const picture = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 512, height: 384 }
+for (let start = 0; start < items; start += 1000) {
+  const some = embeddings.slice(start, start + 1000).map((embedding, at) => ({ id: idOf(start + at), embedding }))
+  const payload = { title: 'On the beach', album: 'holidays', year: 2024, tags: ['sea', 'sand'], path: 'a/b/c.jpg' }
+  const { position } = await store.put(some.map((one) => ({ ...one, payload, picture, imageTokens: new Int8Array(TOKEN_BYTES) })))
+  await index.upsert(some, position)
+}
+
+/** Microseconds of one `work`, the median of some rounds, for each of `count`. */
+async function each(count: number, work: (round: number) => unknown): Promise<number> {
+  const spent: number[] = []
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const begun = performance.now()
+    await work(round)
+    spent.push(performance.now() - begun)
+  }
+  return (1000 * (spent.sort((a, b) => a - b)[ROUNDS / 2] as number)) / count
+}
+
+function dot(a: Float32Array, b: Float32Array | undefined): number {
+  return b === undefined ? 0 : a.reduce((sum, value, at) => sum + value * (b[at] as number), 0)
+}
+
+const query = (round: number): Float32Array => embeddings[round * 7] as Float32Array
+const row = (what: string, value: number): void => console.log(`${what.padEnd(52)} ${value.toFixed(2).padStart(8)}`)
+const test = testOf(parseFilter({ must: [{ key: 'album', match: 'none' }, { key: 'year', range: { gte: 2020 } }] }))
+
+console.log(`microseconds, ${items} items of ${DIM} dimensions`)
+for (const depth of [128, 512, 2048, 8192].filter((one) => one < items)) {
+  row(`the graph searched ${depth} deep, each`, await each(depth, (round) => index.search(query(round), depth)))
+}
+for (const count of [100, 1000, 10_000].filter((one) => one < items)) {
+  const ids = Array.from({ length: count }, (_, at) => idOf(at * Math.floor(items / count)))
+  row(`embeddings of ${count} read and compared, each`, await each(count, (round) => ids.map((id) => dot(query(round), store.embedding(id)))))
+  row(`payloads of ${count} read and tested, each`, await each(count, () => ids.map((id) => test(store.payload(id) ?? null))))
+}
+row(
+  'all payloads read in order and tested, each',
+  await each(items, () => {
+    for (let from = 0; from < store.position; ) {
+      const { payloads, position } = store.payloadsSince(from, 500)
+      for (const { payload } of payloads) test(payload)
+      from = position
+    }
+  }),
+)
+await index.close()
+await store.close()
+await rm(folder, { recursive: true })
