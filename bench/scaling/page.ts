@@ -50,8 +50,8 @@ function assumed({ machine, engine, gpu, prices, utilisation, days_to_index: day
       `disks are planned to be ${100 * utilisation} % busy.`,
     `- Everything is to be indexed within ${days} days.`,
     `- An index needs ${engine.memory_factor} times what vectors and graph take, for what grows beside them. Milvus keeps ` +
-      `${engine.replicas} copies of each segment in memory, and seals segments at ${engine.segment_gib} GiB of embeddings and image tokens. The tokens are mapped from the disks of ` +
-      `its nodes.`,
+      `${engine.replicas} copies of each segment in memory, and seals segments at ${engine.segment_gib} GiB of embeddings and image tokens (base64). ` +
+      `The tokens are mapped from the disks of its nodes.`,
     `- Every search is reranked.`,
     `- A GPU does ${gpu.effective_tflops} TFLOP/s in practice: what 1,500 pictures a second through ViT-B/32 (8.8 GFLOP) on an ` +
       `${gpu.name} come to, as clip-retrieval reports; an encoder of depthwise convolutions may reach a fraction of it. No GPU was ` +

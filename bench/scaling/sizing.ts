@@ -9,6 +9,8 @@ const DAY_S = 86_400
 const HOURS_A_MONTH = 730
 /** Of an embedding: float32. */
 const BYTES_A_NUMBER = 4
+/** In a row of Milvus image tokens are base64. */
+const BASE64 = 4 / 3
 
 /** One thing that a service runs out of: how many of the assumed machines it takes. Beyond 1 it is too much for one. */
 export interface Need {
@@ -61,7 +63,7 @@ export function sizingOf(items: number, queriesASecond: number, figures: Figures
   // The index within the service is small where the search was measured: what it costs at this size comes on its own.
   const inTandem = total(search.rerank) - (search.rerank['hnsw-worker'] ?? 0)
   const alone = grown(hnsw.search, hnsw.items, items)
-  const row = figures.dim * BYTES_A_NUMBER + figures.bytes.image_tokens
+  const row = figures.dim * BYTES_A_NUMBER + figures.bytes.image_tokens * BASE64
   const perSegment = Math.floor((engine.segment_gib * GIB) / row)
   const segments = Math.ceil(items / perSegment)
   const engineCoreSeconds = segments * grown(hnsw.search, hnsw.items, Math.min(items, perSegment))
@@ -80,7 +82,7 @@ export function sizingOf(items: number, queriesASecond: number, figures: Figures
   ])
   const cluster = byNeed([
     { of: 'memory of the engine for vectors and graph', machines: engineMemory / memory },
-    { of: 'disk of the engine for image tokens', machines: (bytes.imageTokens * engine.replicas) / disk },
+    { of: 'disk of the engine for image tokens', machines: (bytes.imageTokens * BASE64 * engine.replicas) / disk },
     { of: 'cores of the engine for searches', machines: cores(queriesASecond * engineCoreSeconds) },
     { of: 'cores of Tandem for searches', machines: cores(queriesASecond * inTandem) },
     { of: `cores to encode and index in ${patience} days`, machines: indexing },
@@ -119,7 +121,7 @@ export function sizingOf(items: number, queriesASecond: number, figures: Figures
     const compute = isEmbedded
       ? tandemCores * prices.core_hour + ((vectors * engine.memory_factor) / GIB + 2) * prices.gib_hour
       : engineNodes * machineHour + tandemCores * (prices.core_hour + 2 * prices.gib_hour)
-    const disks = isEmbedded ? bytes.items + bytes.pictures : bytes.imageTokens * engine.replicas
+    const disks = isEmbedded ? bytes.items + bytes.pictures : bytes.imageTokens * BASE64 * engine.replicas
     // The engine keeps its own truth in an object store, beside the pictures.
     const objects = isEmbedded ? 0 : bytes.pictures + bytes.items
     const month =

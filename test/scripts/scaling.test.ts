@@ -71,9 +71,9 @@ describe('a sizing', () => {
   it('of what one machine cannot hold is a cluster, of which every segment is searched', () => {
     const { engine, queries, indexing, cost, bytes } = sizingOf(100_000_000, 100, figures, assumptions)
     expect(engine).toBe('Milvus')
-    // Rows of 4096 bytes: 262,144 in a segment, and 382 segments.
-    const each = (0.001 * Math.log(262_144)) / Math.log(1000)
-    expect(queries).toMatchObject({ segments: 382, engineCoreSeconds: expect.closeTo(382 * each) as number })
+    // Rows of 1024 bytes and 3072 as base64: 209,715 in a segment, and 477 segments.
+    const each = (0.001 * Math.log(209_715)) / Math.log(1000)
+    expect(queries).toMatchObject({ segments: 477, engineCoreSeconds: expect.closeTo(477 * each) as number })
     // 3 times the vectors, 4 GiB a machine; its cores: 100 × 0.69 s, 10 cores half busy.
     expect(bytes.engineMemory).toBe(3 * 102_400_000_000)
     expect(queries.engineNodes).toBe(72)
