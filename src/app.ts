@@ -19,6 +19,7 @@ import { problems, sendProblem } from './plugins/problems.js'
 import { rateLimit } from './plugins/rate-limit.js'
 import { slowClients } from './plugins/slow-clients.js'
 import { strangers } from './plugins/strangers.js'
+import { tracing } from './plugins/tracing.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
 import { openRemotePictures } from './remote-pictures.js'
@@ -156,6 +157,7 @@ async function addPlugins(
   readiness: Readiness,
 ): Promise<void> {
   const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, host, allowedHosts } = config
+  await app.register(tracing)
   await app.register(problems)
   await app.register(audit)
   await app.register(headers)

@@ -80,6 +80,8 @@ export interface Call {
   deadline?: number | undefined
   /** Pairs that the caller will have matched next: a search that could not be reranked in time is refused before it. */
   pairsAhead?: number | undefined
+  /** W3C trace context of the request, for a service that does a part of it. */
+  trace?: { readonly traceparent: string; readonly tracestate: string | undefined } | undefined
 }
 
 export interface Models {

@@ -35,7 +35,7 @@ export const audit = plugin((app, _options, done) => {
   app.decorateRequest('failure', undefined)
   app.decorateRequest('audit', function (this: FastifyRequest, action, id, outcome) {
     log.info(
-      { reqId: this.id, key: this.key?.name ?? null, address: this.ip, action, id: id?.slice(0, LONGEST_ID) ?? null, outcome },
+      { reqId: this.id, trace_id: this.trace.traceId, key: this.key?.name ?? null, address: this.ip, action, id: id?.slice(0, LONGEST_ID) ?? null, outcome },
       `${action}: ${outcome}`,
     )
   })

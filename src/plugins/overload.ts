@@ -76,7 +76,7 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
       const milliseconds = timeLimitOf(request, timeLimit === false ? undefined : requestTimeoutMs)
       permit(request, reply, priority)
       const deadline = milliseconds === undefined ? undefined : performance.now() + milliseconds
-      request.call = { signal: signalFor(reply, milliseconds), priority, deadline }
+      request.call = { signal: signalFor(reply, milliseconds), priority, deadline, trace: request.trace }
     } catch (error) {
       return next(error as TandemError)
     }

@@ -1,0 +1,56 @@
+/**
+ * W3C trace context: what a request belongs to beyond this service. A client's `traceparent` and `tracestate` are taken on,
+ * or a trace is begun; log lines carry its id, the answer names it, and calls to other services pass it on.
+ */
+import { randomBytes } from 'node:crypto'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import plugin from 'fastify-plugin'
+import type { Call } from '../retrieval.js'
+
+/** The trace of one request, with this service's own part in it as the latest. */
+export interface Trace extends NonNullable<Call['trace']> {
+  /** 32 hexadecimal digits. */
+  readonly traceId: string
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    trace: Trace
+  }
+}
+
+/** A later version may carry more behind a hyphen; ff is none, and so are ids of zeros. */
+const PARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?$/
+/** A list member is `key=value`, all of it printable; beyond this length a list may be left out. */
+const STATE = /^[\x20-\x7e\t]{1,512}$/
+
+/** The trace that the headers name, or a new one, which is not marked as recorded: nothing is recorded here. */
+export function traceOf(headers: IncomingHttpHeaders): Trace {
+  const given = headers['traceparent']
+  const [, version, named, flags = '00', more] = (typeof given === 'string' ? PARENT.exec(given) : null) ?? []
+  const known = named !== undefined && (version !== '00' || more === undefined)
+  const traceId = known ? named : randomBytes(16).toString('hex')
+  // Of the flags, a version that is not known may mean something else by all but the first bit.
+  const marked = known && (Number.parseInt(flags, 16) & 1) === 1 ? '01' : '00'
+  const traceparent = `00-${traceId}-${randomBytes(8).toString('hex')}-${marked}`
+  const state = headers['tracestate']
+  const tracestate = known && typeof state === 'string' && STATE.test(state) ? state : undefined
+  return { traceId, traceparent, tracestate }
+}
+
+/** Register it before whatever logs a request. */
+export const tracing = plugin((app, _options, done) => {
+  const traces = new WeakMap<IncomingMessage, Trace>()
+
+  app.setChildLoggerFactory((logger, bindings, options, raw) => {
+    const trace = traceOf(raw.headers)
+    traces.set(raw, trace)
+    return logger.child({ ...bindings, trace_id: trace.traceId }, options)
+  })
+  app.decorateRequest('trace', { getter() { return traces.get(this.raw) as Trace } })
+  app.addHook('onRequest', (request, reply, next) => {
+    reply.header('traceresponse', request.trace.traceparent)
+    next()
+  })
+  done()
+})
