@@ -5,6 +5,7 @@ import Fastify, { LogController, type FastifyBaseLogger, type FastifyHttpOptions
 import { pino } from 'pino'
 import { openBackups } from './backups.js'
 import { readCertificate, reloadCertificate, type Certificate } from './certificate.js'
+import type { Collection } from './collection.js'
 import type { Config } from './config.js'
 import { openKeys, type Keys, type KeysChange } from './keys.js'
 import { audit } from './plugins/audit.js'
@@ -27,10 +28,11 @@ import { Retrieval } from './retrieval.js'
 import { openCollection } from './rooms.js'
 import { backupRoutes } from './routes/backups.js'
 import { embedRoutes } from './routes/embed.js'
+import { encoderRoutes } from './routes/encoder.js'
 import { healthRoutes } from './routes/health.js'
 import { itemRoutes } from './routes/items.js'
 import { manyItemsRoutes } from './routes/items-many.js'
-import { pageRoutes } from './routes/page.js'
+import { errorsRoute, pageRoutes } from './routes/page.js'
 import { rerankRoutes } from './routes/rerank.js'
 import { searchRoutes } from './routes/search.js'
 import { standbyRoutes } from './routes/standby.js'
@@ -50,6 +52,7 @@ export interface Tandem {
 
 // 256 characters of an id, each at most 4 bytes of UTF-8, each of them written as %XX.
 const LONGEST_ID = 256 * 4 * 3
+const CALLS_ON_A_CONNECTION = 256
 
 /**
  * Opens everything that `config` names. What was opened is closed again when a later step fails.
@@ -67,7 +70,8 @@ export async function buildApp(config: Config, open: typeof openCollection = ope
   const onChange = (change: KeysChange): void => logKeysChange(log, change)
   const keys = await openKeys({ keys: apiKeys, file: apiKeysFile, onChange })
   const certificate = await readCertificate(config)
-  const retrieval = new Retrieval(await open(config, log))
+  const collection = await open(config, log)
+  const retrieval = new Retrieval(collection)
   const safekeeping = safekeepingOf(config, retrieval, log)
   const closeRooms = async (): Promise<void> => {
     await safekeeping?.close()
@@ -84,13 +88,15 @@ export async function buildApp(config: Config, open: typeof openCollection = ope
     clientErrorHandler: answerClientError,
   })
   app.server.maxConnections = config.maxConnections
+  // Connections between services are kept: so those of an encoder that was just added get their share of calls.
+  if (config.role === 'encode') app.server.maxRequestsPerSocket = CALLS_ON_A_CONNECTION
   // An Expect header that is not understood may be ignored; Node would answer without a problem.
   app.server.on('checkExpectation', (request, reply) => app.routing(request, reply))
   // What no route takes is 415: the framework would hand over text/plain as a string.
   app.removeContentTypeParser('text/plain')
   try {
     await addPlugins(app, config, keys, retrieval, readiness)
-    await addRoutes(app, config, { retrieval, safekeeping, readiness })
+    await addRoutes(app, config, { collection, retrieval, safekeeping, readiness })
     await app.ready()
   } catch (error) {
     await closeRooms()
@@ -173,10 +179,17 @@ async function addPlugins(
   await app.register(metrics, { retrieval })
 }
 
+interface Parts {
+  collection: Collection
+  retrieval: Retrieval
+  safekeeping: Safekeeping | null
+  readiness: Readiness
+}
+
 async function addRoutes(
   app: FastifyInstance,
   config: Config,
-  { retrieval, safekeeping, readiness }: { retrieval: Retrieval; safekeeping: Safekeeping | null; readiness: Readiness },
+  { collection, retrieval, safekeeping, readiness }: Parts,
 ): Promise<void> {
   const { maxTextChars, maxBatchItems, maxBodyBytes, allowedPictureHosts: allowedHosts } = config
   const remote = openRemotePictures({ allowedHosts, timeoutMs: config.pictureFetchTimeoutMs })
@@ -184,10 +197,16 @@ async function addRoutes(
   const options = { retrieval, limits, fetchPicture: remote.fetch }
   await app.register(healthRoutes, { readiness, retrieval })
   await app.register(embedRoutes, options)
+  await app.register(rerankRoutes, options)
+  await app.register(errorsRoute)
+  if (config.role === 'encode') {
+    // Its bundle does not change while it serves: what was entered need not be left.
+    await app.register(encoderRoutes, { encoder: collection.enter().models, readiness, maxBodyBytes })
+    return
+  }
   await app.register(itemRoutes, options)
   await app.register(manyItemsRoutes, options)
   await app.register(searchRoutes, options)
-  await app.register(rerankRoutes, options)
   await app.register(backupRoutes, { safekeeping })
   await app.register(standbyRoutes, { retrieval })
   await app.register(pageRoutes)

@@ -7,6 +7,7 @@
 import type { BundleShelf } from './collection/standby.js'
 import type { Rooms } from './collection/serving.js'
 import { EmbeddedCollection } from './collection/embedded.js'
+import { ItemlessCollection } from './collection/itemless.js'
 import type { Upkeep } from './collection/upkeep.js'
 import type { Filter } from './filter.js'
 import type { Item as StoredItem, NewItem, Payload } from './item-store.js'
@@ -94,4 +95,12 @@ export interface Collection {
  */
 export function openEmbedded(rooms: Rooms, shelf: BundleShelf, onClosed?: () => Promise<void>): EmbeddedCollection {
   return new EmbeddedCollection(rooms, shelf, onClosed)
+}
+
+/**
+ * The collection of a service that encodes for others and keeps nothing: whatever asks for items is refused as `not_supported`.
+ * @param models - closed with the collection
+ */
+export function openItemless(models: Models): Collection {
+  return new ItemlessCollection(models)
 }

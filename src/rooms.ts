@@ -5,12 +5,13 @@
 import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { FastifyBaseLogger } from 'fastify'
-import { openEmbedded, type BundleShelf, type Collection, type Rooms } from './collection.js'
+import { openEmbedded, openItemless, type BundleShelf, type Collection, type Rooms } from './collection.js'
 import type { Config } from './config.js'
 import { lockDataFolder } from './data-folder-lock.js'
 import { TandemError } from './errors.js'
 import { openItemStore, type ItemStore } from './item-store.js'
-import { BundleError, openModels, verifyBundle, type ModelsOptions } from './model.js'
+import { BundleError, verifyBundle, type Models } from './model.js'
+import { openServedModels } from './served-models.js'
 import { openVectorIndex } from './vector-index.js'
 
 /**
@@ -19,10 +20,13 @@ import { openVectorIndex } from './vector-index.js'
  * @throws with a sentence fit for a terminal; what was opened until then is closed again
  */
 export async function openCollection(config: Config, log: FastifyBaseLogger): Promise<Collection> {
+  if (config.role === 'encode') return openItemless(await openServedModels(config, log))
   const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
   if (lock.remark !== null) log.warn(lock.remark)
   try {
-    return openEmbedded(await openRooms(config, log), bundleShelf(config, log), () => lock.release())
+    const rooms = config.role === 'search' ? await openRoomsOfEncoder(config, log) : await openRooms(config, log)
+    const shelf = config.role === 'search' ? noShelf : bundleShelf(config, log)
+    return openEmbedded(rooms, shelf, () => lock.release())
   } catch (error) {
     await lock.release()
     throw error
@@ -52,6 +56,36 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
     await store.close()
     throw error
   }
+}
+
+/** The encoder, which knows its bundle, then the store of items that this bundle has encoded, then the index. */
+async function openRoomsOfEncoder(config: Config, log: FastifyBaseLogger): Promise<Rooms> {
+  const { dataFolder, encoderUrl } = config
+  const models = await openServedModels(config, log)
+  const { fingerprint } = models.info
+  const onMigration = (items: number): void => log.info({ items }, 'items are moved to the present format')
+  const store = await openItemStore({ folder: join(dataFolder, 'items'), fingerprint, onMigration }).catch(async (error: unknown) => {
+    await models.close()
+    throw error
+  })
+  try {
+    return await withIndex(config, log, models, `The bundle of the encoder at ${encoderUrl}`, store, join(dataFolder, 'index'))
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+/** A service that only searches has no bundle to change to. */
+const noShelf: BundleShelf = {
+  fingerprintOf: () => Promise.reject(noBundles()),
+  open: () => Promise.reject(noBundles()),
+  discard: () => Promise.resolve(),
+}
+
+function noBundles(): TandemError {
+  const sentence = 'This service has no bundle of its own (TANDEM_ROLE=search): stop it and its encoder, and change the bundle with TANDEM_ROLE=all.'
+  return new TandemError('not_supported', sentence)
 }
 
 /** The bundles beside the configured one. */
@@ -89,15 +123,23 @@ async function openBundle(
   store: ItemStore,
   formerFolder?: string,
 ): Promise<Rooms> {
+  return withIndex(config, log, await openServedModels(config, log, folder), `The bundle in ${folder}`, store, formerFolder)
+}
+
+/** @param whence - what a sentence says of where the models are from; they are closed where their index cannot be opened */
+async function withIndex(
+  config: Config,
+  log: FastifyBaseLogger,
+  models: Models,
+  whence: string,
+  store: ItemStore,
+  formerFolder?: string,
+): Promise<Rooms> {
   const { dataFolder, vectorIndex } = config
-  const report = (sentence: string): void => log.error(sentence)
-  const note = (sentence: string): void => log.info(sentence)
-  const models = await openModels({ ...modelSettings(config), folder, report, note })
   try {
-    const { fingerprint, dim, name, version } = models.info
-    log.info({ bundle: name, version, fingerprint }, 'the model is open')
+    const { fingerprint, dim } = models.info
     if (fingerprint !== store.fingerprint) {
-      throw new BundleError(`The bundle in ${folder} has the fingerprint ${fingerprint}; expected ${store.fingerprint}.`)
+      throw new BundleError(`${whence} has the fingerprint ${fingerprint}; expected ${store.fingerprint}, that of the items.`)
     }
     const index = await openVectorIndex({
       kind: vectorIndex,
@@ -106,7 +148,7 @@ async function openBundle(
       dim,
       fingerprint,
       storeIdentity: store.identity,
-      report,
+      report: (sentence) => log.error(sentence),
     })
     if (index.discarded !== null) log.warn(index.discarded)
     return { models, store, index }
@@ -114,12 +156,6 @@ async function openBundle(
     await models.close()
     throw error
   }
-}
-
-/** What every bundle is opened with. */
-export function modelSettings(config: Config): Omit<ModelsOptions, 'folder'> {
-  const { inferenceThreads, maxImagePixels, executionProviders: providers, gpuDevices: devices } = config
-  return { inferenceThreads, maxImagePixels, providers, devices }
 }
 
 function indexFolder(dataFolder: string, fingerprint: string): string {

@@ -209,6 +209,25 @@ export const StandbyReply = Type.Object(
   { description: 'The bundles of the service' },
 )
 
+const whole = (least: number, most: number) => Type.Integer({ minimum: least, maximum: most })
+
+export const EncoderReply = Type.Object(
+  {
+    name: Type.String(),
+    version: Type.String(),
+    description: Type.String(),
+    license: Type.String(),
+    languages: Type.Array(Type.String()),
+    fingerprint: Type.String({ pattern: '^[0-9a-f]{16}$', description: 'The same for bundles whose embeddings and tokens can be mixed' }),
+    dim: whole(1, 65_536),
+    image_tokens: Type.Object({ count: whole(0, 65_536), width: whole(0, 65_536) }),
+    token_width: whole(0, 65_536),
+    max_tokens: whole(1, 65_536),
+    rerank: Type.Object({ default: Type.Boolean(), candidates: whole(1, 1000) }),
+  },
+  { description: 'The bundle that encodes' },
+)
+
 export const HealthReply = Type.Object(
   { status: Type.String(), detail: Type.Optional(Type.String()) },
   { description: 'The state of the service' },

@@ -16,7 +16,8 @@ async function serve(config: Config): Promise<void> {
   if (apiKeysFile !== undefined || tlsCertFile !== undefined) process.on('SIGHUP', () => void tandem.reload())
   const address = await tandem.app.listen({ host: config.host, port: config.port })
   await tandem.start()
-  tandem.app.log.info(`ready: the search page is at ${address}/, the API documentation at ${address}/docs`)
+  const what = config.role === 'encode' ? 'the encoder' : 'the search page'
+  tandem.app.log.info(`ready: ${what} is at ${address}/, the API documentation at ${address}/docs`)
 }
 
 async function stop({ app, close }: Tandem, { requestTimeoutMs }: Config, signal: string): Promise<void> {

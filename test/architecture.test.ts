@@ -90,7 +90,18 @@ describe('arrows point one way', () => {
     const intruders = outside.filter((source) => own(source).some((path) => path.startsWith('collection/')))
     expect(intruders.map(({ path }) => path)).toEqual([])
     const callers = outside.filter((source) => own(source).includes('collection.ts')).map(({ path }) => partOf(path))
-    expect([...new Set(callers)].sort()).toEqual(['cli', 'retrieval', 'rooms', 'safekeeping'])
+    expect([...new Set(callers)].sort()).toEqual(['app', 'cli', 'retrieval', 'rooms', 'safekeeping'])
+  })
+
+  it('remote models are entered by their door alone, and know the models by their contract', () => {
+    const room = sources.filter(({ path }) => partOf(path) === 'remote-models')
+    expect(room.length).toBeGreaterThan(1)
+    const outside = sources.filter(({ path }) => partOf(path) !== 'remote-models')
+    const intruders = outside.filter((source) => own(source).some((path) => path.startsWith('remote-models/')))
+    expect(intruders.map(({ path }) => path)).toEqual([])
+    const known = ['remote-models', 'model', 'encoder-messages', 'frames', 'schemas', 'errors', 'worker-process']
+    expect([...new Set(room.flatMap(own).map(partOf))].filter((part) => !known.includes(part))).toEqual([])
+    expect(room.flatMap(({ path }) => loadedBy(path)).filter((path) => partOf(path) === 'model')).toEqual([])
   })
 
   it('the rooms, the collection and the pipeline know nothing of HTTP', () => {

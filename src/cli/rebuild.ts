@@ -11,7 +11,7 @@ import type { Config } from '../config.js'
 import { lockDataFolder } from '../data-folder-lock.js'
 import { openItemStore, type ItemStore } from '../item-store.js'
 import { openModels, type Models } from '../model.js'
-import { modelSettings } from '../rooms.js'
+import { modelSettings } from '../served-models.js'
 import { openVectorIndex } from '../vector-index.js'
 import { startProgress, type Terminal } from './terminal.js'
 

@@ -22,6 +22,8 @@ const ANY: readonly ErrorCode[] = [
 const WITH_BODY: readonly ErrorCode[] = ['body_missing', 'body_unreadable', 'body_too_large', 'media_type_unsupported']
 const LIMITED: readonly ErrorCode[] = ['rate_limited', 'overloaded', 'not_ready', 'timed_out']
 const WITH_KEYS: readonly ErrorCode[] = ['unauthorized', 'forbidden']
+/** What a call of the service that encodes can meet, where models are not in the service itself. */
+export const encoderFailures: readonly ErrorCode[] = ['encoder_failed', 'encoder_unavailable', 'encoder_timeout']
 /** What any picture, text or option in a request can be refused for. */
 export const inputFailures: readonly ErrorCode[] = [
   'batch_too_large',
@@ -34,6 +36,7 @@ export const inputFailures: readonly ErrorCode[] = [
   'options_conflict',
   'model_unavailable',
   'decoder_unavailable',
+  ...encoderFailures,
 ]
 
 interface Operation {

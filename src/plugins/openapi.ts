@@ -39,6 +39,7 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
         { name: 'items', description: 'Add, replace, read and remove items' },
         { name: 'embed', description: 'Embeddings of texts and pictures' },
         { name: 'rerank', description: 'Order documents by their relevance to a query' },
+        { name: 'encoder', description: 'The models, for services that search' },
         { name: 'backups', description: 'Copies of all items, and their return' },
         { name: 'standby', description: 'Change the bundle without downtime' },
         { name: 'health', description: 'For whoever runs the service' },

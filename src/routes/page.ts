@@ -1,7 +1,7 @@
 /** The search page at /, and the list of errors that problem+json points to. */
 import { join } from 'node:path'
 import fastifyStatic from '@fastify/static'
-import type { FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import { packageFolder } from '../config.js'
 import { errorTable } from '../errors.js'
 
@@ -10,6 +10,19 @@ const POLICY =
   "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 export const pageRoutes: FastifyPluginAsync = async (app) => {
+  addHooks(app)
+  // Every file is a route of its own: an unknown address is a problem+json, not a missing file.
+  await app.register(fastifyStatic, { root: join(packageFolder, 'web'), wildcard: false, cacheControl: false })
+}
+
+export const errorsRoute: FastifyPluginCallback = (app, _options, done) => {
+  addHooks(app)
+  app.get('/docs/errors', (_request, reply) => reply.type('text/html; charset=utf-8').send(errorsPage()))
+  done()
+}
+
+/** Open to all, not an operation of the API, and with a content policy for a page. */
+function addHooks(app: FastifyInstance): void {
   app.addHook('onRoute', (route) => {
     route.config = { ...route.config, open: true }
     route.schema = { ...route.schema, hide: true }
@@ -18,9 +31,6 @@ export const pageRoutes: FastifyPluginAsync = async (app) => {
     reply.header('content-security-policy', POLICY)
     next()
   })
-  // Every file is a route of its own: an unknown address is a problem+json, not a missing file.
-  await app.register(fastifyStatic, { root: join(packageFolder, 'web'), wildcard: false, cacheControl: false })
-  app.get('/docs/errors', (_request, reply) => reply.type('text/html; charset=utf-8').send(errorsPage()))
 }
 
 function errorsPage(): string {

@@ -16,7 +16,7 @@ export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, 
     response: { 200: RerankReply },
   }
 
-  app.post('/rerank', { config: { scope: 'read', fails: ['item_not_found', ...inputFailures] }, schema }, async (request, reply) => {
+  app.post('/rerank', { config: { scope: 'read', fails: ['item_not_found', 'not_supported', ...inputFailures] }, schema }, async (request, reply) => {
     const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
     limitBatch(documents.length, 'documents', limits)
     const pictures = new Pictures(fetchPicture, limits, request.call?.signal)

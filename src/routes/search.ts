@@ -3,7 +3,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
 import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
-import { inputFailures } from '../plugins/failures.js'
+import { encoderFailures, inputFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Query } from '../retrieval.js'
 import { NoQuery, SearchBody, SearchOptions, SearchQuery } from '../requests.js'
@@ -22,7 +22,7 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
   app.get(
     '/search',
     {
-      config: { fails: ['text_too_long', 'options_conflict', 'model_unavailable', 'index_unavailable'] },
+      config: { fails: ['text_too_long', 'options_conflict', 'model_unavailable', 'index_unavailable', ...encoderFailures] },
       schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery },
     },
     async (request, reply) => {

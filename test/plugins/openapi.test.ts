@@ -12,15 +12,20 @@ interface Document {
 
 let tandem: WordTandem
 let document: Document
+/** Of a service that encodes for others. */
+let encoding: Document
 
 beforeAll(async () => {
   tandem = await wordTandem()
   document = (await tandem.app.inject('/openapi.json')).json()
+  const encoder = await wordTandem({ role: 'encode' })
+  encoding = (await encoder.app.inject('/openapi.json')).json()
+  await encoder.end()
 })
 afterAll(() => tandem.end())
 
 const operations = (): string[] =>
-  Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries({ ...document.paths, ...encoding.paths }).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   )
 
@@ -35,7 +40,7 @@ describe('/openapi.json', () => {
   })
 
   it('names every operation and every status that it fails with, each with its codes', () => {
-    for (const [path, methods] of Object.entries(document.paths)) {
+    for (const [path, methods] of Object.entries({ ...document.paths, ...encoding.paths })) {
       for (const [method, { summary, responses }] of Object.entries(methods)) {
         expect(summary, `${method} ${path}`).toMatch(/^[A-Z]/)
         expect(Object.keys(responses), `${method} ${path}`).toEqual(expect.arrayContaining(['400', '403', '422', '500']))
@@ -46,6 +51,13 @@ describe('/openapi.json', () => {
         }
       }
     }
+  })
+
+  it('has the operations of the role alone', () => {
+    expect(Object.keys(encoding.paths).sort()).toEqual(
+      ['/embed', '/encoder', '/encoder/images', '/encoder/match', '/encoder/texts', '/health/live', '/health/ready', '/rerank'],
+    )
+    expect(Object.keys(document.paths).filter((path) => path.startsWith('/encoder'))).toEqual([])
   })
 
   it('names what only some operations fail with', () => {

@@ -42,10 +42,10 @@ describe('the trace of a request', () => {
     const tandem = await wordTandem()
     try {
       const asked: unknown[] = []
-      const { encodeTexts } = tandem.models
+      const encodeTexts = tandem.models.encodeTexts.bind(tandem.models)
       tandem.models.encodeTexts = (texts, call) => {
         asked.push(call?.trace)
-        return encodeTexts.call(tandem.models, texts, call)
+        return encodeTexts(texts, call)
       }
       const headers = { traceparent: PARENT, tracestate: 'a=1' }
       const found = await tandem.app.inject({ url: '/search?q=dog', headers })

@@ -12,7 +12,7 @@ import type { Readable } from 'node:stream'
 export async function addressWhenReady(stdout: Readable, log: string[] = []): Promise<string> {
   for await (const line of createInterface({ input: stdout })) {
     log.push(line)
-    const address = /ready: the search page is at (https?:\S+)\//.exec(line)?.[1]
+    const address = /ready: the (?:search page|encoder) is at (https?:\S+)\//.exec(line)?.[1]
     if (address !== undefined) return address
   }
   throw new Error(`the server ended before it was ready:\n${log.join('\n')}`)
