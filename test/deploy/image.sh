@@ -18,7 +18,7 @@ server=''
 leave() {
   [ -z "$server" ] || kill -KILL "$server" 2>/dev/null || true
   [ -z "$container" ] || buildah rm "$container" >/dev/null
-  rm -rf "$root"
+  rm -rf "$root" "$root.log" "$root.serve.log"
 }
 trap leave EXIT
 
@@ -42,16 +42,18 @@ if ! buildah inspect --type image "docker.io/library/$base" >/dev/null 2>&1; the
 fi
 
 # The format of Docker, since that of OCI has no HEALTHCHECK.
-buildah bud --format docker --isolation chroot --network host --pull=never --layers --quiet -t tandem . >/dev/null
+buildah bud --format docker --isolation chroot --network host --pull=never --layers --quiet -t tandem . >/dev/null 2>"$root.log" \
+  || { cat "$root.log" >&2; exit 1; }
 
 container="$(buildah from --pull=never localhost/tandem)"
 as_image=(buildah run --isolation chroot --network host --env PORT="$port" --env HOST=127.0.0.1 "$container" --)
 [ "$("${as_image[@]}" id -u)" = 1000 ]
+# shellcheck disable=SC2016
 "${as_image[@]}" sh -c 'for tool in npm npx g++ cc make python3; do ! command -v $tool || exit 1; done'
 "${as_image[@]}" node dist/server.js >"$root.serve.log" &
 url="http://127.0.0.1:$port"
-healthy() { "${as_image[@]}" node -e "$(buildah inspect --type image --format '{{index .Docker.Config.Healthcheck.Test 3}}' localhost/tandem)"; }
-for _ in $(seq 120); do healthy && break || sleep 1; done
+healthy() { "${as_image[@]}" node -e "$(buildah inspect --type image --format '{{index .Docker.Config.Healthcheck.Test 3}}' localhost/tandem)" 2>/dev/null; }
+for _ in $(seq 120); do if healthy; then break; fi; sleep 1; done
 server="$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$root.serve.log" | head -1)"
 healthy
 curl -sSf -X PUT --data-binary @models/tandem-small/goldens-image.png -H 'content-type: image/png' "$url/items/drawn" >/dev/null
