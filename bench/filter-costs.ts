@@ -1,18 +1,21 @@
 /**
- * What a filtered recall is made of, in microseconds: `node --import tsx bench/filter-costs.ts [items]`. The rule of
+ * What a filtered recall is made of, and what it costs, in microseconds: `node --import tsx bench/filter-costs.ts [items]`. The rule of
  * src/collection/filtered-recall.ts goes by the ratios.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { filteredRecall } from '../src/collection/filtered-recall.js'
+import { FilteredSets } from '../src/collection/filtered-sets.js'
 import { openItemStore } from '../src/item-store.js'
 import { openVectorIndex } from '../src/vector-index.js'
-import { parseFilter, testOf } from '../src/filter.js'
+import { parseFilter, testOf, type Filter } from '../src/filter.js'
 import { randomEmbeddings } from '../test/vector-index/random-embeddings.js'
 
 const DIM = 256
 const TOKEN_BYTES = 50 * 192
 const ROUNDS = 20
+const CANDIDATES = 64
 const items = Number(process.argv[2] ?? 20_000)
 
 const folder = await mkdtemp(join(tmpdir(), 'tandem-filter-costs-'))
@@ -29,8 +32,10 @@ const idOf = (at: number): string => `2024/holidays/photo-${at}.jpg`
 const picture = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 512, height: 384 }
 for (let start = 0; start < items; start += 1000) {
   const some = embeddings.slice(start, start + 1000).map((embedding, at) => ({ id: idOf(start + at), embedding }))
-  const payload = { title: 'On the beach', album: 'holidays', year: 2024, tags: ['sea', 'sand'], path: 'a/b/c.jpg' }
-  const { position } = await store.put(some.map((one) => ({ ...one, payload, picture, imageTokens: new Int8Array(TOKEN_BYTES) })))
+  const payloadOf = (at: number) => ({ title: 'On the beach', album: 'holidays', number: at, tags: ['sea', 'sand'], path: 'a/b/c.jpg' })
+  const { position } = await store.put(
+    some.map((one, at) => ({ ...one, payload: payloadOf(start + at), picture, imageTokens: new Int8Array(TOKEN_BYTES) })),
+  )
   await index.upsert(some, position)
 }
 
@@ -51,7 +56,7 @@ function dot(a: Float32Array, b: Float32Array | undefined): number {
 
 const query = (round: number): Float32Array => embeddings[round * 7] as Float32Array
 const row = (what: string, value: number): void => console.log(`${what.padEnd(52)} ${value.toFixed(2).padStart(8)}`)
-const test = testOf(parseFilter({ must: [{ key: 'album', match: 'none' }, { key: 'year', range: { gte: 2020 } }] }))
+const test = testOf(parseFilter({ must: [{ key: 'album', match: 'none' }, { key: 'number', range: { gte: 2020 } }] }))
 
 console.log(`microseconds, ${items} items of ${DIM} dimensions`)
 for (const depth of [128, 512, 2048, 8192].filter((one) => one < items)) {
@@ -72,6 +77,17 @@ row(
     }
   }),
 )
+console.log(`recall of ${CANDIDATES}`)
+row('without a filter', await each(1, (round) => index.search(query(round), CANDIDATES)))
+for (const share of [0.5, 0.1, 0.02, 0.001]) {
+  // Each round another filter, so that none is remembered; then one for all.
+  const filterOf = (round: number) => parseFilter({ must: [{ key: 'number', range: { lt: Math.ceil(share * items) + round } }] })
+  const recall = (sets: FilteredSets, round: number, filter: Filter) =>
+    filteredRecall({ index, store }, sets, { filter, embedding: query(round), candidates: CANDIDATES, signal: undefined })
+  row(`where ${100 * share} % pass, for the first time`, await each(1, (round) => recall(new FilteredSets(), round, filterOf(round))))
+  const sets = new FilteredSets()
+  row(`where ${100 * share} % pass, again`, await each(1, (round) => recall(sets, round, filterOf(0))))
+}
 await index.close()
 await store.close()
 await rm(folder, { recursive: true })

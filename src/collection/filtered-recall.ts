@@ -18,6 +18,8 @@ import type { FilteredSets } from './filtered-sets.js'
  */
 const GRAPH_COST = 2
 const EMBEDDING_COST = 2
+/** A payload looked at for the set counts less: filters are asked again, and the next time that is done. */
+const SET_COST = 0.25
 /** How much deeper than the share of items that pass says: those near the query may pass less often. */
 const MARGIN = 1.5
 /** Payloads or embeddings looked at in one go, a millisecond or two; other requests go on between. */
@@ -44,7 +46,7 @@ export async function filteredRecall(
   /** Of all items, how many pass: as the set has it, or all, while nothing is known. */
   let share = set.isNew ? 1 : set.ids.size / size
   let depth = Math.ceil((MARGIN * candidates) / share)
-  while (depth * GRAPH_COST < set.behind(store) + share * size * EMBEDDING_COST) {
+  while (depth * GRAPH_COST < set.behind(store) * SET_COST + share * size * EMBEDDING_COST) {
     const recalled = await index.search(embedding, depth)
     const passed: Neighbour[] = []
     await inSlices(recalled, signal, (neighbour) => {
