@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import sharp from 'sharp'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { buildApp, type Tandem } from '../src/app.js'
+import { openItemless } from '../src/collection.js'
 import { packageFolder, readConfig, type Config } from '../src/config.js'
 import { askTexts } from '../src/encoder-messages.js'
 import { TandemError } from '../src/errors.js'
@@ -173,6 +174,29 @@ describe('a call', () => {
     await expect.poll(() => signal.aborted).toBe(true)
     expect(models.stats()).toEqual({ queueDepth: 0, inFlight: 0 })
     expect(await failure(models.encodeTexts(['dog'], { signal: controller.signal }))).toBe(reason)
+  })
+
+  it('is broken off through both services when the client of the first one hangs up', async () => {
+    const { encoder, url } = await wordEncoder()
+    const models = await remote(url)
+    const front = await buildApp({ ...readConfig({}), logLevel: 'silent' }, () => Promise.resolve(openItemless(models)))
+    opened.push({ close: () => front.close() })
+    const address = await front.app.listen({ host: '127.0.0.1', port: 0 })
+    await front.start()
+    const heard = deferred<AbortSignal>()
+    encoder.models.gate = (signal) => {
+      heard.resolve(signal as AbortSignal)
+      return untilAborted(signal)
+    }
+    const client = new AbortController()
+    const body = JSON.stringify({ inputs: [{ text: 'dog' }] })
+    const asked = failure(fetch(`${address}/embed`, { method: 'POST', body, headers: { 'content-type': 'application/json' }, signal: client.signal }))
+    const signal = await heard.promise
+    expect([signal.aborted, models.stats().inFlight]).toEqual([false, 1])
+    client.abort()
+    await asked
+    await expect.poll(() => signal.aborted).toBe(true)
+    expect(models.stats().inFlight).toBe(0)
   })
 
   it('leaves nothing on a signal that lives on', async () => {
