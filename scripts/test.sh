@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every check of the repository: type check, lint, the TypeScript suites (one of which wants schemathesis), the
+# Every check of the repository: type check, lint, the TypeScript suites (some of which want schemathesis or milvus-lite), the
 # Python suite of training/.
 # Works on a fresh clone (it installs what is missing) and ends with "N passed, N failed" summed over
 # the suites. A check that is not a suite (type check, lint) counts only when it fails, as one failure.
@@ -48,9 +48,9 @@ python_environment() {
   fi
 }
 
-# Where it cannot be installed, the test that needs it says so and is skipped.
-schemathesis_environment() {
-  heading 'schemathesis'
+# Where it cannot be made, the tests that need it say so and are skipped.
+test_environment() {
+  heading 'tools of the tests'
   local environment=test/.venv
   [ -f "$environment/installed" ] && [ ! test/requirements.txt -nt "$environment/installed" ] && return
   python3 -m venv "$environment" \
@@ -87,7 +87,7 @@ begin_s3_server
 check 'type check' npm run --silent typecheck
 check 'lint' npm run --silent lint
 check 'build' npm run --silent build
-schemathesis_environment
+test_environment
 await_s3_server
 typescript_suite
 if compgen -G 'training/tests/test_*.py' >/dev/null; then

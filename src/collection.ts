@@ -8,9 +8,11 @@ import type { BundleShelf } from './collection/standby.js'
 import type { Rooms } from './collection/serving.js'
 import { EmbeddedCollection } from './collection/embedded.js'
 import { ItemlessCollection } from './collection/itemless.js'
+import { SharedCollection } from './collection/shared.js'
 import type { Upkeep } from './collection/upkeep.js'
 import type { Filter } from './filter.js'
 import type { Item as StoredItem, NewItem, Payload } from './item-store.js'
+import type { EngineStatus, MilvusItems } from './milvus.js'
 import type { Call, Models } from './model.js'
 import type { Neighbour } from './vector-index.js'
 import type { WorkerStatus } from './worker-process.js'
@@ -20,7 +22,7 @@ export { repairIndex } from './collection/repair.js'
 export { isUnit } from './collection/unit.js'
 export type { Restored } from './collection/restore.js'
 export type { BundleShelf, StandbyStatus } from './collection/standby.js'
-export type { EmbeddedCollection, Neighbour, NewItem, Payload, Rooms, Upkeep }
+export type { EmbeddedCollection, EngineStatus, Neighbour, NewItem, Payload, Rooms, Upkeep }
 
 /** An item with what the bundle made of its picture. */
 export type Item = Omit<StoredItem, 'position'>
@@ -83,6 +85,8 @@ export interface Collection {
   readonly workers: readonly WorkerStatus[]
   /** Change of bundle, copies and restore: of the embedded collection alone, null elsewhere. */
   readonly upkeep: Upkeep | null
+  /** Of the engine elsewhere that keeps the items; null where they are kept in this process. */
+  readonly engine: EngineStatus | null
   /** Ends what is under way, and closes the models too. */
   close(): Promise<void>
 }
@@ -103,4 +107,14 @@ export function openEmbedded(rooms: Rooms, shelf: BundleShelf, onClosed?: () => 
  */
 export function openItemless(models: Models): Collection {
   return new ItemlessCollection(models)
+}
+
+/**
+ * The collection whose items lie in Milvus, where other services reach them too.
+ *
+ * @param models - and items are closed with the collection
+ * @param onClosed - called once the items are
+ */
+export function openShared(models: Models, items: MilvusItems, onClosed: () => void): Collection {
+  return new SharedCollection(models, items, onClosed)
 }

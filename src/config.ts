@@ -94,12 +94,14 @@ function bundle(variable: string, fallback: string): Setting<string> {
   return { variable, fallback, read }
 }
 
+/** What commas separate, without the space around it. */
+function listed(raw: string): string[] {
+  return raw.split(',').map((one) => one.trim()).filter((one) => one !== '')
+}
+
 function keys(variable: string): Setting<readonly string[]> {
   const read = (raw: string): readonly string[] => {
-    const found = raw
-      .split(',')
-      .map((key) => key.trim())
-      .filter((key) => key !== '')
+    const found = listed(raw)
     if (found.every((key) => /^[\x21-\x7e]{8,}$/.test(key))) return found
     throw new Error('takes keys of 8 or more visible ASCII characters, separated by commas')
   }
@@ -108,10 +110,7 @@ function keys(variable: string): Setting<readonly string[]> {
 
 function hosts(variable: string): Setting<readonly string[]> {
   const read = (raw: string): readonly string[] => {
-    const found = raw
-      .split(',')
-      .map((host) => host.trim().toLowerCase())
-      .filter((host) => host !== '')
+    const found = listed(raw.toLowerCase())
     if (found.every((host) => /^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/.test(host))) return found
     throw new Error('takes host names without ports, separated by commas')
   }
@@ -122,7 +121,7 @@ function hosts(variable: string): Setting<readonly string[]> {
 function hostsAndPorts(variable: string): Setting<readonly string[]> {
   const { read: readHosts } = hosts(variable)
   const read = (raw: string): readonly string[] => {
-    const found = raw.toLowerCase().split(',').map((host) => host.trim()).filter((host) => host !== '')
+    const found = listed(raw.toLowerCase())
     const expected = 'takes host names, each with a port where that is not 80 or 443, separated by commas'
     return found.map((host) => {
       const [, name = '', port = '0'] = /^(.*?)(?::(\d{1,5}))?$/.exec(host) ?? []
@@ -171,7 +170,7 @@ export const settings = {
   backupFolder: file('BACKUP_DIR'),
   modelFolder: bundle('TANDEM_MODEL', 'tandem-small'),
   logLevel: oneOf('LOG_LEVEL', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
-  vectorIndex: oneOf('VECTOR_INDEX', 'hnsw', ['hnsw', 'exact']),
+  vectorIndex: oneOf('VECTOR_INDEX', 'hnsw', ['hnsw', 'exact', 'milvus']),
   role: oneOf('TANDEM_ROLE', 'all', ['all', 'encode', 'search']),
   encoderUrl: origin('ENCODER_URL'),
   encoderApiKey: text('ENCODER_API_KEY', ''),
@@ -200,6 +199,12 @@ export const settings = {
   minClientBytesPerS: integer('MIN_CLIENT_BYTES_PER_S', 500, 0, 1_000_000_000),
   allowedPictureHosts: hostsAndPorts('ALLOWED_PICTURE_HOSTS'),
   pictureFetchTimeoutMs: integer('PICTURE_FETCH_TIMEOUT_MS', 10_000, 100, 600_000),
+  milvusAddress: text('MILVUS_ADDRESS', ''),
+  milvusToken: text('MILVUS_TOKEN', ''),
+  milvusDatabase: text('MILVUS_DATABASE', ''),
+  milvusCollection: text('MILVUS_COLLECTION', 'tandem'),
+  milvusConsistency: oneOf('MILVUS_CONSISTENCY', 'strong', ['strong', 'bounded', 'session', 'eventually']),
+  milvusTimeoutMs: integer('MILVUS_TIMEOUT_MS', 5000, 100, 600_000),
   pictureStore: pictureStore('PICTURE_STORE'),
   s3Endpoint: origin('S3_ENDPOINT'),
   s3Region: text('S3_REGION', 'us-east-1'),

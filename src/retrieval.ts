@@ -5,7 +5,7 @@
  * with the fusion encoder, order and cut. An add encodes the picture once and puts everything that later stages need into
  * the collection, which keeps and finds it, in this process or in an engine elsewhere.
  */
-import type { Collection, Item, ListedItem, Payload, Restored, StandbyStatus, Upkeep } from './collection.js'
+import type { Collection, EngineStatus, Item, ListedItem, Payload, Restored, StandbyStatus, Upkeep } from './collection.js'
 import { testOf } from './filter.js'
 import type { Call, ModelInfo } from './model.js'
 import { encodeAll, encodePicture, given, noItem, type Input, type Query } from './retrieval/encode.js'
@@ -180,6 +180,11 @@ export class Retrieval {
   /** The processes that the service needs, for health and metrics. */
   get workers(): readonly WorkerStatus[] {
     return this.#collection.workers
+  }
+
+  /** The engine elsewhere that keeps the items, where there is one. */
+  get engine(): EngineStatus | null {
+    return this.#collection.engine
   }
 
   /** Numbers for the gauges. */

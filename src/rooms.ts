@@ -5,12 +5,14 @@
 import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { FastifyBaseLogger } from 'fastify'
-import { openEmbedded, openItemless, type BundleShelf, type Collection, type Rooms } from './collection.js'
+import { openEmbedded, openItemless, openShared, type BundleShelf, type Collection, type Rooms } from './collection.js'
 import type { Config } from './config.js'
 import { lockDataFolder } from './data-folder-lock.js'
 import { TandemError } from './errors.js'
 import { openItemStore, type ItemStore } from './item-store.js'
+import { connectMilvus } from './milvus.js'
 import { BundleError, verifyBundle, type Models } from './model.js'
+import { openPictureStore } from './picture-store.js'
 import { openServedModels } from './served-models.js'
 import { openVectorIndex } from './vector-index.js'
 
@@ -21,6 +23,7 @@ import { openVectorIndex } from './vector-index.js'
  */
 export async function openCollection(config: Config, log: FastifyBaseLogger): Promise<Collection> {
   if (config.role === 'encode') return openItemless(await openServedModels(config, log))
+  if (config.vectorIndex === 'milvus') return openSharedCollection(config, log)
   const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
   if (lock.remark !== null) log.warn(lock.remark)
   try {
@@ -29,6 +32,44 @@ export async function openCollection(config: Config, log: FastifyBaseLogger): Pr
     return openEmbedded(rooms, shelf, () => lock.release())
   } catch (error) {
     await lock.release()
+    throw error
+  }
+}
+
+/** The configured bundle, then the pictures, then the items. */
+async function openSharedCollection(config: Config, log: FastifyBaseLogger): Promise<Collection> {
+  const { milvusAddress: address, milvusCollection: collection, pictureStore: place, pictureStoreTimeoutMs } = config
+  if (address === '') throw new Error('VECTOR_INDEX is milvus; expected an address in MILVUS_ADDRESS, such as 127.0.0.1:19530.')
+  if (!/^[A-Za-z_]\w{0,254}$/.test(collection)) {
+    throw new Error(`MILVUS_COLLECTION takes letters, digits and underscores, at most 255, the first no digit, not "${collection}".`)
+  }
+  if (place === undefined) {
+    throw new Error('VECTOR_INDEX is milvus; expected a place for pictures in PICTURE_STORE that all services reach: a folder, or s3://bucket/prefix.')
+  }
+  const models = await openServedModels(config, log)
+  try {
+    const { fingerprint, dim } = models.info
+    const pictures = await openPictureStore({
+      place,
+      endpoint: config.s3Endpoint,
+      region: config.s3Region,
+      timeoutMs: pictureStoreTimeoutMs,
+    })
+    const items = connectMilvus({
+      address,
+      token: config.milvusToken || undefined,
+      database: config.milvusDatabase || undefined,
+      collection,
+      consistency: config.milvusConsistency,
+      timeoutMs: config.milvusTimeoutMs,
+      fingerprint,
+      dim,
+      pictures,
+      report: (sentence) => log.warn(sentence),
+    })
+    return openShared(models, items, () => pictures.close())
+  } catch (error) {
+    await models.close()
     throw error
   }
 }
@@ -136,6 +177,7 @@ async function withIndex(
   formerFolder?: string,
 ): Promise<Rooms> {
   const { dataFolder, vectorIndex } = config
+  if (vectorIndex === 'milvus') throw new Error('an index of this process was asked for, and VECTOR_INDEX is milvus')
   try {
     const { fingerprint, dim } = models.info
     if (fingerprint !== store.fingerprint) {

@@ -61,6 +61,7 @@ describe('each native addon and the client of each engine have one importer', ()
     ['sharp', 'model/preprocess.ts'],
     ['hnswlib-node', 'vector-index/hnsw-graph.ts'],
     ['lmdb', 'item-store/environment.ts'],
+    ['@zilliz/milvus2-sdk-node', 'milvus/engine.ts'],
     ['@aws-sdk/client-s3', 'picture-store/bucket-place.ts'],
   ])('%s', (name, importer) => {
     expect(importersOf(name)).toEqual([importer])
@@ -73,7 +74,7 @@ describe('arrows point one way', () => {
     expect(source && own(source)).toEqual([])
   })
 
-  const rooms = ['model', 'vector-index', 'item-store', 'keys', 'worker-process', 'remote-pictures', 'backups', 'picture-store']
+  const rooms = ['model', 'vector-index', 'item-store', 'keys', 'worker-process', 'remote-pictures', 'backups', 'picture-store', 'milvus']
 
   it.each([...rooms, 'filter'])('%s is entered by its door alone', (room) => {
     const intruders = sources.filter((source) => partOf(source.path) !== room && own(source).some((path) => path.startsWith(`${room}/`)))

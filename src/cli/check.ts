@@ -31,6 +31,7 @@ export interface CheckOutcome extends SelfCheck {
 export async function check(config: Config, options: { sample: number; repair: boolean }): Promise<CheckOutcome> {
   const items = join(config.dataFolder, 'items')
   if (!existsSync(items)) throw new Error(`There are no items in ${config.dataFolder}: nothing to check.`)
+  if (config.vectorIndex === 'milvus') throw new Error('VECTOR_INDEX is milvus; expected hnsw or exact: Milvus checks its collections itself.')
   const lock = await lockDataFolder(config.dataFolder, 'tandem check')
   try {
     return await checkStore(items, config, options)
@@ -71,7 +72,8 @@ async function checkIndex(
   const { fingerprint, identity: storeIdentity } = store
   const folder = indexFolder(config, store)
   const formerFolder = join(config.dataFolder, 'index')
-  const options: VectorIndexOptions = { kind: config.vectorIndex, folder, formerFolder, dim, fingerprint, storeIdentity }
+  const kind = config.vectorIndex === 'exact' ? 'exact' : 'hnsw'
+  const options: VectorIndexOptions = { kind, folder, formerFolder, dim, fingerprint, storeIdentity }
   const index = await openVectorIndex(options)
   const exact = await openVectorIndex({ ...options, kind: 'exact' })
   try {

@@ -16,6 +16,7 @@ import { Writer } from './writer.js'
 
 export class EmbeddedCollection implements Collection {
   readonly upkeep: Upkeep
+  readonly engine = null
   readonly #serving: Serving
   readonly #writer: Writer
   readonly #standby: Standby

@@ -13,6 +13,7 @@ const noItems: Items = { recall: refuse, getMany: refuse, picture: refuse, list:
 
 export class ItemlessCollection implements Collection {
   readonly upkeep = null
+  readonly engine = null
   readonly #models: Models
 
   constructor(models: Models) {

@@ -39,6 +39,13 @@ export const inputFailures: readonly ErrorCode[] = [
   ...encoderFailures,
 ]
 
+/** What searching and reading items can meet, whoever keeps them. */
+export const readFailures: readonly ErrorCode[] = ['index_unavailable', 'engine_failed', 'engine_unavailable', 'engine_timeout']
+/** What reading a stored picture can meet besides. */
+export const pictureFailures: readonly ErrorCode[] = ['picture_store_failed', 'picture_store_unavailable', 'picture_store_timeout']
+/** What adding and removing items can meet. */
+export const writeFailures: readonly ErrorCode[] = [...readFailures, ...pictureFailures, 'storage_full', 'storage_read_only']
+
 interface Operation {
   method: string | readonly string[]
   config: { open?: boolean; fails?: readonly ErrorCode[] } | undefined

@@ -3,6 +3,7 @@ import plugin from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { ErrorCode } from '../errors.js'
 import type { Retrieval, Timings } from '../retrieval.js'
+import { engineMetrics } from './engine-metrics.js'
 import { measureEventLoopDelay } from './event-loop-delay.js'
 
 declare module 'fastify' {
@@ -67,6 +68,7 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
     const behind = (): number => upkeep.standby.status().standby?.behind ?? 0
     gauge('tandem_standby_behind', 'Items that the bundle on standby has still to embed', behind)
   }
+  if (retrieval.engine !== null) engineMetrics(registry, retrieval)
   new Gauge({
     name: 'tandem_model_info',
     help: 'The bundle that serves',

@@ -4,7 +4,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
-import { inputFailures } from '../plugins/failures.js'
+import { inputFailures, pictureFailures, readFailures, writeFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Addition, ListedItem } from '../retrieval.js'
 import { ItemBody, ItemParams, ListQuery, NoQuery, PutItemQuery } from '../requests.js'
@@ -41,7 +41,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   const puts = {
     audited: 'add',
     priority: 'bulk',
-    fails: [...inputFailures, 'payload_invalid', 'storage_full', 'storage_read_only', 'index_unavailable'],
+    fails: [...inputFailures, ...writeFailures, 'payload_invalid'],
   } as const
   app.put('/items/:id', { config: puts, schema: put }, async (request, reply) => {
     const addition = await additionOf(request, options)
@@ -50,7 +50,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     return { id: addition.id, status, timings: reply.timed(timings) }
   })
 
-  const one = { fails: ['item_not_found'] } as const
+  const one = { fails: ['item_not_found', ...readFailures, ...pictureFailures] } as const
   const read = { ...schema, summary: 'An item', response: { 200: ItemReply } }
   app.get('/items/:id', { config: one, schema: read }, async (request) =>
     itemReply(await retrieval.get(idOf(request), request.call)),
@@ -61,7 +61,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     summary: 'Remove an item',
     response: { 204: { type: 'null', description: 'Removed, on disk too' } },
   }
-  const removes = { audited: 'remove', fails: ['item_not_found', 'storage_full', 'storage_read_only', 'index_unavailable'] } as const
+  const removes = { audited: 'remove', fails: ['item_not_found', ...writeFailures] } as const
   app.delete('/items/:id', { config: removes, schema: removal }, async (request, reply) => {
     const id = idOf(request)
     if (!(await retrieval.remove(id, request.call))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
@@ -90,7 +90,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   )
 
   const list = { tags: ['items'], summary: 'List items', querystring: ListQuery, response: { 200: ItemsReply } }
-  app.get('/items', { schema: list }, async (request) => {
+  app.get('/items', { config: { fails: readFailures }, schema: list }, async (request) => {
     const { limit = 100, after } = request.query as Static<typeof ListQuery>
     const { items, next } = await retrieval.list({ limit, after }, request.call)
     return { items: items.map(itemReply), next }

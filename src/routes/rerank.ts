@@ -1,6 +1,6 @@
 /** POST /rerank: documents ordered by their relevance to a query. */
 import type { FastifyPluginCallback } from 'fastify'
-import { inputFailures } from '../plugins/failures.js'
+import { inputFailures, readFailures } from '../plugins/failures.js'
 import { NoQuery, RerankBody } from '../requests.js'
 import { RerankReply } from '../schemas.js'
 import { limitBatch, MOST_INTERACTIVE, queryOf, type InputOptions } from './inputs.js'
@@ -16,7 +16,7 @@ export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, 
     response: { 200: RerankReply },
   }
 
-  app.post('/rerank', { config: { scope: 'read', fails: ['item_not_found', 'not_supported', ...inputFailures] }, schema }, async (request, reply) => {
+  app.post('/rerank', { config: { scope: 'read', fails: ['item_not_found', 'not_supported', ...readFailures, ...inputFailures] }, schema }, async (request, reply) => {
     const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
     limitBatch(documents.length, 'documents', limits)
     const pictures = new Pictures(fetchPicture, limits, request.call?.signal)

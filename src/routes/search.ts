@@ -3,7 +3,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
 import type { Static } from 'typebox'
 import { TandemError } from '../errors.js'
-import { encoderFailures, inputFailures } from '../plugins/failures.js'
+import { encoderFailures, inputFailures, readFailures } from '../plugins/failures.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Query } from '../retrieval.js'
 import { NoQuery, SearchBody, SearchOptions, SearchQuery } from '../requests.js'
@@ -22,7 +22,7 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
   app.get(
     '/search',
     {
-      config: { fails: ['text_too_long', 'options_conflict', 'model_unavailable', 'index_unavailable', ...encoderFailures] },
+      config: { fails: ['text_too_long', 'options_conflict', 'model_unavailable', ...readFailures, ...encoderFailures] },
       schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery },
     },
     async (request, reply) => {
@@ -42,7 +42,7 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
   app.post(
     '/search',
     {
-      config: { scope: 'read', fails: ['item_not_found', 'index_unavailable', ...inputFailures] },
+      config: { scope: 'read', fails: ['item_not_found', ...readFailures, ...inputFailures] },
       schema: { ...schema, summary: 'Search by a sentence, a picture or an item', querystring: NoQuery, body },
     },
     async (request, reply) => {

@@ -1,0 +1,73 @@
+/** Clients of a balancer: searches, and items that are new each, so that what was acknowledged has to be there. */
+import sharp from 'sharp'
+
+export interface Outcome {
+  requests: number
+  /** Ids whose addition was acknowledged. */
+  acknowledged: string[]
+  /** Sentences: any answer but 200 and 201. */
+  failed: string[]
+  /** Milliseconds of the answers, in no order. */
+  milliseconds: number[]
+}
+
+export interface LoadOptions {
+  address: string
+  requests: number
+  clients: number
+  /** Before the ids, so that two loads do not meet. */
+  prefix: string
+  /** Called as requests are answered. */
+  onAnswer?: (answered: number) => void
+}
+
+const SENTENCES = ['a red ball', 'the blue sea', 'green grass in the sun', 'a yellow wall', 'nothing at all']
+/** One request in so many adds an item. */
+const ADDS = 5
+
+export async function load({ address, requests, clients, prefix, onAnswer = () => undefined }: LoadOptions): Promise<Outcome> {
+  const pictures = await Promise.all(Array.from({ length: 12 }, (_, at) => picture(at * 30)))
+  const outcome: Outcome = { requests: 0, acknowledged: [], failed: [], milliseconds: [] }
+  let next = 0
+  const client = async (): Promise<void> => {
+    for (let at = next++; at < requests; at = next++) {
+      const id = `${prefix}-${at}`
+      const isAdd = at % ADDS === 0
+      const begin = performance.now()
+      const answered = isAdd
+        ? fetch(`${address}/items/${id}`, { method: 'PUT', headers: { 'content-type': 'image/jpeg' }, body: pictures[at % 12] as Uint8Array<ArrayBuffer> })
+        : fetch(`${address}/search?k=5&q=${encodeURIComponent(SENTENCES[at % SENTENCES.length] ?? '')}`)
+      const what = await answered.then(
+        async (reply) => ({ status: reply.status, text: await reply.text() }),
+        (error: unknown) => ({ status: 0, text: String(error) }),
+      )
+      outcome.milliseconds.push(performance.now() - begin)
+      outcome.requests += 1
+      if (![200, 201].includes(what.status)) outcome.failed.push(`${isAdd ? `PUT ${id}` : 'search'}: ${what.status} ${what.text}`)
+      else if (isAdd) outcome.acknowledged.push(id)
+      onAnswer(outcome.requests)
+    }
+  }
+  await Promise.all(Array.from({ length: clients }, client))
+  return outcome
+}
+
+/** The ids that a service does not have, of those that it should. */
+export async function missing(address: string, ids: readonly string[]): Promise<string[]> {
+  const stored = new Set<string>()
+  for (let after: string | null = null; ; ) {
+    const page: string = `${address}/items?limit=1000${after === null ? '' : `&after=${encodeURIComponent(after)}`}`
+    const { items, next } = (await (await fetch(page)).json()) as { items: { id: string }[]; next: string | null }
+    for (const { id } of items) stored.add(id)
+    if (next === null) break
+    after = next
+  }
+  return ids.filter((id) => !stored.has(id))
+}
+
+export async function picture(hue: number): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = await sharp({ create: { width: 40, height: 30, channels: 3, background: `hsl(${Math.floor(hue % 360)}, 80%, 50%)` } })
+    .jpeg()
+    .toBuffer()
+  return new Uint8Array(bytes)
+}
