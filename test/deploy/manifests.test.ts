@@ -14,9 +14,6 @@ const known = new Set<string>(Object.values(settings).map(({ variable }) => vari
 const OTHERS = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'NODE_EXTRA_CA_CERTS']
 const schemas = join(packageFolder, 'test', 'deploy', 'schemas', '{{.ResourceKind}}{{.KindSuffix}}.json')
 
-/** Settings that land with the rooms that read them. */
-const AWAITED = ['MILVUS_ADDRESS', 'MILVUS_TOKEN']
-
 /** Checks of kube-score that do not fit, and why. */
 const UNFIT = [
   // Tags are versions, which do not change; a registry that is away must not keep a pod from starting.
@@ -64,8 +61,7 @@ describe.skipIf(helm === null)('the value sets of the chart (needs helm: none wa
     expect(pods.length).toBeGreaterThan(0)
     for (const [name, pod] of pods) {
       const environment = environmentOf(pod)
-      for (const variable of Object.keys(environment)) expect([...known, ...OTHERS, ...AWAITED]).toContain(variable)
-      if (Object.keys(environment).some((variable) => AWAITED.includes(variable) && !known.has(variable))) continue
+      for (const variable of Object.keys(environment)) expect([...known, ...OTHERS]).toContain(variable)
       const config = readConfig(environment)
       expect(config, name).toMatchObject({ host: '0.0.0.0', port: 3000 })
       expect(() => exposureRemark(config), name).not.toThrow()
