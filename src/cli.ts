@@ -9,6 +9,7 @@ import { check, checkLines } from './cli/check.js'
 import { readShards, shardsOf } from './cli/dataset.js'
 import { evaluate, evaluationTable } from './cli/evaluate.js'
 import { indexFolder, summaryLine } from './cli/index-folder.js'
+import { destinations, migrate, migrationLines, type Destination } from './cli/migrate.js'
 import { listBundles } from './cli/models.js'
 import { rebuild } from './cli/rebuild.js'
 import { backup, restore } from './cli/safekeeping.js'
@@ -198,6 +199,16 @@ program
     const { key, line } = newKey(name, options.scope)
     printLine(terminal.err, `The key, which cannot be shown again: ${key}`)
     printLine(terminal.out, line)
+  })
+
+program
+  .command('migrate')
+  .description('copy the items of the data folder into Milvus, or back, while the source serves; run again, it goes on where it ended')
+  .addOption(new Option('--to <collection>', 'where they are to be').choices(destinations).makeOptionMandatory())
+  .action(async ({ to }: { to: Destination }) => {
+    const outcome = await migrate(readConfig(process.env), to, terminal)
+    for (const line of migrationLines(outcome)) printLine(terminal.out, line)
+    if (outcome.faults.length > 0) process.exitCode = 1
   })
 
 program

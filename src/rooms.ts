@@ -12,8 +12,8 @@ import { TandemError } from './errors.js'
 import { openItemStore, type ItemStore } from './item-store.js'
 import { connectMilvus } from './milvus.js'
 import { BundleError, verifyBundle, type Models } from './model.js'
-import { openPictureStore } from './picture-store.js'
 import { openServedModels } from './served-models.js'
+import { checkSharedPlace, openSharedPlace } from './shared-place.js'
 import { openVectorIndex } from './vector-index.js'
 
 /**
@@ -38,36 +38,11 @@ export async function openCollection(config: Config, log: FastifyBaseLogger): Pr
 
 /** The configured bundle, then the pictures, then the items. */
 async function openSharedCollection(config: Config, log: FastifyBaseLogger): Promise<Collection> {
-  const { milvusAddress: address, milvusCollection: collection, pictureStore: place, pictureStoreTimeoutMs } = config
-  if (address === '') throw new Error('VECTOR_INDEX is milvus; expected an address in MILVUS_ADDRESS, such as 127.0.0.1:19530.')
-  if (!/^[A-Za-z_]\w{0,254}$/.test(collection)) {
-    throw new Error(`MILVUS_COLLECTION takes letters, digits and underscores, at most 255, the first no digit, not "${collection}".`)
-  }
-  if (place === undefined) {
-    throw new Error('VECTOR_INDEX is milvus; expected a place for pictures in PICTURE_STORE that all services reach: a folder, or s3://bucket/prefix.')
-  }
+  checkSharedPlace(config)
   const models = await openServedModels(config, log)
   try {
-    const { fingerprint, dim } = models.info
-    const pictures = await openPictureStore({
-      place,
-      endpoint: config.s3Endpoint,
-      region: config.s3Region,
-      timeoutMs: pictureStoreTimeoutMs,
-    })
-    const items = connectMilvus({
-      address,
-      token: config.milvusToken || undefined,
-      database: config.milvusDatabase || undefined,
-      collection,
-      consistency: config.milvusConsistency,
-      timeoutMs: config.milvusTimeoutMs,
-      fingerprint,
-      dim,
-      pictures,
-      report: (sentence) => log.warn(sentence),
-    })
-    return openShared(models, items, () => pictures.close())
+    const { milvus, pictures } = await openSharedPlace(config, models.info, (sentence) => log.warn(sentence))
+    return openShared(models, connectMilvus(milvus), () => pictures.close())
   } catch (error) {
     await models.close()
     throw error

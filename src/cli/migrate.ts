@@ -1,0 +1,119 @@
+/**
+ * `tandem migrate`: copies an embedded collection into Milvus, or back, while the source serves. Nothing is encoded again.
+ * Ended on the way, the same command goes on from there.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Config } from '../config.js'
+import { lockDataFolder } from '../data-folder-lock.js'
+import { openItemStore, type ItemStore } from '../item-store.js'
+import { openMilvus, type MilvusItems } from '../milvus.js'
+import { verifyBundle } from '../model.js'
+import { openSharedPlace } from '../shared-place.js'
+import { compare, faultsOf, type Comparison } from './migration/comparison.js'
+import { copy, type Copied } from './migration/copy.js'
+import { EmbeddedSide } from './migration/embedded-side.js'
+import { MigrationMark } from './migration/mark.js'
+import { MilvusSide } from './migration/milvus-side.js'
+import type { Side } from './migration/sides.js'
+import { printLine, startProgress, type Terminal } from './terminal.js'
+
+export const destinations = ['milvus', 'embedded'] as const
+export type Destination = (typeof destinations)[number]
+
+/** What is compared at the end. */
+const SAMPLE = { items: 200, searches: 50 }
+
+export interface Migrated extends Copied, Comparison {
+  /** What is wrong, a sentence each. */
+  faults: string[]
+}
+
+/**
+ * @throws with a sentence fit for a terminal: no source, another bundle, a target that holds other items; what has gone
+ *   over until then stays
+ */
+export async function migrate(config: Config, to: Destination, terminal: Terminal): Promise<Migrated> {
+  const folder = join(config.dataFolder, 'items')
+  if (to === 'milvus' && !existsSync(folder)) throw new Error(`There are no items in the data folder ${config.dataFolder}: nothing to migrate.`)
+  const { fingerprint, manifest } = await verifyBundle(config.modelFolder)
+  const { dim } = manifest.embedding
+  // Only who writes needs the folder alone.
+  const lock = to === 'embedded' ? await lockDataFolder(config.dataFolder, 'tandem migrate') : null
+  try {
+    const store = await openItemStore(to === 'milvus' ? { folder, fingerprint: null, readOnly: true } : { folder, fingerprint })
+    try {
+      checkBundle(store, fingerprint, config)
+      const report = (sentence: string): void => printLine(terminal.err, sentence)
+      const { milvus, pictures } = await openSharedPlace(config, { fingerprint, dim }, report)
+      try {
+        const items = await openMilvus(milvus)
+        return await between(config, to, { store, items, dim }, terminal).finally(() => items.close())
+      } finally {
+        pictures.close()
+      }
+    } finally {
+      await store.close()
+    }
+  } finally {
+    await lock?.release()
+  }
+}
+
+async function between(
+  config: Config,
+  to: Destination,
+  { store, items, dim }: { store: ItemStore; items: MilvusItems; dim: number },
+  terminal: Terminal,
+): Promise<Migrated> {
+  const { dataFolder, milvusAddress, milvusDatabase, milvusCollection } = config
+  const embedded = new EmbeddedSide(`the data folder ${dataFolder}`, store)
+  const milvus = new MilvusSide(`the Milvus collection ${milvusCollection}`, items)
+  const [source, target] = to === 'milvus' ? [embedded, milvus] : [milvus, embedded]
+  // Also what a misspelt name leads to, and then nothing of the target may go.
+  if (source.size === 0) throw new Error(`There are no items in ${source.name}: nothing to migrate.`)
+  const collection = [milvusAddress, milvusDatabase, milvusCollection].join(' ')
+  const mark = await MigrationMark.read(dataFolder, store.identity, collection)
+  await checkTarget(target, mark)
+  await mark.keep()
+  const progress = startProgress(terminal, source.size, 'items')
+  const copied = await copy(source, target, mark, (count) => progress.advance(count)).finally(() => progress.stop())
+  const compared = await compare(embedded, milvus, dim, SAMPLE)
+  return { ...copied, ...compared, faults: [...faultsOf(compared), ...unfinished(copied, source, target)] }
+}
+
+function checkBundle(store: ItemStore, fingerprint: string, { dataFolder, modelFolder }: Config): void {
+  if (store.fingerprint === fingerprint) return
+  const serving = `${store.fingerprint}${store.bundles.serving.name === null ? '' : ` (${store.bundles.serving.name})`}`
+  throw new Error(
+    `The items in ${dataFolder} are encoded by the bundle of fingerprint ${serving}; that in ${modelFolder} has ${fingerprint}. Name the former in TANDEM_MODEL.`,
+  )
+}
+
+/** What somebody else has stored there is not to be mixed with what goes over, nor removed. */
+async function checkTarget(target: Side, mark: MigrationMark): Promise<void> {
+  if (mark.isKnown) return
+  for await (const page of target.pages()) {
+    if (page.length === 0) continue
+    throw new Error(
+      `${target.name} holds items already that no migration between these two has brought there. A migration begins with an empty target.`,
+    )
+  }
+}
+
+function unfinished({ isLevel, foreign }: Copied, source: Side, target: Side): string[] {
+  return [
+    ...(isLevel ? [] : [`${source.name} goes on changing faster than can be followed: stop the writes to it and run this again`]),
+    ...(foreign.size > 0 ? [`${foreign.size} items that others have written to ${target.name} since were left as they are`] : []),
+  ]
+}
+
+/** The outcome, a line each. */
+export function migrationLines({ copied, removed, items, same, searches, annRecall, faults }: Migrated): string[] {
+  return [
+    `${items} items; ${copied} copied, ${removed} removed`,
+    `compared: ${same} items of a sample are the same; ${searches} searches, ANN recall ${annRecall.toFixed(4)}`,
+    ...faults.map((fault) => `fault: ${fault}`),
+    faults.length === 0 ? 'level' : 'not level',
+  ]
+}

@@ -1,0 +1,119 @@
+/** Whether two collections of the same items answer alike: the check at the end of a migration. */
+import { isDeepStrictEqual } from 'node:util'
+import type { Item } from '../../collection.js'
+import { openVectorIndex, type VectorIndex } from '../../vector-index.js'
+import type { Searched, Side } from './sides.js'
+
+/** Neighbours that are compared for each item of the sample. */
+const K = 10
+/** Asked for beyond them: items that were written meanwhile are no part of the comparison. */
+const SPARE = 30
+/** Of cosines: the engine may sum in another order. */
+const TOLERANCE = 1e-3
+/** Share of the exact top k that an approximate index has to find. */
+const LEAST_ANN_RECALL = 0.95
+/** Ids that a fault names. */
+const NAMED = 5
+
+export interface Comparison {
+  /** Items that both sides had in the same version when they were compared. */
+  items: number
+  /** Items of the sample that were the same on both sides, byte by byte, pictures included. */
+  same: number
+  /** Ids of items that differ. */
+  different: string[]
+  /** Searches whose answers were compared with exact search, and the share of the exact top k that they found. */
+  searches: number
+  annRecall: number
+  /** Ids whose similarities to one query differ. */
+  dissimilar: string[]
+}
+
+/** How much is compared. */
+export interface Sample {
+  items: number
+  searches: number
+}
+
+/**
+ * Compares a sample of the items, spread over all ids, and what searches for some of them answer. What is written to one
+ * side meanwhile is passed over.
+ *
+ * @param embedded - its items are searched exactly
+ */
+export async function compare(embedded: Side, other: Searched, dim: number, sample: Sample): Promise<Comparison> {
+  const { exact, ids } = await common(embedded, other, dim)
+  const found: Comparison = { items: ids.size, same: 0, different: [], searches: 0, annRecall: 1, dissimilar: [] }
+  const step = Math.max(1, Math.ceil(ids.size / sample.items))
+  let [inBoth, possible] = [0, 0]
+  for (const id of [...ids].filter((_, at) => at % step === 0)) {
+    const outcome = (await isSame(id, embedded, other)) ?? (await isSame(id, embedded, other))
+    if (outcome === undefined) continue
+    if (outcome) found.same += 1
+    else found.different.push(id)
+    const [item] = await embedded.getMany([id])
+    if (found.searches === sample.searches || item === undefined) continue
+    found.searches += 1
+    const truth = await exact.search(item.embedding, K)
+    const answer = (await other.recall(item.embedding, K + SPARE)).filter((neighbour) => ids.has(neighbour.id)).slice(0, K)
+    const worst = (truth.at(-1)?.similarity ?? 1) - TOLERANCE
+    // By similarity: of equal pictures, any may be among the first.
+    inBoth += answer.filter(({ similarity }) => similarity >= worst).length
+    possible += truth.length
+    const cosines = new Map(truth.map((neighbour) => [neighbour.id, neighbour.similarity]))
+    for (const neighbour of answer) {
+      const apart = Math.abs((cosines.get(neighbour.id) ?? neighbour.similarity) - neighbour.similarity)
+      if (apart > TOLERANCE && (await isSame(neighbour.id, embedded, other)) !== undefined) found.dissimilar.push(neighbour.id)
+    }
+  }
+  return { ...found, annRecall: possible === 0 ? 1 : inBoth / possible }
+}
+
+/** The ids of the items that both sides have in the same version, and an index of those of the embedded side. */
+async function common(embedded: Side, other: Side, dim: number): Promise<{ exact: VectorIndex; ids: Set<string> }> {
+  const exact = await openVectorIndex({ kind: 'exact', folder: '', dim, fingerprint: '', storeIdentity: '' })
+  const versions = new Map<string, string>()
+  for await (const page of embedded.pages()) {
+    const items = (await embedded.getMany(page.map(({ id }) => id))).filter((item) => item !== undefined)
+    await exact.upsert(items, 0)
+    for (const { id, addedAt } of items) versions.set(id, addedAt)
+  }
+  const ids = new Set<string>()
+  for await (const page of other.pages()) {
+    for (const { id, addedAt } of page) if (versions.get(id) === addedAt) ids.add(id)
+  }
+  await exact.remove([...versions.keys()].filter((id) => !ids.has(id)), 0)
+  return { exact, ids }
+}
+
+/** Undefined where the two sides have it in different versions, or a change came in between. */
+async function isSame(id: string, embedded: Side, other: Side): Promise<boolean | undefined> {
+  const [[a], [b]] = await Promise.all([embedded.getMany([id]), other.getMany([id])])
+  const [pictureA, pictureB] = await Promise.all([embedded.picture(id), other.picture(id)])
+  const [[laterA], [laterB]] = await Promise.all([embedded.getMany([id]), other.getMany([id])])
+  if (a === undefined || b === undefined || a.addedAt !== b.addedAt) return undefined
+  if (laterA?.addedAt !== a.addedAt || laterB?.addedAt !== b.addedAt) return undefined
+  return isDeepStrictEqual(partsOf(a), partsOf(b)) && isDeepStrictEqual(bytesOf(pictureA), bytesOf(pictureB))
+}
+
+/** What is wrong, a sentence each; none where the two answer alike. */
+export function faultsOf({ different, dissimilar, annRecall }: Comparison): string[] {
+  return [
+    ...(different.length > 0 ? [`items that differ: ${named(different)}`] : []),
+    ...(dissimilar.length > 0 ? [`items with other similarities: ${named(dissimilar)}`] : []),
+    ...(annRecall < LEAST_ANN_RECALL ? [`searches find ${annRecall.toFixed(4)} of the exact answers, less than ${LEAST_ANN_RECALL}`] : []),
+  ]
+}
+
+function partsOf({ id, payload, embedding, imageTokens, picture, addedAt }: Item): unknown {
+  return { id, payload, embedding, imageTokens, picture, addedAt }
+}
+
+/** Buffer or not: the same bytes are the same. */
+function bytesOf(bytes: Uint8Array | undefined): Buffer | undefined {
+  return bytes && Buffer.from(bytes)
+}
+
+function named(ids: readonly string[]): string {
+  return `${ids.length} (${ids.slice(0, NAMED).join(', ')}${ids.length > NAMED ? ', …' : ''})`
+}

@@ -1,0 +1,248 @@
+/** `tandem migrate` as a process of its own, between a data folder that this process writes to and a real Milvus. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { pathToFileURL } from 'node:url'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { buildApp } from '../../src/app.js'
+import { packageFolder, readConfig } from '../../src/config.js'
+import { openItemStore, type ItemStore, type NewItem } from '../../src/item-store.js'
+import { openMilvus, type MilvusItems } from '../../src/milvus.js'
+import { verifyBundle } from '../../src/model.js'
+import { openPictureStore, type PictureStore } from '../../src/picture-store.js'
+import { madeItem } from '../item-store/made-item.js'
+import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
+
+const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
+const modelFolder = join(packageFolder, 'test', 'fixtures', 'tiny-bundle')
+const { fingerprint, manifest } = await verifyBundle(modelFolder)
+const { dim } = manifest.embedding
+
+let milvus: Milvus
+let folder: string
+let pictures: PictureStore
+let round = 0
+/** Open until the end of a test. */
+let store: ItemStore | undefined
+let items: MilvusItems | undefined
+const children = new Set<ChildProcess>()
+
+beforeAll(async () => {
+  if (hasMilvus) milvus = await Milvus.start()
+})
+afterAll(() => milvus?.end())
+
+beforeEach(async () => {
+  round += 1
+  folder = await mkdtemp(join(tmpdir(), 'tandem-migrate-'))
+  pictures = await openPictureStore({ place: { folder: join(folder, 'pictures') }, timeoutMs: 5000 })
+})
+afterEach(async () => {
+  for (const child of children) child.kill('SIGKILL')
+  await items?.close()
+  await store?.close()
+  items = store = undefined
+  pictures.close()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const dataFolder = (name = 'data'): string => join(folder, name)
+const collection = (): string => `migrated_${round}`
+
+async function openData(name?: string): Promise<ItemStore> {
+  store = await openItemStore({ folder: join(dataFolder(name), 'items'), fingerprint, name: 'tiny-bundle' })
+  return store
+}
+
+async function closeData(): Promise<void> {
+  await store?.close()
+  store = undefined
+}
+
+async function inMilvus(): Promise<MilvusItems> {
+  const options = { ...milvus.settings, collection: collection(), fingerprint, dim, pictures }
+  items ??= await openMilvus(options)
+  return items
+}
+
+function begin(to: string, data = dataFolder(), settings: Record<string, string> = {}): ChildProcess {
+  const child = spawn(process.execPath, ['--import', loader, join(packageFolder, 'src', 'cli.ts'), 'migrate', '--to', to], {
+    cwd: packageFolder,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      PATH: process.env['PATH'],
+      TANDEM_DATA_DIR: data,
+      TANDEM_MODEL: modelFolder,
+      MILVUS_ADDRESS: milvus.address,
+      MILVUS_COLLECTION: collection(),
+      PICTURE_STORE: join(folder, 'pictures'),
+      ...settings,
+    },
+  })
+  children.add(child)
+  return child
+}
+
+async function outcomeOf(child: ChildProcess): Promise<{ status: number | null; out: string; err: string }> {
+  const [out, err] = await Promise.all([
+    text(child.stdout as NodeJS.ReadableStream),
+    text(child.stderr as NodeJS.ReadableStream),
+    child.exitCode === null ? once(child, 'exit') : undefined,
+  ])
+  return { status: child.exitCode, out, err }
+}
+
+const migrate = (...given: Parameters<typeof begin>) => outcomeOf(begin(...given))
+
+/** Of length 1, as those that a bundle makes. */
+function made(id: string, version = 0): NewItem {
+  const item = madeItem(id, version)
+  const length = Math.hypot(...item.embedding)
+  return { ...item, embedding: item.embedding.map((value) => value / length) }
+}
+
+const named = (count: number, prefix = 'item'): NewItem[] => Array.from({ length: count }, (_, at) => made(`${prefix}-${at}`))
+
+/** Everything of an item, so that any difference shows. */
+const whole = ({ id, payload, picture, addedAt, embedding, imageTokens }: Omit<NewItem, 'picture'> & { picture: object }, bytes: Uint8Array | undefined) => ({
+  id,
+  payload,
+  picture,
+  addedAt,
+  embedding: [...embedding],
+  imageTokens: [...imageTokens],
+  bytes: bytes && Buffer.from(bytes).toString('base64'),
+})
+
+function everythingIn(data: ItemStore): unknown[] {
+  return data.list({ limit: 10_000 }).map((item) => whole(item, data.picture(item.id)))
+}
+
+async function everythingInMilvus(): Promise<unknown[]> {
+  const found = await inMilvus()
+  const listed = (await found.list({ limit: 10_000 })).map(({ id }) => id)
+  const got = await found.getMany(listed)
+  return Promise.all(got.map(async (item) => item && whole(item, await found.picture(item.id))))
+}
+
+describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
+  it('copies a data folder that is written to meanwhile, every byte of it, and is level at the end', async () => {
+    const data = await openData()
+    await data.put(named(300))
+    const child = begin('milvus')
+    let over = false
+    const writing = (async () => {
+      for (let at = 0; !over; at += 1) {
+        await data.put([made(`item-${(at * 37) % 300}`, at + 1), made(`new-${at}`)])
+        await data.remove([`item-${(at * 53) % 300}`, `new-${at - 1}`])
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    })()
+    const first = await outcomeOf(child)
+    over = true
+    await writing
+    expect(first, first.err).toMatchObject({ status: 0 })
+    expect(first.out).toMatch(/ANN recall 1\.0000\nlevel\n$/)
+    const second = await migrate('milvus')
+    expect(second, second.err).toMatchObject({ status: 0 })
+    expect(second.out).toMatch(new RegExp(`^${data.size} items; `))
+    expect(await everythingInMilvus()).toEqual(everythingIn(data))
+    const third = await migrate('milvus')
+    expect(third.out).toMatch(/; 0 copied, 0 removed\n/)
+  })
+
+  it('goes on where it was killed', async () => {
+    const data = await openData()
+    await data.put(named(600))
+    const child = begin('milvus')
+    const found = await inMilvus()
+    await expect.poll(() => found.count(), { timeout: 60_000, interval: 20 }).toBeGreaterThan(60)
+    child.kill('SIGKILL')
+    const there = await found.count()
+    expect(there).toBeLessThan(600)
+    const second = await migrate('milvus')
+    expect(second, second.err).toMatchObject({ status: 0 })
+    const copied = Number(/(\d+) copied/.exec(second.out)?.[1])
+    // What was under way when it was killed may have arrived.
+    expect(copied).toBeLessThanOrEqual(600 - there)
+    expect(copied).toBeGreaterThan(0)
+    expect(await everythingInMilvus()).toEqual(everythingIn(data))
+  })
+
+  it('copies what is in Milvus into a data folder, from which a service answers', async () => {
+    const found = await inMilvus()
+    await Promise.all([...named(90), made('removed')].map((item) => found.put(item)))
+    const first = await migrate('embedded')
+    expect(first, first.err).toMatchObject({ status: 0 })
+    expect(first.out).toMatch(/^91 items; 91 copied, 0 removed\n/)
+    await found.remove('removed')
+    await found.put(made('item-7', 3))
+    await found.put(made('added'))
+    const second = await migrate('embedded')
+    expect(second.out).toMatch(/^91 items; 2 copied, 1 removed\n/)
+    expect(everythingIn(await openData())).toEqual(await everythingInMilvus())
+    await closeData()
+
+    const config = { ...readConfig({}), logLevel: 'silent' as const, inferenceThreads: 1, dataFolder: dataFolder(), modelFolder }
+    const { retrieval, close } = await buildApp(config)
+    try {
+      expect(await retrieval.start()).toEqual({ replayed: 91, removed: 0 })
+      const { hits } = await retrieval.search({ id: 'item-7' }, { k: 3 })
+      const [item] = await found.getMany(['item-7'])
+      const answer = await found.recall(item?.embedding as Float32Array, 4)
+      expect(hits.map(({ similarity }) => similarity.toFixed(3))).toEqual(answer.slice(1).map(({ similarity }) => similarity.toFixed(3)))
+    } finally {
+      await close()
+    }
+  })
+
+  it('begins with an empty target alone', async () => {
+    await (await openData()).put(named(3))
+    await (await inMilvus()).put(made('of-somebody'))
+    const { status, err } = await migrate('milvus')
+    expect(status).toBe(1)
+    expect(err).toMatch(/collection migrated_\d+ holds items already that no migration/)
+    await closeData()
+    const back = await migrate('embedded')
+    expect(back.err).toMatch(/data folder .* holds items already/)
+    expect((await everythingInMilvus()).length).toBe(1)
+    expect(everythingIn(await openData()).length).toBe(3)
+  })
+
+  it('leaves alone what others have written to the target since, and says so', async () => {
+    const data = await openData()
+    await data.put(named(5))
+    expect(await migrate('milvus')).toMatchObject({ status: 0 })
+    const found = await inMilvus()
+    await found.put(made('item-2', 9))
+    await found.put(made('of-somebody'))
+    const { status, out } = await migrate('milvus')
+    expect(status).toBe(1)
+    expect(out).toMatch(/fault: 2 items that others have written to .* were left as they are\nnot level\n$/)
+    expect((await found.getMany(['item-2']))[0]?.payload).toMatchObject({ version: 9 })
+    expect(await found.count()).toBe(6)
+  })
+
+  it('refuses another bundle, a folder in use, and settings that lack something, before anything is copied', async () => {
+    await (await openData()).put(named(2))
+    const service = await buildApp({ ...readConfig({}), logLevel: 'silent', inferenceThreads: 1, dataFolder: dataFolder('used'), modelFolder })
+    const [inUse, otherBundle, noAddress, noPictures, noItems] = await Promise.all([
+      migrate('embedded', dataFolder('used')),
+      migrate('milvus', dataFolder(), { TANDEM_MODEL: 'tandem-small' }),
+      migrate('milvus', dataFolder(), { MILVUS_ADDRESS: '' }),
+      migrate('milvus', dataFolder(), { PICTURE_STORE: '' }),
+      migrate('milvus', dataFolder('none')),
+    ]).finally(() => service.close())
+    expect(inUse.err).toMatch(/is in use by a Tandem service/)
+    expect(otherBundle.err).toMatch(new RegExp(`fingerprint ${fingerprint} \\(tiny-bundle\\)`))
+    expect(noAddress.err).toMatch(/MILVUS_ADDRESS/)
+    expect(noPictures.err).toMatch(/PICTURE_STORE/)
+    expect(noItems.err).toMatch(/There are no items in/)
+    expect(await (await inMilvus()).count()).toBe(0)
+    // A misspelt collection is an empty one: nothing is taken out of what there is.
+    expect((await migrate('embedded', dataFolder('other'))).err).toMatch(/There are no items in the Milvus collection/)
+  })
+})
