@@ -8,6 +8,9 @@ import type { EngineStatus, MilvusItems } from '../milvus.js'
 import type { Models } from '../model.js'
 import type { WorkerStatus } from '../worker-process.js'
 
+/** Whoever runs the service starts it again after that. */
+const PATIENCE_MS = 20_000
+
 export class SharedCollection implements Collection {
   readonly upkeep = null
   readonly #models: Models
@@ -34,9 +37,9 @@ export class SharedCollection implements Collection {
     return this.#items.remove(id, asker)
   }
 
-  /** Waits for an engine that is away. What is stored there can be found, and nothing has to be replayed. */
+  /** Waits a while for an engine that is away. What is stored there can be found, and nothing has to be replayed. */
   async start(): Promise<{ replayed: number; removed: number }> {
-    await this.#items.start()
+    await this.#items.start(PATIENCE_MS)
     return { replayed: 0, removed: 0 }
   }
 
