@@ -11,6 +11,7 @@ import { evaluate, evaluationTable } from './cli/evaluate.js'
 import { indexFolder, summaryLine } from './cli/index-folder.js'
 import { destinations, migrate, migrationLines, type Destination } from './cli/migrate.js'
 import { listBundles } from './cli/models.js'
+import { addPicturesCommand } from './cli/pictures.js'
 import { rebuild } from './cli/rebuild.js'
 import { backup, restore } from './cli/safekeeping.js'
 import { hitLines } from './cli/search.js'
@@ -222,6 +223,7 @@ program
     printLine(terminal.out, `${items} items re-embedded`)
   })
 
+addPicturesCommand(program, terminal, wholeNumber(1, 8760))
 addStandbyCommands(program, serviceUrl, terminal)
 
 try {

@@ -8,6 +8,7 @@
  *
  * Whoever reads an item and then its picture may find none, because the item was replaced in between: read both again.
  */
+import { join } from 'node:path'
 import { TandemError } from './errors.js'
 import { FolderPlace } from './picture-store/folder-place.js'
 import { checkedKey, freshKey, matchesKey } from './picture-store/key.js'
@@ -42,12 +43,14 @@ export interface PictureStore {
 /** Where pictures are kept. */
 export type PicturePlace =
   | { folder: string }
-  /** `prefix` goes before every key, with a slash between; it may be empty. */
+  /** `prefix` goes before everything, with a slash between; it may be empty. */
   | { bucket: string; prefix: string }
 
 export interface PictureStoreOptions {
   /** A folder is made when it is missing; a bucket has to be there. */
   place: PicturePlace
+  /** Letters, digits, `_`, `-` and dots. Collections have folders of their own in a place: none sees another's pictures. */
+  collection: string
   /** Address of an S3-compatible server; without one, that of AWS in the region. Of no meaning to a folder. */
   endpoint?: string | undefined
   region?: string
@@ -84,11 +87,13 @@ export async function openPictureStore(options: PictureStoreOptions): Promise<Pi
   return store
 }
 
-async function openPlace({ place, ...options }: PictureStoreOptions): Promise<Place> {
-  if ('folder' in place) return new FolderPlace(place.folder)
+async function openPlace({ place, collection, ...options }: PictureStoreOptions): Promise<Place> {
+  if (!/^\w[\w.-]*$/.test(collection)) throw new Error(`${JSON.stringify(collection)} cannot be the name of a folder`)
+  if ('folder' in place) return new FolderPlace(join(place.folder, collection))
   // The SDK is large, and whoever keeps pictures in a folder does without it.
   const { openBucketPlace } = await import('./picture-store/bucket-place.js')
-  return openBucketPlace(place, options)
+  const { bucket, prefix } = place
+  return openBucketPlace({ bucket, prefix: prefix === '' ? collection : `${prefix}/${collection}` }, options)
 }
 
 async function tried(store: PictureStore): Promise<void> {

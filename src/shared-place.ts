@@ -29,7 +29,14 @@ export async function openSharedPlace(
   checkSharedPlace(config)
   const { pictureStore, s3Endpoint: endpoint, s3Region: region, pictureStoreTimeoutMs } = config
   const place = pictureStore as NonNullable<typeof pictureStore>
-  const pictures = await openPictureStore({ place, endpoint, region, timeoutMs: pictureStoreTimeoutMs })
+  const pictures = await openPictureStore({
+    place,
+    // Without a name the database is the one of this name.
+    collection: `${config.milvusDatabase || 'default'}.${config.milvusCollection}`,
+    endpoint,
+    region,
+    timeoutMs: pictureStoreTimeoutMs,
+  })
   const milvus = {
     address: config.milvusAddress,
     token: config.milvusToken || undefined,

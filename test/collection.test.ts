@@ -36,7 +36,7 @@ async function openLocal(kind: 'hnsw' | 'exact'): Promise<Opened> {
 async function openInMilvus(): Promise<Opened> {
   const milvus = await Milvus.start()
   const folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
-  const pictures = await openPictureStore({ place: { folder }, timeoutMs: 5000 })
+  const pictures = await openPictureStore({ place: { folder }, collection: 'default.tandem', timeoutMs: 5000 })
   const items = connectMilvus({ ...milvus.settings, fingerprint, dim, pictures })
   const collection = openShared(new WordModels(), items, () => pictures.close())
   const end = async (): Promise<void> => {

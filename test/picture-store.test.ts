@@ -18,7 +18,7 @@ interface Ground {
 async function folderGround(): Promise<Ground> {
   const folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
   return {
-    options: () => ({ place: { folder: join(folder, 'not', 'there', 'yet') }, timeoutMs: 20_000 }),
+    options: () => ({ place: { folder: join(folder, 'not', 'there') }, collection: 'yet', timeoutMs: 20_000 }),
     spoil: (key, bytes) => writeFile(join(folder, 'not', 'there', 'yet', key), bytes),
     close: () => rm(folder, { recursive: true }),
   }
@@ -31,7 +31,7 @@ async function bucketGround(): Promise<Ground> {
   const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true })
   await client.send(new CreateBucketCommand({ Bucket: 'photos' }))
   return {
-    options: () => ({ place: { bucket: 'photos', prefix: 'tandem/eu-1' }, endpoint, timeoutMs: 20_000 }),
+    options: () => ({ place: { bucket: 'photos', prefix: 'tandem' }, collection: 'eu-1', endpoint, timeoutMs: 20_000 }),
     spoil: (key, Body) => client.send(new PutObjectCommand({ Bucket: 'photos', Key: `tandem/eu-1/${key}`, Body })),
     close: async () => {
       client.destroy()
@@ -127,6 +127,17 @@ describe.each([
       for await (const { storedAt } of store.list()) expect(Math.abs(Date.now() - storedAt.getTime())).toBeLessThan(120_000)
       await Promise.all(put.map((key) => store.remove(key)))
       expect(await keysOf(store)).toEqual(before)
+    })
+
+    it('of another collection are not seen', async () => {
+      const other = await openPictureStore({ ...ground.options(), collection: 'another' })
+      const key = await store.put('beach', picture())
+      expect(await other.get(key)).toBeUndefined()
+      expect(await keysOf(other)).toEqual([])
+      await other.remove(key)
+      expect(await store.get(key)).toBeDefined()
+      other.close()
+      await expect(openPictureStore({ ...ground.options(), collection: '../eu-1' })).rejects.toThrow('"../eu-1"')
     })
 
     it('are not asked for by a caller who has gone', async () => {

@@ -15,6 +15,7 @@ type Group = readonly { id: string; work: Work }[]
 /** Rows of 17 kB each: calls of a megabyte or so. */
 const LARGEST_GROUP = 64
 const READ_AT_ONCE = 128
+const LISTED_AT_ONCE = 1000
 const COUNT_EVERY_MS = 30_000
 const START_PAUSE_MS = 500
 
@@ -104,12 +105,25 @@ export class Items implements MilvusItems {
   }
 
   async list({ after = '', limit }: { after?: string | undefined; limit: number }, asker?: Asker): Promise<ListedMilvusItem[]> {
+    return (await this.#page(after, limit, asker)).map(listedItemOf)
+  }
+
+  async *pictureKeys(): AsyncIterable<{ id: string; key: string }> {
+    let after = ''
+    for (;;) {
+      const rows = await this.#page(after, LISTED_AT_ONCE)
+      for (const row of rows) yield { id: row['id'] as string, key: pictureKeyOf(row) }
+      if (rows.length === 0) return
+      after = rows.at(-1)?.['id'] as string
+    }
+  }
+
+  async #page(after: string, limit: number, asker?: Asker): Promise<Row[]> {
     const filter = `id > ${quoted(after)}`
     // As an iterator asks, which is when rows come in the order of their ids.
     const params = { iterator: 'True', reduce_stop_for_best: 'True' }
     const ask = { filter, output_fields: LISTED, limit, params }
-    const rows = await this.#calls.call((timeout) => this.#engine.query(ask, timeout), asker)
-    return rows.map(listedItemOf)
+    return this.#calls.call((timeout) => this.#engine.query(ask, timeout), asker)
   }
 
   async put(item: NewMilvusItem, asker?: Asker): Promise<'created' | 'replaced'> {

@@ -38,7 +38,7 @@ export function openBucketPlace(place: { bucket: string; prefix: string }, optio
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
   })
-  return new BucketPlace(client, place.bucket, place.prefix === '' ? '' : `${place.prefix}/`)
+  return new BucketPlace(client, place.bucket, `${place.prefix}/`)
 }
 
 class BucketPlace implements Place {

@@ -38,7 +38,7 @@ afterAll(() => milvus?.end())
 beforeEach(async () => {
   round += 1
   folder = await mkdtemp(join(tmpdir(), 'tandem-migrate-'))
-  pictures = await openPictureStore({ place: { folder: join(folder, 'pictures') }, timeoutMs: 5000 })
+  pictures = await openPictureStore({ place: { folder: join(folder, 'pictures') }, collection: `default.${collection()}`, timeoutMs: 5000 })
 })
 afterEach(async () => {
   for (const child of children) child.kill('SIGKILL')

@@ -8,6 +8,7 @@ import { openPictureStore, type PictureStore } from '../../src/picture-store.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
 const place = { bucket: 'photos', prefix: '' }
+const collection = 'tandem'
 
 beforeEach(() => {
   for (const [name, value] of Object.entries(credentials)) vi.stubEnv(name, value)
@@ -72,7 +73,7 @@ describe('a bucket whose server fails', () => {
   beforeEach(async () => {
     standIn = new StandIn()
     endpoint = await standIn.listen()
-    store = await openPictureStore({ place, endpoint, timeoutMs: 20_000 })
+    store = await openPictureStore({ place, collection, endpoint, timeoutMs: 20_000 })
     standIn.requests = 0
   })
 
@@ -104,7 +105,7 @@ describe('a bucket whose server fails', () => {
   })
 
   it('to answer in time, has taken too long', async () => {
-    const hasty = await openPictureStore({ place, endpoint, timeoutMs: 2000 })
+    const hasty = await openPictureStore({ place, collection, endpoint, timeoutMs: 2000 })
     standIn.meet = () => true
     const before = Date.now()
     await expect(hasty.put('beach', new Uint8Array(100))).rejects.toMatchObject({ code: 'picture_store_timeout', status: 504 })
@@ -153,7 +154,7 @@ describe('a bucket whose server fails', () => {
 describe('a bucket without credentials', () => {
   it('is refused with a sentence that names the variables', async () => {
     for (const name of Object.keys(credentials)) vi.stubEnv(name, undefined)
-    const opened = openPictureStore({ place, endpoint: 'http://127.0.0.1:9', timeoutMs: 5000 })
+    const opened = openPictureStore({ place, collection, endpoint: 'http://127.0.0.1:9', timeoutMs: 5000 })
     await expect(opened).rejects.toThrow(/no credentials for the bucket photos; expected AWS_ACCESS_KEY_ID/)
   })
 })
@@ -162,7 +163,7 @@ describe.skipIf(s3ServerMissing !== null)(`a bucket of a real server (${s3Server
   it('is refused when it is not there or the secret is wrong, and found again when its server is', async () => {
     const server = await S3Server.start()
     try {
-      const options = { place, endpoint: server.endpoint, timeoutMs: 10_000 }
+      const options = { place, collection, endpoint: server.endpoint, timeoutMs: 10_000 }
       await expect(openPictureStore(options)).rejects.toThrow('The bucket photos refused: 404 NoSuchBucket.')
       const client = new S3Client({ endpoint: server.endpoint, region: 'us-east-1', forcePathStyle: true })
       await client.send(new CreateBucketCommand({ Bucket: 'photos' }))

@@ -1,6 +1,6 @@
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { openPictureStore } from '../../src/picture-store.js'
 import { smallDisk } from '../support/small-disk.js'
@@ -20,14 +20,14 @@ describe('a folder of pictures', () => {
   it('that cannot be made is told when the store opens', async () => {
     const file = join(folder, 'a-file')
     await writeFile(file, 'in the way')
-    await expect(openPictureStore({ place: { folder: file }, timeoutMs: 5000 })).rejects.toMatchObject({
+    await expect(openPictureStore({ place: { folder: file }, collection: 'tandem', timeoutMs: 5000 })).rejects.toMatchObject({
       code: 'picture_store_failed',
       message: expect.stringMatching(/cannot be used \(E[A-Z]+\)/) as string,
     })
   })
 
   it('lists what a put that was killed has left, to be removed', async () => {
-    const store = await openPictureStore({ place: { folder }, timeoutMs: 5000 })
+    const store = await openPictureStore({ place: { folder: dirname(folder) }, collection: basename(folder), timeoutMs: 5000 })
     const key = await store.put('killed', new Uint8Array(10))
     await writeFile(join(folder, `${key}.part`), 'half')
     await writeFile(join(folder, key.slice(0, 5), 'of somebody else.jpg'), 'not ours')
@@ -46,7 +46,7 @@ describe.skipIf(disk === null)('a folder of pictures on a disk that fills up (mo
   it('refuses what there is no room for, keeps nothing of it, and goes on when there is room', async () => {
     if (disk === null) throw new Error('unreachable')
     try {
-      const store = await openPictureStore({ place: { folder: join(disk.folder, 'pictures') }, timeoutMs: 5000 })
+      const store = await openPictureStore({ place: { folder: disk.folder }, collection: 'pictures', timeoutMs: 5000 })
       const kept = await store.put('before', new Uint8Array(10_000))
       disk.fill()
       await expect(store.put('too much', new Uint8Array(100_000))).rejects.toMatchObject({ code: 'storage_full' })
