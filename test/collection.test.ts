@@ -184,6 +184,7 @@ describe.each(kinds.filter(({ isMissing }) => !isMissing))('a collection $kind',
     ]
     for (const [at, id] of ids.entries()) expect(await put(itemOf(id, at))).toBe('created')
     expect(await listed()).toEqual([...ids].sort(byBytes))
+    expect((await recall(0, 1000)).map(({ id }) => id).sort(byBytes)).toEqual([...ids].sort(byBytes))
     for (const [at, id] of ids.entries()) {
       const found = await read(({ items }) => items.getMany([id]))
       expect(found.map((item) => item?.payload)).toEqual([{ at }])

@@ -15,8 +15,8 @@ import { findSnapshot, makeFolder, newGraphFile, publishSnapshot, removeLeftover
 
 /** Embeddings that the process adds at a time; a search waits for one such step at most. */
 const STEP = 64
-/** Below this, deleted labels cost too little to copy the graph. */
-const COMPACT_FROM = 256
+/** Below this, deleted labels cost too little to copy the graph. Above, they also hide others: few links lead to what is left. */
+const COMPACT_FROM = 32
 
 type Options = Omit<VectorIndexOptions, 'kind'>
 

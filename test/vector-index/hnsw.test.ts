@@ -162,6 +162,20 @@ describe('the snapshot', () => {
 })
 
 describe('copying the graph without deleted labels', () => {
+  it('keeps every item within reach where the graph was emptied and filled again', async () => {
+    const missing: string[] = []
+    for (let round = 0; round < 10; round += 1) {
+      const ids = Array.from({ length: 20 }, (_, at) => `item ${round}/${at}`)
+      for (const [at, id] of ids.entries()) {
+        await index.upsert([{ id, embedding: embeddings[20 * round + at] as Float32Array }], index.position + 1)
+      }
+      const found = new Set((await index.search(query, 1000)).map(({ id }) => id))
+      missing.push(...ids.filter((id) => !found.has(id)))
+      for (const id of ids) await index.remove([id], index.position + 1)
+    }
+    expect(missing).toEqual([])
+  })
+
   /** The labels of the last snapshot, empty ones included. */
   async function labelCount(): Promise<number> {
     await index.save()
