@@ -48,7 +48,11 @@ describe('the compose file', () => {
   it('trusts its network only because it publishes the port on the loopback address alone', () => {
     const { ports, environment } = services.tandem
     for (const name of Object.keys(environment)) expect(known).toContain(name)
-    expect(exposureRemark(readConfig({ ...environment, API_KEYS: '', HOST: '0.0.0.0' }))).toMatch(/TRUSTED_NETWORK/)
+    // What compose makes of `${NAME:-fallback}` where its own environment has no such name.
+    const given = Object.entries(environment).map(([name, value]) => [name, value.replace(/\$\{\w+:-(.*?)\}/g, '$1')] as const)
+    const config = readConfig({ ...Object.fromEntries(given), HOST: '0.0.0.0' })
+    expect(exposureRemark(config)).toMatch(/TRUSTED_NETWORK/)
+    expect(config).toMatchObject({ vectorIndex: 'hnsw', apiKeys: [] })
     for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:/)
   })
 })
