@@ -6,6 +6,7 @@
  */
 import { openLmdbItemStore } from './item-store/lmdb-item-store.js'
 
+export { newItem } from './item-store/new-item.js'
 export { StoreMismatchError } from './item-store/stamp.js'
 
 /** What a client keeps beside its picture: a JSON object. */

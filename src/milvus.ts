@@ -50,7 +50,7 @@ export interface Pictures {
 export interface MilvusItems {
   /**
    * Makes the collection where there is none, and loads it; to be awaited before anything else.
-   * @param patienceMs - how long a Milvus that is away is waited for; without it, until it is there
+   * @param patienceMs - how long a Milvus that is away is waited for: 20 seconds without it
    * @throws Error with a sentence that says what is wrong: the collection is of another bundle, or Milvus refuses
    */
   start(patienceMs?: number): Promise<void>
@@ -111,14 +111,11 @@ export function connectMilvus(options: MilvusOptions): MilvusItems {
   return new Items(options)
 }
 
-/** How long whoever cannot do without waits for a Milvus that is away. */
-const PATIENCE_MS = 20_000
-
 /** Items that have been started. @throws Error as `start`, also where Milvus is away for 20 seconds */
 export async function openMilvus(options: MilvusOptions): Promise<MilvusItems> {
   const items = connectMilvus(options)
   try {
-    await items.start(PATIENCE_MS)
+    await items.start()
     return items
   } catch (error) {
     await items.close().catch(() => undefined)

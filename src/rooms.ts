@@ -54,8 +54,7 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
   const { modelFolder, dataFolder } = config
   const { fingerprint } = await verifyBundle(modelFolder)
   const name = basename(modelFolder)
-  const onMigration = (items: number): void => log.info({ items }, 'items are moved to the present format')
-  const store = await openItemStore({ folder: join(dataFolder, 'items'), fingerprint, name, onMigration })
+  const store = await openStore(config, log, { fingerprint, name })
   try {
     const { serving, standby } = store.bundles
     const isSwitched = serving.fingerprint !== fingerprint
@@ -79,8 +78,7 @@ async function openRoomsOfEncoder(config: Config, log: FastifyBaseLogger): Promi
   const { dataFolder, encoderUrl } = config
   const models = await openServedModels(config, log)
   const { fingerprint } = models.info
-  const onMigration = (items: number): void => log.info({ items }, 'items are moved to the present format')
-  const store = await openItemStore({ folder: join(dataFolder, 'items'), fingerprint, onMigration }).catch(async (error: unknown) => {
+  const store = await openStore(config, log, { fingerprint }).catch(async (error: unknown) => {
     await models.close()
     throw error
   })
@@ -90,6 +88,11 @@ async function openRoomsOfEncoder(config: Config, log: FastifyBaseLogger): Promi
     await store.close()
     throw error
   }
+}
+
+function openStore({ dataFolder }: Config, log: FastifyBaseLogger, bundle: { fingerprint: string; name?: string }): Promise<ItemStore> {
+  const onMigration = (items: number): void => log.info({ items }, 'items are moved to the present format')
+  return openItemStore({ folder: join(dataFolder, 'items'), ...bundle, onMigration })
 }
 
 /** A service that only searches has no bundle to change to. */

@@ -7,7 +7,7 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import { TandemError } from '../errors.js'
-import type { Item, ItemStore, NewItem } from '../item-store.js'
+import { newItem, type Item, type ItemStore, type NewItem } from '../item-store.js'
 import type { Models } from '../model.js'
 import type { VectorIndex } from '../vector-index.js'
 import type { Writer } from './writer.js'
@@ -54,7 +54,7 @@ export async function restore(
     for (const page of pagesOf(from)) {
       await breath(signal)
       const wanted = page.filter((item) => !isSame(item, from, store, sameBundle))
-      const items = sameBundle ? wanted.map((item) => newItem(checked(item), from)) : await encodedAgain(wanted, from, models, signal)
+      const items = sameBundle ? wanted.map((item) => newItem(checked(item), pictureOf(item, from))) : await encodedAgain(wanted, from, models, signal)
       await writer.turn(async () => {
         checkServing(store)
         const untouched = items.filter(({ id }) => !touched.has(id))
@@ -134,12 +134,6 @@ function checked(item: Item): Item {
   return item
 }
 
-function newItem(item: Item, from: ItemStore): NewItem {
-  const { id, payload, embedding, imageTokens, addedAt } = item
-  const { mime, width, height } = item.picture
-  return { id, payload, embedding, imageTokens, addedAt, picture: { bytes: pictureOf(item, from), mime, width, height } }
-}
-
 async function encodedAgain(
   items: readonly Item[],
   from: ItemStore,
@@ -147,7 +141,7 @@ async function encodedAgain(
   signal: AbortSignal,
 ): Promise<NewItem[]> {
   if (items.length === 0) return []
-  const kept = items.map((item) => newItem(item, from))
+  const kept = items.map((item) => newItem(item, pictureOf(item, from)))
   const pictures = kept.map(({ picture }) => picture.bytes)
   const { encoded } = await models.encodeImages(pictures, { signal, priority: 'bulk' })
   return kept.map((item, at) => {

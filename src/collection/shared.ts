@@ -8,9 +8,6 @@ import type { EngineStatus, MilvusItems } from '../milvus.js'
 import type { Models } from '../model.js'
 import type { WorkerStatus } from '../worker-process.js'
 
-/** Whoever runs the service starts it again after that. */
-const PATIENCE_MS = 20_000
-
 export class SharedCollection implements Collection {
   readonly upkeep = null
   readonly #models: Models
@@ -39,7 +36,7 @@ export class SharedCollection implements Collection {
 
   /** Waits a while for an engine that is away. What is stored there can be found, and nothing has to be replayed. */
   async start(): Promise<{ replayed: number; removed: number }> {
-    await this.#items.start(PATIENCE_MS)
+    await this.#items.start()
     return { replayed: 0, removed: 0 }
   }
 

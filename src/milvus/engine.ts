@@ -1,21 +1,13 @@
 /** The calls of Milvus that the items need; what fails is an EngineFailure. */
 import { setTimeout as pause } from 'node:timers/promises'
 import { ConsistencyLevelEnum, DataType, MilvusClient, type FieldType } from '@zilliz/milvus2-sdk-node'
+import type { MilvusOptions } from '../milvus.js'
 import { checkStatus, EngineFailure, failureOf, type Status } from './failure.js'
 import { checkFields, embeddingField, fieldsOf, type DescribedField } from './schema.js'
 
 export type Consistency = 'strong' | 'bounded' | 'session' | 'eventually'
 
-export interface EngineOptions {
-  address: string
-  token: string | undefined
-  database: string | undefined
-  collection: string
-  consistency: Consistency
-  timeoutMs: number
-  fingerprint: string
-  dim: number
-}
+export type EngineOptions = Omit<MilvusOptions, 'pictures' | 'report'>
 
 type Row = Record<string, unknown>
 

@@ -6,7 +6,7 @@ import { Engine } from './engine.js'
 import { expressionOf, hasId, quoted } from './expression.js'
 import { EngineFailure } from './failure.js'
 import { Groups } from './groups.js'
-import { itemOf, LISTED, listedItemOf, pictureKeyOf, rowOf, type Row } from './rows.js'
+import { itemOf, LISTED, listedItemOf, pictureKeyOf, PICTURED, rowOf, type Row } from './rows.js'
 import { embeddingField } from './schema.js'
 
 type Work = { kind: 'put'; item: NewMilvusItem } | { kind: 'remove' }
@@ -18,6 +18,8 @@ const READ_AT_ONCE = 128
 const LISTED_AT_ONCE = 1000
 const COUNT_EVERY_MS = 30_000
 const START_PAUSE_MS = 500
+/** Whoever runs the service starts it again after that. */
+const PATIENCE_MS = 20_000
 
 export class Items implements MilvusItems {
   readonly #options: MilvusOptions
@@ -39,7 +41,7 @@ export class Items implements MilvusItems {
     this.#counting.unref()
   }
 
-  async start(patienceMs = Infinity): Promise<void> {
+  async start(patienceMs = PATIENCE_MS): Promise<void> {
     const { address, timeoutMs, report } = this.#options
     const until = performance.now() + patienceMs
     for (let tries = 1; ; tries += 1) {
@@ -94,7 +96,7 @@ export class Items implements MilvusItems {
   async picture(id: string, asker?: Asker): Promise<Uint8Array | undefined> {
     let before: string | undefined
     for (;;) {
-      const [row] = await this.#rows([id], LISTED, asker)
+      const [row] = await this.#rows([id], PICTURED, asker)
       if (row === undefined) return undefined
       const key = pictureKeyOf(row)
       const bytes = await this.#options.pictures.get(key, { signal: asker?.signal })
@@ -105,24 +107,24 @@ export class Items implements MilvusItems {
   }
 
   async list({ after = '', limit }: { after?: string | undefined; limit: number }, asker?: Asker): Promise<ListedMilvusItem[]> {
-    return (await this.#page(after, limit, asker)).map(listedItemOf)
+    return (await this.#page(after, limit, LISTED, asker)).map(listedItemOf)
   }
 
   async *pictureKeys(): AsyncIterable<{ id: string; key: string }> {
     let after = ''
     for (;;) {
-      const rows = await this.#page(after, LISTED_AT_ONCE)
+      const rows = await this.#page(after, LISTED_AT_ONCE, PICTURED)
       for (const row of rows) yield { id: row['id'] as string, key: pictureKeyOf(row) }
       if (rows.length === 0) return
       after = rows.at(-1)?.['id'] as string
     }
   }
 
-  async #page(after: string, limit: number, asker?: Asker): Promise<Row[]> {
+  async #page(after: string, limit: number, fields: string[], asker?: Asker): Promise<Row[]> {
     const filter = `id > ${quoted(after)}`
     // As an iterator asks, which is when rows come in the order of their ids.
     const params = { iterator: 'True', reduce_stop_for_best: 'True' }
-    const ask = { filter, output_fields: LISTED, limit, params }
+    const ask = { filter, output_fields: fields, limit, params }
     return this.#calls.call((timeout) => this.#engine.query(ask, timeout), asker)
   }
 
@@ -173,7 +175,7 @@ export class Items implements MilvusItems {
 
   /** Of the ids that there are, as the last write of any service left them. */
   async #pictureKeys(ids: readonly string[]): Promise<Map<string, string>> {
-    const rows = await this.#rows(ids, LISTED, undefined, 'strong')
+    const rows = await this.#rows(ids, PICTURED, undefined, 'strong')
     return new Map(rows.map((row) => [row['id'] as string, pictureKeyOf(row)]))
   }
 

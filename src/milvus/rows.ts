@@ -34,8 +34,10 @@ export function rowOf(item: NewMilvusItem, fingerprint: string, pictureKey: stri
   }
 }
 
-/** The fields that `listedItemOf` and `pictureKeyOf` read. */
+/** The fields that `listedItemOf` reads. */
 export const LISTED = ['id', 'payload', 'about']
+/** The fields that tell whose picture `pictureKeyOf` names: payloads may be large. */
+export const PICTURED = ['id', 'about']
 
 export function listedItemOf(row: Row): ListedMilvusItem {
   const { has_payload: hasPayload, picture, added_at: addedAt } = row['about'] as About

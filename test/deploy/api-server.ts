@@ -3,11 +3,11 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:https'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
+import { freePort } from '../support/free-port.js'
 
 /** Where objects of a kind are asked for; `namespace` where they live in one. */
 export interface Place {
@@ -119,14 +119,6 @@ export async function startApiServer(commands: { etcd: string; kubeApiserver: st
     return ask('POST', `${prefix}/${path}?fieldValidation=Strict`, object)
   }
   return { kubeconfig, version: String(body['gitVersion']), create, stop }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 async function ended(child: ChildProcess): Promise<void> {

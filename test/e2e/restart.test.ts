@@ -1,5 +1,5 @@
 /** What was acknowledged is there after a stop and after a kill, and searches answer the same. Runs the built server. */
-import { spawn, type ChildProcess } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -8,15 +8,9 @@ import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../src/config.js'
-import { addressWhenReady } from '../support/server-output.js'
+import { startServer, type Service } from '../support/server-process.js'
 
 const entry = join(packageFolder, 'dist', 'server.js')
-
-interface Service {
-  process: ChildProcess
-  address: string
-  log: string[]
-}
 
 let folder: string
 const running: ChildProcess[] = []
@@ -35,24 +29,8 @@ afterEach(async () => {
 })
 
 /** Starts the server as `npm start` does; resolves when it says that it is ready. */
-async function start(environment: Record<string, string> = {}): Promise<Service> {
-  const child = spawn(process.execPath, [entry], {
-    env: {
-      PATH: process.env['PATH'],
-      PORT: '0',
-      TANDEM_DATA_DIR: folder,
-      TANDEM_MODEL: join(packageFolder, 'test/fixtures/tiny-bundle'),
-      INFERENCE_THREADS: '1',
-      ...environment,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  running.push(child)
-  const log: string[] = []
-  child.stderr.on('data', (chunk: Buffer) => log.push(chunk.toString()))
-  const address = await addressWhenReady(child.stdout, log)
-  child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
-  return { process: child, address, log }
+function start(environment: Record<string, string> = {}): Promise<Service> {
+  return startServer([entry], { TANDEM_DATA_DIR: folder, ...environment }, running)
 }
 
 async function end({ process: child }: Service, signal: NodeJS.Signals): Promise<number | null> {

@@ -1,5 +1,5 @@
 /** One service that encodes and two that search, as processes of their own, beside one that does everything itself. */
-import { spawn, type ChildProcess } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -8,16 +8,10 @@ import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../src/config.js'
-import { addressWhenReady } from '../support/server-output.js'
+import { startServer, type Service } from '../support/server-process.js'
 
 const KEY = 'key-of-the-searching-ones'
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736'
-
-interface Service {
-  process: ChildProcess
-  address: string
-  log: string[]
-}
 
 let folder: string
 let encoder: Service
@@ -25,26 +19,9 @@ let searches: Service[]
 let whole: Service
 const running: ChildProcess[] = []
 
-async function start(name: string, environment: Record<string, string>): Promise<Service> {
+function start(name: string, environment: Record<string, string>): Promise<Service> {
   const source = ['--import', join(packageFolder, 'test/support/run-source.mjs'), join(packageFolder, 'src/server.ts')]
-  const child = spawn(process.execPath, source, {
-    env: {
-      PATH: process.env['PATH'],
-      PORT: '0',
-      TANDEM_MODEL: join(packageFolder, 'test/fixtures/tiny-bundle'),
-      TANDEM_DATA_DIR: join(folder, name),
-      INFERENCE_THREADS: '1',
-      VECTOR_INDEX: 'exact',
-      ...environment,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  running.push(child)
-  const log: string[] = []
-  child.stderr.on('data', (chunk: Buffer) => log.push(chunk.toString()))
-  const address = await addressWhenReady(child.stdout, log)
-  child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
-  return { process: child, address, log }
+  return startServer(source, { TANDEM_DATA_DIR: join(folder, name), VECTOR_INDEX: 'exact', ...environment }, running)
 }
 
 async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {

@@ -121,14 +121,18 @@ def logistic_regression(x: np.ndarray, y: np.ndarray, steps: int = 50) -> tuple[
     return float(weights[0] / spread), float(weights[1] - weights[0] * mean / spread)
 
 
-def reliability(probability: np.ndarray, truth: np.ndarray, weights: np.ndarray, bins: int = 15) -> list[dict]:
-    """Over bins of equal width that are not empty: mean prediction, share of matches, and share of all pairs."""
+def _binned(probability: np.ndarray, truth: np.ndarray, weights: np.ndarray, bins: int) -> np.ndarray:
+    """Over bins of equal width, as shares of the weight of all pairs: pairs, predicted matches and matches [bins, 3]."""
     which = np.minimum((probability * bins).astype(int), bins - 1)
     counted = (weights, weights * probability, weights * truth)
-    of_bin = [np.bincount(which, one, minlength=bins) for one in counted]
+    return np.stack([np.bincount(which, one, minlength=bins) for one in counted], 1) / weights.sum()
+
+
+def reliability(probability: np.ndarray, truth: np.ndarray, weights: np.ndarray, bins: int = 15) -> list[dict]:
+    """Over bins of equal width that are not empty: mean prediction, share of matches, and share of all pairs."""
     return [
         {"predicted": round(predicted / size, 5), "observed": round(observed / size, 5), "share": round(size, 5)}
-        for size, predicted, observed in np.stack(of_bin, 1) / weights.sum()
+        for size, predicted, observed in _binned(probability, truth, weights, bins)
         if size > 0
     ]
 
@@ -139,6 +143,5 @@ def calibration_error(
     """Mean gap between predicted probability and share of matches (Guo et al. 2017, arXiv:1706.04599), over bins of
     equal width weighted by their size. `weights` say how much each pair counts, all the same if absent."""
     weights = np.ones(len(truth)) if weights is None else weights
-    which = np.minimum((probability * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, weights * (probability - truth), minlength=bins)
-    return float(np.abs(gaps).sum() / weights.sum())
+    _, predicted, observed = _binned(probability, truth, weights, bins).T
+    return float(np.abs(predicted - observed).sum())

@@ -3,8 +3,8 @@
  * read what one of them writes, each read being of one moment. Its changes are followed by their positions.
  */
 import type { ListedItem, NewItem } from '../../collection.js'
-import type { ItemStore } from '../../item-store.js'
-import { newItem, type Source, type Target } from './sides.js'
+import { newItem, type ItemStore } from '../../item-store.js'
+import type { Source, Target } from './sides.js'
 
 const PAGE = 256
 

@@ -36,10 +36,3 @@ export interface Target extends Side {
 export interface Searched extends Side {
   recall(embedding: Float32Array, k: number): Promise<Neighbour[]>
 }
-
-/** An item as it is added to another collection. */
-export function newItem(item: Item, bytes: Uint8Array): NewItem {
-  const { id, payload, embedding, imageTokens, addedAt } = item
-  const { mime, width, height } = item.picture
-  return { id, payload, embedding, imageTokens, addedAt, picture: { bytes, mime, width, height } }
-}
