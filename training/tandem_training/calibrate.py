@@ -122,7 +122,7 @@ def logistic_regression(x: np.ndarray, y: np.ndarray, steps: int = 50) -> tuple[
 
 
 def _binned(probability: np.ndarray, truth: np.ndarray, weights: np.ndarray, bins: int) -> np.ndarray:
-    """Over bins of equal width, as shares of the weight of all pairs: pairs, predicted matches and matches [bins, 3]."""
+    """Over bins of equal width, as shares of the weight of all pairs: pairs, predicted and true matches [bins, 3]."""
     which = np.minimum((probability * bins).astype(int), bins - 1)
     counted = (weights, weights * probability, weights * truth)
     return np.stack([np.bincount(which, one, minlength=bins) for one in counted], 1) / weights.sum()
