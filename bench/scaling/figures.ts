@@ -1,5 +1,5 @@
 /** What is measured, and what is assumed, for docs/scaling.md. Times are core-seconds, sizes bytes. */
-import type { CoreSeconds } from './core-time.js'
+import type { CoreSeconds } from '../core-time.js'
 
 /** `figures.json`, written by measure.ts. */
 export interface Figures {

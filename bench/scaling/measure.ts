@@ -14,10 +14,10 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { packageFolder } from '../../src/config.js'
 import { openItemStore } from '../../src/item-store.js'
-import { coreSecondsOf } from './core-time.js'
+import { coreSecondsOf } from '../core-time.js'
 import type { Figures } from './figures.js'
 import { hnswFigures } from './hnsw-figures.js'
-import { Service } from './service.js'
+import { Service } from '../service.js'
 
 const { values } = parseArgs({
   options: {
@@ -65,7 +65,7 @@ async function repeat(times: number, together: number, call: (at: number) => Pro
 
 async function serviceFigures(folder: string): Promise<Pick<Figures, 'add' | 'text' | 'search' | 'bytes'>> {
   const [adds, searches] = [Number(values.adds), Number(values.searches)]
-  const service = await Service.start(folder, bundle)
+  const service = await Service.start({ bundle, folder })
   try {
     const put = (at: number): Promise<void> => service.put(`photo-${at}`, photos[at % photos.length] ?? new Uint8Array())
     await repeat(photos.length, 2, put)

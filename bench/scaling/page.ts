@@ -1,5 +1,5 @@
 /** The tables of docs/scaling.md. */
-import { total, type CoreSeconds } from './core-time.js'
+import { total, type CoreSeconds } from '../core-time.js'
 import type { Assumptions, Figures } from './figures.js'
 import { GIB, sizingOf, TIB, type Need, type Sizing } from './sizing.js'
 

@@ -1,5 +1,5 @@
 /** From figures and assumptions to machines and money: what docs/scaling.md says of a number of items. Pure arithmetic. */
-import { total } from './core-time.js'
+import { total } from '../core-time.js'
 import type { Assumptions, Figures } from './figures.js'
 
 export const GIB = 2 ** 30

@@ -5,7 +5,7 @@ import { HistogramChange, quantile, slope } from './figures.js'
 import { Load, type Outcome } from './load.js'
 import { Requests } from './requests.js'
 import type { Memory } from '../support/process-memory.js'
-import { Service } from './service.js'
+import { Service } from '../../bench/service.js'
 
 export interface Soak {
   cores: number
@@ -47,7 +47,7 @@ export async function runSoak(options: {
 }): Promise<Soak> {
   const { minutes, model, seed, rampS, replacements, tell } = options
   const requests = await Requests.make(seed)
-  const service = await Service.start(model)
+  const service = await Service.start({ bundle: model })
   const load = new Load(service.address, requests)
   try {
     for (const add of requests.fill()) await load.send(add)

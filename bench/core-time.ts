@@ -3,7 +3,7 @@
  * than the time on a clock.
  */
 import { readFileSync } from 'node:fs'
-import { familyOf, moduleOf, orEmpty } from '../../test/support/process-family.js'
+import { familyOf, moduleOf, orEmpty } from '../test/support/process-family.js'
 
 /** By the module that a process runs: `server`, `inference-worker`. */
 export type CoreSeconds = Record<string, number>
