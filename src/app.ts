@@ -77,7 +77,8 @@ export async function buildApp(config: Config, open: typeof openCollection = ope
     await safekeeping?.close()
     await retrieval.close()
   }
-  const readiness: Readiness = { state: 'starting', detail: 'the index is repaired and the model warmed' }
+  const firstOfAll = collection.engine === null ? 'the index is repaired' : `${collection.engine.name} is waited for`
+  const readiness: Readiness = { state: 'starting', detail: `${firstOfAll} and the model warmed` }
   const app = Fastify({
     ...connectionOptions(config, certificate),
     loggerInstance: log,

@@ -50,7 +50,7 @@ export interface Pictures {
 export interface MilvusItems {
   /**
    * Makes the collection where there is none, and loads it; to be awaited before anything else.
-   * @param patienceMs - how long a Milvus that is away is waited for: 20 seconds without it
+   * @param patienceMs - how long a Milvus that is away is waited for: 20 seconds, which suit a command, without it
    * @throws Error with a sentence that says what is wrong: the collection is of another bundle, or Milvus refuses
    */
   start(patienceMs?: number): Promise<void>

@@ -3,6 +3,8 @@ import { buildApp, type Tandem } from './app.js'
 import { readConfig, type Config } from './config.js'
 import { exposureRemark } from './exposure.js'
 
+let isStopping = false
+
 /** Starts listening before the index is repaired, so that health says what is going on; ready comes last. */
 async function serve(config: Config): Promise<void> {
   const remark = exposureRemark(config)
@@ -15,12 +17,19 @@ async function serve(config: Config): Promise<void> {
   const { apiKeysFile, tlsCertFile } = config
   if (apiKeysFile !== undefined || tlsCertFile !== undefined) process.on('SIGHUP', () => void tandem.reload())
   const address = await tandem.app.listen({ host: config.host, port: config.port })
-  await tandem.start()
+  try {
+    await tandem.start()
+  } catch (error) {
+    // One that was told to stop while it waited has not failed.
+    if (isStopping) return
+    throw error
+  }
   const what = config.role === 'encode' ? 'the encoder' : 'the search page'
   tandem.app.log.info(`ready: ${what} is at ${address}/, the API documentation at ${address}/docs`)
 }
 
 async function stop({ app, close }: Tandem, { requestTimeoutMs }: Config, signal: string): Promise<void> {
+  isStopping = true
   app.log.info(`stopping on ${signal}: answering what was accepted`)
   // Whatever is still being sent or answered after the time limit of a request, such as a long import, is cut off.
   const cut = setTimeout(() => app.server.closeAllConnections(), requestTimeoutMs)

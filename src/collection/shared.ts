@@ -34,9 +34,9 @@ export class SharedCollection implements Collection {
     return this.#items.remove(id, asker)
   }
 
-  /** Waits a while for an engine that is away. What is stored there can be found, and nothing has to be replayed. */
+  /** Waits for an engine that is away, as long as it is. What is stored there can be found, and nothing has to be replayed. */
   async start(): Promise<{ replayed: number; removed: number }> {
-    await this.#items.start()
+    await this.#items.start(Infinity)
     return { replayed: 0, removed: 0 }
   }
 

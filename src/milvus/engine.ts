@@ -58,6 +58,7 @@ export class Engine {
    */
   async prepare(timeout: number): Promise<void> {
     const { collection, fingerprint, dim } = this.#options
+    await this.#greet()
     let failure: unknown
     const { value: exists } = await this.#asked(() => this.#client.hasCollection({ ...this.#name, timeout }))
     if (exists !== true) {
@@ -140,6 +141,18 @@ export class Engine {
 
   async close(): Promise<void> {
     await this.#client.closeConnection()
+  }
+
+  /** The client greets Milvus once, as it is made; where that failed it would never make a collection. */
+  async #greet(): Promise<void> {
+    try {
+      await this.#client.connectPromise.catch(() => {
+        this.#client.connect(MilvusClient.sdkInfo.version)
+        return this.#client.connectPromise
+      })
+    } catch (error) {
+      throw failureOf(error)
+    }
   }
 
   /** Makes an index, unless there is one, or another service makes it at this moment. */

@@ -18,7 +18,7 @@ const READ_AT_ONCE = 128
 const LISTED_AT_ONCE = 1000
 const COUNT_EVERY_MS = 30_000
 const START_PAUSE_MS = 500
-/** Whoever runs the service starts it again after that. */
+/** Of a command, whose user waits with it. */
 const PATIENCE_MS = 20_000
 
 export class Items implements MilvusItems {

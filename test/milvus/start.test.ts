@@ -1,10 +1,17 @@
 /** What a service says that is to keep its items in Milvus and cannot. */
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { readConfig } from '../../src/config.js'
+import { packageFolder, readConfig } from '../../src/config.js'
 import { openMilvus } from '../../src/milvus.js'
 import { openCollection } from '../../src/rooms.js'
+import { freePort } from '../support/free-port.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
+import { startServer } from '../support/server-process.js'
 
 const pictures = { put: () => Promise.resolve('key'), get: () => Promise.resolve(undefined), remove: () => Promise.resolve() }
 const bundle = { fingerprint: '0123456789abcdef', dim: 8, pictures }
@@ -18,6 +25,28 @@ describe('a service that is to use Milvus', () => {
     [{ MILVUS_ADDRESS: '127.0.0.1:1', MILVUS_COLLECTION: 'a-b' }, /MILVUS_COLLECTION takes letters[^]*"a-b"/],
   ])('with the settings %j does not start', async (settings, sentence) => {
     await expect(openCollection(readConfig({ VECTOR_INDEX: 'milvus', ...settings }), log)).rejects.toThrow(sentence)
+  })
+
+  it('waits for a Milvus that is away, and ends as if nothing were wrong when it is told to', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'tandem-waiting-'))
+    const settings = { VECTOR_INDEX: 'milvus', MILVUS_ADDRESS: `127.0.0.1:${await freePort()}`, PICTURE_STORE: folder }
+    const program = ['--import', join(packageFolder, 'test/support/run-source.mjs'), join(packageFolder, 'src/server.ts')]
+    const running: ChildProcess[] = []
+    const log: string[] = []
+    const ready = startServer(program, settings, running, log).catch((error: unknown) => error)
+    try {
+      const [service] = running as [ChildProcess]
+      const ended = once(service, 'exit')
+      await expect.poll(() => log.join(''), { timeout: 60_000 }).toContain('It is tried until it can')
+      service.kill('SIGTERM')
+      expect(await ended).toEqual([0, null])
+      expect(String(await ready)).toMatch(/ended before it was ready/)
+      expect(log.join('')).toContain('"stopped"')
+      expect(log.join('')).not.toContain('cannot start')
+    } finally {
+      running[0]?.kill('SIGKILL')
+      await rm(folder, { recursive: true, force: true })
+    }
   })
 })
 

@@ -15,11 +15,13 @@ export interface Service {
  *
  * @param program - what Node runs
  * @param running - gets the process at once, so that it can be ended whatever comes
+ * @param log - gets what it says, also before it is ready
  */
 export async function startServer(
   program: readonly string[],
   environment: Readonly<Record<string, string>>,
   running: ChildProcess[],
+  log: string[] = [],
 ): Promise<Service> {
   const child = spawn(process.execPath, program, {
     env: {
@@ -32,7 +34,6 @@ export async function startServer(
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   running.push(child)
-  const log: string[] = []
   child.stderr.on('data', (chunk: Buffer) => log.push(chunk.toString()))
   const address = await addressWhenReady(child.stdout, log)
   child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
