@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+import torch
+from test_recipes import RECIPES, small, trainer
+from tokenizers import Tokenizer
+
+from tandem_training.compare import Outcome, outcome_of, page, train_for, with_result
+from tandem_training.recipe import read_recipe
+
+
+def outcome(name: str, shard: Path, tmp_path: Path, tokenizer: Tokenizer, core_seconds: float) -> Outcome:
+    torch.set_num_threads(1)
+    tokenizer.add_special_tokens(["[MASK]"])
+    recipe = small(name, shard)
+    return outcome_of(name, recipe, trainer(recipe, tmp_path / name, tokenizer), core_seconds)
+
+
+def test_more_compute_is_more_steps_and_the_rates_end_at_zero(shard: Path, tmp_path: Path, tokenizer: Tokenizer):
+    torch.set_num_threads(1)
+    made = trainer(small("clip", shard), tmp_path / "clip", tokenizer)
+    spent = train_for(made, 0.6)
+    assert spent >= 0.6
+    assert made.step >= made.total - 1  # the schedule had come to its end
+    assert made.optimizer.param_groups[0]["lr"] < 0.1 * made.optimizer.param_groups[0]["peak"]
+
+
+def test_the_page_has_a_row_for_each_recipe(shard: Path, tmp_path: Path, tokenizer: Tokenizer):
+    outcomes = [outcome(name, shard, tmp_path, tokenizer, 0.1) for name in ("clip", "albef")]
+    clip, albef = [line for line in page(outcomes).splitlines() if line.startswith("| `")]
+    assert clip.startswith("| `clip` | itc |") and clip.count("–") == 2  # nothing to rerank with
+    assert albef.startswith("| `albef` | itc · itm · mlm |") and "–" not in albef
+
+
+def test_a_header_says_what_was_measured(shard: Path, tmp_path: Path, tokenizer: Tokenizer):
+    found = outcome("clip", shard, tmp_path, tokenizer, 0.1)
+    text = (RECIPES / "clip.toml").read_text()
+    once = with_result(text, found)
+    assert f"# Cost and result: {found.core_minutes} core-minutes" in once
+    assert with_result(once, found) == once
+    (tmp_path / "clip.toml").write_text(once)
+    assert read_recipe(tmp_path / "clip.toml") == read_recipe(RECIPES / "clip.toml")
+    with pytest.raises(ValueError, match="clip has no line"):
+        with_result("[data]\n", found)
