@@ -66,8 +66,11 @@ export interface ModelInfo {
   readonly imageTokens: { readonly count: number; readonly width: number }
   readonly tokenWidth: number
   readonly maxTokens: number
-  /** Whether reranking is worth it by default, and how many candidates to recall for it. */
-  readonly rerank: { readonly default: boolean; readonly candidates: number }
+  /**
+   * Whether reranking is worth it by default, and how many candidates to recall for it. One whose similarity is more
+   * than `margin` below that of the k-th does not come among the first k by it.
+   */
+  readonly rerank: { readonly default: boolean; readonly candidates: number; readonly margin?: number | undefined }
 }
 
 /** On whose behalf the model works. */

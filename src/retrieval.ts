@@ -8,6 +8,7 @@
 import type { Collection, EngineStatus, Item, ListedItem, Payload, Restored, StandbyStatus, Upkeep } from './collection.js'
 import { testOf } from './filter.js'
 import type { Call, ModelInfo } from './model.js'
+import { contendersOf } from './retrieval/contenders.js'
 import { encodeAll, encodePicture, given, noItem, type Input, type Query } from './retrieval/encode.js'
 import { byMatch, bySimilarity, type Hit } from './retrieval/hits.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
@@ -105,11 +106,12 @@ export class Retrieval {
     if (!rerank || encoded.kind !== 'text' || fetched.length === 0) {
       return { hits: bySimilarity(fetched), timings: clock.read() }
     }
-    const pairs = fetched.map(({ similarity }, image) => ({ text: 0, image, similarity }))
-    const tokens = fetched.map(({ item }) => item.imageTokens)
+    const contenders = contendersOf(fetched, k, models.info.rerank.margin)
+    const pairs = contenders.map(({ similarity }, image) => ({ text: 0, image, similarity }))
+    const tokens = contenders.map(({ item }) => item.imageTokens)
     const { matches, timings } = await clock.time('rerank', () => models.match([encoded.text], tokens, pairs, call))
     clock.add(timings)
-    return { hits: byMatch(fetched, matches, { k, minMatch }), timings: clock.read() }
+    return { hits: byMatch(contenders, matches, { k, minMatch }), timings: clock.read() }
   }
 
   /** Orders documents by their relevance to a query; each may be a text, a picture or the id of a stored item. */

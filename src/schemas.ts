@@ -223,7 +223,11 @@ export const EncoderReply = Type.Object(
     image_tokens: Type.Object({ count: whole(0, 65_536), width: whole(0, 65_536) }),
     token_width: whole(0, 65_536),
     max_tokens: whole(1, 65_536),
-    rerank: Type.Object({ default: Type.Boolean(), candidates: whole(1, 1000) }),
+    rerank: Type.Object({
+      default: Type.Boolean(),
+      candidates: whole(1, 1000),
+      margin: Type.Optional(Type.Number({ minimum: 0, maximum: 2, description: 'Similarity below that of the k-th candidate, beyond which none is reranked' })),
+    }),
   },
   { description: 'The bundle that encodes' },
 )

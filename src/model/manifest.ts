@@ -26,7 +26,8 @@ export interface Manifest {
    * argument and match that both rise, the match is read off the line through them instead.
    */
   match: { logit: number; similarity: number; bias: number; knots?: [number, number][] }
-  rerank: { default: boolean; candidates: number }
+  /** One whose similarity is more than `margin` below that of the k-th candidate does not come among the first k. */
+  rerank: { default: boolean; candidates: number; margin?: number }
   goldens: string
   metrics: Record<string, unknown>
   files: FileEntry[]

@@ -24,6 +24,7 @@ from .evaluate import Scored, evaluate
 from .float16 import to_float16
 from .graphs import Graphs, export_graphs
 from .int8 import Photos, to_int8
+from .margin import fit_margin
 from .model import Tandem
 from .tokens import read_tokenizer
 from .torch_encoders import TorchEncoders
@@ -71,8 +72,11 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
     # measured in float32, with weights of float16: there is no runtime for it on a CPU.
     finish("int8" if precision == "int8" else "fp32")
     if dev:
-        manifest["match"], manifest["metrics"], gain = measure(made, float_encoders, read_shards(dev), dev)
+        manifest["match"], figures, margin, gain = measure(made, float_encoders, read_shards(dev))
+        manifest["metrics"] = {data_name(dev): figures}
         manifest["rerank"]["default"] = gain > 0
+        if graphs.fusion is not None:
+            manifest["rerank"]["margin"] = margin
     if precision == "fp16":
         for path in paths:
             to_float16(path)
@@ -100,20 +104,23 @@ def first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
     return manifest
 
 
-def measure(folder: Path, model: TorchEncoders, samples: list[Sample], dev: str) -> tuple[dict, dict, float]:
-    """Fit the match rule on `samples` → the rule, the metrics, and the points of R@1 that rerank gains."""
+def measure(folder: Path, model: TorchEncoders, samples: list[Sample]) -> tuple[dict, dict, float, float]:
+    """Fit the match rule on `samples` → the rule, the metrics, the margin of rerank, and the points of R@1 that rerank
+    gains."""
     encoders = BundleEncoders(folder)
     scored = Scored(encoders, samples, max(RERANK_DEPTHS))
     match, calibration = fit_match(scored)
     report = scored.report(match, RERANK_DEPTHS)
+    margin, kept = fit_margin(scored, match, max(RERANK_DEPTHS))
     found = report["text_to_image"]
     figures = {
         "bundle": report,
         "bundle_first_100": evaluate(encoders, samples[:100], match, RERANK_DEPTHS),
         "pytorch": evaluate(TorchEncoders(model.graphs, model.tokenizer), samples, match, RERANK_DEPTHS[:1]),
         "calibration": calibration,
+        "margin": kept,
     }
-    return match, {data_name(dev): figures}, found[f"rerank@{max(RERANK_DEPTHS)}"]["r1"] - found["itc"]["r1"]
+    return match, figures, margin, found[f"rerank@{max(RERANK_DEPTHS)}"]["r1"] - found["itc"]["r1"]
 
 
 def data_name(shards: str) -> str:
