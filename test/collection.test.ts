@@ -1,70 +1,15 @@
 /** One suite for every kind of collection: what the door promises, whoever keeps the items. */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { openEmbedded, openShared, type Collection, type NewItem } from '../src/collection.js'
-import { openItemStore } from '../src/item-store.js'
-import { connectMilvus } from '../src/milvus.js'
-import { openPictureStore } from '../src/picture-store.js'
-import { openVectorIndex } from '../src/vector-index.js'
-import { hasMilvus, Milvus, withoutMilvus } from './support/milvus.js'
-import { cosine, randomEmbeddings } from './vector-index/random-embeddings.js'
-import { emptyShelf, WordModels } from './word-rooms.js'
+import type { Collection, NewItem } from '../src/collection.js'
+import { embeddings, fingerprint, itemOf, kinds, type Opened } from './collection/kinds.js'
+import { cosine } from './vector-index/random-embeddings.js'
 
-const { fingerprint, dim } = new WordModels().info
 const COSINE_TOLERANCE = 1e-4
-const embeddings = randomEmbeddings(400, dim)
-
-interface Opened {
-  collection: Collection
-  end(): Promise<void>
-}
-
-async function openLocal(kind: 'hnsw' | 'exact'): Promise<Opened> {
-  const folder = await mkdtemp(join(tmpdir(), 'tandem-collection-'))
-  const store = await openItemStore({ folder: join(folder, 'items'), fingerprint })
-  const index = await openVectorIndex({ kind, folder: join(folder, 'index'), dim, fingerprint, storeIdentity: store.identity })
-  const collection = openEmbedded({ models: new WordModels(), index, store }, emptyShelf)
-  const end = async (): Promise<void> => {
-    await collection.close()
-    await rm(folder, { recursive: true, force: true })
-  }
-  return { collection, end }
-}
-
-async function openInMilvus(): Promise<Opened> {
-  const milvus = await Milvus.start()
-  const folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
-  const pictures = await openPictureStore({ place: { folder }, collection: 'default.tandem', timeoutMs: 5000 })
-  const items = connectMilvus({ ...milvus.settings, fingerprint, dim, pictures })
-  const collection = openShared(new WordModels(), items, () => pictures.close())
-  const end = async (): Promise<void> => {
-    await collection.close()
-    await milvus.end()
-    await rm(folder, { recursive: true, force: true })
-  }
-  return { collection, end }
-}
-
-const kinds = [
-  { kind: 'embedded, with hnsw', open: () => openLocal('hnsw'), isMissing: false },
-  { kind: 'embedded, with exact search', open: () => openLocal('exact'), isMissing: false },
-  { kind: `in Milvus ${withoutMilvus}`, open: openInMilvus, isMissing: !hasMilvus },
-]
-
-const itemOf = (id: string, at: number, payload: NewItem['payload'] = { at }): NewItem => ({
-  id,
-  payload,
-  embedding: embeddings[at] as Float32Array,
-  imageTokens: Int8Array.from({ length: 600 }, (_, i) => ((at + 1) * (i + 1)) % 256 - 128),
-  picture: { bytes: Uint8Array.from({ length: 900 }, (_, i) => (at + i) % 256), mime: 'image/jpeg', width: 40, height: 30 + at },
-})
 
 /** Whether the bytes of two ids are in this order, which is that of lists. */
 const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
 
-describe.each(kinds.filter(({ isMissing }) => !isMissing))('a collection $kind', ({ open }) => {
+describe.each(kinds)('a collection $kind', ({ open }) => {
   let opened: Opened
   let collection: Collection
 
