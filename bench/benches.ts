@@ -1,4 +1,5 @@
 /** Every benchmark, in the order of docs/benchmarks.md. */
 import type { Bench } from './bench.js'
+import { trainingBench } from './training.js'
 
-export const benches: readonly Bench<unknown>[] = []
+export const benches: readonly Bench<unknown>[] = [trainingBench]

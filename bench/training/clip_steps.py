@@ -1,0 +1,125 @@
+"""Seconds of a training step of the recipe `clip`, and of open_clip_torch training the same architecture.
+
+    python bench/training/clip_steps.py --batch 256 --rounds 5 --steps 4
+
+Both start from the same batch in memory: what is compared is forward, loss, backward, clipping and AdamW, in bf16
+autocast. Rounds alternate. open_clip pads every caption to its context length: here that is what captions have.
+Prints one JSON object: seconds of every step, and the parameters of both."""
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.loss import ClipLoss
+
+from tandem_training.model import Tandem
+from tandem_training.objectives import MAX_LOGIT_SCALE
+from tandem_training.recipe import read_recipe
+from tandem_training.step import Batch, Objectives, Step, encode
+from tandem_training.train import optimiser
+
+RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "clip.toml"
+
+
+class Own:
+    """The recipe as `train` runs it: encode, objectives, clipping, AdamW, moving average."""
+
+    def __init__(self, recipe, images: torch.Tensor, ids: torch.Tensor):
+        self.model, self.average = Tandem(recipe.model), Tandem(recipe.model)
+        self.objectives = Objectives(recipe, self.model, tokenizer=None)
+        self.optimizer = optimiser(self.model, self.objectives, recipe.train)
+        mask, photos = torch.ones_like(ids), torch.arange(len(ids))
+        self.patches = self.model.vision.trunk(images).to(torch.bfloat16)
+        self.batch = Batch((self.patches, ids, mask), ids, mask, photos)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return [*self.model.parameters(), *self.objectives.parameters()]
+
+    def step(self) -> None:
+        self.model.train()
+        self.optimizer.zero_grad()
+        towers = encode(self.model, *self.batch.inputs)
+        losses = self.objectives(Step(self.model, self.average, self.batch, towers, torch.Generator()))
+        losses["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+        self.optimizer.step()
+        with torch.no_grad():
+            for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                average.lerp_(value, 0.01)
+
+
+class OpenClip:
+    """The same widths, layers and heads, trained as open_clip's own loop does."""
+
+    def __init__(self, recipe, images: torch.Tensor, ids: torch.Tensor):
+        config = recipe.model
+        vision = {
+            "image_size": config.image_size, "layers": config.vision_layers, "width": config.vision_width,
+            "head_width": config.vision_width // config.vision_heads, "patch_size": config.patch,
+        }  # fmt: skip
+        text = {
+            "context_length": ids.shape[1], "vocab_size": 30522, "width": config.text_width,
+            "heads": config.text_heads, "layers": config.text_layers,
+        }  # fmt: skip
+        self.model = open_clip.CLIP(embed_dim=config.dim, vision_cfg=vision, text_cfg=text)
+        self.images = (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
+        # Its pooling reads the place of the highest id: the end of the text.
+        self.ids = ids.clone()
+        self.ids[:, -1] = 30521
+        self.loss = ClipLoss()
+        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        others = [p for p in self.model.parameters() if p.ndim <= 1]
+        decayed = {"params": matrices, "weight_decay": recipe.train.weight_decay}
+        self.optimizer = torch.optim.AdamW([decayed, {"params": others, "weight_decay": 0.0}], lr=5e-4, betas=(0.9, 0.98))
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return list(self.model.parameters())
+
+    def step(self) -> None:
+        self.model.train()
+        self.optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            image, text, scale = self.model(self.images, self.ids)[:3]
+            loss = self.loss(image, text, scale)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+        self.optimizer.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=16, help="of every caption")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="of each, a round")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    recipe = read_recipe(RECIPE)
+    recipe.train = replace(recipe.train, batch=args.batch)
+    size = recipe.model.image_size
+    images = torch.randint(0, 256, (args.batch, size, size, 3), dtype=torch.uint8)
+    ids = torch.randint(1000, 30000, (args.batch, args.tokens))
+    sides = {"tandem": Own(recipe, images, ids), "open_clip": OpenClip(recipe, images, ids)}
+    seconds = {name: [] for name in sides}
+    for side in sides.values():
+        side.step()  # what is allocated once
+    for _ in range(args.rounds):
+        for name, side in sides.items():
+            for _ in range(args.steps):
+                begun = time.perf_counter()
+                side.step()
+                seconds[name].append(time.perf_counter() - begun)
+    figures = {name: {"seconds": seconds[name], "parameters": sum(p.numel() for p in side.parameters())}
+               for name, side in sides.items()}  # fmt: skip
+    about = {"batch": args.batch, "tokens": args.tokens, "open_clip_version": open_clip.__version__}
+    print(json.dumps({**about, "torch_version": torch.__version__, **figures}))
+
+
+if __name__ == "__main__":
+    main()
