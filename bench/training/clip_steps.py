@@ -74,7 +74,8 @@ class OpenClip:
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
         decayed = {"params": matrices, "weight_decay": recipe.train.weight_decay}
-        self.optimizer = torch.optim.AdamW([decayed, {"params": others, "weight_decay": 0.0}], lr=5e-4, betas=(0.9, 0.98))
+        groups = [decayed, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=5e-4, betas=(0.9, 0.98))
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return list(self.model.parameters())
