@@ -1,12 +1,9 @@
 /** What the clients of the soak ask: mostly searches, some adds, some embeddings, each with its deadline. */
 import sharp from 'sharp'
+import type { Asked } from '../../bench/load.js'
 
-export interface Asked {
+export interface SoakRequest extends Asked {
   kind: 'search' | 'add' | 'embed'
-  method: string
-  path: string
-  headers: Record<string, string>
-  body?: Buffer
   /** Seconds, as the header Request-Timeout says them. */
   deadlineS: number
 }
@@ -36,12 +33,12 @@ export class Requests {
   }
 
   /** One add for each id. */
-  fill(): Asked[] {
+  fill(): SoakRequest[] {
     return Array.from({ length: IDS }, (_, at) => this.#add(at))
   }
 
   /** Quick searches, and the items replaced again and again: many objects and graphs come and go in a short time. */
-  *warmUp(replacements: number): Generator<Asked> {
+  *warmUp(replacements: number): Generator<SoakRequest> {
     for (let at = 0; at < replacements; at += 1) {
       yield this.#add(at % IDS)
       for (let search = 0; search < 4; search += 1) yield this.#search('&rerank=false')
@@ -49,25 +46,25 @@ export class Requests {
   }
 
   /** Eight searches in ten; the adds and large embeddings are bulk. */
-  next(): Asked {
+  next(): SoakRequest {
     const dice = this.#random()
     if (dice < 0.8) return this.#search()
     if (dice < 0.9) return this.#add(Math.floor(this.#random() * IDS))
     return this.#embed(dice < 0.97 ? 2 : 12)
   }
 
-  #search(more = ''): Asked {
+  #search(more = ''): SoakRequest {
     const path = `/search?q=${encodeURIComponent(this.#sentence())}&k=10${more}`
     return { kind: 'search', method: 'GET', path, headers: timeout(SEARCH_S), deadlineS: SEARCH_S }
   }
 
-  #add(at: number): Asked {
+  #add(at: number): SoakRequest {
     const body = this.#pictures[Math.floor(this.#random() * this.#pictures.length)] as Buffer
     const headers = { ...timeout(ADD_S), 'content-type': 'image/jpeg' }
     return { kind: 'add', method: 'PUT', path: `/items/photo-${at}`, headers, body, deadlineS: ADD_S }
   }
 
-  #embed(count: number): Asked {
+  #embed(count: number): SoakRequest {
     const inputs = Array.from({ length: count }, () => ({ text: this.#sentence() }))
     const headers = { ...timeout(EMBED_S), 'content-type': 'application/json' }
     const body = Buffer.from(JSON.stringify({ inputs }))

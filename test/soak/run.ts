@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { packageFolder } from '../../src/config.js'
 import { quantile } from './figures.js'
-import type { Outcome } from './load.js'
+import type { Outcome } from './outcome.js'
 import { runSoak, TOGETHER, type MemoryOverTime, type Soak } from './soak.js'
 
 const BEGIN = '<!-- soak:begin -->'

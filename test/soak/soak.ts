@@ -1,11 +1,12 @@
 /** One soak: fill, ramp, then twice the sustainable rate for some minutes, measuring from outside. */
 import { availableParallelism } from 'node:os'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { HistogramChange, quantile, slope } from './figures.js'
-import { Load, type Outcome } from './load.js'
-import { Requests } from './requests.js'
-import type { Memory } from '../support/process-memory.js'
+import { Load } from '../../bench/load.js'
 import { Service } from '../../bench/service.js'
+import { HistogramChange, quantile, slope } from './figures.js'
+import { outcomeOf, type Outcome } from './outcome.js'
+import { Requests, type SoakRequest } from './requests.js'
+import type { Memory } from '../support/process-memory.js'
 
 export interface Soak {
   cores: number
@@ -48,7 +49,7 @@ export async function runSoak(options: {
   const { minutes, model, seed, rampS, replacements, tell } = options
   const requests = await Requests.make(seed)
   const service = await Service.start({ bundle: model })
-  const load = new Load(service.address, requests)
+  const load = new Load(service.address, () => requests.next())
   try {
     for (const add of requests.fill()) await load.send(add)
     await load.all(WARM_UP_CLIENTS, requests.warmUp(replacements))
@@ -68,7 +69,7 @@ export async function runSoak(options: {
       samples.push({ hours: (performance.now() - begun) / 3_600_000, of: service.memory() })
     }, MEMORY_EVERY_MS)
     delay.enable()
-    const unsent = await load.open(offered, minutes * 60, (outcome) => outcomes.push(outcome))
+    const unsent = await load.open(offered, minutes * 60, (asked, answer) => outcomes.push(outcomeOf(asked, answer)))
     clearInterval(sampling)
     delay.disable()
     const after = await service.metrics()
@@ -93,12 +94,12 @@ export async function runSoak(options: {
 }
 
 /** The most requests a second that were answered in time, over more and more clients that ask one after the other. */
-async function ramp(load: Load, seconds: number, tell: (line: string) => void): Promise<number> {
+async function ramp(load: Load<SoakRequest>, seconds: number, tell: (line: string) => void): Promise<number> {
   let best = 0
   for (const clients of CLIENTS) {
     const outcomes: Outcome[] = []
     const begun = performance.now()
-    await load.closed(clients, seconds, (outcome) => outcomes.push(outcome))
+    await load.closed(clients, seconds, (asked, answer) => outcomes.push(outcomeOf(asked, answer)))
     const answered = outcomes.filter(({ fate }) => fate === 'answered').length
     const rate = (answered * 1000) / (performance.now() - begun)
     const p95 = quantile(outcomes.map(({ milliseconds }) => milliseconds), 0.95)

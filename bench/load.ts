@@ -1,41 +1,53 @@
-/** Sends requests, closed loop or open, and keeps of each what became of it. */
+/** Sends requests, closed loop or open, and tells of each how it was answered. */
 import { Agent, request } from 'node:http'
-import type { Asked, Requests } from './requests.js'
 
-/** Answered in time · too late · refused at once · failed in another way. */
-export type Fate = 'answered' | 'late' | 'refused' | 'failed'
+/** One request. */
+export interface Asked {
+  method: string
+  path: string
+  headers: Record<string, string>
+  body?: Buffer
+}
 
-export interface Outcome {
-  kind: Asked['kind']
-  fate: Fate
+export interface Answer {
+  /** 0 where the connection failed. */
   status: number
-  /** From the moment the request is handed to the socket to the end of its answer, as the client sees it. */
+  /** The body of an answer from 400 on, otherwise nothing. */
+  said: string
+  /**
+   * To the end of the answer, from the moment that the request was due: in an open loop what waits because the generator
+   * or the machine was busy has waited, too.
+   */
   milliseconds: number
 }
 
-/** Beyond so many at a time a request is not sent: the service would have run out of permits long before. */
+/** Beyond so many at a time a request is not sent: a service would have run out of permits long before. */
 const MOST_AT_A_TIME = 256
 
-export class Load {
+export class Load<Request extends Asked> {
   readonly #address: URL
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: MOST_AT_A_TIME })
-  readonly #requests: Requests
+  // In turns, so that processes which share an address all get their part.
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: MOST_AT_A_TIME, scheduling: 'fifo' })
+  readonly #next: () => Request
 
-  constructor(address: string, requests: Requests) {
+  constructor(address: string, next: () => Request) {
     this.#address = new URL(address)
-    this.#requests = requests
+    this.#next = next
   }
 
   /** So many clients for so many seconds, each asking again as soon as it has its answer. */
-  async closed(clients: number, seconds: number, note: (outcome: Outcome) => void): Promise<void> {
+  async closed(clients: number, seconds: number, note: (asked: Request, answer: Answer) => void): Promise<void> {
     const until = performance.now() + seconds * 1000
     await this.#together(clients, async () => {
-      while (performance.now() < until) note(await this.send(this.#requests.next()))
+      while (performance.now() < until) {
+        const asked = this.#next()
+        note(asked, await this.send(asked))
+      }
     })
   }
 
   /** So many clients until all of `asked` is answered; what is refused is not asked again. */
-  async all(clients: number, asked: Iterable<Asked>): Promise<void> {
+  async all(clients: number, asked: Iterable<Request>): Promise<void> {
     const queue = asked[Symbol.iterator]()
     await this.#together(clients, async () => {
       for (let next = queue.next(); next.done !== true; next = queue.next()) await this.send(next.value)
@@ -50,7 +62,7 @@ export class Load {
    * So many requests a second, at random moments, whether or not those before have been answered.
    * @returns how many could not be sent because too many were under way
    */
-  async open(perSecond: number, seconds: number, note: (outcome: Outcome) => void): Promise<number> {
+  async open(perSecond: number, seconds: number, note: (asked: Request, answer: Answer) => void): Promise<number> {
     const begun = performance.now()
     const until = begun + seconds * 1000
     const sent = new Set<Promise<void>>()
@@ -60,11 +72,14 @@ export class Load {
       if (pause > 1) await new Promise((resolve) => setTimeout(resolve, pause))
       if (sent.size >= MOST_AT_A_TIME) {
         unsent += 1
+        // Answers are read meanwhile, however late the sending is.
+        await new Promise((resolve) => setImmediate(resolve))
         continue
       }
-      const one: Promise<void> = this.send(this.#requests.next()).then((outcome) => {
+      const asked = this.#next()
+      const one: Promise<void> = this.send(asked, Math.min(at, performance.now())).then((answer) => {
         sent.delete(one)
-        note(outcome)
+        note(asked, answer)
       })
       sent.add(one)
     }
@@ -73,22 +88,16 @@ export class Load {
   }
 
   /** Resolves when the answer has been read, or the connection failed. */
-  send(asked: Asked): Promise<Outcome> {
-    const { kind, method, path, headers, body } = asked
+  send({ method, path, headers, body }: Request, due = performance.now()): Promise<Answer> {
     const { hostname: host, port } = this.#address
     return new Promise((resolve) => {
-      const begun = performance.now()
-      const end = (status: number, code: string): void => {
-        const milliseconds = performance.now() - begun
-        resolve({ kind, status, milliseconds, fate: fateOf(status, code, milliseconds / 1000, asked.deadlineS) })
-      }
+      const end = (status: number, said: string): void => resolve({ status, said, milliseconds: performance.now() - due })
       const length = body === undefined ? {} : { 'content-length': String(body.length) }
       const sending = request({ agent: this.#agent, host, port, method, path, headers: { ...headers, ...length } }, (reply) => {
         const { statusCode = 0 } = reply
         const chunks: Buffer[] = []
-        // Only what a refusal says is looked at.
         reply.on('data', (chunk: Buffer) => statusCode >= 400 && chunks.push(chunk))
-        reply.on('end', () => end(statusCode, /"code":"(\w+)"/.exec(Buffer.concat(chunks).toString())?.[1] ?? ''))
+        reply.on('end', () => end(statusCode, Buffer.concat(chunks).toString()))
         reply.on('error', () => end(0, ''))
       })
       sending.on('error', () => end(0, ''))
@@ -99,11 +108,4 @@ export class Load {
   close(): void {
     this.#agent.destroy()
   }
-}
-
-function fateOf(status: number, code: string, seconds: number, deadlineS: number): Fate {
-  if (code === 'overloaded' || code === 'rate_limited') return 'refused'
-  if (code === 'timed_out') return 'late'
-  if (status < 200 || status > 299) return 'failed'
-  return seconds <= deadlineS ? 'answered' : 'late'
 }
