@@ -127,7 +127,7 @@ export interface Models {
 export interface ModelsOptions {
   /** The folder of the bundle. */
   folder: string
-  /** Threads for one inference on the CPU; 0 leaves the choice to the runtime (one per core). */
+  /** Threads for inference on the CPU in all; 0 for as many as there are cores. */
   inferenceThreads: number
   /** What the graphs may run on, the first that passes its test first: the CPU alone by default. */
   providers?: readonly Provider[]

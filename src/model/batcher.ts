@@ -17,6 +17,9 @@ export interface Lane<Input, Result> {
   /** The most weight in one batch; an input that weighs more runs alone. */
   maxWeight: number
   weigh(input: Input): number
+  /** Where the rows of a batch are padded to the longest one: the length of this one, and how much is worth another batch. */
+  rowLength?(input: Input): number
+  maxPadding?: number
   assemble(inputs: readonly Input[]): Tensors
   /** One result for each input, in their order. */
   split(outputs: Tensors, inputs: readonly Input[]): Result[]
@@ -45,6 +48,7 @@ interface Entry {
   graph: GraphName
   priority: Priority
   weight: number
+  rowLength: number
   submission: Submission
   place: number
   input: unknown
@@ -127,7 +131,7 @@ export class Batcher {
         },
       }
       const entries = inputs.map((input, place): Entry => {
-        return { graph, priority, weight: lane.weigh(input), submission, place, input }
+        return { graph, priority, weight: lane.weigh(input), rowLength: lane.rowLength?.(input) ?? 0, submission, place, input }
       })
       for (const entry of entries) this.#waiting.add(entry)
       this.#admission.expectPairs(priority, pairsAhead)
@@ -140,7 +144,7 @@ export class Batcher {
   #pump(): void {
     if (!this.#inference.ready) this.#failWaiting()
     while (this.#inference.free > 0) {
-      const batch = this.#waiting.take((first) => this.#limit(first))
+      const batch = this.#waiting.take((first) => this.#limit(first), ({ submission }) => submission.lane.maxPadding ?? Infinity)
       const [first] = batch
       if (first === undefined) return
       this.#inFlight += batch.length
@@ -151,9 +155,11 @@ export class Batcher {
     }
   }
 
+  /** What waits is shared among the workers that are free. */
   #limit({ graph, priority, submission }: Entry): number {
     const { maxWeight } = submission.lane
-    return priority === 'bulk' ? Math.min(maxWeight, this.#forecast.weightWithin(graph, BULK_BATCH_MS)) : maxWeight
+    const most = priority === 'bulk' ? Math.min(maxWeight, this.#forecast.weightWithin(graph, BULK_BATCH_MS)) : maxWeight
+    return Math.min(most, Math.ceil(this.#waiting.weightOf({ graph, priority }) / this.#inference.free))
   }
 
   async #run({ graph, priority, submission: { lane } }: Entry, batch: readonly Entry[]): Promise<void> {

@@ -1,6 +1,6 @@
 /** The service's side of the process that decodes pictures. */
-import { availableParallelism } from 'node:os'
 import { WorkerProcess, type Report, type WorkerStatus } from '../worker-process.js'
+import { coresGiven } from './cores.js'
 import type { Commands } from './decoder-worker.js'
 import type { Preprocessed } from './preprocess.js'
 
@@ -27,7 +27,7 @@ export class Decoder {
       module: new URL('./decoder-worker.js', import.meta.url),
       code: 'decoder_unavailable',
       subject: 'The decoder of pictures',
-      environment: { UV_THREADPOOL_SIZE: String(Math.max(availableParallelism(), LEAST_THREADS)), MALLOC_ARENA_MAX: String(MALLOC_ARENAS) },
+      environment: { UV_THREADPOOL_SIZE: String(Math.max(coresGiven(), LEAST_THREADS)), MALLOC_ARENA_MAX: String(MALLOC_ARENAS) },
       report,
     })
     return new Decoder(process, maxPixels)

@@ -4,14 +4,19 @@ import type { Lane } from './batcher.js'
 import { tokenSizes, type Manifest } from './manifest.js'
 import { bytesOf, floatsOf, maskOf } from './tensors.js'
 
-/** Token ids, special tokens included → the encoded text without its padding. */
-export function textLane(manifest: Manifest, maxWeight: number): Lane<readonly number[], EncodedText> {
+/**
+ * Token ids, special tokens included → the encoded text without its padding.
+ * @param maxWeight - in tokens, as `maxPadding`
+ */
+export function textLane(manifest: Manifest, maxWeight = Infinity, maxPadding = Infinity): Lane<readonly number[], EncodedText> {
   const { dim } = manifest.embedding
   const { tokenWidth: width } = tokenSizes(manifest)
   return {
     graph: 'text',
     maxWeight,
-    weigh: () => 1,
+    maxPadding,
+    weigh: ({ length }) => length,
+    rowLength: ({ length }) => length,
     assemble: (texts) => {
       const { mask, longest } = maskOf(texts.map(({ length }) => length))
       const ids = new BigInt64Array(texts.length * longest)

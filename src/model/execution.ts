@@ -6,6 +6,6 @@ export interface Execution {
   provider: Provider
   /** Number of the GPU; 0 for the CPU. */
   device: number
-  /** Threads for one run on the CPU; 0 leaves the choice to the runtime. */
+  /** Threads for one run on the CPU. */
   threads: number
 }

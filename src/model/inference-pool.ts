@@ -1,16 +1,21 @@
-/** The processes that run the graphs: one on the CPU, or one for each GPU. A batch goes to one that is free. */
+/** The processes that run the graphs: some on the CPU, or one for each GPU. A batch goes to one that is free. */
 import type { TandemError } from '../errors.js'
 import type { Report, WorkerStatus } from '../worker-process.js'
+import { arrange } from './arrangement.js'
 import { leastOf, type BatchLimits } from './batch-limits.js'
 import { BundleError } from './bundle-error.js'
-import type { Provider } from './execution.js'
+import type { Execution, Provider } from './execution.js'
 import type { GraphName, Tensors } from './graphs.js'
 import { Inference, type BatchResult } from './inference.js'
+import type { Found } from './inference-worker.js'
 
 export interface PoolStart {
   folder: string
   fingerprint: string
+  /** On the CPU, of all processes together; 1 at least. */
   threads: number
+  /** Bytes that the service may use. */
+  memory: number
   /** The first that passes is used; one at least. */
   providers: readonly Provider[]
   /** Numbers of the GPUs that `cuda` and `tensorrt` use; one at least. */
@@ -20,7 +25,7 @@ export interface PoolStart {
 }
 
 /** One process that has been started. */
-type Process = Pick<Inference, 'limits' | 'ready' | 'status' | 'run' | 'unavailable' | 'close'>
+type Process = Pick<Inference, 'ready' | 'status' | 'run' | 'unavailable' | 'close'>
 
 interface Member {
   inference: Process
@@ -29,14 +34,17 @@ interface Member {
 
 export class InferencePool {
   readonly provider: Provider
-  /** The most rows in a batch, by graph: what fits every device. */
+  /** The most in a batch, by graph: what suits every device. */
   readonly limits: BatchLimits
+  /** Tokens of padding that cost as much as another batch of texts. */
+  readonly padding: number
   readonly #members: readonly Member[]
 
   /** @param processes - one at least, all on that provider */
-  constructor(provider: Provider, processes: readonly Process[]) {
+  constructor(provider: Provider, processes: readonly Process[], { limits, padding }: Omit<Found, 'need'>) {
     this.provider = provider
-    this.limits = leastOf(processes.map(({ limits }) => limits))
+    this.limits = limits
+    this.padding = padding
     this.#members = processes.map((inference) => ({ inference, busy: false }))
   }
 
@@ -49,7 +57,7 @@ export class InferencePool {
     const reasons: string[] = []
     for (const provider of start.providers) {
       try {
-        return new InferencePool(provider, await openAll(provider, start, report))
+        return await (provider === 'cpu' ? openOnCpu(start, report) : openOnDevices(provider, start, report))
       } catch (error) {
         const { message } = error as Error
         if (start.providers.length === 1 && provider === 'cpu') throw error
@@ -111,15 +119,44 @@ function isFree({ inference, busy }: Member): boolean {
 }
 
 /** One process for each device; all of them, or none. */
-async function openAll(provider: Provider, start: PoolStart, report?: Report): Promise<Inference[]> {
-  const { folder, fingerprint, threads, devices, test } = start
-  const opened: Inference[] = []
-  const open = async (device: number): Promise<void> => {
-    const inference = await Inference.open({ folder, fingerprint, execution: { provider, device, threads } }, report)
-    opened.push(inference)
+async function openOnDevices(provider: Provider, start: PoolStart, report?: Report): Promise<InferencePool> {
+  const opened = await all(start.devices.map((device) => openOne({ provider, device, threads: 1 }, start, report)))
+  const found = await Promise.all(opened.map((inference) => inference.measure()))
+  const limits = leastOf(found.map((one) => one.limits))
+  return new InferencePool(provider, opened, { limits, padding: Math.min(...found.map(({ padding }) => padding)) })
+}
+
+/** The first process finds out how many there should be, and of how many threads. */
+async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePool> {
+  const open = (threads: number): Promise<Inference> => openOne({ provider: 'cpu', device: 0, threads }, start, report)
+  const first = await open(1)
+  const found = await first.measure()
+  const { processes, threads } = arrange(start.threads, start.memory, found.need)
+  if (threads > 1) await first.close()
+  const others = Array.from({ length: threads > 1 ? processes : processes - 1 }, () => open(threads))
+  const opened = await all(others).catch(async (error: unknown) => {
+    await first.close()
+    throw error
+  })
+  return new InferencePool('cpu', threads > 1 ? opened : [first, ...opened], found)
+}
+
+/** A process that has passed the test. */
+async function openOne(execution: Execution, { folder, fingerprint, test }: PoolStart, report?: Report): Promise<Inference> {
+  const inference = await Inference.open({ folder, fingerprint, execution }, report)
+  try {
     await test(inference)
+    return inference
+  } catch (error) {
+    await inference.close()
+    throw error
   }
-  const outcomes = await Promise.allSettled((provider === 'cpu' ? [0] : devices).map(open))
+}
+
+/** All of them, or none. */
+async function all(opening: readonly Promise<Inference>[]): Promise<Inference[]> {
+  const outcomes = await Promise.allSettled(opening)
+  const opened = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []))
   const failed = outcomes.find((outcome) => outcome.status === 'rejected')
   if (failed === undefined) return opened
   await Promise.all(opened.map((inference) => inference.close()))

@@ -1,10 +1,9 @@
 /** The service's side of one process that runs the graphs. */
 import type { TandemError } from '../errors.js'
 import { Refusal, WorkerProcess, type Report, type WorkerStatus } from '../worker-process.js'
-import type { BatchLimits } from './batch-limits.js'
 import { BundleError } from './bundle-error.js'
 import type { GraphName, Tensors } from './graphs.js'
-import type { Commands } from './inference-worker.js'
+import type { Commands, Found } from './inference-worker.js'
 
 export type BatchResult = Commands['run']['answer']
 
@@ -12,13 +11,10 @@ export type BatchResult = Commands['run']['answer']
 export type InferenceStart = Commands['open']['ask']
 
 export class Inference {
-  /** The most rows in a batch, by graph. */
-  readonly limits: BatchLimits
   readonly #process: WorkerProcess<Commands>
 
-  private constructor(process: WorkerProcess<Commands>, limits: BatchLimits) {
+  private constructor(process: WorkerProcess<Commands>) {
     this.#process = process
-    this.limits = limits
   }
 
   /**
@@ -26,22 +22,18 @@ export class Inference {
    * @throws BundleError when the graphs cannot be loaded
    */
   static async open(start: InferenceStart, report?: Report): Promise<Inference> {
-    let limits: BatchLimits | undefined
     const process = await WorkerProcess.start<Commands>({
       name: 'inference',
       module: new URL('./inference-worker.js', import.meta.url),
       code: 'model_unavailable',
       subject: 'The model',
       report,
-      open: async (call) => {
-        // Those of the first start stay: what waits has been cut to them.
-        const found = await call('open', start).catch((error: unknown) => {
+      open: (call) =>
+        call('open', start).catch((error: unknown) => {
           throw error instanceof Refusal ? new BundleError(error.message) : error
-        })
-        limits ??= found
-      },
+        }),
     })
-    return new Inference(process, limits as BatchLimits)
+    return new Inference(process)
   }
 
   /** False while there is no process: a batch would be refused. */
@@ -51,6 +43,11 @@ export class Inference {
 
   get status(): WorkerStatus {
     return this.#process.status
+  }
+
+  /** Tries which batches suit it, which takes some hundred milliseconds. */
+  measure(): Promise<Found> {
+    return this.#process.call('measure', null)
   }
 
   /**

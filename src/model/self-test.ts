@@ -54,7 +54,7 @@ export async function selfTest({ manifest }: Bundle, { goldens, pixels }: Record
   }
   const angle = 1 - tolerances.embedding_cosine
 
-  const textsLane = textLane(manifest, texts.length)
+  const textsLane = textLane(manifest)
   const tokenIds = texts.map(({ token_ids: ids }) => ids)
   const encoded = textsLane.split((await inference.run('text', textsLane.assemble(tokenIds))).outputs, tokenIds)
   encoded.forEach(({ embedding }, i) => check('text embedding', 1 - cosine(embedding, texts[i]?.embedding ?? []), angle))

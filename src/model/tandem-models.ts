@@ -1,10 +1,11 @@
 /** The room behind the door of model.ts: the tokenizer here, pictures and graphs in processes of their own. */
-import { availableParallelism } from 'node:os'
+import { totalmem } from 'node:os'
 import { TandemError } from '../errors.js'
 import type { Call, EncodedImage, EncodedText, Match, ModelInfo, Models, ModelsOptions, Pair, StageTimings } from '../model.js'
 import type { WorkerStatus } from '../worker-process.js'
 import { Batcher } from './batcher.js'
 import { openBundle, readBundleFile } from './bundle.js'
+import { coresGiven } from './cores.js'
 import { Decoder } from './decoder.js'
 import { imageLane, textLane } from './dual-encoder.js'
 import { calibrate, fusionLane, splitComparison } from './fusion-encoder.js'
@@ -30,7 +31,10 @@ interface Parts {
 
 export async function openTandemModels(options: ModelsOptions): Promise<Models> {
   const { maxQueue = DEFAULT_MAX_QUEUE, report, note } = options
-  const { folder, maxImagePixels, inferenceThreads: threads, providers = ['cpu'], devices = [0] } = options
+  const { folder, maxImagePixels, inferenceThreads, providers = ['cpu'], devices = [0] } = options
+  const cores = coresGiven()
+  const threads = inferenceThreads === 0 ? cores : inferenceThreads
+  const memory = Math.min(totalmem(), process.constrainedMemory() || Infinity)
   const bundle = await openBundle(folder)
   const { manifest, fingerprint } = bundle
   const { tokenizer: file, max_tokens: maxTokens } = manifest.text_encoder
@@ -40,7 +44,7 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
     const { size } = manifest.image_encoder
     const recorded = await readRecorded(bundle, async (bytes) => (await decoder.decode(bytes, size)).pixels)
     const test = (one: Inference): Promise<void> => selfTest(bundle, recorded, one)
-    return InferencePool.open({ folder, fingerprint, threads, providers, devices, test }, report)
+    return InferencePool.open({ folder, fingerprint, threads, memory, providers, devices, test }, report)
   }
   const inference = await open().catch(async (error: unknown) => {
     await decoder.close()
@@ -49,13 +53,13 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
   note?.(sentenceOf(inference))
   const batcher = new Batcher(inference, maxQueue)
   // As many pictures at a time as there are cores: more would only hold more of them in memory.
-  const decoding = new Turns(availableParallelism(), maxQueue, 'pictures wait to be decoded')
+  const decoding = new Turns(cores, maxQueue, 'pictures wait to be decoded')
   return new TandemModels({ manifest, fingerprint, tokenizer, inference, decoder, batcher, decoding })
 }
 
 function sentenceOf({ provider, size, limits: { image, text, fusion } }: InferencePool): string {
-  const where = size === 1 ? provider : `${provider}, ${size} devices`
-  return `The graphs run on ${where}, in batches of up to ${image} images, ${text} texts or ${fusion} pairs.`
+  const where = size === 1 ? provider : `${provider}, ${size} processes`
+  return `The graphs run on ${where}, in batches of up to ${image} images, ${text} tokens of texts or ${fusion} pairs.`
 }
 
 class TandemModels implements Models {
@@ -64,10 +68,10 @@ class TandemModels implements Models {
   readonly #lanes
 
   constructor(parts: Parts) {
-    const { manifest, inference: { limits } } = parts
+    const { manifest, inference: { limits, padding } } = parts
     this.#parts = parts
     const fusion = manifest.fusion_encoder === undefined ? null : fusionLane(manifest, limits.fusion)
-    this.#lanes = { text: textLane(manifest, limits.text), image: imageLane(manifest, limits.image), fusion }
+    this.#lanes = { text: textLane(manifest, limits.text, padding), image: imageLane(manifest, limits.image), fusion }
     this.info = infoOf(manifest, parts.fingerprint)
   }
 
@@ -75,15 +79,12 @@ class TandemModels implements Models {
     texts: readonly string[],
     call?: Call,
   ): Promise<{ encoded: EncodedText[]; timings: StageTimings }> {
-    this.#parts.batcher.admit('text', texts.length, call)
+    this.#parts.batcher.admit('text', tokensExpected(texts, this.info.maxTokens), call)
     const started = performance.now()
     const tokenIds = texts.map((text) => this.#parts.tokenizer.encode(text))
     const tokenize = performance.now() - started
-    // Texts of like length share a batch, so that little of it is padding.
-    const order = tokenIds.map((_, place) => place).sort((a, b) => lengthAt(tokenIds, a) - lengthAt(tokenIds, b))
-    const sorted = order.map((place) => tokenIds[place] ?? [])
-    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.text, sorted, call)
-    return { encoded: unsorted(results, order), timings: { tokenize, queue, inference } }
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.text, tokenIds, call)
+    return { encoded: results, timings: { tokenize, queue, inference } }
   }
 
   async encodeImages(
@@ -161,8 +162,9 @@ function placed(error: unknown, place: number, count: number): unknown {
   return new TandemError(code, `Image ${place + 1} of ${count}: ${message}`, options)
 }
 
-function lengthAt(lists: readonly { length: number }[], place: number): number {
-  return lists[place]?.length ?? 0
+/** Before texts are tokenized, which costs something: four characters a token, and two that mark the ends. */
+function tokensExpected(texts: readonly string[], most: number): number {
+  return texts.reduce((sum, { length }) => sum + Math.min(most, 2 + Math.ceil(length / 4)), 0)
 }
 
 function tokensOf(texts: readonly EncodedText[], pairs: readonly Pair[], place: number): number {

@@ -6,6 +6,8 @@ export interface Waiter {
   readonly graph: GraphName
   readonly priority: Priority
   readonly weight: number
+  /** Rows of a batch are padded to the longest one; 0 where nothing is padded. */
+  readonly rowLength?: number
 }
 
 interface Line<Entry> {
@@ -13,7 +15,7 @@ interface Line<Entry> {
   weight: number
 }
 
-/** The most weight that a batch may have. */
+/** The most that a batch which begins with an entry may have. */
 export type Limit<Entry> = (entry: Entry) => number
 
 export class Waiting<Entry extends Waiter> {
@@ -51,22 +53,24 @@ export class Waiting<Entry extends Waiter> {
     return [...this.#lines[priority]].map(([graph, { weight }]) => [graph, weight])
   }
 
-  /** Takes the next batch out: entries of one graph and priority, one at least, within the limit of the first. */
-  take(limit: Limit<Entry>): Entry[] {
+  /** What waits in the line of an entry. */
+  weightOf({ priority, graph }: Pick<Entry, 'priority' | 'graph'>): number {
+    return this.#lineOf({ priority, graph }).weight
+  }
+
+  /**
+   * Takes the next batch out: entries of one graph and priority, one at least, within the limit of the first.
+   * @param padding - how far the rows of a batch may in all be padded; beyond it, what is longer or shorter runs by itself
+   */
+  take(limit: Limit<Entry>, padding: (entry: Entry) => number = () => Infinity): Entry[] {
     const next = this.#precedence.next({ interactive: this.#waits('interactive'), bulk: this.#waits('bulk') })
     if (next === null) return []
     const graphs = this.#lines[next]
     const [graph, line] = [...graphs].find(([, { entries }]) => entries.size > 0) as [GraphName, Line<Entry>]
     graphs.delete(graph)
     graphs.set(graph, line)
-    const batch: Entry[] = []
-    let weight = 0
-    for (const entry of line.entries) {
-      weight += entry.weight
-      if (batch.length > 0 && weight > limit(batch[0] as Entry)) break
-      batch.push(entry)
-      this.delete(entry)
-    }
+    const batch = joined([...line.entries], limit, padding)
+    for (const entry of batch) this.delete(entry)
     return batch
   }
 
@@ -74,11 +78,31 @@ export class Waiting<Entry extends Waiter> {
     return [...this.#lines[priority].values()].some(({ entries }) => entries.size > 0)
   }
 
-  #lineOf({ priority, graph }: Entry): Line<Entry> {
+  #lineOf({ priority, graph }: Pick<Entry, 'priority' | 'graph'>): Line<Entry> {
     return this.#lines[priority].get(graph) as Line<Entry>
   }
 }
 
 function lines<Entry>(): Map<GraphName, Line<Entry>> {
   return new Map((['text', 'fusion', 'image'] as const).map((graph) => [graph, { entries: new Set<Entry>(), weight: 0 }]))
+}
+
+/** The oldest entry, and those nearest to it in length, as long as their weight and the padding allow. */
+function joined<Entry extends Waiter>([first, ...others]: Entry[], limit: Limit<Entry>, padding: Limit<Entry>): Entry[] {
+  if (first === undefined) return []
+  const [most, mostPadding] = [limit(first), padding(first)]
+  const lengthOf = ({ rowLength = 0 }: Entry): number => rowLength
+  const distance = (entry: Entry): number => Math.abs(lengthOf(entry) - lengthOf(first))
+  const batch = [first]
+  let { weight } = first
+  let longest = lengthOf(first)
+  let total = longest
+  for (const entry of others.sort((a, b) => distance(a) - distance(b))) {
+    weight += entry.weight
+    longest = Math.max(longest, lengthOf(entry))
+    total += lengthOf(entry)
+    if (weight > most || longest * (batch.length + 1) - total > mostPadding) break
+    batch.push(entry)
+  }
+  return batch
 }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { largestBatch, leastOf } from '../../src/model/batch-limits.js'
+import { largestBatch, leastOf, searchOnCpu, searchOnDevice } from '../../src/model/batch-limits.js'
 import type { GraphSpec, Tensors } from '../../src/model/graphs.js'
 
 const spec: GraphSpec = {
@@ -37,20 +37,36 @@ const parallel = (): number => 10
 describe('the largest batch', () => {
   it('is eight times the least where the memory holds it and each doubling pays', async () => {
     const { run, seen } = device(Infinity, parallel)
-    expect(await largestBatch('image', spec, 5, run)).toBe(64)
-    expect(seen).toEqual(['1 × 1', ...['8 × 5', '16 × 5', '32 × 5', '64 × 5'].flatMap((size) => [size, size])])
+    expect(await largestBatch('image', spec, searchOnDevice(5), run)).toMatchObject({ limit: 64 })
+    expect(seen).toEqual(['1 × 1', ...['1 × 5', '8 × 5', '16 × 5', '32 × 5', '64 × 5'].flatMap((size) => [size, size])])
   })
 
   it('is what the memory holds, by the longest texts', async () => {
-    expect(await largestBatch('text', spec, 10, device(32 * 10 * 3, parallel).run)).toBe(64)
+    expect(await largestBatch('text', spec, searchOnDevice(10), device(32 * 10 * 3, parallel).run)).toMatchObject({ limit: 640 })
   })
 
   it('is the least where more rows make none cheaper', async () => {
-    expect(await largestBatch('image', spec, 5, device(Infinity, (rows) => rows * 4).run)).toBe(8)
+    const { run } = device(Infinity, (rows) => rows * 4)
+    expect(await largestBatch('image', spec, searchOnDevice(5), run)).toMatchObject({ limit: 8, pace: 4, overhead: 0 })
+    expect(await largestBatch('image', spec, searchOnCpu(2), run)).toEqual({ limit: 1, pace: 4, overhead: 0 })
   })
 
   it('must not be less than the least', async () => {
-    await expect(largestBatch('fusion', spec, 5, device(60 * 5, parallel).run)).rejects.toThrow('allocate memory')
+    await expect(largestBatch('fusion', spec, searchOnDevice(5), device(60 * 5, parallel).run)).rejects.toThrow('allocate memory')
+  })
+})
+
+describe('the overhead of a batch', () => {
+  it('is counted in what fills it', async () => {
+    // A row takes 2 ms, whatever its length, and a batch 3 ms besides.
+    const { run } = device(Infinity, (rows) => 3 + rows * 2)
+    const { limit, overhead } = await largestBatch('text', spec, searchOnCpu(2), run)
+    expect(limit).toBe(16 * 16)
+    expect(overhead).toBeCloseTo(1.5 * 16)
+  })
+
+  it('is beyond any count where more rows take no longer', async () => {
+    expect(await largestBatch('text', spec, searchOnDevice(16), device(Infinity, parallel).run)).toMatchObject({ overhead: Infinity })
   })
 })
 

@@ -174,6 +174,14 @@ describe('two workers', () => {
     expect([batcher.inFlight, batcher.queueDepth]).toEqual([0, 0])
   })
 
+  it('share what waits when both are free', async () => {
+    const first = batcher.submit(text, [1, 2, 3])
+    expect(values()).toEqual([[1, 2], [3]])
+    await inference.release()
+    await inference.release()
+    await first
+  })
+
   it('halve what is before a call, and nothing is while one of them is idle', async () => {
     const fusion = laneOf('fusion', 1)
     const matched = batcher.submit(fusion, [1])

@@ -33,4 +33,13 @@ describe('what waits', () => {
       }),
     )
   })
+
+  it('is joined with what is about as long: rows are padded no further than another batch would cost', () => {
+    const waiting = new Waiting<Waiter & { rowLength: number }>()
+    for (const rowLength of [10, 40, 11, 12, 38, 9]) waiting.add({ graph: 'text', priority: 'interactive', weight: rowLength, rowLength })
+    const take = (limit: number): number[] => waiting.take(() => limit, () => 6).map(({ rowLength }) => rowLength)
+    expect(take(200)).toEqual([10, 11, 9, 12])
+    expect(take(70)).toEqual([40])
+    expect(take(70)).toEqual([38])
+  })
 })

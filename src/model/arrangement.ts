@@ -1,0 +1,35 @@
+/** How the threads that inference may have on the CPU are divided among processes. */
+
+/** What one process with one thread was found to need. */
+export interface Need {
+  /** Bytes of memory with the graphs loaded. */
+  memory: number
+  /** Milliseconds that the encoding of one picture takes. */
+  image: number
+}
+
+export interface Arrangement {
+  processes: number
+  /** Of each process. */
+  threads: number
+}
+
+/** Of the memory, inference takes so much at most; the rest is for items, index and the page cache. */
+const SHARE_OF_MEMORY = 0.5
+/** One that asks for a picture alone should not wait longer than this where more threads would help. */
+const LONGEST_IMAGE_MS = 250
+
+/**
+ * A process with one thread wastes nothing: threads that share a run wait for one another, and on two cores a text cost
+ * 1.7 times the core time it costs on one thread (docs/benchmarks.md). So there are as many processes as threads, unless a
+ * picture would take too long on one or the memory does not hold so many.
+ *
+ * @param threads - in all; 1 at least
+ * @param memory - bytes that the service may use
+ */
+export function arrange(threads: number, memory: number, need: Need): Arrangement {
+  const quick = Math.min(threads, Math.max(1, Math.ceil(need.image / LONGEST_IMAGE_MS)))
+  const fitting = Math.max(1, Math.floor((memory * SHARE_OF_MEMORY) / need.memory))
+  const processes = Math.min(Math.floor(threads / quick), fitting)
+  return { processes, threads: Math.floor(threads / processes) }
+}
