@@ -6,6 +6,7 @@ import { Engine } from './engine.js'
 import { expressionOf, hasId, quoted } from './expression.js'
 import { EngineFailure } from './failure.js'
 import { Groups } from './groups.js'
+import { ReplacedPictures } from './replaced-pictures.js'
 import { itemOf, LISTED, listedItemOf, pictureKeyOf, PICTURED, rowOf, type Row } from './rows.js'
 import { embeddingField } from './schema.js'
 
@@ -18,6 +19,8 @@ const READ_AT_ONCE = 128
 const LISTED_AT_ONCE = 1000
 const COUNT_EVERY_MS = 30_000
 const START_PAUSE_MS = 500
+/** A write is on its way for at most as long as one call takes: with much to spare. */
+const KEEP_REPLACED_MS = 60_000
 /** Of a command, whose user waits with it. */
 const PATIENCE_MS = 20_000
 
@@ -26,6 +29,7 @@ export class Items implements MilvusItems {
   readonly #engine: Engine
   readonly #calls: Calls
   readonly #writes: Groups<Work>
+  readonly #replaced: ReplacedPictures
   readonly #counting: NodeJS.Timeout
   #size = 0
   #isClosed = false
@@ -37,6 +41,11 @@ export class Items implements MilvusItems {
     this.#engine = engine
     this.#calls = new Calls({ timeoutMs, report, load: (timeout) => engine.load(timeout) })
     this.#writes = new Groups(LARGEST_GROUP, (group) => this.#write(group))
+    this.#replaced = new ReplacedPictures({
+      keepMs: Math.max(KEEP_REPLACED_MS, 2 * timeoutMs),
+      named: (ids) => this.#pictureKeys(ids),
+      remove: (keys) => this.#discard(keys),
+    })
     this.#counting = setInterval(() => void this.count().catch(() => undefined), COUNT_EVERY_MS)
     this.#counting.unref()
   }
@@ -143,6 +152,7 @@ export class Items implements MilvusItems {
     this.#isClosed = true
     clearInterval(this.#counting)
     await this.#writes.settled()
+    await this.#replaced.end()
     this.#calls.end()
     await this.#engine.close()
   }
@@ -154,11 +164,15 @@ export class Items implements MilvusItems {
     // First of all: while Milvus is away, no picture is stored for nothing.
     const before = await this.#pictureKeys(ids)
     const rows = await this.#rowsOf(items)
-    // Where this fails the rows may be there all the same, so the pictures that they name stay.
-    if (rows.length > 0) await this.#calls.call((timeout) => this.#engine.upsert(rows, timeout))
-    else if (before.size > 0) await this.#calls.call((timeout) => this.#engine.delete(hasId(ids), timeout))
+    if (rows.length > 0) {
+      await this.#calls.call((timeout) => this.#engine.upsert(rows, timeout)).catch((error: unknown) => {
+        // They may be there all the same.
+        this.#replaced.add(rows.map((row) => ({ id: row['id'] as string, key: pictureKeyOf(row) })))
+        throw error
+      })
+    } else if (before.size > 0) await this.#calls.call((timeout) => this.#engine.delete(hasId(ids), timeout))
     this.#size += rows.length > 0 ? rows.length - before.size : -before.size
-    await this.#discard([...before.values()])
+    this.#replaced.add([...before].map(([id, key]) => ({ id, key })))
     return ids.map((id) => before.has(id))
   }
 
