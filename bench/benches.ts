@@ -1,5 +1,9 @@
 /** Every benchmark, in the order of docs/benchmarks.md. */
 import type { Bench } from './bench.js'
+import { rerankBench } from './rerank.js'
 import { trainingBench } from './training.js'
 
-export const benches: readonly Bench<unknown>[] = [trainingBench]
+export const benches: readonly Bench<unknown>[] = [
+  rerankBench,
+  trainingBench,
+]

@@ -1,0 +1,31 @@
+/** Photos with captions: those of Flickr8k's development split where they lie beside the project, otherwise a few of packages. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { readShards, type CaptionedPhoto } from '../src/cli/dataset.js'
+import { packageFolder } from '../src/config.js'
+import { BenchSkipped } from './bench.js'
+
+const shared = join(packageFolder, '..', 'shared', 'data')
+const packages = join(packageFolder, 'node_modules', '@stdlib')
+const ofPackage = /^datasets-img-(.*)$/
+
+/**
+ * The first `most` photos of the development split.
+ * @throws BenchSkipped where it is not there
+ */
+export async function developmentPhotos(most: number): Promise<CaptionedPhoto[]> {
+  const names = existsSync(shared) ? readdirSync(shared).filter((name) => /^flickr8k-dev-.*\.tar$/.test(name)) : []
+  if (names.length === 0) throw new BenchSkipped(`there is no flickr8k-dev-*.tar in ${shared}`)
+  const photos = await readShards(names.sort().map((name) => join(shared, name)), 'en')
+  return photos.slice(0, most)
+}
+
+/** Photos that come with packages of the tests; their names are the captions. */
+export function packagedPhotos(): CaptionedPhoto[] {
+  return readdirSync(packages).flatMap((name) => {
+    const key = ofPackage.exec(name)?.[1]
+    if (key === undefined) return []
+    const picture = readFileSync(join(packages, name, 'data', 'image.jpg'))
+    return [{ key, picture, mime: 'image/jpeg', captions: [key.replaceAll('-', ' ')] }]
+  })
+}

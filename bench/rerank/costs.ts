@@ -1,0 +1,84 @@
+/** What reranking costs beside the encoders, in rounds that alternate. */
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import type { CaptionedPhoto } from '../../src/cli/dataset.js'
+import type { Models } from '../../src/model.js'
+import { contendersOf } from '../../src/retrieval/contenders.js'
+import { matched, recalled, type EncodedPhotos } from './encoded-photos.js'
+
+const HITS = 10
+
+/** Medians over the rounds, in milliseconds. */
+export interface Costs {
+  rounds: number
+  /** Candidates reranked by default. */
+  candidates: number
+  /** The image encoder on one photo, decoding not counted. */
+  image: number
+  /** The image encoder on as many photos as there are candidates, in batches, decoding not counted. */
+  images: number
+  text: number
+  /** By candidates: the whole of it as the pipeline sees it, and the fusion encoder's share. */
+  depths: { candidates: number; rerank: number; inference: number }[]
+  /** Of the contenders among the default number of candidates, for ten hits. */
+  contenders: { mean: number; rerank: number }
+  /** The longest that the event loop stood still meanwhile. */
+  blocked: number
+}
+
+export async function costsOf(
+  models: Models,
+  photos: readonly CaptionedPhoto[],
+  encoded: EncodedPhotos,
+  { rounds, depths }: { rounds: number; depths: readonly number[] },
+): Promise<Costs> {
+  const { candidates, margin } = models.info.rerank
+  const taken: Record<string, number[]> = {}
+  const note = (what: string, value: number): unknown => (taken[what] ??= []).push(value)
+  const pictures = Array.from({ length: candidates }, (_, at) => (photos[at % photos.length] as CaptionedPhoto).picture)
+  const monitor = monitorEventLoopDelay({ resolution: 1 })
+  for (let round = 0; round < rounds; round += 1) {
+    const photo = photos[round % photos.length] as CaptionedPhoto
+    note('image', (await models.encodeImages([photo.picture])).timings.inference ?? 0)
+    const { encoded: texts, timings } = await models.encodeTexts(photo.captions.slice(0, 1))
+    note('text', timings.inference ?? 0)
+    const [text] = texts
+    if (text === undefined) throw new Error(`${photo.key} has no caption`)
+    const ordered = recalled(encoded, text)
+    monitor.enable()
+    for (const depth of depths) {
+      const some = repeated(ordered, depth)
+      const tokens = some.map(({ image }) => encoded.images[image]?.imageTokens ?? new Int8Array())
+      const begun = performance.now()
+      const { timings } = await models.match([text], tokens, some.map(({ similarity }, image) => ({ text: 0, image, similarity })))
+      note(`rerank ${depth}`, performance.now() - begun)
+      note(`inference ${depth}`, timings.inference ?? 0)
+    }
+    const close = contendersOf(repeated(ordered, candidates), HITS, margin)
+    const begun = performance.now()
+    await matched(models, encoded, text, close)
+    note('contenders', performance.now() - begun)
+    note('close', close.length)
+    monitor.disable()
+    note('images', (await models.encodeImages(pictures)).timings.inference ?? 0)
+  }
+  const median = (what: string): number => medianOf(taken[what] ?? [])
+  return {
+    rounds,
+    candidates,
+    image: median('image'),
+    images: median('images'),
+    text: median('text'),
+    depths: depths.map((depth) => ({ candidates: depth, rerank: median(`rerank ${depth}`), inference: median(`inference ${depth}`) })),
+    contenders: { mean: (taken['close'] ?? []).reduce((sum, one) => sum + one, 0) / rounds, rerank: median('contenders') },
+    blocked: monitor.max / 1e6,
+  }
+}
+
+/** The first `count`, over again where there are fewer. */
+function repeated<One>(some: readonly One[], count: number): One[] {
+  return Array.from({ length: count }, (_, at) => some[at % some.length] as One)
+}
+
+function medianOf(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
+}
