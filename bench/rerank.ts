@@ -66,7 +66,7 @@ export const rerankBench: Bench<RerankFigures> = {
           [`rerank of the contenders of ${candidates} (${contenders.mean.toFixed(1)} on average)`, ms(contenders.rerank), ratio(contenders.rerank, image)],
         ],
       ),
-      `The event loop of the service stood still for ${ms(blocked)} ms at most while it reranked.`,
+      `The event loop of the process that reranks stood still for ${ms(blocked)} ms at most while it reranked.`,
       `${limit} What it does to ten hits, over ${recall.captions} captions and ${recall.photos} photos of Flickr8k's development split, the first caption of each photo:`,
       table(
         ['candidates', 'reranked', 'R@1 of all', 'R@1 of the contenders', 'R@5', 'R@10', 'hits unchanged'],
