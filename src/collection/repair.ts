@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { ItemStore } from '../item-store.js'
 import type { VectorIndex } from '../vector-index.js'
 
@@ -32,9 +33,27 @@ export async function repairIndex(
     if (batch.length === BATCH) await flush()
   }
   if (batch.length > 0) await flush()
-  const gone = [...index.ids()].filter((id) => !store.has(id))
+  const removed = await removeGone(store, index)
+  return { replayed, removed }
+}
+
+/** Looks at all ids, some at a time, and removes those that the store no longer has; answers how many. */
+async function removeGone(store: ItemStore, index: VectorIndex): Promise<number> {
+  let removed = 0
+  let looked = 0
+  let gone: string[] = []
+  for (const id of index.ids()) {
+    if (!store.has(id)) gone.push(id)
+    looked += 1
+    if (looked % BATCH !== 0) continue
+    // At once, before any of them may be there again.
+    if (gone.length > 0) await index.remove(gone, store.position)
+    else await setImmediate()
+    removed += gone.length
+    gone = []
+  }
   await index.remove(gone, store.position)
-  return { replayed, removed: gone.length }
+  return removed + gone.length
 }
 
 /**
