@@ -35,6 +35,15 @@ function integer(variable: string, fallback: number, least: number, most: number
   return { variable, fallback: String(fallback), read }
 }
 
+function share(variable: string, fallback: number, least: number, most: number): Setting<number> {
+  const read = (raw: string): number => {
+    const value = /^(\d+|\d*\.\d+)$/.test(raw) ? Number(raw) : Number.NaN
+    if (value >= least && value <= most) return value
+    throw new Error(`takes a number from ${least} to ${most}`)
+  }
+  return { variable, fallback: String(fallback), read }
+}
+
 function oneOf<const Choice extends string>(
   variable: string,
   fallback: NoInfer<Choice>,
@@ -171,6 +180,7 @@ export const settings = {
   modelFolder: bundle('TANDEM_MODEL', 'tandem-small'),
   logLevel: oneOf('LOG_LEVEL', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
   vectorIndex: oneOf('VECTOR_INDEX', 'hnsw', ['hnsw', 'exact', 'milvus']),
+  annRecall: share('ANN_RECALL', 0.99, 0.8, 0.999),
   role: oneOf('TANDEM_ROLE', 'all', ['all', 'encode', 'search']),
   encoderUrl: origin('ENCODER_URL'),
   encoderApiKey: text('ENCODER_API_KEY', ''),

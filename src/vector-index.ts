@@ -31,6 +31,8 @@ export interface VectorIndex {
   has(id: string): boolean
   ids(): Iterable<string>
   readonly size: number
+  /** Share of the exact nearest that searches have lately been found to find; null while too few have been verified. */
+  readonly annRecall: number | null
   readonly position: number
   /** Why a snapshot that was found could not be used, as a sentence; null where it was, or where there was none. */
   readonly discarded: string | null
@@ -65,6 +67,10 @@ export interface VectorIndexOptions {
   fingerprint: string
   /** The identity of the item store that the index is a cache of: a snapshot of another one is not used. */
   storeIdentity: string
+  /** Share of the exact nearest that a search has to find, .99 by default: an approximate one searches as widely as it takes. */
+  recall?: number
+  /** Embeddings that an approximate index keeps beside its graph at most, to search a few exactly and to verify the others. */
+  sampleRows?: number
   /** Told what happens to the index's process, for the log. */
   report?: Report
 }

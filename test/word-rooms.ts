@@ -94,6 +94,7 @@ export class WordModels implements Models {
 export class MemoryIndex implements VectorIndex {
   readonly vectors = new Map<string, Float32Array>()
   readonly discarded = null
+  readonly annRecall = null
   readonly workers: WorkerStatus[] = []
   lost = false
   onReturnCall: () => void = () => undefined

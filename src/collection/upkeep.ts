@@ -23,6 +23,11 @@ export class Upkeep {
     return { identity: store.identity, bytes: store.bytesOnDisk() }
   }
 
+  /** See VectorIndex.annRecall; of the bundle that serves. */
+  get annRecall(): number | null {
+    return this.#serving.rooms.index.annRecall
+  }
+
   /** Copies the item store as it is at one moment; writes go on meanwhile. See ItemStore.copyTo. */
   copyTo(folder: string): Promise<Copied> {
     return this.#serving.rooms.store.copyTo(folder)

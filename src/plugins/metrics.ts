@@ -66,6 +66,16 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
   const { upkeep } = retrieval
   if (upkeep !== null) {
     const behind = (): number => upkeep.standby.status().standby?.behind ?? 0
+    new Gauge({
+      name: 'tandem_ann_recall',
+      help: 'Share of the exact nearest items that searches of the graph find, by those verified last',
+      registers,
+      collect() {
+        this.reset()
+        if (upkeep.annRecall === null) this.remove()
+        else this.set(upkeep.annRecall)
+      },
+    })
     gauge('tandem_standby_behind', 'Items that the bundle on standby has still to embed', behind)
   }
   if (retrieval.engine !== null) engineMetrics(registry, retrieval)

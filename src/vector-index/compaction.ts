@@ -37,8 +37,9 @@ export async function compact({ process, labels, inTurn, replace }: Compaction):
     const ids = copied.map((label) => original.idOf(label))
     // What was replaced or removed after it had been copied.
     const deleted = ids.flatMap((id, label) => (id === null ? [label] : []))
+    const remaining = await Labels.of(ids)
     await process.call('end-compaction', { deleted })
-    replace(new Labels(ids))
+    replace(remaining)
     return true
   }
   while (!(await inTurn(step)));

@@ -1,27 +1,28 @@
 /**
- * The exact index: compares with every embedding. The truth that the approximate index is held to, and good enough for
- * some ten thousand items. It has no snapshot; it is replayed from the item store at every start.
+ * The exact index: compares with every embedding, in this process, some 20 of them in a microsecond. The truth that the
+ * approximate index is held to, and good enough for some ten thousand items. It has no snapshot; it is replayed from the
+ * item store at every start.
  */
 import type { Neighbour, VectorIndex } from '../vector-index.js'
+import { Nearest } from './nearest.js'
 import { checkCandidates, normalise } from './normalise.js'
-
-const FIRST_CAPACITY = 1024
+import { PackedRows } from './packed-rows.js'
 
 export class ExactIndex implements VectorIndex {
   readonly discarded = null
   readonly lost = false
+  readonly annRecall = 1
   readonly workers = []
   readonly #dim: number
   /** Row → id; rows have no gaps. */
   readonly #ids: string[] = []
-  readonly #rows = new Map<string, number>()
-  /** Row after row, `dim` values each. */
-  #packed: Float32Array
+  readonly #rowOf = new Map<string, number>()
+  readonly #rows: PackedRows
   #position = 0
 
   constructor(dim: number) {
     this.#dim = dim
-    this.#packed = new Float32Array(FIRST_CAPACITY * dim)
+    this.#rows = new PackedRows(dim)
   }
 
   get size(): number {
@@ -33,20 +34,17 @@ export class ExactIndex implements VectorIndex {
   }
 
   has(id: string): boolean {
-    return this.#rows.has(id)
+    return this.#rowOf.has(id)
   }
 
   ids(): Iterable<string> {
-    return this.#rows.keys()
+    return this.#rowOf.keys()
   }
 
   upsert(entries: readonly { id: string; embedding: Float32Array }[], position: number): Promise<void> {
     return settled(() => {
       const ready = entries.map(({ id, embedding }) => ({ id, embedding: normalise(embedding, this.#dim) }))
-      for (const { id, embedding } of ready) {
-        const row = this.#rowFor(id)
-        this.#packed.set(embedding, row * this.#dim)
-      }
+      for (const { id, embedding } of ready) this.#rows.set(this.#rowFor(id), embedding)
       this.#position = position
     })
   }
@@ -62,10 +60,10 @@ export class ExactIndex implements VectorIndex {
     return settled(() => {
       checkCandidates(candidates)
       const query = normalise(embedding, this.#dim)
-      return this.#ids
-        .map((id, row) => ({ id, similarity: this.#similarity(query, row) }))
-        .sort((a, b) => b.similarity - a.similarity)
-        .slice(0, candidates)
+      const nearest = new Nearest(Math.min(candidates, this.size))
+      this.#rows.compare(query, (row, similarity) => nearest.offer(row, similarity))
+      const { labels, similarities } = nearest.found()
+      return labels.map((row, at) => ({ id: this.#ids[row] as string, similarity: similarities[at] as number }))
     })
   }
 
@@ -79,38 +77,27 @@ export class ExactIndex implements VectorIndex {
 
   async close(): Promise<void> {}
 
-  #similarity(query: Float32Array, row: number): number {
-    const start = row * this.#dim
-    let sum = 0
-    for (let i = 0; i < this.#dim; i += 1) sum += (query[i] as number) * (this.#packed[start + i] as number)
-    return Math.max(-1, Math.min(1, sum))
-  }
-
-  /** The row of `id`, made at the end where it has none. */
+  /** The row of `id`, the next one where it has none. */
   #rowFor(id: string): number {
-    const existing = this.#rows.get(id)
+    const existing = this.#rowOf.get(id)
     if (existing !== undefined) return existing
     const row = this.#ids.push(id) - 1
-    this.#rows.set(id, row)
-    if ((row + 1) * this.#dim > this.#packed.length) {
-      const larger = new Float32Array(this.#packed.length * 2)
-      larger.set(this.#packed)
-      this.#packed = larger
-    }
+    this.#rowOf.set(id, row)
     return row
   }
 
   /** The last row takes the place of the one that goes. */
   #forget(id: string): void {
-    const row = this.#rows.get(id)
+    const row = this.#rowOf.get(id)
     if (row === undefined) return
     const last = this.#ids.length - 1
     const moved = this.#ids[last] as string
-    this.#packed.copyWithin(row * this.#dim, last * this.#dim, (last + 1) * this.#dim)
+    this.#rows.copy(last, row)
+    this.#rows.cut(last)
     this.#ids[row] = moved
-    this.#rows.set(moved, row)
+    this.#rowOf.set(moved, row)
     this.#ids.pop()
-    this.#rows.delete(id)
+    this.#rowOf.delete(id)
   }
 }
 

@@ -4,15 +4,17 @@
  * they came.
  */
 import { answerCalls } from '../worker-process.js'
-import { HnswGraph } from './hnsw-graph.js'
+import { AdaptiveGraph, type GraphOptions } from './adaptive-graph.js'
+import type { Found } from './nearest.js'
 
 /** Every command and what it is answered with. */
 export interface Commands {
-  /** Begins with an empty graph, or the one in `file`, of whose labels so many are deleted. Answers the labels in it. */
-  open: { ask: { dim: number; saved: { file: string; deleted: number } | null }; answer: number }
+  /** Begins with an empty graph, or the one in `file`, of whose labels some are deleted. Answers how many are in it. */
+  open: { ask: GraphOptions & { saved: { file: string; deleted: number[] } | null }; answer: number }
   /** Adds, then marks as deleted, as one step. */
   change: { ask: { labels: number[]; packed: Float32Array; deleted: number[] }; answer: null }
-  search: { ask: { embedding: Float32Array; candidates: number }; answer: { labels: number[]; similarities: number[] } }
+  /** Answers also the share of the exact nearest that searches have lately been found to find. */
+  search: { ask: { embedding: Float32Array; candidates: number }; answer: Found & { recall: number | null } }
   /** Answers the SHA-256 of the file. */
   save: { ask: { file: string }; answer: string }
   /** Begins a second graph beside the one in use. */
@@ -23,20 +25,19 @@ export interface Commands {
   'end-compaction': { ask: { deleted: number[] }; answer: null }
 }
 
-let graph: HnswGraph | null = null
-let successor: HnswGraph | null = null
-let dim = 0
+let graph: AdaptiveGraph | null = null
+let successor: AdaptiveGraph | null = null
+let options: GraphOptions = { dim: 0, recall: 0, sampleRows: 0 }
 
-function opened(candidate: HnswGraph | null): HnswGraph {
+function opened(candidate: AdaptiveGraph | null): AdaptiveGraph {
   if (candidate === null) throw new Error('The graph has not been opened.')
   return candidate
 }
 
 answerCalls<Commands>({
-  open: (ask) => {
-    const { saved } = ask
-    dim = ask.dim
-    graph = saved === null ? HnswGraph.empty(dim, 0) : HnswGraph.load(dim, saved.deleted, saved.file)
+  open: ({ saved, ...rest }) => {
+    options = rest
+    graph = saved === null ? AdaptiveGraph.empty(options) : AdaptiveGraph.load(options, saved.file, saved.deleted)
     return graph.count
   },
   change: ({ labels, packed, deleted }) => {
@@ -44,12 +45,15 @@ answerCalls<Commands>({
     opened(graph).markDeleted(deleted)
     return null
   },
-  search: ({ embedding, candidates }) => opened(graph).search(embedding, candidates),
+  search: ({ embedding, candidates }) => {
+    const searched = opened(graph)
+    return { ...searched.search(embedding, candidates), recall: searched.recall }
+  },
   save: ({ file }) => opened(graph).save(file),
   'begin-compaction': ({ capacity }) => {
     // Of a compaction that failed.
     successor?.free()
-    successor = HnswGraph.empty(dim, capacity)
+    successor = AdaptiveGraph.empty(options, capacity)
     return null
   },
   'copy-for-compaction': ({ from, to }) => {

@@ -18,6 +18,10 @@ const STEP = 64
 /** Below this, deleted labels cost too little to copy the graph. Above, they also hide others: few links lead to what is left. */
 const COMPACT_FROM = 32
 
+/** Unless the options say otherwise. 16,384 embeddings of 384 dimensions are 25 MB. */
+const RECALL = 0.99
+const SAMPLE_ROWS = 16_384
+
 type Options = Omit<VectorIndexOptions, 'kind'>
 
 export class HnswIndex implements VectorIndex {
@@ -29,6 +33,7 @@ export class HnswIndex implements VectorIndex {
   #discarded: string | null = null
   #labels = new Labels()
   #position = 0
+  #annRecall: number | null = null
   /** Ends when the last change so far has; changes follow one another. */
   #changes: Promise<unknown> = Promise.resolve()
   #compacting = false
@@ -68,6 +73,10 @@ export class HnswIndex implements VectorIndex {
 
   get discarded(): string | null {
     return this.#discarded
+  }
+
+  get annRecall(): number | null {
+    return this.#annRecall
   }
 
   get lost(): boolean {
@@ -137,7 +146,8 @@ export class HnswIndex implements VectorIndex {
     checkCandidates(candidates)
     const query = normalise(embedding, this.#options.dim)
     this.#refuseWhile('lost', 'recovering')
-    const { labels, similarities } = await this.#process.call('search', { embedding: query, candidates })
+    const { labels, similarities, recall } = await this.#process.call('search', { embedding: query, candidates })
+    this.#annRecall = recall
     return labels.flatMap((label, i) => {
       const id = this.#labels.idOf(label)
       return id === null ? [] : [{ id, similarity: similarities[i] as number }]
@@ -167,15 +177,17 @@ export class HnswIndex implements VectorIndex {
 
   /** Gives a process without a graph the one of the snapshot, or an empty one. */
   async #load(): Promise<void> {
-    const { folder, dim } = this.#options
+    const { folder, dim, recall = RECALL, sampleRows = SAMPLE_ROWS } = this.#options
+    const options = { dim, recall, sampleRows }
     const found = await findSnapshot(folder, this.#options)
     if ('sidecar' in found) {
       const { ids, position } = found.sidecar
-      const labels = new Labels(ids)
-      const count = await this.#process.call('open', { dim, saved: { file: found.file, deleted: labels.count - labels.size } })
+      const labels = await Labels.of(ids)
+      const saved = { file: found.file, deleted: labels.empty() }
+      const count = await this.#process.call('open', { ...options, saved })
       if (count === ids.length) return this.#begin(labels, position, null)
     }
-    await this.#process.call('open', { dim, saved: null })
+    await this.#process.call('open', { ...options, saved: null })
     const discarded = 'sidecar' in found ? `The snapshot in ${folder} is not used: it names other items.` : found.discarded
     this.#begin(new Labels(), 0, discarded)
   }

@@ -1,14 +1,23 @@
+import { setImmediate } from 'node:timers/promises'
+
+/** Ids taken in one go, a millisecond or two; requests go on between. */
+const SLICE = 4096
+
 /** Ids of items ↔ labels of the graph. A label is used once; a replaced or removed item leaves its label empty. */
 export class Labels {
   /** Label → id; null where the label is empty. */
-  readonly #ids: (string | null)[]
+  readonly #ids: (string | null)[] = []
   readonly #labels = new Map<string, number>()
 
-  constructor(ids: readonly (string | null)[] = []) {
-    this.#ids = [...ids]
-    ids.forEach((id, label) => {
-      if (id !== null) this.#labels.set(id, label)
-    })
+  /** @param ids - label → id; null where the label is empty */
+  static async of(ids: readonly (string | null)[]): Promise<Labels> {
+    const labels = new Labels()
+    for (const [at, id] of ids.entries()) {
+      if (id !== null) labels.#labels.set(id, labels.#ids.length)
+      labels.#ids.push(id)
+      if (at % SLICE === SLICE - 1) await setImmediate()
+    }
+    return labels
   }
 
   /** Items that have a label. */
@@ -45,6 +54,11 @@ export class Labels {
     if (label === undefined) return
     this.#ids[label] = null
     this.#labels.delete(id)
+  }
+
+  /** The labels that are empty. */
+  empty(): number[] {
+    return this.#ids.flatMap((id, label) => (id === null ? [label] : []))
   }
 
   /** Up to `limit` labels in use, from `start` on. */

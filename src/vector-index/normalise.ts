@@ -6,7 +6,9 @@ export function normalise(embedding: Float32Array, dim: number): Float32Array {
   if (embedding.length !== dim) {
     throw new RangeError(`An embedding has ${embedding.length} values; this index takes ${dim}.`)
   }
-  const length = Math.hypot(...embedding)
+  let square = 0
+  for (const value of embedding) square += value * value
+  const length = Math.sqrt(square)
   if (!Number.isFinite(length)) throw new RangeError('An embedding has a value that is not a finite number.')
   if (length === 0) throw new RangeError('An embedding has length zero and so no direction.')
   return embedding.map((value) => value / length)

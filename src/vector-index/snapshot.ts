@@ -6,7 +6,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
@@ -14,6 +14,11 @@ import { pipeline } from 'node:stream/promises'
 const FORMAT = 2
 const SIDECAR = 'hnsw.json'
 const ASIDE = `${SIDECAR}.new`
+/** Ids written, and about so many read, in one go: a sidecar may name millions, and requests go on between. */
+const SLICE = 4096
+const CHUNK_BYTES = 128 * 1024
+const OPENING = '"ids":['
+const CLOSING = '\n]}\n'
 
 export interface Sidecar {
   format: number
@@ -67,7 +72,7 @@ export async function publishSnapshot(folder: string, sidecar: Omit<Sidecar, 'fo
   const aside = join(folder, ASIDE)
   const file = await open(aside, 'w')
   try {
-    await file.writeFile(JSON.stringify({ format: FORMAT, ...sidecar }))
+    await writeFile(file, written({ format: FORMAT, ...sidecar }))
     await file.sync()
   } finally {
     await file.close()
@@ -105,19 +110,51 @@ export async function makeFolder(folder: string, former?: string): Promise<void>
   }
 }
 
+/** The sidecar as JSON, with each id on a line of its own. */
+function* written({ ids, ...rest }: Sidecar): Iterable<string> {
+  yield `${JSON.stringify(rest).slice(0, -1)},${OPENING}`
+  for (let from = 0; from < ids.length; from += SLICE) {
+    const lines = ids.slice(from, from + SLICE).map((id) => `\n${JSON.stringify(id)}`)
+    yield `${lines.join(',')}${from + SLICE < ids.length ? ',' : ''}`
+  }
+  yield CLOSING
+}
+
+/** @throws Unusable for one that cannot be read */
 async function readSidecar(folder: string): Promise<Sidecar | null> {
-  const text = await readFile(join(folder, SIDECAR), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null
-    throw error
-  })
-  if (text === null) return null
   try {
-    const value = JSON.parse(text) as Sidecar
+    const value = await parsed(createReadStream(join(folder, SIDECAR), { encoding: 'utf8', highWaterMark: CHUNK_BYTES }))
     if (Array.isArray(value.ids) && /^hnsw-[\w-]+\.bin$/.test(value.graph.file)) return value
-  } catch {
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return null
+    if (code !== undefined) throw error
     // Said below: whatever is wrong with it, the graph cannot be read without it.
   }
   throw new Unusable(`${SIDECAR} cannot be read`)
+}
+
+/** What `written` made, read line by line; or the same on one line, as earlier versions wrote it. */
+async function parsed(chunks: AsyncIterable<string>): Promise<Sidecar> {
+  let head: Sidecar | null = null
+  const ids: (string | null)[] = []
+  let text = ''
+  for await (const chunk of chunks) {
+    text += chunk
+    if (head === null) {
+      const end = text.indexOf(`${OPENING}\n`)
+      if (end === -1) continue
+      head = JSON.parse(`${text.slice(0, end)}${OPENING}]}`) as Sidecar
+      text = text.slice(end + OPENING.length + 1)
+    }
+    const end = text.lastIndexOf(',\n')
+    if (end === -1) continue
+    for (const id of JSON.parse(`[${text.slice(0, end)}]`) as (string | null)[]) ids.push(id)
+    text = text.slice(end + 2)
+  }
+  if (head === null) return JSON.parse(text) as Sidecar
+  for (const id of (JSON.parse(`{"ids":[${text}`) as Sidecar).ids) ids.push(id)
+  return { ...head, ids }
 }
 
 async function sha256Of(file: string): Promise<string | null> {

@@ -15,10 +15,10 @@ const query = randomEmbeddings(1, DIM, 77)[0] as Float32Array
 let folder: string
 let index: VectorIndex
 
-type Origin = Partial<Pick<VectorIndexOptions, 'dim' | 'fingerprint' | 'storeIdentity'>>
+type Origin = Partial<VectorIndexOptions>
 
 async function open(origin: Origin = {}): Promise<VectorIndex> {
-  return openVectorIndex({ kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: 'one', ...origin })
+  return openVectorIndex({ kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: 'one', sampleRows: 32, ...origin })
 }
 
 /** Closes without saving, as a crash would. */
@@ -71,7 +71,7 @@ describe('the snapshot', () => {
     const before = await index.search(query, 25)
     await index.close()
     const own = join(folder, 'aaaa')
-    index = await openVectorIndex({ kind: 'hnsw', folder: own, formerFolder: folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: 'one' })
+    index = await open({ folder: own, formerFolder: folder })
     expect([index.discarded, index.size, index.position]).toEqual([null, 400, 400])
     expect(await index.search(query, 25)).toEqual(before)
     expect(await readdir(folder)).toEqual(['aaaa'])
@@ -158,6 +158,31 @@ describe('the snapshot', () => {
       await reopen()
       await expectDiscarded(/names other items/)
     })
+  })
+})
+
+describe('verifying searches', () => {
+  it('says what share of the exact nearest they find, once there are enough', async () => {
+    await reopen({ sampleRows: 256 })
+    await index.upsert(entries, 400)
+    expect(index.annRecall).toBeNull()
+    const search = (at: number): Promise<unknown> => index.search(embeddings[at % 400] as Float32Array, 200)
+    for (let at = 0; at < 2000 && index.annRecall === null; at += 1) await search(at)
+    expect(index.annRecall).toBeGreaterThan(0.97)
+    expect(index.annRecall).toBeLessThanOrEqual(1)
+  })
+
+  it('goes on after a restart, without what was removed', async () => {
+    await index.upsert(entries, 400)
+    await index.remove(['item 0', 'item 13', 'item 16'], 401)
+    await index.save()
+    await reopen({ sampleRows: 256 })
+    const rest = entries.filter(({ id }) => !['item 0', 'item 13', 'item 16'].includes(id))
+    for (let at = 0; at < 2000 && index.annRecall === null; at += 1) {
+      await index.search((rest[at % rest.length] as { embedding: Float32Array }).embedding, 200)
+    }
+    // A removed item that was looked for would be missing in each search near it.
+    expect(index.annRecall).toBeGreaterThan(0.97)
   })
 })
 

@@ -1,0 +1,113 @@
+/** Similarities by SIMD, the best of many, and the sample of a graph, each against the obvious way. */
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import wabt from 'wabt'
+import { ASSEMBLED } from '../../src/vector-index/dot-products.js'
+import { Nearest } from '../../src/vector-index/nearest.js'
+import { PackedRows } from '../../src/vector-index/packed-rows.js'
+import { RowSample } from '../../src/vector-index/row-sample.js'
+import { randomEmbeddings, randomNumbers } from './random-embeddings.js'
+
+function dot(a: Float32Array, b: Float32Array): number {
+  return a.reduce((sum, value, at) => sum + value * (b[at] as number), 0)
+}
+
+describe('the assembled dot products', () => {
+  it('are what their source says', async () => {
+    const file = new URL('../../src/vector-index/dot-products.wat', import.meta.url)
+    const assembler = await wabt()
+    const { buffer } = assembler.parseWat('dot-products.wat', readFileSync(file, 'utf8'), { simd: true }).toBinary({})
+    expect(Buffer.from(buffer).toString('base64')).toBe(ASSEMBLED)
+  })
+})
+
+describe('packed rows', () => {
+  it.each([1, 15, 16, 17, 384])('of %d values are compared as the definition says', (dim) => {
+    const rows = new PackedRows(dim)
+    const embeddings = randomEmbeddings(5000, dim)
+    embeddings.forEach((embedding, row) => rows.set(row, embedding))
+    for (const query of randomEmbeddings(2, dim, 9)) {
+      let next = 0
+      rows.compare(query, (row, similarity) => {
+        expect(row).toBe(next++)
+        expect(Math.abs(similarity - dot(query, embeddings[row] as Float32Array))).toBeLessThan(1e-4)
+      })
+      expect(next).toBe(5000)
+    }
+  })
+
+  it('follow what is replaced, emptied, copied and cut', () => {
+    const rows = new PackedRows(2)
+    for (let row = 0; row < 5; row += 1) rows.set(row, Float32Array.of(row, 1))
+    rows.set(1, Float32Array.of(10, 0))
+    rows.empty(2)
+    rows.copy(4, 0)
+    rows.cut(4)
+    const found: number[] = []
+    rows.compare(Float32Array.of(1, 0), (_, similarity) => found.push(similarity))
+    expect(found).toEqual([4, 10, Number.NaN, 3])
+  })
+})
+
+describe('the nearest', () => {
+  it.each([1, 2, 7, 500])('%d of many are those that sorting finds', (limit) => {
+    const next = randomNumbers(limit)
+    const similarities = Array.from({ length: 1000 }, () => (next() < 0.1 ? Number.NaN : Math.round(next() * 200) / 100 - 1))
+    const nearest = new Nearest(limit)
+    similarities.forEach((similarity, label) => nearest.offer(label, similarity))
+    const found = nearest.found()
+    const sorted = similarities.filter((one) => !Number.isNaN(one)).sort((a, b) => b - a)
+    expect(found.similarities).toEqual(sorted.slice(0, limit))
+    expect(found.labels.map((label) => similarities[label])).toEqual(found.similarities)
+    expect(new Set(found.labels).size).toBe(limit)
+  })
+
+  it('of fewer are all of them', () => {
+    const nearest = new Nearest(10)
+    for (const similarity of [0.1, 0.3, 0.2]) nearest.offer(similarity * 10, similarity)
+    expect(nearest.found().labels).toEqual([3, 2, 1])
+  })
+})
+
+describe('the sample of rows', () => {
+  const embeddings = randomEmbeddings(1000, 8)
+  const [query] = randomEmbeddings(1, 8, 5) as [Float32Array]
+
+  function sampled(labels: number, sampleRows: number): RowSample {
+    const sample = new RowSample({ dim: 8, sampleRows })
+    for (let label = 0; label < labels; label += 1) sample.add(label, embeddings[label] as Float32Array)
+    return sample
+  }
+
+  const all = (sample: RowSample, end = 1000): number[] => {
+    const labels: number[] = []
+    sample.above(query, -Infinity, end, (label) => labels.push(label))
+    return labels
+  }
+
+  it('is whole up to its bound, and then even over the labels', () => {
+    expect(sampled(64, 64)).toMatchObject({ isWhole: true, count: 64 })
+    const sample = sampled(1000, 64)
+    expect(sample).toMatchObject({ isWhole: false, every: 16, count: 63 })
+    expect(all(sample)).toEqual(Array.from({ length: 63 }, (_, at) => 16 * at))
+    expect(all(sample, 33)).toEqual([0, 16, 32])
+  })
+
+  it('is the same where the labels are known beforehand', () => {
+    const sample = new RowSample({ dim: 8, sampleRows: 64 }, 1000)
+    for (let label = 0; label < 1000; label += sample.every) sample.add(label, embeddings[label] as Float32Array)
+    expect(all(sample)).toEqual(all(sampled(1000, 64)))
+  })
+
+  it('has the similarities of its labels, and none of those deleted', () => {
+    const sample = sampled(500, 200)
+    sample.delete(8)
+    sample.delete(9)
+    const found = sample.search(query, 200)
+    expect([...found.labels].sort((a, b) => a - b)).toEqual(all(sample))
+    expect(found.labels).not.toContain(8)
+    found.labels.forEach((label, at) => {
+      expect(found.similarities[at]).toBeCloseTo(Math.max(-1, Math.min(1, dot(query, embeddings[label] as Float32Array))), 5)
+    })
+  })
+})
