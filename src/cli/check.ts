@@ -30,8 +30,8 @@ export interface CheckOutcome extends SelfCheck {
  */
 export async function check(config: Config, options: { sample: number; repair: boolean }): Promise<CheckOutcome> {
   const items = join(config.dataFolder, 'items')
-  if (!existsSync(items)) throw new Error(`There are no items in ${config.dataFolder}: nothing to check.`)
   if (config.vectorIndex === 'milvus') throw new Error('VECTOR_INDEX is milvus; expected hnsw or exact: Milvus checks its collections itself.')
+  if (!existsSync(items)) throw new Error(`There are no items in ${config.dataFolder}: nothing to check.`)
   const lock = await lockDataFolder(config.dataFolder, 'tandem check')
   try {
     return await checkStore(items, config, options)

@@ -29,6 +29,8 @@ export interface Question<Result> {
 
 /** Encoding changes nothing, so that a call may be sent again. */
 const ATTEMPTS = 3
+/** Codes of TLS for a certificate that is self-signed, expired, of another name or of an unknown authority. */
+const UNTRUSTED = /CERT|LEAF_SIGNATURE/
 const FIRST_PAUSE_MS = 50
 const PROBE_MS = 2000
 const MOST_PROBE_BYTES = 65_536
@@ -134,6 +136,7 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const failed = (error: Error & { code?: string }): void => {
         const why = error.code ?? error.message
+        if (UNTRUSTED.test(why)) return reject(untrusted(this.place, why, error))
         reject(new Passing(unavailable(`The encoder at ${this.place} cannot be reached (${why}).`, error)))
       }
       const request = send(new URL(path, this.#url), { method, agent, signal, headers: { ...headers, ...length } }, (response) => {
@@ -153,6 +156,11 @@ export class Connection {
       request.end(body)
     })
   }
+}
+
+function untrusted(place: string, why: string, cause: Error): TandemError {
+  const sentence = `The certificate of the encoder at ${place} is not trusted (${why}): NODE_EXTRA_CA_CERTS names a file with authorities of your own.`
+  return new TandemError('encoder_failed', sentence, { cause })
 }
 
 /** A failure after which the same call may succeed. */

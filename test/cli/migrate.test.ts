@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { pathToFileURL } from 'node:url'
+import { CreateBucketCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { buildApp } from '../../src/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
@@ -15,6 +16,7 @@ import { verifyBundle } from '../../src/model.js'
 import { openPictureStore, type PictureStore } from '../../src/picture-store.js'
 import { madeItem } from '../item-store/made-item.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
+import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
 const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
 const modelFolder = join(packageFolder, 'test', 'fixtures', 'tiny-bundle')
@@ -244,5 +246,29 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     expect(await (await inMilvus()).count()).toBe(0)
     // A misspelt collection is an empty one: nothing is taken out of what there is.
     expect((await migrate('embedded', dataFolder('other'))).err).toMatch(/There are no items in the Milvus collection/)
+  })
+  it.skipIf(s3ServerMissing !== null)(`takes pictures to a bucket and back ${s3ServerMissing ?? ''}`, async () => {
+    const server = await S3Server.start()
+    const settings = { ...credentials, PICTURE_STORE: 's3://photos/moved', S3_ENDPOINT: server.endpoint, S3_REGION: 'us-east-1' }
+    const keys = { accessKeyId: credentials.AWS_ACCESS_KEY_ID, secretAccessKey: credentials.AWS_SECRET_ACCESS_KEY }
+    const client = new S3Client({ endpoint: server.endpoint, region: 'us-east-1', forcePathStyle: true, credentials: keys })
+    try {
+      await client.send(new CreateBucketCommand({ Bucket: 'photos' }))
+      const data = await openData()
+      await data.put(named(40))
+      const there = await migrate('milvus', dataFolder(), settings)
+      expect(there, there.err).toMatchObject({ status: 0, out: expect.stringMatching(/; 40 copied, 0 removed\n[^]*level\n$/) as string })
+      const { KeyCount, Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket: 'photos', Prefix: 'moved/' }))
+      expect([KeyCount, new Set(Contents.map(({ Key }) => Key)).size]).toEqual([40, 40])
+      const back = await migrate('embedded', dataFolder('back'), settings)
+      expect(back, back.err).toMatchObject({ status: 0 })
+      const before = everythingIn(data)
+      await closeData()
+      expect(everythingIn(await openData('back'))).toEqual(before)
+      for (const { out, err } of [there, back]) expect(out + err).not.toContain(credentials.AWS_SECRET_ACCESS_KEY)
+    } finally {
+      client.destroy()
+      await server.close()
+    }
   })
 })
