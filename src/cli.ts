@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { addBenchModelCommand } from './cli/bench-model.js'
 import { check, checkLines } from './cli/check.js'
 import { readShards, shardsOf } from './cli/dataset.js'
 import { evaluate, evaluationTable } from './cli/evaluate.js'
@@ -223,6 +224,7 @@ program
     printLine(terminal.out, `${items} items re-embedded`)
   })
 
+addBenchModelCommand(program, terminal, wholeNumber)
 addPicturesCommand(program, terminal, wholeNumber(1, 8760))
 addStandbyCommands(program, serviceUrl, terminal)
 

@@ -4,10 +4,12 @@
  * Everything that is a pixel, a token, a tensor or a batch stays behind it, in `model/`.
  */
 import type { Provider } from './model/execution.js'
+import type { GraphSpeed, SpeedOptions } from './model/graph-speed.js'
 import { openTandemModels } from './model/tandem-models.js'
 import type { Report, WorkerStatus } from './worker-process.js'
 
 export { BundleError } from './model/bundle-error.js'
+export type { GraphSpeed } from './model/graph-speed.js'
 
 /** One sentence as the text encoder sees it. */
 export interface EncodedText {
@@ -149,6 +151,17 @@ export interface ModelsOptions {
  */
 export function openModels(options: ModelsOptions): Promise<Models> {
   return openTandemModels(options)
+}
+
+/**
+ * How fast the graphs of bundles run on this machine's CPU, side by side, for each number of threads. They run in this
+ * process and block its thread.
+ * @throws BundleError where one of the bundles, or a graph of it, cannot be used
+ */
+export async function graphSpeeds(folders: readonly string[], options: SpeedOptions): Promise<GraphSpeed[]> {
+  // Only here: a service keeps the runtime out of its main process.
+  const { graphSpeeds: measure } = await import('./model/graph-speed.js')
+  return measure(folders, options)
 }
 
 /** Reads the manifest of a bundle and verifies every file that it lists, without loading a graph. */
