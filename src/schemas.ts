@@ -59,6 +59,7 @@ export const EmbedReply = Type.Object(
   },
   { description: 'Embeddings in the order of the inputs' },
 )
+export type EmbedReply = Static<typeof EmbedReply>
 
 export const Hit = Type.Object({
   id: Type.String(),

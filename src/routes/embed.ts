@@ -6,6 +6,7 @@ import { readByRoute } from '../plugins/validation.js'
 import type { Input } from '../retrieval.js'
 import { EmbedBody, NoQuery } from '../requests.js'
 import { EmbedReply } from '../schemas.js'
+import { base64OfFloats, jsonOfFloats } from './embedding-text.js'
 import { isFile, onlyField, readForm, isForm, type FormField, type FormFile } from './form.js'
 import { inputOf, limitBatch, limitedText, MOST_INTERACTIVE, type InputLimits, type InputOptions } from './inputs.js'
 import { Pictures } from './pictures.js'
@@ -41,16 +42,8 @@ export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options
         : await fromJson(request.body as EmbedBody, limits, new Pictures(fetchPicture, limits, request.call?.signal))
       const call = inputs.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
       const { model, embeddings, timings } = await retrieval.embed(inputs, call)
-      return {
-        model: model.name,
-        dim: model.dim,
-        embeddings: embeddings.map((embedding, index) => ({
-          index,
-          type: typeOf(inputs[index]),
-          embedding: written(embedding, format),
-        })),
-        timings: reply.timed(timings),
-      }
+      reply.type('application/json; charset=utf-8')
+      return written({ model: model.name, dim: model.dim }, inputs, embeddings, format, reply.timed(timings))
     },
   )
 }
@@ -74,14 +67,18 @@ function fromForm(parts: readonly (FormField | FormFile)[], limits: InputLimits)
   return { inputs, format: encodingFormat(onlyField(parts, 'encoding_format')) }
 }
 
-function typeOf(input: Input | undefined): 'text' | 'image' {
-  return input !== undefined && 'text' in input ? 'text' : 'image'
-}
-
-/** As numbers, or as base64 of little-endian float32. */
-function written(embedding: Float32Array, format: Format): number[] | string {
-  if (format === 'float') return [...embedding]
-  const bytes = Buffer.alloc(embedding.length * 4)
-  embedding.forEach((value, at) => bytes.writeFloatLE(value, at * 4))
-  return bytes.toString('base64')
+/** An `EmbedReply`, written here. */
+function written(
+  about: Pick<EmbedReply, 'model' | 'dim'>,
+  inputs: readonly Input[],
+  embeddings: readonly Float32Array[],
+  format: Format,
+  timings: EmbedReply['timings'],
+): string {
+  const rows = embeddings.map((embedding, index) => {
+    const type = 'text' in (inputs[index] as Input) ? 'text' : 'image'
+    const text = format === 'float' ? jsonOfFloats(embedding) : `"${base64OfFloats(embedding)}"`
+    return `{"index":${index},"type":"${type}","embedding":${text}}`
+  })
+  return `${JSON.stringify(about).slice(0, -1)},"embeddings":[${rows.join(',')}],"timings":${JSON.stringify(timings)}}`
 }
