@@ -1,0 +1,54 @@
+/** What the comparison is made with: captions to send, queries and items with their embeddings. */
+import { join } from 'node:path'
+import { readShards } from '../../src/cli/dataset.js'
+import { openModels } from '../../src/model.js'
+import { packageFolder } from '../../src/config.js'
+import { randomNumbers } from '../../test/vector-index/random-embeddings.js'
+import { BenchSkipped } from '../bench.js'
+import { extended, hasPhotos, realEmbeddings, type Vectors } from '../vectors.js'
+
+export interface Given {
+  captions: string[]
+  /** Texts with the embeddings that the bundle makes of them. */
+  queries: { texts: string[]; embeddings: Vectors }
+  items: Vectors
+  /** Whether the embeddings come from a bundle that has learnt something. */
+  areReal: boolean
+}
+
+const DEV = join(packageFolder, '..', 'shared', 'data', 'flickr8k-dev-0000.tar')
+const WORDS = ['a', 'black', 'dog', 'runs', 'along', 'the', 'beach', 'near', 'two', 'children']
+
+/** Captions and photos of Flickr8k, the photos extended by noise. @throws BenchSkipped */
+export async function captionedQueries({ items, queries }: { items: number; queries: number }): Promise<Given> {
+  if (!hasPhotos()) throw new BenchSkipped(`the photos of ${DEV} and beside it are not there`)
+  const photos = await readShards([DEV], 'en')
+  const real = await realEmbeddings()
+  const { dim } = real.captions
+  return {
+    captions: photos.flatMap(({ captions }) => captions),
+    queries: {
+      texts: photos.slice(0, queries).map(({ captions }) => captions[0] ?? ''),
+      embeddings: { dim, count: queries, packed: real.captions.packed.subarray(0, queries * dim) },
+    },
+    items: extended(real.photos, 0, items),
+    areReal: true,
+  }
+}
+
+/** For a bundle that has learnt nothing: sentences of some words, and items anywhere. */
+export async function randomQueries({ bundle, items, queries }: { bundle: string; items: number; queries: number }): Promise<Given> {
+  const next = randomNumbers(1)
+  const texts = Array.from({ length: queries }, () => Array.from({ length: 6 }, () => WORDS[Math.floor(next() * WORDS.length)]).join(' '))
+  const models = await openModels({ folder: bundle, inferenceThreads: 1, maxImagePixels: 1e7 })
+  try {
+    const { encoded } = await models.encodeTexts(texts)
+    const { dim } = models.info
+    const packed = new Float32Array(queries * dim)
+    encoded.forEach(({ embedding }, at) => packed.set(embedding, at * dim))
+    const photos = { dim, count: 50, packed: Float32Array.from({ length: 50 * dim }, () => next() - 0.5) }
+    return { captions: texts, queries: { texts, embeddings: { dim, count: queries, packed } }, items: extended(photos, 50, items), areReal: false }
+  } finally {
+    await models.close()
+  }
+}
