@@ -135,6 +135,11 @@ export interface ModelsOptions {
   providers?: readonly Provider[]
   /** Numbers of the GPUs to use, each by a process of its own: the first one by default. */
   devices?: readonly number[]
+  /**
+   * Where graphs are kept as they are prepared for the CPU of this machine, so that the next start is quick and processes
+   * share the weights; nowhere by default. What is there may be removed at any time.
+   */
+  preparedFolder?: string
   /** Pictures with more pixels are refused by their header. */
   maxImagePixels: number
   /** Entries that may wait for the worker before new ones are refused as `overloaded`. */

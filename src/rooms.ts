@@ -10,7 +10,6 @@ import type { Config } from './config.js'
 import { lockDataFolder } from './data-folder-lock.js'
 import { TandemError } from './errors.js'
 import { openItemStore, type ItemStore } from './item-store.js'
-import { connectMilvus } from './milvus.js'
 import { BundleError, verifyBundle, type Models } from './model.js'
 import { openServedModels } from './served-models.js'
 import { checkSharedPlace, openSharedPlace } from './shared-place.js'
@@ -39,6 +38,8 @@ export async function openCollection(config: Config, log: FastifyBaseLogger): Pr
 /** The configured bundle, then the pictures, then the items. */
 async function openSharedCollection(config: Config, log: FastifyBaseLogger): Promise<Collection> {
   checkSharedPlace(config)
+  // The client is large, and whoever keeps the items here does without it.
+  const { connectMilvus } = await import('./milvus.js')
   const models = await openServedModels(config, log)
   try {
     const { milvus, pictures } = await openSharedPlace(config, models.info, (sentence) => log.warn(sentence))

@@ -1,4 +1,5 @@
 /** The models by which a service encodes and matches: in processes of its own, or, where it only searches, an encoder's. */
+import { join } from 'node:path'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from './config.js'
 import { openModels, type Models, type ModelsOptions } from './model.js'
@@ -6,8 +7,8 @@ import { openRemoteModels } from './remote-models.js'
 
 /** What every bundle is opened with. */
 export function modelSettings(config: Config): Omit<ModelsOptions, 'folder'> {
-  const { inferenceThreads, maxImagePixels, executionProviders: providers, gpuDevices: devices } = config
-  return { inferenceThreads, maxImagePixels, providers, devices }
+  const { dataFolder, inferenceThreads, maxImagePixels, executionProviders: providers, gpuDevices: devices } = config
+  return { inferenceThreads, maxImagePixels, providers, devices, preparedFolder: join(dataFolder, 'graphs') }
 }
 
 /**

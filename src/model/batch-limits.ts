@@ -26,11 +26,11 @@ const USUAL_TOKENS = 16
 export function searchOnCpu(threads: number): Search {
   // Threads that wait for one another spend core time, too.
   const clock = threads === 1 ? coreTime : now
-  return { least: { image: 1, text: 8, fusion: 8 }, most: { image: 8, text: 32, fusion: 32 }, tokens: USUAL_TOKENS, clock }
+  return { least: { image: 1, text: 16, fusion: 16 }, most: { image: 8, text: 32, fusion: 32 }, tokens: USUAL_TOKENS, clock }
 }
 
 /** A batch of twice the rows has to make a row this much cheaper to be worth what waits for it. */
-const WORTH = 0.95
+const WORTH = 0.97
 
 /** What was found of one graph. */
 export interface Paces {

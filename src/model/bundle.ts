@@ -3,7 +3,7 @@
  * and every file has the size and the SHA-256 that the manifest says.
  */
 import { createHash } from 'node:crypto'
-import { readFile, realpath } from 'node:fs/promises'
+import { open, readFile, realpath } from 'node:fs/promises'
 import { isAbsolute, join, sep } from 'node:path'
 import { BundleError } from './bundle-error.js'
 import { fingerprintOf } from './fingerprint.js'
@@ -15,11 +15,21 @@ export interface Bundle {
   fingerprint: string
 }
 
+/** So many bytes of a file are read at a time where they are only verified: what is read is not kept. */
+const PIECE = 2 ** 18
+
 /**
  * Reads the manifest and verifies every file that it lists.
  * @throws BundleError
  */
 export async function openBundle(folder: string): Promise<Bundle> {
+  const bundle = await readManifest(folder)
+  await Promise.all(bundle.manifest.files.map((entry) => verify(bundle, entry)))
+  return bundle
+}
+
+/** The bundle by its manifest alone, for whoever uses no file of it. @throws BundleError */
+export async function readManifest(folder: string): Promise<Bundle> {
   const source = join(folder, 'manifest.json')
   const text = await readFile(source, 'utf8').catch((error: Error) => {
     throw new BundleError(`There is no model bundle in ${folder}: ${error.message}`)
@@ -30,7 +40,6 @@ export async function openBundle(folder: string): Promise<Bundle> {
   for (const path of [image_encoder.file, text_encoder.file, text_encoder.tokenizer, fusion_encoder?.file, goldens]) {
     if (path !== undefined) listed(bundle, path)
   }
-  await Promise.all(manifest.files.map(({ path }) => readBundleFile(bundle, path)))
   return bundle
 }
 
@@ -40,21 +49,44 @@ export async function openBundle(folder: string): Promise<Bundle> {
  */
 export async function readBundleFile(bundle: Bundle, path: string): Promise<Buffer> {
   const entry = listed(bundle, path)
-  const bytes = await readFile(await located(bundle, path)).catch((error: Error) => {
-    throw new BundleError(`${path} of the bundle in ${bundle.folder} cannot be read: ${error.message}`)
-  })
-  if (bytes.length !== entry.bytes) {
-    throw new BundleError(
-      `${path} of the bundle in ${bundle.folder} has ${bytes.length} bytes; its manifest says ${entry.bytes}.`,
-    )
-  }
-  const sha256 = createHash('sha256').update(bytes).digest('hex')
-  if (sha256 !== entry.sha256) {
-    throw new BundleError(
-      `${path} of the bundle in ${bundle.folder} has the SHA-256 ${sha256}; its manifest says ${entry.sha256}.`,
-    )
-  }
+  const bytes = await readFile(await located(bundle, path)).catch(unreadable(bundle, path))
+  check(bundle, entry, bytes.length, createHash('sha256').update(bytes).digest('hex'))
   return bytes
+}
+
+async function verify(bundle: Bundle, entry: FileEntry): Promise<void> {
+  const { path } = entry
+  const file = await open(await located(bundle, path)).catch(unreadable(bundle, path))
+  try {
+    const hash = createHash('sha256')
+    const piece = Buffer.allocUnsafe(PIECE)
+    let read = 0
+    for (;;) {
+      const { bytesRead } = await file.read(piece, 0, PIECE).catch(unreadable(bundle, path))
+      if (bytesRead === 0) break
+      hash.update(piece.subarray(0, bytesRead))
+      read += bytesRead
+    }
+    check(bundle, entry, read, hash.digest('hex'))
+  } finally {
+    await file.close()
+  }
+}
+
+/** @throws BundleError where they are not those of the manifest */
+function check({ folder }: Bundle, { path, ...says }: FileEntry, bytes: number, sha256: string): void {
+  if (bytes !== says.bytes) {
+    throw new BundleError(`${path} of the bundle in ${folder} has ${bytes} bytes; its manifest says ${says.bytes}.`)
+  }
+  if (sha256 !== says.sha256) {
+    throw new BundleError(`${path} of the bundle in ${folder} has the SHA-256 ${sha256}; its manifest says ${says.sha256}.`)
+  }
+}
+
+function unreadable({ folder }: Bundle, path: string): (error: Error) => never {
+  return (error) => {
+    throw new BundleError(`${path} of the bundle in ${folder} cannot be read: ${error.message}`)
+  }
 }
 
 function listed({ folder, manifest }: Bundle, path: string): FileEntry {

@@ -20,6 +20,8 @@ export interface PoolStart {
   providers: readonly Provider[]
   /** Numbers of the GPUs that `cuda` and `tensorrt` use; one at least. */
   devices: readonly number[]
+  /** Where graphs are kept that are prepared for the CPU; null for nowhere. */
+  preparedFolder: string | null
   /** Runs something of which the outcome is known; throws when another one comes. */
   test: (inference: Inference) => Promise<void>
 }
@@ -132,18 +134,21 @@ async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePo
   const first = await open(1)
   const found = await first.measure()
   const { processes, threads } = arrange(start.threads, start.memory, found.need)
-  if (threads > 1) await first.close()
-  const others = Array.from({ length: threads > 1 ? processes : processes - 1 }, () => open(threads))
+  // One that has prepared graphs holds memory that those which load them never need.
+  const isKept = threads === 1 && !first.prepared
+  if (!isKept) await first.close()
+  const others = Array.from({ length: isKept ? processes - 1 : processes }, () => open(threads))
   const opened = await all(others).catch(async (error: unknown) => {
     await first.close()
     throw error
   })
-  return new InferencePool('cpu', threads > 1 ? opened : [first, ...opened], found)
+  return new InferencePool('cpu', isKept ? [first, ...opened] : opened, found)
 }
 
 /** A process that has passed the test. */
-async function openOne(execution: Execution, { folder, fingerprint, test }: PoolStart, report?: Report): Promise<Inference> {
-  const inference = await Inference.open({ folder, fingerprint, execution }, report)
+async function openOne(execution: Execution, start: PoolStart, report?: Report): Promise<Inference> {
+  const { folder, fingerprint, preparedFolder, test } = start
+  const inference = await Inference.open({ folder, fingerprint, execution, preparedFolder }, report)
   try {
     await test(inference)
     return inference

@@ -5,11 +5,13 @@
 import { answerCalls } from '../worker-process.js'
 import type { Need } from './arrangement.js'
 import { largestBatch, searchOnCpu, searchOnDevice, type BatchLimits } from './batch-limits.js'
-import { openBundle, readBundleFile } from './bundle.js'
+import { readBundleFile, readManifest } from './bundle.js'
 import { BundleError } from './bundle-error.js'
 import type { Execution } from './execution.js'
 import { graphSpecs, type GraphName, type GraphSpec, type Tensors } from './graphs.js'
-import { Session } from './session.js'
+import type { Manifest } from './manifest.js'
+import { PreparedGraphs } from './prepared-graphs.js'
+import { runtimeVersion, Session } from './session.js'
 
 /** What a process has found about itself. */
 export interface Found {
@@ -20,8 +22,15 @@ export interface Found {
 }
 
 export interface Commands {
-  /** Loads the graphs of the bundle in `folder`, which must be the one with that fingerprint. */
-  open: { ask: { folder: string; fingerprint: string; execution: Execution }; answer: null }
+  /**
+   * Loads the graphs of the bundle in `folder`, which must be the one with that fingerprint. Where there is a place for
+   * prepared graphs they are loaded from there; `prepared` tells that they were not there, and now are: a process that has
+   * prepared graphs holds more memory than one that loads them.
+   */
+  open: {
+    ask: { folder: string; fingerprint: string; execution: Execution; preparedFolder: string | null }
+    answer: { prepared: boolean }
+  }
   /** Finds the batches that suit the device by running some. */
   measure: { ask: null; answer: Found }
   /** Runs one batch; `milliseconds` are of the run alone. */
@@ -33,25 +42,41 @@ interface Loaded {
   spec: GraphSpec
 }
 
+/** Bytes of graphs: smaller ones are loaded as quickly as they are, and need no memory to speak of. */
+const LEAST_PREPARED = 4 * 2 ** 20
+
 const graphs: Partial<Record<GraphName, Loaded>> = {}
 let search = searchOnCpu(1)
+let prepared: PreparedGraphs<Found> | null = null
 
 answerCalls<Commands>({
-  open: async ({ folder, fingerprint, execution }) => {
-    const bundle = await openBundle(folder)
-    if (bundle.fingerprint !== fingerprint) {
+  open: async ({ folder, fingerprint, execution, preparedFolder }) => {
+    const { provider, threads } = execution
+    const { manifest, ...found } = await readManifest(folder)
+    if (found.fingerprint !== fingerprint) {
       throw new BundleError(
-        `The bundle in ${folder} now has fingerprint ${bundle.fingerprint}; the service started with ${fingerprint}.`,
+        `The bundle in ${folder} now has fingerprint ${found.fingerprint}; the service started with ${fingerprint}.`,
       )
     }
-    const { provider, threads } = execution
-    search = provider === 'cpu' ? searchOnCpu(threads) : searchOnDevice(bundle.manifest.text_encoder.max_tokens)
-    for (const [graph, spec] of Object.entries(graphSpecs(bundle.manifest)) as [GraphName, GraphSpec][]) {
-      graphs[graph] = { session: await Session.open(await readBundleFile(bundle, spec.file), spec, execution), spec }
+    search = provider === 'cpu' ? searchOnCpu(threads) : searchOnDevice(manifest.text_encoder.max_tokens)
+    const specs = Object.entries(graphSpecs(manifest)) as [GraphName, GraphSpec][]
+    const isWorthIt = provider === 'cpu' && bytesOf(manifest, specs) >= LEAST_PREPARED
+    prepared = isWorthIt && preparedFolder !== null ? new PreparedGraphs(preparedFolder, fingerprint, runtimeVersion) : null
+    if (prepared !== null && (await prepared.areComplete())) {
+      const files = prepared
+      await load(specs, (graph, spec) => Session.openKept(files.fileOf(graph), spec, execution))
+      return { prepared: false }
     }
-    return null
+    const open = async (spec: GraphSpec, keepAt?: string): Promise<Session> =>
+      Session.open(await readBundleFile({ manifest, ...found }, spec.file), spec, execution, keepAt)
+    // What is wrong with a graph is told by the attempt that keeps nothing.
+    const kept = await prepared?.make((fileOf) => load(specs, (graph, spec) => open(spec, fileOf(graph)))).then(() => true, () => false)
+    if (kept !== true) await load(specs, (_, spec) => open(spec))
+    return { prepared: kept === true }
   },
   measure: async () => {
+    const known = await prepared?.measured()
+    if (known != null) return known
     const limits = { ...search.least }
     let [image, padding] = [0, 0]
     for (const [graph, { session, spec }] of Object.entries(graphs) as [GraphName, Loaded][]) {
@@ -60,7 +85,9 @@ answerCalls<Commands>({
       if (graph === 'image') image = pace
       if (graph === 'text') padding = overhead
     }
-    return { limits, padding, need: { memory: process.memoryUsage.rss(), image } }
+    const found = { limits, padding, need: { memory: process.memoryUsage.rss(), image } }
+    await prepared?.keepMeasured(found)
+    return found
   },
   run: async ({ graph, inputs }) => {
     const loaded = graphs[graph]
@@ -72,3 +99,12 @@ answerCalls<Commands>({
     return { outputs, milliseconds: performance.now() - started }
   },
 })
+
+async function load(specs: readonly [GraphName, GraphSpec][], open: (graph: GraphName, spec: GraphSpec) => Promise<Session>): Promise<void> {
+  for (const [graph, spec] of specs) graphs[graph] = { session: await open(graph, spec), spec }
+}
+
+function bytesOf({ files }: Manifest, specs: readonly [GraphName, GraphSpec][]): number {
+  const names = specs.map(([, { file }]) => file)
+  return files.reduce((sum, { path, bytes }) => sum + (names.includes(path) ? bytes : 0), 0)
+}

@@ -11,10 +11,13 @@ export type BatchResult = Commands['run']['answer']
 export type InferenceStart = Commands['open']['ask']
 
 export class Inference {
+  /** Whether it has prepared graphs: another process that loads them needs less memory. */
+  readonly prepared: boolean
   readonly #process: WorkerProcess<Commands>
 
-  private constructor(process: WorkerProcess<Commands>) {
+  private constructor(process: WorkerProcess<Commands>, prepared: boolean) {
     this.#process = process
+    this.prepared = prepared
   }
 
   /**
@@ -22,18 +25,21 @@ export class Inference {
    * @throws BundleError when the graphs cannot be loaded
    */
   static async open(start: InferenceStart, report?: Report): Promise<Inference> {
+    let prepared = false
     const process = await WorkerProcess.start<Commands>({
       name: 'inference',
       module: new URL('./inference-worker.js', import.meta.url),
       code: 'model_unavailable',
       subject: 'The model',
       report,
-      open: (call) =>
-        call('open', start).catch((error: unknown) => {
+      open: async (call) => {
+        const opened = await call('open', start).catch((error: unknown) => {
           throw error instanceof Refusal ? new BundleError(error.message) : error
-        }),
+        })
+        prepared = opened.prepared
+      },
     })
-    return new Inference(process)
+    return new Inference(process, prepared)
   }
 
   /** False while there is no process: a batch would be refused. */

@@ -1,8 +1,8 @@
 /** One graph, loaded on a provider and checked. The only importer of onnxruntime-node. */
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
+import { basename, join } from 'node:path'
+import { env, InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
 import { BundleError } from './bundle-error.js'
 import type { Execution, Provider } from './execution.js'
 import { checkGraphFile } from './graph-file.js'
@@ -15,6 +15,11 @@ import { tryGraph } from './trial.js'
 /** What the runtime tries for each operator, in this order, before it leaves it to the CPU. */
 const TRIED: Readonly<Record<Provider, readonly Provider[]>> = { cpu: ['cpu'], cuda: ['cuda'], tensorrt: ['tensorrt', 'cuda'] }
 
+/** Of the runtime. */
+export const runtimeVersion = env.versions.node ?? ''
+/** Bytes: what is larger than this is mapped from a file, where graphs are prepared. */
+const LEAST_MAPPED = 1024
+
 export class Session {
   readonly #session: InferenceSession
 
@@ -23,17 +28,23 @@ export class Session {
   }
 
   /**
+   * @param keepAt - where the graph is kept as the runtime has optimised it for this processor, weights in a file beside it
    * @throws BundleError when the runtime refuses the graph or the provider, when its inputs and outputs are not those of
    *   `spec`, neither as declared nor in a trial run, or when another provider did the work of that run
    */
-  static async open(bytes: Uint8Array, spec: GraphSpec, execution: Execution): Promise<Session> {
+  static async open(bytes: Uint8Array, spec: GraphSpec, execution: Execution, keepAt?: string): Promise<Session> {
     const { provider } = execution
     checkGraphFile(bytes, spec.file)
     if (provider !== 'cpu') return Session.#onDevice(bytes, spec, execution)
     if (spec.precision === 'fp16' || computesInHalf(bytes, spec.file)) {
       throw new BundleError(`${spec.file} computes in half precision (fp16), which is for a GPU; the cpu takes fp32 and int8.`)
     }
-    return Session.#create(bytes, spec, execution, {})
+    return Session.#create(bytes, spec, execution, keepAt === undefined ? {} : keeping(keepAt))
+  }
+
+  /** Opens what `open` has kept. @throws BundleError */
+  static openKept(file: string, spec: GraphSpec, execution: Execution): Promise<Session> {
+    return Session.#create(file, spec, execution, { graphOptimizationLevel: 'disabled' })
   }
 
   /** On a GPU the trial run is profiled, which tells who did the work. */
@@ -56,21 +67,23 @@ export class Session {
   }
 
   static async #create(
-    bytes: Uint8Array,
+    graph: Uint8Array | string,
     spec: GraphSpec,
     { provider, device, threads }: Execution,
     options: InferenceSession.SessionOptions,
   ): Promise<Session> {
     const { file } = spec
-    const session = await InferenceSession.create(bytes, {
-      ...options,
+    const all: InferenceSession.SessionOptions = {
       executionProviders: TRIED[provider].map((name) => ({ name, deviceId: device })),
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
       logSeverityLevel: 3,
-    }).catch((error: Error) => {
+      ...options,
+    }
+    const created = typeof graph === 'string' ? InferenceSession.create(graph, all) : InferenceSession.create(graph, all)
+    const session = await created.catch((error: Error) => {
       const where = provider === 'cpu' ? '' : ` on ${provider}, device ${device}`
       throw new BundleError(`${file} is not a graph that can be run${where}: ${error.message}`)
     })
@@ -91,4 +104,14 @@ export class Session {
       Object.entries(outputs).map(([name, { type, data, dims }]) => [name, { type, data, dims } as Tensor]),
     )
   }
+}
+
+/** Weights are kept in the layout that the kernels want them in, so that no process makes a copy of its own. */
+function keeping(file: string): InferenceSession.SessionOptions {
+  const session = {
+    optimized_model_external_initializers_file_name: `${basename(file)}.weights`,
+    optimized_model_external_initializers_min_size_in_bytes: String(LEAST_MAPPED),
+    save_external_prepacked_constant_initializers: '1',
+  }
+  return { optimizedModelFilePath: file, extra: { session } }
 }

@@ -31,7 +31,7 @@ interface Parts {
 
 export async function openTandemModels(options: ModelsOptions): Promise<Models> {
   const { maxQueue = DEFAULT_MAX_QUEUE, report, note } = options
-  const { folder, maxImagePixels, inferenceThreads, providers = ['cpu'], devices = [0] } = options
+  const { folder, maxImagePixels, inferenceThreads, providers = ['cpu'], devices = [0], preparedFolder = null } = options
   const cores = coresGiven()
   const threads = inferenceThreads === 0 ? cores : inferenceThreads
   const memory = Math.min(totalmem(), process.constrainedMemory() || Infinity)
@@ -44,7 +44,7 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
     const { size } = manifest.image_encoder
     const recorded = await readRecorded(bundle, async (bytes) => (await decoder.decode(bytes, size)).pixels)
     const test = (one: Inference): Promise<void> => selfTest(bundle, recorded, one)
-    return InferencePool.open({ folder, fingerprint, threads, memory, providers, devices, test }, report)
+    return InferencePool.open({ folder, fingerprint, threads, memory, providers, devices, preparedFolder, test }, report)
   }
   const inference = await open().catch(async (error: unknown) => {
     await decoder.close()

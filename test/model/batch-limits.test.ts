@@ -58,11 +58,11 @@ describe('the largest batch', () => {
 
 describe('the overhead of a batch', () => {
   it('is counted in what fills it', async () => {
-    // A row takes 2 ms, whatever its length, and a batch 3 ms besides.
-    const { run } = device(Infinity, (rows) => 3 + rows * 2)
+    // A row takes 2 ms, whatever its length, and a batch 6 ms besides.
+    const { run } = device(Infinity, (rows) => 6 + rows * 2)
     const { limit, overhead } = await largestBatch('text', spec, searchOnCpu(2), run)
-    expect(limit).toBe(16 * 16)
-    expect(overhead).toBeCloseTo(1.5 * 16)
+    expect(limit).toBe(32 * 16)
+    expect(overhead).toBeCloseTo(3 * 16)
   })
 
   it('is beyond any count where more rows take no longer', async () => {
