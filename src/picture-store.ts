@@ -12,8 +12,8 @@ import { join } from 'node:path'
 import { TandemError } from './errors.js'
 import { FolderPlace } from './picture-store/folder-place.js'
 import { checkedKey, freshKey, matchesKey } from './picture-store/key.js'
-import { within } from './picture-store/time-limit.js'
 import type { Kept, Place } from './picture-store/place.js'
+import { within } from './time-limit.js'
 
 export type { Kept }
 
@@ -67,19 +67,22 @@ export interface PictureStoreOptions {
 export async function openPictureStore(options: PictureStoreOptions): Promise<PictureStore> {
   const { timeoutMs } = options
   const place = await openPlace(options)
+  const timeUp = (): TandemError => new TandemError('picture_store_timeout', `The picture store took longer than ${timeoutMs} ms.`)
+  const limited = <Result>(call: PictureCall | undefined, work: (signal: AbortSignal) => Promise<Result>): Promise<Result> =>
+    within(timeoutMs, call?.signal, timeUp, work)
 
   const store: PictureStore = {
     put: async (id, bytes, call) => {
       const key = freshKey(id, bytes)
-      await within(timeoutMs, call?.signal, (signal) => place.put(key, bytes, signal))
+      await limited(call, (signal) => place.put(key, bytes, signal))
       return key
     },
     get: async (key, call) => {
-      const bytes = await within(timeoutMs, call?.signal, (signal) => place.get(checkedKey(key), signal))
+      const bytes = await limited(call, (signal) => place.get(checkedKey(key), signal))
       if (bytes === undefined || matchesKey(key, bytes)) return bytes
       throw new TandemError('picture_store_failed', 'The picture is not the one that was stored: its bytes have changed.')
     },
-    remove: (key, call) => within(timeoutMs, call?.signal, (signal) => place.remove(checkedKey(key), signal)),
+    remove: (key, call) => limited(call, (signal) => place.remove(checkedKey(key), signal)),
     list: (call) => place.list(call?.signal),
     close: () => place.close(),
   }

@@ -15,11 +15,11 @@ import {
   textsAnswered,
 } from './encoder-messages.js'
 import type { Call, EncodedImage, EncodedText, Match, ModelInfo, Models, Pair, StageTimings } from './model.js'
-import { BulkTurns } from './remote-models/bulk-turns.js'
 import { parted } from './remote-models/comparison-parts.js'
 import { Connection, type Question } from './remote-models/connection.js'
 import { withEither } from './remote-models/either.js'
 import { Watch } from './remote-models/watch.js'
+import { Turns } from './turns.js'
 import type { Report, WorkerStatus } from './worker-process.js'
 
 export interface RemoteModelsOptions {
@@ -58,7 +58,7 @@ export async function openRemoteModels(options: RemoteModelsOptions): Promise<Mo
 class RemoteModels implements Models {
   readonly #connection: Connection
   readonly #watch: Watch
-  readonly #bulk = new BulkTurns(BULK_AT_A_TIME)
+  readonly #bulk = new Turns(BULK_AT_A_TIME)
   #inFlight = 0
 
   constructor(connection: Connection, watch: Watch) {
@@ -132,7 +132,11 @@ class RemoteModels implements Models {
   /** @param question - made when its turn has come: it holds a copy of all that is sent */
   async #ask<Answer>(call: Call, question: () => Omit<Question<Answer>, 'fingerprint'>): Promise<Answer> {
     this.#watch.present()
-    const leave = call.priority === 'bulk' ? await this.#bulk.enter(call.signal) : undefined
+    const now = (): Promise<Answer> => this.#askNow(call, question)
+    return call.priority === 'bulk' ? this.#bulk.run(call.signal, now) : now()
+  }
+
+  async #askNow<Answer>(call: Call, question: () => Omit<Question<Answer>, 'fingerprint'>): Promise<Answer> {
     this.#inFlight += 1
     try {
       const { fingerprint } = this.info
@@ -141,7 +145,6 @@ class RemoteModels implements Models {
       )
     } finally {
       this.#inFlight -= 1
-      leave?.()
     }
   }
 }

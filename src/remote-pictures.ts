@@ -10,7 +10,7 @@ import { isPublicAddress } from './remote-pictures/addresses.js'
 import { checkedUrl } from './remote-pictures/allowed-hosts.js'
 import { checkedLookup, systemResolve, type Resolve } from './remote-pictures/lookup.js'
 import { notFetched, pictureIn, replyOf } from './remote-pictures/reply.js'
-import { Turns } from './remote-pictures/turns.js'
+import { Turns } from './turns.js'
 
 export interface RemotePicturesOptions {
   /** Hosts that may be asked, each with or without a port; without one, the port of the scheme. None: nothing is. */

@@ -69,7 +69,7 @@ describe('each native addon and the client of each engine have one importer', ()
 })
 
 describe('arrows point one way', () => {
-  it.each(['config.ts', 'errors.ts', 'schemas.ts'])('%s imports nothing of ours', (path) => {
+  it.each(['config.ts', 'errors.ts', 'schemas.ts', 'turns.ts', 'time-limit.ts'])('%s imports nothing of ours', (path) => {
     const source = sources.find((candidate) => candidate.path === path)
     expect(source && own(source)).toEqual([])
   })
@@ -81,9 +81,9 @@ describe('arrows point one way', () => {
     expect(intruders.map(({ path }) => path)).toEqual([])
   })
 
-  it.each([...rooms, 'filter'])('%s imports nothing of ours but the errors, the worker process and the filter', (room) => {
+  it.each([...rooms, 'filter'])('%s imports nothing of ours but the errors, the worker process, the filter, turns and time limits', (room) => {
     const imported = sources.filter(({ path }) => partOf(path) === room).flatMap(own)
-    expect([...new Set(imported.map(partOf))].filter((part) => ![room, 'errors', 'worker-process', 'filter'].includes(part))).toEqual([])
+    expect([...new Set(imported.map(partOf))].filter((part) => ![room, 'errors', 'worker-process', 'filter', 'turns', 'time-limit'].includes(part))).toEqual([])
   })
 
   it('the collection is entered by its door alone, from above the routes', () => {
@@ -100,7 +100,7 @@ describe('arrows point one way', () => {
     const outside = sources.filter(({ path }) => partOf(path) !== 'remote-models')
     const intruders = outside.filter((source) => own(source).some((path) => path.startsWith('remote-models/')))
     expect(intruders.map(({ path }) => path)).toEqual([])
-    const known = ['remote-models', 'model', 'encoder-messages', 'frames', 'schemas', 'errors', 'worker-process']
+    const known = ['remote-models', 'model', 'encoder-messages', 'frames', 'schemas', 'errors', 'worker-process', 'turns']
     expect([...new Set(room.flatMap(own).map(partOf))].filter((part) => !known.includes(part))).toEqual([])
     expect(room.flatMap(({ path }) => loadedBy(path)).filter((path) => partOf(path) === 'model')).toEqual([])
   })

@@ -10,12 +10,11 @@ import { TandemError } from '../errors.js'
 import { newItem, type Item, type ItemStore, type NewItem } from '../item-store.js'
 import type { Models } from '../model.js'
 import type { VectorIndex } from '../vector-index.js'
+import { isUnit } from './unit.js'
 import type { Writer } from './writer.js'
 
 /** Items of a turn: writes of clients wait that long. */
 const GROUP = 64
-/** An embedding has length 1, but for the rounding of its numbers. */
-const LENGTH_TOLERANCE = 1e-3
 
 export interface Restored {
   /** Items added or replaced. */
@@ -125,10 +124,9 @@ function pictureOf({ id }: Item, from: ItemStore): Uint8Array {
 }
 
 function checked(item: Item): Item {
-  const length = Math.hypot(...item.embedding)
-  // Negated, for a length that is not a number.
-  if (!(Math.abs(length - 1) <= LENGTH_TOLERANCE)) {
-    const found = `The embedding of "${item.id}" has the length ${length.toPrecision(4)}; expected 1.`
+  if (!isUnit(item.embedding)) {
+    const length = Math.hypot(...item.embedding).toPrecision(4)
+    const found = `The embedding of "${item.id}" has the length ${length}; expected 1.`
     throw new TandemError('backup_unusable', `${found} The backup was changed after it was made.`)
   }
   return item

@@ -1,6 +1,7 @@
 /** How Milvus is called: within a time limit, again where the connection was lost, and not at all while it is away. */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Asker } from '../milvus.js'
+import { within } from '../time-limit.js'
 import { Breaker, type BreakerState } from './breaker.js'
 import { EngineFailure, failureOf, problemOf, type FailureKind } from './failure.js'
 
@@ -117,19 +118,6 @@ async function waited<Answer>(
   signal?: AbortSignal,
 ): Promise<Answer> {
   if (limitMs <= 0) throw new EngineFailure('timeout', 'no time is left')
-  let timer: NodeJS.Timeout | undefined
-  let onAbort: (() => void) | undefined
-  try {
-    const over = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new EngineFailure('timeout', `no answer within ${Math.ceil(limitMs)} ms`)), limitMs)
-      // The reason of an asker is theirs to choose.
-      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
-      onAbort = () => reject(signal?.reason)
-      signal?.addEventListener('abort', onAbort, { once: true })
-    })
-    return await Promise.race([ask(Math.max(1, Math.ceil(limitMs))), over])
-  } finally {
-    clearTimeout(timer)
-    if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort)
-  }
+  const ms = Math.ceil(limitMs)
+  return within(ms, signal, () => new EngineFailure('timeout', `no answer within ${ms} ms`), () => ask(ms))
 }

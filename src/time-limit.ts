@@ -1,24 +1,20 @@
 /** A time limit also for what does not heed a signal, such as a disk that hangs. */
-import { TandemError } from '../errors.js'
-
 /**
  * What `work` resolves to, unless the time is up or the caller has gone before: then `work` is left to itself.
  *
  * @param signal - of the caller; its reason is thrown
- * @throws TandemError picture_store_timeout
+ * @param timeUp - makes what is thrown when the time is up
  */
 export async function within<Result>(
   timeoutMs: number,
   signal: AbortSignal | undefined,
+  timeUp: () => Error,
   work: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   signal?.throwIfAborted()
   const ended = new AbortController()
-  const timeUp = (): void => {
-    ended.abort(new TandemError('picture_store_timeout', `The picture store took longer than ${timeoutMs} ms.`))
-  }
   const gone = (): void => ended.abort(signal?.reason)
-  const timer = setTimeout(timeUp, timeoutMs)
+  const timer = setTimeout(() => ended.abort(timeUp()), timeoutMs)
   signal?.addEventListener('abort', gone)
   try {
     const over = new Promise<never>((_, reject) => {

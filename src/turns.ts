@@ -7,9 +7,14 @@ export class Turns {
     this.#free = atATime
   }
 
+  /** Pieces that wait. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
   /** @throws the reason of `signal` when it is aborted before the work has begun */
-  async run<Out>(signal: AbortSignal, work: () => Promise<Out>): Promise<Out> {
-    signal.throwIfAborted()
+  async run<Out>(signal: AbortSignal | undefined, work: () => Promise<Out>): Promise<Out> {
+    signal?.throwIfAborted()
     if (this.#free > 0) this.#free -= 1
     else await this.#turn(signal)
     try {
@@ -21,19 +26,19 @@ export class Turns {
     }
   }
 
-  #turn(signal: AbortSignal): Promise<void> {
+  #turn(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       const begin = (): void => {
         this.#waiting.delete(begin)
-        signal.removeEventListener('abort', leave)
+        signal?.removeEventListener('abort', leave)
         resolve()
       }
       const leave = (): void => {
         this.#waiting.delete(begin)
-        reject(signal.reason as Error)
+        reject(signal?.reason as Error)
       }
       this.#waiting.add(begin)
-      signal.addEventListener('abort', leave, { once: true })
+      signal?.addEventListener('abort', leave, { once: true })
     })
   }
 }
