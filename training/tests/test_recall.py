@@ -54,9 +54,9 @@ def scored(similarity: np.ndarray) -> SimpleNamespace:
     """A data set of one caption a photo, as `Scored` holds it, whose model has no fusion: every logit is 0."""
     count = len(similarity)
     encoded = SimpleNamespace(similarity=similarity, positive=np.eye(count, dtype=bool), photo_of=np.arange(count))
-    return SimpleNamespace(
-        encoded=encoded, images=top_candidates(similarity, count), image_logits=np.zeros((count, count))
-    )
+    zeros = np.zeros((count, count))
+    images, texts = top_candidates(similarity, count), top_candidates(similarity.T, count)
+    return SimpleNamespace(encoded=encoded, images=images, texts=texts, image_logits=zeros, text_logits=zeros)
 
 
 def test_a_dual_encoder_alone_is_calibrated_on_its_similarity():
@@ -65,3 +65,14 @@ def test_a_dual_encoder_alone_is_calibrated_on_its_similarity():
     assert rule["similarity"] > 1
     with pytest.raises(ValueError, match="ranks no better than chance"):
         fit_match(scored(noise - 0.3 * np.eye(40)))
+
+
+def test_the_match_rule_serves_both_directions():
+    similarity = np.random.default_rng(3).normal(0, 0.1, (40, 40)) + 0.15 * np.eye(40)
+    given = scored(similarity)
+    # Only from photo to caption does the fusion encoder know more than the similarity.
+    given.text_logits = 20.0 * (given.texts == np.arange(40)[:, None])
+    rule, _ = fit_match(given)
+    scores = rule["logit"] * given.text_logits + rule["similarity"] * np.take_along_axis(similarity.T, given.texts, 1)
+    assert recall_at_k(reranked(similarity.T, given.texts, scores), np.eye(40, dtype=bool))["r1"] == 100
+    assert recall_at_k(similarity, np.eye(40, dtype=bool))["r1"] < 100 and rule["similarity"] > 0
