@@ -19,6 +19,8 @@ interface Replaced {
 const REMOVED_AT_ONCE = 128
 /** Some 300 bytes each; what is beyond stays until `tandem pictures --remove`. */
 const MOST_WAITING = 100_000
+/** No stop is held up for longer by a store of pictures that is slow or away, but for one call of it. */
+const END_MS = 5000
 
 export class ReplacedPictures {
   readonly #options: ReplacedPicturesOptions
@@ -44,7 +46,7 @@ export class ReplacedPictures {
     this.#hasEnded = true
     clearTimeout(this.#timer)
     await this.#removing
-    await this.#remove(this.#waiting).catch(() => undefined)
+    await this.#remove(this.#waiting, performance.now() + END_MS).catch(() => undefined)
   }
 
   #removeLater(): void {
@@ -68,8 +70,8 @@ export class ReplacedPictures {
     await this.#remove(due).catch(() => this.add(due))
   }
 
-  async #remove(replaced: readonly Replaced[]): Promise<void> {
-    for (let at = 0; at < replaced.length; at += REMOVED_AT_ONCE) {
+  async #remove(replaced: readonly Replaced[], until = Infinity): Promise<void> {
+    for (let at = 0; at < replaced.length && performance.now() < until; at += REMOVED_AT_ONCE) {
       const part = replaced.slice(at, at + REMOVED_AT_ONCE)
       const named = await this.#options.named([...new Set(part.map(({ id }) => id))])
       await this.#options.remove(part.filter(({ id, key }) => named.get(id) !== key).map(({ key }) => key))

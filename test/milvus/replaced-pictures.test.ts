@@ -10,6 +10,7 @@ const KEEP_MS = 1000
 describe('pictures that were replaced', () => {
   const named = new Map<string, string>()
   let isAway = false
+  let slowMs = 0
   let removed: string[] = []
   let replaced: ReplacedPictures
 
@@ -18,12 +19,13 @@ describe('pictures that were replaced', () => {
     named.clear()
     removed = []
     isAway = false
+    slowMs = 0
     replaced = new ReplacedPictures({
       keepMs: KEEP_MS,
       named: () => (isAway ? Promise.reject(new Error('away')) : Promise.resolve(named)),
-      remove: (keys) => {
+      remove: async (keys) => {
+        if (slowMs > 0) await new Promise((resolve) => setTimeout(resolve, slowMs))
         removed.push(...keys)
-        return Promise.resolve()
       },
     })
   })
@@ -58,6 +60,17 @@ describe('pictures that were replaced', () => {
     isAway = false
     await vi.advanceTimersByTimeAsync(KEEP_MS)
     expect(removed).toEqual(['a1', 'a2'])
+  })
+
+  it('do not keep a service from ending where they can be removed but slowly', async () => {
+    slowMs = 2000
+    replaced.add(Array.from({ length: 3000 }, (_, at) => ({ id: `${at}`, key: `key ${at}` })))
+    let hasEnded = false
+    void replaced.end().then(() => (hasEnded = true))
+    await vi.advanceTimersByTimeAsync(8000)
+    expect(hasEnded).toBe(true)
+    expect(removed.length).toBeGreaterThan(128)
+    expect(removed.length).toBeLessThan(1000)
   })
 
   it('are removed when the service ends, and no later', async () => {
