@@ -1,11 +1,19 @@
 /** Every benchmark, in the order of docs/benchmarks.md. */
 import type { Bench } from './bench.js'
+import { enduranceBench } from './endurance.js'
+import { indexingBench } from './indexing.js'
 import { peersBench } from './peers.js'
 import { rerankBench } from './rerank.js'
+import { saturationBench } from './saturation.js'
+import { startBench } from './start.js'
 import { trainingBench } from './training.js'
 
 export const benches: readonly Bench<unknown>[] = [
   peersBench,
+  saturationBench,
+  indexingBench,
+  startBench,
+  enduranceBench,
   rerankBench,
   trainingBench,
 ]

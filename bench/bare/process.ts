@@ -1,0 +1,115 @@
+/**
+ * A process that does nothing but what it is asked: runs the runtime in a loop, with no server around it. As fast as the
+ * runtime goes: one call after the other, inputs made beforehand, nothing sent anywhere.
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import hnswlib from 'hnswlib-node'
+import { openBundle, readBundleFile, type Bundle } from '../../src/model/bundle.js'
+import { imageLane, textLane } from '../../src/model/dual-encoder.js'
+import { graphSpecs, type GraphSpec } from '../../src/model/graphs.js'
+import { preprocess } from '../../src/model/preprocess.js'
+import { Session } from '../../src/model/session.js'
+import { Tokenizer } from '../../src/model/tokenizer.js'
+
+export type BareAsk =
+  | { kind: 'open'; bundle: string; threads: number }
+  | { kind: 'texts'; texts: readonly string[]; rows: number; seconds: number }
+  | { kind: 'photos'; files: readonly string[]; seconds: number }
+  | { kind: 'queries'; texts: readonly string[]; index: string; dim: number; ef: number; k: number }
+/** Of a loop how many were done, and milliseconds that it took; of queries the milliseconds of each. */
+export type BareAnswer = { done: number; milliseconds: number } | { each: number[] } | { failed: string }
+
+/** Photos that are decoded while one is encoded. */
+const DECODED_AHEAD = 2
+const MOST_PIXELS = 1e8
+
+interface Opened {
+  bundle: Bundle
+  text: Session
+  image: Session
+  tokenizer: Tokenizer
+}
+let opened: Opened
+
+process.on('disconnect', () => process.exit())
+process.on('message', (ask: BareAsk) => {
+  answer(ask).then(
+    (said) => process.send?.(said),
+    (error: Error) => process.send?.({ failed: String(error.stack) }),
+  )
+})
+
+async function answer(ask: BareAsk): Promise<BareAnswer> {
+  if (ask.kind === 'texts') return loopOfTexts(ask)
+  if (ask.kind === 'photos') return loopOfPhotos(ask)
+  if (ask.kind === 'queries') return queries(ask)
+  const bundle = await openBundle(ask.bundle)
+  const { image, text } = graphSpecs(bundle.manifest)
+  const open = async (spec: GraphSpec): Promise<Session> =>
+    Session.open(await readBundleFile(bundle, spec.file), spec, { provider: 'cpu', device: 0, threads: ask.threads })
+  const { tokenizer, max_tokens: most } = bundle.manifest.text_encoder
+  opened = { bundle, text: await open(text), image: await open(image), tokenizer: new Tokenizer(await readBundleFile(bundle, tokenizer), most) }
+  return { done: 0, milliseconds: 0 }
+}
+
+/** Batches of like length, which is as good as it gets. */
+async function loopOfTexts({ texts, rows, seconds }: Extract<BareAsk, { kind: 'texts' }>): Promise<BareAnswer> {
+  const lane = textLane(opened.bundle.manifest)
+  const sorted = texts.map((text) => opened.tokenizer.encode(text)).sort((a, b) => a.length - b.length)
+  const batches = Array.from({ length: Math.floor(sorted.length / rows) }, (_, at) => lane.assemble(sorted.slice(at * rows, (at + 1) * rows)))
+  await opened.text.run(batches.at(-1) ?? {})
+  return loop(seconds, async (at) => {
+    // Short and long ones in turns, whenever the loop ends.
+    await opened.text.run(batches[(at * 7919) % batches.length] ?? {})
+    return rows
+  })
+}
+
+/** Photos are decoded by the threads of libvips while others are encoded here. */
+async function loopOfPhotos({ files, seconds }: Extract<BareAsk, { kind: 'photos' }>): Promise<BareAnswer> {
+  const { manifest } = opened.bundle
+  const lane = imageLane(manifest, 1)
+  const photos = files.map((file) => readFileSync(file))
+  let next = 0
+  const decode = async (): Promise<Uint8Array> => (await preprocess(photos[next++ % photos.length] as Buffer, manifest.image_encoder.size, MOST_PIXELS)).pixels
+  const ahead = Array.from({ length: DECODED_AHEAD }, decode)
+  const done = await loop(seconds, async () => {
+    const pixels = await (ahead.shift() as Promise<Uint8Array>)
+    ahead.push(decode())
+    const inputs = [pixels]
+    lane.split(await opened.image.run(lane.assemble(inputs)), inputs)
+    return 1
+  })
+  await Promise.all(ahead)
+  return done
+}
+
+async function loop(seconds: number, step: (at: number) => Promise<number>): Promise<{ done: number; milliseconds: number }> {
+  const begun = performance.now()
+  const until = begun + seconds * 1000
+  let done = 0
+  for (let at = 0; performance.now() < until; at += 1) done += await step(at)
+  return { done, milliseconds: performance.now() - begun }
+}
+
+let graph: hnswlib.HierarchicalNSW | undefined
+
+/** Each text encoded by itself, and the items found that are nearest. */
+async function queries({ texts, index, dim, ef, k }: Extract<BareAsk, { kind: 'queries' }>): Promise<BareAnswer> {
+  if (graph === undefined) {
+    graph = new hnswlib.HierarchicalNSW('ip', dim)
+    graph.readIndexSync(join(index))
+  }
+  graph.setEf(ef)
+  const lane = textLane(opened.bundle.manifest)
+  const each: number[] = []
+  for (const text of texts) {
+    const begun = performance.now()
+    const inputs = [opened.tokenizer.encode(text)]
+    const [encoded] = lane.split(await opened.text.run(lane.assemble(inputs)), inputs)
+    graph.searchKnn(Array.from(encoded?.embedding ?? []), k)
+    each.push(performance.now() - begun)
+  }
+  return { each }
+}
