@@ -2,7 +2,7 @@
  * W3C trace context: what a request belongs to beyond this service. A client's `traceparent` and `tracestate` are taken on,
  * or a trace is begun; log lines carry its id, the answer names it, and calls to other services pass it on.
  */
-import { randomBytes } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import plugin from 'fastify-plugin'
 import type { Call } from '../retrieval.js'
@@ -24,15 +24,28 @@ const PARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{1
 /** A list member is `key=value`, all of it printable; beyond this length a list may be left out. */
 const STATE = /^[\x20-\x7e\t]{1,512}$/
 
+/** Taken from the system for some hundred ids at a time: each time is a call of the kernel. */
+const pool = Buffer.alloc(4096)
+let used = pool.length
+
+function randomHex(bytes: number): string {
+  if (used + bytes > pool.length) {
+    randomFillSync(pool)
+    used = 0
+  }
+  used += bytes
+  return pool.toString('hex', used - bytes, used)
+}
+
 /** The trace that the headers name, or a new one, which is not marked as recorded: nothing is recorded here. */
 export function traceOf(headers: IncomingHttpHeaders): Trace {
   const given = headers['traceparent']
   const [, version, named, flags = '00', more] = (typeof given === 'string' ? PARENT.exec(given) : null) ?? []
   const known = named !== undefined && (version !== '00' || more === undefined)
-  const traceId = known ? named : randomBytes(16).toString('hex')
+  const traceId = known ? named : randomHex(16)
   // Of the flags, a version that is not known may mean something else by all but the first bit.
   const marked = known && (Number.parseInt(flags, 16) & 1) === 1 ? '01' : '00'
-  const traceparent = `00-${traceId}-${randomBytes(8).toString('hex')}-${marked}`
+  const traceparent = `00-${traceId}-${randomHex(8)}-${marked}`
   const state = headers['tracestate']
   const tracestate = known && typeof state === 'string' && STATE.test(state) ? state : undefined
   return { traceId, traceparent, tracestate }

@@ -54,7 +54,8 @@ export async function encodeAll(
     // Where none is named, what is to be encoded waits for nothing.
     const nextStored = (ids.length === 0 ? [] : await storedItems(visit, ids, call)).values()
     const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
-    const { signal, failed } = together(call?.signal)
+    // One alone has no others that would be for nothing.
+    const { signal, failed } = queries.length > 1 ? together(call?.signal) : { signal: call?.signal, failed: rethrow }
     const each = { ...call, signal }
     const encodedTexts = texts.length > 0 ? models.encodeTexts(texts, each) : { encoded: [], timings: {} }
     const encodedImages = queries.flatMap((query, at) => {
@@ -76,6 +77,10 @@ export async function encodeAll(
       return { kind: 'image', imageTokens, embedding }
     })
   })
+}
+
+function rethrow(error: unknown): never {
+  throw error
 }
 
 /** A signal that fires with the given one, and when one of several calls has failed: the others are then for nothing. */
