@@ -14,8 +14,8 @@ import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
 import { WordModels } from '../word-rooms.js'
 
 const TIMEOUT_MS = 500
-/** A generous bound on an answer that must not wait for the engine. */
-const AT_ONCE_MS = 250
+/** A generous bound, for a busy machine, on an answer that must not wait for the engine: less than what that is late by. */
+const AT_ONCE_MS = 1000
 const BACK_WITHIN_MS = 30_000
 
 describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, () => {
