@@ -6,14 +6,14 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'
-import type { Bench, Scale } from './bench.js'
+import { BenchSkipped, type Bench, type Scale } from './bench.js'
 import { agreement, hitsOf } from './peers/agreement.js'
 import { captionedQueries, randomQueries, type Given } from './peers/given.js'
-import { peerPython, pinned } from './peers/environment.js'
+import { pinned, programsOf, type PythonPeer } from './peers/environment.js'
 import type { Compared, Figures, OfWorkload } from './peers/figures.js'
 import { Sample, type Loaded, type Side } from './peers/measure.js'
 import { page } from './peers/page.js'
-import { fastapi, fastify, Peer, type Division, type PeerKind } from './peers/peer.js'
+import { fastapi, fastify, infinity, Peer, type Division, type PeerKind } from './peers/peer.js'
 import { corpus, RECALL, recallOf, type Corpus } from './peers/searched.js'
 import { photos, workloads, type Workload } from './peers/workloads.js'
 import { Service } from './service.js'
@@ -51,18 +51,35 @@ export const peersBench: Bench<Figures> = {
   run: async (scale) => {
     const extent = EXTENTS[scale]
     const isSmoke = scale === 'smoke'
-    const kinds = isSmoke ? [fastify] : [fastapi(peerPython()), fastify]
+    const { kinds, leftOut } = isSmoke ? { kinds: [fastify], leftOut: [] } : kindsHere(extent.bundle)
     const given = isSmoke ? await randomQueries(extent) : await captionedQueries(extent)
     const place = isSmoke ? await mkdtemp(join(tmpdir(), 'tandem-peers-')) : join(benchCache, `peers-${extent.items}`)
     try {
-      return await compared(extent, kinds, given, await corpus(extent.bundle, given.items, given.queries, place))
+      const figures = await compared(extent, kinds, given, await corpus(extent.bundle, given.items, given.queries, place))
+      return { ...figures, left_out: leftOut }
     } finally {
       if (isSmoke) await rm(place, { recursive: true })
     }
   },
 }
 
-async function compared(extent: Extent, kinds: readonly PeerKind[], given: Given, found: Corpus): Promise<Figures> {
+/** Those that can be made to run; fastify needs nothing that is not here. */
+function kindsHere(bundle: string): { kinds: PeerKind[]; leftOut: string[] } {
+  const kinds = [fastify]
+  const leftOut: string[] = []
+  const add = (name: PythonPeer, open: (programs: string) => PeerKind): void => {
+    try {
+      kinds.push(open(programsOf(name)))
+    } catch (error) {
+      leftOut.push(`${name} is not among them: ${error instanceof BenchSkipped ? error.message : String(error)}.`)
+    }
+  }
+  add('fastapi', fastapi)
+  add('infinity', (programs) => infinity(programs, bundle))
+  return { kinds, leftOut }
+}
+
+async function compared(extent: Extent, kinds: readonly PeerKind[], given: Given, found: Corpus): Promise<Omit<Figures, 'left_out'>> {
   const { bundle, seconds, rounds } = extent
   const all = workloads(given.captions, await photos())
   const tandem = await Service.start({ bundle, folder: found.data })
@@ -73,13 +90,14 @@ async function compared(extent: Extent, kinds: readonly PeerKind[], given: Given
     const agreements: Figures['agreement'] = {}
     const outcomes: OfWorkload[] = []
     for (const workload of Object.values(all)) {
-      outcomes.push(await ofWorkload(workload, extent, kinds, tandem.address, found, async (kind, address) => {
+      const able = kinds.filter((kind) => kind.workloads?.includes(workload.name) ?? true)
+      outcomes.push(await ofWorkload(workload, extent, able, tandem.address, found, async (kind, address) => {
         if (workload.name === 'search') {
           recalls[kind.name] = recallOf(await hitsOf(address, found.queries.map((_, at) => asked.peer(at))), found.nearest)
           return
         }
-        const least = await agreement({ ...workload, name: workload.name }, tandem.address, address)
-        agreements[kind.name] = { ...(agreements[kind.name] ?? { text: 0, image: 0 }), [workload.name]: least }
+        const least = await agreement({ tandem: workload.tandem, peer: askedOf(kind, workload), name: workload.name }, tandem.address, address)
+        agreements[kind.name] = { ...agreements[kind.name], [workload.name]: least }
       }))
     }
     const low = Object.entries(recalls).filter(([, recall]) => recall < RECALL)
@@ -92,12 +110,16 @@ async function compared(extent: Extent, kinds: readonly PeerKind[], given: Given
       rounds,
       corpus: { items, dim, ef, recalls },
       agreement: agreements,
-      versions: pinned(),
+      versions: Object.fromEntries((['fastapi', 'infinity'] as const).filter((name) => kinds.some((kind) => kind.name === name)).map((name) => [name, pinned(name)])),
       workloads: outcomes,
     }
   } finally {
     await tandem.stop()
   }
+}
+
+function askedOf({ translated = (asked) => asked }: PeerKind, { peer }: Workload): Side['asked'] {
+  return (at) => translated(peer(at))
 }
 
 type Check = (kind: PeerKind, address: string) => Promise<void>
@@ -119,7 +141,7 @@ async function ofWorkload(
       const start = (division: Division): Promise<Peer> => Peer.start(kind, division, bundle, searched)
       const division = await bestDivision(kind, start, workload, extent.tuningS)
       const peer = await start(division)
-      running.push({ kind, division, peer, side: { address: peer.address, asked: workload.peer } })
+      running.push({ kind, division, peer, side: { address: peer.address, asked: askedOf(kind, workload) } })
       await check(kind, peer.address)
     }
     const sides = [tandem, ...running.map(({ side }) => side)]
@@ -155,13 +177,14 @@ async function inRounds(rounds: number, loads: readonly ((sample: Sample) => Pro
 }
 
 /** The division of the cores with which the peer answers most. */
-async function bestDivision({ divisions }: PeerKind, start: (division: Division) => Promise<Peer>, workload: Workload, tuningS: number): Promise<Division> {
+async function bestDivision(kind: PeerKind, start: (division: Division) => Promise<Peer>, workload: Workload, tuningS: number): Promise<Division> {
+  const { divisions } = kind
   let best = { division: divisions.at(-1) as Division, answered: 0 }
-  if (tuningS === 0) return best.division
+  if (tuningS === 0 || divisions.length === 1) return best.division
   for (const division of divisions) {
     const peer = await start(division)
     try {
-      const side = { address: peer.address, asked: workload.peer }
+      const side = { address: peer.address, asked: askedOf(kind, workload) }
       await new Sample().closed(side, CLIENTS, WARM_UP_S)
       const sample = new Sample()
       await sample.closed(side, CLIENTS, tuningS)

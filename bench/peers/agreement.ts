@@ -7,7 +7,7 @@ const LEAST = { text: 0.999, image: 0.98 } as const
 const ASKED = 20
 
 /** The least cosine found. @throws Error where it is too low */
-export async function agreement(workload: Workload & { name: keyof typeof LEAST }, tandem: string, peer: string): Promise<number> {
+export async function agreement(workload: Pick<Workload, 'tandem' | 'peer'> & { name: keyof typeof LEAST }, tandem: string, peer: string): Promise<number> {
   let least = 1
   for (let at = 0; at < ASKED; at += 1) {
     const ours = embeddingOf(await answered(tandem, workload.tandem(at)))
@@ -32,7 +32,8 @@ async function answered(address: string, { method, path, headers, body }: Asked)
 }
 
 function embeddingOf(answer: unknown): number[] {
-  return (answer as { embeddings: [{ embedding: number[] }] }).embeddings[0].embedding
+  const { embeddings, data } = answer as Partial<Record<'embeddings' | 'data', [{ embedding: number[] }]>>
+  return (embeddings ?? data)?.[0].embedding ?? []
 }
 
 function cosine(a: readonly number[], b: readonly number[]): number {

@@ -35,8 +35,10 @@ export interface Figures {
   /** `ef` of the peers; recall@10 against exact search, by service. */
   corpus: { items: number; dim: number; ef: number; recalls: Record<string, number> }
   /** The least cosine of Tandem's embeddings and a peer's, by peer. */
-  agreement: Record<string, { text: number; image: number }>
-  versions: string[]
+  agreement: Record<string, { text?: number; image?: number }>
+  versions: Record<string, string[]>
+  /** Why peers are missing. */
+  left_out: string[]
   workloads: OfWorkload[]
 }
 

@@ -4,11 +4,11 @@ import type { Loaded } from './measure.js'
 
 const PROGRAMS = '[bench/peers](../bench/peers)'
 
-export function page({ clients, seconds, rounds, corpus, agreement, versions, workloads }: Figures): string {
+export function page({ clients, seconds, rounds, corpus, agreement, versions, left_out: leftOut, workloads }: Figures): string {
   const { items, dim, ef, recalls } = corpus
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
   const found = Object.entries(recalls).map(([name, recall]) => `${percent(recall)} by ${name}`)
-  const cosines = Object.entries(agreement).map(([name, { text, image }]) => `${name} ${text.toFixed(5)} for texts and ${image.toFixed(4)} for photos`)
+  const cosines = Object.entries(agreement).map(([name, { text, image }]) => `${name} ${(text ?? Number.NaN).toFixed(5)} for texts${image === undefined ? '' : ` and ${image.toFixed(4)} for photos`}`)
   return [
     `Each peer is given the bundle's own graphs and tokenizer, and divides the cores in the way that answers most; the
 programs are in ${PROGRAMS}. The least cosine of their embeddings and Tandem's: ${cosines.join(', ')}. The search is over
@@ -19,9 +19,17 @@ from the moment a request was due. Each load lasts ${seconds} s, or longer for p
     saturations(workloads),
     latencies(workloads),
     doubles(workloads),
-    `Packages of the FastAPI peer: ${versions.join(', ')}.`,
+    ...Object.entries(versions).map(([name, packages]) => `Packages of ${name}: ${packages.join(', ')}.`),
+    TRIED,
+    ...leftOut,
   ].join('\n\n')
 }
+
+const TRIED = `infinity (infinity-emb 0.0.78) is given the text graph with its embedding as the only hidden state, which CLS pooling takes as
+it is; with the newest optimum (2.1) it does not find a graph in a local folder, with the pinned one it does. For photos it knows
+models of the CLIP family alone, and the bundle is none. clip-as-service (clip-server) could not be installed: in a quarter of an
+hour pip found no version of jina that fits. clip-retrieval installs, though it needs an older setuptools to start, and takes its
+models by name from OpenAI CLIP, open_clip, Hugging Face, Japanese CLIP and deepsparse, and no graph of another architecture.`
 
 function saturations(workloads: readonly OfWorkload[]): string {
   const rows = workloads.flatMap(({ title, saturation, peers }) =>

@@ -1,9 +1,12 @@
 /** A peer: another service with the same graphs and tokenizer, run as a process of its own. */
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { packageFolder } from '../../src/config.js'
 import { freePort } from '../../test/support/free-port.js'
+import type { Asked } from '../load.js'
+import type { Workload } from './workloads.js'
 
 /** How a peer divides the cores: processes that share its port, runs at a time in each, threads of one run. */
 export interface Division {
@@ -24,6 +27,10 @@ export interface PeerKind {
   title: string
   /** Those that are tried; the best one is kept for each workload. */
   divisions: readonly Division[]
+  /** What it can be asked; everything, where nothing is said. */
+  workloads?: readonly Workload['name'][]
+  /** A request in the peer's own words, where they are others. */
+  translated?: (asked: Asked) => Asked
   /** The program with its arguments, and settings beside those that every peer gets. */
   command: (port: number, division: Division) => { program: string; args: readonly string[]; environment?: Record<string, string> }
 }
@@ -38,14 +45,14 @@ const DIVISIONS: readonly Division[] = [
 const READY_MS = 60_000
 const POLL_MS = 50
 
-/** @param python - that has the packages of requirements.txt */
-export function fastapi(python: string): PeerKind {
+/** @param programs - of the environment that has its packages */
+export function fastapi(programs: string): PeerKind {
   return {
     name: 'fastapi',
     title: 'FastAPI, onnxruntime, hnswlib, Pillow',
     divisions: DIVISIONS,
     command: (port, { processes }) => ({
-      program: python,
+      program: join(programs, 'python'),
       args: ['-m', 'uvicorn', 'fastapi_app:app', '--app-dir', here, '--host', '127.0.0.1', '--port', String(port), '--workers', String(processes), '--log-level', 'warning', '--no-access-log'],
       // OpenMP and BLAS of NumPy have nothing to do here, and are kept from threads of their own.
       environment: { OMP_NUM_THREADS: '1' },
@@ -63,6 +70,31 @@ export const fastify: PeerKind = {
     args: ['--import', join(packageFolder, 'test', 'support', 'run-source.mjs'), join(here, 'fastify-server.ts')],
     environment: { PORT: String(port) },
   }),
+}
+
+/**
+ * Serves texts alone: what it can make of photos are models of the CLIP family, and the bundle is none.
+ * @param programs - of the environment that has its packages
+ */
+export function infinity(programs: string, bundle: string): PeerKind {
+  const model = join(tmpdir(), 'tandem-bench', 'infinity-model')
+  execFileSync(join(programs, 'python'), [join(here, 'sentence_graph.py'), bundle, model], { stdio: ['ignore', 2, 2] })
+  return {
+    name: 'infinity',
+    title: 'infinity, optimum, onnxruntime',
+    workloads: ['text'],
+    translated: (asked) => {
+      const { inputs } = JSON.parse(String(asked.body)) as { inputs: { text: string }[] }
+      return { ...asked, path: '/embeddings', body: Buffer.from(JSON.stringify({ model: 'infinity-model', input: inputs.map(({ text }) => text) })) }
+    },
+    // It batches by itself, and leaves the threads to the runtime.
+    divisions: [{ processes: 1, atOnce: 1, threads: 2 }],
+    command: (port) => ({
+      program: join(programs, 'infinity_emb'),
+      args: ['v2', '--model-id', model, '--engine', 'optimum', '--device', 'cpu', '--pooling-method', 'cls', '--no-bettertransformer', '--no-model-warmup', '--host', '127.0.0.1', '--port', String(port), '--log-level', 'warning'],
+      environment: { HF_HUB_OFFLINE: '1', DO_NOT_TRACK: '1', INFINITY_ANONYMOUS_USAGE_STATS: '0', HOME: tmpdir() },
+    }),
+  }
 }
 
 export class Peer {
