@@ -37,7 +37,7 @@ const EXTENTS: Readonly<Record<Scale, Extent>> = {
   smoke: { bundle: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'), items: 300, queries: 20, seconds: everywhere(0.3), rounds: 1, tuningS: 0, shares: [0.8] },
   quick: { bundle: join(models, 'tandem-small'), items: 10_000, queries: 100, seconds: everywhere(1.5), rounds: 1, tuningS: 0, shares: [0.8] },
   // A photo takes longer, and a p99 needs some hundreds of them.
-  full: { bundle: join(models, 'tandem-small'), items: 100_000, queries: 300, seconds: { text: 5, image: 8, search: 5 }, rounds: 2, tuningS: 4, shares: [0.5, 0.8, 1] },
+  full: { bundle: join(models, 'tandem-small'), items: 100_000, queries: 300, seconds: { text: 4, image: 6, search: 4 }, rounds: 2, tuningS: 4, shares: [0.5, 0.8, 1] },
 }
 const CLIENTS = 16
 const WARM_UP_S = 1
