@@ -23,8 +23,11 @@ export function total(cost: CoreSeconds): number {
   return Object.values(cost).reduce((sum, seconds) => sum + seconds, 0)
 }
 
+/** Several processes may run one module. */
 function spent(pid: number): CoreSeconds {
-  return Object.fromEntries(familyOf(pid).map((member) => [moduleOf(member), ticksOf(member) / TICKS_A_SECOND]))
+  const byModule: CoreSeconds = {}
+  for (const member of familyOf(pid)) byModule[moduleOf(member)] = (byModule[moduleOf(member)] ?? 0) + ticksOf(member) / TICKS_A_SECOND
+  return byModule
 }
 
 function ticksOf(pid: number): number {

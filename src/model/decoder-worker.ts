@@ -1,9 +1,21 @@
 /** The process that decodes pictures: the bytes of strangers meet libvips here, far from keys, items and sockets. */
+import { writeFile } from 'node:fs/promises'
 import { answerCalls } from '../worker-process.js'
+import type { Pixels } from './dual-encoder.js'
 import { preprocess, type Preprocessed } from './preprocess.js'
 
+/** A picture whose pixels may lie in a file. */
+export type Decoded = Omit<Preprocessed, 'pixels'> & { pixels: Pixels }
+
 export interface Commands {
-  decode: { ask: { bytes: Uint8Array; size: number; maxPixels: number }; answer: Preprocessed }
+  /** The pixels go into the new file `into`, or into the answer where there is none or it cannot be written. */
+  decode: { ask: { bytes: Uint8Array; size: number; maxPixels: number; into: string | null }; answer: Decoded }
 }
 
-answerCalls<Commands>({ decode: ({ bytes, size, maxPixels }) => preprocess(bytes, size, maxPixels) })
+answerCalls<Commands>({
+  decode: async ({ bytes, size, maxPixels, into }) => {
+    const { pixels, picture } = await preprocess(bytes, size, maxPixels)
+    const isWritten = into !== null && (await writeFile(into, pixels, { flag: 'wx', mode: 0o600 }).then(() => true, () => false))
+    return { pixels: isWritten ? { file: into } : pixels, picture }
+  },
+})

@@ -1,8 +1,7 @@
 /** The service's side of the process that decodes pictures. */
 import { WorkerProcess, type Report, type WorkerStatus } from '../worker-process.js'
 import { coresGiven } from './cores.js'
-import type { Commands } from './decoder-worker.js'
-import type { Preprocessed } from './preprocess.js'
+import type { Commands, Decoded } from './decoder-worker.js'
 
 /** Of glibc: with one for each thread, more of what pictures took stays with the process. */
 const MALLOC_ARENAS = 2
@@ -39,10 +38,11 @@ export class Decoder {
 
   /**
    * Decodes a picture to `size` × `size` pixels and to the picture that is stored.
+   * @param into - a new file for the pixels, which the caller removes; they are answered where there is none
    * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is away, dies or hangs
    */
-  decode(bytes: Uint8Array, size: number): Promise<Preprocessed> {
-    return this.#process.call('decode', { bytes, size, maxPixels: this.#maxPixels }, LONGEST_DECODE_MS)
+  decode(bytes: Uint8Array, size: number, into: string | null = null): Promise<Decoded> {
+    return this.#process.call('decode', { bytes, size, maxPixels: this.#maxPixels, into }, LONGEST_DECODE_MS)
   }
 
   /** Resolves when the pictures under way are decoded and the process has ended. */

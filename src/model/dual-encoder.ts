@@ -1,4 +1,5 @@
 /** Batches of the two encoders: texts to embeddings and text tokens, pixels to embeddings and image tokens. */
+import { readFileSync } from 'node:fs'
 import type { EncodedImage, EncodedText } from '../model.js'
 import type { Lane } from './batcher.js'
 import { tokenSizes, type Manifest } from './manifest.js'
@@ -37,8 +38,11 @@ export function textLane(manifest: Manifest, maxWeight = Infinity, maxPadding = 
   }
 }
 
-/** Pixels, size × size × 3 → embedding and image tokens. */
-export function imageLane(manifest: Manifest, maxWeight: number): Lane<Uint8Array, Omit<EncodedImage, 'picture'>> {
+/** size × size × 3 values, or the file that they lie in. */
+export type Pixels = Uint8Array | { file: string }
+
+/** Pixels → embedding and image tokens. */
+export function imageLane(manifest: Manifest, maxWeight: number): Lane<Pixels, Omit<EncodedImage, 'picture'>> {
   const { embedding: { dim }, image_encoder: { size } } = manifest
   const { count, width } = tokenSizes(manifest)
   const tokensLength = count * width
@@ -47,9 +51,12 @@ export function imageLane(manifest: Manifest, maxWeight: number): Lane<Uint8Arra
     maxWeight,
     weigh: () => 1,
     assemble: (images) => {
+      const dims = [images.length, size, size, 3]
+      const files = images.flatMap((pixels) => ('file' in pixels ? [pixels.file] : []))
+      if (files.length === images.length) return { pixels: { type: 'uint8', data: new Uint8Array(), dims, files } }
       const data = new Uint8Array(images.length * size * size * 3)
-      images.forEach((pixels, row) => data.set(pixels, row * size * size * 3))
-      return { pixels: { type: 'uint8', data, dims: [images.length, size, size, 3] } }
+      images.forEach((pixels, row) => data.set('file' in pixels ? readFileSync(pixels.file) : pixels, row * size * size * 3))
+      return { pixels: { type: 'uint8', data, dims } }
     },
     split: (outputs, images) => {
       const embeddings = floatsOf(outputs, 'embedding')

@@ -7,7 +7,8 @@ export type Tensor =
   | { type: 'float32'; data: Float32Array; dims: readonly number[] }
   | { type: 'int64'; data: BigInt64Array; dims: readonly number[] }
   | { type: 'int8'; data: Int8Array; dims: readonly number[] }
-  | { type: 'uint8'; data: Uint8Array; dims: readonly number[] }
+  /** Without data where each row lies in a file of its own. */
+  | { type: 'uint8'; data: Uint8Array; dims: readonly number[]; files?: readonly string[] }
 
 export type Tensors = Readonly<Record<string, Tensor>>
 

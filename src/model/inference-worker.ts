@@ -2,13 +2,14 @@
  * The process that runs the graphs: a run blocks its thread, and what the runtime does not survive ends this process
  * alone. A session that is made again leaks, so another bundle, another provider or a fresh start is another process.
  */
+import { readFileSync } from 'node:fs'
 import { answerCalls } from '../worker-process.js'
 import type { Need } from './arrangement.js'
 import { largestBatch, searchOnCpu, searchOnDevice, type BatchLimits } from './batch-limits.js'
 import { readBundleFile, readManifest } from './bundle.js'
 import { BundleError } from './bundle-error.js'
 import type { Execution } from './execution.js'
-import { graphSpecs, type GraphName, type GraphSpec, type Tensors } from './graphs.js'
+import { graphSpecs, type GraphName, type GraphSpec, type Tensor, type Tensors } from './graphs.js'
 import type { Manifest } from './manifest.js'
 import { PreparedGraphs } from './prepared-graphs.js'
 import { runtimeVersion, Session } from './session.js'
@@ -93,7 +94,7 @@ answerCalls<Commands>({
     const loaded = graphs[graph]
     if (loaded === undefined) throw new Error(`No ${graph} graph has been loaded.`)
     const started = performance.now()
-    const outputs = await loaded.session.run(inputs).catch((error: Error) => {
+    const outputs = await loaded.session.run(withRows(inputs)).catch((error: Error) => {
       throw new Error(`The ${graph} graph failed: ${error.message}`)
     })
     return { outputs, milliseconds: performance.now() - started }
@@ -107,4 +108,16 @@ async function load(specs: readonly [GraphName, GraphSpec][], open: (graph: Grap
 function bytesOf({ files }: Manifest, specs: readonly [GraphName, GraphSpec][]): number {
   const names = specs.map(([, { file }]) => file)
   return files.reduce((sum, { path, bytes }) => sum + (names.includes(path) ? bytes : 0), 0)
+}
+
+/** Rows that lie in files, read. */
+function withRows(inputs: Tensors): Tensors {
+  const read = (tensor: Tensor): Tensor => {
+    if (tensor.type !== 'uint8' || tensor.files === undefined) return tensor
+    const { dims, files } = tensor
+    const data = new Uint8Array(dims.reduce((product, size) => product * size, 1))
+    files.forEach((file, row) => data.set(readFileSync(file), (row * data.length) / files.length))
+    return { type: 'uint8', data, dims }
+  }
+  return Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, read(tensor)]))
 }

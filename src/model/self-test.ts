@@ -4,7 +4,7 @@
  */
 import { readBundleFile, type Bundle } from './bundle.js'
 import { BundleError } from './bundle-error.js'
-import { imageLane, textLane } from './dual-encoder.js'
+import { imageLane, textLane, type Pixels } from './dual-encoder.js'
 import { fusionLane } from './fusion-encoder.js'
 import type { Inference } from './inference.js'
 
@@ -19,7 +19,7 @@ interface Goldens {
 /** Recorded inputs, with the picture decoded, and outputs. */
 export interface Recorded {
   goldens: Goldens
-  pixels: Uint8Array
+  pixels: Pixels
 }
 
 /** Steps of int8 that an image token may differ by where the goldens do not say. */
@@ -30,7 +30,7 @@ const TOKEN_TOLERANCE = 1
  * @param decode - makes the pixels of the image encoder from the bytes of a picture
  * @throws BundleError when they are not there, or not goldens
  */
-export async function readRecorded(bundle: Bundle, decode: (bytes: Uint8Array) => Promise<Uint8Array>): Promise<Recorded> {
+export async function readRecorded(bundle: Bundle, decode: (bytes: Uint8Array) => Promise<Pixels>): Promise<Recorded> {
   const path = bundle.manifest.goldens
   try {
     const goldens = JSON.parse((await readBundleFile(bundle, path)).toString('utf8')) as Goldens

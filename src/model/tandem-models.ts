@@ -7,12 +7,13 @@ import { Batcher } from './batcher.js'
 import { openBundle, readBundleFile } from './bundle.js'
 import { coresGiven } from './cores.js'
 import { Decoder } from './decoder.js'
+import type { Decoded } from './decoder-worker.js'
 import { imageLane, textLane } from './dual-encoder.js'
 import { calibrate, fusionLane, splitComparison } from './fusion-encoder.js'
 import type { Inference } from './inference.js'
 import { InferencePool } from './inference-pool.js'
 import { tokenSizes, type Manifest } from './manifest.js'
-import type { Preprocessed } from './preprocess.js'
+import { Passage } from './passage.js'
 import { readRecorded, selfTest } from './self-test.js'
 import { Tokenizer } from './tokenizer.js'
 import { Turns } from './turns.js'
@@ -27,6 +28,7 @@ interface Parts {
   decoder: Decoder
   batcher: Batcher
   decoding: Turns
+  passage: Passage
 }
 
 export async function openTandemModels(options: ModelsOptions): Promise<Models> {
@@ -54,7 +56,7 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
   const batcher = new Batcher(inference, maxQueue)
   // As many pictures at a time as there are cores: more would only hold more of them in memory.
   const decoding = new Turns(cores, maxQueue, 'pictures wait to be decoded')
-  return new TandemModels({ manifest, fingerprint, tokenizer, inference, decoder, batcher, decoding })
+  return new TandemModels({ manifest, fingerprint, tokenizer, inference, decoder, batcher, decoding, passage: await Passage.open() })
 }
 
 function sentenceOf({ provider, size, limits: { image, text, fusion } }: InferencePool): string {
@@ -91,7 +93,7 @@ class TandemModels implements Models {
     images: readonly Uint8Array[],
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
-    const { batcher, decoding } = this.#parts
+    const { batcher, decoding, passage } = this.#parts
     // Those that are still being decoded go before these on the way through the image encoder, too.
     const before = decoding.before(call?.priority ?? 'interactive')
     const decoded = before === 0 ? 0 : decoding.milliseconds(before + images.length)
@@ -100,9 +102,15 @@ class TandemModels implements Models {
     const ready = await this.#preprocessAll(images, call)
     const preprocessed = performance.now() - started
     const pixels = ready.map((one) => one.pixels)
-    const { results, queue, inference } = await batcher.submit(this.#lanes.image, pixels, call)
-    const encoded = ready.map(({ picture }, i) => ({ ...(results[i] as (typeof results)[number]), picture }))
-    return { encoded, timings: { preprocess: preprocessed, queue, inference } }
+    try {
+      const { results, queue, inference } = await batcher.submit(this.#lanes.image, pixels, call)
+      for (const one of pixels) passage.free(one)
+      const encoded = ready.map(({ picture }, i) => ({ ...(results[i] as (typeof results)[number]), picture }))
+      return { encoded, timings: { preprocess: preprocessed, queue, inference } }
+    } catch (error) {
+      for (const one of pixels) passage.freeLater(one)
+      throw error
+    }
   }
 
   async match(
@@ -136,21 +144,26 @@ class TandemModels implements Models {
   }
 
   async close(): Promise<void> {
-    const { inference, decoder } = this.#parts
+    const { inference, decoder, passage } = this.#parts
     await Promise.all([inference.close(), decoder.close()])
+    await passage.close()
   }
 
-  #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Preprocessed[]> {
-    const { manifest, decoder, decoding } = this.#parts
-    const one = (bytes: Uint8Array): Promise<Preprocessed> =>
-      decoding.run(() => decoder.decode(bytes, manifest.image_encoder.size), call)
-    return Promise.all(
-      images.map((bytes, place) =>
-        one(bytes).catch((error: unknown) => {
-          throw images.length > 1 ? placed(error, place, images.length) : error
-        }),
-      ),
+  #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Decoded[]> {
+    const { manifest, decoder, decoding, passage } = this.#parts
+    const one = (bytes: Uint8Array): Promise<Decoded> =>
+      decoding.run(() => passage.through((into) => decoder.decode(bytes, manifest.image_encoder.size, into)), call)
+    const decoded = images.map(one)
+    const named = decoded.map((picture, place) =>
+      picture.catch((error: unknown) => {
+        throw images.length > 1 ? placed(error, place, images.length) : error
+      }),
     )
+    return Promise.all(named).catch((error: unknown) => {
+      // Of the others.
+      for (const picture of decoded) picture.then(({ pixels }) => passage.free(pixels), () => undefined)
+      throw error
+    })
   }
 }
 

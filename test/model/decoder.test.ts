@@ -1,4 +1,7 @@
 /** The process that decodes pictures: it may die and hang, and then another one decodes. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Decoder } from '../../src/model/decoder.js'
@@ -21,9 +24,20 @@ describe('the decoder', () => {
   it.each(Object.entries(working))('gives of %s what decoding it here gives', async (_, make) => {
     const bytes = await make()
     const [there, here] = await Promise.all([decoder.decode(bytes, SIZE), preprocess(bytes, SIZE, MAX_PIXELS)])
-    expect(Buffer.compare(there.pixels, here.pixels)).toBe(0)
+    expect(Buffer.compare(there.pixels as Uint8Array, here.pixels)).toBe(0)
     expect(Buffer.compare(there.picture.bytes, here.picture.bytes)).toBe(0)
     expect({ ...there.picture, bytes: null }).toEqual({ ...here.picture, bytes: null })
+  })
+
+  it('writes the pixels into a file that it is given, and answers them where it cannot', async () => {
+    const [bytes, folder] = [await picture(), await mkdtemp(join(tmpdir(), 'tandem-decoded-'))]
+    const { pixels } = await preprocess(bytes, SIZE, MAX_PIXELS)
+    const into = join(folder, 'pixels')
+    expect((await decoder.decode(bytes, SIZE, into)).pixels).toEqual({ file: into })
+    expect(Buffer.compare(await readFile(into), pixels)).toBe(0)
+    // It is there already.
+    expect(Buffer.compare((await decoder.decode(bytes, SIZE, into)).pixels as Uint8Array, pixels)).toBe(0)
+    await rm(folder, { recursive: true })
   })
 
   it('refuses as decoding here does', async () => {
@@ -43,7 +57,7 @@ describe('the decoder', () => {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'decoder_unavailable', retryAfterS: 1 } })
     }
     await expect(decoder.decode(bytes, SIZE)).rejects.toMatchObject({ code: 'decoder_unavailable' })
-    const again = async (): Promise<number> => (await decoder.decode(await picture(), SIZE)).pixels.length
+    const again = async (): Promise<number> => ((await decoder.decode(await picture(), SIZE)).pixels as Uint8Array).length
     await expect.poll(again, { timeout: 15_000 }).toBe(SIZE * SIZE * 3)
     expect(decoder.status.restarts).toBe(1)
   })
