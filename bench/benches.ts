@@ -3,6 +3,7 @@ import type { Bench } from './bench.js'
 import { enduranceBench } from './endurance.js'
 import { indexingBench } from './indexing.js'
 import { peersBench } from './peers.js'
+import { indexSizeBench } from './index-size.js'
 import { rerankBench } from './rerank.js'
 import { saturationBench } from './saturation.js'
 import { startBench } from './start.js'
@@ -14,6 +15,7 @@ export const benches: readonly Bench<unknown>[] = [
   indexingBench,
   startBench,
   enduranceBench,
+  indexSizeBench,
   rerankBench,
   trainingBench,
 ]

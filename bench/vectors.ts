@@ -9,13 +9,16 @@ import { join } from 'node:path'
 import { readShards } from '../src/cli/dataset.js'
 import { packageFolder } from '../src/config.js'
 import { openModels } from '../src/model.js'
-import { randomNumbers } from '../test/vector-index/random-embeddings.js'
+import { normalise } from '../src/vector-index/normalise.js'
+import { randomEmbeddings, randomNumbers } from '../test/vector-index/random-embeddings.js'
+import { BenchSkipped, type Scale } from './bench.js'
 
 /** Outside the repository: what is encoded once serves every copy of it. */
 export const benchCache = join(tmpdir(), 'tandem-bench')
-const BUNDLE = join(packageFolder, 'models', 'tandem-small')
+export const BUNDLE = join(packageFolder, 'models', 'tandem-small')
 const DATA = join(packageFolder, '..', 'shared', 'data')
 const SHARDS = ['dev-0000', 'train-0000', 'train-0001', 'train-0002', 'train-0003'].map((name) => join(DATA, `flickr8k-${name}.tar`))
+const SMOKE_DIM = 32
 /** Photos of the first shard, each with a caption to search with. */
 const CAPTIONS = 1000
 const AT_ONCE = 32
@@ -34,13 +37,16 @@ export interface RealEmbeddings {
   captions: Vectors
 }
 
-/** Whether the photos are there that the embeddings are made of. */
-export function hasPhotos(): boolean {
-  return SHARDS.every((shard) => existsSync(shard))
-}
-
-/** Encoded once, some minutes of both cores, then read from the cache. */
-export async function realEmbeddings(): Promise<RealEmbeddings> {
+/**
+ * For a smoke run a few hundred that are made up; otherwise the real ones, encoded once, some minutes of both cores, then
+ * read from the cache.
+ *
+ * @throws BenchSkipped where the photos are not there
+ */
+export async function realEmbeddings(scale: Scale): Promise<RealEmbeddings> {
+  if (scale === 'smoke') return { photos: madeUp(500, 1), captions: madeUp(100, 2) }
+  const missing = SHARDS.find((shard) => !existsSync(shard))
+  if (missing !== undefined) throw new BenchSkipped(`${missing} is missing: photos to make embeddings of`)
   const manifest = JSON.parse(readFileSync(join(BUNDLE, 'manifest.json'), 'utf8')) as { version: string; embedding: { dim: number } }
   const { dim } = manifest.embedding
   const file = join(benchCache, `embeddings-${manifest.version}.bin`)
@@ -54,6 +60,10 @@ export async function realEmbeddings(): Promise<RealEmbeddings> {
   const all = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
   const split = CAPTIONS * dim
   return { captions: vectors(dim, all.subarray(0, split)), photos: vectors(dim, all.subarray(split)) }
+}
+
+function madeUp(count: number, seed: number): Vectors {
+  return vectors(SMOKE_DIM, Float32Array.from(randomEmbeddings(count, SMOKE_DIM, seed).flatMap((one) => [...normalise(one, SMOKE_DIM)])))
 }
 
 /** Captions, then photos, packed. */

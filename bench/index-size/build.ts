@@ -2,7 +2,7 @@
  * The index of the bench at each size, built once through the index itself and kept as snapshots: some half an hour of
  * one core for a million. Goes on from the last snapshot where it was interrupted.
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openVectorIndex, type VectorIndex } from '../../src/vector-index.js'
@@ -40,14 +40,13 @@ export async function buildSnapshots(folder: string, real: Vectors, sizes: reado
   try {
     const empty = graphBytes()
     for (const items of missing) {
-      const begun = index.size
       const coreSeconds = await inWorker(() => fill(index, real, items))
       const bytes = graphBytes() - empty
       const saved = performance.now()
       await index.save()
       const built: Built = { items, core_seconds: coreSeconds, bytes, save_seconds: (performance.now() - saved) / 1000 }
       await keep(join(folder, 'growing'), snapshotOf(folder, items), built)
-      console.log(JSON.stringify({ from: begun, ...built }))
+      process.stderr.write(`${JSON.stringify(built)}\n`)
     }
   } finally {
     await index.close()
@@ -55,9 +54,13 @@ export async function buildSnapshots(folder: string, real: Vectors, sizes: reado
   await rm(join(folder, 'growing'), { recursive: true })
 }
 
-/** What building the snapshot of `items` took. */
-export function builtOf(folder: string, items: number): Built {
-  return JSON.parse(readFileSync(join(snapshotOf(folder, items), 'build.json'), 'utf8')) as Built
+/** Core-seconds that building the snapshot of `items` took, those of the ones before it included. */
+export function coreSecondsOfBuild(folder: string, items: number): number {
+  const builds = readdirSync(folder)
+    .map((name) => join(folder, name, 'build.json'))
+    .filter(existsSync)
+    .map((file) => JSON.parse(readFileSync(file, 'utf8')) as Built)
+  return builds.filter((built) => built.items <= items).reduce((sum, built) => sum + built.core_seconds, 0)
 }
 
 async function fill(index: VectorIndex, real: Vectors, items: number): Promise<void> {
@@ -66,7 +69,7 @@ async function fill(index: VectorIndex, real: Vectors, items: number): Promise<v
     const some = extended(real, from, Math.min(AT_ONCE, items - from))
     const entries = Array.from({ length: some.count }, (_, at) => ({ id: `photo-${from + at}`, embedding: row(some, at) }))
     await index.upsert(entries, from + some.count)
-    if (index.size % 10_000 === 0) console.log(`${new Date().toISOString()} ${index.size}`)
+    if (index.size % 50_000 === 0) process.stderr.write(`${index.size} of ${items} items\n`)
   }
 }
 

@@ -99,7 +99,7 @@ export class AdaptiveGraph {
   search(embedding: Float32Array, candidates: number): Found {
     const limit = Math.min(candidates, this.#live)
     if (limit === 0) return { labels: [], similarities: [] }
-    const ef = this.#beam.width(limit)
+    const ef = this.#beam.width(limit, this.#live)
     if (this.#sample.isWhole && this.#sample.count <= GRAPH_COST + GRAPH_COST_OF_EF * ef) return this.#sample.search(embedding, limit)
     const found = this.#graph.search(embedding, limit, ef)
     this.#searches += 1

@@ -22,6 +22,9 @@ const COMPACT_FROM = 32
 const RECALL = 0.99
 const SAMPLE_ROWS = 16_384
 
+/** A search of a large graph jumps about in memory: with pages of 2 MiB it takes a quarter less. What glibc does not know it passes over. */
+const LARGE_PAGES = 'glibc.malloc.hugetlb=1'
+
 type Options = Omit<VectorIndexOptions, 'kind'>
 
 export class HnswIndex implements VectorIndex {
@@ -50,6 +53,7 @@ export class HnswIndex implements VectorIndex {
       module: new URL('./hnsw-worker.js', import.meta.url),
       code: 'index_unavailable',
       subject: 'The vector index',
+      environment: { GLIBC_TUNABLES: process.env.GLIBC_TUNABLES ?? LARGE_PAGES },
       report: options.report,
       onLost: () => (index.#state = 'lost'),
       onReturn: () => index.#onReturn(),

@@ -7,18 +7,20 @@ function judged(beam: Beam, share: number, searches = 20): void {
 }
 
 describe('the beam', () => {
-  it('is at least as wide as what is asked for, and wider for more', () => {
+  it('is at least as wide as what is asked for, and wider for more candidates and items', () => {
     const beam = new Beam(0.9)
     for (let round = 0; round < 100; round += 1) judged(beam, 1)
-    for (const candidates of [1, 10, 64, 1000]) expect(beam.width(candidates)).toBeGreaterThanOrEqual(candidates)
-    expect(new Beam(0.99).width(64)).toBeGreaterThan(new Beam(0.99).width(10))
+    for (const candidates of [1, 10, 64, 1000]) expect(beam.width(candidates, 10_000)).toBeGreaterThanOrEqual(candidates)
+    const fresh = new Beam(0.99)
+    expect(fresh.width(64, 10_000)).toBeGreaterThan(fresh.width(10, 10_000))
+    expect(fresh.width(10, 1_000_000)).toBeGreaterThan(fresh.width(10, 10_000))
   })
 
   it('knows nothing before there is enough to go by', () => {
     const beam = new Beam(0.99)
-    const before = beam.width(64)
+    const before = beam.width(64, 10_000)
     judged(beam, 0.5, 19)
-    expect([beam.recall, beam.width(64)]).toEqual([null, before])
+    expect([beam.recall, beam.width(64, 10_000)]).toEqual([null, before])
     judged(beam, 0.5, 1)
     expect(beam.recall).toBeCloseTo(0.5)
   })
@@ -27,10 +29,10 @@ describe('the beam', () => {
     const beam = new Beam(0.99)
     const widths = [0.98, 0.98, 0.992, 0.9995, 0.9995].map((share) => {
       judged(beam, share)
-      return beam.width(64)
+      return beam.width(64, 10_000)
     })
     const [once, twice, rested, narrower, narrow] = widths as [number, number, number, number, number]
-    expect(once).toBeGreaterThan(new Beam(0.99).width(64))
+    expect(once).toBeGreaterThan(new Beam(0.99).width(64, 10_000))
     expect(twice).toBeGreaterThan(once)
     expect(rested).toBe(twice)
     expect(narrower).toBeLessThan(rested)
@@ -40,8 +42,8 @@ describe('the beam', () => {
   it('stays within bounds', () => {
     const beam = new Beam(0.99)
     for (let round = 0; round < 100; round += 1) judged(beam, 0)
-    const widest = beam.width(64)
+    const widest = beam.width(64, 10_000)
     judged(beam, 0)
-    expect(beam.width(64)).toBe(widest)
+    expect(beam.width(64, 10_000)).toBe(widest)
   })
 })
