@@ -3,6 +3,7 @@ import type { Bench } from './bench.js'
 import { enduranceBench } from './endurance.js'
 import { indexingBench } from './indexing.js'
 import { peersBench } from './peers.js'
+import { indexEnginesBench } from './index-engines.js'
 import { indexSizeBench } from './index-size.js'
 import { rerankBench } from './rerank.js'
 import { saturationBench } from './saturation.js'
@@ -16,6 +17,7 @@ export const benches: readonly Bench<unknown>[] = [
   startBench,
   enduranceBench,
   indexSizeBench,
+  indexEnginesBench,
   rerankBench,
   trainingBench,
 ]

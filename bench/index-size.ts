@@ -8,7 +8,7 @@ import type { Bench, Scale } from './bench.js'
 import { buildSnapshots, coreSecondsOfBuild, graphBytes, openSnapshot, snapshotOf } from './index-size/build.js'
 import { alternating, CANDIDATES, exactNearest, longestStandstill, recallOf, type Latency, type Search } from './index-size/measure.js'
 import { page, plots, type Figures, type Size } from './index-size/page.js'
-import { benchCache, BUNDLE, realEmbeddings, row } from './vectors.js'
+import { benchCache, BUNDLE, embeddingsFor, row } from './vectors.js'
 
 const SCALES = {
   smoke: { sizes: [600, 1200], queries: 20, rounds: 1, searches: 20, texts: 0 },
@@ -22,7 +22,7 @@ export const indexSizeBench: Bench<Figures> = { name: 'index-size', title: 'The 
 
 async function run(scale: Scale): Promise<Figures> {
   const { sizes, queries: count, rounds, searches, texts } = SCALES[scale]
-  const real = await realEmbeddings(scale)
+  const real = await embeddingsFor(scale)
   const { dim } = real.photos
   const folder = scale === 'smoke' ? await mkdtemp(join(tmpdir(), 'tandem-index-size-')) : join(benchCache, 'index')
   await buildSnapshots(folder, real.photos, sizes)

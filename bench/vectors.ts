@@ -37,16 +37,20 @@ export interface RealEmbeddings {
   captions: Vectors
 }
 
-/**
- * For a smoke run a few hundred that are made up; otherwise the real ones, encoded once, some minutes of both cores, then
- * read from the cache.
- *
- * @throws BenchSkipped where the photos are not there
- */
-export async function realEmbeddings(scale: Scale): Promise<RealEmbeddings> {
+/** Whether the photos are there that the embeddings are made of. */
+export function hasPhotos(): boolean {
+  return SHARDS.every((shard) => existsSync(shard))
+}
+
+/** For a smoke run a few hundred that are made up, otherwise the real ones. @throws BenchSkipped where the photos are not there */
+export async function embeddingsFor(scale: Scale): Promise<RealEmbeddings> {
   if (scale === 'smoke') return { photos: madeUp(500, 1), captions: madeUp(100, 2) }
-  const missing = SHARDS.find((shard) => !existsSync(shard))
-  if (missing !== undefined) throw new BenchSkipped(`${missing} is missing: photos to make embeddings of`)
+  if (!hasPhotos()) throw new BenchSkipped(`${SHARDS.join(', ')} are wanted: photos to make embeddings of`)
+  return realEmbeddings()
+}
+
+/** Encoded once, some minutes of both cores, then read from the cache. */
+export async function realEmbeddings(): Promise<RealEmbeddings> {
   const manifest = JSON.parse(readFileSync(join(BUNDLE, 'manifest.json'), 'utf8')) as { version: string; embedding: { dim: number } }
   const { dim } = manifest.embedding
   const file = join(benchCache, `embeddings-${manifest.version}.bin`)

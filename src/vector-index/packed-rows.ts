@@ -66,6 +66,13 @@ export class PackedRows {
     }
   }
 
+  /** Of one row. */
+  similarity(query: Float32Array, row: number): number {
+    this.#values.set(query, 0)
+    this.#dots(0, this.#offset(row), 1, this.#rowBytes, this.#rowBytes)
+    return this.#values[this.#rowBytes / FLOAT_BYTES] as number
+  }
+
   #row(row: number): Float32Array {
     const start = this.#offset(row) / FLOAT_BYTES
     return this.#values.subarray(start, start + this.#dim)

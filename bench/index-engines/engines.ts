@@ -1,0 +1,67 @@
+/** What is compared: each takes unit vectors by label and finds labels, however it keeps them. */
+import { Index, MetricKind, type ScalarKind } from 'usearch'
+import { HnswGraph } from '../../src/vector-index/hnsw-graph.js'
+import { Nearest, type Found } from '../../src/vector-index/nearest.js'
+import { PackedRows } from '../../src/vector-index/packed-rows.js'
+
+export interface Engine {
+  add(label: number, embedding: Float32Array): void
+  remove(labels: readonly number[]): void
+  /** @param ef - how widely to search, at least `limit` */
+  search(query: Float32Array, limit: number, ef: number): Found
+}
+
+/** hnswlib keeps embeddings in float32; the others what they are named after, and float32 beside it to score again by. */
+export const engines = ['hnswlib', 'usearch-f32', 'usearch-f16', 'usearch-bf16', 'usearch-i8'] as const
+export type EngineName = (typeof engines)[number]
+
+export function openEngine(name: EngineName, dim: number): Engine {
+  if (name === 'hnswlib') {
+    const graph = HnswGraph.empty(dim)
+    return {
+      add: (label, embedding) => graph.add(label, embedding),
+      remove: (labels) => graph.markDeleted(labels),
+      search: (query, limit, ef) => graph.search(query, limit, ef),
+    }
+  }
+  return new UsearchEngine(dim, name.slice('usearch-'.length) as Precision)
+}
+
+type Precision = 'f32' | 'f16' | 'bf16' | 'i8'
+
+/** M and efConstruction as in src/vector-index/hnsw-graph.ts. */
+class UsearchEngine implements Engine {
+  readonly #index: Index
+  readonly #rows: PackedRows
+
+  constructor(dim: number, precision: Precision) {
+    this.#index = new Index({
+      dimensions: dim,
+      // Integers have no unit length, so that their dot product is no cosine.
+      metric: precision === 'i8' ? MetricKind.Cos : MetricKind.IP,
+      quantization: precision as ScalarKind,
+      connectivity: 16,
+      expansion_add: 200,
+      expansion_search: 64,
+      multi: false,
+    })
+    this.#rows = new PackedRows(dim)
+  }
+
+  add(label: number, embedding: Float32Array): void {
+    this.#index.add(BigInt(label), embedding, 1)
+    this.#rows.set(label, embedding)
+  }
+
+  remove(labels: readonly number[]): void {
+    this.#index.remove(BigUint64Array.from(labels, BigInt))
+  }
+
+  /** ef is fixed when an index is made; to ask for so many comes to the same. */
+  search(query: Float32Array, limit: number, ef: number): Found {
+    const { keys } = this.#index.search(query, ef, 1)
+    const nearest = new Nearest(limit)
+    for (const key of keys) nearest.offer(Number(key), this.#rows.similarity(query, Number(key)))
+    return nearest.found()
+  }
+}
