@@ -4,10 +4,12 @@
  */
 
 /**
- * What finds .99 of the nearest photos to captions: 44 for ten of 10,000, 230 for 64 of 400,000 (bench/index-size.ts). Other
+ * What finds .99 of the nearest photos to captions: 128 for ten of 400,000, 230 for 64 of them (bench/index-size.ts). Other
  * embeddings need more or less, and other recalls; that is found out.
  */
 const LEAST = 34
+/** Among few items and for few candidates: embeddings in heaps want more than those of photos. */
+const NARROW = 64
 const FOR_EACH = 0.65
 const growth = (items: number): number => 0.7 + 1.2 * Math.sqrt(items / 100_000)
 /** Neighbours that a judgement goes by: of a share of .99 it then knows the missing hundredth to within a quarter. */
@@ -36,7 +38,7 @@ export class Beam {
 
   /** ef for a search of so many candidates among so many items. */
   width(candidates: number, items: number): number {
-    return Math.ceil(Math.max(candidates, this.#effort * growth(items) * (LEAST + FOR_EACH * candidates)))
+    return Math.ceil(Math.max(candidates, this.#effort * Math.max(NARROW, growth(items) * (LEAST + FOR_EACH * candidates))))
   }
 
   /** Takes in what a search has found and missed of the exact nearest in a sample. */
