@@ -24,7 +24,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from .data import Sample, decode
 
-EXACT_CONVOLUTIONS = 6  # at the beginning: few channels of wide range, where most of the loss came from
+EXACT_CONVOLUTIONS = 16  # at the beginning: few channels of wide range, where most of the loss came from
 BLOCK = 32
 INT8_PRODUCTS = 4  # onnxruntime's accuracy level: activations of a block as int8, too
 LEAST_ROWS = 256  # of a table that is looked up
