@@ -17,7 +17,7 @@ export interface Costs {
   /** The image encoder on as many photos as there are candidates, in batches, decoding not counted. */
   images: number
   text: number
-  /** By candidates: the whole of it as the pipeline sees it, and the fusion encoder's share. */
+  /** By candidates: how long the pipeline waits for it, and the sum of the batches of the fusion encoder, which run side by side. */
   depths: { candidates: number; rerank: number; inference: number }[]
   /** Of the contenders among the default number of candidates, for ten hits. */
   contenders: { mean: number; rerank: number }
