@@ -4,14 +4,14 @@
  */
 
 /**
- * What finds .99 of the nearest photos to captions: 128 for ten of 400,000, 230 for 64 of them, 380 for 64 of a million (bench/index-size.ts). Other
- * embeddings need more or less, and other recalls; that is found out.
+ * What finds .99 of the nearest photos to captions: 72 for 64 of 10,000, 230 for 64 of 400,000, above 400 for 64 of a million
+ * (bench/index-size.ts). Other embeddings need more or less, and other recalls; that is found out.
  */
 const LEAST = 34
 /** Among few items and for few candidates: embeddings in heaps want more than those of photos. */
 const NARROW = 64
 const FOR_EACH = 0.65
-const growth = (items: number): number => 0.6 + 1.4 * Math.sqrt(items / 100_000)
+const growth = (items: number): number => 0.6 + 1.6 * Math.sqrt(items / 100_000)
 /** Neighbours that a judgement goes by: of a share of .99 it then knows the missing hundredth to within a quarter. */
 const EVIDENCE = 2000
 const WIDER = 1.25
