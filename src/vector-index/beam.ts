@@ -7,7 +7,7 @@
  * What finds .99 of the nearest photos to captions: 72 for 64 of 10,000, 230 for 64 of 400,000, above 400 for 64 of a million
  * (bench/index-size.ts). Other embeddings need more or less, and other recalls; that is found out.
  */
-const LEAST = 34
+const LEAST = 40
 /** Among few items and for few candidates: embeddings in heaps want more than those of photos. */
 const NARROW = 64
 const FOR_EACH = 0.65
