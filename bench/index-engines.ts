@@ -1,4 +1,4 @@
-/** Graphs of hnswlib and usearch side by side, at the recall that is asked for: docs/adr/0003-vector-engine.md decides by it. */
+/** Graphs of hnswlib and usearch side by side, at the recall that is asked for: docs/adr/0004-vector-engine.md decides by it. */
 import { WorkerProcess } from '../src/worker-process.js'
 import type { Bench, Scale } from './bench.js'
 import type { Commands } from './index-engines/engine-worker.js'
@@ -113,7 +113,7 @@ function page({ items, dim, candidates, target, engines: measured }: Figures): s
   return `${items.toLocaleString('en')} embeddings of photos as above (${dim} values), M 16 and efConstruction 200 each, one thread; searched for
 ${candidates} candidates with the narrowest ef that finds ${target} of the exact nearest. Times are of the core. usearch keeps its
 vectors in the precision that is named, and what it finds is scored again by float32 rows kept beside it, which are in its
-memory here. Churn is 1,600 replacements and removals at random: "no" means that it had not ended after 15 s. What follows from it is in [a decision](adr/0003-vector-engine.md).
+memory here. Churn is 1,600 replacements and removals at random: "no" means that it had not ended after 15 s. What follows from it is in [a decision](adr/0004-vector-engine.md).
 
 | engine | built, core-seconds | times as fast | memory | ef | recall@${candidates} | search | times as fast | of 300 equal, found | survives churn |
 |---|---|---|---|---|---|---|---|---|---|

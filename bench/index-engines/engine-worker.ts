@@ -20,7 +20,7 @@ export interface Commands {
   churn: { ask: { name: EngineName }; answer: null }
 }
 
-/** What an index must not lose: docs/adr/0003-vector-engine.md. */
+/** What an index must not lose: docs/adr/0004-vector-engine.md. */
 const EQUAL = 300
 const SMALL_DIM = 24
 
