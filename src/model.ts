@@ -85,6 +85,8 @@ export interface Call {
   deadline?: number | undefined
   /** Pairs that the caller will have matched next: a search that could not be reranked in time is refused before it. */
   pairsAhead?: number | undefined
+  /** Nothing will be matched or stored: tokens and the bytes of pictures may come empty. */
+  embeddingOnly?: boolean | undefined
   /** W3C trace context of the request, for a service that does a part of it. */
   trace?: { readonly traceparent: string; readonly tracestate: string | undefined } | undefined
 }

@@ -66,7 +66,7 @@ export class Retrieval {
   ): Promise<{ model: ModelInfo; embeddings: Float32Array[]; timings: Timings }> {
     using visit = this.#collection.enter()
     const clock = new StageClock()
-    const encoded = await encodeAll(visit, inputs, clock, call, (at) => `inputs[${at}]`)
+    const encoded = await encodeAll(visit, inputs, clock, { ...call, embeddingOnly: true }, (at) => `inputs[${at}]`)
     const embeddings = encoded.map(({ embedding }) => embedding)
     return { model: visit.models.info, embeddings, timings: clock.read() }
   }
@@ -88,8 +88,8 @@ export class Retrieval {
     const { filter } = options
     const passes = filter === undefined ? () => true : testOf(filter)
 
-    const pairsAhead = rerank && 'text' in query ? Math.min(candidates, items.size) : 0
-    const encoded = given((await encodeAll(visit, [query], clock, { ...call, pairsAhead }))[0])
+    const pairsAhead = rerank ? Math.min(candidates, items.size) : 0
+    const encoded = given((await encodeAll(visit, [query], clock, { ...call, pairsAhead, embeddingOnly: !rerank }))[0])
     const depth = self === undefined ? candidates : candidates + 1
     const recalled = await clock.time('recall', () => items.recall(encoded.embedding, depth, { ...call, filter }))
     const wanted = recalled.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)

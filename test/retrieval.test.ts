@@ -229,3 +229,30 @@ describe('inputs of one request', () => {
     await given
   })
 })
+
+describe('what is encoded', () => {
+  it('has tokens and pictures where they are matched or stored, and there alone', async () => {
+    const { models } = tandem
+    // Of the start.
+    models.embeddingOnly.splice(0)
+    await add('dog', 'dog')
+    await tandem.retrieval.search({ text: 'dog' }, {})
+    await tandem.retrieval.rerank({ text: 'dog' }, [{ id: 'dog' }])
+    expect(models.embeddingOnly.splice(0)).toEqual([false, false, false])
+    await tandem.retrieval.search({ text: 'dog' }, { rerank: false })
+    await tandem.retrieval.search({ image: Buffer.from('dog') }, {})
+    await tandem.retrieval.embed([{ text: 'dog' }, { image: Buffer.from('dog') }])
+    expect(models.embeddingOnly).toEqual([true, true, true, true])
+  })
+
+  it('is compared with no more candidates than there will be hits, where their order stays', async () => {
+    await Promise.all(['a', 'b', 'c', 'd'].map((id) => add(id, `dog ${id}`)))
+    const asked: number[] = []
+    const search = tandem.index.search.bind(tandem.index)
+    tandem.index.search = (embedding, candidates) => (asked.push(candidates), search(embedding, candidates))
+    await tandem.retrieval.search({ text: 'dog' }, { k: 2, rerank: false })
+    await tandem.retrieval.search({ id: 'a' }, { k: 2 })
+    await tandem.retrieval.search({ text: 'dog' }, { k: 2 })
+    expect(asked).toEqual([2, 3, 8])
+  })
+})

@@ -47,10 +47,13 @@ export class WordModels implements Models {
   workers: WorkerStatus[] = []
   /** Resolves before anything is encoded: a test may hold the model up, or make it fail. */
   gate: (signal?: AbortSignal) => Promise<void> = () => Promise.resolve()
+  /** Whether each call wanted embeddings only. */
+  readonly embeddingOnly: boolean[] = []
   /** The value of each number in an embedding of a picture, where a test wants a bad one. */
   spoilt: number | undefined
 
   async encodeTexts(texts: readonly string[], call?: Call) {
+    this.embeddingOnly.push(call?.embeddingOnly ?? false)
     await this.gate(call?.signal)
     const encoded = texts.map((text): EncodedText => ({
       embedding: embeddingOf(text),
@@ -61,6 +64,7 @@ export class WordModels implements Models {
   }
 
   async encodeImages(images: readonly Uint8Array[], call?: Call) {
+    this.embeddingOnly.push(call?.embeddingOnly ?? false)
     await this.gate(call?.signal)
     const encoded = images.map((bytes): EncodedImage => {
       const word = Buffer.from(bytes).toString()

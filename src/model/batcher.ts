@@ -37,6 +37,7 @@ interface Submission {
   lane: Lane<unknown, unknown>
   results: unknown[]
   remaining: number
+  embeddingOnly: boolean
   settled: boolean
   submittedAt: number
   queue: number
@@ -105,7 +106,7 @@ export class Batcher {
    */
   submit<Input, Result>(lane: Lane<Input, Result>, inputs: readonly Input[], call: Call = {}): Promise<Waited<Result>> {
     if (inputs.length === 0) return Promise.resolve({ results: [], queue: 0, inference: 0 })
-    const { signal, priority = 'interactive', pairsAhead = 0 } = call
+    const { signal, priority = 'interactive', pairsAhead = 0, embeddingOnly = false } = call
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted()
       if (!this.#inference.ready) throw this.#inference.unavailable()
@@ -116,6 +117,7 @@ export class Batcher {
         lane: lane,
         results: new Array<unknown>(inputs.length),
         remaining: inputs.length,
+        embeddingOnly,
         settled: false,
         submittedAt: performance.now(),
         queue: 0,
@@ -172,7 +174,9 @@ export class Batcher {
     for (const submission of submissions) submission.queue = startedAt - submission.submittedAt
     try {
       const inputs = batch.map(({ input }) => input)
-      const { outputs, milliseconds } = await this.#inference.run(graph, lane.assemble(inputs))
+      // Tokens that nobody in the batch wants are not brought over from the worker.
+      const wanted = batch.every(({ submission }) => submission.embeddingOnly) ? ['embedding'] : undefined
+      const { outputs, milliseconds } = await this.#inference.run(graph, lane.assemble(inputs), wanted)
       const results = lane.split(outputs, inputs)
       const now = performance.now()
       // The way to the worker and back is part of what the next one has to wait for.

@@ -9,12 +9,12 @@ export type Decoded = Omit<Preprocessed, 'pixels'> & { pixels: Pixels }
 
 export interface Commands {
   /** The pixels go into the new file `into`, or into the answer where there is none or it cannot be written. */
-  decode: { ask: { bytes: Uint8Array; size: number; maxPixels: number; into: string | null }; answer: Decoded }
+  decode: { ask: { bytes: Uint8Array; size: number; maxPixels: number; into: string | null; isStored: boolean }; answer: Decoded }
 }
 
 answerCalls<Commands>({
-  decode: async ({ bytes, size, maxPixels, into }) => {
-    const { pixels, picture } = await preprocess(bytes, size, maxPixels)
+  decode: async ({ bytes, size, maxPixels, into, isStored }) => {
+    const { pixels, picture } = await preprocess(bytes, size, maxPixels, isStored)
     const isWritten = into !== null && (await writeFile(into, pixels, { flag: 'wx', mode: 0o600 }).then(() => true, () => false))
     return { pixels: isWritten ? { file: into } : pixels, picture }
   },

@@ -39,10 +39,11 @@ export class Decoder {
   /**
    * Decodes a picture to `size` × `size` pixels and to the picture that is stored.
    * @param into - a new file for the pixels, which the caller removes; they are answered where there is none
+   * @param isStored - without it the picture to store has no bytes
    * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is away, dies or hangs
    */
-  decode(bytes: Uint8Array, size: number, into: string | null = null): Promise<Decoded> {
-    return this.#process.call('decode', { bytes, size, maxPixels: this.#maxPixels, into }, LONGEST_DECODE_MS)
+  decode(bytes: Uint8Array, size: number, into: string | null = null, isStored = true): Promise<Decoded> {
+    return this.#process.call('decode', { bytes, size, maxPixels: this.#maxPixels, into, isStored }, LONGEST_DECODE_MS)
   }
 
   /** Resolves when the pictures under way are decoded and the process has ended. */

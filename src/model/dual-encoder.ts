@@ -27,7 +27,7 @@ export function textLane(manifest: Manifest, maxWeight = Infinity, maxPadding = 
     },
     split: (outputs, texts) => {
       const embeddings = floatsOf(outputs, 'embedding')
-      const tokens = width === 0 ? new Float32Array() : floatsOf(outputs, 'text_tokens')
+      const tokens = 'text_tokens' in outputs ? floatsOf(outputs, 'text_tokens') : new Float32Array()
       const rowLength = tokens.length / texts.length
       return texts.map(({ length }, row) => ({
         embedding: embeddings.slice(row * dim, (row + 1) * dim),
@@ -60,7 +60,7 @@ export function imageLane(manifest: Manifest, maxWeight: number): Lane<Pixels, O
     },
     split: (outputs, images) => {
       const embeddings = floatsOf(outputs, 'embedding')
-      const imageTokens = tokensLength === 0 ? new Int8Array() : bytesOf(outputs, 'image_tokens')
+      const imageTokens = 'image_tokens' in outputs ? bytesOf(outputs, 'image_tokens') : new Int8Array()
       return images.map((_, row) => ({
         embedding: embeddings.slice(row * dim, (row + 1) * dim),
         imageTokens: imageTokens.slice(row * tokensLength, (row + 1) * tokensLength),

@@ -91,14 +91,15 @@ export class InferencePool {
 
   /**
    * Runs one batch in a process that is free.
+   * @param wanted - names of outputs; all by default
    * @throws TandemError `model_unavailable` when there is none, or it dies meanwhile
    */
-  async run(graph: GraphName, inputs: Tensors): Promise<BatchResult> {
+  async run(graph: GraphName, inputs: Tensors, wanted?: readonly string[]): Promise<BatchResult> {
     const member = this.#members.find(isFree)
     if (member === undefined) throw this.unavailable()
     member.busy = true
     try {
-      return await member.inference.run(graph, inputs)
+      return await member.inference.run(graph, inputs, wanted)
     } finally {
       member.busy = false
     }

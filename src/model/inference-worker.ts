@@ -34,8 +34,8 @@ export interface Commands {
   }
   /** Finds the batches that suit the device by running some. */
   measure: { ask: null; answer: Found }
-  /** Runs one batch; `milliseconds` are of the run alone. */
-  run: { ask: { graph: GraphName; inputs: Tensors }; answer: { outputs: Tensors; milliseconds: number } }
+  /** Runs one batch for the outputs that are `wanted`, all by default; `milliseconds` are of the run alone. */
+  run: { ask: { graph: GraphName; inputs: Tensors; wanted?: readonly string[] | undefined }; answer: { outputs: Tensors; milliseconds: number } }
 }
 
 interface Loaded {
@@ -90,11 +90,11 @@ answerCalls<Commands>({
     await prepared?.keepMeasured(found)
     return found
   },
-  run: async ({ graph, inputs }) => {
+  run: async ({ graph, inputs, wanted }) => {
     const loaded = graphs[graph]
     if (loaded === undefined) throw new Error(`No ${graph} graph has been loaded.`)
     const started = performance.now()
-    const outputs = await loaded.session.run(withRows(inputs)).catch((error: Error) => {
+    const outputs = await loaded.session.run(withRows(inputs), wanted).catch((error: Error) => {
       throw new Error(`The ${graph} graph failed: ${error.message}`)
     })
     return { outputs, milliseconds: performance.now() - started }

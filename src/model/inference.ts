@@ -58,10 +58,11 @@ export class Inference {
 
   /**
    * Runs one batch.
+   * @param wanted - names of outputs; all by default
    * @throws TandemError `model_unavailable` when the process is away or dies meanwhile
    */
-  run(graph: GraphName, inputs: Tensors): Promise<BatchResult> {
-    return this.#process.call('run', { graph, inputs })
+  run(graph: GraphName, inputs: Tensors, wanted?: readonly string[]): Promise<BatchResult> {
+    return this.#process.call('run', { graph, inputs, wanted })
   }
 
   /** What a caller is told while there is no process. */

@@ -32,12 +32,14 @@ sharp.cache(false)
  * What it looks like on a screen is kept: EXIF orientation is applied, colours become sRGB, transparency becomes white.
  * @param size side of the pixels
  * @param maxPixels more are refused by the header, before anything is decoded
+ * @param isStored without it the picture to store has no bytes
  * @throws TandemError `image_type_unsupported`, `image_too_large`, `image_unreadable`, `timed_out`
  */
 export async function preprocess(
   bytes: Uint8Array,
   size: number,
   maxPixels: number,
+  isStored = true,
   longestS = LONGEST_DECODE_S,
 ): Promise<Preprocessed> {
   await checkHeader(bytes, maxPixels)
@@ -58,7 +60,7 @@ export async function preprocess(
   const intermediate: Raw = { data, width: info.width, height: info.height }
   const [pixels, stored] = await Promise.all([
     squash(intermediate, size),
-    fromRaw(intermediate).jpeg({ quality: JPEG_QUALITY }).toBuffer(),
+    isStored ? fromRaw(intermediate).jpeg({ quality: JPEG_QUALITY }).toBuffer() : new Uint8Array(),
   ])
   return { pixels, picture: { bytes: stored, mime: 'image/jpeg', width: info.width, height: info.height } }
 }

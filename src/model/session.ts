@@ -94,12 +94,15 @@ export class Session {
     return opened
   }
 
-  /** Blocks the thread until the outputs are there. */
-  async run(inputs: Tensors): Promise<Tensors> {
+  /**
+   * Blocks the thread until the outputs are there.
+   * @param wanted - their names; all by default
+   */
+  async run(inputs: Tensors, wanted?: readonly string[]): Promise<Tensors> {
     const feeds = Object.fromEntries(
       Object.entries(inputs).map(([name, { type, data, dims }]) => [name, new OrtTensor(type, data, dims)]),
     )
-    const outputs = await this.#session.run(feeds)
+    const outputs = await (wanted === undefined ? this.#session.run(feeds) : this.#session.run(feeds, wanted))
     return Object.fromEntries(
       Object.entries(outputs).map(([name, { type, data, dims }]) => [name, { type, data, dims } as Tensor]),
     )

@@ -151,8 +151,9 @@ class TandemModels implements Models {
 
   #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Decoded[]> {
     const { manifest, decoder, decoding, passage } = this.#parts
+    const isStored = call?.embeddingOnly !== true
     const one = (bytes: Uint8Array): Promise<Decoded> =>
-      decoding.run(() => passage.through((into) => decoder.decode(bytes, manifest.image_encoder.size, into)), call)
+      decoding.run(() => passage.through((into) => decoder.decode(bytes, manifest.image_encoder.size, into, isStored)), call)
     const decoded = images.map(one)
     const named = decoded.map((picture, place) =>
       picture.catch((error: unknown) => {

@@ -46,7 +46,8 @@ export function planSearch(query: Query, options: SearchOptions, { rerank: byDef
       `min_match is ${minMatch}, but without rerank (a text query, and rerank not false) no match is computed.`,
     )
   }
-  const candidates = options.candidates ?? Math.max(k, byDefault.candidates)
+  // Without rerank the order is that of the recall, and what comes after the k-th is no hit.
+  const candidates = options.candidates ?? (rerank ? Math.max(k, byDefault.candidates) : k)
   if (candidates < k) {
     throw new TandemError('options_conflict', `candidates is ${candidates}; expected at least k, which is ${k}.`)
   }

@@ -9,6 +9,8 @@ class HeldInference {
   ready = true
   readonly size: number
   readonly batches: { graph: GraphName; values: number[] }[] = []
+  /** Outputs that each batch wanted. */
+  readonly wanted: (readonly string[] | undefined)[] = []
   #release: ((error?: Error) => void)[] = []
 
   constructor(size = 1) {
@@ -19,7 +21,8 @@ class HeldInference {
     return this.ready ? this.size - this.#release.length : 0
   }
 
-  run(graph: GraphName, inputs: Tensors): Promise<BatchResult> {
+  run(graph: GraphName, inputs: Tensors, wanted?: readonly string[]): Promise<BatchResult> {
+    this.wanted.push(wanted)
     const values = [...((inputs.numbers?.data ?? []) as Float32Array)]
     this.batches.push({ graph, values })
     return new Promise((resolve, reject) => {
@@ -85,6 +88,16 @@ describe('joining', () => {
     for (let i = 0; i < 3; i += 1) await inference.release()
     expect(values()).toEqual([[1, 2, 3, 4], [5, 6, 7, 8], [9]])
     expect(await answer).toMatchObject({ results: [10, 20, 30, 40, 50, 60, 70, 80, 90], inference: 15 })
+  })
+
+  it('asks the worker for the embedding alone where nobody in a batch wants more', async () => {
+    const embeddingOnly = true
+    const answers = [batcher.submit(text, [1], { embeddingOnly }), batcher.submit(text, [2], { embeddingOnly }), batcher.submit(text, [3])]
+    await inference.release()
+    await inference.release()
+    expect(values()).toEqual([[1], [2, 3]])
+    expect(inference.wanted).toEqual([['embedding'], undefined])
+    await Promise.all(answers)
   })
 
   it('weighs inputs, and runs one that is too heavy alone', async () => {

@@ -40,6 +40,12 @@ describe('the decoder', () => {
     await rm(folder, { recursive: true })
   })
 
+  it('makes no picture to store where none is wanted', async () => {
+    const bytes = await picture()
+    const [whole, part] = await Promise.all([decoder.decode(bytes, SIZE), decoder.decode(bytes, SIZE, null, false)])
+    expect(part).toEqual({ ...whole, picture: { ...whole.picture, bytes: new Uint8Array() } })
+  })
+
   it('refuses as decoding here does', async () => {
     await expect(decoder.decode(new Uint8Array(0), SIZE)).rejects.toMatchObject({ code: 'image_unreadable' })
     await expect(decoder.decode(Buffer.from('a note'), SIZE)).rejects.toMatchObject({ code: 'image_type_unsupported' })
@@ -66,7 +72,7 @@ describe('the decoder', () => {
 it('a picture that takes too long is given up', async () => {
   const slow = await sharp(plainPng(16_000, 8_000)).jpeg({ progressive: true }).toBuffer()
   const started = performance.now()
-  const outcome = await preprocess(slow, SIZE, MAX_PIXELS, 1).catch((error: unknown) => error)
+  const outcome = await preprocess(slow, SIZE, MAX_PIXELS, true, 1).catch((error: unknown) => error)
   // A machine that decodes it within the second has no reason to give up.
   if (performance.now() - started > 1300) expect(outcome).toMatchObject({ code: 'timed_out' })
 })
