@@ -27,8 +27,8 @@ from the moment a request was due. Each load lasts ${seconds} s, or longer for p
 
 const TRIED = `infinity (infinity-emb 0.0.78) is given the text graph with its embedding as the only hidden state, which CLS pooling takes as
 it is; with the newest optimum (2.1) it does not find a graph in a local folder, with the pinned one it does. For photos it knows
-models of the CLIP family alone, and the bundle is none. clip-as-service (clip-server) could not be installed: in a quarter of an
-hour pip found no version of jina that fits. clip-retrieval installs, though it needs an older setuptools to start, and takes its
+models of the CLIP family alone, and the bundle is none. clip-as-service (clip-server) was not installed: pip tried one
+version of jina after the other, and was ended after half an hour. clip-retrieval installs, though it needs an older setuptools to start, and takes its
 models by name from OpenAI CLIP, open_clip, Hugging Face, Japanese CLIP and deepsparse, and no graph of another architecture.`
 
 function saturations(workloads: readonly OfWorkload[]): string {
