@@ -1,6 +1,7 @@
 /** Training steps a second against open_clip_torch; the measurement is in Python, bench/training/clip_steps.py. */
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { packageFolder } from '../src/config.js'
 import { BenchSkipped, type Bench, type Scale } from './bench.js'
 
@@ -29,17 +30,14 @@ export const trainingBench: Bench<Figures> = {
   name: 'training',
   title: 'Training: the recipe clip against open_clip',
 
-  run(scale) {
+  run: async (scale) => {
     const python = process.env['BENCH_PYTHON'] ?? join(training, '.venv', 'bin', 'python')
     const env = { ...process.env, PYTHONPATH: training, OMP_WAIT_POLICY: 'passive' }
-    const ask = (...args: string[]): string => execFileSync(python, args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
-    try {
-      ask('-c', 'import open_clip, tandem_training')
-    } catch {
+    const ask = async (...args: string[]): Promise<string> => (await promisify(execFile)(python, args, { env })).stdout
+    await ask('-c', 'import open_clip, tandem_training').catch(() => {
       throw new BenchSkipped('BENCH_PYTHON names no Python that has the packages of training/ and open_clip_torch')
-    }
-    const out = ask('-W', 'ignore', join(packageFolder, 'bench', 'training', 'clip_steps.py'), ...SIZES[scale])
-    return Promise.resolve(JSON.parse(out) as Figures)
+    })
+    return JSON.parse(await ask('-W', 'ignore', join(packageFolder, 'bench', 'training', 'clip_steps.py'), ...SIZES[scale])) as Figures
   },
 
   page({ batch, tokens, open_clip_version: version, torch_version: torch, tandem, open_clip: peer }) {
