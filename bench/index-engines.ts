@@ -1,5 +1,6 @@
 /** Graphs of hnswlib and usearch side by side, at the recall that is asked for: docs/adr/0004-vector-engine.md decides by it. */
 import { WorkerProcess } from '../src/worker-process.js'
+import { median } from '../test/soak/figures.js'
 import type { Bench, Scale } from './bench.js'
 import type { Commands } from './index-engines/engine-worker.js'
 import { engines, type EngineName } from './index-engines/engines.js'
@@ -87,10 +88,6 @@ async function run(scale: Scale): Promise<Figures> {
 function openWorker(name: EngineName): Promise<WorkerProcess<Commands>> {
   const module = new URL('./index-engines/engine-worker.js', import.meta.url)
   return WorkerProcess.start<Commands>({ name, module, code: 'index_unavailable', subject: name })
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0
 }
 
 function page({ items, dim, candidates, target, engines: measured }: Figures): string {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'
 import { coresGiven } from '../src/model/cores.js'
+import { median } from '../test/soak/figures.js'
 import { Bare } from './bare.js'
 import type { Bench, Scale } from './bench.js'
 import { coreSecondsOf, type CoreSeconds } from './core-time.js'
@@ -99,9 +100,4 @@ export const indexingBench: Bench<Figures> = {
         eventLoopSentence(eventLoop),
     ].join('\n\n')
   },
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return ((sorted[(sorted.length - 1) >> 1] ?? 0) + (sorted[sorted.length >> 1] ?? 0)) / 2
 }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'
 import { coresGiven } from '../src/model/cores.js'
-import { quantile } from '../test/soak/figures.js'
+import { median, quantile } from '../test/soak/figures.js'
 import { Bare } from './bare.js'
 import type { Bench, Scale } from './bench.js'
 import { coreSecondsOf, type CoreSeconds } from './core-time.js'
@@ -111,17 +111,17 @@ export const saturationBench: Bench<Figures> = {
     }
   },
   page: ({ bundle, items, clients, bare, rounds, core_seconds: spent, idle, event_loop: eventLoop }) => {
-    const [texts, searches] = [middle(rounds.map((round) => round.bare)), middle(rounds.map((round) => round.searches))]
-    const ratio = middle(rounds.map((round) => round.searches / round.bare))
-    const over = middle(idle.map((round) => round.service - round.bare))
+    const [texts, searches] = [median(rounds.map((round) => round.bare)), median(rounds.map((round) => round.searches))]
+    const ratio = median(rounds.map((round) => round.searches / round.bare))
+    const over = median(idle.map((round) => round.service - round.bare))
     return [
       `${clients} clients on the same machine search ${items} items by captions (\`GET /search\`, no rerank, ${K} hits), each again as soon as it is answered. ` +
         `The bare runtime encodes the same captions with \`${bundle}\` in batches of like length and does nothing else; these ways of using the cores were tried:`,
       `| processes | threads of each | texts in a batch | texts a second |\n|---|---|---|---|\n${bare.map((way) => `| ${way.processes} | ${way.threads} | ${way.rows} | ${way.texts.toFixed(0)} |`).join('\n')}`,
       `| | a second | |\n|---|---|---|\n| texts, bare runtime at its best | ${texts.toFixed(0)} | |\n| searches over HTTP | ${searches.toFixed(0)} | **${Math.round(ratio * 100)} %** |`,
       `Medians of ${rounds.length} rounds. Core milliseconds a search: ${Object.entries(spent).map(([name, s]) => `${name} ${(1000 * s).toFixed(2)}`).join(', ')}. ${eventLoopSentence(eventLoop)}`,
-      `One search at a time takes ${middle(idle.map((round) => round.service)).toFixed(2)} ms at the median, of a client that keeps its connection; to tokenize, encode and ` +
-        `search the same graph in one bare process ${middle(idle.map((round) => round.bare)).toFixed(2)} ms: the service adds **${over.toFixed(2)} ms**.`,
+      `One search at a time takes ${median(idle.map((round) => round.service)).toFixed(2)} ms at the median, of a client that keeps its connection; to tokenize, encode and ` +
+        `search the same graph in one bare process ${median(idle.map((round) => round.bare)).toFixed(2)} ms: the service adds **${over.toFixed(2)} ms**.`,
     ].join('\n\n')
   },
 }
@@ -140,8 +140,4 @@ async function tried(bundle: string, cores: number, texts: readonly string[], { 
 function nextOf<Value>(at: (place: number) => Value): () => Value {
   let next = 0
   return () => at(next++)
-}
-
-function middle(values: readonly number[]): number {
-  return quantile(values, 0.5)
 }

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { packageFolder } from '../src/config.js'
+import { median } from '../test/soak/figures.js'
 import { BenchSkipped, type Bench, type Scale } from './bench.js'
 
 interface Side {
@@ -55,9 +56,4 @@ export const trainingBench: Bench<Figures> = {
       row('open_clip', peer),
     ].join('\n')
   },
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return ((sorted[(sorted.length - 1) >> 1] as number) + (sorted[sorted.length >> 1] as number)) / 2
 }

@@ -3,6 +3,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Nearest } from '../../src/vector-index/nearest.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
 import type { VectorIndex } from '../../src/vector-index.js'
+import { median, quantile } from '../../test/soak/figures.js'
 import { extended, row, type Vectors } from '../vectors.js'
 
 /** As many as a search with rerank recalls. */
@@ -78,12 +79,9 @@ async function latencyOf(times: number, search: Search): Promise<Latency> {
     await search(at)
     taken.push(performance.now() - begun)
   }
-  taken.sort((a, b) => a - b)
-  const quantile = (share: number): number => taken[Math.min(times - 1, Math.floor(share * times))] ?? 0
-  return { p50: quantile(0.5), p99: quantile(0.99) }
+  return { p50: quantile(taken, 0.5), p99: quantile(taken, 0.99) }
 }
 
 function medians(latencies: readonly Latency[]): Latency {
-  const median = (of: keyof Latency): number => latencies.map((one) => one[of]).sort((a, b) => a - b)[latencies.length >> 1] ?? 0
-  return { p50: median('p50'), p99: median('p99') }
+  return { p50: median(latencies.map(({ p50 }) => p50)), p99: median(latencies.map(({ p99 }) => p99)) }
 }

@@ -1,8 +1,6 @@
 /** What is asked of Tandem and of the peers: the same texts and the same bytes. */
-import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
 import sharp from 'sharp'
-import { packageFolder } from '../../src/config.js'
+import { packagedPhotos } from '../captioned-photos.js'
 import type { Asked } from '../load.js'
 
 export interface Workload {
@@ -21,10 +19,8 @@ const BOUNDARY = 'photo-of-the-benchmark'
 
 /** JPEG photos of 500 pixels, from packages of the tests: those that an image encoder of 288 pixels need not enlarge, which libraries do differently. */
 export async function photos(): Promise<Buffer[]> {
-  const scope = join(packageFolder, 'node_modules', '@stdlib')
-  const files = readdirSync(scope).filter((name) => name.startsWith('datasets-img-')).map((name) => join(scope, name, 'data', 'image.jpg'))
   const shrunk = await Promise.all(
-    files.map((file) => sharp(file).resize(SIDE, SIDE, { fit: 'inside' }).jpeg({ quality: JPEG_QUALITY }).toBuffer({ resolveWithObject: true })),
+    packagedPhotos().map(({ picture }) => sharp(picture).resize(SIDE, SIDE, { fit: 'inside' }).jpeg({ quality: JPEG_QUALITY }).toBuffer({ resolveWithObject: true })),
   )
   return shrunk.filter(({ info }) => Math.min(info.width, info.height) >= LEAST_SIDE).map(({ data }) => data)
 }

@@ -3,6 +3,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { CaptionedPhoto } from '../../src/cli/dataset.js'
 import type { Models } from '../../src/model.js'
 import { contendersOf } from '../../src/retrieval/contenders.js'
+import { median } from '../../test/soak/figures.js'
 import { matched, recalled, type EncodedPhotos } from './encoded-photos.js'
 
 const HITS = 10
@@ -63,15 +64,15 @@ export async function costsOf(
     note('blocked', monitor.max / 1e6)
     note('images', (await models.encodeImages(pictures)).timings.inference ?? 0)
   }
-  const median = (what: string): number => medianOf(taken[what] ?? [])
+  const middle = (what: string): number => median(taken[what] ?? [])
   return {
     rounds,
     candidates,
-    image: median('image'),
-    images: median('images'),
-    text: median('text'),
-    depths: depths.map((depth) => ({ candidates: depth, rerank: median(`rerank ${depth}`), inference: median(`inference ${depth}`) })),
-    contenders: { mean: (taken['close'] ?? []).reduce((sum, one) => sum + one, 0) / rounds, rerank: median('contenders') },
+    image: middle('image'),
+    images: middle('images'),
+    text: middle('text'),
+    depths: depths.map((depth) => ({ candidates: depth, rerank: middle(`rerank ${depth}`), inference: middle(`inference ${depth}`) })),
+    contenders: { mean: (taken['close'] ?? []).reduce((sum, one) => sum + one, 0) / rounds, rerank: middle('contenders') },
     blocked: Math.max(...(taken['blocked'] ?? [])),
   }
 }
@@ -79,8 +80,4 @@ export async function costsOf(
 /** The first `count`, over again where there are fewer. */
 function repeated<One>(some: readonly One[], count: number): One[] {
   return Array.from({ length: count }, (_, at) => some[at % some.length] as One)
-}
-
-function medianOf(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
 }

@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { packageFolder } from '../../src/config.js'
 import { openItemStore } from '../../src/item-store.js'
+import { packagedPhotos } from '../captioned-photos.js'
 import { coreSecondsOf } from '../core-time.js'
 import type { Figures } from './figures.js'
 import { hnswFigures } from './hnsw-figures.js'
@@ -50,9 +51,7 @@ const texts = [
 const textAt = (at: number): string => `${texts[at % texts.length]} ${at}`
 
 /** Photos that come with packages of the tests, whose sizes are those of photos on the web. */
-const photos = readdirSync(join(packageFolder, 'node_modules', '@stdlib'))
-  .filter((name) => name.startsWith('datasets-img-'))
-  .map((name) => readFileSync(join(packageFolder, 'node_modules', '@stdlib', name, 'data', 'image.jpg')))
+const photos = packagedPhotos().map(({ picture }) => picture)
 
 /** `times` calls, `together` of them at a time. */
 async function repeat(times: number, together: number, call: (at: number) => Promise<void>): Promise<void> {
