@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .step import Towers
+from .towers import Towers
 
 Losses = dict[str, Tensor]
 

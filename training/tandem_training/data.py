@@ -1,9 +1,10 @@
 """Photos with captions, read from WebDataset shards (tar files of `<key>.jpg` and `<key>.json`)."""
 
 import io
+import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,6 +70,15 @@ def read_shards(pattern: str, languages: Mapping[str, float] = ENGLISH, max_corr
     if not samples:
         raise ValueError(f"{pattern} holds no photo with a caption in {', '.join(languages)}")
     return samples
+
+
+def read_languages(pattern: str, languages: Iterable[str], max_corrupt: float = 0.01) -> dict[str, list[Sample]]:
+    """The samples of each language by itself; a picture is held once. Raises as `read_shards`."""
+    pictures: dict[bytes, bytes] = {}
+    found = {language: read_shards(pattern, {language: 1.0}, max_corrupt) for language in languages}
+    for sample in itertools.chain(*found.values()):
+        sample.jpeg = pictures.setdefault(sample.jpeg, sample.jpeg)
+    return found
 
 
 def languages_of(pattern: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .data import Sample, decode, languages_of, read_shards
+from .data import Sample, decode, languages_of, read_languages
 from .recall import recall_at_k, reranked, top_candidates
 
 
@@ -29,16 +29,17 @@ class Encoders(Protocol):
 
 
 class Pictures:
-    """Photos after the image encoder, to be read with captions of several languages."""
+    """Photos after the image encoder, each once, to be read with captions of several languages."""
 
     def __init__(self, encoders: Encoders, samples: list[Sample], batch: int = 32):
+        jpegs = list(dict.fromkeys(sample.jpeg for sample in samples))
         found = [
-            encoders.images(np.stack([decode(s.jpeg, encoders.image_size) for s in samples[i : i + batch]]))
-            for i in range(0, len(samples), batch)
+            encoders.images(np.stack([decode(jpeg, encoders.image_size) for jpeg in jpegs[i : i + batch]]))
+            for i in range(0, len(jpegs), batch)
         ]
         self.embedding = np.concatenate([e for e, _ in found])
         self.tokens = np.concatenate([t for _, t in found])
-        self._row = {sample.jpeg: i for i, sample in enumerate(samples)}
+        self._row = {jpeg: i for i, jpeg in enumerate(jpegs)}
 
     def of(self, samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
         """Embedding and tokens of some of the photos, in the order given."""
@@ -127,9 +128,8 @@ def evaluate_languages(
 ) -> tuple[dict, Scored]:
     """The report on captions of the first language, with those of the others under `languages`, and what was scored of
     the first. Photos without a caption in a language are no candidates there."""
-    samples = {language: read_shards(shards, {language: 1.0}) for language in languages}
-    every = {sample.jpeg: sample for found in samples.values() for sample in found}
-    pictures = Pictures(encoders, list(every.values()))
+    samples = read_languages(shards, languages)
+    pictures = Pictures(encoders, [sample for found in samples.values() for sample in found])
     scored = {name: Scored(encoders, found, max(ks), pictures) for name, found in samples.items()}
     first, *others = (one.report(match, ks) for one in scored.values())
     return {**first, "languages": dict(zip(languages[1:], others, strict=True))}, scored[languages[0]]

@@ -5,7 +5,6 @@ python -m tandem_training.train recipes/tandem-small-towers.toml --out runs/towe
 import argparse
 import importlib.util
 import json
-import math
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -20,44 +19,21 @@ from .batches import Shuffle
 from .cache import TrunkCache
 from .checkpoint import load, save
 from .curves import draw
-from .data import read_shards
-from .evaluate import evaluate
+from .data import read_languages, read_shards
+from .evaluate import Pictures, Scored
 from .graphs import Graphs
 from .metrics import Metrics, Progress
 from .model import Tandem
-from .recipe import Recipe, TrainConfig, read_recipe
+from .rates import optimiser, schedule
+from .recipe import Recipe, read_recipe
 from .starting import starting_model
-from .step import Batch, Objectives, Step, Towers, centre_logits, encode
+from .step import Objectives, Step, centre_logits
+from .teacher import sentences
 from .tokens import drop_words, pad, read_tokenizer
 from .torch_encoders import TorchEncoders
+from .towers import Batch, Towers, encode
 
 UNKNOWN = 100  # [UNK] of the BERT vocabulary
-
-
-def optimiser(model: Tandem, objectives: Objectives, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with a rate for each part; matrices decay, biases, norms and scalars do not."""
-    rates = [
-        (config.vision_rate, model.vision.tail_parameters()),
-        (config.text_rate, [p for n, p in model.text.named_parameters() if not n.startswith("project")]),
-        (config.head_rate, [*model.heads.parameters(), *model.text.project.parameters()]),
-        (config.fusion_rate, [*model.fusion_parameters(), *objectives.parameters()]),
-    ]
-    groups = []
-    for rate, parameters in rates:
-        for matrix in (True, False):
-            chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1) == matrix]
-            groups.append({"params": chosen, "lr": rate, "weight_decay": config.weight_decay if matrix else 0.0})
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
-    for group in optimizer.param_groups:
-        group["peak"] = group["lr"]
-    return optimizer
-
-
-def schedule(progress: float, warmup: float) -> float:
-    """Linear warm-up, then cosine to zero; progress in [0, 1]."""
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 class Trainer:
@@ -68,9 +44,7 @@ class Trainer:
         config = recipe.train
         self.samples = read_shards(recipe.data.train, recipe.data.languages, recipe.data.max_corrupt)
         self.shuffle = Shuffle(self.samples, config, recipe.data.train)
-        self.dev = {
-            name: read_shards(recipe.data.dev, {name: 1.0}, recipe.data.max_corrupt) for name in recipe.data.languages
-        }
+        self.dev = read_languages(recipe.data.dev, recipe.data.languages, recipe.data.max_corrupt)
         self.rows = ranks.own_rows(config.batch)
         with ranks.first_rank_first():
             self.activations = TrunkCache(
@@ -78,7 +52,7 @@ class Trainer:
             )
         self.captions = [[e.ids for e in tokenizer.encode_batch(s.captions)] for s in self.samples]
         # Before the towers move.
-        self.sentences = self._teacher_sentences() if recipe.sentence_teacher() else []
+        self.sentences = sentences(model.text, self.captions) if recipe.sentence_teacher() else []
         self.objectives = Objectives(recipe, model, tokenizer)
         self.optimizer = optimiser(self.model, self.objectives, config)
         self.average = Tandem(recipe.model)
@@ -90,21 +64,6 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         if (out / "last.pt").exists():
             self._resume(load(out / "last.pt", repr(recipe.model)))
-
-    @torch.inference_mode()
-    def _teacher_sentences(self) -> list[Tensor]:
-        """Frozen sentence vectors of every caption of every photo, [captions, dim] each, before any training."""
-        model = self.model.text.eval()
-        flat = [row for rows in self.captions for row in rows]
-        order = sorted(range(len(flat)), key=lambda i: len(flat[i]))
-        vectors = torch.empty(len(flat), model.width)
-        for i in range(0, len(order), 256):
-            ids, mask = pad([flat[j] for j in order[i : i + 256]])
-            with torch.autocast("cpu", torch.bfloat16):
-                _, tokens = model(ids, mask)
-            mean = (tokens * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
-            vectors[order[i : i + 256]] = torch.nn.functional.normalize(mean.float(), dim=-1)
-        return list(vectors.split([len(rows) for rows in self.captions]))
 
     def save_state(self) -> None:
         """All that a resumed run needs; what a step draws at random depends on its number, so no generator is kept."""
@@ -179,10 +138,14 @@ class Trainer:
                     average.lerp_(value, 1 - decay)
         return ranks.mean(dict(values))
 
-    def evaluate(self, language: str, ks: tuple[int, ...]) -> dict:
-        encoders = TorchEncoders(Graphs.of(self.average), self.tokenizer)
+    def evaluate(self, language: str, ks: tuple[int, ...], pictures: Pictures | None = None) -> dict:
+        """Recall of the average on dev by captions of one language. `pictures`, if given, are the dev photos after its
+        image encoder."""
         match = {"logit": 1.0, "similarity": self.average.logit_scale.exp().item()}
-        return evaluate(encoders, self.dev[language], match, ks)
+        return Scored(self.encoders(), self.dev[language], max(ks), pictures).report(match, ks)
+
+    def encoders(self) -> TorchEncoders:
+        return TorchEncoders(Graphs.of(self.average), self.tokenizer)
 
     def run(self) -> None:
         config, alone = self.recipe.train, ranks.rank() == 0  # one rank reports and saves
@@ -196,8 +159,9 @@ class Trainer:
             metrics.write(self.step, **losses)
             epoch, at = divmod(self.step, self.shuffle.steps_per_epoch)
             if self.step == self.total or (at == 0 and epoch % config.evaluate_every == 0):
+                pictures = Pictures(self.encoders(), [sample for found in self.dev.values() for sample in found])
                 for language in self.dev:
-                    report = self.evaluate(language, (16,))
+                    report = self.evaluate(language, (16,), pictures)
                     print(f"epoch {epoch}, {language}: {json.dumps(report)}", flush=True)
                     metrics.write(self.step, language=language, dev=report)
                 if importlib.util.find_spec("matplotlib"):

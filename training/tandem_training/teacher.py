@@ -1,0 +1,26 @@
+"""What the text encoder makes of every caption before any training: the sentence encoder that soft targets follow."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .tokens import pad
+
+BATCH = 256
+
+
+@torch.no_grad()
+def sentences(text: nn.Module, captions: list[list[list[int]]]) -> list[Tensor]:
+    """Token ids of the captions of each photo → their sentence vectors, [captions, width] a photo: the unit mean of
+    each caption's text tokens."""
+    text.eval()
+    flat = [row for rows in captions for row in rows]
+    order = sorted(range(len(flat)), key=lambda i: len(flat[i]))  # captions of like length share a batch
+    vectors = torch.empty(len(flat), text.width)
+    for i in range(0, len(order), BATCH):
+        ids, mask = pad([flat[j] for j in order[i : i + BATCH]])
+        with torch.autocast("cpu", torch.bfloat16):
+            _, tokens = text(ids, mask)
+        mean = (tokens * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+        vectors[order[i : i + BATCH]] = F.normalize(mean.float(), dim=-1)
+    return list(vectors.split([len(rows) for rows in captions]))
