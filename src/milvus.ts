@@ -62,6 +62,8 @@ export interface MilvusItems {
   ): Promise<{ id: string; similarity: number }[]>
   /** In the order of `ids`; undefined where there is no such item. */
   getMany(ids: readonly string[], asker?: Asker): Promise<(MilvusItem | undefined)[]>
+  /** As `getMany`, of each item the payload alone, null where it has none. */
+  payloads(ids: readonly string[], asker?: Asker): Promise<(MilvusItem['payload'] | undefined)[]>
   /** The bytes of the stored picture. */
   picture(id: string, asker?: Asker): Promise<Uint8Array | undefined>
   /** In the order of the bytes of their ids, those after `after`. */

@@ -1,15 +1,16 @@
 /**
  * The pipeline: embed, search, rerank, add, remove. Start reading here.
  *
- * A search walks one way: encode the query, recall candidates by similarity, fetch what is stored of them, rerank them
- * with the fusion encoder, order and cut. An add encodes the picture once and puts everything that later stages need into
+ * A search walks one way: encode the query, recall candidates by similarity, fetch what is stored of those that may be hits,
+ * rerank them with the fusion encoder, order and cut. An add encodes the picture once and puts everything that later stages need into
  * the collection, which keeps and finds it, in this process or in an engine elsewhere.
  */
-import type { Collection, EngineStatus, Item, ListedItem, Payload, Restored, StandbyStatus, Upkeep } from './collection.js'
+import type { Collection, EngineStatus, Item, ListedItem, Neighbour, Payload, Restored, StandbyStatus, Upkeep } from './collection.js'
 import { testOf } from './filter.js'
 import type { Call, ModelInfo } from './model.js'
 import { contendersOf } from './retrieval/contenders.js'
 import { encodeAll, encodePicture, given, noItem, type Input, type Query } from './retrieval/encode.js'
+import { fetchCandidates, type Candidate } from './retrieval/fetch.js'
 import { byMatch, bySimilarity, type Hit } from './retrieval/hits.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
 import { pairsOf, relevanceOf, type Relevance } from './retrieval/relevance.js'
@@ -93,22 +94,23 @@ export class Retrieval {
     const depth = self === undefined ? candidates : candidates + 1
     const recalled = await clock.time('recall', () => items.recall(encoded.embedding, depth, { ...call, filter }))
     const wanted = recalled.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)
-    const fetched = await clock.time('fetch', async () => {
-      const found = await items.getMany(wanted.map(({ id }) => id), call)
-      // An item removed since it was recalled is no hit, nor one replaced since by what the filter does not let through.
-      return wanted.flatMap(({ similarity }, at) => {
-        const item = found[at]
-        return item !== undefined && passes(item.payload) ? [{ item, similarity }] : []
-      })
-    })
-    // What was replaced since a change of bundle is encoded by the new one alone: then the search begins again with that.
-    if (fetched.length < wanted.length && visit.isOutdated) return this.search(query, options, call)
-    if (!rerank || encoded.kind !== 'text' || fetched.length === 0) {
-      return { hits: bySimilarity(fetched), timings: clock.read() }
+    const worthIt = <Some extends Neighbour>(some: readonly Some[]): readonly Some[] =>
+      rerank ? contendersOf(some, k, models.info.rerank.margin) : some
+    const fetch = (some: readonly Neighbour[]): Promise<Candidate[]> =>
+      clock.time('fetch', () => fetchCandidates(items, some, { tokens: rerank, passes, call }))
+    const first = worthIt(wanted)
+    let contenders: readonly Candidate[] = await fetch(first)
+    if (contenders.length < first.length) {
+      // What was replaced since a change of bundle is encoded by the new one alone: then the search begins again with that.
+      if (visit.isOutdated) return this.search(query, options, call)
+      // Behind one that is gone, others come within the margin of the k-th.
+      if (first.length < wanted.length) contenders = worthIt(await fetch(wanted))
     }
-    const contenders = contendersOf(fetched, k, models.info.rerank.margin)
+    if (!rerank || encoded.kind !== 'text' || contenders.length === 0) {
+      return { hits: bySimilarity(contenders), timings: clock.read() }
+    }
     const pairs = contenders.map(({ similarity }, image) => ({ text: 0, image, similarity }))
-    const tokens = contenders.map(({ item }) => item.imageTokens)
+    const tokens = contenders.map(({ imageTokens }) => imageTokens)
     const { matches, timings } = await clock.time('rerank', () => models.match([encoded.text], tokens, pairs, call))
     clock.add(timings)
     return { hits: byMatch(contenders, matches, { k, minMatch }), timings: clock.read() }

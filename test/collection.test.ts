@@ -59,6 +59,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     await put(itemOf('empty', 2, {}))
     const found = await read(({ items }) => items.getMany(['none', 'empty']))
     expect(found.map((item) => item?.payload)).toEqual([null, {}])
+    expect(await read(({ items }) => items.payloads(['empty', 'gone', 'none']))).toEqual([{}, undefined, null])
   })
 
   it('says when an item was added', async () => {

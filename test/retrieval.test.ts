@@ -143,6 +143,7 @@ describe('a search', () => {
         return Promise.resolve(['dog', 'cat', 'gone'].map((id) => ({ id, similarity: 0.5 })))
       },
       getMany: () => Promise.resolve([item('dog', 'sea'), item('cat', 'land'), undefined]),
+      payloads: () => Promise.resolve([{ album: 'sea' }, { album: 'land' }, undefined]),
       size: 3,
     }
     const visit = { models: new WordModels(), items, isOutdated: false, [Symbol.dispose]: () => undefined }

@@ -39,11 +39,12 @@ export class EmbeddedCollection implements Collection {
     const serving = this.#serving
     const visit = serving.enter()
     const { rooms } = visit
+    const isOutdated = (): boolean => serving.rooms !== rooms
     return {
       models: rooms.models,
-      items: itemsOf(rooms, this.#filtered),
+      items: itemsOf(rooms, isOutdated, this.#filtered),
       get isOutdated() {
-        return serving.rooms !== rooms
+        return isOutdated()
       },
       [Symbol.dispose]: () => visit[Symbol.dispose](),
     }
@@ -101,13 +102,15 @@ export class EmbeddedCollection implements Collection {
 }
 
 /** Store and index as the pipeline asks for them; a read of the store is done before its promise is there. */
-function itemsOf({ index, store }: Rooms, filtered: FilteredSets): Items {
+function itemsOf({ index, store }: Rooms, isOutdated: () => boolean, filtered: FilteredSets): Items {
   return {
     recall: (embedding, candidates, { filter, signal } = {}) =>
       filter === undefined
         ? index.search(embedding, candidates)
         : filteredRecall({ index, store }, filtered, { filter, embedding, candidates, signal }),
     getMany: (ids) => promised(() => store.getMany(ids)),
+    // The bundle that serves has encoded every item as it is; of another one's, the encodings tell.
+    payloads: (ids) => promised(() => ids.map((id) => (isOutdated() ? store.get(id)?.payload : store.payload(id)))),
     picture: (id) => promised(() => store.picture(id)),
     list: ({ after, limit }) => promised(() => store.list({ limit, ...(after === undefined ? {} : { after }) })),
     get size() {

@@ -9,7 +9,7 @@ const refuse = (): Promise<never> => {
   return Promise.reject(new TandemError('not_supported', sentence))
 }
 
-const noItems: Items = { recall: refuse, getMany: refuse, picture: refuse, list: refuse, size: 0 }
+const noItems: Items = { recall: refuse, getMany: refuse, payloads: refuse, picture: refuse, list: refuse, size: 0 }
 
 export class ItemlessCollection implements Collection {
   readonly upkeep = null

@@ -91,15 +91,23 @@ export class Items implements MilvusItems {
   async getMany(ids: readonly string[], asker?: Asker): Promise<(MilvusItem | undefined)[]> {
     const { fingerprint } = this.#options
     const fields = ['id', embeddingField(fingerprint), 'image_tokens', 'payload', 'about']
+    const rows = await this.#rowsWith(ids, fields, asker)
+    return rows.map((row) => row && itemOf(row, fingerprint))
+  }
+
+  async payloads(ids: readonly string[], asker?: Asker): Promise<(MilvusItem['payload'] | undefined)[]> {
+    const rows = await this.#rowsWith(ids, LISTED, asker)
+    return rows.map((row) => row && listedItemOf(row).payload)
+  }
+
+  /** In the order of `ids`; undefined where there is none. */
+  async #rowsWith(ids: readonly string[], fields: string[], asker?: Asker): Promise<(Row | undefined)[]> {
     const parts = Array.from({ length: Math.ceil(ids.length / READ_AT_ONCE) }, (_, part) =>
       ids.slice(part * READ_AT_ONCE, (part + 1) * READ_AT_ONCE),
     )
     const rows = (await Promise.all(parts.map((part) => this.#rows(part, fields, asker)))).flat()
     const found = new Map(rows.map((row) => [row['id'], row]))
-    return ids.map((id) => {
-      const row = found.get(id)
-      return row === undefined ? undefined : itemOf(row, fingerprint)
-    })
+    return ids.map((id) => found.get(id))
   }
 
   async picture(id: string, asker?: Asker): Promise<Uint8Array | undefined> {

@@ -1,7 +1,8 @@
 /** What a search returns. */
-import type { Item, Payload } from '../collection.js'
+import type { Payload } from '../collection.js'
 import type { Match } from '../model.js'
 import { given } from './encode.js'
+import type { Candidate } from './fetch.js'
 
 /** One answer of a search. Hits are ordered by score, best first. */
 export interface Hit {
@@ -12,15 +13,9 @@ export interface Hit {
   payload: Payload | null
 }
 
-/** An item that was recalled. */
-export interface Candidate {
-  item: Item
-  similarity: number
-}
-
 /** Candidates as hits in the order of their similarity, which is the one they have. */
 export function bySimilarity(candidates: readonly Candidate[]): Hit[] {
-  return candidates.map(({ item: { id, payload }, similarity }) => ({ id, score: similarity, similarity, match: null, payload }))
+  return candidates.map(({ id, similarity, payload }) => ({ id, score: similarity, similarity, match: null, payload }))
 }
 
 /** The best `k` candidates by match, without those below `minMatch`. */
@@ -30,7 +25,7 @@ export function byMatch(
   { k, minMatch }: { k: number; minMatch: number },
 ): Hit[] {
   return candidates
-    .map(({ item: { id, payload }, similarity }, at) => ({ id, payload, similarity, ...given(matches[at]) }))
+    .map(({ id, payload, similarity }, at) => ({ id, payload, similarity, ...given(matches[at]) }))
     .sort((a, b) => b.logit - a.logit)
     .filter(({ match }) => match >= minMatch)
     .slice(0, k)

@@ -39,10 +39,11 @@ describe('contenders', () => {
 
 describe('a search with a margin in the bundle', () => {
   /** Ten items, less and less similar; the last ones have the best logits. */
-  function searched(margin: number | undefined) {
+  function searched(margin: number | undefined, gone: readonly string[] = []) {
     const models = new WordModels()
     const { rerank } = models.info
     const compared: number[] = []
+    const fetched: number[] = []
     Object.assign(models, { info: { ...models.info, rerank: { ...rerank, margin } } })
     const match = models.match.bind(models)
     models.match = (texts, imageTokens, pairs) => {
@@ -51,19 +52,31 @@ describe('a search with a margin in the bundle', () => {
     }
     const items = {
       recall: () => Promise.resolve(Array.from({ length: 10 }, (_, at) => ({ id: String(at), similarity: 0.9 - at / 10 }))),
-      getMany: (ids: readonly string[]) =>
-        Promise.resolve(ids.map((id) => ({ id, payload: null, imageTokens: new Int8Array([Number(id), 0, 0, 0]) }))),
+      getMany: (ids: readonly string[]) => {
+        fetched.push(ids.length)
+        return Promise.resolve(
+          ids.map((id) => (gone.includes(id) ? undefined : { id, payload: null, imageTokens: new Int8Array([Number(id), 0, 0, 0]) })),
+        )
+      },
       size: 10,
     }
     const visit = { models, items, isOutdated: false, [Symbol.dispose]: () => undefined }
-    return { compared, retrieval: new Retrieval({ enter: () => visit } as unknown as Collection) }
+    return { compared, fetched, retrieval: new Retrieval({ enter: () => visit } as unknown as Collection) }
   }
 
-  it('reranks the contenders alone', async () => {
-    const { compared, retrieval } = searched(0.35)
+  it('fetches and reranks the contenders alone', async () => {
+    const { compared, fetched, retrieval } = searched(0.35)
     const { hits } = await retrieval.search({ text: 'dog' }, { k: 2, candidates: 10 })
-    expect(compared).toEqual([5])
+    expect([fetched, compared]).toEqual([[5], [5]])
     expect(hits.map(({ id }) => id)).toEqual(['4', '3'])
+  })
+
+  it('lets others come up behind one that is gone', async () => {
+    const { compared, fetched, retrieval } = searched(0.35, ['1'])
+    const { hits } = await retrieval.search({ text: 'dog' }, { k: 2, candidates: 10 })
+    // The second one is now 2, at .7: down to 5, at .4, is within the margin.
+    expect([fetched, compared]).toEqual([[5, 10], [5]])
+    expect(hits.map(({ id }) => id)).toEqual(['5', '4'])
   })
 
   it('reranks all candidates without one', async () => {
