@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
 
 from .data import Sample
 from .recipe import TrainConfig
+from .tokens import drop_words, pad
 
 
 @dataclass
@@ -40,11 +44,12 @@ class Shuffle:
         order = np.random.default_rng([seed, 0, epoch]).permutation(len(self.samples))
         photos = order[at * batch : (at + 1) * batch]
         rng = np.random.default_rng([seed, 1, number])
-        return Drawn(photos, [_caption(self.samples[p], rng) for p in photos], rng)
+        return Drawn(photos, [_draw(s.captions, s.weights, rng) for s in map(self.samples.__getitem__, photos)], rng)
 
     def state(self) -> dict:
         """What the draws depend on, beside the step."""
-        content = json.dumps([[s.key, s.captions, s.weights] for s in self.samples]).encode()
+        told = [[s.key, s.captions, s.weights] + [[s.second, s.second_weights]] * bool(s.second) for s in self.samples]
+        content = json.dumps(told).encode()
         fingerprint = hashlib.sha256(content).hexdigest()[:16]
         config = self.config
         return {"seed": config.seed, "batch": config.batch, "accumulate": config.accumulate, "samples": fingerprint}
@@ -58,7 +63,28 @@ class Shuffle:
                 raise ValueError(f"the run to resume has another {what}: {then}, now {now[name]}; use another --out")
 
 
-def _caption(sample: Sample, rng: np.random.Generator) -> int:
-    """Number of one of its captions: a language in proportion to its weight, then each of its captions alike."""
-    count = len(sample.captions)
-    return int(rng.choice(count, p=sample.weights) if sample.weights else rng.integers(count))
+class SecondCaptions:
+    """What a second text encoder reads: the captions of every photo in its languages, `longest` tokens at most."""
+
+    def __init__(self, samples: Sequence[Sample], tokenizer: Tokenizer, longest: int):
+        self.samples = samples
+        self.token_ids = [
+            [e.ids if len(e.ids) <= longest else [*e.ids[: longest - 1], e.ids[-1]] for e in found]
+            for found in (tokenizer.encode_batch(sample.second) for sample in samples)
+        ]
+        self.nothing, self.unknown = tokenizer.encode("").ids, tokenizer.token_to_id("[UNK]")
+
+    def draw(self, photos: np.ndarray, rng: np.random.Generator, word_dropout: float) -> tuple[Tensor, Tensor, Tensor]:
+        """A caption of each photo → token ids and mask [b, t], and the rows of those photos that have one."""
+        rows = []
+        for photo in photos:
+            found, weights = self.token_ids[photo], self.samples[photo].second_weights
+            row = found[_draw(found, weights, rng)] if found else self.nothing
+            rows.append(drop_words(row, word_dropout, self.unknown, rng))
+        told = torch.tensor([row for row, photo in enumerate(photos) if self.token_ids[photo]], dtype=torch.int64)
+        return *pad(rows), told
+
+
+def _draw(captions: Sequence, weights: list[float], rng: np.random.Generator) -> int:
+    """Number of one of the captions: a language in proportion to its weight, then each of its captions alike."""
+    return int(rng.choice(len(captions), p=weights) if weights else rng.integers(len(captions)))

@@ -15,10 +15,10 @@ CARD = """# {name} {version}
 
 OURS = """- Starting weights: {starts}.
 - Training data: Flickr8k, 6,091 photos with five English captions each (M. Hodosh, P. Young and J. Hockenmaier,
-  "Framing image description as a ranking task", 2013; if you use that corpus, please cite it). The photos stand under
-  the Flickr terms, for research and education; the weights were trained on them, so check those terms before you ship
-  a product with this bundle. No photo is part of the bundle.
-- Limits: everyday scenes of people and animals, as Flickr8k shows them; English; no text in pictures, no counting, no
+  "Framing image description as a ranking task", 2013; if you use that corpus, please cite it){others}. The photos stand
+  under the Flickr terms, for research and education; the weights were trained on them, so check those terms before you
+  ship a product with this bundle. No photo is part of the bundle.
+- Limits: everyday scenes of people and animals, as Flickr8k shows them; {spoken}; no text in pictures, no counting, no
   names. `match` is calibrated on Flickr8k's development photos, for a pair that is as likely a match as a near miss
   (one of the 64 most similar photos): elsewhere it ranks, but its level can drift. The data carries the biases of its
   photographers and captioners.
@@ -31,6 +31,12 @@ IMPORTED = """- The weights are those of the imported {kind} checkpoint, unchang
 """
 
 EFFICIENTNET, MINILM = "EfficientNet-Lite2 (ImageNet, Apache-2.0)", "all-MiniLM-L6-v2 (Apache-2.0)"
+# Who wrote the captions in other languages.
+AUTHORS = {
+    "zh": "X. Li et al. 2016, Flickr8k-CN",
+    "ar": "O. ElJundi et al. 2020",
+    **dict.fromkeys(("de", "fr", "cs"), "D. Elliott et al. 2016, Multi30k"),
+}
 SOURCES = {"bundle": "bundle", "pytorch": "PyTorch, bfloat16"}
 
 
@@ -40,9 +46,16 @@ def starting_weights(config: ModelConfig) -> str:
     return " and ".join(used) or "none, all were random"
 
 
-def model_card(manifest: dict, config: ModelConfig) -> str:
-    """The card of a model of ours."""
-    return _card(manifest, OURS.format(starts=starting_weights(config)))
+def spoken(languages: list[str]) -> str:
+    return "English" if languages == ["en"] else ", ".join(languages)
+
+
+def model_card(manifest: dict, config: ModelConfig, second: list[str]) -> str:
+    """The card of a model of ours; `second` are the languages of a second text encoder that it learnt beside."""
+    cited = ", ".join(f"{language} ({AUTHORS.get(language, 'origin not known')})" for language in second)
+    others = f", and\n  captions of the same photos in {cited}" if second else ""
+    read = spoken(manifest["languages"])
+    return _card(manifest, OURS.format(starts=starting_weights(config), others=others, spoken=read))
 
 
 def imported_card(manifest: dict, kind: str) -> str:
@@ -83,6 +96,11 @@ def _table(name: str, report: dict) -> str:
             for ranking, recall in report[source][direction].items():
                 figures = " | ".join(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10"))
                 rows.append(f"| {label} | {direction.replace('_', ' ')} | {ranking} | {figures} |")
+    for language, found in report.get("languages", {}).items():
+        for direction in ("text_to_image", "image_to_text"):
+            recall = found[direction]["itc"]
+            figures = " | ".join(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10"))
+            rows.append(f"| bundle, captions in {language} | {direction.replace('_', ' ')} | itc | {figures} |")
     calibration = report["calibration"]
     rows += ["", f"Expected calibration error of `match`: {calibration['expected_calibration_error']:.4f}."]
     return "\n".join(rows)

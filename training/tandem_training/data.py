@@ -21,6 +21,8 @@ class Sample:
     jpeg: bytes
     captions: list[str]
     weights: list[float] = field(default_factory=list)  # chance of each caption to be drawn, sum 1; empty: all equal
+    second: list[str] = field(default_factory=list)  # what a second text encoder reads of it, perhaps nothing
+    second_weights: list[float] = field(default_factory=list)
 
 
 class Corrupt:
@@ -45,11 +47,13 @@ class Corrupt:
         print(f"skipped: {found}", flush=True)
 
 
-def read_shards(pattern: str, languages: Mapping[str, float] = ENGLISH, max_corrupt: float = 0.01) -> list[Sample]:
+def read_shards(pattern: str, languages: Mapping[str, float] = ENGLISH, max_corrupt: float = 0.01,
+                second: Mapping[str, float] | None = None) -> list[Sample]:  # fmt: skip
     """Every sample of the shards that `pattern` names (see `shards.locations`), in shard order.
 
-    `languages` gives each language's weight in drawing a caption. A photo without a caption in any of them is left
-    out. Corrupt samples are counted and skipped, up to a share `max_corrupt`.
+    `languages` gives each language's weight in drawing a caption, `second` that of each language of a second text
+    encoder. A photo without a caption in any of `languages` is left out. Corrupt samples are counted and skipped, up to
+    a share `max_corrupt`.
     Raises FileNotFoundError when no shard matches, ValueError for a broken one or too many corrupt samples."""
     corrupt, samples, total = Corrupt(max_corrupt), [], 0
     for location in locations(pattern):
@@ -61,7 +65,7 @@ def read_shards(pattern: str, languages: Mapping[str, float] = ENGLISH, max_corr
         total += len(parts)
         for key, part in parts.items():
             try:
-                sample = _sample(key, part, languages)
+                sample = _sample(key, part, languages, second or {})
             except ValueError as error:
                 corrupt.add(location, key, str(error))
             else:
@@ -96,7 +100,9 @@ def languages_of(pattern: str) -> list[str]:
     return [language for language, _ in photos.most_common()]
 
 
-def _sample(key: str, part: dict[str, bytes | None], languages: Mapping[str, float]) -> Sample:
+def _sample(
+    key: str, part: dict[str, bytes | None], languages: Mapping[str, float], second: Mapping[str, float]
+) -> Sample:
     """ValueError says what is wrong with the sample."""
     for kind in ("jpg", "json"):
         if part.get(kind) is None:
@@ -104,15 +110,22 @@ def _sample(key: str, part: dict[str, bytes | None], languages: Mapping[str, flo
     check_photo(part["jpg"])
     try:
         of_language = json.loads(part["json"])["captions"]
-        lists = {language: of_language[language] for language in languages if of_language.get(language)}
+        first, others = (
+            {name: of_language[name] for name in asked if of_language.get(name)} for asked in (languages, second)
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'its .json is not {{"captions": {{"en": […]}}}}: {error!r}') from error
-    for language, captions in lists.items():
+    for language, captions in (first | others).items():
         if not isinstance(captions, list) or not all(isinstance(c, str) and c.strip() for c in captions):
             raise ValueError(f"its captions in {language!r} are not a list of texts that say something")
+    return Sample(key, part["jpg"], *_weighed(first, languages), *_weighed(others, second))
+
+
+def _weighed(lists: dict[str, list[str]], languages: Mapping[str, float]) -> tuple[list[str], list[float]]:
+    """All captions, and the chance of each to be drawn where that is not the same."""
     whole = sum(languages[language] for language in lists)
     weights = [languages[name] / whole / len(captions) for name, captions in lists.items() for _ in captions]
-    return Sample(key, part["jpg"], sum(lists.values(), []), weights if len(lists) > 1 else [])
+    return sum(lists.values(), []), weights if len(lists) > 1 else []
 
 
 def check_photo(jpeg: bytes) -> None:

@@ -140,14 +140,19 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, help="folder of an exported bundle")
     parser.add_argument("shards", help="glob of WebDataset shards")
     parser.add_argument("--k", type=int, nargs="+", default=[16, 32, 64, 128], help="rerank depths")
-    parser.add_argument("--languages", nargs="+", help="of captions, the main one first (default: all, en first)")
+    parser.add_argument(
+        "--languages", nargs="+", help="of captions, the main one first (default: all, first those the bundle is for)"
+    )
     parser.add_argument("--report", type=Path, help="folder for report.json, reliability.png and misses.html")
     args = parser.parse_args()
     from . import misses, reliability
     from .bundle import BundleEncoders
 
     encoders = BundleEncoders(args.bundle)
-    languages = args.languages or sorted(languages_of(args.shards), key=lambda language: language != "en")
+    own = encoders.manifest["languages"]
+    languages = args.languages or sorted(
+        languages_of(args.shards), key=lambda found: own.index(found) if found in own else len(own)
+    )
     match = encoders.manifest["match"]
     report, scored = evaluate_languages(encoders, args.shards, languages, match, tuple(args.k))
     report["calibration"] = reliability.of(scored, match)

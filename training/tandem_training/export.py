@@ -8,7 +8,9 @@ import argparse
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +19,16 @@ import torch
 from . import goldens, weights
 from .bundle import BundleEncoders, write_manifest
 from .calibrate import fit_match
-from .card import model_card
+from .card import model_card, spoken
 from .compact import store_float16
-from .data import Sample, read_shards
-from .evaluate import Scored, evaluate
+from .data import Sample, read_languages, read_shards
+from .evaluate import Pictures, Scored, evaluate
 from .float16 import to_float16
 from .graphs import Graphs, export_graphs
 from .int8 import Photos, to_int8
 from .margin import fit_margin
 from .model import Tandem
+from .second_text import SecondText
 from .tokens import read_tokenizer
 from .torch_encoders import TorchEncoders
 
@@ -39,8 +42,9 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
     """Write the bundle and see that its graphs reproduce the model; returns the manifest.
 
     `about` holds description, license, languages, version and the first match rule. With `dev` the match rule is fitted
-    and everything measured on those shards, with the graphs as exported. int8 needs `calibrate`, shards of photos that
-    the model was trained on. What lies in `folder` is replaced at the very end, and only if it is a bundle."""
+    and everything measured on those shards by captions in the first of the languages, with the graphs as exported; of
+    the others recall is measured. int8 needs `calibrate`, shards of photos that the model was trained on. What lies in
+    `folder` is replaced at the very end, and only if it is a bundle."""
     if precision == "int8" and not calibrate:
         raise ValueError("precision int8 needs photos to find its ranges with: give --calibrate SHARDS")
     if folder.exists() and not (folder / "manifest.json").is_file():
@@ -64,7 +68,7 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
         for part in PARTS:
             if part in manifest:
                 manifest[part]["precision"] = computed
-        goldens.record(float_encoders, manifest["match"], made, computed)
+        goldens.record(float_encoders, manifest["match"], made, computed, about["languages"])
         (made / "README.md").write_text(card(manifest))
         write_manifest(made, manifest)
 
@@ -72,7 +76,8 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
     # measured in float32, with weights of float16: there is no runtime for it on a CPU.
     finish("int8" if precision == "int8" else "fp32")
     if dev:
-        manifest["match"], figures, margin, gain = measure(made, float_encoders, read_shards(dev))
+        samples = read_languages(dev, about["languages"])
+        manifest["match"], figures, margin, gain = measure(made, float_encoders, samples)
         manifest["metrics"] = {data_name(dev): figures}
         manifest["rerank"]["default"] = gain > 0
         if graphs.fusion is not None:
@@ -104,11 +109,12 @@ def first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
     return manifest
 
 
-def measure(folder: Path, model: TorchEncoders, samples: list[Sample]) -> tuple[dict, dict, float, float]:
-    """Fit the match rule on `samples` → the rule, the metrics, the margin of rerank, and the points of R@1 that rerank
-    gains."""
-    encoders = BundleEncoders(folder)
-    scored = Scored(encoders, samples, max(RERANK_DEPTHS))
+def measure(folder: Path, model: TorchEncoders, languages: dict[str, list[Sample]]) -> tuple[dict, dict, float, float]:
+    """Fit the match rule on the captions of the first language → the rule, the metrics, the margin of rerank, and the
+    points of R@1 that rerank gains."""
+    encoders, (samples, *others) = BundleEncoders(folder), languages.values()
+    pictures = Pictures(encoders, sum(languages.values(), []))
+    scored = Scored(encoders, samples, max(RERANK_DEPTHS), pictures)
     match, calibration = fit_match(scored)
     report = scored.report(match, RERANK_DEPTHS)
     margin, kept = fit_margin(scored, match, max(RERANK_DEPTHS))
@@ -120,6 +126,11 @@ def measure(folder: Path, model: TorchEncoders, samples: list[Sample]) -> tuple[
         "calibration": calibration,
         "margin": kept,
     }
+    if others:
+        reports = (
+            Scored(encoders, other, max(RERANK_DEPTHS), pictures).report(match, RERANK_DEPTHS) for other in others
+        )
+        figures["languages"] = dict(zip(list(languages)[1:], reports, strict=True))
     return match, figures, margin, found[f"rerank@{max(RERANK_DEPTHS)}"]["r1"] - found["itc"]["r1"]
 
 
@@ -131,17 +142,47 @@ def data_name(shards: str) -> str:
 def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str,
                   precision: str = "fp32", calibrate: str = "") -> dict:  # fmt: skip
     """Write the bundle of a checkpoint of ours; see `write_bundle`."""
-    model = Tandem.from_checkpoint(torch.load(checkpoint, weights_only=True))
-    fusion = "" if model.config.fusion == "none" else " and fusion encoder"
-    about = {
+    saved = torch.load(checkpoint, weights_only=True)
+    model = Tandem.from_checkpoint(saved)
+    card = partial(model_card, config=model.config, second=list(_second_languages(saved)))
+    about = _about(
+        version, "Dual encoder" if model.config.fusion == "none" else "Dual encoder and fusion encoder", ["en"]
+    )
+    return write_bundle(Graphs.of(model), tokenizer_file, folder, about, card, precision, calibrate, dev)
+
+
+def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, precision: str = "fp32",
+                       calibrate: str = "") -> dict:  # fmt: skip
+    """Write the same images with the second text encoder, and its own tokenizer, as a bundle: a dual encoder alone. See
+    `write_bundle`. ValueError where the checkpoint has no second text encoder."""
+    saved = torch.load(checkpoint, weights_only=True)
+    weights_of = _second_languages(saved)
+    if not weights_of:
+        raise ValueError(f"{checkpoint} has no second text encoder: its recipe had no table [second_text]")
+    model = Tandem.from_checkpoint(saved)
+    second = SecondText.from_checkpoint(saved["second_text"], model.config)
+    languages = sorted(weights_of, key=weights_of.get, reverse=True)
+    card = partial(model_card, config=model.config, second=languages)
+    graphs = Graphs.with_text(model, second.average)
+    with tempfile.TemporaryDirectory() as kept:
+        tokenizer_file = Path(kept) / "tokenizer.json"
+        second.save_tokenizer(tokenizer_file)
+        about = _about(version, "Dual encoder", languages)
+        return write_bundle(graphs, tokenizer_file, folder, about, card, precision, calibrate, dev)
+
+
+def _second_languages(saved: dict) -> dict[str, float]:
+    return saved.get("second_text", {"config": {"languages": {}}})["config"]["languages"]
+
+
+def _about(version: str, kind: str, languages: list[str]) -> dict:
+    return {
         "version": version,
-        "description": f"Dual encoder{fusion} for English captions of everyday photos",
+        "description": f"{kind} for {spoken(languages)} captions of everyday photos",
         "license": "Weights: see README.md of the bundle (trained on Flickr8k, for research and education)",
-        "languages": ["en"],
+        "languages": languages,
         "match": {"logit": 1.0, "similarity": 1.0, "bias": 0.0},
     }
-    card = lambda manifest: model_card(manifest, model.config)  # noqa: E731
-    return write_bundle(Graphs.of(model), tokenizer_file, folder, about, card, precision, calibrate, dev)
 
 
 def main() -> None:
@@ -152,11 +193,16 @@ def main() -> None:
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--precision", choices=sorted(goldens.TOLERANCES), default="fp32", help="fp16 is for a GPU")
     parser.add_argument("--calibrate", default="", help="glob of training shards that int8 finds its ranges with")
-    args = parser.parse_args()
-    tokenizer_file = weights.minilm_folder() / "tokenizer.json"
-    manifest = export_bundle(
-        args.checkpoint, args.folder, tokenizer_file, args.dev, args.version, args.precision, args.calibrate
+    parser.add_argument(
+        "--text", choices=["first", "second"], default="first", help="second: of [second_text], a dual encoder alone"
     )
+    args = parser.parse_args()
+    wanted = (args.dev, args.version, args.precision, args.calibrate)
+    if args.text == "second":
+        manifest = export_second_text(args.checkpoint, args.folder, *wanted)
+    else:
+        tokenizer_file = weights.minilm_folder() / "tokenizer.json"
+        manifest = export_bundle(args.checkpoint, args.folder, tokenizer_file, *wanted)
     print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))
 
 

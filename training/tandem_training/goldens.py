@@ -15,6 +15,14 @@ TEXTS = [
     "café – naïve façade, 東京, 🙂",
     "a",
 ]
+# More of them for a bundle that reads these.
+OTHERS = {
+    "ar": "كلب بني يركض على العشب",
+    "cs": "Hnědý pes běží po trávě .",
+    "de": "Ein brauner Hund läuft über die Wiese .",
+    "fr": "Un chien brun court dans l’herbe .",
+    "zh": "一只棕色的狗在草地上奔跑。",
+}
 # By precision: least cosine of an embedding with the float32 model's, most difference of a logit, most steps by which
 # a stored image token may differ.
 TOLERANCES = {
@@ -34,20 +42,21 @@ def golden_image(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def record(encoders: TorchEncoders, match: dict, folder: Path, precision: str) -> None:
+def record(encoders: TorchEncoders, match: dict, folder: Path, precision: str, languages: list[str]) -> None:
     """Write `goldens.json` and its picture into the bundle's folder."""
+    texts = TEXTS + [OTHERS[language] for language in languages if language in OTHERS]
     pixels = decode(golden_image(folder / "goldens-image.png"), encoders.image_size)
     image_embedding, image_tokens = encoders.images(pixels[None])
-    embeddings, text_tokens = encoders.texts(TEXTS)
-    pairs = np.stack([np.arange(len(TEXTS)), np.zeros(len(TEXTS), int)], 1)
+    embeddings, text_tokens = encoders.texts(texts)
+    pairs = np.stack([np.arange(len(texts)), np.zeros(len(texts), int)], 1)
     logits = encoders.logits(text_tokens, image_tokens, pairs)
     similarity = embeddings @ image_embedding[0]
     found = zip(logits, similarity, probability(match, logits, similarity), strict=True)
-    ids = [e.ids for e in encoders.tokenizer.encode_batch(TEXTS)]
+    ids = [e.ids for e in encoders.tokenizer.encode_batch(texts)]
     recorded = {
         "texts": [
             {"text": text, "token_ids": row, "embedding": _numbers(embedding)}
-            for text, row, embedding in zip(TEXTS, ids, embeddings, strict=True)
+            for text, row, embedding in zip(texts, ids, embeddings, strict=True)
         ],
         "image": {
             "file": "goldens-image.png",

@@ -21,9 +21,9 @@ AXES = {
 class ImageGraph(nn.Module):
     """`keep` is the form in which image tokens are stored: int8 in a bundle."""
 
-    def __init__(self, model: Tandem, keep: Callable[[Tensor], Tensor] = quantise_tokens):
+    def __init__(self, model: Tandem, alone: bool, keep: Callable[[Tensor], Tensor] = quantise_tokens):
         super().__init__()
-        self.model, self.keep, self.alone = model, keep, model.config.fusion == "none"
+        self.model, self.alone, self.keep = model, alone, keep
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         embedding, tokens = self.model.encode_images(pixels)
@@ -31,13 +31,24 @@ class ImageGraph(nn.Module):
 
 
 class TextGraph(nn.Module):
-    def __init__(self, model: Tandem):
+    def __init__(self, model: Tandem, alone: bool):
         super().__init__()
-        self.model, self.alone = model, model.config.fusion == "none"
+        self.model, self.alone = model, alone
 
     def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         embedding, tokens = self.model.encode_texts(token_ids, attention_mask)
         return embedding if self.alone else (embedding, tokens)
+
+
+class OtherTextGraph(nn.Module):
+    """A text encoder that is no part of the model."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.encoder(token_ids, attention_mask)[0]
 
 
 class FusionGraph(nn.Module):
@@ -74,12 +85,19 @@ class Graphs:
 
     @classmethod
     def of(cls, model: Tandem, keep: Callable[[Tensor], Tensor] = quantise_tokens) -> "Graphs":
-        config = model.config
-        encoders = (ImageGraph(model, keep), TextGraph(model))
+        config, alone = model.config, model.config.fusion == "none"
+        encoders = (ImageGraph(model, alone, keep), TextGraph(model, alone))
         sizes = (config.image_size, config.dim, config.max_tokens)
-        if config.fusion == "none":
+        if alone:
             return cls(*encoders, None, *sizes)
         return cls(*encoders, FusionGraph(model), *sizes, model.cells, config.image_token_width, model.text.width)
+
+    @classmethod
+    def with_text(cls, model: Tandem, encoder: nn.Module) -> "Graphs":
+        """A dual encoder alone: the model's images, and another text encoder into the same space."""
+        config = model.config
+        graphs = (ImageGraph(model, alone=True), OtherTextGraph(encoder))
+        return cls(*graphs, None, config.image_size, config.dim, config.max_tokens)
 
 
 def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:

@@ -15,8 +15,10 @@ def optimiser(model: Tandem, objectives: Objectives, config: TrainConfig) -> tor
         (config.vision_rate, model.vision.tail_parameters()),
         (config.text_rate, [p for n, p in model.text.named_parameters() if not n.startswith("project")]),
         (config.head_rate, [*model.heads.parameters(), *model.text.project.parameters()]),
-        (config.fusion_rate, [*model.fusion_parameters(), *objectives.parameters()]),
+        (config.fusion_rate, [*model.fusion_parameters(), *objectives.own_parameters()]),
     ]
+    if objectives.second is not None:
+        rates.append((objectives.second.config.rate, list(objectives.second.parameters())))
     groups = []
     for rate, parameters in rates:
         for matrix in (True, False):

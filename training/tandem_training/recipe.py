@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 from .model import ModelConfig
+from .second_text import SecondTextConfig
 
 
 @dataclass
@@ -69,6 +70,7 @@ class ObjectivesConfig:
 # What an objective needs: encoders that learn, a fusion that reads text and image together.
 OF_THE_TOWERS = ("itc", "token_itc", "siglip")
 OF_THE_FUSION = ("token_itc", "itm", "mlm", "lm")
+OF_THE_SECOND_TEXT = ("second_itc", "second_text_itc")
 
 
 @dataclass
@@ -77,11 +79,12 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+    second_text: SecondTextConfig = field(default_factory=SecondTextConfig)
 
     def weights(self) -> dict[str, float]:
         """The objectives to train, each with its weight: those of [objectives], or where that table is missing ITC and
-        the two weights that [train] has for the shipped bundle. ValueError when they do not go with each other, with
-        the model or with the data."""
+        the two weights that [train] has for the shipped bundle; and the two of [second_text]. ValueError when they do
+        not go with each other, with the model or with the data."""
         older = [
             name
             for name in ("token_itc_weight", "itm_weight")
@@ -94,13 +97,20 @@ class Recipe:
             given = {"itm": self.train.itm_weight}
             if self.train.train_towers:
                 given = {"itc": 1.0, "token_itc": self.train.token_itc_weight} | given
+        if self.second_text.languages:
+            given |= {"second_itc": self.second_text.itc, "second_text_itc": self.second_text.text_itc}
         weights = {name: weight for name, weight in given.items() if weight != 0}
         _check(weights, self)
         return weights
 
+    def architecture(self) -> str:
+        """What a checkpoint of the run must agree in."""
+        second = self.second_text
+        return repr(self.model) + (f" and a second text encoder: {second.architecture()}" if second.languages else "")
+
     def sentence_teacher(self) -> bool:
         """Whether ITC follows a frozen copy of the sentence encoder that the text encoder starts from."""
-        learns = not {"itc", "token_itc"}.isdisjoint(self.weights())
+        learns = not {"itc", "token_itc", *OF_THE_SECOND_TEXT}.isdisjoint(self.weights())
         return learns and self.train.soft_mix > 0 and self.train.queue == 0
 
 
@@ -126,13 +136,29 @@ def _check(weights: dict[str, float], recipe: Recipe) -> None:
             "objective lm: the text tokens of text = 'bert' have seen the words to be written; use text = 'clip', or "
             f"fusion = 'inserted-attention' or 'patches', not {fusion!r}"
         )
-    if "itc" in weights and model.text == "clip" and train.soft_mix > 0 and train.queue == 0:
+    contrasts = not {"itc", *OF_THE_SECOND_TEXT}.isdisjoint(weights)
+    if contrasts and model.text == "clip" and train.soft_mix > 0 and train.queue == 0:
         raise ValueError(
             f"soft_mix = {train.soft_mix} follows the sentence encoder that text = 'bert' starts from; with text = "
             "'clip' set soft_mix = 0, or queue above 0 for a momentum encoder to follow"
         )
     if train.queue > 0 and "itc" not in weights:
         raise ValueError(f"queue = {train.queue} serves objective itc, which has no weight")
+    if recipe.second_text.languages:
+        _check_second_text(recipe)
+
+
+def _check_second_text(recipe: Recipe) -> None:
+    second = recipe.second_text
+    if both := second.languages.keys() & recipe.data.languages.keys():
+        raise ValueError(
+            f"languages of [data] and of [second_text] share {', '.join(sorted(both))}: one encoder reads a language"
+        )
+    if second.pretrain_steps and recipe.model.text == "clip" and not recipe.train.start:
+        raise ValueError(
+            f"[second_text] pretrain_steps = {second.pretrain_steps} follows the first text encoder, which with text = "
+            "'clip' has learnt nothing yet; set pretrain_steps = 0"
+        )
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -142,6 +168,10 @@ def read_recipe(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: {error}") from error
     recipe = _fill(Recipe, table, str(path))
+    if "second_text" in table and not recipe.second_text.languages:
+        raise ValueError(
+            f"{path} [second_text]: no languages; expected some with their weights: languages = {{ zh = 1 }}"
+        )
     try:
         recipe.weights()
     except ValueError as error:

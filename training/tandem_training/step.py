@@ -20,6 +20,7 @@ from .objectives import (
 )
 from .ranks import own_rows
 from .recipe import Recipe
+from .second_text import SecondText
 from .towers import Batch, Towers, bfloat16, encode
 from .words import Maskable, WordHead
 
@@ -38,13 +39,13 @@ class Step:
 
 
 class Objectives(nn.Module):
-    """The recipe's objectives, with the parameters that only training needs. Each method below the first two is one of
+    """The recipe's objectives, with the parameters that only training needs. Each public method from `itc` on is one of
     them: from a step to a scalar. Those that cost a whole vocabulary or all tokens against all cells read the first
     `token_batch` pairs only."""
 
-    def __init__(self, recipe: Recipe, model: Tandem, tokenizer: Tokenizer):
+    def __init__(self, recipe: Recipe, model: Tandem, tokenizer: Tokenizer, second: SecondText | None = None):
         super().__init__()
-        self.config, self.weights = recipe.train, recipe.weights()
+        self.config, self.weights, self.second = recipe.train, recipe.weights(), second
         self.part = slice(0, self.config.token_batch)
         if "siglip" in self.weights:
             self.siglip_bias = nn.Parameter(torch.tensor(-10.0))  # where the paper starts
@@ -55,6 +56,10 @@ class Objectives(nn.Module):
             self.lm_head = WordHead(model.fusion.width, model.text.words)
         if self.config.queue > 0:
             self.queue = Queue(self.config.queue, recipe.model.dim)
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """Without those of the second text encoder, which learns at a rate of its own."""
+        return [p for name, p in self.named_parameters() if not name.startswith("second.")]
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Every objective's value, and "loss", their weighted sum."""
@@ -69,12 +74,30 @@ class Objectives(nn.Module):
             soft = None if batch.spoken is None else batch.spoken @ batch.about.T * config.soft_scale
             return itc_loss(towers.similarity, scale, ids, ids, soft, config.soft_mix, config.smoothing)["loss"]
         with torch.no_grad():
-            guide = encode(step.average.eval(), *batch.inputs).gathered()
+            guide = encode(step.average.eval(), *batch.inputs[:3]).gathered()
         new = (guide.text_embedding, guide.image_embedding, ids)
         text, image, all_ids = self.queue.behind(*new)
         self.queue.push(*new)
         own = (towers.text_embedding, towers.image_embedding)
         return momentum_itc_loss(*own, text, image, scale, ids, all_ids, config.soft_mix)["loss"]
+
+    def second_itc(self, step: Step) -> Tensor:
+        """Captions in other languages with the images."""
+        return self._second(step, step.towers.image_embedding)
+
+    def second_text_itc(self, step: Step) -> Tensor:
+        """Captions in other languages with those of the first text encoder."""
+        return self._second(step, step.towers.text_embedding)
+
+    def _second(self, step: Step, others: Tensor) -> Tensor:
+        """ITC of the rows that have a caption for the second text encoder with `others` [b, d]; zero where none has."""
+        config, batch, told, ids = self.config, step.batch, step.batch.told, step.batch.photos
+        similarity = step.towers.second_embedding[told] @ others.T
+        if not len(told):
+            return similarity.sum()
+        soft = None if batch.spoken is None else batch.spoken[told] @ batch.about.T * config.soft_scale
+        scale = self.second.logit_scale
+        return itc_loss(similarity, scale, ids[told], ids, soft, config.soft_mix, config.smoothing)["loss"]
 
     def token_itc(self, step: Step) -> Tensor:
         """ITC on tokens, which aligns words with cells."""

@@ -10,17 +10,20 @@ BATCH = 256
 
 
 @torch.no_grad()
-def sentences(text: nn.Module, captions: list[list[list[int]]]) -> list[Tensor]:
+def sentences(text: nn.Module, captions: list[list[list[int]]]) -> tuple[list[Tensor], Tensor]:
     """Token ids of the captions of each photo → their sentence vectors, [captions, width] a photo: the unit mean of
-    each caption's text tokens."""
+    each caption's text tokens; and of each photo the unit mean of its captions' embeddings [photos, dim]."""
     text.eval()
     flat = [row for rows in captions for row in rows]
     order = sorted(range(len(flat)), key=lambda i: len(flat[i]))  # captions of like length share a batch
-    vectors = torch.empty(len(flat), text.width)
+    vectors, embeddings = torch.empty(len(flat), text.width), torch.empty(len(flat), text.project.out_features)
     for i in range(0, len(order), BATCH):
         ids, mask = pad([flat[j] for j in order[i : i + BATCH]])
         with torch.autocast("cpu", torch.bfloat16):
-            _, tokens = text(ids, mask)
+            embedding, tokens = text(ids, mask)
         mean = (tokens * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
         vectors[order[i : i + BATCH]] = F.normalize(mean.float(), dim=-1)
-    return list(vectors.split([len(rows) for rows in captions]))
+        embeddings[order[i : i + BATCH]] = embedding
+    counts = [len(rows) for rows in captions]
+    about = torch.stack([found.mean(0) for found in embeddings.split(counts)])
+    return list(vectors.split(counts)), F.normalize(about, dim=-1)

@@ -12,27 +12,30 @@ from .model import Tandem
 @dataclass
 class Batch:
     """One batch over all processes. inputs: what this process encodes of it, its rows of trunk activations
-    [., c, h, w], token ids and mask [., t]. Of every row: token ids and mask [b, t] and the number of its photo [b];
-    where there is a teacher, its sentence vectors of the caption and of all captions of the photo, spoken and about
-    [b, d]."""
+    [., c, h, w], token ids and mask [., t], and where there is a second text encoder its token ids and mask [., u]. Of
+    every row: token ids and mask [b, t] and the number of its photo [b]; where there is a teacher, its sentence vectors
+    of the caption and of all captions of the photo, spoken and about [b, d]. told: the rows that have a caption for the
+    second text encoder."""
 
-    inputs: tuple[Tensor, Tensor, Tensor]
+    inputs: tuple[Tensor, ...]
     token_ids: Tensor
     mask: Tensor
     photos: Tensor
     spoken: Tensor | None = None
     about: Tensor | None = None
+    told: Tensor | None = None
 
 
 @dataclass
 class Towers:
-    """A batch after both encoders: embeddings [b, d], text tokens [b, t, w], mask [b, t], image tokens [b, n, v]."""
+    """A batch after the encoders: embeddings [b, d], text tokens [b, t, w], mask [b, t], image tokens [b, n, v]."""
 
     text_embedding: Tensor
     text_tokens: Tensor
     mask: Tensor
     image_embedding: Tensor
     image_tokens: Tensor
+    second_embedding: Tensor | None = None
 
     @property
     def similarity(self) -> Tensor:
@@ -41,15 +44,20 @@ class Towers:
 
     def trained(self) -> list[Tensor]:
         """The outputs that a gradient can flow through."""
-        return [self.text_embedding, self.text_tokens, self.image_embedding, self.image_tokens]
+        outputs = (self.text_embedding, self.text_tokens, self.image_embedding, self.image_tokens)
+        return [tensor for tensor in (*outputs, self.second_embedding) if tensor is not None]
 
     def gathered(self) -> "Towers":
         """The same of every process's rows."""
-        return Towers(*(gather(getattr(self, item.name)) for item in fields(self)))
+        return Towers(*(None if rows is None else gather(rows) for rows in self._rows()))
+
+    def _rows(self) -> list[Tensor | None]:
+        return [getattr(self, item.name) for item in fields(self)]
 
     @classmethod
     def join(cls, parts: list["Towers"]) -> "Towers":
-        return cls(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)))
+        columns = zip(*(part._rows() for part in parts), strict=True)
+        return cls(*(None if rows[0] is None else torch.cat(rows) for rows in columns))
 
 
 def bfloat16(near: Tensor) -> torch.autocast:

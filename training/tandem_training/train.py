@@ -9,6 +9,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -24,6 +25,7 @@ from .evaluate import Pictures, Scored
 from .graphs import Graphs
 from .metrics import Metrics, Progress
 from .model import Tandem
+from .pretraining import start_second_text
 from .rates import optimiser, schedule
 from .recipe import Recipe, read_recipe
 from .starting import starting_model
@@ -31,7 +33,7 @@ from .step import Objectives, Step, centre_logits
 from .teacher import sentences
 from .tokens import drop_words, pad, read_tokenizer
 from .torch_encoders import TorchEncoders
-from .towers import Batch, Towers, encode
+from .towers import Batch, Towers, bfloat16, encode
 
 UNKNOWN = 100  # [UNK] of the BERT vocabulary
 
@@ -42,34 +44,44 @@ class Trainer:
     def __init__(self, recipe: Recipe, out: Path, cache: Path, model: Tandem, tokenizer: Tokenizer):
         self.recipe, self.out, self.model, self.tokenizer = recipe, out, model, tokenizer
         config = recipe.train
-        self.samples = read_shards(recipe.data.train, recipe.data.languages, recipe.data.max_corrupt)
+        second = recipe.second_text
+        self.samples = read_shards(recipe.data.train, recipe.data.languages, recipe.data.max_corrupt, second.languages)
         self.shuffle = Shuffle(self.samples, config, recipe.data.train)
-        self.dev = read_languages(recipe.data.dev, recipe.data.languages, recipe.data.max_corrupt)
+        self.dev = read_languages(recipe.data.dev, [*recipe.data.languages, *second.languages], recipe.data.max_corrupt)
         self.rows = ranks.own_rows(config.batch)
         with ranks.first_rank_first():
             self.activations = TrunkCache(
                 self.samples, self.model.vision, recipe.model.image_size, recipe.data.views, cache
             )
         self.captions = [[e.ids for e in tokenizer.encode_batch(s.captions)] for s in self.samples]
+        out.mkdir(parents=True, exist_ok=True)
         # Before the towers move.
-        self.sentences = sentences(model.text, self.captions) if recipe.sentence_teacher() else []
-        self.objectives = Objectives(recipe, model, tokenizer)
+        needed = recipe.sentence_teacher() or second.languages
+        self.sentences, about = sentences(model.text, self.captions) if needed else ([], None)
+        self.second, self.carried = None, {}
+        if second.languages:
+            start = (recipe, self.samples, about, self.shuffle, out, cache)
+            self.second, self.second_captions = start_second_text(*start)
+        elif config.start and not config.train_towers:  # of the same images: it goes on with them
+            started = torch.load(config.start, weights_only=True)
+            self.carried = {key: started[key] for key in ("second_text",) if key in started}
+        self.objectives = Objectives(recipe, model, tokenizer, self.second)
         self.optimizer = optimiser(self.model, self.objectives, config)
         self.average = Tandem(recipe.model)
         self.average.load_state_dict(self.model.state_dict())
         if config.recompute_layers:
-            recompute_layers(self.model)
+            for part in filter(None, (self.model, self.second)):
+                recompute_layers(part)
         self.step = 0
         self.total = config.epochs * self.shuffle.steps_per_epoch
-        out.mkdir(parents=True, exist_ok=True)
         if (out / "last.pt").exists():
-            self._resume(load(out / "last.pt", repr(recipe.model)))
+            self._resume(load(out / "last.pt", recipe.architecture()))
 
     def save_state(self) -> None:
         """All that a resumed run needs; what a step draws at random depends on its number, so no generator is kept."""
         state = {"model": self.model.state_dict(), "average": self.average.state_dict()}
         state |= {"objectives": self.objectives.state_dict(), "optimizer": self.optimizer.state_dict()}
-        state |= {"step": self.step, "recipe": repr(self.recipe.model)}
+        state |= {"step": self.step, "recipe": self.recipe.architecture()}
         save(self.out / "last.pt", state | {"data": self.shuffle.state()})
 
     def _resume(self, state: dict) -> None:
@@ -95,14 +107,22 @@ class Trainer:
         views = drawn.rng.integers(0, self.recipe.data.views, len(chosen))
         inputs = (self.activations.batch(views[own], drawn.photos[own]), ids[own], mask[own])
         batch = Batch(inputs, ids, mask, torch.from_numpy(drawn.photos))
-        if self.sentences:
+        if self.second:
+            rng = np.random.default_rng([config.seed, 2, number])  # what the first text encoder reads stays as it is
+            ids, mask, batch.told = self.second_captions.draw(drawn.photos, rng, config.word_dropout)
+            batch.inputs += (ids[own], mask[own])
+        if self.recipe.sentence_teacher():
             batch.spoken = torch.stack([self.sentences[p][c] for p, c in chosen])
             batch.about = torch.stack([self.sentences[p].mean(0) for p in drawn.photos])
         return batch
 
-    def _encode(self, *inputs: Tensor) -> Towers:
+    def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor, *second: Tensor) -> Towers:
         with torch.set_grad_enabled(self.recipe.train.train_towers and torch.is_grad_enabled()):
-            return encode(self.model, *inputs)
+            towers = encode(self.model, activations, ids, mask)
+        if self.second:
+            with bfloat16(mask):
+                towers.second_embedding = self.second(*second)
+        return towers
 
     def _losses(self, number: int, batch: Batch, own: Towers) -> dict[str, Tensor]:
         """The objectives of batch `number`, each by its name, and their weighted sum, `loss`."""
@@ -132,19 +152,26 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
+        averaged = [(self.average, self.model)]
+        if self.second:
+            averaged.append((self.second.average, self.second.encoder))
         with torch.no_grad():
-            for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                if value.requires_grad:
-                    average.lerp_(value, 1 - decay)
+            for kept, trained in averaged:
+                for average, value in zip(kept.parameters(), trained.parameters(), strict=True):
+                    if value.requires_grad:
+                        average.lerp_(value, 1 - decay)
         return ranks.mean(dict(values))
 
     def evaluate(self, language: str, ks: tuple[int, ...], pictures: Pictures | None = None) -> dict:
         """Recall of the average on dev by captions of one language. `pictures`, if given, are the dev photos after its
         image encoder."""
         match = {"logit": 1.0, "similarity": self.average.logit_scale.exp().item()}
-        return Scored(self.encoders(), self.dev[language], max(ks), pictures).report(match, ks)
+        return Scored(self.encoders(language), self.dev[language], max(ks), pictures).report(match, ks)
 
-    def encoders(self) -> TorchEncoders:
+    def encoders(self, language: str) -> TorchEncoders:
+        """With the text encoder that reads the language."""
+        if language in self.recipe.second_text.languages:
+            return TorchEncoders(Graphs.with_text(self.average, self.second.average), self.second.tokenizer)
         return TorchEncoders(Graphs.of(self.average), self.tokenizer)
 
     def run(self) -> None:
@@ -159,7 +186,8 @@ class Trainer:
             metrics.write(self.step, **losses)
             epoch, at = divmod(self.step, self.shuffle.steps_per_epoch)
             if self.step == self.total or (at == 0 and epoch % config.evaluate_every == 0):
-                pictures = Pictures(self.encoders(), [sample for found in self.dev.values() for sample in found])
+                every = [sample for found in self.dev.values() for sample in found]
+                pictures = Pictures(self.encoders(next(iter(self.dev))), every)
                 for language in self.dev:
                     report = self.evaluate(language, (16,), pictures)
                     print(f"epoch {epoch}, {language}: {json.dumps(report)}", flush=True)
@@ -170,7 +198,8 @@ class Trainer:
                 self.save_state()
         if alone:
             metrics.close()
-            save(self.out / "model.pt", self.average.checkpoint())
+            second = {"second_text": self.second.checkpoint()} if self.second else self.carried
+            save(self.out / "model.pt", self.average.checkpoint() | second)
 
 
 def main() -> None:

@@ -15,10 +15,19 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tandem_training.cache import TrunkCache
 from tandem_training.model import ModelConfig, Tandem
 from tandem_training.recipe import DataConfig, Recipe, TrainConfig
+from tandem_training.second_text import SecondTextConfig
 from tandem_training.train import Trainer
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 50, 220), "white": (240, 240, 240)}
 SHAPES = ("square", "bar")
+OTHER_WORDS = {
+    "zh": (dict(zip(COLOURS, "红绿蓝白", strict=True)), {"square": "方块", "bar": "长条"}, "一个{}色的{}。"),
+    "de": (
+        dict(zip(COLOURS, ("rot", "grün", "blau", "weiß"), strict=True)),
+        {"square": "Quadrat", "bar": "Balken"},
+        "Der {1} ist {0}.",
+    ),
+}
 TINY = ModelConfig(
     vision="efficientnet-lite0", image_size=64, split=9, dim=16, image_token_width=16, max_tokens=8, text_width=24,
     text_heads=2, text_layers=1, fusion_width=16, fusion_layers=1,
@@ -44,8 +53,9 @@ def write_shard(path: Path, samples: dict[str, tuple[bytes, dict]]) -> None:
                 tar.addfile(member, io.BytesIO(content))
 
 
-def write_drawings(path: Path, captions: int = 2) -> Path:
-    """A shard of eight drawings, with so many captions each."""
+def write_drawings(path: Path, captions: int = 2, languages: tuple[str, ...] = ()) -> Path:
+    """A shard of eight drawings, with so many captions each, and one in each of the languages; the last has none of
+    those."""
     samples = {
         f"{colour}-{shape}": (
             drawing(colour, shape),
@@ -54,6 +64,11 @@ def write_drawings(path: Path, captions: int = 2) -> Path:
         for colour in COLOURS
         for shape in SHAPES
     }
+    for name in list(samples)[:-1]:
+        colour, shape = name.split("-")
+        for language in languages:
+            colours, shapes, sentence = OTHER_WORDS[language]
+            samples[name][1][language] = [sentence.format(colours[colour], shapes[shape])]
     write_shard(path, samples)
     return path
 
@@ -95,11 +110,12 @@ def model() -> Tandem:
     return tiny_model()
 
 
-def trainer(shard: Path, out: Path, tokenizer: Tokenizer, model: ModelConfig = TINY, **settings) -> Trainer:
+def trainer(shard: Path, out: Path, tokenizer: Tokenizer, model: ModelConfig = TINY,
+            second: SecondTextConfig | None = None, **settings) -> Trainer:  # fmt: skip
     """A run over the drawings; settings are those of [train]."""
     standard = {"batch": 8, "itm_negatives": 2, "token_batch": 8, "warmup": 0.1, "text_rate": 1e-3, "word_dropout": 0.0}
     data = DataConfig(str(shard), str(shard), views=2)
-    recipe = Recipe(data=data, model=model, train=TrainConfig(**standard | settings))
+    recipe = Recipe(data, model, TrainConfig(**standard | settings), second_text=second or SecondTextConfig())
     return Trainer(recipe, out, shard.parent / "cache", tiny_model(model), tokenizer)
 
 

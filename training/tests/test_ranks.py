@@ -6,22 +6,27 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import compute_in_float32, trainer
+from conftest import compute_in_float32, trainer, write_drawings
 from test_backward import STILL
 
 from tandem_training import ranks
+from tandem_training.second_text import SecondTextConfig
 
 SETTINGS = {"batch": 4, "epochs": 3, "accumulate": 1, "chunk": 1, "save_every": 2}
+SECOND = {"languages": {"zh": 1.0}, "layers": 1, "width": 16, "heads": 2, "dropout": 0.0, "vocabulary": 60,
+          "pretrain_steps": 2}  # fmt: skip
 RUN = f"""
 import sys, torch
 from pathlib import Path
 from conftest import compute_in_float32, tiny_tokenizer, trainer
 from tandem_training import ranks
+from tandem_training.second_text import SecondTextConfig
 from test_backward import STILL
 torch.set_num_threads(1)
 compute_in_float32(setattr)
 ranks.start()
-trainer(Path(sys.argv[1]), Path(sys.argv[2]), tiny_tokenizer(), model=STILL, **{SETTINGS}).run()
+second = SecondTextConfig(**{SECOND})
+trainer(Path(sys.argv[1]), Path(sys.argv[2]), tiny_tokenizer(), model=STILL, second=second, **{SETTINGS}).run()
 ranks.end()
 """
 
@@ -34,9 +39,11 @@ def free_port() -> int:
 
 def test_two_processes_train_as_one_with_the_same_global_batch(shard: Path, tmp_path: Path, tokenizer, monkeypatch):
     compute_in_float32(monkeypatch.setattr)
+    write_drawings(shard, languages=("zh",))
     here = Path(__file__).parent
     common = {"PYTHONPATH": f"{here}:{here.parent}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    alone = trainer(shard, tmp_path / "one", tokenizer, model=STILL, **SETTINGS | {"chunk": 0})
+    second = SecondTextConfig(**SECOND)
+    alone = trainer(shard, tmp_path / "one", tokenizer, model=STILL, second=second, **SETTINGS | {"chunk": 0})
     processes = [  # what torchrun does, without its start-up time
         subprocess.Popen(
             [sys.executable, "-c", RUN, shard, tmp_path / "two"],

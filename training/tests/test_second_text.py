@@ -1,0 +1,209 @@
+"""The second text encoder: its tokenizer, its recipe table, its training beside the first, its bundle."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, compute_in_float32, trainer, write_drawings
+from test_backward import STILL, model_gradients
+
+from tandem_training import pretraining
+from tandem_training.bundle import BundleEncoders
+from tandem_training.data import read_shards
+from tandem_training.evaluate import evaluate
+from tandem_training.export import export_bundle, export_second_text
+from tandem_training.graphs import Graphs
+from tandem_training.recipe import Recipe, read_recipe
+from tandem_training.second_text import SecondTextConfig, learn_tokenizer
+from tandem_training.torch_encoders import TorchEncoders
+
+SECOND = SecondTextConfig(
+    languages={"zh": 2.0, "de": 1.0}, layers=1, width=16, heads=2, dropout=0.1, vocabulary=120, pretrain_steps=5
+)
+RECORDED = Path(__file__).parents[2] / "test" / "fixtures" / "learnt-tokenizer.json"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def spoken(shard: Path) -> Path:
+    return write_drawings(shard, languages=("zh", "de"))
+
+
+def test_a_learnt_tokenizer_gives_the_ids_that_the_service_is_tested_with():
+    recorded = json.loads(RECORDED.read_text())
+    made = learn_tokenizer(recorded["captions"], 300)
+    assert json.loads(made.to_str()) == recorded["tokenizer"]
+    assert made.get_vocab_size() <= 300
+    for text, ids in recorded["texts"].items():
+        assert made.encode(text).ids == ids
+    assert recorded["texts"][" "] == [2, 3]  # whatever is asked, there is something to encode
+
+
+def recipe_of(tmp_path: Path, text: str) -> Recipe:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return read_recipe(path)
+
+
+def test_a_recipe_names_the_languages_and_their_objectives(tmp_path: Path):
+    recipe = recipe_of(tmp_path, "[second_text]\nlanguages = { zh = 2.2, ar = 1 }\ntext_itc = 0")
+    assert recipe.second_text.languages == {"zh": 2.2, "ar": 1.0}
+    assert recipe.weights() == Recipe().weights() | {"second_itc": 0.5}
+    assert recipe.architecture() != Recipe().architecture() == repr(TINY.__class__())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[second_text]\nlayer = 2", r"unknown key 'layer'; did you mean 'layers'"),
+        ("[second_text]\nlayers = 2", r"no languages; expected some"),
+        ("[second_text]\nlanguages = { zh = 0 }", r"zh = 0; expected a weight above 0"),
+        ("[second_text]\nlanguages = { zh = 1 }\nlayers = 0", r"layers = 0; expected at least 1"),
+        ("[second_text]\nlanguages = { zh = 1 }\nheads = 3", r"width = 256 is no multiple of heads = 3"),
+        ("[second_text]\nlanguages = { zh = 1 }\nitc = 0\ntext_itc = 0", r"itc and text_itc are both 0"),
+        ("[second_text]\nlanguages = { en = 1, zh = 1 }", r"share en: one encoder reads a language"),
+        (
+            "[second_text]\nlanguages = { zh = 1 }\n[model]\ntext = 'clip'\n[train]\nsoft_mix = 0",
+            r"pretrain_steps = 1500 follows the first text encoder",
+        ),
+    ],
+)
+def test_what_a_recipe_says_wrong_is_named(tmp_path: Path, text: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        recipe_of(tmp_path, text)
+
+
+def test_the_first_encoders_draws_and_losses_stay_as_without_the_second(spoken: Path, tmp_path: Path, tokenizer):
+    settings = {"itm_weight": 0.0, "word_dropout": 0.3}
+    without = trainer(spoken, tmp_path / "without", tokenizer, **settings)
+    beside = trainer(spoken, tmp_path / "beside", tokenizer, second=SECOND, **settings)
+    one, two = without.batch(3), beside.batch(3)
+    assert torch.equal(one.token_ids, two.token_ids) and torch.equal(one.photos, two.photos)
+    assert len(one.inputs) == 3 and len(two.inputs) == 5
+    losses, all_losses = without.train_step(), beside.train_step()
+    assert set(all_losses) - set(losses) == {"second_itc", "second_text_itc"}
+    assert (losses["itc"], losses["token_itc"]) == (all_losses["itc"], all_losses["token_itc"])
+    assert "second_text" not in without.recipe.architecture()
+
+
+def test_a_kill_while_pretraining_or_later_resumes_with_the_same_losses(
+    spoken: Path, tmp_path: Path, tokenizer, monkeypatch
+):
+    settings = {"batch": 4, "epochs": 3, "save_every": 2, "second": SECOND}
+    whole = trainer(spoken, tmp_path / "whole", tokenizer, **settings)
+    curve = [whole.train_step() for _ in range(4)]
+    steps, loss = [], pretraining._loss
+
+    def killed(*given):
+        steps.append(given[-1])
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return loss(*given)
+
+    monkeypatch.setattr(pretraining, "_loss", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(spoken, tmp_path / "broken", tokenizer, **settings)
+    broken = trainer(spoken, tmp_path / "broken", tokenizer, **settings)
+    assert steps == [0, 1, 2, 3, 2, 3, 4]
+    first = [broken.train_step() for _ in range(2)]
+    broken.save_state()
+    resumed = trainer(spoken, tmp_path / "broken", tokenizer, **settings)
+    assert len(steps) == 7
+    assert first + [resumed.train_step() for _ in range(2)] == curve
+    average = whole.second.average.state_dict()
+    assert all(torch.equal(average[name], value) for name, value in resumed.second.average.state_dict().items())
+    with pytest.raises(ValueError, match="of another architecture: .*1 layers of width 16.*asks for .*2 layers"):
+        trainer(spoken, tmp_path / "broken", tokenizer, **settings | {"second": replace(SECOND, layers=2)})
+
+
+def test_the_gradient_is_the_same_in_chunks(spoken: Path, tmp_path: Path, tokenizer, monkeypatch):
+    compute_in_float32(monkeypatch.setattr)
+    gradients = []
+    for chunk in (0, 3):
+        settings = {"model": STILL, "second": replace(SECOND, dropout=0.0), "chunk": chunk}
+        run = trainer(spoken, tmp_path / f"chunk-{chunk}", tokenizer, **settings)
+        found = model_gradients(run)
+        named = run.second.named_parameters()
+        gradients.append(found | {f"second.{name}": p.grad for name, p in named if p.grad is not None})
+    whole, chunked = gradients
+    assert whole.keys() == chunked.keys() and "second.encoder.words.weight" in whole
+    for name, gradient in whole.items():
+        torch.testing.assert_close(chunked[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def learnt(spoken: Path, tmp_path: Path, tokenizer) -> Path:
+    """A run that has learnt the drawings in all languages, evaluated at its end."""
+    second = replace(SECOND, pretrain_steps=40, dropout=0.0, rate=3e-3)
+    settings = {"epochs": 40, "evaluate_every": 40, "ema": 0.8, "head_rate": 3e-3, "itm_weight": 0.0}
+    trainer(spoken, tmp_path / "run", tokenizer, second=second, **settings).run()
+    return tmp_path / "run"
+
+
+def test_it_learns_is_measured_by_language_and_served_by_a_bundle_of_its_own(
+    learnt: Path, spoken: Path, tmp_path: Path, tokenizer
+):
+    lines = [json.loads(line) for line in (learnt / "metrics.jsonl").read_text().splitlines()]
+    reports = {line["language"]: line["dev"] for line in lines if "dev" in line}
+    assert list(reports) == ["en", "zh", "de"]
+    assert reports["zh"]["photos"] == reports["de"]["captions"] == 7
+    losses = [line["second_itc"] for line in lines if "second_itc" in line]
+    assert losses[-1] < 0.7 * losses[0]
+    assert reports["zh"]["text_to_image"]["itc"]["r1"] > 100 / 7
+    assert reports["zh"]["text_to_image"]["itc"]["r5"] > 75
+
+    manifest = export_second_text(learnt / "model.pt", tmp_path / "others", str(spoken), "1.0.0")
+    assert manifest["languages"] == ["zh", "de"] and "fusion_encoder" not in manifest
+    assert set(manifest["metrics"]["drawings"]["languages"]) == {"de"}
+    card = (tmp_path / "others" / "README.md").read_text()
+    assert "zh (X. Li et al. 2016, Flickr8k-CN)" in card and "captions in de | text to image" in card
+    encoders = BundleEncoders(tmp_path / "others")
+    for language, report in reports.items():
+        if language != "en":
+            samples = read_shards(str(spoken), {language: 1.0})
+            assert evaluate(encoders, samples, manifest["match"], (4,))["photos"] == report["photos"]
+    goldens = json.loads((tmp_path / "others" / "goldens.json").read_text())
+    assert any("草地" in text["text"] for text in goldens["texts"])
+
+    saved = torch.load(learnt / "model.pt", weights_only=True)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    export_bundle(learnt / "model.pt", tmp_path / "first", tmp_path / "tokenizer.json", "", "1.0.0")
+    assert "Flickr8k-CN" in (tmp_path / "first" / "README.md").read_text()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    images = [BundleEncoders(tmp_path / name).images(pixels)[0] for name in ("others", "first")]
+    np.testing.assert_allclose(*images, atol=1e-6)  # the same index serves both
+
+    again = trainer(spoken, tmp_path / "fused", tokenizer, start=str(learnt / "model.pt"), train_towers=False, epochs=1)
+    again.run()
+    carried = torch.load(tmp_path / "fused" / "model.pt", weights_only=True)["second_text"]
+    assert carried["tokenizer"] == saved["second_text"]["tokenizer"]
+
+
+def test_the_bundle_equals_pytorch_for_every_batch_and_length(spoken: Path, tmp_path: Path, tokenizer):
+    run = trainer(spoken, tmp_path / "run", tokenizer, second=SECOND)
+    torch.save(run.average.checkpoint() | {"second_text": run.second.checkpoint()}, tmp_path / "model.pt")
+    export_second_text(tmp_path / "model.pt", tmp_path / "others", "", "1.0.0")
+    exported = BundleEncoders(tmp_path / "others")
+    graphs = Graphs.with_text(run.average, run.second.average)
+    reference = TorchEncoders(graphs, run.second.tokenizer, bfloat16=False)
+    texts = ["一个红色的方块。", "Der Balken ist grün, grün, grün und auch noch grün.", "?", ""]
+    for some in (texts, texts[:1]):
+        np.testing.assert_allclose(exported.texts(some)[0], reference.texts(some)[0], atol=2e-3)
+
+
+def test_a_checkpoint_without_a_second_text_encoder_is_refused(model, tmp_path: Path):
+    torch.save(model.checkpoint(), tmp_path / "model.pt")
+    with pytest.raises(
+        ValueError, match=r"model.pt has no second text encoder: its recipe had no table \[second_text\]"
+    ):
+        export_second_text(tmp_path / "model.pt", tmp_path / "others", "", "1.0.0")
