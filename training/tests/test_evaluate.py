@@ -139,20 +139,22 @@ def test_the_diagram_is_drawn(tmp_path: Path):
         assert min(image.size) > 300
 
 
-def test_the_command_writes_its_report(tongues: Path, tmp_path: Path, monkeypatch, capsys):
+@pytest.mark.parametrize(("own", "other"), [("en", "de"), ("de", "en")])
+def test_the_command_writes_its_report(own: str, other: str, tongues: Path, tmp_path: Path, monkeypatch, capsys):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra curves)")
-    monkeypatch.setattr("tandem_training.bundle.BundleEncoders", lambda _: Served())
+    monkeypatch.setattr("tandem_training.bundle.BundleEncoders", lambda _: Served(own))
     monkeypatch.setattr(sys, "argv", ["evaluate", "bundle", str(tongues), "--report", str(tmp_path / "report")])
     evaluation.main()
     printed = json.loads(capsys.readouterr().out)
     assert set(printed["text_to_image"]) == {"itc", "rerank@16", "rerank@32", "rerank@64", "rerank@128"}
-    assert set(printed["languages"]) == {"de"} and printed["calibration"]["reliability"]
+    assert set(printed["languages"]) == {other} and printed["calibration"]["reliability"]
     assert json.loads((tmp_path / "report" / "report.json").read_text()) == printed
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.json", "reliability.png", "misses.html"}
 
 
 class Served(Seeing):
-    manifest = {"match": MATCH}
+    def __init__(self, language: str):
+        self.manifest = {"match": MATCH, "languages": [language]}
 
 
 @pytest.fixture

@@ -141,6 +141,17 @@ def test_the_gradient_is_the_same_in_chunks(spoken: Path, tmp_path: Path, tokeni
         torch.testing.assert_close(chunked[name], gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_it_can_be_trained_for_towers_that_stay_as_they_are(spoken: Path, tmp_path: Path, tokenizer):
+    run = trainer(spoken, tmp_path / "run", tokenizer, second=SECOND, train_towers=False, itm_weight=0.0, epochs=3)
+    parts = (run.model, run.second.encoder)
+    before = [{name: value.clone() for name, value in part.state_dict().items()} for part in parts]
+    run.train_step()  # at rate 0
+    assert set(run.train_step()) == {"second_itc", "second_text_itc", "loss"}
+    stayed = [all(torch.equal(part.state_dict()[name], value) for name, value in was.items())
+              for part, was in zip(parts, before, strict=True)]  # fmt: skip
+    assert stayed == [True, False]
+
+
 @pytest.fixture
 def learnt(spoken: Path, tmp_path: Path, tokenizer) -> Path:
     """A run that has learnt the drawings in all languages, evaluated at its end."""
