@@ -1,5 +1,6 @@
 /** How fast the graphs of bundles run on this machine's CPU, side by side. */
-import { openBundle, readBundleFile, type Bundle } from './bundle.js'
+import { openBundle, type Bundle } from './bundle.js'
+import { readBundleFile } from './bundle-file.js'
 import { graphSpecs, type GraphName } from './graphs.js'
 import { Session } from './session.js'
 import { madeInputs } from './trial.js'

@@ -3,6 +3,7 @@ import type { TandemError } from '../errors.js'
 import type { Report, WorkerStatus } from '../worker-process.js'
 import { arrange } from './arrangement.js'
 import { leastOf, type BatchLimits } from './batch-limits.js'
+import type { Bundle } from './bundle.js'
 import { BundleError } from './bundle-error.js'
 import type { Execution, Provider } from './execution.js'
 import type { GraphName, Tensors } from './graphs.js'
@@ -10,8 +11,7 @@ import { Inference, type BatchResult } from './inference.js'
 import type { Found } from './inference-worker.js'
 
 export interface PoolStart {
-  folder: string
-  fingerprint: string
+  bundle: Bundle
   /** On the CPU, of all processes together; 1 at least. */
   threads: number
   /** Bytes that the service may use. */
@@ -63,7 +63,7 @@ export class InferencePool {
       } catch (error) {
         const { message } = error as Error
         if (start.providers.length === 1 && provider === 'cpu') throw error
-        reasons.push(`${provider} cannot run the bundle in ${start.folder}: ${message}`)
+        reasons.push(`${provider} cannot run the bundle in ${start.bundle.folder}: ${message}`)
         if (reasons.length < start.providers.length) report?.(`${reasons.at(-1)} The next provider is tried.`)
       }
     }
@@ -148,8 +148,8 @@ async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePo
 
 /** A process that has passed the test. */
 async function openOne(execution: Execution, start: PoolStart, report?: Report): Promise<Inference> {
-  const { folder, fingerprint, preparedFolder, test } = start
-  const inference = await Inference.open({ folder, fingerprint, execution, preparedFolder }, report)
+  const { bundle, preparedFolder, test } = start
+  const inference = await Inference.open({ bundle, execution, preparedFolder }, report)
   try {
     await test(inference)
     return inference

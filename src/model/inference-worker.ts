@@ -6,8 +6,8 @@ import { readFileSync } from 'node:fs'
 import { answerCalls } from '../worker-process.js'
 import type { Need } from './arrangement.js'
 import { largestBatch, searchOnCpu, searchOnDevice, type BatchLimits } from './batch-limits.js'
-import { readBundleFile, readManifest } from './bundle.js'
-import { BundleError } from './bundle-error.js'
+import type { Bundle } from './bundle.js'
+import { readBundleFile } from './bundle-file.js'
 import type { Execution } from './execution.js'
 import { graphSpecs, type GraphName, type GraphSpec, type Tensor, type Tensors } from './graphs.js'
 import type { Manifest } from './manifest.js'
@@ -24,12 +24,12 @@ export interface Found {
 
 export interface Commands {
   /**
-   * Loads the graphs of the bundle in `folder`, which must be the one with that fingerprint. Where there is a place for
-   * prepared graphs they are loaded from there; `prepared` tells that they were not there, and now are: a process that has
-   * prepared graphs holds more memory than one that loads them.
+   * Loads the graphs of the bundle, whose manifest has been checked. Where there is a place for prepared graphs they are
+   * loaded from there; `prepared` tells that they were not there, and now are: a process that has prepared graphs holds more
+   * memory than one that loads them.
    */
   open: {
-    ask: { folder: string; fingerprint: string; execution: Execution; preparedFolder: string | null }
+    ask: { bundle: Bundle; execution: Execution; preparedFolder: string | null }
     answer: { prepared: boolean }
   }
   /** Finds the batches that suit the device by running some. */
@@ -51,14 +51,9 @@ let search = searchOnCpu(1)
 let prepared: PreparedGraphs<Found> | null = null
 
 answerCalls<Commands>({
-  open: async ({ folder, fingerprint, execution, preparedFolder }) => {
+  open: async ({ bundle, execution, preparedFolder }) => {
     const { provider, threads } = execution
-    const { manifest, ...found } = await readManifest(folder)
-    if (found.fingerprint !== fingerprint) {
-      throw new BundleError(
-        `The bundle in ${folder} now has fingerprint ${found.fingerprint}; the service started with ${fingerprint}.`,
-      )
-    }
+    const { manifest, fingerprint } = bundle
     search = provider === 'cpu' ? searchOnCpu(threads) : searchOnDevice(manifest.text_encoder.max_tokens)
     const specs = Object.entries(graphSpecs(manifest)) as [GraphName, GraphSpec][]
     const isWorthIt = provider === 'cpu' && bytesOf(manifest, specs) >= LEAST_PREPARED
@@ -69,7 +64,7 @@ answerCalls<Commands>({
       return { prepared: false }
     }
     const open = async (spec: GraphSpec, keepAt?: string): Promise<Session> =>
-      Session.open(await readBundleFile({ manifest, ...found }, spec.file), spec, execution, keepAt)
+      Session.open(await readBundleFile(bundle, spec.file), spec, execution, keepAt)
     // What is wrong with a graph is told by the attempt that keeps nothing.
     const kept = await prepared?.make((fileOf) => load(specs, (graph, spec) => open(spec, fileOf(graph)))).then(() => true, () => false)
     if (kept !== true) await load(specs, (_, spec) => open(spec))

@@ -2,8 +2,9 @@
  * What training recorded with a bundle has to come out of its graphs again on each device, before anything is answered
  * from them: a provider that computes something else is worse than none.
  */
-import { readBundleFile, type Bundle } from './bundle.js'
+import type { Bundle } from './bundle.js'
 import { BundleError } from './bundle-error.js'
+import { readBundleFile } from './bundle-file.js'
 import { imageLane, textLane, type Pixels } from './dual-encoder.js'
 import { fusionLane } from './fusion-encoder.js'
 import type { Inference } from './inference.js'

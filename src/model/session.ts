@@ -39,10 +39,13 @@ export class Session {
     if (spec.precision === 'fp16' || computesInHalf(bytes, spec.file)) {
       throw new BundleError(`${spec.file} computes in half precision (fp16), which is for a GPU; the cpu takes fp32 and int8.`)
     }
-    return Session.#create(bytes, spec, execution, keepAt === undefined ? {} : keeping(keepAt))
+    return Session.#tried(bytes, spec, execution, keepAt === undefined ? {} : keeping(keepAt))
   }
 
-  /** Opens what `open` has kept. @throws BundleError */
+  /**
+   * Opens what `open` has kept, which was tried then: what a run leaves behind in memory is left to what is asked for.
+   * @throws BundleError
+   */
   static openKept(file: string, spec: GraphSpec, execution: Execution): Promise<Session> {
     return Session.#create(file, spec, execution, { graphOptimizationLevel: 'disabled' })
   }
@@ -55,7 +58,7 @@ export class Session {
     const folder = await mkdtemp(join(tmpdir(), 'tandem-profile-'))
     try {
       const profiling = { enableProfiling: true, profileFilePrefix: join(folder, 'run') }
-      const opened = await Session.#create(bytes, spec, execution, profiling)
+      const opened = await Session.#tried(bytes, spec, execution, profiling)
       opened.#session.endProfiling()
       const [name = ''] = await readdir(folder)
       const fault = misplacement(await readFile(join(folder, name), 'utf8'), provider)
@@ -64,6 +67,17 @@ export class Session {
     } finally {
       await rm(folder, { recursive: true, force: true })
     }
+  }
+
+  static async #tried(
+    bytes: Uint8Array,
+    spec: GraphSpec,
+    execution: Execution,
+    options: InferenceSession.SessionOptions,
+  ): Promise<Session> {
+    const opened = await Session.#create(bytes, spec, execution, options)
+    await tryGraph(spec, (inputs) => opened.run(inputs))
+    return opened
   }
 
   static async #create(
@@ -79,6 +93,8 @@ export class Session {
       interOpNumThreads: 1,
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
+      // A plan for each shape that was seen takes as much memory again as a run, and saves no time that could be measured.
+      enableMemPattern: false,
       logSeverityLevel: 3,
       ...options,
     }
@@ -89,9 +105,7 @@ export class Session {
     })
     checkTensors(file, 'input', session.inputMetadata, spec.inputs)
     checkTensors(file, 'output', session.outputMetadata, spec.outputs)
-    const opened = new Session(session)
-    await tryGraph(spec, (inputs) => opened.run(inputs))
-    return opened
+    return new Session(session)
   }
 
   /**

@@ -4,7 +4,8 @@ import { TandemError } from '../errors.js'
 import type { Call, EncodedImage, EncodedText, Match, ModelInfo, Models, ModelsOptions, Pair, StageTimings } from '../model.js'
 import type { WorkerStatus } from '../worker-process.js'
 import { Batcher } from './batcher.js'
-import { openBundle, readBundleFile } from './bundle.js'
+import { openBundle } from './bundle.js'
+import { readBundleFile } from './bundle-file.js'
 import { coresGiven } from './cores.js'
 import { Decoder } from './decoder.js'
 import type { Decoded } from './decoder-worker.js'
@@ -46,7 +47,7 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
     const { size } = manifest.image_encoder
     const recorded = await readRecorded(bundle, async (bytes) => (await decoder.decode(bytes, size)).pixels)
     const test = (one: Inference): Promise<void> => selfTest(bundle, recorded, one)
-    return InferencePool.open({ folder, fingerprint, threads, memory, providers, devices, preparedFolder, test }, report)
+    return InferencePool.open({ bundle, threads, memory, providers, devices, preparedFolder, test }, report)
   }
   const inference = await open().catch(async (error: unknown) => {
     await decoder.close()

@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { BundleError, openModels } from '../../src/model.js'
-import { openBundle, readBundleFile } from '../../src/model/bundle.js'
+import { openBundle } from '../../src/model/bundle.js'
+import { readBundleFile } from '../../src/model/bundle-file.js'
 import type { Manifest } from '../../src/model/manifest.js'
 
 const tiny = fileURLToPath(new URL('../fixtures/tiny-bundle', import.meta.url))
