@@ -79,9 +79,10 @@ class SecondText(nn.Module):
         tokenizer.enable_truncation(model.max_tokens)
         with torch.random.fork_rng(devices=()):  # what else starts at random is the same with and without
             torch.manual_seed(0)
+            # With as many positions as the first: the service also times graphs with texts of made lengths.
             self.encoder = TextEncoder(
-                model.dim, config.width, config.layers, config.heads, tokenizer.get_vocab_size(), model.max_tokens,
-                config.dropout,
+                model.dim, config.width, config.layers, config.heads, tokenizer.get_vocab_size(),
+                dropout=config.dropout,
             )  # fmt: skip
             for table in (self.encoder.words, self.encoder.positions):
                 nn.init.normal_(table.weight, std=0.02)
