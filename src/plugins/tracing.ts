@@ -6,6 +6,7 @@ import { randomFillSync } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import plugin from 'fastify-plugin'
 import type { Call } from '../retrieval.js'
+import { RequestLog } from './request-log.js'
 
 /** The trace of one request, with this service's own part in it as the latest. */
 export interface Trace extends NonNullable<Call['trace']> {
@@ -51,16 +52,22 @@ export function traceOf(headers: IncomingHttpHeaders): Trace {
   return { traceId, traceparent, tracestate }
 }
 
+/** A request as it came, which logs may know before any other form of it. */
+type Traced = IncomingMessage & { [TRACE]?: Trace }
+const TRACE = Symbol('trace')
+
+function traceFor(raw: Traced): Trace {
+  raw[TRACE] ??= traceOf(raw.headers)
+  return raw[TRACE]
+}
+
 /** Register it before whatever logs a request. */
 export const tracing = plugin((app, _options, done) => {
-  const traces = new WeakMap<IncomingMessage, Trace>()
-
-  app.setChildLoggerFactory((logger, bindings, options, raw) => {
-    const trace = traceOf(raw.headers)
-    traces.set(raw, trace)
-    return logger.child({ ...bindings, trace_id: trace.traceId }, options)
-  })
-  app.decorateRequest('trace', { getter() { return traces.get(this.raw) as Trace } })
+  app.setChildLoggerFactory(
+    (logger, bindings, options, raw: Traced) =>
+      new RequestLog(() => logger.child({ ...bindings, trace_id: traceFor(raw).traceId }, options)),
+  )
+  app.decorateRequest('trace', { getter() { return traceFor(this.raw) } })
   app.addHook('onRequest', (request, reply, next) => {
     reply.header('traceresponse', request.trace.traceparent)
     next()

@@ -6,6 +6,7 @@
 import { answerCalls } from '../worker-process.js'
 import { AdaptiveGraph, type GraphOptions } from './adaptive-graph.js'
 import type { Found } from './nearest.js'
+import type { Searched } from './search-groups.js'
 
 /** Every command and what it is answered with. */
 export interface Commands {
@@ -13,8 +14,8 @@ export interface Commands {
   open: { ask: GraphOptions & { saved: { file: string; deleted: number[] } | null }; answer: number }
   /** Adds, then marks as deleted, as one step. */
   change: { ask: { labels: number[]; packed: Float32Array; deleted: number[] }; answer: null }
-  /** Answers also the share of the exact nearest that searches have lately been found to find. */
-  search: { ask: { embedding: Float32Array; candidates: number }; answer: Found & { recall: number | null } }
+  /** Answers in the order of the searches, and the share of the exact nearest that they have lately been found to find. */
+  search: { ask: readonly Searched[]; answer: { found: Found[]; recall: number | null } }
   /** Answers the SHA-256 of the file. */
   save: { ask: { file: string }; answer: string }
   /** Begins a second graph beside the one in use. */
@@ -45,9 +46,10 @@ answerCalls<Commands>({
     opened(graph).markDeleted(deleted)
     return null
   },
-  search: ({ embedding, candidates }) => {
+  search: (group) => {
     const searched = opened(graph)
-    return { ...searched.search(embedding, candidates), recall: searched.recall }
+    const found = group.map(({ embedding, candidates }) => searched.search(embedding, candidates))
+    return { found, recall: searched.recall }
   },
   save: ({ file }) => opened(graph).save(file),
   'begin-compaction': ({ capacity }) => {

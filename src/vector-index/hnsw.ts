@@ -6,11 +6,13 @@
  */
 import { join } from 'node:path'
 import type { Neighbour, VectorIndex, VectorIndexOptions } from '../vector-index.js'
-import { WorkerProcess, type WorkerStatus } from '../worker-process.js'
+import type { WorkerProcess, WorkerStatus } from '../worker-process.js'
 import { compact } from './compaction.js'
+import { startGraphProcess } from './graph-process.js'
 import type { Commands } from './hnsw-worker.js'
 import { Labels } from './labels.js'
 import { checkCandidates, normalise } from './normalise.js'
+import { SearchGroups } from './search-groups.js'
 import { findSnapshot, makeFolder, newGraphFile, publishSnapshot, removeLeftovers } from './snapshot.js'
 
 /** Embeddings that the process adds at a time; a search waits for one such step at most. */
@@ -21,9 +23,6 @@ const COMPACT_FROM = 32
 /** Unless the options say otherwise. 16,384 embeddings of 384 dimensions are 25 MB. */
 const RECALL = 0.99
 const SAMPLE_ROWS = 16_384
-
-/** A search of a large graph jumps about in memory: with pages of 2 MiB it takes a quarter less. What glibc does not know it passes over. */
-const LARGE_PAGES = 'glibc.malloc.hugetlb=1'
 
 type Options = Omit<VectorIndexOptions, 'kind'>
 
@@ -40,6 +39,11 @@ export class HnswIndex implements VectorIndex {
   /** Ends when the last change so far has; changes follow one another. */
   #changes: Promise<unknown> = Promise.resolve()
   #compacting = false
+  readonly #searches = new SearchGroups(async (group) => {
+    const { found, recall } = await this.#process.call('search', group)
+    this.#annRecall = recall
+    return found
+  })
 
   private constructor(options: Options) {
     this.#options = options
@@ -48,12 +52,7 @@ export class HnswIndex implements VectorIndex {
   static async open(options: Options): Promise<HnswIndex> {
     await makeFolder(options.folder, options.formerFolder)
     const index = new HnswIndex(options)
-    index.#process = await WorkerProcess.start<Commands>({
-      name: 'index',
-      module: new URL('./hnsw-worker.js', import.meta.url),
-      code: 'index_unavailable',
-      subject: 'The vector index',
-      environment: { GLIBC_TUNABLES: process.env.GLIBC_TUNABLES ?? LARGE_PAGES },
+    index.#process = await startGraphProcess({
       report: options.report,
       onLost: () => (index.#state = 'lost'),
       onReturn: () => index.#onReturn(),
@@ -150,8 +149,7 @@ export class HnswIndex implements VectorIndex {
     checkCandidates(candidates)
     const query = normalise(embedding, this.#options.dim)
     this.#refuseWhile('lost', 'recovering')
-    const { labels, similarities, recall } = await this.#process.call('search', { embedding: query, candidates })
-    this.#annRecall = recall
+    const { labels, similarities } = await this.#searches.search(query, candidates)
     return labels.flatMap((label, i) => {
       const id = this.#labels.idOf(label)
       return id === null ? [] : [{ id, similarity: similarities[i] as number }]
