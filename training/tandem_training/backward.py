@@ -27,23 +27,34 @@ def backward(encode: Callable[..., Towers], objective: Callable[[Towers], Losses
     parts = list(zip(*(tensor.split(chunk) for tensor in inputs), strict=True))
     states, towers = [], []
     for part in parts:
-        states.append(torch.get_rng_state())
+        states.append(_random_state(part[0].device))
         with torch.no_grad():
             towers.append(encode(*part))
     whole = Towers.join(towers)
     leaves = [tensor.detach_().requires_grad_() for tensor in whole.trained()]
     losses = objective(whole)
     (share * losses["loss"]).backward()
-    state = torch.get_rng_state()
+    state = _random_state(inputs[0].device)
     for number, part in enumerate(parts):
-        torch.set_rng_state(states[number])  # the same dropout as in the first pass
+        _set_random_state(states[number], inputs[0].device)  # the same dropout as in the first pass
         outputs = encode(*part).trained()
         gradients = [None if leaf.grad is None else leaf.grad.split(chunk)[number] for leaf in leaves]
         pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad and g is not None]
         if pairs:
             torch.autograd.backward(*zip(*pairs, strict=True))
-    torch.set_rng_state(state)
+    _set_random_state(state, inputs[0].device)
     return losses
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_random_state(state: Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
 
 
 def recompute_layers(model: nn.Module) -> None:

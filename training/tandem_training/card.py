@@ -101,6 +101,15 @@ def _table(name: str, report: dict) -> str:
             recall = found[direction]["itc"]
             figures = " | ".join(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10"))
             rows.append(f"| bundle, captions in {language} | {direction.replace('_', ' ')} | itc | {figures} |")
+    if "pair_ms" in report:  # bundles measured before it was
+        rows += ["", _cost(report)]
     calibration = report["calibration"]
     rows += ["", f"Expected calibration error of `match`: {calibration['expected_calibration_error']:.4f}."]
     return "\n".join(rows)
+
+
+def _cost(report: dict) -> str:
+    """What reranking costs at each depth that recall was measured at."""
+    depths = [int(ranking.split("@")[1]) for ranking in report["bundle"]["text_to_image"] if "@" in ranking]
+    costs = ", ".join(f"{depth} candidates {depth * report['pair_ms']:.0f} ms" for depth in depths)
+    return f"Reranking costs, of one core of the machine that exported: {costs}."

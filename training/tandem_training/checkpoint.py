@@ -32,7 +32,7 @@ def load(path: Path, architecture: str) -> dict:
     """The state saved at `path`. ValueError when the file is damaged or of another architecture (`repr` of the model's
     configuration)."""
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged zip shows as one of many types
         raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
     if state["recipe"] != architecture:

@@ -33,7 +33,8 @@ from .tokens import read_tokenizer
 from .torch_encoders import TorchEncoders
 
 PARTS = ("image_encoder", "text_encoder", "fusion_encoder")
-RERANK_DEPTHS = (16, 64)
+CANDIDATES = 64  # that a search reranks, unless it asks for others
+RERANK_DEPTHS = (16, CANDIDATES, 128)
 CALIBRATION_PHOTOS = 64
 
 
@@ -98,7 +99,7 @@ def first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
         "schema_version": 1, "name": name, **about, "embedding": {"dim": graphs.dim},
         "image_encoder": {"file": "image-encoder.onnx", "size": graphs.image_size, "fit": "fill"},
         "text_encoder": {"file": "text-encoder.onnx", "tokenizer": "tokenizer.json", "max_tokens": graphs.max_tokens},
-        "rerank": {"default": graphs.fusion is not None, "candidates": 64},
+        "rerank": {"default": graphs.fusion is not None, "candidates": CANDIDATES},
         "goldens": "goldens.json",
         "metrics": {},
     }  # fmt: skip
@@ -117,7 +118,7 @@ def measure(folder: Path, model: TorchEncoders, languages: dict[str, list[Sample
     scored = Scored(encoders, samples, max(RERANK_DEPTHS), pictures)
     match, calibration = fit_match(scored)
     report = scored.report(match, RERANK_DEPTHS)
-    margin, kept = fit_margin(scored, match, max(RERANK_DEPTHS))
+    margin, kept = fit_margin(scored, match, CANDIDATES)
     found = report["text_to_image"]
     figures = {
         "bundle": report,
@@ -125,13 +126,14 @@ def measure(folder: Path, model: TorchEncoders, languages: dict[str, list[Sample
         "pytorch": evaluate(TorchEncoders(model.graphs, model.tokenizer), samples, match, RERANK_DEPTHS[:1]),
         "calibration": calibration,
         "margin": kept,
+        "pair_ms": round(scored.pair_ms, 3),
     }
     if others:
         reports = (
             Scored(encoders, other, max(RERANK_DEPTHS), pictures).report(match, RERANK_DEPTHS) for other in others
         )
         figures["languages"] = dict(zip(list(languages)[1:], reports, strict=True))
-    return match, figures, margin, found[f"rerank@{max(RERANK_DEPTHS)}"]["r1"] - found["itc"]["r1"]
+    return match, figures, margin, found[f"rerank@{CANDIDATES}"]["r1"] - found["itc"]["r1"]
 
 
 def data_name(shards: str) -> str:
@@ -142,7 +144,7 @@ def data_name(shards: str) -> str:
 def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str,
                   precision: str = "fp32", calibrate: str = "") -> dict:  # fmt: skip
     """Write the bundle of a checkpoint of ours; see `write_bundle`."""
-    saved = torch.load(checkpoint, weights_only=True)
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     model = Tandem.from_checkpoint(saved)
     card = partial(model_card, config=model.config, second=list(_second_languages(saved)))
     about = _about(
@@ -155,7 +157,7 @@ def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, p
                        calibrate: str = "") -> dict:  # fmt: skip
     """Write the same images with the second text encoder, and its own tokenizer, as a bundle: a dual encoder alone. See
     `write_bundle`. ValueError where the checkpoint has no second text encoder."""
-    saved = torch.load(checkpoint, weights_only=True)
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     weights_of = _second_languages(saved)
     if not weights_of:
         raise ValueError(f"{checkpoint} has no second text encoder: its recipe had no table [second_text]")

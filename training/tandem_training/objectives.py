@@ -74,7 +74,7 @@ def sample_hard_negatives(similarity: Tensor, logit_scale: Tensor, row_ids: Tens
         raise ValueError(f"{count} negatives asked, the batch has only {int(other.sum(1).min())} of another image")
     logits = (similarity * logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()).float()
     # Gumbel top-k draws without replacement in proportion to exp(logits), whatever their range (Kool et al. 2019).
-    uniform = torch.rand(logits.shape, generator=generator).clamp(1e-20, 1 - 1e-7)
+    uniform = torch.rand(logits.shape, generator=generator).to(logits.device).clamp(1e-20, 1 - 1e-7)
     noisy = logits - torch.log(-torch.log(uniform))
     return noisy.masked_fill(~other, float("-inf")).topk(count, dim=1).indices
 
@@ -102,8 +102,9 @@ def mask_tokens(token_ids: Tensor, maskable: Tensor, mask_id: int, vocabulary: i
 
     token_ids int64 [b, t]; maskable bool [b, t] is false for padding and special tokens.
     Returns the changed ids and `chosen` bool [b, t], the places to be predicted."""
-    choose, fate = torch.rand(token_ids.shape, generator=generator), torch.rand(token_ids.shape, generator=generator)
-    random = torch.randint(vocabulary, token_ids.shape, generator=generator)
+    device = token_ids.device
+    choose, fate = (torch.rand(token_ids.shape, generator=generator).to(device) for _ in range(2))
+    random = torch.randint(vocabulary, token_ids.shape, generator=generator).to(device)
     chosen = maskable & (choose < share)
     hidden = token_ids.masked_fill(chosen & (fate < 0.8), mask_id)
     return torch.where(chosen & (fate >= 0.8) & (fate < 0.9), random, hidden), chosen

@@ -28,7 +28,7 @@ def start_second_text(recipe: Recipe, samples: list[Sample], embedding: Tensor, 
     """The second text encoder as a run begins with it, and what it will read; see `pretrain`. The run in `out` that is
     resumed has it in its own checkpoint."""
     config = recipe.second_text
-    second = SecondText(config, recipe.model, second_tokenizer(samples, config.vocabulary, cache))
+    second = SecondText(config, recipe.model, second_tokenizer(samples, config.vocabulary, cache)).to(embedding.device)
     captions = SecondCaptions(samples, second.tokenizer, config.caption_tokens)
     if config.pretrain_steps and not (out / "last.pt").exists():
         with ranks.first_rank_first():
@@ -91,12 +91,13 @@ def pretrain(second: SecondText, captions: SecondCaptions, embedding: Tensor, sh
 
 def _loss(second: SecondText, captions: SecondCaptions, embedding: Tensor, photos: np.ndarray, config: TrainConfig,
           step: int) -> Tensor:  # fmt: skip
-    ids, mask, told = captions.draw(photos, np.random.default_rng([config.seed, 3, step]), config.word_dropout)
+    drawn = captions.draw(photos, np.random.default_rng([config.seed, 3, step]), config.word_dropout)
+    ids, mask, told = (tensor.to(embedding.device) for tensor in drawn)
     with bfloat16(mask):
         read = second(ids, mask)[told]
     if not len(told):
         return read.sum()
-    about, place = embedding[photos], torch.from_numpy(photos)
+    about, place = embedding[photos], torch.from_numpy(photos).to(embedding.device)
     soft = about[told] @ about.T * config.soft_scale
     scale = second.logit_scale
     return itc_loss(read @ about.T, scale, place[told], place, soft, config.soft_mix, config.smoothing)["loss"]

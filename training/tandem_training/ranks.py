@@ -18,7 +18,17 @@ PATIENCE = timedelta(hours=12)  # while the first rank fills a cache or evaluate
 def start() -> None:
     """Join the other ranks, where torchrun has started some."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
+
+
+def device() -> torch.device:
+    """Where this process computes: on a GPU of its own, where the machine has some."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(own)  # NCCL asks for it
+    return own
 
 
 def end() -> None:

@@ -14,7 +14,7 @@ def starting_model(recipe: Recipe) -> Tandem:
     """The checkpoint that the recipe starts from, or pre-trained towers with new heads; what stays frozen is marked."""
     model = Tandem(recipe.model)
     if recipe.train.start:
-        checkpoint = torch.load(recipe.train.start, weights_only=True)
+        checkpoint = torch.load(recipe.train.start, map_location="cpu", weights_only=True)
         try:
             model.load_state_dict(checkpoint["state"])
         except RuntimeError as error:

@@ -124,7 +124,7 @@ class Objectives(nn.Module):
         images = sample_hard_negatives(similarity, scale, ids, ids, count, step.generator)  # [b, h]
         texts = sample_hard_negatives(similarity.T, scale, ids, ids, count, step.generator)  # [b, h]
         rows = own_rows(len(ids))
-        row, images, texts = torch.arange(len(ids))[rows], images[rows], texts[rows]
+        row, images, texts = torch.arange(len(ids), device=ids.device)[rows], images[rows], texts[rows]
         own = row[:, None].expand_as(images)
         listed = [(row, row), (own.flatten(), images.flatten()), (texts.flatten(), own.flatten())]
         pairs = torch.cat([torch.stack(rows, 1) for rows in listed])
@@ -154,7 +154,7 @@ class Objectives(nn.Module):
 
     def _read(self, step: Step, text_tokens: Tensor, **causal: bool) -> Tensor:
         """The fusion's hidden state of each text [b, t, w] before its own image."""
-        row = torch.arange(len(text_tokens))
+        row = torch.arange(len(text_tokens), device=text_tokens.device)
         cells, mask = step.towers.image_tokens[self.part], step.batch.mask[self.part]
         return step.model.fusion.hidden(text_tokens, mask, cells, torch.stack([row, row], 1), **causal)
 
@@ -163,7 +163,7 @@ class Objectives(nn.Module):
 def centre_logits(model: Tandem, towers: Towers) -> None:
     """Shift the ITM logit so that it is zero half-way between matching and other pairs. Without it the binary loss of a
     fresh fusion encoder first drags all token similarities down, and the alignment with them."""
-    photo = torch.arange(len(towers.mask))
+    photo = torch.arange(len(towers.mask), device=towers.mask.device)
     tokens = (towers.text_tokens, towers.mask, towers.image_tokens)
     matching = model.fusion(*tokens, torch.stack([photo, photo], 1))
     others = model.fusion(*tokens, torch.stack([photo, photo.roll(1)], 1))

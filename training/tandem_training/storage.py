@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="its tokenizer and match rule are used")
     parser.add_argument("--write", type=Path, required=True, help="document with the marks to write between")
     args = parser.parse_args()
-    model = Tandem.from_checkpoint(torch.load(args.checkpoint, weights_only=True))
+    model = Tandem.from_checkpoint(torch.load(args.checkpoint, map_location="cpu", weights_only=True))
     tokenizer = read_tokenizer(args.bundle / "tokenizer.json", model.config.max_tokens)
     found = table(model, tokenizer, args.dev, read_manifest(args.bundle)["match"])
     text = args.write.read_text()

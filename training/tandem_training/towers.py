@@ -25,6 +25,12 @@ class Batch:
     about: Tensor | None = None
     told: Tensor | None = None
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on that device."""
+        move = lambda tensor: None if tensor is None else tensor.to(device, non_blocking=True)  # noqa: E731
+        inputs, *rest = (getattr(self, item.name) for item in fields(self))
+        return Batch(tuple(move(tensor) for tensor in inputs), *(move(tensor) for tensor in rest))
+
 
 @dataclass
 class Towers:

@@ -42,7 +42,8 @@ class Trainer:
     """The state of a run: model, its moving average, optimiser, step. `model` is the starting point."""
 
     def __init__(self, recipe: Recipe, out: Path, cache: Path, model: Tandem, tokenizer: Tokenizer):
-        self.recipe, self.out, self.model, self.tokenizer = recipe, out, model, tokenizer
+        self.device = ranks.device()
+        self.recipe, self.out, self.model, self.tokenizer = recipe, out, model.to(self.device), tokenizer
         config = recipe.train
         second = recipe.second_text
         self.samples = read_shards(recipe.data.train, recipe.data.languages, recipe.data.max_corrupt, second.languages)
@@ -63,11 +64,11 @@ class Trainer:
             start = (recipe, self.samples, about, self.shuffle, out, cache)
             self.second, self.second_captions = start_second_text(*start)
         elif config.start and not config.train_towers:  # of the same images: it goes on with them
-            started = torch.load(config.start, weights_only=True)
+            started = torch.load(config.start, map_location="cpu", weights_only=True)
             self.carried = {key: started[key] for key in ("second_text",) if key in started}
-        self.objectives = Objectives(recipe, model, tokenizer, self.second)
+        self.objectives = Objectives(recipe, model, tokenizer, self.second).to(self.device)
         self.optimizer = optimiser(self.model, self.objectives, config)
-        self.average = Tandem(recipe.model)
+        self.average = Tandem(recipe.model).to(self.device)
         self.average.load_state_dict(self.model.state_dict())
         if config.recompute_layers:
             for part in filter(None, (self.model, self.second)):
@@ -114,7 +115,7 @@ class Trainer:
         if self.recipe.sentence_teacher():
             batch.spoken = torch.stack([self.sentences[p][c] for p, c in chosen])
             batch.about = torch.stack([self.sentences[p].mean(0) for p in drawn.photos])
-        return batch
+        return batch.to(self.device)
 
     def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor, *second: Tensor) -> Towers:
         with torch.set_grad_enabled(self.recipe.train.train_towers and torch.is_grad_enabled()):
