@@ -101,5 +101,5 @@ def test_the_image_tokens_of_a_recipe_fit_the_store(name: str):
 
 
 def test_every_recipe_of_the_taxonomy_is_tested():
-    bundled = {"tandem-small-towers", "tandem-small-fusion"}
+    bundled = {"tandem-small-towers", "tandem-small-fusion", "tandem-small-second"}
     assert {path.stem for path in RECIPES.glob("*.toml")} - bundled == set(NAMES)
