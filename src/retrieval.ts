@@ -10,6 +10,7 @@ import { testOf } from './filter.js'
 import type { Call, ModelInfo } from './model.js'
 import { contendersOf } from './retrieval/contenders.js'
 import { encodeAll, encodePicture, given, noItem, type Input, type Query } from './retrieval/encode.js'
+import { ExpectedPairs } from './retrieval/expected-pairs.js'
 import { fetchCandidates, type Candidate } from './retrieval/fetch.js'
 import { byMatch, bySimilarity, type Hit } from './retrieval/hits.js'
 import { planSearch, type SearchOptions } from './retrieval/plan.js'
@@ -28,6 +29,7 @@ export interface Addition {
 
 export class Retrieval {
   readonly #collection: Collection
+  readonly #expectedPairs = new ExpectedPairs()
 
   /** @param collection - closed with the pipeline */
   constructor(collection: Collection) {
@@ -89,7 +91,8 @@ export class Retrieval {
     const { filter } = options
     const passes = filter === undefined ? () => true : testOf(filter)
 
-    const pairsAhead = rerank ? Math.min(candidates, items.size) : 0
+    const most = { k, candidates: Math.min(candidates, items.size) }
+    const pairsAhead = rerank ? this.#expectedPairs.of(most) : 0
     const encoded = given((await encodeAll(visit, [query], clock, { ...call, pairsAhead, embeddingOnly: !rerank }))[0])
     const depth = self === undefined ? candidates : candidates + 1
     const recalled = await clock.time('recall', () => items.recall(encoded.embedding, depth, { ...call, filter }))
@@ -110,6 +113,7 @@ export class Retrieval {
       return { hits: bySimilarity(contenders), timings: clock.read() }
     }
     const pairs = contenders.map(({ similarity }, image) => ({ text: 0, image, similarity }))
+    this.#expectedPairs.observe({ k, candidates: wanted.length }, pairs.length)
     const tokens = contenders.map(({ imageTokens }) => imageTokens)
     const { matches, timings } = await clock.time('rerank', () => models.match([encoded.text], tokens, pairs, call))
     clock.add(timings)
