@@ -15,7 +15,7 @@ CARD = """# {name} {version}
 
 OURS = """- Starting weights: {starts}.
 - Training data: Flickr8k, 6,091 photos with five English captions each (M. Hodosh, P. Young and J. Hockenmaier,
-  "Framing image description as a ranking task", 2013; if you use that corpus, please cite it){others}. The photos stand
+  "Framing image description as a ranking task", 2013; if you use that corpus, please cite it).{others} The photos stand
   under the Flickr terms, for research and education; the weights were trained on them, so check those terms before you
   ship a product with this bundle. No photo is part of the bundle.
 - Limits: everyday scenes of people and animals, as Flickr8k shows them; {spoken}; no text in pictures, no counting, no
@@ -52,8 +52,11 @@ def spoken(languages: list[str]) -> str:
 
 def model_card(manifest: dict, config: ModelConfig, second: list[str]) -> str:
     """The card of a model of ours; `second` are the languages of a second text encoder that it learnt beside."""
-    cited = ", ".join(f"{language} ({AUTHORS.get(language, 'origin not known')})" for language in second)
-    others = f", and\n  captions of the same photos in {cited}" if second else ""
+    written: dict[str, list[str]] = {}
+    for language in second:
+        written.setdefault(AUTHORS.get(language, "origin not known"), []).append(language)
+    cited = "".join(f"\n  - {', '.join(found)}: {author}" for author, found in written.items())
+    others = f" Captions of the\n  same photos in other languages:{cited}\n\n " if second else ""
     read = spoken(manifest["languages"])
     return _card(manifest, OURS.format(starts=starting_weights(config), others=others, spoken=read))
 
