@@ -11,6 +11,7 @@ import { compact } from './compaction.js'
 import { startGraphProcess } from './graph-process.js'
 import type { Commands } from './hnsw-worker.js'
 import { Labels } from './labels.js'
+import type { Found } from './nearest.js'
 import { checkCandidates, normalise } from './normalise.js'
 import { SearchGroups } from './search-groups.js'
 import { findSnapshot, makeFolder, newGraphFile, publishSnapshot, removeLeftovers } from './snapshot.js'
@@ -42,7 +43,8 @@ export class HnswIndex implements VectorIndex {
   readonly #searches = new SearchGroups(async (group) => {
     const { found, recall } = await this.#process.call('search', group)
     this.#annRecall = recall
-    return found
+    // Here, before the next answer is dealt with: that may be of a change after which the labels are others.
+    return found.map((one) => this.#named(one))
   })
 
   private constructor(options: Options) {
@@ -149,11 +151,7 @@ export class HnswIndex implements VectorIndex {
     checkCandidates(candidates)
     const query = normalise(embedding, this.#options.dim)
     this.#refuseWhile('lost', 'recovering')
-    const { labels, similarities } = await this.#searches.search(query, candidates)
-    return labels.flatMap((label, i) => {
-      const id = this.#labels.idOf(label)
-      return id === null ? [] : [{ id, similarity: similarities[i] as number }]
-    })
+    return this.#searches.search(query, candidates)
   }
 
   save(): Promise<void> {
@@ -205,7 +203,14 @@ export class HnswIndex implements VectorIndex {
     if (states.includes(this.#state)) throw this.#process.unavailable()
   }
 
-  /** The process answers in order, so a search sees the labels of the graph that it ran on. */
+  /** The process answers in order, so an answer finds the labels of the graph that was searched. */
+  #named({ labels, similarities }: Found): Neighbour[] {
+    return labels.flatMap((label, i) => {
+      const id = this.#labels.idOf(label)
+      return id === null ? [] : [{ id, similarity: similarities[i] as number }]
+    })
+  }
+
   async #add(rows: readonly (readonly [string, Float32Array])[]): Promise<void> {
     const { dim } = this.#options
     const packed = new Float32Array(rows.length * dim)
