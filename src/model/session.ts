@@ -19,6 +19,8 @@ const TRIED: Readonly<Record<Provider, readonly Provider[]>> = { cpu: ['cpu'], c
 export const runtimeVersion = env.versions.node ?? ''
 /** Bytes: what is larger than this is mapped from a file, where graphs are prepared. */
 const LEAST_MAPPED = 1024
+/** Its weights, mapped in the layout of its kernel, end the process that computes with them (onnxruntime 1.30). */
+const LAID_OUT_ELSEWHERE = 'MatMulNBits'
 
 export class Session {
   readonly #session: InferenceSession
@@ -39,7 +41,7 @@ export class Session {
     if (spec.precision === 'fp16' || computesInHalf(bytes, spec.file)) {
       throw new BundleError(`${spec.file} computes in half precision (fp16), which is for a GPU; the cpu takes fp32 and int8.`)
     }
-    return Session.#tried(bytes, spec, execution, keepAt === undefined ? {} : keeping(keepAt))
+    return Session.#tried(bytes, spec, execution, keepAt === undefined ? {} : keeping(keepAt, bytes))
   }
 
   /**
@@ -124,11 +126,12 @@ export class Session {
 }
 
 /** Weights are kept in the layout that the kernels want them in, so that no process makes a copy of its own. */
-function keeping(file: string): InferenceSession.SessionOptions {
+function keeping(file: string, graph: Uint8Array): InferenceSession.SessionOptions {
+  const laidOut = !Buffer.from(graph.buffer, graph.byteOffset, graph.byteLength).includes(LAID_OUT_ELSEWHERE)
   const session = {
     optimized_model_external_initializers_file_name: `${basename(file)}.weights`,
     optimized_model_external_initializers_min_size_in_bytes: String(LEAST_MAPPED),
-    save_external_prepacked_constant_initializers: '1',
+    save_external_prepacked_constant_initializers: laidOut ? '1' : '0',
   }
   return { optimizedModelFilePath: file, extra: { session } }
 }

@@ -60,10 +60,10 @@ describe('prepared graphs', () => {
   })
 })
 
-describe('a bundle whose graphs are worth it', () => {
+describe.each(['tandem-small', 'tandem-small-int8'])('a bundle whose graphs are worth it: %s', (name) => {
   const texts = ['a dog runs along the beach', 'two children']
   const open = (): Promise<Models> =>
-    openModels({ folder: join(packageFolder, 'models', 'tandem-small'), inferenceThreads: 1, maxImagePixels: 1e6, preparedFolder: root })
+    openModels({ folder: join(packageFolder, 'models', name), inferenceThreads: 1, maxImagePixels: 1e6, preparedFolder: root })
   const embeddings = async (): Promise<number[][]> => {
     const models = await open()
     try {
