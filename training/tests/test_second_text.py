@@ -178,7 +178,7 @@ def test_it_learns_is_measured_by_language_and_served_by_a_bundle_of_its_own(
     assert manifest["languages"] == ["zh", "de"] and "fusion_encoder" not in manifest
     assert set(manifest["metrics"]["drawings"]["languages"]) == {"de"}
     card = (tmp_path / "others" / "README.md").read_text()
-    assert "zh (X. Li et al. 2016, Flickr8k-CN)" in card and "captions in de | text to image" in card
+    assert "zh: X. Li et al. 2016, Flickr8k-CN" in card and "captions in de | text to image" in card
     encoders = BundleEncoders(tmp_path / "others")
     for language, report in reports.items():
         if language != "en":
