@@ -97,18 +97,20 @@ def _table(name: str, report: dict) -> str:
     for source, label in SOURCES.items():
         for direction in ("text_to_image", "image_to_text"):
             for ranking, recall in report[source][direction].items():
-                figures = " | ".join(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10"))
-                rows.append(f"| {label} | {direction.replace('_', ' ')} | {ranking} | {figures} |")
+                rows.append(_row(label, direction, ranking, recall))
     for language, found in report.get("languages", {}).items():
         for direction in ("text_to_image", "image_to_text"):
-            recall = found[direction]["itc"]
-            figures = " | ".join(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10"))
-            rows.append(f"| bundle, captions in {language} | {direction.replace('_', ' ')} | itc | {figures} |")
+            rows.append(_row(f"bundle, captions in {language}", direction, "itc", found[direction]["itc"]))
     if "pair_ms" in report:  # bundles measured before it was
         rows += ["", _cost(report)]
     calibration = report["calibration"]
     rows += ["", f"Expected calibration error of `match`: {calibration['expected_calibration_error']:.4f}."]
     return "\n".join(rows)
+
+
+def _row(label: str, direction: str, ranking: str, recall: dict) -> str:
+    figures = " | ".join(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10"))
+    return f"| {label} | {direction.replace('_', ' ')} | {ranking} | {figures} |"
 
 
 def _cost(report: dict) -> str:

@@ -78,6 +78,15 @@ def shard(tmp_path: Path) -> Path:
     return write_drawings(tmp_path / "drawings-0000.tar")
 
 
+@pytest.fixture
+def one_thread():
+    """Sums come out the same however many cores there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def tiny_tokenizer() -> Tokenizer:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "one", "that", "is", *COLOURS, *SHAPES]
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))

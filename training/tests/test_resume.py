@@ -27,12 +27,7 @@ run.run()
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_run_killed_between_checkpoints_leaves_the_log_of_an_unbroken_one(shard: Path, tmp_path: Path, tokenizer):

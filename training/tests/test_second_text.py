@@ -26,12 +26,7 @@ SECOND = SecondTextConfig(
 RECORDED = Path(__file__).parents[2] / "test" / "fixtures" / "learnt-tokenizer.json"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
