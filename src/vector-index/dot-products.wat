@@ -1,6 +1,6 @@
 ;; Dot products of a query with `count` rows that follow one another, each `bytes` long, a multiple of 64.
 (module
-  (import "rows" "memory" (memory 1))
+  (import "js" "memory" (memory 1))
   (func (export "dots") (param $query i32) (param $row i32) (param $count i32) (param $bytes i32) (param $out i32)
     (local $end i32) (local $q i32) (local $a v128) (local $b v128) (local $c v128) (local $d v128)
     (block $none

@@ -1,5 +1,6 @@
 /** Embeddings row after row, compared with a query one and all. */
-import { openMemory, paddedBytes, PAGE_BYTES, type DotProducts, type Memory } from './dot-products.js'
+import { reserve, type Memory } from '../web-assembly.js'
+import { openDotProducts, paddedBytes, type DotProducts } from './dot-products.js'
 
 /** Rows compared in one go. */
 const BLOCK = 2048
@@ -17,9 +18,9 @@ export class PackedRows {
   constructor(dim: number) {
     this.#dim = dim
     this.#rowBytes = paddedBytes(dim)
-    const { memory, dots } = openMemory(Math.ceil(this.#offset(0) / PAGE_BYTES))
+    const { memory, functions } = openDotProducts(this.#offset(0))
     this.#memory = memory
-    this.#dots = dots
+    this.#dots = functions.dots
     this.#values = new Float32Array(this.#memory.buffer)
   }
 
@@ -31,10 +32,11 @@ export class PackedRows {
   /** @param row - one that is there, or the next */
   set(row: number, embedding: Float32Array): void {
     this.#count = Math.max(this.#count, row + 1)
-    const missing = this.#offset(this.#count) - this.#memory.buffer.byteLength
-    if (missing > 0) {
+    const needed = this.#offset(this.#count)
+    const held = this.#memory.buffer.byteLength
+    if (needed > held) {
       // An eighth more than needed, so that it does not happen at each row.
-      this.#memory.grow(Math.ceil((missing + this.#memory.buffer.byteLength / 8) / PAGE_BYTES))
+      reserve(this.#memory, needed + held / 8)
       this.#values = new Float32Array(this.#memory.buffer)
     }
     this.#values.set(embedding, this.#offset(row) / FLOAT_BYTES)

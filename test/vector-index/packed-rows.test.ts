@@ -1,11 +1,10 @@
 /** Similarities by SIMD, the best of many, and the sample of a graph, each against the obvious way. */
-import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import wabt from 'wabt'
 import { ASSEMBLED } from '../../src/vector-index/dot-products.js'
 import { Nearest } from '../../src/vector-index/nearest.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
 import { RowSample } from '../../src/vector-index/row-sample.js'
+import { assembled } from '../support/assembled.js'
 import { randomEmbeddings, randomNumbers } from './random-embeddings.js'
 
 function dot(a: Float32Array, b: Float32Array): number {
@@ -14,10 +13,7 @@ function dot(a: Float32Array, b: Float32Array): number {
 
 describe('the assembled dot products', () => {
   it('are what their source says', async () => {
-    const file = new URL('../../src/vector-index/dot-products.wat', import.meta.url)
-    const assembler = await wabt()
-    const { buffer } = assembler.parseWat('dot-products.wat', readFileSync(file, 'utf8'), { simd: true }).toBinary({})
-    expect(Buffer.from(buffer).toString('base64')).toBe(ASSEMBLED)
+    expect(await assembled(new URL('../../src/vector-index/dot-products.wat', import.meta.url))).toBe(ASSEMBLED)
   })
 })
 
