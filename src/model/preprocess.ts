@@ -1,7 +1,8 @@
 /** Picture files to pixels, and to the picture that is stored. The only importer of sharp. */
-import sharp, { type Sharp, type SharpOptions } from 'sharp'
+import sharp, { type SharpOptions } from 'sharp'
 import { TandemError } from '../errors.js'
 import type { Picture } from '../model.js'
+import { resample } from './resample.js'
 
 export interface Preprocessed {
   /** size × size × 3, RGB, the whole picture squashed into the square. */
@@ -16,8 +17,6 @@ const STORED = { quality: 85, optimiseCoding: false }
 const MAX_SIDE = 16_384
 /** Beyond this a picture is not worth its decoder; what this cannot stop is stopped by decoder.ts. */
 const LONGEST_DECODE_S = 20
-/** Pixels around a picture that bicubic interpolation reads. */
-const EDGE = 3
 
 // Only these loaders, only from memory: everything else that libvips reads is a way in for nothing.
 sharp.block({ operation: ['VipsForeignLoad'] })
@@ -58,53 +57,11 @@ export async function preprocess(
       }
       throw new TandemError('image_unreadable', `The picture is damaged or cut off: ${firstLine(cause)}.`, { cause })
     })
-  const intermediate: Raw = { data, width: info.width, height: info.height }
-  const [pixels, stored] = await Promise.all([
-    squash(intermediate, size),
-    isStored ? fromRaw(intermediate).jpeg(STORED).toBuffer() : new Uint8Array(),
-  ])
-  return { pixels, picture: { bytes: stored, mime: 'image/jpeg', width: info.width, height: info.height } }
-}
-
-/** RGB, 8 bits, row after row. */
-interface Raw {
-  data: Buffer
-  width: number
-  height: number
-}
-
-function fromRaw({ data, width, height }: Raw): Sharp {
-  return sharp(data, { raw: { width, height, channels: 3 } })
-}
-
-/**
- * The whole picture in a square, resampled as training does it: bicubic (a = -0.5), widened where it shrinks, with
- * pixels at the centres of their cells. libvips shifts a picture by half a pixel where it enlarges, so enlarging is
- * written as an affine map, over a copied edge so that nothing is mixed in from outside.
- */
-async function squash(picture: Raw, size: number): Promise<Buffer> {
-  const [width, height] = [Math.min(picture.width, size), Math.min(picture.height, size)]
-  const shrunk = await fromRaw(picture).resize(width, height, { fit: 'fill', kernel: 'cubic' }).raw().toBuffer()
-  if (width === size && height === size) return shrunk
-  const edge = { top: EDGE, bottom: EDGE, left: EDGE, right: EDGE, extendWith: 'copy' as const }
-  const edged = await fromRaw({ data: shrunk, width, height }).extend(edge).raw().toBuffer()
-  const [x, y] = [enlargement(width, size), enlargement(height, size)]
-  const enlarged = fromRaw({ data: edged, width: width + 2 * EDGE, height: height + 2 * EDGE })
-    .affine([[x.factor, 0], [0, y.factor]], { interpolator: 'bicubic', odx: x.offset, ody: y.offset })
-    .raw()
-  const { data, info } = await enlarged.toBuffer({ resolveWithObject: true })
-  const square = { left: x.start, top: y.start, width: size, height: size }
-  return fromRaw({ data, width: info.width, height: info.height }).extract(square).raw().toBuffer()
-}
-
-/**
- * Along one side: the factor, the shift that keeps the centres of the cells in place, and where the picture begins
- * behind the enlarged edge.
- */
-function enlargement(from: number, to: number): { factor: number; offset: number; start: number } {
-  const factor = to / from
-  const start = Math.ceil(EDGE * factor)
-  return { factor, offset: start - EDGE * factor + factor / 2 - 0.5, start }
+  const { width, height } = info
+  // On a thread of libvips, while this one makes the pixels.
+  const stored = isStored ? sharp(data, { raw: { width, height, channels: 3 } }).jpeg(STORED).toBuffer() : new Uint8Array()
+  const pixels = resample({ data, width, height }, size)
+  return { pixels, picture: { bytes: await stored, mime: 'image/jpeg', width, height } }
 }
 
 /** `page` 0 alone, and strict about damage: a picture that ends early is refused, a harmless warning is not. */
