@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .depthwise import depthwise
+
 # EfficientNet (Tan & Le 2019, arXiv:1905.11946), "lite" variant: no squeeze-excite, ReLU6, fixed stem and head.
 # One row a stage: expansion, channels at width 1.0, repeats at depth 1.0, stride, kernel.
 STAGES = [
@@ -27,7 +29,8 @@ class Conv(nn.Conv2d):
         self.pad = (total // 2, total - total // 2, total // 2, total - total // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, self.pad) if any(self.pad) else x)
+        x = F.pad(x, self.pad) if any(self.pad) else x
+        return depthwise(x, self.weight, self.bias, self.stride[0]) if self.groups > 1 else super().forward(x)
 
 
 class Block(nn.Module):
