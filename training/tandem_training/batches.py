@@ -46,13 +46,21 @@ class Shuffle:
         rng = np.random.default_rng([seed, 1, number])
         return Drawn(photos, [_draw(s.captions, s.weights, rng) for s in map(self.samples.__getitem__, photos)], rng)
 
+    def further(self, photo: int, caption: int, rng: np.random.Generator) -> list[int]:
+        """The captions of a photo that go with the one that was drawn, none twice while there are enough."""
+        sample, count = self.samples[photo], self.config.captions - 1
+        others = [c for c in range(len(sample.captions)) if c != caption] or [caption]
+        weights = np.array([sample.weights[c] for c in others]) if sample.weights else np.ones(len(others))
+        order = rng.choice(others, len(others), replace=False, p=weights / weights.sum())
+        return np.resize(order, count).tolist()
+
     def state(self) -> dict:
         """What the draws depend on, beside the step."""
         told = [[s.key, s.captions, s.weights] + [[s.second, s.second_weights]] * bool(s.second) for s in self.samples]
         content = json.dumps(told).encode()
         fingerprint = hashlib.sha256(content).hexdigest()[:16]
-        config = self.config
-        return {"seed": config.seed, "batch": config.batch, "accumulate": config.accumulate, "samples": fingerprint}
+        kept = {name: getattr(self.config, name) for name in ("seed", "batch", "accumulate", "captions")}
+        return kept | {"samples": fingerprint}
 
     def check(self, saved: dict) -> None:
         """ValueError when a checkpoint's state says that its run drew from something else."""

@@ -25,6 +25,7 @@ class TrainConfig:
     epochs: int = 20
     batch: int = 256  # pairs that ITC contrasts with each other
     accumulate: int = 1  # batches a step, their gradients averaged
+    captions: int = 1  # of each photo of a batch; those beyond the first are read by ITC alone
     chunk: int = 0  # pairs that the towers hold at a time (cached gradient); 0: the whole batch
     recompute_layers: bool = False  # gradient checkpointing
     seed: int = 0
@@ -49,7 +50,8 @@ class TrainConfig:
     save_every: int = 100  # steps, and at the end of every epoch
 
     def __post_init__(self):
-        least = {"epochs": 1, "batch": 1, "accumulate": 1, "chunk": 0, "evaluate_every": 1, "save_every": 1}
+        least = {"epochs": 1, "batch": 1, "accumulate": 1, "captions": 1, "chunk": 0, "evaluate_every": 1,
+                 "save_every": 1}  # fmt: skip
         for key, bound in least.items():
             if getattr(self, key) < bound:
                 raise ValueError(f"{key} = {getattr(self, key)}; expected at least {bound}")
@@ -142,6 +144,8 @@ def _check(weights: dict[str, float], recipe: Recipe) -> None:
             f"soft_mix = {train.soft_mix} follows the sentence encoder that text = 'bert' starts from; with text = "
             "'clip' set soft_mix = 0, or queue above 0 for a momentum encoder to follow"
         )
+    if train.captions > 1 and ("itc" not in weights or train.queue > 0):
+        raise ValueError(f"captions = {train.captions} are read by objective itc without a queue; expected 1")
     if train.queue > 0 and "itc" not in weights:
         raise ValueError(f"queue = {train.queue} serves objective itc, which has no weight")
     if recipe.second_text.languages:

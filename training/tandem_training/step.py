@@ -67,12 +67,18 @@ class Objectives(nn.Module):
         return losses | {"loss": sum(self.weights[name] * value for name, value in losses.items())}
 
     def itc(self, step: Step) -> Tensor:
-        """With soft targets from the momentum encoder or the sentence encoder."""
+        """All captions of the batch, with soft targets from the momentum encoder or the sentence encoder."""
         config, batch, towers, scale = self.config, step.batch, step.towers, step.model.logit_scale
         ids = batch.photos
         if config.queue == 0:
-            soft = None if batch.spoken is None else batch.spoken @ batch.about.T * config.soft_scale
-            return itc_loss(towers.similarity, scale, ids, ids, soft, config.soft_mix, config.smoothing)["loss"]
+            text, spoken, text_ids = towers.text_embedding, batch.spoken, ids
+            if towers.further_embedding is not None:
+                text = torch.cat([text, towers.further_embedding.flatten(0, 1)])
+                spoken = None if spoken is None else torch.cat([spoken, batch.further_spoken.flatten(0, 1)])
+                text_ids = torch.cat([ids, ids.repeat_interleave(config.captions - 1)])
+            similarity = text @ towers.image_embedding.T
+            soft = None if spoken is None else spoken @ batch.about.T * config.soft_scale
+            return itc_loss(similarity, scale, text_ids, ids, soft, config.soft_mix, config.smoothing)["loss"]
         with torch.no_grad():
             guide = encode(step.average.eval(), *batch.inputs[:3]).gathered()
         new = (guide.text_embedding, guide.image_embedding, ids)

@@ -33,7 +33,7 @@ from .step import Objectives, Step, centre_logits
 from .teacher import sentences
 from .tokens import drop_words, pad, read_tokenizer
 from .torch_encoders import TorchEncoders
-from .towers import Batch, Towers, bfloat16, encode
+from .towers import Batch, Towers, bfloat16, encode, encode_further
 
 UNKNOWN = 100  # [UNK] of the BERT vocabulary
 
@@ -101,13 +101,14 @@ class Trainer:
     def batch(self, number: int) -> Batch:
         config, drawn, own = self.recipe.train, self.shuffle.draw(number), self.rows
         chosen = list(zip(drawn.photos, drawn.captions, strict=True))
-        ids, mask = pad([
-            drop_words(self.captions[p][c][: config.caption_tokens], config.word_dropout, UNKNOWN, drawn.rng)
-            for p, c in chosen
-        ])  # fmt: skip
+        ids, mask = self._words(chosen, drawn.rng)
         views = drawn.rng.integers(0, self.recipe.data.views, len(chosen))
         inputs = (self.activations.batch(views[own], drawn.photos[own]), ids[own], mask[own])
         batch = Batch(inputs, ids, mask, torch.from_numpy(drawn.photos))
+        shape = (len(chosen), config.captions - 1)
+        further = [(p, other) for p, c in chosen for other in self.shuffle.further(p, c, drawn.rng)]
+        if further:
+            batch.inputs += tuple(rows.unflatten(0, shape)[own] for rows in self._words(further, drawn.rng))
         if self.second:
             rng = np.random.default_rng([config.seed, 2, number])  # what the first text encoder reads stays as it is
             ids, mask, batch.told = self.second_captions.draw(drawn.photos, rng, config.word_dropout)
@@ -115,14 +116,24 @@ class Trainer:
         if self.recipe.sentence_teacher():
             batch.spoken = torch.stack([self.sentences[p][c] for p, c in chosen])
             batch.about = torch.stack([self.sentences[p].mean(0) for p in drawn.photos])
+            if further:
+                batch.further_spoken = torch.stack([self.sentences[p][c] for p, c in further]).unflatten(0, shape)
         return batch.to(self.device)
 
-    def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor, *second: Tensor) -> Towers:
-        with torch.set_grad_enabled(self.recipe.train.train_towers and torch.is_grad_enabled()):
+    def _words(self, chosen: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Token ids and mask of those (photo, caption), with some words hidden."""
+        longest, hidden = self.recipe.train.caption_tokens, self.recipe.train.word_dropout
+        return pad([drop_words(self.captions[p][c][:longest], hidden, UNKNOWN, rng) for p, c in chosen])
+
+    def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor, *more: Tensor) -> Towers:
+        config = self.recipe.train
+        with torch.set_grad_enabled(config.train_towers and torch.is_grad_enabled()):
             towers = encode(self.model, activations, ids, mask)
+            if config.captions > 1:
+                towers.further_embedding = encode_further(self.model, *more[:2])
         if self.second:
             with bfloat16(mask):
-                towers.second_embedding = self.second(*second)
+                towers.second_embedding = self.second(*more[-2:])
         return towers
 
     def _losses(self, number: int, batch: Batch, own: Towers) -> dict[str, Tensor]:

@@ -70,10 +70,12 @@ def model_gradients(run) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("towers", [True, False])
-def test_the_whole_model_has_the_same_gradient_in_chunks(towers: bool, shard, tmp_path: Path, tokenizer, monkeypatch):
+@pytest.mark.parametrize(("towers", "captions"), [(True, 1), (False, 1), (True, 3)])
+def test_the_whole_model_has_the_same_gradient_in_chunks(
+    towers: bool, captions: int, shard, tmp_path: Path, tokenizer, monkeypatch
+):
     compute_in_float32(monkeypatch.setattr)
-    settings = {"model": STILL, "train_towers": towers}
+    settings = {"model": STILL, "train_towers": towers, "captions": captions}
     whole = model_gradients(trainer(shard, tmp_path / "whole", tokenizer, **settings))
     run = trainer(shard, tmp_path / "chunked", tokenizer, **settings, chunk=3)
     encode, graphs = run._encode, []

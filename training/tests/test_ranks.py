@@ -12,7 +12,7 @@ from test_backward import STILL
 from tandem_training import ranks
 from tandem_training.second_text import SecondTextConfig
 
-SETTINGS = {"batch": 4, "epochs": 3, "accumulate": 1, "chunk": 1, "save_every": 2}
+SETTINGS = {"batch": 4, "captions": 2, "epochs": 3, "accumulate": 1, "chunk": 1, "save_every": 2}
 SECOND = {"languages": {"zh": 1.0}, "layers": 1, "width": 16, "heads": 2, "dropout": 0.0, "vocabulary": 60,
           "pretrain_steps": 2}  # fmt: skip
 RUN = f"""

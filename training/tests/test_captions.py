@@ -1,0 +1,117 @@
+"""Several captions of a photo in a step: how they are drawn, encoded and read by ITC."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import drawing, tiny_model, trainer, write_shard
+from test_backward import STILL
+from test_step import recipe_of, step_of
+
+from tandem_training.batches import Shuffle
+from tandem_training.data import read_shards
+from tandem_training.recipe import TrainConfig, read_recipe
+from tandem_training.step import Objectives
+from tandem_training.towers import encode, encode_further
+
+
+def shuffle_of(tmp_path: Path, captions: int, told: dict, languages: dict) -> Shuffle:
+    write_shard(tmp_path / "a.tar", {"x": (drawing("red", "bar"), told)})
+    samples = read_shards(str(tmp_path / "a.tar"), languages)
+    return Shuffle(samples, TrainConfig(batch=1, captions=captions), "a.tar")
+
+
+def test_none_is_drawn_twice_while_there_are_enough(tmp_path: Path):
+    shuffle = shuffle_of(tmp_path, 4, {"en": ["a", "b", "c", "d"]}, {"en": 1.0})
+    rng = np.random.default_rng(0)
+    drawn = [shuffle.further(0, 2, rng) for _ in range(20)]
+    assert all(sorted(one) == [0, 1, 3] for one in drawn) and len({*map(tuple, drawn)}) > 3
+
+
+@pytest.mark.parametrize(("told", "expected"), [(["a"], [0, 0, 0]), (["a", "b"], [1, 1, 1])])
+def test_where_there_are_too_few_they_come_again(told: list[str], expected: list[int], tmp_path: Path):
+    shuffle = shuffle_of(tmp_path, 4, {"en": told}, {"en": 1.0})
+    assert shuffle.further(0, 0, np.random.default_rng(0)) == expected
+
+
+def test_a_language_comes_by_its_weight(tmp_path: Path):
+    told = {"en": ["a", "b"], "zh": ["c", "d"]}
+    shuffle = shuffle_of(tmp_path, 2, told, {"en": 9.0, "zh": 1.0})
+    rng = np.random.default_rng(0)
+    chinese = [shuffle.further(0, 0, rng)[0] > 1 for _ in range(2000)]
+    assert np.mean(chinese) == pytest.approx(2 * 0.05 / (0.45 + 0.1), abs=0.03)
+
+
+def test_what_is_drawn_first_stays_the_same(shard: Path, tmp_path: Path, tokenizer):
+    one, three = (
+        trainer(shard, tmp_path / str(count), tokenizer, captions=count, word_dropout=0.3).batch(5) for count in (1, 3)
+    )
+    assert torch.equal(one.token_ids, three.token_ids) and torch.equal(one.inputs[0], three.inputs[0])
+    assert len(one.inputs) == 3 and three.inputs[3].shape[:2] == (8, 2) and three.further_spoken.shape[:2] == (8, 2)
+
+
+def test_each_is_encoded_as_it_is_alone():
+    model = tiny_model(STILL).eval()
+    lengths = torch.tensor([[2, 7], [5, 1], [7, 3]])
+    mask = (torch.arange(7) < lengths[:, :, None]).long()
+    ids = torch.randint(4, 12, (3, 2, 7)) * mask
+    found = encode_further(model, ids, mask)
+    for row, column in np.ndindex(3, 2):
+        length = lengths[row, column]
+        alone = model.encode_texts(ids[row, column, None, :length], mask[row, column, None, :length])[0]
+        torch.testing.assert_close(found[row, column, None], alone, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("mix", [0.0, 0.3])
+def test_itc_over_all_of_them_equals_the_slow_reference(mix: float):
+    model = tiny_model(STILL)
+    step = step_of(model)
+    count, photos = 2, 6
+    step.towers = encode(model, *step.batch.inputs)
+    random = torch.Generator().manual_seed(3)
+
+    def unit(*shape: int) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.randn(*shape, generator=random), dim=-1)
+
+    step.towers.further_embedding = unit(photos, count, 16)
+    step.batch.spoken, step.batch.about = unit(photos, 5), unit(photos, 5)
+    step.batch.further_spoken = unit(photos, count, 5)
+    recipe = recipe_of("none", itc=1.0)
+    recipe.train = replace(recipe.train, captions=1 + count, soft_mix=mix)
+    found = Objectives(recipe, model, None).itc(step)
+
+    scale = model.logit_scale.exp().item()
+    texts = [(photo, step.towers.text_embedding[photo], step.batch.spoken[photo]) for photo in range(photos)]
+    texts += [
+        (photo, step.towers.further_embedding[photo, at], step.batch.further_spoken[photo, at])
+        for photo in range(photos)
+        for at in range(count)
+    ]
+    there = back = 0.0
+    for photo, text, spoken in texts:
+        logits = torch.stack([scale * text @ image for image in step.towers.image_embedding])
+        soft = torch.stack([recipe.train.soft_scale * spoken @ about for about in step.batch.about]).softmax(0)
+        hard = torch.tensor([float(other == photo) for other in range(photos)])
+        there -= ((1 - mix) * hard + mix * soft) @ logits.log_softmax(0) / len(texts)
+    for photo in range(photos):
+        logits = torch.stack([scale * text @ step.towers.image_embedding[photo] for _, text, _ in texts])
+        soft = torch.stack([20.0 * spoken @ step.batch.about[photo] for *_, spoken in texts]).softmax(0)
+        hard = torch.tensor([float(of == photo) / (1 + count) for of, *_ in texts])
+        back -= ((1 - mix) * hard + mix * soft) @ logits.log_softmax(0) / photos
+    torch.testing.assert_close(found, (there + back) / 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train]\ncaptions = 0", "captions = 0; expected at least 1"),
+        ("[train]\ncaptions = 2\nqueue = 64", "captions = 2 are read by objective itc without a queue"),
+        ("[train]\ncaptions = 3\n[objectives]\nsiglip = 1.0", "captions = 3 are read by objective itc"),
+    ],
+)
+def test_where_nothing_reads_them_the_recipe_is_refused(text: str, message: str, tmp_path: Path):
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_recipe(tmp_path / "recipe.toml")
