@@ -1,6 +1,7 @@
-// Reads one suite's report and prints "passed failed skipped".
+// Reads one suite's report and prints "passed failed skipped", and on stderr a line for each failed test.
 // Usage: node scripts/test-counts.mjs vitest|junit <report>
 import { readFileSync } from 'node:fs'
+import { relative } from 'node:path'
 
 const [kind, path] = process.argv.slice(2)
 const text = readFileSync(path, 'utf8')
@@ -10,8 +11,14 @@ function vitest() {
   // A file that failed to load counts no failed test: it must still count as a failure.
   const broken = report.testResults.filter(
     (file) => file.status === 'failed' && file.assertionResults.every((test) => test.status !== 'failed'),
-  ).length
-  return [report.numPassedTests, report.numFailedTests + broken, report.numPendingTests + report.numTodoTests]
+  )
+  for (const { name, message } of broken) tell(name, message)
+  for (const { name, assertionResults } of report.testResults) {
+    for (const test of assertionResults.filter(({ status }) => status === 'failed')) {
+      tell(name, test.fullName, test.failureMessages[0] ?? '')
+    }
+  }
+  return [report.numPassedTests, report.numFailedTests + broken.length, report.numPendingTests + report.numTodoTests]
 }
 
 function junit() {
@@ -21,8 +28,18 @@ function junit() {
       totals[name] += Number(new RegExp(`\\s${name}="(\\d+)"`).exec(tag)?.[1] ?? 0)
     }
   }
+  for (const [, name, of, message] of text.matchAll(
+    /<testcase classname="([^"]*)" name="([^"]*)"[^>]*><(?:failure|error) message="([^"]*)"/g,
+  )) {
+    tell(name, of, message)
+  }
   const failed = totals.failures + totals.errors
   return [totals.tests - failed - totals.skipped, failed, totals.skipped]
+}
+
+function tell(file, ...said) {
+  const [name, ...rest] = [relative('.', file), ...said].map((part) => part.split(/\n|&#10;/)[0])
+  console.error(`failed: ${name}: ${rest.join(': ')}`.slice(0, 400))
 }
 
 const readers = { vitest, junit }

@@ -18,7 +18,7 @@ heading() { printf '\n== %s\n' "$1"; }
 check() {
   heading "$1"
   shift
-  "$@" || { echo "failed: $*"; failed=$((failed + 1)); return 1; }
+  "$@" || { echo "failed: $*" | tee -a "$reports/failures"; failed=$((failed + 1)); return 1; }
 }
 
 # tally <passed> <failed> <skipped> <exit status>: a suite that died without counting a failure is one.
@@ -33,7 +33,7 @@ typescript_suite() {
   npx vitest run --reporter=default --reporter=json --outputFile.json="$reports/vitest.json"
   local status=$?
   local counts
-  counts="$(node scripts/test-counts.mjs vitest "$reports/vitest.json")" || { counts='0 0 0'; status=1; }
+  counts="$(node scripts/test-counts.mjs vitest "$reports/vitest.json" 2>>"$reports/failures")" || { counts='0 0 0'; status=1; }
   # shellcheck disable=SC2086
   tally $counts "$status"
 }
@@ -75,7 +75,7 @@ python_suite() {
   (cd training && .venv/bin/python -m pytest --junitxml="$reports/pytest.xml")
   local status=$?
   local counts
-  counts="$(node scripts/test-counts.mjs junit "$reports/pytest.xml")" || { counts='0 0 0'; status=1; }
+  counts="$(node scripts/test-counts.mjs junit "$reports/pytest.xml" 2>>"$reports/failures")" || { counts='0 0 0'; status=1; }
   # shellcheck disable=SC2086
   tally $counts "$status"
 }
@@ -98,6 +98,7 @@ if compgen -G 'training/tests/test_*.py' >/dev/null; then
 fi
 
 printf '\n'
+[ ! -s "$reports/failures" ] || cat "$reports/failures"
 if [ "$skipped" -gt 0 ]; then echo "$skipped skipped (each says why above)"; fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
