@@ -18,16 +18,21 @@ OURS = """- Starting weights: {starts}.
   "Framing image description as a ranking task", 2013; if you use that corpus, please cite it).{others} The photos stand
   under the Flickr terms, for research and education; the weights were trained on them, so check those terms before you
   ship a product with this bundle. No photo is part of the bundle.
-- Limits: everyday scenes of people and animals, as Flickr8k shows them; {spoken}; no text in pictures, no counting, no
-  names. `match` is calibrated on Flickr8k's development photos, for a pair that is as likely a match as a near miss
-  (one of the 64 most similar photos): elsewhere it ranks, but its level can drift. The data carries the biases of its
-  photographers and captioners.
+{hubs}- Limits: everyday scenes of people and animals, as Flickr8k shows them; {spoken}; no text in pictures, no
+  counting, no names. `match` is calibrated on Flickr8k's development photos, for a pair that is as likely a match as a
+  near miss (one of the 64 most similar photos): elsewhere it ranks, but its level can drift. The data carries the
+  biases of its photographers and captioners.
 """
 
 IMPORTED = """- The weights are those of the imported {kind} checkpoint, unchanged but for their precision. Its own
   model card says what they were trained on, under which terms, and where they fail.
-- Pictures are squashed into the square{squashed}.
+{hubs}- Pictures are squashed into the square{squashed}.
 - `match` is {calibrated}.
+"""
+
+HUBS = """- Embeddings avoid hubs: how near a photo lies to captions of the training data at large, and a caption to its
+  photos, is in part taken from their similarities (querybank normalisation, Bogolin et al. 2022,
+  arXiv:2112.12777).
 """
 
 EFFICIENTNET, MINILM = "EfficientNet-Lite2 (ImageNet, Apache-2.0)", "all-MiniLM-L6-v2 (Apache-2.0)"
@@ -50,7 +55,7 @@ def spoken(languages: list[str]) -> str:
     return "English" if languages == ["en"] else ", ".join(languages)
 
 
-def model_card(manifest: dict, config: ModelConfig, second: list[str]) -> str:
+def model_card(manifest: dict, config: ModelConfig, second: list[str], avoids_hubs: bool = False) -> str:
     """The card of a model of ours; `second` are the languages of a second text encoder that it learnt beside."""
     written: dict[str, list[str]] = {}
     for language in second:
@@ -58,15 +63,17 @@ def model_card(manifest: dict, config: ModelConfig, second: list[str]) -> str:
     cited = "".join(f"\n  - {', '.join(found)}: {author}" for author, found in written.items())
     others = f" Captions of the\n  same photos in other languages:{cited}\n\n " if second else ""
     read = spoken(manifest["languages"])
-    return _card(manifest, OURS.format(starts=starting_weights(config), others=others, spoken=read))
+    hubs = HUBS * avoids_hubs
+    return _card(manifest, OURS.format(starts=starting_weights(config), others=others, hubs=hubs, spoken=read))
 
 
-def imported_card(manifest: dict, kind: str) -> str:
+def imported_card(manifest: dict, kind: str, avoids_hubs: bool = False) -> str:
     """The card of an imported checkpoint."""
     own = "a guess: CLIP has no threshold of its own" if kind == "CLIP" else "the model's own probability"
     calibrated = f"calibrated on {', '.join(manifest['metrics'])}" if manifest["metrics"] else own
     squashed = ", where CLIP's own preparation crops its middle" if kind == "CLIP" else ", as the model saw them"
-    return _card(manifest, IMPORTED.format(kind=kind, squashed=squashed, calibrated=calibrated))
+    hubs = HUBS * avoids_hubs
+    return _card(manifest, IMPORTED.format(kind=kind, hubs=hubs, squashed=squashed, calibrated=calibrated))
 
 
 def _card(manifest: dict, body: str) -> str:

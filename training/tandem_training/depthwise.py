@@ -19,7 +19,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     """conv2d with a filter a channel: x [b, c, h, w], already padded, weight [c, 1, k, k] → [b, c, h', w']."""
     if x.device.type == "cpu" and torch.is_grad_enabled() and (weight.shape[-1] > TILE or stride > 1):
         return _Depthwise.apply(x, weight.to(x.dtype), bias.to(x.dtype), stride)
-    return F.conv2d(x, weight, bias, stride, groups=len(weight))
+    return F.conv2d(x, weight, bias, stride, groups=weight.shape[0])
 
 
 class _Depthwise(torch.autograd.Function):
@@ -27,7 +27,7 @@ class _Depthwise(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        return F.conv2d(x, weight, bias, stride, groups=len(weight))
+        return F.conv2d(x, weight, bias, stride, groups=weight.shape[0])
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
@@ -51,7 +51,7 @@ def _spread(gradient: Tensor, stride: int) -> Tensor:
 
 def _of_input(spread: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
     """What the last rows and columns of the input gave to no output stays zero."""
-    found = F.conv2d(spread, weight.flip(2, 3), padding=weight.shape[-1] - 1, groups=len(weight))
+    found = F.conv2d(spread, weight.flip(2, 3), padding=weight.shape[-1] - 1, groups=weight.shape[0])
     return F.pad(found, (0, shape[3] - found.shape[3], 0, shape[2] - found.shape[2]))
 
 
@@ -72,5 +72,5 @@ def _of_tile(spread: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     ones, zeros = [1, 1], [0, 0]
     wanted = [False, True, False]  # of input, weight, bias
     return torch.ops.aten.convolution_backward(
-        spread, x, weight, None, ones, zeros, ones, False, zeros, len(weight), wanted
+        spread, x, weight, None, ones, zeros, ones, False, zeros, weight.shape[0], wanted
     )[1]

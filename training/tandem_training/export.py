@@ -25,6 +25,7 @@ from .data import Sample, read_languages, read_shards
 from .evaluate import Pictures, Scored, evaluate
 from .float16 import to_float16
 from .graphs import Graphs, export_graphs
+from .hubs import correct_hubs
 from .int8 import Photos, to_int8
 from .margin import fit_margin
 from .model import Tandem
@@ -39,23 +40,27 @@ CALIBRATION_PHOTOS = 64
 
 
 def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict, card: Callable[[dict], str],
-                 precision: str = "fp32", calibrate: str = "", dev: str = "") -> dict:  # fmt: skip
+                 precision: str = "fp32", calibrate: str = "", dev: str = "", bank: str = "") -> dict:  # fmt: skip
     """Write the bundle and see that its graphs reproduce the model; returns the manifest.
 
     `about` holds description, license, languages, version and the first match rule. With `dev` the match rule is fitted
     and everything measured on those shards by captions in the first of the languages, with the graphs as exported; of
-    the others recall is measured. int8 needs `calibrate`, shards of photos that the model was trained on. What lies in
-    `folder` is replaced at the very end, and only if it is a bundle."""
+    the others recall is measured. int8 needs `calibrate`, shards of photos that the model was trained on; with `bank`,
+    more of those, the embeddings avoid hubs (`hubs`). What lies in `folder` is replaced at the very end, and only if it
+    is a bundle."""
     if precision == "int8" and not calibrate:
         raise ValueError("precision int8 needs photos to find its ranges with: give --calibrate SHARDS")
     if folder.exists() and not (folder / "manifest.json").is_file():
         raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
     made = folder.with_name(f".{folder.name}.partial")
+    float_encoders = TorchEncoders(graphs, read_tokenizer(tokenizer_file, graphs.max_tokens), bfloat16=False)
+    if bank:
+        graphs = correct_hubs(graphs, float_encoders, read_shards(bank, dict.fromkeys(about["languages"], 1.0)))
+        float_encoders = TorchEncoders(graphs, float_encoders.tokenizer, bfloat16=False)
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     paths = export_graphs(graphs, made)
     shutil.copy(tokenizer_file, made / "tokenizer.json")
-    float_encoders = TorchEncoders(graphs, read_tokenizer(tokenizer_file, graphs.max_tokens), bfloat16=False)
     if precision == "int8":
         photos = read_shards(calibrate)
         chosen = [photos[i] for i in np.random.default_rng(0).permutation(len(photos))[:CALIBRATION_PHOTOS]]
@@ -142,19 +147,19 @@ def data_name(shards: str) -> str:
 
 
 def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str,
-                  precision: str = "fp32", calibrate: str = "") -> dict:  # fmt: skip
+                  precision: str = "fp32", calibrate: str = "", bank: str = "") -> dict:  # fmt: skip
     """Write the bundle of a checkpoint of ours; see `write_bundle`."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     model = Tandem.from_checkpoint(saved)
-    card = partial(model_card, config=model.config, second=list(_second_languages(saved)))
+    card = partial(model_card, config=model.config, second=list(_second_languages(saved)), avoids_hubs=bool(bank))
     about = _about(
         version, "Dual encoder" if model.config.fusion == "none" else "Dual encoder and fusion encoder", ["en"]
     )
-    return write_bundle(Graphs.of(model), tokenizer_file, folder, about, card, precision, calibrate, dev)
+    return write_bundle(Graphs.of(model), tokenizer_file, folder, about, card, precision, calibrate, dev, bank)
 
 
 def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, precision: str = "fp32",
-                       calibrate: str = "") -> dict:  # fmt: skip
+                       calibrate: str = "", bank: str = "") -> dict:  # fmt: skip
     """Write the same images with the second text encoder, and its own tokenizer, as a bundle: a dual encoder alone. See
     `write_bundle`. ValueError where the checkpoint has no second text encoder."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -164,13 +169,13 @@ def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, p
     model = Tandem.from_checkpoint(saved)
     second = SecondText.from_checkpoint(saved["second_text"], model.config)
     languages = sorted(weights_of, key=weights_of.get, reverse=True)
-    card = partial(model_card, config=model.config, second=languages)
+    card = partial(model_card, config=model.config, second=languages, avoids_hubs=bool(bank))
     graphs = Graphs.with_text(model, second.average)
     with tempfile.TemporaryDirectory() as kept:
         tokenizer_file = Path(kept) / "tokenizer.json"
         second.save_tokenizer(tokenizer_file)
         about = _about(version, "Dual encoder", languages)
-        return write_bundle(graphs, tokenizer_file, folder, about, card, precision, calibrate, dev)
+        return write_bundle(graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank)
 
 
 def _second_languages(saved: dict) -> dict[str, float]:
@@ -196,10 +201,13 @@ def main() -> None:
     parser.add_argument("--precision", choices=sorted(goldens.TOLERANCES), default="fp32", help="fp16 is for a GPU")
     parser.add_argument("--calibrate", default="", help="glob of training shards that int8 finds its ranges with")
     parser.add_argument(
+        "--bank", default="", help="glob of training shards that hubs are known by (default: they stay)"
+    )
+    parser.add_argument(
         "--text", choices=["first", "second"], default="first", help="second: of [second_text], a dual encoder alone"
     )
     args = parser.parse_args()
-    wanted = (args.dev, args.version, args.precision, args.calibrate)
+    wanted = (args.dev, args.version, args.precision, args.calibrate, args.bank)
     if args.text == "second":
         manifest = export_second_text(args.checkpoint, args.folder, *wanted)
     else:

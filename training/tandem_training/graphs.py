@@ -100,6 +100,7 @@ class Graphs:
         return cls(*graphs, None, config.image_size, config.dim, config.max_tokens)
 
 
+@torch.no_grad()
 def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:
     """Write the float32 graphs into `folder`, batch and text length dynamic; returns their paths."""
     size = graphs.image_size

@@ -98,7 +98,7 @@ def graphs_of(model: nn.Module, kind: str, folder: Path, tokenizer: Tokenizer) -
 
 
 def import_checkpoint(source: Path, folder: Path, version: str = "1.0.0", languages: tuple[str, ...] = ("en",),
-                      precision: str = "fp32", calibrate: str = "", dev: str = "") -> dict:  # fmt: skip
+                      precision: str = "fp32", calibrate: str = "", dev: str = "", bank: str = "") -> dict:  # fmt: skip
     """Write the bundle of the checkpoint in `source`; returns its manifest. See `export.write_bundle`."""
     model, kind = read_checkpoint(source)
     with tempfile.TemporaryDirectory() as kept:
@@ -111,8 +111,8 @@ def import_checkpoint(source: Path, folder: Path, version: str = "1.0.0", langua
             "languages": list(languages),
             "match": {name: round(value, 6) for name, value in match.items()},
         }
-        card = lambda manifest: imported_card(manifest, kind)  # noqa: E731
-        return write_bundle(graphs, tokenizer, folder, about, card, precision, calibrate, dev)
+        card = lambda manifest: imported_card(manifest, kind, avoids_hubs=bool(bank))  # noqa: E731
+        return write_bundle(graphs, tokenizer, folder, about, card, precision, calibrate, dev, bank)
 
 
 def _license(folder: Path) -> str:
@@ -138,10 +138,10 @@ def main() -> None:
     parser.add_argument("--dev", default="", help="glob of shards to calibrate and evaluate on")
     parser.add_argument("--precision", choices=sorted(TOLERANCES), default="fp32", help="fp16 is for a GPU")
     parser.add_argument("--calibrate", default="", help="glob of training shards that int8 finds its ranges with")
+    parser.add_argument("--bank", default="", help="glob of shards, none of --dev, that hubs are known by")
     args = parser.parse_args()
-    manifest = import_checkpoint(
-        args.checkpoint, args.folder, args.version, tuple(args.languages), args.precision, args.calibrate, args.dev
-    )
+    wanted = (args.precision, args.calibrate, args.dev, args.bank)
+    manifest = import_checkpoint(args.checkpoint, args.folder, args.version, tuple(args.languages), *wanted)
     print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))
 
 
