@@ -17,7 +17,17 @@ from tandem_training.data import read_shards
 from tandem_training.evaluate import Encoded
 from tandem_training.export import export_bundle
 from tandem_training.graphs import Graphs
-from tandem_training.hubs import FARTHEST, SHARPNESS, WEIGHT, Corrected, Nearness, correct_hubs, embedding_room
+from tandem_training.hubs import (
+    FARTHEST,
+    FLATTENING,
+    LEAST_SHARE,
+    SHARPNESS,
+    WEIGHT,
+    Corrected,
+    Nearness,
+    correct_hubs,
+    flattening,
+)
 from tandem_training.model import ModelConfig
 from tandem_training.recall import recall_at_k
 from tandem_training.torch_encoders import TorchEncoders
@@ -41,27 +51,36 @@ class Given(nn.Module):
 
 
 def corrected(texts: torch.Tensor, images: torch.Tensor) -> tuple[Corrected, Corrected, float]:
-    room = embedding_room(torch.cat([texts, images]))
+    flat = flattening(torch.cat([texts, images]))
+    texts, images = (nn.functional.normalize(embeddings @ flat, dim=1) for embeddings in (texts, images))
     terms = Nearness(texts, images), Nearness(images, texts)
     limit = FARTHEST * max(term.spread for term in terms)
-    image, text = (Corrected(Given(), term, room, limit, side) for side, term in enumerate(terms))
+    image, text = (Corrected(Given(), flat, term, limit, side) for side, term in enumerate(terms))
     return image, text, limit
 
 
 def test_the_cosine_is_the_score_of_the_definition():
-    texts, images = unit(50, WIDTH, seed=1, flat=4), unit(50, WIDTH, seed=2, flat=4)
-    image, text, limit = corrected(texts, images)
-    asked, stored = unit(7, WIDTH, seed=3, flat=4), unit(9, WIDTH, seed=4, flat=4)
+    banks = unit(50, WIDTH, seed=1), unit(50, WIDTH, seed=2)
+    image, text, limit = corrected(*banks)
+    asked, stored = unit(7, WIDTH, seed=3), unit(9, WIDTH, seed=4)
     found = text(asked) @ image(stored).T * (1 + 2 * limit)
 
-    def term(one: torch.Tensor, bank: torch.Tensor, mean: float) -> float:
-        near = math.log(sum(math.exp(SHARPNESS * float(one @ other)) for other in bank)) / SHARPNESS
+    def flat(rows: torch.Tensor) -> np.ndarray:
+        """Written out by NumPy: principal directions, each divided by a power of its share."""
+        _, singular, directions = np.linalg.svd(torch.cat(banks).double().numpy(), full_matrices=False)
+        power = (singular / singular[0]) ** 2
+        made = (rows.double().numpy() @ directions.T / (power + LEAST_SHARE) ** FLATTENING)[:, : WIDTH - 4]
+        return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+    def term(one: np.ndarray, bank: torch.Tensor, mean: float) -> float:
+        near = math.log(sum(math.exp(SHARPNESS * float(one @ other)) for other in flat(bank))) / SHARPNESS
         return max(-limit, min(limit, WEIGHT * near - mean))
 
-    for row, column in np.ndindex(7, 9):
-        score = float(asked[row] @ stored[column])
-        score -= term(stored[column], texts, image.term.mean) + term(asked[row], images, text.term.mean)
-        assert float(found[row, column]) == pytest.approx(score, abs=1e-5)
+    for row, text_row in enumerate(flat(asked)):
+        for column, image_row in enumerate(flat(stored)):
+            score = float(text_row @ image_row)
+            score -= term(image_row, banks[0], image.term.mean) + term(text_row, banks[1], text.term.mean)
+            assert float(found[row, column]) == pytest.approx(score, abs=1e-5)
 
 
 def test_embeddings_keep_their_width_and_their_length():
@@ -120,7 +139,7 @@ def test_the_bank_has_one_caption_of_each_of_many_photos(wide, shard: Path, toke
     monkeypatch.setattr(hubs, "BANK_PHOTOS", 5)
     encoders = TorchEncoders(Graphs.of(tiny_model(wide)), tokenizer, bfloat16=False)
     graphs = correct_hubs(encoders.graphs, encoders, read_shards(str(shard)))
-    assert graphs.image.term.bank.shape == graphs.text.term.bank.shape == (WIDTH, 5)
+    assert graphs.image.term.bank.shape == graphs.text.term.bank.shape == (WIDTH - 4, 5)
 
 
 def test_too_few_photos_or_numbers_are_an_error(wide, shard: Path, tokenizer):
@@ -128,7 +147,7 @@ def test_too_few_photos_or_numbers_are_an_error(wide, shard: Path, tokenizer):
     with pytest.raises(ValueError, match="a single photo; expected at least 2"):
         correct_hubs(encoders.graphs, encoders, read_shards(str(shard))[:1])
     with pytest.raises(ValueError, match="embeddings of 8 numbers have no room"):
-        embedding_room(unit(20, 8))
+        flattening(unit(20, 8))
 
 
 def test_a_bank_that_is_missing_leaves_the_bundle_as_it_was(wide, tmp_path: Path, tokenizer):
