@@ -11,7 +11,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true }))
 
-function counts(kind: string, report: string): { status: number | null; stdout: string } {
+function counts(kind: string, report: string): { status: number | null; stdout: string; stderr: string } {
   const path = join(folder, 'report')
   writeFileSync(path, report)
   return spawnSync(process.execPath, [join(packageFolder, 'scripts', 'test-counts.mjs'), kind, path], {
@@ -34,12 +34,22 @@ describe('test-counts', () => {
       numPendingTests: 2,
       numTodoTests: 0,
       testResults: [
-        { status: 'failed', assertionResults: [{ status: 'failed' }] },
-        { status: 'failed', assertionResults: [] },
-        { status: 'passed', assertionResults: [{ status: 'passed' }] },
+        {
+          name: 'a.test.ts',
+          status: 'failed',
+          message: '',
+          assertionResults: [{ status: 'failed', fullName: 'a thing works', failureMessages: ['Error: it does not\n    at a.test.ts'] }],
+        },
+        { name: 'b.test.ts', status: 'failed', message: 'Cannot load it', assertionResults: [] },
+        { name: 'c.test.ts', status: 'passed', message: '', assertionResults: [{ status: 'passed', fullName: 'c', failureMessages: [] }] },
       ],
     }
-    expect(counts('vitest', JSON.stringify(report)).stdout).toBe('4 2 2\n')
+    const { stdout, stderr } = counts('vitest', JSON.stringify(report))
+    expect(stdout).toBe('4 2 2\n')
+    expect(stderr.split('\n').filter((line) => line !== '')).toEqual([
+      'failed: b.test.ts: Cannot load it',
+      'failed: a.test.ts: a thing works: Error: it does not',
+    ])
   })
 
   it('fails for a report that is not one', () => {
