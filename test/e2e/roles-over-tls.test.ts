@@ -35,10 +35,11 @@ describe.skipIf(!hasOpenssl)('an encoder with a certificate (openssl makes it)',
     expect(encoder.address).toMatch(/^https:/)
   })
   afterAll(async () => {
-    for (const child of running.filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null)) {
-      child.kill('SIGKILL')
-      await once(child, 'exit')
-    }
+    const alive = running.filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null)
+    // Waited for from now on: the end of one may be the end of another, whose exit would be missed.
+    const ended = alive.map((child) => once(child, 'exit'))
+    for (const child of alive) child.kill('SIGKILL')
+    await Promise.all(ended)
     await rm(folder, { recursive: true, force: true })
   })
 
