@@ -91,8 +91,7 @@ export class Retrieval {
     const { filter } = options
     const passes = filter === undefined ? () => true : testOf(filter)
 
-    const most = { k, candidates: Math.min(candidates, items.size) }
-    const pairsAhead = rerank ? this.#expectedPairs.of(most) : 0
+    const pairsAhead = rerank ? this.#expectedPairs.of({ k, candidates: Math.min(candidates, items.size) }) : 0
     const encoded = given((await encodeAll(visit, [query], clock, { ...call, pairsAhead, embeddingOnly: !rerank }))[0])
     const depth = self === undefined ? candidates : candidates + 1
     const recalled = await clock.time('recall', () => items.recall(encoded.embedding, depth, { ...call, filter }))

@@ -29,6 +29,7 @@ from .hubs import correct_hubs
 from .int8 import Photos, to_int8
 from .margin import fit_margin
 from .model import Tandem
+from .padding import fold_padding
 from .second_text import SecondText
 from .tokens import read_tokenizer
 from .torch_encoders import TorchEncoders
@@ -60,6 +61,7 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     paths = export_graphs(graphs, made)
+    fold_padding(paths[0])
     shutil.copy(tokenizer_file, made / "tokenizer.json")
     if precision == "int8":
         photos = read_shards(calibrate)

@@ -67,7 +67,7 @@ def convolutions_to_int8(path: Path, photos: CalibrationDataReader) -> None:
         return
     early = [name for name, _ in nodes[: places[EXACT_CONVOLUTIONS]]]
     quantize_static(
-        path, path, photos, QuantFormat.QDQ, ["Conv", "Clip", "Pad"], per_channel=True,
+        path, path, photos, QuantFormat.QDQ, ["Conv", "Clip"], per_channel=True,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=early,
     )  # fmt: skip
 
