@@ -1,7 +1,6 @@
 /** The process that decodes pictures: the bytes of strangers meet libvips here, far from keys, items and sockets. */
-import { writeFile } from 'node:fs/promises'
 import { answerCalls } from '../worker-process.js'
-import type { Pixels } from './dual-encoder.js'
+import { leavePixels, type Pixels } from './passage.js'
 import { preprocess, type Preprocessed } from './preprocess.js'
 
 /** A picture whose pixels may lie in a file. */
@@ -15,7 +14,6 @@ export interface Commands {
 answerCalls<Commands>({
   decode: async ({ bytes, size, maxPixels, into, isStored }) => {
     const { pixels, picture } = await preprocess(bytes, size, maxPixels, isStored)
-    const isWritten = into !== null && (await writeFile(into, pixels, { flag: 'wx', mode: 0o600 }).then(() => true, () => false))
-    return { pixels: isWritten ? { file: into } : pixels, picture }
+    return { pixels: into === null ? pixels : leavePixels(pixels, into), picture }
   },
 })

@@ -1,8 +1,8 @@
 /** Batches of the two encoders: texts to embeddings and text tokens, pixels to embeddings and image tokens. */
-import { readFileSync } from 'node:fs'
 import type { EncodedImage, EncodedText } from '../model.js'
 import type { Lane } from './batcher.js'
 import { tokenSizes, type Manifest } from './manifest.js'
+import { takePixels, type Pixels } from './passage.js'
 import { bytesOf, floatsOf, maskOf } from './tensors.js'
 
 /**
@@ -38,9 +38,6 @@ export function textLane(manifest: Manifest, maxWeight = Infinity, maxPadding = 
   }
 }
 
-/** size × size × 3 values, or the file that they lie in. */
-export type Pixels = Uint8Array | { file: string }
-
 /** Pixels → embedding and image tokens. */
 export function imageLane(manifest: Manifest, maxWeight: number): Lane<Pixels, Omit<EncodedImage, 'picture'>> {
   const { embedding: { dim }, image_encoder: { size } } = manifest
@@ -54,8 +51,12 @@ export function imageLane(manifest: Manifest, maxWeight: number): Lane<Pixels, O
       const dims = [images.length, size, size, 3]
       const files = images.flatMap((pixels) => ('file' in pixels ? [pixels.file] : []))
       if (files.length === images.length) return { pixels: { type: 'uint8', data: new Uint8Array(), dims, files } }
-      const data = new Uint8Array(images.length * size * size * 3)
-      images.forEach((pixels, row) => data.set('file' in pixels ? readFileSync(pixels.file) : pixels, row * size * size * 3))
+      const length = size * size * 3
+      const data = new Uint8Array(images.length * length)
+      images.forEach((pixels, row) => {
+        if ('file' in pixels) takePixels(pixels.file, data.subarray(row * length, (row + 1) * length))
+        else data.set(pixels, row * length)
+      })
       return { pixels: { type: 'uint8', data, dims } }
     },
     split: (outputs, images) => {

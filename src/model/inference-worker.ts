@@ -2,7 +2,6 @@
  * The process that runs the graphs: a run blocks its thread, and what the runtime does not survive ends this process
  * alone. A session that is made again leaks, so another bundle, another provider or a fresh start is another process.
  */
-import { readFileSync } from 'node:fs'
 import { answerCalls } from '../worker-process.js'
 import type { Need } from './arrangement.js'
 import { largestBatch, searchOnCpu, searchOnDevice, type BatchLimits } from './batch-limits.js'
@@ -11,6 +10,7 @@ import { readBundleFile } from './bundle-file.js'
 import type { Execution } from './execution.js'
 import { graphSpecs, type GraphName, type GraphSpec, type Tensor, type Tensors } from './graphs.js'
 import type { Manifest } from './manifest.js'
+import { takePixels } from './passage.js'
 import { PreparedGraphs } from './prepared-graphs.js'
 import { runtimeVersion, Session } from './session.js'
 
@@ -105,13 +105,14 @@ function bytesOf({ files }: Manifest, specs: readonly [GraphName, GraphSpec][]):
   return files.reduce((sum, { path, bytes }) => sum + (names.includes(path) ? bytes : 0), 0)
 }
 
-/** Rows that lie in files, read. */
+/** Rows that lie in files, taken from there. */
 function withRows(inputs: Tensors): Tensors {
   const read = (tensor: Tensor): Tensor => {
     if (tensor.type !== 'uint8' || tensor.files === undefined) return tensor
     const { dims, files } = tensor
     const data = new Uint8Array(dims.reduce((product, size) => product * size, 1))
-    files.forEach((file, row) => data.set(readFileSync(file), (row * data.length) / files.length))
+    const length = data.length / files.length
+    files.forEach((file, row) => takePixels(file, data.subarray(row * length, (row + 1) * length)))
     return { type: 'uint8', data, dims }
   }
   return Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, read(tensor)]))

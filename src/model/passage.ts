@@ -1,11 +1,15 @@
 /**
  * The way of pixels from the decoder to inference: by files that live for as long as that takes and as a rule never reach
  * the disk. Sent through the service they would be copied eight times, and its garbage collected for longer than it works.
+ * Who reads or writes one does so in one go: through a pool of threads it would cost three times as much.
  */
+import { closeSync, openSync, readSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Pixels } from './dual-encoder.js'
+
+/** size × size × 3 values, or the file that they lie in. */
+export type Pixels = Uint8Array | { file: string }
 
 /** Between a batch being sent to a worker that is free, and its files being read. */
 const LONGEST_TO_READ_MS = 5000
@@ -23,7 +27,7 @@ export class Passage {
     return new Passage(await mkdtemp(join(tmpdir(), 'tandem-pixels-')).catch(() => null))
   }
 
-  /** Gives `decode` the name of a new file. What it leaves where it fails is removed; otherwise `free` or `freeLater` is to be called. */
+  /** Gives `decode` the name of a new file. What it leaves where it fails is removed; otherwise who reads it takes it away. */
   async through<Value>(decode: (into: string | null) => Promise<Value>): Promise<Value> {
     const file = this.#folder === null ? null : join(this.#folder, String((this.#files += 1)))
     try {
@@ -34,7 +38,7 @@ export class Passage {
     }
   }
 
-  /** Removes the file of pixels that lie in one and have been read. */
+  /** Removes the file of pixels that lie in one, and that nobody is going to read. */
   free(pixels: Pixels): void {
     if ('file' in pixels) void unlink(pixels.file).catch(() => undefined)
   }
@@ -48,4 +52,26 @@ export class Passage {
   async close(): Promise<void> {
     if (this.#folder !== null) await rm(this.#folder, { recursive: true, force: true })
   }
+}
+
+/** Puts pixels into the new file `into`; where it cannot be written they stay as they are. */
+export function leavePixels(pixels: Uint8Array, into: string): Pixels {
+  try {
+    writeFileSync(into, pixels, { flag: 'wx', mode: 0o600 })
+    return { file: into }
+  } catch {
+    rmSync(into, { force: true })
+    return pixels
+  }
+}
+
+/** Reads the file of pixels into `row`, which they fill, and removes it. @throws Error where it has fewer, or is not there */
+export function takePixels(file: string, row: Uint8Array): void {
+  const descriptor = openSync(file, 'r')
+  try {
+    if (readSync(descriptor, row, 0, row.length, 0) < row.length) throw new Error(`${file} is cut off`)
+  } finally {
+    closeSync(descriptor)
+  }
+  unlinkSync(file)
 }

@@ -5,9 +5,10 @@
 import type { Bundle } from './bundle.js'
 import { BundleError } from './bundle-error.js'
 import { readBundleFile } from './bundle-file.js'
-import { imageLane, textLane, type Pixels } from './dual-encoder.js'
+import { imageLane, textLane } from './dual-encoder.js'
 import { fusionLane } from './fusion-encoder.js'
 import type { Inference } from './inference.js'
+import type { Pixels } from './passage.js'
 
 /** As far as it is looked at here; training/tandem_training/goldens.py writes it. */
 interface Goldens {

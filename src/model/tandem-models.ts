@@ -105,7 +105,6 @@ class TandemModels implements Models {
     const pixels = ready.map((one) => one.pixels)
     try {
       const { results, queue, inference } = await batcher.submit(this.#lanes.image, pixels, call)
-      for (const one of pixels) passage.free(one)
       const encoded = ready.map(({ picture }, i) => ({ ...(results[i] as (typeof results)[number]), picture }))
       return { encoded, timings: { preprocess: preprocessed, queue, inference } }
     } catch (error) {
