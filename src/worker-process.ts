@@ -36,6 +36,8 @@ export interface WorkerOptions<C extends Commands<C>> {
   open?: (call: Call<C>) => Promise<unknown>
   /** Added to what the process inherits of the service's environment. */
   environment?: Readonly<Record<string, string>>
+  /** Whether it computes for long at a time, and the service's own event loop goes first: by default it does. */
+  givesWay?: boolean
   report?: Report | undefined
   /** Called when a process that was ready has died, and when another one is ready in its place. */
   onLost?: () => void
@@ -119,10 +121,9 @@ export class WorkerProcess<C extends Commands<C>> {
   }
 
   async #launch(): Promise<void> {
-    const { name, module, environment = {}, open } = this.#options
-    const life = new Life<C>(module, environment, () =>
-      this.#started ? this.unavailable() : new Error(`The ${name} process ended before it was ready.`),
-    )
+    const { name, module, environment = {}, givesWay = true, open } = this.#options
+    const lost = (): Error => (this.#started ? this.unavailable() : new Error(`The ${name} process ended before it was ready.`))
+    const life = new Life<C>({ module, environment, givesWay, lost })
     this.#life = life
     void life.ended.then((how) => this.#onEnd(life, how))
     try {

@@ -35,8 +35,11 @@ const isAlive = (pid: number): boolean => {
 }
 
 describe('a worker', () => {
-  it('gives way to the process that started it', () => {
+  it('gives way to the process that started it, unless it is not to', async () => {
     expect(getPriority(worker.status.pid as number)).toBe(Math.min(19, getPriority() + 5))
+    const prompt = await start({ givesWay: false })
+    expect(getPriority(prompt.status.pid as number)).toBe(getPriority())
+    await prompt.close()
   })
 })
 

@@ -14,6 +14,8 @@ export function startGraphProcess(
     code: 'index_unavailable',
     subject: 'The vector index',
     environment: { GLIBC_TUNABLES: process.env.GLIBC_TUNABLES ?? LARGE_PAGES },
+    // A search takes less than a millisecond; behind batches of the model it would wait for longer.
+    givesWay: false,
     ...told,
   })
 }

@@ -31,9 +31,17 @@ const LONGEST_FAREWELL_MS = 30_000
  * of JavaScript, and each would hold 48 MiB of ones that are long dead.
  */
 const SEMI_SPACE_MIB = 2
-/** Steps of `nice`: workers compute for long, and the service's own event loop must not wait for a core. */
+/** Steps of `nice` of workers that compute for long: the service's own event loop must not wait for a core. */
 const NICER = 5
 const LEAST_PRIORITY = 19
+
+export interface LifeOptions {
+  module: URL
+  environment: Readonly<Record<string, string>>
+  givesWay: boolean
+  /** Makes the error for calls that are not answered any more. */
+  lost: () => Error
+}
 
 export class Life<C extends Commands<C>> {
   /** Resolves when the process answers; rejects with `lost` when it ends before. */
@@ -48,15 +56,14 @@ export class Life<C extends Commands<C>> {
   #onIdle: () => void = () => undefined
   #farewell: Promise<void> | undefined
 
-  /** @param lost - makes the error for calls that are not answered any more */
-  constructor(module: URL, environment: Readonly<Record<string, string>>, lost: () => Error) {
+  constructor({ module, environment, givesWay, lost }: LifeOptions) {
     this.#lost = lost
     const inherited = Object.entries(process.env).filter(([name]) => !SECRETS.includes(name))
     const env = { ...Object.fromEntries(inherited), ...environment }
     // Standard output belongs to the service's log; what native code prints goes to standard error.
     const execArgv = [...process.execArgv, `--max-semi-space-size=${SEMI_SPACE_MIB}`]
     this.#child = fork(module, { serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'], env, execArgv })
-    this.#yieldToService()
+    if (givesWay) this.#yieldToService()
     this.begun = new Promise((resolve, reject) => this.#waiting.set(HELLO, { resolve, reject }))
     this.ended = new Promise((resolve) => {
       const end = (how: string): void => {
