@@ -23,9 +23,9 @@ export class Bare {
     return this.#rate({ kind: 'texts', texts, rows, seconds })
   }
 
-  /** Photos a second, decoded and encoded. */
-  photos(files: readonly string[], seconds: number): Promise<number> {
-    return this.#rate({ kind: 'photos', files, seconds })
+  /** Photos a second, decoded and encoded, with or without the picture that is stored. */
+  photos(files: readonly string[], seconds: number, isStored: boolean): Promise<number> {
+    return this.#rate({ kind: 'photos', files, seconds, isStored })
   }
 
   /** Milliseconds that each text takes to be encoded and searched for, in the first process. */

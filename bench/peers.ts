@@ -14,6 +14,7 @@ import type { Compared, Figures, OfWorkload } from './peers/figures.js'
 import { Sample, type Loaded, type Side } from './peers/measure.js'
 import { page } from './peers/page.js'
 import { fastapi, fastify, infinity, Peer, type Division, type PeerKind } from './peers/peer.js'
+import { bareRate } from './peers/runtime.js'
 import { corpus, RECALL, recallOf, type Corpus } from './peers/searched.js'
 import { photos, workloads, type Workload } from './peers/workloads.js'
 import { Service } from './service.js'
@@ -81,7 +82,8 @@ function kindsHere(bundle: string): { kinds: PeerKind[]; leftOut: string[] } {
 
 async function compared(extent: Extent, kinds: readonly PeerKind[], given: Given, found: Corpus): Promise<Omit<Figures, 'left_out'>> {
   const { bundle, seconds, rounds } = extent
-  const all = workloads(given.captions, await photos())
+  const sent = { captions: given.captions, pictures: await photos() }
+  const all = workloads(sent.captions, sent.pictures)
   const tandem = await Service.start({ bundle, folder: found.data })
   try {
     const asked = workloads(found.queries, []).search
@@ -91,14 +93,16 @@ async function compared(extent: Extent, kinds: readonly PeerKind[], given: Given
     const outcomes: OfWorkload[] = []
     for (const workload of Object.values(all)) {
       const able = kinds.filter((kind) => kind.workloads?.includes(workload.name) ?? true)
-      outcomes.push(await ofWorkload(workload, extent, able, tandem.address, found, async (kind, address) => {
+      const bare = await bareRate(workload.name, bundle, sent, { seconds: seconds[workload.name], rounds })
+      const outcome = await ofWorkload(workload, extent, able, tandem.address, found, async (kind, address) => {
         if (workload.name === 'search') {
           recalls[kind.name] = recallOf(await hitsOf(address, found.queries.map((_, at) => asked.peer(at))), found.nearest)
           return
         }
         const least = await agreement({ tandem: workload.tandem, peer: askedOf(kind, workload), name: workload.name }, tandem.address, address)
         agreements[kind.name] = { ...agreements[kind.name], [workload.name]: least }
-      }))
+      })
+      outcomes.push({ ...outcome, bare })
     }
     const low = Object.entries(recalls).filter(([, recall]) => recall < RECALL)
     // Of random weights the embeddings lie too close.
@@ -131,7 +135,7 @@ async function ofWorkload(
   tandemAddress: string,
   { searched }: Corpus,
   check: Check,
-): Promise<OfWorkload> {
+): Promise<Omit<OfWorkload, 'bare'>> {
   const { bundle, rounds } = extent
   const seconds = extent.seconds[workload.name]
   const tandem: Side = { address: tandemAddress, asked: workload.tandem }

@@ -16,7 +16,7 @@ import { Tokenizer } from '../../src/model/tokenizer.js'
 export type BareAsk =
   | { kind: 'open'; bundle: string; threads: number }
   | { kind: 'texts'; texts: readonly string[]; rows: number; seconds: number }
-  | { kind: 'photos'; files: readonly string[]; seconds: number }
+  | { kind: 'photos'; files: readonly string[]; seconds: number; isStored: boolean }
   | { kind: 'queries'; texts: readonly string[]; index: string; dim: number; ef: number; k: number }
 /** Of a loop how many were done, and milliseconds that it took; of queries the milliseconds of each. */
 export type BareAnswer = { done: number; milliseconds: number } | { each: number[] } | { failed: string }
@@ -68,12 +68,12 @@ async function loopOfTexts({ texts, rows, seconds }: Extract<BareAsk, { kind: 't
 }
 
 /** Photos are decoded by the threads of libvips while others are encoded here. */
-async function loopOfPhotos({ files, seconds }: Extract<BareAsk, { kind: 'photos' }>): Promise<BareAnswer> {
+async function loopOfPhotos({ files, seconds, isStored }: Extract<BareAsk, { kind: 'photos' }>): Promise<BareAnswer> {
   const { manifest } = opened.bundle
   const lane = imageLane(manifest, 1)
   const photos = files.map((file) => readFileSync(file))
   let next = 0
-  const decode = async (): Promise<Uint8Array> => (await preprocess(photos[next++ % photos.length] as Buffer, manifest.image_encoder.size, MOST_PIXELS)).pixels
+  const decode = async (): Promise<Uint8Array> => (await preprocess(photos[next++ % photos.length] as Buffer, manifest.image_encoder.size, MOST_PIXELS, isStored)).pixels
   const ahead = Array.from({ length: DECODED_AHEAD }, decode)
   const done = await loop(seconds, async () => {
     const pixels = await (ahead.shift() as Promise<Uint8Array>)

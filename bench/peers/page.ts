@@ -1,6 +1,7 @@
 /** The section of docs/benchmarks.md. */
 import { isTwiceAsMuch, MOST_FAILED, slowness, type Compared, type Figures, type OfWorkload } from './figures.js'
 import type { Loaded } from './measure.js'
+import { BARE_ROWS } from './runtime.js'
 
 const PROGRAMS = '[bench/peers](../bench/peers)'
 
@@ -15,7 +16,8 @@ programs are in ${PROGRAMS}. The least cosine of their embeddings and Tandem's: 
 ${items} items of ${dim} dimensions, photos extended by noise, without rerank; of the ten that
 exact search finds, ${found.join(', ')} are found (the peers with ef ${ef}). Saturation is what ${clients} clients get
 answered that ask one after the other; other loads come at random moments, whatever has been answered, and a time counts
-from the moment a request was due. Each load lasts ${seconds} s, or longer for photos, ${rounds === 1 ? 'once' : `${rounds} times in turns`}.`,
+from the moment a request was due. The last column is the ratio that a service would have which spent nothing beside the
+runtime: texts in batches of ${BARE_ROWS}, photos decoded and encoded, in a process of one thread for each core. Each load lasts ${seconds} s, or longer for photos, ${rounds === 1 ? 'once' : `${rounds} times in turns`}.`,
     saturations(workloads),
     latencies(workloads),
     doubles(workloads),
@@ -32,10 +34,14 @@ version of jina after the other, and was ended after half an hour. clip-retrieva
 models by name from OpenAI CLIP, open_clip, Hugging Face, Japanese CLIP and deepsparse, and no graph of another architecture.`
 
 function saturations(workloads: readonly OfWorkload[]): string {
-  const rows = workloads.flatMap(({ title, saturation, peers }) =>
-    peers.map((peer) => [title, peer.title, divided(peer), peer.saturation.answered, saturation.answered, `${(saturation.answered / peer.saturation.answered).toFixed(2)} ×`]),
+  const rows = workloads.flatMap(({ title, saturation, bare, peers }) =>
+    peers.map((peer) => {
+      const times = (rate: number): string => `${(rate / peer.saturation.answered).toFixed(2)} ×`
+      const { answered } = saturation
+      return [title, peer.title, divided(peer), peer.saturation.answered, answered, times(answered), bare === null ? '' : times(bare)]
+    }),
   )
-  return table(['At saturation', 'peer', 'its processes × runs × threads', 'peer, a second', 'Tandem, a second', 'ratio'], rows)
+  return table(['At saturation', 'peer', 'its processes × runs × threads', 'peer, a second', 'Tandem, a second', 'ratio', 'of the bare runtime'], rows)
 }
 
 function latencies(workloads: readonly OfWorkload[]): string {
