@@ -35,16 +35,19 @@ def fold_padding(path: Path) -> None:
 def _zeros(pad: NodeProto, model: ModelProto) -> list[int] | None:
     """Before and behind each side of a picture, in the order of a convolution's `pads`; None for any other padding."""
     mode = next((attribute.s for attribute in pad.attribute if attribute.name == "mode"), b"constant")
-    sizes, value, axes = (*(_constant(name, model) for name in pad.input[1:]), None, None)[:3]
-    if mode != b"constant" or sizes is None or axes is not None or (value is not None and value.any()):
+    sizes, value, axes = [*pad.input[1:], "", ""][:3]  # names; an input that is not given has none
+    counts, added = _constant(sizes, model), _constant(value, model)
+    if mode != b"constant" or axes or counts is None or (value and (added is None or added.any())):
         return None
-    around = sizes.reshape(2, -1)  # [before and behind, axes]
+    around = counts.reshape(2, -1)  # [before and behind, axes]
     return None if around.min() < 0 or around[:, :2].any() else around[:, 2:].flatten().tolist()
 
 
 def _constant(name: str, model: ModelProto) -> np.ndarray | None:
     """The value of a tensor; None where an input has a part in it, or there is no such tensor."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    if name in stored:
+        return numpy_helper.to_array(stored[name])
     producers = {output: node for node in model.graph.node for output in node.output}
     waiting, seen = [name], set()
     while waiting:
@@ -55,8 +58,6 @@ def _constant(name: str, model: ModelProto) -> np.ndarray | None:
             return None
         seen.update(producers[one].output)
         waiting += filter(None, producers[one].input)
-    if name in stored:
-        return numpy_helper.to_array(stored[name])
     nodes = [node for node in model.graph.node if not seen.isdisjoint(node.output)]
     used = [stored[one] for one in sorted({one for node in nodes for one in node.input} & stored.keys())]
     graph = helper.make_graph(nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], used)

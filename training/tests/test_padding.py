@@ -56,7 +56,7 @@ def graph(path, nodes, tensors, outputs=("y",)):
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in tensors.items()],
     )
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
 
 
 X = np.random.default_rng(1).standard_normal((1, 2, 6, 6)).astype(np.float32)
@@ -117,6 +117,18 @@ KEPT = {
     "another reader": (
         [helper.make_node("Pad", ["x", "around"], ["p"]), helper.make_node("Relu", ["p"], ["y"])],
         {"around": AROUND},
+    ),
+    "a value from the input": (
+        [
+            helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+            helper.make_node("Pad", ["x", "around", "most"], ["p"]),
+            CONV,
+        ],
+        {"around": AROUND},
+    ),
+    "axes by name": (
+        [helper.make_node("Pad", ["x", "around", "", "axes"], ["p"]), CONV],
+        {"around": np.array([1, 1, 1, 1]), "axes": np.array([2, 3])},
     ),
     "a size from the input": (
         [
