@@ -24,8 +24,8 @@ export class Bare {
   }
 
   /** Photos a second, decoded and encoded, with or without the picture that is stored. */
-  photos(files: readonly string[], seconds: number, isStored: boolean): Promise<number> {
-    return this.#rate({ kind: 'photos', files, seconds, isStored })
+  photos(pictures: readonly Buffer[], seconds: number, isStored: boolean): Promise<number> {
+    return this.#rate({ kind: 'photos', pictures, seconds, isStored })
   }
 
   /** Milliseconds that each text takes to be encoded and searched for, in the first process. */

@@ -1,6 +1,4 @@
 /** Adding photos over HTTP, durably, beside a bare loop of the same decoding and inference without a server. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'
 import { coresGiven } from '../src/model/cores.js'
@@ -39,10 +37,7 @@ export const indexingBench: Bench<Figures> = {
   title: 'Adding photos',
   run: async (scale) => {
     const { bundle, rounds, seconds } = EXTENTS[scale]
-    const folder = await mkdtemp(join(tmpdir(), 'tandem-photos-'))
     const pictures = await photos()
-    const files = pictures.map((_, at) => join(folder, `${at}.jpg`))
-    await Promise.all(files.map((file, at) => writeFile(file, pictures[at] as Buffer)))
     const path = join(packageFolder, bundle)
     const cores = coresGiven()
     const service = await Service.start({ bundle: path })
@@ -55,7 +50,7 @@ export const indexingBench: Bench<Figures> = {
     const load = new Load(service.address, add)
     try {
       await load.all(CLIENTS, Array.from({ length: WARM_UP }, add))
-      await bare.photos(files, seconds / 4, true)
+      await bare.photos(pictures, seconds / 4, true)
       const before = await service.metrics()
       const measured: Figures['rounds'] = []
       let added = 0
@@ -71,7 +66,7 @@ export const indexingBench: Bench<Figures> = {
       }
       const spent = await coreSecondsOf(service.pid, 1, async () => {
         for (let round = 0; round < rounds; round += 1) {
-          measured.push({ bare: await bare.photos(files, seconds, true), service: await ofService() })
+          measured.push({ bare: await bare.photos(pictures, seconds, true), service: await ofService() })
         }
       })
       const each = Object.entries(spent).map(([name, all]) => [name, Number((all / added).toPrecision(3))])
@@ -85,7 +80,7 @@ export const indexingBench: Bench<Figures> = {
       }
     } finally {
       load.close()
-      await Promise.all([bare.close(), service.stop(), rm(folder, { recursive: true })])
+      await Promise.all([bare.close(), service.stop()])
     }
   },
   page: ({ bundle, cores, clients, rounds, core_seconds: spent, event_loop: eventLoop }) => {

@@ -2,7 +2,6 @@
  * A process that does nothing but what it is asked: runs the runtime in a loop, with no server around it. As fast as the
  * runtime goes: one call after the other, inputs made beforehand, nothing sent anywhere.
  */
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import hnswlib from 'hnswlib-node'
 import { openBundle, type Bundle } from '../../src/model/bundle.js'
@@ -16,7 +15,7 @@ import { Tokenizer } from '../../src/model/tokenizer.js'
 export type BareAsk =
   | { kind: 'open'; bundle: string; threads: number }
   | { kind: 'texts'; texts: readonly string[]; rows: number; seconds: number }
-  | { kind: 'photos'; files: readonly string[]; seconds: number; isStored: boolean }
+  | { kind: 'photos'; pictures: readonly Uint8Array[]; seconds: number; isStored: boolean }
   | { kind: 'queries'; texts: readonly string[]; index: string; dim: number; ef: number; k: number }
 /** Of a loop how many were done, and milliseconds that it took; of queries the milliseconds of each. */
 export type BareAnswer = { done: number; milliseconds: number } | { each: number[] } | { failed: string }
@@ -68,12 +67,11 @@ async function loopOfTexts({ texts, rows, seconds }: Extract<BareAsk, { kind: 't
 }
 
 /** Photos are decoded by the threads of libvips while others are encoded here. */
-async function loopOfPhotos({ files, seconds, isStored }: Extract<BareAsk, { kind: 'photos' }>): Promise<BareAnswer> {
+async function loopOfPhotos({ pictures, seconds, isStored }: Extract<BareAsk, { kind: 'photos' }>): Promise<BareAnswer> {
   const { manifest } = opened.bundle
   const lane = imageLane(manifest, 1)
-  const photos = files.map((file) => readFileSync(file))
   let next = 0
-  const decode = async (): Promise<Uint8Array> => (await preprocess(photos[next++ % photos.length] as Buffer, manifest.image_encoder.size, MOST_PIXELS, isStored)).pixels
+  const decode = async (): Promise<Uint8Array> => (await preprocess(pictures[next++ % pictures.length] as Uint8Array, manifest.image_encoder.size, MOST_PIXELS, isStored)).pixels
   const ahead = Array.from({ length: DECODED_AHEAD }, decode)
   const done = await loop(seconds, async () => {
     const pixels = await (ahead.shift() as Promise<Uint8Array>)

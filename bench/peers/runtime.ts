@@ -1,7 +1,4 @@
 /** What the bare runtime does of a workload, with no service around it: the most that any service could. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { coresGiven } from '../../src/model/cores.js'
 import { median } from '../../test/soak/figures.js'
 import { Bare } from '../bare.js'
@@ -18,17 +15,14 @@ export async function bareRate(
   { seconds, rounds }: { seconds: number; rounds: number },
 ): Promise<number | null> {
   if (name === 'search') return null
-  const folder = await mkdtemp(join(tmpdir(), 'tandem-bare-'))
   const bare = await Bare.open(bundle, coresGiven(), 1)
   try {
-    const files = pictures.map((_, at) => join(folder, `${at}.jpg`))
-    await Promise.all(files.map((file, at) => writeFile(file, pictures[at] as Buffer)))
     const rates: number[] = []
     for (let round = 0; round < rounds; round += 1) {
-      rates.push(await (name === 'text' ? bare.texts(captions, Math.min(BARE_ROWS, captions.length), seconds) : bare.photos(files, seconds, false)))
+      rates.push(await (name === 'text' ? bare.texts(captions, Math.min(BARE_ROWS, captions.length), seconds) : bare.photos(pictures, seconds, false)))
     }
     return median(rates)
   } finally {
-    await Promise.all([bare.close(), rm(folder, { recursive: true })])
+    await bare.close()
   }
 }
