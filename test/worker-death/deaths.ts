@@ -16,6 +16,8 @@ export interface Death {
   /** From the kill to the last refusal. */
   milliseconds: number
   refused: number
+  /** Whether as many other processes run the worker as did before. */
+  replaced: boolean
 }
 
 export interface Deaths {
@@ -42,11 +44,13 @@ export async function runDeaths(options: {
     while (deaths.length < kills && goOn(deaths)) {
       const worker = workers[deaths.length % workers.length] as Worker
       const refusedBefore = counts.refused
+      const before = service.processes(worker)
       const killed = performance.now()
       service.kill(worker)
       await quiet(service, counts, killed)
       const milliseconds = counts.refused === refusedBefore ? 0 : counts.lastRefusal - killed
-      deaths.push({ worker, milliseconds, refused: counts.refused - refusedBefore })
+      const replaced = await isReplaced(service, worker, before)
+      deaths.push({ worker, milliseconds, refused: counts.refused - refusedBefore, replaced })
     }
     await load.end()
     await load.audit()
@@ -68,4 +72,15 @@ async function quiet(service: Service, counts: Counts, since: number): Promise<v
     if (now - Math.max(since, counts.lastRefusal) < QUIET_MS) continue
     if ((await fetch(`${service.address}/health/ready`)).ok) return
   }
+}
+
+/** A death need not be felt: where another process runs the worker, too, the service is well before there is a new one. */
+async function isReplaced(service: Service, worker: Worker, before: readonly number[]): Promise<boolean> {
+  const begun = performance.now()
+  while (performance.now() - begun < GIVE_UP_MS) {
+    const now = service.processes(worker)
+    if (now.length === before.length && now.some((pid) => !before.includes(pid))) return true
+    await sleep(50)
+  }
+  return false
 }

@@ -32,13 +32,19 @@ export class Service {
     return this.#process.exitCode === null && this.#process.signalCode === null
   }
 
-  /** Sends SIGKILL to the worker's process. */
-  kill(worker: Worker): void {
+  /** Ids of the processes that run the worker now: several, where inference has several cores. */
+  processes(worker: Worker): number[] {
     const lines = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' }).split('\n')
     const rows = lines.map((line) => /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) ?? [])
-    const found = rows.find(([, , ppid, args]) => Number(ppid) === this.#process.pid && args?.includes(`${worker}-worker.js`))
-    if (found === undefined) throw new Error(`the service has no process that runs ${worker}-worker.js`)
-    process.kill(Number(found[1]), 'SIGKILL')
+    const own = rows.filter(([, , ppid, args]) => Number(ppid) === this.#process.pid && args?.includes(`${worker}-worker.js`))
+    return own.map(([, pid]) => Number(pid))
+  }
+
+  /** Sends SIGKILL to one of the worker's processes. */
+  kill(worker: Worker): void {
+    const [pid] = this.processes(worker)
+    if (pid === undefined) throw new Error(`the service has no process that runs ${worker}-worker.js`)
+    process.kill(pid, 'SIGKILL')
   }
 
   async stop(): Promise<void> {
