@@ -19,8 +19,8 @@ const TRIED: Readonly<Record<Provider, readonly Provider[]>> = { cpu: ['cpu'], c
 export const runtimeVersion = env.versions.node ?? ''
 /** Bytes: what is larger than this is mapped from a file, where graphs are prepared. */
 const LEAST_MAPPED = 1024
-/** Its weights, mapped in the layout of its kernel, end the process that computes with them (onnxruntime 1.30). */
-const LAID_OUT_ELSEWHERE = 'MatMulNBits'
+/** Their weights, mapped in the layout of the kernel, end the process that computes with them (onnxruntime 1.30). */
+const LAID_OUT_ELSEWHERE = ['MatMulNBits', 'MatMulInteger']
 
 export class Session {
   readonly #session: InferenceSession
@@ -127,7 +127,8 @@ export class Session {
 
 /** Weights are kept in the layout that the kernels want them in, so that no process makes a copy of its own. */
 function keeping(file: string, graph: Uint8Array): InferenceSession.SessionOptions {
-  const laidOut = !Buffer.from(graph.buffer, graph.byteOffset, graph.byteLength).includes(LAID_OUT_ELSEWHERE)
+  const bytes = Buffer.from(graph.buffer, graph.byteOffset, graph.byteLength)
+  const laidOut = !LAID_OUT_ELSEWHERE.some((operator) => bytes.includes(operator))
   const session = {
     optimized_model_external_initializers_file_name: `${basename(file)}.weights`,
     optimized_model_external_initializers_min_size_in_bytes: String(LEAST_MAPPED),

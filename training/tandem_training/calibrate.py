@@ -28,7 +28,7 @@ def fit_match(scored: Scored) -> tuple[dict, dict]:
     encoded, candidates, logits = scored.encoded, scored.images[:, :DEPTH], scored.image_logits[:, :DEPTH]
     similarity = np.take_along_axis(encoded.similarity, candidates, 1)
     truth = candidates == encoded.photo_of[:, None]
-    ratio = max([0.0, *np.geomspace(1, 200, 24)], key=lambda weight: recall_of_both(scored, weight))
+    ratio = max([0.0, *np.geomspace(1, 400, 27)], key=lambda weight: recall_of_both(scored, weight))
     score, truth = (logits + ratio * similarity).ravel(), truth.ravel()
     weights = np.where(truth, (~truth).sum() / truth.sum(), 1.0)
     photo = np.repeat(encoded.photo_of, candidates.shape[1])

@@ -26,7 +26,7 @@ from .evaluate import Pictures, Scored, evaluate
 from .float16 import to_float16
 from .graphs import Graphs, export_graphs
 from .hubs import correct_hubs
-from .int8 import Photos, to_int8
+from .int8 import feeds_of, to_int8
 from .margin import fit_margin
 from .model import Tandem
 from .padding import fold_padding
@@ -64,10 +64,13 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
     fold_padding(paths[0])
     shutil.copy(tokenizer_file, made / "tokenizer.json")
     if precision == "int8":
-        photos = read_shards(calibrate)
+        photos = read_shards(calibrate, dict.fromkeys(about["languages"], 1.0))
+        if not photos:
+            raise ValueError(f"{calibrate}: no photo has a caption in {spoken(about['languages'])}")
         chosen = [photos[i] for i in np.random.default_rng(0).permutation(len(photos))[:CALIBRATION_PHOTOS]]
+        feeds = feeds_of(chosen, graphs.image_size, float_encoders.tokenizer)
         for path in paths:
-            to_int8(path, Photos(chosen, graphs.image_size))
+            to_int8(path, feeds)
     for path in paths:
         store_float16(path)
     manifest = first_manifest(graphs, folder.name, about)
