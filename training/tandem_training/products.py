@@ -77,8 +77,13 @@ def products_to_int8(path: Path, feeds: Iterable[dict[str, np.ndarray]]) -> None
     del graph.initializer[:], graph.value_info[:]
     graph.initializer.extend(kept)
     model.functions.append(PRODUCT)
-    model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in ("com.microsoft", PRODUCT.domain))
-    onnx.save(inliner.inline_local_functions(model), path)
+    needed = {"com.microsoft", PRODUCT.domain} - {imported.domain for imported in model.opset_import}
+    model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in sorted(needed))
+    inlined = inliner.inline_local_functions(model)
+    used = [imported for imported in inlined.opset_import if imported.domain != PRODUCT.domain]
+    del inlined.opset_import[:]
+    inlined.opset_import.extend(used)
+    onnx.save(inlined, path)
 
 
 def at_least(widths: np.ndarray) -> np.ndarray:

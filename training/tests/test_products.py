@@ -101,3 +101,13 @@ def test_products_of_whole_texts_stay_exact(tmp_path: Path):
     before = path.read_bytes()
     products_to_int8(path, [])
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("imported", [[], ["com.microsoft"]])
+def test_each_set_of_operators_is_imported_once_and_none_that_is_not_used(imported: list[str], tmp_path: Path):
+    path = write(tmp_path / "text-encoder.onnx", ["texts", "length", WIDTH])
+    model = onnx.load(path)
+    model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in imported)
+    onnx.save(model, path)
+    products_to_int8(path, [{"x": tokens(1, 7)}])
+    assert sorted(one.domain for one in onnx.load(path).opset_import) == ["", "com.microsoft"]
