@@ -1,16 +1,16 @@
 /**
  * What a filtered recall is made of, and what it costs, in microseconds: `node --import tsx bench/filter-costs.ts [items]`. The rule of
- * src/collection/filtered-recall.ts goes by the ratios.
+ * src/collection/embedded/filtered-recall.ts goes by the ratios.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { filteredRecall } from '../src/collection/filtered-recall.js'
-import { FilteredSets } from '../src/collection/filtered-sets.js'
-import { openItemStore } from '../src/item-store.js'
-import { openVectorIndex } from '../src/vector-index.js'
-import { parseFilter, testOf, type Filter } from '../src/filter.js'
-import { randomEmbeddings } from '../test/vector-index/random-embeddings.js'
+import { filteredRecall } from '../src/collection/embedded/filtered-recall.js'
+import { FilteredSets } from '../src/collection/embedded/filtered-sets.js'
+import { openItemStore } from '../src/item-store/item-store.js'
+import { openVectorIndex } from '../src/vector-index/vector-index.js'
+import { parseFilter, testOf, type Filter } from '../src/filter/matches.js'
+import { randomEmbeddings } from '../test/support/random-embeddings.js'
 
 const DIM = 256
 const TOKEN_BYTES = 50 * 192

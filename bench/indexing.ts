@@ -1,7 +1,7 @@
 /** Adding photos over HTTP, durably, beside a bare loop of the same decoding and inference without a server. */
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'
-import { coresGiven } from '../src/model/cores.js'
+import { coresGiven } from '../src/model/inference/cpu-quota.js'
 import { median } from '../test/soak/figures.js'
 import { Bare } from './bare.js'
 import type { Bench, Scale } from './bench.js'

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import type { RecallFigures } from '../src/cli/recall.js'
 import { packageFolder } from '../src/config.js'
-import { openModels, verifyBundle, type Models } from '../src/model.js'
+import { openModels, verifyBundle, type Models } from '../src/model/models.js'
 import type { Bench, Scale } from './bench.js'
 import { developmentPhotos, packagedPhotos } from './captioned-photos.js'
 import { costsOf, type Costs } from './rerank/costs.js'

@@ -8,9 +8,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readShards } from '../src/cli/dataset.js'
 import { packageFolder } from '../src/config.js'
-import { openModels } from '../src/model.js'
+import { openModels } from '../src/model/models.js'
 import { normalise } from '../src/vector-index/normalise.js'
-import { randomEmbeddings, randomNumbers } from '../test/vector-index/random-embeddings.js'
+import { randomEmbeddings, randomNumbers } from '../test/support/random-embeddings.js'
 import { BenchSkipped, type Scale } from './bench.js'
 
 /** Outside the repository: what is encoded once serves every copy of it. */

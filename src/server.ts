@@ -1,7 +1,7 @@
 /** The process: reads the environment, listens, and stops gracefully on SIGTERM and SIGINT. */
-import { buildApp, type Tandem } from './app.js'
+import { buildApp, type Tandem } from './http/app.js'
 import { readConfig, type Config } from './config.js'
-import { exposureRemark } from './exposure.js'
+import { exposureRemark } from './http/exposure.js'
 
 let isStopping = false
 

@@ -4,13 +4,13 @@
  */
 import { join } from 'node:path'
 import hnswlib from 'hnswlib-node'
-import { openBundle, type Bundle } from '../../src/model/bundle.js'
-import { readBundleFile } from '../../src/model/bundle-file.js'
-import { imageLane, textLane } from '../../src/model/dual-encoder.js'
-import { graphSpecs, type GraphSpec } from '../../src/model/graphs.js'
-import { preprocess } from '../../src/model/preprocess.js'
-import { Session } from '../../src/model/session.js'
-import { Tokenizer } from '../../src/model/tokenizer.js'
+import { openBundle, type Bundle } from '../../src/model/bundle/bundle.js'
+import { readBundleFile } from '../../src/model/bundle/bundle-file.js'
+import { imageLane, textLane } from '../../src/model/encoders/dual-encoder.js'
+import { graphSpecs, type GraphSpec } from '../../src/model/onnx/graph-inputs.js'
+import { preprocess } from '../../src/model/image/preprocess.js'
+import { Session } from '../../src/model/onnx/session.js'
+import { Tokenizer } from '../../src/model/encoders/tokenizer.js'
 
 export type BareAsk =
   | { kind: 'open'; bundle: string; threads: number }

@@ -1,8 +1,8 @@
 /** One engine in a process of its own, so that its memory can be told from that of the others. */
 import { readFileSync } from 'node:fs'
 import { normalise } from '../../src/vector-index/normalise.js'
-import { answerCalls } from '../../src/worker-process.js'
-import { randomEmbeddings, randomNumbers } from '../../test/vector-index/random-embeddings.js'
+import { answerCalls } from '../../src/worker/worker-process.js'
+import { randomEmbeddings, randomNumbers } from '../../test/support/random-embeddings.js'
 import type { Scale } from '../bench.js'
 import { embeddingsFor, extended, row, type RealEmbeddings } from '../vectors.js'
 import { openEngine, type Engine, type EngineName } from './engines.js'

@@ -1,7 +1,7 @@
 /** What is compared: each takes unit vectors by label and finds labels, however it keeps them. */
 import { Index, MetricKind, type ScalarKind } from 'usearch'
 import { HnswGraph } from '../../src/vector-index/hnsw-graph.js'
-import { Nearest, type Found } from '../../src/vector-index/nearest.js'
+import { Nearest, type Found } from '../../src/vector-index/top-k.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
 
 export interface Engine {

@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openVectorIndex, type VectorIndex } from '../../src/vector-index.js'
+import { openVectorIndex, type VectorIndex } from '../../src/vector-index/vector-index.js'
 import { memoryByProcess } from '../../test/support/process-memory.js'
 import { coreSecondsOf, total } from '../core-time.js'
 import { extended, row, type Vectors } from '../vectors.js'

@@ -1,8 +1,8 @@
 /** One index, measured beside the smallest: time, memory and recall of its searches. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { Nearest } from '../../src/vector-index/nearest.js'
+import { Nearest } from '../../src/vector-index/top-k.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
-import type { VectorIndex } from '../../src/vector-index.js'
+import type { VectorIndex } from '../../src/vector-index/vector-index.js'
 import { median, quantile } from '../../test/soak/figures.js'
 import { extended, row, type Vectors } from '../vectors.js'
 

@@ -1,9 +1,9 @@
 /** What the comparison is made with: captions to send, queries and items with their embeddings. */
 import { join } from 'node:path'
 import { readShards } from '../../src/cli/dataset.js'
-import { openModels } from '../../src/model.js'
+import { openModels } from '../../src/model/models.js'
 import { packageFolder } from '../../src/config.js'
-import { randomNumbers } from '../../test/vector-index/random-embeddings.js'
+import { randomNumbers } from '../../test/support/random-embeddings.js'
 import { BenchSkipped } from '../bench.js'
 import { extended, hasPhotos, realEmbeddings, type Vectors } from '../vectors.js'
 

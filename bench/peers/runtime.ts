@@ -1,5 +1,5 @@
 /** What the bare runtime does of a workload, with no service around it: the most that any service could. */
-import { coresGiven } from '../../src/model/cores.js'
+import { coresGiven } from '../../src/model/inference/cpu-quota.js'
 import { median } from '../../test/soak/figures.js'
 import { Bare } from '../bare.js'
 import type { Workload } from './workloads.js'

@@ -1,8 +1,8 @@
 /** What reranking costs beside the encoders, in rounds that alternate. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { CaptionedPhoto } from '../../src/cli/dataset.js'
-import type { Models } from '../../src/model.js'
-import { contendersOf } from '../../src/retrieval/contenders.js'
+import type { Models } from '../../src/model/models.js'
+import { contendersOf } from '../../src/retrieval/rerank-margin.js'
 import { median } from '../../test/soak/figures.js'
 import { matched, recalled, type EncodedPhotos } from './encoded-photos.js'
 

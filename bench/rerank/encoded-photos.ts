@@ -1,6 +1,6 @@
 /** Photos and one caption of each after the encoders, as a service would have stored and asked them. */
 import type { CaptionedPhoto } from '../../src/cli/dataset.js'
-import type { EncodedImage, EncodedText, Models } from '../../src/model.js'
+import type { EncodedImage, EncodedText, Models } from '../../src/model/models.js'
 
 export interface EncodedPhotos {
   images: EncodedImage[]

@@ -1,7 +1,7 @@
 /** What reranking brings at several depths, with all candidates and with the contenders alone. */
 import { rankOf, recallFigures, type RecallFigures } from '../../src/cli/recall.js'
-import type { Models } from '../../src/model.js'
-import { contendersOf } from '../../src/retrieval/contenders.js'
+import type { Models } from '../../src/model/models.js'
+import { contendersOf } from '../../src/retrieval/rerank-margin.js'
 import { matched, recalled, type Candidate, type EncodedPhotos } from './encoded-photos.js'
 
 /** Of the hits of a search; deeper ones are not asked for. */

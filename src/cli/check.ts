@@ -2,11 +2,11 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { repairIndex } from '../collection.js'
+import { repairIndex } from '../collection/collection.js'
 import type { Config } from '../config.js'
-import { lockDataFolder } from '../data-folder-lock.js'
-import { openItemStore, type ItemStore } from '../item-store.js'
-import { openVectorIndex, type VectorIndexOptions } from '../vector-index.js'
+import { lockDataFolder } from '../files/lock.js'
+import { openItemStore, type ItemStore } from '../item-store/item-store.js'
+import { openVectorIndex, type VectorIndexOptions } from '../vector-index/vector-index.js'
 import { selfCheck, type SelfCheck } from './self-check.js'
 
 /** With the default M and ef, a graph of real embeddings finds more than this; one with damage does not. */

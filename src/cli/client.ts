@@ -11,7 +11,7 @@ import type {
   SearchReply,
   StandbyReply,
   WorkReply,
-} from '../schemas.js'
+} from '../http/schemas/fields.js'
 
 export type Hit = Static<typeof SearchReply>['hits'][number]
 export type SearchAnswer = Static<typeof SearchReply>

@@ -7,7 +7,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { extract } from 'tar-stream'
-import { mimeOf } from './picture-files.js'
+import { mimeOf } from './image-files.js'
 
 export interface CaptionedPhoto {
   key: string

@@ -5,7 +5,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { ServiceError, type Client } from './client.js'
-import { idOfPath, pictureFiles, sha256, type PictureFile } from './picture-files.js'
+import { idOfPath, pictureFiles, sha256, type PictureFile } from './image-files.js'
 import { printLine, startProgress, type Terminal } from './terminal.js'
 
 /** Uploads in flight: enough for the service to fill batches. */

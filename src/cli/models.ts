@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { packageFolder, type Config } from '../config.js'
-import { verifyBundle } from '../model.js'
+import { verifyBundle } from '../model/models.js'
 
 async function bundleFolders(folder: string): Promise<string[]> {
   const entries = await readdir(folder)

@@ -1,6 +1,6 @@
 /** How well an index finds what the store holds: the part of `tandem check` that compares. */
-import type { ItemStore } from '../item-store.js'
-import type { VectorIndex } from '../vector-index.js'
+import type { ItemStore } from '../item-store/item-store.js'
+import type { VectorIndex } from '../vector-index/vector-index.js'
 
 /** Neighbours that are compared for each item of the sample. */
 const K = 10

@@ -1,6 +1,6 @@
 /** The service that a command talks to: one that runs already, or one of its own that lasts as long as the command. */
 import { randomBytes } from 'node:crypto'
-import { buildApp } from '../app.js'
+import { buildApp } from '../http/app.js'
 import type { Config } from '../config.js'
 import { Client } from './client.js'
 

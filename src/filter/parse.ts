@@ -1,6 +1,6 @@
 /** From what a client wrote to a filter, within bounds that keep the evaluation of one filter cheap. */
 import { TandemError } from '../errors.js'
-import type { Bound, Condition, Filter, Scalar } from '../filter.js'
+import type { Bound, Condition, Filter, Scalar } from './matches.js'
 
 /** Filters inside one another, the outermost counted. */
 const MAX_DEPTH = 8

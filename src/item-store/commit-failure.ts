@@ -1,6 +1,6 @@
 /** Why a commit failed, in words for the client where it can do something about it. */
 import { TandemError } from '../errors.js'
-import { storageFailure } from '../errors/storage-failure.js'
+import { storageFailure } from '../files/storage-failure.js'
 
 /**
  * The error to throw for `error`, which a transaction in `folder` ended with: `storage_full` or `storage_read_only` where

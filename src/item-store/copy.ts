@@ -1,7 +1,7 @@
 /** A copy of an LMDB environment while it is in use. */
 import { mkdir } from 'node:fs/promises'
 import { getSystemErrorMap } from 'node:util'
-import { storageFailure } from '../errors/storage-failure.js'
+import { storageFailure } from '../files/storage-failure.js'
 
 /** Where LMDB keeps the pages of an environment, in its folder, and what tells its readers of one another. */
 export const DATA_FILE = 'data.mdb'

@@ -8,7 +8,7 @@
  *  16  float32  embedding, little-endian as all platforms that we run on
  *   …  int8     image tokens
  */
-import type { Encoding } from '../item-store.js'
+import type { Encoding } from './item-store.js'
 
 const HEADER_BYTES = 16
 

@@ -1,4 +1,4 @@
-import type { Item, NewItem } from '../item-store.js'
+import type { Item, NewItem } from './item-store.js'
 
 /** A stored item as it is put into another store, with the bytes of its picture. */
 export function newItem(item: Omit<Item, 'position'>, bytes: Uint8Array): NewItem {

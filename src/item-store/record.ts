@@ -5,7 +5,7 @@
  *   0  float64  position, written last (`stampPosition`): it is known only inside the transaction
  *   8  UTF-8    {payload, picture, addedAt}
  */
-import type { Item, NewItem } from '../item-store.js'
+import type { Item, NewItem } from './item-store.js'
 
 const HEADER_BYTES = 8
 

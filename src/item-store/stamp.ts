@@ -1,6 +1,6 @@
 /** What a store says about itself, checked before anything in it is read. */
 import { randomUUID } from 'node:crypto'
-import type { NamedBundle } from '../item-store.js'
+import type { NamedBundle } from './item-store.js'
 
 /** Raised when the layout of records or tables changes. 2: encodings have tables of their own, one for each bundle. */
 export const STORE_FORMAT = 2

@@ -1,7 +1,7 @@
 /** Turns queries, documents and inputs into embeddings and tokens. */
-import { isUnit, type Collection, type Item, type Visit } from '../collection.js'
+import { isUnit, type Collection, type Item, type Visit } from '../collection/collection.js'
 import { TandemError } from '../errors.js'
-import type { Call, EncodedImage, EncodedText } from '../model.js'
+import type { Call, EncodedImage, EncodedText } from '../model/models.js'
 import { longest, type StageClock } from './stage-clock.js'
 
 /** A text, or the bytes of a picture file. */

@@ -1,6 +1,6 @@
 import { TandemError } from '../errors.js'
-import type { Filter } from '../filter.js'
-import type { ModelInfo } from '../model.js'
+import type { Filter } from '../filter/matches.js'
+import type { ModelInfo } from '../model/models.js'
 import type { Query } from './encode.js'
 
 /** How to search; what is absent takes its default, that of the bundle for `candidates` and `rerank`. */

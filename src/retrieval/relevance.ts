@@ -2,7 +2,7 @@
  * Scores documents against one query. Text and picture meet in the fusion encoder; two of a kind have no match, so
  * their relevance is the similarity of their embeddings.
  */
-import type { Call, EncodedText, Models, Pair } from '../model.js'
+import type { Call, EncodedText, Models, Pair } from '../model/models.js'
 import type { Encoded, Query } from './encode.js'
 import type { Timings } from './stage-clock.js'
 

@@ -3,11 +3,11 @@
  * the searches of the graph some are held against the sample afterwards, and how widely it is searched follows from that.
  */
 import { closeSync, openSync } from 'node:fs'
-import { Beam } from './beam.js'
+import { Beam } from './adaptive-ef.js'
 import { embeddingsIn } from './graph-file.js'
 import { HnswGraph } from './hnsw-graph.js'
-import type { Found } from './nearest.js'
-import { RowSample } from './row-sample.js'
+import type { Found } from './top-k.js'
+import { RowSample } from './recall-sample.js'
 
 /**
  * What a search of the graph costs, in rows compared: so much at the least, and so much for each unit of ef. From one

@@ -2,9 +2,9 @@
  * Copies a graph without its deleted labels, in small steps between which searches and changes go on, and puts the copy
  * in its place.
  */
-import type { WorkerProcess } from '../worker-process.js'
+import type { WorkerProcess } from '../worker/worker-process.js'
 import type { Commands } from './hnsw-worker.js'
-import { Labels } from './labels.js'
+import { Labels } from './id-map.js'
 
 /** Embeddings copied at a time; a search waits for one such step at most. */
 const STEP = 64

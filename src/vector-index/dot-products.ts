@@ -1,5 +1,5 @@
 /** Dot products by SIMD: five times as fast as a loop over typed arrays. */
-import { compile } from '../web-assembly.js'
+import { compile } from '../wasm.js'
 
 /** Assembled from dot-products.wat; a test holds the two together. */
 export const ASSEMBLED =

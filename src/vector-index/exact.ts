@@ -3,8 +3,8 @@
  * approximate index is held to, and good enough for some ten thousand items. It has no snapshot; it is replayed from the
  * item store at every start.
  */
-import type { Neighbour, VectorIndex } from '../vector-index.js'
-import { Nearest } from './nearest.js'
+import type { Neighbour, VectorIndex } from './vector-index.js'
+import { Nearest } from './top-k.js'
 import { checkCandidates, normalise } from './normalise.js'
 import { PackedRows } from './packed-rows.js'
 

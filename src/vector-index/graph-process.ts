@@ -1,5 +1,5 @@
 /** Starts the process that owns the graph. */
-import { WorkerProcess, type WorkerOptions } from '../worker-process.js'
+import { WorkerProcess, type WorkerOptions } from '../worker/worker-process.js'
 import type { Commands } from './hnsw-worker.js'
 
 /** A search of a large graph jumps about in memory: with pages of 2 MiB it takes a quarter less. What glibc does not know it passes over. */

@@ -5,7 +5,7 @@
 import { closeSync, fsyncSync, openSync } from 'node:fs'
 import hnswlib from 'hnswlib-node'
 import { isWholeGraph, sha256Of } from './graph-file.js'
-import type { Found } from './nearest.js'
+import type { Found } from './top-k.js'
 
 /** M: links of a node; efConstruction: beam while building. The defaults of hnswlib's authors for such data. */
 const M = 16

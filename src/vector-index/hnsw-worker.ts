@@ -3,9 +3,9 @@
  * hnswlib does not survive ends this process alone. Commands are answered one after the other, in the order in which
  * they came.
  */
-import { answerCalls } from '../worker-process.js'
+import { answerCalls } from '../worker/worker-process.js'
 import { AdaptiveGraph, type GraphOptions } from './adaptive-graph.js'
-import type { Found } from './nearest.js'
+import type { Found } from './top-k.js'
 import type { Searched } from './search-groups.js'
 
 /** Every command and what it is answered with. */

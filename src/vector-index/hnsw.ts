@@ -5,13 +5,13 @@
  * graph is copied without them, in small steps between which searches and writes go on.
  */
 import { join } from 'node:path'
-import type { Neighbour, VectorIndex, VectorIndexOptions } from '../vector-index.js'
-import type { WorkerProcess, WorkerStatus } from '../worker-process.js'
+import type { Neighbour, VectorIndex, VectorIndexOptions } from './vector-index.js'
+import type { WorkerProcess, WorkerStatus } from '../worker/worker-process.js'
 import { compact } from './compaction.js'
 import { startGraphProcess } from './graph-process.js'
 import type { Commands } from './hnsw-worker.js'
-import { Labels } from './labels.js'
-import type { Found } from './nearest.js'
+import { Labels } from './id-map.js'
+import type { Found } from './top-k.js'
 import { checkCandidates, normalise } from './normalise.js'
 import { SearchGroups } from './search-groups.js'
 import { findSnapshot, makeFolder, newGraphFile, publishSnapshot, removeLeftovers } from './snapshot.js'

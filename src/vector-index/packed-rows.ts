@@ -1,5 +1,5 @@
 /** Embeddings row after row, compared with a query one and all. */
-import { reserve, type Memory } from '../web-assembly.js'
+import { reserve, type Memory } from '../wasm.js'
 import { openDotProducts, paddedBytes, type DotProducts } from './dot-products.js'
 
 /** Rows compared in one go. */

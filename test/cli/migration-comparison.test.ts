@@ -1,10 +1,10 @@
 /** The check at the end of a migration notices every kind of difference. */
 import { describe, expect, it } from 'vitest'
-import type { Item } from '../../src/collection.js'
+import type { Item } from '../../src/collection/collection.js'
 import { compare, faultsOf } from '../../src/cli/migration/comparison.js'
 import type { Searched } from '../../src/cli/migration/sides.js'
-import { madeItem } from '../item-store/made-item.js'
-import { cosine, randomEmbeddings } from '../vector-index/random-embeddings.js'
+import { madeItem } from '../support/made-item.js'
+import { cosine, randomEmbeddings } from '../support/random-embeddings.js'
 
 const COUNT = 40
 const embeddings = randomEmbeddings(COUNT, 8)

@@ -6,9 +6,9 @@ import sharp from 'sharp'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { rebuild } from '../../src/cli/rebuild.js'
 import { packageFolder, readConfig, type Config } from '../../src/config.js'
-import { lockDataFolder } from '../../src/data-folder-lock.js'
-import { openItemStore, StoreMismatchError } from '../../src/item-store.js'
-import { openModels, type Models } from '../../src/model.js'
+import { lockDataFolder } from '../../src/files/lock.js'
+import { openItemStore, StoreMismatchError } from '../../src/item-store/item-store.js'
+import { openModels, type Models } from '../../src/model/models.js'
 
 const tinyBundle = join(packageFolder, 'test', 'fixtures', 'tiny-bundle')
 const quiet = { out: new PassThrough(), err: new PassThrough() }

@@ -1,9 +1,9 @@
 /** One suite for every kind of collection: what a search with a filter finds, also after items have changed. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { Collection, NewItem } from '../../src/collection.js'
-import { parseFilter } from '../../src/filter.js'
-import { cosine } from '../vector-index/random-embeddings.js'
-import { embeddings, fingerprint, itemOf, kinds, type Opened } from './kinds.js'
+import type { Collection, NewItem } from '../../src/collection/collection.js'
+import { parseFilter } from '../../src/filter/matches.js'
+import { cosine } from '../support/random-embeddings.js'
+import { embeddings, fingerprint, itemOf, kinds, type Opened } from '../support/collection-kinds.js'
 
 const payloads: Readonly<Record<string, NewItem['payload']>> = {
   a: { place: 'sea', year: 2018, tags: ['boat', 'sun'], camera: { make: 'Ona', iso: 100 } },

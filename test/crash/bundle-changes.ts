@@ -4,7 +4,7 @@
  */
 import type { State } from './child.js'
 import type { History } from './history.js'
-import { Killed, type Life } from './life.js'
+import { Killed, type Life } from './service-process.js'
 import { otherBundle, type BundleName } from './made-models.js'
 
 export const THE_BUNDLES = 'the bundles'

@@ -5,10 +5,10 @@
  */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openEmbedded, type BundleShelf, type Rooms } from '../../src/collection.js'
-import { openItemStore, type ItemStore } from '../../src/item-store.js'
-import { Retrieval } from '../../src/retrieval.js'
-import { openVectorIndex } from '../../src/vector-index.js'
+import { openEmbedded, type BundleShelf, type Rooms } from '../../src/collection/collection.js'
+import { openItemStore, type ItemStore } from '../../src/item-store/item-store.js'
+import { Retrieval } from '../../src/retrieval/retrieval.js'
+import { openVectorIndex } from '../../src/vector-index/vector-index.js'
 import { digestOf, fingerprints, madeImage, MadeModels, madePayload, type BundleName } from './made-models.js'
 
 export interface FoundItem {
@@ -65,7 +65,7 @@ const shelf: BundleShelf = {
   discard: (fingerprint) => rm(join(folder, 'index', fingerprint), { recursive: true, force: true }),
 }
 const store = await openItemStore({ folder: join(folder, 'items'), name: configured, fingerprint: fingerprints[configured] })
-// As the service does (src/rooms.ts): a process that was killed may have left the index of a bundle that stood by.
+// As the service does (src/collection/embedded/generation.ts): a process that was killed may have left the index of a bundle that stood by.
 const stamped = [store.bundles.serving, store.bundles.standby].map((bundle) => bundle?.fingerprint)
 for (const name of await readdir(join(folder, 'index')).catch(() => [])) {
   if (!stamped.includes(name)) await shelf.discard(name)

@@ -1,9 +1,9 @@
 /** The clients: each adds, replaces and removes as its own random numbers say, until the process is gone. */
-import { randomNumbers } from '../vector-index/random-embeddings.js'
+import { randomNumbers } from '../support/random-embeddings.js'
 import { changeBundles } from './bundle-changes.js'
 import type { State } from './child.js'
 import type { History } from './history.js'
-import { Killed, type Life } from './life.js'
+import { Killed, type Life } from './service-process.js'
 
 const WRITERS = 6
 /** Few enough that clients meet at the same ids, and that the graph is copied without deleted labels every now and then. */

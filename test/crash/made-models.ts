@@ -3,9 +3,9 @@
  * a lost, torn or mixed item is seen.
  */
 import { createHash } from 'node:crypto'
-import type { EncodedImage, EncodedText, Models } from '../../src/model.js'
-import type { Payload } from '../../src/retrieval.js'
-import { randomNumbers } from '../vector-index/random-embeddings.js'
+import type { EncodedImage, EncodedText, Models } from '../../src/model/models.js'
+import type { Payload } from '../../src/retrieval/retrieval.js'
+import { randomNumbers } from '../support/random-embeddings.js'
 
 const TOKENS = { count: 4, width: 16 }
 

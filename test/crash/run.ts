@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { replaceBetween } from '../reliability-page.js'
+import { replaceBetween } from '../../scripts/reliability-page.js'
 import { runCrashes, type Crashes } from './crashes.js'
 import { failPoints } from './fail-points.js'
 

@@ -7,7 +7,7 @@ import { register, syncBuiltinESMExports } from 'node:module'
 import { basename } from 'node:path'
 import { isMainThread } from 'node:worker_threads'
 import type { Commands } from '../../src/vector-index/hnsw-worker.js'
-import { WorkerProcess } from '../../src/worker-process.js'
+import { WorkerProcess } from '../../src/worker/worker-process.js'
 import { reach, type FailPoint } from './fail-points.js'
 
 /** Long enough for a small graph to be somewhere between its first byte and its last. */

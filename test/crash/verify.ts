@@ -1,9 +1,9 @@
 /** What a restart has to find: nothing lost, nothing half, and searches as an exact search answers them. */
-import { cosine } from '../vector-index/random-embeddings.js'
+import { cosine } from '../support/random-embeddings.js'
 import { bundlesAs, THE_BUNDLES } from './bundle-changes.js'
 import type { FoundItem, State } from './child.js'
 import type { History } from './history.js'
-import type { Life } from './life.js'
+import type { Life } from './service-process.js'
 import { digestOf, madeParts, madePayload, otherBundle, type BundleName } from './made-models.js'
 
 const SEARCHES = 3

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { packageFolder, readConfig, settings } from '../../src/config.js'
-import { exposureRemark } from '../../src/exposure.js'
+import { exposureRemark } from '../../src/http/exposure.js'
 import { chart, environmentOf, fileOf, find, helm, KUBERNETES, podsOf, render, run, template, valueSets } from './chart.js'
 
 const kubeconform = find('kubeconform')

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { packageFolder } from '../../src/config.js'
-import { wordTandem } from '../word-rooms.js'
+import { wordTandem } from '../support/word-models.js'
 
 interface Compose {
   services: Record<string, { image: string; profiles?: string[]; ports?: string[]; volumes?: string[]; environment?: Record<string, string> }>

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { packageFolder, readConfig, settings } from '../../src/config.js'
-import { exposureRemark } from '../../src/exposure.js'
+import { exposureRemark } from '../../src/http/exposure.js'
 
 const read = (...path: string[]): string => readFileSync(join(packageFolder, ...path), 'utf8')
 const known = new Set<string>(Object.values(settings).map(({ variable }) => variable))

@@ -8,7 +8,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { buildApp, type Tandem } from '../../src/app.js'
+import { buildApp, type Tandem } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
 
 const program = [process.env['SCHEMATHESIS'], join(packageFolder, 'test', '.venv', 'bin', 'schemathesis')].find(

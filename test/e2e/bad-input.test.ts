@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { buildApp, type Tandem } from '../../src/app.js'
+import { buildApp, type Tandem } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
-import type { Problem } from '../../src/schemas.js'
-import { animatedGif, jpeg, plainPng, svg, working } from './pictures.js'
+import type { Problem } from '../../src/http/schemas/fields.js'
+import { animatedGif, jpeg, plainPng, svg, working } from '../support/images.js'
 
 let tandem: Tandem
 let folder: string

@@ -10,10 +10,10 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { readCertificate } from '../../src/certificate.js'
+import { readCertificate } from '../../src/http/tls.js'
 import { packageFolder } from '../../src/config.js'
 import { addressWhenReady } from '../support/server-output.js'
-import { wordTandem, type WordTandem } from '../word-rooms.js'
+import { wordTandem, type WordTandem } from '../support/word-models.js'
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0
 let folder: string

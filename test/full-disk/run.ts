@@ -1,6 +1,6 @@
 /** `npm run full-disk [-- --rounds 20]`, as root on Linux: its outcome replaces the one in docs/reliability.md. */
 import { parseArgs } from 'node:util'
-import { replaceBetween } from '../reliability-page.js'
+import { replaceBetween } from '../../scripts/reliability-page.js'
 import { breakableDisk, smallDisk, type Disk } from '../support/small-disk.js'
 import { tryDisk, type Outcome } from './trial.js'
 

@@ -1,6 +1,6 @@
 /** Mutated requests to every operation: right in most places, wrong in some. */
 import fc, { type Arbitrary } from 'fast-check'
-import { randomNumbers } from '../vector-index/random-embeddings.js'
+import { randomNumbers } from '../support/random-embeddings.js'
 import { brokenHeaders, methods, oddHeaders, oddTypes, targetTo } from './addresses.js'
 import { embedBody, filters, itemBody, itemsBody, rerankBody, searchBody, standbyBody, type Body } from './bodies.js'
 import type { Case } from './campaign.js'

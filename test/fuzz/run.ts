@@ -3,10 +3,10 @@
  * for the tests; its outcome replaces the one in docs/reliability.md.
  */
 import { parseArgs } from 'node:util'
-import { replaceBetween } from '../reliability-page.js'
+import { replaceBetween } from '../../scripts/reliability-page.js'
 import { runCampaign, type Campaign, type Case } from './campaign.js'
 import { keep } from './corpus.js'
-import { mutatedPictures } from './pictures.js'
+import { mutatedPictures } from './images.js'
 import { mutatedRequests } from './requests.js'
 
 /** Memory may end so much above where it was after the warm-up: collectors differ by that from one moment to the next. */

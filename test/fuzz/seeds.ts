@@ -1,6 +1,6 @@
 /** The pictures that mutants are made of: small files of every type that is read, in the variations of each. */
 import sharp, { type Sharp } from 'sharp'
-import { randomNumbers } from '../vector-index/random-embeddings.js'
+import { randomNumbers } from '../support/random-embeddings.js'
 
 export type Kind = 'JPEG' | 'PNG' | 'WebP' | 'GIF' | 'TIFF' | 'AVIF'
 

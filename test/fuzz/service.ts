@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { buildApp } from '../../src/app.js'
+import { buildApp } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
 
 const [dataFolder = '', timeoutMs = ''] = process.argv.slice(2)

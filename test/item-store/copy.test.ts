@@ -3,9 +3,9 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { openItemStore, type ItemStore } from '../../src/item-store.js'
+import { openItemStore, type ItemStore } from '../../src/item-store/item-store.js'
 import { smallDisk } from '../support/small-disk.js'
-import { madeItem } from './made-item.js'
+import { madeItem } from '../support/made-item.js'
 
 let folder: string
 let store: ItemStore

@@ -1,8 +1,8 @@
 /** The store on a disk that is full, and on one that turns read-only while it is open. */
 import { afterEach, describe, expect, it, type TestContext } from 'vitest'
-import { openItemStore, type ItemStore } from '../../src/item-store.js'
+import { openItemStore, type ItemStore } from '../../src/item-store/item-store.js'
 import { breakableDisk, smallDisk, type Disk } from '../support/small-disk.js'
-import { madeItem } from './made-item.js'
+import { madeItem } from '../support/made-item.js'
 
 const opened: { close?(): Promise<void>; end?(): Promise<void> }[] = []
 

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { open } from 'lmdb'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { openItemStore, type NewItem } from '../../src/item-store.js'
-import { madeItem } from './made-item.js'
+import { openItemStore, type NewItem } from '../../src/item-store/item-store.js'
+import { madeItem } from '../support/made-item.js'
 
 const ITEMS = 1300
 const ADDED_AT = '2020-01-02T03:04:05.678Z'

@@ -5,7 +5,7 @@
  */
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
-import { replaceBetween } from '../reliability-page.js'
+import { replaceBetween } from '../../scripts/reliability-page.js'
 import { hasMilvus, withoutMilvus } from '../support/milvus.js'
 import { Fleet } from './fleet.js'
 import { load, missing } from './load.js'

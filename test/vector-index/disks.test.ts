@@ -1,9 +1,9 @@
 /** Snapshots of the index on a disk that is full. */
 import { readdir } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
-import { openVectorIndex, type VectorIndex } from '../../src/vector-index.js'
+import { openVectorIndex, type VectorIndex } from '../../src/vector-index/vector-index.js'
 import { smallDisk, type Disk } from '../support/small-disk.js'
-import { randomEmbeddings } from './random-embeddings.js'
+import { randomEmbeddings } from '../support/random-embeddings.js'
 
 const DIM = 32
 

@@ -3,9 +3,9 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openVectorIndex, type VectorIndex, type VectorIndexOptions } from '../../src/vector-index.js'
+import { openVectorIndex, type VectorIndex, type VectorIndexOptions } from '../../src/vector-index/vector-index.js'
 import type { Sidecar } from '../../src/vector-index/snapshot.js'
-import { randomEmbeddings } from './random-embeddings.js'
+import { randomEmbeddings } from '../support/random-embeddings.js'
 
 const DIM = 16
 const embeddings = randomEmbeddings(400, DIM)

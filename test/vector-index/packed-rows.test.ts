@@ -1,11 +1,11 @@
 /** Similarities by SIMD, the best of many, and the sample of a graph, each against the obvious way. */
 import { describe, expect, it } from 'vitest'
 import { ASSEMBLED } from '../../src/vector-index/dot-products.js'
-import { Nearest } from '../../src/vector-index/nearest.js'
+import { Nearest } from '../../src/vector-index/top-k.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
-import { RowSample } from '../../src/vector-index/row-sample.js'
+import { RowSample } from '../../src/vector-index/recall-sample.js'
 import { assembled } from '../support/assembled.js'
-import { randomEmbeddings, randomNumbers } from './random-embeddings.js'
+import { randomEmbeddings, randomNumbers } from '../support/random-embeddings.js'
 
 function dot(a: Float32Array, b: Float32Array): number {
   return a.reduce((sum, value, at) => sum + value * (b[at] as number), 0)

@@ -3,7 +3,7 @@
  * set of items that nobody changes has to be answered as it was before anything was killed.
  */
 import sharp from 'sharp'
-import { randomNumbers } from '../vector-index/random-embeddings.js'
+import { randomNumbers } from '../support/random-embeddings.js'
 
 const STEADY = 20
 const CHANGING = 30

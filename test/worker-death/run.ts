@@ -6,7 +6,7 @@ import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { packageFolder } from '../../src/config.js'
-import { replaceBetween } from '../reliability-page.js'
+import { replaceBetween } from '../../scripts/reliability-page.js'
 import { LONGEST_MS, runDeaths } from './deaths.js'
 import { workers } from './service.js'
 

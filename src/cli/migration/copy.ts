@@ -2,7 +2,7 @@
  * Makes the items of one collection those of another: whatever differs goes over, and what the source no longer has goes.
  * It is told by the two collections alone, so what a run that was ended had done is done.
  */
-import type { ListedItem } from '../../collection.js'
+import type { ListedItem } from '../../collection/collection.js'
 import type { MigrationMark } from './mark.js'
 import type { Source, Target } from './sides.js'
 

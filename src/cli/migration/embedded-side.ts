@@ -2,8 +2,8 @@
  * An embedded collection, to read from or to write to. To be read from it may be in use: LMDB lets any number of processes
  * read what one of them writes, each read being of one moment. Its changes are followed by their positions.
  */
-import type { ListedItem, NewItem } from '../../collection.js'
-import { newItem, type ItemStore } from '../../item-store.js'
+import type { ListedItem, NewItem } from '../../collection/collection.js'
+import { newItem, type ItemStore } from '../../item-store/item-store.js'
 import type { Source, Target } from './sides.js'
 
 const PAGE = 256

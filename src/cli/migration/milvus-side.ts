@@ -1,7 +1,7 @@
 /** A collection in Milvus, to read from or to write to. It may be in use; as it numbers no changes, each walk is of all. */
-import type { ListedItem, Neighbour, NewItem } from '../../collection.js'
-import { newItem } from '../../item-store.js'
-import type { MilvusItems } from '../../milvus.js'
+import type { ListedItem, Neighbour, NewItem } from '../../collection/collection.js'
+import { newItem } from '../../item-store/item-store.js'
+import type { MilvusItems } from '../../collection/milvus/milvus.js'
 import type { Searched, Source, Target } from './sides.js'
 
 const PAGE = 1000

@@ -1,5 +1,5 @@
 /** What a migration asks of the collection that it reads from, and of the one that it writes to. */
-import type { Item, ListedItem, Neighbour, NewItem } from '../../collection.js'
+import type { Item, ListedItem, Neighbour, NewItem } from '../../collection/collection.js'
 
 export interface Side {
   /** In words: "the data folder /var/lib/tandem". */

@@ -1,0 +1,131 @@
+/**
+ * Backups in a folder of the disk:
+ *
+ *   NAME/manifest.json         see manifest.ts
+ *   NAME/items/                the copy of the item store, a store of its own
+ *   .unfinished-OWNER-NAME/    one that is being made, or with a random name one that is being removed
+ */
+import { randomUUID } from 'node:crypto'
+import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Backup, Backups, CopyStore } from './backups.js'
+import { TandemError } from '../errors.js'
+import { storageFailure } from '../files/storage-failure.js'
+import { digestOf, filesOf, flush, readManifest, writeManifest } from './manifest.js'
+
+const ITEMS = 'items'
+
+export class BackupFolder implements Backups {
+  readonly #folder: string
+  readonly #unfinished: string
+
+  constructor(folder: string, owner: string) {
+    this.#folder = folder
+    this.#unfinished = `.unfinished-${owner}-`
+  }
+
+  async check(name: string, bytes: number): Promise<void> {
+    try {
+      await mkdir(this.#folder, { recursive: true })
+      if ((await readdir(this.#folder)).includes(name)) {
+        throw new TandemError('backup_exists', `There is a backup "${name}" already.`)
+      }
+      const { bavail, bsize } = await statfs(this.#folder)
+      const free = bavail * bsize
+      if (free > bytes) return
+      // Begun all the same it would fill the disk, which may be that of the items: then writes would be refused.
+      const sentence = `The backup may take ${bytes} bytes, and the disk of the backups has ${free} left.`
+      throw new TandemError('storage_full', sentence)
+    } catch (error) {
+      throw await storageFailure(error, this.#folder, 'the backups')
+    }
+  }
+
+  async make(name: string, copy: CopyStore, bytes: number): Promise<Backup> {
+    await this.check(name, bytes)
+    const [folder, aside] = [join(this.#folder, name), join(this.#folder, this.#unfinished + name)]
+    const createdAt = new Date().toISOString()
+    try {
+      // What a crash left, of whatever name.
+      await this.#removeUnfinished()
+      await mkdir(aside)
+      const { fingerprint, items, position } = await copy(join(aside, ITEMS))
+      const files = await filesOf(join(aside, ITEMS))
+      const manifest = await writeManifest(aside, { createdAt, fingerprint, items, position, files })
+      await flush(aside)
+      await rename(aside, folder)
+      await flush(this.#folder)
+      return { name, ...manifest }
+    } catch (error) {
+      await this.#removeUnfinished().catch(() => undefined)
+      throw await storageFailure(error, this.#folder, 'the backups')
+    }
+  }
+
+  async list(): Promise<Backup[]> {
+    const names = await readdir(this.#folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return []
+      throw error
+    })
+    // What is no backup, or a broken one, is passed over: asked for by its name it is said why.
+    const found = await Promise.all(
+      names.filter((name) => !name.startsWith('.')).map((name) => this.find(name).catch(() => undefined)),
+    )
+    return found.filter((backup) => backup !== undefined).sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+  }
+
+  async find(name: string): Promise<Backup> {
+    try {
+      return { name, ...(await readManifest(join(this.#folder, name))) }
+    } catch (error) {
+      if (isMissing(error)) throw notFound(name)
+      throw unusable(name, (error as Error).message, error)
+    }
+  }
+
+  async verified(name: string, signal: AbortSignal): Promise<string> {
+    const { files } = await this.find(name)
+    const folder = join(this.#folder, name, ITEMS)
+    for (const { path, bytes, sha256 } of files) {
+      const found = await digestOf(join(folder, path), signal).catch((error: unknown) => {
+        signal.throwIfAborted()
+        throw unusable(name, `${path} cannot be read`, error)
+      })
+      if (found.bytes !== bytes || found.sha256 !== sha256) throw unusable(name, `${path} is damaged`)
+    }
+    return folder
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.find(name).catch((error: unknown) => {
+      // A broken one can be removed, too.
+      if (!(error instanceof TandemError) || error.code !== 'backup_unusable') throw error
+    })
+    // Renamed first: ended half-way, it is no backup any more. The name is new, since two clients may remove at once.
+    const aside = join(this.#folder, `${this.#unfinished}${randomUUID()}`)
+    try {
+      await rename(join(this.#folder, name), aside)
+      await rm(aside, { recursive: true, force: true })
+    } catch (error) {
+      if (isMissing(error)) throw notFound(name)
+      throw await storageFailure(error, this.#folder, 'the backups')
+    }
+  }
+
+  async #removeUnfinished(): Promise<void> {
+    const left = (await readdir(this.#folder)).filter((name) => name.startsWith(this.#unfinished))
+    for (const name of left) await rm(join(this.#folder, name), { recursive: true, force: true })
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')
+}
+
+function notFound(name: string): TandemError {
+  return new TandemError('backup_not_found', `There is no backup "${name}".`)
+}
+
+function unusable(name: string, why: string, cause?: unknown): TandemError {
+  return new TandemError('backup_unusable', `The backup "${name}" cannot be used: ${why}.`, { cause })
+}

@@ -1,0 +1,59 @@
+/** An item as a row of the collection, and back. */
+import type { ListedMilvusItem, MilvusItem, NewMilvusItem } from './milvus.js'
+import { embeddingField } from './schema.js'
+import { termsOf } from './terms.js'
+
+export type Row = Record<string, unknown>
+
+/** What is kept beside the payload; `has_payload` tells no payload from an empty one. */
+interface About {
+  has_payload: boolean
+  picture: { mime: string; width: number; height: number; size: number }
+  picture_key: string
+  added_at: string
+}
+
+/** @throws TandemError payload_invalid */
+export function rowOf(item: NewMilvusItem, fingerprint: string, pictureKey: string): Row {
+  const { id, payload, embedding, imageTokens, picture, addedAt } = item
+  const { bytes, mime, width, height } = picture
+  const about: About = {
+    has_payload: payload !== null,
+    picture: { mime, width, height, size: bytes.byteLength },
+    picture_key: pictureKey,
+    added_at: addedAt ?? new Date().toISOString(),
+  }
+  return {
+    id,
+    [embeddingField(fingerprint)]: Array.from(embedding),
+    // Bytes of any kind have no type in Milvus that is neither a vector nor four times larger.
+    image_tokens: Buffer.from(imageTokens.buffer, imageTokens.byteOffset, imageTokens.byteLength).toString('base64'),
+    payload: payload ?? {},
+    terms: termsOf(payload),
+    about,
+  }
+}
+
+/** The fields that `listedItemOf` reads. */
+export const LISTED = ['id', 'payload', 'about']
+/** The fields that tell whose picture `pictureKeyOf` names: payloads may be large. */
+export const PICTURED = ['id', 'about']
+
+export function listedItemOf(row: Row): ListedMilvusItem {
+  const { has_payload: hasPayload, picture, added_at: addedAt } = row['about'] as About
+  const payload = hasPayload ? (row['payload'] as Readonly<Record<string, unknown>>) : null
+  return { id: row['id'] as string, payload, picture, addedAt }
+}
+
+export function itemOf(row: Row, fingerprint: string): MilvusItem {
+  const bytes = Buffer.from(row['image_tokens'] as string, 'base64')
+  return {
+    ...listedItemOf(row),
+    embedding: Float32Array.from(row[embeddingField(fingerprint)] as number[]),
+    imageTokens: new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+  }
+}
+
+export function pictureKeyOf(row: Row): string {
+  return (row['about'] as About).picture_key
+}

@@ -1,0 +1,214 @@
+/** The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes around it. */
+import type { Server } from 'node:http'
+import { join } from 'node:path'
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyHttpOptions, type FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { openBackups } from '../backup/backups.js'
+import { readCertificate, reloadCertificate, type Certificate } from './tls.js'
+import type { Collection } from '../collection/collection.js'
+import type { Config } from '../config.js'
+import { openKeys, type Keys, type KeysChange } from '../auth/keys.js'
+import { audit } from './plugins/audit.js'
+import { auth, identity } from './plugins/auth.js'
+import { answerClientError } from './plugins/client-errors.js'
+import { headers } from './plugins/headers.js'
+import { jsonBodies } from './plugins/json-bodies.js'
+import { metrics } from './plugins/metrics.js'
+import { openapi } from './plugins/openapi.js'
+import { overload } from './plugins/overload.js'
+import { problems, sendProblem } from './plugins/problems.js'
+import { rateLimit } from './plugins/rate-limit.js'
+import { slowClients } from './plugins/slow-clients.js'
+import { strangers } from './plugins/host-check.js'
+import { tracing } from './plugins/tracing.js'
+import { validation } from './plugins/validation.js'
+import type { Readiness } from './readiness.js'
+import { openRemotePictures } from '../image-fetch/image-fetch.js'
+import { Retrieval } from '../retrieval/retrieval.js'
+import { openCollection } from '../collection/embedded/generation.js'
+import { backupRoutes } from './routes/backups.js'
+import { embedRoutes } from './routes/embed.js'
+import { encoderRoutes } from './routes/encoder.js'
+import { healthRoutes } from './routes/health.js'
+import { itemRoutes } from './routes/items.js'
+import { manyItemsRoutes } from './routes/items-many.js'
+import { errorsRoute, pageRoutes } from './routes/pages.js'
+import { rerankRoutes } from './routes/rerank.js'
+import { searchRoutes } from './routes/search.js'
+import { standbyRoutes } from './routes/reembedding.js'
+import { Safekeeping } from '../backup/jobs.js'
+
+/** The service, not listening yet. */
+export interface Tandem {
+  app: FastifyInstance
+  retrieval: Retrieval
+  /** Repairs the index and warms the models; requests are answered from then on. */
+  start: () => Promise<void>
+  /** Reads the files of API keys and of the certificate again; the log has the outcome. */
+  reload: () => Promise<void>
+  /** Not ready, stop accepting, answer what was accepted, save the index, close the rooms. Safe to call again. */
+  close: () => Promise<void>
+}
+
+// 256 characters of an id, each at most 4 bytes of UTF-8, each of them written as %XX.
+const LONGEST_ID = 256 * 4 * 3
+const CALLS_ON_A_CONNECTION = 256
+
+/**
+ * Opens everything that `config` names. What was opened is closed again when a later step fails.
+ *
+ * @param open - opens the collection; a test may put another in its place
+ * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle or in use, a broken file of keys
+ *   or certificate
+ */
+export async function buildApp(config: Config, open: typeof openCollection = openCollection): Promise<Tandem> {
+  const log: FastifyBaseLogger = pino({
+    level: config.logLevel,
+    redact: ['req.headers.authorization', 'req.headers["x-api-key"]'],
+  })
+  const { apiKeys, apiKeysFile } = config
+  const onChange = (change: KeysChange): void => logKeysChange(log, change)
+  const keys = await openKeys({ keys: apiKeys, file: apiKeysFile, onChange })
+  const certificate = await readCertificate(config)
+  const collection = await open(config, log)
+  const retrieval = new Retrieval(collection)
+  const safekeeping = safekeepingOf(config, retrieval, log)
+  const closeRooms = async (): Promise<void> => {
+    await safekeeping?.close()
+    await retrieval.close()
+  }
+  const firstOfAll = collection.engine === null ? 'the index is repaired' : `${collection.engine.name} is waited for`
+  const readiness: Readiness = { state: 'starting', detail: `${firstOfAll} and the model warmed` }
+  const app = Fastify({
+    ...connectionOptions(config, certificate),
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: !['trace', 'debug'].includes(config.logLevel) }),
+    bodyLimit: config.maxBodyBytes,
+    routerOptions: { maxParamLength: LONGEST_ID },
+    frameworkErrors: sendProblem,
+    clientErrorHandler: answerClientError,
+  })
+  app.server.maxConnections = config.maxConnections
+  // Connections between services are kept: so those of an encoder that was just added get their share of calls.
+  if (config.role === 'encode') app.server.maxRequestsPerSocket = CALLS_ON_A_CONNECTION
+  // An Expect header that is not understood may be ignored; Node would answer without a problem.
+  app.server.on('checkExpectation', (request, reply) => app.routing(request, reply))
+  // What no route takes is 415: the framework would hand over text/plain as a string.
+  app.removeContentTypeParser('text/plain')
+  try {
+    await addPlugins(app, config, keys, retrieval, readiness)
+    await addRoutes(app, config, { collection, retrieval, safekeeping, readiness })
+    await app.ready()
+  } catch (error) {
+    await closeRooms()
+    throw error
+  }
+
+  let timer: NodeJS.Timeout | undefined
+  let closed: Promise<void> | undefined
+
+  const start = async (): Promise<void> => {
+    const repaired = await retrieval.start((replayed) => {
+      readiness.detail = `the index is being repaired: ${replayed} items so far`
+    })
+    log.info({ ...repaired, items: retrieval.stats().items }, 'the index agrees with the store')
+    keys.watch()
+    timer = setInterval(() => {
+      retrieval.save().catch((error: unknown) => log.error({ err: error }, 'the index could not be saved'))
+    }, config.snapshotIntervalS * 1000)
+    Object.assign(readiness, { state: 'ready', detail: 'the model is warm and the index agrees with the store' })
+  }
+  const close = (): Promise<void> => {
+    Object.assign(readiness, { state: 'stopping', detail: 'requests that were accepted are being answered' })
+    clearInterval(timer)
+    keys.close()
+    closed ??= app.close().then(closeRooms)
+    return closed
+  }
+  const reload = async (): Promise<void> => {
+    await keys.reload()
+    if (certificate !== null) await reloadCertificate(app.server, config, log)
+  }
+  return { app, retrieval, start, reload, close }
+}
+
+/** What Node holds each connection to, with TLS where there is a certificate. The plugin slowClients times the rest. */
+function connectionOptions(config: Config, certificate: Certificate | null): FastifyHttpOptions<Server> {
+  const { headersTimeoutMs, keepAliveTimeoutMs: keepAliveTimeout } = config
+  const limits = { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: Math.min(1000, headersTimeoutMs) }
+  if (certificate === null) return { keepAliveTimeout, http: limits }
+  // For plugins and routes a server with TLS is like one without, so its type is kept out of theirs.
+  const https = { ...limits, ...certificate, handshakeTimeout: headersTimeoutMs }
+  return { keepAliveTimeout, https } as unknown as FastifyHttpOptions<Server>
+}
+
+function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
+  if ('error' in change) log.error(`${change.error.message} The API keys before it still hold.`)
+  else if (change.keys === 0) log.warn('the file of API keys is empty: every request is refused until it holds one')
+  else log.info({ keys: change.keys }, 'the API keys were read again')
+}
+
+/** Null where the items are kept by an engine elsewhere, which has backups of its own. */
+function safekeepingOf({ backupFolder, dataFolder }: Config, { upkeep }: Retrieval, log: FastifyBaseLogger): Safekeeping | null {
+  if (upkeep === null) return null
+  const backups = openBackups(backupFolder ?? join(dataFolder, 'backups'), upkeep.storage.identity)
+  return new Safekeeping(backups, upkeep, log)
+}
+
+/** Outermost first: what fails in one is answered by those before it. */
+async function addPlugins(
+  app: FastifyInstance,
+  config: Config,
+  keys: Keys,
+  retrieval: Retrieval,
+  readiness: Readiness,
+): Promise<void> {
+  const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, host, allowedHosts } = config
+  await app.register(tracing)
+  await app.register(problems)
+  await app.register(audit)
+  await app.register(headers)
+  await app.register(slowClients, { minBytesPerS: config.minClientBytesPerS })
+  await app.register(strangers, { host, allowedHosts })
+  await app.register(jsonBodies)
+  await app.register(validation)
+  await app.register(identity, { keys })
+  await app.register(rateLimit, { perSecond: config.rateLimitPerSecond, burst: config.rateLimitBurst })
+  await app.register(auth, { keys })
+  await app.register(overload, { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, readiness })
+  await app.register(openapi, { keysNeeded: keys.needed })
+  await app.register(metrics, { retrieval })
+}
+
+interface Parts {
+  collection: Collection
+  retrieval: Retrieval
+  safekeeping: Safekeeping | null
+  readiness: Readiness
+}
+
+async function addRoutes(
+  app: FastifyInstance,
+  config: Config,
+  { collection, retrieval, safekeeping, readiness }: Parts,
+): Promise<void> {
+  const { maxTextChars, maxBatchItems, maxBodyBytes, allowedPictureHosts: allowedHosts } = config
+  const remote = openRemotePictures({ allowedHosts, timeoutMs: config.pictureFetchTimeoutMs })
+  const limits = { maxTextChars, maxBatchItems, maxBodyBytes }
+  const options = { retrieval, limits, fetchPicture: remote.fetch }
+  await app.register(healthRoutes, { readiness, retrieval })
+  await app.register(embedRoutes, options)
+  await app.register(rerankRoutes, options)
+  await app.register(errorsRoute)
+  if (config.role === 'encode') {
+    // Its bundle does not change while it serves: what was entered need not be left.
+    await app.register(encoderRoutes, { encoder: collection.enter().models, readiness, maxBodyBytes })
+    return
+  }
+  await app.register(itemRoutes, options)
+  await app.register(manyItemsRoutes, options)
+  await app.register(searchRoutes, options)
+  await app.register(backupRoutes, { safekeeping })
+  await app.register(standbyRoutes, { retrieval })
+  await app.register(pageRoutes)
+}

@@ -1,0 +1,42 @@
+/** Answers what the HTTP parser could not read or did not get in time: no request exists then, only a socket. */
+import { randomUUID } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import { TandemError } from '../../errors.js'
+import { problemOf } from './problems.js'
+
+/** Node's own field: the reply that is being written on this socket. */
+interface ReplyingSocket extends Socket {
+  _httpMessage?: { headersSent: boolean } | null
+}
+
+export function answerClientError(error: Error & { code?: string }, socket: ReplyingSocket): void {
+  // Nobody is there to read an answer, as where TLS was never agreed on; or one has begun already.
+  const isHttp = error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP_') === true
+  if (!isHttp || !socket.writable || socket._httpMessage?.headersSent === true) {
+    socket.destroy()
+    return
+  }
+  const known = knownError(error.code)
+  const body = JSON.stringify(problemOf(known, randomUUID()))
+  const head = [
+    `HTTP/1.1 ${known.status} ${STATUS_CODES[known.status]}`,
+    'content-type: application/problem+json',
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+  ]
+  socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
+  // A client that never closes its half would keep a connection that is merely ended.
+  socket.destroySoon()
+}
+
+function knownError(code: string | undefined): TandemError {
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    const sentence = 'The address and headers are larger than 16 KiB; send long texts with POST /search.'
+    return new TandemError('headers_too_large', sentence)
+  }
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    return new TandemError('request_too_slow', 'The head of a request did not arrive in time.')
+  }
+  return new TandemError('request_unreadable', 'What arrived is not a valid HTTP request.')
+}

@@ -1,0 +1,148 @@
+/** One item at a time: PUT, GET and DELETE /items/:id, its picture, and the list of all. */
+import { createHash } from 'node:crypto'
+import multipart from '@fastify/multipart'
+import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { Static } from 'typebox'
+import { TandemError } from '../../errors.js'
+import { inputFailures, pictureFailures, readFailures, writeFailures } from '../plugins/documented-errors.js'
+import { readByRoute } from '../plugins/validation.js'
+import type { Addition, ListedItem } from '../../retrieval/retrieval.js'
+import { ItemBody, ItemParams, ListQuery, NoQuery, PutItemQuery } from '../schemas/requests.js'
+import { ItemReply, ItemsReply, PutItemReply } from '../schemas/fields.js'
+import { isForm, onlyField, onlyFile, readForm } from '../wire/form.js'
+import type { InputOptions } from '../wire/inputs.js'
+import { limitedPayload, payloadOf } from '../wire/payload.js'
+import { Pictures } from '../wire/image-source.js'
+import { itemForm, rawPicture } from '../wire/options.js'
+
+export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
+  const { retrieval } = options
+  await app.register(multipart)
+  // The bytes say what a picture is, whatever its Content-Type claims.
+  for (const type of [/^image\//, 'application/octet-stream']) {
+    app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+  }
+  const schema = { tags: ['items'], params: ItemParams, querystring: NoQuery }
+
+  const body = {
+    content: {
+      'application/json': { schema: ItemBody },
+      'multipart/form-data': { schema: { ...itemForm, ...readByRoute } },
+      'image/*': { schema: { ...rawPicture, ...readByRoute } },
+    },
+  }
+  const put = {
+    ...schema,
+    summary: 'Add or replace an item',
+    querystring: PutItemQuery,
+    body,
+    response: { 200: PutItemReply, 201: PutItemReply },
+  }
+  const puts = {
+    audited: 'add',
+    priority: 'bulk',
+    fails: [...inputFailures, ...writeFailures, 'payload_invalid'],
+  } as const
+  app.put('/items/:id', { config: puts, schema: put }, async (request, reply) => {
+    const addition = await additionOf(request, options)
+    const { status, timings } = await retrieval.add(addition, request.call)
+    reply.code(status === 'created' ? 201 : 200)
+    return { id: addition.id, status, timings: reply.timed(timings) }
+  })
+
+  const one = { fails: ['item_not_found', ...readFailures, ...pictureFailures] } as const
+  const read = { ...schema, summary: 'An item', response: { 200: ItemReply } }
+  app.get('/items/:id', { config: one, schema: read }, async (request) =>
+    itemReply(await retrieval.get(idOf(request), request.call)),
+  )
+
+  const removal = {
+    ...schema,
+    summary: 'Remove an item',
+    response: { 204: { type: 'null', description: 'Removed, on disk too' } },
+  }
+  const removes = { audited: 'remove', fails: ['item_not_found', ...writeFailures] } as const
+  app.delete('/items/:id', { config: removes, schema: removal }, async (request, reply) => {
+    const id = idOf(request)
+    if (!(await retrieval.remove(id, request.call))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
+    return reply.code(204).send()
+  })
+
+  const picture = {
+    200: { description: 'The picture', content: { 'image/jpeg': { schema: rawPicture } } },
+    304: { type: 'null', description: 'The picture that If-None-Match names' },
+  }
+  app.get(
+    '/items/:id/image',
+    { config: one, schema: { ...schema, summary: 'The stored picture, an upright JPEG', response: picture } },
+    async (request, reply) => {
+      const bytes = await retrieval.picture(idOf(request), request.call)
+      const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
+      // The same address shows another picture once the item is replaced, so it is always asked for again.
+      reply.headers({
+        etag,
+        'cache-control': 'private, no-cache',
+        'content-security-policy': "default-src 'none'; sandbox",
+      })
+      if (request.headers['if-none-match']?.includes(etag) === true) return reply.code(304).send()
+      return reply.type('image/jpeg').send(bytes)
+    },
+  )
+
+  const list = { tags: ['items'], summary: 'List items', querystring: ListQuery, response: { 200: ItemsReply } }
+  app.get('/items', { config: { fails: readFailures }, schema: list }, async (request) => {
+    const { limit = 100, after } = request.query as Static<typeof ListQuery>
+    const { items, next } = await retrieval.list({ limit, after }, request.call)
+    return { items: items.map(itemReply), next }
+  })
+}
+
+function idOf(request: FastifyRequest): string {
+  return (request.params as Static<typeof ItemParams>).id
+}
+
+function itemReply({ id, payload, picture, addedAt }: ListedItem): Static<typeof ItemReply> {
+  const { mime, width, height, size } = picture
+  return {
+    id,
+    payload: payload === null ? null : { ...payload },
+    picture: { mime, width, height, bytes: size },
+    added_at: addedAt,
+  }
+}
+
+/** The picture and payload of a PUT, whichever of the three bodies they came in. */
+async function additionOf(request: FastifyRequest, { limits, fetchPicture }: InputOptions): Promise<Addition> {
+  const id = idOf(request)
+  const { payload: inAddress } = request.query as Static<typeof PutItemQuery>
+  const inHeader = request.headers['x-tandem-payload'] as string | undefined
+  if (Buffer.isBuffer(request.body)) {
+    if (request.body.length === 0)
+      throw new TandemError('body_missing', 'The body is empty; expected the bytes of a picture.')
+    if (inAddress !== undefined && inHeader !== undefined) {
+      throw new TandemError(
+        'options_conflict',
+        'The payload is given twice: as the parameter payload and as the header x-tandem-payload.',
+      )
+    }
+    return {
+      id,
+      image: request.body,
+      payload: payloadOf(inAddress ?? inHeader, inAddress === undefined ? 'x-tandem-payload' : 'payload'),
+    }
+  }
+  if (inAddress !== undefined || inHeader !== undefined) {
+    throw new TandemError(
+      'options_conflict',
+      'The payload of a form or a JSON body belongs in it, not in the address or a header.',
+    )
+  }
+  if (isForm(request)) {
+    const parts = await readForm(request, { fields: ['payload'], files: ['image'] }, limits)
+    return { id, image: onlyFile(parts), payload: payloadOf(onlyField(parts, 'payload'), 'payload') }
+  }
+  const { image, payload } = request.body as ItemBody
+  const stored = limitedPayload(payload)
+  const pictures = new Pictures(fetchPicture, limits, request.call?.signal)
+  return { id, image: await pictures.read(image, 'image'), payload: stored }
+}

@@ -1,0 +1,56 @@
+/** Payloads written as JSON text: in an address, a header or a form field. */
+import { TandemError } from '../../errors.js'
+import { JsonTextError, parsedJsonText } from '../json-text.js'
+import { checked, compileExact } from '../plugins/validation.js'
+import { Payload } from '../schemas/fields.js'
+
+const MAX_PAYLOAD_BYTES = 65_536
+/** Lists and objects inside one another: far more than data needs, far fewer than make recursion fail. */
+const MAX_PAYLOAD_DEPTH = 100
+const validate = compileExact<Payload>(Payload)
+
+/** JSON text as a value. @throws TandemError payload_invalid for what is no JSON, or JSON that could mean two things */
+export function parsedJson(text: string, name: string): unknown {
+  try {
+    return parsedJsonText(text)
+  } catch (error) {
+    if (!(error instanceof JsonTextError)) throw error
+    throw new TandemError('payload_invalid', `${name} ${error.message}: ${JSON.stringify(text.slice(0, 60))}.`)
+  }
+}
+
+/** The payload in a JSON text; null where there is none. */
+export function payloadOf(text: string | undefined, name: string): Payload | null {
+  if (text === undefined) return null
+  return limitedPayload(checked(validate, parsedJson(text, name), 'field'))
+}
+
+/** @throws TandemError payload_invalid */
+export function limitedPayload(payload: Payload | undefined): Payload | null {
+  if (payload === undefined) return null
+  refuseUnstorable(payload)
+  const bytes = Buffer.byteLength(JSON.stringify(payload))
+  if (bytes <= MAX_PAYLOAD_BYTES) return payload
+  throw new TandemError(
+    'payload_invalid',
+    `The payload has ${bytes} bytes as JSON; expected at most ${MAX_PAYLOAD_BYTES}.`,
+  )
+}
+
+/** What would not come back as it was sent. Walks level by level: recursion is what a deep payload makes fail. */
+function refuseUnstorable(payload: Payload): void {
+  let level: unknown[] = [payload]
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (level.some((value) => typeof value === 'number' && !Number.isFinite(value))) {
+      throw new TandemError('payload_invalid', 'The payload has a number beyond the range of JSON numbers, ±1.8e308.')
+    }
+    const containers = level.filter((value) => typeof value === 'object' && value !== null)
+    if (depth >= MAX_PAYLOAD_DEPTH && containers.length > 0) {
+      throw new TandemError(
+        'payload_invalid',
+        `The payload is nested more than ${MAX_PAYLOAD_DEPTH} levels deep; expected at most that.`,
+      )
+    }
+    level = containers.flatMap((value) => Object.values(value) as unknown[])
+  }
+}

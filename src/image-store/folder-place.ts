@@ -1,0 +1,116 @@
+/** Pictures as files of a folder, which several services may share over a network file system. */
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { TandemError } from '../errors.js'
+import { storageFailure } from '../files/storage-failure.js'
+import { isKey, unfinished } from './key.js'
+import type { Kept, Place } from './place.js'
+
+export class FolderPlace implements Place {
+  readonly #folder: string
+
+  constructor(folder: string) {
+    this.#folder = folder
+  }
+
+  async put(key: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+    const path = join(this.#folder, key)
+    const aside = join(this.#folder, unfinished(key))
+    try {
+      const made = await mkdir(dirname(path), { recursive: true })
+      try {
+        await writeDurably(aside, bytes, signal)
+        await rename(aside, path)
+      } catch (error) {
+        await rm(aside, { force: true }).catch(() => undefined)
+        throw error
+      }
+      await this.#flushNames(dirname(path), made)
+    } catch (error) {
+      signal.throwIfAborted()
+      throw await this.#inWords(error)
+    }
+  }
+
+  async get(key: string, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    try {
+      return await readFile(join(this.#folder, key), { signal })
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw await this.#inWords(error)
+    }
+  }
+
+  async remove(key: string): Promise<void> {
+    await rm(join(this.#folder, key), { force: true }).catch(async (error: unknown) => {
+      throw await this.#inWords(error)
+    })
+  }
+
+  async *list(signal?: AbortSignal): AsyncIterable<Kept> {
+    for (const first of await this.#namesIn('')) {
+      for (const second of await this.#namesIn(first)) {
+        const names = await this.#namesIn(join(first, second))
+        for (const key of names.map((name) => `${first}/${second}/${name}`).filter(isKey)) {
+          signal?.throwIfAborted()
+          const found = await stat(join(this.#folder, key)).catch(() => undefined)
+          // Removed since.
+          if (found !== undefined) yield { key, storedAt: found.mtime }
+        }
+      }
+    }
+  }
+
+  close(): void {
+    // Files are opened and closed by each call.
+  }
+
+  async #namesIn(folder: string): Promise<string[]> {
+    return readdir(join(this.#folder, folder)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return []
+      throw failed(error)
+    })
+  }
+
+  /** A file is durable once its name is, in its folder; so is a folder, `made` and all within. */
+  async #flushNames(folder: string, made: string | undefined): Promise<void> {
+    await flush(folder)
+    if (made === undefined) return
+    const last = dirname(made)
+    for (let above = folder; above !== last; ) {
+      above = dirname(above)
+      await flush(above)
+    }
+  }
+
+  async #inWords(error: unknown): Promise<unknown> {
+    if (error instanceof Error && error.name === 'AbortError') return error
+    const known = await storageFailure(error, this.#folder, 'the pictures').catch(() => error)
+    return known instanceof TandemError ? known : failed(known)
+  }
+}
+
+function failed(error: unknown): TandemError {
+  const { code = 'no code' } = error as { code?: string }
+  const sentence = `The folder of the pictures cannot be used (${code}).`
+  return new TandemError('picture_store_failed', sentence, { cause: error })
+}
+
+async function writeDurably(path: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+  const file = await open(path, 'wx')
+  try {
+    await file.writeFile(bytes, { signal })
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+async function flush(folder: string): Promise<void> {
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}

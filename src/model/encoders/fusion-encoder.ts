@@ -1,0 +1,96 @@
+/** Batches of the fusion encoder, and the rule that turns its logit into a match. */
+import type { EncodedText, Match, Pair } from '../models.js'
+import type { Lane } from '../queue/batcher.js'
+import { tokenSizes, type Manifest } from '../bundle/manifest.js'
+import { floatsOf, maskOf } from '../onnx/tensors.js'
+
+/** Some texts, some images, and which of them to compare, by their rows in the two lists. */
+export interface Comparison {
+  texts: readonly EncodedText[]
+  imageTokens: readonly Int8Array[]
+  pairs: readonly Pick<Pair, 'text' | 'image'>[]
+}
+
+/** One comparison → the ITM logits of its pairs. Comparisons in a batch keep their texts and images apart. */
+export function fusionLane(manifest: Manifest, maxWeight: number): Lane<Comparison, Float32Array> {
+  const { count, width, tokenWidth } = tokenSizes(manifest)
+  return {
+    graph: 'fusion',
+    maxWeight,
+    weigh: ({ pairs }) => pairs.length,
+    assemble: (comparisons) => {
+      const texts = comparisons.flatMap((comparison) => comparison.texts)
+      const images = comparisons.flatMap((comparison) => comparison.imageTokens)
+      const { mask, longest } = maskOf(texts.map(({ tokenCount }) => tokenCount))
+      const textTokens = new Float32Array(texts.length * longest * tokenWidth)
+      texts.forEach((text, row) => textTokens.set(text.textTokens, row * longest * tokenWidth))
+      const imageTokens = new Int8Array(images.length * count * width)
+      images.forEach((tokens, row) => imageTokens.set(tokens, row * count * width))
+      const pairs = pairRows(comparisons)
+      return {
+        text_tokens: { type: 'float32', data: textTokens, dims: [texts.length, longest, tokenWidth] },
+        attention_mask: { type: 'int64', data: mask, dims: [texts.length, longest] },
+        image_tokens: { type: 'int8', data: imageTokens, dims: [images.length, count, width] },
+        pairs: { type: 'int64', data: pairs, dims: [pairs.length / 2, 2] },
+      }
+    },
+    split: (outputs, comparisons) => {
+      const logits = floatsOf(outputs, 'logit')
+      let end = 0
+      return comparisons.map(({ pairs }) => logits.slice(end, (end += pairs.length)))
+    },
+  }
+}
+
+/** The pairs of all comparisons, their rows counted through the joined lists. */
+function pairRows(comparisons: readonly Comparison[]): BigInt64Array {
+  let firstText = 0
+  let firstImage = 0
+  const rows: bigint[] = []
+  for (const { texts, imageTokens, pairs } of comparisons) {
+    for (const { text, image } of pairs) rows.push(BigInt(firstText + text), BigInt(firstImage + image))
+    firstText += texts.length
+    firstImage += imageTokens.length
+  }
+  return BigInt64Array.from(rows)
+}
+
+/** `whole` in comparisons of at most `most` pairs each, holding only the texts and images that they compare. */
+export function splitComparison(whole: Comparison, most: number): Comparison[] {
+  const parts: Comparison[] = []
+  for (let start = 0; start < whole.pairs.length; start += most) {
+    const pairs = whole.pairs.slice(start, start + most)
+    const texts = [...new Set(pairs.map(({ text }) => text))]
+    const images = [...new Set(pairs.map(({ image }) => image))]
+    const textRows = new Map(texts.map((text, row) => [text, row]))
+    const imageRows = new Map(images.map((image, row) => [image, row]))
+    parts.push({
+      texts: texts.map((text) => at(whole.texts, text)),
+      imageTokens: images.map((image) => at(whole.imageTokens, image)),
+      pairs: pairs.map(({ text, image }) => ({ text: textRows.get(text) ?? 0, image: imageRows.get(image) ?? 0 })),
+    })
+  }
+  return parts
+}
+
+function at<Value>(list: readonly Value[], row: number): Value {
+  const value = list[row]
+  if (value === undefined) throw new RangeError(`A pair names row ${row} of a list of ${list.length}.`)
+  return value
+}
+
+/** The calibrated probability, and what it orders by, from an ITM logit and a cosine similarity. */
+export function calibrate(rule: Manifest['match'], itmLogit: number, similarity: number): Match {
+  const logit = rule.logit * itmLogit + rule.similarity * similarity + rule.bias
+  return { logit, match: rule.knots === undefined ? 1 / (1 + Math.exp(-logit)) : onLine(rule.knots, logit) }
+}
+
+/** The height at `x` of the line through `knots`, which goes on level at both ends. */
+function onLine(knots: readonly (readonly [number, number])[], x: number): number {
+  const next = knots.findIndex(([argument]) => argument > x)
+  // Beyond the last knot there is no next one, and `at(-1)` is the last.
+  const [x1, y1] = knots.at(next) as [number, number]
+  if (next <= 0) return y1
+  const [x0, y0] = knots[next - 1] as [number, number]
+  return y0 + ((y1 - y0) * (x - x0)) / (x1 - x0)
+}

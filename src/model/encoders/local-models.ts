@@ -1,0 +1,211 @@
+/** The room behind the door of model.ts: the tokenizer here, pictures and graphs in processes of their own. */
+import { totalmem } from 'node:os'
+import { TandemError } from '../../errors.js'
+import type { Call, EncodedImage, EncodedText, Match, ModelInfo, Models, ModelsOptions, Pair, StageTimings } from '../models.js'
+import type { WorkerStatus } from '../../worker/worker-process.js'
+import { Batcher } from '../queue/batcher.js'
+import { openBundle } from '../bundle/bundle.js'
+import { readBundleFile } from '../bundle/bundle-file.js'
+import { coresGiven } from '../inference/cpu-quota.js'
+import { Decoder } from '../image/decoder.js'
+import type { Decoded } from '../image/decoder-worker.js'
+import { imageLane, textLane } from './dual-encoder.js'
+import { calibrate, fusionLane, splitComparison } from './fusion-encoder.js'
+import type { Inference } from '../inference/process.js'
+import { InferencePool } from '../inference/pool.js'
+import { tokenSizes, type Manifest } from '../bundle/manifest.js'
+import { Passage } from '../inference/pixel-files.js'
+import { readRecorded, selfTest } from './goldens.js'
+import { Tokenizer } from './tokenizer.js'
+import { Turns } from '../queue/limiter.js'
+
+const DEFAULT_MAX_QUEUE = 2048
+
+interface Parts {
+  manifest: Manifest
+  fingerprint: string
+  tokenizer: Tokenizer
+  inference: InferencePool
+  decoder: Decoder
+  batcher: Batcher
+  decoding: Turns
+  passage: Passage
+}
+
+export async function openTandemModels(options: ModelsOptions): Promise<Models> {
+  const { maxQueue = DEFAULT_MAX_QUEUE, report, note } = options
+  const { folder, maxImagePixels, inferenceThreads, providers = ['cpu'], devices = [0], preparedFolder = null } = options
+  const cores = coresGiven()
+  const threads = inferenceThreads === 0 ? cores : inferenceThreads
+  const memory = Math.min(totalmem(), process.constrainedMemory() || Infinity)
+  const bundle = await openBundle(folder)
+  const { manifest, fingerprint } = bundle
+  const { tokenizer: file, max_tokens: maxTokens } = manifest.text_encoder
+  const tokenizer = new Tokenizer(await readBundleFile(bundle, file), maxTokens)
+  const decoder = await Decoder.open(maxImagePixels, report)
+  const open = async (): Promise<InferencePool> => {
+    const { size } = manifest.image_encoder
+    const recorded = await readRecorded(bundle, async (bytes) => (await decoder.decode(bytes, size)).pixels)
+    const test = (one: Inference): Promise<void> => selfTest(bundle, recorded, one)
+    return InferencePool.open({ bundle, threads, memory, providers, devices, preparedFolder, test }, report)
+  }
+  const inference = await open().catch(async (error: unknown) => {
+    await decoder.close()
+    throw error
+  })
+  note?.(sentenceOf(inference))
+  const batcher = new Batcher(inference, maxQueue)
+  // As many pictures at a time as there are cores: more would only hold more of them in memory.
+  const decoding = new Turns(cores, maxQueue, 'pictures wait to be decoded')
+  return new TandemModels({ manifest, fingerprint, tokenizer, inference, decoder, batcher, decoding, passage: await Passage.open() })
+}
+
+function sentenceOf({ provider, size, limits: { image, text, fusion } }: InferencePool): string {
+  const where = size === 1 ? provider : `${provider}, ${size} processes`
+  return `The graphs run on ${where}, in batches of up to ${image} images, ${text} tokens of texts or ${fusion} pairs.`
+}
+
+class TandemModels implements Models {
+  readonly info: ModelInfo
+  readonly #parts: Parts
+  readonly #lanes
+
+  constructor(parts: Parts) {
+    const { manifest, inference: { limits, padding } } = parts
+    this.#parts = parts
+    const fusion = manifest.fusion_encoder === undefined ? null : fusionLane(manifest, limits.fusion)
+    this.#lanes = { text: textLane(manifest, limits.text, padding), image: imageLane(manifest, limits.image), fusion }
+    this.info = infoOf(manifest, parts.fingerprint)
+  }
+
+  async encodeTexts(
+    texts: readonly string[],
+    call?: Call,
+  ): Promise<{ encoded: EncodedText[]; timings: StageTimings }> {
+    this.#parts.batcher.admit('text', tokensExpected(texts, this.info.maxTokens), call)
+    const started = performance.now()
+    const tokenIds = texts.map((text) => this.#parts.tokenizer.encode(text))
+    const tokenize = performance.now() - started
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.text, tokenIds, call)
+    return { encoded: results, timings: { tokenize, queue, inference } }
+  }
+
+  async encodeImages(
+    images: readonly Uint8Array[],
+    call?: Call,
+  ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
+    const { batcher, decoding, passage } = this.#parts
+    // Those that are still being decoded go before these on the way through the image encoder, too.
+    const before = decoding.before(call?.priority ?? 'interactive')
+    const decoded = before === 0 ? 0 : decoding.milliseconds(before + images.length)
+    batcher.admit('image', images.length + before, call, decoded)
+    const started = performance.now()
+    const ready = await this.#preprocessAll(images, call)
+    const preprocessed = performance.now() - started
+    const pixels = ready.map((one) => one.pixels)
+    try {
+      const { results, queue, inference } = await batcher.submit(this.#lanes.image, pixels, call)
+      const encoded = ready.map(({ picture }, i) => ({ ...(results[i] as (typeof results)[number]), picture }))
+      return { encoded, timings: { preprocess: preprocessed, queue, inference } }
+    } catch (error) {
+      for (const one of pixels) passage.freeLater(one)
+      throw error
+    }
+  }
+
+  async match(
+    texts: readonly EncodedText[],
+    imageTokens: readonly Int8Array[],
+    pairs: readonly Pair[],
+    call?: Call,
+  ): Promise<{ matches: Match[]; timings: StageTimings }> {
+    const rule = this.#parts.manifest.match
+    // Without a fusion encoder the similarity alone is calibrated.
+    if (this.#lanes.fusion === null) {
+      return { matches: pairs.map(({ similarity }) => calibrate(rule, 0, similarity)), timings: {} }
+    }
+    const order = pairs.map((_, place) => place).sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
+    const sorted = order.map((place) => pairs[place] as Pair)
+    const comparisons = splitComparison({ texts, imageTokens, pairs: sorted }, this.#lanes.fusion.maxWeight)
+    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.fusion, comparisons, call)
+    const logits = unsorted(results.flatMap((part) => [...part]), order)
+    const matches = pairs.map(({ similarity }, i) => calibrate(rule, logits[i] as number, similarity))
+    return { matches, timings: { queue, inference } }
+  }
+
+  stats(): { queueDepth: number; inFlight: number } {
+    const { queueDepth, inFlight } = this.#parts.batcher
+    return { queueDepth, inFlight }
+  }
+
+  get workers(): readonly WorkerStatus[] {
+    const { inference, decoder } = this.#parts
+    return [...inference.statuses, decoder.status]
+  }
+
+  async close(): Promise<void> {
+    const { inference, decoder, passage } = this.#parts
+    await Promise.all([inference.close(), decoder.close()])
+    await passage.close()
+  }
+
+  #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Decoded[]> {
+    const { manifest, decoder, decoding, passage } = this.#parts
+    const isStored = call?.embeddingOnly !== true
+    const one = (bytes: Uint8Array): Promise<Decoded> =>
+      decoding.run(() => passage.through((into) => decoder.decode(bytes, manifest.image_encoder.size, into, isStored)), call)
+    const decoded = images.map(one)
+    const named = decoded.map((picture, place) =>
+      picture.catch((error: unknown) => {
+        throw images.length > 1 ? placed(error, place, images.length) : error
+      }),
+    )
+    return Promise.all(named).catch((error: unknown) => {
+      // Of the others.
+      for (const picture of decoded) picture.then(({ pixels }) => passage.free(pixels), () => undefined)
+      throw error
+    })
+  }
+}
+
+/** The same refusal, saying which picture it was. */
+function placed(error: unknown, place: number, count: number): unknown {
+  if (!(error instanceof TandemError)) return error
+  const { code, message, cause, retryAfterS } = error
+  const options = retryAfterS === undefined ? { cause } : { cause, retryAfterS }
+  return new TandemError(code, `Image ${place + 1} of ${count}: ${message}`, options)
+}
+
+/** Before texts are tokenized, which costs something: four characters a token, and two that mark the ends. */
+function tokensExpected(texts: readonly string[], most: number): number {
+  return texts.reduce((sum, { length }) => sum + Math.min(most, 2 + Math.ceil(length / 4)), 0)
+}
+
+function tokensOf(texts: readonly EncodedText[], pairs: readonly Pair[], place: number): number {
+  return texts[pairs[place]?.text ?? -1]?.tokenCount ?? 0
+}
+
+/** `values[i]` back at the place `order[i]`, from which it was taken. */
+function unsorted<Value>(values: readonly Value[], order: readonly number[]): Value[] {
+  const result = new Array<Value>(values.length)
+  order.forEach((place, i) => (result[place] = values[i] as Value))
+  return result
+}
+
+function infoOf(manifest: Manifest, fingerprint: string): ModelInfo {
+  const { name, version, description, license, languages, embedding, text_encoder: text } = manifest
+  const { count, width, tokenWidth } = tokenSizes(manifest)
+  return {
+    name,
+    version,
+    description,
+    license,
+    languages,
+    fingerprint,
+    dim: embedding.dim,
+    imageTokens: { count, width },
+    tokenWidth,
+    maxTokens: text.max_tokens,
+    rerank: manifest.rerank,
+  }
+}

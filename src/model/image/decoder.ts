@@ -1,0 +1,53 @@
+/** The service's side of the process that decodes pictures. */
+import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
+import { coresGiven } from '../inference/cpu-quota.js'
+import type { Commands, Decoded } from './decoder-worker.js'
+
+/** Of glibc: with one for each thread, more of what pictures took stays with the process. */
+const MALLOC_ARENAS = 2
+/** libuv's own number of threads, for a machine of few cores. */
+const LEAST_THREADS = 4
+/** libvips gives up before (preprocess.ts); a process that has not answered by then hangs, and is killed. */
+const LONGEST_DECODE_MS = 30_000
+
+export class Decoder {
+  readonly #process: WorkerProcess<Commands>
+  readonly #maxPixels: number
+
+  private constructor(process: WorkerProcess<Commands>, maxPixels: number) {
+    this.#process = process
+    this.#maxPixels = maxPixels
+  }
+
+  /** @param maxPixels pictures with more are refused by their header */
+  static async open(maxPixels: number, report?: Report): Promise<Decoder> {
+    const process = await WorkerProcess.start<Commands>({
+      name: 'decoder',
+      module: new URL('./decoder-worker.js', import.meta.url),
+      code: 'decoder_unavailable',
+      subject: 'The decoder of pictures',
+      environment: { UV_THREADPOOL_SIZE: String(Math.max(coresGiven(), LEAST_THREADS)), MALLOC_ARENA_MAX: String(MALLOC_ARENAS) },
+      report,
+    })
+    return new Decoder(process, maxPixels)
+  }
+
+  get status(): WorkerStatus {
+    return this.#process.status
+  }
+
+  /**
+   * Decodes a picture to `size` × `size` pixels and to the picture that is stored.
+   * @param into - a new file for the pixels, which the caller removes; they are answered where there is none
+   * @param isStored - without it the picture to store has no bytes
+   * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is away, dies or hangs
+   */
+  decode(bytes: Uint8Array, size: number, into: string | null = null, isStored = true): Promise<Decoded> {
+    return this.#process.call('decode', { bytes, size, maxPixels: this.#maxPixels, into, isStored }, LONGEST_DECODE_MS)
+  }
+
+  /** Resolves when the pictures under way are decoded and the process has ended. */
+  close(): Promise<void> {
+    return this.#process.close()
+  }
+}

@@ -1,0 +1,175 @@
+/**
+ * DOOR of the model room: sentences and pictures in, embeddings, tokens and match scores out.
+ *
+ * Everything that is a pixel, a token, a tensor or a batch stays behind it, in `model/`.
+ */
+import type { Provider } from './onnx/provider.js'
+import type { GraphSpeed, SpeedOptions } from './onnx/graph-speed.js'
+import { openTandemModels } from './encoders/local-models.js'
+import type { Report, WorkerStatus } from '../worker/worker-process.js'
+
+export { BundleError } from './bundle/bundle-error.js'
+export type { GraphSpeed } from './onnx/graph-speed.js'
+
+/** One sentence as the text encoder sees it. */
+export interface EncodedText {
+  /** L2-normalised, `info.dim` values. */
+  embedding: Float32Array
+  /** `tokenCount × info.tokenWidth` values, row by row; padding is already cut off. */
+  textTokens: Float32Array
+  tokenCount: number
+}
+
+/** A picture as it is stored and shown: re-encoded, at most 512 pixels on its long side. */
+export interface Picture {
+  bytes: Uint8Array
+  mime: 'image/jpeg'
+  width: number
+  height: number
+}
+
+/** One picture as the image encoder sees it. */
+export interface EncodedImage {
+  /** L2-normalised, `info.dim` values. */
+  embedding: Float32Array
+  /** `info.imageTokens.count × info.imageTokens.width` quantised values: opaque, for `match` alone. */
+  imageTokens: Int8Array
+  picture: Picture
+}
+
+/** A text and an image to compare, by their rows in the lists given to `match`, with their cosine similarity. */
+export interface Pair {
+  text: number
+  image: number
+  similarity: number
+}
+
+export interface Match {
+  /** What hits are ordered by: the argument of the sigmoid. It tells pairs apart where `match` is already 1. */
+  logit: number
+  /** Calibrated probability in [0, 1] that the text describes the image. */
+  match: number
+}
+
+/** Milliseconds that each stage took; for a batch, the longest wait and the sum of the work. */
+export type StageTimings = Partial<Record<'preprocess' | 'tokenize' | 'queue' | 'inference', number>>
+
+/** What is worth knowing about the bundle in use. */
+export interface ModelInfo {
+  readonly name: string
+  readonly version: string
+  readonly description: string
+  readonly license: string
+  readonly languages: readonly string[]
+  /** 16 hexadecimal digits: the same for bundles whose embeddings and tokens can be mixed. */
+  readonly fingerprint: string
+  readonly dim: number
+  /** Both 0 for a dual encoder alone, whose pairs are matched by their similarity; so is `tokenWidth`. */
+  readonly imageTokens: { readonly count: number; readonly width: number }
+  readonly tokenWidth: number
+  readonly maxTokens: number
+  /**
+   * Whether reranking is worth it by default, and how many candidates to recall for it. One whose similarity is more
+   * than `margin` below that of the k-th does not come among the first k by it.
+   */
+  readonly rerank: { readonly default: boolean; readonly candidates: number; readonly margin?: number | undefined }
+}
+
+/** On whose behalf the model works. */
+export interface Call {
+  /** What has not begun when it fires never runs; the call rejects with its reason. */
+  signal?: AbortSignal | undefined
+  /** `interactive` is the default: somebody waits for the answer. `bulk` runs while nothing interactive waits. */
+  priority?: 'interactive' | 'bulk' | undefined
+  /** On the clock of `performance.now()`; what cannot be done before it is refused at once as `overloaded`. */
+  deadline?: number | undefined
+  /** Pairs that the caller will have matched next: a search that could not be reranked in time is refused before it. */
+  pairsAhead?: number | undefined
+  /** Nothing will be matched or stored: tokens and the bytes of pictures may come empty. */
+  embeddingOnly?: boolean | undefined
+  /** W3C trace context of the request, for a service that does a part of it. */
+  trace?: { readonly traceparent: string; readonly tracestate: string | undefined } | undefined
+}
+
+export interface Models {
+  readonly info: ModelInfo
+  /**
+   * Order is kept. Texts beyond `info.maxTokens` tokens are cut.
+   * @throws TandemError `overloaded`, `model_unavailable`, or the reason of the call's signal
+   */
+  encodeTexts(
+    texts: readonly string[],
+    call?: Call,
+  ): Promise<{ encoded: EncodedText[]; timings: StageTimings }>
+  /**
+   * Decodes, re-encodes and embeds the bytes of picture files. Order is kept; one bad picture fails the call, and with
+   * several pictures the sentence begins with its place ("Image 2 of 5: …").
+   * @throws TandemError `image_type_unsupported`, `image_unreadable`, `image_too_large`, `decoder_unavailable`, and those of `encodeTexts`
+   */
+  encodeImages(
+    images: readonly Uint8Array[],
+    call?: Call,
+  ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }>
+  /**
+   * Runs the fusion encoder, where there is one, on each pair; answers in the order of `pairs`.
+   * @throws TandemError as `encodeTexts`
+   */
+  match(
+    texts: readonly EncodedText[],
+    imageTokens: readonly Int8Array[],
+    pairs: readonly Pair[],
+    call?: Call,
+  ): Promise<{ matches: Match[]; timings: StageTimings }>
+  /** Entries that wait, and entries inside the batch that runs now. */
+  stats(): { queueDepth: number; inFlight: number }
+  /** The processes that the model needs. */
+  readonly workers: readonly WorkerStatus[]
+  /** Answers the batch and the pictures under way, fails what still waits as `model_unavailable`, and ends the processes. */
+  close(): Promise<void>
+}
+
+export interface ModelsOptions {
+  /** The folder of the bundle. */
+  folder: string
+  /** Threads for inference on the CPU in all; 0 for as many as there are cores. */
+  inferenceThreads: number
+  /** What the graphs may run on, the first that passes its test first: the CPU alone by default. */
+  providers?: readonly Provider[]
+  /** Numbers of the GPUs to use, each by a process of its own: the first one by default. */
+  devices?: readonly number[]
+  /**
+   * Where graphs are kept as they are prepared for the CPU of this machine, so that the next start is quick and processes
+   * share the weights; nowhere by default. What is there may be removed at any time.
+   */
+  preparedFolder?: string
+  /** Pictures with more pixels are refused by their header. */
+  maxImagePixels: number
+  /** Entries that may wait for the worker before new ones are refused as `overloaded`. */
+  maxQueue?: number
+  /** Told what happens to the processes, for the log. */
+  report?: Report
+  /** Told once what the graphs run on, for the log. */
+  note?: Report
+}
+
+/**
+ * Verifies the bundle, starts the processes, loads the graphs and runs the goldens through them.
+ * @throws BundleError with a sentence that says what is wrong, and where
+ */
+export function openModels(options: ModelsOptions): Promise<Models> {
+  return openTandemModels(options)
+}
+
+/**
+ * How fast the graphs of bundles run on this machine's CPU, side by side, for each number of threads. They run in this
+ * process and block its thread.
+ * @throws BundleError where one of the bundles, or a graph of it, cannot be used
+ */
+export async function graphSpeeds(folders: readonly string[], options: SpeedOptions): Promise<GraphSpeed[]> {
+  // Only here: a service keeps the runtime out of its main process.
+  const { graphSpeeds: measure } = await import('./onnx/graph-speed.js')
+  return measure(folders, options)
+}
+
+/** Reads the manifest of a bundle and verifies every file that it lists, without loading a graph. */
+export { openBundle as verifyBundle } from './bundle/bundle.js'

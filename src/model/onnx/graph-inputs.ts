@@ -1,0 +1,65 @@
+/** The graphs of a bundle: the names, types and shapes that the service relies on. */
+import { tokenSizes, type Manifest, type Precision } from '../bundle/manifest.js'
+
+export type GraphName = 'image' | 'text' | 'fusion'
+
+export type Tensor =
+  | { type: 'float32'; data: Float32Array; dims: readonly number[] }
+  | { type: 'int64'; data: BigInt64Array; dims: readonly number[] }
+  | { type: 'int8'; data: Int8Array; dims: readonly number[] }
+  /** Without data where each row lies in a file of its own. */
+  | { type: 'uint8'; data: Uint8Array; dims: readonly number[]; files?: readonly string[] }
+
+export type Tensors = Readonly<Record<string, Tensor>>
+
+/** A type, and a shape in which null is any number. */
+export interface TensorSpec {
+  type: Tensor['type']
+  shape: readonly (number | null)[]
+}
+
+export interface GraphSpec {
+  file: string
+  precision: Precision
+  inputs: Readonly<Record<string, TensorSpec>>
+  outputs: Readonly<Record<string, TensorSpec>>
+}
+
+/** What each graph of the bundle has to take and give; a dual encoder alone has no fusion graph, and gives no tokens. */
+export function graphSpecs(manifest: Manifest): Readonly<Record<'image' | 'text', GraphSpec> & { fusion?: GraphSpec }> {
+  const { embedding, image_encoder: image, text_encoder: text, fusion_encoder: fusion } = manifest
+  const { count, width, tokenWidth } = tokenSizes(manifest)
+  const embeddings: TensorSpec = { type: 'float32', shape: [null, embedding.dim] }
+  const imageTokens: TensorSpec = { type: 'int8', shape: [null, count, width] }
+  const textTokens: TensorSpec = { type: 'float32', shape: [null, null, tokenWidth] }
+  const mask: TensorSpec = { type: 'int64', shape: [null, null] }
+  const encoders = {
+    image: {
+      file: image.file,
+      precision: image.precision ?? 'fp32',
+      inputs: { pixels: { type: 'uint8', shape: [null, image.size, image.size, 3] } },
+      outputs: { embedding: embeddings, ...(fusion && { image_tokens: imageTokens }) },
+    },
+    text: {
+      file: text.file,
+      precision: text.precision ?? 'fp32',
+      inputs: { token_ids: { type: 'int64', shape: [null, null] }, attention_mask: mask },
+      outputs: { embedding: embeddings, ...(fusion && { text_tokens: textTokens }) },
+    },
+  } satisfies Record<string, GraphSpec>
+  if (fusion === undefined) return encoders
+  return {
+    ...encoders,
+    fusion: {
+      file: fusion.file,
+      precision: fusion.precision ?? 'fp32',
+      inputs: {
+        text_tokens: textTokens,
+        attention_mask: mask,
+        image_tokens: imageTokens,
+        pairs: { type: 'int64', shape: [null, 2] },
+      },
+      outputs: { logit: { type: 'float32', shape: [null] } },
+    },
+  }
+}

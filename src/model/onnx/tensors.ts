@@ -1,0 +1,24 @@
+/** Between many small arrays and one tensor. */
+import type { Tensors } from './graph-inputs.js'
+
+/** The data of the output `name`, known to be of that type since the graph was checked. */
+export function floatsOf(outputs: Tensors, name: string): Float32Array {
+  const tensor = outputs[name]
+  if (tensor?.type !== 'float32') throw new Error(`The output ${name} is not float32.`)
+  return tensor.data
+}
+
+/** As `floatsOf`, for int8. */
+export function bytesOf(outputs: Tensors, name: string): Int8Array {
+  const tensor = outputs[name]
+  if (tensor?.type !== 'int8') throw new Error(`The output ${name} is not int8.`)
+  return tensor.data
+}
+
+/** The length of the longest row, and the mask that tells tokens (1) from padding (0) when all rows have it: [b, t]. */
+export function maskOf(lengths: readonly number[]): { mask: BigInt64Array; longest: number } {
+  const longest = Math.max(...lengths)
+  const mask = new BigInt64Array(lengths.length * longest)
+  lengths.forEach((length, row) => mask.fill(1n, row * longest, row * longest + length))
+  return { mask, longest }
+}

@@ -1,0 +1,108 @@
+/** What waits for the model, by graph and priority, and what of it runs next. */
+import type { GraphName } from '../onnx/graph-inputs.js'
+import { Precedence, type Priority } from './priority.js'
+
+export interface Waiter {
+  readonly graph: GraphName
+  readonly priority: Priority
+  readonly weight: number
+  /** Rows of a batch are padded to the longest one; 0 where nothing is padded. */
+  readonly rowLength?: number
+}
+
+interface Line<Entry> {
+  entries: Set<Entry>
+  weight: number
+}
+
+/** The most that a batch which begins with an entry may have. */
+export type Limit<Entry> = (entry: Entry) => number
+
+export class Waiting<Entry extends Waiter> {
+  /** Entries oldest first; of the graphs the one that has not had its turn for the longest comes first. */
+  readonly #lines: Record<Priority, Map<GraphName, Line<Entry>>> = { interactive: lines(), bulk: lines() }
+  readonly #precedence = new Precedence()
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  add(entry: Entry): void {
+    const line = this.#lineOf(entry)
+    line.entries.add(entry)
+    line.weight += entry.weight
+    this.#size += 1
+  }
+
+  /** Nothing happens where the entry does not wait any more. */
+  delete(entry: Entry): void {
+    const line = this.#lineOf(entry)
+    if (!line.entries.delete(entry)) return
+    line.weight -= entry.weight
+    this.#size -= 1
+  }
+
+  /** All entries, in no order. */
+  all(): Entry[] {
+    return Object.values(this.#lines).flatMap((graphs) => [...graphs.values()].flatMap(({ entries }) => [...entries]))
+  }
+
+  /** What waits of one priority: the weight by graph. */
+  weights(priority: Priority): [GraphName, number][] {
+    return [...this.#lines[priority]].map(([graph, { weight }]) => [graph, weight])
+  }
+
+  /** What waits in the line of an entry. */
+  weightOf({ priority, graph }: Pick<Entry, 'priority' | 'graph'>): number {
+    return this.#lineOf({ priority, graph }).weight
+  }
+
+  /**
+   * Takes the next batch out: entries of one graph and priority, one at least, within the limit of the first.
+   * @param padding - how far the rows of a batch may in all be padded; beyond it, what is longer or shorter runs by itself
+   */
+  take(limit: Limit<Entry>, padding: (entry: Entry) => number = () => Infinity): Entry[] {
+    const next = this.#precedence.next({ interactive: this.#waits('interactive'), bulk: this.#waits('bulk') })
+    if (next === null) return []
+    const graphs = this.#lines[next]
+    const [graph, line] = [...graphs].find(([, { entries }]) => entries.size > 0) as [GraphName, Line<Entry>]
+    graphs.delete(graph)
+    graphs.set(graph, line)
+    const batch = joined([...line.entries], limit, padding)
+    for (const entry of batch) this.delete(entry)
+    return batch
+  }
+
+  #waits(priority: Priority): boolean {
+    return [...this.#lines[priority].values()].some(({ entries }) => entries.size > 0)
+  }
+
+  #lineOf({ priority, graph }: Pick<Entry, 'priority' | 'graph'>): Line<Entry> {
+    return this.#lines[priority].get(graph) as Line<Entry>
+  }
+}
+
+function lines<Entry>(): Map<GraphName, Line<Entry>> {
+  return new Map((['text', 'fusion', 'image'] as const).map((graph) => [graph, { entries: new Set<Entry>(), weight: 0 }]))
+}
+
+/** The oldest entry, and those nearest to it in length, as long as their weight and the padding allow. */
+function joined<Entry extends Waiter>([first, ...others]: Entry[], limit: Limit<Entry>, padding: Limit<Entry>): Entry[] {
+  if (first === undefined) return []
+  const [most, mostPadding] = [limit(first), padding(first)]
+  const lengthOf = ({ rowLength = 0 }: Entry): number => rowLength
+  const distance = (entry: Entry): number => Math.abs(lengthOf(entry) - lengthOf(first))
+  const batch = [first]
+  let { weight } = first
+  let longest = lengthOf(first)
+  let total = longest
+  for (const entry of others.sort((a, b) => distance(a) - distance(b))) {
+    weight += entry.weight
+    longest = Math.max(longest, lengthOf(entry))
+    total += lengthOf(entry)
+    if (weight > most || longest * (batch.length + 1) - total > mostPadding) break
+    batch.push(entry)
+  }
+  return batch
+}

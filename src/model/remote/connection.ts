@@ -1,0 +1,178 @@
+/** Asks the encoder over HTTP, on connections that are kept, and tells its failures apart. */
+import { Agent as HttpAgent, request as requestHttp } from 'node:http'
+import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fingerprintIn } from './protocol.js'
+import { TandemError } from '../../errors.js'
+import { FRAME_TYPE, FrameError, readFrame, type Frame } from './frames.js'
+import type { Call } from '../models.js'
+import { withEither } from '../../async/either.js'
+import { refusalOf, unavailable, type Answer } from './refusal.js'
+
+export interface ConnectionOptions {
+  url: string
+  apiKey?: string | undefined
+  timeoutMs: number
+}
+
+/** One call of the encoder, and how its answer is read. */
+export interface Question<Result> {
+  path: string
+  frame: Buffer
+  /** Of the bundle that the answer has to be of. */
+  fingerprint: string
+  /** Bytes beyond which the answer is not read. */
+  most: number
+  /** @throws FrameError */
+  read: (frame: Frame) => Result
+}
+
+/** Encoding changes nothing, so that a call may be sent again. */
+const ATTEMPTS = 3
+/** Codes of TLS for a certificate that is self-signed, expired, of another name or of an unknown authority. */
+const UNTRUSTED = /CERT|LEAF_SIGNATURE/
+const FIRST_PAUSE_MS = 50
+const PROBE_MS = 2000
+const MOST_PROBE_BYTES = 65_536
+
+export class Connection {
+  /** Host and port, for sentences. */
+  readonly place: string
+  readonly #url: string
+  readonly #headers: Readonly<Record<string, string>>
+  readonly #timeoutMs: number
+  readonly #agent: HttpAgent
+
+  constructor({ url, apiKey, timeoutMs }: ConnectionOptions) {
+    this.#url = url
+    this.place = new URL(url).host
+    this.#headers = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }
+    this.#timeoutMs = timeoutMs
+    this.#agent = new (url.startsWith('https:') ? HttpsAgent : HttpAgent)({ keepAlive: true, maxFreeSockets: 64, scheduling: 'fifo' })
+  }
+
+  /**
+   * @throws TandemError `encoder_unavailable`, `encoder_timeout`, `encoder_failed`, what the encoder says of the input or of
+   *   its models; the reason of the call's signal
+   */
+  ask<Result>(question: Question<Result>, { signal, deadline, trace }: Call): Promise<Result> {
+    const timeUp = deadline === undefined ? AbortSignal.timeout(this.#timeoutMs) : undefined
+    const headers = (): Record<string, string> => {
+      const seconds = (deadline === undefined ? this.#timeoutMs : Math.max(1, deadline - performance.now())) / 1000
+      return {
+        ...this.#headers,
+        'content-type': FRAME_TYPE,
+        'request-timeout': seconds.toFixed(3),
+        ...(trace === undefined ? {} : { traceparent: trace.traceparent }),
+        ...(trace?.tracestate === undefined ? {} : { tracestate: trace.tracestate }),
+      }
+    }
+    return withEither([signal, timeUp], async (either) => {
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          return await this.#once(question, headers(), either)
+        } catch (error) {
+          if (signal?.aborted === true) throw signal.reason
+          if (timeUp?.aborted === true) {
+            throw new TandemError('encoder_timeout', `The encoder at ${this.place} has not answered within ${this.#timeoutMs} ms.`)
+          }
+          if (!(error instanceof Passing)) throw error
+          if (attempt === ATTEMPTS) throw error.cause
+        }
+        await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random()), undefined, { signal: either }).catch(() => undefined)
+      }
+    })
+  }
+
+  /** What the encoder says of itself, as JSON, on a connection of its own: one that was kept may know what a new one does not. */
+  async probe(): Promise<unknown> {
+    const timeUp = AbortSignal.timeout(PROBE_MS)
+    const answer = await this.#send('GET', '/encoder', this.#headers, undefined, MOST_PROBE_BYTES, timeUp, false).catch((error: unknown) => {
+      throw timeUp.aborted ? unavailable(`The encoder at ${this.place} has not answered within ${PROBE_MS} ms.`) : causeOf(error)
+    })
+    if (answer.status !== 200) throw refusalOf(answer, this.place).error
+    try {
+      return JSON.parse(answer.body.toString())
+    } catch (error) {
+      throw new TandemError('encoder_failed', `What is at ${this.place} is no encoder: its answer is not JSON.`, { cause: error })
+    }
+  }
+
+  close(): void {
+    this.#agent.destroy()
+  }
+
+  async #once<Result>(question: Question<Result>, headers: Record<string, string>, signal: AbortSignal): Promise<Result> {
+    const { path, frame, fingerprint, most, read } = question
+    const answer = await this.#send('POST', path, headers, frame, most, signal, this.#agent)
+    if (answer.status !== 200) {
+      const { error, isPassing } = refusalOf(answer, this.place)
+      throw isPassing ? new Passing(error) : error
+    }
+    try {
+      const found = readFrame(answer.body)
+      const other = fingerprintIn(found)
+      if (other !== fingerprint) {
+        throw new Passing(unavailable(`The encoder at ${this.place} serves the bundle ${other}; these items are of ${fingerprint}.`))
+      }
+      return read(found)
+    } catch (error) {
+      if (!(error instanceof FrameError)) throw error
+      throw new TandemError('encoder_failed', `The answer of the encoder at ${this.place} ${error.message}.`, { cause: error })
+    }
+  }
+
+  #send(
+    method: 'GET' | 'POST',
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    body: Buffer | undefined,
+    most: number,
+    signal: AbortSignal,
+    agent: HttpAgent | false,
+  ): Promise<Answer> {
+    const send = this.#url.startsWith('https:') ? requestHttps : requestHttp
+    const length = body === undefined ? {} : { 'content-length': String(body.length) }
+    return new Promise((resolve, reject) => {
+      const failed = (error: Error & { code?: string }): void => {
+        const why = error.code ?? error.message
+        if (UNTRUSTED.test(why)) return reject(untrusted(this.place, why, error))
+        reject(new Passing(unavailable(`The encoder at ${this.place} cannot be reached (${why}).`, error)))
+      }
+      const request = send(new URL(path, this.#url), { method, agent, signal, headers: { ...headers, ...length } }, (response) => {
+        const pieces: Buffer[] = []
+        let size = 0
+        response.on('data', (piece: Buffer) => {
+          size += piece.length
+          pieces.push(piece)
+          if (size <= most) return
+          reject(new TandemError('encoder_failed', `The encoder at ${this.place} answers more than the ${most} bytes that were to be expected.`))
+          request.destroy()
+        })
+        response.on('error', failed)
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(pieces) }))
+      })
+      request.on('error', failed)
+      request.end(body)
+    })
+  }
+}
+
+function untrusted(place: string, why: string, cause: Error): TandemError {
+  const sentence = `The certificate of the encoder at ${place} is not trusted (${why}): NODE_EXTRA_CA_CERTS names a file with authorities of your own.`
+  return new TandemError('encoder_failed', sentence, { cause })
+}
+
+/** A failure after which the same call may succeed. */
+class Passing extends Error {
+  override readonly cause: TandemError
+
+  constructor(cause: TandemError) {
+    super(cause.message)
+    this.cause = cause
+  }
+}
+
+function causeOf(error: unknown): unknown {
+  return error instanceof Passing ? error.cause : error
+}

@@ -1,0 +1,144 @@
+import { createHash } from 'node:crypto'
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { grants, newKey, openKeys, type Keys, type KeysChange } from '../../src/auth/keys.js'
+
+let folder: string
+let file: string
+let changes: KeysChange[]
+const opened: Keys[] = []
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'tandem-'))
+  file = join(folder, 'keys')
+  changes = []
+})
+afterEach(async () => {
+  for (const keys of opened.splice(0)) keys.close()
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function open(keys: readonly string[] = [], named: string | undefined = file): Promise<Keys> {
+  const one = await openKeys({ keys, file: named, onChange: (change) => changes.push(change), pollMs: 20 })
+  opened.push(one)
+  return one
+}
+
+const sentenceOf = (): string => changes.map((change) => ('error' in change ? change.error.message : '')).join('')
+
+describe('scopes', () => {
+  it.each([
+    ['read', ['read']],
+    ['write', ['read', 'write']],
+    ['admin', ['read', 'write', 'admin']],
+  ] as const)('%s grants %j', (scope, granted) => {
+    const all = ['read', 'write', 'admin'] as const
+    expect(all.filter((needed) => grants([scope], needed))).toEqual(granted)
+  })
+
+  it('are none without any, and the highest of several', () => {
+    expect(grants([], 'read')).toBe(false)
+    expect(grants(['read', 'admin'], 'write')).toBe(true)
+  })
+})
+
+describe('a new key', () => {
+  it('is another each time, and found by its line, which does not hold it', async () => {
+    const [phone, importer] = [newKey('phone', ['read']), newKey('importer', ['read', 'write'])]
+    expect(phone.key).not.toBe(importer.key)
+    expect(phone.line).not.toContain(phone.key.slice('tandem_'.length))
+    await writeFile(file, `# clients\n\n${phone.line}  # the old one\r\n${importer.line}\n`)
+    const keys = await open()
+    expect(keys.find(phone.key)).toMatchObject({ name: 'phone', scopes: ['read'] })
+    expect(keys.find(importer.key)).toMatchObject({ name: 'importer', scopes: ['read', 'write'] })
+    for (const wrong of ['', phone.key.slice(1), `${phone.key} `, phone.line]) expect(keys.find(wrong)).toBeUndefined()
+  })
+
+  it.each(['', 'two words', 'a:b', 'x'.repeat(65), 'line\nbreak'])('does not take the name %j', (name) => {
+    expect(() => newKey(name, ['read'])).toThrow(/1 to 64 letters/)
+  })
+})
+
+describe('keys of the environment', () => {
+  it('may do everything, and stand beside those of the file', async () => {
+    const { key, line } = newKey('phone', ['read'])
+    await writeFile(file, line)
+    const keys = await open(['first-secret', 'second-secret'])
+    expect(keys.find('second-secret')).toMatchObject({ name: 'API_KEYS:2', scopes: ['admin'] })
+    expect(keys.find(key)?.name).toBe('phone')
+  })
+
+  it('are needed only where there are any', async () => {
+    const named = undefined
+    const none = await openKeys({ keys: [], file: named, onChange: () => undefined })
+    const one = await openKeys({ keys: ['first-secret'], file: named, onChange: () => undefined })
+    expect([none.needed, one.needed]).toEqual([false, true])
+  })
+})
+
+describe('a broken file', () => {
+  const digest = createHash('sha256').update('x').digest('hex')
+  const other = createHash('sha256').update('y').digest('hex')
+
+  it.each([
+    ['a key instead of its digest', 'phone read tandem_hunter2', /line 1: expected a name/],
+    ['a short digest', `phone read sha256:${digest.slice(1)}`, /line 1: expected a name/],
+    ['an unknown scope', `# ok\nphone read,delete sha256:${digest}`, /line 2: expected scopes out of read, write, admin/],
+    ['a name twice', `a read sha256:${digest}\na write sha256:${other}`, /line 2: another line has the name "a"/],
+    ['a digest twice', `a read sha256:${digest}\nb admin sha256:${digest}`, /line 2: .*same digest/],
+    ['no line at all', '# nobody\n', /holds no key; "tandem key/],
+  ])('with %s is refused at the start', async (_what, text, sentence) => {
+    await writeFile(file, text)
+    const failure: unknown = await open().catch((error: unknown) => error)
+    expect(String(failure)).toMatch(sentence)
+    expect(String(failure)).not.toContain('hunter2')
+  })
+
+  it('that is missing is refused at the start', async () => {
+    await expect(open()).rejects.toThrow(/cannot be read \(ENOENT\)/)
+  })
+})
+
+describe('a change of the file', () => {
+  const [old, fresh] = [newKey('old', ['read']), newKey('fresh', ['write'])]
+
+  it('holds at once after a reload, and a broken one changes nothing', async () => {
+    await writeFile(file, old.line)
+    const keys = await open()
+    await writeFile(file, fresh.line)
+    await keys.reload()
+    expect(changes).toEqual([{ keys: 1 }])
+    expect([keys.find(old.key), keys.find(fresh.key)?.name]).toEqual([undefined, 'fresh'])
+
+    await writeFile(file, `${old.line}\nhalf a li`)
+    await keys.reload()
+    expect(sentenceOf()).toMatch(/line 2/)
+    expect([keys.find(old.key), keys.find(fresh.key)?.name]).toEqual([undefined, 'fresh'])
+  })
+
+  it('is seen without being told, also by a rename, and a broken one is told once', async () => {
+    await writeFile(file, old.line)
+    const keys = await open()
+    keys.watch()
+    await writeFile(join(folder, 'next'), fresh.line)
+    await rename(join(folder, 'next'), file)
+    await expect.poll(() => keys.find(fresh.key)?.name).toBe('fresh')
+
+    await rm(file)
+    await expect.poll(sentenceOf).toMatch(/ENOENT/)
+    await new Promise((done) => setTimeout(done, 200))
+    expect(changes.filter((change) => 'error' in change)).toHaveLength(1)
+    expect(keys.find(fresh.key)?.name).toBe('fresh')
+  })
+
+  it('to nothing locks everybody out', async () => {
+    await writeFile(file, old.line)
+    const keys = await open()
+    await writeFile(file, '')
+    await keys.reload()
+    expect(changes).toEqual([{ keys: 0 }])
+    expect([keys.needed, keys.find(old.key)]).toEqual([true, undefined])
+  })
+})

@@ -1,0 +1,74 @@
+import { spawn } from 'node:child_process'
+import { describe, expect, it } from 'vitest'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { packageFolder } from '../../../src/config.js'
+
+type Line = Record<string, unknown>
+
+/** Runs a service at this LOG_LEVEL in a process of its own, sends it changes, and returns its whole log. */
+async function logOf(level: string): Promise<string> {
+  const rooms = pathToFileURL(join(packageFolder, 'test', 'word-rooms.ts')).href
+  const script = `
+    const { wordTandem } = await import(${JSON.stringify(rooms)})
+    const tandem = await wordTandem({ logLevel: ${JSON.stringify(level)}, apiKeys: ['hunter2-secret'] })
+    const image = Buffer.from('dog').toString('base64')
+    const send = (method, url, payload, headers = { 'x-api-key': 'hunter2-secret' }) => tandem.app.inject({ method, url, headers, payload })
+    await send('PUT', '/items/a', { image, payload: { diary: 'private' } })
+    await send('PUT', '/items/a', { image })
+    await send('PUT', '/items/b', { image: Buffer.from('bad').toString('base64') })
+    await send('PUT', '/items/c', { image }, { 'x-api-key': 'wrong-secret' })
+    await send('DELETE', '/items/a')
+    await send('DELETE', '/items/' + encodeURIComponent('x"\\n{"'))
+    await send('GET', '/items/a')
+    const lines = [{ id: 'd', image, payload: { diary: 'private' } }, { id: 'e', image: '!' }].map((one) => JSON.stringify(one))
+    await send('POST', '/items', lines.join('\\n') + '\\nnonsense', { 'x-api-key': 'hunter2-secret', 'content-type': 'application/x-ndjson' })
+    await send('POST', '/backups?name=nightly')
+    while ((await send('GET', '/backups')).json().running !== null) await new Promise((done) => setTimeout(done, 10))
+    await send('POST', '/backups/gone/restore')
+    await send('POST', '/backups?name=b', undefined, {})
+    await tandem.end()
+  `
+  const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
+  const child = spawn(process.execPath, ['--import', loader, '--input-type=module', '-e', script])
+  const output: string[] = []
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => output.push(chunk.toString()))
+  const code = await new Promise((done) => child.once('close', done))
+  if (code !== 0) throw new Error(output.join(''))
+  return output.join('')
+}
+
+describe('the audit', () => {
+  it('has a line for each change that was asked for, also where the log is otherwise quiet', async () => {
+    const log = await logOf('warn')
+    const lines = log
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Line)
+      .filter((line) => line['audit'] === true)
+    const found = lines.map(({ action, id, outcome, key }) => [action, id, outcome, key])
+    // Those of one stream of items are worked on at the same time and end in any order.
+    const byOutcome = (a: unknown[], b: unknown[]): number => String(a[2]).localeCompare(String(b[2]))
+    expect([...found.slice(0, 6), ...found.slice(6, 9).sort(byOutcome), ...found.slice(9)]).toEqual([
+      ['add', 'a', 'created', 'API_KEYS:1'],
+      ['add', 'a', 'replaced', 'API_KEYS:1'],
+      ['add', 'b', 'image_unreadable', 'API_KEYS:1'],
+      ['add', 'c', 'unauthorized', null],
+      ['remove', 'a', 'removed', 'API_KEYS:1'],
+      ['remove', 'x"\n{"', 'invalid_request', 'API_KEYS:1'],
+      ['add', 'd', 'created', 'API_KEYS:1'],
+      ['add', 'e', 'invalid_request', 'API_KEYS:1'],
+      ['add', null, 'payload_invalid', 'API_KEYS:1'],
+      ['backup', 'nightly', 'begun', 'API_KEYS:1'],
+      ['backup', 'nightly', 'done', 'API_KEYS:1'],
+      ['restore', 'gone', 'backup_not_found', 'API_KEYS:1'],
+      ['backup', 'b', 'unauthorized', null],
+    ])
+    for (const { reqId, address } of lines) expect([reqId, address]).toEqual([expect.stringMatching(/^req-/), '127.0.0.1'])
+    expect(log).not.toMatch(/secret|diary|private/)
+  })
+
+  it('is silent where the log is', async () => {
+    expect(await logOf('silent')).toBe('')
+  })
+})

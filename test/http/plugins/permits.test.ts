@@ -1,0 +1,49 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { Permits } from '../../../src/http/plugins/permits.js'
+
+const taken = (permits: Permits, client: string, times: number): number =>
+  Array.from({ length: times }, () => permits.take('bulk', client)).filter((one) => typeof one !== 'string').length
+
+describe('permits', () => {
+  it('of one priority are not taken by the other', () => {
+    const permits = new Permits({ interactive: 1, bulk: 1 })
+    expect(permits.take('bulk', 'a')).toBeTypeOf('function')
+    expect(permits.take('bulk', 'b')).toMatch(/1 bulk requests are being answered/)
+    expect(permits.take('interactive', 'a')).toBeTypeOf('function')
+    expect(permits.take('interactive', 'a')).toMatch(/1 requests are being answered/)
+  })
+
+  it('leave a client alone most of bulk, and room for a second to begin', () => {
+    const permits = new Permits({ interactive: 1, bulk: 16 })
+    expect(taken(permits, 'a', 100)).toBe(12)
+    expect(permits.take('bulk', 'a')).toMatch(/12 bulk requests of this client/)
+    expect(taken(permits, 'b', 100)).toBe(4)
+  })
+
+  it('come to even shares once those of the first come back', () => {
+    const permits = new Permits({ interactive: 1, bulk: 16 })
+    const first = Array.from({ length: 12 }, () => permits.take('bulk', 'a') as () => void)
+    taken(permits, 'b', 100)
+    for (const back of first.splice(0, 6)) back()
+    expect(taken(permits, 'b', 100)).toBe(4)
+    expect(taken(permits, 'a', 100)).toBe(2)
+  })
+
+  it('never exceed their number, and all come back', () => {
+    const step = fc.record({ client: fc.constantFrom('a', 'b', 'c'), take: fc.boolean() })
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 200 }), fc.integer({ min: 1, max: 9 }), (steps, bulk) => {
+        const permits = new Permits({ interactive: 1, bulk })
+        const held: (() => void)[] = []
+        for (const { client, take } of steps) {
+          const one = take ? permits.take('bulk', client) : held.shift()?.()
+          if (typeof one === 'function') held.push(one)
+          expect(held.length).toBeLessThanOrEqual(bulk)
+        }
+        for (const back of held) back()
+        expect(taken(permits, 'd', 20)).toBe(Math.max(1, Math.ceil(bulk * 0.75)))
+      }),
+    )
+  })
+})

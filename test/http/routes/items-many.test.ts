@@ -1,0 +1,131 @@
+import { connect } from 'node:net'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { wordTandem, type WordTandem } from '../../support/word-models.js'
+
+let tandem: WordTandem
+interface Reply {
+  created: number
+  replaced: number
+  failed: number
+  items: { index: number; id: string | null; status: string; error?: { code: string; detail: string } }[]
+}
+
+beforeAll(async () => {
+  tandem = await wordTandem({ maxBodyBytes: 2048, maxBatchItems: 3 })
+})
+afterAll(() => tandem.end())
+
+const line = (id: unknown, word: string, extra: object = {}): string =>
+  JSON.stringify({ id, image: Buffer.from(word).toString('base64'), ...extra })
+
+const send = async (body: string): Promise<Reply> => {
+  const headers = { 'content-type': 'application/x-ndjson' }
+  return (await tandem.app.inject({ method: 'POST', url: '/items', payload: body, headers })).json()
+}
+
+describe('POST /items with lines of JSON', () => {
+  it('tells the outcome of each line in order, and keeps the good ones', async () => {
+    const lines = [
+      line('l1', 'dog', { payload: { n: 1 } }),
+      '{"id": "l2", broken',
+      line('l3', 'bad picture'),
+      '',
+      line('l4', 'x'.repeat(4000)),
+      line('l5', 'cat'),
+      line('', 'dog'),
+      line('l6', 'dog', { title: 'x' }),
+      '{"id": "l7", "image": "ZG9n", "payload": {"__proto__": {"x": 1}}}',
+      line('l1', 'horse'),
+    ]
+    const { created, replaced, failed, items } = await send(lines.join('\n'))
+    expect({ created, replaced, failed }).toEqual({ created: 2, replaced: 1, failed: 6 })
+    expect(items.map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8])
+    expect(items.map(({ id, status, error }) => [id, error?.code ?? status])).toEqual([
+      ['l1', 'created'],
+      [null, 'payload_invalid'],
+      ['l3', 'image_unreadable'],
+      [null, 'body_too_large'],
+      ['l5', 'created'],
+      ['', 'invalid_request'],
+      ['l6', 'invalid_request'],
+      [null, 'payload_invalid'],
+      ['l1', 'replaced'],
+    ])
+    expect((await tandem.app.inject('/items/l1/image')).body).toBe('horse')
+    expect((await tandem.app.inject('/items/l3')).statusCode).toBe(404)
+  })
+
+  it('takes more lines than any batch, and keeps their order', async () => {
+    const ids = Array.from({ length: 100 }, (_, at) => `many-${at}`)
+    const { created, items } = await send(ids.map((id) => line(id, 'dog')).join('\r\n') + '\n')
+    expect(created).toBe(100)
+    expect(items.map(({ id }) => id)).toEqual(ids)
+  })
+
+  it('keeps what had arrived when the client goes in the middle', async () => {
+    await tandem.app.listen({ host: '127.0.0.1', port: 0 })
+    const socket = connect((tandem.app.server.address() as AddressInfo).port, '127.0.0.1')
+    await once(socket, 'connect')
+    socket.write(
+      'POST /items HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n',
+    )
+    const lines = Array.from({ length: 20 }, (_, at) => line(`cut-${at}`, 'dog') + '\n').join('')
+    socket.write(`${Buffer.byteLength(lines).toString(16)}\r\n${lines}\r\n`)
+    await expect.poll(() => tandem.index.has('cut-15'), { timeout: 5000 }).toBe(true)
+    socket.destroy()
+    await expect.poll(async () => (await tandem.app.inject('/health/live')).statusCode).toBe(200)
+    expect((await tandem.app.inject('/items/cut-0')).statusCode).toBe(200)
+  })
+
+  it('answers a body without lines with no outcomes', async () => {
+    expect(await send('\n\n')).toEqual({ created: 0, replaced: 0, failed: 0, items: [] })
+  })
+})
+
+describe('POST /items with a form', () => {
+  const post = (form: FormData) => tandem.app.inject({ method: 'POST', url: '/items', payload: form })
+
+  it('takes ids from fields, or from the names of the files', async () => {
+    const named = new FormData()
+    for (const name of ['a.jpg', 'b c.png']) named.append('image', new Blob([name]), name)
+    expect((await post(named)).json<Reply>().items.map(({ id }) => id)).toEqual(['a.jpg', 'b c.png'])
+
+    const given = new FormData()
+    for (const id of ['x/1', 'x/2']) {
+      given.append('id', id)
+      given.append('image', new Blob(['dog']), 'same.jpg')
+      given.append('payload', JSON.stringify({ id }))
+    }
+    expect((await post(given)).json<Reply>().items.map(({ id }) => id)).toEqual(['x/1', 'x/2'])
+    expect((await tandem.app.inject('/items/x%2F2')).json()).toMatchObject({ payload: { id: 'x/2' } })
+  })
+
+  it('keeps the good pictures beside a bad one', async () => {
+    const form = new FormData()
+    for (const word of ['good 1', 'bad', 'good 2']) form.append('image', new Blob([word]), word)
+    const { created, failed, items } = (await post(form)).json<Reply>()
+    expect({ created, failed }).toEqual({ created: 2, failed: 1 })
+    expect(items[1]?.error?.code).toBe('image_unreadable')
+  })
+
+  it('refuses counts that do not fit, too many pictures, too many bytes, and no parts', async () => {
+    const unpaired = new FormData()
+    unpaired.append('id', 'one')
+    for (const name of ['a', 'b']) unpaired.append('image', new Blob(['dog']), name)
+    const unpairedReply = await post(unpaired)
+    expect(unpairedReply.statusCode).toBe(422)
+    expect(unpairedReply.json<{ detail: string }>().detail).toContain('2 files named image and 1 fields named id')
+
+    const many = new FormData()
+    for (const name of ['a', 'b', 'c', 'd']) many.append('image', new Blob(['dog']), name)
+    expect((await post(many)).json()).toMatchObject({ status: 413, code: 'batch_too_large' })
+
+    const large = new FormData()
+    for (const name of ['a', 'b']) large.append('image', new Blob(['x'.repeat(1500)]), name)
+    expect((await post(large)).json()).toMatchObject({ status: 413, code: 'body_too_large' })
+
+    expect((await post(new FormData())).json()).toMatchObject({ status: 400 })
+  })
+})

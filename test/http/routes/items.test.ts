@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { wordTandem, type WordTandem } from '../../support/word-models.js'
+
+let tandem: WordTandem
+
+beforeAll(async () => {
+  tandem = await wordTandem({ maxBodyBytes: 4096 })
+})
+afterAll(() => tandem.end())
+
+function put(id: string, word: string, query = '', headers: Record<string, string> = {}) {
+  return tandem.app.inject({
+    method: 'PUT',
+    url: `/items/${encodeURIComponent(id)}${query}`,
+    payload: Buffer.from(word),
+    headers: { 'content-type': 'image/jpeg', ...headers },
+  })
+}
+
+const base64 = (word: string): string => Buffer.from(word).toString('base64')
+
+describe('PUT /items/:id', () => {
+  it('says 201 for a new item and 200 for one that it replaces', async () => {
+    const first = await put('a', 'dog')
+    expect(first.statusCode).toBe(201)
+    expect(first.json()).toMatchObject({ id: 'a', status: 'created' })
+    const second = await put('a', 'cat')
+    expect(second.statusCode).toBe(200)
+    expect(second.json()).toMatchObject({ id: 'a', status: 'replaced' })
+    expect((await tandem.app.inject('/items/a/image')).body).toBe('cat')
+  })
+
+  it.each(['with/slash', 'with space', 'ünïcödé 写真', 'a%2Fb', '50% off?', '#1', 'a+b', "it's"])(
+    'keeps the id %j',
+    async (id) => {
+      expect((await put(id, 'dog')).statusCode).toBe(201)
+      const reply = await tandem.app.inject(`/items/${encodeURIComponent(id)}`)
+      expect(reply.json()).toMatchObject({ id })
+    },
+  )
+
+  it.each(['', ' a', 'a ', '..', 'a\u0000b', 'a\nb', 'a\u202eb', 'x'.repeat(257), '写'.repeat(257)])(
+    'refuses the id %j',
+    async (id) => {
+      const { statusCode } = await put(id, 'dog')
+      // An empty id and ".." are another address by the time they arrive.
+      expect(statusCode).toBeGreaterThanOrEqual(400)
+      expect(statusCode).toBeLessThan(500)
+    },
+  )
+
+  it('takes 256 characters of four bytes each', async () => {
+    expect((await put('😀'.repeat(256), 'dog')).statusCode).toBe(201)
+  })
+
+  it('takes the payload from the address, a header, JSON or a form', async () => {
+    const payload = { title: 'A dog', tags: ['x'], nested: { deep: true } }
+    const text = JSON.stringify(payload)
+    await put('p1', 'dog', `?payload=${encodeURIComponent(text)}`)
+    await put('p2', 'dog', '', { 'x-tandem-payload': text })
+    await tandem.app.inject({ method: 'PUT', url: '/items/p3', payload: { image: base64('dog'), payload } })
+    const form = new FormData()
+    form.append('payload', text)
+    form.append('image', new Blob(['dog']), 'dog.jpg')
+    await tandem.app.inject({ method: 'PUT', url: '/items/p4', payload: form })
+    for (const id of ['p1', 'p2', 'p3', 'p4']) {
+      expect((await tandem.app.inject(`/items/${id}`)).json<{ payload: unknown }>().payload, id).toEqual(payload)
+    }
+  })
+
+  it.each([
+    ['a payload that is no JSON', '?payload={', 422, 'payload_invalid'],
+    ['a payload that is a list', '?payload=[1]', 422, 'invalid_request'],
+    ['a payload with __proto__', '?payload={"__proto__":{"a":1}}', 422, 'payload_invalid'],
+    ['an unknown parameter', '?paylaod={}', 422, 'invalid_request'],
+  ])('refuses %s', async (_what, query, status, code) => {
+    const reply = await put('refused', 'dog', query)
+    expect([reply.statusCode, reply.json<{ code: string }>().code]).toEqual([status, code])
+    expect((await tandem.app.inject('/items/refused')).statusCode).toBe(404)
+  })
+
+  it('refuses a picture that cannot be read, and stores nothing', async () => {
+    const reply = await put('broken', 'bad picture')
+    expect(reply.statusCode).toBe(422)
+    expect(reply.json()).toMatchObject({ code: 'image_unreadable' })
+    expect((await tandem.app.inject('/items/broken')).statusCode).toBe(404)
+    expect(tandem.index.has('broken')).toBe(false)
+  })
+
+  it('refuses a Content-Type that it does not take, and names it', async () => {
+    const reply = await put('typed', 'dog', '', { 'content-type': 'text/plain' })
+    expect(reply.statusCode).toBe(415)
+    expect(reply.json<{ detail: string }>().detail).toContain('text/plain')
+  })
+
+  it('refuses a body beyond the limit', async () => {
+    const reply = await put('large', 'x'.repeat(5000))
+    expect(reply.statusCode).toBe(413)
+    expect(reply.json<{ detail: string }>().detail).toContain('4096')
+  })
+})
+
+describe('GET /items/:id/image', () => {
+  it('sends the stored picture with an ETag, and 304 to who has it', async () => {
+    await put('seen', 'dog')
+    const first = await tandem.app.inject('/items/seen/image')
+    expect(first.headers).toMatchObject({ 'content-type': 'image/jpeg', 'x-content-type-options': 'nosniff' })
+    expect(first.headers['content-security-policy']).toContain('sandbox')
+    const headers = { 'if-none-match': String(first.headers.etag) }
+    expect((await tandem.app.inject({ url: '/items/seen/image', headers })).statusCode).toBe(304)
+    await put('seen', 'cat')
+    expect((await tandem.app.inject({ url: '/items/seen/image', headers })).statusCode).toBe(200)
+  })
+
+  it('answers 404 without cache headers where there is no item', async () => {
+    const reply = await tandem.app.inject('/items/nobody/image')
+    expect(reply.statusCode).toBe(404)
+    expect(reply.headers.etag).toBeUndefined()
+  })
+})
+
+describe('DELETE /items/:id', () => {
+  it('removes, and says 404 the second time', async () => {
+    await put('gone', 'dog')
+    expect((await tandem.app.inject({ method: 'DELETE', url: '/items/gone' })).statusCode).toBe(204)
+    const again = await tandem.app.inject({ method: 'DELETE', url: '/items/gone' })
+    expect(again.statusCode).toBe(404)
+    expect(again.json()).toMatchObject({ code: 'item_not_found', detail: 'There is no item with the id "gone".' })
+    expect(tandem.index.has('gone')).toBe(false)
+  })
+})
+
+describe('GET /items', () => {
+  it('pages through every id once, in order', async () => {
+    const ids: string[] = []
+    let after: string | null = null
+    do {
+      const query: string = after === null ? '' : `&after=${encodeURIComponent(after)}`
+      const reply = await tandem.app.inject(`/items?limit=3${query}`)
+      const page: { items: { id: string }[]; next: string | null } = reply.json()
+      expect(page.items.length).toBeLessThanOrEqual(3)
+      ids.push(...page.items.map(({ id }) => id))
+      after = page.next
+    } while (after !== null)
+    expect(ids.length).toBe(tandem.retrieval.stats().items)
+    expect(new Set(ids).size).toBe(ids.length)
+  })
+})

@@ -1,0 +1,357 @@
+/** What a client may make the service ask for: nothing but public addresses of listed hosts, however they are spelled. */
+import { once } from 'node:events'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, describe, expect, it } from 'vitest'
+import { TandemError } from '../../src/errors.js'
+import { openRemotePictures, type PictureCall, type RemotePicturesOptions } from '../../src/image-fetch/image-fetch.js'
+import { isPublicAddress } from '../../src/image-fetch/addresses.js'
+
+const servers: Server[] = []
+afterEach(async () => {
+  for (const server of servers.splice(0)) {
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  }
+})
+
+interface Local {
+  port: number
+  /** What was asked, in order. */
+  asked: string[]
+}
+
+/** A server on an address of this machine; the tests say which of them count as public. */
+async function serve(answer: RequestListener, address = '127.0.0.1', port = 0): Promise<Local> {
+  const asked: string[] = []
+  const server = createServer((request, reply) => {
+    asked.push(`${request.headers.host} ${request.url}`)
+    answer(request, reply)
+  })
+  servers.push(server.listen(port, address))
+  await once(server, 'listening')
+  return { port: (server.address() as AddressInfo).port, asked }
+}
+
+const picture: RequestListener = (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png' }).end('a picture')
+
+function fetchOf(options: Partial<RemotePicturesOptions> & Pick<RemotePicturesOptions, 'allowedHosts'>) {
+  const remote = openRemotePictures({
+    timeoutMs: 5000,
+    resolve: () => Promise.resolve(['127.0.0.1']),
+    isAllowedAddress: (address) => address === '127.0.0.1',
+    ...options,
+  })
+  return (url: string, call: Partial<PictureCall> = {}) =>
+    remote.fetch(url, { name: 'image', budget: { bytes: 1000 }, ...call })
+}
+
+async function failure(promise: Promise<unknown>): Promise<TandemError> {
+  const error = await promise.then(
+    () => new Error('it was fetched'),
+    (reason: unknown) => reason,
+  )
+  expect(error).toBeInstanceOf(TandemError)
+  return error as TandemError
+}
+
+describe('without a list of hosts', () => {
+  it.each(['http://example.org/a.png', 'https://example.org', 'http://127.0.0.1/', 'ftp://example.org', 'file:///etc/passwd'])(
+    '%s is not fetched',
+    async (url) => {
+      const resolve = () => Promise.reject(new Error('it was resolved'))
+      expect(await failure(fetchOf({ allowedHosts: [], resolve })(url))).toMatchObject({ code: 'picture_url_not_allowed' })
+    },
+  )
+})
+
+describe('an address that is not public is refused, even where the list has it', () => {
+  const spellings: [string, string][] = [
+    ['loopback', 'http://127.0.0.1/'],
+    ['loopback, decimal', 'http://2130706433/'],
+    ['loopback, octal', 'http://0177.0.0.01/'],
+    ['loopback, octal in one', 'http://017700000001/'],
+    ['loopback, hexadecimal', 'http://0x7f000001/'],
+    ['loopback, hexadecimal parts', 'http://0x7f.0x0.0x0.0x1/'],
+    ['loopback, mixed', 'http://0x7f.1/'],
+    ['loopback, short', 'http://127.1/'],
+    ['loopback, further on', 'http://127.255.255.254/'],
+    ['loopback, full-width digits', 'http://１２７.０.０.１/'],
+    ['loopback, circled digits', 'http://①②⑦.⓪.⓪.①/'],
+    ['loopback, ideographic dots', 'http://127。0。0。1/'],
+    ['loopback, percent-encoded', 'http://%31%32%37.0.0.1/'],
+    ['this network', 'http://0.0.0.0/'],
+    ['this network, short', 'http://0/'],
+    ['private 10', 'http://10.0.0.1/'],
+    ['private 172.16', 'http://172.31.255.255/'],
+    ['private 192.168', 'http://192.168.0.1/'],
+    ['private, decimal', 'http://3232235521/'],
+    ['shared', 'http://100.64.0.1/'],
+    ['metadata', 'http://169.254.169.254/'],
+    ['metadata, decimal', 'http://2852039166/'],
+    ['metadata, octal', 'http://0251.0376.0251.0376/'],
+    ['metadata, hexadecimal', 'http://0xa9fea9fe/'],
+    ['metadata of another cloud', 'http://100.100.100.200/'],
+    ['metadata of a third', 'http://192.0.0.192/'],
+    ['platform of Azure', 'http://168.63.129.16/'],
+    ['benchmarking', 'http://198.18.0.1/'],
+    ['documentation', 'http://192.0.2.1/'],
+    ['6to4 relay', 'http://192.88.99.1/'],
+    ['multicast', 'http://224.0.0.1/'],
+    ['reserved', 'http://240.0.0.1/'],
+    ['broadcast', 'http://255.255.255.255/'],
+    ['IPv6 loopback', 'http://[::1]/'],
+    ['IPv6 loopback, long', 'http://[0:0:0:0:0:0:0:1]/'],
+    ['IPv6 unspecified', 'http://[::]/'],
+    ['IPv6-mapped loopback', 'http://[::ffff:127.0.0.1]/'],
+    ['IPv6-mapped loopback, hexadecimal', 'http://[::ffff:7f00:1]/'],
+    ['IPv6-mapped, long', 'http://[0:0:0:0:0:ffff:169.254.169.254]/'],
+    ['IPv6-mapped public', 'http://[::ffff:93.184.216.34]/'],
+    ['IPv4-compatible', 'http://[::127.0.0.1]/'],
+    ['IPv4-translated', 'http://[::ffff:0:127.0.0.1]/'],
+    ['NAT64', 'http://[64:ff9b::7f00:1]/'],
+    ['NAT64, local', 'http://[64:ff9b:1::a9fe:a9fe]/'],
+    ['6to4', 'http://[2002:7f00:1::]/'],
+    ['Teredo', 'http://[2001:0:5ef5:79fd::1]/'],
+    ['link-local', 'http://[fe80::1]/'],
+    ['site-local', 'http://[fec0::1]/'],
+    ['unique local', 'http://[fc00::1]/'],
+    ['metadata over IPv6', 'http://[fd00:ec2::254]/'],
+    ['IPv6 documentation', 'http://[2001:db8::1]/'],
+    ['IPv6 documentation, new', 'http://[3fff::1]/'],
+    ['discard', 'http://[100::1]/'],
+    ['segment routing', 'http://[5f00::1]/'],
+    ['not handed out', 'http://[4000::1]/'],
+    ['IPv6 multicast', 'http://[ff02::1]/'],
+  ]
+
+  it.each(spellings)('%s: %s', async (_what, url) => {
+    const { hostname, host } = new URL(url)
+    const address = hostname.replace(/^\[(.*)\]$/, '$1')
+    const remote = (resolved: string) =>
+      openRemotePictures({ allowedHosts: [host, 'example.org'], timeoutMs: 2000, resolve: () => Promise.resolve([resolved]) })
+    const call = (): PictureCall => ({ name: 'image', budget: { bytes: 1000 } })
+    expect(await failure(remote('192.0.2.1').fetch(url, call()))).toMatchObject({ code: 'picture_url_not_allowed' })
+    // The same address as the answer of a resolver.
+    const byName = await failure(remote(address).fetch('http://example.org/', call()))
+    expect(byName).toMatchObject({ code: 'picture_url_not_allowed', message: expect.stringContaining('example.org') as string })
+    expect(byName.message).not.toContain(address)
+    // And nothing of it is let in by the list that a sensible person would write.
+    const other = fetchOf({ allowedHosts: ['example.org'] })
+    expect(await failure(other(url))).toMatchObject({ code: 'picture_url_not_allowed' })
+  })
+
+  it.each([
+    ['among public ones', ['93.184.216.34', '10.0.0.1']],
+    ['before public ones', ['::1', '93.184.216.34']],
+    ['that is no address at all', ['localhost']],
+    ['with a zone', ['fe80::1%lo']],
+  ])('%s', async (_what, addresses) => {
+    const remote = openRemotePictures({ allowedHosts: ['a.example'], timeoutMs: 2000, resolve: () => Promise.resolve(addresses) })
+    const error = await failure(remote.fetch('http://a.example/', { name: 'image', budget: { bytes: 9 } }))
+    expect(error.code).toBe('picture_url_not_allowed')
+  })
+
+  it.each(['93.184.216.34', '8.8.8.8', '172.32.0.1', '100.128.0.1', '2606:4700::1111', '2a00:1450:4001::1'])(
+    'a public one such as %s is not',
+    (address) => expect(isPublicAddress(address)).toBe(true),
+  )
+})
+
+describe('a URL is refused', () => {
+  it.each([
+    ['of a host that is not listed', 'http://b.example/'],
+    ['of a host that ends in a listed one', 'http://evil-a.example/'],
+    ['of a host under a listed one', 'http://sub.a.example/'],
+    ['of a listed name with a dot behind it', 'http://a.example./'],
+    ['of another port', 'http://a.example:8080/'],
+    ['that hides its host behind a user name', 'http://a.example@b.example/'],
+    ['with a user name', 'http://user@a.example/'],
+    ['with a password', 'http://:secret@a.example/'],
+    ['with a backslash', 'http://b.example\\@a.example/'],
+    ['of a local name', 'http://localhost/'],
+    ['of no scheme that is known', 'gopher://a.example/'],
+    ['of a file', 'file://a.example/etc/passwd'],
+    ['that is none', 'http://'],
+    ['that is far too long', `http://a.example/${'x'.repeat(10_000)}`],
+  ])('%s', async (_what, url) => {
+    const resolve = () => Promise.reject(new Error('it was resolved'))
+    const error = await failure(fetchOf({ allowedHosts: ['a.example'], resolve })(url))
+    expect(error.code).toBe('picture_url_not_allowed')
+    expect(error.message).not.toMatch(/secret|x{300}/)
+  })
+})
+
+describe('a name that leads elsewhere at its second look (DNS rebinding)', () => {
+  it('is looked up once for a connection, which goes to the address that was checked', async () => {
+    const { port, asked } = await serve(picture)
+    const inside = await serve(picture, '127.0.0.2', port)
+    const answers = [['127.0.0.1'], ['127.0.0.2']]
+    const looks: string[] = []
+    const resolve = (host: string) => Promise.resolve(looks.push(host) === 1 ? (answers[0] ?? []) : (answers[1] ?? []))
+    const get = fetchOf({ allowedHosts: [`a.example:${port}`], resolve })
+    expect(Buffer.from(await get(`http://a.example:${port}/first`)).toString()).toBe('a picture')
+    expect(looks).toEqual(['a.example'])
+    expect((await failure(get(`http://a.example:${port}/second`))).code).toBe('picture_url_not_allowed')
+    expect(asked).toEqual([`a.example:${port} /first`])
+    expect(inside.asked).toEqual([])
+  })
+
+  it('is refused between one redirect and the next', async () => {
+    const { port } = await serve((_request, reply) => reply.writeHead(302, { location: '/inside' }).end())
+    const inside = await serve(picture, '127.0.0.2', port)
+    let looks = 0
+    const resolve = () => Promise.resolve([(looks += 1) === 1 ? '127.0.0.1' : '127.0.0.2'])
+    const get = fetchOf({ allowedHosts: [`a.example:${port}`], resolve })
+    expect((await failure(get(`http://a.example:${port}/`))).code).toBe('picture_url_not_allowed')
+    expect(looks).toBe(2)
+    expect(inside.asked).toEqual([])
+  })
+})
+
+describe('a redirect', () => {
+  it.each([
+    ['another host', 'http://b.example/', 'picture_url_not_allowed'],
+    ['an address of this machine', 'http://127.0.0.1/', 'picture_url_not_allowed'],
+    ['an address of this machine, decimal', 'http://2130706433/', 'picture_url_not_allowed'],
+    ['metadata', 'http://169.254.169.254/latest/meta-data', 'picture_url_not_allowed'],
+    ['mapped loopback', 'http://[::ffff:127.0.0.1]/', 'picture_url_not_allowed'],
+    ['another host, without a scheme', '//b.example/', 'picture_url_not_allowed'],
+    ['a file', 'file:///etc/passwd', 'picture_url_not_allowed'],
+    ['data', 'data:image/png;base64,AAAA', 'picture_url_not_allowed'],
+    ['a user name', 'http://user@a.example/', 'picture_url_not_allowed'],
+    ['another port', 'http://a.example:1/', 'picture_url_not_allowed'],
+    ['nothing', 'http://', 'picture_url_not_allowed'],
+  ])('to %s is refused', async (_what, location, code) => {
+    const { port, asked } = await serve((_request, reply) => reply.writeHead(302, { location }).end())
+    const get = fetchOf({ allowedHosts: [`a.example:${port}`] })
+    expect((await failure(get(`http://a.example:${port}/`))).code).toBe(code)
+    expect(asked).toHaveLength(1)
+  })
+
+  it.each([301, 302, 303, 307, 308])('with %i is followed to a listed host, three times and no more', async (status) => {
+    let left = 3
+    const { port, asked } = await serve((request, reply) => {
+      if (left === 0) return picture(request, reply)
+      left -= 1
+      reply.writeHead(status, { location: left % 2 === 0 ? '/on' : `http://b.example:${port}/on` }).end('ignored')
+    })
+    const get = fetchOf({ allowedHosts: [`a.example:${port}`, `b.example:${port}`] })
+    expect(Buffer.from(await get(`http://a.example:${port}/`)).toString()).toBe('a picture')
+    expect(asked).toHaveLength(4)
+    left = 4
+    expect(await failure(get(`http://a.example:${port}/`))).toMatchObject({
+      code: 'picture_not_fetched',
+      message: expect.stringContaining('more than 3 times') as string,
+    })
+  })
+})
+
+describe('an answer is refused', () => {
+  const answers: [string, string, RequestListener][] = [
+    ['that is a page', 'image_type_unsupported', (_request, reply) => reply.setHeader('content-type', 'text/html').end('<p>')],
+    ['without a type', 'image_type_unsupported', (_request, reply) => reply.end('a picture')],
+    ['of 404', 'picture_not_fetched', (_request, reply) => reply.writeHead(404).end()],
+    ['of 206', 'picture_not_fetched', (_request, reply) => reply.writeHead(206, { 'content-type': 'image/png' }).end('a')],
+    ['of 304 without more', 'picture_not_fetched', (_request, reply) => reply.writeHead(304).end()],
+    ['that says it is too large', 'body_too_large', (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png', 'content-length': 1001 }).end('a')],
+    ['that is too large', 'body_too_large', (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png' }).end('a'.repeat(1001))],
+    ['that never ends', 'body_too_large', (_request, reply) => {
+      reply.writeHead(200, { 'content-type': 'image/png' })
+      const timer = setInterval(() => reply.write('a'.repeat(100)), 1)
+      reply.on('close', () => clearInterval(timer))
+    }],
+    ['that is compressed', 'picture_not_fetched', (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png', 'content-encoding': 'gzip' }).end('a')],
+    ['that is empty', 'picture_not_fetched', (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png' }).end()],
+    ['that breaks off', 'picture_not_fetched', (_request, reply) => {
+      reply.writeHead(200, { 'content-type': 'image/png', 'content-length': 100 }).write('a')
+      setTimeout(() => reply.destroy(), 20)
+    }],
+    ['that is not HTTP', 'picture_not_fetched', (_request, reply) => reply.socket?.end('SSH-2.0-OpenSSH\r\n')],
+    ['with endless headers', 'picture_not_fetched', (_request, reply) => reply.writeHead(200, { x: 'x'.repeat(100_000) }).end()],
+  ]
+  it.each(answers)('%s', async (_what, code, answer) => {
+    const { port } = await serve(answer)
+    const error = await failure(fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/x?token=secret`))
+    expect([error.code, error.message]).toEqual([code, expect.stringContaining('a.example')])
+    expect(error.message).not.toContain('secret')
+  })
+
+  it.each<[string, RequestListener]>([
+    ['that does not come', () => undefined],
+    ['that drips', (_request, reply) => {
+      reply.writeHead(200, { 'content-type': 'image/png' })
+      const timer = setInterval(() => reply.write('a'), 50)
+      reply.on('close', () => clearInterval(timer))
+    }],
+  ])('%s in time', async (_what, answer) => {
+    const { port } = await serve(answer)
+    const get = fetchOf({ allowedHosts: [`a.example:${port}`], timeoutMs: 300 })
+    const begun = performance.now()
+    expect(await failure(get(`http://a.example:${port}/`))).toMatchObject({
+      code: 'picture_not_fetched',
+      message: expect.stringContaining('longer than 300 ms') as string,
+    })
+    expect(performance.now() - begun).toBeLessThan(5000)
+  })
+
+  it('of a host that has no address, or whose resolver fails or never answers', async () => {
+    for (const resolve of [
+      () => Promise.resolve([]),
+      () => Promise.reject(Object.assign(new Error('no'), { code: 'ENOTFOUND' })),
+      () => new Promise<string[]>(() => undefined),
+    ]) {
+      const get = fetchOf({ allowedHosts: ['a.example'], resolve, timeoutMs: 300 })
+      expect((await failure(get('http://a.example/'))).code).toBe('picture_not_fetched')
+    }
+  })
+})
+
+describe('a request that fetches', () => {
+  it('shares its budget among its pictures', async () => {
+    const { port } = await serve(picture)
+    const get = fetchOf({ allowedHosts: [`a.example:${port}`] })
+    const budget = { bytes: 20 }
+    await get(`http://a.example:${port}/`, { budget })
+    await get(`http://a.example:${port}/`, { budget })
+    expect(budget.bytes).toBe(2)
+    expect((await failure(get(`http://a.example:${port}/`, { budget }))).code).toBe('body_too_large')
+  })
+
+  it('stops when its client has gone, with the reason of that', async () => {
+    const { port } = await serve(() => undefined)
+    const controller = new AbortController()
+    const fetched = fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/`, { signal: controller.signal })
+    const gone = new TandemError('timed_out', 'gone')
+    setTimeout(() => controller.abort(gone), 50)
+    await expect(fetched).rejects.toBe(gone)
+  })
+
+  it('waits its turn behind sixteen others', async () => {
+    let open = 0
+    let most = 0
+    const { port, asked } = await serve((request, reply) => {
+      most = Math.max(most, (open += 1))
+      setTimeout(() => {
+        open -= 1
+        picture(request, reply)
+      }, 20)
+    })
+    const get = fetchOf({ allowedHosts: [`a.example:${port}`] })
+    await Promise.all(Array.from({ length: 50 }, () => get(`http://a.example:${port}/`)))
+    expect(asked).toHaveLength(50)
+    expect(most).toBeLessThanOrEqual(16)
+    expect(most).toBeGreaterThan(1)
+  })
+
+  it('sends neither credentials nor cookies', async () => {
+    let headers: Record<string, unknown> = {}
+    const { port } = await serve((request, reply) => {
+      headers = request.headers
+      picture(request, reply)
+    })
+    await fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/`)
+    expect(Object.keys(headers).sort()).toEqual(['accept', 'accept-encoding', 'connection', 'host', 'user-agent'])
+    expect(headers['connection']).toBe('close')
+  })
+})

@@ -1,0 +1,78 @@
+/** The process that decodes pictures: it may die and hang, and then another one decodes. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import sharp from 'sharp'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Decoder } from '../../../src/model/image/decoder.js'
+import { preprocess } from '../../../src/model/image/preprocess.js'
+import { plainPng, working } from '../../support/images.js'
+
+const SIZE = 32
+const MAX_PIXELS = 200_000_000
+let decoder: Decoder
+
+beforeEach(async () => {
+  decoder = await Decoder.open(MAX_PIXELS)
+})
+
+afterEach(() => decoder.close())
+
+const picture = (): Promise<Buffer> => (working['a JPEG'] as () => Promise<Buffer>)()
+
+describe('the decoder', () => {
+  it.each(Object.entries(working))('gives of %s what decoding it here gives', async (_, make) => {
+    const bytes = await make()
+    const [there, here] = await Promise.all([decoder.decode(bytes, SIZE), preprocess(bytes, SIZE, MAX_PIXELS)])
+    expect(Buffer.compare(there.pixels as Uint8Array, here.pixels)).toBe(0)
+    expect(Buffer.compare(there.picture.bytes, here.picture.bytes)).toBe(0)
+    expect({ ...there.picture, bytes: null }).toEqual({ ...here.picture, bytes: null })
+  })
+
+  it('writes the pixels into a file that it is given, and answers them where it cannot', async () => {
+    const [bytes, folder] = [await picture(), await mkdtemp(join(tmpdir(), 'tandem-decoded-'))]
+    const { pixels } = await preprocess(bytes, SIZE, MAX_PIXELS)
+    const into = join(folder, 'pixels')
+    expect((await decoder.decode(bytes, SIZE, into)).pixels).toEqual({ file: into })
+    expect(Buffer.compare(await readFile(into), pixels)).toBe(0)
+    // It is there already.
+    expect(Buffer.compare((await decoder.decode(bytes, SIZE, into)).pixels as Uint8Array, pixels)).toBe(0)
+    await rm(folder, { recursive: true })
+  })
+
+  it('makes no picture to store where none is wanted', async () => {
+    const bytes = await picture()
+    const [whole, part] = await Promise.all([decoder.decode(bytes, SIZE), decoder.decode(bytes, SIZE, null, false)])
+    expect(part).toEqual({ ...whole, picture: { ...whole.picture, bytes: new Uint8Array() } })
+  })
+
+  it('refuses as decoding here does', async () => {
+    await expect(decoder.decode(new Uint8Array(0), SIZE)).rejects.toMatchObject({ code: 'image_unreadable' })
+    await expect(decoder.decode(Buffer.from('a note'), SIZE)).rejects.toMatchObject({ code: 'image_type_unsupported' })
+    await expect(decoder.decode(plainPng(20_000, 1), SIZE)).rejects.toMatchObject({
+      code: 'image_too_large',
+      message: expect.stringContaining('20000 × 1 pixels') as string,
+    })
+  })
+
+  it('is there again after it died in the middle of pictures', async () => {
+    const bytes = await sharp(plainPng(16_000, 6_000)).png().toBuffer()
+    const outcomes = Promise.allSettled([decoder.decode(bytes, SIZE), decoder.decode(bytes, SIZE)])
+    process.kill(decoder.status.pid as number, 'SIGSEGV')
+    for (const outcome of await outcomes) {
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'decoder_unavailable', retryAfterS: 1 } })
+    }
+    await expect(decoder.decode(bytes, SIZE)).rejects.toMatchObject({ code: 'decoder_unavailable' })
+    const again = async (): Promise<number> => ((await decoder.decode(await picture(), SIZE)).pixels as Uint8Array).length
+    await expect.poll(again, { timeout: 15_000 }).toBe(SIZE * SIZE * 3)
+    expect(decoder.status.restarts).toBe(1)
+  })
+})
+
+it('a picture that takes too long is given up', async () => {
+  const slow = await sharp(plainPng(16_000, 8_000)).jpeg({ progressive: true }).toBuffer()
+  const started = performance.now()
+  const outcome = await preprocess(slow, SIZE, MAX_PIXELS, true, 1).catch((error: unknown) => error)
+  // A machine that decodes it within the second has no reason to give up.
+  if (performance.now() - started > 1300) expect(outcome).toMatchObject({ code: 'timed_out' })
+})

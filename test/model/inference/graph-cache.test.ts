@@ -1,0 +1,86 @@
+/** Graphs that are prepared at the first start, and loaded at those after it. */
+import { mkdir, mkdtemp, readdir, rm, truncate, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { packageFolder } from '../../../src/config.js'
+import { openModels, type Models } from '../../../src/model/models.js'
+import { PreparedGraphs } from '../../../src/model/inference/graph-cache.js'
+
+let root: string
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'tandem-prepared-'))
+})
+
+afterEach(async () => {
+  await rm(root, { recursive: true, force: true })
+})
+
+const graphsOf = (fingerprint: string, runtime = '1.0'): PreparedGraphs<{ rows: number }> => new PreparedGraphs(root, fingerprint, runtime)
+const write = async (fileOf: (graph: 'text') => string): Promise<void> => {
+  await writeFile(fileOf('text'), 'graph')
+  await writeFile(`${fileOf('text')}.weights`, 'weights')
+}
+
+describe('prepared graphs', () => {
+  it('are there once they are made, with what was measured, for that bundle and runtime alone', async () => {
+    const graphs = graphsOf('a')
+    expect([await graphs.areComplete(), await graphs.measured()]).toEqual([false, null])
+    await graphs.make(write)
+    await graphs.keepMeasured({ rows: 4 })
+    expect([await graphsOf('a').areComplete(), await graphsOf('a').measured()]).toEqual([true, { rows: 4 }])
+    expect(await graphsOf('b').areComplete()).toBe(false)
+    expect(await graphsOf('a', '1.1').areComplete()).toBe(false)
+  })
+
+  it('are made again where a file was cut off', async () => {
+    const graphs = graphsOf('a')
+    await graphs.make(write)
+    await truncate(`${graphs.fileOf('text')}.weights`, 2)
+    expect(await graphs.areComplete()).toBe(false)
+    await graphs.make(write)
+    expect(await graphs.areComplete()).toBe(true)
+  })
+
+  it('leave nothing where they cannot be written, and where they are not those of the two last bundles', async () => {
+    const failing = graphsOf('a').make(async (fileOf) => {
+      await write(fileOf)
+      throw new Error('the disk is full')
+    })
+    await expect(failing).rejects.toThrow('the disk is full')
+    expect(await readdir(root)).toEqual([])
+    await mkdir(join(root, 'new-left-by-a-killed-process'))
+    await utimes(join(root, 'new-left-by-a-killed-process'), 1, 1)
+    for (const [at, name] of ['a', 'b', 'c'].entries()) {
+      await graphsOf(name).make(write)
+      await Promise.all((await readdir(root)).filter((folder) => folder.startsWith(name)).map((folder) => utimes(join(root, folder), at + 2, at + 2)))
+    }
+    expect((await readdir(root)).map(([first]) => first).sort()).toEqual(['b', 'c'])
+  })
+})
+
+describe.each(['tandem-small', 'tandem-small-int8'])('a bundle whose graphs are worth it: %s', (name) => {
+  const texts = ['a dog runs along the beach', 'two children']
+  const open = (): Promise<Models> =>
+    openModels({ folder: join(packageFolder, 'models', name), inferenceThreads: 1, maxImagePixels: 1e6, preparedFolder: root })
+  const embeddings = async (): Promise<number[][]> => {
+    const models = await open()
+    try {
+      return (await models.encodeTexts(texts)).encoded.map(({ embedding }) => [...embedding])
+    } finally {
+      await models.close()
+    }
+  }
+
+  it('answers the same at the first start, at the second, and where nothing can be kept', async () => {
+    const first = await embeddings()
+    expect(await readdir(root)).toHaveLength(1)
+    expect(await embeddings()).toEqual(first)
+    await rm(root, { recursive: true })
+    // A file where the folder should be.
+    await writeFile(root, '')
+    const without = await embeddings()
+    without.forEach((embedding, row) => embedding.forEach((value, i) => expect(value).toBeCloseTo(first[row]?.[i] ?? NaN, 5)))
+  }, 120_000)
+})

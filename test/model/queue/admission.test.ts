@@ -1,0 +1,90 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+import type { TandemError } from '../../../src/errors.js'
+import { Admission, CAUTION } from '../../../src/model/queue/admission.js'
+import { Forecast } from '../../../src/model/queue/cost-model.js'
+import { Waiting, type Waiter } from '../../../src/model/queue/queue.js'
+
+let waiting: Waiting<Waiter>
+let forecast: Forecast
+let admission: Admission
+
+/** A text takes a second, a picture two, a pair a tenth; a batch runs that is as good as done. */
+beforeEach(() => {
+  waiting = new Waiting()
+  forecast = new Forecast()
+  forecast.observe({ graph: 'text', weight: 1, milliseconds: 1000, bulk: true }, 0)
+  forecast.observe({ graph: 'image', weight: 1, milliseconds: 2000, bulk: true }, 0)
+  forecast.observe({ graph: 'fusion', weight: 1, milliseconds: 100, bulk: true }, 0)
+  admission = new Admission(waiting, forecast)
+  waiting.add({ graph: 'text', priority: 'interactive', weight: 0.001 })
+})
+
+/** @param seconds - to the deadline, of what the work is expected to take: the caution is added here */
+const refused = (graph: 'text' | 'image', weight: number, seconds: number, more = {}, before = 0): TandemError | null => {
+  try {
+    admission.admit(graph, weight, { deadline: performance.now() + CAUTION * seconds * 1000, ...more }, before)
+    return null
+  } catch (error) {
+    return error as TandemError
+  }
+}
+
+describe('admission', () => {
+  it('takes what can be done in time with something to spare, and refuses the rest with when to come back', () => {
+    expect(refused('text', 4, 4.1)).toBeNull()
+    const error = refused('text', 4, 3.7)
+    expect(error).toMatchObject({ code: 'overloaded', retryAfterS: 1 })
+    expect(error?.message).toMatch(/would take about 700[0-9] ms, and 647\d ms are left/)
+    expect(refused('text', 40, 3.1)).toMatchObject({ retryAfterS: 65 })
+  })
+
+  it('refuses nothing without a deadline, and everything after it', () => {
+    expect(() => admission.admit('text', 1e6, {})).not.toThrow()
+    expect(refused('text', 1, -0.7)).toMatchObject({ code: 'overloaded' })
+  })
+
+  it('tries whatever comes where nothing is before it, so that one slow batch is not believed for ever', () => {
+    const idle = new Admission(new Waiting(), forecast)
+    expect(() => idle.admit('text', 1000, { deadline: performance.now() + 100 })).not.toThrow()
+    expect(() => idle.admit('text', 1000, { deadline: performance.now() + 100 }, 1)).toThrow()
+    idle.idleAt = performance.now() + 1000
+    expect(() => idle.admit('text', 1000, { deadline: performance.now() + 100 })).toThrow()
+  })
+
+  it('counts what waits of every graph, and the batch that runs', () => {
+    expect(refused('text', 1, 3.3)).toBeNull()
+    waiting.add({ graph: 'image', priority: 'interactive', weight: 2 })
+    expect(refused('text', 1, 3.3)).not.toBeNull()
+    expect(refused('text', 1, 5.2)).toBeNull()
+    admission.idleAt = performance.now() + 3000
+    expect(refused('text', 1, 5.2)).not.toBeNull()
+    expect(refused('text', 1, 8.2)).toBeNull()
+  })
+
+  it('counts its own pairs, those that others will bring, and the time before', () => {
+    expect(refused('text', 1, 3.3, { pairsAhead: 20 })).toBeNull()
+    expect(refused('text', 1, 3.3, { pairsAhead: 40 })).not.toBeNull()
+    expect(refused('text', 1, 3.3, {}, 4000)).not.toBeNull()
+    admission.expectPairs('interactive', 40)
+    expect(refused('text', 1, 3.3)).not.toBeNull()
+    admission.expectPairs('interactive', -40)
+    expect(refused('text', 1, 3.3)).toBeNull()
+  })
+
+  it('lets bulk wait for interactive inputs, and not the other way round', () => {
+    waiting.add({ graph: 'image', priority: 'bulk', weight: 4 })
+    expect(refused('text', 1, 1.3)).toBeNull()
+    expect(refused('text', 1, 1.3, { priority: 'bulk' })).not.toBeNull()
+    waiting.add({ graph: 'text', priority: 'interactive', weight: 10 })
+    expect(refused('text', 1, 1.3)).not.toBeNull()
+    expect(refused('text', 1, 13.3, { priority: 'bulk' })).not.toBeNull()
+    expect(refused('text', 1, 21.3, { priority: 'bulk' })).toBeNull()
+  })
+
+  it('takes bulk that the turns it is sure of finish in time, however much interactive work there is', () => {
+    waiting.add({ graph: 'text', priority: 'interactive', weight: 1000 })
+    expect(refused('text', 1, 26.7)).not.toBeNull()
+    expect(refused('text', 1, 21.3, { priority: 'bulk' })).toBeNull()
+    expect(refused('text', 1, 18.7, { priority: 'bulk' })).not.toBeNull()
+  })
+})

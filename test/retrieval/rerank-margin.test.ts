@@ -1,0 +1,88 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { Collection } from '../../src/collection/collection.js'
+import { Retrieval } from '../../src/retrieval/retrieval.js'
+import { contendersOf } from '../../src/retrieval/rerank-margin.js'
+import { WordModels } from '../support/word-models.js'
+
+const similaritiesOf = (candidates: readonly { similarity: number }[]): number[] => candidates.map(({ similarity }) => similarity)
+const of = (...similarities: number[]) => similarities.map((similarity) => ({ similarity }))
+
+describe('contenders', () => {
+  it('lie at most the margin below the k-th', () => {
+    const candidates = of(0.9, 0.75, 0.5, 0.375, 0.25, 0.125)
+    expect(similaritiesOf(contendersOf(candidates, 2, 0.375))).toEqual([0.9, 0.75, 0.5, 0.375])
+    expect(similaritiesOf(contendersOf(candidates, 3, 0))).toEqual([0.9, 0.75, 0.5])
+    expect(similaritiesOf(contendersOf(candidates, 1, 2))).toEqual(similaritiesOf(candidates))
+  })
+
+  it('are all where no margin is known, or there are no more than k', () => {
+    const candidates = of(0.9, 0.1)
+    expect(contendersOf(candidates, 1, undefined)).toEqual(candidates)
+    expect(contendersOf(candidates, 2, 0)).toEqual(candidates)
+    expect(contendersOf(candidates, 5, 0)).toEqual(candidates)
+    expect(contendersOf([], 5, 0)).toEqual([])
+  })
+
+  it('hold the first k of all, in order, wherever the fusion encoder moves none by more than half of the margin', () => {
+    const moved = fc.record({ similarity: fc.double({ min: -1, max: 1, noNaN: true }), move: fc.double({ min: -0.1, max: 0.1, noNaN: true }) })
+    fc.assert(
+      fc.property(fc.array(moved, { maxLength: 40 }), fc.integer({ min: 1, max: 12 }), (some, k) => {
+        const candidates = some.toSorted((a, b) => b.similarity - a.similarity)
+        const first = (from: readonly (typeof some)[number][]) =>
+          from.toSorted((a, b) => b.similarity + b.move - a.similarity - a.move).slice(0, k)
+        expect(first(contendersOf(candidates, k, 0.2 + 1e-9))).toEqual(first(candidates))
+      }),
+    )
+  })
+})
+
+describe('a search with a margin in the bundle', () => {
+  /** Ten items, less and less similar; the last ones have the best logits. */
+  function searched(margin: number | undefined, gone: readonly string[] = []) {
+    const models = new WordModels()
+    const { rerank } = models.info
+    const compared: number[] = []
+    const fetched: number[] = []
+    Object.assign(models, { info: { ...models.info, rerank: { ...rerank, margin } } })
+    const match = models.match.bind(models)
+    models.match = (texts, imageTokens, pairs) => {
+      compared.push(pairs.length)
+      return match(texts, imageTokens, pairs)
+    }
+    const items = {
+      recall: () => Promise.resolve(Array.from({ length: 10 }, (_, at) => ({ id: String(at), similarity: 0.9 - at / 10 }))),
+      getMany: (ids: readonly string[]) => {
+        fetched.push(ids.length)
+        return Promise.resolve(
+          ids.map((id) => (gone.includes(id) ? undefined : { id, payload: null, imageTokens: new Int8Array([Number(id), 0, 0, 0]) })),
+        )
+      },
+      size: 10,
+    }
+    const visit = { models, items, isOutdated: false, [Symbol.dispose]: () => undefined }
+    return { compared, fetched, retrieval: new Retrieval({ enter: () => visit } as unknown as Collection) }
+  }
+
+  it('fetches and reranks the contenders alone', async () => {
+    const { compared, fetched, retrieval } = searched(0.35)
+    const { hits } = await retrieval.search({ text: 'dog' }, { k: 2, candidates: 10 })
+    expect([fetched, compared]).toEqual([[5], [5]])
+    expect(hits.map(({ id }) => id)).toEqual(['4', '3'])
+  })
+
+  it('lets others come up behind one that is gone', async () => {
+    const { compared, fetched, retrieval } = searched(0.35, ['1'])
+    const { hits } = await retrieval.search({ text: 'dog' }, { k: 2, candidates: 10 })
+    // The second one is now 2, at .7: down to 5, at .4, is within the margin.
+    expect([fetched, compared]).toEqual([[5, 10], [5]])
+    expect(hits.map(({ id }) => id)).toEqual(['5', '4'])
+  })
+
+  it('reranks all candidates without one', async () => {
+    const { compared, retrieval } = searched(undefined)
+    const { hits } = await retrieval.search({ text: 'dog' }, { k: 2, candidates: 10 })
+    expect(compared).toEqual([10])
+    expect(hits.map(({ id }) => id)).toEqual(['9', '8'])
+  })
+})

@@ -1,0 +1,64 @@
+/** Every kind of collection, opened empty for the suites that hold all of them to the door's promises. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openEmbedded, openShared, type Collection, type NewItem } from '../../src/collection/collection.js'
+import { openItemStore } from '../../src/item-store/item-store.js'
+import { connectMilvus } from '../../src/collection/milvus/milvus.js'
+import { openPictureStore } from '../../src/image-store/image-store.js'
+import { openVectorIndex } from '../../src/vector-index/vector-index.js'
+import { hasMilvus, Milvus, withoutMilvus } from './milvus.js'
+import { randomEmbeddings } from './random-embeddings.js'
+import { emptyShelf, WordModels } from './word-models.js'
+
+export const { fingerprint, dim } = new WordModels().info
+export const embeddings = randomEmbeddings(400, dim)
+
+export interface Opened {
+  collection: Collection
+  end(): Promise<void>
+}
+
+async function openLocal(kind: 'hnsw' | 'exact'): Promise<Opened> {
+  const folder = await mkdtemp(join(tmpdir(), 'tandem-collection-'))
+  const store = await openItemStore({ folder: join(folder, 'items'), fingerprint })
+  const index = await openVectorIndex({ kind, folder: join(folder, 'index'), dim, fingerprint, storeIdentity: store.identity })
+  const collection = openEmbedded({ models: new WordModels(), index, store }, emptyShelf)
+  const end = async (): Promise<void> => {
+    await collection.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+  return { collection, end }
+}
+
+async function openInMilvus(): Promise<Opened> {
+  const milvus = await Milvus.start()
+  const folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
+  const pictures = await openPictureStore({ place: { folder }, collection: 'default.tandem', timeoutMs: 5000 })
+  const items = connectMilvus({ ...milvus.settings, fingerprint, dim, pictures })
+  const collection = openShared(new WordModels(), items, () => pictures.close())
+  const end = async (): Promise<void> => {
+    await collection.close()
+    await milvus.end()
+    await rm(folder, { recursive: true, force: true })
+  }
+  return { collection, end }
+}
+
+const all = [
+  { kind: 'embedded, with hnsw', open: () => openLocal('hnsw'), isMissing: false },
+  { kind: 'embedded, with exact search', open: () => openLocal('exact'), isMissing: false },
+  { kind: `in Milvus ${withoutMilvus}`, open: openInMilvus, isMissing: !hasMilvus },
+]
+
+/** Those that can be opened here. */
+export const kinds = all.filter(({ isMissing }) => !isMissing)
+
+/** @param at - says which embedding it has, and with it everything that is not given */
+export const itemOf = (id: string, at: number, payload: NewItem['payload'] = { at }): NewItem => ({
+  id,
+  payload,
+  embedding: embeddings[at] as Float32Array,
+  imageTokens: Int8Array.from({ length: 600 }, (_, i) => ((at + 1) * (i + 1)) % 256 - 128),
+  picture: { bytes: Uint8Array.from({ length: 900 }, (_, i) => (at + i) % 256), mime: 'image/jpeg', width: 40, height: 30 + at },
+})

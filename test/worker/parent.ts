@@ -1,0 +1,13 @@
+/** A parent for tests, to be killed: it says the pid of its worker, which is then in the middle of a call that blocks. */
+import { WorkerProcess } from '../../src/worker/worker-process.js'
+import type { Commands } from './worker.js'
+
+const worker = await WorkerProcess.start<Commands>({
+  name: 'test',
+  module: new URL('./worker.js', import.meta.url),
+  code: 'internal_error',
+  subject: 'The test',
+})
+await worker.call('echo', 1)
+void worker.call('block', { ms: Number(process.argv[2]) })
+process.stdout.write(`${worker.status.pid}\n`)
