@@ -13,7 +13,9 @@ export class Bare {
   /** @param threads - of the runtime, in each of the processes */
   static async open(bundle: string, processes: number, threads: number): Promise<Bare> {
     const module = new URL('./bare/process.ts', import.meta.url)
-    const bare = new Bare(Array.from({ length: processes }, () => fork(module, { serialization: 'advanced' })))
+    const bare = new Bare(
+      Array.from({ length: processes }, () => fork(module, { serialization: 'advanced' })),
+    )
     await bare.#ask({ kind: 'open', bundle, threads })
     return bare
   }
@@ -46,7 +48,10 @@ export class Bare {
 
   async #rate(ask: BareAsk): Promise<number> {
     const answers = await this.#ask(ask)
-    return answers.reduce((sum, one) => sum + ('done' in one ? (1000 * one.done) / one.milliseconds : 0), 0)
+    return answers.reduce(
+      (sum, one) => sum + ('done' in one ? (1000 * one.done) / one.milliseconds : 0),
+      0,
+    )
   }
 
   #ask(ask: BareAsk, processes = this.#processes): Promise<BareAnswer[]> {

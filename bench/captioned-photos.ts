@@ -14,9 +14,14 @@ const ofPackage = /^datasets-img-(.*)$/
  * @throws BenchSkipped where it is not there
  */
 export async function developmentPhotos(most: number): Promise<CaptionedPhoto[]> {
-  const names = existsSync(shared) ? readdirSync(shared).filter((name) => /^flickr8k-dev-.*\.tar$/.test(name)) : []
+  const names = existsSync(shared)
+    ? readdirSync(shared).filter((name) => /^flickr8k-dev-.*\.tar$/.test(name))
+    : []
   if (names.length === 0) throw new BenchSkipped(`there is no flickr8k-dev-*.tar in ${shared}`)
-  const photos = await readShards(names.sort().map((name) => join(shared, name)), 'en')
+  const photos = await readShards(
+    names.sort().map((name) => join(shared, name)),
+    'en',
+  )
   return photos.slice(0, most)
 }
 

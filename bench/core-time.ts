@@ -12,11 +12,17 @@ export type CoreSeconds = Record<string, number>
 const TICKS_A_SECOND = 100
 
 /** Of the process `pid` and those that it has started, for each of `times` runs of `work`. */
-export async function coreSecondsOf(pid: number, times: number, work: () => Promise<unknown>): Promise<CoreSeconds> {
+export async function coreSecondsOf(
+  pid: number,
+  times: number,
+  work: () => Promise<unknown>,
+): Promise<CoreSeconds> {
   const before = spent(pid)
   await work()
   const after = Object.entries(spent(pid))
-  return Object.fromEntries(after.map(([module, seconds]) => [module, round((seconds - (before[module] ?? 0)) / times)]))
+  return Object.fromEntries(
+    after.map(([module, seconds]) => [module, round((seconds - (before[module] ?? 0)) / times)]),
+  )
 }
 
 export function total(cost: CoreSeconds): number {
@@ -26,7 +32,9 @@ export function total(cost: CoreSeconds): number {
 /** Several processes may run one module. */
 function spent(pid: number): CoreSeconds {
   const byModule: CoreSeconds = {}
-  for (const member of familyOf(pid)) byModule[moduleOf(member)] = (byModule[moduleOf(member)] ?? 0) + ticksOf(member) / TICKS_A_SECOND
+  for (const member of familyOf(pid))
+    byModule[moduleOf(member)] =
+      (byModule[moduleOf(member)] ?? 0) + ticksOf(member) / TICKS_A_SECOND
   return byModule
 }
 

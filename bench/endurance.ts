@@ -42,14 +42,19 @@ export const enduranceBench: Bench<Figures> = {
     const { requests: wanted, seconds, everyS } = EXTENTS[scale]
     const [large] = await photos()
     const photo = await sharp(large).resize(SIDE).jpeg().toBuffer()
-    const service = await Service.start({ bundle: join(packageFolder, 'test', 'fixtures', 'tiny-bundle') })
+    const service = await Service.start({
+      bundle: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'),
+    })
     const begun = performance.now()
     let [next, done] = [0, 0]
     const load = new Load(service.address, () => requestAt(next++, photo))
     const answers: Figures['answers'] = {}
     const memory: Figures['memory'] = []
     const sample = (): void => {
-      const bytes = [...service.memory().values()].reduce((sum, { anonymous }) => sum + anonymous, 0)
+      const bytes = [...service.memory().values()].reduce(
+        (sum, { anonymous }) => sum + anonymous,
+        0,
+      )
       memory.push({ requests: done, bytes })
     }
     const timer = setInterval(sample, everyS * 1000)
@@ -84,13 +89,18 @@ export const enduranceBench: Bench<Figures> = {
   },
   page: ({ wanted, requests, seconds, answers, memory, event_loop: eventLoop }) => {
     const settled = memory.filter((one) => one.requests >= requests * SETTLED)
-    const growth = settled.length < 2 ? 0 : slope(settled.map((one) => [one.requests, one.bytes] as const)) * 1e6
+    const growth =
+      settled.length < 2 ? 0 : slope(settled.map((one) => [one.requests, one.bytes] as const)) * 1e6
     const [from, to] = [settled[0]?.bytes ?? 0, memory.at(-1)?.bytes ?? 0]
-    const short = requests < wanted ? ` The time ended before the ${wanted} that were to be sent.` : ''
+    const short =
+      requests < wanted ? ` The time ended before the ${wanted} that were to be sent.` : ''
     return [
       `${requests} requests by ${CLIENTS} clients in ${seconds} s, with the small bundle of the tests, whose models cost next to nothing: searches with and without ` +
         `rerank, embeddings, items read, added, replaced and removed.${short}`,
-      `| request and status | answers |\n|---|---|\n${Object.entries(answers).sort().map(([kind, count]) => `| ${kind} | ${count} |`).join('\n')}`,
+      `| request and status | answers |\n|---|---|\n${Object.entries(answers)
+        .sort()
+        .map(([kind, count]) => `| ${kind} | ${count} |`)
+        .join('\n')}`,
       `Memory of all processes without mapped files: ${mebibytes(from)} MiB after the first third, ${mebibytes(to)} MiB at the end; the line through what lies between ` +
         `rises by **${mebibytes(growth)} MiB in a million requests**. ${eventLoopSentence(eventLoop)}`,
       '![Memory by requests](benchmarks/endurance.png)',
@@ -107,20 +117,38 @@ function requestAt(at: number, photo: Buffer): Asked {
   const json = { 'content-type': 'application/json' }
   switch (at % 20) {
     case 0:
-      return { method: 'PUT', path: `/items/${idAt(turn)}`, headers: { 'content-type': 'image/jpeg' }, body: photo }
+      return {
+        method: 'PUT',
+        path: `/items/${idAt(turn)}`,
+        headers: { 'content-type': 'image/jpeg' },
+        body: photo,
+      }
     case 1:
       return { method: 'DELETE', path: `/items/${idAt(turn * 7)}`, headers: {} }
     case 2:
-      return { method: 'GET', path: `/search?q=${encodeURIComponent(text)}&k=5&rerank=true`, headers: {} }
+      return {
+        method: 'GET',
+        path: `/search?q=${encodeURIComponent(text)}&k=5&rerank=true`,
+        headers: {},
+      }
     case 3:
     case 4:
-      return { method: 'POST', path: '/embed', headers: json, body: Buffer.from(JSON.stringify({ inputs: [{ text }] })) }
+      return {
+        method: 'POST',
+        path: '/embed',
+        headers: json,
+        body: Buffer.from(JSON.stringify({ inputs: [{ text }] })),
+      }
     case 5:
     case 6:
     case 7:
     case 8:
     case 9:
-      return { method: 'GET', path: `/search?q=${encodeURIComponent(text)}&k=5&rerank=false`, headers: {} }
+      return {
+        method: 'GET',
+        path: `/search?q=${encodeURIComponent(text)}&k=5&rerank=false`,
+        headers: {},
+      }
     default:
       return { method: 'GET', path: `/items/${idAt(at * 31)}`, headers: {} }
   }
@@ -130,11 +158,18 @@ function plot(memory: Figures['memory']): TopLevelSpec {
   return {
     width: 560,
     height: 240,
-    data: { values: memory.map(({ requests, bytes }) => ({ requests, mebibytes: bytes / 2 ** 20 })) },
+    data: {
+      values: memory.map(({ requests, bytes }) => ({ requests, mebibytes: bytes / 2 ** 20 })),
+    },
     mark: 'line',
     encoding: {
       x: { field: 'requests', type: 'quantitative', title: 'requests' },
-      y: { field: 'mebibytes', type: 'quantitative', title: 'memory of all processes, MiB', scale: { zero: true } },
+      y: {
+        field: 'mebibytes',
+        type: 'quantitative',
+        title: 'memory of all processes, MiB',
+        scale: { zero: true },
+      },
     },
   }
 }

@@ -9,7 +9,10 @@ export interface EventLoop {
   worst_below: number | null
 }
 
-export function eventLoopBetween(before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>): EventLoop {
+export function eventLoopBetween(
+  before: ReadonlyMap<string, number>,
+  after: ReadonlyMap<string, number>,
+): EventLoop {
   const delays = new HistogramChange('tandem_event_loop_delay_seconds', before, after)
   const late = Math.round((1 - delays.shareUpTo(0.02)) * delays.count)
   const worst = delays.quantile(1)

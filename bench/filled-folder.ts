@@ -21,8 +21,15 @@ export interface Filled {
  * One item for each of `vectors`, with image tokens of the bundle's size.
  * @param place - where it is kept; one that a killed run has left half made is not used
  */
-export async function filledFolder(bundle: string, vectors: Vectors, place: string): Promise<Filled> {
-  const items = Array.from({ length: vectors.count }, (_, at) => ({ id: `photo-${at}`, payload: { title: `Photo ${at} of the benchmark` } }))
+export async function filledFolder(
+  bundle: string,
+  vectors: Vectors,
+  place: string,
+): Promise<Filled> {
+  const items = Array.from({ length: vectors.count }, (_, at) => ({
+    id: `photo-${at}`,
+    payload: { title: `Photo ${at} of the benchmark` },
+  }))
   if (existsSync(place)) return { data: place, items }
   const unfinished = `${place}.new`
   await rm(unfinished, { recursive: true, force: true })
@@ -32,11 +39,25 @@ export async function filledFolder(bundle: string, vectors: Vectors, place: stri
   const store = await openItemStore({ folder: join(unfinished, 'items'), fingerprint })
   try {
     const folder = join(unfinished, 'index', fingerprint)
-    const index = await openVectorIndex({ kind: 'hnsw', folder, dim: vectors.dim, fingerprint, storeIdentity: store.identity })
+    const index = await openVectorIndex({
+      kind: 'hnsw',
+      folder,
+      dim: vectors.dim,
+      fingerprint,
+      storeIdentity: store.identity,
+    })
     try {
       for (let from = 0; from < items.length; from += AT_ONCE) {
-        const some = items.slice(from, from + AT_ONCE).map((item, at) => ({ ...item, embedding: row(vectors, from + at) }))
-        const { position } = await store.put(some.map((one) => ({ ...one, picture: PICTURE, imageTokens: new Int8Array(count * width) })))
+        const some = items
+          .slice(from, from + AT_ONCE)
+          .map((item, at) => ({ ...item, embedding: row(vectors, from + at) }))
+        const { position } = await store.put(
+          some.map((one) => ({
+            ...one,
+            picture: PICTURE,
+            imageTokens: new Int8Array(count * width),
+          })),
+        )
         await index.upsert(some, position)
       }
       await index.save()

@@ -40,7 +40,12 @@ const TARGET = 0.99
 const CHURN_LIMIT_MS = 15_000
 const WIDTHS = [64, 72, 80, 90, 100, 112, 128, 144, 160, 180, 200, 256, 320]
 
-export const indexEnginesBench: Bench<Figures> = { name: 'index-engines', title: 'Engines of the index', run, page }
+export const indexEnginesBench: Bench<Figures> = {
+  name: 'index-engines',
+  title: 'Engines of the index',
+  run,
+  page,
+}
 
 async function run(scale: Scale): Promise<Figures> {
   const { items, queries: count, rounds } = SCALES[scale]
@@ -61,7 +66,15 @@ async function run(scale: Scale): Promise<Figures> {
         found.ef = ef
         break
       }
-      measured.push({ name, build_core_seconds: seconds, bytes, ...found, search_us: 0, equal_found: 0, survives_churn: false })
+      measured.push({
+        name,
+        build_core_seconds: seconds,
+        bytes,
+        ...found,
+        search_us: 0,
+        equal_found: 0,
+        survives_churn: false,
+      })
     }
     const spent = measured.map((): number[] => [])
     for (let round = 0; round < rounds; round += 1) {

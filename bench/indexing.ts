@@ -45,7 +45,12 @@ export const indexingBench: Bench<Figures> = {
     let next = 0
     const add = (): Asked => {
       const at = next++
-      return { method: 'PUT', path: `/items/photo-${at}`, headers, body: pictures[at % pictures.length] as Buffer }
+      return {
+        method: 'PUT',
+        path: `/items/photo-${at}`,
+        headers,
+        body: pictures[at % pictures.length] as Buffer,
+      }
     }
     const load = new Load(service.address, add)
     try {
@@ -66,10 +71,16 @@ export const indexingBench: Bench<Figures> = {
       }
       const spent = await coreSecondsOf(service.pid, 1, async () => {
         for (let round = 0; round < rounds; round += 1) {
-          measured.push({ bare: await bare.photos(pictures, seconds, true), service: await ofService() })
+          measured.push({
+            bare: await bare.photos(pictures, seconds, true),
+            service: await ofService(),
+          })
         }
       })
-      const each = Object.entries(spent).map(([name, all]) => [name, Number((all / added).toPrecision(3))])
+      const each = Object.entries(spent).map(([name, all]) => [
+        name,
+        Number((all / added).toPrecision(3)),
+      ])
       return {
         bundle: path.split('/').at(-1) ?? '',
         cores,
@@ -84,15 +95,19 @@ export const indexingBench: Bench<Figures> = {
     }
   },
   page: ({ bundle, cores, clients, rounds, core_seconds: spent, event_loop: eventLoop }) => {
-    const [bare, service] = [median(rounds.map((round) => round.bare)), median(rounds.map((round) => round.service))]
+    const [bare, service] = [
+      median(rounds.map((round) => round.bare)),
+      median(rounds.map((round) => round.service)),
+    ]
     const ratio = median(rounds.map((round) => round.service / round.bare))
     return [
       `JPEG photos of 500 pixels are added with \`PUT /items\` by ${clients} clients on the same machine: decoded, encoded with \`${bundle}\`, on disk and ` +
         `in the index when they are answered. The bare loop decodes and encodes the same photos in ${cores} processes of one thread that do nothing else; ` +
         `it has no server, no clients and keeps nothing.`,
       `| | photos a second | |\n|---|---|---|\n| bare loop | ${bare.toFixed(1)} | |\n| over HTTP, durable | ${service.toFixed(1)} | **${Math.round(ratio * 100)} %** |`,
-      `Medians of ${rounds.length} rounds. Core milliseconds a photo: ${Object.entries(spent).map(([name, s]) => `${name} ${(1000 * s).toFixed(1)}`).join(', ')}. ` +
-        eventLoopSentence(eventLoop),
+      `Medians of ${rounds.length} rounds. Core milliseconds a photo: ${Object.entries(spent)
+        .map(([name, s]) => `${name} ${(1000 * s).toFixed(1)}`)
+        .join(', ')}. ` + eventLoopSentence(eventLoop),
     ].join('\n\n')
   },
 }

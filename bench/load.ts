@@ -36,7 +36,11 @@ export class Load<Request extends Asked> {
   }
 
   /** So many clients for so many seconds, each asking again as soon as it has its answer. */
-  async closed(clients: number, seconds: number, note: (asked: Request, answer: Answer) => void): Promise<void> {
+  async closed(
+    clients: number,
+    seconds: number,
+    note: (asked: Request, answer: Answer) => void,
+  ): Promise<void> {
     const until = performance.now() + seconds * 1000
     await this.#together(clients, async () => {
       while (performance.now() < until) {
@@ -50,7 +54,8 @@ export class Load<Request extends Asked> {
   async all(clients: number, asked: Iterable<Request>): Promise<void> {
     const queue = asked[Symbol.iterator]()
     await this.#together(clients, async () => {
-      for (let next = queue.next(); next.done !== true; next = queue.next()) await this.send(next.value)
+      for (let next = queue.next(); next.done !== true; next = queue.next())
+        await this.send(next.value)
     })
   }
 
@@ -62,7 +67,11 @@ export class Load<Request extends Asked> {
    * So many requests a second, at random moments, whether or not those before have been answered.
    * @returns how many could not be sent because too many were under way
    */
-  async open(perSecond: number, seconds: number, note: (asked: Request, answer: Answer) => void): Promise<number> {
+  async open(
+    perSecond: number,
+    seconds: number,
+    note: (asked: Request, answer: Answer) => void,
+  ): Promise<number> {
     const begun = performance.now()
     const until = begun + seconds * 1000
     const sent = new Set<Promise<void>>()
@@ -77,10 +86,12 @@ export class Load<Request extends Asked> {
         continue
       }
       const asked = this.#next()
-      const one: Promise<void> = this.send(asked, Math.min(at, performance.now())).then((answer) => {
-        sent.delete(one)
-        note(asked, answer)
-      })
+      const one: Promise<void> = this.send(asked, Math.min(at, performance.now())).then(
+        (answer) => {
+          sent.delete(one)
+          note(asked, answer)
+        },
+      )
       sent.add(one)
     }
     await Promise.all(sent)
@@ -91,15 +102,19 @@ export class Load<Request extends Asked> {
   send({ method, path, headers, body }: Request, due = performance.now()): Promise<Answer> {
     const { hostname: host, port } = this.#address
     return new Promise((resolve) => {
-      const end = (status: number, said: string): void => resolve({ status, said, milliseconds: performance.now() - due })
+      const end = (status: number, said: string): void =>
+        resolve({ status, said, milliseconds: performance.now() - due })
       const length = body === undefined ? {} : { 'content-length': String(body.length) }
-      const sending = request({ agent: this.#agent, host, port, method, path, headers: { ...headers, ...length } }, (reply) => {
-        const { statusCode = 0 } = reply
-        const chunks: Buffer[] = []
-        reply.on('data', (chunk: Buffer) => statusCode >= 400 && chunks.push(chunk))
-        reply.on('end', () => end(statusCode, Buffer.concat(chunks).toString()))
-        reply.on('error', () => end(0, ''))
-      })
+      const sending = request(
+        { agent: this.#agent, host, port, method, path, headers: { ...headers, ...length } },
+        (reply) => {
+          const { statusCode = 0 } = reply
+          const chunks: Buffer[] = []
+          reply.on('data', (chunk: Buffer) => statusCode >= 400 && chunks.push(chunk))
+          reply.on('end', () => end(statusCode, Buffer.concat(chunks).toString()))
+          reply.on('error', () => end(0, ''))
+        },
+      )
       sending.on('error', () => end(0, ''))
       sending.end(body)
     })

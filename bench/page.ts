@@ -30,7 +30,9 @@ export function writtenPage(): string {
 export async function writePage(names: readonly string[]): Promise<void> {
   writeFileSync(page, writtenPage())
   for (const { bench, result } of shown()) {
-    const drawn = names.includes(bench.name) ? Object.entries(bench.plots?.(result.figures) ?? {}) : []
+    const drawn = names.includes(bench.name)
+      ? Object.entries(bench.plots?.(result.figures) ?? {})
+      : []
     for (const [name, plot] of drawn) await draw(name, plot)
   }
 }
@@ -42,7 +44,10 @@ function shown(): { bench: Bench<unknown>; result: Result }[] {
   })
 }
 
-function section(bench: Bench<unknown>, { scale, measured_on: on, machine, figures }: Result): string {
+function section(
+  bench: Bench<unknown>,
+  { scale, measured_on: on, machine, figures }: Result,
+): string {
   const { processor, cores, memory_gib: memory, node, system } = machine
   const from = `${processor}, ${cores} cores, ${memory} GiB, ${system}, Node ${node}, ${on}`
   const short = scale === 'full' ? '' : `, a ${scale} run`
@@ -52,5 +57,8 @@ function section(bench: Bench<unknown>, { scale, measured_on: on, machine, figur
 async function draw(name: string, plot: TopLevelSpec): Promise<void> {
   const svg = await new View(parse(compile(plot).spec), { renderer: 'none' }).toSVG()
   mkdirSync(plots, { recursive: true })
-  await sharp(Buffer.from(svg), { density: DENSITY }).flatten({ background: 'white' }).png({ palette: true }).toFile(join(plots, `${name}.png`))
+  await sharp(Buffer.from(svg), { density: DENSITY })
+    .flatten({ background: 'white' })
+    .png({ palette: true })
+    .toFile(join(plots, `${name}.png`))
 }

@@ -32,13 +32,41 @@ interface Extent {
   shares: readonly number[]
 }
 
-const everywhere = (seconds: number): Extent['seconds'] => ({ text: seconds, image: seconds, search: seconds })
+const everywhere = (seconds: number): Extent['seconds'] => ({
+  text: seconds,
+  image: seconds,
+  search: seconds,
+})
 const models = join(packageFolder, 'models')
 const EXTENTS: Readonly<Record<Scale, Extent>> = {
-  smoke: { bundle: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'), items: 300, queries: 20, seconds: everywhere(0.3), rounds: 1, tuningS: 0, shares: [0.8] },
-  quick: { bundle: join(models, 'tandem-small'), items: 10_000, queries: 100, seconds: everywhere(1.5), rounds: 1, tuningS: 0, shares: [0.8] },
+  smoke: {
+    bundle: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'),
+    items: 300,
+    queries: 20,
+    seconds: everywhere(0.3),
+    rounds: 1,
+    tuningS: 0,
+    shares: [0.8],
+  },
+  quick: {
+    bundle: join(models, 'tandem-small'),
+    items: 10_000,
+    queries: 100,
+    seconds: everywhere(1.5),
+    rounds: 1,
+    tuningS: 0,
+    shares: [0.8],
+  },
   // A photo takes longer, and a p99 needs some hundreds of them.
-  full: { bundle: join(models, 'tandem-small'), items: 100_000, queries: 300, seconds: { text: 4, image: 6, search: 4 }, rounds: 2, tuningS: 4, shares: [0.5, 0.8, 1] },
+  full: {
+    bundle: join(models, 'tandem-small'),
+    items: 100_000,
+    queries: 300,
+    seconds: { text: 4, image: 6, search: 4 },
+    rounds: 2,
+    tuningS: 4,
+    shares: [0.5, 0.8, 1],
+  },
 }
 const CLIENTS = 16
 const WARM_UP_S = 1
@@ -52,11 +80,20 @@ export const peersBench: Bench<Figures> = {
   run: async (scale) => {
     const extent = EXTENTS[scale]
     const isSmoke = scale === 'smoke'
-    const { kinds, leftOut } = isSmoke ? { kinds: [fastify], leftOut: [] } : kindsHere(extent.bundle)
+    const { kinds, leftOut } = isSmoke
+      ? { kinds: [fastify], leftOut: [] }
+      : kindsHere(extent.bundle)
     const given = isSmoke ? await randomQueries(extent) : await captionedQueries(extent)
-    const place = isSmoke ? await mkdtemp(join(tmpdir(), 'tandem-peers-')) : join(benchCache, `peers-${extent.items}`)
+    const place = isSmoke
+      ? await mkdtemp(join(tmpdir(), 'tandem-peers-'))
+      : join(benchCache, `peers-${extent.items}`)
     try {
-      const figures = await compared(extent, kinds, given, await corpus(extent.bundle, given.items, given.queries, place))
+      const figures = await compared(
+        extent,
+        kinds,
+        given,
+        await corpus(extent.bundle, given.items, given.queries, place),
+      )
       return { ...figures, left_out: leftOut }
     } finally {
       if (isSmoke) await rm(place, { recursive: true })
@@ -72,7 +109,9 @@ function kindsHere(bundle: string): { kinds: PeerKind[]; leftOut: string[] } {
     try {
       kinds.push(open(programsOf(name)))
     } catch (error) {
-      leftOut.push(`${name} is not among them: ${error instanceof BenchSkipped ? error.message : String(error)}.`)
+      leftOut.push(
+        `${name} is not among them: ${error instanceof BenchSkipped ? error.message : String(error)}.`,
+      )
     }
   }
   add('fastapi', fastapi)
@@ -80,41 +119,78 @@ function kindsHere(bundle: string): { kinds: PeerKind[]; leftOut: string[] } {
   return { kinds, leftOut }
 }
 
-async function compared(extent: Extent, kinds: readonly PeerKind[], given: Given, found: Corpus): Promise<Omit<Figures, 'left_out'>> {
+async function compared(
+  extent: Extent,
+  kinds: readonly PeerKind[],
+  given: Given,
+  found: Corpus,
+): Promise<Omit<Figures, 'left_out'>> {
   const { bundle, seconds, rounds } = extent
   const sent = { captions: given.captions, pictures: await photos() }
   const all = workloads(sent.captions, sent.pictures)
   const tandem = await Service.start({ bundle, folder: found.data })
   try {
     const asked = workloads(found.queries, []).search
-    const hits = await hitsOf(tandem.address, found.queries.map((_, at) => asked.tandem(at)))
+    const hits = await hitsOf(
+      tandem.address,
+      found.queries.map((_, at) => asked.tandem(at)),
+    )
     const recalls: Record<string, number> = { tandem: recallOf(hits, found.nearest) }
     const agreements: Figures['agreement'] = {}
     const outcomes: OfWorkload[] = []
     for (const workload of Object.values(all)) {
       const able = kinds.filter((kind) => kind.workloads?.includes(workload.name) ?? true)
-      const bare = await bareRate(workload.name, bundle, sent, { seconds: seconds[workload.name], rounds })
-      const outcome = await ofWorkload(workload, extent, able, tandem.address, found, async (kind, address) => {
-        if (workload.name === 'search') {
-          recalls[kind.name] = recallOf(await hitsOf(address, found.queries.map((_, at) => asked.peer(at))), found.nearest)
-          return
-        }
-        const least = await agreement({ tandem: workload.tandem, peer: askedOf(kind, workload), name: workload.name }, tandem.address, address)
-        agreements[kind.name] = { ...agreements[kind.name], [workload.name]: least }
+      const bare = await bareRate(workload.name, bundle, sent, {
+        seconds: seconds[workload.name],
+        rounds,
       })
+      const outcome = await ofWorkload(
+        workload,
+        extent,
+        able,
+        tandem.address,
+        found,
+        async (kind, address) => {
+          if (workload.name === 'search') {
+            recalls[kind.name] = recallOf(
+              await hitsOf(
+                address,
+                found.queries.map((_, at) => asked.peer(at)),
+              ),
+              found.nearest,
+            )
+            return
+          }
+          const least = await agreement(
+            { tandem: workload.tandem, peer: askedOf(kind, workload), name: workload.name },
+            tandem.address,
+            address,
+          )
+          agreements[kind.name] = { ...agreements[kind.name], [workload.name]: least }
+        },
+      )
       outcomes.push({ ...outcome, bare })
     }
     const low = Object.entries(recalls).filter(([, recall]) => recall < RECALL)
     // Of random weights the embeddings lie too close.
-    if (low.length > 0 && given.areReal) throw new Error(`of what exact search finds, too little is found: ${JSON.stringify(recalls)}`)
-    const { items, dim, searched: { ef } } = found
+    if (low.length > 0 && given.areReal)
+      throw new Error(`of what exact search finds, too little is found: ${JSON.stringify(recalls)}`)
+    const {
+      items,
+      dim,
+      searched: { ef },
+    } = found
     return {
       clients: CLIENTS,
       seconds: seconds.text,
       rounds,
       corpus: { items, dim, ef, recalls },
       agreement: agreements,
-      versions: Object.fromEntries((['fastapi', 'infinity'] as const).filter((name) => kinds.some((kind) => kind.name === name)).map((name) => [name, pinned(name)])),
+      versions: Object.fromEntries(
+        (['fastapi', 'infinity'] as const)
+          .filter((name) => kinds.some((kind) => kind.name === name))
+          .map((name) => [name, pinned(name)]),
+      ),
       workloads: outcomes,
     }
   } finally {
@@ -142,37 +218,73 @@ async function ofWorkload(
   const running: { kind: PeerKind; division: Division; peer: Peer; side: Side }[] = []
   try {
     for (const kind of kinds) {
-      const start = (division: Division): Promise<Peer> => Peer.start(kind, division, bundle, searched)
+      const start = (division: Division): Promise<Peer> =>
+        Peer.start(kind, division, bundle, searched)
       const division = await bestDivision(kind, start, workload, extent.tuningS)
       const peer = await start(division)
-      running.push({ kind, division, peer, side: { address: peer.address, asked: askedOf(kind, workload) } })
+      running.push({
+        kind,
+        division,
+        peer,
+        side: { address: peer.address, asked: askedOf(kind, workload) },
+      })
       await check(kind, peer.address)
     }
     const sides = [tandem, ...running.map(({ side }) => side)]
     for (const side of sides) await new Sample().closed(side, CLIENTS, Math.min(WARM_UP_S, seconds))
-    const [ours, ...theirs] = await inRounds(rounds, sides.map((side) => (sample) => sample.closed(side, CLIENTS, seconds)))
+    const [ours, ...theirs] = await inRounds(
+      rounds,
+      sides.map((side) => (sample) => sample.closed(side, CLIENTS, seconds)),
+    )
     const outcomes: Compared[] = []
-    for (const [at, { kind: { name, title }, division, side }] of running.entries()) {
+    for (const [
+      at,
+      {
+        kind: { name, title },
+        division,
+        side,
+      },
+    ] of running.entries()) {
       const saturation = theirs[at] as Loaded
       const rate = (share: number): number => share * saturation.answered
       const twice = 2 * TWICE_OF
-      const open = (one: Side, share: number) => (sample: Sample) => sample.open(one, rate(share), seconds)
+      const open = (one: Side, share: number) => (sample: Sample) =>
+        sample.open(one, rate(share), seconds)
       const loads = await inRounds(rounds, [
         ...extent.shares.flatMap((share) => [open(side, share), open(tandem, share)]),
         open(tandem, twice),
       ])
-      const atLoads = extent.shares.map((share, i) => ({ share, peer: loads[2 * i] as Loaded, tandem: loads[2 * i + 1] as Loaded }))
+      const atLoads = extent.shares.map((share, i) => ({
+        share,
+        peer: loads[2 * i] as Loaded,
+        tandem: loads[2 * i + 1] as Loaded,
+      }))
       const { peer } = atLoads[extent.shares.indexOf(TWICE_OF)] as (typeof atLoads)[number]
-      outcomes.push({ name, title, division, saturation, loads: atLoads, twice: { share: twice, peer, tandem: loads.at(-1) as Loaded } })
+      outcomes.push({
+        name,
+        title,
+        division,
+        saturation,
+        loads: atLoads,
+        twice: { share: twice, peer, tandem: loads.at(-1) as Loaded },
+      })
     }
-    return { name: workload.name, title: workload.title, saturation: ours as Loaded, peers: outcomes }
+    return {
+      name: workload.name,
+      title: workload.title,
+      saturation: ours as Loaded,
+      peers: outcomes,
+    }
   } finally {
     for (const { peer } of running) await peer.stop()
   }
 }
 
 /** Each load once a round, one after the other, so that all of them see the machine in the same moods. */
-async function inRounds(rounds: number, loads: readonly ((sample: Sample) => Promise<void>)[]): Promise<Loaded[]> {
+async function inRounds(
+  rounds: number,
+  loads: readonly ((sample: Sample) => Promise<void>)[],
+): Promise<Loaded[]> {
   const samples = loads.map(() => new Sample())
   for (let round = 0; round < rounds; round += 1) {
     for (const [at, load] of loads.entries()) await load(samples[at] as Sample)
@@ -181,7 +293,12 @@ async function inRounds(rounds: number, loads: readonly ((sample: Sample) => Pro
 }
 
 /** The division of the cores with which the peer answers most. */
-async function bestDivision(kind: PeerKind, start: (division: Division) => Promise<Peer>, workload: Workload, tuningS: number): Promise<Division> {
+async function bestDivision(
+  kind: PeerKind,
+  start: (division: Division) => Promise<Peer>,
+  workload: Workload,
+  tuningS: number,
+): Promise<Division> {
   const { divisions } = kind
   let best = { division: divisions.at(-1) as Division, answered: 0 }
   if (tuningS === 0 || divisions.length === 1) return best.division

@@ -23,14 +23,21 @@ export interface Result {
 const folder = join(packageFolder, 'bench', 'results')
 
 export function keepResult(name: string, scale: Scale, figures: unknown): void {
-  const result: Result = { scale, measured_on: new Date().toISOString().slice(0, 10), machine: machine(), figures }
+  const result: Result = {
+    scale,
+    measured_on: new Date().toISOString().slice(0, 10),
+    machine: machine(),
+    figures,
+  }
   mkdirSync(folder, { recursive: true })
   writeFileSync(fileOf(name), `${JSON.stringify(result, null, 2)}\n`)
 }
 
 /** Null where there is none. */
 export function keptResult(name: string): Result | null {
-  return existsSync(fileOf(name)) ? (JSON.parse(readFileSync(fileOf(name), 'utf8')) as Result) : null
+  return existsSync(fileOf(name))
+    ? (JSON.parse(readFileSync(fileOf(name), 'utf8')) as Result)
+    : null
 }
 
 function fileOf(name: string): string {

@@ -10,17 +10,23 @@ import { keepResult } from './results.js'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { full: { type: 'boolean', default: false }, smoke: { type: 'boolean', default: false } },
+  options: {
+    full: { type: 'boolean', default: false },
+    smoke: { type: 'boolean', default: false },
+  },
 })
 const known = benches.map(({ name }) => name)
 const unknown = positionals.filter((name) => !known.includes(name))
-if (unknown.length > 0) throw new Error(`there is no benchmark ${unknown.join(', ')}; there are ${known.join(', ')}`)
+if (unknown.length > 0)
+  throw new Error(`there is no benchmark ${unknown.join(', ')}; there are ${known.join(', ')}`)
 if (values.full && values.smoke) throw new Error('--full and --smoke exclude each other')
 const scale: Scale = values.full ? 'full' : values.smoke ? 'smoke' : 'quick'
 // Workers and stores do not keep a program running that waits for them.
 const running = setInterval(() => undefined, 60_000)
 const ran: string[] = []
-for (const bench of benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name))) {
+for (const bench of benches.filter(
+  ({ name }) => positionals.length === 0 || positionals.includes(name),
+)) {
   process.stderr.write(`== ${bench.name}\n`)
   try {
     const figures = await bench.run(scale)
@@ -31,7 +37,9 @@ for (const bench of benches.filter(({ name }) => positionals.length === 0 || pos
     ran.push(bench.name)
   } catch (error) {
     if (!(error instanceof BenchSkipped)) process.exitCode = 1
-    process.stderr.write(`${bench.name}: ${error instanceof BenchSkipped ? `skipped, ${error.message}` : String((error as Error).stack)}\n`)
+    process.stderr.write(
+      `${bench.name}: ${error instanceof BenchSkipped ? `skipped, ${error.message}` : String((error as Error).stack)}\n`,
+    )
   }
 }
 clearInterval(running)

@@ -41,9 +41,30 @@ interface Extent {
 }
 
 const EXTENTS: Readonly<Record<Scale, Extent>> = {
-  smoke: { bundle: join('test', 'fixtures', 'tiny-bundle'), items: 300, rows: [4], rounds: 1, seconds: 0.4, queries: 20 },
-  quick: { bundle: join('models', 'tandem-small'), items: 10_000, rows: [16, 32], rounds: 2, seconds: 2, queries: 100 },
-  full: { bundle: join('models', 'tandem-small'), items: 100_000, rows: [4, 8, 16, 32, 64], rounds: 5, seconds: 8, queries: 300 },
+  smoke: {
+    bundle: join('test', 'fixtures', 'tiny-bundle'),
+    items: 300,
+    rows: [4],
+    rounds: 1,
+    seconds: 0.4,
+    queries: 20,
+  },
+  quick: {
+    bundle: join('models', 'tandem-small'),
+    items: 10_000,
+    rows: [16, 32],
+    rounds: 2,
+    seconds: 2,
+    queries: 100,
+  },
+  full: {
+    bundle: join('models', 'tandem-small'),
+    items: 100_000,
+    rows: [4, 8, 16, 32, 64],
+    rounds: 5,
+    seconds: 8,
+    queries: 300,
+  },
 }
 const CLIENTS = 48
 const WARM_UP_S = 3
@@ -55,11 +76,19 @@ export const saturationBench: Bench<Figures> = {
     const extent = EXTENTS[scale]
     const isSmoke = scale === 'smoke'
     const bundle = join(packageFolder, extent.bundle)
-    const given = isSmoke ? await randomQueries({ ...extent, bundle }) : await captionedQueries(extent)
-    const place = isSmoke ? await mkdtemp(join(tmpdir(), 'tandem-saturation-')) : join(benchCache, `peers-${extent.items}`)
+    const given = isSmoke
+      ? await randomQueries({ ...extent, bundle })
+      : await captionedQueries(extent)
+    const place = isSmoke
+      ? await mkdtemp(join(tmpdir(), 'tandem-saturation-'))
+      : join(benchCache, `peers-${extent.items}`)
     const found = await corpus(bundle, given.items, given.queries, place)
     const cores = coresGiven()
-    const service = await Service.start({ bundle, folder: found.data, environment: { SNAPSHOT_INTERVAL_S: '3600' } })
+    const service = await Service.start({
+      bundle,
+      folder: found.data,
+      environment: { SNAPSHOT_INTERVAL_S: '3600' },
+    })
     const load = new Load(service.address, nextOf(workloads(given.captions, []).search.tandem))
     try {
       const ways = await tried(bundle, cores, given.captions, extent)
@@ -89,7 +118,11 @@ export const saturationBench: Bench<Figures> = {
         })
         const eventLoop = eventLoopBetween(before, await service.metrics())
         const idle: Figures['idle'] = []
-        const { queries: texts, dim, searched: { index, ef } } = found
+        const {
+          queries: texts,
+          dim,
+          searched: { index, ef },
+        } = found
         const asked = workloads(texts, []).search.tandem
         for (let round = 0; round < extent.rounds; round += 1) {
           const alone = await bare.queries({ texts, index, dim, ef, k: Math.min(K, extent.items) })
@@ -97,10 +130,22 @@ export const saturationBench: Bench<Figures> = {
           for (const at of texts.keys()) each.push((await load.send(asked(at))).milliseconds)
           idle.push({ bare: quantile(alone, 0.5), service: quantile(each, 0.5) })
         }
-        const costs = Object.entries(spent).map(([name, all]) => [name, Number((all / done).toPrecision(3))])
+        const costs = Object.entries(spent).map(([name, all]) => [
+          name,
+          Number((all / done).toPrecision(3)),
+        ])
         const name = bundle.split('/').at(-1) ?? ''
         const core_seconds = Object.fromEntries(costs) as CoreSeconds
-        return { bundle: name, items: extent.items, clients: CLIENTS, bare: ways, rounds, core_seconds, idle, event_loop: eventLoop }
+        return {
+          bundle: name,
+          items: extent.items,
+          clients: CLIENTS,
+          bare: ways,
+          rounds,
+          core_seconds,
+          idle,
+          event_loop: eventLoop,
+        }
       } finally {
         await bare.close()
       }
@@ -110,8 +155,20 @@ export const saturationBench: Bench<Figures> = {
       if (isSmoke) await rm(place, { recursive: true })
     }
   },
-  page: ({ bundle, items, clients, bare, rounds, core_seconds: spent, idle, event_loop: eventLoop }) => {
-    const [texts, searches] = [median(rounds.map((round) => round.bare)), median(rounds.map((round) => round.searches))]
+  page: ({
+    bundle,
+    items,
+    clients,
+    bare,
+    rounds,
+    core_seconds: spent,
+    idle,
+    event_loop: eventLoop,
+  }) => {
+    const [texts, searches] = [
+      median(rounds.map((round) => round.bare)),
+      median(rounds.map((round) => round.searches)),
+    ]
     const ratio = median(rounds.map((round) => round.searches / round.bare))
     const over = median(idle.map((round) => round.service - round.bare))
     return [
@@ -119,7 +176,9 @@ export const saturationBench: Bench<Figures> = {
         `The bare runtime encodes the same captions with \`${bundle}\` in batches of like length and does nothing else; these ways of using the cores were tried:`,
       `| processes | threads of each | texts in a batch | texts a second |\n|---|---|---|---|\n${bare.map((way) => `| ${way.processes} | ${way.threads} | ${way.rows} | ${way.texts.toFixed(0)} |`).join('\n')}`,
       `| | a second | |\n|---|---|---|\n| texts, bare runtime at its best | ${texts.toFixed(0)} | |\n| searches over HTTP | ${searches.toFixed(0)} | **${Math.round(ratio * 100)} %** |`,
-      `Medians of ${rounds.length} rounds. Core milliseconds a search: ${Object.entries(spent).map(([name, s]) => `${name} ${(1000 * s).toFixed(2)}`).join(', ')}. ${eventLoopSentence(eventLoop)}`,
+      `Medians of ${rounds.length} rounds. Core milliseconds a search: ${Object.entries(spent)
+        .map(([name, s]) => `${name} ${(1000 * s).toFixed(2)}`)
+        .join(', ')}. ${eventLoopSentence(eventLoop)}`,
       `One search at a time takes ${median(idle.map((round) => round.service)).toFixed(2)} ms at the median, of a client that keeps its connection; to tokenize, encode and ` +
         `search the same graph in one bare process ${median(idle.map((round) => round.bare)).toFixed(2)} ms: the service adds **${over.toFixed(2)} ms**.`,
     ].join('\n\n')
@@ -127,11 +186,20 @@ export const saturationBench: Bench<Figures> = {
 }
 
 /** A process for each core with one thread, and one with a thread for each. */
-async function tried(bundle: string, cores: number, texts: readonly string[], { rows, seconds }: Extent): Promise<Figures['bare']> {
+async function tried(
+  bundle: string,
+  cores: number,
+  texts: readonly string[],
+  { rows, seconds }: Extent,
+): Promise<Figures['bare']> {
   const ways: Figures['bare'] = []
-  for (const [processes, threads] of [[cores, 1], [1, cores]] as const) {
+  for (const [processes, threads] of [
+    [cores, 1],
+    [1, cores],
+  ] as const) {
     const bare = await Bare.open(bundle, processes, threads)
-    for (const one of rows) ways.push({ processes, threads, rows: one, texts: await bare.texts(texts, one, seconds / 4) })
+    for (const one of rows)
+      ways.push({ processes, threads, rows: one, texts: await bare.texts(texts, one, seconds / 4) })
     await bare.close()
   }
   return ways

@@ -37,7 +37,14 @@ export class Service {
   static async start({ bundle, folder, environment = {} }: ServiceOptions): Promise<Service> {
     const data = folder ?? (await mkdtemp(join(tmpdir(), 'tandem-bench-')))
     const { PATH } = process.env
-    const own = { PATH, HOST: '127.0.0.1', PORT: '0', TANDEM_DATA_DIR: data, TANDEM_MODEL: bundle, MALLOC_ARENA_MAX: '2' }
+    const own = {
+      PATH,
+      HOST: '127.0.0.1',
+      PORT: '0',
+      TANDEM_DATA_DIR: data,
+      TANDEM_MODEL: bundle,
+      MALLOC_ARENA_MAX: '2',
+    }
     const child = spawn(process.execPath, [join(packageFolder, 'dist', 'server.js')], {
       env: { ...own, ...environment },
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -69,13 +76,24 @@ export class Service {
   async metrics(): Promise<Map<string, number>> {
     const text = await (await fetch(`${this.address}/metrics`)).text()
     const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
-    return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ')))]))
+    return new Map(
+      lines.map((line) => [
+        line.slice(0, line.lastIndexOf(' ')),
+        Number(line.slice(line.lastIndexOf(' '))),
+      ]),
+    )
   }
 
   async put(id: string, picture: Uint8Array): Promise<void> {
     const body = new FormData()
     body.append('image', new Blob([picture]))
-    body.append('payload', JSON.stringify({ title: 'A photo for the measurement', source: 'https://example.org/photos' }))
+    body.append(
+      'payload',
+      JSON.stringify({
+        title: 'A photo for the measurement',
+        source: 'https://example.org/photos',
+      }),
+    )
     await this.#ask(`/items/${id}`, { method: 'PUT', body })
   }
 

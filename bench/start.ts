@@ -27,7 +27,9 @@ interface Figures {
   filled: Started
 }
 
-const EXTENTS: Readonly<Record<Scale, { bundle: string; items: number; starts: number; idleS: number }>> = {
+const EXTENTS: Readonly<
+  Record<Scale, { bundle: string; items: number; starts: number; idleS: number }>
+> = {
   smoke: { bundle: join('test', 'fixtures', 'tiny-bundle'), items: 300, starts: 1, idleS: 0.1 },
   quick: { bundle: join('models', 'tandem-small'), items: 10_000, starts: 2, idleS: 3 },
   full: { bundle: join('models', 'tandem-small'), items: 100_000, starts: 7, idleS: 10 },
@@ -40,11 +42,17 @@ export const startBench: Bench<Figures> = {
     const { bundle: name, items, starts, idleS } = EXTENTS[scale]
     const isSmoke = scale === 'smoke'
     const bundle = join(packageFolder, name)
-    const given = isSmoke ? await randomQueries({ bundle, items, queries: 1 }) : await captionedQueries({ items, queries: 1 })
+    const given = isSmoke
+      ? await randomQueries({ bundle, items, queries: 1 })
+      : await captionedQueries({ items, queries: 1 })
     const folder = await mkdtemp(join(tmpdir(), 'tandem-start-'))
     try {
       // That of the other services it is compared with: it takes minutes to make.
-      const { data } = await filledFolder(bundle, given.items, isSmoke ? join(folder, 'filled') : join(benchCache, `peers-${items}`, 'data'))
+      const { data } = await filledFolder(
+        bundle,
+        given.items,
+        isSmoke ? join(folder, 'filled') : join(benchCache, `peers-${items}`, 'data'),
+      )
       await rm(join(data, 'graphs'), { recursive: true, force: true })
       return {
         bundle: bundle.split('/').at(-1) ?? '',
@@ -59,7 +67,9 @@ export const startBench: Bench<Figures> = {
   page: ({ bundle, items, empty, filled }) => {
     const row = (what: string, { first, later, idle }: Started): string =>
       `| ${what} | ${seconds(quantile(later, 0.5))} | ${seconds(Math.max(...later))} | ${seconds(first)} | ${mebibytes(idle)} |`
-    const resident = Object.entries(empty.resident).map(([name, bytes]) => `${name} ${mebibytes(bytes)}`)
+    const resident = Object.entries(empty.resident).map(
+      ([name, bytes]) => `${name} ${mebibytes(bytes)}`,
+    )
     return [
       `From the start of the process until it says that it is ready, with \`${bundle}\`: its bundle verified, the graphs loaded and tried on the goldens, the ` +
         `index level with the store, the model warm. The first start on a machine also prepares the graphs for its processor and measures what batches suit it.`,
@@ -70,7 +80,12 @@ export const startBench: Bench<Figures> = {
   },
 }
 
-async function started(bundle: string, folder: string, starts: number, idleS: number): Promise<Started> {
+async function started(
+  bundle: string,
+  folder: string,
+  starts: number,
+  idleS: number,
+): Promise<Started> {
   const start = async (): Promise<{ service: Service; milliseconds: number }> => {
     const begun = performance.now()
     const service = await Service.start({ bundle, folder })
@@ -86,7 +101,9 @@ async function started(bundle: string, folder: string, starts: number, idleS: nu
     later.push(milliseconds)
     if (at === starts - 1) {
       await pause(idleS * 1000)
-      resident = Object.fromEntries([...one.memory()].map(([name, memory]) => [name, memory.resident]))
+      resident = Object.fromEntries(
+        [...one.memory()].map(([name, memory]) => [name, memory.resident]),
+      )
       idle.push(one.proportionalBytes())
     }
     await one.stop()

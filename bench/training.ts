@@ -34,14 +34,31 @@ export const trainingBench: Bench<Figures> = {
   run: async (scale) => {
     const python = process.env['BENCH_PYTHON'] ?? join(training, '.venv', 'bin', 'python')
     const env = { ...process.env, PYTHONPATH: training, OMP_WAIT_POLICY: 'passive' }
-    const ask = async (...args: string[]): Promise<string> => (await promisify(execFile)(python, args, { env })).stdout
+    const ask = async (...args: string[]): Promise<string> =>
+      (await promisify(execFile)(python, args, { env })).stdout
     await ask('-c', 'import open_clip, tandem_training').catch(() => {
-      throw new BenchSkipped('BENCH_PYTHON names no Python that has the packages of training/ and open_clip_torch')
+      throw new BenchSkipped(
+        'BENCH_PYTHON names no Python that has the packages of training/ and open_clip_torch',
+      )
     })
-    return JSON.parse(await ask('-W', 'ignore', join(packageFolder, 'bench', 'training', 'clip_steps.py'), ...SIZES[scale])) as Figures
+    return JSON.parse(
+      await ask(
+        '-W',
+        'ignore',
+        join(packageFolder, 'bench', 'training', 'clip_steps.py'),
+        ...SIZES[scale],
+      ),
+    ) as Figures
   },
 
-  page({ batch, tokens, open_clip_version: version, torch_version: torch, tandem, open_clip: peer }) {
+  page({
+    batch,
+    tokens,
+    open_clip_version: version,
+    torch_version: torch,
+    tandem,
+    open_clip: peer,
+  }) {
     const ratio = median(peer.seconds) / median(tandem.seconds)
     const row = (name: string, { seconds, parameters }: Side): string =>
       `| ${name} | ${(parameters / 1e6).toFixed(1)} M | ${median(seconds).toFixed(2)} | ${Math.min(...seconds).toFixed(2)} |`

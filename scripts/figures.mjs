@@ -17,7 +17,14 @@ function gain(direction, { similarity, rerank }) {
   return `${direction} R@1 from ${figure(similarity.r1)} to ${figure(rerank.r1)} (${sign}${figure(Math.abs(change))})`
 }
 
-function table({ bundle, photos, captions, candidates, text_to_image: images, image_to_text: texts }) {
+function table({
+  bundle,
+  photos,
+  captions,
+  candidates,
+  text_to_image: images,
+  image_to_text: texts,
+}) {
   return [
     `Bundle ${bundle}: ${photos} photos, ${captions} captions, rerank of ${candidates} candidates.`,
     '',
@@ -33,7 +40,8 @@ function table({ bundle, photos, captions, candidates, text_to_image: images, im
 }
 
 const [measured] = process.argv.slice(2)
-if (measured === undefined) throw new Error('usage: node scripts/figures.mjs <output of tandem evaluate --json>')
+if (measured === undefined)
+  throw new Error('usage: node scripts/figures.mjs <output of tandem evaluate --json>')
 const text = readFileSync(readme, 'utf8')
 const [before, rest] = text.split(BEGIN)
 const after = rest?.split(END)[1]

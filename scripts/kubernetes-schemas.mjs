@@ -23,7 +23,10 @@ const KINDS = {
   'statefulset-apps-v1': 'io.k8s.api.apps.v1.StatefulSet',
 }
 const CUSTOM = {
-  'scaledobject-keda-v1alpha1': ['github.com/kedacore/keda/v2@v2.21.0', 'config/crd/bases/keda.sh_scaledobjects.yaml'],
+  'scaledobject-keda-v1alpha1': [
+    'github.com/kedacore/keda/v2@v2.21.0',
+    'config/crd/bases/keda.sh_scaledobjects.yaml',
+  ],
   'servicemonitor-monitoring-v1': [
     'github.com/prometheus-operator/prometheus-operator@v0.85.0',
     'example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml',
@@ -34,19 +37,31 @@ const OBJECT_META = 'io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta'
 
 /** The text of a file of a Go module. */
 function source(module, path) {
-  const { Dir } = JSON.parse(execFileSync('go', ['mod', 'download', '-json', module], { cwd: '/', encoding: 'utf8' }))
+  const { Dir } = JSON.parse(
+    execFileSync('go', ['mod', 'download', '-json', module], { cwd: '/', encoding: 'utf8' }),
+  )
   return readFileSync(join(Dir, path), 'utf8')
 }
 
 /** Without prose, with nothing allowed beside the named properties, and each scalar as YAML may write it. */
 function strict(schema) {
   if (schema.$ref !== undefined) return { $ref: schema.$ref }
-  if (schema.format === 'int-or-string' || schema['x-kubernetes-int-or-string'] === true) return { type: ['string', 'integer'] }
+  if (schema.format === 'int-or-string' || schema['x-kubernetes-int-or-string'] === true)
+    return { type: ['string', 'integer'] }
   const { type, required, properties, items, additionalProperties } = schema
-  const kept = { type, required, enum: schema.enum, pattern: schema.pattern, minimum: schema.minimum, maximum: schema.maximum }
+  const kept = {
+    type,
+    required,
+    enum: schema.enum,
+    pattern: schema.pattern,
+    minimum: schema.minimum,
+    maximum: schema.maximum,
+  }
   if (items !== undefined) kept.items = strict(items)
   if (properties !== undefined) {
-    kept.properties = Object.fromEntries(Object.entries(properties).map(([name, value]) => [name, strict(value)]))
+    kept.properties = Object.fromEntries(
+      Object.entries(properties).map(([name, value]) => [name, strict(value)]),
+    )
     kept.additionalProperties = schema['x-kubernetes-preserve-unknown-fields'] === true
   } else if (typeof additionalProperties === 'object') {
     kept.additionalProperties = strict(additionalProperties)
@@ -59,8 +74,10 @@ function document(definitions, name) {
   const found = {}
   const add = (wanted) => {
     if (found[wanted] !== undefined) return
-    found[wanted] = wanted === QUANTITY ? { type: ['string', 'number'] } : strict(definitions[wanted])
-    for (const [, next] of JSON.stringify(found[wanted]).matchAll(/"#\/definitions\/([^"]+)"/g)) add(next)
+    found[wanted] =
+      wanted === QUANTITY ? { type: ['string', 'number'] } : strict(definitions[wanted])
+    for (const [, next] of JSON.stringify(found[wanted]).matchAll(/"#\/definitions\/([^"]+)"/g))
+      add(next)
   }
   add(name)
   const [{ group, kind, version }] = definitions[name]['x-kubernetes-group-version-kind']
@@ -69,7 +86,11 @@ function document(definitions, name) {
 
 function identified({ properties, ...schema }, group, version, kind) {
   const apiVersion = { const: group === '' ? version : `${group}/${version}` }
-  return { ...schema, required: ['apiVersion', 'kind', 'metadata'], properties: { ...properties, apiVersion, kind: { const: kind } } }
+  return {
+    ...schema,
+    required: ['apiVersion', 'kind', 'metadata'],
+    properties: { ...properties, apiVersion, kind: { const: kind } },
+  }
 }
 
 rmSync(folder, { recursive: true, force: true })
@@ -78,8 +99,11 @@ const write = (name, schema) => {
   const text = JSON.stringify({ $schema: 'http://json-schema.org/draft-07/schema#', ...schema })
   writeFileSync(join(folder, `${name}.json`), `${text}\n`)
 }
-const { definitions } = JSON.parse(source(`k8s.io/kubernetes@${KUBERNETES}`, 'api/openapi-spec/swagger.json'))
-for (const [name, definition] of Object.entries(KINDS)) write(name, document(definitions, definition))
+const { definitions } = JSON.parse(
+  source(`k8s.io/kubernetes@${KUBERNETES}`, 'api/openapi-spec/swagger.json'),
+)
+for (const [name, definition] of Object.entries(KINDS))
+  write(name, document(definitions, definition))
 for (const [name, [module, path]] of Object.entries(CUSTOM)) {
   const { group, names, versions } = parse(source(module, path)).spec
   const [{ name: version, schema }] = versions

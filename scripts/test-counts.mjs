@@ -10,7 +10,8 @@ function vitest() {
   const report = JSON.parse(text)
   // A file that failed to load counts no failed test: it must still count as a failure.
   const broken = report.testResults.filter(
-    (file) => file.status === 'failed' && file.assertionResults.every((test) => test.status !== 'failed'),
+    (file) =>
+      file.status === 'failed' && file.assertionResults.every((test) => test.status !== 'failed'),
   )
   for (const { name, message } of broken) tell(name, message)
   for (const { name, assertionResults } of report.testResults) {
@@ -18,7 +19,11 @@ function vitest() {
       tell(name, test.fullName, test.failureMessages[0] ?? '')
     }
   }
-  return [report.numPassedTests, report.numFailedTests + broken.length, report.numPendingTests + report.numTodoTests]
+  return [
+    report.numPassedTests,
+    report.numFailedTests + broken.length,
+    report.numPendingTests + report.numTodoTests,
+  ]
 }
 
 function junit() {

@@ -22,7 +22,9 @@ import { printLine, type Terminal } from './cli/terminal.js'
 import { packageFolder, readConfig, type Config } from './config.js'
 import { newKey, scopes, type Scope } from './auth/keys.js'
 
-const { version } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as { version: string }
+const { version } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as {
+  version: string
+}
 const terminal: Terminal = { out: process.stdout, err: process.stderr }
 
 interface ServiceOptions {
@@ -50,7 +52,9 @@ async function withService<Out>(
   work: (service: Service) => Promise<Out>,
 ): Promise<Out> {
   const service =
-    options.url === undefined ? await ownService(config) : remoteService(options.url, options.key ?? config.apiKeys[0])
+    options.url === undefined
+      ? await ownService(config)
+      : remoteService(options.url, options.key ?? config.apiKeys[0])
   try {
     return await work(service)
   } finally {
@@ -60,7 +64,11 @@ async function withService<Out>(
 
 function withServiceOptions(command: Command): Command {
   return command
-    .option('--url <address>', 'use the service that runs at this address (default: open the data folder)', serviceUrl)
+    .option(
+      '--url <address>',
+      'use the service that runs at this address (default: open the data folder)',
+      serviceUrl,
+    )
     .option('--key <key>', 'API key for --url (default: the first of API_KEYS)')
 }
 
@@ -76,7 +84,9 @@ program
     await import('./server.js')
   })
 
-withServiceOptions(program.command('index').argument('<folder>', 'folder of photos, read with all folders below it'))
+withServiceOptions(
+  program.command('index').argument('<folder>', 'folder of photos, read with all folders below it'),
+)
   .description('store the photos of a folder; run again, it skips what is stored and unchanged')
   .action(async (folder: string, options: ServiceOptions) => {
     const outcome = await withService(options, readConfig(process.env), ({ client }) =>
@@ -97,7 +107,10 @@ withServiceOptions(program.command('search').argument('<sentence>', 'what the ph
   .description('print the photos that a sentence describes')
   .option('-k <hits>', 'hits to print', wholeNumber(1, 1000), 10)
   .option('--no-rerank', 'answer from the dual encoder alone')
-  .option('--filter <json>', 'only photos whose payload meets a filter, such as {"must":[{"key":"year","match":2024}]}')
+  .option(
+    '--filter <json>',
+    'only photos whose payload meets a filter, such as {"must":[{"key":"year","match":2024}]}',
+  )
   .option('--json', 'print the answer as JSON')
   .action(async (sentence: string, options: SearchFlags) => {
     // Without the flag the bundle's own default holds.
@@ -105,7 +118,10 @@ withServiceOptions(program.command('search').argument('<sentence>', 'what the ph
     const answer = await withService(options, readConfig(process.env), ({ client }) =>
       client.search(sentence, { k: options.k, rerank, filter: options.filter }),
     )
-    printLine(terminal.out, options.json === true ? JSON.stringify(answer, null, 2) : hitLines(answer))
+    printLine(
+      terminal.out,
+      options.json === true ? JSON.stringify(answer, null, 2) : hitLines(answer),
+    )
   })
 
 interface EvaluateFlags extends ServiceOptions {
@@ -118,7 +134,9 @@ interface EvaluateFlags extends ServiceOptions {
 }
 
 withServiceOptions(
-  program.command('evaluate').argument('<dataset>', 'a WebDataset shard (.tar), or a folder of shards'),
+  program
+    .command('evaluate')
+    .argument('<dataset>', 'a WebDataset shard (.tar), or a folder of shards'),
 )
   .description(
     'measure recall@k on photos with captions, through the HTTP API (default: a service of its own, with an empty temporary data folder)',
@@ -127,11 +145,19 @@ withServiceOptions(
   .option('--no-rerank', 'measure the dual encoder alone')
   .option('--no-image-to-text', 'measure sentence → photo alone, which is the shorter part')
   .option('--language <code>', 'language of the captions', 'en')
-  .option('--limit <photos>', 'measure the first photos only', wholeNumber(1, Number.MAX_SAFE_INTEGER))
+  .option(
+    '--limit <photos>',
+    'measure the first photos only',
+    wholeNumber(1, Number.MAX_SAFE_INTEGER),
+  )
   .option('--json', 'print the figures as JSON')
   .action(async (dataset: string, options: EvaluateFlags) => {
-    const photos = (await readShards(await shardsOf(dataset), options.language)).slice(0, options.limit)
-    if (photos.length === 0) throw new Error(`${dataset} holds no photo with captions in "${options.language}".`)
+    const photos = (await readShards(await shardsOf(dataset), options.language)).slice(
+      0,
+      options.limit,
+    )
+    if (photos.length === 0)
+      throw new Error(`${dataset} holds no photo with captions in "${options.language}".`)
     const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-evaluate-'))
     process.once('SIGINT', () => {
       rmSync(dataFolder, { recursive: true, force: true })
@@ -139,28 +165,42 @@ withServiceOptions(
     })
     try {
       const config = { ...readConfig(process.env), dataFolder, port: 0 }
-      const result = await withService(options, config, ({ client }) => evaluate(client, photos, options, terminal))
+      const result = await withService(options, config, ({ client }) =>
+        evaluate(client, photos, options, terminal),
+      )
       printLine(
         terminal.out,
-        options.json === true ? JSON.stringify({ dataset, ...result }, null, 2) : evaluationTable(result),
+        options.json === true
+          ? JSON.stringify({ dataset, ...result }, null, 2)
+          : evaluationTable(result),
       )
     } finally {
       await rm(dataFolder, { recursive: true })
     }
   })
 
-withServiceOptions(program.command('backup').argument('[name]', 'of the backup (default: the present time)'))
+withServiceOptions(
+  program.command('backup').argument('[name]', 'of the backup (default: the present time)'),
+)
   .description('copy all items into a folder of BACKUP_DIR, while the service serves')
   .action(async (name: string | undefined, options: ServiceOptions) => {
     const config = readConfig(process.env)
-    printLine(terminal.out, await withService(options, config, ({ client }) => backup(client, name, terminal)))
+    printLine(
+      terminal.out,
+      await withService(options, config, ({ client }) => backup(client, name, terminal)),
+    )
   })
 
 withServiceOptions(program.command('restore').argument('<name>', 'of the backup'))
-  .description('make the items those of a backup, while the service serves; run again, it goes on where it ended')
+  .description(
+    'make the items those of a backup, while the service serves; run again, it goes on where it ended',
+  )
   .action(async (name: string, options: ServiceOptions) => {
     const config = readConfig(process.env)
-    printLine(terminal.out, await withService(options, config, ({ client }) => restore(client, name, terminal)))
+    printLine(
+      terminal.out,
+      await withService(options, config, ({ client }) => restore(client, name, terminal)),
+    )
   })
 
 program
@@ -178,7 +218,9 @@ program
 
 program
   .command('check')
-  .description('compare store, index and exact search with one another (the service must be stopped)')
+  .description(
+    'compare store, index and exact search with one another (the service must be stopped)',
+  )
   .option('--sample <items>', 'items whose neighbours are compared', wholeNumber(1, 1_000_000), 200)
   .option('--repair', 'make the index again from the store where it is not sound')
   .action(async (options: { sample: number; repair?: boolean }) => {
@@ -190,7 +232,9 @@ program
 
 program
   .command('key')
-  .description('make an API key: it is printed once, and the line for API_KEYS_FILE goes to standard output')
+  .description(
+    'make an API key: it is printed once, and the line for API_KEYS_FILE goes to standard output',
+  )
   .argument('<name>', 'names the key in logs')
   .addOption(
     new Option('--scope <scope...>', 'what it may do; write implies read, and admin everything')
@@ -205,8 +249,14 @@ program
 
 program
   .command('migrate')
-  .description('copy the items of the data folder into Milvus, or back, while the source serves; run again, it goes on where it ended')
-  .addOption(new Option('--to <collection>', 'where they are to be').choices(destinations).makeOptionMandatory())
+  .description(
+    'copy the items of the data folder into Milvus, or back, while the source serves; run again, it goes on where it ended',
+  )
+  .addOption(
+    new Option('--to <collection>', 'where they are to be')
+      .choices(destinations)
+      .makeOptionMandatory(),
+  )
   .action(async ({ to }: { to: Destination }) => {
     const outcome = await migrate(readConfig(process.env), to, terminal)
     for (const line of migrationLines(outcome)) printLine(terminal.out, line)

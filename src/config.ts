@@ -65,7 +65,9 @@ function someOf<const Choice extends string>(
 ): Setting<readonly Choice[]> {
   const read = (raw: string): readonly Choice[] => {
     const named = raw.split(',').map((name) => name.trim())
-    const found = named.map((name) => choices.find((choice) => choice === name)).filter((choice) => choice !== undefined)
+    const found = named
+      .map((name) => choices.find((choice) => choice === name))
+      .filter((choice) => choice !== undefined)
     if (found.length === named.length && new Set(found).size === found.length) return found
     throw new Error(`takes ${choices.join(', ')}, each at most once, separated by commas`)
   }
@@ -76,7 +78,11 @@ function someOf<const Choice extends string>(
 function devices(variable: string, fallback: string): Setting<readonly number[]> {
   const read = (raw: string): readonly number[] => {
     const found = raw.split(',').map((number) => number.trim())
-    if (found.every((number) => /^\d{1,3}$/.test(number)) && new Set(found.map(Number)).size === found.length) return found.map(Number)
+    if (
+      found.every((number) => /^\d{1,3}$/.test(number)) &&
+      new Set(found.map(Number)).size === found.length
+    )
+      return found.map(Number)
     throw new Error('takes numbers of devices, from 0 and each at most once, separated by commas')
   }
   return { variable, fallback, read }
@@ -99,13 +105,18 @@ function folder(variable: string, fallback: string): Setting<string> {
 /** A bundle: a bare name is one of those shipped in `models/`, anything with a slash is a path. */
 function bundle(variable: string, fallback: string): Setting<string> {
   const read = (raw: string): string =>
-    isAbsolute(raw) || /[\\/]|^\.+$/.test(raw) ? resolve(raw) : resolve(packageFolder, 'models', raw)
+    isAbsolute(raw) || /[\\/]|^\.+$/.test(raw)
+      ? resolve(raw)
+      : resolve(packageFolder, 'models', raw)
   return { variable, fallback, read }
 }
 
 /** What commas separate, without the space around it. */
 function listed(raw: string): string[] {
-  return raw.split(',').map((one) => one.trim()).filter((one) => one !== '')
+  return raw
+    .split(',')
+    .map((one) => one.trim())
+    .filter((one) => one !== '')
 }
 
 function keys(variable: string): Setting<readonly string[]> {
@@ -120,7 +131,8 @@ function keys(variable: string): Setting<readonly string[]> {
 function hosts(variable: string): Setting<readonly string[]> {
   const read = (raw: string): readonly string[] => {
     const found = listed(raw.toLowerCase())
-    if (found.every((host) => /^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/.test(host))) return found
+    if (found.every((host) => /^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/.test(host)))
+      return found
     throw new Error('takes host names without ports, separated by commas')
   }
   return { variable, fallback: '', read }
@@ -131,7 +143,8 @@ function hostsAndPorts(variable: string): Setting<readonly string[]> {
   const { read: readHosts } = hosts(variable)
   const read = (raw: string): readonly string[] => {
     const found = listed(raw.toLowerCase())
-    const expected = 'takes host names, each with a port where that is not 80 or 443, separated by commas'
+    const expected =
+      'takes host names, each with a port where that is not 80 or 443, separated by commas'
     return found.map((host) => {
       const [, name = '', port = '0'] = /^(.*?)(?::(\d{1,5}))?$/.exec(host) ?? []
       if (['80', '443'].includes(port) || Number(port) > 65_535) throw new Error(expected)
@@ -147,11 +160,15 @@ function hostsAndPorts(variable: string): Setting<readonly string[]> {
 }
 
 /** A folder, or a bucket as `s3://bucket/prefix`; then a value is undefined. */
-function pictureStore(variable: string): Setting<{ folder: string } | { bucket: string; prefix: string } | undefined> {
+function pictureStore(
+  variable: string,
+): Setting<{ folder: string } | { bucket: string; prefix: string } | undefined> {
   const read = (raw: string): ReturnType<ReturnType<typeof pictureStore>['read']> => {
     if (raw === '') return undefined
     if (!/^[a-z0-9]+:/i.test(raw)) return { folder: resolve(raw) }
-    const [, bucket, prefix = ''] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(\w[\w.-]*(?:\/\w[\w.-]*)*)?)?$/.exec(raw) ?? []
+    const [, bucket, prefix = ''] =
+      /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(\w[\w.-]*(?:\/\w[\w.-]*)*)?)?$/.exec(raw) ??
+      []
     if (bucket === undefined) throw new Error('takes a folder or s3://bucket/prefix')
     return { bucket, prefix }
   }
@@ -162,7 +179,11 @@ function pictureStore(variable: string): Setting<{ folder: string } | { bucket: 
 function origin(variable: string): Setting<string | undefined> {
   const read = (raw: string): string | undefined => {
     if (raw === '') return undefined
-    const { protocol, origin: address, href } = URL.canParse(raw) ? new URL(raw) : { protocol: '', origin: '', href: '' }
+    const {
+      protocol,
+      origin: address,
+      href,
+    } = URL.canParse(raw) ? new URL(raw) : { protocol: '', origin: '', href: '' }
     if (['http:', 'https:'].includes(protocol) && href === `${address}/`) return address
     throw new Error('takes the address of a server, such as https://s3.example.org:9000')
   }
@@ -178,7 +199,15 @@ export const settings = {
   dataFolder: folder('TANDEM_DATA_DIR', './data'),
   backupFolder: file('BACKUP_DIR'),
   modelFolder: bundle('TANDEM_MODEL', 'tandem-small'),
-  logLevel: oneOf('LOG_LEVEL', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
+  logLevel: oneOf('LOG_LEVEL', 'info', [
+    'trace',
+    'debug',
+    'info',
+    'warn',
+    'error',
+    'fatal',
+    'silent',
+  ]),
   vectorIndex: oneOf('VECTOR_INDEX', 'hnsw', ['hnsw', 'exact', 'milvus']),
   annRecall: share('ANN_RECALL', 0.99, 0.8, 0.999),
   role: oneOf('TANDEM_ROLE', 'all', ['all', 'encode', 'search']),
@@ -213,7 +242,12 @@ export const settings = {
   milvusToken: text('MILVUS_TOKEN', ''),
   milvusDatabase: text('MILVUS_DATABASE', ''),
   milvusCollection: text('MILVUS_COLLECTION', 'tandem'),
-  milvusConsistency: oneOf('MILVUS_CONSISTENCY', 'strong', ['strong', 'bounded', 'session', 'eventually']),
+  milvusConsistency: oneOf('MILVUS_CONSISTENCY', 'strong', [
+    'strong',
+    'bounded',
+    'session',
+    'eventually',
+  ]),
   milvusTimeoutMs: integer('MILVUS_TIMEOUT_MS', 5000, 100, 600_000),
   pictureStore: pictureStore('PICTURE_STORE'),
   s3Endpoint: origin('S3_ENDPOINT'),
@@ -222,7 +256,9 @@ export const settings = {
 } as const satisfies Record<string, Setting<unknown>>
 
 /** The settings as read: what every room gets its numbers from. */
-export type Config = { readonly [Name in keyof typeof settings]: ReturnType<(typeof settings)[Name]['read']> }
+export type Config = {
+  readonly [Name in keyof typeof settings]: ReturnType<(typeof settings)[Name]['read']>
+}
 
 /**
  * Reads every setting from `environment`; an absent or empty variable means its default.

@@ -28,7 +28,10 @@ export const errorTable = {
   body_too_large: { status: 413, title: 'The body is too large' },
   batch_too_large: { status: 413, title: 'Too many inputs in one request' },
   image_too_large: { status: 413, title: 'The picture has too many pixels' },
-  media_type_unsupported: { status: 415, title: 'The Content-Type is not one that the address takes' },
+  media_type_unsupported: {
+    status: 415,
+    title: 'The Content-Type is not one that the address takes',
+  },
   image_type_unsupported: { status: 415, title: 'The picture is of a type that is not read' },
   invalid_request: { status: 422, title: 'A value is missing, unknown or out of range' },
   options_conflict: { status: 422, title: 'Two options contradict each other' },
@@ -75,7 +78,11 @@ export class TandemError extends Error {
   /** Seconds after which trying again makes sense; sent as Retry-After. */
   readonly retryAfterS: number | undefined
 
-  constructor(code: ErrorCode, message: string, options: { cause?: unknown; retryAfterS?: number } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; retryAfterS?: number } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     this.retryAfterS = options.retryAfterS

@@ -15,7 +15,8 @@ async function serve(config: Config): Promise<void> {
   }
   // Without files that can be read again, a terminal that closes ends the service as ever.
   const { apiKeysFile, tlsCertFile } = config
-  if (apiKeysFile !== undefined || tlsCertFile !== undefined) process.on('SIGHUP', () => void tandem.reload())
+  if (apiKeysFile !== undefined || tlsCertFile !== undefined)
+    process.on('SIGHUP', () => void tandem.reload())
   const address = await tandem.app.listen({ host: config.host, port: config.port })
   try {
     await tandem.start()
@@ -28,7 +29,11 @@ async function serve(config: Config): Promise<void> {
   tandem.app.log.info(`ready: ${what} is at ${address}/, the API documentation at ${address}/docs`)
 }
 
-async function stop({ app, close }: Tandem, { requestTimeoutMs }: Config, signal: string): Promise<void> {
+async function stop(
+  { app, close }: Tandem,
+  { requestTimeoutMs }: Config,
+  signal: string,
+): Promise<void> {
   isStopping = true
   app.log.info(`stopping on ${signal}: answering what was accepted`)
   // Whatever is still being sent or answered after the time limit of a request, such as a long import, is cut off.

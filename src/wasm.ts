@@ -24,11 +24,16 @@ const { WebAssembly } = globalThis as unknown as {
  * Compiles a module once; what comes back opens it, each time over another memory of at least so many bytes, all zero.
  * @param assembled - in base64; it imports its memory as `js.memory` and exports `Functions`
  */
-export function compile<Functions>(assembled: string): (bytes: number) => { memory: Memory; functions: Functions } {
+export function compile<Functions>(
+  assembled: string,
+): (bytes: number) => { memory: Memory; functions: Functions } {
   const module = new WebAssembly.Module(Buffer.from(assembled, 'base64'))
   return (bytes) => {
     const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / PAGE_BYTES) })
-    return { memory, functions: new WebAssembly.Instance(module, { js: { memory } }).exports as Functions }
+    return {
+      memory,
+      functions: new WebAssembly.Instance(module, { js: { memory } }).exports as Functions,
+    }
   }
 }
 

@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { ConfigError, packageFolder, readConfig, settings } from '../src/config.js'
 
 const rows = Object.values(settings).map(({ variable, fallback }) => ({ variable, fallback }))
-const byName = (a: { variable: string }, b: { variable: string }): number => a.variable.localeCompare(b.variable)
+const byName = (a: { variable: string }, b: { variable: string }): number =>
+  a.variable.localeCompare(b.variable)
 
 describe('the settings', () => {
   it('are those of docs/configuration.md, with the same defaults', () => {
@@ -20,32 +21,52 @@ describe('the settings', () => {
 
   it('are those of .env.example, with the same defaults', () => {
     const text = readFileSync(join(packageFolder, '.env.example'), 'utf8')
-    const given = [...text.matchAll(/^([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(([, variable = '', fallback = '']) => ({
-      variable,
-      fallback,
-    }))
+    const given = [...text.matchAll(/^([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(
+      ([, variable = '', fallback = '']) => ({
+        variable,
+        fallback,
+      }),
+    )
     expect(given.sort(byName)).toEqual(rows.toSorted(byName))
   })
 
   it('take their defaults from an empty environment, and from empty values', () => {
     const config = readConfig({})
-    expect(config).toMatchObject({ host: '127.0.0.1', port: 3000, apiKeys: [], vectorIndex: 'hnsw' })
+    expect(config).toMatchObject({
+      host: '127.0.0.1',
+      port: 3000,
+      apiKeys: [],
+      vectorIndex: 'hnsw',
+    })
     expect(readConfig({ HOST: '', PORT: ' ' })).toEqual(config)
   })
 
   it('read what the environment says', () => {
-    const config = readConfig({ PORT: '0', VECTOR_INDEX: 'exact', API_KEYS: 'first-key, second-key' })
-    expect(config).toMatchObject({ port: 0, vectorIndex: 'exact', apiKeys: ['first-key', 'second-key'] })
+    const config = readConfig({
+      PORT: '0',
+      VECTOR_INDEX: 'exact',
+      API_KEYS: 'first-key, second-key',
+    })
+    expect(config).toMatchObject({
+      port: 0,
+      vectorIndex: 'exact',
+      apiKeys: ['first-key', 'second-key'],
+    })
   })
 
   it('read providers in their order, and GPUs', () => {
     const config = readConfig({ EXECUTION_PROVIDERS: 'tensorrt, cuda,cpu', GPU_DEVICES: '1, 0' })
-    expect(config).toMatchObject({ executionProviders: ['tensorrt', 'cuda', 'cpu'], gpuDevices: [1, 0] })
+    expect(config).toMatchObject({
+      executionProviders: ['tensorrt', 'cuda', 'cpu'],
+      gpuDevices: [1, 0],
+    })
     expect(readConfig({})).toMatchObject({ executionProviders: ['cpu'], gpuDevices: [0] })
   })
 
   it('read hosts of pictures with and without ports', () => {
-    const { allowedPictureHosts } = readConfig({ ALLOWED_PICTURE_HOSTS: 'A.example, b.example:8443,[2606:4700::1]:8080' })
+    const { allowedPictureHosts } = readConfig({
+      ALLOWED_PICTURE_HOSTS: 'A.example, b.example:8443,[2606:4700::1]:8080',
+    })
     expect(allowedPictureHosts).toEqual(['a.example', 'b.example:8443', '[2606:4700::1]:8080'])
   })
 
@@ -60,12 +81,16 @@ describe('the settings', () => {
   })
 
   it('read the address of an S3-compatible server without its last slash', () => {
-    expect(readConfig({ S3_ENDPOINT: 'https://s3.example:9000/' }).s3Endpoint).toBe('https://s3.example:9000')
+    expect(readConfig({ S3_ENDPOINT: 'https://s3.example:9000/' }).s3Endpoint).toBe(
+      'https://s3.example:9000',
+    )
     expect(readConfig({}).s3Endpoint).toBeUndefined()
   })
 
   it('find a bundle by its name among the shipped ones, or by its path', () => {
-    expect(readConfig({ TANDEM_MODEL: 'other' }).modelFolder).toBe(join(packageFolder, 'models', 'other'))
+    expect(readConfig({ TANDEM_MODEL: 'other' }).modelFolder).toBe(
+      join(packageFolder, 'models', 'other'),
+    )
     const relative = readConfig({ TANDEM_MODEL: './models/other' }).modelFolder
     expect(isAbsolute(relative)).toBe(true)
     expect(relative.endsWith(join('models', 'other'))).toBe(true)
@@ -102,7 +127,9 @@ describe('the settings', () => {
     ['S3_ENDPOINT', 'https://user@s3.example'],
   ])('refuse %s=%s and say what it takes', (variable, value) => {
     expect(() => readConfig({ [variable]: value })).toThrow(ConfigError)
-    expect(() => readConfig({ [variable]: value })).toThrow(new RegExp(`^${variable} takes .*, not "${value}"`))
+    expect(() => readConfig({ [variable]: value })).toThrow(
+      new RegExp(`^${variable} takes .*, not "${value}"`),
+    )
   })
 
   it('report all problems at once, and never a key', () => {

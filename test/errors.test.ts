@@ -10,7 +10,9 @@ describe('the error table', () => {
     const documented = [...text.matchAll(/^\| (\d{3}) \| `([a-z_]+)` \|/gm)].map(
       ([, status, code]) => `${status} ${code}`,
     )
-    expect(documented).toEqual(Object.entries(errorTable).map(([code, { status }]) => `${status} ${code}`))
+    expect(documented).toEqual(
+      Object.entries(errorTable).map(([code, { status }]) => `${status} ${code}`),
+    )
   })
 
   it('gives an error its status, and keeps its cause', () => {

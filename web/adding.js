@@ -92,7 +92,8 @@ export function addFiles(files, onDone) {
   if (running === 0) list.replaceChildren()
   panel.hidden = false
   for (const file of files) waiting.push({ file, view: fileLine(file) })
-  for (let free = Math.min(AT_ONCE - running, waiting.length); free > 0; free -= 1) void drain(onDone)
+  for (let free = Math.min(AT_ONCE - running, waiting.length); free > 0; free -= 1)
+    void drain(onDone)
 }
 
 document.getElementById('adding-close').addEventListener('click', () => {

@@ -30,13 +30,19 @@ function problemOf(status, body) {
   } catch {
     parsed = {}
   }
-  return new Problem(status, parsed.detail ?? parsed.title ?? `The service answered with status ${status}.`)
+  return new Problem(
+    status,
+    parsed.detail ?? parsed.title ?? `The service answered with status ${status}.`,
+  )
 }
 
 async function request(path, init = {}) {
   let answer
   try {
-    answer = await fetch(address(path), { ...init, headers: { ...init.headers, ...authorization() } })
+    answer = await fetch(address(path), {
+      ...init,
+      headers: { ...init.headers, ...authorization() },
+    })
   } catch (error) {
     if (error.name === 'AbortError') throw error
     throw new Problem(0, 'The service cannot be reached. Is it still running?')
@@ -52,12 +58,19 @@ async function request(path, init = {}) {
 export async function search(query, { k, rerank, signal }) {
   const options = { k: String(k), ...(rerank === undefined ? {} : { rerank: String(rerank) }) }
   if (query.text !== undefined) {
-    return (await request(`search?${new URLSearchParams({ q: query.text, ...options })}`, { signal })).json()
+    return (
+      await request(`search?${new URLSearchParams({ q: query.text, ...options })}`, { signal })
+    ).json()
   }
   if (query.id !== undefined) {
     const body = JSON.stringify({ id: query.id, k })
     return (
-      await request('search', { method: 'POST', body, headers: { 'content-type': 'application/json' }, signal })
+      await request('search', {
+        method: 'POST',
+        body,
+        headers: { 'content-type': 'application/json' },
+        signal,
+      })
     ).json()
   }
   const form = new FormData()
@@ -68,7 +81,10 @@ export async function search(query, { k, rerank, signal }) {
 
 /** One page of the stored items, by id. */
 export async function listItems(limit, after, signal) {
-  const options = new URLSearchParams({ limit: String(limit), ...(after === undefined ? {} : { after }) })
+  const options = new URLSearchParams({
+    limit: String(limit),
+    ...(after === undefined ? {} : { after }),
+  })
   return (await request(`items?${options}`, { signal })).json()
 }
 
@@ -85,12 +101,18 @@ export async function pictureAddress(id) {
 export function addItem(id, file, payload, onProgress) {
   return new Promise((resolve, reject) => {
     const call = new window.XMLHttpRequest()
-    call.open('PUT', address(`${itemPath(id)}?${new URLSearchParams({ payload: JSON.stringify(payload) })}`))
+    call.open(
+      'PUT',
+      address(`${itemPath(id)}?${new URLSearchParams({ payload: JSON.stringify(payload) })}`),
+    )
     call.setRequestHeader('content-type', file.type || 'application/octet-stream')
     for (const [name, value] of Object.entries(authorization())) call.setRequestHeader(name, value)
-    call.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total)
-    call.onload = () => (call.status < 300 ? resolve() : reject(problemOf(call.status, call.responseText)))
-    call.onerror = () => reject(new Problem(0, 'The service closed the connection or cannot be reached.'))
+    call.upload.onprogress = (event) =>
+      event.lengthComputable && onProgress(event.loaded / event.total)
+    call.onload = () =>
+      call.status < 300 ? resolve() : reject(problemOf(call.status, call.responseText))
+    call.onerror = () =>
+      reject(new Problem(0, 'The service closed the connection or cannot be reached.'))
     call.send(file)
   })
 }

@@ -89,12 +89,18 @@ function ask() {
 
 async function find(signal) {
   const started = performance.now()
-  const { hits, timings } = await search(query, { k: Number(count.value), rerank: rerank.checked, signal })
+  const { hits, timings } = await search(query, {
+    k: Number(count.value),
+    rerank: rerank.checked,
+    signal,
+  })
   if (signal.aborted) return
   showHits(grid, hits, { onLike: askLike })
   more.hidden = true
   status.textContent = summary(hits, timings, performance.now() - started)
-  showState({ emptyText: hits.length === 0 ? 'Nothing found. There may be no photos here yet: add some.' : '' })
+  showState({
+    emptyText: hits.length === 0 ? 'Nothing found. There may be no photos here yet: add some.' : '',
+  })
 }
 
 async function browse(signal, after) {
@@ -123,7 +129,9 @@ function askPicture(file) {
 
 function askLike(hit) {
   sentence.value = ''
-  const shown = [...grid.querySelectorAll('.card')].find((node) => node.querySelector('.name').title === hit.id)
+  const shown = [...grid.querySelectorAll('.card')].find(
+    (node) => node.querySelector('.name').title === hit.id,
+  )
   query = { kind: 'item', id: hit.id, name: nameOf(hit), src: shown.querySelector('img').src }
   window.scrollTo({ top: 0 })
   grid.focus({ preventScroll: true })
@@ -153,7 +161,8 @@ $('clear').addEventListener('click', () => {
   sentence.focus()
 })
 $('choose-query').addEventListener('click', () => $('query-file').click())
-for (const id of ['choose-add', 'empty-add']) $(id).addEventListener('click', () => $('add-files').click())
+for (const id of ['choose-add', 'empty-add'])
+  $(id).addEventListener('click', () => $('add-files').click())
 $('query-file').addEventListener('change', ({ target }) => {
   if (target.files[0]) void askPicture(target.files[0])
   target.value = ''

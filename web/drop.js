@@ -6,7 +6,8 @@ export function watchDrops(overlay, act) {
   const targetOf = (event) => event.target.closest?.('[data-drop]')
 
   function mark(event) {
-    for (const target of overlay.children) target.classList.toggle('over', target === targetOf(event))
+    for (const target of overlay.children)
+      target.classList.toggle('over', target === targetOf(event))
   }
 
   window.addEventListener('dragenter', (event) => {

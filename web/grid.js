@@ -34,12 +34,24 @@ function scoreRows(hit) {
   const rows = []
   if (typeof hit.match === 'number') {
     rows.push(
-      scoreRow('Match', 'match', hit.match, percent(hit.match), 'Probability that sentence and photo belong together'),
+      scoreRow(
+        'Match',
+        'match',
+        hit.match,
+        percent(hit.match),
+        'Probability that sentence and photo belong together',
+      ),
     )
   }
   if (typeof hit.similarity === 'number') {
     rows.push(
-      scoreRow('Similarity', 'similarity', hit.similarity, hit.similarity.toFixed(3), 'Cosine of the two embeddings'),
+      scoreRow(
+        'Similarity',
+        'similarity',
+        hit.similarity,
+        hit.similarity.toFixed(3),
+        'Cosine of the two embeddings',
+      ),
     )
   }
   return rows

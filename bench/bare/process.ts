@@ -18,7 +18,8 @@ export type BareAsk =
   | { kind: 'photos'; pictures: readonly Uint8Array[]; seconds: number; isStored: boolean }
   | { kind: 'queries'; texts: readonly string[]; index: string; dim: number; ef: number; k: number }
 /** Of a loop how many were done, and milliseconds that it took; of queries the milliseconds of each. */
-export type BareAnswer = { done: number; milliseconds: number } | { each: number[] } | { failed: string }
+export type BareAnswer =
+  { done: number; milliseconds: number } | { each: number[] } | { failed: string }
 
 /** Photos that are decoded while one is encoded. */
 const DECODED_AHEAD = 2
@@ -47,17 +48,34 @@ async function answer(ask: BareAsk): Promise<BareAnswer> {
   const bundle = await openBundle(ask.bundle)
   const { image, text } = graphSpecs(bundle.manifest)
   const open = async (spec: GraphSpec): Promise<Session> =>
-    Session.open(await readBundleFile(bundle, spec.file), spec, { provider: 'cpu', device: 0, threads: ask.threads })
+    Session.open(await readBundleFile(bundle, spec.file), spec, {
+      provider: 'cpu',
+      device: 0,
+      threads: ask.threads,
+    })
   const { tokenizer, max_tokens: most } = bundle.manifest.text_encoder
-  opened = { bundle, text: await open(text), image: await open(image), tokenizer: new Tokenizer(await readBundleFile(bundle, tokenizer), most) }
+  opened = {
+    bundle,
+    text: await open(text),
+    image: await open(image),
+    tokenizer: new Tokenizer(await readBundleFile(bundle, tokenizer), most),
+  }
   return { done: 0, milliseconds: 0 }
 }
 
 /** Batches of like length, which is as good as it gets. */
-async function loopOfTexts({ texts, rows, seconds }: Extract<BareAsk, { kind: 'texts' }>): Promise<BareAnswer> {
+async function loopOfTexts({
+  texts,
+  rows,
+  seconds,
+}: Extract<BareAsk, { kind: 'texts' }>): Promise<BareAnswer> {
   const lane = textLane(opened.bundle.manifest)
-  const sorted = texts.map((text) => opened.tokenizer.encode(text)).sort((a, b) => a.length - b.length)
-  const batches = Array.from({ length: Math.floor(sorted.length / rows) }, (_, at) => lane.assemble(sorted.slice(at * rows, (at + 1) * rows)))
+  const sorted = texts
+    .map((text) => opened.tokenizer.encode(text))
+    .sort((a, b) => a.length - b.length)
+  const batches = Array.from({ length: Math.floor(sorted.length / rows) }, (_, at) =>
+    lane.assemble(sorted.slice(at * rows, (at + 1) * rows)),
+  )
   await opened.text.run(batches.at(-1) ?? {})
   return loop(seconds, async (at) => {
     // Short and long ones in turns, whenever the loop ends.
@@ -67,11 +85,23 @@ async function loopOfTexts({ texts, rows, seconds }: Extract<BareAsk, { kind: 't
 }
 
 /** Photos are decoded by the threads of libvips while others are encoded here. */
-async function loopOfPhotos({ pictures, seconds, isStored }: Extract<BareAsk, { kind: 'photos' }>): Promise<BareAnswer> {
+async function loopOfPhotos({
+  pictures,
+  seconds,
+  isStored,
+}: Extract<BareAsk, { kind: 'photos' }>): Promise<BareAnswer> {
   const { manifest } = opened.bundle
   const lane = imageLane(manifest, 1)
   let next = 0
-  const decode = async (): Promise<Uint8Array> => (await preprocess(pictures[next++ % pictures.length] as Uint8Array, manifest.image_encoder.size, MOST_PIXELS, isStored)).pixels
+  const decode = async (): Promise<Uint8Array> =>
+    (
+      await preprocess(
+        pictures[next++ % pictures.length] as Uint8Array,
+        manifest.image_encoder.size,
+        MOST_PIXELS,
+        isStored,
+      )
+    ).pixels
   const ahead = Array.from({ length: DECODED_AHEAD }, decode)
   const done = await loop(seconds, async () => {
     const pixels = await (ahead.shift() as Promise<Uint8Array>)
@@ -84,7 +114,10 @@ async function loopOfPhotos({ pictures, seconds, isStored }: Extract<BareAsk, { 
   return done
 }
 
-async function loop(seconds: number, step: (at: number) => Promise<number>): Promise<{ done: number; milliseconds: number }> {
+async function loop(
+  seconds: number,
+  step: (at: number) => Promise<number>,
+): Promise<{ done: number; milliseconds: number }> {
   const begun = performance.now()
   const until = begun + seconds * 1000
   let done = 0
@@ -95,7 +128,13 @@ async function loop(seconds: number, step: (at: number) => Promise<number>): Pro
 let graph: hnswlib.HierarchicalNSW | undefined
 
 /** Each text encoded by itself, and the items found that are nearest. */
-async function queries({ texts, index, dim, ef, k }: Extract<BareAsk, { kind: 'queries' }>): Promise<BareAnswer> {
+async function queries({
+  texts,
+  index,
+  dim,
+  ef,
+  k,
+}: Extract<BareAsk, { kind: 'queries' }>): Promise<BareAnswer> {
   if (graph === undefined) {
     graph = new hnswlib.HierarchicalNSW('ip', dim)
     graph.readIndexSync(join(index))

@@ -9,7 +9,10 @@ import { openEngine, type Engine, type EngineName } from './engines.js'
 
 export interface Commands {
   /** Core-seconds, and bytes of memory of its own. */
-  build: { ask: { name: EngineName; scale: Scale; items: number }; answer: { seconds: number; bytes: number } }
+  build: {
+    ask: { name: EngineName; scale: Scale; items: number }
+    answer: { seconds: number; bytes: number }
+  }
   /** Share of `truth` (labels, best first) that is found among the first `k`. */
   recall: { ask: { truth: number[][]; k: number; ef: number }; answer: number }
   /** Core-microseconds of one search, the mean over all queries. */
@@ -45,7 +48,8 @@ answerCalls<Commands>({
   recall: ({ truth, k, ef }) => {
     const found = truth.map((labels, at) => {
       const exact = new Set(labels.slice(0, k))
-      return engine.search(row(real.captions, at), k, ef).labels.filter((label) => exact.has(label)).length
+      return engine.search(row(real.captions, at), k, ef).labels.filter((label) => exact.has(label))
+        .length
     })
     return found.reduce((sum, one) => sum + one, 0) / (k * truth.length)
   },
@@ -88,5 +92,7 @@ function coreSeconds(): number {
 }
 
 function bytes(): number {
-  return 1024 * Number(/^RssAnon:\s*(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
+  return (
+    1024 * Number(/^RssAnon:\s*(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
+  )
 }

@@ -12,7 +12,13 @@ export interface Engine {
 }
 
 /** hnswlib keeps embeddings in float32; the others what they are named after, and float32 beside it to score again by. */
-export const engines = ['hnswlib', 'usearch-f32', 'usearch-f16', 'usearch-bf16', 'usearch-i8'] as const
+export const engines = [
+  'hnswlib',
+  'usearch-f32',
+  'usearch-f16',
+  'usearch-bf16',
+  'usearch-i8',
+] as const
 export type EngineName = (typeof engines)[number]
 
 export function openEngine(name: EngineName, dim: number): Engine {

@@ -24,7 +24,13 @@ export interface Built {
 }
 
 export function openSnapshot(folder: string, dim: number): Promise<VectorIndex> {
-  return openVectorIndex({ kind: 'hnsw', folder, dim, fingerprint: 'bench', storeIdentity: 'bench' })
+  return openVectorIndex({
+    kind: 'hnsw',
+    folder,
+    dim,
+    fingerprint: 'bench',
+    storeIdentity: 'bench',
+  })
 }
 
 /** The folder of the snapshot of `items`; `build.json` beside it says what it took. */
@@ -33,8 +39,14 @@ export function snapshotOf(folder: string, items: number): string {
 }
 
 /** @param sizes - ascending; those whose snapshot is there are not built again */
-export async function buildSnapshots(folder: string, real: Vectors, sizes: readonly number[]): Promise<void> {
-  const missing = sizes.filter((items) => !existsSync(join(snapshotOf(folder, items), 'build.json')))
+export async function buildSnapshots(
+  folder: string,
+  real: Vectors,
+  sizes: readonly number[],
+): Promise<void> {
+  const missing = sizes.filter(
+    (items) => !existsSync(join(snapshotOf(folder, items), 'build.json')),
+  )
   if (missing.length === 0) return
   const index = await openSnapshot(join(folder, 'growing'), real.dim)
   try {
@@ -44,7 +56,12 @@ export async function buildSnapshots(folder: string, real: Vectors, sizes: reado
       const bytes = graphBytes() - empty
       const saved = performance.now()
       await index.save()
-      const built: Built = { items, core_seconds: coreSeconds, bytes, save_seconds: (performance.now() - saved) / 1000 }
+      const built: Built = {
+        items,
+        core_seconds: coreSeconds,
+        bytes,
+        save_seconds: (performance.now() - saved) / 1000,
+      }
       await keep(join(folder, 'growing'), snapshotOf(folder, items), built)
       process.stderr.write(`${JSON.stringify(built)}\n`)
     }
@@ -60,14 +77,19 @@ export function coreSecondsOfBuild(folder: string, items: number): number {
     .map((name) => join(folder, name, 'build.json'))
     .filter(existsSync)
     .map((file) => JSON.parse(readFileSync(file, 'utf8')) as Built)
-  return builds.filter((built) => built.items <= items).reduce((sum, built) => sum + built.core_seconds, 0)
+  return builds
+    .filter((built) => built.items <= items)
+    .reduce((sum, built) => sum + built.core_seconds, 0)
 }
 
 async function fill(index: VectorIndex, real: Vectors, items: number): Promise<void> {
   while (index.size < items) {
     const from = index.size
     const some = extended(real, from, Math.min(AT_ONCE, items - from))
-    const entries = Array.from({ length: some.count }, (_, at) => ({ id: `photo-${from + at}`, embedding: row(some, at) }))
+    const entries = Array.from({ length: some.count }, (_, at) => ({
+      id: `photo-${from + at}`,
+      embedding: row(some, at),
+    }))
     await index.upsert(entries, from + some.count)
     if (index.size % 50_000 === 0) process.stderr.write(`${index.size} of ${items} items\n`)
   }
@@ -77,14 +99,17 @@ async function fill(index: VectorIndex, real: Vectors, items: number): Promise<v
 async function keep(from: string, to: string, built: Built): Promise<void> {
   await rm(to, { recursive: true, force: true })
   await mkdir(to, { recursive: true })
-  for (const name of await readdir(from)) await (name.endsWith('.bin') ? link : copyFile)(join(from, name), join(to, name))
+  for (const name of await readdir(from))
+    await (name.endsWith('.bin') ? link : copyFile)(join(from, name), join(to, name))
   await writeFile(join(to, 'build.json'), JSON.stringify(built))
 }
 
 /** Core-seconds of the process of the graph for `work`. */
 async function inWorker(work: () => Promise<void>): Promise<number> {
   const cost = await coreSecondsOf(process.pid, 1, work)
-  return total(Object.fromEntries(Object.entries(cost).filter(([module]) => module.startsWith('hnsw'))))
+  return total(
+    Object.fromEntries(Object.entries(cost).filter(([module]) => module.startsWith('hnsw'))),
+  )
 }
 
 /** Memory of the process of the graph that is its own. */

@@ -18,7 +18,11 @@ export interface Latency {
 export type Search = (at: number) => Promise<unknown>
 
 /** The labels of the exact nearest of each query at each size, best first; sizes ascend, and one pass serves them all. */
-export function exactNearest(real: Vectors, queries: readonly Float32Array[], sizes: readonly number[]): Map<number, number[][]> {
+export function exactNearest(
+  real: Vectors,
+  queries: readonly Float32Array[],
+  sizes: readonly number[],
+): Map<number, number[][]> {
   const nearest = queries.map(() => new Nearest(CANDIDATES))
   const truth = new Map<number, number[][]>()
   let from = 0
@@ -27,10 +31,15 @@ export function exactNearest(real: Vectors, queries: readonly Float32Array[], si
       const some = extended(real, from, Math.min(AT_ONCE, items - from))
       const rows = new PackedRows(real.dim)
       for (let at = 0; at < some.count; at += 1) rows.set(at, row(some, at))
-      queries.forEach((query, at) => rows.compare(query, (label, similarity) => nearest[at]?.offer(from + label, similarity)))
+      queries.forEach((query, at) =>
+        rows.compare(query, (label, similarity) => nearest[at]?.offer(from + label, similarity)),
+      )
       from += some.count
     }
-    truth.set(items, nearest.map((one) => one.found().labels))
+    truth.set(
+      items,
+      nearest.map((one) => one.found().labels),
+    )
   }
   return truth
 }
@@ -51,7 +60,11 @@ export async function recallOf(
 }
 
 /** Milliseconds of two searches, in rounds that alternate: the medians over the rounds, one search at a time. */
-export async function alternating(rounds: number, times: number, searches: readonly [Search, Search]): Promise<[Latency, Latency]> {
+export async function alternating(
+  rounds: number,
+  times: number,
+  searches: readonly [Search, Search],
+): Promise<[Latency, Latency]> {
   const taken: [Latency[], Latency[]] = [[], []]
   for (let round = -1; round < rounds; round += 1) {
     for (const side of [0, 1] as const) {
@@ -64,7 +77,9 @@ export async function alternating(rounds: number, times: number, searches: reado
 }
 
 /** The longest that the event loop stood still during `work`, in milliseconds, and what it gave. */
-export async function longestStandstill<Result>(work: () => Promise<Result>): Promise<[ms: number, result: Result]> {
+export async function longestStandstill<Result>(
+  work: () => Promise<Result>,
+): Promise<[ms: number, result: Result]> {
   const delay = monitorEventLoopDelay({ resolution: 1 })
   delay.enable()
   const result = await work()
@@ -83,5 +98,8 @@ async function latencyOf(times: number, search: Search): Promise<Latency> {
 }
 
 function medians(latencies: readonly Latency[]): Latency {
-  return { p50: median(latencies.map(({ p50 }) => p50)), p99: median(latencies.map(({ p99 }) => p99)) }
+  return {
+    p50: median(latencies.map(({ p50 }) => p50)),
+    p99: median(latencies.map(({ p99 }) => p99)),
+  }
 }

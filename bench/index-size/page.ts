@@ -71,14 +71,20 @@ function line(size: Size): string {
     size.recall_at_64.toFixed(4),
     ms(index.p50),
     ms(index.p99),
-    ...(search === null ? ['', '', '', ''] : [ms(search.p50), ms(search.p99), ratio(search.p50_ratio), ratio(search.p99_ratio)]),
+    ...(search === null
+      ? ['', '', '', '']
+      : [ms(search.p50), ms(search.p99), ratio(search.p50_ratio), ratio(search.p99_ratio)]),
   ]
   return `| ${cells.join(' | ')} |`
 }
 
 export function plots({ sizes }: Figures): Record<string, TopLevelSpec> {
   const points = (of: (size: Size) => [string, number | undefined][]) =>
-    sizes.flatMap((size) => of(size).flatMap(([what, value]) => (value === undefined ? [] : [{ items: size.items, what, value }])))
+    sizes.flatMap((size) =>
+      of(size).flatMap(([what, value]) =>
+        value === undefined ? [] : [{ items: size.items, what, value }],
+      ),
+    )
   const panel = (title: string, values: ReturnType<typeof points>) => ({
     title,
     width: 260,
@@ -86,9 +92,19 @@ export function plots({ sizes }: Figures): Record<string, TopLevelSpec> {
     data: { values },
     mark: { type: 'line' as const, point: true },
     encoding: {
-      x: { field: 'items', type: 'quantitative' as const, scale: { type: 'log' as const }, axis: { format: '~s' } },
+      x: {
+        field: 'items',
+        type: 'quantitative' as const,
+        scale: { type: 'log' as const },
+        axis: { format: '~s' },
+      },
       y: { field: 'value', type: 'quantitative' as const, title: null },
-      color: { field: 'what', type: 'nominal' as const, title: null, legend: { orient: 'bottom' as const } },
+      color: {
+        field: 'what',
+        type: 'nominal' as const,
+        title: null,
+        legend: { orient: 'bottom' as const },
+      },
     },
   })
   return {
@@ -96,14 +112,26 @@ export function plots({ sizes }: Figures): Record<string, TopLevelSpec> {
       $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
       resolve: { scale: { color: 'independent' } },
       hconcat: [
-        panel('milliseconds', points(({ index, search }) => [
-          ['index p50', index.p50],
-          ['index p99', index.p99],
-          ['search p50', search?.p50],
-          ['search p99', search?.p99],
-        ])),
-        panel('memory, MiB', points(({ bytes, implied_bytes: implied }) => [['measured', bytes / 2 ** 20], ['implied', implied / 2 ** 20]])),
-        panel('core-seconds to build', points(({ core_seconds: seconds }) => [['built', seconds]])),
+        panel(
+          'milliseconds',
+          points(({ index, search }) => [
+            ['index p50', index.p50],
+            ['index p99', index.p99],
+            ['search p50', search?.p50],
+            ['search p99', search?.p99],
+          ]),
+        ),
+        panel(
+          'memory, MiB',
+          points(({ bytes, implied_bytes: implied }) => [
+            ['measured', bytes / 2 ** 20],
+            ['implied', implied / 2 ** 20],
+          ]),
+        ),
+        panel(
+          'core-seconds to build',
+          points(({ core_seconds: seconds }) => [['built', seconds]]),
+        ),
       ],
     },
   }

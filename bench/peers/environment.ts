@@ -13,7 +13,9 @@ function requirements(peer: PythonPeer): string {
 
 /** The packages, with their versions. */
 export function pinned(peer: PythonPeer): string[] {
-  return readFileSync(requirements(peer), 'utf8').split('\n').filter((line) => /^\w/.test(line))
+  return readFileSync(requirements(peer), 'utf8')
+    .split('\n')
+    .filter((line) => /^\w/.test(line))
 }
 
 /**
@@ -30,10 +32,20 @@ export function programsOf(peer: PythonPeer): string {
   try {
     rmSync(environment, { recursive: true, force: true })
     execFileSync('python3', ['-m', 'venv', environment], { stdio: ['ignore', 2, 2] })
-    const install = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements(peer)]
+    const install = [
+      '-m',
+      'pip',
+      'install',
+      '--quiet',
+      '--disable-pip-version-check',
+      '-r',
+      requirements(peer),
+    ]
     execFileSync(join(programs, 'python'), install, { stdio: ['ignore', 2, 2] })
   } catch (error) {
-    throw new BenchSkipped(`the packages of ${requirements(peer)} could not be installed: ${(error as Error).message}`)
+    throw new BenchSkipped(
+      `the packages of ${requirements(peer)} could not be installed: ${(error as Error).message}`,
+    )
   }
   writeFileSync(installed, wanted)
   return programs

@@ -37,7 +37,9 @@ def session(graph: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = int(os.environ["THREADS"])
     options.inter_op_num_threads = 1
-    return ort.InferenceSession(bundle / manifest[graph]["file"], options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        bundle / manifest[graph]["file"], options, providers=["CPUExecutionProvider"]
+    )
 
 
 text_session = session("text_encoder")
@@ -70,17 +72,25 @@ def embed_texts(texts: list[str]) -> np.ndarray:
     encodings = tokenizer.encode_batch(texts)
     feeds = {
         "token_ids": np.array([encoding.ids for encoding in encodings], np.int64),
-        "attention_mask": np.array([encoding.attention_mask for encoding in encodings], np.int64),
+        "attention_mask": np.array(
+            [encoding.attention_mask for encoding in encodings], np.int64
+        ),
     }
     return text_session.run(["embedding"], feeds)[0]
 
 
 def embed_images(files: list[bytes]) -> np.ndarray:
     """Embeddings, one a row."""
-    pixels = np.stack([
-        np.asarray(Image.open(BytesIO(file)).convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
-        for file in files
-    ])
+    pixels = np.stack(
+        [
+            np.asarray(
+                Image.open(BytesIO(file))
+                .convert("RGB")
+                .resize((side, side), Image.Resampling.BICUBIC)
+            )
+            for file in files
+        ]
+    )
     return image_session.run(["embedding"], {"pixels": pixels})[0]
 
 
@@ -89,7 +99,9 @@ def search_text(text: str, k: int) -> list[dict[str, Any]]:
     labels, distances = index.knn_query(embed_texts([text]), k, num_threads=1)
     return [
         {**items[label], "similarity": 1 - distance}
-        for label, distance in zip(labels[0].tolist(), distances[0].tolist(), strict=True)
+        for label, distance in zip(
+            labels[0].tolist(), distances[0].tolist(), strict=True
+        )
     ]
 
 
@@ -98,11 +110,16 @@ async def in_pool(work: Any, *arguments: Any) -> Any:
 
 
 def reply(content: Any) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+    return Response(
+        orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY),
+        media_type="application/json",
+    )
 
 
 def embeddings(rows: np.ndarray) -> Response:
-    return reply({"embeddings": [{"index": at, "embedding": row} for at, row in enumerate(rows)]})
+    return reply(
+        {"embeddings": [{"index": at, "embedding": row} for at, row in enumerate(rows)]}
+    )
 
 
 @app.get("/health")

@@ -37,9 +37,20 @@ async function serve(): Promise<void> {
   const { dim } = manifest.embedding
   const { tokenizer: tokenizerFile, max_tokens: maxTokens } = manifest.text_encoder
   const { size } = manifest.image_encoder
-  const options = { executionProviders: ['cpu'], intraOpNumThreads: Number(THREADS), interOpNumThreads: 1, logSeverityLevel: 3 } as const
-  const textSession = await InferenceSession.create(join(BUNDLE, manifest.text_encoder.file), options)
-  const imageSession = await InferenceSession.create(join(BUNDLE, manifest.image_encoder.file), options)
+  const options = {
+    executionProviders: ['cpu'],
+    intraOpNumThreads: Number(THREADS),
+    interOpNumThreads: 1,
+    logSeverityLevel: 3,
+  } as const
+  const textSession = await InferenceSession.create(
+    join(BUNDLE, manifest.text_encoder.file),
+    options,
+  )
+  const imageSession = await InferenceSession.create(
+    join(BUNDLE, manifest.image_encoder.file),
+    options,
+  )
   const tokenizer = new Tokenizer(readJson(join(BUNDLE, tokenizerFile)) as object, {})
   const index = new hnswlib.HierarchicalNSW('ip', dim)
   const items = INDEX === undefined ? [] : (readJson(ITEMS) as Item[])
@@ -60,7 +71,13 @@ async function serve(): Promise<void> {
   }
 
   async function embedImage(bytes: Buffer): Promise<Float32Array> {
-    const pixels = await sharp(bytes).rotate().toColourspace('srgb').removeAlpha().resize(size, size, { fit: 'fill', kernel: 'cubic' }).raw().toBuffer()
+    const pixels = await sharp(bytes)
+      .rotate()
+      .toColourspace('srgb')
+      .removeAlpha()
+      .resize(size, size, { fit: 'fill', kernel: 'cubic' })
+      .raw()
+      .toBuffer()
     const feeds = { pixels: new Tensor('uint8', pixels, [1, size, size, 3]) }
     return (await imageSession.run(feeds, ['embedding']))['embedding']?.data as Float32Array
   }
@@ -68,12 +85,26 @@ async function serve(): Promise<void> {
   const app = Fastify()
   await app.register(multipart)
   app.get('/health', () => ({ status: 'ok' }))
-  const embedding = { type: 'object', properties: { index: { type: 'integer' }, embedding: { type: 'array', items: { type: 'number' } } } }
-  const embeddings = { type: 'object', properties: { embeddings: { type: 'array', items: embedding } } }
+  const embedding = {
+    type: 'object',
+    properties: {
+      index: { type: 'integer' },
+      embedding: { type: 'array', items: { type: 'number' } },
+    },
+  }
+  const embeddings = {
+    type: 'object',
+    properties: { embeddings: { type: 'array', items: embedding } },
+  }
   const body = {
     type: 'object',
     required: ['inputs'],
-    properties: { inputs: { type: 'array', items: { type: 'object', required: ['text'], properties: { text: { type: 'string' } } } } },
+    properties: {
+      inputs: {
+        type: 'array',
+        items: { type: 'object', required: ['text'], properties: { text: { type: 'string' } } },
+      },
+    },
   }
   app.post('/embed', { schema: { body, response: { 200: embeddings } } }, async (request) => {
     const { inputs } = request.body as { inputs: { text: string }[] }
@@ -84,7 +115,9 @@ async function serve(): Promise<void> {
   app.post('/embed-image', { schema: { response: { 200: embeddings } } }, async (request) => {
     const file = await request.file()
     if (file === undefined) throw new Error('the form has no file')
-    return { embeddings: [{ index: 0, embedding: Array.from(await embedImage(await file.toBuffer())) }] }
+    return {
+      embeddings: [{ index: 0, embedding: Array.from(await embedImage(await file.toBuffer())) }],
+    }
   })
   const querystring = {
     type: 'object',
@@ -94,7 +127,12 @@ async function serve(): Promise<void> {
   app.get('/search', { schema: { querystring } }, async (request) => {
     const { q, k } = request.query as { q: string; k: number }
     const { neighbors, distances } = index.searchKnn(Array.from(await embedText(q)), k)
-    return { hits: neighbors.map((label, at) => ({ ...items[label], similarity: 1 - (distances[at] ?? 1) })) }
+    return {
+      hits: neighbors.map((label, at) => ({
+        ...items[label],
+        similarity: 1 - (distances[at] ?? 1),
+      })),
+    }
   })
   await app.listen({ host: '127.0.0.1', port: Number(PORT) })
 }

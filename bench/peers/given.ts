@@ -20,7 +20,13 @@ const DEV = join(packageFolder, '..', 'shared', 'data', 'flickr8k-dev-0000.tar')
 const WORDS = ['a', 'black', 'dog', 'runs', 'along', 'the', 'beach', 'near', 'two', 'children']
 
 /** Captions and photos of Flickr8k, the photos extended by noise. @throws BenchSkipped */
-export async function captionedQueries({ items, queries }: { items: number; queries: number }): Promise<Given> {
+export async function captionedQueries({
+  items,
+  queries,
+}: {
+  items: number
+  queries: number
+}): Promise<Given> {
   if (!hasPhotos()) throw new BenchSkipped(`the photos of ${DEV} and beside it are not there`)
   const photos = await readShards([DEV], 'en')
   const real = await realEmbeddings()
@@ -37,17 +43,36 @@ export async function captionedQueries({ items, queries }: { items: number; quer
 }
 
 /** For a bundle that has learnt nothing: sentences of some words, and items anywhere. */
-export async function randomQueries({ bundle, items, queries }: { bundle: string; items: number; queries: number }): Promise<Given> {
+export async function randomQueries({
+  bundle,
+  items,
+  queries,
+}: {
+  bundle: string
+  items: number
+  queries: number
+}): Promise<Given> {
   const next = randomNumbers(1)
-  const texts = Array.from({ length: queries }, () => Array.from({ length: 6 }, () => WORDS[Math.floor(next() * WORDS.length)]).join(' '))
+  const texts = Array.from({ length: queries }, () =>
+    Array.from({ length: 6 }, () => WORDS[Math.floor(next() * WORDS.length)]).join(' '),
+  )
   const models = await openModels({ folder: bundle, inferenceThreads: 1, maxImagePixels: 1e7 })
   try {
     const { encoded } = await models.encodeTexts(texts)
     const { dim } = models.info
     const packed = new Float32Array(queries * dim)
     encoded.forEach(({ embedding }, at) => packed.set(embedding, at * dim))
-    const photos = { dim, count: 50, packed: Float32Array.from({ length: 50 * dim }, () => next() - 0.5) }
-    return { captions: texts, queries: { texts, embeddings: { dim, count: queries, packed } }, items: extended(photos, 50, items), areReal: false }
+    const photos = {
+      dim,
+      count: 50,
+      packed: Float32Array.from({ length: 50 * dim }, () => next() - 0.5),
+    }
+    return {
+      captions: texts,
+      queries: { texts, embeddings: { dim, count: queries, packed } },
+      items: extended(photos, 50, items),
+      areReal: false,
+    }
   } finally {
     await models.close()
   }

@@ -51,7 +51,11 @@ export class Sample {
     }
   }
 
-  async #run({ address, asked }: Side, seconds: number, put: (load: Load<Asked>, note: (asked: Asked, answer: Answer) => void) => Promise<void>): Promise<void> {
+  async #run(
+    { address, asked }: Side,
+    seconds: number,
+    put: (load: Load<Asked>, note: (asked: Asked, answer: Answer) => void) => Promise<void>,
+  ): Promise<void> {
     let at = 0
     const load = new Load(address, () => asked(at++))
     const begun = performance.now()

@@ -1,15 +1,34 @@
 /** The section of docs/benchmarks.md. */
-import { isTwiceAsMuch, MOST_FAILED, slowness, type Compared, type Figures, type OfWorkload } from './figures.js'
+import {
+  isTwiceAsMuch,
+  MOST_FAILED,
+  slowness,
+  type Compared,
+  type Figures,
+  type OfWorkload,
+} from './figures.js'
 import type { Loaded } from './measure.js'
 import { BARE_ROWS } from './runtime.js'
 
 const PROGRAMS = '[bench/peers](../bench/peers)'
 
-export function page({ clients, seconds, rounds, corpus, agreement, versions, left_out: leftOut, workloads }: Figures): string {
+export function page({
+  clients,
+  seconds,
+  rounds,
+  corpus,
+  agreement,
+  versions,
+  left_out: leftOut,
+  workloads,
+}: Figures): string {
   const { items, dim, ef, recalls } = corpus
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
   const found = Object.entries(recalls).map(([name, recall]) => `${percent(recall)} by ${name}`)
-  const cosines = Object.entries(agreement).map(([name, { text, image }]) => `${name} ${(text ?? Number.NaN).toFixed(5)} for texts${image === undefined ? '' : ` and ${image.toFixed(4)} for photos`}`)
+  const cosines = Object.entries(agreement).map(
+    ([name, { text, image }]) =>
+      `${name} ${(text ?? Number.NaN).toFixed(5)} for texts${image === undefined ? '' : ` and ${image.toFixed(4)} for photos`}`,
+  )
   return [
     `Each peer is given the bundle's own graphs and tokenizer, and divides the cores in the way that answers most; the
 programs are in ${PROGRAMS}. The least cosine of their embeddings and Tandem's: ${cosines.join(', ')}. The search is over
@@ -21,7 +40,9 @@ runtime: texts in batches of ${BARE_ROWS}, photos decoded and encoded, in a proc
     saturations(workloads),
     latencies(workloads),
     doubles(workloads),
-    ...Object.entries(versions).map(([name, packages]) => `Packages of ${name}: ${packages.join(', ')}.`),
+    ...Object.entries(versions).map(
+      ([name, packages]) => `Packages of ${name}: ${packages.join(', ')}.`,
+    ),
     TRIED,
     ...leftOut,
   ].join('\n\n')
@@ -38,10 +59,29 @@ function saturations(workloads: readonly OfWorkload[]): string {
     peers.map((peer) => {
       const times = (rate: number): string => `${(rate / peer.saturation.answered).toFixed(2)} ×`
       const { answered } = saturation
-      return [title, peer.title, divided(peer), peer.saturation.answered, answered, times(answered), bare === null ? '' : times(bare)]
+      return [
+        title,
+        peer.title,
+        divided(peer),
+        peer.saturation.answered,
+        answered,
+        times(answered),
+        bare === null ? '' : times(bare),
+      ]
     }),
   )
-  return table(['At saturation', 'peer', 'its processes × runs × threads', 'peer, a second', 'Tandem, a second', 'ratio', 'of the bare runtime'], rows)
+  return table(
+    [
+      'At saturation',
+      'peer',
+      'its processes × runs × threads',
+      'peer, a second',
+      'Tandem, a second',
+      'ratio',
+      'of the bare runtime',
+    ],
+    rows,
+  )
 }
 
 function latencies(workloads: readonly OfWorkload[]): string {
@@ -57,17 +97,38 @@ function latencies(workloads: readonly OfWorkload[]): string {
       ]),
     ),
   )
-  return table(['At equal load', 'peer', 'of its saturation', 'peer, p50 / p99 ms', 'Tandem, p50 / p99 ms', 'p99, Tandem : peer'], rows)
+  return table(
+    [
+      'At equal load',
+      'peer',
+      'of its saturation',
+      'peer, p50 / p99 ms',
+      'Tandem, p50 / p99 ms',
+      'p99, Tandem : peer',
+    ],
+    rows,
+  )
 }
 
 function doubles(workloads: readonly OfWorkload[]): string {
   const rows = workloads.flatMap(({ title, peers }) =>
     peers.map((peer) => {
       const { twice } = peer
-      return [title, peer.name, `${twice.peer.offered}/s`, p99(twice.peer), `${twice.tandem.offered}/s`, p99(twice.tandem), isTwiceAsMuch(peer) ? 'yes' : 'no']
+      return [
+        title,
+        peer.name,
+        `${twice.peer.offered}/s`,
+        p99(twice.peer),
+        `${twice.tandem.offered}/s`,
+        p99(twice.tandem),
+        isTwiceAsMuch(peer) ? 'yes' : 'no',
+      ]
     }),
   )
-  return table(['Twice the load', 'peer', 'peer at', 'p99 ms', 'Tandem at', 'p99 ms', 'no slower'], rows)
+  return table(
+    ['Twice the load', 'peer', 'peer at', 'p99 ms', 'Tandem at', 'p99 ms', 'no slower'],
+    rows,
+  )
 }
 
 function divided({ division: { processes, atOnce, threads } }: Compared): string {
@@ -75,9 +136,13 @@ function divided({ division: { processes, atOnce, threads } }: Compared): string
 }
 
 function p99({ p99: milliseconds, failed }: Loaded): string {
-  return failed > MOST_FAILED ? `${milliseconds} (${(100 * failed).toFixed(0)} % failed)` : String(milliseconds)
+  return failed > MOST_FAILED
+    ? `${milliseconds} (${(100 * failed).toFixed(0)} % failed)`
+    : String(milliseconds)
 }
 
 function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+  return [head, head.map(() => '---'), ...rows]
+    .map((cells) => `| ${cells.join(' | ')} |`)
+    .join('\n')
 }

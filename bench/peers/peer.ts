@@ -32,7 +32,10 @@ export interface PeerKind {
   /** A request in the peer's own words, where they are others. */
   translated?: (asked: Asked) => Asked
   /** The program with its arguments, and settings beside those that every peer gets. */
-  command: (port: number, division: Division) => { program: string; args: readonly string[]; environment?: Record<string, string> }
+  command: (
+    port: number,
+    division: Division,
+  ) => { program: string; args: readonly string[]; environment?: Record<string, string> }
 }
 
 const here = join(packageFolder, 'bench', 'peers')
@@ -53,7 +56,22 @@ export function fastapi(programs: string): PeerKind {
     divisions: DIVISIONS,
     command: (port, { processes }) => ({
       program: join(programs, 'python'),
-      args: ['-m', 'uvicorn', 'fastapi_app:app', '--app-dir', here, '--host', '127.0.0.1', '--port', String(port), '--workers', String(processes), '--log-level', 'warning', '--no-access-log'],
+      args: [
+        '-m',
+        'uvicorn',
+        'fastapi_app:app',
+        '--app-dir',
+        here,
+        '--host',
+        '127.0.0.1',
+        '--port',
+        String(port),
+        '--workers',
+        String(processes),
+        '--log-level',
+        'warning',
+        '--no-access-log',
+      ],
       // OpenMP and BLAS of NumPy have nothing to do here, and are kept from threads of their own.
       environment: { OMP_NUM_THREADS: '1' },
     }),
@@ -67,7 +85,11 @@ export const fastify: PeerKind = {
   divisions: DIVISIONS.filter(({ atOnce }) => atOnce === 1),
   command: (port) => ({
     program: process.execPath,
-    args: ['--import', join(packageFolder, 'test', 'support', 'run-source.mjs'), join(here, 'fastify-server.ts')],
+    args: [
+      '--import',
+      join(packageFolder, 'test', 'support', 'run-source.mjs'),
+      join(here, 'fastify-server.ts'),
+    ],
     environment: { PORT: String(port) },
   }),
 }
@@ -78,21 +100,52 @@ export const fastify: PeerKind = {
  */
 export function infinity(programs: string, bundle: string): PeerKind {
   const model = join(tmpdir(), 'tandem-bench', 'infinity-model')
-  execFileSync(join(programs, 'python'), [join(here, 'sentence_graph.py'), bundle, model], { stdio: ['ignore', 2, 2] })
+  execFileSync(join(programs, 'python'), [join(here, 'sentence_graph.py'), bundle, model], {
+    stdio: ['ignore', 2, 2],
+  })
   return {
     name: 'infinity',
     title: 'infinity, optimum, onnxruntime',
     workloads: ['text'],
     translated: (asked) => {
       const { inputs } = JSON.parse(String(asked.body)) as { inputs: { text: string }[] }
-      return { ...asked, path: '/embeddings', body: Buffer.from(JSON.stringify({ model: 'infinity-model', input: inputs.map(({ text }) => text) })) }
+      return {
+        ...asked,
+        path: '/embeddings',
+        body: Buffer.from(
+          JSON.stringify({ model: 'infinity-model', input: inputs.map(({ text }) => text) }),
+        ),
+      }
     },
     // It batches by itself, and leaves the threads to the runtime.
     divisions: [{ processes: 1, atOnce: 1, threads: 2 }],
     command: (port) => ({
       program: join(programs, 'infinity_emb'),
-      args: ['v2', '--model-id', model, '--engine', 'optimum', '--device', 'cpu', '--pooling-method', 'cls', '--no-bettertransformer', '--no-model-warmup', '--host', '127.0.0.1', '--port', String(port), '--log-level', 'warning'],
-      environment: { HF_HUB_OFFLINE: '1', DO_NOT_TRACK: '1', INFINITY_ANONYMOUS_USAGE_STATS: '0', HOME: tmpdir() },
+      args: [
+        'v2',
+        '--model-id',
+        model,
+        '--engine',
+        'optimum',
+        '--device',
+        'cpu',
+        '--pooling-method',
+        'cls',
+        '--no-bettertransformer',
+        '--no-model-warmup',
+        '--host',
+        '127.0.0.1',
+        '--port',
+        String(port),
+        '--log-level',
+        'warning',
+      ],
+      environment: {
+        HF_HUB_OFFLINE: '1',
+        DO_NOT_TRACK: '1',
+        INFINITY_ANONYMOUS_USAGE_STATS: '0',
+        HOME: tmpdir(),
+      },
     }),
   }
 }
@@ -109,12 +162,24 @@ export class Peer {
   }
 
   /** Resolves when it answers. */
-  static async start(kind: PeerKind, division: Division, bundle: string, searched?: Searched): Promise<Peer> {
+  static async start(
+    kind: PeerKind,
+    division: Division,
+    bundle: string,
+    searched?: Searched,
+  ): Promise<Peer> {
     const port = await freePort()
     const { program, args, environment = {} } = kind.command(port, division)
     const { processes, atOnce, threads } = division
-    const toSearch = searched === undefined ? {} : { INDEX: searched.index, ITEMS: searched.items, EF: String(searched.ef) }
-    const divided = { PROCESSES: String(processes), AT_ONCE: String(atOnce), THREADS: String(threads) }
+    const toSearch =
+      searched === undefined
+        ? {}
+        : { INDEX: searched.index, ITEMS: searched.items, EF: String(searched.ef) }
+    const divided = {
+      PROCESSES: String(processes),
+      AT_ONCE: String(atOnce),
+      THREADS: String(threads),
+    }
     const { PATH } = process.env
     // In a group of its own, so that the processes it starts end with it.
     const child = spawn(program, args, {
@@ -134,9 +199,15 @@ export class Peer {
 
   async #ready(name: string): Promise<void> {
     const until = performance.now() + READY_MS
-    while (!(await fetch(`${this.address}/health`).then(({ ok }) => ok, () => false))) {
+    while (
+      !(await fetch(`${this.address}/health`).then(
+        ({ ok }) => ok,
+        () => false,
+      ))
+    ) {
       if (!this.#alive) throw new Error(`the peer ${name} ended before it answered`)
-      if (performance.now() > until) throw new Error(`the peer ${name} did not answer within ${READY_MS / 1000} s`)
+      if (performance.now() > until)
+        throw new Error(`the peer ${name} did not answer within ${READY_MS / 1000} s`)
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))
     }
   }

@@ -19,7 +19,11 @@ export async function bareRate(
   try {
     const rates: number[] = []
     for (let round = 0; round < rounds; round += 1) {
-      rates.push(await (name === 'text' ? bare.texts(captions, Math.min(BARE_ROWS, captions.length), seconds) : bare.photos(pictures, seconds, false)))
+      rates.push(
+        await (name === 'text'
+          ? bare.texts(captions, Math.min(BARE_ROWS, captions.length), seconds)
+          : bare.photos(pictures, seconds, false)),
+      )
     }
     return median(rates)
   } finally {

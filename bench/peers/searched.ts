@@ -30,7 +30,12 @@ export interface Corpus {
  * @param queries - texts with the embeddings that the bundle makes of them
  * @param folder - where everything is kept for the next run
  */
-export async function corpus(bundle: string, vectors: Vectors, queries: { texts: string[]; embeddings: Vectors }, folder: string): Promise<Corpus> {
+export async function corpus(
+  bundle: string,
+  vectors: Vectors,
+  queries: { texts: string[]; embeddings: Vectors },
+  folder: string,
+): Promise<Corpus> {
   await mkdir(folder, { recursive: true })
   const { data, items } = await filledFolder(bundle, vectors, join(folder, 'data'))
   const itemsFile = join(folder, 'items.json')
@@ -64,7 +69,8 @@ function exact({ dim, count, packed }: Vectors, query: Float32Array): number[] {
   const best: { at: number; similarity: number }[] = []
   for (let at = 0; at < count; at += 1) {
     let similarity = 0
-    for (let i = 0; i < dim; i += 1) similarity += (packed[at * dim + i] as number) * (query[i] as number)
+    for (let i = 0; i < dim; i += 1)
+      similarity += (packed[at * dim + i] as number) * (query[i] as number)
     if (best.length === K && similarity <= (best.at(-1)?.similarity ?? 0)) continue
     best.push({ at, similarity })
     best.sort((a, b) => b.similarity - a.similarity)
@@ -73,19 +79,39 @@ function exact({ dim, count, packed }: Vectors, query: Float32Array): number[] {
   return best.map(({ at }) => at)
 }
 
-function smallestBeam(dim: number, file: string, queries: readonly Float32Array[], nearest: readonly number[][]): number {
+function smallestBeam(
+  dim: number,
+  file: string,
+  queries: readonly Float32Array[],
+  nearest: readonly number[][],
+): number {
   const index = new hnswlib.HierarchicalNSW('ip', dim)
   index.readIndexSync(file)
   for (const ef of BEAMS) {
     index.setEf(ef)
-    const found = queries.map((query) => index.searchKnn(Array.from(query), Math.min(K, index.getCurrentCount())).neighbors)
-    if (recallOf(found, nearest.map((one) => new Set(one))) >= RECALL) return ef
+    const found = queries.map(
+      (query) => index.searchKnn(Array.from(query), Math.min(K, index.getCurrentCount())).neighbors,
+    )
+    if (
+      recallOf(
+        found,
+        nearest.map((one) => new Set(one)),
+      ) >= RECALL
+    )
+      return ef
   }
-  throw new Error(`no beam up to ${BEAMS.at(-1)} finds ${100 * RECALL} % of what exact search finds`)
+  throw new Error(
+    `no beam up to ${BEAMS.at(-1)} finds ${100 * RECALL} % of what exact search finds`,
+  )
 }
 
 /** The mean share of `nearest` that was found. */
-export function recallOf<Id>(found: readonly (readonly Id[])[], nearest: readonly ReadonlySet<Id>[]): number {
-  const shares = nearest.map((wanted, at) => (found[at] ?? []).filter((id) => wanted.has(id)).length / wanted.size)
+export function recallOf<Id>(
+  found: readonly (readonly Id[])[],
+  nearest: readonly ReadonlySet<Id>[],
+): number {
+  const shares = nearest.map(
+    (wanted, at) => (found[at] ?? []).filter((id) => wanted.has(id)).length / wanted.size,
+  )
   return shares.reduce((sum, share) => sum + share, 0) / shares.length
 }

@@ -28,24 +28,39 @@ for declared in graph.input:
     if declared.name == "token_ids":
         declared.name = "input_ids"
 graph.initializer.append(helper.make_tensor("second_axis", TensorProto.INT64, [1], [1]))
-graph.node.append(helper.make_node("Unsqueeze", ["embedding", "second_axis"], ["last_hidden_state"]))
+graph.node.append(
+    helper.make_node("Unsqueeze", ["embedding", "second_axis"], ["last_hidden_state"])
+)
 del graph.output[:]
 dim = manifest["embedding"]["dim"]
-graph.output.append(helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["batch", 1, dim]))
+graph.output.append(
+    helper.make_tensor_value_info(
+        "last_hidden_state", TensorProto.FLOAT, ["batch", 1, dim]
+    )
+)
 onnx.checker.check_model(model)
 onnx.save(model, graph_file)
 
 shutil.copy(bundle / text["tokenizer"], folder / "tokenizer.json")
 (folder / "tokenizer_config.json").write_text(
-    json.dumps({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": text["max_tokens"],
-        "pad_token": "[PAD]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "unk_token": "[UNK]",
-    })
+    json.dumps(
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": text["max_tokens"],
+            "pad_token": "[PAD]",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+            "unk_token": "[UNK]",
+        }
+    )
 )
 (folder / "config.json").write_text(
-    json.dumps({"model_type": "bert", "architectures": ["BertModel"], "hidden_size": dim, "max_position_embeddings": text["max_tokens"]})
+    json.dumps(
+        {
+            "model_type": "bert",
+            "architectures": ["BertModel"],
+            "hidden_size": dim,
+            "max_position_embeddings": text["max_tokens"],
+        }
+    )
 )

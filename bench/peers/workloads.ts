@@ -20,29 +20,57 @@ const BOUNDARY = 'photo-of-the-benchmark'
 /** JPEG photos of 500 pixels, from packages of the tests: those that an image encoder of 288 pixels need not enlarge, which libraries do differently. */
 export async function photos(): Promise<Buffer[]> {
   const shrunk = await Promise.all(
-    packagedPhotos().map(({ picture }) => sharp(picture).resize(SIDE, SIDE, { fit: 'inside' }).jpeg({ quality: JPEG_QUALITY }).toBuffer({ resolveWithObject: true })),
+    packagedPhotos().map(({ picture }) =>
+      sharp(picture)
+        .resize(SIDE, SIDE, { fit: 'inside' })
+        .jpeg({ quality: JPEG_QUALITY })
+        .toBuffer({ resolveWithObject: true }),
+    ),
   )
-  return shrunk.filter(({ info }) => Math.min(info.width, info.height) >= LEAST_SIDE).map(({ data }) => data)
+  return shrunk
+    .filter(({ info }) => Math.min(info.width, info.height) >= LEAST_SIDE)
+    .map(({ data }) => data)
 }
 
 /** @param captions - of photos, one for each request in turns */
-export function workloads(captions: readonly string[], pictures: readonly Buffer[]): Record<Workload['name'], Workload> {
+export function workloads(
+  captions: readonly string[],
+  pictures: readonly Buffer[],
+): Record<Workload['name'], Workload> {
   const text = (at: number): Asked => {
     const body = Buffer.from(JSON.stringify({ inputs: [{ text: turn(captions, at) }] }))
     return { method: 'POST', path: '/embed', headers: { 'content-type': 'application/json' }, body }
   }
   const forms = pictures.map(form)
-  const image = (path: string) => (at: number): Asked => {
-    const headers = { 'content-type': `multipart/form-data; boundary=${BOUNDARY}` }
-    return { method: 'POST', path, headers, body: turn(forms, at) }
-  }
-  const search = (options: string) => (at: number): Asked => {
-    return { method: 'GET', path: `/search?q=${encodeURIComponent(turn(captions, at))}&k=10${options}`, headers: {} }
-  }
+  const image =
+    (path: string) =>
+    (at: number): Asked => {
+      const headers = { 'content-type': `multipart/form-data; boundary=${BOUNDARY}` }
+      return { method: 'POST', path, headers, body: turn(forms, at) }
+    }
+  const search =
+    (options: string) =>
+    (at: number): Asked => {
+      return {
+        method: 'GET',
+        path: `/search?q=${encodeURIComponent(turn(captions, at))}&k=10${options}`,
+        headers: {},
+      }
+    }
   return {
     text: { name: 'text', title: 'POST /embed of one text', tandem: text, peer: text },
-    image: { name: 'image', title: 'POST /embed of one photo', tandem: image('/embed'), peer: image('/embed-image') },
-    search: { name: 'search', title: 'GET /search by a text', tandem: search('&rerank=false'), peer: search('') },
+    image: {
+      name: 'image',
+      title: 'POST /embed of one photo',
+      tandem: image('/embed'),
+      peer: image('/embed-image'),
+    },
+    search: {
+      name: 'search',
+      title: 'GET /search by a text',
+      tandem: search('&rerank=false'),
+      peer: search(''),
+    },
   }
 }
 

@@ -35,7 +35,10 @@ export async function costsOf(
   const { candidates, margin } = models.info.rerank
   const taken: Record<string, number[]> = {}
   const note = (what: string, value: number): unknown => (taken[what] ??= []).push(value)
-  const pictures = Array.from({ length: candidates }, (_, at) => (photos[at % photos.length] as CaptionedPhoto).picture)
+  const pictures = Array.from(
+    { length: candidates },
+    (_, at) => (photos[at % photos.length] as CaptionedPhoto).picture,
+  )
   for (let round = 0; round < rounds; round += 1) {
     const photo = photos[round % photos.length] as CaptionedPhoto
     note('image', (await models.encodeImages([photo.picture])).timings.inference ?? 0)
@@ -51,7 +54,11 @@ export async function costsOf(
       const some = repeated(ordered, depth)
       const tokens = some.map(({ image }) => encoded.images[image]?.imageTokens ?? new Int8Array())
       const begun = performance.now()
-      const { timings } = await models.match([text], tokens, some.map(({ similarity }, image) => ({ text: 0, image, similarity })))
+      const { timings } = await models.match(
+        [text],
+        tokens,
+        some.map(({ similarity }, image) => ({ text: 0, image, similarity })),
+      )
       note(`rerank ${depth}`, performance.now() - begun)
       note(`inference ${depth}`, timings.inference ?? 0)
     }
@@ -71,8 +78,15 @@ export async function costsOf(
     image: middle('image'),
     images: middle('images'),
     text: middle('text'),
-    depths: depths.map((depth) => ({ candidates: depth, rerank: middle(`rerank ${depth}`), inference: middle(`inference ${depth}`) })),
-    contenders: { mean: (taken['close'] ?? []).reduce((sum, one) => sum + one, 0) / rounds, rerank: middle('contenders') },
+    depths: depths.map((depth) => ({
+      candidates: depth,
+      rerank: middle(`rerank ${depth}`),
+      inference: middle(`inference ${depth}`),
+    })),
+    contenders: {
+      mean: (taken['close'] ?? []).reduce((sum, one) => sum + one, 0) / rounds,
+      rerank: middle('contenders'),
+    },
     blocked: Math.max(...(taken['blocked'] ?? [])),
   }
 }

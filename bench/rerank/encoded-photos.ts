@@ -16,25 +16,38 @@ export interface Candidate {
 
 const AT_ONCE = 16
 
-export async function encodePhotos(models: Models, photos: readonly CaptionedPhoto[]): Promise<EncodedPhotos> {
+export async function encodePhotos(
+  models: Models,
+  photos: readonly CaptionedPhoto[],
+): Promise<EncodedPhotos> {
   const images: EncodedImage[] = []
   const texts: EncodedText[] = []
   for (let start = 0; start < photos.length; start += AT_ONCE) {
     const some = photos.slice(start, start + AT_ONCE)
     images.push(...(await models.encodeImages(some.map(({ picture }) => picture))).encoded)
-    texts.push(...(await models.encodeTexts(some.map(({ captions: [caption = ''] }) => caption))).encoded)
+    texts.push(
+      ...(await models.encodeTexts(some.map(({ captions: [caption = ''] }) => caption))).encoded,
+    )
   }
   return { images, texts }
 }
 
 /** All photos by their similarity to the caption, best first. */
 export function recalled({ images }: EncodedPhotos, { embedding }: EncodedText): Candidate[] {
-  const similarityOf = (other: Float32Array): number => other.reduce((sum, value, at) => sum + value * (embedding[at] as number), 0)
-  return images.map((one, image) => ({ image, similarity: similarityOf(one.embedding) })).sort((a, b) => b.similarity - a.similarity)
+  const similarityOf = (other: Float32Array): number =>
+    other.reduce((sum, value, at) => sum + value * (embedding[at] as number), 0)
+  return images
+    .map((one, image) => ({ image, similarity: similarityOf(one.embedding) }))
+    .sort((a, b) => b.similarity - a.similarity)
 }
 
 /** What hits are ordered by, for each of the candidates. */
-export async function matched(models: Models, photos: EncodedPhotos, text: EncodedText, candidates: readonly Candidate[]): Promise<number[]> {
+export async function matched(
+  models: Models,
+  photos: EncodedPhotos,
+  text: EncodedText,
+  candidates: readonly Candidate[],
+): Promise<number[]> {
   const tokens = candidates.map(({ image }) => (photos.images[image] as EncodedImage).imageTokens)
   const pairs = candidates.map(({ similarity }, image) => ({ text: 0, image, similarity }))
   return (await models.match([text], tokens, pairs)).matches.map(({ logit }) => logit)

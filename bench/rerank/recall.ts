@@ -25,10 +25,21 @@ export interface RecallReport {
 }
 
 /** Every caption asks for ten hits among all photos. */
-export async function recallReport(models: Models, photos: EncodedPhotos, captions: number, depths: readonly number[]): Promise<RecallReport> {
+export async function recallReport(
+  models: Models,
+  photos: EncodedPhotos,
+  captions: number,
+  depths: readonly number[],
+): Promise<RecallReport> {
   const { margin } = models.info.rerank
   const similarity: number[] = []
-  const seen = depths.map((candidates) => ({ candidates, all: [] as number[], contenders: [] as number[], reranked: 0, unchanged: 0 }))
+  const seen = depths.map((candidates) => ({
+    candidates,
+    all: [] as number[],
+    contenders: [] as number[],
+    reranked: 0,
+    unchanged: 0,
+  }))
   for (const [own, text] of photos.texts.slice(0, captions).entries()) {
     const candidates = recalled(photos, text).slice(0, Math.max(...depths))
     const scores = await matched(models, photos, text, candidates)
@@ -43,13 +54,19 @@ export async function recallReport(models: Models, photos: EncodedPhotos, captio
       depth.all.push(rank(all))
       depth.contenders.push(rank(contenders))
       depth.reranked += close.length / captions
-      depth.unchanged += all.every(({ image }, at) => contenders[at]?.image === image) ? 100 / captions : 0
+      depth.unchanged += all.every(({ image }, at) => contenders[at]?.image === image)
+        ? 100 / captions
+        : 0
     }
   }
   return {
     photos: photos.images.length,
     captions,
     similarity: recallFigures(similarity),
-    depths: seen.map((depth) => ({ ...depth, all: recallFigures(depth.all), contenders: recallFigures(depth.contenders) })),
+    depths: seen.map((depth) => ({
+      ...depth,
+      all: recallFigures(depth.all),
+      contenders: recallFigures(depth.contenders),
+    })),
   }
 }

@@ -3,7 +3,14 @@ import type { CoreSeconds } from '../core-time.js'
 
 /** `figures.json`, written by measure.ts. */
 export interface Figures {
-  measured: { on: string; processor: string; cores: number; node: string; bundle: string; photos: string }
+  measured: {
+    on: string
+    processor: string
+    cores: number
+    node: string
+    bundle: string
+    photos: string
+  }
   dim: number
   candidates: number
   /** Of a picture that is added over HTTP, by process. */

@@ -11,17 +11,29 @@ const HEAPS = 200
 const WIDTH = 0.5
 const AT_ONCE = 1000
 
-export async function hnswFigures(options: { folder: string; dim: number; items: number }): Promise<Figures['hnsw']> {
+export async function hnswFigures(options: {
+  folder: string
+  dim: number
+  items: number
+}): Promise<Figures['hnsw']> {
   const { folder, dim, items } = options
   const centres = Array.from({ length: HEAPS }, (_, seed) => gaussian(dim, seed + 1))
   const embedding = (at: number): Float32Array => {
     const centre = centres[at % HEAPS] ?? new Float32Array(dim)
     return gaussian(dim, 1e6 + at).map((value, axis) => WIDTH * value + (centre[axis] ?? 0))
   }
-  const index = await openVectorIndex({ kind: 'hnsw', folder, dim, fingerprint: 'none', storeIdentity: 'none' })
+  const index = await openVectorIndex({
+    kind: 'hnsw',
+    folder,
+    dim,
+    fingerprint: 'none',
+    storeIdentity: 'none',
+  })
   const inWorker = async (times: number, work: () => Promise<void>): Promise<number> => {
     const cost = await coreSecondsOf(process.pid, times, work)
-    return total(Object.fromEntries(Object.entries(cost).filter(([module]) => module.startsWith('hnsw'))))
+    return total(
+      Object.fromEntries(Object.entries(cost).filter(([module]) => module.startsWith('hnsw'))),
+    )
   }
   const memory = (): number => {
     const ours = [...memoryByProcess(process.pid)].filter(([module]) => module.startsWith('hnsw'))
@@ -32,7 +44,10 @@ export async function hnswFigures(options: { folder: string; dim: number; items:
     const insert = await inWorker(items, async () => {
       for (let from = 0; from < items; from += AT_ONCE) {
         const length = Math.min(AT_ONCE, items - from)
-        const entries = Array.from({ length }, (_, row) => ({ id: `photo-${from + row}`, embedding: embedding(from + row) }))
+        const entries = Array.from({ length }, (_, row) => ({
+          id: `photo-${from + row}`,
+          embedding: embedding(from + row),
+        }))
         await index.upsert(entries, from + length)
       }
     })
@@ -55,5 +70,8 @@ function gaussian(length: number, seed: number): Float32Array {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
-  return Float32Array.from({ length }, () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()))
+  return Float32Array.from(
+    { length },
+    () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()),
+  )
 }

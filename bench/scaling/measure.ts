@@ -28,7 +28,8 @@ const { values } = parseArgs({
     vectors: { type: 'string', default: '50000' },
   },
 })
-if (values.python === undefined) throw new Error('--python names a Python that has the packages of training/')
+if (values.python === undefined)
+  throw new Error('--python names a Python that has the packages of training/')
 
 const bundle = join(packageFolder, 'models', 'tandem-small')
 const manifest = JSON.parse(readFileSync(join(bundle, 'manifest.json'), 'utf8')) as {
@@ -54,7 +55,11 @@ const textAt = (at: number): string => `${texts[at % texts.length]} ${at}`
 const photos = packagedPhotos().map(({ picture }) => picture)
 
 /** `times` calls, `together` of them at a time. */
-async function repeat(times: number, together: number, call: (at: number) => Promise<void>): Promise<void> {
+async function repeat(
+  times: number,
+  together: number,
+  call: (at: number) => Promise<void>,
+): Promise<void> {
   let next = 0
   const worker = async (): Promise<void> => {
     while (next < times) await call(next++)
@@ -62,22 +67,35 @@ async function repeat(times: number, together: number, call: (at: number) => Pro
   await Promise.all(Array.from({ length: together }, worker))
 }
 
-async function serviceFigures(folder: string): Promise<Pick<Figures, 'add' | 'text' | 'search' | 'bytes'>> {
+async function serviceFigures(
+  folder: string,
+): Promise<Pick<Figures, 'add' | 'text' | 'search' | 'bytes'>> {
   const [adds, searches] = [Number(values.adds), Number(values.searches)]
   const service = await Service.start({ bundle, folder })
   try {
-    const put = (at: number): Promise<void> => service.put(`photo-${at}`, photos[at % photos.length] ?? new Uint8Array())
+    const put = (at: number): Promise<void> =>
+      service.put(`photo-${at}`, photos[at % photos.length] ?? new Uint8Array())
     await repeat(photos.length, 2, put)
     const add = await coreSecondsOf(service.pid, adds, () => repeat(adds, 4, put))
     const batches = 10
-    const embed = (at: number): Promise<void> => service.embed(Array.from({ length: 32 }, (_, row) => textAt(32 * at + row)))
-    const text = Object.values(await coreSecondsOf(service.pid, batches * 32, () => repeat(batches, 2, embed)))
+    const embed = (at: number): Promise<void> =>
+      service.embed(Array.from({ length: 32 }, (_, row) => textAt(32 * at + row)))
+    const text = Object.values(
+      await coreSecondsOf(service.pid, batches * 32, () => repeat(batches, 2, embed)),
+    )
     const search = (rerank: boolean): Promise<Figures['add']> =>
-      coreSecondsOf(service.pid, searches, () => repeat(searches, 4, (at) => service.search(textAt(at), rerank)))
+      coreSecondsOf(service.pid, searches, () =>
+        repeat(searches, 4, (at) => service.search(textAt(at), rerank)),
+      )
     const [rerank, similarity] = [await search(true), await search(false)]
     await service.stop()
     const sum = Number(text.reduce((all, one) => all + one, 0).toPrecision(3))
-    return { add, text: sum, search: { items: adds, rerank, similarity }, bytes: await bytesOf(join(folder, 'items')) }
+    return {
+      add,
+      text: sum,
+      search: { items: adds, rerank, similarity },
+      bytes: await bytesOf(join(folder, 'items')),
+    }
   } finally {
     await service.stop()
   }
@@ -89,8 +107,12 @@ async function bytesOf(folder: string): Promise<Figures['bytes']> {
   const copy = await mkdtemp(join(tmpdir(), 'tandem-copy-'))
   try {
     await store.copyTo(join(copy, 'items'))
-    const files = readdirSync(join(copy, 'items')).map((name) => statSync(join(copy, 'items', name)).size)
-    const pictures = store.list({ limit: store.size }).reduce((sum, { picture }) => sum + picture.size, 0)
+    const files = readdirSync(join(copy, 'items')).map(
+      (name) => statSync(join(copy, 'items', name)).size,
+    )
+    const pictures = store
+      .list({ limit: store.size })
+      .reduce((sum, { picture }) => sum + picture.size, 0)
     const { count, width } = manifest.image_tokens
     const all = files.reduce((sum, size) => sum + size, 0)
     return {
@@ -110,7 +132,9 @@ const running = setInterval(() => undefined, 60_000)
 try {
   const { dim } = manifest.embedding
   const counting = join(packageFolder, 'bench', 'scaling', 'graph_flops.py')
-  const gflop = execFileSync(values.python, [counting, join(bundle, manifest.image_encoder.file)], { encoding: 'utf8' })
+  const gflop = execFileSync(values.python, [counting, join(bundle, manifest.image_encoder.file)], {
+    encoding: 'utf8',
+  })
   const figures: Figures = {
     measured: {
       on: new Date().toISOString().slice(0, 10),

@@ -5,7 +5,9 @@ import { GIB, sizingOf, TIB, type Need, type Sizing } from './sizing.js'
 
 /** What stands between `<!-- name:begin -->` and `<!-- name:end -->` of the page, by name. */
 export function tablesOf(figures: Figures, assumptions: Assumptions): Record<string, string[]> {
-  const sizings = assumptions.sizes.map((size) => sizingOf(size.items, size.queries_a_second, figures, assumptions))
+  const sizings = assumptions.sizes.map((size) =>
+    sizingOf(size.items, size.queries_a_second, figures, assumptions),
+  )
   return {
     measured: measured(figures),
     assumed: assumed(assumptions),
@@ -44,7 +46,14 @@ function rate(what: string, coreSeconds: number): string {
   return `| ${what} | ${short(1000 * coreSeconds)} | ${short(1 / coreSeconds)} |`
 }
 
-function assumed({ machine, engine, gpu, prices, utilisation, days_to_index: days }: Assumptions): string[] {
+function assumed({
+  machine,
+  engine,
+  gpu,
+  prices,
+  utilisation,
+  days_to_index: days,
+}: Assumptions): string[] {
   return [
     `- A machine has ${machine.cores} cores, ${machine.memory_gib} GiB of memory and ${machine.disk_tib} TiB of disk; cores and ` +
       `disks are planned to be ${100 * utilisation} % busy.`,
@@ -63,25 +72,37 @@ function assumed({ machine, engine, gpu, prices, utilisation, days_to_index: day
 }
 
 function sizing(sizings: readonly Sizing[], { gpu, machine }: Assumptions): string[] {
-  const row = (name: string, of: (one: Sizing) => string): string => `| ${name} | ${sizings.map(of).join(' | ')} |`
+  const row = (name: string, of: (one: Sizing) => string): string =>
+    `| ${name} | ${sizings.map(of).join(' | ')} |`
   return [
     row('', ({ items }) => `${power(items)} items`),
     `|---|${sizings.map(() => '---:|').join('')}`,
     row('searches a second (assumed)', ({ queriesASecond }) => short(queriesASecond)),
     row('collection', ({ engine }) => engine),
     row('vectors and graph, one copy', ({ bytes }) => size(bytes.vectors)),
-    row('memory for them, all copies', ({ bytes, engine }) => size(engine === 'Milvus' ? bytes.engineMemory : bytes.vectors)),
+    row('memory for them, all copies', ({ bytes, engine }) =>
+      size(engine === 'Milvus' ? bytes.engineMemory : bytes.vectors),
+    ),
     row('image tokens at int8', ({ bytes }) => size(bytes.imageTokens)),
     row('items in all, without pictures', ({ bytes }) => size(bytes.items)),
     row('pictures', ({ bytes }) => size(bytes.pictures)),
     row('segments searched for a query', ({ queries }) => short(queries.segments)),
     row('core-milliseconds a search, Tandem', ({ queries }) => short(1000 * queries.coreSeconds)),
-    row('core-milliseconds a search, engine', ({ queries, engine }) => (engine === 'Milvus' ? short(1000 * queries.engineCoreSeconds) : 'within')),
-    row(`replicas of Tandem for searches, ${machine.cores} cores each`, ({ queries }) => short(queries.replicas)),
-    row('nodes of the engine', ({ queries }) => (queries.engineNodes === 0 ? 'none' : short(queries.engineNodes))),
+    row('core-milliseconds a search, engine', ({ queries, engine }) =>
+      engine === 'Milvus' ? short(1000 * queries.engineCoreSeconds) : 'within',
+    ),
+    row(`replicas of Tandem for searches, ${machine.cores} cores each`, ({ queries }) =>
+      short(queries.replicas),
+    ),
+    row('nodes of the engine', ({ queries }) =>
+      queries.engineNodes === 0 ? 'none' : short(queries.engineNodes),
+    ),
     row('core-hours to encode and index', ({ indexing }) => short(indexing.coreHours)),
     row(`GPU-hours instead (${gpu.name}, computed)`, ({ indexing }) => short(indexing.gpuHours)),
-    row('– GPUs, and cores beside them that decode', ({ indexing }) => `${short(indexing.gpus)}, and ${short(indexing.coresBesideGpus)}`),
+    row(
+      '– GPUs, and cores beside them that decode',
+      ({ indexing }) => `${short(indexing.gpus)}, and ${short(indexing.coresBesideGpus)}`,
+    ),
     row('dollars to index, by cores', ({ cost }) => short(cost.indexing)),
     row('– with GPUs for the image encoder', ({ cost }) => short(cost.indexingByGpus)),
     row('dollars a month', ({ cost }) => short(cost.month)),
@@ -93,25 +114,36 @@ function breaking({ items, queriesASecond, engine, embedded, cluster }: Sizing):
   const needs = engine === 'embedded' ? embedded : cluster
   const [first] = embedded
   const table = (rows: readonly Need[]): string[] => [
-    '| machines\' worth of | needed |',
+    "| machines' worth of | needed |",
     '|---|---:|',
-    ...rows.map(({ of, machines }) => `| ${of} | ${machines < 0.01 ? '< 0.01' : short(machines)} |`),
+    ...rows.map(
+      ({ of, machines }) => `| ${of} | ${machines < 0.01 ? '< 0.01' : short(machines)} |`,
+    ),
     '',
   ]
   const [most] = needs
-  if (first === undefined || most === undefined) throw new Error('there is nothing that could break')
+  if (first === undefined || most === undefined)
+    throw new Error('there is nothing that could break')
   const verdict =
     engine === 'embedded'
       ? `One process is enough. What breaks first as it grows: **${first.of}**.`
       : `One process is not enough: ${first.of} would take ${short(first.machines)} machines. ` +
         `With Milvus what breaks first, and takes the most machines, is **${most.of}**.`
-  return [`### ${power(items)} items, ${short(queriesASecond)} searches a second`, '', verdict, '', ...table(needs)]
+  return [
+    `### ${power(items)} items, ${short(queriesASecond)} searches a second`,
+    '',
+    verdict,
+    '',
+    ...table(needs),
+  ]
 }
 
 /** 10⁶ rather than 1,000,000. */
 function power(items: number): string {
   const exponent = Math.log10(items)
-  return Number.isInteger(exponent) ? `10${[...String(exponent)].map((digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(digit)]).join('')}` : short(items)
+  return Number.isInteger(exponent)
+    ? `10${[...String(exponent)].map((digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(digit)]).join('')}`
+    : short(items)
 }
 
 /** Two or three digits that matter, thousands apart. */

@@ -26,9 +26,21 @@ export interface Sizing {
   /** Largest first: the first is what breaks first. */
   embedded: Need[]
   cluster: Need[]
-  bytes: { vectors: number; engineMemory: number; imageTokens: number; items: number; pictures: number }
+  bytes: {
+    vectors: number
+    engineMemory: number
+    imageTokens: number
+    items: number
+    pictures: number
+  }
   indexing: { coreHours: number; gpuHours: number; gpus: number; coresBesideGpus: number }
-  queries: { coreSeconds: number; replicas: number; segments: number; engineCoreSeconds: number; engineNodes: number }
+  queries: {
+    coreSeconds: number
+    replicas: number
+    segments: number
+    engineCoreSeconds: number
+    engineNodes: number
+  }
   /** In the currency of the prices: to index once, and a month. */
   cost: { indexing: number; indexingByGpus: number; month: number; perThousandQueries: number }
 }
@@ -38,7 +50,12 @@ function grown(cost: number, from: number, to: number): number {
   return (cost * Math.log(Math.max(to, 2))) / Math.log(from)
 }
 
-export function sizingOf(items: number, queriesASecond: number, figures: Figures, assumptions: Assumptions): Sizing {
+export function sizingOf(
+  items: number,
+  queriesASecond: number,
+  figures: Figures,
+  assumptions: Assumptions,
+): Sizing {
   const { machine, engine, gpu, prices, utilisation, days_to_index: patience } = assumptions
   const { hnsw, add, search } = figures
 
@@ -76,20 +93,30 @@ export function sizingOf(items: number, queriesASecond: number, figures: Figures
     { of: 'memory for the index', machines: (vectors * engine.memory_factor) / memory },
     { of: 'disk for items and pictures', machines: (bytes.items + bytes.pictures) / disk },
     { of: `cores to encode and index in ${patience} days`, machines: indexing },
-    { of: `the one thread that inserts in ${patience} days`, machines: aSecond * insert / utilisation },
+    {
+      of: `the one thread that inserts in ${patience} days`,
+      machines: (aSecond * insert) / utilisation,
+    },
     { of: 'cores for searches', machines: cores(queriesASecond * (inTandem + alone)) },
     { of: 'the one thread that recalls', machines: (queriesASecond * alone) / utilisation },
   ])
   const cluster = byNeed([
     { of: 'memory of the engine for vectors and graph', machines: engineMemory / memory },
-    { of: 'disk of the engine for image tokens', machines: (bytes.imageTokens * BASE64 * engine.replicas) / disk },
+    {
+      of: 'disk of the engine for image tokens',
+      machines: (bytes.imageTokens * BASE64 * engine.replicas) / disk,
+    },
     { of: 'cores of the engine for searches', machines: cores(queriesASecond * engineCoreSeconds) },
     { of: 'cores of Tandem for searches', machines: cores(queriesASecond * inTandem) },
     { of: `cores to encode and index in ${patience} days`, machines: indexing },
   ])
 
   const isEmbedded = (embedded[0]?.machines ?? 0) <= 1
-  const engineNodes = Math.ceil(Math.max(...cluster.filter(({ of }) => of.includes('of the engine')).map(({ machines }) => machines)))
+  const engineNodes = Math.ceil(
+    Math.max(
+      ...cluster.filter(({ of }) => of.includes('of the engine')).map(({ machines }) => machines),
+    ),
+  )
   const tandemMachines = cores(queriesASecond * (isEmbedded ? inTandem + alone : inTandem))
   return {
     items,
@@ -119,16 +146,22 @@ export function sizingOf(items: number, queriesASecond: number, figures: Figures
     const machineHour = machine.cores * prices.core_hour + machine.memory_gib * prices.gib_hour
     const tandemCores = Math.max(1, tandemMachines * machine.cores)
     const compute = isEmbedded
-      ? tandemCores * prices.core_hour + ((vectors * engine.memory_factor) / GIB + 2) * prices.gib_hour
+      ? tandemCores * prices.core_hour +
+        ((vectors * engine.memory_factor) / GIB + 2) * prices.gib_hour
       : engineNodes * machineHour + tandemCores * (prices.core_hour + 2 * prices.gib_hour)
-    const disks = isEmbedded ? bytes.items + bytes.pictures : bytes.imageTokens * BASE64 * engine.replicas
+    const disks = isEmbedded
+      ? bytes.items + bytes.pictures
+      : bytes.imageTokens * BASE64 * engine.replicas
     // The engine keeps its own truth in an object store, beside the pictures.
     const objects = isEmbedded ? 0 : bytes.pictures + bytes.items
     const month =
-      compute * HOURS_A_MONTH + (disks / GIB) * prices.disk_gib_month + (objects / GIB) * prices.object_gib_month
+      compute * HOURS_A_MONTH +
+      (disks / GIB) * prices.disk_gib_month +
+      (objects / GIB) * prices.object_gib_month
     return {
       indexing: coreHours * prices.core_hour + puts,
-      indexingByGpus: (coreHours - inferenceCoreHours) * prices.core_hour + gpuHours * prices.gpu_hour + puts,
+      indexingByGpus:
+        (coreHours - inferenceCoreHours) * prices.core_hour + gpuHours * prices.gpu_hour + puts,
       month,
       perThousandQueries: (month / (queriesASecond * HOURS_A_MONTH * HOUR_S)) * 1000,
     }

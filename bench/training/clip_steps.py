@@ -43,12 +43,16 @@ class Own:
         self.model.train()
         self.optimizer.zero_grad()
         towers = encode(self.model, *self.batch.inputs)
-        losses = self.objectives(Step(self.model, self.average, self.batch, towers, torch.Generator()))
+        losses = self.objectives(
+            Step(self.model, self.average, self.batch, towers, torch.Generator())
+        )
         losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
         self.optimizer.step()
         with torch.no_grad():
-            for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            for average, value in zip(
+                self.average.parameters(), self.model.parameters(), strict=True
+            ):
                 average.lerp_(value, 0.01)
 
 
@@ -65,7 +69,9 @@ class OpenClip:
             "context_length": ids.shape[1], "vocab_size": 30522, "width": config.text_width,
             "heads": config.text_heads, "layers": config.text_layers,
         }  # fmt: skip
-        self.model = open_clip.CLIP(embed_dim=config.dim, vision_cfg=vision, text_cfg=text)
+        self.model = open_clip.CLIP(
+            embed_dim=config.dim, vision_cfg=vision, text_cfg=text
+        )
         self.images = (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
         # Its pooling reads the place of the highest id: the end of the text.
         self.ids = ids.clone()
@@ -106,7 +112,10 @@ def main() -> None:
     size = recipe.model.image_size
     images = torch.randint(0, 256, (args.batch, size, size, 3), dtype=torch.uint8)
     ids = torch.randint(1000, 30000, (args.batch, args.tokens))
-    sides = {"tandem": Own(recipe, images, ids), "open_clip": OpenClip(recipe, images, ids)}
+    sides = {
+        "tandem": Own(recipe, images, ids),
+        "open_clip": OpenClip(recipe, images, ids),
+    }
     seconds = {name: [] for name in sides}
     for side in sides.values():
         side.step()  # what is allocated once
@@ -118,7 +127,11 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - begun)
     figures = {name: {"seconds": seconds[name], "parameters": sum(p.numel() for p in side.parameters())}
                for name, side in sides.items()}  # fmt: skip
-    about = {"batch": args.batch, "tokens": args.tokens, "open_clip_version": open_clip.__version__}
+    about = {
+        "batch": args.batch,
+        "tokens": args.tokens,
+        "open_clip_version": open_clip.__version__,
+    }
     print(json.dumps({**about, "torch_version": torch.__version__, **figures}))
 
 

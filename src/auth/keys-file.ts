@@ -24,10 +24,13 @@ export function parseKeys(text: string, path: string): Key[] {
     const [, name = '', list = '', hex = ''] = LINE.exec(line) ?? []
     if (name === '') throw wrong('expected a name, scopes and sha256: with 64 hexadecimal digits')
     const given = list.split(',')
-    if (!given.every(isScope)) throw wrong(`expected scopes out of ${scopes.join(', ')}, separated by commas`)
+    if (!given.every(isScope))
+      throw wrong(`expected scopes out of ${scopes.join(', ')}, separated by commas`)
     const key = { name, scopes: given, digest: Buffer.from(hex, 'hex') }
-    if (keys.some((known) => known.name === name)) throw wrong(`another line has the name "${name}" already`)
-    if (keys.some((known) => known.digest.equals(key.digest))) throw wrong('another line has the same digest already')
+    if (keys.some((known) => known.name === name))
+      throw wrong(`another line has the name "${name}" already`)
+    if (keys.some((known) => known.digest.equals(key.digest)))
+      throw wrong('another line has the same digest already')
     keys.push(key)
   }
   return keys

@@ -39,7 +39,12 @@ export function newKey(name: string, given: readonly Scope[]): { key: string; li
 }
 
 /** @throws Error with a sentence when the file cannot be read, has a line that is no key, or there is no key at all */
-export async function openKeys({ keys, file, onChange, pollMs = POLL_MS }: KeysOptions): Promise<Keys> {
+export async function openKeys({
+  keys,
+  file,
+  onChange,
+  pollMs = POLL_MS,
+}: KeysOptions): Promise<Keys> {
   const fixed = keys.map((key, at): Key => ({
     // No name in the file can have a colon.
     name: `API_KEYS:${at + 1}`,
@@ -58,7 +63,11 @@ export class Keys {
   readonly #onChange: (change: KeysChange) => void
   #known: readonly Key[]
 
-  constructor(fixed: readonly Key[], file: KeysFile | undefined, onChange: (change: KeysChange) => void) {
+  constructor(
+    fixed: readonly Key[],
+    file: KeysFile | undefined,
+    onChange: (change: KeysChange) => void,
+  ) {
     this.#fixed = fixed
     this.#file = file
     this.#onChange = onChange
@@ -69,7 +78,9 @@ export class Keys {
     if (this.#file === undefined) return
     this.#known = [...this.#fixed, ...(await this.#file.read())]
     if (this.#known.length > 0) return
-    throw new Error(`${this.#file.path} holds no key; "tandem key <name> --scope read" makes a line for it.`)
+    throw new Error(
+      `${this.#file.path} holds no key; "tandem key <name> --scope read" makes a line for it.`,
+    )
   }
 
   /** Whether requests need a key. A file that loses its last line still asks for one, which nobody has then. */

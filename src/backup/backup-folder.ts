@@ -51,7 +51,13 @@ export class BackupFolder implements Backups {
       await mkdir(aside)
       const { fingerprint, items, position } = await copy(join(aside, ITEMS))
       const files = await filesOf(join(aside, ITEMS))
-      const manifest = await writeManifest(aside, { createdAt, fingerprint, items, position, files })
+      const manifest = await writeManifest(aside, {
+        createdAt,
+        fingerprint,
+        items,
+        position,
+        files,
+      })
       await flush(aside)
       await rename(aside, folder)
       await flush(this.#folder)
@@ -69,9 +75,13 @@ export class BackupFolder implements Backups {
     })
     // What is no backup, or a broken one, is passed over: asked for by its name it is said why.
     const found = await Promise.all(
-      names.filter((name) => !name.startsWith('.')).map((name) => this.find(name).catch(() => undefined)),
+      names
+        .filter((name) => !name.startsWith('.'))
+        .map((name) => this.find(name).catch(() => undefined)),
     )
-    return found.filter((backup) => backup !== undefined).sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+    return found
+      .filter((backup) => backup !== undefined)
+      .sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
   }
 
   async find(name: string): Promise<Backup> {
@@ -91,7 +101,8 @@ export class BackupFolder implements Backups {
         signal.throwIfAborted()
         throw unusable(name, `${path} cannot be read`, error)
       })
-      if (found.bytes !== bytes || found.sha256 !== sha256) throw unusable(name, `${path} is damaged`)
+      if (found.bytes !== bytes || found.sha256 !== sha256)
+        throw unusable(name, `${path} is damaged`)
     }
     return folder
   }
@@ -127,5 +138,7 @@ function notFound(name: string): TandemError {
 }
 
 function unusable(name: string, why: string, cause?: unknown): TandemError {
-  return new TandemError('backup_unusable', `The backup "${name}" cannot be used: ${why}.`, { cause })
+  return new TandemError('backup_unusable', `The backup "${name}" cannot be used: ${why}.`, {
+    cause,
+  })
 }

@@ -12,7 +12,9 @@ export interface Backup extends Manifest {
 }
 
 /** Where the copy of the item store lies in the folder of a backup. */
-export type CopyStore = (folder: string) => Promise<Pick<Manifest, 'fingerprint' | 'items' | 'position'>>
+export type CopyStore = (
+  folder: string,
+) => Promise<Pick<Manifest, 'fingerprint' | 'items' | 'position'>>
 
 export interface Backups {
   /**

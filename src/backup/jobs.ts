@@ -110,7 +110,10 @@ export class Safekeeping {
     const end = (restored: Restored | null, failure: Ended['failure']): void => {
       this.#work = null
       this.#last = { ...work, endedAt: new Date().toISOString(), failure, restored }
-      this.#log[failure === null ? 'info' : 'error'](this.#last, `${action} of "${name}": ${failure?.detail ?? 'done'}`)
+      this.#log[failure === null ? 'info' : 'error'](
+        this.#last,
+        `${action} of "${name}": ${failure?.detail ?? 'done'}`,
+      )
       onEnd(this.#last)
     }
     this.#working = run(work).then(
@@ -122,9 +125,13 @@ export class Safekeeping {
 
   #failureOf(error: unknown): { code: ErrorCode; detail: string } {
     if (error instanceof TandemError) return { code: error.code, detail: error.message }
-    if (error instanceof StoreMismatchError) return { code: 'backup_unusable', detail: error.message }
+    if (error instanceof StoreMismatchError)
+      return { code: 'backup_unusable', detail: error.message }
     this.#log.error({ err: error }, 'backup or restore failed')
-    return { code: 'internal_error', detail: 'Something went wrong in the service; its log has the details.' }
+    return {
+      code: 'internal_error',
+      detail: 'Something went wrong in the service; its log has the details.',
+    }
   }
 
   #checkFree(): void {

@@ -34,14 +34,21 @@ function parsed(text: string): Manifest | undefined {
   try {
     const value = JSON.parse(text) as Manifest
     const isPlain = ({ path }: { path: string }): boolean => /^[\w-]+\.[\w-]+$/.test(path)
-    return typeof value.createdAt === 'string' && value.files.length > 0 && value.files.every(isPlain) ? value : undefined
+    return typeof value.createdAt === 'string' &&
+      value.files.length > 0 &&
+      value.files.every(isPlain)
+      ? value
+      : undefined
   } catch {
     return undefined
   }
 }
 
 /** Writes the manifest and flushes it to the disk. */
-export async function writeManifest(folder: string, manifest: Omit<Manifest, 'format'>): Promise<Manifest> {
+export async function writeManifest(
+  folder: string,
+  manifest: Omit<Manifest, 'format'>,
+): Promise<Manifest> {
   const whole = { format: FORMAT, ...manifest }
   const file = await open(join(folder, MANIFEST), 'wx')
   try {
@@ -64,7 +71,10 @@ export async function filesOf(folder: string): Promise<Manifest['files']> {
   return found
 }
 
-export async function digestOf(file: string, signal?: AbortSignal): Promise<{ bytes: number; sha256: string }> {
+export async function digestOf(
+  file: string,
+  signal?: AbortSignal,
+): Promise<{ bytes: number; sha256: string }> {
   const hash = createHash('sha256')
   const stream = createReadStream(file, { highWaterMark: 1024 * 1024 })
   await pipeline(stream, hash, { signal })

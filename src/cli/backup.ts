@@ -9,7 +9,11 @@ type EndedWork = NonNullable<BackupsReply['last']>
 const ASK_EVERY_MS = 250
 
 /** @throws Error with the reason, where it failed */
-export async function backup(client: Client, name: string | undefined, terminal: Terminal): Promise<string> {
+export async function backup(
+  client: Client,
+  name: string | undefined,
+  terminal: Terminal,
+): Promise<string> {
   const ended = await endOf(client, await client.beginBackup(name), terminal)
   return `${ended.progress?.items ?? 0} items backed up as ${ended.name}`
 }
@@ -26,9 +30,12 @@ async function endOf(client: Client, begun: WorkReply, terminal: Terminal): Prom
   try {
     for (;;) {
       const { running, last } = await client.backups()
-      if (last?.started_at === begun.started_at && last.action === begun.action) return succeeded(last)
+      if (last?.started_at === begun.started_at && last.action === begun.action)
+        return succeeded(last)
       if (running?.started_at !== begun.started_at) {
-        throw new Error(`what came of the ${begun.action} is not known: the service was started again`)
+        throw new Error(
+          `what came of the ${begun.action} is not known: the service was started again`,
+        )
       }
       if (running.progress !== null) {
         const { items, of } = running.progress
@@ -44,6 +51,7 @@ async function endOf(client: Client, begun: WorkReply, terminal: Terminal): Prom
 }
 
 function succeeded(ended: EndedWork): EndedWork {
-  if (ended.failure !== null) throw new Error(`the ${ended.action} of ${ended.name} failed: ${ended.failure.detail}`)
+  if (ended.failure !== null)
+    throw new Error(`the ${ended.action} of ${ended.name} failed: ${ended.failure.detail}`)
   return ended
 }

@@ -30,50 +30,99 @@ export interface BenchModelReport {
   found: Evaluation[]
 }
 
-export function addBenchModelCommand(program: Command, terminal: Terminal, wholeNumber: (least: number, most: number) => (raw: string) => number): void {
+export function addBenchModelCommand(
+  program: Command,
+  terminal: Terminal,
+  wholeNumber: (least: number, most: number) => (raw: string) => number,
+): void {
   program
     .command('bench-model')
-    .description('measure how fast the graphs of a bundle are on this machine and, given photos with captions, what it finds')
+    .description(
+      'measure how fast the graphs of a bundle are on this machine and, given photos with captions, what it finds',
+    )
     .argument('<folder>', 'folder of the bundle')
-    .option('--against <folder>', 'another bundle, in turns with the first: of another precision, say')
-    .option('--data <dataset>', 'a WebDataset shard (.tar), or a folder of shards, to measure recall@k on')
-    .option('--photos <count>', 'the first photos of the dataset', wholeNumber(1, Number.MAX_SAFE_INTEGER), 200)
-    .option('--rounds <count>', 'runs of each batch, of which the median counts', wholeNumber(1, 10_000), 15)
+    .option(
+      '--against <folder>',
+      'another bundle, in turns with the first: of another precision, say',
+    )
+    .option(
+      '--data <dataset>',
+      'a WebDataset shard (.tar), or a folder of shards, to measure recall@k on',
+    )
+    .option(
+      '--photos <count>',
+      'the first photos of the dataset',
+      wholeNumber(1, Number.MAX_SAFE_INTEGER),
+      200,
+    )
+    .option(
+      '--rounds <count>',
+      'runs of each batch, of which the median counts',
+      wholeNumber(1, 10_000),
+      15,
+    )
     .option('--json', 'print the figures as JSON')
     .action(async (folder: string, options: BenchModelFlags) => {
       const report = await benchModel(folder, options, readConfig(process.env), terminal)
-      for (const line of options.json === true ? [JSON.stringify(report, null, 2)] : benchModelLines(report)) printLine(terminal.out, line)
+      for (const line of options.json === true
+        ? [JSON.stringify(report, null, 2)]
+        : benchModelLines(report))
+        printLine(terminal.out, line)
     })
 }
 
 /** @throws with a sentence fit for a terminal where a bundle or the dataset cannot be used */
-export async function benchModel(folder: string, options: BenchModelFlags, config: Config, terminal: Terminal): Promise<BenchModelReport> {
-  const folders = [folder, ...(options.against === undefined ? [] : [options.against])].map((one) => resolve(one))
+export async function benchModel(
+  folder: string,
+  options: BenchModelFlags,
+  config: Config,
+  terminal: Terminal,
+): Promise<BenchModelReport> {
+  const folders = [folder, ...(options.against === undefined ? [] : [options.against])].map((one) =>
+    resolve(one),
+  )
   const bundles = await Promise.all(folders.map(about))
-  const photos = options.data === undefined ? [] : (await readShards(await shardsOf(options.data), LANGUAGE)).slice(0, options.photos)
-  if (options.data !== undefined && photos.length === 0) throw new Error(`${options.data} holds no photo with captions in "${LANGUAGE}".`)
+  const photos =
+    options.data === undefined
+      ? []
+      : (await readShards(await shardsOf(options.data), LANGUAGE)).slice(0, options.photos)
+  if (options.data !== undefined && photos.length === 0)
+    throw new Error(`${options.data} holds no photo with captions in "${LANGUAGE}".`)
   printLine(terminal.err, 'running the graphs')
   const threads = [...new Set([1, availableParallelism()])]
   const speeds = await graphSpeeds(folders, { threads, rounds: options.rounds, tokens: TOKENS })
   const found: Evaluation[] = []
-  if (photos.length > 0) for (const one of folders) found.push(await searched(one, photos, config, terminal))
+  if (photos.length > 0)
+    for (const one of folders) found.push(await searched(one, photos, config, terminal))
   return { bundles, speeds, found }
 }
 
 async function about(folder: string): Promise<BenchModelReport['bundles'][number]> {
   const { manifest } = await verifyBundle(folder)
   const parts = [manifest.image_encoder, manifest.text_encoder, manifest.fusion_encoder]
-  const precisions = new Set(parts.flatMap((part) => (part === undefined ? [] : [part.precision ?? 'fp32'])))
+  const precisions = new Set(
+    parts.flatMap((part) => (part === undefined ? [] : [part.precision ?? 'fp32'])),
+  )
   return { name: manifest.name, version: manifest.version, precisions: [...precisions] }
 }
 
 /** What a service with that bundle finds, over HTTP, as clients would. */
-async function searched(modelFolder: string, photos: readonly CaptionedPhoto[], config: Config, terminal: Terminal): Promise<Evaluation> {
+async function searched(
+  modelFolder: string,
+  photos: readonly CaptionedPhoto[],
+  config: Config,
+  terminal: Terminal,
+): Promise<Evaluation> {
   const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-bench-model-'))
   try {
     const service = await ownService({ ...config, modelFolder, dataFolder, port: 0 })
     try {
-      return await evaluate(service.client, photos, { candidates: CANDIDATES, rerank: true, imageToText: true }, terminal)
+      return await evaluate(
+        service.client,
+        photos,
+        { candidates: CANDIDATES, rerank: true, imageToText: true },
+        terminal,
+      )
     } finally {
       await service.close()
     }
@@ -84,8 +133,11 @@ async function searched(modelFolder: string, photos: readonly CaptionedPhoto[], 
 
 /** The report as tables for people. */
 export function benchModelLines({ bundles, speeds, found }: BenchModelReport): string[] {
-  const [first, second] = bundles.map(({ name, version, precisions }) => `${name} ${version} (${precisions.join(', ')})`)
-  const cells = (...values: string[]): string => values.map((value, at) => (at === 0 ? value.padEnd(30) : value.padStart(9))).join('')
+  const [first, second] = bundles.map(
+    ({ name, version, precisions }) => `${name} ${version} (${precisions.join(', ')})`,
+  )
+  const cells = (...values: string[]): string =>
+    values.map((value, at) => (at === 0 ? value.padEnd(30) : value.padStart(9))).join('')
   const beside = second === undefined ? [] : ['against', 'faster']
   const lines = [
     second === undefined ? (first ?? '') : `${first}, against ${second}`,
@@ -103,7 +155,8 @@ export function benchModelLines({ bundles, speeds, found }: BenchModelReport): s
     const [mine, theirs] = [pick(own), other === undefined ? undefined : pick(other)]
     if (mine === undefined) return []
     return (['r1', 'r5', 'r10'] as const).map((at) => {
-      const difference = theirs === undefined ? [] : [theirs[at].toFixed(1), points(mine[at] - theirs[at])]
+      const difference =
+        theirs === undefined ? [] : [theirs[at].toFixed(1), points(mine[at] - theirs[at])]
       return cells(`${what} R@${at.slice(1)}`, mine[at].toFixed(1), ...difference)
     })
   }

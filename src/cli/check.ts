@@ -28,10 +28,17 @@ export interface CheckOutcome extends SelfCheck {
  * @param sample - items whose neighbours are compared with exact search
  * @throws when there is no item store, or one of another format, or when the folder is in use
  */
-export async function check(config: Config, options: { sample: number; repair: boolean }): Promise<CheckOutcome> {
+export async function check(
+  config: Config,
+  options: { sample: number; repair: boolean },
+): Promise<CheckOutcome> {
   const items = join(config.dataFolder, 'items')
-  if (config.vectorIndex === 'milvus') throw new Error('VECTOR_INDEX is milvus; expected hnsw or exact: Milvus checks its collections itself.')
-  if (!existsSync(items)) throw new Error(`There are no items in ${config.dataFolder}: nothing to check.`)
+  if (config.vectorIndex === 'milvus')
+    throw new Error(
+      'VECTOR_INDEX is milvus; expected hnsw or exact: Milvus checks its collections itself.',
+    )
+  if (!existsSync(items))
+    throw new Error(`There are no items in ${config.dataFolder}: nothing to check.`)
   const lock = await lockDataFolder(config.dataFolder, 'tandem check')
   try {
     return await checkStore(items, config, options)
@@ -73,18 +80,33 @@ async function checkIndex(
   const folder = indexFolder(config, store)
   const formerFolder = join(config.dataFolder, 'index')
   const kind = config.vectorIndex === 'exact' ? 'exact' : 'hnsw'
-  const options: VectorIndexOptions = { kind, folder, formerFolder, dim, fingerprint, storeIdentity }
+  const options: VectorIndexOptions = {
+    kind,
+    folder,
+    formerFolder,
+    dim,
+    fingerprint,
+    storeIdentity,
+  }
   const index = await openVectorIndex(options)
   const exact = await openVectorIndex({ ...options, kind: 'exact' })
   try {
     const isLevel = index.position === store.position
     const remark =
       index.discarded ??
-      (isLevel ? null : `The snapshot of the index stands at change ${index.position}, the store at ${store.position}.`)
+      (isLevel
+        ? null
+        : `The snapshot of the index stands at change ${index.position}, the store at ${store.position}.`)
     await repairIndex(store, index)
     const found = await selfCheck(store, index, exact, sample)
     if (save) await index.save()
-    const faults = [found.broken, found.missing, found.strange, found.unreachable, found.outdated].flat()
+    const faults = [
+      found.broken,
+      found.missing,
+      found.strange,
+      found.unreachable,
+      found.outdated,
+    ].flat()
     return { ...found, remark, isSound: faults.length === 0 && found.annRecall >= LEAST_ANN_RECALL }
   } finally {
     await index.close()

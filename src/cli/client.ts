@@ -91,7 +91,9 @@ export class Client {
   }
 
   async beginRestore(name: string): Promise<WorkReply> {
-    return (await this.#json(`backups/${encodeURIComponent(name)}/restore`, { method: 'POST' })) as WorkReply
+    return (await this.#json(`backups/${encodeURIComponent(name)}/restore`, {
+      method: 'POST',
+    })) as WorkReply
   }
 
   /** Those that there are, what is under way, and what came of the last. */
@@ -105,7 +107,11 @@ export class Client {
   }
 
   async startStandby(model: string): Promise<void> {
-    await this.#send('standby', { method: 'PUT', body: JSON.stringify({ model }), headers: JSON_HEADERS })
+    await this.#send('standby', {
+      method: 'PUT',
+      body: JSON.stringify({ model }),
+      headers: JSON_HEADERS,
+    })
   }
 
   async switchStandby(): Promise<void> {
@@ -119,7 +125,8 @@ export class Client {
   /** Asks a sentence through `GET /search`. */
   async search(sentence: string, options: SearchOptions): Promise<SearchAnswer> {
     const query = new URLSearchParams({ q: sentence })
-    for (const [name, value] of Object.entries(options)) if (value !== undefined) query.set(name, String(value))
+    for (const [name, value] of Object.entries(options))
+      if (value !== undefined) query.set(name, String(value))
     return (await this.#json(`search?${query.toString()}`)) as SearchAnswer
   }
 
@@ -128,7 +135,9 @@ export class Client {
     const { embeddings } = await this.#embed(inputs)
     return embeddings.map(({ embedding }) => {
       const bytes = Buffer.from(embedding as string, 'base64')
-      return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
+      return new Float32Array(
+        bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength),
+      )
     })
   }
 
@@ -140,13 +149,17 @@ export class Client {
   /** Orders `texts` for a stored item by match; answers positions in `texts`, best first. */
   async rerankTexts(id: string, texts: readonly string[]): Promise<number[]> {
     const body = JSON.stringify({ query: { id }, documents: texts.map((text) => ({ text })) })
-    const reply = (await this.#json('rerank', { method: 'POST', body, headers: JSON_HEADERS })) as Static<
-      typeof RerankReply
-    >
+    const reply = (await this.#json('rerank', {
+      method: 'POST',
+      body,
+      headers: JSON_HEADERS,
+    })) as Static<typeof RerankReply>
     return reply.results.map(({ index }) => index)
   }
 
-  async #embed(inputs: readonly ({ text: string } | { image: string })[]): Promise<Static<typeof EmbedReply>> {
+  async #embed(
+    inputs: readonly ({ text: string } | { image: string })[],
+  ): Promise<Static<typeof EmbedReply>> {
     const body = JSON.stringify({ inputs, encoding_format: 'base64' })
     const reply = await this.#json('embed', { method: 'POST', body, headers: JSON_HEADERS })
     return reply as Static<typeof EmbedReply>
@@ -162,7 +175,8 @@ export class Client {
       const answer = await this.#once(path, init)
       if (answer.ok) return answer
       const waitS = Number(answer.headers.get('retry-after') ?? Number.NaN)
-      if (![429, 503].includes(answer.status) || !(waitS >= 0) || tries === BUSY_TRIES) throw await refusal(answer)
+      if (![429, 503].includes(answer.status) || !(waitS >= 0) || tries === BUSY_TRIES)
+        throw await refusal(answer)
       await answer.body?.cancel()
       await new Promise((done) => setTimeout(done, waitS * 1000))
     }
@@ -173,7 +187,10 @@ export class Client {
       const headers = { ...(init.headers as Record<string, string> | undefined), ...this.#headers }
       return await fetch(new URL(path, this.#base), { ...init, headers })
     } catch (error) {
-      const cause = (error as Error).cause instanceof Error ? ((error as Error).cause as Error).message : String(error)
+      const cause =
+        (error as Error).cause instanceof Error
+          ? ((error as Error).cause as Error).message
+          : String(error)
       throw new ServiceError(0, `No service answers at ${this.#base} (${cause}).`, { cause: error })
     }
   }

@@ -41,7 +41,8 @@ function parse(json: string, where: string): { captions?: Record<string, unknown
 function captionsOf(json: string, language: string, where: string): string[] {
   const captions = parse(json, where).captions?.[language]
   if (captions === undefined) return []
-  if (Array.isArray(captions) && captions.every((caption) => typeof caption === 'string')) return captions
+  if (Array.isArray(captions) && captions.every((caption) => typeof caption === 'string'))
+    return captions
   throw new Error(`${where}: captions.${language} must be a list of strings.`)
 }
 
@@ -50,7 +51,10 @@ function captionsOf(json: string, language: string, where: string): string[] {
  *
  * @throws Error naming the shard and entry when a photo lacks its JSON, or a JSON its photo, or cannot be read
  */
-export async function readShards(shards: readonly string[], language: string): Promise<CaptionedPhoto[]> {
+export async function readShards(
+  shards: readonly string[],
+  language: string,
+): Promise<CaptionedPhoto[]> {
   const samples = new Map<string, Sample>()
   for (const shard of shards) {
     for await (const entry of createReadStream(shard).pipe(extract())) {
@@ -63,12 +67,15 @@ export async function readShards(shards: readonly string[], language: string): P
       samples.set(key, sample)
       const mime = mimeOf(name)
       if (mime !== undefined) Object.assign(sample, { picture: bytes, mime })
-      else if (extension === 'json') sample.captions = captionsOf(bytes.toString('utf8'), language, `${shard}: ${name}`)
+      else if (extension === 'json')
+        sample.captions = captionsOf(bytes.toString('utf8'), language, `${shard}: ${name}`)
     }
   }
   return [...samples].flatMap(([key, { picture, mime, captions }]) => {
-    if (captions === undefined) throw new Error(`"${key}" has a photo and no ${key}.json in its shard.`)
-    if (picture === undefined || mime === undefined) throw new Error(`"${key}" has captions and no photo in its shard.`)
+    if (captions === undefined)
+      throw new Error(`"${key}" has a photo and no ${key}.json in its shard.`)
+    if (picture === undefined || mime === undefined)
+      throw new Error(`"${key}" has captions and no photo in its shard.`)
     return captions.length === 0 ? [] : [{ key, picture, mime, captions }]
   })
 }

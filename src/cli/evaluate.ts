@@ -65,11 +65,17 @@ async function forAll<In, Out>(
 }
 
 function chunks<Entry>(all: readonly Entry[], size: number): Entry[][] {
-  return Array.from({ length: Math.ceil(all.length / size) }, (_, at) => all.slice(at * size, (at + 1) * size))
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, at) =>
+    all.slice(at * size, (at + 1) * size),
+  )
 }
 
 /** Stores the photos under their keys, after making sure that nothing else is stored that would take ranks. */
-async function storePhotos(client: Client, photos: readonly CaptionedPhoto[], terminal: Terminal): Promise<void> {
+async function storePhotos(
+  client: Client,
+  photos: readonly CaptionedPhoto[],
+  terminal: Terminal,
+): Promise<void> {
   const keys = new Set(photos.map(({ key }) => key))
   for await (const { id } of client.items()) {
     if (!keys.has(id))
@@ -77,7 +83,9 @@ async function storePhotos(client: Client, photos: readonly CaptionedPhoto[], te
         `The service already stores other items ("${id}"): recall@k needs the photos of the data set alone.`,
       )
   }
-  await forAll(photos, 'photos stored', terminal, ({ key, picture, mime }) => client.put(key, picture, mime, {}))
+  await forAll(photos, 'photos stored', terminal, ({ key, picture, mime }) =>
+    client.put(key, picture, mime, {}),
+  )
 }
 
 /** Rank of the right photo for each caption, through `GET /search`. */
@@ -90,7 +98,11 @@ function textToImage(
 ): Promise<number[]> {
   const unit = rerank ? 'captions asked with rerank' : 'captions asked'
   return forAll(captions, unit, terminal, async ({ key, text }) => {
-    const { hits } = await client.search(text, { k: DEEPEST_K, rerank, candidates: options.candidates })
+    const { hits } = await client.search(text, {
+      k: DEEPEST_K,
+      rerank,
+      candidates: options.candidates,
+    })
     return rankOf(hits, ({ id }) => id === key)
   })
 }
@@ -102,11 +114,20 @@ async function captionOrders(
   captions: readonly Caption[],
   terminal: Terminal,
 ): Promise<number[][]> {
-  const texts = await forAll(chunks(captions, TEXTS_A_REQUEST), 'batches of captions embedded', terminal, (chunk) =>
-    client.embed(chunk.map(({ text }) => ({ text }))),
+  const texts = await forAll(
+    chunks(captions, TEXTS_A_REQUEST),
+    'batches of captions embedded',
+    terminal,
+    (chunk) => client.embed(chunk.map(({ text }) => ({ text }))),
   )
-  const images = await forAll(chunks(photos, IMAGES_A_REQUEST), 'batches of photos embedded', terminal, (chunk) =>
-    client.embed(chunk.map(({ picture }) => ({ image: Buffer.from(picture).toString('base64') }))),
+  const images = await forAll(
+    chunks(photos, IMAGES_A_REQUEST),
+    'batches of photos embedded',
+    terminal,
+    (chunk) =>
+      client.embed(
+        chunk.map(({ picture }) => ({ image: Buffer.from(picture).toString('base64') })),
+      ),
   )
   const candidates = texts.flat()
   return images.flat().map((image) => orderBySimilarity(image, candidates))
@@ -124,15 +145,20 @@ async function imageToText(
     rankOf(order, (caption) => captions[caption]?.key === photos[photo]?.key)
   const similarity = recallFigures(orders.map((order, photo) => rankFor(photo, order)))
   if (!options.rerank) return { similarity }
-  const ranks = await forAll([...orders.entries()], 'photos asked with rerank', terminal, async ([photo, order]) => {
-    const recalled = order.slice(0, options.candidates)
-    const texts = recalled.map((caption) => captions[caption]?.text ?? '')
-    const reordered = await client.rerankTexts(photos[photo]?.key ?? '', texts)
-    return rankFor(
-      photo,
-      reordered.map((at) => recalled[at] ?? -1),
-    )
-  })
+  const ranks = await forAll(
+    [...orders.entries()],
+    'photos asked with rerank',
+    terminal,
+    async ([photo, order]) => {
+      const recalled = order.slice(0, options.candidates)
+      const texts = recalled.map((caption) => captions[caption]?.text ?? '')
+      const reordered = await client.rerankTexts(photos[photo]?.key ?? '', texts)
+      return rankFor(
+        photo,
+        reordered.map((at) => recalled[at] ?? -1),
+      )
+    },
+  )
   return { similarity, rerank: recallFigures(ranks) }
 }
 
@@ -143,7 +169,9 @@ export async function evaluate(
   options: EvaluateOptions,
   terminal: Terminal,
 ): Promise<Evaluation> {
-  const captions = photos.flatMap(({ key, captions: texts }) => texts.map((text) => ({ key, text })))
+  const captions = photos.flatMap(({ key, captions: texts }) =>
+    texts.map((text) => ({ key, text })),
+  )
   await storePhotos(client, photos, terminal)
   const similarity = recallFigures(await textToImage(client, captions, false, options, terminal))
   const reranked = options.rerank
@@ -155,7 +183,9 @@ export async function evaluate(
     captions: captions.length,
     candidates: options.candidates,
     text_to_image: { similarity, ...reranked },
-    ...(options.imageToText ? { image_to_text: await imageToText(client, photos, captions, options, terminal) } : {}),
+    ...(options.imageToText
+      ? { image_to_text: await imageToText(client, photos, captions, options, terminal) }
+      : {}),
   }
 }
 
@@ -163,7 +193,9 @@ export async function evaluate(
 export function evaluationTable(result: Evaluation): string {
   const figure = (value: number): string => value.toFixed(1).padStart(7)
   const row = (label: string, figures: RecallFigures | undefined): string[] =>
-    figures === undefined ? [] : [`${label.padEnd(30)}${figure(figures.r1)}${figure(figures.r5)}${figure(figures.r10)}`]
+    figures === undefined
+      ? []
+      : [`${label.padEnd(30)}${figure(figures.r1)}${figure(figures.r5)}${figure(figures.r10)}`]
   const depth = `rerank of ${result.candidates}`
   return [
     `${result.bundle}: ${result.photos} photos, ${result.captions} captions`,

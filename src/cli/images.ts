@@ -65,7 +65,10 @@ export async function comparePictures(
 }
 
 /** The report, a line each. */
-export function picturesLines({ pictures, items, orphans, missing }: PicturesOutcome, isRemoved: boolean): string[] {
+export function picturesLines(
+  { pictures, items, orphans, missing }: PicturesOutcome,
+  isRemoved: boolean,
+): string[] {
   return [
     `${pictures} pictures of ${items} items`,
     `pictures that no item names: ${orphans.length}${namesOf(orphans)}${isRemoved && orphans.length > 0 ? ', removed' : ''}`,
@@ -78,26 +81,44 @@ function namesOf(names: readonly string[]): string {
   return ` (${names.slice(0, NAMED).join(', ')}${names.length > NAMED ? ', …' : ''})`
 }
 
-export function addPicturesCommand(program: Command, terminal: Terminal, wholeNumber: (raw: string) => number): void {
+export function addPicturesCommand(
+  program: Command,
+  terminal: Terminal,
+  wholeNumber: (raw: string) => number,
+): void {
   program
     .command('pictures')
-    .description('compare PICTURE_STORE with the items in Milvus, while services serve; ends with 1 where an item lacks its picture')
-    .option('--older-than <hours>', 'pass over younger pictures, which may be of items being added', wholeNumber, 24)
+    .description(
+      'compare PICTURE_STORE with the items in Milvus, while services serve; ends with 1 where an item lacks its picture',
+    )
+    .option(
+      '--older-than <hours>',
+      'pass over younger pictures, which may be of items being added',
+      wholeNumber,
+      24,
+    )
     .option('--remove', 'remove the pictures that no item names')
     .action(async (options: { olderThan: number; remove?: boolean }) => {
       const config = readConfig(process.env)
       if (config.vectorIndex !== 'milvus') {
-        throw new Error('The collection is embedded, with its pictures in it; expected VECTOR_INDEX=milvus.')
+        throw new Error(
+          'The collection is embedded, with its pictures in it; expected VECTOR_INDEX=milvus.',
+        )
       }
       const { fingerprint, manifest } = await verifyBundle(config.modelFolder)
       const report = (sentence: string): void => printLine(terminal.err, sentence)
-      const { milvus, pictures } = await openSharedPlace(config, { fingerprint, dim: manifest.embedding.dim }, report)
+      const { milvus, pictures } = await openSharedPlace(
+        config,
+        { fingerprint, dim: manifest.embedding.dim },
+        report,
+      )
       const items = connectMilvus(milvus)
       try {
         await items.start(START_MS)
         const outcome = await comparePictures(pictures, items, options.olderThan * HOUR_MS)
         if (options.remove === true) for (const key of outcome.orphans) await pictures.remove(key)
-        for (const line of picturesLines(outcome, options.remove === true)) printLine(terminal.out, line)
+        for (const line of picturesLines(outcome, options.remove === true))
+          printLine(terminal.out, line)
         if (outcome.missing.length > 0) process.exitCode = 1
       } finally {
         await items.close()

@@ -19,7 +19,10 @@ export interface IndexOutcome {
 }
 
 /** Stores one file unless it is stored already. */
-async function indexFile(client: Client, { file, path, mime }: PictureFile): Promise<'added' | 'skipped'> {
+async function indexFile(
+  client: Client,
+  { file, path, mime }: PictureFile,
+): Promise<'added' | 'skipped'> {
   const bytes = await readFile(file)
   const id = idOfPath(path)
   const hash = sha256(bytes)
@@ -40,7 +43,11 @@ async function isFatal(error: unknown, client: Client): Promise<boolean> {
  *
  * @throws ServiceError when the service cannot take any more files; what was stored stays stored
  */
-export async function indexFolder(client: Client, folder: string, terminal: Terminal): Promise<IndexOutcome> {
+export async function indexFolder(
+  client: Client,
+  folder: string,
+  terminal: Terminal,
+): Promise<IndexOutcome> {
   const outcome: IndexOutcome = { added: 0, skipped: 0, failed: [] }
   const fail = (path: string, reason: string, print: (line: string) => void): void => {
     outcome.failed.push({ path, reason })
@@ -73,7 +80,10 @@ export async function indexFolder(client: Client, folder: string, terminal: Term
   await Promise.all(Array.from({ length: AT_ONCE }, worker))
   progress.stop()
   if (fatal !== undefined) {
-    printLine(terminal.err, `Stopped after ${outcome.added} added. The same command goes on from there.`)
+    printLine(
+      terminal.err,
+      `Stopped after ${outcome.added} added. The same command goes on from there.`,
+    )
     throw fatal as Error
   }
   return outcome

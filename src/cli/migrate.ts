@@ -33,22 +33,33 @@ export interface Migrated extends Copied, Comparison {
  * @throws with a sentence fit for a terminal: no source, another bundle, a target that holds other items; what has gone
  *   over until then stays
  */
-export async function migrate(config: Config, to: Destination, terminal: Terminal): Promise<Migrated> {
+export async function migrate(
+  config: Config,
+  to: Destination,
+  terminal: Terminal,
+): Promise<Migrated> {
   const folder = join(config.dataFolder, 'items')
-  if (to === 'milvus' && !existsSync(folder)) throw new Error(`There are no items in the data folder ${config.dataFolder}: nothing to migrate.`)
+  if (to === 'milvus' && !existsSync(folder))
+    throw new Error(
+      `There are no items in the data folder ${config.dataFolder}: nothing to migrate.`,
+    )
   const { fingerprint, manifest } = await verifyBundle(config.modelFolder)
   const { dim } = manifest.embedding
   // Only who writes needs the folder alone.
   const lock = to === 'embedded' ? await lockDataFolder(config.dataFolder, 'tandem migrate') : null
   try {
-    const store = await openItemStore(to === 'milvus' ? { folder, fingerprint: null, readOnly: true } : { folder, fingerprint })
+    const store = await openItemStore(
+      to === 'milvus' ? { folder, fingerprint: null, readOnly: true } : { folder, fingerprint },
+    )
     try {
       checkBundle(store, fingerprint, config)
       const report = (sentence: string): void => printLine(terminal.err, sentence)
       const { milvus, pictures } = await openSharedPlace(config, { fingerprint, dim }, report)
       try {
         const items = await openMilvus(milvus)
-        return await between(config, to, { store, items, dim }, terminal).finally(() => items.close())
+        return await between(config, to, { store, items, dim }, terminal).finally(() =>
+          items.close(),
+        )
       } finally {
         pictures.close()
       }
@@ -71,18 +82,29 @@ async function between(
   const milvus = new MilvusSide(`the Milvus collection ${milvusCollection}`, items)
   const [source, target] = to === 'milvus' ? [embedded, milvus] : [milvus, embedded]
   // Also what a misspelt name leads to, and then nothing of the target may go.
-  if (source.size === 0) throw new Error(`There are no items in ${source.name}: nothing to migrate.`)
+  if (source.size === 0)
+    throw new Error(`There are no items in ${source.name}: nothing to migrate.`)
   const collection = [milvusAddress, milvusDatabase, milvusCollection].join(' ')
   const mark = await MigrationMark.read(dataFolder, store.identity, collection)
   await checkTarget(target, mark)
   await mark.keep()
   const progress = startProgress(terminal, source.size, 'items')
-  const copied = await copy(source, target, mark, (count) => progress.advance(count)).finally(() => progress.stop())
+  const copied = await copy(source, target, mark, (count) => progress.advance(count)).finally(() =>
+    progress.stop(),
+  )
   const compared = await compare(embedded, milvus, dim, SAMPLE)
-  return { ...copied, ...compared, faults: [...faultsOf(compared), ...unfinished(copied, source, target)] }
+  return {
+    ...copied,
+    ...compared,
+    faults: [...faultsOf(compared), ...unfinished(copied, source, target)],
+  }
 }
 
-function checkBundle(store: ItemStore, fingerprint: string, { dataFolder, modelFolder }: Config): void {
+function checkBundle(
+  store: ItemStore,
+  fingerprint: string,
+  { dataFolder, modelFolder }: Config,
+): void {
   if (store.fingerprint === fingerprint) return
   const serving = `${store.fingerprint}${store.bundles.serving.name === null ? '' : ` (${store.bundles.serving.name})`}`
   throw new Error(
@@ -103,13 +125,29 @@ async function checkTarget(target: Side, mark: MigrationMark): Promise<void> {
 
 function unfinished({ isLevel, foreign }: Copied, source: Side, target: Side): string[] {
   return [
-    ...(isLevel ? [] : [`${source.name} goes on changing faster than can be followed: stop the writes to it and run this again`]),
-    ...(foreign.size > 0 ? [`${foreign.size} items that others have written to ${target.name} since were left as they are`] : []),
+    ...(isLevel
+      ? []
+      : [
+          `${source.name} goes on changing faster than can be followed: stop the writes to it and run this again`,
+        ]),
+    ...(foreign.size > 0
+      ? [
+          `${foreign.size} items that others have written to ${target.name} since were left as they are`,
+        ]
+      : []),
   ]
 }
 
 /** The outcome, a line each. */
-export function migrationLines({ copied, removed, items, same, searches, annRecall, faults }: Migrated): string[] {
+export function migrationLines({
+  copied,
+  removed,
+  items,
+  same,
+  searches,
+  annRecall,
+  faults,
+}: Migrated): string[] {
   return [
     `${items} items; ${copied} copied, ${removed} removed`,
     `compared: ${same} items of a sample are the same; ${searches} searches, ANN recall ${annRecall.toFixed(4)}`,

@@ -27,7 +27,8 @@ export async function listBundles(
     try {
       const { manifest, fingerprint } = await verifyBundle(path)
       const { name, version, languages, embedding, image_tokens: tokens, files } = manifest
-      const fusion = tokens === undefined ? 'no fusion encoder' : `image tokens ${tokens.count}×${tokens.width}`
+      const fusion =
+        tokens === undefined ? 'no fusion encoder' : `image tokens ${tokens.count}×${tokens.width}`
       const mib = files.reduce((sum, { bytes }) => sum + bytes, 0) / 1024 ** 2
       lines.push(
         `${mark} ${name} ${version}  fingerprint ${fingerprint}  dim ${embedding.dim}  ` +

@@ -31,7 +31,8 @@ export async function rebuild(config: Config, terminal: Terminal): Promise<{ ite
 
 async function rebuildStore(config: Config, terminal: Terminal): Promise<{ items: number }> {
   const folder = join(config.dataFolder, 'items')
-  if (!existsSync(folder)) throw new Error(`There are no items in ${config.dataFolder}: nothing to rebuild.`)
+  if (!existsSync(folder))
+    throw new Error(`There are no items in ${config.dataFolder}: nothing to rebuild.`)
   const { modelFolder } = config
   const models = await openModels({ ...modelSettings(config), folder: modelFolder })
   try {
@@ -53,12 +54,23 @@ async function rebuildStore(config: Config, terminal: Terminal): Promise<{ items
 }
 
 /** Makes the bundle of `models` stand by, unless it does, and embeds what it lacks. */
-async function followAll({ bundles, identity }: ItemStore, models: Models, name: string, terminal: Terminal): Promise<void> {
+async function followAll(
+  { bundles, identity }: ItemStore,
+  models: Models,
+  name: string,
+  terminal: Terminal,
+): Promise<void> {
   const { fingerprint, dim } = models.info
   if (bundles.standby !== null && bundles.standby.fingerprint !== fingerprint) await bundles.end()
   if (bundles.standby === null) await bundles.begin({ name, fingerprint })
   const store = bundles.view(fingerprint)
-  const index = await openVectorIndex({ kind: 'exact', folder: '', dim, fingerprint, storeIdentity: identity })
+  const index = await openVectorIndex({
+    kind: 'exact',
+    folder: '',
+    dim,
+    fingerprint,
+    storeIdentity: identity,
+  })
   const follower = new Follower({ models, index, store }, () => false, false)
   let { behind } = follower
   const progress = startProgress(terminal, behind, 'images')

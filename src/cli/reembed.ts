@@ -12,7 +12,9 @@ export function standbyLines({ serving, standby }: StandbyAnswer): string[] {
   const lines = [`serving  ${serving.model ?? 'unnamed'}  fingerprint ${serving.fingerprint}`]
   if (standby === null) return [...lines, 'standby  none']
   const { model, fingerprint, state, items, behind, problem } = standby
-  lines.push(`standby  ${model ?? 'unnamed'}  fingerprint ${fingerprint}  ${state}, ${items - behind} of ${items} items`)
+  lines.push(
+    `standby  ${model ?? 'unnamed'}  fingerprint ${fingerprint}  ${state}, ${items - behind} of ${items} items`,
+  )
   return problem === null ? lines : [...lines, `problem  ${problem}`]
 }
 
@@ -29,7 +31,8 @@ async function waitUntilLevel(client: Client, terminal: Terminal): Promise<void>
     for (;;) {
       const { standby } = await client.standby()
       if (standby === null) throw new Error('The standby was ended.')
-      if (standby.state === 'failed') throw new Error(standby.problem ?? 'The standby could not be opened.')
+      if (standby.state === 'failed')
+        throw new Error(standby.problem ?? 'The standby could not be opened.')
       const followed = standby.items - standby.behind
       progress.advance(Math.max(0, followed - shown))
       shown = Math.max(shown, followed)
@@ -49,25 +52,41 @@ interface ServiceOptions {
 }
 
 /** @param readUrl - of an option; refuses what is no address */
-export function addStandbyCommands(program: Command, readUrl: (raw: string) => string, terminal: Terminal): void {
+export function addStandbyCommands(
+  program: Command,
+  readUrl: (raw: string) => string,
+  terminal: Terminal,
+): void {
   const standby = program
     .command('standby')
-    .description('change the bundle of a running service without downtime (needs a key with the scope admin)')
+    .description(
+      'change the bundle of a running service without downtime (needs a key with the scope admin)',
+    )
   const add = (name: string, description: string): Command =>
     standby
       .command(name)
       .description(description)
-      .option('--url <address>', 'of the service (default: where the settings say that it listens)', readUrl)
+      .option(
+        '--url <address>',
+        'of the service (default: where the settings say that it listens)',
+        readUrl,
+      )
       .option('--key <key>', 'API key (default: the first of API_KEYS)')
   /** Does the work and prints how things stand then. */
-  const ask = async ({ url, key }: ServiceOptions, work: (client: Client) => Promise<void>): Promise<void> => {
+  const ask = async (
+    { url, key }: ServiceOptions,
+    work: (client: Client) => Promise<void>,
+  ): Promise<void> => {
     const config = readConfig(process.env)
     const { client } = remoteService(url ?? configuredUrl(config), key ?? config.apiKeys[0])
     await work(client)
     for (const line of standbyLines(await client.standby())) printLine(terminal.out, line)
   }
 
-  add('start <bundle>', 'let the bundle in this folder, beside the configured one, stand by and embed the stored pictures')
+  add(
+    'start <bundle>',
+    'let the bundle in this folder, beside the configured one, stand by and embed the stored pictures',
+  )
     .option('--wait', 'until it is level with the items')
     .action((bundle: string, options: ServiceOptions & { wait?: boolean }) =>
       ask(options, async (client) => {
@@ -75,11 +94,11 @@ export function addStandbyCommands(program: Command, readUrl: (raw: string) => s
         if (options.wait === true) await waitUntilLevel(client, terminal)
       }),
     )
-  add('status', 'print which bundle serves, which one stands by, and how far it is').action((options: ServiceOptions) =>
-    ask(options, () => Promise.resolve()),
+  add('status', 'print which bundle serves, which one stands by, and how far it is').action(
+    (options: ServiceOptions) => ask(options, () => Promise.resolve()),
   )
-  add('switch', 'let the standby serve; the bundle that served stands by').action((options: ServiceOptions) =>
-    ask(options, (client) => client.switchStandby()),
+  add('switch', 'let the standby serve; the bundle that served stands by').action(
+    (options: ServiceOptions) => ask(options, (client) => client.switchStandby()),
   )
   add('end', 'end the standby and drop what it has embedded').action((options: ServiceOptions) =>
     ask(options, (client) => client.endStandby()),

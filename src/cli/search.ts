@@ -15,5 +15,8 @@ function hitLine({ id, match, similarity }: Hit, at: number): string {
 export function hitLines({ hits, timings }: SearchAnswer): string {
   if (hits.length === 0) return 'Nothing found.'
   const total = timings['total'] === undefined ? '' : ` in ${timings['total'].toFixed(0)} ms`
-  return [...hits.map(hitLine), `${hits.length} ${hits.length === 1 ? 'hit' : 'hits'}${total}`].join('\n')
+  return [
+    ...hits.map(hitLine),
+    `${hits.length} ${hits.length === 1 ? 'hit' : 'hits'}${total}`,
+  ].join('\n')
 }

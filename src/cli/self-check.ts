@@ -38,7 +38,7 @@ export async function selfCheck(
   sample: number,
 ): Promise<SelfCheck> {
   const broken: string[] = []
-  for (let page = store.list({ limit: BATCH }); page.length > 0; ) {
+  for (let page = store.list({ limit: BATCH }); page.length > 0;) {
     const whole = page.filter(({ id, picture }) => store.picture(id)?.byteLength === picture.size)
     broken.push(...page.filter((item) => !whole.includes(item)).map(({ id }) => id))
     await exact.upsert(page, store.position)

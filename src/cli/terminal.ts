@@ -28,7 +28,9 @@ const PLAIN_LINE_EVERY_MS = 5000
  * @param unit - plural name of the things, and what happens to them: "images", "captions asked"
  */
 export function startProgress(terminal: Terminal, total: number, unit: string): Progress {
-  return terminal.err.isTTY === true && total > 0 ? bar(terminal, total, unit) : plainLines(terminal, total, unit)
+  return terminal.err.isTTY === true && total > 0
+    ? bar(terminal, total, unit)
+    : plainLines(terminal, total, unit)
 }
 
 /** What the rate counts: the first word of the unit. */

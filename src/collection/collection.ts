@@ -99,7 +99,11 @@ export interface Collection {
  * @param rooms - of the bundle that serves; they are closed with the collection
  * @param onClosed - called when they are
  */
-export function openEmbedded(rooms: Rooms, shelf: BundleShelf, onClosed?: () => Promise<void>): EmbeddedCollection {
+export function openEmbedded(
+  rooms: Rooms,
+  shelf: BundleShelf,
+  onClosed?: () => Promise<void>,
+): EmbeddedCollection {
   return new EmbeddedCollection(rooms, shelf, onClosed)
 }
 

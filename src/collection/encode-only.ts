@@ -5,11 +5,19 @@ import type { Models } from '../model/models.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
 
 const refuse = (): Promise<never> => {
-  const sentence = 'This service encodes and keeps no items (TANDEM_ROLE=encode): ask one that searches.'
+  const sentence =
+    'This service encodes and keeps no items (TANDEM_ROLE=encode): ask one that searches.'
   return Promise.reject(new TandemError('not_supported', sentence))
 }
 
-const noItems: Items = { recall: refuse, getMany: refuse, payloads: refuse, picture: refuse, list: refuse, size: 0 }
+const noItems: Items = {
+  recall: refuse,
+  getMany: refuse,
+  payloads: refuse,
+  picture: refuse,
+  list: refuse,
+  size: 0,
+}
 
 export class ItemlessCollection implements Collection {
   readonly upkeep = null
@@ -21,7 +29,12 @@ export class ItemlessCollection implements Collection {
   }
 
   enter(): Visit {
-    return { models: this.#models, items: noItems, isOutdated: false, [Symbol.dispose]: () => undefined }
+    return {
+      models: this.#models,
+      items: noItems,
+      isOutdated: false,
+      [Symbol.dispose]: () => undefined,
+    }
   }
 
   put(): Promise<never> {

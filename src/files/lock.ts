@@ -52,7 +52,9 @@ export async function lockDataFolder(folder: string, holder: string): Promise<Da
       }
       await close(server)
       if (other !== null && attempt === ATTEMPTS) {
-        throw new DataFolderLockedError(`The data folder ${folder} is in use by ${other}. Stop that first.`)
+        throw new DataFolderLockedError(
+          `The data folder ${folder} is in use by ${other}. Stop that first.`,
+        )
       }
       await sleep(Math.random() * 40 * attempt)
     }
@@ -74,7 +76,10 @@ class SocketFolder {
 
   static async open(path: string): Promise<SocketFolder> {
     const isLong = Buffer.byteLength(path) + 13 > LONGEST_PATH_BYTES
-    return new SocketFolder(path, isLong && process.platform === 'linux' ? await open(path) : undefined)
+    return new SocketFolder(
+      path,
+      isLong && process.platform === 'linux' ? await open(path) : undefined,
+    )
   }
 
   address(name: string): string {
@@ -110,7 +115,8 @@ function ask(address: string): Promise<string | null> {
   return new Promise((resolve) => {
     let said = ''
     const socket = connect(address).setEncoding('utf8')
-    const answered = (): void => resolve(said === '' ? 'a process that does not say what it is' : said)
+    const answered = (): void =>
+      resolve(said === '' ? 'a process that does not say what it is' : said)
     socket.setTimeout(ANSWER_MS, () => socket.destroy())
     socket.on('data', (text: string) => (said += text))
     socket.on('close', answered)

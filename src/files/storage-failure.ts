@@ -14,10 +14,18 @@ const FULL_BELOW_BYTES = 16 * 1024 * 1024
  *
  * @param what - could not be kept, such as "the items": the subject of the sentence
  */
-export async function storageFailure(error: unknown, folder: string, what: string): Promise<unknown> {
+export async function storageFailure(
+  error: unknown,
+  folder: string,
+  what: string,
+): Promise<unknown> {
   const number = numberOf(error)
   if (number === ENOSPC || number === EDQUOT || (number === EIO && (await isFull(folder)))) {
-    return new TandemError('storage_full', `The disk that holds ${what} is full; nothing was stored.`, { cause: error })
+    return new TandemError(
+      'storage_full',
+      `The disk that holds ${what} is full; nothing was stored.`,
+      { cause: error },
+    )
   }
   if (number === EROFS || number === EACCES || number === EPERM) {
     const sentence = `The disk that holds ${what} cannot be written to; nothing was stored.`

@@ -42,7 +42,11 @@ type Test = (payload: Payload | null) => boolean
 
 /** A function that says of a payload whether the filter holds; null is the payload of an item without one. */
 export function testOf({ must, should, mustNot }: Filter): (payload: Payload | null) => boolean {
-  const [all, some, none] = [must.map(testOfCondition), should.map(testOfCondition), mustNot.map(testOfCondition)]
+  const [all, some, none] = [
+    must.map(testOfCondition),
+    should.map(testOfCondition),
+    mustNot.map(testOfCondition),
+  ]
   return (payload) => {
     const holds = (test: Test): boolean => test(payload)
     return all.every(holds) && (some.length === 0 || some.some(holds)) && !none.some(holds)
@@ -56,7 +60,9 @@ function testOfCondition(condition: Condition): Test {
       const values = new Set<unknown>(condition.values)
       return (payload) => {
         const value = valueAt(payload, path)
-        return Array.isArray(value) ? value.some((element) => values.has(element)) : values.has(value)
+        return Array.isArray(value)
+          ? value.some((element) => values.has(element))
+          : values.has(value)
       }
     }
     case 'range': {
@@ -79,7 +85,13 @@ function testOfCondition(condition: Condition): Test {
 function valueAt(payload: Payload | null, path: readonly string[]): unknown {
   let value: unknown = payload
   for (const name of path) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value) || !Object.hasOwn(value, name)) return undefined
+    if (
+      typeof value !== 'object' ||
+      value === null ||
+      Array.isArray(value) ||
+      !Object.hasOwn(value, name)
+    )
+      return undefined
     value = (value as Payload)[name]
   }
   return value

@@ -31,12 +31,20 @@ export function parseFilter(given: unknown): Filter {
 }
 
 function filterAt(given: unknown, place: string, depth: number, tally: Tally): Filter {
-  const { must, should, must_not: mustNot } = objectAt(given, place, LISTS, `an object with ${LISTS.join(', ')}`)
-  if (depth > MAX_DEPTH) throw refusal(`${place} is a filter ${depth} levels deep`, `at most ${MAX_DEPTH}`)
+  const {
+    must,
+    should,
+    must_not: mustNot,
+  } = objectAt(given, place, LISTS, `an object with ${LISTS.join(', ')}`)
+  if (depth > MAX_DEPTH)
+    throw refusal(`${place} is a filter ${depth} levels deep`, `at most ${MAX_DEPTH}`)
   const conditionsAt = (list: unknown, name: string): Condition[] => {
     if (list === undefined) return []
-    if (!Array.isArray(list)) throw refusal(`${place}.${name} is ${shown(list)}`, 'a list of conditions')
-    return list.map((condition, at) => conditionAt(condition, `${place}.${name}[${at}]`, depth, tally))
+    if (!Array.isArray(list))
+      throw refusal(`${place}.${name} is ${shown(list)}`, 'a list of conditions')
+    return list.map((condition, at) =>
+      conditionAt(condition, `${place}.${name}[${at}]`, depth, tally),
+    )
   }
   return {
     must: conditionsAt(must, 'must'),
@@ -47,7 +55,8 @@ function filterAt(given: unknown, place: string, depth: number, tally: Tally): F
 
 function conditionAt(given: unknown, place: string, depth: number, tally: Tally): Condition {
   tally.conditions += 1
-  if (tally.conditions > MAX_CONDITIONS) throw refusal(`filter has more than ${MAX_CONDITIONS} conditions`, 'at most that')
+  if (tally.conditions > MAX_CONDITIONS)
+    throw refusal(`filter has more than ${MAX_CONDITIONS} conditions`, 'at most that')
   const expected = 'an object with key and one of match, range, exists, or a filter'
   const condition = objectAt(given, place, ['key', ...KINDS, ...LISTS], expected)
   const names = Object.keys(condition)
@@ -74,7 +83,10 @@ function pathAt(given: unknown, place: string): string[] {
     const path = given.split('.')
     if (path.every((name) => name !== '')) return path
   }
-  throw refusal(`${place} is ${shown(given)}`, `names of the payload joined by points, in at most ${MAX_KEY_CHARS} characters`)
+  throw refusal(
+    `${place} is ${shown(given)}`,
+    `names of the payload joined by points, in at most ${MAX_KEY_CHARS} characters`,
+  )
 }
 
 function valuesAt(given: unknown, place: string, tally: Tally): Scalar[] {
@@ -82,7 +94,8 @@ function valuesAt(given: unknown, place: string, tally: Tally): Scalar[] {
   const values: unknown[] = Array.isArray(given) ? given : [given]
   if (values.length === 0) throw refusal(`${place} is ${shown(given)}`, expected)
   tally.values += values.length
-  if (tally.values > MAX_VALUES) throw refusal(`filter has more than ${MAX_VALUES} values to match`, 'at most that')
+  if (tally.values > MAX_VALUES)
+    throw refusal(`filter has more than ${MAX_VALUES} values to match`, 'at most that')
   return values.map((value, at) => {
     if (typeof value === 'boolean' || isNumber(value) || isText(value)) return value
     throw refusal(`${place}${Array.isArray(given) ? `[${at}]` : ''} is ${shown(value)}`, expected)
@@ -108,7 +121,12 @@ function booleanAt(given: unknown, place: string): boolean {
 }
 
 /** @throws TandemError invalid_request for what is no object, or has another name than those */
-function objectAt(given: unknown, place: string, known: readonly string[], expected: string): Partial<Record<string, unknown>> {
+function objectAt(
+  given: unknown,
+  place: string,
+  known: readonly string[],
+  expected: string,
+): Partial<Record<string, unknown>> {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw refusal(`${place} is ${shown(given)}`, expected)
   }
@@ -131,7 +149,8 @@ function refusal(found: string, expected: string): TandemError {
 
 /** Never what is inside a list or an object: it may be nested deeper than recursion goes. */
 function shown(value: unknown): string {
-  if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : `a list of ${value.length}`
+  if (Array.isArray(value))
+    return value.length === 0 ? 'an empty list' : `a list of ${value.length}`
   if (typeof value === 'object' && value !== null) {
     const names = Object.keys(value).slice(0, LONGEST_QUOTE)
     return names.length === 0 ? 'an empty object' : `an object with ${clipped(names.join(', '))}`
@@ -140,5 +159,7 @@ function shown(value: unknown): string {
 }
 
 function clipped(text: string): string {
-  return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}… (${text.length} characters)` : text
+  return text.length > LONGEST_QUOTE
+    ? `${text.slice(0, LONGEST_QUOTE)}… (${text.length} characters)`
+    : text
 }

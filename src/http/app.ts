@@ -1,7 +1,12 @@
 /** The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes around it. */
 import type { Server } from 'node:http'
 import { join } from 'node:path'
-import Fastify, { LogController, type FastifyBaseLogger, type FastifyHttpOptions, type FastifyInstance } from 'fastify'
+import Fastify, {
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyHttpOptions,
+  type FastifyInstance,
+} from 'fastify'
 import { pino } from 'pino'
 import { openBackups } from '../backup/backups.js'
 import { readCertificate, reloadCertificate, type Certificate } from './tls.js'
@@ -61,7 +66,10 @@ const CALLS_ON_A_CONNECTION = 256
  * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle or in use, a broken file of keys
  *   or certificate
  */
-export async function buildApp(config: Config, open: typeof openCollection = openCollection): Promise<Tandem> {
+export async function buildApp(
+  config: Config,
+  open: typeof openCollection = openCollection,
+): Promise<Tandem> {
   const log: FastifyBaseLogger = pino({
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]'],
@@ -77,12 +85,15 @@ export async function buildApp(config: Config, open: typeof openCollection = ope
     await safekeeping?.close()
     await retrieval.close()
   }
-  const firstOfAll = collection.engine === null ? 'the index is repaired' : `${collection.engine.name} is waited for`
+  const firstOfAll =
+    collection.engine === null ? 'the index is repaired' : `${collection.engine.name} is waited for`
   const readiness: Readiness = { state: 'starting', detail: `${firstOfAll} and the model warmed` }
   const app = Fastify({
     ...connectionOptions(config, certificate),
     loggerInstance: log,
-    logController: new LogController({ disableRequestLogging: !['trace', 'debug'].includes(config.logLevel) }),
+    logController: new LogController({
+      disableRequestLogging: !['trace', 'debug'].includes(config.logLevel),
+    }),
     bodyLimit: config.maxBodyBytes,
     routerOptions: { maxParamLength: LONGEST_ID },
     frameworkErrors: sendProblem,
@@ -114,12 +125,20 @@ export async function buildApp(config: Config, open: typeof openCollection = ope
     log.info({ ...repaired, items: retrieval.stats().items }, 'the index agrees with the store')
     keys.watch()
     timer = setInterval(() => {
-      retrieval.save().catch((error: unknown) => log.error({ err: error }, 'the index could not be saved'))
+      retrieval
+        .save()
+        .catch((error: unknown) => log.error({ err: error }, 'the index could not be saved'))
     }, config.snapshotIntervalS * 1000)
-    Object.assign(readiness, { state: 'ready', detail: 'the model is warm and the index agrees with the store' })
+    Object.assign(readiness, {
+      state: 'ready',
+      detail: 'the model is warm and the index agrees with the store',
+    })
   }
   const close = (): Promise<void> => {
-    Object.assign(readiness, { state: 'stopping', detail: 'requests that were accepted are being answered' })
+    Object.assign(readiness, {
+      state: 'stopping',
+      detail: 'requests that were accepted are being answered',
+    })
     clearInterval(timer)
     keys.close()
     closed ??= app.close().then(closeRooms)
@@ -133,9 +152,15 @@ export async function buildApp(config: Config, open: typeof openCollection = ope
 }
 
 /** What Node holds each connection to, with TLS where there is a certificate. The plugin slowClients times the rest. */
-function connectionOptions(config: Config, certificate: Certificate | null): FastifyHttpOptions<Server> {
+function connectionOptions(
+  config: Config,
+  certificate: Certificate | null,
+): FastifyHttpOptions<Server> {
   const { headersTimeoutMs, keepAliveTimeoutMs: keepAliveTimeout } = config
-  const limits = { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: Math.min(1000, headersTimeoutMs) }
+  const limits = {
+    headersTimeout: headersTimeoutMs,
+    connectionsCheckingInterval: Math.min(1000, headersTimeoutMs),
+  }
   if (certificate === null) return { keepAliveTimeout, http: limits }
   // For plugins and routes a server with TLS is like one without, so its type is kept out of theirs.
   const https = { ...limits, ...certificate, handshakeTimeout: headersTimeoutMs }
@@ -144,12 +169,17 @@ function connectionOptions(config: Config, certificate: Certificate | null): Fas
 
 function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
   if ('error' in change) log.error(`${change.error.message} The API keys before it still hold.`)
-  else if (change.keys === 0) log.warn('the file of API keys is empty: every request is refused until it holds one')
+  else if (change.keys === 0)
+    log.warn('the file of API keys is empty: every request is refused until it holds one')
   else log.info({ keys: change.keys }, 'the API keys were read again')
 }
 
 /** Null where the items are kept by an engine elsewhere, which has backups of its own. */
-function safekeepingOf({ backupFolder, dataFolder }: Config, { upkeep }: Retrieval, log: FastifyBaseLogger): Safekeeping | null {
+function safekeepingOf(
+  { backupFolder, dataFolder }: Config,
+  { upkeep }: Retrieval,
+  log: FastifyBaseLogger,
+): Safekeeping | null {
   if (upkeep === null) return null
   const backups = openBackups(backupFolder ?? join(dataFolder, 'backups'), upkeep.storage.identity)
   return new Safekeeping(backups, upkeep, log)
@@ -163,7 +193,8 @@ async function addPlugins(
   retrieval: Retrieval,
   readiness: Readiness,
 ): Promise<void> {
-  const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, host, allowedHosts } = config
+  const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, host, allowedHosts } =
+    config
   await app.register(tracing)
   await app.register(problems)
   await app.register(audit)
@@ -173,9 +204,17 @@ async function addPlugins(
   await app.register(jsonBodies)
   await app.register(validation)
   await app.register(identity, { keys })
-  await app.register(rateLimit, { perSecond: config.rateLimitPerSecond, burst: config.rateLimitBurst })
+  await app.register(rateLimit, {
+    perSecond: config.rateLimitPerSecond,
+    burst: config.rateLimitBurst,
+  })
   await app.register(auth, { keys })
-  await app.register(overload, { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, readiness })
+  await app.register(overload, {
+    maxConcurrentRequests,
+    maxConcurrentBulkRequests,
+    requestTimeoutMs,
+    readiness,
+  })
   await app.register(openapi, { keysNeeded: keys.needed })
   await app.register(metrics, { retrieval })
 }
@@ -202,7 +241,11 @@ async function addRoutes(
   await app.register(errorsRoute)
   if (config.role === 'encode') {
     // Its bundle does not change while it serves: what was entered need not be left.
-    await app.register(encoderRoutes, { encoder: collection.enter().models, readiness, maxBodyBytes })
+    await app.register(encoderRoutes, {
+      encoder: collection.enter().models,
+      readiness,
+      maxBodyBytes,
+    })
     return
   }
   await app.register(itemRoutes, options)

@@ -17,7 +17,9 @@ export function isLoopback(host: string): boolean {
  *
  * @throws Error with a sentence that says what to do, where strangers could reach a service without keys
  */
-export function exposureRemark(config: Pick<Config, 'host' | 'apiKeys' | 'apiKeysFile' | 'trustedNetwork'>): string | null {
+export function exposureRemark(
+  config: Pick<Config, 'host' | 'apiKeys' | 'apiKeysFile' | 'trustedNetwork'>,
+): string | null {
   const { host, apiKeys, apiKeysFile, trustedNetwork } = config
   if (apiKeys.length > 0 || apiKeysFile !== undefined) return null
   if (isLoopback(host)) return `no API keys are set: only this machine is served, at ${host}`

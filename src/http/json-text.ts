@@ -21,7 +21,9 @@ export function parsedJsonText(text: string): unknown {
     value = parse(text)
   } catch (error) {
     const forbidden = /forbidden prototype property/.test((error as Error).message)
-    throw new JsonTextError(forbidden ? 'has a key such as "__proto__", which is not taken' : 'is not valid JSON')
+    throw new JsonTextError(
+      forbidden ? 'has a key such as "__proto__", which is not taken' : 'is not valid JSON',
+    )
   }
   refuseAmbiguous(text)
   return value
@@ -74,7 +76,10 @@ function isName(text: string, end: number): boolean {
 function remember(names: Set<string>, quoted: string): void {
   // Two spellings of one name are the same name.
   const name = quoted.includes('\\') ? (JSON.parse(quoted) as string) : quoted.slice(1, -1)
-  if (names.has(name)) throw new JsonTextError(`has the name ${JSON.stringify(name.slice(0, LONGEST_QUOTE))} twice in one object`)
+  if (names.has(name))
+    throw new JsonTextError(
+      `has the name ${JSON.stringify(name.slice(0, LONGEST_QUOTE))} twice in one object`,
+    )
   names.add(name)
 }
 
@@ -87,6 +92,9 @@ function numberAt(text: string, at: number): string {
 function refuseInexact(number: string): void {
   if (number.length < SHORTEST_INEXACT || !/^-?\d+$/.test(number)) return
   const value = Number(number)
-  if (Number.isFinite(value) && (String(value) === number || BigInt(value) === BigInt(number))) return
-  throw new JsonTextError(`has the number ${number.slice(0, LONGEST_QUOTE)}, which no double holds exactly: write it as a string`)
+  if (Number.isFinite(value) && (String(value) === number || BigInt(value) === BigInt(number)))
+    return
+  throw new JsonTextError(
+    `has the number ${number.slice(0, LONGEST_QUOTE)}, which no double holds exactly: write it as a string`,
+  )
 }

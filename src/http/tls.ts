@@ -22,14 +22,19 @@ export async function readCertificate(
   const { tlsCertFile, tlsKeyFile } = config
   if (tlsCertFile === undefined && tlsKeyFile === undefined) return null
   if (tlsCertFile === undefined || tlsKeyFile === undefined) {
-    throw new Error('TLS takes a certificate and its key: set both TLS_CERT_FILE and TLS_KEY_FILE, or neither.')
+    throw new Error(
+      'TLS takes a certificate and its key: set both TLS_CERT_FILE and TLS_KEY_FILE, or neither.',
+    )
   }
   const [cert, key] = await Promise.all([bytesOf(tlsCertFile), bytesOf(tlsKeyFile)])
   try {
     createSecureContext({ cert, key })
   } catch (error) {
     // The sentence of the library, which never has a part of the key.
-    throw new Error(`${tlsCertFile} and ${tlsKeyFile} are no certificate and its key: ${(error as Error).message}.`, { cause: error })
+    throw new Error(
+      `${tlsCertFile} and ${tlsKeyFile} are no certificate and its key: ${(error as Error).message}.`,
+      { cause: error },
+    )
   }
   return { cert, key }
 }
@@ -39,7 +44,11 @@ export async function readCertificate(
  *
  * @param server - one that speaks TLS
  */
-export async function reloadCertificate(server: Server, config: Config, log: FastifyBaseLogger): Promise<void> {
+export async function reloadCertificate(
+  server: Server,
+  config: Config,
+  log: FastifyBaseLogger,
+): Promise<void> {
   try {
     const certificate = await readCertificate(config)
     if (certificate !== null && server instanceof TlsServer) server.setSecureContext(certificate)

@@ -44,11 +44,20 @@ const MOST_REDIRECTS = 3
 const AT_A_TIME = 16
 
 export function openRemotePictures(options: RemotePicturesOptions): RemotePictures {
-  const { allowedHosts, timeoutMs, resolve = systemResolve, isAllowedAddress = isPublicAddress } = options
+  const {
+    allowedHosts,
+    timeoutMs,
+    resolve = systemResolve,
+    isAllowedAddress = isPublicAddress,
+  } = options
   const lookup = checkedLookup(resolve, isAllowedAddress)
   const turns = new Turns(AT_A_TIME)
 
-  async function follow(given: string, call: PictureCall, signal: AbortSignal): Promise<Uint8Array> {
+  async function follow(
+    given: string,
+    call: PictureCall,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
     let url = checkedUrl(given, call.name, allowedHosts, isAllowedAddress)
     for (let redirects = 0; ; redirects += 1) {
       const reply = await replyOf(url, lookup, call.name, signal)

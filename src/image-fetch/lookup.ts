@@ -18,7 +18,10 @@ export async function systemResolve(hostname: string): Promise<string[]> {
  * The `lookup` of a connection. One address that is not allowed among those of a host refuses the host: whoever mixes
  * them in wants the other ones tried first.
  */
-export function checkedLookup(resolve: Resolve, isAllowed: (address: string) => boolean): LookupFunction {
+export function checkedLookup(
+  resolve: Resolve,
+  isAllowed: (address: string) => boolean,
+): LookupFunction {
   return (hostname, options, callback) => {
     resolve(hostname)
       .then((addresses) => {

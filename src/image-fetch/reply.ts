@@ -12,9 +12,13 @@ const UNKNOWN_TYPES = new Set(['application/octet-stream', 'binary/octet-stream'
 
 /** The error for a fetch that failed: names the host alone, since the rest of a URL may hold a secret. */
 export function notFetched(name: string, url: URL, why: string, cause?: unknown): TandemError {
-  return new TandemError('picture_not_fetched', `${name} could not be fetched from ${url.host.slice(0, 260)}: ${why}.`, {
-    cause,
-  })
+  return new TandemError(
+    'picture_not_fetched',
+    `${name} could not be fetched from ${url.host.slice(0, 260)}: ${why}.`,
+    {
+      cause,
+    },
+  )
 }
 
 /**
@@ -47,7 +51,11 @@ export async function replyOf(
 }
 
 /** @throws TandemError image_type_unsupported, body_too_large, picture_not_fetched */
-export async function pictureIn(response: IncomingMessage, url: URL, call: PictureCall): Promise<Uint8Array> {
+export async function pictureIn(
+  response: IncomingMessage,
+  url: URL,
+  call: PictureCall,
+): Promise<Uint8Array> {
   const { name, budget } = call
   try {
     refuseByHead(response, url, call)
@@ -84,7 +92,8 @@ function refuseByHead({ headers }: IncomingMessage, url: URL, { name, budget }: 
     )
   }
   const encoding = headers['content-encoding'] ?? 'identity'
-  if (encoding !== 'identity') throw notFetched(name, url, 'it sends the picture compressed, which was not asked for')
+  if (encoding !== 'identity')
+    throw notFetched(name, url, 'it sends the picture compressed, which was not asked for')
   if (Number(headers['content-length'] ?? 0) > budget.bytes) throw tooLarge(name, url)
 }
 

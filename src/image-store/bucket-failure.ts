@@ -18,12 +18,19 @@ export function bucketFailure(error: unknown, bucket: string): TandemError {
   const status = $metadata?.httpStatusCode ?? $response?.statusCode
   if (name === 'CredentialsProviderError') {
     const expected = 'expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role'
-    return new TandemError('picture_store_failed', `There are no credentials for the bucket ${bucket}; ${expected}.`)
+    return new TandemError(
+      'picture_store_failed',
+      `There are no credentials for the bucket ${bucket}; ${expected}.`,
+    )
   }
   if (status === undefined || status >= 500 || status === 429) {
-    const said = status === undefined ? (code ?? name ?? 'no answer') : `${status} ${name ?? ''}`.trim()
+    const said =
+      status === undefined ? (code ?? name ?? 'no answer') : `${status} ${name ?? ''}`.trim()
     const sentence = `The bucket ${bucket} cannot be reached now (${said}).`
     return new TandemError('picture_store_unavailable', sentence, { retryAfterS: RETRY_AFTER_S })
   }
-  return new TandemError('picture_store_failed', `The bucket ${bucket} refused: ${status} ${name ?? ''}`.trim() + '.')
+  return new TandemError(
+    'picture_store_failed',
+    `The bucket ${bucket} refused: ${status} ${name ?? ''}`.trim() + '.',
+  )
 }

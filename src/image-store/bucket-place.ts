@@ -21,7 +21,10 @@ export interface BucketOptions {
   timeoutMs: number
 }
 
-export function openBucketPlace(place: { bucket: string; prefix: string }, options: BucketOptions): Place {
+export function openBucketPlace(
+  place: { bucket: string; prefix: string },
+  options: BucketOptions,
+): Place {
   const { endpoint, region = 'us-east-1', timeoutMs } = options
   const client = new S3Client({
     region,
@@ -53,13 +56,19 @@ class BucketPlace implements Place {
   }
 
   async put(key: string, bytes: Uint8Array, abortSignal: AbortSignal): Promise<void> {
-    const command = new PutObjectCommand({ ...this.#object(key), Body: bytes, ContentLength: bytes.byteLength })
+    const command = new PutObjectCommand({
+      ...this.#object(key),
+      Body: bytes,
+      ContentLength: bytes.byteLength,
+    })
     await this.#client.send(command, { abortSignal }).catch((error: unknown) => this.#fail(error))
   }
 
   async get(key: string, abortSignal: AbortSignal): Promise<Uint8Array | undefined> {
     try {
-      const { Body } = await this.#client.send(new GetObjectCommand(this.#object(key)), { abortSignal })
+      const { Body } = await this.#client.send(new GetObjectCommand(this.#object(key)), {
+        abortSignal,
+      })
       return await Body?.transformToByteArray()
     } catch (error) {
       if (error instanceof Error && error.name === 'NoSuchKey') return undefined
@@ -75,7 +84,11 @@ class BucketPlace implements Place {
   async *list(abortSignal?: AbortSignal): AsyncIterable<Kept> {
     let after: string | undefined
     do {
-      const page = { Bucket: this.#bucket, Prefix: this.#prefix, ...(after === undefined ? {} : { ContinuationToken: after }) }
+      const page = {
+        Bucket: this.#bucket,
+        Prefix: this.#prefix,
+        ...(after === undefined ? {} : { ContinuationToken: after }),
+      }
       const found = await this.#client
         .send(new ListObjectsV2Command(page), abortSignal === undefined ? {} : { abortSignal })
         .catch((error: unknown) => this.#fail(error))

@@ -77,7 +77,7 @@ export class FolderPlace implements Place {
     await flush(folder)
     if (made === undefined) return
     const last = dirname(made)
-    for (let above = folder; above !== last; ) {
+    for (let above = folder; above !== last;) {
       above = dirname(above)
       await flush(above)
     }

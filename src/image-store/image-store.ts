@@ -67,9 +67,12 @@ export interface PictureStoreOptions {
 export async function openPictureStore(options: PictureStoreOptions): Promise<PictureStore> {
   const { timeoutMs } = options
   const place = await openPlace(options)
-  const timeUp = (): TandemError => new TandemError('picture_store_timeout', `The picture store took longer than ${timeoutMs} ms.`)
-  const limited = <Result>(call: PictureCall | undefined, work: (signal: AbortSignal) => Promise<Result>): Promise<Result> =>
-    within(timeoutMs, call?.signal, timeUp, work)
+  const timeUp = (): TandemError =>
+    new TandemError('picture_store_timeout', `The picture store took longer than ${timeoutMs} ms.`)
+  const limited = <Result>(
+    call: PictureCall | undefined,
+    work: (signal: AbortSignal) => Promise<Result>,
+  ): Promise<Result> => within(timeoutMs, call?.signal, timeUp, work)
 
   const store: PictureStore = {
     put: async (id, bytes, call) => {
@@ -80,7 +83,10 @@ export async function openPictureStore(options: PictureStoreOptions): Promise<Pi
     get: async (key, call) => {
       const bytes = await limited(call, (signal) => place.get(checkedKey(key), signal))
       if (bytes === undefined || matchesKey(key, bytes)) return bytes
-      throw new TandemError('picture_store_failed', 'The picture is not the one that was stored: its bytes have changed.')
+      throw new TandemError(
+        'picture_store_failed',
+        'The picture is not the one that was stored: its bytes have changed.',
+      )
     },
     remove: (key, call) => limited(call, (signal) => place.remove(checkedKey(key), signal)),
     list: (call) => place.list(call?.signal),
@@ -91,12 +97,16 @@ export async function openPictureStore(options: PictureStoreOptions): Promise<Pi
 }
 
 async function openPlace({ place, collection, ...options }: PictureStoreOptions): Promise<Place> {
-  if (!/^\w[\w.-]*$/.test(collection)) throw new Error(`${JSON.stringify(collection)} cannot be the name of a folder`)
+  if (!/^\w[\w.-]*$/.test(collection))
+    throw new Error(`${JSON.stringify(collection)} cannot be the name of a folder`)
   if ('folder' in place) return new FolderPlace(join(place.folder, collection))
   // The SDK is large, and whoever keeps pictures in a folder does without it.
   const { openBucketPlace } = await import('./bucket-place.js')
   const { bucket, prefix } = place
-  return openBucketPlace({ bucket, prefix: prefix === '' ? collection : `${prefix}/${collection}` }, options)
+  return openBucketPlace(
+    { bucket, prefix: prefix === '' ? collection : `${prefix}/${collection}` },
+    options,
+  )
 }
 
 async function tried(store: PictureStore): Promise<void> {

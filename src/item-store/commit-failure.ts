@@ -11,7 +11,11 @@ import { storageFailure } from '../files/storage-failure.js'
  */
 export async function commitFailure(error: unknown, folder: string): Promise<unknown> {
   const atCommit = error instanceof Error && 'commitError' in error
-  const cause = atCommit ? await Promise.resolve(error.commitError).catch((reason: unknown) => reason) : error
+  const cause = atCommit
+    ? await Promise.resolve(error.commitError).catch((reason: unknown) => reason)
+    : error
   const failure = await storageFailure(cause, folder, 'the items')
-  return atCommit && !(failure instanceof TandemError) ? new Error('The item store could not commit.', { cause }) : failure
+  return atCommit && !(failure instanceof TandemError)
+    ? new Error('The item store could not commit.', { cause })
+    : failure
 }

@@ -29,6 +29,8 @@ export async function copyPages(environment: Copyable, folder: string): Promise<
 
 /** The binding gives the sentence of the operating system alone. */
 function withCode(error: Error): Error {
-  const known = [...getSystemErrorMap()].find(([, [, sentence]]) => sentence.toLowerCase() === error.message.toLowerCase())
+  const known = [...getSystemErrorMap()].find(
+    ([, [, sentence]]) => sentence.toLowerCase() === error.message.toLowerCase(),
+  )
   return known === undefined ? error : Object.assign(error, { code: known[1][0] })
 }

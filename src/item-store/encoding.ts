@@ -23,7 +23,10 @@ export function encodeEncoding({ embedding, imageTokens }: Encoding): Buffer {
 /** The encoding in `record`, sharing no memory with it: the store reuses its read buffer. */
 export function decodeEncoding(record: Buffer): Encoding {
   const { embeddingEnd, tokensEnd } = endsOf(record)
-  return { embedding: decodeEmbedding(record), imageTokens: new Int8Array(copyOf(record, embeddingEnd, tokensEnd)) }
+  return {
+    embedding: decodeEmbedding(record),
+    imageTokens: new Int8Array(copyOf(record, embeddingEnd, tokensEnd)),
+  }
 }
 
 /** The embedding alone, sharing no memory with `record` either. */

@@ -46,7 +46,13 @@ export class Environment {
     if (!readOnly) await mkdir(folder, { recursive: true })
     // Without overlappingSync a commit is flushed to the disk before its promise resolves. Without event turn batches no
     // promise is left unheard when a commit fails (concurrent callers still share one).
-    const how = { noSubdir: false, overlappingSync: false, eventTurnBatching: false, maxDbs: MOST_TABLES, readOnly }
+    const how = {
+      noSubdir: false,
+      overlappingSync: false,
+      eventTurnBatching: false,
+      maxDbs: MOST_TABLES,
+      readOnly,
+    }
     return new Environment(open({ path: folder, ...how }), folder)
   }
 
@@ -54,7 +60,10 @@ export class Environment {
   encodings(fingerprint: string): Records {
     const known = this.#encodings.get(fingerprint)
     if (known !== undefined) return known
-    const table: Records = this.#root.openDB({ name: `encodings-${fingerprint}`, encoding: 'binary' })
+    const table: Records = this.#root.openDB({
+      name: `encodings-${fingerprint}`,
+      encoding: 'binary',
+    })
     this.#encodings.set(fingerprint, table)
     return table
   }
@@ -77,7 +86,9 @@ export class Environment {
   /** The encodings of the bundle that serves and of the one that stands by. */
   get stampedEncodings(): Records[] {
     const { serving, standby } = this.stamp
-    return [serving, standby].flatMap((bundle) => (bundle === null ? [] : [this.encodings(bundle.fingerprint)]))
+    return [serving, standby].flatMap((bundle) =>
+      bundle === null ? [] : [this.encodings(bundle.fingerprint)],
+    )
   }
 
   /** Of a store that has been claimed. */

@@ -95,7 +95,10 @@ export interface ItemStore {
    * Payloads of items changed after `position`, up to `limit` of them in the order of the changes, and the position that
    * has been looked up to: that of the last change where these are all. Removed items are not among them.
    */
-  payloadsSince(position: number, limit: number): { payloads: { id: string; payload: Payload | null }[]; position: number }
+  payloadsSince(
+    position: number,
+    limit: number,
+  ): { payloads: { id: string; payload: Payload | null }[]; position: number }
   /** The bytes of the stored picture. */
   picture(id: string): Uint8Array | undefined
   has(id: string): boolean

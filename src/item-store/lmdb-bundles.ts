@@ -26,7 +26,8 @@ export class LmdbBundles implements Bundles {
     await this.#environment.change(() => {
       const { stamp } = this.#environment
       if (stamp.standby !== null) throw new Error('a bundle stands by already')
-      if (stamp.serving.fingerprint === standby.fingerprint) throw new Error('the bundle serves already')
+      if (stamp.serving.fingerprint === standby.fingerprint)
+        throw new Error('the bundle serves already')
       this.#environment.setAbout('stamp', { ...stamp, standby })
       this.#environment.setAbout('followed', 0)
     })
@@ -48,7 +49,11 @@ export class LmdbBundles implements Bundles {
       if (stamp.standby === null) throw new Error('no bundle stands by')
       const isBehind = changes.getKeysCount({ start: followed + 1, limit: 1 }) > 0
       if (isBehind) throw new Error('the standby is not level with the items')
-      this.#environment.setAbout('stamp', { ...stamp, serving: stamp.standby, standby: stamp.serving })
+      this.#environment.setAbout('stamp', {
+        ...stamp,
+        serving: stamp.standby,
+        standby: stamp.serving,
+      })
       this.#environment.setAbout('followed', position)
     })
   }

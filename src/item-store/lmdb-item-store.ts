@@ -2,26 +2,51 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import type { Bundles, Change, Copied, Encoding, Item, ItemStore, ItemStoreOptions, NewItem, Payload } from './item-store.js'
+import type {
+  Bundles,
+  Change,
+  Copied,
+  Encoding,
+  Item,
+  ItemStore,
+  ItemStoreOptions,
+  NewItem,
+  Payload,
+} from './item-store.js'
 import { LmdbBundles } from './lmdb-bundles.js'
 import { LOCK_FILE } from './copy.js'
 import { decodeEmbedding, decodeEncoding, encodeEncoding } from './encoding.js'
 import { Environment, type Records } from './environment.js'
 import { beginMigration, finishMigration } from './migration.js'
 import { decodeRecord, encodeRecord, positionOf, stampPosition } from './record.js'
-import { claimedStamp, isFirst, presentStamp, StoreMismatchError, type FirstStamp, type Stamp } from './stamp.js'
+import {
+  claimedStamp,
+  isFirst,
+  presentStamp,
+  StoreMismatchError,
+  type FirstStamp,
+  type Stamp,
+} from './stamp.js'
 
 /** Items that `since` reads at once; between two readings the store may change. */
 const REPLAY_STEP = 256
 
 export async function openLmdbItemStore(options: ItemStoreOptions): Promise<ItemStore> {
-  const environment = await Environment.open(options.folder, options.readOnly).catch((error: Error) => {
-    throw new Error(`The item store in ${options.folder} cannot be opened: ${error.message}.`, { cause: error })
-  })
+  const environment = await Environment.open(options.folder, options.readOnly).catch(
+    (error: Error) => {
+      throw new Error(`The item store in ${options.folder} cannot be opened: ${error.message}.`, {
+        cause: error,
+      })
+    },
+  )
   try {
     await claim(environment, options)
-    if (options.readOnly !== true) await finishMigration(environment, options.onMigration ?? (() => undefined))
-    const bundles: Bundles = new LmdbBundles(environment, (fingerprint) => new LmdbItemStore(environment, bundles, fingerprint))
+    if (options.readOnly !== true)
+      await finishMigration(environment, options.onMigration ?? (() => undefined))
+    const bundles: Bundles = new LmdbBundles(
+      environment,
+      (fingerprint) => new LmdbItemStore(environment, bundles, fingerprint),
+    )
     return bundles.view(bundles.serving.fingerprint)
   } catch (error) {
     await environment.close()
@@ -37,11 +62,14 @@ async function claim(environment: Environment, options: ItemStoreOptions): Promi
   const claimed = fingerprint === null ? stamp : claimedStamp(stamp, folder, { name, fingerprint })
   if (claimed === null) throw new StoreMismatchError(`There is no item store in ${folder}.`)
   if (readOnly && found !== undefined && isFirst(found)) {
-    throw new StoreMismatchError(`The item store in ${folder} has an earlier format, which only a start of the service migrates.`)
+    throw new StoreMismatchError(
+      `The item store in ${folder} has an earlier format, which only a start of the service migrates.`,
+    )
   }
   if (readOnly) return
   if (found !== undefined && isFirst(found)) await beginMigration(environment, claimed)
-  else if (!isDeepStrictEqual(found, claimed)) await environment.change(() => environment.setAbout('stamp', claimed))
+  else if (!isDeepStrictEqual(found, claimed))
+    await environment.change(() => environment.setAbout('stamp', claimed))
 }
 
 class LmdbItemStore implements ItemStore {
@@ -72,10 +100,15 @@ class LmdbItemStore implements ItemStore {
   async put(items: readonly NewItem[]): Promise<{ position: number; replaced: number }> {
     const { items: records, pictures, changes } = this.#environment
     const now = new Date().toISOString()
-    const made = items.map((item) => ({ item, record: encodeRecord(item, now), encoding: encodeEncoding(item) }))
+    const made = items.map((item) => ({
+      item,
+      record: encodeRecord(item, now),
+      encoding: encodeEncoding(item),
+    }))
     return this.#environment.change(() => {
       // The last line of defence: searches never meet embeddings of two bundles.
-      if (!this.#isServing) throw new Error(`the bundle of fingerprint ${this.fingerprint} does not serve`)
+      if (!this.#isServing)
+        throw new Error(`the bundle of fingerprint ${this.fingerprint} does not serve`)
       let { position } = this.#environment
       let replaced = 0
       for (const { item, record, encoding } of made) {
@@ -131,7 +164,10 @@ class LmdbItemStore implements ItemStore {
     return encoding === undefined ? undefined : decodeEmbedding(encoding)
   }
 
-  payloadsSince(from: number, limit: number): { payloads: { id: string; payload: Payload | null }[]; position: number } {
+  payloadsSince(
+    from: number,
+    limit: number,
+  ): { payloads: { id: string; payload: Payload | null }[]; position: number } {
     const { changes, position } = this.#changesAfter(from, limit)
     // An item that changed meanwhile is there as it is now, and comes again.
     const payloads = changes.flatMap(({ id }) => {
@@ -152,14 +188,18 @@ class LmdbItemStore implements ItemStore {
   list({ after, limit }: { after?: string; limit: number }): Item[] {
     // One more than asked: the range begins with `after` itself where that item still exists.
     const range = after === undefined ? { limit } : { start: after, limit: limit + 1 }
-    const ids = [...this.#environment.items.getKeys(range)].filter((id) => id !== after).slice(0, limit)
+    const ids = [...this.#environment.items.getKeys(range)]
+      .filter((id) => id !== after)
+      .slice(0, limit)
     return this.getMany(ids).filter((item) => item !== undefined)
   }
 
   *since(position: number): Iterable<Item> {
     let last = position
     for (;;) {
-      const changes = [...this.#environment.changes.getRange({ start: last + 1, limit: REPLAY_STEP })]
+      const changes = [
+        ...this.#environment.changes.getRange({ start: last + 1, limit: REPLAY_STEP }),
+      ]
       for (const { key, value: id } of changes) {
         last = key
         const item = this.get(id)

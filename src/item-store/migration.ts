@@ -22,9 +22,16 @@ export function beginMigration(environment: Environment, stamp: Stamp): Promise<
 }
 
 /** Moves the items that are still of the first format. Where no migration has begun, there are none. */
-export async function finishMigration(environment: Environment, onProgress: (items: number) => void): Promise<void> {
+export async function finishMigration(
+  environment: Environment,
+  onProgress: (items: number) => void,
+): Promise<void> {
   let moved = 0
-  for (let after = environment.about<string>(MARK); after !== undefined; after = environment.about<string>(MARK)) {
+  for (
+    let after = environment.about<string>(MARK);
+    after !== undefined;
+    after = environment.about<string>(MARK)
+  ) {
     moved += await moveBatch(environment, after)
     onProgress(moved)
   }

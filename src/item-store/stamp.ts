@@ -30,7 +30,13 @@ export class StoreMismatchError extends Error {
 }
 
 function newStamp({ name, fingerprint }: NamedBundle, identity: string = randomUUID()): Stamp {
-  return { format: STORE_FORMAT, identity, serving: { name, fingerprint }, standby: null, configured: fingerprint }
+  return {
+    format: STORE_FORMAT,
+    identity,
+    serving: { name, fingerprint },
+    standby: null,
+    configured: fingerprint,
+  }
 }
 
 /**
@@ -38,7 +44,8 @@ function newStamp({ name, fingerprint }: NamedBundle, identity: string = randomU
  * @throws StoreMismatchError for one of another version of the service
  */
 export function presentStamp(found: Stamp | FirstStamp, folder: string): Stamp {
-  if (isFirst(found)) return newStamp({ name: null, fingerprint: found.fingerprint }, found.identity ?? randomUUID())
+  if (isFirst(found))
+    return newStamp({ name: null, fingerprint: found.fingerprint }, found.identity ?? randomUUID())
   if (found.format === STORE_FORMAT) return found
   throw new StoreMismatchError(
     `The item store in ${folder} has format ${found.format}; this version of tandem reads formats up to ${STORE_FORMAT}.`,
@@ -60,7 +67,11 @@ export function claimedStamp(stamp: Stamp | null, folder: string, bundle: NamedB
   const { serving, standby, configured } = stamp
   const { fingerprint } = bundle
   if (fingerprint === serving.fingerprint) {
-    return { ...stamp, configured: fingerprint, serving: { fingerprint, name: bundle.name ?? serving.name } }
+    return {
+      ...stamp,
+      configured: fingerprint,
+      serving: { fingerprint, name: bundle.name ?? serving.name },
+    }
   }
   if (fingerprint === configured || fingerprint === standby?.fingerprint) return stamp
   throw new StoreMismatchError(

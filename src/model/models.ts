@@ -52,7 +52,9 @@ export interface Match {
 }
 
 /** Milliseconds that each stage took; for a batch, the longest wait and the sum of the work. */
-export type StageTimings = Partial<Record<'preprocess' | 'tokenize' | 'queue' | 'inference', number>>
+export type StageTimings = Partial<
+  Record<'preprocess' | 'tokenize' | 'queue' | 'inference', number>
+>
 
 /** What is worth knowing about the bundle in use. */
 export interface ModelInfo {
@@ -72,7 +74,11 @@ export interface ModelInfo {
    * Whether reranking is worth it by default, and how many candidates to recall for it. One whose similarity is more
    * than `margin` below that of the k-th does not come among the first k by it.
    */
-  readonly rerank: { readonly default: boolean; readonly candidates: number; readonly margin?: number | undefined }
+  readonly rerank: {
+    readonly default: boolean
+    readonly candidates: number
+    readonly margin?: number | undefined
+  }
 }
 
 /** On whose behalf the model works. */
@@ -165,7 +171,10 @@ export function openModels(options: ModelsOptions): Promise<Models> {
  * process and block its thread.
  * @throws BundleError where one of the bundles, or a graph of it, cannot be used
  */
-export async function graphSpeeds(folders: readonly string[], options: SpeedOptions): Promise<GraphSpeed[]> {
+export async function graphSpeeds(
+  folders: readonly string[],
+  options: SpeedOptions,
+): Promise<GraphSpeed[]> {
   // Only here: a service keeps the runtime out of its main process.
   const { graphSpeeds: measure } = await import('./onnx/graph-speed.js')
   return measure(folders, options)

@@ -7,15 +7,31 @@ import { openRemoteModels } from './remote/remote-models.js'
 
 /** What every bundle is opened with. */
 export function modelSettings(config: Config): Omit<ModelsOptions, 'folder'> {
-  const { dataFolder, inferenceThreads, maxImagePixels, executionProviders: providers, gpuDevices: devices } = config
-  return { inferenceThreads, maxImagePixels, providers, devices, preparedFolder: join(dataFolder, 'graphs') }
+  const {
+    dataFolder,
+    inferenceThreads,
+    maxImagePixels,
+    executionProviders: providers,
+    gpuDevices: devices,
+  } = config
+  return {
+    inferenceThreads,
+    maxImagePixels,
+    providers,
+    devices,
+    preparedFolder: join(dataFolder, 'graphs'),
+  }
 }
 
 /**
  * @param folder - of the bundle; an encoder has its own
  * @throws BundleError, or Error that says what is missing or not to be reached
  */
-export async function openServedModels(config: Config, log: FastifyBaseLogger, folder = config.modelFolder): Promise<Models> {
+export async function openServedModels(
+  config: Config,
+  log: FastifyBaseLogger,
+  folder = config.modelFolder,
+): Promise<Models> {
   const report = (sentence: string): void => log.error(sentence)
   const note = (sentence: string): void => log.info(sentence)
   const models =
@@ -27,9 +43,16 @@ export async function openServedModels(config: Config, log: FastifyBaseLogger, f
   return models
 }
 
-function encoderSettings({ encoderUrl: url, encoderApiKey: apiKey, requestTimeoutMs: timeoutMs }: Config) {
+function encoderSettings({
+  encoderUrl: url,
+  encoderApiKey: apiKey,
+  requestTimeoutMs: timeoutMs,
+}: Config) {
   // A header takes no other characters; what Node says of those would name none of the settings.
-  if (!/^[\x21-\x7e]*$/.test(apiKey)) throw new Error('ENCODER_API_KEY takes visible ASCII characters.')
+  if (!/^[\x21-\x7e]*$/.test(apiKey))
+    throw new Error('ENCODER_API_KEY takes visible ASCII characters.')
   if (url !== undefined) return { url, apiKey: apiKey === '' ? undefined : apiKey, timeoutMs }
-  throw new Error('TANDEM_ROLE is search; expected in ENCODER_URL the address of a service with TANDEM_ROLE=encode, such as http://127.0.0.1:3001.')
+  throw new Error(
+    'TANDEM_ROLE is search; expected in ENCODER_URL the address of a service with TANDEM_ROLE=encode, such as http://127.0.0.1:3001.',
+  )
 }

@@ -28,7 +28,10 @@ async function storedItems({ items }: Visit, ids: readonly string[], call?: Call
 /** A picture that cannot be read is reported by its place in the request, as `name` gives it. */
 function named(error: unknown, name: string): unknown {
   if (!(error instanceof TandemError) || name === '') return error
-  return new TandemError(error.code, `${name}: ${error.message}`, { cause: error, ...retryOf(error) })
+  return new TandemError(error.code, `${name}: ${error.message}`, {
+    cause: error,
+    ...retryOf(error),
+  })
 }
 
 function retryOf({ retryAfterS }: TandemError): { retryAfterS?: number } {
@@ -55,16 +58,20 @@ export async function encodeAll(
     const nextStored = (ids.length === 0 ? [] : await storedItems(visit, ids, call)).values()
     const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
     // One alone has no others that would be for nothing.
-    const { signal, failed } = queries.length > 1 ? together(call?.signal) : { signal: call?.signal, failed: rethrow }
+    const { signal, failed } =
+      queries.length > 1 ? together(call?.signal) : { signal: call?.signal, failed: rethrow }
     const each = { ...call, signal }
-    const encodedTexts = texts.length > 0 ? models.encodeTexts(texts, each) : { encoded: [], timings: {} }
+    const encodedTexts =
+      texts.length > 0 ? models.encodeTexts(texts, each) : { encoded: [], timings: {} }
     const encodedImages = queries.flatMap((query, at) => {
       if (!('image' in query)) return []
       return models.encodeImages([query.image], each).catch((error: unknown) => {
         throw named(error, nameOf(at))
       })
     })
-    const [text, images] = await Promise.all([encodedTexts, Promise.all(encodedImages)]).catch(failed)
+    const [text, images] = await Promise.all([encodedTexts, Promise.all(encodedImages)]).catch(
+      failed,
+    )
     clock.add(longest([text.timings, ...images.map(({ timings }) => timings)]))
     const nextText = text.encoded.values()
     const nextImage = images.flatMap(({ encoded }) => encoded).values()
@@ -73,7 +80,9 @@ export async function encodeAll(
         const found = given(nextText.next().value)
         return { kind: 'text', text: found, embedding: found.embedding }
       }
-      const { imageTokens, embedding } = given(('id' in query ? nextStored : nextImage).next().value)
+      const { imageTokens, embedding } = given(
+        ('id' in query ? nextStored : nextImage).next().value,
+      )
       return { kind: 'image', imageTokens, embedding }
     })
   })
@@ -84,7 +93,10 @@ function rethrow(error: unknown): never {
 }
 
 /** A signal that fires with the given one, and when one of several calls has failed: the others are then for nothing. */
-function together(outer: AbortSignal | undefined): { signal: AbortSignal; failed: (error: unknown) => never } {
+function together(outer: AbortSignal | undefined): {
+  signal: AbortSignal
+  failed: (error: unknown) => never
+} {
   const controller = new AbortController()
   const onAbort = (): void => controller.abort(outer?.reason)
   if (outer?.aborted === true) onAbort()
@@ -111,7 +123,8 @@ export async function encodePicture(
   const { encoded, timings } = await clock.time('encode', () => models.encodeImages([image], call))
   clock.add(timings)
   const [picture] = encoded
-  if (!isUnit(given(picture).embedding)) throw new Error('the model gave an embedding without length 1')
+  if (!isUnit(given(picture).embedding))
+    throw new Error('the model gave an embedding without length 1')
   return { fingerprint: models.info.fingerprint, encoded: given(picture) }
 }
 

@@ -15,7 +15,13 @@ export interface Hit {
 
 /** Candidates as hits in the order of their similarity, which is the one they have. */
 export function bySimilarity(candidates: readonly Candidate[]): Hit[] {
-  return candidates.map(({ id, similarity, payload }) => ({ id, score: similarity, similarity, match: null, payload }))
+  return candidates.map(({ id, similarity, payload }) => ({
+    id,
+    score: similarity,
+    similarity,
+    match: null,
+    payload,
+  }))
 }
 
 /** The best `k` candidates by match, without those below `minMatch`. */

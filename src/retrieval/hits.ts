@@ -26,7 +26,9 @@ export async function fetchCandidates(
   { tokens, passes, call }: Fetching,
 ): Promise<Candidate[]> {
   const ids = recalled.map(({ id }) => id)
-  const found = tokens ? await items.getMany(ids, call) : (await items.payloads(ids, call)).map(payloadAlone)
+  const found = tokens
+    ? await items.getMany(ids, call)
+    : (await items.payloads(ids, call)).map(payloadAlone)
   return recalled.flatMap(({ id, similarity }, at) => {
     const item = found[at]
     if (item === undefined || !passes(item.payload)) return []
@@ -34,6 +36,8 @@ export async function fetchCandidates(
   })
 }
 
-function payloadAlone(payload: Payload | null | undefined): Pick<Candidate, 'payload' | 'imageTokens'> | undefined {
+function payloadAlone(
+  payload: Payload | null | undefined,
+): Pick<Candidate, 'payload' | 'imageTokens'> | undefined {
   return payload === undefined ? undefined : { payload, imageTokens: NO_TOKENS }
 }

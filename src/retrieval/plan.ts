@@ -30,7 +30,11 @@ const DEFAULT_K = 10
  *
  * @throws TandemError options_conflict where two options contradict each other, or one contradicts the query
  */
-export function planSearch(query: Query, options: SearchOptions, { rerank: byDefault }: ModelInfo): SearchPlan {
+export function planSearch(
+  query: Query,
+  options: SearchOptions,
+  { rerank: byDefault }: ModelInfo,
+): SearchPlan {
   const { k = DEFAULT_K, minMatch = 0 } = options
   const isText = 'text' in query
   if (options.rerank === true && !isText) {
@@ -49,7 +53,10 @@ export function planSearch(query: Query, options: SearchOptions, { rerank: byDef
   // Without rerank the order is that of the recall, and what comes after the k-th is no hit.
   const candidates = options.candidates ?? (rerank ? Math.max(k, byDefault.candidates) : k)
   if (candidates < k) {
-    throw new TandemError('options_conflict', `candidates is ${candidates}; expected at least k, which is ${k}.`)
+    throw new TandemError(
+      'options_conflict',
+      `candidates is ${candidates}; expected at least k, which is ${k}.`,
+    )
   }
   return { k, candidates, rerank, minMatch }
 }

@@ -39,13 +39,16 @@ export async function relevanceOf(
   const place = (one: Encoded): number =>
     (one.kind === 'text' ? texts.push(one.text) : images.push(one.imageTokens)) - 1
   const queryPlace = place(query)
-  const similarities = documents.map((document) => similarityOf(query.embedding, document.embedding))
+  const similarities = documents.map((document) =>
+    similarityOf(query.embedding, document.embedding),
+  )
   const paired: number[] = []
   const pairs: Pair[] = []
   documents.forEach((document, index) => {
     if (document.kind === query.kind) return
     const documentPlace = place(document)
-    const [text, image] = query.kind === 'text' ? [queryPlace, documentPlace] : [documentPlace, queryPlace]
+    const [text, image] =
+      query.kind === 'text' ? [queryPlace, documentPlace] : [documentPlace, queryPlace]
     paired.push(index)
     pairs.push({ text, image, similarity: similarities[index] ?? 0 })
   })
@@ -56,7 +59,13 @@ export async function relevanceOf(
     const found = matchOf.get(index)
     if (found !== undefined)
       return { index, relevance: found.match, similarity, match: found.match, logit: found.logit }
-    return { index, relevance: Math.min(1, Math.max(0, similarity)), similarity, match: null, logit: similarity }
+    return {
+      index,
+      relevance: Math.min(1, Math.max(0, similarity)),
+      similarity,
+      match: null,
+      logit: similarity,
+    }
   })
   ranked.sort((a, b) => b.relevance - a.relevance || b.logit - a.logit || a.index - b.index)
   return { ranked, timings }

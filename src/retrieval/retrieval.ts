@@ -5,7 +5,17 @@
  * rerank them with the fusion encoder, order and cut. An add encodes the picture once and puts everything that later stages need into
  * the collection, which keeps and finds it, in this process or in an engine elsewhere.
  */
-import type { Collection, EngineStatus, Item, ListedItem, Neighbour, Payload, Restored, StandbyStatus, Upkeep } from '../collection/collection.js'
+import type {
+  Collection,
+  EngineStatus,
+  Item,
+  ListedItem,
+  Neighbour,
+  Payload,
+  Restored,
+  StandbyStatus,
+  Upkeep,
+} from '../collection/collection.js'
 import { testOf } from '../filter/matches.js'
 import type { Call, ModelInfo } from '../model/models.js'
 import { contendersOf } from './rerank-margin.js'
@@ -18,7 +28,21 @@ import { pairsOf, relevanceOf, type Relevance } from './relevance.js'
 import { StageClock, type Timings } from './stage-clock.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
 
-export type { Call, Hit, Input, Item, ListedItem, Payload, Query, Relevance, Restored, SearchOptions, StandbyStatus, Timings, Upkeep }
+export type {
+  Call,
+  Hit,
+  Input,
+  Item,
+  ListedItem,
+  Payload,
+  Query,
+  Relevance,
+  Restored,
+  SearchOptions,
+  StandbyStatus,
+  Timings,
+  Upkeep,
+}
 
 /** A picture to add: the bytes of its file, and what to keep beside it. */
 export interface Addition {
@@ -51,13 +75,19 @@ export class Retrieval {
    * Makes the stored items findable, then runs the text side once so that the first search is not the slow one. A
    * standby goes on where it was.
    */
-  async start(onProgress?: (replayed: number) => void): Promise<{ replayed: number; removed: number }> {
+  async start(
+    onProgress?: (replayed: number) => void,
+  ): Promise<{ replayed: number; removed: number }> {
     const repaired = await this.#collection.start(onProgress)
     using visit = this.#collection.enter()
     const { models } = visit
     const { encoded } = await models.encodeTexts(['a photo'])
     const { count, width } = models.info.imageTokens
-    await models.match(encoded, [new Int8Array(count * width)], [{ text: 0, image: 0, similarity: 0 }])
+    await models.match(
+      encoded,
+      [new Int8Array(count * width)],
+      [{ text: 0, image: 0, similarity: 0 }],
+    )
     this.upkeep?.standby.resume()
     return repaired
   }
@@ -69,7 +99,13 @@ export class Retrieval {
   ): Promise<{ model: ModelInfo; embeddings: Float32Array[]; timings: Timings }> {
     using visit = this.#collection.enter()
     const clock = new StageClock()
-    const encoded = await encodeAll(visit, inputs, clock, { ...call, embeddingOnly: true }, (at) => `inputs[${at}]`)
+    const encoded = await encodeAll(
+      visit,
+      inputs,
+      clock,
+      { ...call, embeddingOnly: true },
+      (at) => `inputs[${at}]`,
+    )
     const embeddings = encoded.map(({ embedding }) => embedding)
     return { model: visit.models.info, embeddings, timings: clock.read() }
   }
@@ -82,7 +118,11 @@ export class Retrieval {
    *
    * @throws TandemError options_conflict, item_not_found, or what encoding the query meets
    */
-  async search(query: Query, options: SearchOptions, call?: Call): Promise<{ hits: Hit[]; timings: Timings }> {
+  async search(
+    query: Query,
+    options: SearchOptions,
+    call?: Call,
+  ): Promise<{ hits: Hit[]; timings: Timings }> {
     using visit = this.#collection.enter()
     const { models, items } = visit
     const { k, candidates, rerank, minMatch } = planSearch(query, options, models.info)
@@ -91,10 +131,16 @@ export class Retrieval {
     const { filter } = options
     const passes = filter === undefined ? () => true : testOf(filter)
 
-    const pairsAhead = rerank ? this.#expectedPairs.of({ k, candidates: Math.min(candidates, items.size) }) : 0
-    const encoded = given((await encodeAll(visit, [query], clock, { ...call, pairsAhead, embeddingOnly: !rerank }))[0])
+    const pairsAhead = rerank
+      ? this.#expectedPairs.of({ k, candidates: Math.min(candidates, items.size) })
+      : 0
+    const encoded = given(
+      (await encodeAll(visit, [query], clock, { ...call, pairsAhead, embeddingOnly: !rerank }))[0],
+    )
     const depth = self === undefined ? candidates : candidates + 1
-    const recalled = await clock.time('recall', () => items.recall(encoded.embedding, depth, { ...call, filter }))
+    const recalled = await clock.time('recall', () =>
+      items.recall(encoded.embedding, depth, { ...call, filter }),
+    )
     const wanted = recalled.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)
     const worthIt = <Some extends Neighbour>(some: readonly Some[]): readonly Some[] =>
       rerank ? contendersOf(some, k, models.info.rerank.margin) : some
@@ -114,7 +160,9 @@ export class Retrieval {
     const pairs = contenders.map(({ similarity }, image) => ({ text: 0, image, similarity }))
     this.#expectedPairs.observe({ k, candidates: wanted.length }, pairs.length)
     const tokens = contenders.map(({ imageTokens }) => imageTokens)
-    const { matches, timings } = await clock.time('rerank', () => models.match([encoded.text], tokens, pairs, call))
+    const { matches, timings } = await clock.time('rerank', () =>
+      models.match([encoded.text], tokens, pairs, call),
+    )
     clock.add(timings)
     return { hits: byMatch(contenders, matches, { k, minMatch }), timings: clock.read() }
   }
@@ -130,8 +178,16 @@ export class Retrieval {
     const clock = new StageClock()
     const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
     const pairsAhead = pairsOf(query, documents)
-    const [first, ...rest] = await encodeAll(visit, [query, ...documents], clock, { ...call, pairsAhead }, nameOf)
-    const { ranked, timings } = await clock.time('rerank', () => relevanceOf(models, given(first), rest, call))
+    const [first, ...rest] = await encodeAll(
+      visit,
+      [query, ...documents],
+      clock,
+      { ...call, pairsAhead },
+      nameOf,
+    )
+    const { ranked, timings } = await clock.time('rerank', () =>
+      relevanceOf(models, given(first), rest, call),
+    )
     clock.add(timings)
     return { model: models.info, ranked, timings: clock.read() }
   }
@@ -141,7 +197,10 @@ export class Retrieval {
    *
    * @throws TandemError image_type_unsupported, image_unreadable, image_too_large; nothing is stored then
    */
-  async add(addition: Addition, call?: Call): Promise<{ status: 'created' | 'replaced'; timings: Timings }> {
+  async add(
+    addition: Addition,
+    call?: Call,
+  ): Promise<{ status: 'created' | 'replaced'; timings: Timings }> {
     const clock = new StageClock()
     const { id, payload, image } = addition
     for (;;) {

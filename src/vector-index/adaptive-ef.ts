@@ -38,7 +38,12 @@ export class Beam {
 
   /** ef for a search of so many candidates among so many items. */
   width(candidates: number, items: number): number {
-    return Math.ceil(Math.max(candidates, this.#effort * Math.max(NARROW, growth(items) * (LEAST + FOR_EACH * candidates))))
+    return Math.ceil(
+      Math.max(
+        candidates,
+        this.#effort * Math.max(NARROW, growth(items) * (LEAST + FOR_EACH * candidates)),
+      ),
+    )
   }
 
   /** Takes in what a search has found and missed of the exact nearest in a sample. */
@@ -52,6 +57,7 @@ export class Beam {
     this.#missed = 0
     // Between the target and half of what it leaves open nothing changes.
     if (this.#recall < this.#target) this.#effort = Math.min(WIDEST, this.#effort * WIDER)
-    else if (this.#recall > (1 + this.#target) / 2) this.#effort = Math.max(NARROWEST, this.#effort * NARROWER)
+    else if (this.#recall > (1 + this.#target) / 2)
+      this.#effort = Math.max(NARROWEST, this.#effort * NARROWER)
   }
 }

@@ -36,7 +36,12 @@ export class AdaptiveGraph {
   #live: number
   #searches = 0
 
-  private constructor(graph: HnswGraph, sample: RowSample, { dim, recall }: GraphOptions, live = 0) {
+  private constructor(
+    graph: HnswGraph,
+    sample: RowSample,
+    { dim, recall }: GraphOptions,
+    live = 0,
+  ) {
     this.#dim = dim
     this.#graph = graph
     this.#sample = sample
@@ -45,7 +50,11 @@ export class AdaptiveGraph {
   }
 
   static empty(options: GraphOptions, capacity = 0): AdaptiveGraph {
-    return new AdaptiveGraph(HnswGraph.empty(options.dim, capacity), new RowSample(options), options)
+    return new AdaptiveGraph(
+      HnswGraph.empty(options.dim, capacity),
+      new RowSample(options),
+      options,
+    )
   }
 
   /** The graph that `save` wrote; dimensions and deleted labels must be known to be its own, since wrong ones go unnoticed. */
@@ -81,7 +90,9 @@ export class AdaptiveGraph {
    * @param packed - one normalised embedding after the other, in the order of `labels`
    */
   add(labels: readonly number[], packed: Float32Array): void {
-    labels.forEach((label, row) => this.#add(label, packed.subarray(row * this.#dim, (row + 1) * this.#dim)))
+    labels.forEach((label, row) =>
+      this.#add(label, packed.subarray(row * this.#dim, (row + 1) * this.#dim)),
+    )
   }
 
   markDeleted(labels: readonly number[]): void {
@@ -100,7 +111,8 @@ export class AdaptiveGraph {
     const limit = Math.min(candidates, this.#live)
     if (limit === 0) return { labels: [], similarities: [] }
     const ef = this.#beam.width(limit, this.#live)
-    if (this.#sample.isWhole && this.#sample.count <= GRAPH_COST + GRAPH_COST_OF_EF * ef) return this.#sample.search(embedding, limit)
+    if (this.#sample.isWhole && this.#sample.count <= GRAPH_COST + GRAPH_COST_OF_EF * ef)
+      return this.#sample.search(embedding, limit)
     const found = this.#graph.search(embedding, limit, ef)
     this.#searches += 1
     // After the answer has been sent: whoever asked does not wait for it.

@@ -12,7 +12,13 @@ export const ASSEMBLED =
  * All in bytes from the start of the memory: the query, the first of `count` rows, and where the products go, as 32-bit
  * floats. A row has `bytes` bytes, a multiple of 64 (`paddedBytes`).
  */
-export type DotProducts = (query: number, row: number, count: number, bytes: number, out: number) => void
+export type DotProducts = (
+  query: number,
+  row: number,
+  count: number,
+  bytes: number,
+  out: number,
+) => void
 
 /** Opens a memory, and what compares in it. */
 export const openDotProducts = compile<{ dots: DotProducts }>(ASSEMBLED)

@@ -41,9 +41,15 @@ export class ExactIndex implements VectorIndex {
     return this.#rowOf.keys()
   }
 
-  upsert(entries: readonly { id: string; embedding: Float32Array }[], position: number): Promise<void> {
+  upsert(
+    entries: readonly { id: string; embedding: Float32Array }[],
+    position: number,
+  ): Promise<void> {
     return settled(() => {
-      const ready = entries.map(({ id, embedding }) => ({ id, embedding: normalise(embedding, this.#dim) }))
+      const ready = entries.map(({ id, embedding }) => ({
+        id,
+        embedding: normalise(embedding, this.#dim),
+      }))
       for (const { id, embedding } of ready) this.#rows.set(this.#rowFor(id), embedding)
       this.#position = position
     })
@@ -63,7 +69,10 @@ export class ExactIndex implements VectorIndex {
       const nearest = new Nearest(Math.min(candidates, this.size))
       this.#rows.compare(query, (row, similarity) => nearest.offer(row, similarity))
       const { labels, similarities } = nearest.found()
-      return labels.map((row, at) => ({ id: this.#ids[row] as string, similarity: similarities[at] as number }))
+      return labels.map((row, at) => ({
+        id: this.#ids[row] as string,
+        similarity: similarities[at] as number,
+      }))
     })
   }
 

@@ -38,7 +38,7 @@ export function isWholeGraph(descriptor: number): boolean {
 export function sha256Of(descriptor: number): string {
   const hash = createHash('sha256')
   const piece = Buffer.alloc(PIECE_BYTES)
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const length = readSync(descriptor, piece, 0, PIECE_BYTES, at)
     if (length === 0) return hash.digest('hex')
     hash.update(piece.subarray(0, length))
@@ -47,15 +47,27 @@ export function sha256Of(descriptor: number): string {
 }
 
 /** Every so many-th embedding, in the order in which they were added. */
-export function* embeddingsIn(descriptor: number, dim: number, every: number): Iterable<Float32Array> {
+export function* embeddingsIn(
+  descriptor: number,
+  dim: number,
+  every: number,
+): Iterable<Float32Array> {
   const { elements, elementBytes, embeddingAt } = headerOf(descriptor)
   for (let element = 0; element < elements; element += every) {
-    const bytes = bytesAt(descriptor, HEADER_BYTES + element * elementBytes + embeddingAt, dim * Float32Array.BYTES_PER_ELEMENT)
+    const bytes = bytesAt(
+      descriptor,
+      HEADER_BYTES + element * elementBytes + embeddingAt,
+      dim * Float32Array.BYTES_PER_ELEMENT,
+    )
     yield new Float32Array(bytes.buffer, bytes.byteOffset, dim)
   }
 }
 
-function headerOf(descriptor: number): { elements: number; elementBytes: number; embeddingAt: number } {
+function headerOf(descriptor: number): {
+  elements: number
+  elementBytes: number
+  embeddingAt: number
+} {
   const header = bytesAt(descriptor, 0, HEADER_BYTES)
   const number = (at: number): number => Number(header.readBigUInt64LE(at))
   return { elements: number(16), elementBytes: number(24), embeddingAt: number(40) }
@@ -65,8 +77,14 @@ function headerOf(descriptor: number): { elements: number; elementBytes: number;
 function bytesAt(descriptor: number, from: number, length: number): Buffer {
   // With a buffer of its own, whose start suits floats.
   const bytes = Buffer.allocUnsafeSlow(length)
-  for (let read = 0; read < length; ) {
-    const more = readSync(descriptor, bytes, read, Math.min(length - read, PIECE_BYTES), from + read)
+  for (let read = 0; read < length;) {
+    const more = readSync(
+      descriptor,
+      bytes,
+      read,
+      Math.min(length - read, PIECE_BYTES),
+      from + read,
+    )
     if (more === 0) throw new Error('the graph file ends too early')
     read += more
   }

@@ -21,7 +21,11 @@ export class HnswGraph {
 
   static empty(dim: number, capacity = 0): HnswGraph {
     const index = new hnswlib.HierarchicalNSW('ip', dim)
-    index.initIndex({ maxElements: Math.max(capacity, FIRST_CAPACITY), m: M, efConstruction: EF_CONSTRUCTION })
+    index.initIndex({
+      maxElements: Math.max(capacity, FIRST_CAPACITY),
+      m: M,
+      efConstruction: EF_CONSTRUCTION,
+    })
     return new HnswGraph(index)
   }
 
@@ -59,7 +63,10 @@ export class HnswGraph {
   search(embedding: Float32Array, limit: number, ef: number): Found {
     this.#index.setEf(ef)
     const { neighbors, distances } = this.#index.searchKnn(Array.from(embedding), limit)
-    return { labels: neighbors, similarities: distances.map((distance) => Math.max(-1, Math.min(1, 1 - distance))) }
+    return {
+      labels: neighbors,
+      similarities: distances.map((distance) => Math.max(-1, Math.min(1, 1 - distance))),
+    }
   }
 
   /**
@@ -74,7 +81,8 @@ export class HnswGraph {
     try {
       this.#index.writeIndexSync(file)
       fsyncSync(descriptor)
-      if (!isWholeGraph(descriptor)) throw new Error(`${file} is not whole: no space is left on the disk`)
+      if (!isWholeGraph(descriptor))
+        throw new Error(`${file} is not whole: no space is left on the disk`)
       return sha256Of(descriptor)
     } finally {
       closeSync(descriptor)

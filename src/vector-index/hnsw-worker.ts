@@ -11,7 +11,10 @@ import type { Searched } from './search-groups.js'
 /** Every command and what it is answered with. */
 export interface Commands {
   /** Begins with an empty graph, or the one in `file`, of whose labels some are deleted. Answers how many are in it. */
-  open: { ask: GraphOptions & { saved: { file: string; deleted: number[] } | null }; answer: number }
+  open: {
+    ask: GraphOptions & { saved: { file: string; deleted: number[] } | null }
+    answer: number
+  }
   /** Adds, then marks as deleted, as one step. */
   change: { ask: { labels: number[]; packed: Float32Array; deleted: number[] }; answer: null }
   /** Answers in the order of the searches, and the share of the exact nearest that they have lately been found to find. */
@@ -38,7 +41,10 @@ function opened(candidate: AdaptiveGraph | null): AdaptiveGraph {
 answerCalls<Commands>({
   open: ({ saved, ...rest }) => {
     options = rest
-    graph = saved === null ? AdaptiveGraph.empty(options) : AdaptiveGraph.load(options, saved.file, saved.deleted)
+    graph =
+      saved === null
+        ? AdaptiveGraph.empty(options)
+        : AdaptiveGraph.load(options, saved.file, saved.deleted)
     return graph.count
   },
   change: ({ labels, packed, deleted }) => {

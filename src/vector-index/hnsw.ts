@@ -14,7 +14,13 @@ import { Labels } from './id-map.js'
 import type { Found } from './top-k.js'
 import { checkCandidates, normalise } from './normalise.js'
 import { SearchGroups } from './search-groups.js'
-import { findSnapshot, makeFolder, newGraphFile, publishSnapshot, removeLeftovers } from './snapshot.js'
+import {
+  findSnapshot,
+  makeFolder,
+  newGraphFile,
+  publishSnapshot,
+  removeLeftovers,
+} from './snapshot.js'
 
 /** Embeddings that the process adds at a time; a search waits for one such step at most. */
 const STEP = 64
@@ -123,13 +129,17 @@ export class HnswIndex implements VectorIndex {
     return this.#labels.ids()
   }
 
-  async upsert(entries: readonly { id: string; embedding: Float32Array }[], position: number): Promise<void> {
+  async upsert(
+    entries: readonly { id: string; embedding: Float32Array }[],
+    position: number,
+  ): Promise<void> {
     const { dim } = this.#options
     const ready = new Map(entries.map(({ id, embedding }) => [id, normalise(embedding, dim)]))
     await this.#afterOthers(async () => {
       this.#refuseWhile('lost')
       const rows = [...ready]
-      for (let start = 0; start < rows.length; start += STEP) await this.#add(rows.slice(start, start + STEP))
+      for (let start = 0; start < rows.length; start += STEP)
+        await this.#add(rows.slice(start, start + STEP))
       this.#position = position
     })
     this.#compactWhenWorthIt()
@@ -163,7 +173,14 @@ export class HnswIndex implements VectorIndex {
         const sha256 = await this.#process.call('save', { file: join(folder, file) })
         const ids = this.#labels.toJSON()
         const position = this.#position
-        await publishSnapshot(folder, { fingerprint, dim, storeIdentity, position, ids, graph: { file, sha256 } })
+        await publishSnapshot(folder, {
+          fingerprint,
+          dim,
+          storeIdentity,
+          position,
+          ids,
+          graph: { file, sha256 },
+        })
       } catch (error) {
         await removeLeftovers(folder).catch(() => undefined)
         throw error
@@ -188,7 +205,10 @@ export class HnswIndex implements VectorIndex {
       if (count === ids.length) return this.#begin(labels, position, null)
     }
     await this.#process.call('open', { ...options, saved: null })
-    const discarded = 'sidecar' in found ? `The snapshot in ${folder} is not used: it names other items.` : found.discarded
+    const discarded =
+      'sidecar' in found
+        ? `The snapshot in ${folder} is not used: it names other items.`
+        : found.discarded
     this.#begin(new Labels(), 0, discarded)
   }
 

@@ -9,7 +9,8 @@ export function normalise(embedding: Float32Array, dim: number): Float32Array {
   let square = 0
   for (const value of embedding) square += value * value
   const length = Math.sqrt(square)
-  if (!Number.isFinite(length)) throw new RangeError('An embedding has a value that is not a finite number.')
+  if (!Number.isFinite(length))
+    throw new RangeError('An embedding has a value that is not a finite number.')
   if (length === 0) throw new RangeError('An embedding has length zero and so no direction.')
   return embedding.map((value) => value / length)
 }
@@ -17,6 +18,8 @@ export function normalise(embedding: Float32Array, dim: number): Float32Array {
 /** @throws RangeError for anything but a positive whole number */
 export function checkCandidates(candidates: number): void {
   if (!Number.isInteger(candidates) || candidates < 1) {
-    throw new RangeError(`${candidates} candidates were asked for; a positive whole number is needed.`)
+    throw new RangeError(
+      `${candidates} candidates were asked for; a positive whole number is needed.`,
+    )
   }
 }

@@ -58,9 +58,16 @@ export class PackedRows {
   }
 
   /** Tells `look` how similar `query` is to the rows, one after the other, up to the row `count`. */
-  compare(query: Float32Array, look: (row: number, similarity: number) => void, count = this.#count): void {
+  compare(
+    query: Float32Array,
+    look: (row: number, similarity: number) => void,
+    count = this.#count,
+  ): void {
     this.#values.set(query, 0)
-    const products = this.#values.subarray(this.#rowBytes / FLOAT_BYTES, this.#rowBytes / FLOAT_BYTES + BLOCK)
+    const products = this.#values.subarray(
+      this.#rowBytes / FLOAT_BYTES,
+      this.#rowBytes / FLOAT_BYTES + BLOCK,
+    )
     for (let from = 0; from < count; from += BLOCK) {
       const length = Math.min(BLOCK, count - from)
       this.#dots(0, this.#offset(from), length, this.#rowBytes, this.#rowBytes)

@@ -47,7 +47,8 @@ export class RowSample {
   }
 
   delete(label: number): void {
-    if (label % this.#every === 0 && label / this.#every < this.count) this.#rows.empty(label / this.#every)
+    if (label % this.#every === 0 && label / this.#every < this.count)
+      this.#rows.empty(label / this.#every)
   }
 
   /** Of those that are there, the nearest, exactly. */

@@ -35,7 +35,8 @@ export class SearchGroups<Answer> {
   #askAll(): void {
     const all = this.#waiting
     this.#waiting = []
-    for (let start = 0; start < all.length; start += LARGEST_GROUP) this.#askGroup(all.slice(start, start + LARGEST_GROUP))
+    for (let start = 0; start < all.length; start += LARGEST_GROUP)
+      this.#askGroup(all.slice(start, start + LARGEST_GROUP))
   }
 
   #askGroup(group: readonly Waiting<Answer>[]): void {

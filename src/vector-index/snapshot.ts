@@ -47,14 +47,20 @@ export async function findSnapshot(folder: string, origin: Origin): Promise<Foun
   try {
     const sidecar = await readSidecar(folder)
     if (sidecar === null) return { discarded: null }
-    if (sidecar.format !== FORMAT) throw new Unusable(`it has format ${sidecar.format}, not ${FORMAT}`)
+    if (sidecar.format !== FORMAT)
+      throw new Unusable(`it has format ${sidecar.format}, not ${FORMAT}`)
     if (sidecar.fingerprint !== fingerprint) {
-      throw new Unusable(`it belongs to a bundle of fingerprint ${sidecar.fingerprint}, not ${fingerprint}`)
+      throw new Unusable(
+        `it belongs to a bundle of fingerprint ${sidecar.fingerprint}, not ${fingerprint}`,
+      )
     }
-    if (sidecar.dim !== dim) throw new Unusable(`its embeddings have ${sidecar.dim} values, not ${dim}`)
-    if (sidecar.storeIdentity !== storeIdentity) throw new Unusable('it was made from another item store')
+    if (sidecar.dim !== dim)
+      throw new Unusable(`its embeddings have ${sidecar.dim} values, not ${dim}`)
+    if (sidecar.storeIdentity !== storeIdentity)
+      throw new Unusable('it was made from another item store')
     const file = join(folder, sidecar.graph.file)
-    if ((await sha256Of(file)) !== sidecar.graph.sha256) throw new Unusable(`${sidecar.graph.file} is damaged`)
+    if ((await sha256Of(file)) !== sidecar.graph.sha256)
+      throw new Unusable(`${sidecar.graph.file} is damaged`)
     return { sidecar, file }
   } catch (error) {
     if (!(error instanceof Unusable)) throw error
@@ -68,7 +74,10 @@ export function newGraphFile(position: number): string {
 }
 
 /** Makes a graph that is already flushed to the disk the one in use, then removes the others. */
-export async function publishSnapshot(folder: string, sidecar: Omit<Sidecar, 'format'>): Promise<void> {
+export async function publishSnapshot(
+  folder: string,
+  sidecar: Omit<Sidecar, 'format'>,
+): Promise<void> {
   const aside = join(folder, ASIDE)
   const file = await open(aside, 'w')
   try {
@@ -95,7 +104,9 @@ export async function removeLeftovers(folder: string): Promise<void> {
 }
 
 async function removeAllBut(folder: string, used: string | undefined): Promise<void> {
-  const others = (await readdir(folder)).filter((name) => /^hnsw-.*\.bin$/.test(name) && name !== used)
+  const others = (await readdir(folder)).filter(
+    (name) => /^hnsw-.*\.bin$/.test(name) && name !== used,
+  )
   await Promise.all(others.map((name) => rm(join(folder, name), { force: true })))
 }
 
@@ -123,7 +134,9 @@ function* written({ ids, ...rest }: Sidecar): Iterable<string> {
 /** @throws Unusable for one that cannot be read */
 async function readSidecar(folder: string): Promise<Sidecar | null> {
   try {
-    const value = await parsed(createReadStream(join(folder, SIDECAR), { encoding: 'utf8', highWaterMark: CHUNK_BYTES }))
+    const value = await parsed(
+      createReadStream(join(folder, SIDECAR), { encoding: 'utf8', highWaterMark: CHUNK_BYTES }),
+    )
     if (Array.isArray(value.ids) && /^hnsw-[\w-]+\.bin$/.test(value.graph.file)) return value
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException

@@ -64,7 +64,11 @@ export class Nearest {
     for (;;) {
       let child = 2 * at + 1
       if (child >= this.#count) break
-      if (child + 1 < this.#count && (this.#similarities[child + 1] as number) < (this.#similarities[child] as number)) child += 1
+      if (
+        child + 1 < this.#count &&
+        (this.#similarities[child + 1] as number) < (this.#similarities[child] as number)
+      )
+        child += 1
       if ((this.#similarities[child] as number) >= similarity) break
       this.#move(child, at)
       at = child

@@ -20,7 +20,10 @@ export interface VectorIndex {
    * @throws RangeError for an embedding of another length, with a value that is not finite, or of length zero;
    *   TandemError `index_unavailable`
    */
-  upsert(entries: readonly { id: string; embedding: Float32Array }[], position: number): Promise<void>
+  upsert(
+    entries: readonly { id: string; embedding: Float32Array }[],
+    position: number,
+  ): Promise<void>
   /** Ids that are not there are passed over. */
   remove(ids: readonly string[], position: number): Promise<void>
   /**

@@ -30,14 +30,18 @@ export function answerCalls<C extends Commands<C>>(handlers: Handlers<C>): void 
   send({ number: HELLO, answer: null })
 }
 
-function answer<C extends Commands<C>>(handlers: Handlers<C>, { number, name, ask }: Question): void {
+function answer<C extends Commands<C>>(
+  handlers: Handlers<C>,
+  { number, name, ask }: Question,
+): void {
   const fail = (error: Error): void => {
     const code = error instanceof TandemError ? error.code : null
     send({ number, failure: { code, message: error.message } })
   }
   try {
     const answered: unknown = handlers[name as keyof C](ask)
-    if (answered instanceof Promise) answered.then((later: unknown) => send({ number, answer: later }), fail)
+    if (answered instanceof Promise)
+      answered.then((later: unknown) => send({ number, answer: later }), fail)
     // Sent before the next call begins, which may block.
     else send({ number, answer: answered })
   } catch (error) {

@@ -62,7 +62,12 @@ export class Life<C extends Commands<C>> {
     const env = { ...Object.fromEntries(inherited), ...environment }
     // Standard output belongs to the service's log; what native code prints goes to standard error.
     const execArgv = [...process.execArgv, `--max-semi-space-size=${SEMI_SPACE_MIB}`]
-    this.#child = fork(module, { serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'], env, execArgv })
+    this.#child = fork(module, {
+      serialization: 'advanced',
+      stdio: ['ignore', 2, 2, 'ipc'],
+      env,
+      execArgv,
+    })
     if (givesWay) this.#yieldToService()
     this.begun = new Promise((resolve, reject) => this.#waiting.set(HELLO, { resolve, reject }))
     this.ended = new Promise((resolve) => {
@@ -87,7 +92,8 @@ export class Life<C extends Commands<C>> {
   /** Before the process has threads, which inherit it. */
   #yieldToService(): void {
     try {
-      if (this.#child.pid !== undefined) setPriority(this.#child.pid, Math.min(LEAST_PRIORITY, getPriority() + NICER))
+      if (this.#child.pid !== undefined)
+        setPriority(this.#child.pid, Math.min(LEAST_PRIORITY, getPriority() + NICER))
     } catch {
       // It has ended already, or the system does not let it: the worker is as good as any other process then.
     }

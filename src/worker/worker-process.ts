@@ -85,7 +85,11 @@ export class WorkerProcess<C extends Commands<C>> {
    * @param limitMs - the process is killed, and with it the other calls, when it has not answered by then
    * @throws TandemError as the worker threw it, or that the worker is not there; Refusal for any other error of the worker
    */
-  call<Name extends keyof C>(name: Name, ask: C[Name]['ask'], limitMs?: number): Promise<C[Name]['answer']> {
+  call<Name extends keyof C>(
+    name: Name,
+    ask: C[Name]['ask'],
+    limitMs?: number,
+  ): Promise<C[Name]['answer']> {
     const life = this.#life
     if (life === null || !this.#ready) return Promise.reject(this.unavailable())
     const timer = limitMs === undefined ? undefined : setTimeout(() => life.kill(), limitMs)
@@ -122,7 +126,10 @@ export class WorkerProcess<C extends Commands<C>> {
 
   async #launch(): Promise<void> {
     const { name, module, environment = {}, givesWay = true, open } = this.#options
-    const lost = (): Error => (this.#started ? this.unavailable() : new Error(`The ${name} process ended before it was ready.`))
+    const lost = (): Error =>
+      this.#started
+        ? this.unavailable()
+        : new Error(`The ${name} process ended before it was ready.`)
     const life = new Life<C>({ module, environment, givesWay, lost })
     this.#life = life
     void life.ended.then((how) => this.#onEnd(life, how))
@@ -142,7 +149,9 @@ export class WorkerProcess<C extends Commands<C>> {
     this.#life = null
     if (this.#closed || !wasReady) return
     const { name, report, onLost } = this.#options
-    report?.(`The ${name} process (${pid}) ended with ${how}; it is started again in ${this.#pauseMs / 1000} s.`)
+    report?.(
+      `The ${name} process (${pid}) ended with ${how}; it is started again in ${this.#pauseMs / 1000} s.`,
+    )
     onLost?.()
     this.#restartLater()
   }
@@ -156,7 +165,9 @@ export class WorkerProcess<C extends Commands<C>> {
         () => this.#ready && this.#options.onReturn?.(),
         (error: Error) => {
           if (this.#closed) return
-          this.#options.report?.(`The ${this.#options.name} process could not be started again: ${error.message}`)
+          this.#options.report?.(
+            `The ${this.#options.name} process could not be started again: ${error.message}`,
+          )
           this.#restartLater()
         },
       )

@@ -21,12 +21,18 @@ afterEach(async () => {
 })
 
 async function open(keys: readonly string[] = [], named: string | undefined = file): Promise<Keys> {
-  const one = await openKeys({ keys, file: named, onChange: (change) => changes.push(change), pollMs: 20 })
+  const one = await openKeys({
+    keys,
+    file: named,
+    onChange: (change) => changes.push(change),
+    pollMs: 20,
+  })
   opened.push(one)
   return one
 }
 
-const sentenceOf = (): string => changes.map((change) => ('error' in change ? change.error.message : '')).join('')
+const sentenceOf = (): string =>
+  changes.map((change) => ('error' in change ? change.error.message : '')).join('')
 
 describe('scopes', () => {
   it.each([
@@ -53,12 +59,16 @@ describe('a new key', () => {
     const keys = await open()
     expect(keys.find(phone.key)).toMatchObject({ name: 'phone', scopes: ['read'] })
     expect(keys.find(importer.key)).toMatchObject({ name: 'importer', scopes: ['read', 'write'] })
-    for (const wrong of ['', phone.key.slice(1), `${phone.key} `, phone.line]) expect(keys.find(wrong)).toBeUndefined()
+    for (const wrong of ['', phone.key.slice(1), `${phone.key} `, phone.line])
+      expect(keys.find(wrong)).toBeUndefined()
   })
 
-  it.each(['', 'two words', 'a:b', 'x'.repeat(65), 'line\nbreak'])('does not take the name %j', (name) => {
-    expect(() => newKey(name, ['read'])).toThrow(/1 to 64 letters/)
-  })
+  it.each(['', 'two words', 'a:b', 'x'.repeat(65), 'line\nbreak'])(
+    'does not take the name %j',
+    (name) => {
+      expect(() => newKey(name, ['read'])).toThrow(/1 to 64 letters/)
+    },
+  )
 })
 
 describe('keys of the environment', () => {
@@ -85,9 +95,21 @@ describe('a broken file', () => {
   it.each([
     ['a key instead of its digest', 'phone read tandem_hunter2', /line 1: expected a name/],
     ['a short digest', `phone read sha256:${digest.slice(1)}`, /line 1: expected a name/],
-    ['an unknown scope', `# ok\nphone read,delete sha256:${digest}`, /line 2: expected scopes out of read, write, admin/],
-    ['a name twice', `a read sha256:${digest}\na write sha256:${other}`, /line 2: another line has the name "a"/],
-    ['a digest twice', `a read sha256:${digest}\nb admin sha256:${digest}`, /line 2: .*same digest/],
+    [
+      'an unknown scope',
+      `# ok\nphone read,delete sha256:${digest}`,
+      /line 2: expected scopes out of read, write, admin/,
+    ],
+    [
+      'a name twice',
+      `a read sha256:${digest}\na write sha256:${other}`,
+      /line 2: another line has the name "a"/,
+    ],
+    [
+      'a digest twice',
+      `a read sha256:${digest}\nb admin sha256:${digest}`,
+      /line 2: .*same digest/,
+    ],
     ['no line at all', '# nobody\n', /holds no key; "tandem key/],
   ])('with %s is refused at the start', async (_what, text, sentence) => {
     await writeFile(file, text)

@@ -9,11 +9,15 @@ import { packageFolder } from '../../src/config.js'
 
 describe('docs/benchmarks.md', () => {
   it('is what the kept results make (npm run bench writes it)', () => {
-    expect(existsSync(page) ? readFileSync(page, 'utf8') : '').toBe(benches.some(({ name }) => keptResult(name)) ? writtenPage() : '')
+    expect(existsSync(page) ? readFileSync(page, 'utf8') : '').toBe(
+      benches.some(({ name }) => keptResult(name)) ? writtenPage() : '',
+    )
   })
 
   it('shows only pictures that are there', () => {
-    const shown = [...writtenPage().matchAll(/\]\((benchmarks\/[^)]+)\)/g)].map(([, path = '']) => join(packageFolder, 'docs', path))
+    const shown = [...writtenPage().matchAll(/\]\((benchmarks\/[^)]+)\)/g)].map(([, path = '']) =>
+      join(packageFolder, 'docs', path),
+    )
     expect(shown.filter((path) => !existsSync(path))).toEqual([])
   })
 

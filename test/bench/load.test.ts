@@ -43,7 +43,7 @@ describe('a load', () => {
     const answers: Answer[] = []
     const load = new Load(address, () => asked)
     setTimeout(() => {
-      for (const until = performance.now() + 300; performance.now() < until; );
+      for (const until = performance.now() + 300; performance.now() < until;);
     }, 200)
     await load.open(200, 1, (_asked, answer) => answers.push(answer))
     load.close()
@@ -83,7 +83,10 @@ describe('a load', () => {
       else request.socket.destroy()
     })
     const load = new Load(address, () => asked)
-    expect(await load.send({ ...asked, path: '/refused' })).toMatchObject({ status: 503, said: '{"code":"overloaded"}' })
+    expect(await load.send({ ...asked, path: '/refused' })).toMatchObject({
+      status: 503,
+      said: '{"code":"overloaded"}',
+    })
     expect(await load.send(asked)).toMatchObject({ status: 0, said: '' })
     load.close()
   })

@@ -10,7 +10,12 @@ const fixture = (name: string): string => join(packageFolder, 'test', 'fixtures'
 describe('bench-model', () => {
   it('times each graph of both bundles, and of a dual encoder the two that it has', async () => {
     const options = { against: fixture('tiny-dual-bundle'), photos: 1, rounds: 1 }
-    const { bundles, speeds, found } = await benchModel(fixture('tiny-bundle'), options, readConfig({}), quiet)
+    const { bundles, speeds, found } = await benchModel(
+      fixture('tiny-bundle'),
+      options,
+      readConfig({}),
+      quiet,
+    )
     expect(bundles.map(({ precisions }) => precisions)).toEqual([['fp32'], ['fp32']])
     const graphs = new Map(speeds.map(({ graph, milliseconds }) => [graph, milliseconds.length]))
     expect(Object.fromEntries(graphs)).toEqual({ image: 2, text: 2, fusion: 1 })
@@ -19,7 +24,9 @@ describe('bench-model', () => {
   })
 
   it('refuses a folder that is no bundle', async () => {
-    await expect(benchModel(fixture('nothing'), { photos: 1, rounds: 1 }, readConfig({}), quiet)).rejects.toThrow('There is no model bundle in')
+    await expect(
+      benchModel(fixture('nothing'), { photos: 1, rounds: 1 }, readConfig({}), quiet),
+    ).rejects.toThrow('There is no model bundle in')
   })
 })
 
@@ -33,7 +40,11 @@ describe('its report', () => {
     text_to_image: { similarity: recall(r1), rerank: recall(r1 + 1) },
     image_to_text: { similarity: recall(r1 + 2), rerank: recall(r1 + 3) },
   })
-  const bundle = (name: string, precision: string) => ({ name, version: '1.0.0', precisions: [precision] })
+  const bundle = (name: string, precision: string) => ({
+    name,
+    version: '1.0.0',
+    precisions: [precision],
+  })
 
   it('says how many times as fast the first is, and how many points it gains or loses', () => {
     const lines = benchModelLines({
@@ -42,14 +53,40 @@ describe('its report', () => {
       found: [found(20), found(21.5)],
     })
     expect(lines[0]).toBe('small 1.0.0 (int8), against large 1.0.0 (fp32)')
-    expect(lines.find((line) => line.startsWith('text '))?.split(/\s+/)).toEqual(['text', '2', '8', '4.0', '10.0', '2.50×'])
-    expect(lines.find((line) => line.startsWith('image→text, rerank R@5'))?.split(/\s+/).slice(-3)).toEqual(['33.0', '34.5', '-1.5'])
+    expect(lines.find((line) => line.startsWith('text '))?.split(/\s+/)).toEqual([
+      'text',
+      '2',
+      '8',
+      '4.0',
+      '10.0',
+      '2.50×',
+    ])
+    expect(
+      lines
+        .find((line) => line.startsWith('image→text, rerank R@5'))
+        ?.split(/\s+/)
+        .slice(-3),
+    ).toEqual(['33.0', '34.5', '-1.5'])
   })
 
   it('of one bundle has its figures alone', () => {
-    const lines = benchModelLines({ bundles: [bundle('small', 'int8')], speeds: [{ graph: 'fusion', rows: 64, threads: 1, milliseconds: [4] }], found: [found(20)] })
+    const lines = benchModelLines({
+      bundles: [bundle('small', 'int8')],
+      speeds: [{ graph: 'fusion', rows: 64, threads: 1, milliseconds: [4] }],
+      found: [found(20)],
+    })
     expect(lines[0]).toBe('small 1.0.0 (int8)')
-    expect(lines.find((line) => line.startsWith('fusion'))?.split(/\s+/)).toEqual(['fusion', '1', '64', '4.0'])
-    expect(lines.find((line) => line.startsWith('text→image, rerank R@1'))?.split(/\s+/).slice(-2)).toEqual(['R@1', '21.0'])
+    expect(lines.find((line) => line.startsWith('fusion'))?.split(/\s+/)).toEqual([
+      'fusion',
+      '1',
+      '64',
+      '4.0',
+    ])
+    expect(
+      lines
+        .find((line) => line.startsWith('text→image, rerank R@1'))
+        ?.split(/\s+/)
+        .slice(-2),
+    ).toEqual(['R@1', '21.0'])
   })
 })

@@ -34,11 +34,20 @@ const item = (at: number, embedding = embeddings[at] as Float32Array): NewItem =
   embedding,
 })
 
-async function withRooms(work: (store: ItemStore, index: VectorIndex) => Promise<void>): Promise<void> {
-  const store = await openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint: 'aaaa' })
+async function withRooms(
+  work: (store: ItemStore, index: VectorIndex) => Promise<void>,
+): Promise<void> {
+  const store = await openItemStore({
+    folder: join(config.dataFolder, 'items'),
+    fingerprint: 'aaaa',
+  })
   const folder = join(config.dataFolder, 'index', 'aaaa')
   const index = await openVectorIndex({
-    kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: store.identity,
+    kind: 'hnsw',
+    folder,
+    dim: DIM,
+    fingerprint: 'aaaa',
+    storeIdentity: store.identity,
   })
   await work(store, index)
   await index.close()
@@ -46,12 +55,15 @@ async function withRooms(work: (store: ItemStore, index: VectorIndex) => Promise
 }
 
 const sidecarFile = (): string => join(config.dataFolder, 'index', 'aaaa', 'hnsw.json')
-const sidecar = async (): Promise<Sidecar> => JSON.parse(await readFile(sidecarFile(), 'utf8')) as Sidecar
+const sidecar = async (): Promise<Sidecar> =>
+  JSON.parse(await readFile(sidecarFile(), 'utf8')) as Sidecar
 
 describe('tandem check', () => {
   it('keeps out of a folder that is in use, and says by whom', async () => {
     const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
-    await expect(check(config, options)).rejects.toThrow(`in use by a Tandem service (process ${process.pid}`)
+    await expect(check(config, options)).rejects.toThrow(
+      `in use by a Tandem service (process ${process.pid}`,
+    )
     await lock.release()
     expect(await check(config, options)).toMatchObject({ isSound: true })
   })
@@ -59,28 +71,52 @@ describe('tandem check', () => {
   it('finds a folder sound, and changes nothing in it', async () => {
     const before = await readFile(sidecarFile())
     const outcome = await check(config, options)
-    expect(outcome).toMatchObject({ items: COUNT, sample: COUNT, isSound: true, isRepaired: false, remark: null })
+    expect(outcome).toMatchObject({
+      items: COUNT,
+      sample: COUNT,
+      isSound: true,
+      isRepaired: false,
+      remark: null,
+    })
     expect(checkLines(outcome).at(-1)).toBe('sound')
     expect(await readFile(sidecarFile())).toEqual(before)
   })
 
   it('takes a snapshot that is behind, or missing, for what it is', async () => {
     await withRooms(async (store) => void (await store.put([item(7, embeddings[8])])))
-    expect(await check(config, options)).toMatchObject({ isSound: true, remark: expect.stringMatching(/at change 300, the store at 301/) as string })
+    expect(await check(config, options)).toMatchObject({
+      isSound: true,
+      remark: expect.stringMatching(/at change 300, the store at 301/) as string,
+    })
     await writeFile(sidecarFile(), 'torn')
-    expect(await check(config, options)).toMatchObject({ isSound: true, remark: expect.stringMatching(/cannot be read/) as string })
+    expect(await check(config, options)).toMatchObject({
+      isSound: true,
+      remark: expect.stringMatching(/cannot be read/) as string,
+    })
   })
 
   it('names items that the graph has with another embedding, and repairs them', async () => {
     await withRooms(async (store, index) => {
-      await index.upsert([{ id: 'item 3', embedding: embeddings[200] as Float32Array }], store.position)
+      await index.upsert(
+        [{ id: 'item 3', embedding: embeddings[200] as Float32Array }],
+        store.position,
+      )
       await index.save()
     })
     const outcome = await check(config, options)
     expect([...outcome.outdated, ...outcome.unreachable]).toEqual(['item 3'])
-    expect(checkLines(outcome).join('\n')).toMatch(/(outdated|unreachable) in the sample: 1 \(item 3\)[^]*not sound$/)
-    expect(await check(config, { ...options, repair: true })).toMatchObject({ isSound: true, isRepaired: true })
-    expect(await check(config, options)).toMatchObject({ isSound: true, isRepaired: false, remark: null })
+    expect(checkLines(outcome).join('\n')).toMatch(
+      /(outdated|unreachable) in the sample: 1 \(item 3\)[^]*not sound$/,
+    )
+    expect(await check(config, { ...options, repair: true })).toMatchObject({
+      isSound: true,
+      isRepaired: true,
+    })
+    expect(await check(config, options)).toMatchObject({
+      isSound: true,
+      isRepaired: false,
+      remark: null,
+    })
   })
 
   it('names items that the index lacks although it says it is complete', async () => {
@@ -88,7 +124,10 @@ describe('tandem check', () => {
       await index.remove(['item 5', 'item 6'], store.position)
       await index.save()
     })
-    expect(await check(config, options)).toMatchObject({ missing: ['item 5', 'item 6'], isSound: false })
+    expect(await check(config, options)).toMatchObject({
+      missing: ['item 5', 'item 6'],
+      isSound: false,
+    })
   })
 
   it('sees a graph whose labels belong to other items', async () => {
@@ -101,6 +140,8 @@ describe('tandem check', () => {
   })
 
   it('says so when there is nothing to check', async () => {
-    await expect(check({ ...config, dataFolder: join(config.dataFolder, 'none') }, options)).rejects.toThrow(/There are no items in/)
+    await expect(
+      check({ ...config, dataFolder: join(config.dataFolder, 'none') }, options),
+    ).rejects.toThrow(/There are no items in/)
   })
 })

@@ -41,7 +41,10 @@ describe('readShards', () => {
   })
 
   it('leaves out photos without captions in the language', async () => {
-    const path = await shard('a.tar', { 'x.jpg': 'X', 'x.json': JSON.stringify({ captions: { zh: ['狗'] } }) })
+    const path = await shard('a.tar', {
+      'x.jpg': 'X',
+      'x.json': JSON.stringify({ captions: { zh: ['狗'] } }),
+    })
     expect(await readShards([path], 'en')).toEqual([])
     expect(await readShards([path], 'zh')).toHaveLength(1)
   })
@@ -49,7 +52,10 @@ describe('readShards', () => {
   it.each([
     [{ 'x.jpg': 'X' }, /"x" has a photo and no x\.json/],
     [{ 'x.json': captions('one') }, /"x" has captions and no photo/],
-    [{ 'x.jpg': 'X', 'x.json': '{"captions":{"en":"one"}}' }, /a\.tar: x\.json: captions\.en must be a list/],
+    [
+      { 'x.jpg': 'X', 'x.json': '{"captions":{"en":"one"}}' },
+      /a\.tar: x\.json: captions\.en must be a list/,
+    ],
     [{ 'x.jpg': 'X', 'x.json': '{' }, /a\.tar: x\.json/],
   ])('refuses %j', async (entries, message) => {
     const path = await shard('a.tar', entries)

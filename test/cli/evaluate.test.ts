@@ -5,7 +5,8 @@ import type { CaptionedPhoto } from '../../src/cli/dataset.js'
 import { evaluate, evaluationTable } from '../../src/cli/evaluate.js'
 
 const quiet = { out: new PassThrough(), err: new PassThrough() }
-const unit = (at: number): Float32Array => Float32Array.from({ length: 4 }, (_, index) => (index === at ? 1 : 0))
+const unit = (at: number): Float32Array =>
+  Float32Array.from({ length: 4 }, (_, index) => (index === at ? 1 : 0))
 
 const photos: CaptionedPhoto[] = ['a', 'b', 'c', 'd'].map((key) => ({
   key,
@@ -40,7 +41,9 @@ class MistakenService {
   search(sentence: string, { rerank }: { rerank: boolean }): Promise<{ hits: { id: string }[] }> {
     const key = sentence.slice(0, 1)
     const seen = rerank ? key : ({ a: 'b', b: 'a' }[key] ?? key)
-    return Promise.resolve({ hits: [seen, ...keys.filter((other) => other !== seen)].map((id) => ({ id })) })
+    return Promise.resolve({
+      hits: [seen, ...keys.filter((other) => other !== seen)].map((id) => ({ id })),
+    })
   }
 
   embed(inputs: readonly { text?: string; image?: string }[]): Promise<Float32Array[]> {
@@ -55,7 +58,9 @@ class MistakenService {
 
   rerankTexts(id: string, texts: readonly string[]): Promise<number[]> {
     const order = [...texts.keys()]
-    return Promise.resolve(order.sort((x, y) => Number(texts[y]?.startsWith(id)) - Number(texts[x]?.startsWith(id))))
+    return Promise.resolve(
+      order.sort((x, y) => Number(texts[y]?.startsWith(id)) - Number(texts[x]?.startsWith(id))),
+    )
   }
 }
 
@@ -64,7 +69,12 @@ const asClient = (service: MistakenService): Client => service as unknown as Cli
 describe('evaluate', () => {
   it('measures both directions, by similarity and with rerank', async () => {
     const service = new MistakenService()
-    const result = await evaluate(asClient(service), photos, { candidates: 8, rerank: true, imageToText: true }, quiet)
+    const result = await evaluate(
+      asClient(service),
+      photos,
+      { candidates: 8, rerank: true, imageToText: true },
+      quiet,
+    )
     expect(service.stored.sort()).toEqual(keys)
     expect(result).toMatchObject({ bundle: 'mistaken', photos: 4, captions: 8, candidates: 8 })
     expect(result.text_to_image.similarity).toEqual({ r1: 50, r5: 100, r10: 100 })
@@ -95,7 +105,12 @@ describe('evaluate', () => {
   it('refuses a service that stores other items, which would take ranks', async () => {
     const service = new MistakenService(['a', 'stranger'])
     await expect(
-      evaluate(asClient(service), photos, { candidates: 8, rerank: true, imageToText: true }, quiet),
+      evaluate(
+        asClient(service),
+        photos,
+        { candidates: 8, rerank: true, imageToText: true },
+        quiet,
+      ),
     ).rejects.toThrow(/"stranger"/)
     expect(service.stored).toEqual([])
   })

@@ -19,7 +19,8 @@ const never = (path: string, reason: string): void => {
 describe('pictureFiles', () => {
   it('finds pictures below the folder by extension, sorted, and counts the others', async () => {
     await mkdir(join(folder, 'b', 'deep'), { recursive: true })
-    for (const name of ['z.JPG', 'b/deep/a.webp', 'b/notes.txt', 'README']) await writeFile(join(folder, name), 'x')
+    for (const name of ['z.JPG', 'b/deep/a.webp', 'b/notes.txt', 'README'])
+      await writeFile(join(folder, name), 'x')
     const { pictures, others } = await pictureFiles(folder, never)
     expect(pictures.map(({ path, mime }) => [path, mime])).toEqual([
       ['b/deep/a.webp', 'image/webp'],

@@ -17,14 +17,16 @@ function collection(pictures: Record<string, number>, items: Record<string, stri
   const named = new Map(Object.entries(items))
   const store = {
     async *list() {
-      for (const [key, hours] of [...there]) yield await Promise.resolve({ key, storedAt: agoH(hours) })
+      for (const [key, hours] of [...there])
+        yield await Promise.resolve({ key, storedAt: agoH(hours) })
     },
   }
   const shared: Named = {
     async *pictureKeys() {
       for (const [id, key] of [...named]) yield await Promise.resolve({ id, key })
     },
-    picture: (id) => Promise.resolve(there.has(named.get(id) ?? '') ? new Uint8Array(1) : undefined),
+    picture: (id) =>
+      Promise.resolve(there.has(named.get(id) ?? '') ? new Uint8Array(1) : undefined),
     getMany: (ids) => Promise.resolve(ids.map((id) => (named.has(id) ? { id } : undefined))),
   }
   return { there, named, store, shared }
@@ -65,30 +67,53 @@ describe('comparing pictures with items', () => {
   })
 })
 
-describe.skipIf(!hasMilvus)(`pictures of a collection in Milvus ${hasMilvus ? '' : withoutMilvus}`, () => {
-  it('are compared with its items, and those of other collections left alone', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
-    const milvus = await Milvus.start()
-    const config = readConfig({ VECTOR_INDEX: 'milvus', MILVUS_ADDRESS: milvus.address, PICTURE_STORE: folder })
-    const bundle = { fingerprint: 'aaaabbbbccccdddd', dim: 4 }
-    const { milvus: at, pictures } = await openSharedPlace(config, bundle, () => undefined)
-    const items = connectMilvus(at)
-    const other = await openSharedPlace({ ...config, milvusCollection: 'other' }, bundle, () => undefined)
-    try {
-      await items.start(30_000)
-      for (const id of ['beach', 'town', 'hill']) {
-        const picture = { bytes: new TextEncoder().encode(id), mime: 'image/jpeg', width: 1, height: 1 }
-        await items.put({ id, payload: null, embedding: Float32Array.of(1, 0, 0, 0), imageTokens: new Int8Array(8), picture })
+describe.skipIf(!hasMilvus)(
+  `pictures of a collection in Milvus ${hasMilvus ? '' : withoutMilvus}`,
+  () => {
+    it('are compared with its items, and those of other collections left alone', async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
+      const milvus = await Milvus.start()
+      const config = readConfig({
+        VECTOR_INDEX: 'milvus',
+        MILVUS_ADDRESS: milvus.address,
+        PICTURE_STORE: folder,
+      })
+      const bundle = { fingerprint: 'aaaabbbbccccdddd', dim: 4 }
+      const { milvus: at, pictures } = await openSharedPlace(config, bundle, () => undefined)
+      const items = connectMilvus(at)
+      const other = await openSharedPlace(
+        { ...config, milvusCollection: 'other' },
+        bundle,
+        () => undefined,
+      )
+      try {
+        await items.start(30_000)
+        for (const id of ['beach', 'town', 'hill']) {
+          const picture = {
+            bytes: new TextEncoder().encode(id),
+            mime: 'image/jpeg',
+            width: 1,
+            height: 1,
+          }
+          await items.put({
+            id,
+            payload: null,
+            embedding: Float32Array.of(1, 0, 0, 0),
+            imageTokens: new Int8Array(8),
+            picture,
+          })
+        }
+        const orphan = await pictures.put('never stored', new Uint8Array(3))
+        await other.pictures.put('of another collection', new Uint8Array(3))
+        for await (const { id, key } of items.pictureKeys())
+          if (id === 'hill') await pictures.remove(key)
+        const outcome = await comparePictures(pictures, items, -HOUR_MS)
+        expect(outcome).toEqual({ pictures: 3, items: 3, orphans: [orphan], missing: ['hill'] })
+      } finally {
+        await items.close()
+        await milvus.end()
+        await rm(folder, { recursive: true })
       }
-      const orphan = await pictures.put('never stored', new Uint8Array(3))
-      await other.pictures.put('of another collection', new Uint8Array(3))
-      for await (const { id, key } of items.pictureKeys()) if (id === 'hill') await pictures.remove(key)
-      const outcome = await comparePictures(pictures, items, -HOUR_MS)
-      expect(outcome).toEqual({ pictures: 3, items: 3, orphans: [orphan], missing: ['hill'] })
-    } finally {
-      await items.close()
-      await milvus.end()
-      await rm(folder, { recursive: true })
-    }
-  })
-})
+    })
+  },
+)

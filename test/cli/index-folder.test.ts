@@ -18,20 +18,24 @@ class Stored {
   full = false
   server: Server = createServer((request, reply) => {
     const answer = (status: number, body: unknown, headers = {}): void => {
-      reply.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body))
+      reply
+        .writeHead(status, { 'content-type': 'application/json', ...headers })
+        .end(JSON.stringify(body))
     }
     const url = new URL(request.url ?? '', 'http://service')
     const id = decodeURIComponent(url.pathname.replace('/items/', ''))
     void buffer(request).then((body) => {
       if (url.pathname === '/health/live') return answer(200, {})
       const item = this.items.get(id)
-      if (request.method === 'GET') return item ? answer(200, { id, ...item }) : answer(404, { detail: 'none' })
+      if (request.method === 'GET')
+        return item ? answer(200, { id, ...item }) : answer(404, { detail: 'none' })
       if (this.full) return answer(507, { detail: 'no space is left' })
       if (this.busy > 0) {
         this.busy -= 1
         return answer(503, { detail: 'busy' }, { 'retry-after': '0' })
       }
-      if (body.toString() === 'broken') return answer(422, { detail: 'The picture cannot be decoded.' })
+      if (body.toString() === 'broken')
+        return answer(422, { detail: 'The picture cannot be decoded.' })
       this.puts += 1
       this.items.set(id, { payload: JSON.parse(url.searchParams.get('payload') ?? 'null') })
       answer(201, {})
@@ -97,7 +101,11 @@ describe('indexFolder', () => {
   it('tries again when the service is busy', async () => {
     stored.busy = 2
     await write({ 'a.jpg': '1' })
-    expect(await indexFolder(client, folder, terminal)).toEqual({ added: 1, skipped: 0, failed: [] })
+    expect(await indexFolder(client, folder, terminal)).toEqual({
+      added: 1,
+      skipped: 0,
+      failed: [],
+    })
   })
 
   it('stops when the service has no space left', async () => {
@@ -111,7 +119,9 @@ describe('indexFolder', () => {
     await write({ 'a.jpg': '1' })
     stored.server.close()
     await once(stored.server, 'close')
-    await expect(indexFolder(client, folder, terminal)).rejects.toThrow(/No service answers at http:\/\/127/)
+    await expect(indexFolder(client, folder, terminal)).rejects.toThrow(
+      /No service answers at http:\/\/127/,
+    )
   })
 
   it('rejects for a folder that does not exist', async () => {

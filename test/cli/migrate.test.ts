@@ -40,7 +40,11 @@ afterAll(() => milvus?.end())
 beforeEach(async () => {
   round += 1
   folder = await mkdtemp(join(tmpdir(), 'tandem-migrate-'))
-  pictures = await openPictureStore({ place: { folder: join(folder, 'pictures') }, collection: `default.${collection()}`, timeoutMs: 5000 })
+  pictures = await openPictureStore({
+    place: { folder: join(folder, 'pictures') },
+    collection: `default.${collection()}`,
+    timeoutMs: 5000,
+  })
 })
 afterEach(async () => {
   for (const child of children) child.kill('SIGKILL')
@@ -55,7 +59,11 @@ const dataFolder = (name = 'data'): string => join(folder, name)
 const collection = (): string => `migrated_${round}`
 
 async function openData(name?: string): Promise<ItemStore> {
-  store = await openItemStore({ folder: join(dataFolder(name), 'items'), fingerprint, name: 'tiny-bundle' })
+  store = await openItemStore({
+    folder: join(dataFolder(name), 'items'),
+    fingerprint,
+    name: 'tiny-bundle',
+  })
   return store
 }
 
@@ -70,25 +78,35 @@ async function inMilvus(): Promise<MilvusItems> {
   return items
 }
 
-function begin(to: string, data = dataFolder(), settings: Record<string, string> = {}): ChildProcess {
-  const child = spawn(process.execPath, ['--import', loader, join(packageFolder, 'src', 'cli.ts'), 'migrate', '--to', to], {
-    cwd: packageFolder,
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: {
-      PATH: process.env['PATH'],
-      TANDEM_DATA_DIR: data,
-      TANDEM_MODEL: modelFolder,
-      MILVUS_ADDRESS: milvus.address,
-      MILVUS_COLLECTION: collection(),
-      PICTURE_STORE: join(folder, 'pictures'),
-      ...settings,
+function begin(
+  to: string,
+  data = dataFolder(),
+  settings: Record<string, string> = {},
+): ChildProcess {
+  const child = spawn(
+    process.execPath,
+    ['--import', loader, join(packageFolder, 'src', 'cli.ts'), 'migrate', '--to', to],
+    {
+      cwd: packageFolder,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        PATH: process.env['PATH'],
+        TANDEM_DATA_DIR: data,
+        TANDEM_MODEL: modelFolder,
+        MILVUS_ADDRESS: milvus.address,
+        MILVUS_COLLECTION: collection(),
+        PICTURE_STORE: join(folder, 'pictures'),
+        ...settings,
+      },
     },
-  })
+  )
   children.add(child)
   return child
 }
 
-async function outcomeOf(child: ChildProcess): Promise<{ status: number | null; out: string; err: string }> {
+async function outcomeOf(
+  child: ChildProcess,
+): Promise<{ status: number | null; out: string; err: string }> {
   const [out, err] = await Promise.all([
     text(child.stdout as NodeJS.ReadableStream),
     text(child.stderr as NodeJS.ReadableStream),
@@ -106,10 +124,21 @@ function made(id: string, version = 0): NewItem {
   return { ...item, embedding: item.embedding.map((value) => value / length) }
 }
 
-const named = (count: number, prefix = 'item'): NewItem[] => Array.from({ length: count }, (_, at) => made(`${prefix}-${at}`))
+const named = (count: number, prefix = 'item'): NewItem[] =>
+  Array.from({ length: count }, (_, at) => made(`${prefix}-${at}`))
 
 /** Everything of an item, so that any difference shows. */
-const whole = ({ id, payload, picture, addedAt, embedding, imageTokens }: Omit<NewItem, 'picture'> & { picture: object }, bytes: Uint8Array | undefined) => ({
+const whole = (
+  {
+    id,
+    payload,
+    picture,
+    addedAt,
+    embedding,
+    imageTokens,
+  }: Omit<NewItem, 'picture'> & { picture: object },
+  bytes: Uint8Array | undefined,
+) => ({
   id,
   payload,
   picture,
@@ -188,14 +217,22 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     expect(everythingIn(await openData())).toEqual(await everythingInMilvus())
     await closeData()
 
-    const config = { ...readConfig({}), logLevel: 'silent' as const, inferenceThreads: 1, dataFolder: dataFolder(), modelFolder }
+    const config = {
+      ...readConfig({}),
+      logLevel: 'silent' as const,
+      inferenceThreads: 1,
+      dataFolder: dataFolder(),
+      modelFolder,
+    }
     const { retrieval, close } = await buildApp(config)
     try {
       expect(await retrieval.start()).toEqual({ replayed: 91, removed: 0 })
       const { hits } = await retrieval.search({ id: 'item-7' }, { k: 3 })
       const [item] = await found.getMany(['item-7'])
       const answer = await found.recall(item?.embedding as Float32Array, 4)
-      expect(hits.map(({ similarity }) => similarity.toFixed(3))).toEqual(answer.slice(1).map(({ similarity }) => similarity.toFixed(3)))
+      expect(hits.map(({ similarity }) => similarity.toFixed(3))).toEqual(
+        answer.slice(1).map(({ similarity }) => similarity.toFixed(3)),
+      )
     } finally {
       await close()
     }
@@ -223,14 +260,22 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     await found.put(made('of-somebody'))
     const { status, out } = await migrate('milvus')
     expect(status).toBe(1)
-    expect(out).toMatch(/fault: 2 items that others have written to .* were left as they are\nnot level\n$/)
+    expect(out).toMatch(
+      /fault: 2 items that others have written to .* were left as they are\nnot level\n$/,
+    )
     expect((await found.getMany(['item-2']))[0]?.payload).toMatchObject({ version: 9 })
     expect(await found.count()).toBe(6)
   })
 
   it('refuses another bundle, a folder in use, and settings that lack something, before anything is copied', async () => {
     await (await openData()).put(named(2))
-    const service = await buildApp({ ...readConfig({}), logLevel: 'silent', inferenceThreads: 1, dataFolder: dataFolder('used'), modelFolder })
+    const service = await buildApp({
+      ...readConfig({}),
+      logLevel: 'silent',
+      inferenceThreads: 1,
+      dataFolder: dataFolder('used'),
+      modelFolder,
+    })
     const [inUse, otherBundle, noAddress, noPictures, noItems] = await Promise.all([
       migrate('embedded', dataFolder('used')),
       migrate('milvus', dataFolder(), { TANDEM_MODEL: 'tandem-small' }),
@@ -245,30 +290,54 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     expect(noItems.err).toMatch(/There are no items in/)
     expect(await (await inMilvus()).count()).toBe(0)
     // A misspelt collection is an empty one: nothing is taken out of what there is.
-    expect((await migrate('embedded', dataFolder('other'))).err).toMatch(/There are no items in the Milvus collection/)
+    expect((await migrate('embedded', dataFolder('other'))).err).toMatch(
+      /There are no items in the Milvus collection/,
+    )
   })
-  it.skipIf(s3ServerMissing !== null)(`takes pictures to a bucket and back ${s3ServerMissing ?? ''}`, async () => {
-    const server = await S3Server.start()
-    const settings = { ...credentials, PICTURE_STORE: 's3://photos/moved', S3_ENDPOINT: server.endpoint, S3_REGION: 'us-east-1' }
-    const keys = { accessKeyId: credentials.AWS_ACCESS_KEY_ID, secretAccessKey: credentials.AWS_SECRET_ACCESS_KEY }
-    const client = new S3Client({ endpoint: server.endpoint, region: 'us-east-1', forcePathStyle: true, credentials: keys })
-    try {
-      await client.send(new CreateBucketCommand({ Bucket: 'photos' }))
-      const data = await openData()
-      await data.put(named(40))
-      const there = await migrate('milvus', dataFolder(), settings)
-      expect(there, there.err).toMatchObject({ status: 0, out: expect.stringMatching(/; 40 copied, 0 removed\n[^]*level\n$/) as string })
-      const { KeyCount, Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket: 'photos', Prefix: 'moved/' }))
-      expect([KeyCount, new Set(Contents.map(({ Key }) => Key)).size]).toEqual([40, 40])
-      const back = await migrate('embedded', dataFolder('back'), settings)
-      expect(back, back.err).toMatchObject({ status: 0 })
-      const before = everythingIn(data)
-      await closeData()
-      expect(everythingIn(await openData('back'))).toEqual(before)
-      for (const { out, err } of [there, back]) expect(out + err).not.toContain(credentials.AWS_SECRET_ACCESS_KEY)
-    } finally {
-      client.destroy()
-      await server.close()
-    }
-  })
+  it.skipIf(s3ServerMissing !== null)(
+    `takes pictures to a bucket and back ${s3ServerMissing ?? ''}`,
+    async () => {
+      const server = await S3Server.start()
+      const settings = {
+        ...credentials,
+        PICTURE_STORE: 's3://photos/moved',
+        S3_ENDPOINT: server.endpoint,
+        S3_REGION: 'us-east-1',
+      }
+      const keys = {
+        accessKeyId: credentials.AWS_ACCESS_KEY_ID,
+        secretAccessKey: credentials.AWS_SECRET_ACCESS_KEY,
+      }
+      const client = new S3Client({
+        endpoint: server.endpoint,
+        region: 'us-east-1',
+        forcePathStyle: true,
+        credentials: keys,
+      })
+      try {
+        await client.send(new CreateBucketCommand({ Bucket: 'photos' }))
+        const data = await openData()
+        await data.put(named(40))
+        const there = await migrate('milvus', dataFolder(), settings)
+        expect(there, there.err).toMatchObject({
+          status: 0,
+          out: expect.stringMatching(/; 40 copied, 0 removed\n[^]*level\n$/) as string,
+        })
+        const { KeyCount, Contents = [] } = await client.send(
+          new ListObjectsV2Command({ Bucket: 'photos', Prefix: 'moved/' }),
+        )
+        expect([KeyCount, new Set(Contents.map(({ Key }) => Key)).size]).toEqual([40, 40])
+        const back = await migrate('embedded', dataFolder('back'), settings)
+        expect(back, back.err).toMatchObject({ status: 0 })
+        const before = everythingIn(data)
+        await closeData()
+        expect(everythingIn(await openData('back'))).toEqual(before)
+        for (const { out, err } of [there, back])
+          expect(out + err).not.toContain(credentials.AWS_SECRET_ACCESS_KEY)
+      } finally {
+        client.destroy()
+        await server.close()
+      }
+    },
+  )
 })

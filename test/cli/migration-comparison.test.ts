@@ -25,7 +25,12 @@ class MadeSide implements Searched {
       const { picture, ...item } = madeItem(id)
       const { bytes, ...about } = picture
       const addedAt = '2026-01-01T00:00:00.000Z'
-      this.items.set(id, { ...item, addedAt, embedding: embeddings[at] as Float32Array, picture: { ...about, size: bytes.byteLength } })
+      this.items.set(id, {
+        ...item,
+        addedAt,
+        embedding: embeddings[at] as Float32Array,
+        picture: { ...about, size: bytes.byteLength },
+      })
       this.pictures.set(id, bytes)
     })
   }
@@ -43,8 +48,13 @@ class MadeSide implements Searched {
   }
 
   recall(embedding: Float32Array, k: number) {
-    const all = [...this.items.values()].map((item) => ({ id: item.id, similarity: cosine(embedding, item.embedding) + this.error }))
-    return Promise.resolve(all.sort((a, b) => b.similarity - a.similarity).slice(this.missed, this.missed + k))
+    const all = [...this.items.values()].map((item) => ({
+      id: item.id,
+      similarity: cosine(embedding, item.embedding) + this.error,
+    }))
+    return Promise.resolve(
+      all.sort((a, b) => b.similarity - a.similarity).slice(this.missed, this.missed + k),
+    )
   }
 
   change(id: string, change: Partial<Item>): void {
@@ -62,13 +72,29 @@ describe('two collections', () => {
   it('of the same items have no fault', async () => {
     expect(await faults(() => undefined)).toEqual([])
     const side = new MadeSide()
-    expect(await compare(side, side, 8, SAMPLE)).toMatchObject({ same: COUNT, searches: 10, annRecall: 1, different: [] })
+    expect(await compare(side, side, 8, SAMPLE)).toMatchObject({
+      same: COUNT,
+      searches: 10,
+      annRecall: 1,
+      different: [],
+    })
   })
 
   it.each([
     ['another payload', (side: MadeSide) => side.change('item-3', { payload: null })],
-    ['one other image token', (side: MadeSide) => side.change('item-3', { imageTokens: new Int8Array(33) })],
-    ['one other value in an embedding', (side: MadeSide) => side.change('item-3', { embedding: (embeddings[3] as Float32Array).map((value, at) => (at === 0 ? value + 1e-6 : value)) })],
+    [
+      'one other image token',
+      (side: MadeSide) => side.change('item-3', { imageTokens: new Int8Array(33) }),
+    ],
+    [
+      'one other value in an embedding',
+      (side: MadeSide) =>
+        side.change('item-3', {
+          embedding: (embeddings[3] as Float32Array).map((value, at) =>
+            at === 0 ? value + 1e-6 : value,
+          ),
+        }),
+    ],
     ['another picture', (side: MadeSide) => void side.pictures.set('item-3', Buffer.from('x'))],
     ['no picture', (side: MadeSide) => void side.pictures.delete('item-3')],
   ])('differ by %s', async (_what, spoil) => {
@@ -76,11 +102,19 @@ describe('two collections', () => {
   })
 
   it('are not compared by what has changed meanwhile', async () => {
-    expect(await faults((side) => side.change('item-3', { payload: null, addedAt: '2026-01-02T00:00:00.000Z' }))).toEqual([])
+    expect(
+      await faults((side) =>
+        side.change('item-3', { payload: null, addedAt: '2026-01-02T00:00:00.000Z' }),
+      ),
+    ).toEqual([])
   })
 
   it('differ by similarities, and by what a search misses', async () => {
-    expect((await faults((side) => (side.error = 0.002))).join()).toMatch(/items with other similarities/)
-    expect((await faults((side) => (side.missed = 3))).join()).toMatch(/searches find 0\.\d+ of the exact answers/)
+    expect((await faults((side) => (side.error = 0.002))).join()).toMatch(
+      /items with other similarities/,
+    )
+    expect((await faults((side) => (side.missed = 3))).join()).toMatch(
+      /searches find 0\.\d+ of the exact answers/,
+    )
   })
 })

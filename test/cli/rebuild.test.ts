@@ -30,14 +30,22 @@ beforeEach(async () => {
   }
   manifest.text_encoder.max_tokens -= 1
   await writeFile(join(otherBundle, 'manifest.json'), JSON.stringify(manifest))
-  config = { ...readConfig({}), dataFolder: join(folder, 'data'), modelFolder: otherBundle, inferenceThreads: 1 }
+  config = {
+    ...readConfig({}),
+    dataFolder: join(folder, 'data'),
+    modelFolder: otherBundle,
+    inferenceThreads: 1,
+  }
 })
 afterEach(() => rm(folder, { recursive: true }))
 
 /** Fills the data folder with `count` items made by the tiny bundle. */
 async function fill(count: number): Promise<void> {
   const models = await modelsOf(tinyBundle)
-  const store = await openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint: models.info.fingerprint })
+  const store = await openItemStore({
+    folder: join(config.dataFolder, 'items'),
+    fingerprint: models.info.fingerprint,
+  })
   for (let at = 0; at < count; at += 1) {
     const image = await sharp({
       create: { width: 40, height: 30, channels: 3, background: { r: 5 * at, g: 90, b: 200 } },
@@ -46,7 +54,9 @@ async function fill(count: number): Promise<void> {
       .toBuffer()
     const [encoded] = (await models.encodeImages([image])).encoded
     if (encoded === undefined) throw new Error('nothing was encoded')
-    await store.put([{ id: `item-${at}`, payload: { at }, ...encoded, addedAt: '2020-01-02T03:04:05.678Z' }])
+    await store.put([
+      { id: `item-${at}`, payload: { at }, ...encoded, addedAt: '2020-01-02T03:04:05.678Z' },
+    ])
   }
   await store.close()
   await models.close()
@@ -68,9 +78,15 @@ describe('rebuild', { timeout: 120_000 }, () => {
     const after = await openItemStore({ folder: items, fingerprint: models.info.fingerprint })
     const list = after.list({ limit: 100 })
     expect(list).toHaveLength(40)
-    expect(list.map(({ id }) => Buffer.from(after.picture(id) ?? []).toString('base64'))).toEqual(pictures)
-    expect(after.get('item-7')).toMatchObject({ payload: { at: 7 }, addedAt: '2020-01-02T03:04:05.678Z' })
-    const [encoded] = (await models.encodeImages([after.picture('item-7') ?? new Uint8Array()])).encoded
+    expect(list.map(({ id }) => Buffer.from(after.picture(id) ?? []).toString('base64'))).toEqual(
+      pictures,
+    )
+    expect(after.get('item-7')).toMatchObject({
+      payload: { at: 7 },
+      addedAt: '2020-01-02T03:04:05.678Z',
+    })
+    const [encoded] = (await models.encodeImages([after.picture('item-7') ?? new Uint8Array()]))
+      .encoded
     expect(after.get('item-7')?.embedding).toEqual(encoded?.embedding)
     await after.close()
     await models.close()
@@ -79,15 +95,17 @@ describe('rebuild', { timeout: 120_000 }, () => {
 
   it('leaves the old store as it was when a bundle cannot be opened', async () => {
     await fill(1)
-    await expect(rebuild({ ...config, modelFolder: join(folder, 'none') }, quiet)).rejects.toThrow(/no model bundle/)
+    await expect(rebuild({ ...config, modelFolder: join(folder, 'none') }, quiet)).rejects.toThrow(
+      /no model bundle/,
+    )
     const { fingerprint } = await modelsInfo(tinyBundle)
     const store = await openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint })
     expect(store.size).toBe(1)
     await store.close()
     const other = (await modelsInfo(otherBundle)).fingerprint
-    await expect(openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint: other })).rejects.toThrow(
-      StoreMismatchError,
-    )
+    await expect(
+      openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint: other }),
+    ).rejects.toThrow(StoreMismatchError)
   })
 
   it('keeps out of a folder that is in use, and says by whom', async () => {
@@ -100,12 +118,18 @@ describe('rebuild', { timeout: 120_000 }, () => {
   it('goes on where one ended, and does nothing once it is done', async () => {
     await fill(12)
     const { fingerprint } = await modelsInfo(otherBundle)
-    const store = await openItemStore({ folder: join(config.dataFolder, 'items'), fingerprint: null })
+    const store = await openItemStore({
+      folder: join(config.dataFolder, 'items'),
+      fingerprint: null,
+    })
     const [item] = store.list({ limit: 1 })
     await store.bundles.begin({ name: 'other-bundle', fingerprint })
     const { changes } = store.bundles.view(fingerprint).behind(1)
     const { embedding, imageTokens } = item as NonNullable<typeof item>
-    await store.bundles.view(fingerprint).follow(changes.map((change) => ({ ...change, embedding, imageTokens })), 1)
+    await store.bundles.view(fingerprint).follow(
+      changes.map((change) => ({ ...change, embedding, imageTokens })),
+      1,
+    )
     await store.close()
     expect(await rebuild(config, quiet)).toEqual({ items: 12 })
     expect(await rebuild(config, quiet)).toEqual({ items: 0 })

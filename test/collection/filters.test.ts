@@ -52,12 +52,66 @@ const cases: [filter: object, ids: string][] = [
   [{ must: [{ key: 'camera.iso', exists: false }] }, 'cdefgh'],
   [{ must_not: [{ key: 'place', match: 'sea' }] }, 'bcdefgh'],
   [{ must_not: [{ key: 'year', range: { lt: 3000 } }] }, 'cegh'],
-  [{ must_not: [{ key: 'shared', exists: true }, { key: 'tags', match: 'sun' }] }, 'fgh'],
-  [{ should: [{ key: 'place', match: 'land' }, { key: 'year', range: { gte: 2019 } }] }, 'bce'],
-  [{ must: [{ key: 'tags', exists: true }, { key: 'camera', exists: true }], must_not: [{ key: 'tags', match: 'boat' }] }, 'be'],
-  [{ must: [{ key: 'year', exists: true }], should: [{ key: 'place', match: 'sea' }, { key: 'shared', exists: false }] }, 'af'],
-  [{ should: [{ must: [{ key: 'place', match: 'Sea' }] }, { must_not: [{ key: 'year', exists: true }] }] }, 'bgh'],
-  [{ must_not: [{ should: [{ key: 'year', range: { gt: 0 } }, { must_not: [{ key: 'tags', exists: true }] }] }] }, 'cd'],
+  [
+    {
+      must_not: [
+        { key: 'shared', exists: true },
+        { key: 'tags', match: 'sun' },
+      ],
+    },
+    'fgh',
+  ],
+  [
+    {
+      should: [
+        { key: 'place', match: 'land' },
+        { key: 'year', range: { gte: 2019 } },
+      ],
+    },
+    'bce',
+  ],
+  [
+    {
+      must: [
+        { key: 'tags', exists: true },
+        { key: 'camera', exists: true },
+      ],
+      must_not: [{ key: 'tags', match: 'boat' }],
+    },
+    'be',
+  ],
+  [
+    {
+      must: [{ key: 'year', exists: true }],
+      should: [
+        { key: 'place', match: 'sea' },
+        { key: 'shared', exists: false },
+      ],
+    },
+    'af',
+  ],
+  [
+    {
+      should: [
+        { must: [{ key: 'place', match: 'Sea' }] },
+        { must_not: [{ key: 'year', exists: true }] },
+      ],
+    },
+    'bgh',
+  ],
+  [
+    {
+      must_not: [
+        {
+          should: [
+            { key: 'year', range: { gt: 0 } },
+            { must_not: [{ key: 'tags', exists: true }] },
+          ],
+        },
+      ],
+    },
+    'cd',
+  ],
 ]
 
 describe.each(kinds)('filters of a collection $kind', ({ open }) => {
@@ -65,11 +119,21 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
   let collection: Collection
 
   const put = (item: NewItem) => collection.put(item, fingerprint)
-  const found = async (filter: object, candidates = 1000, at = 0): Promise<{ id: string; similarity: number }[]> => {
+  const found = async (
+    filter: object,
+    candidates = 1000,
+    at = 0,
+  ): Promise<{ id: string; similarity: number }[]> => {
     using visit = collection.enter()
-    return await visit.items.recall(embeddings[at] as Float32Array, candidates, { filter: parseFilter(filter) })
+    return await visit.items.recall(embeddings[at] as Float32Array, candidates, {
+      filter: parseFilter(filter),
+    })
   }
-  const ids = async (filter: object): Promise<string> => (await found(filter)).map(({ id }) => id).sort().join('')
+  const ids = async (filter: object): Promise<string> =>
+    (await found(filter))
+      .map(({ id }) => id)
+      .sort()
+      .join('')
 
   beforeAll(async () => {
     opened = await open()
@@ -84,8 +148,11 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
   })
 
   it('let through what they say, by every operator', async () => {
-    await Promise.all(Object.entries(payloads).map(([id, payload], at) => put(itemOf(id, at, payload))))
-    for (const [filter, expected] of cases) expect(await ids(filter), JSON.stringify(filter)).toBe(expected)
+    await Promise.all(
+      Object.entries(payloads).map(([id, payload], at) => put(itemOf(id, at, payload))),
+    )
+    for (const [filter, expected] of cases)
+      expect(await ids(filter), JSON.stringify(filter)).toBe(expected)
   })
 
   it.each([
@@ -93,9 +160,16 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
     ['most', 150],
   ])('find the nearest of those that pass where %s do', async (_share, passing) => {
     const isIn = (at: number): boolean => (at * 7) % 200 < passing
-    await Promise.all(embeddings.slice(0, 200).map((_, at) => put(itemOf(`item ${at}`, at, { side: isIn(at) ? 'in' : 'out' }))))
+    await Promise.all(
+      embeddings
+        .slice(0, 200)
+        .map((_, at) => put(itemOf(`item ${at}`, at, { side: isIn(at) ? 'in' : 'out' }))),
+    )
     const query = embeddings[300] as Float32Array
-    const truth = Array.from({ length: 200 }, (_, at) => ({ at, similarity: cosine(query, embeddings[at] as Float32Array) }))
+    const truth = Array.from({ length: 200 }, (_, at) => ({
+      at,
+      similarity: cosine(query, embeddings[at] as Float32Array),
+    }))
     truth.sort((a, b) => b.similarity - a.similarity)
     const nearest = truth.filter(({ at }) => isIn(at)).map(({ at }) => `item ${at}`)
     expect(nearest).toHaveLength(passing)
@@ -106,28 +180,49 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
   })
 
   it('follow an item through replacements and removals as soon as each is acknowledged', async () => {
-    const [left, right] = [{ must: [{ key: 'side', match: 'left' }] }, { must: [{ key: 'side', match: 'right' }] }]
+    const [left, right] = [
+      { must: [{ key: 'side', match: 'left' }] },
+      { must: [{ key: 'side', match: 'right' }] },
+    ]
     const many = { must: [{ key: 'count', range: { gte: 5 } }] }
     await Promise.all(['x', 'y'].map((id, at) => put(itemOf(id, at, { side: 'left', count: 0 }))))
     for (let count = 1; count < 9; count += 1) {
       await put(itemOf('a', count, { side: count % 2 === 0 ? 'left' : 'right', count }))
-      expect([await ids(left), await ids(right), await ids(many)]).toEqual([count % 2 === 0 ? 'axy' : 'xy', count % 2 === 0 ? '' : 'a', count < 5 ? '' : 'a'])
+      expect([await ids(left), await ids(right), await ids(many)]).toEqual([
+        count % 2 === 0 ? 'axy' : 'xy',
+        count % 2 === 0 ? '' : 'a',
+        count < 5 ? '' : 'a',
+      ])
       if (count >= 5) expect((await found(many, 1, count))[0]?.similarity).toBeCloseTo(1, 4)
     }
     await put(itemOf('a', 1, null))
-    expect([await ids(left), await ids(right), await ids({ must: [{ key: 'side', exists: false }] })]).toEqual(['xy', '', 'a'])
+    expect([
+      await ids(left),
+      await ids(right),
+      await ids({ must: [{ key: 'side', exists: false }] }),
+    ]).toEqual(['xy', '', 'a'])
     await collection.remove('x')
     await collection.remove('a')
     expect([await ids(left), await ids(right), await ids({})]).toEqual(['y', '', 'y'])
     await put(itemOf('x', 1, { side: 'right' }))
-    expect([await ids(left), await ids(right), await ids({ must_not: [{ key: 'side', match: 'left' }] })]).toEqual(['y', 'x', 'x'])
+    expect([
+      await ids(left),
+      await ids(right),
+      await ids({ must_not: [{ key: 'side', match: 'left' }] }),
+    ]).toEqual(['y', 'x', 'x'])
   })
 
   it('let through what is left by writers that came at the same time', async () => {
     const sideOf = (at: number): string => (at % 3 === 0 ? 'left' : 'right')
-    await Promise.all(Array.from({ length: 90 }, (_, at) => put(itemOf(`item ${at % 30}`, at, { side: sideOf(at + 1), at }))))
+    await Promise.all(
+      Array.from({ length: 90 }, (_, at) =>
+        put(itemOf(`item ${at % 30}`, at, { side: sideOf(at + 1), at })),
+      ),
+    )
     await Promise.all(Array.from({ length: 10 }, (_, at) => collection.remove(`item ${at}`)))
-    const expected = Array.from({ length: 20 }, (_, i) => i + 70).filter((at) => sideOf(at + 1) === 'left')
+    const expected = Array.from({ length: 20 }, (_, i) => i + 70).filter(
+      (at) => sideOf(at + 1) === 'left',
+    )
     const left = await found({ must: [{ key: 'side', match: 'left' }] })
     expect(left.map(({ id }) => id).sort()).toEqual(expected.map((at) => `item ${at % 30}`).sort())
   })

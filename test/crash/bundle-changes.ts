@@ -17,7 +17,13 @@ export function bundlesAs(serving: BundleName, hasStandby: boolean): number {
   return (serving === 'made-a' ? 0 : 1) + (hasStandby ? 2 : 0)
 }
 
-export async function changeBundles(life: Life, history: History, found: State, next: () => number, onChange: () => void): Promise<never> {
+export async function changeBundles(
+  life: Life,
+  history: History,
+  found: State,
+  next: () => number,
+  onChange: () => void,
+): Promise<never> {
   let { serving } = found
   let hasStandby = found.standby !== null
 
@@ -42,7 +48,8 @@ export async function changeBundles(life: Life, history: History, found: State, 
     await new Promise((resolve) => setTimeout(resolve, next() * LONGEST_PAUSE_MS))
     const other = otherBundle(serving)
     if (!hasStandby) await change([serving, true], () => life.ask('begin-standby', { name: other }))
-    else if (next() < SHARE_OF_ENDS) await change([serving, false], () => life.ask('end-standby', null))
+    else if (next() < SHARE_OF_ENDS)
+      await change([serving, false], () => life.ask('end-standby', null))
     else await change([other, true], () => life.ask('switch', null))
   }
 }

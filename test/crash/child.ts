@@ -9,7 +9,14 @@ import { openEmbedded, type BundleShelf, type Rooms } from '../../src/collection
 import { openItemStore, type ItemStore } from '../../src/item-store/item-store.js'
 import { Retrieval } from '../../src/retrieval/retrieval.js'
 import { openVectorIndex } from '../../src/vector-index/vector-index.js'
-import { digestOf, fingerprints, madeImage, MadeModels, madePayload, type BundleName } from './made-models.js'
+import {
+  digestOf,
+  fingerprints,
+  madeImage,
+  MadeModels,
+  madePayload,
+  type BundleName,
+} from './made-models.js'
 
 export interface FoundItem {
   id: string
@@ -43,28 +50,45 @@ export interface Questions {
   'kill-index': { ask: null; answer: null }
 }
 
-export type Asked = { [Name in keyof Questions]: { number: number; name: Name; ask: Questions[Name]['ask'] } }[keyof Questions]
+export type Asked = {
+  [Name in keyof Questions]: { number: number; name: Name; ask: Questions[Name]['ask'] }
+}[keyof Questions]
 /** An error is said with its code, where it has one. */
-export type Said = { state: State } | { number: number; answer: unknown } | { number: number; error: string }
+export type Said =
+  { state: State } | { number: number; answer: unknown } | { number: number; error: string }
 
 /** The largest that a search takes: more than there are items here. */
 const ALL_CANDIDATES = 1000
 
-const [folder = '', configured = 'made-a', manner] = process.argv.slice(2) as [string, BundleName, string?]
+const [folder = '', configured = 'made-a', manner] = process.argv.slice(2) as [
+  string,
+  BundleName,
+  string?,
+]
 
 async function roomsOf(name: BundleName, store: ItemStore): Promise<Rooms> {
   const models = new MadeModels(name)
   const { dim, fingerprint } = models.info
-  const place = { folder: join(folder, 'index', fingerprint), dim, fingerprint, storeIdentity: store.identity }
+  const place = {
+    folder: join(folder, 'index', fingerprint),
+    dim,
+    fingerprint,
+    storeIdentity: store.identity,
+  }
   return { models, store, index: await openVectorIndex({ kind: 'hnsw', ...place }) }
 }
 
 const shelf: BundleShelf = {
   fingerprintOf: (name) => Promise.resolve(fingerprints[name as BundleName]),
   open: (name, store) => roomsOf(name as BundleName, store),
-  discard: (fingerprint) => rm(join(folder, 'index', fingerprint), { recursive: true, force: true }),
+  discard: (fingerprint) =>
+    rm(join(folder, 'index', fingerprint), { recursive: true, force: true }),
 }
-const store = await openItemStore({ folder: join(folder, 'items'), name: configured, fingerprint: fingerprints[configured] })
+const store = await openItemStore({
+  folder: join(folder, 'items'),
+  name: configured,
+  fingerprint: fingerprints[configured],
+})
 // As the service does (src/collection/embedded/generation.ts): a process that was killed may have left the index of a bundle that stood by.
 const stamped = [store.bundles.serving, store.bundles.standby].map((bundle) => bundle?.fingerprint)
 for (const name of await readdir(join(folder, 'index')).catch(() => [])) {
@@ -77,12 +101,18 @@ const retrieval = new Retrieval(collection)
 await retrieval.start()
 
 function itemsIn(view: ItemStore): FoundItem[] {
-  return view.list({ limit: ALL_CANDIDATES }).map(({ id, payload, embedding, imageTokens, picture }) => {
-    const { mime, width, height } = picture
-    const bytes = store.picture(id) ?? new Uint8Array(0)
-    const digest = digestOf(payload, { embedding, imageTokens, picture: { bytes, mime: mime as 'image/jpeg', width, height } })
-    return { id, version: payload?.['version'] as number, digest }
-  })
+  return view
+    .list({ limit: ALL_CANDIDATES })
+    .map(({ id, payload, embedding, imageTokens, picture }) => {
+      const { mime, width, height } = picture
+      const bytes = store.picture(id) ?? new Uint8Array(0)
+      const digest = digestOf(payload, {
+        embedding,
+        imageTokens,
+        picture: { bytes, mime: mime as 'image/jpeg', width, height },
+      })
+      return { id, version: payload?.['version'] as number, digest }
+    })
 }
 
 function stateNow(): State {
@@ -110,7 +140,10 @@ async function answer(asked: Asked): Promise<unknown> {
       return retrieval.save()
     case 'search': {
       const { id, k } = asked.ask
-      const { hits } = await retrieval.search({ image: madeImage(id, 0) }, { k, candidates: ALL_CANDIDATES })
+      const { hits } = await retrieval.search(
+        { image: madeImage(id, 0) },
+        { k, candidates: ALL_CANDIDATES },
+      )
       return hits.map((hit) => ({ id: hit.id, similarity: hit.similarity }))
     }
     case 'begin-standby':
@@ -132,7 +165,8 @@ process.on('message', (asked: Asked) => {
   if (manner === '--hasty' && asked.name !== 'search') say({ number, answer: null })
   answer(asked).then(
     (given) => say({ number, answer: asked.name === 'search' ? given : null }),
-    (error: Error & { code?: string }) => say({ number, error: `${error.code ?? error.name}: ${error.message}` }),
+    (error: Error & { code?: string }) =>
+      say({ number, error: `${error.code ?? error.name}: ${error.message}` }),
   )
 })
 process.on('disconnect', () => process.exit())

@@ -42,7 +42,13 @@ export class Versions {
  * acknowledgement.
  * @returns how many changes were acknowledged, of items and of the bundle
  */
-export async function runClients(life: Life, history: History, versions: Versions, seed: number, play: Play): Promise<Acknowledged> {
+export async function runClients(
+  life: Life,
+  history: History,
+  versions: Versions,
+  seed: number,
+  play: Play,
+): Promise<Acknowledged> {
   const acknowledged = { items: 0, bundles: 0 }
 
   const change = async (next: () => number): Promise<void> => {
@@ -58,15 +64,19 @@ export async function runClients(life: Life, history: History, versions: Version
     }
   }
   const writer = async (next: () => number): Promise<never> => {
-    for (;;) await all(Array.from({ length: 1 + Math.floor(next() * LARGEST_BURST) }, () => change(next)))
+    for (;;)
+      await all(Array.from({ length: 1 + Math.floor(next() * LARGEST_BURST) }, () => change(next)))
   }
   const saver = async (next: () => number): Promise<never> => {
     for (;;) {
-      await new Promise((resolve) => setTimeout(resolve, next() * LONGEST_WAIT_BETWEEN_SNAPSHOTS_MS))
+      await new Promise((resolve) =>
+        setTimeout(resolve, next() * LONGEST_WAIT_BETWEEN_SNAPSHOTS_MS),
+      )
       await life.ask('save', null).catch(pauseIfIndexIsAway)
     }
   }
-  const changer = (next: () => number): Promise<never> => changeBundles(life, history, play.found, next, () => (acknowledged.bundles += 1))
+  const changer = (next: () => number): Promise<never> =>
+    changeBundles(life, history, play.found, next, () => (acknowledged.bundles += 1))
   const killer = async (next: () => number): Promise<void> => {
     await new Promise((resolve) => setTimeout(resolve, next() * LATEST_DEATH_OF_INDEX_MS))
     await life.ask('kill-index', null)

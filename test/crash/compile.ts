@@ -17,9 +17,16 @@ export async function compileSources(): Promise<string> {
   for (const folder of FOLDERS) {
     const names = await readdir(join(packageFolder, folder), { recursive: true })
     for (const name of names.filter((one) => /\.ts$/.test(one) && !/\.(d|test)\.ts$/.test(one))) {
-      const source = replaced(basename(name), await readFile(join(packageFolder, folder, name), 'utf8'))
+      const source = replaced(
+        basename(name),
+        await readFile(join(packageFolder, folder, name), 'utf8'),
+      )
       const { outputText } = ts.transpileModule(source, {
-        compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext, verbatimModuleSyntax: true },
+        compilerOptions: {
+          target: ts.ScriptTarget.ES2022,
+          module: ts.ModuleKind.ESNext,
+          verbatimModuleSyntax: true,
+        },
       })
       const file = join(to, folder, name.replace(/\.ts$/, '.js'))
       await mkdir(dirname(file), { recursive: true })

@@ -57,7 +57,11 @@ describe('the history', () => {
   })
 
   it('leaves open what was not acknowledged, but not what it followed', () => {
-    for (const [found, isPossible] of [[1, false], [2, true], [3, true]] as const) {
+    for (const [found, isPossible] of [
+      [1, false],
+      [2, true],
+      [3, true],
+    ] as const) {
       const history = new History()
       acknowledged(history, 'a', 1)
       acknowledged(history, 'a', 2)

@@ -20,7 +20,14 @@ const LONGEST_RANDOM_LIFE_MS = 700
 const SHARE_WHILE_STARTING = 0.25
 /** A point is not always passed for the first time. By the first word of its name: some are passed less often, and the
  * commits of a migration at least twice. */
-const LARGEST_ARRIVAL: Record<string, number> = { store: 40, index: 40, snapshot: 4, compaction: 2, 'standby follows': 8, migration: 2 }
+const LARGEST_ARRIVAL: Record<string, number> = {
+  store: 40,
+  index: 40,
+  snapshot: 4,
+  compaction: 2,
+  'standby follows': 8,
+  migration: 2,
+}
 /** Of the lives, so many see changes of the bundle, the death of the index's process, and a start from the first format. */
 const SHARE_OF_BUNDLE_CHANGES = 0.35
 const SHARE_OF_INDEX_DEATHS = 0.1
@@ -50,10 +57,23 @@ export interface CrashOptions {
 }
 
 /** First every fail point once, then random moments and fail points in turns. Ends at the first contradiction. */
-export async function runCrashes({ kills, seed, hasty = false, goOn = () => true }: CrashOptions): Promise<Crashes> {
+export async function runCrashes({
+  kills,
+  seed,
+  hasty = false,
+  goOn = () => true,
+}: CrashOptions): Promise<Crashes> {
   const built = await compileSources()
   const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-crash-'))
-  const crashes: Crashes = { kills: 0, atPoints: new Map(), acknowledged: 0, bundleChanges: 0, migrations: 0, indexDeaths: 0, contradictions: [] }
+  const crashes: Crashes = {
+    kills: 0,
+    atPoints: new Map(),
+    acknowledged: 0,
+    bundleChanges: 0,
+    migrations: 0,
+    indexDeaths: 0,
+    contradictions: [],
+  }
   let configured: BundleName = 'made-a'
   const history = new History(new Map([[THE_BUNDLES, bundlesAs(configured, false)]]))
   const versions = new Versions()
@@ -63,21 +83,34 @@ export async function runCrashes({ kills, seed, hasty = false, goOn = () => true
       const isLast = at === kills || !goOn(crashes)
       const armed = isLast ? null : armedFor(at, next)
       const [subject = ''] = armed?.point.split(':') ?? []
-      const happens = (share: number, ...subjects: string[]): boolean => next() < share || subjects.includes(subject)
-      const former = happens(SHARE_OF_MIGRATIONS, 'migration') ? await toFirstFormat(dataFolder) : null
+      const happens = (share: number, ...subjects: string[]): boolean =>
+        next() < share || subjects.includes(subject)
+      const former = happens(SHARE_OF_MIGRATIONS, 'migration')
+        ? await toFirstFormat(dataFolder)
+        : null
       if (former !== null) {
         configured = former
         crashes.migrations += 1
         history.end(history.begin(THE_BUNDLES, bundlesAs(former, false)))
       }
-      const changesBundles = happens(SHARE_OF_BUNDLE_CHANGES, 'standby begins', 'standby follows', 'standby ends', 'switch')
+      const changesBundles = happens(
+        SHARE_OF_BUNDLE_CHANGES,
+        'standby begins',
+        'standby follows',
+        'standby ends',
+        'switch',
+      )
       const killsIndex = armed === null && happens(SHARE_OF_INDEX_DEATHS)
       const life = new Life({ built, dataFolder, configured, armed, hasty })
-      const cut = isLast ? undefined : killLater(life, armed, next, killsIndex ? RETURN_OF_INDEX_MS : 0)
+      const cut = isLast
+        ? undefined
+        : killLater(life, armed, next, killsIndex ? RETURN_OF_INDEX_MS : 0)
       const state = await life.state
       if (state !== null) {
         const wrong = await contradictionsOf(life, state, history, seed + at).catch(noneOfTheKilled)
-        crashes.contradictions.push(...wrong.map((sentence) => `after ${crashes.kills} kills: ${sentence}`))
+        crashes.contradictions.push(
+          ...wrong.map((sentence) => `after ${crashes.kills} kills: ${sentence}`),
+        )
         if (isLast || wrong.length > 0) life.kill()
         else {
           const play = { found: state, changesBundles, killsIndex }
@@ -88,8 +121,10 @@ export async function runCrashes({ kills, seed, hasty = false, goOn = () => true
         }
       }
       const end = await life.ended
-      if (end !== 'SIGKILL') crashes.contradictions.push(`after ${crashes.kills} kills: the process ended with ${end}`)
-      if (armed !== null && cut?.fired === false) crashes.atPoints.set(armed.point, (crashes.atPoints.get(armed.point) ?? 0) + 1)
+      if (end !== 'SIGKILL')
+        crashes.contradictions.push(`after ${crashes.kills} kills: the process ended with ${end}`)
+      if (armed !== null && cut?.fired === false)
+        crashes.atPoints.set(armed.point, (crashes.atPoints.get(armed.point) ?? 0) + 1)
       clearTimeout(cut?.timer)
       if (isLast) break
       crashes.kills += 1
@@ -104,7 +139,10 @@ export async function runCrashes({ kills, seed, hasty = false, goOn = () => true
 function armedFor(at: number, next: () => number): Armed | null {
   if (at >= failPoints.length && at % 2 === 1) return null
   const point = failPoints[(at < failPoints.length ? at : at >> 1) % failPoints.length] as FailPoint
-  return { point, arrival: 1 + Math.floor(next() * (LARGEST_ARRIVAL[point.split(':', 1)[0] ?? ''] ?? 1)) }
+  return {
+    point,
+    arrival: 1 + Math.floor(next() * (LARGEST_ARRIVAL[point.split(':', 1)[0] ?? ''] ?? 1)),
+  }
 }
 
 /** A process that is killed while it is checked is checked after its next start. */
@@ -127,6 +165,9 @@ function killLater(
   }
   const [share, moment] = [next(), laterMs + next() * LONGEST_RANDOM_LIFE_MS]
   if (armed === null && share < SHARE_WHILE_STARTING) cut.timer = setTimeout(kill, moment)
-  else void life.state.then(() => (cut.timer = setTimeout(kill, armed === null ? moment : LONGEST_LIFE_MS)))
+  else
+    void life.state.then(
+      () => (cut.timer = setTimeout(kill, armed === null ? moment : LONGEST_LIFE_MS)),
+    )
   return cut
 }

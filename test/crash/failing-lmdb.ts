@@ -5,7 +5,8 @@ import { reach } from './fail-points.js'
 
 type Table = Database<unknown, string>
 /** What a transaction is for: told by what it writes. */
-type Purpose = 'store' | 'standby begins' | 'standby follows' | 'standby ends' | 'switch' | 'migration'
+type Purpose =
+  'store' | 'standby begins' | 'standby follows' | 'standby ends' | 'switch' | 'migration'
 
 let purpose: Purpose = 'store'
 /** Whether the transaction has written a picture, or a record of an item. */
@@ -20,7 +21,8 @@ export function open(options: Parameters<typeof openLmdb>[0]): RootDatabase {
     const { name } = options
     if (name === 'pictures') return cutPictures(table)
     if (name === 'items') return before(table, () => (wrote.item = true))
-    if (name === 'about') return before(table, (key, value) => (purpose = purposeOf(key, value, table) ?? purpose))
+    if (name === 'about')
+      return before(table, (key, value) => (purpose = purposeOf(key, value, table) ?? purpose))
     return name.startsWith('encodings-') ? before(table, reachInEncodings) : table
   }
   const transact = root.childTransaction.bind(root)
@@ -67,7 +69,9 @@ function cutPictures(pictures: Table): Table {
 /** A new item comes with its picture; a migration writes items without, and what a standby follows is no item at all. */
 function reachInEncodings(): void {
   if (wrote.picture) return
-  reach(wrote.item ? 'migration: half of an item is moved' : 'standby follows: half of a group is kept')
+  reach(
+    wrote.item ? 'migration: half of an item is moved' : 'standby follows: half of a group is kept',
+  )
 }
 
 function purposeOf(key: string, value: unknown, about: Table): Purpose | null {

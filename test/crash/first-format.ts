@@ -14,11 +14,14 @@ export async function toFirstFormat(dataFolder: string): Promise<BundleName | nu
   try {
     const about: Database<unknown, string> = root.openDB({ name: 'about', encoding: 'json' })
     const stamp = about.get('stamp') as Stamp | FirstStamp | undefined
-    if (stamp === undefined || !('serving' in stamp) || about.get('migrated') !== undefined) return null
+    if (stamp === undefined || !('serving' in stamp) || about.get('migrated') !== undefined)
+      return null
     const { serving, standby, identity } = stamp
     const items: Table = root.openDB({ name: 'items', encoding: 'binary' })
     const [own, other] = [serving, standby].map((bundle): Table | null =>
-      bundle === null ? null : root.openDB({ name: `encodings-${bundle.fingerprint}`, encoding: 'binary' }),
+      bundle === null
+        ? null
+        : root.openDB({ name: `encodings-${bundle.fingerprint}`, encoding: 'binary' }),
     )
     await root.transaction(() => {
       for (const id of [...items.getKeys()]) {
@@ -27,7 +30,11 @@ export async function toFirstFormat(dataFolder: string): Promise<BundleName | nu
       }
       own?.clearSync()
       other?.clearSync()
-      about.putSync('stamp', { format: 1, identity, fingerprint: serving.fingerprint } satisfies FirstStamp)
+      about.putSync('stamp', {
+        format: 1,
+        identity,
+        fingerprint: serving.fingerprint,
+      } satisfies FirstStamp)
       about.removeSync('followed')
     })
     return serving.name as BundleName

@@ -39,7 +39,10 @@ export class History {
 
   /** The change was refused: it has not happened. */
   withdraw(change: Change): void {
-    this.#changes.set(change.id, (this.#changes.get(change.id) ?? []).filter((one) => one !== change))
+    this.#changes.set(
+      change.id,
+      (this.#changes.get(change.id) ?? []).filter((one) => one !== change),
+    )
   }
 
   /** Compares with what a restart found, one sentence for each contradiction; what was found is the new beginning. */
@@ -48,7 +51,9 @@ export class History {
     const contradictions = [...ids].flatMap((id) => {
       const version = found.get(id) ?? null
       const possible = this.#possible(id)
-      return possible.includes(version) ? [] : [`${id} is ${said(version)}; it may be ${possible.map(said).join(' or ')}`]
+      return possible.includes(version)
+        ? []
+        : [`${id} is ${said(version)}; it may be ${possible.map(said).join(' or ')}`]
     })
     this.#found = new Map(found)
     this.#changes = new Map()
@@ -58,7 +63,8 @@ export class History {
   #possible(id: string): (number | null)[] {
     const changes = this.#changes.get(id) ?? []
     const acknowledged = changes.filter(({ ended }) => ended < Infinity)
-    if (acknowledged.length === 0) return [this.#found.get(id) ?? null, ...changes.map(({ version }) => version)]
+    if (acknowledged.length === 0)
+      return [this.#found.get(id) ?? null, ...changes.map(({ version }) => version)]
     const latest = Math.max(...acknowledged.map(({ began }) => began))
     return changes.filter(({ ended }) => ended > latest).map(({ version }) => version)
   }

@@ -24,7 +24,8 @@ const common = {
   rerank: { default: false, candidates: 8 },
 } as const
 
-export const otherBundle = (name: BundleName): BundleName => (name === 'made-a' ? 'made-b' : 'made-a')
+export const otherBundle = (name: BundleName): BundleName =>
+  name === 'made-a' ? 'made-b' : 'made-a'
 
 /** What a client sends for `version` of `id`. */
 export function madeImage(id: string, version: number): Uint8Array {
@@ -54,9 +55,16 @@ export function madeParts(id: string, version: number, bundle: BundleName): Enco
   const length = Math.hypot(...values)
   return {
     embedding: values.map((value) => value / length),
-    imageTokens: Int8Array.from({ length: TOKENS.count * TOKENS.width }, () => Math.floor(next() * 256) - 128),
+    imageTokens: Int8Array.from(
+      { length: TOKENS.count * TOKENS.width },
+      () => Math.floor(next() * 256) - 128,
+    ),
     picture: {
-      bytes: Buffer.concat([image, Buffer.from('\n'), Uint8Array.from({ length: 2000 + (seed % 5000) }, (_, at) => (seed + at * 7) % 256)]),
+      bytes: Buffer.concat([
+        image,
+        Buffer.from('\n'),
+        Uint8Array.from({ length: 2000 + (seed % 5000) }, (_, at) => (seed + at * 7) % 256),
+      ]),
       mime: 'image/jpeg',
       width: 512,
       height: (seed % 500) + 1,

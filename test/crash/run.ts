@@ -11,7 +11,9 @@ import { failPoints } from './fail-points.js'
 /** A life waits for the disk and for its turn about as long as it computes. */
 const FOLDERS = Math.min(4, availableParallelism() * 2)
 
-const { values } = parseArgs({ options: { kills: { type: 'string', default: '1000' }, seed: { type: 'string' } } })
+const { values } = parseArgs({
+  options: { kills: { type: 'string', default: '1000' }, seed: { type: 'string' } },
+})
 const seed = Number(values.seed ?? Date.now() % 1_000_000)
 const kills = Number(values.kills)
 let goOn = true
@@ -28,7 +30,10 @@ const all = await Promise.all(
       goOn: (crashes) => {
         soFar[folder] = crashes
         const together = sum(soFar.map((one) => one.kills))
-        if (together % 20 === 0) process.stderr.write(`${together} kills, ${Math.round((performance.now() - begun) / 1000)} s\n`)
+        if (together % 20 === 0)
+          process.stderr.write(
+            `${together} kills, ${Math.round((performance.now() - begun) / 1000)} s\n`,
+          )
         return goOn && soFar.every(({ contradictions }) => contradictions.length === 0)
       },
     }),
@@ -36,7 +41,10 @@ const all = await Promise.all(
 )
 const total = (read: (crashes: Crashes) => number): number => sum(all.map(read))
 const contradictions = all.flatMap((crashes) => crashes.contradictions)
-const atPoints = failPoints.map((point) => ({ point, count: total((crashes) => crashes.atPoints.get(point) ?? 0) }))
+const atPoints = failPoints.map((point) => ({
+  point,
+  count: total((crashes) => crashes.atPoints.get(point) ?? 0),
+}))
 const together = total((crashes) => crashes.kills)
 replaceBetween('crash', [
   `Seed ${seed}, Node ${process.versions.node} on ${process.platform}, ${new Date().toISOString().slice(0, 10)}.`,

@@ -30,7 +30,8 @@ function cutProcess(): void {
     const { before, during, after } = aroundCommands[name] ?? {}
     // The graph dies with the service, in the middle of what it does: alone it would first finish that.
     const { pid } = this.status
-    const both = (point: FailPoint): void => reach(point, () => pid !== null && process.kill(pid, 'SIGKILL'))
+    const both = (point: FailPoint): void =>
+      reach(point, () => pid !== null && process.kill(pid, 'SIGKILL'))
     if (before !== undefined) both(before)
     const answer = call.bind(this)(name, ask) as ReturnType<typeof cut>
     if (during !== undefined) {

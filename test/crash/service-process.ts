@@ -26,30 +26,42 @@ export class Life {
   /** Resolves when the process has ended and everything that it said has been read, to how it ended. */
   readonly ended: Promise<number | NodeJS.Signals | null>
   readonly #child: ChildProcess
-  readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>()
+  readonly #waiting = new Map<
+    number,
+    { resolve: (answer: never) => void; reject: (error: Error) => void }
+  >()
   #asked = 0
   #over = false
 
   constructor({ built, dataFolder, configured, armed, hasty }: LifeOptions) {
     const here = join(built, 'test', 'crash')
-    this.#child = fork(join(here, 'child.js'), [dataFolder, configured, ...(hasty ? ['--hasty'] : [])], {
-      // A process that is to be killed at a random moment runs the sources as they are.
-      execArgv: armed === null ? [] : ['--import', pathToFileURL(join(here, 'seams.js')).href],
-      env: { PATH: process.env['PATH'], [ARMED_VARIABLE]: JSON.stringify(armed) },
-    })
+    this.#child = fork(
+      join(here, 'child.js'),
+      [dataFolder, configured, ...(hasty ? ['--hasty'] : [])],
+      {
+        // A process that is to be killed at a random moment runs the sources as they are.
+        execArgv: armed === null ? [] : ['--import', pathToFileURL(join(here, 'seams.js')).href],
+        env: { PATH: process.env['PATH'], [ARMED_VARIABLE]: JSON.stringify(armed) },
+      },
+    )
     const exit = once(this.#child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
     this.ended = Promise.all([exit, once(this.#child, 'disconnect')]).then(([[code, signal]]) => {
       this.#end()
       return signal ?? code
     })
     this.state = new Promise((resolve) => {
-      this.#child.on('message', (said: Said) => ('state' in said ? resolve(said.state) : this.#settle(said)))
+      this.#child.on('message', (said: Said) =>
+        'state' in said ? resolve(said.state) : this.#settle(said),
+      )
       void this.ended.then(() => resolve(null))
     })
   }
 
   /** @throws Killed when the process ends before it answers, Error when the question failed */
-  ask<Name extends keyof Questions>(name: Name, ask: Questions[Name]['ask']): Promise<Questions[Name]['answer']> {
+  ask<Name extends keyof Questions>(
+    name: Name,
+    ask: Questions[Name]['ask'],
+  ): Promise<Questions[Name]['answer']> {
     return new Promise((resolve, reject) => {
       if (this.#over || !this.#child.connected) throw new Killed()
       const number = (this.#asked += 1)

@@ -11,30 +11,50 @@ const K = 10
 const SIMILARITY_TOLERANCE = 1e-5
 
 /** One sentence for each thing that is wrong after a start. */
-export async function contradictionsOf(life: Life, state: State, history: History, seed: number): Promise<string[]> {
+export async function contradictionsOf(
+  life: Life,
+  state: State,
+  history: History,
+  seed: number,
+): Promise<string[]> {
   const found = new Map(state.items.map(({ id, version }) => [id, version]))
   const searched: string[] = []
   for (let at = 0; at < SEARCHES; at += 1) {
-    searched.push(...(await searchContradictions(life, found, `query ${seed} ${at}`, state.serving)))
+    searched.push(
+      ...(await searchContradictions(life, found, `query ${seed} ${at}`, state.serving)),
+    )
   }
-  const settled = history.settle(new Map([...found, [THE_BUNDLES, bundlesAs(state.serving, state.standby !== null)]]))
+  const settled = history.settle(
+    new Map([...found, [THE_BUNDLES, bundlesAs(state.serving, state.standby !== null)]]),
+  )
   return [...settled, ...stateContradictions(state), ...standbyContradictions(state), ...searched]
 }
 
 function torn(items: readonly FoundItem[], bundle: BundleName): string[] {
   return items
-    .filter(({ id, version, digest }) => digest !== digestOf(madePayload(id, version), madeParts(id, version, bundle)))
-    .map(({ id, version }) => `${id} is not whole: parts of it differ from version ${version} as ${bundle} makes it`)
+    .filter(
+      ({ id, version, digest }) =>
+        digest !== digestOf(madePayload(id, version), madeParts(id, version, bundle)),
+    )
+    .map(
+      ({ id, version }) =>
+        `${id} is not whole: parts of it differ from version ${version} as ${bundle} makes it`,
+    )
 }
 
 function stateContradictions({ serving, items, replay, size, indexed }: State): string[] {
   const ids = new Set(items.map(({ id }) => id))
-  const isAllIds = (others: readonly string[]): boolean => others.length === ids.size && others.every((id) => ids.has(id))
+  const isAllIds = (others: readonly string[]): boolean =>
+    others.length === ids.size && others.every((id) => ids.has(id))
   return [
     ...torn(items, serving),
     ...(size === ids.size ? [] : [`the store says it holds ${size} items, and lists ${ids.size}`]),
-    ...(isAllIds(replay) ? [] : [`the store replays ${replay.length} items, and lists ${ids.size}`]),
-    ...(isAllIds(indexed) ? [] : [`the index holds ${indexed.length} ids, and the store ${ids.size}, or others`]),
+    ...(isAllIds(replay)
+      ? []
+      : [`the store replays ${replay.length} items, and lists ${ids.size}`]),
+    ...(isAllIds(indexed)
+      ? []
+      : [`the index holds ${indexed.length} ids, and the store ${ids.size}, or others`]),
   ]
 }
 
@@ -45,7 +65,11 @@ function standbyContradictions({ serving, items, standby }: State): string[] {
   const isCounted = followed.length + behind === items.length
   return [
     ...torn(followed, otherBundle(serving)),
-    ...(isCounted ? [] : [`the standby has ${followed.length} of ${items.length} items, and says it lacks ${behind}`]),
+    ...(isCounted
+      ? []
+      : [
+          `the standby has ${followed.length} of ${items.length} items, and says it lacks ${behind}`,
+        ]),
   ]
 }
 
@@ -55,15 +79,26 @@ async function searchContradictions(
   query: string,
   bundle: BundleName,
 ): Promise<string[]> {
-  const embeddingOf = (id: string, version: number): Float32Array => madeParts(id, version, bundle).embedding
+  const embeddingOf = (id: string, version: number): Float32Array =>
+    madeParts(id, version, bundle).embedding
   const embedding = embeddingOf(query, 0)
-  const exact = new Map([...found].map(([id, version]) => [id, cosine(embedding, embeddingOf(id, version))]))
+  const exact = new Map(
+    [...found].map(([id, version]) => [id, cosine(embedding, embeddingOf(id, version))]),
+  )
   const best = [...exact.values()].sort((a, b) => b - a).slice(0, K)
   const hits = await life.ask('search', { id: query, k: K })
-  const isNear = (a: number | undefined, b: number | undefined): boolean => Math.abs((a ?? 9) - (b ?? -9)) < SIMILARITY_TOLERANCE
+  const isNear = (a: number | undefined, b: number | undefined): boolean =>
+    Math.abs((a ?? 9) - (b ?? -9)) < SIMILARITY_TOLERANCE
   const equal =
     hits.length === best.length &&
     new Set(hits.map(({ id }) => id)).size === hits.length &&
-    hits.every(({ id, similarity }, rank) => isNear(similarity, best[rank]) && isNear(similarity, exact.get(id)))
-  return equal ? [] : [`a search for "${query}" answers ${JSON.stringify(hits)}; exact search begins ${JSON.stringify(best)}`]
+    hits.every(
+      ({ id, similarity }, rank) =>
+        isNear(similarity, best[rank]) && isNear(similarity, exact.get(id)),
+    )
+  return equal
+    ? []
+    : [
+        `a search for "${query}" answers ${JSON.stringify(hits)}; exact search begins ${JSON.stringify(best)}`,
+      ]
 }

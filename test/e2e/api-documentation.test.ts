@@ -11,9 +11,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
 
-const program = [process.env['SCHEMATHESIS'], join(packageFolder, 'test', '.venv', 'bin', 'schemathesis')].find(
-  (path) => path !== undefined && existsSync(path),
-)
+const program = [
+  process.env['SCHEMATHESIS'],
+  join(packageFolder, 'test', '.venv', 'bin', 'schemathesis'),
+].find((path) => path !== undefined && existsSync(path))
 const CHECKS = [
   'not_a_server_error',
   'status_code_conformance',
@@ -50,20 +51,40 @@ describe.skipIf(program === undefined)(
     })
 
     /** @returns whether no fault was found, and what it printed */
-    function schemathesis(document: string, ...more: string[]): Promise<{ passed: boolean; output: string }> {
-      const options = [`--url=${address}`, `--checks=${CHECKS.join(',')}`, '--warnings=off', ...more]
+    function schemathesis(
+      document: string,
+      ...more: string[]
+    ): Promise<{ passed: boolean; output: string }> {
+      const options = [
+        `--url=${address}`,
+        `--checks=${CHECKS.join(',')}`,
+        '--warnings=off',
+        ...more,
+      ]
       const PYTHONPATH = join(packageFolder, 'test', 'e2e')
-      const environment = { PATH: process.env['PATH'], PYTHONPATH, SCHEMATHESIS_HOOKS: 'schemathesis_hooks', PYTHONDONTWRITEBYTECODE: '1' }
+      const environment = {
+        PATH: process.env['PATH'],
+        PYTHONPATH,
+        SCHEMATHESIS_HOOKS: 'schemathesis_hooks',
+        PYTHONDONTWRITEBYTECODE: '1',
+      }
       return new Promise((resolve) => {
-        execFile(program ?? '', ['run', document, ...options], { cwd: folder, env: environment, maxBuffer: 2 ** 26 }, (error, output, errors) =>
-          resolve({ passed: error === null, output: output + errors }),
+        execFile(
+          program ?? '',
+          ['run', document, ...options],
+          { cwd: folder, env: environment, maxBuffer: 2 ** 26 },
+          (error, output, errors) => resolve({ passed: error === null, output: output + errors }),
         )
       })
     }
 
     it('names every status, type and form of an answer', async () => {
       const seed = Date.now() % 1_000_000
-      const options = [`--seed=${seed}`, `--max-examples=${EXAMPLES}`, '--phases=coverage,fuzzing,stateful']
+      const options = [
+        `--seed=${seed}`,
+        `--max-examples=${EXAMPLES}`,
+        '--phases=coverage,fuzzing,stateful',
+      ]
       const { passed, output } = await schemathesis(`${address}/openapi.json`, ...options)
       expect(passed, output).toBe(true)
       expect(Number(/(\d+) generated/.exec(output)?.[1])).toBeGreaterThan(300)
@@ -76,7 +97,12 @@ describe.skipIf(program === undefined)(
       delete document.paths['/items/{id}']?.['get']?.responses['404']
       const path = join(folder, 'openapi.json')
       await writeFile(path, JSON.stringify(document))
-      const { passed, output } = await schemathesis(path, '--seed=1', '--max-examples=5', '--include-path=/items/{id}')
+      const { passed, output } = await schemathesis(
+        path,
+        '--seed=1',
+        '--max-examples=5',
+        '--include-path=/items/{id}',
+      )
       expect(passed).toBe(false)
       expect(output).toMatch(/Received: 404/)
     })

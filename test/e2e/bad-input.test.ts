@@ -42,12 +42,25 @@ afterEach(async () => {
 type Body = NonNullable<RequestInit['body']>
 
 const put = (id: string, body: Body, type = 'image/jpeg') =>
-  fetch(`${address}/items/${encodeURIComponent(id)}`, { method: 'PUT', body, headers: { 'content-type': type } })
+  fetch(`${address}/items/${encodeURIComponent(id)}`, {
+    method: 'PUT',
+    body,
+    headers: { 'content-type': type },
+  })
 
 const post = (path: string, body: Body | null, type: string | null = 'application/json') =>
-  fetch(`${address}${path}`, { method: 'POST', body, headers: type === null ? {} : { 'content-type': type } })
+  fetch(`${address}${path}`, {
+    method: 'POST',
+    body,
+    headers: type === null ? {} : { 'content-type': type },
+  })
 
-async function expectProblem(reply: Response, status: number, code: string, sentence: string | RegExp): Promise<void> {
+async function expectProblem(
+  reply: Response,
+  status: number,
+  code: string,
+  sentence: string | RegExp,
+): Promise<void> {
   expect(reply.headers.get('content-type')).toBe('application/problem+json')
   const problem = (await reply.json()) as Problem
   expect(problem).toMatchObject({ status, code })
@@ -60,7 +73,9 @@ describe('pictures that work', () => {
   it.each(Object.keys(working))('%s is added, found and shown', async (kind) => {
     const bytes = await working[kind]?.()
     const id = `works: ${kind}`
-    expect((await put(id, new Uint8Array(bytes ?? []), 'application/octet-stream')).status).toBe(201)
+    expect((await put(id, new Uint8Array(bytes ?? []), 'application/octet-stream')).status).toBe(
+      201,
+    )
     const shown = await fetch(`${address}/items/${encodeURIComponent(id)}/image`)
     expect(shown.headers.get('content-type')).toBe('image/jpeg')
     const picture = sharp(Buffer.from(await shown.arrayBuffer()))
@@ -88,7 +103,9 @@ describe('pictures that work', () => {
 
   it('shows the first frame of an animation', async () => {
     await put('moving', new Uint8Array(await animatedGif()), 'image/gif')
-    const shown = sharp(Buffer.from(await (await fetch(`${address}/items/moving/image`)).arrayBuffer()))
+    const shown = sharp(
+      Buffer.from(await (await fetch(`${address}/items/moving/image`)).arrayBuffer()),
+    )
     expect(await shown.metadata()).toMatchObject({ width: 24, height: 24 })
   })
 })
@@ -114,12 +131,22 @@ describe('pictures that do not', () => {
   })
 
   it('a text file named .jpg', async () => {
-    await expectProblem(await put('refused.jpg', 'This is not a picture.'), 415, 'image_type_unsupported', /.+/)
+    await expectProblem(
+      await put('refused.jpg', 'This is not a picture.'),
+      415,
+      'image_type_unsupported',
+      /.+/,
+    )
   })
 
   it('an SVG, whatever type it claims', async () => {
     for (const type of ['image/svg+xml', 'image/png']) {
-      await expectProblem(await put('refused', new Uint8Array(svg), type), 415, 'image_type_unsupported', /.+/)
+      await expectProblem(
+        await put('refused', new Uint8Array(svg), type),
+        415,
+        'image_type_unsupported',
+        /.+/,
+      )
     }
   })
 
@@ -145,24 +172,35 @@ describe('pictures that do not', () => {
   it('a bad picture inside JSON, named by its place', async () => {
     const good = (await jpeg()).toString('base64')
     const bad = Buffer.from('no picture at all').toString('base64')
-    const reply = await post('/embed', JSON.stringify({ inputs: [{ image: good }, { text: 'red' }, { image: bad }] }))
+    const reply = await post(
+      '/embed',
+      JSON.stringify({ inputs: [{ image: good }, { text: 'red' }, { image: bad }] }),
+    )
     await expectProblem(reply, 415, 'image_type_unsupported', /^inputs\[2\]/)
   })
 })
 
 describe('bodies', () => {
-  it.each(['/embed', '/search', '/rerank', '/items'])('none, broken or of a wrong type at %s', async (path) => {
-    await expectProblem(await post(path, null, null), 400, 'body_missing', /no body/)
-    await expectProblem(
-      await post(path, '<xml/>', 'application/xml'),
-      415,
-      'media_type_unsupported',
-      /application\/xml/,
-    )
-    if (path === '/items') return
-    await expectProblem(await post(path, '{"text": "a"'), 400, 'body_unreadable', /JSON/)
-    await expectProblem(await post(path, '{"text":"a","__proto__":{"k":1}}'), 400, 'body_unreadable', /.+/)
-  })
+  it.each(['/embed', '/search', '/rerank', '/items'])(
+    'none, broken or of a wrong type at %s',
+    async (path) => {
+      await expectProblem(await post(path, null, null), 400, 'body_missing', /no body/)
+      await expectProblem(
+        await post(path, '<xml/>', 'application/xml'),
+        415,
+        'media_type_unsupported',
+        /application\/xml/,
+      )
+      if (path === '/items') return
+      await expectProblem(await post(path, '{"text": "a"'), 400, 'body_unreadable', /JSON/)
+      await expectProblem(
+        await post(path, '{"text":"a","__proto__":{"k":1}}'),
+        400,
+        'body_unreadable',
+        /.+/,
+      )
+    },
+  )
 
   it('a text of 1 MB', async () => {
     const text = 'word '.repeat(200_000)
@@ -172,7 +210,12 @@ describe('bodies', () => {
       'text_too_long',
       /1000000 characters; expected at most 10000/,
     )
-    await expectProblem(await post('/search', JSON.stringify({ text })), 422, 'text_too_long', /1000000/)
+    await expectProblem(
+      await post('/search', JSON.stringify({ text })),
+      422,
+      'text_too_long',
+      /1000000/,
+    )
     await expectProblem(
       await post('/rerank', JSON.stringify({ query: 'a', documents: [text] })),
       422,
@@ -183,7 +226,12 @@ describe('bodies', () => {
 
   it('an empty text, and one of spaces', async () => {
     for (const text of ['', ' \n\t']) {
-      await expectProblem(await post('/search', JSON.stringify({ text })), 422, 'invalid_request', /visible character/)
+      await expectProblem(
+        await post('/search', JSON.stringify({ text })),
+        422,
+        'invalid_request',
+        /visible character/,
+      )
     }
   })
 
@@ -203,12 +251,20 @@ describe('bodies', () => {
       'مرحبا 写真',
       '[CLS] [SEP] [PAD]',
     ]) {
-      expect((await post('/search', JSON.stringify({ text }))).status, JSON.stringify(text.slice(0, 20))).toBe(200)
+      expect(
+        (await post('/search', JSON.stringify({ text }))).status,
+        JSON.stringify(text.slice(0, 20)),
+      ).toBe(200)
     }
   })
 
   it('a bad form', async () => {
-    await expectProblem(await post('/embed', 'x', 'multipart/form-data'), 400, 'body_unreadable', /form/)
+    await expectProblem(
+      await post('/embed', 'x', 'multipart/form-data'),
+      400,
+      'body_unreadable',
+      /form/,
+    )
     await expectProblem(
       await post('/embed', '--b\r\nnonsense', 'multipart/form-data; boundary=b'),
       400,
@@ -219,7 +275,11 @@ describe('bodies', () => {
 
   it('lines of which one is bad', async () => {
     const image = (await jpeg()).toString('base64')
-    const lines = [JSON.stringify({ id: 'n1', image }), '{"id": "n2", "image": ', JSON.stringify({ id: 'n3', image })]
+    const lines = [
+      JSON.stringify({ id: 'n1', image }),
+      '{"id": "n2", "image": ',
+      JSON.stringify({ id: 'n3', image }),
+    ]
     const reply = await post('/items', lines.join('\n'), 'application/x-ndjson')
     expect(await reply.json()).toMatchObject({
       created: 2,
@@ -239,7 +299,12 @@ describe('what is hardly HTTP', () => {
   }
 
   it('an address that is too long', async () => {
-    await expectProblem(await fetch(`${address}/search?q=${'x'.repeat(20_000)}`), 431, 'headers_too_large', /16 KiB/)
+    await expectProblem(
+      await fetch(`${address}/search?q=${'x'.repeat(20_000)}`),
+      431,
+      'headers_too_large',
+      /16 KiB/,
+    )
   })
 
   it('garbage on the socket', async () => {
@@ -268,7 +333,12 @@ describe('numbers, names and ids', () => {
     'K=3',
     'constructor=1',
   ])('GET /search?q=red&%s', async (query) => {
-    await expectProblem(await fetch(`${address}/search?q=red&${query}`), 422, 'invalid_request', /expected/)
+    await expectProblem(
+      await fetch(`${address}/search?q=red&${query}`),
+      422,
+      'invalid_request',
+      /expected/,
+    )
   })
 
   it('a wrong id', async () => {
@@ -286,7 +356,12 @@ describe('numbers, names and ids', () => {
       'invalid_request',
       /1 to 256 characters/,
     )
-    await expectProblem(await fetch(`${address}/items/%00`), 422, 'invalid_request', /control characters/)
+    await expectProblem(
+      await fetch(`${address}/items/%00`),
+      422,
+      'invalid_request',
+      /control characters/,
+    )
     await expectProblem(await fetch(`${address}/items/%zz`), 400, 'url_unreadable', /percent/)
   })
 })

@@ -28,24 +28,35 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'tandem-test-'))
   mkdirSync(join(folder, 'photos', 'old'), { recursive: true })
   for (const name of photos) {
-    const source = join(packageFolder, 'node_modules', '@stdlib', `datasets-img-${name}`, 'data', 'image.jpg')
+    const source = join(
+      packageFolder,
+      'node_modules',
+      '@stdlib',
+      `datasets-img-${name}`,
+      'data',
+      'image.jpg',
+    )
     copyFileSync(source, join(folder, 'photos', 'old', `${name}.jpg`))
   }
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
 function tandem(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, ['--import', loader, join(packageFolder, 'src', 'cli.ts'), ...args], {
-    encoding: 'utf8',
-    cwd: packageFolder,
-    env: {
-      PATH: process.env['PATH'],
-      TANDEM_DATA_DIR: join(folder, 'data'),
-      TANDEM_MODEL: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'),
-      PORT: '0',
-      INFERENCE_THREADS: '1',
+  return spawnSync(
+    process.execPath,
+    ['--import', loader, join(packageFolder, 'src', 'cli.ts'), ...args],
+    {
+      encoding: 'utf8',
+      cwd: packageFolder,
+      env: {
+        PATH: process.env['PATH'],
+        TANDEM_DATA_DIR: join(folder, 'data'),
+        TANDEM_MODEL: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'),
+        PORT: '0',
+        INFERENCE_THREADS: '1',
+      },
     },
-  })
+  )
 }
 
 describe('the tandem command', () => {
@@ -64,7 +75,9 @@ describe('the tandem command', () => {
     expect(tandem('search', 'boats', '--no-rerank').stdout).not.toContain('match')
     const wanted = `old/${photos[1]}.jpg`
     const filter = JSON.stringify({ must: [{ key: 'path', match: wanted }] })
-    expect(tandem('search', 'boats', '--filter', filter).stdout).toMatch(new RegExp(`${wanted}\\n1 hit in`))
+    expect(tandem('search', 'boats', '--filter', filter).stdout).toMatch(
+      new RegExp(`${wanted}\\n1 hit in`),
+    )
     expect(tandem('search', 'boats', '--filter', '{').stderr).toContain('filter is not valid JSON')
 
     expect(tandem('index', join(folder, 'photos')).stdout).toBe('0 added, 3 already stored\n')
@@ -75,23 +88,42 @@ describe('the tandem command', () => {
     const sidecar = join(folder, 'data', 'index', fingerprint, 'hnsw.json')
     const { ids, ...rest } = JSON.parse(readFileSync(sidecar, 'utf8')) as { ids: string[] }
     writeFileSync(sidecar, JSON.stringify({ ...rest, ids: ids.reverse() }))
-    expect(tandem('check')).toMatchObject({ status: 1, stdout: expect.stringMatching(/^3 items;[^]*\nnot sound\n$/) as string })
-    expect(tandem('check', '--repair')).toMatchObject({ status: 0, stdout: expect.stringMatching(/\nsound\n$/) as string })
+    expect(tandem('check')).toMatchObject({
+      status: 1,
+      stdout: expect.stringMatching(/^3 items;[^]*\nnot sound\n$/) as string,
+    })
+    expect(tandem('check', '--repair')).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/\nsound\n$/) as string,
+    })
   }, 180_000)
 
   it('backs up and restores, with the same answer afterwards', () => {
-    const search = (): unknown => (JSON.parse(tandem('search', 'boats', '--json').stdout) as { hits: unknown }).hits
+    const search = (): unknown =>
+      (JSON.parse(tandem('search', 'boats', '--json').stdout) as { hits: unknown }).hits
     const before = search()
-    expect(tandem('backup', 'first')).toMatchObject({ status: 0, stdout: '3 items backed up as first\n' })
-    expect(tandem('backup', 'first')).toMatchObject({ status: 1, stderr: expect.stringMatching(/already/) as string })
+    expect(tandem('backup', 'first')).toMatchObject({
+      status: 0,
+      stdout: '3 items backed up as first\n',
+    })
+    expect(tandem('backup', 'first')).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/already/) as string,
+    })
     mkdirSync(join(folder, 'more'))
-    copyFileSync(join(folder, 'photos', 'old', 'black-canyon.jpg'), join(folder, 'more', 'extra.jpg'))
+    copyFileSync(
+      join(folder, 'photos', 'old', 'black-canyon.jpg'),
+      join(folder, 'more', 'extra.jpg'),
+    )
     expect(tandem('index', join(folder, 'more')).status).toBe(0)
     expect(search()).not.toEqual(before)
     const restored = 'first is restored: 0 items stored, 1 removed, 3 were the same\n'
     expect(tandem('restore', 'first')).toMatchObject({ status: 0, stdout: restored })
     expect(search()).toEqual(before)
-    expect(tandem('restore', 'second')).toMatchObject({ status: 1, stderr: expect.stringMatching(/no backup "second"/) as string })
+    expect(tandem('restore', 'second')).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/no backup "second"/) as string,
+    })
   }, 240_000)
 
   it('says which files are not pictures, goes on, and exits with 1', () => {
@@ -115,7 +147,10 @@ describe('the tandem command', () => {
   it.each([
     [['search', 'x', '-k', '0'], /whole number from 1 to 1000/],
     [['search', 'x', '--url', 'ftp://host'], /Expected an address/],
-    [['search', 'x', '--url', 'http://127.0.0.1:9'], /No service answers at http:\/\/127\.0\.0\.1:9/],
+    [
+      ['search', 'x', '--url', 'http://127.0.0.1:9'],
+      /No service answers at http:\/\/127\.0\.0\.1:9/,
+    ],
     [['index', join('no', 'such', 'folder')], /no such file or directory/],
     [['evaluate', 'none.tar'], /no such file or directory/],
     [['nonsense'], /unknown command/],
@@ -134,19 +169,30 @@ describe('the tandem command', () => {
     const tar = pack()
     for (const name of photos) {
       tar.entry({ name: `${name}.jpg` }, readFileSync(join(folder, 'photos', 'old', `${name}.jpg`)))
-      tar.entry({ name: `${name}.json` }, JSON.stringify({ captions: { en: [`a photo of ${name}`, name] } }))
+      tar.entry(
+        { name: `${name}.json` },
+        JSON.stringify({ captions: { en: [`a photo of ${name}`, name] } }),
+      )
     }
     tar.finalize()
     await pipeline(tar, createWriteStream(join(folder, 'shard.tar')))
-    const folders = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('tandem-evaluate-'))
+    const folders = (): string[] =>
+      readdirSync(tmpdir()).filter((name) => name.startsWith('tandem-evaluate-'))
     const before = folders()
-    const { status, stdout } = tandem('evaluate', join(folder, 'shard.tar'), '--json', '--candidates', '10')
+    const { status, stdout } = tandem(
+      'evaluate',
+      join(folder, 'shard.tar'),
+      '--json',
+      '--candidates',
+      '10',
+    )
     expect(status).toBe(0)
     const result = JSON.parse(stdout) as Record<string, Record<string, unknown>>
     expect(result).toMatchObject({ bundle: 'tiny', photos: 3, captions: 6, candidates: 10 })
     // Three photos, ten ranks: whatever the weights, the right one is among them.
     for (const direction of ['text_to_image', 'image_to_text']) {
-      for (const by of ['similarity', 'rerank']) expect(result[direction]?.[by]).toMatchObject({ r5: 100, r10: 100 })
+      for (const by of ['similarity', 'rerank'])
+        expect(result[direction]?.[by]).toMatchObject({ r5: 100, r10: 100 })
     }
     expect(folders()).toEqual(before)
   }, 180_000)
@@ -158,7 +204,11 @@ describe('the tandem command', () => {
     const key = /tandem_[\w-]{43}/.exec(stderr)?.[0] ?? ''
     expect(stdout).toContain(createHash('sha256').update(key).digest('hex'))
 
-    for (const wrong of [['key', 'phone'], ['key', 'phone', '--scope', 'all'], ['key', 'a b', '--scope', 'read']]) {
+    for (const wrong of [
+      ['key', 'phone'],
+      ['key', 'phone', '--scope', 'all'],
+      ['key', 'a b', '--scope', 'read'],
+    ]) {
       expect(tandem(...wrong), wrong.join(' ')).toMatchObject({ status: 1, stdout: '' })
     }
   })

@@ -20,11 +20,28 @@ let folder: string
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'tandem-dual-'))
   const modelFolder = join(packageFolder, 'test/fixtures/tiny-dual-bundle')
-  tandem = await buildApp({ ...readConfig({}), logLevel: 'silent', dataFolder: folder, modelFolder, inferenceThreads: 1 })
+  tandem = await buildApp({
+    ...readConfig({}),
+    logLevel: 'silent',
+    dataFolder: folder,
+    modelFolder,
+    inferenceThreads: 1,
+  })
   await tandem.start()
-  for (const [id, background] of Object.entries({ red: '#c03020', green: '#20a040', blue: '#3050c0' })) {
-    const payload = await sharp({ create: { width: 40, height: 30, channels: 3, background } }).png().toBuffer()
-    const reply = await tandem.app.inject({ method: 'PUT', url: `/items/${id}`, payload, headers: { 'content-type': 'image/png' } })
+  for (const [id, background] of Object.entries({
+    red: '#c03020',
+    green: '#20a040',
+    blue: '#3050c0',
+  })) {
+    const payload = await sharp({ create: { width: 40, height: 30, channels: 3, background } })
+      .png()
+      .toBuffer()
+    const reply = await tandem.app.inject({
+      method: 'PUT',
+      url: `/items/${id}`,
+      payload,
+      headers: { 'content-type': 'image/png' },
+    })
     expect(reply.statusCode).toBe(201)
   }
 })

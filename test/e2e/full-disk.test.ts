@@ -8,11 +8,18 @@ describe('a disk that takes no writes', { timeout: 240_000 }, () => {
     const disk = await smallDisk(24)
     if (disk === null) return context.skip('this process may not mount a disk')
     try {
-      const spoiled = { spoil: () => disk.fill(), mend: () => disk.makeRoom(), restart: false, rounds: 3 }
+      const spoiled = {
+        spoil: () => disk.fill(),
+        mend: () => disk.makeRoom(),
+        restart: false,
+        rounds: 3,
+      }
       const { contradictions, writes, recoveredMs } = await tryDisk(disk, spoiled)
       expect(contradictions).toEqual([])
       expect(writes.get(507)).toBeGreaterThan(0)
-      expect([...writes.keys()].filter((status) => ![200, 201, 204, 404, 507].includes(status))).toEqual([])
+      expect(
+        [...writes.keys()].filter((status) => ![200, 201, 204, 404, 507].includes(status)),
+      ).toEqual([])
       expect(recoveredMs).toBeLessThan(10_000)
     } finally {
       await disk.end()
@@ -23,7 +30,12 @@ describe('a disk that takes no writes', { timeout: 240_000 }, () => {
     const disk = await breakableDisk(32)
     if (disk === null) return context.skip('this process may not mount a disk, or is not root')
     try {
-      const spoiled = { spoil: () => disk.break(), mend: () => disk.repair(), restart: true, rounds: 3 }
+      const spoiled = {
+        spoil: () => disk.break(),
+        mend: () => disk.repair(),
+        restart: true,
+        rounds: 3,
+      }
       const { contradictions, writes } = await tryDisk(disk, spoiled)
       expect(contradictions).toEqual([])
       expect([...writes.keys()]).toEqual([503])

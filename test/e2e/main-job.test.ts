@@ -42,7 +42,14 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
       inferenceThreads: 1,
     })
     await tandem.start()
-    for (const [at, background] of ['#c03020', '#20a040', '#3050c0', '#e0e0e0', '#202020', '#c0b020'].entries()) {
+    for (const [at, background] of [
+      '#c03020',
+      '#20a040',
+      '#3050c0',
+      '#e0e0e0',
+      '#202020',
+      '#c0b020',
+    ].entries()) {
       const noise = { type: 'gaussian', mean: 128, sigma: 10 + 15 * at } as const
       const picture = sharp({ create: { width: 300, height: 200, channels: 3, background, noise } })
       pictures.set(`photos/${at}.png`, await picture.tint(background).png().toBuffer())
@@ -77,7 +84,10 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
 
   it.skipIf(!there)('finds every photo by itself, first and with similarity 1', async () => {
     for (const [id, body] of pictures) {
-      const { hits } = await post<{ hits: Hit[] }>('/search', { image: body.toString('base64'), k: 1 })
+      const { hits } = await post<{ hits: Hit[] }>('/search', {
+        image: body.toString('base64'),
+        k: 1,
+      })
       expect(hits[0]?.id).toBe(id)
       expect(hits[0]?.similarity).toBeCloseTo(1, CLOSE)
     }
@@ -88,7 +98,9 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
       ...sentences.map((sentence) => ({ text: sentence })),
       ...[...pictures.values()].map((body) => ({ image: body.toString('base64') })),
     ]
-    const { embeddings } = await post<{ embeddings: { embedding: number[] }[] }>('/embed', { inputs })
+    const { embeddings } = await post<{ embeddings: { embedding: number[] }[] }>('/embed', {
+      inputs,
+    })
     const vectors = embeddings.map(({ embedding }) => embedding)
     for (const vector of vectors) expect(Math.hypot(...vector)).toBeCloseTo(1, CLOSE)
     for (const [at, sentence] of sentences.entries()) {
@@ -97,11 +109,14 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
       for (const { id, similarity } of hits) {
         const picture = vectors[sentences.length + [...pictures.keys()].indexOf(id)]
         expect(similarity).toBeCloseTo(
-          vectors[at]?.reduce((sum, value, place) => sum + value * (picture?.[place] ?? 0), 0) ?? Number.NaN,
+          vectors[at]?.reduce((sum, value, place) => sum + value * (picture?.[place] ?? 0), 0) ??
+            Number.NaN,
           CLOSE,
         )
       }
-      expect(hits.map(({ score }) => score)).toEqual(hits.map(({ similarity }) => similarity).toSorted((a, b) => b - a))
+      expect(hits.map(({ score }) => score)).toEqual(
+        hits.map(({ similarity }) => similarity).toSorted((a, b) => b - a),
+      )
     }
   })
 
@@ -118,13 +133,16 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
           query: sentence,
           documents,
         })
-        for (const { index, match } of results) expect(match).toBeCloseTo(hits[index]?.match ?? Number.NaN, 2)
+        for (const { index, match } of results)
+          expect(match).toBeCloseTo(hits[index]?.match ?? Number.NaN, 2)
       }
     }
   })
 
   it.skipIf(!there)('answers alike whether asked alone or among others', async () => {
-    const queries = Array.from({ length: 8 }, (_, at) => text(sentences[at % sentences.length] ?? ''))
+    const queries = Array.from({ length: 8 }, (_, at) =>
+      text(sentences[at % sentences.length] ?? ''),
+    )
     const alone = await search(queries[0] ?? '')
     const together = await Promise.all(queries.map(search))
     for (const hits of together.filter((_hits, at) => at % sentences.length === 0)) {
@@ -135,9 +153,11 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
 
   it.skipIf(!there)('forgets what is deleted', async () => {
     const [id = ''] = pictures.keys()
-    expect((await tandem.app.inject({ method: 'DELETE', url: `/items/${encodeURIComponent(id)}` })).statusCode).toBe(
-      204,
-    )
-    for (const sentence of sentences) expect((await search(text(sentence))).map((hit) => hit.id)).not.toContain(id)
+    expect(
+      (await tandem.app.inject({ method: 'DELETE', url: `/items/${encodeURIComponent(id)}` }))
+        .statusCode,
+    ).toBe(204)
+    for (const sentence of sentences)
+      expect((await search(text(sentence))).map((hit) => hit.id)).not.toContain(id)
   })
 })

@@ -8,7 +8,12 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
 
-const executable = [process.env['CHROMIUM'], '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
+const executable = [
+  process.env['CHROMIUM'],
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+]
   .filter((path) => path !== undefined)
   .find((path) => existsSync(path))
 const ARGUMENTS = [
@@ -38,7 +43,10 @@ describe.skipIf(executable === undefined)(
     beforeAll(async () => {
       folder = await mkdtemp(join(tmpdir(), 'tandem-test-'))
       const config = (name: string, apiKeys: string[]) => ({
-        ...readConfig({ LOG_LEVEL: 'silent', TANDEM_MODEL: join(packageFolder, 'test', 'fixtures', 'tiny-bundle') }),
+        ...readConfig({
+          LOG_LEVEL: 'silent',
+          TANDEM_MODEL: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'),
+        }),
         dataFolder: join(folder, name),
         apiKeys,
       })
@@ -50,7 +58,11 @@ describe.skipIf(executable === undefined)(
       lockedAddress = `${await locked.app.listen({ host: '127.0.0.1', port: 0 })}/`
       for (const id of ['nagasaki-boats', 'march-pastoral', 'black-canyon']) {
         const body = readFileSync(photo(id))
-        await fetch(`${address}items/${id}`, { method: 'PUT', body, headers: { 'content-type': 'image/jpeg' } })
+        await fetch(`${address}items/${id}`, {
+          method: 'PUT',
+          body,
+          headers: { 'content-type': 'image/jpeg' },
+        })
       }
       browser = await chromium.launch({
         ...(executable === undefined ? {} : { executablePath: executable }),
@@ -80,17 +92,24 @@ describe.skipIf(executable === undefined)(
     })
 
     const cards = (): Promise<string[]> => page.locator('.card .name').allTextContents()
-    const settled = (text: RegExp): Promise<void> => page.locator('#status', { hasText: text }).waitFor()
+    const settled = (text: RegExp): Promise<void> =>
+      page.locator('#status', { hasText: text }).waitFor()
 
     it('shows what is stored, without a sideways scroll on a phone', async () => {
       await page.goto(address)
       await settled(/stored/)
-      expect((await cards()).slice(0, 3)).toEqual(['black-canyon', 'march-pastoral', 'nagasaki-boats'])
+      expect((await cards()).slice(0, 3)).toEqual([
+        'black-canyon',
+        'march-pastoral',
+        'nagasaki-boats',
+      ])
       // In the browser, as text: the test itself has no DOM.
       await page.waitForFunction(
         `[...document.querySelectorAll('.photo img')].every((image) => image.naturalWidth > 0)`,
       )
-      expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360)
+      expect(
+        await page.evaluate<number>('document.documentElement.scrollWidth'),
+      ).toBeLessThanOrEqual(360)
     })
 
     it('searches while a sentence is typed, with match and similarity', async () => {

@@ -30,38 +30,51 @@ const there = existsSync(shard)
 // all 5,000 captions the figures agree within 0.3.
 const TOLERANCE = 1
 
-describe.skipIf(!there)(`recall on 100 photos${there ? '' : ` (skipped: ${shard} is not there)`}`, () => {
-  let folder: string
-  let service: Service
-  let found: Evaluation
-  const { metrics } = JSON.parse(readFileSync(join(bundle, 'manifest.json'), 'utf8')) as Recorded
-  const expected = metrics['flickr8k-dev']?.bundle_first_100.text_to_image
+describe.skipIf(!there)(
+  `recall on 100 photos${there ? '' : ` (skipped: ${shard} is not there)`}`,
+  () => {
+    let folder: string
+    let service: Service
+    let found: Evaluation
+    const { metrics } = JSON.parse(readFileSync(join(bundle, 'manifest.json'), 'utf8')) as Recorded
+    const expected = metrics['flickr8k-dev']?.bundle_first_100.text_to_image
 
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'tandem-recall-'))
-    service = await ownService({ ...readConfig({}), dataFolder: folder, modelFolder: bundle, port: 0 })
-    const photos = (await readShards([shard], 'en')).slice(0, 100)
-    const options = { candidates: 64, rerank: true, imageToText: false }
-    found = await evaluate(service.client, photos, options, { out: new PassThrough(), err: new PassThrough() })
-  }, 600_000)
-  afterAll(async () => {
-    await service.close()
-    await rm(folder, { recursive: true, force: true })
-  })
+    beforeAll(async () => {
+      folder = await mkdtemp(join(tmpdir(), 'tandem-recall-'))
+      service = await ownService({
+        ...readConfig({}),
+        dataFolder: folder,
+        modelFolder: bundle,
+        port: 0,
+      })
+      const photos = (await readShards([shard], 'en')).slice(0, 100)
+      const options = { candidates: 64, rerank: true, imageToText: false }
+      found = await evaluate(service.client, photos, options, {
+        out: new PassThrough(),
+        err: new PassThrough(),
+      })
+    }, 600_000)
+    afterAll(async () => {
+      await service.close()
+      await rm(folder, { recursive: true, force: true })
+    })
 
-  it.each([
-    ['similarity', 'itc'],
-    ['rerank', 'rerank@64'],
-  ] as const)('by %s is what training recorded', (ours, theirs) => {
-    for (const k of ['r1', 'r5', 'r10'] as const) {
-      expect(Math.abs((found.text_to_image[ours]?.[k] ?? 0) - expected[theirs][k])).toBeLessThanOrEqual(TOLERANCE)
-    }
-  })
+    it.each([
+      ['similarity', 'itc'],
+      ['rerank', 'rerank@64'],
+    ] as const)('by %s is what training recorded', (ours, theirs) => {
+      for (const k of ['r1', 'r5', 'r10'] as const) {
+        expect(
+          Math.abs((found.text_to_image[ours]?.[k] ?? 0) - expected[theirs][k]),
+        ).toBeLessThanOrEqual(TOLERANCE)
+      }
+    })
 
-  // On a hundred photos that is chance, so what is served on them is held to the record of them above.
-  it('is better with rerank by the record of all photos, over the three depths together', () => {
-    const sum = ({ r1, r5, r10 }: Figures): number => r1 + r5 + r10
-    const { itc, 'rerank@64': rerank } = metrics['flickr8k-dev'].bundle.text_to_image
-    expect(sum(rerank)).toBeGreaterThan(sum(itc))
-  })
-})
+    // On a hundred photos that is chance, so what is served on them is held to the record of them above.
+    it('is better with rerank by the record of all photos, over the three depths together', () => {
+      const sum = ({ r1, r5, r10 }: Figures): number => r1 + r5 + r10
+      const { itc, 'rerank@64': rerank } = metrics['flickr8k-dev'].bundle.text_to_image
+      expect(sum(rerank)).toBeGreaterThan(sum(itc))
+    })
+  },
+)

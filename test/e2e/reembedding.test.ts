@@ -33,28 +33,38 @@ function turned(graph: Buffer, step: number): Buffer {
     length |= ((changed[at] ?? 0) & 0x7f) << shift
     more = (changed[at] ?? 0) > 0x7f
   }
-  for (let byte = at + 3; byte < at + length; byte += 4 * step) changed[byte] = (changed[byte] ?? 0) ^ 0x80
+  for (let byte = at + 3; byte < at + length; byte += 4 * step)
+    changed[byte] = (changed[byte] ?? 0) ^ 0x80
   return changed
 }
 
 beforeAll(async () => {
   bundles = await mkdtemp(join(tmpdir(), 'tandem-bundles-'))
   for (const name of ['first', 'second', 'broken']) {
-    await cp(join(packageFolder, 'test', 'fixtures', 'tiny-bundle'), join(bundles, name), { recursive: true })
+    await cp(join(packageFolder, 'test', 'fixtures', 'tiny-bundle'), join(bundles, name), {
+      recursive: true,
+    })
   }
   const manifestFile = join(bundles, 'second', 'manifest.json')
-  const manifest = JSON.parse(await readFile(manifestFile, 'utf8')) as { files: { path: string; bytes: number; sha256: string }[] }
+  const manifest = JSON.parse(await readFile(manifestFile, 'utf8')) as {
+    files: { path: string; bytes: number; sha256: string }[]
+  }
   const change = async (path: string, changed: (bytes: Buffer) => Buffer): Promise<void> => {
     const bytes = changed(await readFile(join(bundles, 'second', path)))
     await writeFile(join(bundles, 'second', path), bytes)
     const sha256 = createHash('sha256').update(bytes).digest('hex')
-    Object.assign(manifest.files.find((file) => file.path === path) ?? {}, { bytes: bytes.length, sha256 })
+    Object.assign(manifest.files.find((file) => file.path === path) ?? {}, {
+      bytes: bytes.length,
+      sha256,
+    })
   }
   await change('image-encoder.onnx', (graph) => turned(graph, 2))
   await change('text-encoder.onnx', (graph) => turned(graph, 3))
   // The goldens are of the first one: anything will do here.
   const tolerances = { embedding_cosine: -1, logit: 1000, image_token: 255 }
-  await change('goldens.json', (goldens) => Buffer.from(JSON.stringify({ ...(JSON.parse(String(goldens)) as object), tolerances })))
+  await change('goldens.json', (goldens) =>
+    Buffer.from(JSON.stringify({ ...(JSON.parse(String(goldens)) as object), tolerances })),
+  )
   await writeFile(manifestFile, JSON.stringify(manifest))
   await writeFile(join(bundles, 'broken', 'tokenizer.json'), '{}')
   const open = (name: string): Promise<Models> =>
@@ -89,36 +99,64 @@ type Method = 'GET' | 'PUT' | 'POST' | 'DELETE'
 
 async function ask(method: Method, url: string, payload?: object | Buffer) {
   const headers = Buffer.isBuffer(payload) ? { 'content-type': 'image/png' } : {}
-  const answer = await (tandem as Tandem).app.inject({ method, url, headers, ...(payload === undefined ? {} : { payload }) })
-  return { status: answer.statusCode, body: (answer.body === '' ? null : answer.json()) as Record<string, never> }
+  const answer = await (tandem as Tandem).app.inject({
+    method,
+    url,
+    headers,
+    ...(payload === undefined ? {} : { payload }),
+  })
+  return {
+    status: answer.statusCode,
+    body: (answer.body === '' ? null : answer.json()) as Record<string, never>,
+  }
 }
 
 const pictureOf = (hue: number): Promise<Buffer> =>
-  sharp({ create: { width: 24, height: 18, channels: 3, background: `hsl(${hue % 360}, 70%, ${30 + (hue % 7) * 6}%)` } }).png().toBuffer()
+  sharp({
+    create: {
+      width: 24,
+      height: 18,
+      channels: 3,
+      background: `hsl(${hue % 360}, 70%, ${30 + (hue % 7) * 6}%)`,
+    },
+  })
+    .png()
+    .toBuffer()
 
-const add = async (id: string, hue: number): Promise<number> => (await ask('PUT', `/items/${id}`, await pictureOf(hue))).status
+const add = async (id: string, hue: number): Promise<number> =>
+  (await ask('PUT', `/items/${id}`, await pictureOf(hue))).status
 
 interface Status {
   serving: { model: string }
   standby: { model: string; state: string; behind: number } | null
 }
 const status = async (): Promise<Status> => (await ask('GET', '/standby')).body as unknown as Status
-const reachesLevel = () => expect.poll(async () => (await status()).standby?.state, { timeout: 60_000 }).toBe('level')
+const reachesLevel = () =>
+  expect.poll(async () => (await status()).standby?.state, { timeout: 60_000 }).toBe('level')
 
 /** Similarities of all items to a question, by id, as the service answers. */
 async function found(question: string): Promise<Record<string, number>> {
-  const { status: code, body } = await ask('GET', `/search?q=${encodeURIComponent(question)}&k=1000&candidates=1000&rerank=false`)
+  const { status: code, body } = await ask(
+    'GET',
+    `/search?q=${encodeURIComponent(question)}&k=1000&candidates=1000&rerank=false`,
+  )
   expect(code).toBe(200)
   const { hits } = body as unknown as { hits: { id: string; similarity: number }[] }
   return Object.fromEntries(hits.map(({ id, similarity }) => [id, similarity]))
 }
 
 /** The same by exact search over what the bundle makes of the stored pictures. */
-async function exact(name: string, question: string, ids: readonly string[]): Promise<Record<string, number>> {
+async function exact(
+  name: string,
+  question: string,
+  ids: readonly string[],
+): Promise<Record<string, number>> {
   const [text] = (await (models[name] as Models).encodeTexts([question])).encoded
   const pictures = await Promise.all(ids.map((id) => (tandem as Tandem).retrieval.picture(id)))
   const { encoded } = await (models[name] as Models).encodeImages(pictures)
-  return Object.fromEntries(ids.map((id, at) => [id, cosine(text?.embedding, encoded[at]?.embedding)]))
+  return Object.fromEntries(
+    ids.map((id, at) => [id, cosine(text?.embedding, encoded[at]?.embedding)]),
+  )
 }
 
 function cosine(a: Float32Array | undefined, b: Float32Array | undefined): number {
@@ -127,7 +165,9 @@ function cosine(a: Float32Array | undefined, b: Float32Array | undefined): numbe
 
 /** Whether the hits have all items that were there before, as expected; others may be among them. */
 function isNear(hits: Record<string, number>, expected: Record<string, number>): boolean {
-  return Object.entries(expected).every(([id, similarity]) => Math.abs((hits[id] ?? 9) - similarity) < TOLERANCE)
+  return Object.entries(expected).every(
+    ([id, similarity]) => Math.abs((hits[id] ?? 9) - similarity) < TOLERANCE,
+  )
 }
 
 /** Every search answers what exact search with the encodings of the bundle does. */
@@ -137,7 +177,8 @@ async function expectExact(name: string): Promise<void> {
     const hits = await found(question)
     expect(Object.keys(hits).sort()).toEqual(ids)
     // A stored picture is a JPEG of the one that the serving bundle encoded when it was added.
-    for (const [id, similarity] of Object.entries(await exact(name, question, ids))) expect(hits[id], id).toBeCloseTo(similarity, 1)
+    for (const [id, similarity] of Object.entries(await exact(name, question, ids)))
+      expect(hits[id], id).toBeCloseTo(similarity, 1)
   }
 }
 
@@ -146,9 +187,15 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     expect((await ask('PUT', '/standby', { model: 'second' })).status).toBe(202)
     await reachesLevel()
     const standby = (tandem as Tandem).retrieval.upkeep?.standby
-    process.kill(standby?.workers.find(({ name }) => name === 'inference')?.pid as number, 'SIGKILL')
-    const metrics = async (): Promise<string> => (await (tandem as Tandem).app.inject('/metrics')).body
-    await expect.poll(metrics, { timeout: 30_000 }).toMatch(/^tandem_worker_restarts_total\{worker="standby-inference"\} 1$/m)
+    process.kill(
+      standby?.workers.find(({ name }) => name === 'inference')?.pid as number,
+      'SIGKILL',
+    )
+    const metrics = async (): Promise<string> =>
+      (await (tandem as Tandem).app.inject('/metrics')).body
+    await expect
+      .poll(metrics, { timeout: 30_000 })
+      .toMatch(/^tandem_worker_restarts_total\{worker="standby-inference"\} 1$/m)
     expect(await metrics()).toMatch(/^tandem_worker_restarts_total\{worker="inference"\} 0$/m)
     expect((await ask('GET', '/health/ready')).status).toBe(200)
   })
@@ -157,9 +204,14 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     const still = Array.from({ length: 40 }, (_, at) => `still-${at}`)
     for (const [at, id] of still.entries()) expect(await add(id, at * 9)).toBe(201)
     // The serving bundle has seen the pictures as they were sent, the standby sees them as they are stored.
-    const first = Object.fromEntries(await Promise.all(QUESTIONS.map(async (q) => [q, await found(q)] as const)))
-    const second = Object.fromEntries(await Promise.all(QUESTIONS.map(async (q) => [q, await exact('second', q, still)] as const)))
-    const apart = (q: string): number => Math.max(...still.map((id) => Math.abs((first[q]?.[id] ?? 0) - (second[q]?.[id] ?? 0))))
+    const first = Object.fromEntries(
+      await Promise.all(QUESTIONS.map(async (q) => [q, await found(q)] as const)),
+    )
+    const second = Object.fromEntries(
+      await Promise.all(QUESTIONS.map(async (q) => [q, await exact('second', q, still)] as const)),
+    )
+    const apart = (q: string): number =>
+      Math.max(...still.map((id) => Math.abs((first[q]?.[id] ?? 0) - (second[q]?.[id] ?? 0))))
     for (const question of QUESTIONS) expect(apart(question)).toBeGreaterThan(0.1)
 
     let over = false
@@ -181,7 +233,9 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     }
     const busy = [search(), search(), write('a'), write('b')]
     expect((await ask('PUT', '/standby', { model: 'second' })).status).toBe(202)
-    await expect.poll(async () => (await status()).standby?.behind ?? 99, { timeout: 60_000 }).toBeLessThan(5)
+    await expect
+      .poll(async () => (await status()).standby?.behind ?? 99, { timeout: 60_000 })
+      .toBeLessThan(5)
     expect((await ask('POST', '/standby/switch')).status).toBe(200)
     expect((await status()).serving.model).toBe('second')
     const whenSwitched = answered.second
@@ -209,7 +263,10 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     await expectExact('first')
     await ask('POST', '/standby/switch')
     await restart()
-    expect(await status()).toMatchObject({ serving: { model: 'second' }, standby: { model: 'first' } })
+    expect(await status()).toMatchObject({
+      serving: { model: 'second' },
+      standby: { model: 'first' },
+    })
     await expectExact('second')
     expect((await ask('DELETE', '/standby')).status).toBe(204)
     await restart()
@@ -230,7 +287,9 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
       return String(out.read())
     }
     expect(await run('status')).toMatch(/^serving {2}first .*\nstandby {2}none\n$/)
-    expect(await run('start', 'second', '--wait')).toMatch(/\nstandby {2}second .* level, 20 of 20 items\n$/)
+    expect(await run('start', 'second', '--wait')).toMatch(
+      /\nstandby {2}second .* level, 20 of 20 items\n$/,
+    )
     expect(printed.at(-1)).toContain('20')
     expect(await run('switch')).toMatch(/^serving {2}second .*\nstandby {2}first /)
     expect(await run('end')).toMatch(/^serving {2}second .*\nstandby {2}none\n$/)
@@ -240,11 +299,20 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
 
   it('refuses what is no bundle beside the configured one, and leads nowhere else', async () => {
     for (const model of ['../second', '/etc', '.', '..', 'first/../second', '', 'a'.repeat(200)]) {
-      expect([model, (await ask('PUT', '/standby', { model })).body['code']]).toEqual([model, 'invalid_request'])
+      expect([model, (await ask('PUT', '/standby', { model })).body['code']]).toEqual([
+        model,
+        'invalid_request',
+      ])
     }
-    expect((await ask('PUT', '/standby', { model: 'nothing' })).body).toMatchObject({ code: 'bundle_unusable' })
-    expect((await ask('PUT', '/standby', { model: 'broken' })).body).toMatchObject({ code: 'bundle_unusable' })
-    expect((await ask('PUT', '/standby', { model: 'first' })).body).toMatchObject({ code: 'standby_conflict' })
+    expect((await ask('PUT', '/standby', { model: 'nothing' })).body).toMatchObject({
+      code: 'bundle_unusable',
+    })
+    expect((await ask('PUT', '/standby', { model: 'broken' })).body).toMatchObject({
+      code: 'bundle_unusable',
+    })
+    expect((await ask('PUT', '/standby', { model: 'first' })).body).toMatchObject({
+      code: 'standby_conflict',
+    })
     expect((await ask('POST', '/standby/switch')).body).toMatchObject({ code: 'standby_not_found' })
     expect((await ask('DELETE', '/standby')).body).toMatchObject({ code: 'standby_not_found' })
     expect(await status()).toMatchObject({ serving: { model: 'first' }, standby: null })

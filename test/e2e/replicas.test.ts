@@ -13,10 +13,20 @@ describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`,
   afterAll(() => fleet.end())
 
   const put = async (address: string, id: string, hue: number): Promise<number> =>
-    (await fetch(`${address}/items/${id}`, { method: 'PUT', headers: { 'content-type': 'image/jpeg' }, body: await picture(hue) })).status
+    (
+      await fetch(`${address}/items/${id}`, {
+        method: 'PUT',
+        headers: { 'content-type': 'image/jpeg' },
+        body: await picture(hue),
+      })
+    ).status
   const like = async (address: string, id: string): Promise<string[]> => {
     const body = JSON.stringify({ id, k: 1000 })
-    const reply = await fetch(`${address}/search`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+    const reply = await fetch(`${address}/search`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body,
+    })
     return ((await reply.json()) as { hits: { id: string }[] }).hits.map((hit) => hit.id)
   }
 
@@ -32,7 +42,11 @@ describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`,
       }
       expect(await put(addresses[(at + 1) % 3] ?? '', id, 200)).toBe(200)
     }
-    const images = await Promise.all(addresses.map(async (address) => (await fetch(`${address}/items/item-0/image`)).headers.get('etag')))
+    const images = await Promise.all(
+      addresses.map(async (address) =>
+        (await fetch(`${address}/items/item-0/image`)).headers.get('etag'),
+      ),
+    )
     expect(new Set(images).size).toBe(1)
     expect((await fetch(`${addresses[1]}/items/item-0`, { method: 'DELETE' })).status).toBe(204)
     for (const address of addresses) {
@@ -47,12 +61,19 @@ describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`,
     const onAnswer = (answered: number): void => {
       if (answered === 60) killed = victim?.kill()
     }
-    const { acknowledged, failed } = await load({ address: fleet.balancer.address, requests: 200, clients: 6, prefix: 'kill', onAnswer })
+    const { acknowledged, failed } = await load({
+      address: fleet.balancer.address,
+      requests: 200,
+      clients: 6,
+      prefix: 'kill',
+      onAnswer,
+    })
     await killed
     // What was cut off may have been done, and was done again: each of these requests may be.
     expect(failed).toEqual([])
     await victim?.start()
-    for (const { address } of fleet.replicas) expect(await missing(address, acknowledged)).toEqual([])
+    for (const { address } of fleet.replicas)
+      expect(await missing(address, acknowledged)).toEqual([])
     expect(acknowledged).toHaveLength(40)
   })
 
@@ -63,12 +84,21 @@ describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`,
     })
     let rounds = 0
     do {
-      const { failed, acknowledged } = await load({ address: fleet.balancer.address, requests: 100, clients: 4, prefix: `roll-${rounds}` })
+      const { failed, acknowledged } = await load({
+        address: fleet.balancer.address,
+        requests: 100,
+        clients: 4,
+        prefix: `roll-${rounds}`,
+      })
       expect(failed).toEqual([])
-      for (const { address } of [fleet.balancer]) expect(await missing(address, acknowledged)).toEqual([])
+      for (const { address } of [fleet.balancer])
+        expect(await missing(address, acknowledged)).toEqual([])
       rounds += 1
     } while (!rolled)
     await rolling
-    expect((await load({ address: fleet.balancer.address, requests: 30, clients: 3, prefix: 'after' })).failed).toEqual([])
+    expect(
+      (await load({ address: fleet.balancer.address, requests: 30, clients: 3, prefix: 'after' }))
+        .failed,
+    ).toEqual([])
   })
 })

@@ -40,17 +40,26 @@ async function end({ process: child }: Service, signal: NodeJS.Signals): Promise
 }
 
 async function add({ address }: Service, id: string, hue: number): Promise<number> {
-  const body = await sharp({ create: { width: 40, height: 30, channels: 3, background: `hsl(${hue}, 80%, 50%)` } })
+  const body = await sharp({
+    create: { width: 40, height: 30, channels: 3, background: `hsl(${hue}, 80%, 50%)` },
+  })
     .jpeg()
     .toBuffer()
   const url = `${address}/items/${id}?payload=${encodeURIComponent(JSON.stringify({ hue }))}`
-  return (await fetch(url, { method: 'PUT', body: new Uint8Array(body), headers: { 'content-type': 'image/jpeg' } }))
-    .status
+  return (
+    await fetch(url, {
+      method: 'PUT',
+      body: new Uint8Array(body),
+      headers: { 'content-type': 'image/jpeg' },
+    })
+  ).status
 }
 
 /** All answers that must not change: hits with and without rerank, "more like this", and the list. */
 async function answers({ address }: Service): Promise<unknown[]> {
-  const searches = ['q=a+red+ball&k=20', 'q=blue&k=20&rerank=false'].map((query) => fetch(`${address}/search?${query}`))
+  const searches = ['q=a+red+ball&k=20', 'q=blue&k=20&rerank=false'].map((query) =>
+    fetch(`${address}/search?${query}`),
+  )
   const like = fetch(`${address}/search`, {
     method: 'POST',
     body: JSON.stringify({ id: 'item-1', k: 20 }),
@@ -66,68 +75,78 @@ async function answers({ address }: Service): Promise<unknown[]> {
 }
 
 // Each test starts several processes, which takes long where others use the processor too.
-describe.skipIf(!existsSync(entry))('the built server (npm run build makes it)', { timeout: 120_000 }, () => {
-  it.each(['hnsw', 'exact'])('answers the same after SIGTERM and a new start (%s)', async (kind) => {
-    const first = await start({ VECTOR_INDEX: kind })
-    for (let at = 0; at < 8; at += 1) expect(await add(first, `item-${at}`, at * 45)).toBe(201)
-    expect(await add(first, 'item-3', 200)).toBe(200)
-    expect((await fetch(`${first.address}/items/item-5`, { method: 'DELETE' })).status).toBe(204)
-    const before = await answers(first)
-    expect(await end(first, 'SIGTERM')).toBe(0)
+describe.skipIf(!existsSync(entry))(
+  'the built server (npm run build makes it)',
+  { timeout: 120_000 },
+  () => {
+    it.each(['hnsw', 'exact'])(
+      'answers the same after SIGTERM and a new start (%s)',
+      async (kind) => {
+        const first = await start({ VECTOR_INDEX: kind })
+        for (let at = 0; at < 8; at += 1) expect(await add(first, `item-${at}`, at * 45)).toBe(201)
+        expect(await add(first, 'item-3', 200)).toBe(200)
+        expect((await fetch(`${first.address}/items/item-5`, { method: 'DELETE' })).status).toBe(
+          204,
+        )
+        const before = await answers(first)
+        expect(await end(first, 'SIGTERM')).toBe(0)
 
-    const second = await start({ VECTOR_INDEX: kind })
-    expect(await answers(second)).toEqual(before)
-    // The snapshot of hnsw was complete; exact has none, and takes all 7 items from the store.
-    expect(second.log.join('\n')).toContain(`"replayed":${kind === 'hnsw' ? 0 : 7},"removed":0`)
-  })
+        const second = await start({ VECTOR_INDEX: kind })
+        expect(await answers(second)).toEqual(before)
+        // The snapshot of hnsw was complete; exact has none, and takes all 7 items from the store.
+        expect(second.log.join('\n')).toContain(`"replayed":${kind === 'hnsw' ? 0 : 7},"removed":0`)
+      },
+    )
 
-  it('keeps what it acknowledged when it is killed', async () => {
-    const first = await start()
-    for (let at = 0; at < 4; at += 1) await add(first, `item-${at}`, at * 45)
-    await end(first, 'SIGTERM')
-    const second = await start()
-    for (let at = 4; at < 8; at += 1) await add(second, `item-${at}`, at * 45)
-    await fetch(`${second.address}/items/item-0`, { method: 'DELETE' })
-    const before = await answers(second)
-    await end(second, 'SIGKILL')
+    it('keeps what it acknowledged when it is killed', async () => {
+      const first = await start()
+      for (let at = 0; at < 4; at += 1) await add(first, `item-${at}`, at * 45)
+      await end(first, 'SIGTERM')
+      const second = await start()
+      for (let at = 4; at < 8; at += 1) await add(second, `item-${at}`, at * 45)
+      await fetch(`${second.address}/items/item-0`, { method: 'DELETE' })
+      const before = await answers(second)
+      await end(second, 'SIGKILL')
 
-    const third = await start()
-    expect(await answers(third)).toEqual(before)
-    expect(third.log.join('\n')).toContain('"replayed":4,"removed":1')
-  })
+      const third = await start()
+      expect(await answers(third)).toEqual(before)
+      expect(third.log.join('\n')).toContain('"replayed":4,"removed":1')
+    })
 
-  it('keeps out of a data folder that another one serves, until that one is killed', async () => {
-    const first = await start()
-    const failure = await start().catch((error: unknown) => error)
-    expect(String(failure)).toContain(`in use by a Tandem service (process ${first.process.pid}`)
-    await end(first, 'SIGKILL')
-    await start()
-  })
+    it('keeps out of a data folder that another one serves, until that one is killed', async () => {
+      const first = await start()
+      const failure = await start().catch((error: unknown) => error)
+      expect(String(failure)).toContain(`in use by a Tandem service (process ${first.process.pid}`)
+      await end(first, 'SIGKILL')
+      await start()
+    })
 
-  it('answers what it had accepted before it stops', async () => {
-    const service = await start()
-    const adds = Array.from({ length: 6 }, (_, at) => add(service, `item-${at}`, at * 60))
-    // The others are under way when the first has been answered; before, none of them may have been sent.
-    await Promise.race(adds)
-    const code = end(service, 'SIGTERM')
-    const statuses = await Promise.all(adds.map((one) => one.catch(() => 0)))
-    expect(await code).toBe(0)
-    const again = await start()
-    for (const [at, status] of statuses.entries()) {
-      if (status === 201) expect((await fetch(`${again.address}/items/item-${at}`)).status).toBe(200)
-    }
-    expect(statuses.filter((status) => status === 201).length).toBeGreaterThan(0)
-  })
+    it('answers what it had accepted before it stops', async () => {
+      const service = await start()
+      const adds = Array.from({ length: 6 }, (_, at) => add(service, `item-${at}`, at * 60))
+      // The others are under way when the first has been answered; before, none of them may have been sent.
+      await Promise.race(adds)
+      const code = end(service, 'SIGTERM')
+      const statuses = await Promise.all(adds.map((one) => one.catch(() => 0)))
+      expect(await code).toBe(0)
+      const again = await start()
+      for (const [at, status] of statuses.entries()) {
+        if (status === 201)
+          expect((await fetch(`${again.address}/items/item-${at}`)).status).toBe(200)
+      }
+      expect(statuses.filter((status) => status === 201).length).toBeGreaterThan(0)
+    })
 
-  it('refuses wrong settings and a missing bundle with a sentence and no stack trace', async () => {
-    for (const [environment, sentence] of [
-      [{ PORT: 'many' }, /PORT takes a whole number/],
-      [{ HOST: '0.0.0.0' }, /no API keys are set. Set API_KEYS/],
-      [{ TANDEM_MODEL: './no/such/bundle' }, /no\/such\/bundle/],
-    ] as const) {
-      const failure = await start(environment).catch((error: unknown) => error)
-      expect(String(failure)).toMatch(sentence)
-      expect(String(failure)).not.toMatch(/\n\s+at .*server\.js/)
-    }
-  })
-})
+    it('refuses wrong settings and a missing bundle with a sentence and no stack trace', async () => {
+      for (const [environment, sentence] of [
+        [{ PORT: 'many' }, /PORT takes a whole number/],
+        [{ HOST: '0.0.0.0' }, /no API keys are set. Set API_KEYS/],
+        [{ TANDEM_MODEL: './no/such/bundle' }, /no\/such\/bundle/],
+      ] as const) {
+        const failure = await start(environment).catch((error: unknown) => error)
+        expect(String(failure)).toMatch(sentence)
+        expect(String(failure)).not.toMatch(/\n\s+at .*server\.js/)
+      }
+    })
+  },
+)

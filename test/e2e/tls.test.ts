@@ -24,18 +24,26 @@ function make(name: string): void {
   const files = ['-keyout', join(folder, `${name}.key`), '-out', join(folder, `${name}.pem`)]
   const subject = ['-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2']
   const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
-  const { status, stderr } = spawnSync('openssl', ['req', ...kind, ...files, ...subject], { encoding: 'utf8' })
+  const { status, stderr } = spawnSync('openssl', ['req', ...kind, ...files, ...subject], {
+    encoding: 'utf8',
+  })
   expect(stderr).toBeTruthy()
   expect(status).toBe(0)
 }
 
 /** The status of an answer over TLS, and the name in the certificate that came with it. */
-async function ask(authority: string, path = '/health/ready', at = port): Promise<{ status: number; name: string }> {
+async function ask(
+  authority: string,
+  path = '/health/ready',
+  at = port,
+): Promise<{ status: number; name: string }> {
   const ca = await readFile(join(folder, `${authority}.pem`))
   return new Promise((resolve, reject) => {
     request({ host: '127.0.0.1', port: at, path, ca, agent: false }, (response) => {
       const { subject } = (response.socket as TLSSocket).getPeerCertificate()
-      response.resume().on('end', () => resolve({ status: response.statusCode ?? 0, name: String(subject.CN) }))
+      response
+        .resume()
+        .on('end', () => resolve({ status: response.statusCode ?? 0, name: String(subject.CN) }))
     })
       .on('error', reject)
       .end()
@@ -96,8 +104,14 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
     for (const [files, sentence] of [
       [{ tlsCertFile, tlsKeyFile: undefined }, /set both TLS_CERT_FILE and TLS_KEY_FILE/],
       [{ tlsCertFile: undefined, tlsKeyFile }, /set both/],
-      [{ tlsCertFile: join(folder, 'none.pem'), tlsKeyFile }, /none\.pem cannot be read \(ENOENT\)/],
-      [{ tlsCertFile: broken, tlsKeyFile }, /broken\.pem and .*first\.key are no certificate and its key/],
+      [
+        { tlsCertFile: join(folder, 'none.pem'), tlsKeyFile },
+        /none\.pem cannot be read \(ENOENT\)/,
+      ],
+      [
+        { tlsCertFile: broken, tlsKeyFile },
+        /broken\.pem and .*first\.key are no certificate and its key/,
+      ],
       [{ tlsCertFile, tlsKeyFile: join(folder, 'second.key') }, /are no certificate and its key/],
     ] as const) {
       await expect(readCertificate(files)).rejects.toThrow(sentence)
@@ -105,39 +119,52 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
     expect(await readCertificate({ tlsCertFile: undefined, tlsKeyFile: undefined })).toBeNull()
   })
 
-  it('is renewed by SIGHUP in the process, whose health the image can check', { timeout: 60_000 }, async () => {
-    for (const end of ['pem', 'key']) await cp(join(folder, `first.${end}`), join(folder, `live.${end}`))
-    const child = serve('live.key')
-    try {
-      const at = await portWhenReady(child)
-      expect(await ask('first', '/health/ready', at)).toEqual({ status: 200, name: 'first' })
-      for (const end of ['pem', 'key']) await cp(join(folder, `second.${end}`), join(folder, `live.${end}`))
-      child.kill('SIGHUP')
-      const handshake = async (): Promise<string> => (await ask('second', '/health/ready', at)).name
-      await expect.poll(() => handshake().catch(String), { timeout: 10_000 }).toBe('second')
-      await writeFile(join(folder, 'live.pem'), 'half of a cert')
-      child.kill('SIGHUP')
-      for await (const line of createInterface({ input: child.stdout })) {
-        if (line.includes('The certificate before it still holds.')) break
+  it(
+    'is renewed by SIGHUP in the process, whose health the image can check',
+    { timeout: 60_000 },
+    async () => {
+      for (const end of ['pem', 'key'])
+        await cp(join(folder, `first.${end}`), join(folder, `live.${end}`))
+      const child = serve('live.key')
+      try {
+        const at = await portWhenReady(child)
+        expect(await ask('first', '/health/ready', at)).toEqual({ status: 200, name: 'first' })
+        for (const end of ['pem', 'key'])
+          await cp(join(folder, `second.${end}`), join(folder, `live.${end}`))
+        child.kill('SIGHUP')
+        const handshake = async (): Promise<string> =>
+          (await ask('second', '/health/ready', at)).name
+        await expect.poll(() => handshake().catch(String), { timeout: 10_000 }).toBe('second')
+        await writeFile(join(folder, 'live.pem'), 'half of a cert')
+        child.kill('SIGHUP')
+        for await (const line of createInterface({ input: child.stdout })) {
+          if (line.includes('The certificate before it still holds.')) break
+        }
+        expect(await handshake()).toBe('second')
+        expect(await healthCheck(at)).toBe(0)
+        expect(await healthCheck(1)).toBe(1)
+      } finally {
+        child.kill('SIGKILL')
+        await once(child, 'exit')
       }
-      expect(await handshake()).toBe('second')
-      expect(await healthCheck(at)).toBe(0)
-      expect(await healthCheck(1)).toBe(1)
-    } finally {
-      child.kill('SIGKILL')
-      await once(child, 'exit')
-    }
-  })
+    },
+  )
 
-  it('keeps the process from starting where it is broken, with a sentence', { timeout: 60_000 }, async () => {
-    const child = serve('second.key', 'first.pem')
-    let said = ''
-    child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()))
-    child.stdout.resume()
-    const [code] = (await once(child, 'close')) as [number]
-    expect(code).toBe(1)
-    expect(said).toMatch(/^tandem cannot start: .*first\.pem and .*second\.key are no certificate and its key: .+\n$/)
-  })
+  it(
+    'keeps the process from starting where it is broken, with a sentence',
+    { timeout: 60_000 },
+    async () => {
+      const child = serve('second.key', 'first.pem')
+      let said = ''
+      child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()))
+      child.stdout.resume()
+      const [code] = (await once(child, 'close')) as [number]
+      expect(code).toBe(1)
+      expect(said).toMatch(
+        /^tandem cannot start: .*first\.pem and .*second\.key are no certificate and its key: .+\n$/,
+      )
+    },
+  )
 })
 
 /** The process as `npm start` runs it, with files of the folder. */
@@ -169,5 +196,6 @@ async function healthCheck(at: number): Promise<number | null> {
   const dockerfile = await readFile(join(packageFolder, 'Dockerfile'), 'utf8')
   const [, command = ''] = /^HEALTHCHECK .*\\\n\s+CMD (\[.*\])$/m.exec(dockerfile) ?? []
   const [, ...args] = JSON.parse(command) as string[]
-  return spawnSync(process.execPath, args, { env: { PORT: String(at), TLS_CERT_FILE: 'given' } }).status
+  return spawnSync(process.execPath, args, { env: { PORT: String(at), TLS_CERT_FILE: 'given' } })
+    .status
 }

@@ -33,14 +33,17 @@ describe('the lock of a data folder', () => {
     expect(lock.remark).toBeNull()
     const refusal = lockDataFolder(folder, 'tandem check')
     await expect(refusal).rejects.toThrow(DataFolderLockedError)
-    await expect(refusal).rejects.toThrow(`${folder} is in use by the service (process ${process.pid} on `)
+    await expect(refusal).rejects.toThrow(
+      `${folder} is in use by the service (process ${process.pid} on `,
+    )
     const { said } = await another()
     expect(said).toMatch(/in use by the service \(process \d+ on .*, since 2\d{3}-/)
     await lock.release()
   }, 30_000)
 
   it('lets the next one in when it is released, and leaves nothing behind', async () => {
-    for (let turn = 0; turn < 3; turn += 1) await (await lockDataFolder(folder, 'the service')).release()
+    for (let turn = 0; turn < 3; turn += 1)
+      await (await lockDataFolder(folder, 'the service')).release()
     expect(await readdir(join(folder, 'lock'))).toEqual([])
     expect((await another()).said).toBe('held')
   }, 30_000)
@@ -61,13 +64,19 @@ describe('the lock of a data folder', () => {
   it('does not let in a second one while the first is stopped and says nothing', async () => {
     const { child } = await another()
     child.kill('SIGSTOP')
-    await expect(lockDataFolder(folder, 'the service')).rejects.toThrow(/in use by a process that does not say/)
+    await expect(lockDataFolder(folder, 'the service')).rejects.toThrow(
+      /in use by a process that does not say/,
+    )
     child.kill('SIGCONT')
   }, 30_000)
 
   it('is never held by two of many that come at once', async () => {
-    const outcomes = await Promise.allSettled(Array.from({ length: 12 }, () => lockDataFolder(folder, 'one of twelve')))
-    const held = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []))
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 12 }, () => lockDataFolder(folder, 'one of twelve')),
+    )
+    const held = outcomes.flatMap((outcome) =>
+      outcome.status === 'fulfilled' ? [outcome.value] : [],
+    )
     expect(held.length).toBeLessThanOrEqual(1)
     for (const lock of held) await lock.release()
     await (await lockDataFolder(folder, 'the service')).release()

@@ -73,7 +73,10 @@ describe('a condition', () => {
 })
 
 describe('a filter', () => {
-  const [yes, no] = [{ key: 'album', exists: true }, { key: 'missing', exists: true }]
+  const [yes, no] = [
+    { key: 'album', exists: true },
+    { key: 'missing', exists: true },
+  ]
 
   it.each([
     [{}, true],
@@ -93,18 +96,19 @@ describe('a filter', () => {
 
   it('of an item without payload sees nothing in it', () => {
     const test = (filter: object): boolean => testOf(parseFilter(filter))(null)
-    expect([test({}), test({ must: [yes] }), test({ must_not: [yes] }), test({ must: [{ key: 'a', exists: false }] })]).toEqual([
-      true,
-      false,
-      true,
-      true,
-    ])
+    expect([
+      test({}),
+      test({ must: [yes] }),
+      test({ must_not: [yes] }),
+      test({ must: [{ key: 'a', exists: false }] }),
+    ]).toEqual([true, false, true, true])
   })
 })
 
 describe('what is no filter is refused with its place:', () => {
   const condition = { key: 'a', exists: true }
-  const deep = (levels: number): object => (levels === 1 ? { must: [condition] } : { must: [deep(levels - 1)] })
+  const deep = (levels: number): object =>
+    levels === 1 ? { must: [condition] } : { must: [deep(levels - 1)] }
 
   it.each([
     [null, 'filter is null; expected an object with must, should, must_not'],
@@ -112,14 +116,26 @@ describe('what is no filter is refused with its place:', () => {
     ['album', 'filter is "album"; expected an object'],
     [{ musst: [] }, 'filter has "musst"; expected an object with must, should, must_not'],
     [{ must: {} }, 'filter.must is an empty object; expected a list of conditions'],
-    [{ must: [7] }, 'filter.must[0] is 7; expected an object with key and one of match, range, exists, or a filter'],
+    [
+      { must: [7] },
+      'filter.must[0] is 7; expected an object with key and one of match, range, exists, or a filter',
+    ],
     [{ must: [{}] }, 'filter.must[0] is an empty object; expected'],
     [{ must: [{ key: 'a' }] }, 'filter.must[0] is an object with key; expected'],
     [{ must: [{ match: 'a' }] }, 'filter.must[0] is an object with match; expected'],
-    [{ must: [{ ...condition, match: 'a' }] }, 'filter.must[0] is an object with key, exists, match; expected'],
-    [{ must: [{ ...condition, must: [] }] }, 'filter.must[0] is an object with key, exists, must; expected'],
+    [
+      { must: [{ ...condition, match: 'a' }] },
+      'filter.must[0] is an object with key, exists, match; expected',
+    ],
+    [
+      { must: [{ ...condition, must: [] }] },
+      'filter.must[0] is an object with key, exists, must; expected',
+    ],
     [{ must: [{ ...condition, value: 1 }] }, 'filter.must[0] has "value"; expected'],
-    [{ should: [condition, { must: [{ key: '', exists: true }] }] }, 'filter.should[1].must[0].key is ""; expected names'],
+    [
+      { should: [condition, { must: [{ key: '', exists: true }] }] },
+      'filter.should[1].must[0].key is ""; expected names',
+    ],
     [{ must: [{ key: 'a..b', exists: true }] }, 'key is "a..b"; expected'],
     [{ must: [{ key: 'a'.repeat(257), exists: true }] }, '(259 characters); expected names'],
     [{ must: [{ key: 7, exists: true }] }, 'key is 7; expected'],
@@ -127,18 +143,48 @@ describe('what is no filter is refused with its place:', () => {
     [{ must: [{ key: 'a', match: [] }] }, 'match is an empty list; expected'],
     [{ must: [{ key: 'a', match: [1, {}] }] }, 'match[1] is an empty object; expected'],
     [{ must: [{ key: 'a', match: Infinity }] }, 'match is Infinity; expected'],
-    [{ must: [{ key: 'a', match: 'x'.repeat(1025) }] }, '(1027 characters); expected a text of at most 1024 characters'],
-    [{ must: [{ key: 'a', range: {} }] }, 'range is an empty object; expected one or more of gt, gte, lt, lte'],
+    [
+      { must: [{ key: 'a', match: 'x'.repeat(1025) }] },
+      '(1027 characters); expected a text of at most 1024 characters',
+    ],
+    [
+      { must: [{ key: 'a', range: {} }] },
+      'range is an empty object; expected one or more of gt, gte, lt, lte',
+    ],
     [{ must: [{ key: 'a', range: { min: 1 } }] }, 'range has "min"; expected'],
-    [{ must: [{ key: 'a', range: { gt: 1, lt: 'z' } }] }, 'range is an object with gt, lt; expected'],
+    [
+      { must: [{ key: 'a', range: { gt: 1, lt: 'z' } }] },
+      'range is an object with gt, lt; expected',
+    ],
     [{ must: [{ key: 'a', range: { gt: true } }] }, 'range.gt is true; expected'],
     [{ must: [{ key: 'a', range: 7 }] }, 'range is 7; expected'],
     [{ must: [{ key: 'a', exists: 'true' }] }, 'exists is "true"; expected true or false'],
-    [{ must: JSON.parse('['.repeat(50_000) + ']'.repeat(50_000)) as unknown }, 'filter.must[0] is a list of 1; expected'],
+    [
+      { must: JSON.parse('['.repeat(50_000) + ']'.repeat(50_000)) as unknown },
+      'filter.must[0] is a list of 1; expected',
+    ],
     [deep(9), 'is a filter 9 levels deep; expected at most 8'],
-    [{ must: Array.from({ length: 101 }, () => condition) }, 'filter has more than 100 conditions; expected at most that'],
-    [{ must: Array.from({ length: 11 }, () => ({ must: Array.from({ length: 9 }, () => condition) })) }, 'more than 100 conditions'],
-    [{ must: [600, 401].map((length) => ({ key: 'a', match: Array.from({ length }, (_, at) => at) })) }, 'more than 1000 values'],
+    [
+      { must: Array.from({ length: 101 }, () => condition) },
+      'filter has more than 100 conditions; expected at most that',
+    ],
+    [
+      {
+        must: Array.from({ length: 11 }, () => ({
+          must: Array.from({ length: 9 }, () => condition),
+        })),
+      },
+      'more than 100 conditions',
+    ],
+    [
+      {
+        must: [600, 401].map((length) => ({
+          key: 'a',
+          match: Array.from({ length }, (_, at) => at),
+        })),
+      },
+      'more than 1000 values',
+    ],
   ])('%#', (given, sentence) => {
     const parse = (): unknown => parseFilter(given)
     expect(parse).toThrow(sentence)
@@ -148,6 +194,8 @@ describe('what is no filter is refused with its place:', () => {
   it('and as much as the bounds allow is taken', () => {
     expect(() => parseFilter(deep(8))).not.toThrow()
     expect(() => parseFilter({ must: Array.from({ length: 100 }, () => condition) })).not.toThrow()
-    expect(() => parseFilter({ must: [{ key: 'a', match: Array.from({ length: 1000 }, (_, at) => at) }] })).not.toThrow()
+    expect(() =>
+      parseFilter({ must: [{ key: 'a', match: Array.from({ length: 1000 }, (_, at) => at) }] }),
+    ).not.toThrow()
   })
 })

@@ -8,8 +8,13 @@ const { values } = parseArgs({ options: { rounds: { type: 'string', default: '20
 const rounds = Number(values.rounds)
 const rows: [string, Outcome][] = []
 
-async function run<Found extends Disk>(name: string, disk: Found | null, trial: (disk: Found) => Promise<Outcome>): Promise<void> {
-  if (disk === null) throw new Error('This process may not mount disks: run it as root on Linux, with e2fsprogs.')
+async function run<Found extends Disk>(
+  name: string,
+  disk: Found | null,
+  trial: (disk: Found) => Promise<Outcome>,
+): Promise<void> {
+  if (disk === null)
+    throw new Error('This process may not mount disks: run it as root on Linux, with e2fsprogs.')
   process.stderr.write(`${name}\n`)
   try {
     const outcome = await trial(disk)
@@ -35,7 +40,10 @@ replaceBetween('full-disk', [
   '| disk | writes, by status | searches meanwhile | first write taken after | contradictions |',
   '|---|---|---:|---:|---:|',
   ...rows.map(([name, { writes, searches, recoveredMs, contradictions }]) => {
-    const answered = [...writes].sort(([a], [b]) => a - b).map(([status, count]) => `${count} × ${status}`).join(', ')
+    const answered = [...writes]
+      .sort(([a], [b]) => a - b)
+      .map(([status, count]) => `${count} × ${status}`)
+      .join(', ')
     const recovered = recoveredMs === null ? 'mounted again and restarted' : `${recoveredMs} ms`
     return `| ${name} | ${answered} | ${searches} | ${recovered} | ${contradictions.length} |`
   }),

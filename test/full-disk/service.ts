@@ -31,7 +31,10 @@ export class Service {
       SNAPSHOT_INTERVAL_S: '1',
     }
     const entry = join(packageFolder, 'src', 'server.ts')
-    const child = spawn(process.execPath, ['--import', LOADER, entry], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(process.execPath, ['--import', LOADER, entry], {
+      env: environment,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
     const log: string[] = []
     child.stderr.on('data', (chunk: Buffer) => log.push(chunk.toString()))
     const address = await addressWhenReady(child.stdout, log)
@@ -40,12 +43,17 @@ export class Service {
   }
 
   /** The status of an answer, and its body where it is JSON. */
-  async ask(method: string, path: string, body?: Uint8Array<ArrayBuffer> | object): Promise<{ status: number; body: unknown }> {
+  async ask(
+    method: string,
+    path: string,
+    body?: Uint8Array<ArrayBuffer> | object,
+  ): Promise<{ status: number; body: unknown }> {
     const isBytes = body instanceof Uint8Array
     const answer = await fetch(this.#address + path, {
       method,
       ...(body && { body: isBytes ? body : JSON.stringify(body) }),
-      headers: body === undefined ? {} : { 'content-type': isBytes ? 'image/png' : 'application/json' },
+      headers:
+        body === undefined ? {} : { 'content-type': isBytes ? 'image/png' : 'application/json' },
     })
     const text = await answer.text()
     return { status: answer.status, body: text.startsWith('{') ? JSON.parse(text) : null }
@@ -66,5 +74,9 @@ export async function picture(number: number): Promise<Uint8Array<ArrayBuffer>> 
     state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
     return ((number * 40 * ((at % 3) + 1)) % 200) + (state >>> 26)
   })
-  return new Uint8Array(await sharp(pixels, { raw: { width: side, height: side, channels: 3 } }).png().toBuffer())
+  return new Uint8Array(
+    await sharp(pixels, { raw: { width: side, height: side, channels: 3 } })
+      .png()
+      .toBuffer(),
+  )
 }

@@ -7,7 +7,9 @@ import { picture, Service } from './service.js'
 
 const ITEMS = 24
 /** Each finds all items. */
-const SEARCHES = ['q=a+red+ball', 'q=blue&rerank=false', 'q=two+dogs'].map((query) => `${query}&k=100&candidates=100`)
+const SEARCHES = ['q=a+red+ball', 'q=blue&rerank=false', 'q=two+dogs'].map(
+  (query) => `${query}&k=100&candidates=100`,
+)
 
 export interface Outcome {
   /** Status → how many writes were answered with it meanwhile. */
@@ -27,7 +29,12 @@ export interface Outcome {
  */
 export async function tryDisk(
   disk: Disk,
-  { spoil, mend, restart, rounds }: { spoil: () => unknown; mend: () => unknown; restart: boolean; rounds: number },
+  {
+    spoil,
+    mend,
+    restart,
+    rounds,
+  }: { spoil: () => unknown; mend: () => unknown; restart: boolean; rounds: number },
 ): Promise<Outcome> {
   const outcome: Outcome = { writes: new Map(), searches: 0, contradictions: [], recoveredMs: null }
   const contradict = (sentence: string): void => void outcome.contradictions.push(sentence)
@@ -40,7 +47,11 @@ export async function tryDisk(
     version += 1
     const own = version
     const payload = encodeURIComponent(JSON.stringify({ version: own }))
-    const { status } = await service.ask('PUT', `/items/${id}?payload=${payload}`, await picture(own))
+    const { status } = await service.ask(
+      'PUT',
+      `/items/${id}?payload=${payload}`,
+      await picture(own),
+    )
     if (status === 200 || status === 201) known.set(id, own)
     return status
   }
@@ -64,12 +75,21 @@ export async function tryDisk(
     for (let round = 0; round < rounds; round += 1) {
       // Some may be taken on a full disk, where the store has pages to use again: then they count as any other.
       const ids = [0, 1, 2, 3].map((at) => `new-${(round * 4 + at) % 20}`)
-      const statuses = await Promise.all([...ids.map(put), put('item-3'), remove(`item-${4 + (round % 20)}`)])
-      for (const status of statuses) outcome.writes.set(status, (outcome.writes.get(status) ?? 0) + 1)
+      const statuses = await Promise.all([
+        ...ids.map(put),
+        put('item-3'),
+        remove(`item-${4 + (round % 20)}`),
+      ])
+      for (const status of statuses)
+        outcome.writes.set(status, (outcome.writes.get(status) ?? 0) + 1)
       await compare(`round ${round}`)
     }
-    const refusal = await worked(service, '/backups?name=meanwhile').then(() => 'it was made', String)
-    if (!/storage_full|storage_read_only/.test(refusal)) contradict(`a backup was not refused as it should be: ${refusal}`)
+    const refusal = await worked(service, '/backups?name=meanwhile').then(
+      () => 'it was made',
+      String,
+    )
+    if (!/storage_full|storage_read_only/.test(refusal))
+      contradict(`a backup was not refused as it should be: ${refusal}`)
     // A snapshot, each second, has failed by now, or there was nothing new to write.
     await sleep(1500)
     for (const leftover of leftoversIn(disk.folder)) contradict(`${leftover} was left behind`)
@@ -97,15 +117,23 @@ export async function tryDisk(
 }
 
 /** What searches and the list say that has not been acknowledged, or lack that has. */
-async function differences(service: Service, known: ReadonlyMap<string, number>): Promise<string[]> {
+async function differences(
+  service: Service,
+  known: ReadonlyMap<string, number>,
+): Promise<string[]> {
   const expected = JSON.stringify([...known].sort())
   const found = await Promise.all(
     [...SEARCHES.map((query) => `/search?${query}`), '/items?limit=1000'].map(async (path) => {
       const { status, body } = await service.ask('GET', path)
       if (status !== 200) return [`${path} was answered with ${status}`]
-      const { hits, items } = body as Record<'hits' | 'items', { id: string; payload: { version: number } }[] | undefined>
+      const { hits, items } = body as Record<
+        'hits' | 'items',
+        { id: string; payload: { version: number } }[] | undefined
+      >
       const seen = (hits ?? items ?? []).map(({ id, payload }) => [id, payload.version])
-      return JSON.stringify(seen.sort()) === expected ? [] : [`${path} does not find what was acknowledged`]
+      return JSON.stringify(seen.sort()) === expected
+        ? []
+        : [`${path} does not find what was acknowledged`]
     }),
   )
   return found.flat()
@@ -116,7 +144,10 @@ async function worked(service: Service, path: string): Promise<void> {
   const { status, body } = await service.ask('POST', path)
   if (status !== 202) throw new Error(`${path} was refused: ${JSON.stringify(body)}`)
   for (;;) {
-    const { running, last } = (await service.ask('GET', '/backups')).body as { running: unknown; last: { failure: unknown } | null }
+    const { running, last } = (await service.ask('GET', '/backups')).body as {
+      running: unknown
+      last: { failure: unknown } | null
+    }
     if (running === null && last?.failure === null) return
     if (running === null) throw new Error(`${path} failed: ${JSON.stringify(last)}`)
     await sleep(50)
@@ -127,5 +158,7 @@ async function worked(service: Service, path: string): Promise<void> {
 function leftoversIn(folder: string): string[] {
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   const graphs = files.filter((file) => /hnsw-[^/]*\.bin$/.test(file))
-  return [...graphs.slice(1), ...files.filter((file) => /\.new$|\.unfinished/.test(file))].map((file) => join('…', file))
+  return [...graphs.slice(1), ...files.filter((file) => /\.new$|\.unfinished/.test(file))].map(
+    (file) => join('…', file),
+  )
 }

@@ -10,10 +10,20 @@ export interface Body {
 const any = fc.oneof(texts, numbers, pictures, payloads)
 /** A record with some of its fields, now and then a value of another kind, or a field too many. */
 function loosely(fields: Record<string, Arbitrary<unknown>>): Arbitrary<unknown> {
-  const wrong = Object.fromEntries(Object.entries(fields).map(([name, right]) => [name, fc.oneof({ weight: 8, arbitrary: right }, { weight: 1, arbitrary: any })]))
+  const wrong = Object.fromEntries(
+    Object.entries(fields).map(([name, right]) => [
+      name,
+      fc.oneof({ weight: 8, arbitrary: right }, { weight: 1, arbitrary: any }),
+    ]),
+  )
   return fc.oneof(
     { weight: 8, arbitrary: fc.record(wrong, { requiredKeys: [] }) },
-    { weight: 1, arbitrary: fc.tuple(fc.record(wrong), fc.dictionary(texts, any, { maxKeys: 2 })).map(([right, more]) => ({ ...right, ...more })) },
+    {
+      weight: 1,
+      arbitrary: fc
+        .tuple(fc.record(wrong), fc.dictionary(texts, any, { maxKeys: 2 }))
+        .map(([right, more]) => ({ ...right, ...more })),
+    },
     { weight: 1, arbitrary: any },
   )
 }
@@ -21,7 +31,10 @@ function loosely(fields: Record<string, Arbitrary<unknown>>): Arbitrary<unknown>
 const truth = fc.oneof({ weight: 4, arbitrary: fc.boolean() }, { weight: 1, arbitrary: numbers })
 const key = fc.oneof(fc.constantFrom('a', 'a.b', 'a..b', 'constructor.name'), texts)
 const condition = fc.oneof(
-  loosely({ key, match: fc.oneof(texts, numbers, fc.array(fc.oneof(texts, numbers), { maxLength: 3 })) }),
+  loosely({
+    key,
+    match: fc.oneof(texts, numbers, fc.array(fc.oneof(texts, numbers), { maxLength: 3 })),
+  }),
   loosely({ key, range: loosely({ gt: numbers, gte: texts, lt: numbers, lte: texts }) }),
   loosely({ key, exists: truth }),
 )
@@ -29,7 +42,13 @@ export const filters = fc.letrec((tie) => ({
   list: fc.array(fc.oneof({ depthSize: 'small' }, condition, tie('filter')), { maxLength: 4 }),
   filter: loosely({ must: tie('list'), should: tie('list'), must_not: tie('list') }),
 })).filter
-const options = { k: numbers, candidates: numbers, rerank: truth, min_match: numbers, filter: filters }
+const options = {
+  k: numbers,
+  candidates: numbers,
+  rerank: truth,
+  min_match: numbers,
+  filter: filters,
+}
 const input = fc.oneof(
   { weight: 3, arbitrary: fc.record({ text: texts }) },
   { weight: 2, arbitrary: fc.record({ image: pictures }) },
@@ -40,21 +59,38 @@ const input = fc.oneof(
 const item = { image: pictures, payload: payloads }
 
 function json(value: Arbitrary<unknown>): Arbitrary<Body> {
-  const text = fc.oneof({ weight: 6, arbitrary: value.map((one) => JSON.stringify(one) ?? '') }, { weight: 1, arbitrary: brokenJson })
+  const text = fc.oneof(
+    { weight: 6, arbitrary: value.map((one) => JSON.stringify(one) ?? '') },
+    { weight: 1, arbitrary: brokenJson },
+  )
   return text.map((one) => ({ type: 'application/json', bytes: Buffer.from(one) }))
 }
 
 export const searchBody = fc.oneof(
   json(loosely({ text: texts, ...options })),
-  json(fc.tuple(input, fc.record(options, { requiredKeys: [] })).map(([one, more]) => (typeof one === 'object' ? { ...one, ...more } : one))),
+  json(
+    fc
+      .tuple(input, fc.record(options, { requiredKeys: [] }))
+      .map(([one, more]) => (typeof one === 'object' ? { ...one, ...more } : one)),
+  ),
   form(['image', 'k', 'candidates', 'rerank', 'min_match', 'filter', 'text']),
 )
 export const embedBody = fc.oneof(
-  json(loosely({ inputs: fc.array(input, { maxLength: 20 }), encoding_format: fc.constantFrom('float', 'base64', 'int8', null) })),
+  json(
+    loosely({
+      inputs: fc.array(input, { maxLength: 20 }),
+      encoding_format: fc.constantFrom('float', 'base64', 'int8', null),
+    }),
+  ),
   form(['image', 'text', 'encoding_format']),
 )
 export const rerankBody = json(
-  loosely({ query: input, documents: fc.array(input, { maxLength: 20 }), top_n: numbers, return_documents: truth }),
+  loosely({
+    query: input,
+    documents: fc.array(input, { maxLength: 20 }),
+    top_n: numbers,
+    return_documents: truth,
+  }),
 )
 export const standbyBody = json(loosely({ model: fc.oneof(fc.constant('tiny-bundle'), texts) }))
 export const itemBody = fc.oneof(
@@ -69,31 +105,81 @@ const line = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom('', '\r', '  ', '\u2028') },
 )
 export const itemsBody = fc.oneof(
-  fc.array(line, { maxLength: 12 }).map((lines) => ({ type: 'application/x-ndjson', bytes: Buffer.from(lines.join('\n')) })),
+  fc
+    .array(line, { maxLength: 12 })
+    .map((lines) => ({ type: 'application/x-ndjson', bytes: Buffer.from(lines.join('\n')) })),
   form(['image', 'id', 'payload']),
 )
 
 /** A form of up to a dozen parts, at times of thousands; its lines and its boundary are not always right. */
 function form(names: readonly string[]): Arbitrary<Body> {
   const part = fc.record({
-    name: fc.oneof({ weight: 8, arbitrary: fc.constantFrom(...names) }, { weight: 1, arbitrary: texts }),
+    name: fc.oneof(
+      { weight: 8, arbitrary: fc.constantFrom(...names) },
+      { weight: 1, arbitrary: texts },
+    ),
     fileName: fc.option(fc.oneof(ids, texts), { freq: 2 }),
-    value: fc.oneof({ weight: 3, arbitrary: fc.constant(Buffer.from(dot, 'base64')) }, { weight: 2, arbitrary: texts.map((text) => Buffer.from(text)) }, { weight: 1, arbitrary: numbers.map((one) => Buffer.from(String(JSON.stringify(one)))) }),
-    more: fc.oneof({ weight: 8, arbitrary: fc.constant('') }, { weight: 1, arbitrary: fc.constantFrom('content-type: application/json\r\n', 'content-transfer-encoding: base64\r\n', 'content-disposition: form-data\r\n', 'x'.repeat(20_000), ': \r\n', '\u0000\r\n') }),
+    value: fc.oneof(
+      { weight: 3, arbitrary: fc.constant(Buffer.from(dot, 'base64')) },
+      { weight: 2, arbitrary: texts.map((text) => Buffer.from(text)) },
+      { weight: 1, arbitrary: numbers.map((one) => Buffer.from(String(JSON.stringify(one)))) },
+    ),
+    more: fc.oneof(
+      { weight: 8, arbitrary: fc.constant('') },
+      {
+        weight: 1,
+        arbitrary: fc.constantFrom(
+          'content-type: application/json\r\n',
+          'content-transfer-encoding: base64\r\n',
+          'content-disposition: form-data\r\n',
+          'x'.repeat(20_000),
+          ': \r\n',
+          '\u0000\r\n',
+        ),
+      },
+    ),
   })
   const parts = fc.oneof(
     { weight: 20, arbitrary: fc.array(part, { maxLength: 6 }) },
-    { weight: 1, arbitrary: part.map((one) => Array.from({ length: 400 }, () => ({ ...one, value: one.value.subarray(0, 100) }))) },
+    {
+      weight: 1,
+      arbitrary: part.map((one) =>
+        Array.from({ length: 400 }, () => ({ ...one, value: one.value.subarray(0, 100) })),
+      ),
+    },
   )
-  const frame = fc.oneof({ weight: 10, arbitrary: fc.constant('b') }, { weight: 1, arbitrary: fc.constantFrom('', 'b b', '"b"', 'c', 'b'.repeat(80), 'b; boundary=c') })
-  const end = fc.oneof({ weight: 10, arbitrary: fc.constant('--b--\r\n') }, { weight: 1, arbitrary: fc.constantFrom('', '--b', '--b--', '\r\n', '--b--\r\n--b--\r\nx') })
+  const frame = fc.oneof(
+    { weight: 10, arbitrary: fc.constant('b') },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom('', 'b b', '"b"', 'c', 'b'.repeat(80), 'b; boundary=c'),
+    },
+  )
+  const end = fc.oneof(
+    { weight: 10, arbitrary: fc.constant('--b--\r\n') },
+    { weight: 1, arbitrary: fc.constantFrom('', '--b', '--b--', '\r\n', '--b--\r\n--b--\r\nx') },
+  )
   return fc.tuple(parts, frame, end).map(([all, boundary, last]) => ({
     type: `multipart/form-data; boundary=${boundary}`,
     bytes: Buffer.concat([...all.map(partBytes), Buffer.from(last)]),
   }))
 }
 
-function partBytes({ name, fileName, value, more }: { name: string; fileName: string | null; value: Buffer; more: string }): Buffer {
+function partBytes({
+  name,
+  fileName,
+  value,
+  more,
+}: {
+  name: string
+  fileName: string | null
+  value: Buffer
+  more: string
+}): Buffer {
   const file = fileName === null ? '' : `; filename="${fileName}"`
-  return Buffer.concat([Buffer.from(`--b\r\ncontent-disposition: form-data; name="${name}"${file}\r\n${more}\r\n`), value, Buffer.from('\r\n')])
+  return Buffer.concat([
+    Buffer.from(`--b\r\ncontent-disposition: form-data; name="${name}"${file}\r\n${more}\r\n`),
+    value,
+    Buffer.from('\r\n'),
+  ])
 }

@@ -48,13 +48,21 @@ export async function runCampaign(
   expected: number,
   onProgress: (soFar: Campaign) => void = () => undefined,
 ): Promise<Campaign> {
-  const campaign: Campaign = { sent: 0, byStatus: new Map(), findings: [], refusals: 0, deaths: 0, slowestMs: 0, memory: null }
+  const campaign: Campaign = {
+    sent: 0,
+    byStatus: new Map(),
+    findings: [],
+    refusals: 0,
+    deaths: 0,
+    slowestMs: 0,
+    memory: null,
+  }
   const samples: number[] = []
   const queue = cases[Symbol.iterator]()
   const every = Math.max(1, Math.ceil(expected / MEMORY_SAMPLES))
   let service = await ServiceProcess.start(REQUEST_TIMEOUT_MS)
   try {
-    for (let done = false; !done; ) {
+    for (let done = false; !done;) {
       const judge = await judgeOf(service)
       const underWay = new Set<Case>()
       const client = async (): Promise<void> => {
@@ -109,10 +117,15 @@ async function faultIn(service: ServiceProcess, judge: Judge, one: Case): Promis
   // The end of a connection is seen before that of the process.
   await new Promise((resolve) => setTimeout(resolve, 300))
   sender.close()
-  return service.ended === null ? fault : `the service ended with ${service.ended}: ${service.output.slice(-500)}`
+  return service.ended === null
+    ? fault
+    : `the service ended with ${service.ended}: ${service.output.slice(-500)}`
 }
 
-async function culprits(suspects: readonly Case[], { ended, output }: ServiceProcess): Promise<Finding[]> {
+async function culprits(
+  suspects: readonly Case[],
+  { ended, output }: ServiceProcess,
+): Promise<Finding[]> {
   const found: Finding[] = []
   for (const suspect of suspects) {
     const fault = await faultOf(suspect)
@@ -135,7 +148,8 @@ function findingOf({ kind, message }: Case, fault: string): Finding {
 
 /** The median of the first samples behind the warm-up, and of the last: a single one depends on the collector's mood. */
 function growth(samples: readonly number[]): Campaign['memory'] {
-  const median = (some: readonly number[]): number => [...some].sort((a, b) => a - b)[some.length >> 1] ?? 0
+  const median = (some: readonly number[]): number =>
+    [...some].sort((a, b) => a - b)[some.length >> 1] ?? 0
   const [warm, end] = [median(samples.slice(8, 11)), median(samples.slice(-3))]
   return warm === 0 || end === 0 ? null : { warm, end }
 }
@@ -157,12 +171,16 @@ class Sender {
   }
 
   /** What is wrong with how the service took it, or null. */
-  async send({ message, isWhole, learn }: Case, counts: Pick<Campaign, 'byStatus' | 'refusals' | 'slowestMs'>): Promise<string | null> {
+  async send(
+    { message, isWhole, learn }: Case,
+    counts: Pick<Campaign, 'byStatus' | 'refusals' | 'slowestMs'>,
+  ): Promise<string | null> {
     const begun = performance.now()
     try {
       let replies = isWhole ? await this.#ask(message) : await this.#tell(message)
       while (isRefused(replies)) {
-        if (performance.now() - begun > DEADLINE_MS) return `refused as too busy for ${DEADLINE_MS} ms`
+        if (performance.now() - begun > DEADLINE_MS)
+          return `refused as too busy for ${DEADLINE_MS} ms`
         counts.refusals += 1
         await new Promise((resolve) => setTimeout(resolve, PAUSE_WHEN_REFUSED_MS))
         replies = isWhole ? await this.#ask(message) : await this.#tell(message)
@@ -177,11 +195,16 @@ class Sender {
         learn?.(reply)
       }
       // What follows the first answer is for what was read out of the rest of the message.
-      return replies.map((reply, at) => this.#judge.fault(at === 0 ? message : null, reply)).find((fault) => fault !== null) ?? null
+      return (
+        replies
+          .map((reply, at) => this.#judge.fault(at === 0 ? message : null, reply))
+          .find((fault) => fault !== null) ?? null
+      )
     } catch (error) {
       this.close()
       if (error instanceof Unreadable) return error.message
-      if ((error as NodeJS.ErrnoException).syscall === 'connect') return 'the service does not listen any more'
+      if ((error as NodeJS.ErrnoException).syscall === 'connect')
+        return 'the service does not listen any more'
       throw error
     }
   }
@@ -194,7 +217,8 @@ class Sender {
   async #ask(message: Buffer): Promise<Reply[] | 'late'> {
     // A connection that the service had closed meanwhile is no fault; a new one without an answer is.
     for (let tries = 0; tries < 3; tries += 1) {
-      if (this.#connection?.isOpen !== true) this.#connection = await Connection.open(this.#service.port)
+      if (this.#connection?.isOpen !== true)
+        this.#connection = await Connection.open(this.#service.port)
       const reply = await this.#connection.ask(message, DEADLINE_MS)
       if (reply === 'late') return reply
       if (reply?.headers.get('connection') === 'close') this.close()

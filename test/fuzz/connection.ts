@@ -74,7 +74,12 @@ export class Connection {
       if (!ended) this.#socket.end()
       ended = true
     }
-    for (let reply = this.#take(isHead(message)); reply !== null; reply = this.#take(isHead(message))) replies.push(reply)
+    for (
+      let reply = this.#take(isHead(message));
+      reply !== null;
+      reply = this.#take(isHead(message))
+    )
+      replies.push(reply)
     return replies
   }
 
@@ -106,32 +111,46 @@ function isHead(message: Buffer): boolean {
   return message.toString('latin1', 0, 5) === 'HEAD '
 }
 
-function readReply(bytes: Buffer, toHead: boolean, closed: boolean): { reply: Reply; length: number } | null {
+function readReply(
+  bytes: Buffer,
+  toHead: boolean,
+  closed: boolean,
+): { reply: Reply; length: number } | null {
   const end = bytes.indexOf('\r\n\r\n')
   if (end === -1) {
-    if (closed && bytes.length > 0) throw new Unreadable(`a reply that breaks off: ${bytes.toString('latin1', 0, 200)}`)
+    if (closed && bytes.length > 0)
+      throw new Unreadable(`a reply that breaks off: ${bytes.toString('latin1', 0, 200)}`)
     return null
   }
   const [line = '', ...lines] = bytes.toString('latin1', 0, end).split('\r\n')
   const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(line)?.[1])
-  if (Number.isNaN(status)) throw new Unreadable(`a reply that begins with ${JSON.stringify(line.slice(0, 200))}`)
-  const headers = new Map(lines.map((one) => [one.slice(0, one.indexOf(':')).toLowerCase(), one.slice(one.indexOf(':') + 1).trim()]))
+  if (Number.isNaN(status))
+    throw new Unreadable(`a reply that begins with ${JSON.stringify(line.slice(0, 200))}`)
+  const headers = new Map(
+    lines.map((one) => [
+      one.slice(0, one.indexOf(':')).toLowerCase(),
+      one.slice(one.indexOf(':') + 1).trim(),
+    ]),
+  )
   const from = end + 4
   const made = (body: Buffer, to: number) => ({ reply: { status, headers, body }, length: to })
   // What is no request at all is answered with a body, also where it begins with HEAD.
-  const noBody = toHead && (bytes.length === from || bytes.toString('latin1', from, from + 5) === 'HTTP/')
+  const noBody =
+    toHead && (bytes.length === from || bytes.toString('latin1', from, from + 5) === 'HTTP/')
   if (noBody || status < 200 || status === 204 || status === 304) return made(Buffer.alloc(0), from)
   if (headers.get('transfer-encoding') === 'chunked') {
     const chunks = readChunks(bytes, from)
     return chunks === null ? null : made(chunks.body, chunks.to)
   }
   const length = Number(headers.get('content-length') ?? (closed ? bytes.length - from : Infinity))
-  return bytes.length < from + length ? null : made(bytes.subarray(from, from + length), from + length)
+  return bytes.length < from + length
+    ? null
+    : made(bytes.subarray(from, from + length), from + length)
 }
 
 function readChunks(bytes: Buffer, from: number): { body: Buffer; to: number } | null {
   const chunks: Buffer[] = []
-  for (let at = from; ; ) {
+  for (let at = from; ;) {
     const lineEnd = bytes.indexOf('\r\n', at)
     const size = Number.parseInt(bytes.toString('latin1', at, lineEnd), 16)
     if (lineEnd === -1 || bytes.length < lineEnd + 2 + size + 2) return null

@@ -15,8 +15,14 @@ const seed = Date.now() % 1_000_000
 describe('a service that is sent', { timeout: 300_000 }, () => {
   it('600 mutated pictures lives, and answers each as it should', async () => {
     console.info(`seed of the mutated pictures: ${seed}`)
-    const { sent, findings, deaths, byStatus } = await runCampaign(await mutatedPictures(600, seed), 600)
-    expect(findings.map(({ fault }) => fault), `seed ${seed}`).toEqual([])
+    const { sent, findings, deaths, byStatus } = await runCampaign(
+      await mutatedPictures(600, seed),
+      600,
+    )
+    expect(
+      findings.map(({ fault }) => fault),
+      `seed ${seed}`,
+    ).toEqual([])
     expect({ sent, deaths }).toEqual({ sent: 600, deaths: 0 })
     // Refused as too busy, a mutant has tried nothing.
     expect(byStatus.has(503)).toBe(false)
@@ -27,8 +33,14 @@ describe('a service that is sent', { timeout: 300_000 }, () => {
 
   it('1,000 mutated requests lives, and answers each as it should', async () => {
     console.info(`seed of the mutated requests: ${seed}`)
-    const { sent, findings, deaths, byStatus } = await runCampaign(mutatedRequests(1000, seed), 1000)
-    expect(findings.map(({ fault, message }) => [fault, message.toString('latin1', 0, 300)]), `seed ${seed}`).toEqual([])
+    const { sent, findings, deaths, byStatus } = await runCampaign(
+      mutatedRequests(1000, seed),
+      1000,
+    )
+    expect(
+      findings.map(({ fault, message }) => [fault, message.toString('latin1', 0, 300)]),
+      `seed ${seed}`,
+    ).toEqual([])
     expect({ sent, deaths }).toEqual({ sent: 1000, deaths: 0 })
     for (const status of [200, 400, 404, 422]) expect(byStatus.get(status)).toBeGreaterThan(30)
   })
@@ -41,21 +53,37 @@ describe('a service that is sent', { timeout: 300_000 }, () => {
   })
 
   it('what kills it is named among all that was under way, and the rest is sent to another', async () => {
-    const harmless: Case = { kind: 'harmless', message: Buffer.from('GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n'), isWhole: true }
-    const poison = { ...harmless, kind: 'poison', message: Buffer.from('GET /health/live HTTP/1.1\r\nhost: localhost\r\nx-poison: 1\r\n\r\n') }
+    const harmless: Case = {
+      kind: 'harmless',
+      message: Buffer.from('GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n'),
+      isWhole: true,
+    }
+    const poison = {
+      ...harmless,
+      kind: 'poison',
+      message: Buffer.from('GET /health/live HTTP/1.1\r\nhost: localhost\r\nx-poison: 1\r\n\r\n'),
+    }
     const cases = Array.from({ length: 100 }, (_, at) => ({ ...(at === 50 ? poison : harmless) }))
     const { deaths, findings, sent } = await runCampaign(cases, cases.length)
     expect({ deaths, sent }).toEqual({ deaths: 1, sent: 100 })
-    expect(findings).toMatchObject([{ fault: expect.stringContaining('SIGSEGV') as string, message: poison.message }])
+    expect(findings).toMatchObject([
+      { fault: expect.stringContaining('SIGSEGV') as string, message: poison.message },
+    ])
   })
 })
 
 it('every operation of the API documentation is fuzzed', async () => {
   const tandem = await wordTandem()
-  const { paths } = (await tandem.app.inject('/openapi.json')).json<{ paths: Record<string, object> }>()
+  const { paths } = (await tandem.app.inject('/openapi.json')).json<{
+    paths: Record<string, object>
+  }>()
   await tandem.end()
-  const documented = Object.entries(paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
-  expect(operations.map(({ method, path }) => `${method} ${path}`).sort()).toEqual(documented.sort())
+  const documented = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+  )
+  expect(operations.map(({ method, path }) => `${method} ${path}`).sort()).toEqual(
+    documented.sort(),
+  )
 })
 
 it.each(kinds)('the parts and numbers of each %s seed are found', async (kind) => {
@@ -68,7 +96,9 @@ it.each(kinds)('the parts and numbers of each %s seed are found', async (kind) =
 })
 
 describe('the judge', () => {
-  const judge = new Judge({ paths: { '/items/{id}': { get: { responses: { 200: {}, 404: {}, 500: {}, 503: {} } } } } })
+  const judge = new Judge({
+    paths: { '/items/{id}': { get: { responses: { 200: {}, 404: {}, 500: {}, 503: {} } } } },
+  })
   const problem = (status: number, code: string, detail = 'A sentence.'): Reply => ({
     status,
     headers: new Map([['content-type', 'application/problem+json']]),
@@ -87,8 +117,18 @@ describe('the judge', () => {
     ['the service failed', problem(500, 'internal_error')],
     ['the service failed', problem(503, 'timed_out')],
     ['the insides', problem(404, 'item_not_found', 'at Object.read (/x/y.ts:3:1)')],
-    ['not as a problem', { status: 404, headers: new Map([['content-type', 'text/plain']]), body: Buffer.from('x') }],
-    ['not JSON', { status: 200, headers: new Map([['content-type', 'application/json']]), body: Buffer.from('{') }],
+    [
+      'not as a problem',
+      { status: 404, headers: new Map([['content-type', 'text/plain']]), body: Buffer.from('x') },
+    ],
+    [
+      'not JSON',
+      {
+        status: 200,
+        headers: new Map([['content-type', 'application/json']]),
+        body: Buffer.from('{'),
+      },
+    ],
   ])('notices an answer that %s', (sentence, reply: Reply) => {
     expect(judge.fault(asked, reply)).toContain(sentence)
   })

@@ -55,7 +55,10 @@ function* generate(
 
 /** The sentence without the numbers and names in it: the decoder's own words say how far it came. */
 function answerOf({ status, body }: Reply): string {
-  const { detail, items } = JSON.parse(body.toString() || '{}') as { detail?: string; items?: { error?: { detail: string } }[] }
+  const { detail, items } = JSON.parse(body.toString() || '{}') as {
+    detail?: string
+    items?: { error?: { detail: string } }[]
+  }
   return `${status} ${(detail ?? items?.[0]?.error?.detail ?? '').replace(/\b(0x)?[0-9a-f]*\d[0-9a-f]*\b/gi, '#')}`
 }
 
@@ -64,12 +67,17 @@ type Carrier = (bytes: Buffer, next: Random) => Buffer
 export function httpMessage(line: string, headers: Record<string, string>, body: Buffer): Buffer {
   const all = { host: 'localhost', ...headers, 'content-length': String(body.length) }
   const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}`)
-  return Buffer.concat([Buffer.from(`${line} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`, 'latin1'), body])
+  return Buffer.concat([
+    Buffer.from(`${line} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`, 'latin1'),
+    body,
+  ])
 }
 
 function form(bytes: Buffer, ...names: string[]): Buffer {
   const parts = names.flatMap((name, at) => [
-    Buffer.from(`--line\r\ncontent-disposition: form-data; name="image"; filename="${name}"\r\n\r\n`),
+    Buffer.from(
+      `--line\r\ncontent-disposition: form-data; name="image"; filename="${name}"\r\n\r\n`,
+    ),
     at === 0 ? bytes : bytes.subarray(0, bytes.length >> at),
     Buffer.from('\r\n'),
   ])

@@ -33,15 +33,19 @@ export class Judge {
     const { status, body, headers } = reply
     const type = headers.get('content-type') ?? ''
     const text = type.startsWith('image/') ? '' : body.toString()
-    if (INSIDES.test(text)) return `an answer shows the insides of the service: ${text.slice(0, 300)}`
-    if (!this.#isDocumented(message, status)) return `the status ${status} is not in the OpenAPI document`
-    if (type.startsWith('application/json')) return isJson(text) || body.length === 0 ? null : 'an answer that is not JSON'
+    if (INSIDES.test(text))
+      return `an answer shows the insides of the service: ${text.slice(0, 300)}`
+    if (!this.#isDocumented(message, status))
+      return `the status ${status} is not in the OpenAPI document`
+    if (type.startsWith('application/json'))
+      return isJson(text) || body.length === 0 ? null : 'an answer that is not JSON'
     return status < 400 || body.length === 0 ? null : problemFault(status, type, text)
   }
 
   /** What is no request, or for no operation of the document, may be answered with any status of the error table. */
   #isDocumented(message: Buffer | null, status: number): boolean {
-    const [, method = '', target = ''] = /^([A-Z]+) (\S+) HTTP\/1\.1\r\n/.exec(message?.toString('latin1', 0, 20_000) ?? '') ?? []
+    const [, method = '', target = ''] =
+      /^([A-Z]+) (\S+) HTTP\/1\.1\r\n/.exec(message?.toString('latin1', 0, 20_000) ?? '') ?? []
     const found = this.#operations.find((one) => one.method === method && one.path.test(target))
     if (found !== undefined) return found.statuses.has(String(status)) || BEFORE_ROUTES.has(status)
     return status < 400 || known.has(status)
@@ -63,11 +67,21 @@ function isJson(text: string): boolean {
 
 /** That the service failed is no answer that it may give; one that was too busy is asked again before it is judged. */
 function problemFault(status: number, type: string, text: string): string | null {
-  if (!type.startsWith('application/problem+json')) return `the status ${status} comes as ${type}, not as a problem`
+  if (!type.startsWith('application/problem+json'))
+    return `the status ${status} comes as ${type}, not as a problem`
   if (!isJson(text)) return 'a problem that is not JSON'
-  const problem = JSON.parse(text) as { code: keyof typeof errorTable; status: number; detail: string; instance: string }
+  const problem = JSON.parse(text) as {
+    code: keyof typeof errorTable
+    status: number
+    detail: string
+    instance: string
+  }
   const row = errorTable[problem.code] as { status: number } | undefined
-  if (row?.status !== status || problem.status !== status) return `the status ${status} comes with the code ${problem.code}`
-  if (typeof problem.detail !== 'string' || problem.detail.length > LONGEST_DETAIL) return 'a problem without a sentence, or with a book'
-  return status < 500 || problem.code === 'overloaded' ? null : `the service failed: ${status} ${problem.code}: ${problem.detail}`
+  if (row?.status !== status || problem.status !== status)
+    return `the status ${status} comes with the code ${problem.code}`
+  if (typeof problem.detail !== 'string' || problem.detail.length > LONGEST_DETAIL)
+    return 'a problem without a sentence, or with a book'
+  return status < 500 || problem.code === 'overloaded'
+    ? null
+    : `the service failed: ${status} ${problem.code}: ${problem.detail}`
 }

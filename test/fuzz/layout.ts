@@ -31,7 +31,9 @@ export function layoutOf(bytes: Buffer): Layout {
     // A length pointed behind the end of the file.
     if (!(error instanceof RangeError)) throw error
   }
-  layout.fields = layout.fields.filter(({ at, bytes: length }) => at >= 0 && at + length <= bytes.length)
+  layout.fields = layout.fields.filter(
+    ({ at, bytes: length }) => at >= 0 && at + length <= bytes.length,
+  )
   return layout
 }
 
@@ -45,7 +47,11 @@ function reader(bytes: Buffer): (bytes: Buffer, layout: Layout) => void {
   return readBoxes
 }
 
-function add({ fields }: Layout, littleEndian: boolean, ...places: [at: number, bytes: Field['bytes']][]): void {
+function add(
+  { fields }: Layout,
+  littleEndian: boolean,
+  ...places: [at: number, bytes: Field['bytes']][]
+): void {
   for (const [at, bytes] of places) fields.push({ at, bytes, littleEndian })
 }
 
@@ -67,9 +73,11 @@ function readJpeg(bytes: Buffer, layout: Layout): void {
     let to = at + 2 + bytes.readUInt16BE(at + 2)
     add(layout, false, [at + 1, 1], [at + 2, 2], [at + 4, 1])
     const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)
-    if (isFrame) add(layout, false, [at + 5, 2], [at + 7, 2], [at + 9, 1], [at + 11, 1], [at + 14, 1])
+    if (isFrame)
+      add(layout, false, [at + 5, 2], [at + 7, 2], [at + 9, 1], [at + 11, 1], [at + 14, 1])
     // Behind the header of a scan come its bits, up to the next marker.
-    if (marker === 0xda) while (to < bytes.length && !(bytes[to] === 0xff && (bytes[to + 1] ?? 0) >= 0xc0)) to += 1
+    if (marker === 0xda)
+      while (to < bytes.length && !(bytes[to] === 0xff && (bytes[to + 1] ?? 0) >= 0xc0)) to += 1
     layout.parts.push({ from: at, to })
     at = to
   }
@@ -79,7 +87,16 @@ function readRiff(bytes: Buffer, layout: Layout): void {
   add(layout, true, [4, 4])
   for (let at = 12, count = 0; at < bytes.length && count < MOST_PARTS; count += 1) {
     const size = bytes.readUInt32LE(at + 4)
-    add(layout, true, [at + 4, 4], [at + 8, 4], [at + 12, 2], [at + 14, 2], [at + 16, 2], [at + 18, 2])
+    add(
+      layout,
+      true,
+      [at + 4, 4],
+      [at + 8, 4],
+      [at + 12, 2],
+      [at + 14, 2],
+      [at + 16, 2],
+      [at + 18, 2],
+    )
     layout.parts.push({ from: at, to: at + 8 + size + (size % 2) })
     // A frame of an animation is chunks again, behind 16 bytes of its own.
     at += bytes.toString('latin1', at, at + 4) === 'ANMF' ? 24 : 8 + size + (size % 2)
@@ -89,7 +106,11 @@ function readRiff(bytes: Buffer, layout: Layout): void {
 function readGif(bytes: Buffer, layout: Layout): void {
   const table = (flags: number): number => ((flags & 0x80) === 0 ? 0 : 3 * 2 ** ((flags & 7) + 1))
   add(layout, true, [6, 2], [8, 2], [10, 1])
-  for (let at = 13 + table(bytes.readUInt8(10)), count = 0; bytes[at] !== 0x3b && count < MOST_PARTS; count += 1) {
+  for (
+    let at = 13 + table(bytes.readUInt8(10)), count = 0;
+    bytes[at] !== 0x3b && count < MOST_PARTS;
+    count += 1
+  ) {
     if (at >= bytes.length) return
     const from = at
     const isImage = bytes[at] === 0x2c
@@ -112,12 +133,20 @@ function readTiff(bytes: Buffer, layout: Layout): void {
   const u32 = (at: number): number => (little ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at))
   add(layout, little, [2, 2], [4, 4])
   const seen = new Set<number>()
-  for (let at = u32(4); at !== 0 && !seen.has(at) && seen.size < 20; ) {
+  for (let at = u32(4); at !== 0 && !seen.has(at) && seen.size < 20;) {
     seen.add(at)
     const entries = Math.min(u16(at), MOST_PARTS)
     add(layout, little, [at, 2])
     for (let entry = at + 2; entry < at + 2 + entries * 12; entry += 12) {
-      add(layout, little, [entry, 2], [entry + 2, 2], [entry + 4, 4], [entry + 8, 4], [entry + 8, 2])
+      add(
+        layout,
+        little,
+        [entry, 2],
+        [entry + 2, 2],
+        [entry + 4, 4],
+        [entry + 8, 4],
+        [entry + 8, 2],
+      )
       layout.parts.push({ from: entry, to: entry + 12 })
     }
     at += 2 + entries * 12
@@ -127,13 +156,32 @@ function readTiff(bytes: Buffer, layout: Layout): void {
 }
 
 /** How far behind its start the boxes in a box begin. */
-const CONTAINERS: Record<string, number> = { meta: 12, iprp: 8, ipco: 8, iinf: 14, iref: 12, moov: 8, trak: 8, mdia: 8 }
+const CONTAINERS: Record<string, number> = {
+  meta: 12,
+  iprp: 8,
+  ipco: 8,
+  iinf: 14,
+  iref: 12,
+  moov: 8,
+  trak: 8,
+  mdia: 8,
+}
 
 function readBoxes(bytes: Buffer, layout: Layout, from = 0, end = bytes.length): void {
-  for (let at = from; at + 8 <= end && layout.parts.length < MOST_PARTS; ) {
+  for (let at = from; at + 8 <= end && layout.parts.length < MOST_PARTS;) {
     const to = at + Math.max(8, bytes.readUInt32BE(at))
     const type = bytes.toString('latin1', at + 4, at + 8)
-    add(layout, false, [at, 4], [at + 8, 1], [at + 12, 4], [at + 16, 4], [at + 12, 2], [at + 14, 2], [at + 20, 4])
+    add(
+      layout,
+      false,
+      [at, 4],
+      [at + 8, 1],
+      [at + 12, 4],
+      [at + 16, 4],
+      [at + 12, 2],
+      [at + 14, 2],
+      [at + 20, 4],
+    )
     layout.parts.push({ from: at, to })
     const inner = CONTAINERS[type]
     if (inner !== undefined) readBoxes(bytes, layout, at + inner, Math.min(to, end))

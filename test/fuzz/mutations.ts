@@ -6,9 +6,10 @@ import { layoutOf, type Field } from './layout.js'
 export type Random = () => number
 
 const NUMBERS = [
-  0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 63, 64, 100, 127, 128, 129, 254, 255, 256, 257, 511, 512, 1000, 4095, 4096,
-  16_383, 16_384, 16_385, 32_767, 32_768, 65_534, 65_535, 65_536, 0xff_ffff, 0x100_0000, 0x3fff_ffff, 0x4000_0000,
-  0x7fff_fffe, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff,
+  0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 63, 64, 100, 127, 128, 129, 254, 255, 256, 257, 511, 512,
+  1000, 4095, 4096, 16_383, 16_384, 16_385, 32_767, 32_768, 65_534, 65_535, 65_536, 0xff_ffff,
+  0x100_0000, 0x3fff_ffff, 0x4000_0000, 0x7fff_fffe, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe,
+  0xffff_ffff,
 ]
 const MOST_CHANGES = 6
 /** Of PNGs: a wrong checksum is refused before anything else is looked at. */
@@ -52,7 +53,8 @@ const mutations: readonly Mutation[] = [
 export function mutate(bytes: Buffer, next: Random, others: readonly Buffer[]): Buffer {
   let mutant: Buffer = Buffer.from(bytes)
   const changes = 1 + below(MOST_CHANGES * next(), next)
-  for (let at = 0; at < changes && mutant.length > 0; at += 1) mutant = oneOf(mutations, next)(mutant, next, others)
+  for (let at = 0; at < changes && mutant.length > 0; at += 1)
+    mutant = oneOf(mutations, next)(mutant, next, others)
   if (next() < SHARE_OF_RIGHT_CHECKSUMS) repairChecksums(mutant)
   return mutant.subarray(0, LARGEST)
 }
@@ -72,7 +74,12 @@ function setByte(bytes: Buffer, next: Random): Buffer {
 
 function setNumber(bytes: Buffer, next: Random): Buffer {
   const length = oneOf([1, 2, 4] as const, next)
-  if (bytes.length >= length) write(bytes, { at: below(bytes.length - length + 1, next), bytes: length, littleEndian: next() < 0.5 }, next)
+  if (bytes.length >= length)
+    write(
+      bytes,
+      { at: below(bytes.length - length + 1, next), bytes: length, littleEndian: next() < 0.5 },
+      next,
+    )
   return bytes
 }
 
@@ -85,7 +92,8 @@ function editField(bytes: Buffer, next: Random): Buffer {
 /** One of the numbers at which code goes wrong, or a neighbour of the one that is there. */
 function write(bytes: Buffer, { at, bytes: length, littleEndian }: Field, next: Random): void {
   const present = littleEndian ? bytes.readUIntLE(at, length) : bytes.readUIntBE(at, length)
-  const value = next() < 0.6 ? oneOf(NUMBERS, next) : present + oneOf([-2, -1, 1, 2, present, 256], next)
+  const value =
+    next() < 0.6 ? oneOf(NUMBERS, next) : present + oneOf([-2, -1, 1, 2, present, 256], next)
   const fitting = ((value % 256 ** length) + 256 ** length) % 256 ** length
   if (littleEndian) bytes.writeUIntLE(fitting, at, length)
   else bytes.writeUIntBE(fitting, at, length)
@@ -118,7 +126,10 @@ function truncate(bytes: Buffer, next: Random): Buffer {
 
 function splice(bytes: Buffer, next: Random, others: readonly Buffer[]): Buffer {
   const other = oneOf(others, next)
-  return Buffer.concat([bytes.subarray(0, below(bytes.length, next)), other.subarray(below(other.length, next))])
+  return Buffer.concat([
+    bytes.subarray(0, below(bytes.length, next)),
+    other.subarray(below(other.length, next)),
+  ])
 }
 
 /** Leaves out a part, repeats it, or changes places with another; or takes one of another file. */
@@ -126,7 +137,11 @@ function rearrangeParts(bytes: Buffer, next: Random, others: readonly Buffer[]):
   const { parts } = layoutOf(bytes)
   if (parts.length === 0) return bytes
   const { from, to } = oneOf(parts, next)
-  const [before, part, after] = [bytes.subarray(0, from), bytes.subarray(from, to), bytes.subarray(to)]
+  const [before, part, after] = [
+    bytes.subarray(0, from),
+    bytes.subarray(from, to),
+    bytes.subarray(to),
+  ]
   const other = oneOf(others, next)
   const foreign = oneOf(layoutOf(other).parts, next) as { from: number; to: number } | undefined
   const twin = oneOf(parts, next)

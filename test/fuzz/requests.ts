@@ -2,7 +2,16 @@
 import fc, { type Arbitrary } from 'fast-check'
 import { randomNumbers } from '../support/random-embeddings.js'
 import { brokenHeaders, methods, oddHeaders, oddTypes, targetTo } from './addresses.js'
-import { embedBody, filters, itemBody, itemsBody, rerankBody, searchBody, standbyBody, type Body } from './bodies.js'
+import {
+  embedBody,
+  filters,
+  itemBody,
+  itemsBody,
+  rerankBody,
+  searchBody,
+  standbyBody,
+  type Body,
+} from './bodies.js'
 import type { Case } from './campaign.js'
 import { mutate } from './mutations.js'
 import { ids, names, numbers, payloads, texts } from './values.js'
@@ -23,7 +32,13 @@ interface Operation {
 }
 
 const payload = payloads.map((one) => JSON.stringify(one))
-const options = { k: numbers, candidates: numbers, rerank: fc.constantFrom('true', 'false', '1', ''), min_match: numbers, filter: filters.map((one) => JSON.stringify(one)) }
+const options = {
+  k: numbers,
+  candidates: numbers,
+  rerank: fc.constantFrom('true', 'false', '1', ''),
+  min_match: numbers,
+  filter: filters.map((one) => JSON.stringify(one)),
+}
 
 /** Every operation of the OpenAPI document; a test holds the two together. */
 export const operations: readonly Operation[] = [
@@ -51,7 +66,9 @@ export const operations: readonly Operation[] = [
 
 export function* mutatedRequests(count: number, seed: number): Generator<Case> {
   const next = randomNumbers(seed)
-  const request = fc.oneof(...operations.map((one) => ({ weight: 20 / (one.rare ?? 1), arbitrary: requestTo(one) })))
+  const request = fc.oneof(
+    ...operations.map((one) => ({ weight: 20 / (one.rare ?? 1), arbitrary: requestTo(one) })),
+  )
   for (let at = 0; at < count; at += AT_A_TIME) {
     const drawn = fc.sample(request, { numRuns: Math.min(AT_A_TIME, count - at), seed: seed + at })
     const messages = drawn.map(({ message }) => message)
@@ -62,7 +79,11 @@ export function* mutatedRequests(count: number, seed: number): Generator<Case> {
   }
 }
 
-function now<Value>(usual: Arbitrary<Value>, odd: Arbitrary<Value>, oneIn: number): Arbitrary<Value> {
+function now<Value>(
+  usual: Arbitrary<Value>,
+  odd: Arbitrary<Value>,
+  oneIn: number,
+): Arbitrary<Value> {
   return fc.oneof({ weight: oneIn - 1, arbitrary: usual }, { weight: 1, arbitrary: odd })
 }
 
@@ -79,10 +100,14 @@ function requestTo({ method, path, query = {}, body }: Operation): Arbitrary<Cas
     })
     .map(({ body: given, type, broken, ...head }) => {
       const headers = ['host: localhost', ...head.headers]
-      if (given !== null) headers.push(`content-type: ${type ?? given.type}`, `content-length: ${given.bytes.length}`)
+      if (given !== null)
+        headers.push(`content-type: ${type ?? given.type}`, `content-length: ${given.bytes.length}`)
       if (broken !== null) headers.push(broken)
       const lines = [`${head.method} ${head.target} HTTP/1.1`, ...headers, '', '']
-      const message = Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), given?.bytes ?? Buffer.alloc(0)])
+      const message = Buffer.concat([
+        Buffer.from(lines.join('\r\n'), 'latin1'),
+        given?.bytes ?? Buffer.alloc(0),
+      ])
       return { kind: `${method} ${path}`, message, isWhole: broken === null }
     })
 }

@@ -22,26 +22,44 @@ const { values } = parseArgs({
 const seed = Number(values.seed ?? Date.now() % 1_000_000)
 process.stderr.write(`seed ${seed}\n`)
 
-async function run(name: string, count: number, cases: Iterable<Case>): Promise<{ name: string; outcome: Campaign; seconds: number }> {
+async function run(
+  name: string,
+  count: number,
+  cases: Iterable<Case>,
+): Promise<{ name: string; outcome: Campaign; seconds: number }> {
   const begun = performance.now()
   const elapsed = (): number => Math.round((performance.now() - begun) / 1000)
   const outcome = await runCampaign(cases, count, ({ sent, findings }) =>
-    process.stderr.write(`${name}: ${sent} of ${count}, ${findings.length} findings, ${elapsed()} s\n`),
+    process.stderr.write(
+      `${name}: ${sent} of ${count}, ${findings.length} findings, ${elapsed()} s\n`,
+    ),
   )
-  for (const finding of outcome.findings) process.stderr.write(`${finding.fault}\n  kept as ${keep(finding)}\n`)
+  for (const finding of outcome.findings)
+    process.stderr.write(`${finding.fault}\n  kept as ${keep(finding)}\n`)
   return { name, outcome, seconds: elapsed() }
 }
 
 const inMiB = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`
-const grows = ({ memory }: Campaign): boolean => memory !== null && memory.end > memory.warm * (1 + GROWTH_ALLOWED)
+const grows = ({ memory }: Campaign): boolean =>
+  memory !== null && memory.end > memory.warm * (1 + GROWTH_ALLOWED)
 
 const runs = [
-  await run('mutated pictures', Number(values.images), await mutatedPictures(Number(values.images), seed)),
-  await run('mutated requests', Number(values.requests), mutatedRequests(Number(values.requests), seed)),
+  await run(
+    'mutated pictures',
+    Number(values.images),
+    await mutatedPictures(Number(values.images), seed),
+  ),
+  await run(
+    'mutated requests',
+    Number(values.requests),
+    mutatedRequests(Number(values.requests), seed),
+  ),
 ]
 const rows = runs.map(({ name, outcome, seconds }) => {
   const { sent, refusals, deaths, findings, slowestMs, memory, byStatus } = outcome
-  const statuses = [...byStatus].sort(([a], [b]) => a - b).map(([status, count]) => `${status}: ${count}`)
+  const statuses = [...byStatus]
+    .sort(([a], [b]) => a - b)
+    .map(([status, count]) => `${status}: ${count}`)
   const held = memory === null ? 'not measured' : `${inMiB(memory.warm)} → ${inMiB(memory.end)}`
   return `| ${name} | ${sent} | ${refusals} | ${deaths} | ${findings.length} | ${Math.round(slowestMs)} ms | ${held} | ${seconds} s | ${statuses.join(', ')} |`
 })
@@ -52,5 +70,6 @@ replaceBetween('fuzz', [
   '|---|---:|---:|---:|---:|---:|---|---:|---|',
   ...rows,
 ])
-for (const { name, outcome } of runs) if (grows(outcome)) process.stderr.write(`${name}: memory grows\n`)
+for (const { name, outcome } of runs)
+  if (grows(outcome)) process.stderr.write(`${name}: memory grows\n`)
 process.exitCode = runs.some(({ outcome }) => outcome.findings.length > 0 || grows(outcome)) ? 1 : 0

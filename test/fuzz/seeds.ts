@@ -8,8 +8,11 @@ export type Kind = 'JPEG' | 'PNG' | 'WebP' | 'GIF' | 'TIFF' | 'AVIF'
 function waves(width: number, height: number, channels: 1 | 3 | 4 = 3, pages = 1): Sharp {
   const next = randomNumbers(width * 1000 + height)
   const pixels = Buffer.alloc(width * height * pages * channels)
-  for (let at = 0; at < pixels.length; at += 1) pixels[at] = 128 + 90 * Math.sin(at / 37) + 30 * next()
-  return sharp(pixels, { raw: { width, height: height * pages, channels, ...(pages > 1 ? { pageHeight: height } : {}) } })
+  for (let at = 0; at < pixels.length; at += 1)
+    pixels[at] = 128 + 90 * Math.sin(at / 37) + 30 * next()
+  return sharp(pixels, {
+    raw: { width, height: height * pages, channels, ...(pages > 1 ? { pageHeight: height } : {}) },
+  })
 }
 
 const makers: Record<Kind, (() => Sharp)[]> = {
@@ -18,7 +21,8 @@ const makers: Record<Kind, (() => Sharp)[]> = {
     () => waves(33, 47).jpeg({ progressive: true, chromaSubsampling: '4:4:4' }),
     () => waves(40, 40, 1).jpeg({ quality: 50 }),
     () => waves(32, 32).toColourspace('cmyk').jpeg({ quality: 60 }),
-    () => waves(64, 16).withMetadata({ orientation: 6 }).jpeg({ quality: 40, optimiseCoding: true }),
+    () =>
+      waves(64, 16).withMetadata({ orientation: 6 }).jpeg({ quality: 40, optimiseCoding: true }),
   ],
   PNG: [
     () => waves(24, 20).png(),
@@ -42,8 +46,16 @@ const makers: Record<Kind, (() => Sharp)[]> = {
     () => waves(16, 12).tiff({ compression: 'none' }),
     () => waves(32, 24).tiff({ compression: 'lzw', predictor: 'horizontal' }),
     () => waves(32, 32).tiff({ compression: 'jpeg', quality: 60 }),
-    () => waves(64, 48, 1).tiff({ compression: 'deflate', tile: true, tileWidth: 32, tileHeight: 32 }),
-    () => waves(32, 32).tiff({ compression: 'lzw', pyramid: true, tile: true, tileWidth: 16, tileHeight: 16 }),
+    () =>
+      waves(64, 48, 1).tiff({ compression: 'deflate', tile: true, tileWidth: 32, tileHeight: 32 }),
+    () =>
+      waves(32, 32).tiff({
+        compression: 'lzw',
+        pyramid: true,
+        tile: true,
+        tileWidth: 16,
+        tileHeight: 16,
+      }),
     () => waves(16, 16, 3, 3).tiff({ compression: 'packbits' }),
   ],
   AVIF: [

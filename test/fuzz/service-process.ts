@@ -23,20 +23,31 @@ export class ServiceProcess {
     this.port = port
     child.once('exit', (code, signal) => (this.#ended = String(signal ?? code)))
     for (const stream of [child.stdout, child.stderr]) {
-      stream?.on('data', (text: Buffer) => (this.#output = (this.#output + text.toString()).slice(-KEPT_OUTPUT)))
+      stream?.on(
+        'data',
+        (text: Buffer) => (this.#output = (this.#output + text.toString()).slice(-KEPT_OUTPUT)),
+      )
     }
   }
 
   /** @param requestTimeoutMs - the service's own time limit for a request */
   static async start(requestTimeoutMs: number): Promise<ServiceProcess> {
     const folder = await mkdtemp(join(tmpdir(), 'tandem-fuzz-'))
-    const child = fork(fileURLToPath(new URL('./service.js', import.meta.url)).replace(/\.js$/, '.ts'), [folder, String(requestTimeoutMs)], {
-      execArgv: ['--import', new URL('../support/run-source.mjs', import.meta.url).href],
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    })
+    const child = fork(
+      fileURLToPath(new URL('./service.js', import.meta.url)).replace(/\.js$/, '.ts'),
+      [folder, String(requestTimeoutMs)],
+      {
+        execArgv: ['--import', new URL('../support/run-source.mjs', import.meta.url).href],
+        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      },
+    )
     const [{ port }] = (await Promise.race([
       once(child, 'message'),
-      once(child, 'exit').then(() => Promise.reject(new Error(`the service did not start: ${String(child.stderr?.read() ?? '')}`))),
+      once(child, 'exit').then(() =>
+        Promise.reject(
+          new Error(`the service did not start: ${String(child.stderr?.read() ?? '')}`),
+        ),
+      ),
     ])) as [{ port: number }]
     return new ServiceProcess(child, folder, port)
   }

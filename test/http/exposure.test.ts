@@ -2,19 +2,35 @@ import { describe, expect, it } from 'vitest'
 import { readConfig } from '../../src/config.js'
 import { exposureRemark, isLoopback } from '../../src/http/exposure.js'
 
-const remark = (environment: Record<string, string>): string | null => exposureRemark(readConfig(environment))
+const remark = (environment: Record<string, string>): string | null =>
+  exposureRemark(readConfig(environment))
 
 describe('the loopback', () => {
-  it.each(['127.0.0.1', '127.8.9.10', 'localhost', 'LocalHost', '::1', '[::1]', '::ffff:127.0.0.1'])('is %s', (host) => {
+  it.each([
+    '127.0.0.1',
+    '127.8.9.10',
+    'localhost',
+    'LocalHost',
+    '::1',
+    '[::1]',
+    '::ffff:127.0.0.1',
+  ])('is %s', (host) => {
     expect(isLoopback(host)).toBe(true)
   })
 
-  it.each(['0.0.0.0', '::', '192.168.1.5', '127.0.0.1.example.org', '127.example.org', 'localhost.example.org', '128.0.0.1', '::2', ''])(
-    'is not %j',
-    (host) => {
-      expect(isLoopback(host)).toBe(false)
-    },
-  )
+  it.each([
+    '0.0.0.0',
+    '::',
+    '192.168.1.5',
+    '127.0.0.1.example.org',
+    '127.example.org',
+    'localhost.example.org',
+    '128.0.0.1',
+    '::2',
+    '',
+  ])('is not %j', (host) => {
+    expect(isLoopback(host)).toBe(false)
+  })
 })
 
 describe('a service without keys', () => {
@@ -22,20 +38,32 @@ describe('a service without keys', () => {
     expect(remark({})).toMatch(/only this machine is served/)
   })
 
-  it.each(['0.0.0.0', '::', '10.0.0.7', 'photos.example.org'])('refuses HOST=%s and says what to do', (HOST) => {
-    expect(() => remark({ HOST })).toThrow(/API_KEYS.*API_KEYS_FILE.*HOST=127\.0\.0\.1.*TRUSTED_NETWORK=true/)
-    expect(() => remark({ HOST })).toThrow(HOST)
-  })
+  it.each(['0.0.0.0', '::', '10.0.0.7', 'photos.example.org'])(
+    'refuses HOST=%s and says what to do',
+    (HOST) => {
+      expect(() => remark({ HOST })).toThrow(
+        /API_KEYS.*API_KEYS_FILE.*HOST=127\.0\.0\.1.*TRUSTED_NETWORK=true/,
+      )
+      expect(() => remark({ HOST })).toThrow(HOST)
+    },
+  )
 
   it('serves a network that is said to be trusted, and says who may do what', () => {
-    expect(remark({ HOST: '0.0.0.0', TRUSTED_NETWORK: 'true' })).toMatch(/read and change all items/)
+    expect(remark({ HOST: '0.0.0.0', TRUSTED_NETWORK: 'true' })).toMatch(
+      /read and change all items/,
+    )
   })
 
   it.each(['yes', '1', 'TRUE'])('does not take TRUSTED_NETWORK=%s for true', (value) => {
-    expect(() => remark({ HOST: '0.0.0.0', TRUSTED_NETWORK: value })).toThrow(/takes one of false, true/)
+    expect(() => remark({ HOST: '0.0.0.0', TRUSTED_NETWORK: value })).toThrow(
+      /takes one of false, true/,
+    )
   })
 })
 
-it.each([{ API_KEYS: 'first-secret' }, { API_KEYS_FILE: './keys' }])('a service with %j serves any network', (keys) => {
-  expect(remark({ HOST: '0.0.0.0', ...keys })).toBeNull()
-})
+it.each([{ API_KEYS: 'first-secret' }, { API_KEYS_FILE: './keys' }])(
+  'a service with %j serves any network',
+  (keys) => {
+    expect(remark({ HOST: '0.0.0.0', ...keys })).toBeNull()
+  },
+)

@@ -21,9 +21,19 @@ type Tree = string | number | boolean | null | { list: Tree[] } | { object: [str
 const { tree } = fc.letrec<{ tree: Tree }>((tie) => ({
   tree: fc.oneof(
     { maxDepth: 4, withCrossShrink: true },
-    fc.oneof(fc.string({ unit: 'binary' }), fc.double({ noNaN: true, noDefaultInfinity: true }), fc.boolean(), fc.constant(null)),
+    fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.double({ noNaN: true, noDefaultInfinity: true }),
+      fc.boolean(),
+      fc.constant(null),
+    ),
     fc.record({ list: fc.array(tie('tree'), { maxLength: 3 }) }),
-    fc.record({ object: fc.array(fc.tuple(fc.constantFrom('a', 'b', '"', '\\', 'é', 'a:', '{', ''), tie('tree')), { maxLength: 3 }) }),
+    fc.record({
+      object: fc.array(
+        fc.tuple(fc.constantFrom('a', 'b', '"', '\\', 'é', 'a:', '{', ''), tie('tree')),
+        { maxLength: 3 },
+      ),
+    }),
   ),
 }))
 
@@ -36,7 +46,8 @@ function written(given: Tree, gap: string, escapes: number): string {
   if (typeof given === 'string') return quoted(given)
   if (typeof given !== 'object' || given === null) return JSON.stringify(given)
   const inner = escapes + 1
-  if ('list' in given) return `[${gap}${given.list.map((one) => written(one, gap, inner)).join(`${gap},${gap}`)}]`
+  if ('list' in given)
+    return `[${gap}${given.list.map((one) => written(one, gap, inner)).join(`${gap},${gap}`)}]`
   return `{${gap}${given.object.map(([name, one]) => `${quoted(name)}${gap}:${gap}${written(one, gap, inner)}`).join(`,${gap}`)}}`
 }
 
@@ -75,24 +86,50 @@ describe('JSON text', () => {
     expect(refused).toBeGreaterThan(50)
   })
 
-  it.each(['{', '', ' ', '{"a" 1}', '[1,]', '{"a":1}}', 'NaN', "{'a':1}", '"\u0001"', '\u00a01', '01', '1 2'])('%j is no JSON', (text) => {
+  it.each([
+    '{',
+    '',
+    ' ',
+    '{"a" 1}',
+    '[1,]',
+    '{"a":1}}',
+    'NaN',
+    "{'a':1}",
+    '"\u0001"',
+    '\u00a01',
+    '01',
+    '1 2',
+  ])('%j is no JSON', (text) => {
     expect(() => parsedJsonText(text)).toThrow(JsonTextError)
     expect(() => parsedJsonText(text)).toThrow('is not valid JSON')
   })
 
-  it.each(['{"__proto__": 1}', '{"a": [{"__proto__": {}}]}', '{"\\u005f_proto__": 1}', '{"constructor": {"prototype": 1}}'])(
-    '%s is refused for its name',
-    (text) => expect(() => parsedJsonText(text)).toThrow('__proto__'),
+  it.each([
+    '{"__proto__": 1}',
+    '{"a": [{"__proto__": {}}]}',
+    '{"\\u005f_proto__": 1}',
+    '{"constructor": {"prototype": 1}}',
+  ])('%s is refused for its name', (text) =>
+    expect(() => parsedJsonText(text)).toThrow('__proto__'),
   )
 
-  it.each(['9007199254740993', '-9007199254740993', '12345678901234567890', '9'.repeat(400)])('%s is refused', (number) => {
-    expect(() => parsedJsonText(`{"a": [${number}]}`)).toThrow(/no double holds exactly/)
-  })
-
-  it.each(['9007199254740991', '-9007199254740992', '100000000000000000000', '123456789012345680000', '0.12345678901234567890', '1e308', '1.5e-300', '"9007199254740993"'])(
-    '%s is a value like any other',
-    (text) => expect(parsedJsonText(text)).toBe(JSON.parse(text)),
+  it.each(['9007199254740993', '-9007199254740993', '12345678901234567890', '9'.repeat(400)])(
+    '%s is refused',
+    (number) => {
+      expect(() => parsedJsonText(`{"a": [${number}]}`)).toThrow(/no double holds exactly/)
+    },
   )
+
+  it.each([
+    '9007199254740991',
+    '-9007199254740992',
+    '100000000000000000000',
+    '123456789012345680000',
+    '0.12345678901234567890',
+    '1e308',
+    '1.5e-300',
+    '"9007199254740993"',
+  ])('%s is a value like any other', (text) => expect(parsedJsonText(text)).toBe(JSON.parse(text)))
 
   it('of 20 MB in one string, and of 20,000 levels, is read without trouble', () => {
     expect(parsedJsonText(`{"image": "${'a'.repeat(20_000_000)}"}`)).toHaveProperty('image')

@@ -4,7 +4,11 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { TandemError } from '../../src/errors.js'
-import { openRemotePictures, type PictureCall, type RemotePicturesOptions } from '../../src/image-fetch/image-fetch.js'
+import {
+  openRemotePictures,
+  type PictureCall,
+  type RemotePicturesOptions,
+} from '../../src/image-fetch/image-fetch.js'
 import { isPublicAddress } from '../../src/image-fetch/addresses.js'
 
 const servers: Server[] = []
@@ -33,9 +37,12 @@ async function serve(answer: RequestListener, address = '127.0.0.1', port = 0): 
   return { port: (server.address() as AddressInfo).port, asked }
 }
 
-const picture: RequestListener = (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png' }).end('a picture')
+const picture: RequestListener = (_request, reply) =>
+  reply.writeHead(200, { 'content-type': 'image/png' }).end('a picture')
 
-function fetchOf(options: Partial<RemotePicturesOptions> & Pick<RemotePicturesOptions, 'allowedHosts'>) {
+function fetchOf(
+  options: Partial<RemotePicturesOptions> & Pick<RemotePicturesOptions, 'allowedHosts'>,
+) {
   const remote = openRemotePictures({
     timeoutMs: 5000,
     resolve: () => Promise.resolve(['127.0.0.1']),
@@ -56,13 +63,18 @@ async function failure(promise: Promise<unknown>): Promise<TandemError> {
 }
 
 describe('without a list of hosts', () => {
-  it.each(['http://example.org/a.png', 'https://example.org', 'http://127.0.0.1/', 'ftp://example.org', 'file:///etc/passwd'])(
-    '%s is not fetched',
-    async (url) => {
-      const resolve = () => Promise.reject(new Error('it was resolved'))
-      expect(await failure(fetchOf({ allowedHosts: [], resolve })(url))).toMatchObject({ code: 'picture_url_not_allowed' })
-    },
-  )
+  it.each([
+    'http://example.org/a.png',
+    'https://example.org',
+    'http://127.0.0.1/',
+    'ftp://example.org',
+    'file:///etc/passwd',
+  ])('%s is not fetched', async (url) => {
+    const resolve = () => Promise.reject(new Error('it was resolved'))
+    expect(await failure(fetchOf({ allowedHosts: [], resolve })(url))).toMatchObject({
+      code: 'picture_url_not_allowed',
+    })
+  })
 })
 
 describe('an address that is not public is refused, even where the list has it', () => {
@@ -129,12 +141,21 @@ describe('an address that is not public is refused, even where the list has it',
     const { hostname, host } = new URL(url)
     const address = hostname.replace(/^\[(.*)\]$/, '$1')
     const remote = (resolved: string) =>
-      openRemotePictures({ allowedHosts: [host, 'example.org'], timeoutMs: 2000, resolve: () => Promise.resolve([resolved]) })
+      openRemotePictures({
+        allowedHosts: [host, 'example.org'],
+        timeoutMs: 2000,
+        resolve: () => Promise.resolve([resolved]),
+      })
     const call = (): PictureCall => ({ name: 'image', budget: { bytes: 1000 } })
-    expect(await failure(remote('192.0.2.1').fetch(url, call()))).toMatchObject({ code: 'picture_url_not_allowed' })
+    expect(await failure(remote('192.0.2.1').fetch(url, call()))).toMatchObject({
+      code: 'picture_url_not_allowed',
+    })
     // The same address as the answer of a resolver.
     const byName = await failure(remote(address).fetch('http://example.org/', call()))
-    expect(byName).toMatchObject({ code: 'picture_url_not_allowed', message: expect.stringContaining('example.org') as string })
+    expect(byName).toMatchObject({
+      code: 'picture_url_not_allowed',
+      message: expect.stringContaining('example.org') as string,
+    })
     expect(byName.message).not.toContain(address)
     // And nothing of it is let in by the list that a sensible person would write.
     const other = fetchOf({ allowedHosts: ['example.org'] })
@@ -147,15 +168,25 @@ describe('an address that is not public is refused, even where the list has it',
     ['that is no address at all', ['localhost']],
     ['with a zone', ['fe80::1%lo']],
   ])('%s', async (_what, addresses) => {
-    const remote = openRemotePictures({ allowedHosts: ['a.example'], timeoutMs: 2000, resolve: () => Promise.resolve(addresses) })
-    const error = await failure(remote.fetch('http://a.example/', { name: 'image', budget: { bytes: 9 } }))
+    const remote = openRemotePictures({
+      allowedHosts: ['a.example'],
+      timeoutMs: 2000,
+      resolve: () => Promise.resolve(addresses),
+    })
+    const error = await failure(
+      remote.fetch('http://a.example/', { name: 'image', budget: { bytes: 9 } }),
+    )
     expect(error.code).toBe('picture_url_not_allowed')
   })
 
-  it.each(['93.184.216.34', '8.8.8.8', '172.32.0.1', '100.128.0.1', '2606:4700::1111', '2a00:1450:4001::1'])(
-    'a public one such as %s is not',
-    (address) => expect(isPublicAddress(address)).toBe(true),
-  )
+  it.each([
+    '93.184.216.34',
+    '8.8.8.8',
+    '172.32.0.1',
+    '100.128.0.1',
+    '2606:4700::1111',
+    '2a00:1450:4001::1',
+  ])('a public one such as %s is not', (address) => expect(isPublicAddress(address)).toBe(true))
 })
 
 describe('a URL is refused', () => {
@@ -188,17 +219,22 @@ describe('a name that leads elsewhere at its second look (DNS rebinding)', () =>
     const inside = await serve(picture, '127.0.0.2', port)
     const answers = [['127.0.0.1'], ['127.0.0.2']]
     const looks: string[] = []
-    const resolve = (host: string) => Promise.resolve(looks.push(host) === 1 ? (answers[0] ?? []) : (answers[1] ?? []))
+    const resolve = (host: string) =>
+      Promise.resolve(looks.push(host) === 1 ? (answers[0] ?? []) : (answers[1] ?? []))
     const get = fetchOf({ allowedHosts: [`a.example:${port}`], resolve })
     expect(Buffer.from(await get(`http://a.example:${port}/first`)).toString()).toBe('a picture')
     expect(looks).toEqual(['a.example'])
-    expect((await failure(get(`http://a.example:${port}/second`))).code).toBe('picture_url_not_allowed')
+    expect((await failure(get(`http://a.example:${port}/second`))).code).toBe(
+      'picture_url_not_allowed',
+    )
     expect(asked).toEqual([`a.example:${port} /first`])
     expect(inside.asked).toEqual([])
   })
 
   it('is refused between one redirect and the next', async () => {
-    const { port } = await serve((_request, reply) => reply.writeHead(302, { location: '/inside' }).end())
+    const { port } = await serve((_request, reply) =>
+      reply.writeHead(302, { location: '/inside' }).end(),
+    )
     const inside = await serve(picture, '127.0.0.2', port)
     let looks = 0
     const resolve = () => Promise.resolve([(looks += 1) === 1 ? '127.0.0.1' : '127.0.0.2'])
@@ -223,67 +259,122 @@ describe('a redirect', () => {
     ['another port', 'http://a.example:1/', 'picture_url_not_allowed'],
     ['nothing', 'http://', 'picture_url_not_allowed'],
   ])('to %s is refused', async (_what, location, code) => {
-    const { port, asked } = await serve((_request, reply) => reply.writeHead(302, { location }).end())
+    const { port, asked } = await serve((_request, reply) =>
+      reply.writeHead(302, { location }).end(),
+    )
     const get = fetchOf({ allowedHosts: [`a.example:${port}`] })
     expect((await failure(get(`http://a.example:${port}/`))).code).toBe(code)
     expect(asked).toHaveLength(1)
   })
 
-  it.each([301, 302, 303, 307, 308])('with %i is followed to a listed host, three times and no more', async (status) => {
-    let left = 3
-    const { port, asked } = await serve((request, reply) => {
-      if (left === 0) return picture(request, reply)
-      left -= 1
-      reply.writeHead(status, { location: left % 2 === 0 ? '/on' : `http://b.example:${port}/on` }).end('ignored')
-    })
-    const get = fetchOf({ allowedHosts: [`a.example:${port}`, `b.example:${port}`] })
-    expect(Buffer.from(await get(`http://a.example:${port}/`)).toString()).toBe('a picture')
-    expect(asked).toHaveLength(4)
-    left = 4
-    expect(await failure(get(`http://a.example:${port}/`))).toMatchObject({
-      code: 'picture_not_fetched',
-      message: expect.stringContaining('more than 3 times') as string,
-    })
-  })
+  it.each([301, 302, 303, 307, 308])(
+    'with %i is followed to a listed host, three times and no more',
+    async (status) => {
+      let left = 3
+      const { port, asked } = await serve((request, reply) => {
+        if (left === 0) return picture(request, reply)
+        left -= 1
+        reply
+          .writeHead(status, { location: left % 2 === 0 ? '/on' : `http://b.example:${port}/on` })
+          .end('ignored')
+      })
+      const get = fetchOf({ allowedHosts: [`a.example:${port}`, `b.example:${port}`] })
+      expect(Buffer.from(await get(`http://a.example:${port}/`)).toString()).toBe('a picture')
+      expect(asked).toHaveLength(4)
+      left = 4
+      expect(await failure(get(`http://a.example:${port}/`))).toMatchObject({
+        code: 'picture_not_fetched',
+        message: expect.stringContaining('more than 3 times') as string,
+      })
+    },
+  )
 })
 
 describe('an answer is refused', () => {
   const answers: [string, string, RequestListener][] = [
-    ['that is a page', 'image_type_unsupported', (_request, reply) => reply.setHeader('content-type', 'text/html').end('<p>')],
+    [
+      'that is a page',
+      'image_type_unsupported',
+      (_request, reply) => reply.setHeader('content-type', 'text/html').end('<p>'),
+    ],
     ['without a type', 'image_type_unsupported', (_request, reply) => reply.end('a picture')],
     ['of 404', 'picture_not_fetched', (_request, reply) => reply.writeHead(404).end()],
-    ['of 206', 'picture_not_fetched', (_request, reply) => reply.writeHead(206, { 'content-type': 'image/png' }).end('a')],
+    [
+      'of 206',
+      'picture_not_fetched',
+      (_request, reply) => reply.writeHead(206, { 'content-type': 'image/png' }).end('a'),
+    ],
     ['of 304 without more', 'picture_not_fetched', (_request, reply) => reply.writeHead(304).end()],
-    ['that says it is too large', 'body_too_large', (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png', 'content-length': 1001 }).end('a')],
-    ['that is too large', 'body_too_large', (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png' }).end('a'.repeat(1001))],
-    ['that never ends', 'body_too_large', (_request, reply) => {
-      reply.writeHead(200, { 'content-type': 'image/png' })
-      const timer = setInterval(() => reply.write('a'.repeat(100)), 1)
-      reply.on('close', () => clearInterval(timer))
-    }],
-    ['that is compressed', 'picture_not_fetched', (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png', 'content-encoding': 'gzip' }).end('a')],
-    ['that is empty', 'picture_not_fetched', (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png' }).end()],
-    ['that breaks off', 'picture_not_fetched', (_request, reply) => {
-      reply.writeHead(200, { 'content-type': 'image/png', 'content-length': 100 }).write('a')
-      setTimeout(() => reply.destroy(), 20)
-    }],
-    ['that is not HTTP', 'picture_not_fetched', (_request, reply) => reply.socket?.end('SSH-2.0-OpenSSH\r\n')],
-    ['with endless headers', 'picture_not_fetched', (_request, reply) => reply.writeHead(200, { x: 'x'.repeat(100_000) }).end()],
+    [
+      'that says it is too large',
+      'body_too_large',
+      (_request, reply) =>
+        reply.writeHead(200, { 'content-type': 'image/png', 'content-length': 1001 }).end('a'),
+    ],
+    [
+      'that is too large',
+      'body_too_large',
+      (_request, reply) =>
+        reply.writeHead(200, { 'content-type': 'image/png' }).end('a'.repeat(1001)),
+    ],
+    [
+      'that never ends',
+      'body_too_large',
+      (_request, reply) => {
+        reply.writeHead(200, { 'content-type': 'image/png' })
+        const timer = setInterval(() => reply.write('a'.repeat(100)), 1)
+        reply.on('close', () => clearInterval(timer))
+      },
+    ],
+    [
+      'that is compressed',
+      'picture_not_fetched',
+      (_request, reply) =>
+        reply.writeHead(200, { 'content-type': 'image/png', 'content-encoding': 'gzip' }).end('a'),
+    ],
+    [
+      'that is empty',
+      'picture_not_fetched',
+      (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png' }).end(),
+    ],
+    [
+      'that breaks off',
+      'picture_not_fetched',
+      (_request, reply) => {
+        reply.writeHead(200, { 'content-type': 'image/png', 'content-length': 100 }).write('a')
+        setTimeout(() => reply.destroy(), 20)
+      },
+    ],
+    [
+      'that is not HTTP',
+      'picture_not_fetched',
+      (_request, reply) => reply.socket?.end('SSH-2.0-OpenSSH\r\n'),
+    ],
+    [
+      'with endless headers',
+      'picture_not_fetched',
+      (_request, reply) => reply.writeHead(200, { x: 'x'.repeat(100_000) }).end(),
+    ],
   ]
   it.each(answers)('%s', async (_what, code, answer) => {
     const { port } = await serve(answer)
-    const error = await failure(fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/x?token=secret`))
+    const error = await failure(
+      fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/x?token=secret`),
+    )
     expect([error.code, error.message]).toEqual([code, expect.stringContaining('a.example')])
     expect(error.message).not.toContain('secret')
   })
 
   it.each<[string, RequestListener]>([
     ['that does not come', () => undefined],
-    ['that drips', (_request, reply) => {
-      reply.writeHead(200, { 'content-type': 'image/png' })
-      const timer = setInterval(() => reply.write('a'), 50)
-      reply.on('close', () => clearInterval(timer))
-    }],
+    [
+      'that drips',
+      (_request, reply) => {
+        reply.writeHead(200, { 'content-type': 'image/png' })
+        const timer = setInterval(() => reply.write('a'), 50)
+        reply.on('close', () => clearInterval(timer))
+      },
+    ],
   ])('%s in time', async (_what, answer) => {
     const { port } = await serve(answer)
     const get = fetchOf({ allowedHosts: [`a.example:${port}`], timeoutMs: 300 })
@@ -315,13 +406,17 @@ describe('a request that fetches', () => {
     await get(`http://a.example:${port}/`, { budget })
     await get(`http://a.example:${port}/`, { budget })
     expect(budget.bytes).toBe(2)
-    expect((await failure(get(`http://a.example:${port}/`, { budget }))).code).toBe('body_too_large')
+    expect((await failure(get(`http://a.example:${port}/`, { budget }))).code).toBe(
+      'body_too_large',
+    )
   })
 
   it('stops when its client has gone, with the reason of that', async () => {
     const { port } = await serve(() => undefined)
     const controller = new AbortController()
-    const fetched = fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/`, { signal: controller.signal })
+    const fetched = fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/`, {
+      signal: controller.signal,
+    })
     const gone = new TandemError('timed_out', 'gone')
     setTimeout(() => controller.abort(gone), 50)
     await expect(fetched).rejects.toBe(gone)
@@ -351,7 +446,13 @@ describe('a request that fetches', () => {
       picture(request, reply)
     })
     await fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/`)
-    expect(Object.keys(headers).sort()).toEqual(['accept', 'accept-encoding', 'connection', 'host', 'user-agent'])
+    expect(Object.keys(headers).sort()).toEqual([
+      'accept',
+      'accept-encoding',
+      'connection',
+      'host',
+      'user-agent',
+    ])
     expect(headers['connection']).toBe('close')
   })
 })

@@ -16,7 +16,8 @@ beforeEach(() => {
   vi.stubEnv('AWS_EC2_METADATA_DISABLED', 'true')
   vi.stubEnv('AWS_CONFIG_FILE', '/nowhere')
   vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', '/nowhere')
-  for (const name of ['AWS_PROFILE', 'AWS_SESSION_TOKEN', 'AWS_ROLE_ARN']) vi.stubEnv(name, undefined)
+  for (const name of ['AWS_PROFILE', 'AWS_SESSION_TOKEN', 'AWS_ROLE_ARN'])
+    vi.stubEnv(name, undefined)
 })
 
 afterEach(() => vi.unstubAllEnvs())
@@ -49,7 +50,8 @@ class StandIn {
     if (request.method === 'DELETE') this.#objects.delete(key)
     const found = this.#objects.get(key)
     if (request.method !== 'GET') response.end()
-    else if (found === undefined) response.writeHead(404).end('<Error><Code>NoSuchKey</Code></Error>')
+    else if (found === undefined)
+      response.writeHead(404).end('<Error><Code>NoSuchKey</Code></Error>')
     else response.end(found)
   }
 
@@ -96,7 +98,9 @@ describe('a bucket whose server fails', () => {
 
   it('for longer, is not available', async () => {
     standIn.meet = busy
-    const error: unknown = await store.put('beach', new Uint8Array(100)).catch((reason: unknown) => reason)
+    const error: unknown = await store
+      .put('beach', new Uint8Array(100))
+      .catch((reason: unknown) => reason)
     expect(error).toMatchObject({ code: 'picture_store_unavailable', status: 503 })
     expect((error as { retryAfterS: number }).retryAfterS).toBeGreaterThan(0)
     expect(told(error)).toContain('503 SlowDown')
@@ -108,7 +112,10 @@ describe('a bucket whose server fails', () => {
     const hasty = await openPictureStore({ place, collection, endpoint, timeoutMs: 2000 })
     standIn.meet = () => true
     const before = Date.now()
-    await expect(hasty.put('beach', new Uint8Array(100))).rejects.toMatchObject({ code: 'picture_store_timeout', status: 504 })
+    await expect(hasty.put('beach', new Uint8Array(100))).rejects.toMatchObject({
+      code: 'picture_store_timeout',
+      status: 504,
+    })
     expect(Date.now() - before).toBeLessThan(10_000)
     hasty.close()
   })
@@ -119,7 +126,9 @@ describe('a bucket whose server fails', () => {
       gone.abort(new Error('the client has gone'))
       return true
     }
-    await expect(store.put('beach', new Uint8Array(100), gone)).rejects.toThrow('the client has gone')
+    await expect(store.put('beach', new Uint8Array(100), gone)).rejects.toThrow(
+      'the client has gone',
+    )
   })
 
   it('in the middle of a picture, gives none', async () => {
@@ -137,7 +146,11 @@ describe('a bucket whose server fails', () => {
       response.writeHead(403).end('<Error><Code>AccessDenied</Code></Error>')
       return true
     }
-    const expected = { code: 'picture_store_failed', status: 502, message: 'The bucket photos refused: 403 AccessDenied.' }
+    const expected = {
+      code: 'picture_store_failed',
+      status: 502,
+      message: 'The bucket photos refused: 403 AccessDenied.',
+    }
     await expect(store.put('beach', new Uint8Array(100))).rejects.toMatchObject(expected)
     expect(standIn.requests).toBe(1)
   })
@@ -154,37 +167,55 @@ describe('a bucket whose server fails', () => {
 describe('a bucket without credentials', () => {
   it('is refused with a sentence that names the variables', async () => {
     for (const name of Object.keys(credentials)) vi.stubEnv(name, undefined)
-    const opened = openPictureStore({ place, collection, endpoint: 'http://127.0.0.1:9', timeoutMs: 5000 })
-    await expect(opened).rejects.toThrow(/no credentials for the bucket photos; expected AWS_ACCESS_KEY_ID/)
+    const opened = openPictureStore({
+      place,
+      collection,
+      endpoint: 'http://127.0.0.1:9',
+      timeoutMs: 5000,
+    })
+    await expect(opened).rejects.toThrow(
+      /no credentials for the bucket photos; expected AWS_ACCESS_KEY_ID/,
+    )
   })
 })
 
-describe.skipIf(s3ServerMissing !== null)(`a bucket of a real server (${s3ServerMissing ?? 'versitygw'})`, () => {
-  it('is refused when it is not there or the secret is wrong, and found again when its server is', async () => {
-    const server = await S3Server.start()
-    try {
-      const options = { place, collection, endpoint: server.endpoint, timeoutMs: 10_000 }
-      await expect(openPictureStore(options)).rejects.toThrow('The bucket photos refused: 404 NoSuchBucket.')
-      const client = new S3Client({ endpoint: server.endpoint, region: 'us-east-1', forcePathStyle: true })
-      await client.send(new CreateBucketCommand({ Bucket: 'photos' }))
-      client.destroy()
+describe.skipIf(s3ServerMissing !== null)(
+  `a bucket of a real server (${s3ServerMissing ?? 'versitygw'})`,
+  () => {
+    it('is refused when it is not there or the secret is wrong, and found again when its server is', async () => {
+      const server = await S3Server.start()
+      try {
+        const options = { place, collection, endpoint: server.endpoint, timeoutMs: 10_000 }
+        await expect(openPictureStore(options)).rejects.toThrow(
+          'The bucket photos refused: 404 NoSuchBucket.',
+        )
+        const client = new S3Client({
+          endpoint: server.endpoint,
+          region: 'us-east-1',
+          forcePathStyle: true,
+        })
+        await client.send(new CreateBucketCommand({ Bucket: 'photos' }))
+        client.destroy()
 
-      const store = await openPictureStore(options)
-      const key = await store.put('beach', new Uint8Array(50_000))
-      await server.kill()
-      await expect(store.get(key)).rejects.toMatchObject({ code: 'picture_store_unavailable' })
-      await expect(store.put('beach', new Uint8Array(10))).rejects.toMatchObject({ code: 'picture_store_unavailable' })
-      await server.resume()
-      expect(await store.get(key)).toHaveLength(50_000)
-      store.close()
+        const store = await openPictureStore(options)
+        const key = await store.put('beach', new Uint8Array(50_000))
+        await server.kill()
+        await expect(store.get(key)).rejects.toMatchObject({ code: 'picture_store_unavailable' })
+        await expect(store.put('beach', new Uint8Array(10))).rejects.toMatchObject({
+          code: 'picture_store_unavailable',
+        })
+        await server.resume()
+        expect(await store.get(key)).toHaveLength(50_000)
+        store.close()
 
-      vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'another-secret')
-      const error: unknown = await openPictureStore(options).catch((reason: unknown) => reason)
-      expect(error).toMatchObject({ code: 'picture_store_failed' })
-      expect(told(error)).toContain('403 SignatureDoesNotMatch')
-      expect(told(error)).not.toContain('another-secret')
-    } finally {
-      await server.close()
-    }
-  }, 60_000)
-})
+        vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'another-secret')
+        const error: unknown = await openPictureStore(options).catch((reason: unknown) => reason)
+        expect(error).toMatchObject({ code: 'picture_store_failed' })
+        expect(told(error)).toContain('403 SignatureDoesNotMatch')
+        expect(told(error)).not.toContain('another-secret')
+      } finally {
+        await server.close()
+      }
+    }, 60_000)
+  },
+)

@@ -5,7 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { openPictureStore, type PictureStore, type PictureStoreOptions } from '../../src/image-store/image-store.js'
+import {
+  openPictureStore,
+  type PictureStore,
+  type PictureStoreOptions,
+} from '../../src/image-store/image-store.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
 interface Ground {
@@ -18,7 +22,11 @@ interface Ground {
 async function folderGround(): Promise<Ground> {
   const folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
   return {
-    options: () => ({ place: { folder: join(folder, 'not', 'there') }, collection: 'yet', timeoutMs: 20_000 }),
+    options: () => ({
+      place: { folder: join(folder, 'not', 'there') },
+      collection: 'yet',
+      timeoutMs: 20_000,
+    }),
     spoil: (key, bytes) => writeFile(join(folder, 'not', 'there', 'yet', key), bytes),
     close: () => rm(folder, { recursive: true }),
   }
@@ -31,8 +39,14 @@ async function bucketGround(): Promise<Ground> {
   const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true })
   await client.send(new CreateBucketCommand({ Bucket: 'photos' }))
   return {
-    options: () => ({ place: { bucket: 'photos', prefix: 'tandem' }, collection: 'eu-1', endpoint, timeoutMs: 20_000 }),
-    spoil: (key, Body) => client.send(new PutObjectCommand({ Bucket: 'photos', Key: `tandem/eu-1/${key}`, Body })),
+    options: () => ({
+      place: { bucket: 'photos', prefix: 'tandem' },
+      collection: 'eu-1',
+      endpoint,
+      timeoutMs: 20_000,
+    }),
+    spoil: (key, Body) =>
+      client.send(new PutObjectCommand({ Bucket: 'photos', Key: `tandem/eu-1/${key}`, Body })),
     close: async () => {
       client.destroy()
       await server.close()
@@ -85,7 +99,11 @@ describe.each([
 
     it('are never overwritten: each put has a key of its own', async () => {
       const [before, after] = [picture(), picture()]
-      const keys = [await store.put('same', before), await store.put('same', after), await store.put('same', after)]
+      const keys = [
+        await store.put('same', before),
+        await store.put('same', after),
+        await store.put('same', after),
+      ]
       expect(new Set(keys).size).toBe(3)
       expect(Buffer.from((await store.get(keys[0] ?? '')) ?? [])).toEqual(Buffer.from(before))
       // Of the same bytes one may go while the other stays.
@@ -93,21 +111,30 @@ describe.each([
       expect(Buffer.from((await store.get(keys[2] ?? '')) ?? [])).toEqual(Buffer.from(after))
     })
 
-    it.each(['../../outside', '/etc/passwd', 'a/b/../c', '.', 'ünïcode 写真', 'x'.repeat(256), '%2e%2e/', 'nul\\con'])(
-      'take any id: %s',
-      async (id) => {
-        const bytes = picture()
-        const key = await store.put(id, bytes)
-        expect(key).toMatch(/^[0-9a-f]{2}\/[0-9a-f]{2}\/[0-9a-f-]+$/)
-        expect(key).toHaveLength(120)
-        expect(Buffer.from((await store.get(key)) ?? [])).toEqual(Buffer.from(bytes))
+    it.each([
+      '../../outside',
+      '/etc/passwd',
+      'a/b/../c',
+      '.',
+      'ünïcode 写真',
+      'x'.repeat(256),
+      '%2e%2e/',
+      'nul\\con',
+    ])('take any id: %s', async (id) => {
+      const bytes = picture()
+      const key = await store.put(id, bytes)
+      expect(key).toMatch(/^[0-9a-f]{2}\/[0-9a-f]{2}\/[0-9a-f-]+$/)
+      expect(key).toHaveLength(120)
+      expect(Buffer.from((await store.get(key)) ?? [])).toEqual(Buffer.from(bytes))
+    })
+
+    it.each(['', '../x', '/etc/passwd', `aa/bb/../../${'a'.repeat(64)}`])(
+      'refuse %j as a key',
+      async (key) => {
+        await expect(store.get(key)).rejects.toThrow('is no key of a picture')
+        await expect(store.remove(key)).rejects.toThrow('is no key of a picture')
       },
     )
-
-    it.each(['', '../x', '/etc/passwd', `aa/bb/../../${'a'.repeat(64)}`])('refuse %j as a key', async (key) => {
-      await expect(store.get(key)).rejects.toThrow('is no key of a picture')
-      await expect(store.remove(key)).rejects.toThrow('is no key of a picture')
-    })
 
     it('are refused when their bytes have changed or are cut short', async () => {
       const bytes = picture()
@@ -122,9 +149,12 @@ describe.each([
 
     it('are listed with the time of their storing', async () => {
       const before = await keysOf(store)
-      const put = await Promise.all(Array.from({ length: 40 }, () => store.put(randomUUID(), picture())))
+      const put = await Promise.all(
+        Array.from({ length: 40 }, () => store.put(randomUUID(), picture())),
+      )
       expect(await keysOf(store)).toEqual([...before, ...put].sort())
-      for await (const { storedAt } of store.list()) expect(Math.abs(Date.now() - storedAt.getTime())).toBeLessThan(120_000)
+      for await (const { storedAt } of store.list())
+        expect(Math.abs(Date.now() - storedAt.getTime())).toBeLessThan(120_000)
       await Promise.all(put.map((key) => store.remove(key)))
       expect(await keysOf(store)).toEqual(before)
     })
@@ -137,7 +167,9 @@ describe.each([
       await other.remove(key)
       expect(await store.get(key)).toBeDefined()
       other.close()
-      await expect(openPictureStore({ ...ground.options(), collection: '../eu-1' })).rejects.toThrow('"../eu-1"')
+      await expect(
+        openPictureStore({ ...ground.options(), collection: '../eu-1' }),
+      ).rejects.toThrow('"../eu-1"')
     })
 
     it('are not asked for by a caller who has gone', async () => {

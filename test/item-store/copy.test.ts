@@ -25,7 +25,9 @@ function endlessWrites(): () => Promise<void> {
   const run = async (writer: number): Promise<void> => {
     for (let version = 1; goOn; version += 1) {
       const ids = [`${writer}-${version % 7}-a`, `${writer}-${version % 7}-b`]
-      await (version % 5 === 4 ? store.remove(ids) : store.put(ids.map((id) => madeItem(id, version))))
+      await (version % 5 === 4
+        ? store.remove(ids)
+        : store.put(ids.map((id) => madeItem(id, version))))
     }
   }
   const writers = Promise.all([0, 1, 2].map(run))
@@ -54,7 +56,11 @@ it('is of one moment, whole, while writes go on', async () => {
       for (const item of found) {
         const version = (item.payload as { version: number }).version
         const made = madeItem(item.id, version)
-        expect(item).toMatchObject({ payload: made.payload, embedding: made.embedding, imageTokens: made.imageTokens })
+        expect(item).toMatchObject({
+          payload: made.payload,
+          embedding: made.embedding,
+          imageTokens: made.imageTokens,
+        })
         expect(Buffer.compare(copy.picture(item.id) ?? Buffer.of(), made.picture.bytes)).toBe(0)
         const partner = item.id.replace(/[ab]$/, (half) => (half === 'a' ? 'b' : 'a'))
         expect(copy.get(partner)?.payload ?? null, item.id).toMatchObject({ version })
@@ -70,7 +76,11 @@ it('is of one moment, whole, while writes go on', async () => {
 it('that is open for reading alone takes no write', async () => {
   await store.put([madeItem('a')])
   await store.copyTo(join(folder, 'copy'))
-  const copy = await openItemStore({ folder: join(folder, 'copy'), fingerprint: null, readOnly: true })
+  const copy = await openItemStore({
+    folder: join(folder, 'copy'),
+    fingerprint: null,
+    readOnly: true,
+  })
   await expect(Promise.resolve().then(() => copy.put([madeItem('b')]))).rejects.toThrow()
   expect(copy.get('a')?.payload).toEqual(madeItem('a').payload)
   await copy.close()
@@ -89,7 +99,9 @@ it('fails with storage_full where its disk is', async (context) => {
   if (disk === null) return context.skip('this process may not mount a disk')
   try {
     await store.put(Array.from({ length: 300 }, (_, at) => madeItem(`item ${at}`)))
-    await expect(store.copyTo(join(disk.folder, 'copy'))).rejects.toMatchObject({ code: 'storage_full' })
+    await expect(store.copyTo(join(disk.folder, 'copy'))).rejects.toMatchObject({
+      code: 'storage_full',
+    })
   } finally {
     await disk.end()
   }

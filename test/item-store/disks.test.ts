@@ -39,7 +39,10 @@ describe('a full disk', () => {
     const alone = [store.put([madeItem('alone')])]
     const together = Array.from({ length: 10 }, (_, at) => store.put([madeItem(`more ${at}`)]))
     for (const outcome of await Promise.allSettled([...alone, ...together])) {
-      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'storage_full', status: 507 } })
+      expect(outcome).toMatchObject({
+        status: 'rejected',
+        reason: { code: 'storage_full', status: 507 },
+      })
     }
     expectReads(store)
     disk.makeRoom()

@@ -5,7 +5,13 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openItemStore, StoreMismatchError, type Item, type ItemStore, type NewItem } from '../../src/item-store/item-store.js'
+import {
+  openItemStore,
+  StoreMismatchError,
+  type Item,
+  type ItemStore,
+  type NewItem,
+} from '../../src/item-store/item-store.js'
 import { madeItem } from '../support/made-item.js'
 
 let folder: string
@@ -57,7 +63,10 @@ describe('put and get', () => {
   })
 
   it('replaces an item of the same id and counts it', async () => {
-    expect(await store.put([madeItem('dog'), madeItem('cat')])).toEqual({ position: 2, replaced: 0 })
+    expect(await store.put([madeItem('dog'), madeItem('cat')])).toEqual({
+      position: 2,
+      replaced: 0,
+    })
     expect(await store.put([madeItem('dog', 7)])).toEqual({ position: 3, replaced: 1 })
     expect(store.size).toBe(2)
     expect(given(store.get('dog'), store)).toEqual(madeItem('dog', 7))
@@ -95,7 +104,9 @@ describe('put and get', () => {
   })
 
   it('gives concurrent callers positions of their own', async () => {
-    const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => store.put([madeItem(`item ${i}`)])))
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => store.put([madeItem(`item ${i}`)])),
+    )
     const positions = answers.map(({ position }) => position).sort((a, b) => a - b)
     expect(positions).toEqual(Array.from({ length: 20 }, (_, i) => i + 1))
     expect(store.position).toBe(20)
@@ -131,7 +142,11 @@ describe('list', () => {
     const ids = Array.from({ length: 25 }, (_, i) => `photo ${String(i).padStart(2, '0')}`)
     await store.put([...ids].reverse().map((id) => madeItem(id)))
     const seen: string[] = []
-    for (let page = store.list({ limit: 10 }); page.length > 0; page = store.list({ after: seen.at(-1) ?? '', limit: 10 })) {
+    for (
+      let page = store.list({ limit: 10 });
+      page.length > 0;
+      page = store.list({ after: seen.at(-1) ?? '', limit: 10 })
+    ) {
       seen.push(...page.map(({ id }) => id))
     }
     expect(seen).toEqual(ids)
@@ -149,14 +164,22 @@ describe('since', () => {
     await store.put(['a', 'b', 'c'].map((id) => madeItem(id)))
     await store.put([madeItem('a', 1)])
     await store.remove(['b'])
-    expect([...store.since(0)].map(({ id, position }) => [id, position])).toEqual([['c', 3], ['a', 4]])
+    expect([...store.since(0)].map(({ id, position }) => [id, position])).toEqual([
+      ['c', 3],
+      ['a', 4],
+    ])
     expect([...store.since(3)].map(({ id }) => id)).toEqual(['a'])
     expect([...store.since(store.position)]).toEqual([])
   })
 
   it('passes the reading step without a gap', async () => {
     const ids = Array.from({ length: 600 }, (_, i) => `item ${i}`)
-    await store.put(ids.map((id) => ({ ...madeItem(id), picture: { ...madeItem(id).picture, bytes: new Uint8Array(1) } })))
+    await store.put(
+      ids.map((id) => ({
+        ...madeItem(id),
+        picture: { ...madeItem(id).picture, bytes: new Uint8Array(1) },
+      })),
+    )
     expect([...store.since(0)].map(({ id }) => id)).toEqual(ids)
   })
 })
@@ -175,7 +198,10 @@ describe('payloads', () => {
       payloads: ['b', 'c'].map((id) => ({ id, payload: madeItem(id).payload })),
       position: 3,
     })
-    expect(store.payloadsSince(3, 10)).toMatchObject({ payloads: [{ id: 'd' }, { id: 'a', payload: { version: 1 } }], position: 5 })
+    expect(store.payloadsSince(3, 10)).toMatchObject({
+      payloads: [{ id: 'd' }, { id: 'a', payload: { version: 1 } }],
+      position: 5,
+    })
     await store.remove(['d', 'a'])
     expect(store.payloadsSince(3, 10)).toEqual({ payloads: [], position: 7 })
     expect(store.payloadsSince(7, 10)).toEqual({ payloads: [], position: 7 })
@@ -202,7 +228,9 @@ describe('the stamp', () => {
   it('opens any existing store for a rebuild, but makes none', async () => {
     await reopen(null)
     expect(store.fingerprint).toBe('aaaa')
-    await expect(openItemStore({ folder: join(folder, 'empty'), fingerprint: null })).rejects.toThrow(/no item store/)
+    await expect(
+      openItemStore({ folder: join(folder, 'empty'), fingerprint: null }),
+    ).rejects.toThrow(/no item store/)
   })
 })
 
@@ -210,7 +238,9 @@ describe('a crash', () => {
   it('loses no acknowledged item and leaves no half of one', async () => {
     const crashed = join(folder, 'crashed')
     const program = fileURLToPath(new URL('./endless-writer.ts', import.meta.url))
-    const child = spawn(process.execPath, ['--import', 'tsx', program, crashed], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, ['--import', 'tsx', program, crashed], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     const ended = new Promise((resolve) => child.once('exit', (_, signal) => resolve(signal)))
     const acknowledged: string[] = []
     for await (const id of createInterface({ input: child.stdout })) {
@@ -226,7 +256,8 @@ describe('a crash', () => {
       expect(found).toHaveLength(reopened.size)
       for (const item of found) expect(given(item, reopened)).toEqual(madeItem(item.id))
       // A batch is all there or not at all.
-      const partner = (id: string): string => id.replace(/[ab]$/, (half) => (half === 'a' ? 'b' : 'a'))
+      const partner = (id: string): string =>
+        id.replace(/[ab]$/, (half) => (half === 'a' ? 'b' : 'a'))
       expect(found.filter(({ id }) => !reopened.has(partner(id)))).toEqual([])
     } finally {
       await reopened.close()

@@ -3,7 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openItemStore, StoreMismatchError, type Change, type Encoding, type ItemStore } from '../../src/item-store/item-store.js'
+import {
+  openItemStore,
+  StoreMismatchError,
+  type Change,
+  type Encoding,
+  type ItemStore,
+} from '../../src/item-store/item-store.js'
 import { madeItem } from '../support/made-item.js'
 
 let folder: string
@@ -52,7 +58,10 @@ describe('a standby', () => {
   it('follows every item, in the order of the changes, and goes on after reopening', async () => {
     await store.put(['a', 'b', 'c', 'd'].map((id) => madeItem(id)))
     await store.bundles.begin(B)
-    expect(store.bundles).toMatchObject({ serving: { name: 'first', fingerprint: 'aaaa' }, standby: B })
+    expect(store.bundles).toMatchObject({
+      serving: { name: 'first', fingerprint: 'aaaa' },
+      standby: B,
+    })
     expect([standby().size, standby().position, standby().countBehind()]).toEqual([0, 0, 4])
     const { changes, position } = standby().behind(3)
     expect(changes).toEqual([1, 2, 3].map((at) => ({ id: 'abc'[at - 1], position: at })))
@@ -60,7 +69,10 @@ describe('a standby', () => {
     await reopen()
     expect([standby().size, standby().position, standby().countBehind()]).toEqual([3, 3, 1])
     await followAll()
-    expect(standby().get('d')).toMatchObject({ payload: madeItem('d').payload, ...madeOf({ id: 'd', position: 4 }) })
+    expect(standby().get('d')).toMatchObject({
+      payload: madeItem('d').payload,
+      ...madeOf({ id: 'd', position: 4 }),
+    })
     expect([...standby().since(0)].map(({ id }) => id)).toEqual(['a', 'b', 'c', 'd'])
     expect(store.get('d')?.embedding).toEqual(madeItem('d').embedding)
   })
@@ -72,7 +84,11 @@ describe('a standby', () => {
     await followAll()
     await store.put([madeItem('a', 1)])
     expect(standby().get('a')).toBeUndefined()
-    expect(standby().getMany(['a', 'b']).map((item) => item?.id)).toEqual([undefined, 'b'])
+    expect(
+      standby()
+        .getMany(['a', 'b'])
+        .map((item) => item?.id),
+    ).toEqual([undefined, 'b'])
     expect(standby().countBehind()).toBe(1)
     await standby().follow(early.changes.map(madeOf), early.position)
     expect(standby().get('a')).toBeUndefined()
@@ -95,7 +111,9 @@ describe('a standby', () => {
     await store.bundles.begin(B)
     await expect(standby().put([madeItem('a')])).rejects.toThrow(/bbbb does not serve/)
     await expect(store.follow([], 5)).rejects.toThrow(/aaaa does not stand by/)
-    await expect(store.bundles.begin({ name: 'third', fingerprint: 'cccc' })).rejects.toThrow(/already/)
+    await expect(store.bundles.begin({ name: 'third', fingerprint: 'cccc' })).rejects.toThrow(
+      /already/,
+    )
     expect(store.size).toBe(0)
   })
 
@@ -130,7 +148,10 @@ describe('a switch', () => {
   it('changes the places, and back', async () => {
     await followAll()
     await store.bundles.switch()
-    expect(store.bundles).toMatchObject({ serving: B, standby: { name: 'first', fingerprint: 'aaaa' } })
+    expect(store.bundles).toMatchObject({
+      serving: B,
+      standby: { name: 'first', fingerprint: 'aaaa' },
+    })
     await expect(store.put([madeItem('d')])).rejects.toThrow(/does not serve/)
     await standby().put([{ ...madeItem('d'), ...madeOf({ id: 'd', position: 5 }) }])
     const former = store.bundles.view('aaaa')

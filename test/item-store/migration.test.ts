@@ -26,18 +26,28 @@ function smallItem(id: string): NewItem {
 }
 
 /** As the first version wrote a record. */
-function firstRecord({ embedding, imageTokens, payload, picture: { bytes, ...picture } }: NewItem, position: number): Buffer {
+function firstRecord(
+  { embedding, imageTokens, payload, picture: { bytes, ...picture } }: NewItem,
+  position: number,
+): Buffer {
   const header = Buffer.alloc(16)
   header.writeDoubleLE(position, 0)
   header.writeUInt32LE(embedding.length, 8)
   header.writeUInt32LE(imageTokens.length, 12)
   const rest = { payload, picture: { ...picture, size: bytes.length }, addedAt: ADDED_AT }
-  return Buffer.concat([header, new Uint8Array(embedding.buffer), new Uint8Array(imageTokens.buffer), Buffer.from(JSON.stringify(rest))])
+  return Buffer.concat([
+    header,
+    new Uint8Array(embedding.buffer),
+    new Uint8Array(imageTokens.buffer),
+    Buffer.from(JSON.stringify(rest)),
+  ])
 }
 
 async function makeFirstStore(): Promise<void> {
   const root = open({ path: folder, noSubdir: false })
-  const tables = ['items', 'pictures'].map((name) => root.openDB<Buffer, string>({ name, encoding: 'binary' }))
+  const tables = ['items', 'pictures'].map((name) =>
+    root.openDB<Buffer, string>({ name, encoding: 'binary' }),
+  )
   const changes = root.openDB<string, number>({ name: 'changes', encoding: 'string' })
   const about = root.openDB<unknown, string>({ name: 'about', encoding: 'json' })
   await root.transaction(() => {
@@ -65,14 +75,21 @@ it('goes on where it ended, and loses nothing', async () => {
   await expect(failing).rejects.toThrow('ended on the way')
 
   let moved = 0
-  const store = await openItemStore({ folder, fingerprint: 'aaaa', name: 'tiny', onMigration: (items) => (moved = items) })
+  const store = await openItemStore({
+    folder,
+    fingerprint: 'aaaa',
+    name: 'tiny',
+    onMigration: (items) => (moved = items),
+  })
   try {
     expect(moved).toBeGreaterThan(0)
     expect(moved).toBeLessThan(ITEMS)
     expect(store.size).toBe(ITEMS)
     expect(store.bundles.serving).toEqual({ name: 'tiny', fingerprint: 'aaaa' })
     const found = [...store.since(0)]
-    expect(found.map(({ id }) => id)).toEqual(Array.from({ length: ITEMS }, (_, at) => idOf(ITEMS - 1 - at)))
+    expect(found.map(({ id }) => id)).toEqual(
+      Array.from({ length: ITEMS }, (_, at) => idOf(ITEMS - 1 - at)),
+    )
     for (const { id, payload, embedding, imageTokens, picture, addedAt } of found) {
       const made = smallItem(id)
       expect({ payload, embedding, imageTokens }).toEqual({

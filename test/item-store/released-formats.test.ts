@@ -5,11 +5,17 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
-import { openItemStore, StoreMismatchError, type ItemStore } from '../../src/item-store/item-store.js'
+import {
+  openItemStore,
+  StoreMismatchError,
+  type ItemStore,
+} from '../../src/item-store/item-store.js'
 import { STORE_FORMAT } from '../../src/item-store/stamp.js'
 
 const fixtures = join(packageFolder, 'test', 'fixtures')
-const formats = (await readdir(fixtures)).flatMap((name) => /^data-format-(\d+)$/.exec(name)?.[1] ?? [])
+const formats = (await readdir(fixtures)).flatMap(
+  (name) => /^data-format-(\d+)$/.exec(name)?.[1] ?? [],
+)
 
 let dataFolder: string
 const running: Tandem[] = []
@@ -24,7 +30,13 @@ afterEach(async () => {
 
 async function start(): Promise<Tandem & { repaired: { replayed: number; removed: number } }> {
   const modelFolder = join(fixtures, 'tiny-bundle')
-  const config = { ...readConfig({}), logLevel: 'silent' as const, inferenceThreads: 1, dataFolder, modelFolder }
+  const config = {
+    ...readConfig({}),
+    logLevel: 'silent' as const,
+    inferenceThreads: 1,
+    dataFolder,
+    modelFolder,
+  }
   const tandem = await buildApp(config)
   running.push(tandem)
   return { ...tandem, repaired: await tandem.retrieval.start() }
@@ -41,10 +53,23 @@ describe.each(formats)('a data folder of format %s', (format) => {
 
   it('opens with every part of its items', async () => {
     const { retrieval } = await start()
-    expect((await retrieval.list({ limit: 10 })).items.map(({ id }) => id)).toEqual(['meadow', 'sky', 'sunset'])
-    expect(await retrieval.get('sky')).toMatchObject({ payload: null, position: 1, picture: { width: 16, height: 12 } })
-    expect((await retrieval.get('sunset')).payload).toEqual({ colour: '#f82', named: { été: '海' } })
-    expect(Buffer.from(await retrieval.picture('meadow')).subarray(0, 2)).toEqual(Buffer.from([0xff, 0xd8]))
+    expect((await retrieval.list({ limit: 10 })).items.map(({ id }) => id)).toEqual([
+      'meadow',
+      'sky',
+      'sunset',
+    ])
+    expect(await retrieval.get('sky')).toMatchObject({
+      payload: null,
+      position: 1,
+      picture: { width: 16, height: 12 },
+    })
+    expect((await retrieval.get('sunset')).payload).toEqual({
+      colour: '#f82',
+      named: { été: '海' },
+    })
+    expect(Buffer.from(await retrieval.picture('meadow')).subarray(0, 2)).toEqual(
+      Buffer.from([0xff, 0xd8]),
+    )
     for (const id of ['sky', 'sunset', 'meadow']) {
       const [encoded] = (await retrieval.embed([{ image: await retrieval.picture(id) }])).embeddings
       const stored = (await retrieval.get(id)).embedding
@@ -62,7 +87,10 @@ describe.each(formats)('a data folder of format %s', (format) => {
     await stop()
     const second = await start()
     expect(second.repaired).toEqual({ replayed: 0, removed: 0 })
-    expect((await second.retrieval.list({ limit: 10 })).items.map(({ id }) => id)).toEqual(['meadow', 'sunset'])
+    expect((await second.retrieval.list({ limit: 10 })).items.map(({ id }) => id)).toEqual([
+      'meadow',
+      'sunset',
+    ])
   })
 })
 
@@ -82,7 +110,11 @@ describe('a migration', () => {
   const items = (): string => join(dataFolder, 'items')
   const first = join(fixtures, 'data-format-1', 'items')
   const opened = (onMigration?: (items: number) => void): Promise<ItemStore> =>
-    openItemStore({ folder: items(), fingerprint: null, ...(onMigration === undefined ? {} : { onMigration }) })
+    openItemStore({
+      folder: items(),
+      fingerprint: null,
+      ...(onMigration === undefined ? {} : { onMigration }),
+    })
 
   it('says how far it is, and happens once', async () => {
     await cp(first, items(), { recursive: true })
@@ -95,7 +127,9 @@ describe('a migration', () => {
 
   it('leaves a store of another bundle as it was', async () => {
     await cp(first, items(), { recursive: true })
-    await expect(openItemStore({ folder: items(), fingerprint: 'another' })).rejects.toThrow(StoreMismatchError)
+    await expect(openItemStore({ folder: items(), fingerprint: 'another' })).rejects.toThrow(
+      StoreMismatchError,
+    )
     const said: number[] = []
     await (await opened((moved) => said.push(moved))).close()
     expect(said.at(-1)).toBe(3)

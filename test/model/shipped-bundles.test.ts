@@ -20,7 +20,9 @@ interface Goldens {
 
 const shipped = fileURLToPath(new URL('../../models', import.meta.url))
 const folders = [
-  ...['tiny-bundle', 'tiny-dual-bundle'].map((name) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))),
+  ...['tiny-bundle', 'tiny-dual-bundle'].map((name) =>
+    fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url)),
+  ),
   ...readdirSync(shipped).map((name) => join(shipped, name)),
 ].filter((folder) => existsSync(join(folder, 'manifest.json')))
 
@@ -46,7 +48,9 @@ describe.each(folders)('the goldens of %s', (folder) => {
   it('token ids are the same', () => {
     const file = readFileSync(join(folder, manifest.text_encoder.tokenizer))
     const tokenizer = new Tokenizer(file, manifest.text_encoder.max_tokens)
-    expect(texts.map(({ text }) => tokenizer.encode(text))).toEqual(texts.map(({ token_ids: ids }) => ids))
+    expect(texts.map(({ text }) => tokenizer.encode(text))).toEqual(
+      texts.map(({ token_ids: ids }) => ids),
+    )
   })
 
   it('text embeddings agree', async () => {
@@ -54,17 +58,21 @@ describe.each(folders)('the goldens of %s', (folder) => {
     for (const [i, { embedding }] of texts.entries()) {
       const found = encoded[i]?.embedding ?? new Float32Array()
       expect(found).toHaveLength(manifest.embedding.dim)
-      expect(cosine(found, Float32Array.from(embedding))).toBeGreaterThanOrEqual(tolerances.embedding_cosine)
+      expect(cosine(found, Float32Array.from(embedding))).toBeGreaterThanOrEqual(
+        tolerances.embedding_cosine,
+      )
     }
   })
 
   it('the image embedding agrees, and the image tokens are within a step of the recorded ones', async () => {
     const [found] = (await models.encodeImages([readFileSync(join(folder, image.file))])).encoded
-    expect(cosine(found?.embedding ?? new Float32Array(), Float32Array.from(image.embedding))).toBeGreaterThanOrEqual(
-      tolerances.embedding_cosine,
-    )
+    expect(
+      cosine(found?.embedding ?? new Float32Array(), Float32Array.from(image.embedding)),
+    ).toBeGreaterThanOrEqual(tolerances.embedding_cosine)
     const head = [...(found?.imageTokens ?? [])].slice(0, image.image_tokens_head.length)
-    const differences = head.map((value, i) => Math.abs(value - (image.image_tokens_head[i] ?? Infinity)))
+    const differences = head.map((value, i) =>
+      Math.abs(value - (image.image_tokens_head[i] ?? Infinity)),
+    )
     expect(head.length).toBe(image.image_tokens_head.length)
     expect(Math.max(0, ...differences)).toBeLessThanOrEqual(tolerances.image_token ?? 1)
   })
@@ -78,8 +86,12 @@ describe.each(folders)('the goldens of %s', (folder) => {
     matches.forEach(({ logit, similarity, match }, i) => {
       const expected = rule.logit * logit + rule.similarity * similarity + rule.bias
       const tolerance = tolerances.logit * Math.abs(rule.logit) + ROUNDING
-      expect(Math.abs((answer.matches[i]?.logit ?? Infinity) - expected)).toBeLessThanOrEqual(tolerance)
-      expect(Math.abs((answer.matches[i]?.match ?? Infinity) - match)).toBeLessThanOrEqual(tolerance / 4)
+      expect(Math.abs((answer.matches[i]?.logit ?? Infinity) - expected)).toBeLessThanOrEqual(
+        tolerance,
+      )
+      expect(Math.abs((answer.matches[i]?.match ?? Infinity) - match)).toBeLessThanOrEqual(
+        tolerance / 4,
+      )
     })
   })
 })

@@ -4,7 +4,14 @@
  * the connection broke.
  */
 import { once } from 'node:events'
-import { Agent, createServer, request as ask, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import {
+  Agent,
+  createServer,
+  request as ask,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 const CHECK_EVERY_MS = 50
@@ -57,7 +64,10 @@ export class Balancer {
   async #check(): Promise<void> {
     await Promise.all(
       this.#backends.map(async (backend) => {
-        const isReady = await fetch(`${backend.address}/health/ready`).then(({ status }) => status === 200, () => false)
+        const isReady = await fetch(`${backend.address}/health/ready`).then(
+          ({ status }) => status === 200,
+          () => false,
+        )
         if (isReady) this.#ready.add(backend)
         else this.#ready.delete(backend)
       }),
@@ -87,20 +97,30 @@ export class Balancer {
     return ready[this.#next % ready.length] ?? open[0]
   }
 
-  #ask(backend: Backend, { method, url = '/', headers }: IncomingMessage, body: Buffer, reply: ServerResponse): Promise<'answered' | keyof Counts> {
+  #ask(
+    backend: Backend,
+    { method, url = '/', headers }: IncomingMessage,
+    body: Buffer,
+    reply: ServerResponse,
+  ): Promise<'answered' | keyof Counts> {
     const { hostname, port, host } = new URL(backend.address)
     return new Promise((resolve) => {
-      const asked = ask({ hostname, port, method, path: url, headers: { ...headers, host }, agent: this.#agent }, (answer) => {
-        // What a connection is like is between its two ends.
-        const own = Object.entries(answer.headers).filter(([name]) => !['connection', 'keep-alive'].includes(name))
-        reply.writeHead(answer.statusCode ?? 502, Object.fromEntries(own))
-        answer.pipe(reply)
-        answer.on('end', () => resolve('answered'))
-        answer.on('error', () => {
-          reply.destroy()
-          resolve('answered')
-        })
-      })
+      const asked = ask(
+        { hostname, port, method, path: url, headers: { ...headers, host }, agent: this.#agent },
+        (answer) => {
+          // What a connection is like is between its two ends.
+          const own = Object.entries(answer.headers).filter(
+            ([name]) => !['connection', 'keep-alive'].includes(name),
+          )
+          reply.writeHead(answer.statusCode ?? 502, Object.fromEntries(own))
+          answer.pipe(reply)
+          answer.on('end', () => resolve('answered'))
+          answer.on('error', () => {
+            reply.destroy()
+            resolve('answered')
+          })
+        },
+      )
       asked.on('error', (error: NodeJS.ErrnoException) => {
         if (!reply.headersSent) resolve(error.code === 'ECONNREFUSED' ? 'refused' : 'cut')
       })

@@ -14,7 +14,12 @@ export class Fleet {
   readonly #milvus: Milvus
   readonly #folder: string
 
-  private constructor(replicas: readonly Replica[], balancer: Balancer, milvus: Milvus, folder: string) {
+  private constructor(
+    replicas: readonly Replica[],
+    balancer: Balancer,
+    milvus: Milvus,
+    folder: string,
+  ) {
     this.replicas = replicas
     this.balancer = balancer
     this.#milvus = milvus
@@ -25,7 +30,10 @@ export class Fleet {
     const folder = await mkdtemp(join(tmpdir(), 'tandem-fleet-'))
     const milvus = await Milvus.start()
     const settings = { MILVUS_ADDRESS: milvus.address, PICTURE_STORE: join(folder, 'pictures') }
-    const replicas = Array.from({ length: REPLICAS }, (_, at) => new Replica({ ...settings, TANDEM_DATA_DIR: join(folder, String(at)) }))
+    const replicas = Array.from(
+      { length: REPLICAS },
+      (_, at) => new Replica({ ...settings, TANDEM_DATA_DIR: join(folder, String(at)) }),
+    )
     await Promise.all(replicas.map((replica) => replica.start()))
     return new Fleet(replicas, await Balancer.start(replicas), milvus, folder)
   }

@@ -21,11 +21,23 @@ export interface LoadOptions {
   onAnswer?: (answered: number) => void
 }
 
-const SENTENCES = ['a red ball', 'the blue sea', 'green grass in the sun', 'a yellow wall', 'nothing at all']
+const SENTENCES = [
+  'a red ball',
+  'the blue sea',
+  'green grass in the sun',
+  'a yellow wall',
+  'nothing at all',
+]
 /** One request in so many adds an item. */
 const ADDS = 5
 
-export async function load({ address, requests, clients, prefix, onAnswer = () => undefined }: LoadOptions): Promise<Outcome> {
+export async function load({
+  address,
+  requests,
+  clients,
+  prefix,
+  onAnswer = () => undefined,
+}: LoadOptions): Promise<Outcome> {
   const pictures = await Promise.all(Array.from({ length: 12 }, (_, at) => picture(at * 30)))
   const outcome: Outcome = { requests: 0, acknowledged: [], failed: [], milliseconds: [] }
   let next = 0
@@ -35,15 +47,22 @@ export async function load({ address, requests, clients, prefix, onAnswer = () =
       const isAdd = at % ADDS === 0
       const begin = performance.now()
       const answered = isAdd
-        ? fetch(`${address}/items/${id}`, { method: 'PUT', headers: { 'content-type': 'image/jpeg' }, body: pictures[at % 12] as Uint8Array<ArrayBuffer> })
-        : fetch(`${address}/search?k=5&q=${encodeURIComponent(SENTENCES[at % SENTENCES.length] ?? '')}`)
+        ? fetch(`${address}/items/${id}`, {
+            method: 'PUT',
+            headers: { 'content-type': 'image/jpeg' },
+            body: pictures[at % 12] as Uint8Array<ArrayBuffer>,
+          })
+        : fetch(
+            `${address}/search?k=5&q=${encodeURIComponent(SENTENCES[at % SENTENCES.length] ?? '')}`,
+          )
       const what = await answered.then(
         async (reply) => ({ status: reply.status, text: await reply.text() }),
         (error: unknown) => ({ status: 0, text: String(error) }),
       )
       outcome.milliseconds.push(performance.now() - begin)
       outcome.requests += 1
-      if (![200, 201].includes(what.status)) outcome.failed.push(`${isAdd ? `PUT ${id}` : 'search'}: ${what.status} ${what.text}`)
+      if (![200, 201].includes(what.status))
+        outcome.failed.push(`${isAdd ? `PUT ${id}` : 'search'}: ${what.status} ${what.text}`)
       else if (isAdd) outcome.acknowledged.push(id)
       onAnswer(outcome.requests)
     }
@@ -55,9 +74,12 @@ export async function load({ address, requests, clients, prefix, onAnswer = () =
 /** The ids that a service does not have, of those that it should. */
 export async function missing(address: string, ids: readonly string[]): Promise<string[]> {
   const stored = new Set<string>()
-  for (let after: string | null = null; ; ) {
+  for (let after: string | null = null; ;) {
     const page: string = `${address}/items?limit=1000${after === null ? '' : `&after=${encodeURIComponent(after)}`}`
-    const { items, next } = (await (await fetch(page)).json()) as { items: { id: string }[]; next: string | null }
+    const { items, next } = (await (await fetch(page)).json()) as {
+      items: { id: string }[]
+      next: string | null
+    }
     for (const { id } of items) stored.add(id)
     if (next === null) break
     after = next
@@ -66,7 +88,14 @@ export async function missing(address: string, ids: readonly string[]): Promise<
 }
 
 export async function picture(hue: number): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = await sharp({ create: { width: 40, height: 30, channels: 3, background: `hsl(${Math.floor(hue % 360)}, 80%, 50%)` } })
+  const bytes = await sharp({
+    create: {
+      width: 40,
+      height: 30,
+      channels: 3,
+      background: `hsl(${Math.floor(hue % 360)}, 80%, 50%)`,
+    },
+  })
     .jpeg()
     .toBuffer()
   return new Uint8Array(bytes)

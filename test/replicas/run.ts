@@ -10,7 +10,12 @@ import { hasMilvus, withoutMilvus } from '../support/milvus.js'
 import { Fleet } from './fleet.js'
 import { load, missing } from './load.js'
 
-const { values } = parseArgs({ options: { requests: { type: 'string', default: '5000' }, clients: { type: 'string', default: '8' } } })
+const { values } = parseArgs({
+  options: {
+    requests: { type: 'string', default: '5000' },
+    clients: { type: 'string', default: '8' },
+  },
+})
 if (!hasMilvus) throw new Error(`there is no milvus-lite ${withoutMilvus}`)
 
 const fleet = await Fleet.start()
@@ -29,14 +34,18 @@ try {
     requests: Number(values.requests),
     clients: Number(values.clients),
     prefix: 'drain',
-    onAnswer: (answered) => answered % 500 === 0 && console.log(`${answered} requests answered, ${restarts} restarts`),
+    onAnswer: (answered) =>
+      answered % 500 === 0 && console.log(`${answered} requests answered, ${restarts} restarts`),
   })
   const seconds = (performance.now() - begin) / 1000
   isOver = true
   await rolling
-  const lost = (await Promise.all(fleet.replicas.map(({ address }) => missing(address, acknowledged)))).flat()
+  const lost = (
+    await Promise.all(fleet.replicas.map(({ address }) => missing(address, acknowledged)))
+  ).flat()
   const sorted = milliseconds.sort((a, b) => a - b)
-  const at = (share: number): string => Math.round(sorted[Math.floor(sorted.length * share)] ?? 0).toString()
+  const at = (share: number): string =>
+    Math.round(sorted[Math.floor(sorted.length * share)] ?? 0).toString()
   const { refused, cut } = fleet.balancer.counts
   replaceBetween('drain', [
     `Bundle tiny-bundle, milvus-lite, ${values.clients} clients, Node ${process.versions.node} on ${process.platform}, ${cpus().length} cores, ${new Date().toISOString().slice(0, 10)}.`,
@@ -45,7 +54,15 @@ try {
     '|---:|---:|---:|---:|---:|---:|---:|---:|',
     `| ${requests} | ${failed.length} | ${acknowledged.length} | ${new Set(lost).size} | ${restarts} | ${at(0.5)} / ${at(0.99)} | ${refused} / ${cut} | ${Math.round(seconds)} s |`,
   ])
-  console.log({ requests, failed: failed.slice(0, 10), lost: lost.slice(0, 10), restarts, refused, cut, seconds })
+  console.log({
+    requests,
+    failed: failed.slice(0, 10),
+    lost: lost.slice(0, 10),
+    restarts,
+    refused,
+    cut,
+    seconds,
+  })
   if (failed.length > 0 || lost.length > 0) process.exitCode = 1
 } finally {
   await fleet.end()

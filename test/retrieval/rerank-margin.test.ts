@@ -5,7 +5,8 @@ import { Retrieval } from '../../src/retrieval/retrieval.js'
 import { contendersOf } from '../../src/retrieval/rerank-margin.js'
 import { WordModels } from '../support/word-models.js'
 
-const similaritiesOf = (candidates: readonly { similarity: number }[]): number[] => candidates.map(({ similarity }) => similarity)
+const similaritiesOf = (candidates: readonly { similarity: number }[]): number[] =>
+  candidates.map(({ similarity }) => similarity)
 const of = (...similarities: number[]) => similarities.map((similarity) => ({ similarity }))
 
 describe('contenders', () => {
@@ -25,14 +26,21 @@ describe('contenders', () => {
   })
 
   it('hold the first k of all, in order, wherever the fusion encoder moves none by more than half of the margin', () => {
-    const moved = fc.record({ similarity: fc.double({ min: -1, max: 1, noNaN: true }), move: fc.double({ min: -0.1, max: 0.1, noNaN: true }) })
+    const moved = fc.record({
+      similarity: fc.double({ min: -1, max: 1, noNaN: true }),
+      move: fc.double({ min: -0.1, max: 0.1, noNaN: true }),
+    })
     fc.assert(
-      fc.property(fc.array(moved, { maxLength: 40 }), fc.integer({ min: 1, max: 12 }), (some, k) => {
-        const candidates = some.toSorted((a, b) => b.similarity - a.similarity)
-        const first = (from: readonly (typeof some)[number][]) =>
-          from.toSorted((a, b) => b.similarity + b.move - a.similarity - a.move).slice(0, k)
-        expect(first(contendersOf(candidates, k, 0.2 + 1e-9))).toEqual(first(candidates))
-      }),
+      fc.property(
+        fc.array(moved, { maxLength: 40 }),
+        fc.integer({ min: 1, max: 12 }),
+        (some, k) => {
+          const candidates = some.toSorted((a, b) => b.similarity - a.similarity)
+          const first = (from: readonly (typeof some)[number][]) =>
+            from.toSorted((a, b) => b.similarity + b.move - a.similarity - a.move).slice(0, k)
+          expect(first(contendersOf(candidates, k, 0.2 + 1e-9))).toEqual(first(candidates))
+        },
+      ),
     )
   })
 })
@@ -51,17 +59,28 @@ describe('a search with a margin in the bundle', () => {
       return match(texts, imageTokens, pairs)
     }
     const items = {
-      recall: () => Promise.resolve(Array.from({ length: 10 }, (_, at) => ({ id: String(at), similarity: 0.9 - at / 10 }))),
+      recall: () =>
+        Promise.resolve(
+          Array.from({ length: 10 }, (_, at) => ({ id: String(at), similarity: 0.9 - at / 10 })),
+        ),
       getMany: (ids: readonly string[]) => {
         fetched.push(ids.length)
         return Promise.resolve(
-          ids.map((id) => (gone.includes(id) ? undefined : { id, payload: null, imageTokens: new Int8Array([Number(id), 0, 0, 0]) })),
+          ids.map((id) =>
+            gone.includes(id)
+              ? undefined
+              : { id, payload: null, imageTokens: new Int8Array([Number(id), 0, 0, 0]) },
+          ),
         )
       },
       size: 10,
     }
     const visit = { models, items, isOutdated: false, [Symbol.dispose]: () => undefined }
-    return { compared, fetched, retrieval: new Retrieval({ enter: () => visit } as unknown as Collection) }
+    return {
+      compared,
+      fetched,
+      retrieval: new Retrieval({ enter: () => visit } as unknown as Collection),
+    }
   }
 
   it('fetches and reranks the contenders alone', async () => {

@@ -11,13 +11,15 @@ beforeEach(async () => {
 })
 afterEach(() => tandem.end())
 
-const add = (id: string, word: string) => tandem.retrieval.add({ id, image: Buffer.from(word), payload: null })
+const add = (id: string, word: string) =>
+  tandem.retrieval.add({ id, image: Buffer.from(word), payload: null })
 
 /** Item store and index hold the same ids, and the index is at the store's position. */
 async function expectAgreement(): Promise<void> {
   const stored = (await tandem.retrieval.list({ limit: 1000 })).items
   expect([...tandem.index.ids()].sort()).toEqual(stored.map(({ id }) => id).sort())
-  for (const { id } of stored) expect(tandem.index.vectors.get(id), id).toEqual((await tandem.retrieval.get(id)).embedding)
+  for (const { id } of stored)
+    expect(tandem.index.vectors.get(id), id).toEqual((await tandem.retrieval.get(id)).embedding)
 }
 
 describe('writes', () => {
@@ -34,7 +36,9 @@ describe('writes', () => {
   })
 
   it('beyond what may wait are refused at once, and the others are done', async () => {
-    const outcomes = await Promise.allSettled(Array.from({ length: 3000 }, (_, at) => tandem.retrieval.remove(`id-${at}`)))
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 3000 }, (_, at) => tandem.retrieval.remove(`id-${at}`)),
+    )
     const refused = outcomes.filter((outcome) => outcome.status === 'rejected')
     expect(refused.length).toBe(3000 - 2048)
     expect(refused[0]).toMatchObject({ reason: { code: 'overloaded', retryAfterS: 1 } })
@@ -44,7 +48,9 @@ describe('writes', () => {
   it('say for each whether it created or replaced', async () => {
     const outcomes = await Promise.all([add('a', 'dog'), add('b', 'dog'), add('a', 'cat')])
     expect(outcomes.map(({ status }) => status)).toEqual(['created', 'created', 'replaced'])
-    expect(await Promise.all([tandem.retrieval.remove('a'), tandem.retrieval.remove('a')])).toEqual([true, false])
+    expect(await Promise.all([tandem.retrieval.remove('a'), tandem.retrieval.remove('a')])).toEqual(
+      [true, false],
+    )
   })
 
   it('that the index missed are made good by the next one', async () => {
@@ -63,14 +69,20 @@ describe('an index that has lost its process', () => {
   it('refuses searches and writes, stores nothing meanwhile, and answers again when it is level', async () => {
     await add('dog', 'dog')
     tandem.index.lose()
-    await expect(tandem.retrieval.search({ text: 'dog' }, {})).rejects.toMatchObject({ code: 'index_unavailable' })
+    await expect(tandem.retrieval.search({ text: 'dog' }, {})).rejects.toMatchObject({
+      code: 'index_unavailable',
+    })
     await expect(add('cat', 'cat')).rejects.toMatchObject({ code: 'index_unavailable' })
-    await expect(tandem.retrieval.remove('dog')).rejects.toMatchObject({ code: 'index_unavailable' })
+    await expect(tandem.retrieval.remove('dog')).rejects.toMatchObject({
+      code: 'index_unavailable',
+    })
     expect((await tandem.retrieval.list({ limit: 10 })).items.map(({ id }) => id)).toEqual(['dog'])
     tandem.index.returns()
     await expect.poll(() => tandem.index.lost).toBe(false)
     await expectAgreement()
-    expect((await tandem.retrieval.search({ text: 'dog' }, {})).hits.map(({ id }) => id)).toEqual(['dog'])
+    expect((await tandem.retrieval.search({ text: 'dog' }, {})).hits.map(({ id }) => id)).toEqual([
+      'dog',
+    ])
     await add('cat', 'cat')
     await expectAgreement()
   })
@@ -136,7 +148,12 @@ describe('a search', () => {
 
   it('with a filter asks for what it lets through, and passes over what has been replaced since by what it does not', async () => {
     const asked: unknown[] = []
-    const item = (id: string, album: string) => ({ id, payload: { album }, imageTokens: new Int8Array(4), embedding: embeddingOf(id) })
+    const item = (id: string, album: string) => ({
+      id,
+      payload: { album },
+      imageTokens: new Int8Array(4),
+      embedding: embeddingOf(id),
+    })
     const items = {
       recall: (_: Float32Array, __: number, options: Recall) => {
         asked.push(options.filter)
@@ -146,7 +163,12 @@ describe('a search', () => {
       payloads: () => Promise.resolve([{ album: 'sea' }, { album: 'land' }, undefined]),
       size: 3,
     }
-    const visit = { models: new WordModels(), items, isOutdated: false, [Symbol.dispose]: () => undefined }
+    const visit = {
+      models: new WordModels(),
+      items,
+      isOutdated: false,
+      [Symbol.dispose]: () => undefined,
+    }
     const retrieval = new Retrieval({ enter: () => visit } as unknown as Collection)
     const filter = parseFilter({ must: [{ key: 'album', match: 'sea' }] })
     for (const rerank of [true, false]) {
@@ -224,8 +246,12 @@ describe('inputs of one request', () => {
 
     const controller = new AbortController()
     tandem.models.gate = (signal) =>
-      new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error)))
-    const given = expect(tandem.retrieval.embed([{ text: 'dog' }], { signal: controller.signal })).rejects.toThrow('gone')
+      new Promise((_, reject) =>
+        signal?.addEventListener('abort', () => reject(signal.reason as Error)),
+      )
+    const given = expect(
+      tandem.retrieval.embed([{ text: 'dog' }], { signal: controller.signal }),
+    ).rejects.toThrow('gone')
     controller.abort(new Error('gone'))
     await given
   })
@@ -250,7 +276,10 @@ describe('what is encoded', () => {
     await Promise.all(['a', 'b', 'c', 'd'].map((id) => add(id, `dog ${id}`)))
     const asked: number[] = []
     const search = tandem.index.search.bind(tandem.index)
-    tandem.index.search = (embedding, candidates) => (asked.push(candidates), search(embedding, candidates))
+    tandem.index.search = (embedding, candidates) => (
+      asked.push(candidates),
+      search(embedding, candidates)
+    )
     await tandem.retrieval.search({ text: 'dog' }, { k: 2, rerank: false })
     await tandem.retrieval.search({ id: 'a' }, { k: 2 })
     await tandem.retrieval.search({ text: 'dog' }, { k: 2 })

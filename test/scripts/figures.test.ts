@@ -10,7 +10,10 @@ const measured = {
   photos: 10,
   captions: 50,
   candidates: 64,
-  text_to_image: { similarity: { r1: 20.04, r5: 50, r10: 60 }, rerank: { r1: 25, r5: 55, r10: 65 } },
+  text_to_image: {
+    similarity: { r1: 20.04, r5: 50, r10: 60 },
+    rerank: { r1: 25, r5: 55, r10: 65 },
+  },
   image_to_text: { similarity: { r1: 30, r5: 60, r10: 70 }, rerank: { r1: 29, r5: 61, r10: 71 } },
 }
 
@@ -24,18 +27,26 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }))
 
 const run = (): number | null =>
-  spawnSync(process.execPath, [join(folder, 'scripts', 'figures.mjs'), join(folder, 'figures.json')]).status
+  spawnSync(process.execPath, [
+    join(folder, 'scripts', 'figures.mjs'),
+    join(folder, 'figures.json'),
+  ]).status
 
 describe('figures', () => {
   it('replaces what is between the markers, and nothing else, however often it runs', () => {
-    writeFileSync(join(folder, 'README.md'), '# A\n<!-- figures:begin -->\nold\n<!-- figures:end -->\nend\n')
+    writeFileSync(
+      join(folder, 'README.md'),
+      '# A\n<!-- figures:begin -->\nold\n<!-- figures:end -->\nend\n',
+    )
     expect([run(), run()]).toEqual([0, 0])
     const text = readFileSync(join(folder, 'README.md'), 'utf8')
     expect(text).toMatch(/^# A\n<!-- figures:begin -->\n/)
     expect(text).toMatch(/\n<!-- figures:end -->\nend\n$/)
     expect(text).not.toContain('old')
     expect(text).toContain('| sentence → photo, with rerank | 25.0 | 55.0 | 65.0 |')
-    expect(text).toContain('from 20.0 to 25.0 (+5.0), and photo → sentence R@1 from 30.0 to 29.0 (−1.0)')
+    expect(text).toContain(
+      'from 20.0 to 25.0 (+5.0), and photo → sentence R@1 from 30.0 to 29.0 (−1.0)',
+    )
   })
 
   it('fails, and changes nothing, where the markers are missing', () => {

@@ -11,12 +11,19 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true }))
 
-function counts(kind: string, report: string): { status: number | null; stdout: string; stderr: string } {
+function counts(
+  kind: string,
+  report: string,
+): { status: number | null; stdout: string; stderr: string } {
   const path = join(folder, 'report')
   writeFileSync(path, report)
-  return spawnSync(process.execPath, [join(packageFolder, 'scripts', 'test-counts.mjs'), kind, path], {
-    encoding: 'utf8',
-  })
+  return spawnSync(
+    process.execPath,
+    [join(packageFolder, 'scripts', 'test-counts.mjs'), kind, path],
+    {
+      encoding: 'utf8',
+    },
+  )
 }
 
 describe('test-counts', () => {
@@ -38,10 +45,21 @@ describe('test-counts', () => {
           name: 'a.test.ts',
           status: 'failed',
           message: '',
-          assertionResults: [{ status: 'failed', fullName: 'a thing works', failureMessages: ['Error: it does not\n    at a.test.ts'] }],
+          assertionResults: [
+            {
+              status: 'failed',
+              fullName: 'a thing works',
+              failureMessages: ['Error: it does not\n    at a.test.ts'],
+            },
+          ],
         },
         { name: 'b.test.ts', status: 'failed', message: 'Cannot load it', assertionResults: [] },
-        { name: 'c.test.ts', status: 'passed', message: '', assertionResults: [{ status: 'passed', fullName: 'c', failureMessages: [] }] },
+        {
+          name: 'c.test.ts',
+          status: 'passed',
+          message: '',
+          assertionResults: [{ status: 'passed', fullName: 'c', failureMessages: [] }],
+        },
       ],
     }
     const { stdout, stderr } = counts('vitest', JSON.stringify(report))

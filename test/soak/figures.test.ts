@@ -9,13 +9,36 @@ describe('figures', () => {
   })
 
   it('fit a line', () => {
-    expect(slope([[0, 1], [1, 3], [2, 5]])).toBeCloseTo(2)
-    expect(slope([[0, 7], [1, 6], [2, 8], [3, 7]])).toBeCloseTo(0.2)
-    expect(slope([[0, 7], [5, 7]])).toBe(0)
+    expect(
+      slope([
+        [0, 1],
+        [1, 3],
+        [2, 5],
+      ]),
+    ).toBeCloseTo(2)
+    expect(
+      slope([
+        [0, 7],
+        [1, 6],
+        [2, 8],
+        [3, 7],
+      ]),
+    ).toBeCloseTo(0.2)
+    expect(
+      slope([
+        [0, 7],
+        [5, 7],
+      ]),
+    ).toBe(0)
   })
 
   it('read what a histogram counted between two scrapes, and nothing of its neighbours', () => {
-    const before = new Map([['x_bucket{le="0.1"}', 100], ['x_bucket{le="0.5"}', 100], ['x_bucket{le="+Inf"}', 100], ['x_count', 100]])
+    const before = new Map([
+      ['x_bucket{le="0.1"}', 100],
+      ['x_bucket{le="0.5"}', 100],
+      ['x_bucket{le="+Inf"}', 100],
+      ['x_count', 100],
+    ])
     const after = new Map([
       ['x_bucket{le="0.1"}', 190],
       ['x_bucket{le="0.5"}', 199],
@@ -25,7 +48,13 @@ describe('figures', () => {
     ])
     const change = new HistogramChange('x', before, after)
     expect(change.count).toBe(100)
-    expect([0.5, 0.9, 0.95, 0.99, 0.999].map((share) => change.quantile(share))).toEqual([0.1, 0.1, 0.5, 0.5, Infinity])
+    expect([0.5, 0.9, 0.95, 0.99, 0.999].map((share) => change.quantile(share))).toEqual([
+      0.1,
+      0.1,
+      0.5,
+      0.5,
+      Infinity,
+    ])
     expect(change.shareUpTo(0.1)).toBe(0.9)
     expect(change.shareUpTo(0.2)).toBeNaN()
   })

@@ -12,7 +12,8 @@ export function median(values: readonly number[]): number {
 
 /** The line of least squares through points: its rise a unit of x. */
 export function slope(points: readonly (readonly [x: number, y: number])[]): number {
-  const mean = (of: 0 | 1): number => points.reduce((sum, point) => sum + point[of], 0) / points.length
+  const mean = (of: 0 | 1): number =>
+    points.reduce((sum, point) => sum + point[of], 0) / points.length
   const [meanX, meanY] = [mean(0), mean(1)]
   const products = points.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0)
   const squares = points.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0)
@@ -24,12 +25,18 @@ export class HistogramChange {
   readonly #shares: readonly { bound: number; share: number }[]
   readonly count: number
 
-  constructor(name: string, before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>) {
+  constructor(
+    name: string,
+    before: ReadonlyMap<string, number>,
+    after: ReadonlyMap<string, number>,
+  ) {
     const change = (series: string): number => (after.get(series) ?? 0) - (before.get(series) ?? 0)
     this.count = change(`${name}_count`)
     const buckets = [...after.keys()].flatMap((series) => {
       const bound = new RegExp(`^${name}_bucket\\{le="([^"]+)"\\}$`).exec(series)?.[1]
-      return bound === undefined ? [] : [{ bound: bound === '+Inf' ? Infinity : Number(bound), series }]
+      return bound === undefined
+        ? []
+        : [{ bound: bound === '+Inf' ? Infinity : Number(bound), series }]
     })
     this.#shares = buckets
       .map(({ bound, series }) => ({ bound, share: change(series) / this.count }))

@@ -12,7 +12,10 @@ export interface Outcome {
   milliseconds: number
 }
 
-export function outcomeOf({ kind, deadlineS }: SoakRequest, { status, said, milliseconds }: Answer): Outcome {
+export function outcomeOf(
+  { kind, deadlineS }: SoakRequest,
+  { status, said, milliseconds }: Answer,
+): Outcome {
   const code = /"code":"(\w+)"/.exec(said)?.[1] ?? ''
   return { kind, status, milliseconds, fate: fateOf(status, code, milliseconds / 1000, deadlineS) }
 }

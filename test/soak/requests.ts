@@ -8,8 +8,23 @@ export interface SoakRequest extends Asked {
   deadlineS: number
 }
 
-const SUBJECTS = ['a dog', 'two children', 'a man in a red coat', 'a cyclist', 'a boat', 'an old house', 'a black cat']
-const DOINGS = ['jumping over a log', 'playing on the beach', 'in the snow', 'near the water', 'at night', 'on a street']
+const SUBJECTS = [
+  'a dog',
+  'two children',
+  'a man in a red coat',
+  'a cyclist',
+  'a boat',
+  'an old house',
+  'a black cat',
+]
+const DOINGS = [
+  'jumping over a log',
+  'playing on the beach',
+  'in the snow',
+  'near the water',
+  'at night',
+  'on a street',
+]
 /** Replaced again and again, so that the store is as large at the end as at the beginning. */
 const IDS = 400
 const SEARCH_S = 2
@@ -61,7 +76,14 @@ export class Requests {
   #add(at: number): SoakRequest {
     const body = this.#pictures[Math.floor(this.#random() * this.#pictures.length)] as Buffer
     const headers = { ...timeout(ADD_S), 'content-type': 'image/jpeg' }
-    return { kind: 'add', method: 'PUT', path: `/items/photo-${at}`, headers, body, deadlineS: ADD_S }
+    return {
+      kind: 'add',
+      method: 'PUT',
+      path: `/items/photo-${at}`,
+      headers,
+      body,
+      deadlineS: ADD_S,
+    }
   }
 
   #embed(count: number): SoakRequest {
@@ -72,7 +94,8 @@ export class Requests {
   }
 
   #sentence(): string {
-    const one = (list: readonly string[]): string => list[Math.floor(this.#random() * list.length)] as string
+    const one = (list: readonly string[]): string =>
+      list[Math.floor(this.#random() * list.length)] as string
     return `${one(SUBJECTS)} ${one(DOINGS)}`
   }
 }
@@ -84,8 +107,13 @@ function timeout(seconds: number): Record<string, string> {
 /** A photo-sized JPEG of coarse random colours, as large as those that phones send after their own shrinking. */
 async function picture(random: () => number): Promise<Buffer> {
   const [width, height] = [16, 12]
-  const pixels = Buffer.from(Array.from({ length: width * height * 3 }, () => Math.floor(random() * 256)))
-  return sharp(pixels, { raw: { width, height, channels: 3 } }).resize(1280, 960).jpeg({ quality: 85 }).toBuffer()
+  const pixels = Buffer.from(
+    Array.from({ length: width * height * 3 }, () => Math.floor(random() * 256)),
+  )
+  return sharp(pixels, { raw: { width, height, channels: 3 } })
+    .resize(1280, 960)
+    .jpeg({ quality: 85 })
+    .toBuffer()
 }
 
 /** mulberry32. */

@@ -26,13 +26,25 @@ const IN_TIME = 0.99
 const RISE_AN_HOUR = 0.1
 
 const milliseconds = (outcomes: readonly Outcome[], share: number): string =>
-  outcomes.length === 0 ? '–' : quantile(outcomes.map((one) => one.milliseconds), share).toFixed(0)
-const percent = (part: number, whole: number): string => (whole === 0 ? '–' : `${((100 * part) / whole).toFixed(2)} %`)
+  outcomes.length === 0
+    ? '–'
+    : quantile(
+        outcomes.map((one) => one.milliseconds),
+        share,
+      ).toFixed(0)
+const percent = (part: number, whole: number): string =>
+  whole === 0 ? '–' : `${((100 * part) / whole).toFixed(2)} %`
 const mib = (bytes: number): string => (bytes / MIB).toFixed(0)
 
 function row(name: string, outcomes: readonly Outcome[]): string {
-  const of = (fate: Outcome['fate']): Outcome[] => outcomes.filter((outcome) => outcome.fate === fate)
-  const [answered, late, refused, failed] = [of('answered'), of('late'), of('refused'), of('failed')]
+  const of = (fate: Outcome['fate']): Outcome[] =>
+    outcomes.filter((outcome) => outcome.fate === fate)
+  const [answered, late, refused, failed] = [
+    of('answered'),
+    of('late'),
+    of('refused'),
+    of('failed'),
+  ]
   const accepted = answered.length + late.length + failed.length
   const cells = [
     name,
@@ -48,7 +60,9 @@ function row(name: string, outcomes: readonly Outcome[]): string {
 }
 
 function overTime(memory: MemoryOverTime['anonymous'] | undefined): string {
-  return memory === undefined ? '–' : `${mib(memory.anHour)} MiB/h (${mib(memory.least)} to ${mib(memory.most)} MiB)`
+  return memory === undefined
+    ? '–'
+    : `${mib(memory.anHour)} MiB/h (${mib(memory.least)} to ${mib(memory.most)} MiB)`
 }
 
 function isLevel(memory: MemoryOverTime['anonymous'] | undefined): boolean {
@@ -61,19 +75,43 @@ function verdicts({ outcomes, loopDelay, refusals, memory }: Soak): [string, str
   const accepted = outcomes.length - refused.length
   const answered = outcomes.filter(({ fate }) => fate === 'answered').length
   const loop = loopDelay.quantile(0.99) * 1000
-  const refusedMs = refused.length === 0 ? 0 : Number(quantile(refused.map((one) => one.milliseconds), 0.99).toFixed(1))
+  const refusedMs =
+    refused.length === 0
+      ? 0
+      : Number(
+          quantile(
+            refused.map((one) => one.milliseconds),
+            0.99,
+          ).toFixed(1),
+        )
   const together = memory.get(TOGETHER)
   return [
-    ['accepted requests answered inside their deadline', percent(answered, accepted), answered >= IN_TIME * accepted],
+    [
+      'accepted requests answered inside their deadline',
+      percent(answered, accepted),
+      answered >= IN_TIME * accepted,
+    ],
     [
       'event loop delay of the main process, p99',
       `at most ${loop} ms (${percent(loopDelay.shareUpTo(0.02), 1)} within 20 ms, ${loopDelay.count} samples)`,
       loop <= LOOP_P99_MS,
     ],
     ['refusals, p99 as the client sees it', `${refusedMs} ms`, refusedMs < REFUSAL_P99_MS],
-    ['refusals within 50 ms, inside the service', percent(refusals.shareUpTo(0.05), 1), refusals.shareUpTo(0.05) >= 0.99],
-    ['memory of all processes, anonymous', overTime(together?.anonymous), isLevel(together?.anonymous)],
-    ['memory of all processes, with mapped pages', overTime(together?.resident), isLevel(together?.resident)],
+    [
+      'refusals within 50 ms, inside the service',
+      percent(refusals.shareUpTo(0.05), 1),
+      refusals.shareUpTo(0.05) >= 0.99,
+    ],
+    [
+      'memory of all processes, anonymous',
+      overTime(together?.anonymous),
+      isLevel(together?.anonymous),
+    ],
+    [
+      'memory of all processes, with mapped pages',
+      overTime(together?.resident),
+      isLevel(together?.resident),
+    ],
   ]
 }
 
@@ -85,12 +123,19 @@ function table(soak: Soak, seed: number): string {
     '',
     '| asked | requests | accepted | of those in time | their p50 / p99, ms | refused | refusals p50 / p99, ms | failed |',
     '|---|---:|---:|---:|---:|---:|---:|---:|',
-    ...KINDS.map((kind) => row(kind, outcomes.filter((outcome) => outcome.kind === kind))),
+    ...KINDS.map((kind) =>
+      row(
+        kind,
+        outcomes.filter((outcome) => outcome.kind === kind),
+      ),
+    ),
     row('**together**', outcomes),
     '',
     '| must be so | measured | |',
     '|---|---|---|',
-    ...verdicts(soak).map(([what, measured, met]) => `| ${what} | ${measured} | ${met ? 'yes' : '**no**'} |`),
+    ...verdicts(soak).map(
+      ([what, measured, met]) => `| ${what} | ${measured} | ${met ? 'yes' : '**no**'} |`,
+    ),
     '',
     '| anonymous memory of | rise (least to most) |',
     '|---|---|',

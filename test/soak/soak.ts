@@ -27,7 +27,10 @@ export interface Soak {
 }
 
 /** Bytes, and their rise. */
-export type MemoryOverTime = Record<keyof Memory, { least: number; median: number; most: number; anHour: number }>
+export type MemoryOverTime = Record<
+  keyof Memory,
+  { least: number; median: number; most: number; anHour: number }
+>
 
 const CLIENTS = [1, 2, 4, 8, 16]
 const WARM_UP_CLIENTS = 4
@@ -56,7 +59,9 @@ export async function runSoak(options: {
     tell(`warmed up by ${replacements} replacements and four times as many searches`)
     const sustainable = await ramp(load, rampS, tell)
     const offered = 2 * sustainable
-    tell(`sustainable ${sustainable.toFixed(1)}/s; offering ${offered.toFixed(1)}/s for ${minutes} min`)
+    tell(
+      `sustainable ${sustainable.toFixed(1)}/s; offering ${offered.toFixed(1)}/s for ${minutes} min`,
+    )
     // The first moments, in which the service learns how long things take when it is full, are not the soak.
     await load.open(offered, Math.min(10, minutes * 15), () => undefined)
 
@@ -69,7 +74,9 @@ export async function runSoak(options: {
       samples.push({ hours: (performance.now() - begun) / 3_600_000, of: service.memory() })
     }, MEMORY_EVERY_MS)
     delay.enable()
-    const unsent = await load.open(offered, minutes * 60, (asked, answer) => outcomes.push(outcomeOf(asked, answer)))
+    const unsent = await load.open(offered, minutes * 60, (asked, answer) =>
+      outcomes.push(outcomeOf(asked, answer)),
+    )
     clearInterval(sampling)
     delay.disable()
     const after = await service.metrics()
@@ -94,7 +101,11 @@ export async function runSoak(options: {
 }
 
 /** The most requests a second that were answered in time, over more and more clients that ask one after the other. */
-async function ramp(load: Load<SoakRequest>, seconds: number, tell: (line: string) => void): Promise<number> {
+async function ramp(
+  load: Load<SoakRequest>,
+  seconds: number,
+  tell: (line: string) => void,
+): Promise<number> {
   let best = 0
   for (const clients of CLIENTS) {
     const outcomes: Outcome[] = []
@@ -102,22 +113,35 @@ async function ramp(load: Load<SoakRequest>, seconds: number, tell: (line: strin
     await load.closed(clients, seconds, (asked, answer) => outcomes.push(outcomeOf(asked, answer)))
     const answered = outcomes.filter(({ fate }) => fate === 'answered').length
     const rate = (answered * 1000) / (performance.now() - begun)
-    const p95 = quantile(outcomes.map(({ milliseconds }) => milliseconds), 0.95)
-    tell(`${clients} clients: ${rate.toFixed(1)}/s answered, ${outcomes.length - answered} not, p95 ${p95.toFixed(0)} ms`)
+    const p95 = quantile(
+      outcomes.map(({ milliseconds }) => milliseconds),
+      0.95,
+    )
+    tell(
+      `${clients} clients: ${rate.toFixed(1)}/s answered, ${outcomes.length - answered} not, p95 ${p95.toFixed(0)} ms`,
+    )
     if (answered >= outcomes.length * 0.99) best = Math.max(best, rate)
   }
   if (best === 0) throw new Error('no rate was found at which the service answers')
   return best
 }
 
-function memoryOverTime(samples: readonly { hours: number; of: Map<string, Memory> }[]): Soak['memory'] {
+function memoryOverTime(
+  samples: readonly { hours: number; of: Map<string, Memory> }[],
+): Soak['memory'] {
   const names = [...new Set(samples.flatMap(({ of }) => [...of.keys()]))]
   const over = (members: readonly string[], kind: keyof Memory): MemoryOverTime[keyof Memory] => {
     const points = samples.map(
-      ({ hours, of }) => [hours, members.reduce((sum, name) => sum + (of.get(name)?.[kind] ?? 0), 0)] as const,
+      ({ hours, of }) =>
+        [hours, members.reduce((sum, name) => sum + (of.get(name)?.[kind] ?? 0), 0)] as const,
     )
     const bytes = points.map(([, y]) => y)
-    return { least: Math.min(...bytes), median: quantile(bytes, 0.5), most: Math.max(...bytes), anHour: slope(points) }
+    return {
+      least: Math.min(...bytes),
+      median: quantile(bytes, 0.5),
+      most: Math.max(...bytes),
+      anHour: slope(points),
+    }
   }
   const both = (members: readonly string[]): MemoryOverTime => ({
     resident: over(members, 'resident'),

@@ -2,7 +2,12 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openEmbedded, openShared, type Collection, type NewItem } from '../../src/collection/collection.js'
+import {
+  openEmbedded,
+  openShared,
+  type Collection,
+  type NewItem,
+} from '../../src/collection/collection.js'
 import { openItemStore } from '../../src/item-store/item-store.js'
 import { connectMilvus } from '../../src/collection/milvus/milvus.js'
 import { openPictureStore } from '../../src/image-store/image-store.js'
@@ -22,7 +27,13 @@ export interface Opened {
 async function openLocal(kind: 'hnsw' | 'exact'): Promise<Opened> {
   const folder = await mkdtemp(join(tmpdir(), 'tandem-collection-'))
   const store = await openItemStore({ folder: join(folder, 'items'), fingerprint })
-  const index = await openVectorIndex({ kind, folder: join(folder, 'index'), dim, fingerprint, storeIdentity: store.identity })
+  const index = await openVectorIndex({
+    kind,
+    folder: join(folder, 'index'),
+    dim,
+    fingerprint,
+    storeIdentity: store.identity,
+  })
   const collection = openEmbedded({ models: new WordModels(), index, store }, emptyShelf)
   const end = async (): Promise<void> => {
     await collection.close()
@@ -34,7 +45,11 @@ async function openLocal(kind: 'hnsw' | 'exact'): Promise<Opened> {
 async function openInMilvus(): Promise<Opened> {
   const milvus = await Milvus.start()
   const folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
-  const pictures = await openPictureStore({ place: { folder }, collection: 'default.tandem', timeoutMs: 5000 })
+  const pictures = await openPictureStore({
+    place: { folder },
+    collection: 'default.tandem',
+    timeoutMs: 5000,
+  })
   const items = connectMilvus({ ...milvus.settings, fingerprint, dim, pictures })
   const collection = openShared(new WordModels(), items, () => pictures.close())
   const end = async (): Promise<void> => {
@@ -59,6 +74,11 @@ export const itemOf = (id: string, at: number, payload: NewItem['payload'] = { a
   id,
   payload,
   embedding: embeddings[at] as Float32Array,
-  imageTokens: Int8Array.from({ length: 600 }, (_, i) => ((at + 1) * (i + 1)) % 256 - 128),
-  picture: { bytes: Uint8Array.from({ length: 900 }, (_, i) => (at + i) % 256), mime: 'image/jpeg', width: 40, height: 30 + at },
+  imageTokens: Int8Array.from({ length: 600 }, (_, i) => (((at + 1) * (i + 1)) % 256) - 128),
+  picture: {
+    bytes: Uint8Array.from({ length: 900 }, (_, i) => (at + i) % 256),
+    mime: 'image/jpeg',
+    width: 40,
+    height: 30 + at,
+  },
 })

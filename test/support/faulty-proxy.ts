@@ -61,7 +61,10 @@ export class FaultyProxy {
 
   #join(client: Socket): void {
     const engine = connect(this.#target, '127.0.0.1')
-    for (const [socket, other] of [[client, engine], [engine, client]] as const) {
+    for (const [socket, other] of [
+      [client, engine],
+      [engine, client],
+    ] as const) {
       this.#sockets.add(socket)
       socket.on('error', () => undefined)
       socket.on('close', () => {

@@ -2,7 +2,10 @@ import type { NewItem } from '../../src/item-store/item-store.js'
 
 /** An item whose every part follows from its id and `version`, so that a torn or mixed one is seen. */
 export function madeItem(id: string, version = 0): NewItem {
-  const seed = [...id].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 9973, version + 1)
+  const seed = [...id].reduce(
+    (sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 9973,
+    version + 1,
+  )
   return {
     id,
     payload: { title: `photo ${id}`, version, nested: { tags: ['sea', 'été', '海'] } },

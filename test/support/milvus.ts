@@ -9,9 +9,10 @@ import { createInterface } from 'node:readline'
 import { packageFolder } from '../../src/config.js'
 import { freePort } from './free-port.js'
 
-const program = [process.env['MILVUS_LITE'], join(packageFolder, 'test', '.venv', 'bin', 'milvus-lite')].find(
-  (path) => path !== undefined && existsSync(path),
-)
+const program = [
+  process.env['MILVUS_LITE'],
+  join(packageFolder, 'test', '.venv', 'bin', 'milvus-lite'),
+].find((path) => path !== undefined && existsSync(path))
 
 /** Whether there is one; where there is none, tests that need it are skipped. */
 export const hasMilvus = program !== undefined
@@ -42,13 +43,29 @@ export class Milvus {
   get settings() {
     const { address } = this
     const consistency = 'strong' as const
-    return { address, token: undefined, database: undefined, collection: 'tandem', consistency, timeoutMs: 5000 }
+    return {
+      address,
+      token: undefined,
+      database: undefined,
+      collection: 'tandem',
+      consistency,
+      timeoutMs: 5000,
+    }
   }
 
   /** Starts it again on what it has stored. */
   async begin(): Promise<void> {
     // One worker: it has no protection of its own against writes at the same time.
-    const options = ['--data-dir', this.#folder, '--host', '127.0.0.1', '--port', String(this.port), '--max-workers', '1']
+    const options = [
+      '--data-dir',
+      this.#folder,
+      '--host',
+      '127.0.0.1',
+      '--port',
+      String(this.port),
+      '--max-workers',
+      '1',
+    ]
     const child = spawn(program ?? '', ['server', ...options], {
       env: { PATH: process.env['PATH'], PYTHONUNBUFFERED: '1' },
       stdio: ['ignore', 'pipe', 'pipe'],

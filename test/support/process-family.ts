@@ -5,7 +5,12 @@ import { basename } from 'node:path'
 /** The process, its children and theirs. */
 export function familyOf(pid: number): number[] {
   const children = orEmpty(() => readdirSync(`/proc/${pid}/task`)).flatMap((task) =>
-    orEmpty(() => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number)),
+    orEmpty(() =>
+      readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8')
+        .split(' ')
+        .filter(Boolean)
+        .map(Number),
+    ),
   )
   return [pid, ...children.flatMap(familyOf)]
 }
@@ -13,7 +18,10 @@ export function familyOf(pid: number): number[] {
 /** What a process goes by: the module that it runs, such as `server` or `inference-worker`. */
 export function moduleOf(pid: number): string {
   const words = orEmpty(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'))
-  return basename(words.find((word) => /\.[jt]s$/.test(word)) ?? String(pid)).slice(0, -'.js'.length)
+  return basename(words.find((word) => /\.[jt]s$/.test(word)) ?? String(pid)).slice(
+    0,
+    -'.js'.length,
+  )
 }
 
 /** Nothing, where the process has ended meanwhile. */

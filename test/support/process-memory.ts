@@ -22,7 +22,10 @@ export function memoryByProcess(pid: number): Map<string, Memory> {
     const name = moduleOf(member)
     const { resident, anonymous } = byModule.get(name) ?? { resident: 0, anonymous: 0 }
     const bytes = (field: string): number => kibibytesIn(member, field) * 1024
-    byModule.set(name, { resident: resident + bytes('VmRSS'), anonymous: anonymous + bytes('RssAnon') })
+    byModule.set(name, {
+      resident: resident + bytes('VmRSS'),
+      anonymous: anonymous + bytes('RssAnon'),
+    })
   }
   return byModule
 }

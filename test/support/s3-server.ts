@@ -16,9 +16,14 @@ import { freePort } from './free-port.js'
 const program = process.env.VERSITYGW ?? join(packageFolder, 'test', '.tools', 'versitygw')
 
 /** Why tests of a bucket are skipped, or null where they can run. */
-export const s3ServerMissing = existsSync(program) ? null : `${program} is missing: bash scripts/s3-server.sh builds it`
+export const s3ServerMissing = existsSync(program)
+  ? null
+  : `${program} is missing: bash scripts/s3-server.sh builds it`
 
-export const credentials = { AWS_ACCESS_KEY_ID: 'tandem-test', AWS_SECRET_ACCESS_KEY: 'a-secret-that-no-error-may-tell' }
+export const credentials = {
+  AWS_ACCESS_KEY_ID: 'tandem-test',
+  AWS_SECRET_ACCESS_KEY: 'a-secret-that-no-error-may-tell',
+}
 
 export class S3Server {
   readonly endpoint: string
@@ -41,13 +46,24 @@ export class S3Server {
   /** Starts it again after `kill`, over the same objects. */
   async resume(): Promise<void> {
     const { AWS_ACCESS_KEY_ID: access, AWS_SECRET_ACCESS_KEY: secret } = credentials
-    const options = ['--access', access, '--secret', secret, '--port', `127.0.0.1:${this.#port}`, '--quiet']
-    const child = spawn(program, [...options, 'posix', this.#folder], { stdio: ['ignore', 'ignore', 'pipe'] })
+    const options = [
+      '--access',
+      access,
+      '--secret',
+      secret,
+      '--port',
+      `127.0.0.1:${this.#port}`,
+      '--quiet',
+    ]
+    const child = spawn(program, [...options, 'posix', this.#folder], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
     this.#process = child
     let said = ''
     child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()))
     for (let tries = 0; !(await accepts(this.#port)); tries += 1) {
-      if (child.exitCode !== null || tries > 100) throw new Error(`versitygw did not start: ${said}`)
+      if (child.exitCode !== null || tries > 100)
+        throw new Error(`versitygw did not start: ${said}`)
       await sleep(100)
     }
   }

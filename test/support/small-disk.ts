@@ -53,13 +53,22 @@ type RunningDisk = Disk & { run(command: string): Promise<void> }
 
 async function mounted(mount: string): Promise<RunningDisk | null> {
   const place = mkdtempSync(join(tmpdir(), 'tandem-disk-'))
-  const env = { PATH: process.env['PATH'], MOUNT: join(place, 'mount'), IMAGE: join(place, 'image') }
+  const env = {
+    PATH: process.env['PATH'],
+    MOUNT: join(place, 'mount'),
+    IMAGE: join(place, 'image'),
+  }
   await mkdir(env.MOUNT)
   const asRoot = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user']
   // Runs each line that it is sent, and says how that ended.
   const loop = 'while read -r line; do eval "$line" </dev/null >/dev/null 2>&1; echo "$?"; done'
-  const shell = spawn('unshare', [...asRoot, '--mount', 'sh', '-c', loop], { env, stdio: ['pipe', 'pipe', 'ignore'] })
-  const exit = new Promise<void>((done) => shell.once('close', () => done()).once('error', () => done()))
+  const shell = spawn('unshare', [...asRoot, '--mount', 'sh', '-c', loop], {
+    env,
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
+  const exit = new Promise<void>((done) =>
+    shell.once('close', () => done()).once('error', () => done()),
+  )
   shell.stdin.on('error', () => undefined)
   const answers = createInterface({ input: shell.stdout })[Symbol.asyncIterator]()
   const succeeds = async (command: string): Promise<boolean> => {
@@ -97,7 +106,7 @@ function fillUp(file: string, freeBytes: number): void {
   const descriptor = openSync(file, 'w')
   let written = 0
   try {
-    for (const chunk = Buffer.alloc(4096); ; ) written += writeSync(descriptor, chunk)
+    for (const chunk = Buffer.alloc(4096); ;) written += writeSync(descriptor, chunk)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
     ftruncateSync(descriptor, Math.max(0, written - freeBytes))

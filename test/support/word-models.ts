@@ -10,7 +10,14 @@ import { openEmbedded, type BundleShelf } from '../../src/collection/collection.
 import { readConfig, type Config } from '../../src/config.js'
 import { TandemError } from '../../src/errors.js'
 import { openItemStore } from '../../src/item-store/item-store.js'
-import type { Call, ModelInfo, EncodedImage, EncodedText, Match, Models } from '../../src/model/models.js'
+import type {
+  Call,
+  ModelInfo,
+  EncodedImage,
+  EncodedText,
+  Match,
+  Models,
+} from '../../src/model/models.js'
 import type { VectorIndex } from '../../src/vector-index/vector-index.js'
 import type { WorkerStatus } from '../../src/worker/worker-process.js'
 
@@ -68,7 +75,8 @@ export class WordModels implements Models {
     await this.gate(call?.signal)
     const encoded = images.map((bytes): EncodedImage => {
       const word = Buffer.from(bytes).toString()
-      if (word.startsWith('bad')) throw new TandemError('image_unreadable', 'The picture is cut off.')
+      if (word.startsWith('bad'))
+        throw new TandemError('image_unreadable', 'The picture is cut off.')
       const imageTokens = new Int8Array([Number(/\d+/.exec(word)?.[0] ?? 0), 0, 0, 0])
       const embedding = embeddingOf(word)
       if (this.spoilt !== undefined) embedding.fill(this.spoilt)
@@ -77,7 +85,11 @@ export class WordModels implements Models {
     return { encoded, timings: { preprocess: 1, inference: 2 } }
   }
 
-  match(_texts: readonly EncodedText[], imageTokens: readonly Int8Array[], pairs: readonly { image: number }[]) {
+  match(
+    _texts: readonly EncodedText[],
+    imageTokens: readonly Int8Array[],
+    pairs: readonly { image: number }[],
+  ) {
     const matches = pairs.map(({ image }): Match => {
       const logit = imageTokens[image]?.[0] ?? 0
       return { logit, match: 1 / (1 + Math.exp(-logit)) }
@@ -120,7 +132,10 @@ export class MemoryIndex implements VectorIndex {
     return this.vectors.keys()
   }
 
-  async upsert(entries: readonly { id: string; embedding: Float32Array }[], position: number): Promise<void> {
+  async upsert(
+    entries: readonly { id: string; embedding: Float32Array }[],
+    position: number,
+  ): Promise<void> {
     await this.gate()
     if (this.fail !== undefined) throw this.fail
     for (const { id, embedding } of entries) this.vectors.set(id, embedding)
@@ -180,7 +195,8 @@ export class MemoryIndex implements VectorIndex {
 
 /** No other bundle is there. */
 export const emptyShelf: BundleShelf = {
-  fingerprintOf: (name) => Promise.reject(new TandemError('bundle_unusable', `There is no bundle ${name}.`)),
+  fingerprintOf: (name) =>
+    Promise.reject(new TandemError('bundle_unusable', `There is no bundle ${name}.`)),
   open: (name) => Promise.reject(new Error(`There is no bundle ${name}.`)),
   discard: () => Promise.resolve(),
 }
@@ -203,7 +219,10 @@ export async function wordTandem(
   const index = new MemoryIndex()
   const config: Config = { ...readConfig({}), logLevel: 'silent', dataFolder: folder, ...settings }
   const tandem = await buildApp(config, async () =>
-    openEmbedded({ models, index, store: await openItemStore({ folder, fingerprint: info.fingerprint }) }, shelf),
+    openEmbedded(
+      { models, index, store: await openItemStore({ folder, fingerprint: info.fingerprint }) },
+      shelf,
+    ),
   )
   if (start) await tandem.start()
   const end = async (): Promise<void> => {

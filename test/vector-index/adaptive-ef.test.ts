@@ -10,7 +10,8 @@ describe('the beam', () => {
   it('is at least as wide as what is asked for, and wider for more candidates and items', () => {
     const beam = new Beam(0.9)
     for (let round = 0; round < 100; round += 1) judged(beam, 1)
-    for (const candidates of [1, 10, 64, 1000]) expect(beam.width(candidates, 10_000)).toBeGreaterThanOrEqual(candidates)
+    for (const candidates of [1, 10, 64, 1000])
+      expect(beam.width(candidates, 10_000)).toBeGreaterThanOrEqual(candidates)
     const fresh = new Beam(0.99)
     expect(fresh.width(64, 10_000)).toBeGreaterThan(fresh.width(10, 10_000))
     expect(fresh.width(10, 1_000_000)).toBeGreaterThan(fresh.width(10, 10_000))
@@ -31,7 +32,13 @@ describe('the beam', () => {
       judged(beam, share)
       return beam.width(64, 10_000)
     })
-    const [once, twice, rested, narrower, narrow] = widths as [number, number, number, number, number]
+    const [once, twice, rested, narrower, narrow] = widths as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ]
     expect(once).toBeGreaterThan(new Beam(0.99).width(64, 10_000))
     expect(twice).toBeGreaterThan(once)
     expect(rested).toBe(twice)

@@ -8,7 +8,13 @@ import { randomEmbeddings } from '../support/random-embeddings.js'
 const DIM = 32
 
 function indexOn({ folder }: Disk): Promise<VectorIndex> {
-  return openVectorIndex({ kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: 'store' })
+  return openVectorIndex({
+    kind: 'hnsw',
+    folder,
+    dim: DIM,
+    fingerprint: 'aaaa',
+    storeIdentity: 'store',
+  })
 }
 
 describe('a snapshot on a full disk', () => {

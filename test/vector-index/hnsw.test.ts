@@ -3,7 +3,11 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openVectorIndex, type VectorIndex, type VectorIndexOptions } from '../../src/vector-index/vector-index.js'
+import {
+  openVectorIndex,
+  type VectorIndex,
+  type VectorIndexOptions,
+} from '../../src/vector-index/vector-index.js'
 import type { Sidecar } from '../../src/vector-index/snapshot.js'
 import { randomEmbeddings } from '../support/random-embeddings.js'
 
@@ -18,7 +22,15 @@ let index: VectorIndex
 type Origin = Partial<VectorIndexOptions>
 
 async function open(origin: Origin = {}): Promise<VectorIndex> {
-  return openVectorIndex({ kind: 'hnsw', folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: 'one', sampleRows: 32, ...origin })
+  return openVectorIndex({
+    kind: 'hnsw',
+    folder,
+    dim: DIM,
+    fingerprint: 'aaaa',
+    storeIdentity: 'one',
+    sampleRows: 32,
+    ...origin,
+  })
 }
 
 /** Closes without saving, as a crash would. */
@@ -139,7 +151,10 @@ describe('the snapshot', () => {
     it.each([
       ['half of it', (text: string) => text.slice(0, text.length / 2)],
       ['nothing', () => ''],
-      ['a path that leads out', (text: string) => text.replace(/hnsw-[\w-]+\.bin/, '../elsewhere.bin')],
+      [
+        'a path that leads out',
+        (text: string) => text.replace(/hnsw-[\w-]+\.bin/, '../elsewhere.bin'),
+      ],
     ])('when the sidecar holds %s', async (_, damage) => {
       const file = join(folder, 'hnsw.json')
       await writeFile(file, damage(await readFile(file, 'utf8')))
@@ -148,13 +163,19 @@ describe('the snapshot', () => {
     })
 
     it('when the format is of another version', async () => {
-      await writeFile(join(folder, 'hnsw.json'), JSON.stringify({ ...(await sidecar()), format: 99 }))
+      await writeFile(
+        join(folder, 'hnsw.json'),
+        JSON.stringify({ ...(await sidecar()), format: 99 }),
+      )
       await reopen()
       await expectDiscarded(/format 99/)
     })
 
     it('when the sidecar names other items than the graph', async () => {
-      await writeFile(join(folder, 'hnsw.json'), JSON.stringify({ ...(await sidecar()), ids: ['one'] }))
+      await writeFile(
+        join(folder, 'hnsw.json'),
+        JSON.stringify({ ...(await sidecar()), ids: ['one'] }),
+      )
       await reopen()
       await expectDiscarded(/names other items/)
     })
@@ -166,7 +187,8 @@ describe('verifying searches', () => {
     await reopen({ sampleRows: 256 })
     await index.upsert(entries, 400)
     expect(index.annRecall).toBeNull()
-    const search = (at: number): Promise<unknown> => index.search(embeddings[at % 400] as Float32Array, 200)
+    const search = (at: number): Promise<unknown> =>
+      index.search(embeddings[at % 400] as Float32Array, 200)
     for (let at = 0; at < 2000 && index.annRecall === null; at += 1) await search(at)
     expect(index.annRecall).toBeGreaterThan(0.97)
     expect(index.annRecall).toBeLessThanOrEqual(1)
@@ -192,7 +214,10 @@ describe('copying the graph without deleted labels', () => {
     for (let round = 0; round < 10; round += 1) {
       const ids = Array.from({ length: 20 }, (_, at) => `item ${round}/${at}`)
       for (const [at, id] of ids.entries()) {
-        await index.upsert([{ id, embedding: embeddings[20 * round + at] as Float32Array }], index.position + 1)
+        await index.upsert(
+          [{ id, embedding: embeddings[20 * round + at] as Float32Array }],
+          index.position + 1,
+        )
       }
       const found = new Set((await index.search(query, 1000)).map(({ id }) => id))
       missing.push(...ids.filter((id) => !found.has(id)))
@@ -210,7 +235,10 @@ describe('copying the graph without deleted labels', () => {
   it('happens when more than half are deleted, and keeps every answer', async () => {
     await index.upsert(entries, 400)
     const kept = entries.slice(300)
-    await index.remove(entries.slice(0, 300).map(({ id }) => id), 700)
+    await index.remove(
+      entries.slice(0, 300).map(({ id }) => id),
+      700,
+    )
     await expect.poll(labelCount).toBe(100)
     for (const { id, embedding } of kept) expect((await index.search(embedding, 1))[0]?.id).toBe(id)
     expect((await index.search(query, 400)).length).toBe(100)
@@ -221,7 +249,10 @@ describe('copying the graph without deleted labels', () => {
   it('leaves every search its answer while it goes on, and while snapshots are written', async () => {
     await index.upsert(entries, 400)
     const before = (await index.search(query, 400)).filter(({ id }) => Number(id.slice(5)) >= 300)
-    await index.remove(entries.slice(0, 300).map(({ id }) => id), 700)
+    await index.remove(
+      entries.slice(0, 300).map(({ id }) => id),
+      700,
+    )
     let labels = 400
     let searches = 0
     const save = async (): Promise<void> => {
@@ -236,13 +267,24 @@ describe('copying the graph without deleted labels', () => {
 
   it('takes in what changes meanwhile', async () => {
     await index.upsert(entries, 400)
-    await index.remove(entries.slice(0, 250).map(({ id }) => id), 650)
+    await index.remove(
+      entries.slice(0, 250).map(({ id }) => id),
+      650,
+    )
     // The copying has begun; these come between its steps.
     const changes = [
-      index.upsert([{ id: 'item 260', embedding: query }, { id: 'new', embedding: embeddings[0] as Float32Array }], 652),
+      index.upsert(
+        [
+          { id: 'item 260', embedding: query },
+          { id: 'new', embedding: embeddings[0] as Float32Array },
+        ],
+        652,
+      ),
       index.remove(['item 399', 'item 251'], 654),
     ]
-    const searches = Array.from({ length: 20 }, () => index.search(embeddings[300] as Float32Array, 1))
+    const searches = Array.from({ length: 20 }, () =>
+      index.search(embeddings[300] as Float32Array, 1),
+    )
     await Promise.all(changes)
     for (const found of await Promise.all(searches)) expect(found[0]?.id).toBe('item 300')
     await expect.poll(labelCount).toBeLessThan(160)
@@ -260,7 +302,10 @@ describe('when its process dies', () => {
     const returned = new Promise<void>((resolve) => index.onReturn(resolve))
     process.kill(index.workers[0]?.pid as number, 'SIGKILL')
     await expect.poll(() => index.lost).toBe(true)
-    await expect(index.search(query, 5)).rejects.toMatchObject({ code: 'index_unavailable', retryAfterS: 1 })
+    await expect(index.search(query, 5)).rejects.toMatchObject({
+      code: 'index_unavailable',
+      retryAfterS: 1,
+    })
     await returned
   }
 
@@ -273,7 +318,9 @@ describe('when its process dies', () => {
     expect(index.workers).toMatchObject([{ name: 'index', ready: false, restarts: 1 }])
     // There is a process again, without a graph: neither a part of the answer nor a change that skips what is missing.
     await expect(index.search(query, 5)).rejects.toMatchObject({ code: 'index_unavailable' })
-    await expect(index.upsert(entries.slice(0, 1), 401)).rejects.toMatchObject({ code: 'index_unavailable' })
+    await expect(index.upsert(entries.slice(0, 1), 401)).rejects.toMatchObject({
+      code: 'index_unavailable',
+    })
     await expect(index.save()).rejects.toMatchObject({ code: 'index_unavailable' })
     await index.recover(async () => {
       expect([index.size, index.position]).toEqual([300, 300])
@@ -298,7 +345,9 @@ describe('when its process dies', () => {
   it('it stays lost where the repair fails, and where the process dies during it', async () => {
     await index.upsert(entries, 400)
     await killProcess()
-    await expect(index.recover(() => Promise.reject(new Error('no store')))).rejects.toThrow('no store')
+    await expect(index.recover(() => Promise.reject(new Error('no store')))).rejects.toThrow(
+      'no store',
+    )
     expect(index.lost).toBe(true)
     await expect(index.recover(killProcess)).rejects.toMatchObject({ code: 'index_unavailable' })
     expect(index.lost).toBe(true)
@@ -309,12 +358,17 @@ describe('when its process dies', () => {
   it('what runs and waits is refused, and no change is half in', async () => {
     await index.upsert(entries.slice(0, 100), 100)
     await index.save()
-    const outcomes = Promise.allSettled([index.upsert(entries.slice(100), 400), index.remove(['item 1'], 401)])
+    const outcomes = Promise.allSettled([
+      index.upsert(entries.slice(100), 400),
+      index.remove(['item 1'], 401),
+    ])
     process.kill(index.workers[0]?.pid as number, 'SIGKILL')
     for (const outcome of await outcomes) {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'index_unavailable' } })
     }
-    await expect.poll(() => index.recover(() => Promise.resolve()).catch(() => null), { timeout: 15_000 }).toBeUndefined()
+    await expect
+      .poll(() => index.recover(() => Promise.resolve()).catch(() => null), { timeout: 15_000 })
+      .toBeUndefined()
     expect([index.size, index.position]).toEqual([100, 100])
   })
 })

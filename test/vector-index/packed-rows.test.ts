@@ -13,7 +13,9 @@ function dot(a: Float32Array, b: Float32Array): number {
 
 describe('the assembled dot products', () => {
   it('are what their source says', async () => {
-    expect(await assembled(new URL('../../src/vector-index/dot-products.wat', import.meta.url))).toBe(ASSEMBLED)
+    expect(
+      await assembled(new URL('../../src/vector-index/dot-products.wat', import.meta.url)),
+    ).toBe(ASSEMBLED)
   })
 })
 
@@ -26,7 +28,9 @@ describe('packed rows', () => {
       let next = 0
       rows.compare(query, (row, similarity) => {
         expect(row).toBe(next++)
-        expect(Math.abs(similarity - dot(query, embeddings[row] as Float32Array))).toBeLessThan(1e-4)
+        expect(Math.abs(similarity - dot(query, embeddings[row] as Float32Array))).toBeLessThan(
+          1e-4,
+        )
       })
       expect(next).toBe(5000)
     }
@@ -48,7 +52,9 @@ describe('packed rows', () => {
 describe('the nearest', () => {
   it.each([1, 2, 7, 500])('%d of many are those that sorting finds', (limit) => {
     const next = randomNumbers(limit)
-    const similarities = Array.from({ length: 1000 }, () => (next() < 0.1 ? Number.NaN : Math.round(next() * 200) / 100 - 1))
+    const similarities = Array.from({ length: 1000 }, () =>
+      next() < 0.1 ? Number.NaN : Math.round(next() * 200) / 100 - 1,
+    )
     const nearest = new Nearest(limit)
     similarities.forEach((similarity, label) => nearest.offer(label, similarity))
     const found = nearest.found()
@@ -71,7 +77,8 @@ describe('the sample of rows', () => {
 
   function sampled(labels: number, sampleRows: number): RowSample {
     const sample = new RowSample({ dim: 8, sampleRows })
-    for (let label = 0; label < labels; label += 1) sample.add(label, embeddings[label] as Float32Array)
+    for (let label = 0; label < labels; label += 1)
+      sample.add(label, embeddings[label] as Float32Array)
     return sample
   }
 
@@ -91,7 +98,8 @@ describe('the sample of rows', () => {
 
   it('is the same where the labels are known beforehand', () => {
     const sample = new RowSample({ dim: 8, sampleRows: 64 }, 1000)
-    for (let label = 0; label < 1000; label += sample.every) sample.add(label, embeddings[label] as Float32Array)
+    for (let label = 0; label < 1000; label += sample.every)
+      sample.add(label, embeddings[label] as Float32Array)
     expect(all(sample)).toEqual(all(sampled(1000, 64)))
   })
 
@@ -103,7 +111,10 @@ describe('the sample of rows', () => {
     expect([...found.labels].sort((a, b) => a - b)).toEqual(all(sample))
     expect(found.labels).not.toContain(8)
     found.labels.forEach((label, at) => {
-      expect(found.similarities[at]).toBeCloseTo(Math.max(-1, Math.min(1, dot(query, embeddings[label] as Float32Array))), 5)
+      expect(found.similarities[at]).toBeCloseTo(
+        Math.max(-1, Math.min(1, dot(query, embeddings[label] as Float32Array))),
+        5,
+      )
     })
   })
 })

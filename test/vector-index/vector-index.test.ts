@@ -24,7 +24,13 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'tandem-index-'))
-    index = await openVectorIndex({ ...options, folder, dim: DIM, fingerprint: 'aaaa', storeIdentity: 'store' })
+    index = await openVectorIndex({
+      ...options,
+      folder,
+      dim: DIM,
+      fingerprint: 'aaaa',
+      storeIdentity: 'store',
+    })
   })
 
   afterEach(async () => {
@@ -32,7 +38,10 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
     await rm(folder, { recursive: true, force: true })
   })
 
-  const entriesOf = (embeddings: readonly Float32Array[], prefix = 'item'): { id: string; embedding: Float32Array }[] =>
+  const entriesOf = (
+    embeddings: readonly Float32Array[],
+    prefix = 'item',
+  ): { id: string; embedding: Float32Array }[] =>
     embeddings.map((embedding, i) => ({ id: `${prefix} ${i}`, embedding }))
 
   const idsOf = async (query: Float32Array, candidates: number): Promise<string[]> =>
@@ -44,7 +53,9 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
   })
 
   it('finds the nearest by cosine, whatever the lengths are, best first', async () => {
-    const embeddings = randomEmbeddings(400, DIM).map((embedding, i) => embedding.map((value) => value * (1 + (i % 7))))
+    const embeddings = randomEmbeddings(400, DIM).map((embedding, i) =>
+      embedding.map((value) => value * (1 + (i % 7))),
+    )
     await index.upsert(entriesOf(embeddings), 400)
     for (const query of randomEmbeddings(5, DIM, 99)) {
       const found = await index.search(query, 20)
@@ -78,7 +89,14 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
   it('gives an item itself first, with similarity 1, and its opposite last, with -1', async () => {
     const [one, ...others] = randomEmbeddings(50, DIM) as [Float32Array, ...Float32Array[]]
     const opposite = one.map((value) => -value)
-    await index.upsert([{ id: 'one', embedding: one }, { id: 'opposite', embedding: opposite }, ...entriesOf(others)], 51)
+    await index.upsert(
+      [
+        { id: 'one', embedding: one },
+        { id: 'opposite', embedding: opposite },
+        ...entriesOf(others),
+      ],
+      51,
+    )
     const found = await index.search(one, 51)
     expect(found[0]?.id).toBe('one')
     expect(found[0]?.similarity).toBeCloseTo(1, 5)
@@ -101,14 +119,20 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
     const changes: Promise<void>[] = []
     for (let round = 0; round < 30; round += 1) {
       searches.push(idsOf(embeddings[round] as Float32Array, 1000))
-      const entry = { id: `changing ${round % 7}`, embedding: embeddings[30 + round] as Float32Array }
+      const entry = {
+        id: `changing ${round % 7}`,
+        embedding: embeddings[30 + round] as Float32Array,
+      }
       const gone = [`changing ${(round - 1) % 7}`]
-      changes.push(round % 3 === 2 ? index.remove(gone, 31 + round) : index.upsert([entry], 31 + round))
+      changes.push(
+        round % 3 === 2 ? index.remove(gone, 31 + round) : index.upsert([entry], 31 + round),
+      )
       searches.push(idsOf(embeddings[round] as Float32Array, 1000))
       await new Promise((resolve) => setImmediate(resolve))
     }
     await Promise.all(changes)
-    for (const found of await Promise.all(searches)) expect(steady.filter(({ id }) => !found.includes(id))).toEqual([])
+    for (const found of await Promise.all(searches))
+      expect(steady.filter(({ id }) => !found.includes(id))).toEqual([])
   })
 
   it('finds every one of many equal embeddings', async () => {
@@ -125,8 +149,18 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
   })
 
   it('replaces an item: the new embedding is found, the old one is not', async () => {
-    const [before, after, other] = randomEmbeddings(3, DIM) as [Float32Array, Float32Array, Float32Array]
-    await index.upsert([{ id: 'a', embedding: before }, { id: 'b', embedding: other }], 2)
+    const [before, after, other] = randomEmbeddings(3, DIM) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ]
+    await index.upsert(
+      [
+        { id: 'a', embedding: before },
+        { id: 'b', embedding: other },
+      ],
+      2,
+    )
     await index.upsert([{ id: 'a', embedding: after }], 3)
     expect([index.size, index.position]).toEqual([2, 3])
     const found = await index.search(before, 10)
@@ -136,7 +170,13 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
 
   it('keeps the last of two entries of one id', async () => {
     const [first, last] = randomEmbeddings(2, DIM) as [Float32Array, Float32Array]
-    await index.upsert([{ id: 'a', embedding: first }, { id: 'a', embedding: last }], 2)
+    await index.upsert(
+      [
+        { id: 'a', embedding: first },
+        { id: 'a', embedding: last },
+      ],
+      2,
+    )
     const found = await index.search(last, 10)
     expect(found).toHaveLength(1)
     expect(found[0]?.similarity).toBeCloseTo(1, 5)
@@ -146,7 +186,12 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
     const embeddings = randomEmbeddings(100, DIM)
     await index.upsert(entriesOf(embeddings), 100)
     await index.remove(['item 3', 'nothing', 'item 3'], 101)
-    expect([index.size, index.position, index.has('item 3'), index.has('item 4')]).toEqual([99, 101, false, true])
+    expect([index.size, index.position, index.has('item 3'), index.has('item 4')]).toEqual([
+      99,
+      101,
+      false,
+      true,
+    ])
     expect(await idsOf(embeddings[3] as Float32Array, 100)).not.toContain('item 3')
     expect(await idsOf(embeddings[3] as Float32Array, 100)).toHaveLength(99)
   })
@@ -173,14 +218,20 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
       for (const id of removed) present.delete(id)
       // Searches run at any moment, beside the changes.
       const during = index.search(entries[0]?.embedding as Float32Array, 10)
-      await Promise.all([index.upsert(entries, round * 2 + 1), index.remove(removed, round * 2 + 2), during])
+      await Promise.all([
+        index.upsert(entries, round * 2 + 1),
+        index.remove(removed, round * 2 + 2),
+        during,
+      ])
     }
     expect([...index.ids()].sort()).toEqual([...present.keys()].sort())
     let firsts = 0
     for (const [id, embedding] of present) {
       const found = await index.search(embedding, 10)
       for (const hit of found) {
-        expect(Math.abs(hit.similarity - cosine(embedding, present.get(hit.id) as Float32Array))).toBeLessThan(COSINE_TOLERANCE)
+        expect(
+          Math.abs(hit.similarity - cosine(embedding, present.get(hit.id) as Float32Array)),
+        ).toBeLessThan(COSINE_TOLERANCE)
       }
       if (found[0]?.id === id) firsts += 1
     }
@@ -191,12 +242,28 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
     const [fine] = randomEmbeddings(1, DIM) as [Float32Array]
 
     it.each([
-      ['another number of values', new Float32Array(DIM + 1).fill(1), /has 25 values; this index takes 24/],
+      [
+        'another number of values',
+        new Float32Array(DIM + 1).fill(1),
+        /has 25 values; this index takes 24/,
+      ],
       ['NaN', fine.map((value, i) => (i === 5 ? Number.NaN : value)), /not a finite number/],
-      ['infinity', fine.map((value, i) => (i === 5 ? Number.POSITIVE_INFINITY : value)), /not a finite number/],
+      [
+        'infinity',
+        fine.map((value, i) => (i === 5 ? Number.POSITIVE_INFINITY : value)),
+        /not a finite number/,
+      ],
       ['length zero', new Float32Array(DIM), /length zero/],
     ])('an embedding with %s', async (_, embedding, sentence) => {
-      await expect(index.upsert([{ id: 'good', embedding: fine }, { id: 'bad', embedding }], 2)).rejects.toThrow(sentence)
+      await expect(
+        index.upsert(
+          [
+            { id: 'good', embedding: fine },
+            { id: 'bad', embedding },
+          ],
+          2,
+        ),
+      ).rejects.toThrow(sentence)
       expect([index.size, index.position]).toEqual([0, 0])
       await index.upsert([{ id: 'good', embedding: fine }], 1)
       await expect(index.search(embedding, 1)).rejects.toThrow(sentence)

@@ -68,14 +68,19 @@ async function quiet(service: Service, counts: Counts, since: number): Promise<v
   for (;;) {
     await sleep(50)
     const now = performance.now()
-    if (now - since > GIVE_UP_MS) return void counts.wrong.push(`still refusing after ${GIVE_UP_MS} ms`)
+    if (now - since > GIVE_UP_MS)
+      return void counts.wrong.push(`still refusing after ${GIVE_UP_MS} ms`)
     if (now - Math.max(since, counts.lastRefusal) < QUIET_MS) continue
     if ((await fetch(`${service.address}/health/ready`)).ok) return
   }
 }
 
 /** A death need not be felt: where another process runs the worker, too, the service is well before there is a new one. */
-async function isReplaced(service: Service, worker: Worker, before: readonly number[]): Promise<boolean> {
+async function isReplaced(
+  service: Service,
+  worker: Worker,
+  before: readonly number[],
+): Promise<boolean> {
   const begun = performance.now()
   while (performance.now() - begun < GIVE_UP_MS) {
     const now = service.processes(worker)

@@ -58,7 +58,13 @@ export class Load {
         await new Promise((resolve) => setTimeout(resolve, BREATH_MS))
       }
     }
-    const works = [() => this.#search(), () => this.#similar(), () => this.#change(), () => this.#change(), () => this.#embed()]
+    const works = [
+      () => this.#search(),
+      () => this.#similar(),
+      () => this.#change(),
+      () => this.#change(),
+      () => this.#embed(),
+    ]
     this.#clients = works.map(client)
   }
 
@@ -73,18 +79,25 @@ export class Load {
     const stored = new Set((body as { items: { id: string }[] }).items.map(({ id }) => id))
     for (const [id, known] of this.#known) {
       if (known.stored !== null && known.stored !== stored.has(id)) {
-        this.counts.wrong.push(`${id} was acknowledged as ${known.stored ? 'stored' : 'removed'}, and is not`)
+        this.counts.wrong.push(
+          `${id} was acknowledged as ${known.stored ? 'stored' : 'removed'}, and is not`,
+        )
       }
     }
   }
 
   #searches(): string[] {
-    return ['/search?q=a+red+ball&k=1000&candidates=1000&rerank=true', '/search?q=blue+sea&k=1000&rerank=false']
+    return [
+      '/search?q=a+red+ball&k=1000&candidates=1000&rerank=true',
+      '/search?q=blue+sea&k=1000&rerank=false',
+    ]
   }
 
   async #search(): Promise<void> {
     const url = this.#searches()[Math.floor(this.#next() * 2)] as string
-    await this.#compare(this.#ask.bind(this, 'GET', url), url, (id) => this.#before.get(url)?.find((hit) => hit.id === id))
+    await this.#compare(this.#ask.bind(this, 'GET', url), url, (id) =>
+      this.#before.get(url)?.find((hit) => hit.id === id),
+    )
   }
 
   async #similar(): Promise<void> {
@@ -110,13 +123,16 @@ export class Load {
     for (const [id, { stored, changes }] of before) {
       const now = this.#known.get(id)
       if (id === self || stored === null || now?.changes !== changes) continue
-      if (stored !== found.has(id)) say(`${id} is ${stored ? 'missing' : 'there again'} among ${hits.length} hits`)
+      if (stored !== found.has(id))
+        say(`${id} is ${stored ? 'missing' : 'there again'} among ${hits.length} hits`)
     }
     for (const hit of hits) {
       const was = expected(hit.id)
       if (was === undefined) continue
-      if (Math.abs(was.similarity - hit.similarity) > SIMILARITY_TOLERANCE) say(`${hit.id} has another similarity`)
-      if (Math.abs((was.match ?? 0) - (hit.match ?? 0)) > MATCH_TOLERANCE) say(`${hit.id} has another match`)
+      if (Math.abs(was.similarity - hit.similarity) > SIMILARITY_TOLERANCE)
+        say(`${hit.id} has another similarity`)
+      if (Math.abs((was.match ?? 0) - (hit.match ?? 0)) > MATCH_TOLERANCE)
+        say(`${hit.id} has another match`)
     }
   }
 
@@ -138,7 +154,12 @@ export class Load {
   }
 
   /** A change that is refused may have happened: what is stored is then read, once that can be. */
-  async #settle(id: string, stored: boolean, fine: number[], ask: () => Promise<{ status: number }>): Promise<void> {
+  async #settle(
+    id: string,
+    stored: boolean,
+    fine: number[],
+    ask: () => Promise<{ status: number }>,
+  ): Promise<void> {
     const changes = (this.#known.get(id)?.changes ?? 0) + 1
     this.#known.set(id, { stored: null, changes })
     const { status } = await ask()
@@ -156,10 +177,15 @@ export class Load {
     await this.#ask('POST', '/embed', { inputs: [{ text: 'dogs' }, { image }] })
   }
 
-  async #ask(method: string, path: string, content?: object | Buffer): Promise<{ status: number; body: unknown }> {
+  async #ask(
+    method: string,
+    path: string,
+    content?: object | Buffer,
+  ): Promise<{ status: number; body: unknown }> {
     const isPicture = content instanceof Buffer
     const type = isPicture ? 'image/jpeg' : 'application/json'
-    const body = content === undefined ? null : isPicture ? new Uint8Array(content) : JSON.stringify(content)
+    const body =
+      content === undefined ? null : isPicture ? new Uint8Array(content) : JSON.stringify(content)
     const headers: Record<string, string> = content === undefined ? {} : { 'content-type': type }
     this.counts.requests += 1
     const reply = await fetch(this.#address + path, { method, body, headers })
@@ -167,14 +193,23 @@ export class Load {
     if (reply.status === 503) {
       this.counts.refused += 1
       this.counts.lastRefusal = performance.now()
-      if (reply.headers.get('retry-after') === null) this.counts.wrong.push(`${method} ${path}: a 503 without Retry-After`)
-    } else if (!reply.ok && reply.status !== 404) this.counts.wrong.push(`${method} ${path}: ${reply.status} ${text}`)
+      if (reply.headers.get('retry-after') === null)
+        this.counts.wrong.push(`${method} ${path}: a 503 without Retry-After`)
+    } else if (!reply.ok && reply.status !== 404)
+      this.counts.wrong.push(`${method} ${path}: ${reply.status} ${text}`)
     return { status: reply.status, body: text === '' ? null : (JSON.parse(text) as unknown) }
   }
 }
 
 function picture(hue: number): Promise<Buffer> {
-  return sharp({ create: { width: 40, height: 30, channels: 3, background: `hsl(${Math.floor(hue % 360)}, 80%, 50%)` } })
+  return sharp({
+    create: {
+      width: 40,
+      height: 30,
+      channels: 3,
+      background: `hsl(${Math.floor(hue % 360)}, 80%, 50%)`,
+    },
+  })
     .jpeg()
     .toBuffer()
 }

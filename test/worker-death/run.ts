@@ -26,11 +26,13 @@ const { deaths, counts } = await runDeaths({
   model: values.model,
   goOn: (soFar) => {
     const last = soFar.at(-1)
-    if (last !== undefined) process.stderr.write(`${soFar.length} ${last.worker}: ${last.milliseconds.toFixed(0)} ms\n`)
+    if (last !== undefined)
+      process.stderr.write(`${soFar.length} ${last.worker}: ${last.milliseconds.toFixed(0)} ms\n`)
     return !isOver
   },
 })
-const seconds = (milliseconds: number | undefined): string => ((milliseconds ?? 0) / 1000).toFixed(1)
+const seconds = (milliseconds: number | undefined): string =>
+  ((milliseconds ?? 0) / 1000).toFixed(1)
 const rows = workers.map((worker) => {
   const own = deaths.filter((death) => death.worker === worker)
   const times = own.map(({ milliseconds }) => milliseconds).sort((a, b) => a - b)

@@ -20,7 +20,13 @@ export class Service {
   /** Resolves when the service says that it is ready. */
   static async start(dataFolder: string, model: string): Promise<Service> {
     const child = spawn(process.execPath, [join(packageFolder, 'dist', 'server.js')], {
-      env: { PATH: process.env['PATH'], PORT: '0', TANDEM_DATA_DIR: dataFolder, TANDEM_MODEL: model, SNAPSHOT_INTERVAL_S: '1' },
+      env: {
+        PATH: process.env['PATH'],
+        PORT: '0',
+        TANDEM_DATA_DIR: dataFolder,
+        TANDEM_MODEL: model,
+        SNAPSHOT_INTERVAL_S: '1',
+      },
       stdio: ['ignore', 'pipe', 'ignore'],
     })
     const address = await addressWhenReady(child.stdout)
@@ -36,14 +42,18 @@ export class Service {
   processes(worker: Worker): number[] {
     const lines = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' }).split('\n')
     const rows = lines.map((line) => /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) ?? [])
-    const own = rows.filter(([, , ppid, args]) => Number(ppid) === this.#process.pid && args?.includes(`${worker}-worker.js`))
+    const own = rows.filter(
+      ([, , ppid, args]) =>
+        Number(ppid) === this.#process.pid && args?.includes(`${worker}-worker.js`),
+    )
     return own.map(([, pid]) => Number(pid))
   }
 
   /** Sends SIGKILL to one of the worker's processes. */
   kill(worker: Worker): void {
     const [pid] = this.processes(worker)
-    if (pid === undefined) throw new Error(`the service has no process that runs ${worker}-worker.js`)
+    if (pid === undefined)
+      throw new Error(`the service has no process that runs ${worker}-worker.js`)
     process.kill(pid, 'SIGKILL')
   }
 

@@ -5,7 +5,12 @@ import { getPriority } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { Refusal, WorkerProcess, type Call, type WorkerOptions } from '../../src/worker/worker-process.js'
+import {
+  Refusal,
+  WorkerProcess,
+  type Call,
+  type WorkerOptions,
+} from '../../src/worker/worker-process.js'
 import type { Commands } from './worker.js'
 
 const module = new URL('./worker.js', import.meta.url)
@@ -15,7 +20,14 @@ let worker: WorkerProcess<Commands>
 
 function start(options: Partial<WorkerOptions<Commands>> = {}): Promise<WorkerProcess<Commands>> {
   const report = (sentence: string): void => void reports.push(sentence)
-  return WorkerProcess.start({ name: 'test', module, code: 'model_unavailable', subject: 'The test', report, ...options })
+  return WorkerProcess.start({
+    name: 'test',
+    module,
+    code: 'model_unavailable',
+    subject: 'The test',
+    report,
+    ...options,
+  })
 }
 
 beforeEach(async () => {
@@ -45,10 +57,16 @@ describe('a worker', () => {
 
 describe('calls', () => {
   it('carry typed arrays, and are answered as each is done', async () => {
-    const ask = { floats: new Float32Array([1, -2.5]), bytes: new Uint8Array([1, 2, 255]).subarray(1), big: new BigInt64Array([-1n]) }
+    const ask = {
+      floats: new Float32Array([1, -2.5]),
+      bytes: new Uint8Array([1, 2, 255]).subarray(1),
+      big: new BigInt64Array([-1n]),
+    }
     expect(await worker.call('echo', ask)).toEqual(ask)
     const done: number[] = []
-    const calls = [300, 1, 150].map((ms) => worker.call('later', { ms, value: ms }).then((value) => done.push(value)))
+    const calls = [300, 1, 150].map((ms) =>
+      worker.call('later', { ms, value: ms }).then((value) => done.push(value)),
+    )
     await Promise.all(calls)
     expect(done).toEqual([1, 150, 300])
   })
@@ -65,7 +83,9 @@ describe('calls', () => {
       worker.call('refuse', { tandem: false }),
       worker.call('echo', 5),
     ])
-    expect(known).toMatchObject({ reason: { name: 'TandemError', code: 'image_unreadable', message: 'It is cut off.' } })
+    expect(known).toMatchObject({
+      reason: { name: 'TandemError', code: 'image_unreadable', message: 'It is cut off.' },
+    })
     expect(unknown.status === 'rejected' && unknown.reason).toBeInstanceOf(Refusal)
     expect(unknown).toMatchObject({ reason: { message: 'It cannot be done.' } })
     expect(fine).toEqual({ status: 'fulfilled', value: 5 })
@@ -76,11 +96,17 @@ describe('calls', () => {
 describe('a death', () => {
   it('fails what is under way and what comes, until another process answers', async () => {
     const pid = worker.status.pid
-    const calls = Promise.allSettled([worker.call('later', { ms: 60_000, value: 1 }), worker.call('die', null)])
-    for (const outcome of await calls) expect(outcome).toMatchObject({ status: 'rejected', reason: { ...lost, retryAfterS: 1 } })
+    const calls = Promise.allSettled([
+      worker.call('later', { ms: 60_000, value: 1 }),
+      worker.call('die', null),
+    ])
+    for (const outcome of await calls)
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { ...lost, retryAfterS: 1 } })
     expect(worker.status).toEqual({ name: 'test', pid: null, ready: false, restarts: 0 })
     await expect(worker.call('echo', 1)).rejects.toMatchObject(lost)
-    expect(reports).toEqual([`The test process (${pid}) ended with SIGABRT; it is started again in 0.5 s.`])
+    expect(reports).toEqual([
+      `The test process (${pid}) ended with SIGABRT; it is started again in 0.5 s.`,
+    ])
     await expect.poll(() => worker.ready, { timeout: 15_000 }).toBe(true)
     expect(await worker.call('echo', 1)).toBe(1)
     expect(worker.status.restarts).toBe(1)
@@ -101,8 +127,14 @@ describe('a death', () => {
   })
 
   it('of a process that hangs is the limit of the call', async () => {
-    const others = Promise.allSettled([worker.call('echo', 1), worker.call('block', { ms: 60_000 }, 500)])
-    expect(await others).toMatchObject([{ status: 'fulfilled' }, { status: 'rejected', reason: lost }])
+    const others = Promise.allSettled([
+      worker.call('echo', 1),
+      worker.call('block', { ms: 60_000 }, 500),
+    ])
+    expect(await others).toMatchObject([
+      { status: 'fulfilled' },
+      { status: 'rejected', reason: lost },
+    ])
     expect(reports[0]).toMatch(/SIGKILL/)
   })
 
@@ -111,7 +143,9 @@ describe('a death', () => {
     const open = vi.fn((call: Call<Commands>) => call('echo', 1))
     const [onLost, onReturn] = [vi.fn(), vi.fn()]
     worker = await start({ onLost, onReturn, open })
-    expect([open.mock.calls.length, onLost.mock.calls.length, onReturn.mock.calls.length]).toEqual([1, 0, 0])
+    expect([open.mock.calls.length, onLost.mock.calls.length, onReturn.mock.calls.length]).toEqual([
+      1, 0, 0,
+    ])
     kill()
     await expect.poll(() => onReturn.mock.calls.length, { timeout: 15_000 }).toBe(1)
     expect([open.mock.calls.length, onLost.mock.calls.length, worker.ready]).toEqual([2, 1, true])
@@ -120,11 +154,17 @@ describe('a death', () => {
   it('while opening is tried again; at the first start it is refused', async () => {
     const before = /^The test process ended before it was ready\.$/
     await expect(start({ open: (call) => call('die', null) })).rejects.toThrow(before)
-    await expect(start({ module: new URL('./worker-process/nothing.js', import.meta.url) })).rejects.toThrow(before)
-    await expect(start({ open: (call) => call('refuse', { tandem: false }) })).rejects.toThrow('It cannot be done.')
+    await expect(
+      start({ module: new URL('./worker-process/nothing.js', import.meta.url) }),
+    ).rejects.toThrow(before)
+    await expect(start({ open: (call) => call('refuse', { tandem: false }) })).rejects.toThrow(
+      'It cannot be done.',
+    )
     await worker.close()
     let openings = 0
-    worker = await start({ open: (call) => ((openings += 1) === 2 ? call('die', null) : Promise.resolve()) })
+    worker = await start({
+      open: (call) => ((openings += 1) === 2 ? call('die', null) : Promise.resolve()),
+    })
     kill()
     await expect.poll(() => worker.status.restarts, { timeout: 15_000 }).toBe(2)
     await expect.poll(() => worker.ready, { timeout: 15_000 }).toBe(true)
@@ -138,7 +178,10 @@ describe('an end', () => {
     const pid = worker.status.pid as number
     const running = worker.call('later', { ms: 300, value: 9 })
     const closed = Promise.all([worker.close(), worker.close()])
-    await expect(worker.call('echo', 1)).rejects.toMatchObject({ code: 'model_unavailable', message: /has been closed/ as never })
+    await expect(worker.call('echo', 1)).rejects.toMatchObject({
+      code: 'model_unavailable',
+      message: /has been closed/ as never,
+    })
     expect(await running).toBe(9)
     await closed
     expect(isAlive(pid)).toBe(false)
@@ -147,7 +190,8 @@ describe('an end', () => {
   })
 
   it('is not brought by the signals that the service gets', async () => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.kill(worker.status.pid as number, signal)
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+      process.kill(worker.status.pid as number, signal)
     await new Promise((resolve) => setTimeout(resolve, 200))
     expect(await worker.call('echo', 1)).toBe(1)
     expect(reports).toEqual([])
@@ -155,7 +199,9 @@ describe('an end', () => {
 
   it('comes with the death of the parent, also in the middle of what blocks', async () => {
     const program = fileURLToPath(new URL('./parent.ts', import.meta.url))
-    const parent = spawn(process.execPath, [...process.execArgv, program, '1500'], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const parent = spawn(process.execPath, [...process.execArgv, program, '1500'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     const [pid] = (await once(createInterface({ input: parent.stdout }), 'line')) as [string]
     expect(isAlive(Number(pid))).toBe(true)
     parent.kill('SIGKILL')

@@ -9,13 +9,18 @@ export interface Commands {
   /** Blocks the process, as native code does. */
   block: { ask: { ms: number }; answer: null }
   die: { ask: null; answer: null }
-  surroundings: { ask: null; answer: { environment: Record<string, string | undefined>; stdin: boolean } }
+  surroundings: {
+    ask: null
+    answer: { environment: Record<string, string | undefined>; stdin: boolean }
+  }
 }
 
 answerCalls<Commands>({
   echo: (ask) => ask,
   refuse: ({ tandem }) => {
-    throw tandem ? new TandemError('image_unreadable', 'It is cut off.') : new Error('It cannot be done.')
+    throw tandem
+      ? new TandemError('image_unreadable', 'It is cut off.')
+      : new Error('It cannot be done.')
   },
   later: ({ ms, value }) => new Promise((resolve) => setTimeout(resolve, ms, value)),
   block: ({ ms }) => {
@@ -23,5 +28,8 @@ answerCalls<Commands>({
     return null
   },
   die: () => process.abort(),
-  surroundings: () => ({ environment: process.env, stdin: process.stdin.readable && !process.stdin.readableEnded }),
+  surroundings: () => ({
+    environment: process.env,
+    stdin: process.stdin.readable && !process.stdin.readableEnded,
+  }),
 })

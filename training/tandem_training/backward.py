@@ -38,8 +38,14 @@ def backward(encode: Callable[..., Towers], objective: Callable[[Towers], Losses
     for number, part in enumerate(parts):
         _set_random_state(states[number], inputs[0].device)  # the same dropout as in the first pass
         outputs = encode(*part).trained()
-        gradients = [None if leaf.grad is None else leaf.grad.split(chunk)[number] for leaf in leaves]
-        pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad and g is not None]
+        gradients = [
+            None if leaf.grad is None else leaf.grad.split(chunk)[number] for leaf in leaves
+        ]
+        pairs = [
+            (o, g)
+            for o, g in zip(outputs, gradients, strict=True)
+            if o.requires_grad and g is not None
+        ]
         if pairs:
             torch.autograd.backward(*zip(*pairs, strict=True))
     _set_random_state(state, inputs[0].device)

@@ -35,7 +35,9 @@ class Shuffle:
         self.steps_per_epoch = len(samples) // step
         if self.steps_per_epoch == 0:
             asked = f"{config.accumulate} × " if config.accumulate > 1 else ""
-            raise ValueError(f"batch = {asked}{config.batch}, but {pattern} holds only {len(samples)} photos")
+            raise ValueError(
+                f"batch = {asked}{config.batch}, but {pattern} holds only {len(samples)} photos"
+            )
 
     def draw(self, number: int) -> Drawn:
         """The batch of that number; a step takes `accumulate` of them."""
@@ -44,22 +46,35 @@ class Shuffle:
         order = np.random.default_rng([seed, 0, epoch]).permutation(len(self.samples))
         photos = order[at * batch : (at + 1) * batch]
         rng = np.random.default_rng([seed, 1, number])
-        return Drawn(photos, [_draw(s.captions, s.weights, rng) for s in map(self.samples.__getitem__, photos)], rng)
+        return Drawn(
+            photos,
+            [_draw(s.captions, s.weights, rng) for s in map(self.samples.__getitem__, photos)],
+            rng,
+        )
 
     def further(self, photo: int, caption: int, rng: np.random.Generator) -> list[int]:
         """The captions of a photo that go with the one that was drawn, none twice while there are enough."""
         sample, count = self.samples[photo], self.config.captions - 1
         others = [c for c in range(len(sample.captions)) if c != caption] or [caption]
-        weights = np.array([sample.weights[c] for c in others]) if sample.weights else np.ones(len(others))
+        weights = (
+            np.array([sample.weights[c] for c in others])
+            if sample.weights
+            else np.ones(len(others))
+        )
         order = rng.choice(others, len(others), replace=False, p=weights / weights.sum())
         return np.resize(order, count).tolist()
 
     def state(self) -> dict:
         """What the draws depend on, beside the step."""
-        told = [[s.key, s.captions, s.weights] + [[s.second, s.second_weights]] * bool(s.second) for s in self.samples]
+        told = [
+            [s.key, s.captions, s.weights] + [[s.second, s.second_weights]] * bool(s.second)
+            for s in self.samples
+        ]
         content = json.dumps(told).encode()
         fingerprint = hashlib.sha256(content).hexdigest()[:16]
-        kept = {name: getattr(self.config, name) for name in ("seed", "batch", "accumulate", "captions")}
+        kept = {
+            name: getattr(self.config, name) for name in ("seed", "batch", "accumulate", "captions")
+        }
         return kept | {"samples": fingerprint}
 
     def check(self, saved: dict) -> None:
@@ -68,7 +83,9 @@ class Shuffle:
         for name, then in saved.items():
             if now[name] != then:
                 what = f"photos or captions of {self.pattern}" if name == "samples" else name
-                raise ValueError(f"the run to resume has another {what}: {then}, now {now[name]}; use another --out")
+                raise ValueError(
+                    f"the run to resume has another {what}: {then}, now {now[name]}; use another --out"
+                )
 
 
 class SecondCaptions:
@@ -82,14 +99,18 @@ class SecondCaptions:
         ]
         self.nothing, self.unknown = tokenizer.encode("").ids, tokenizer.token_to_id("[UNK]")
 
-    def draw(self, photos: np.ndarray, rng: np.random.Generator, word_dropout: float) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(
+        self, photos: np.ndarray, rng: np.random.Generator, word_dropout: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """A caption of each photo → token ids and mask [b, t], and the rows of those photos that have one."""
         rows = []
         for photo in photos:
             found, weights = self.token_ids[photo], self.samples[photo].second_weights
             row = found[_draw(found, weights, rng)] if found else self.nothing
             rows.append(drop_words(row, word_dropout, self.unknown, rng))
-        told = torch.tensor([row for row, photo in enumerate(photos) if self.token_ids[photo]], dtype=torch.int64)
+        told = torch.tensor(
+            [row for row, photo in enumerate(photos) if self.token_ids[photo]], dtype=torch.int64
+        )
         return *pad(rows), told
 
 

@@ -18,7 +18,11 @@ def write_manifest(folder: Path, manifest: dict) -> None:
     """List every other file of the folder with its size and sha256, check the schema, write `manifest.json`."""
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
     listed = [
-        {"path": path.name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        {
+            "path": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
         for path in files
     ]
     manifest = {**manifest, "files": listed}
@@ -38,8 +42,13 @@ def read_manifest(folder: Path) -> dict:
         raise ValueError(f"{path}: {error.json_path}: {error.message}") from error
     for item in manifest["files"]:
         content = folder / item["path"]
-        if not content.is_file() or hashlib.sha256(content.read_bytes()).hexdigest() != item["sha256"]:
-            raise ValueError(f"{content}: missing, or not the file that the manifest lists (sha256 {item['sha256']})")
+        if (
+            not content.is_file()
+            or hashlib.sha256(content.read_bytes()).hexdigest() != item["sha256"]
+        ):
+            raise ValueError(
+                f"{content}: missing, or not the file that the manifest lists (sha256 {item['sha256']})"
+            )
     return manifest
 
 
@@ -58,7 +67,9 @@ class BundleEncoders:
 
     def images(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self._fusion is None:
-            return self._image.run(["embedding"], {"pixels": pixels})[0], np.empty((len(pixels), 0, 0), np.int8)
+            return self._image.run(["embedding"], {"pixels": pixels})[0], np.empty(
+                (len(pixels), 0, 0), np.int8
+            )
         embedding, tokens = self._image.run(["embedding", "image_tokens"], {"pixels": pixels})
         return embedding, tokens
 
@@ -67,15 +78,24 @@ class BundleEncoders:
         token_ids, mask = (t.numpy() for t in pad(rows))
         feed = {"token_ids": token_ids, "attention_mask": mask}
         if self._fusion is None:
-            return self._text.run(["embedding"], feed)[0], [np.empty((len(row), 0), np.float32) for row in rows]
+            return self._text.run(["embedding"], feed)[0], [
+                np.empty((len(row), 0), np.float32) for row in rows
+            ]
         embedding, tokens = self._text.run(["embedding", "text_tokens"], feed)
         return embedding, [tokens[i, : len(row)] for i, row in enumerate(rows)]
 
-    def logits(self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    def logits(
+        self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray
+    ) -> np.ndarray:
         if self._fusion is None:
             return np.zeros(len(pairs), np.float32)
         padded, mask = pad_tokens(text_tokens)
-        feed = {"text_tokens": padded, "attention_mask": mask, "image_tokens": image_tokens, "pairs": pairs}
+        feed = {
+            "text_tokens": padded,
+            "attention_mask": mask,
+            "image_tokens": image_tokens,
+            "pairs": pairs,
+        }
         return self._fusion.run(["logit"], feed)[0]
 
 

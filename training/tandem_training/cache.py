@@ -36,9 +36,15 @@ class TrunkCache:
         if not done.exists():
             folder.mkdir(parents=True, exist_ok=True)
             needed, free = 2 * math.prod(shape), shutil.disk_usage(folder).free
-            if free < needed:  # asked before: a mapped file on a full disk would kill the process without a word
-                raise OSError(f"{folder} has {free >> 20} MiB left; the activations need {needed >> 20} MiB")
-            self._fill(np.memmap(path, np.int16, "w+", shape=shape), samples, vision, size, seed, device)
+            if (
+                free < needed
+            ):  # asked before: a mapped file on a full disk would kill the process without a word
+                raise OSError(
+                    f"{folder} has {free >> 20} MiB left; the activations need {needed >> 20} MiB"
+                )
+            self._fill(
+                np.memmap(path, np.int16, "w+", shape=shape), samples, vision, size, seed, device
+            )
             done.touch()
         self.array = np.memmap(path, np.int16, "r", shape=shape)
 
@@ -54,7 +60,9 @@ class TrunkCache:
                 # One photo at a time: its activations then stay in the processor's cache, several times faster.
                 with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
                     out = vision.trunk(torch.from_numpy(pixels)[None].to(device)).to(torch.bfloat16)
-                array[view, i] = out[0].permute(1, 2, 0).contiguous().view(torch.int16).cpu().numpy()
+                array[view, i] = (
+                    out[0].permute(1, 2, 0).contiguous().view(torch.int16).cpu().numpy()
+                )
             print(f"cached view {view + 1}/{array.shape[0]} of {len(samples)} photos", flush=True)
         array.flush()
 

@@ -25,7 +25,11 @@ def fit_match(scored: Scored) -> tuple[dict, dict]:
     Returns the rule and a report: log loss of each method and expected calibration error of the chosen one under that
     prior, on photos that were left out, and what a reliability diagram draws. ValueError when higher scores do not mean
     more matches."""
-    encoded, candidates, logits = scored.encoded, scored.images[:, :DEPTH], scored.image_logits[:, :DEPTH]
+    encoded, candidates, logits = (
+        scored.encoded,
+        scored.images[:, :DEPTH],
+        scored.image_logits[:, :DEPTH],
+    )
     similarity = np.take_along_axis(encoded.similarity, candidates, 1)
     truth = candidates == encoded.photo_of[:, None]
     ratio = max([0.0, *np.geomspace(1, 400, 27)], key=lambda weight: recall_of_both(scored, weight))
@@ -91,8 +95,13 @@ def fit_isotonic(score: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> d
     step = max(1, -(-len(blocks) // MOST_KNOTS))
     pooled = [np.sum(blocks[i : i + step], axis=0) for i in range(0, len(blocks), step)]
     half = 0.5 * w.max()
-    rising = np.maximum.accumulate([(match + half) / (all_ + 2 * half) for all_, match, _ in pooled])
-    points = {round(float(at / all_), 6): round(float(p), 6) for (all_, _, at), p in zip(pooled, rising, strict=True)}
+    rising = np.maximum.accumulate(
+        [(match + half) / (all_ + 2 * half) for all_, match, _ in pooled]
+    )
+    points = {
+        round(float(at / all_), 6): round(float(p), 6)
+        for (all_, _, at), p in zip(pooled, rising, strict=True)
+    }
     if len(points) < 2:
         raise ValueError(f"isotonic regression found {len(points)} levels; expected at least 2")
     return {**rule, "knots": [[argument, p] for argument, p in points.items()]}
@@ -101,14 +110,20 @@ def fit_isotonic(score: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> d
 FITS = {"temperature": fit_temperature, "isotonic": fit_isotonic}
 
 
-def cross_validated(method: str, score: np.ndarray, truth: np.ndarray, weights: np.ndarray, photo: np.ndarray):
+def cross_validated(
+    method: str, score: np.ndarray, truth: np.ndarray, weights: np.ndarray, photo: np.ndarray
+):
     """The probability of each pair by a rule fitted without the pair's photo: float64 [n]."""
-    fold = np.random.default_rng(0).permutation(photo.max() + 1)[photo] % min(FOLDS, photo.max() + 1)
+    fold = np.random.default_rng(0).permutation(photo.max() + 1)[photo] % min(
+        FOLDS, photo.max() + 1
+    )
     found = np.empty(len(score))
     for left in np.unique(fold):
         rest = fold != left
         rule = FITS[method](score[rest], truth[rest], weights[rest])
-        found[~rest] = probability({**rule, "similarity": 0.0}, score[~rest], np.zeros((~rest).sum()))
+        found[~rest] = probability(
+            {**rule, "similarity": 0.0}, score[~rest], np.zeros((~rest).sum())
+        )
     return found
 
 
@@ -130,17 +145,25 @@ def logistic_regression(x: np.ndarray, y: np.ndarray, steps: int = 50) -> tuple[
     return float(weights[0] / spread), float(weights[1] - weights[0] * mean / spread)
 
 
-def _binned(probability: np.ndarray, truth: np.ndarray, weights: np.ndarray, bins: int) -> np.ndarray:
+def _binned(
+    probability: np.ndarray, truth: np.ndarray, weights: np.ndarray, bins: int
+) -> np.ndarray:
     """Over bins of equal width, as shares of the weight of all pairs: pairs, predicted and true matches [bins, 3]."""
     which = np.minimum((probability * bins).astype(int), bins - 1)
     counted = (weights, weights * probability, weights * truth)
     return np.stack([np.bincount(which, one, minlength=bins) for one in counted], 1) / weights.sum()
 
 
-def reliability(probability: np.ndarray, truth: np.ndarray, weights: np.ndarray, bins: int = 15) -> list[dict]:
+def reliability(
+    probability: np.ndarray, truth: np.ndarray, weights: np.ndarray, bins: int = 15
+) -> list[dict]:
     """Over bins of equal width that are not empty: mean prediction, share of matches, and share of all pairs."""
     return [
-        {"predicted": round(predicted / size, 5), "observed": round(observed / size, 5), "share": round(size, 5)}
+        {
+            "predicted": round(predicted / size, 5),
+            "observed": round(observed / size, 5),
+            "share": round(size, 5),
+        }
         for size, predicted, observed in _binned(probability, truth, weights, bins)
         if size > 0
     ]

@@ -55,7 +55,9 @@ def spoken(languages: list[str]) -> str:
     return "English" if languages == ["en"] else ", ".join(languages)
 
 
-def model_card(manifest: dict, config: ModelConfig, second: list[str], avoids_hubs: bool = False) -> str:
+def model_card(
+    manifest: dict, config: ModelConfig, second: list[str], avoids_hubs: bool = False
+) -> str:
     """The card of a model of ours; `second` are the languages of a second text encoder that it learnt beside."""
     written: dict[str, list[str]] = {}
     for language in second:
@@ -64,16 +66,29 @@ def model_card(manifest: dict, config: ModelConfig, second: list[str], avoids_hu
     others = f" Captions of the\n  same photos in other languages:{cited}\n\n " if second else ""
     read = spoken(manifest["languages"])
     hubs = HUBS * avoids_hubs
-    return _card(manifest, OURS.format(starts=starting_weights(config), others=others, hubs=hubs, spoken=read))
+    return _card(
+        manifest,
+        OURS.format(starts=starting_weights(config), others=others, hubs=hubs, spoken=read),
+    )
 
 
 def imported_card(manifest: dict, kind: str, avoids_hubs: bool = False) -> str:
     """The card of an imported checkpoint."""
-    own = "a guess: CLIP has no threshold of its own" if kind == "CLIP" else "the model's own probability"
+    own = (
+        "a guess: CLIP has no threshold of its own"
+        if kind == "CLIP"
+        else "the model's own probability"
+    )
     calibrated = f"calibrated on {', '.join(manifest['metrics'])}" if manifest["metrics"] else own
-    squashed = ", where CLIP's own preparation crops its middle" if kind == "CLIP" else ", as the model saw them"
+    squashed = (
+        ", where CLIP's own preparation crops its middle"
+        if kind == "CLIP"
+        else ", as the model saw them"
+    )
     hubs = HUBS * avoids_hubs
-    return _card(manifest, IMPORTED.format(kind=kind, hubs=hubs, squashed=squashed, calibrated=calibrated))
+    return _card(
+        manifest, IMPORTED.format(kind=kind, hubs=hubs, squashed=squashed, calibrated=calibrated)
+    )
 
 
 def _card(manifest: dict, body: str) -> str:
@@ -90,7 +105,9 @@ def _sizes(manifest: dict) -> str:
     if tokens is not None:
         number = tokens["count"] * tokens["width"]
         stored = f"Image tokens: {tokens['count']} × {tokens['width']} int8, {number} bytes an item"
-    computed = {manifest[part].get("precision", "fp32") for part in manifest if part.endswith("_encoder")}
+    computed = {
+        manifest[part].get("precision", "fp32") for part in manifest if part.endswith("_encoder")
+    }
     return (
         f"Embedding: {manifest['embedding']['dim']} numbers. {stored}. Input: {size} × {size} px. "
         f"Graphs compute in {', '.join(sorted(computed))}."
@@ -107,11 +124,16 @@ def _table(name: str, report: dict) -> str:
                 rows.append(_row(label, direction, ranking, recall))
     for language, found in report.get("languages", {}).items():
         for direction in ("text_to_image", "image_to_text"):
-            rows.append(_row(f"bundle, captions in {language}", direction, "itc", found[direction]["itc"]))
+            rows.append(
+                _row(f"bundle, captions in {language}", direction, "itc", found[direction]["itc"])
+            )
     if "pair_ms" in report:  # bundles measured before it was
         rows += ["", _cost(report)]
     calibration = report["calibration"]
-    rows += ["", f"Expected calibration error of `match`: {calibration['expected_calibration_error']:.4f}."]
+    rows += [
+        "",
+        f"Expected calibration error of `match`: {calibration['expected_calibration_error']:.4f}.",
+    ]
     return "\n".join(rows)
 
 
@@ -122,6 +144,10 @@ def _row(label: str, direction: str, ranking: str, recall: dict) -> str:
 
 def _cost(report: dict) -> str:
     """What reranking costs at each depth that recall was measured at."""
-    depths = [int(ranking.split("@")[1]) for ranking in report["bundle"]["text_to_image"] if "@" in ranking]
+    depths = [
+        int(ranking.split("@")[1])
+        for ranking in report["bundle"]["text_to_image"]
+        if "@" in ranking
+    ]
     costs = ", ".join(f"{depth} candidates {depth * report['pair_ms']:.0f} ms" for depth in depths)
     return f"Reranking costs, of one core of the machine that exported: {costs}."

@@ -27,7 +27,9 @@ class CausalTextEncoder(nn.Module):
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """What the first layer reads, [b, t, width]."""
-        return self.words(token_ids) + self.positions(torch.arange(token_ids.shape[1], device=token_ids.device))
+        return self.words(token_ids) + self.positions(
+            torch.arange(token_ids.shape[1], device=token_ids.device)
+        )
 
     def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x, bias = self.embed(token_ids), causal_bias(mask)

@@ -22,7 +22,11 @@ def save(path: Path, state: dict) -> None:
         finally:
             os.close(folder)
     except (OSError, RuntimeError) as error:  # torch reports some failed writes as RuntimeError
-        kept = "the previous checkpoint is whole" if path.exists() else "there is no earlier checkpoint"
+        kept = (
+            "the previous checkpoint is whole"
+            if path.exists()
+            else "there is no earlier checkpoint"
+        )
         raise OSError(f"could not save {path} ({kept}): {error}") from error
     finally:
         aside.unlink(missing_ok=True)
@@ -36,5 +40,7 @@ def load(path: Path, architecture: str) -> dict:
     except Exception as error:  # a damaged zip shows as one of many types
         raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
     if state["recipe"] != architecture:
-        raise ValueError(f"{path} is of another architecture: {state['recipe']}; the recipe asks for {architecture}")
+        raise ValueError(
+            f"{path} is of another architecture: {state['recipe']}; the recipe asks for {architecture}"
+        )
     return state

@@ -23,7 +23,9 @@ from .tokens import read_tokenizer
 from .train import Trainer
 
 K = 16  # candidates reranked
-RESULT = re.compile(r"^# Cost and result: .*\n(?:#.*\n)*", re.MULTILINE)  # the end of a recipe's header
+RESULT = re.compile(
+    r"^# Cost and result: .*\n(?:#.*\n)*", re.MULTILINE
+)  # the end of a recipe's header
 
 
 @dataclass
@@ -91,10 +93,17 @@ def page(outcomes: list[Outcome]) -> str:
     for o in outcomes:
         cells = []
         for way in (o.dev["text_to_image"], o.dev["image_to_text"]):
-            cells += [_recalls(way, "itc"), "–" if o.fusion == "none" else _recalls(way, f"rerank@{K}")]
+            cells += [
+                _recalls(way, "itc"),
+                "–" if o.fusion == "none" else _recalls(way, f"rerank@{K}"),
+            ]
         counted = f"{o.parameters / 1e6:.1f} M | {o.steps} | {o.pairs}"
-        lines.append(f"| `{o.recipe}` | {' · '.join(o.objectives)} | {counted} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"Measured: {'; '.join(sorted({o.measured for o in outcomes}))}.", ""])
+        lines.append(
+            f"| `{o.recipe}` | {' · '.join(o.objectives)} | {counted} | {' | '.join(cells)} |"
+        )
+    return "\n".join(
+        [*lines, "", f"Measured: {'; '.join(sorted({o.measured for o in outcomes}))}.", ""]
+    )
 
 
 def with_result(recipe: str, outcome: Outcome) -> str:
@@ -105,7 +114,9 @@ def with_result(recipe: str, outcome: Outcome) -> str:
         f"# R@1/5/10: text to image {way}, image to text {back} (docs/recipes.md compares).\n"
     )
     if not RESULT.search(recipe):
-        raise ValueError(f"recipe {outcome.recipe} has no line '# Cost and result: …' in its header")
+        raise ValueError(
+            f"recipe {outcome.recipe} has no line '# Cost and result: …' in its header"
+        )
     return RESULT.sub(said, recipe, count=1)
 
 
@@ -116,9 +127,18 @@ def _recalls(way: dict, by: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipes", type=Path, nargs="+")
-    parser.add_argument("--minutes", type=float, default=20, help="of training a recipe, summed over cores")
-    parser.add_argument("--out", type=Path, required=True, help="folder of what came out of each recipe")
-    parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder for the frozen trunk's activations")
+    parser.add_argument(
+        "--minutes", type=float, default=20, help="of training a recipe, summed over cores"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of what came out of each recipe"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("cache"),
+        help="folder for the frozen trunk's activations",
+    )
     parser.add_argument("--page", type=Path, default=Path("../docs/recipes.md"))
     args = parser.parse_args()
     tokenizer_file = weights.minilm_folder() / "tokenizer.json"
@@ -129,8 +149,14 @@ def main() -> None:
             recipe = read_recipe(path)
             torch.manual_seed(recipe.train.seed)
             tokenizer = read_tokenizer(tokenizer_file, recipe.model.max_tokens)
-            trainer = Trainer(recipe, args.out / path.stem, args.cache, starting_model(recipe), tokenizer)
-            kept.write_text(json.dumps(asdict(outcome_of(path.stem, recipe, trainer, 60 * args.minutes)), indent=2))
+            trainer = Trainer(
+                recipe, args.out / path.stem, args.cache, starting_model(recipe), tokenizer
+            )
+            kept.write_text(
+                json.dumps(
+                    asdict(outcome_of(path.stem, recipe, trainer, 60 * args.minutes)), indent=2
+                )
+            )
         outcomes.append(Outcome(**json.loads(kept.read_text())))
         path.write_text(with_result(path.read_text(), outcomes[-1]))
     args.page.write_text(page(outcomes))

@@ -35,7 +35,9 @@ def series(lines: list[dict]) -> tuple[dict[str, np.ndarray], dict[tuple[str, st
                 for k, value in values.items():
                     key = (line.get("language", "en"), f"{side}/{order}/{k}")
                     recall.setdefault(key, []).append((line["step"], value))
-    return tuple({key: np.array(points) for key, points in found.items()} for found in (losses, recall))
+    return tuple(
+        {key: np.array(points) for key, points in found.items()} for found in (losses, recall)
+    )
 
 
 def draw(runs: list[Path], out: Path) -> None:
@@ -44,24 +46,37 @@ def draw(runs: list[Path], out: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("curves need matplotlib; run: pip install -e 'training[curves]'") from error
+        raise ModuleNotFoundError(
+            "curves need matplotlib; run: pip install -e 'training[curves]'"
+        ) from error
     figure = Figure(figsize=(15, 4 * len(runs)), layout="constrained")
     for run, (left, *sides) in zip(runs, figure.subplots(len(runs), 3, squeeze=False), strict=True):
         lines = read_lines(run / "metrics.jsonl")
         if not lines:
-            raise ValueError(f"{run} holds no metrics.jsonl with a step in it; expected the --out folder of a run")
+            raise ValueError(
+                f"{run} holds no metrics.jsonl with a step in it; expected the --out folder of a run"
+            )
         losses, recall = series(lines)
         for number, (name, points) in enumerate(losses.items()):
             left.plot(*points.T, color=f"C{number}", alpha=0.2)
             left.plot(points[:, 0], smooth(points[:, 1]), color=f"C{number}", label=name)
         left.set(title=f"{run.name}: losses", xlabel="step")
         for side, axes in zip(SIDES, sides, strict=True):
-            axes.set(title=f"{run.name}: {SIDES[side]} on dev", xlabel="step", ylabel="recall, %", ylim=(0, 100))
-            shown = [(key, points) for key, points in recall.items() if key[1].startswith(f"{side}/")]
+            axes.set(
+                title=f"{run.name}: {SIDES[side]} on dev",
+                xlabel="step",
+                ylabel="recall, %",
+                ylim=(0, 100),
+            )
+            shown = [
+                (key, points) for key, points in recall.items() if key[1].startswith(f"{side}/")
+            ]
             for (language, name), points in shown:
                 _, order, k = name.split("/")
                 colour, line = f"C{('r1', 'r5', 'r10').index(k)}", "--" if order == "itc" else "-"
-                axes.plot(*points.T, line, color=colour, marker=".", label=f"{language} {order} R@{k[1:]}")
+                axes.plot(
+                    *points.T, line, color=colour, marker=".", label=f"{language} {order} R@{k[1:]}"
+                )
         for axes in (left, *sides):
             if axes.lines:
                 axes.legend(fontsize="x-small")
@@ -69,7 +84,9 @@ def draw(runs: list[Path], out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     args = parser.parse_args()

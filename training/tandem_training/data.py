@@ -20,8 +20,12 @@ class Sample:
     key: str
     jpeg: bytes
     captions: list[str]
-    weights: list[float] = field(default_factory=list)  # chance of each caption to be drawn, sum 1; empty: all equal
-    second: list[str] = field(default_factory=list)  # what a second text encoder reads of it, perhaps nothing
+    weights: list[float] = field(
+        default_factory=list
+    )  # chance of each caption to be drawn, sum 1; empty: all equal
+    second: list[str] = field(
+        default_factory=list
+    )  # what a second text encoder reads of it, perhaps nothing
     second_weights: list[float] = field(default_factory=list)
 
 
@@ -76,7 +80,9 @@ def read_shards(pattern: str, languages: Mapping[str, float] = ENGLISH, max_corr
     return samples
 
 
-def read_languages(pattern: str, languages: Iterable[str], max_corrupt: float = 0.01) -> dict[str, list[Sample]]:
+def read_languages(
+    pattern: str, languages: Iterable[str], max_corrupt: float = 0.01
+) -> dict[str, list[Sample]]:
     """The samples of each language by itself; a picture is held once. Raises as `read_shards`."""
     pictures: dict[bytes, bytes] = {}
     found = {language: read_shards(pattern, {language: 1.0}, max_corrupt) for language in languages}
@@ -94,14 +100,21 @@ def languages_of(pattern: str) -> list[str]:
             if not name.endswith(".json") or content is None:
                 continue
             try:
-                photos.update(language for language, captions in json.loads(content)["captions"].items() if captions)
+                photos.update(
+                    language
+                    for language, captions in json.loads(content)["captions"].items()
+                    if captions
+                )
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
     return [language for language, _ in photos.most_common()]
 
 
 def _sample(
-    key: str, part: dict[str, bytes | None], languages: Mapping[str, float], second: Mapping[str, float]
+    key: str,
+    part: dict[str, bytes | None],
+    languages: Mapping[str, float],
+    second: Mapping[str, float],
 ) -> Sample:
     """ValueError says what is wrong with the sample."""
     for kind in ("jpg", "json"):
@@ -111,20 +124,31 @@ def _sample(
     try:
         of_language = json.loads(part["json"])["captions"]
         first, others = (
-            {name: of_language[name] for name in asked if of_language.get(name)} for asked in (languages, second)
+            {name: of_language[name] for name in asked if of_language.get(name)}
+            for asked in (languages, second)
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'its .json is not {{"captions": {{"en": […]}}}}: {error!r}') from error
     for language, captions in (first | others).items():
-        if not isinstance(captions, list) or not all(isinstance(c, str) and c.strip() for c in captions):
-            raise ValueError(f"its captions in {language!r} are not a list of texts that say something")
+        if not isinstance(captions, list) or not all(
+            isinstance(c, str) and c.strip() for c in captions
+        ):
+            raise ValueError(
+                f"its captions in {language!r} are not a list of texts that say something"
+            )
     return Sample(key, part["jpg"], *_weighed(first, languages), *_weighed(others, second))
 
 
-def _weighed(lists: dict[str, list[str]], languages: Mapping[str, float]) -> tuple[list[str], list[float]]:
+def _weighed(
+    lists: dict[str, list[str]], languages: Mapping[str, float]
+) -> tuple[list[str], list[float]]:
     """All captions, and the chance of each to be drawn where that is not the same."""
     whole = sum(languages[language] for language in lists)
-    weights = [languages[name] / whole / len(captions) for name, captions in lists.items() for _ in captions]
+    weights = [
+        languages[name] / whole / len(captions)
+        for name, captions in lists.items()
+        for _ in captions
+    ]
     return sum(lists.values(), []), weights if len(lists) > 1 else []
 
 
@@ -144,16 +168,23 @@ def decode(jpeg: bytes, size: int) -> np.ndarray:
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def augment(jpeg: bytes, size: int, rng: np.random.Generator, least_area: float = 0.6) -> np.ndarray:
+def augment(
+    jpeg: bytes, size: int, rng: np.random.Generator, least_area: float = 0.6
+) -> np.ndarray:
     """Random resized crop of at least `least_area` of the photo, mirrored half of the time, brightness and contrast
     varied by ±20 % → uint8 [size, size, 3]."""
     image = Image.open(io.BytesIO(jpeg)).convert("RGB")
     scale = np.sqrt(rng.uniform(least_area, 1.0))
     aspect = np.exp(rng.uniform(-0.15, 0.15))
-    w, h = (max(1, round(side * min(1.0, scale * f))) for side, f in zip(image.size, (aspect, 1 / aspect), strict=True))
+    w, h = (
+        max(1, round(side * min(1.0, scale * f)))
+        for side, f in zip(image.size, (aspect, 1 / aspect), strict=True)
+    )
     x, y = rng.integers(0, image.width - w + 1), rng.integers(0, image.height - h + 1)
     image = image.resize((size, size), Image.Resampling.BICUBIC, box=(x, y, x + w, y + h))
     pixels = np.asarray(image, dtype=np.float32)
-    pixels = (pixels - pixels.mean()) * rng.uniform(0.8, 1.2) + pixels.mean() * rng.uniform(0.8, 1.2)
+    pixels = (pixels - pixels.mean()) * rng.uniform(0.8, 1.2) + pixels.mean() * rng.uniform(
+        0.8, 1.2
+    )
     pixels = np.clip(pixels, 0, 255).astype(np.uint8)
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels

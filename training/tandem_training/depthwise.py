@@ -17,7 +17,11 @@ TILE = 3
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     """conv2d with a filter a channel: x [b, c, h, w], already padded, weight [c, 1, k, k] → [b, c, h', w']."""
-    if x.device.type == "cpu" and torch.is_grad_enabled() and (weight.shape[-1] > TILE or stride > 1):
+    if (
+        x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and (weight.shape[-1] > TILE or stride > 1)
+    ):
         return _Depthwise.apply(x, weight.to(x.dtype), bias.to(x.dtype), stride)
     return F.conv2d(x, weight, bias, stride, groups=weight.shape[0])
 
@@ -51,7 +55,9 @@ def _spread(gradient: Tensor, stride: int) -> Tensor:
 
 def _of_input(spread: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
     """What the last rows and columns of the input gave to no output stays zero."""
-    found = F.conv2d(spread, weight.flip(2, 3), padding=weight.shape[-1] - 1, groups=weight.shape[0])
+    found = F.conv2d(
+        spread, weight.flip(2, 3), padding=weight.shape[-1] - 1, groups=weight.shape[0]
+    )
     return F.pad(found, (0, shape[3] - found.shape[3], 0, shape[2] - found.shape[2]))
 
 

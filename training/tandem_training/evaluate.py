@@ -25,7 +25,9 @@ class Encoders(Protocol):
     def texts(self, captions: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
         """→ embedding float32 [b, dim], text tokens float32 [t, w] of each."""
 
-    def logits(self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    def logits(
+        self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray
+    ) -> np.ndarray:
         """text tokens of q texts, image tokens [m, n, w], pairs int64 [p, 2] → ITM logits float32 [p]."""
 
 
@@ -35,7 +37,9 @@ class Pictures:
     def __init__(self, encoders: Encoders, samples: list[Sample], batch: int = 32):
         jpegs = list(dict.fromkeys(sample.jpeg for sample in samples))
         found = [
-            encoders.images(np.stack([decode(jpeg, encoders.image_size) for jpeg in jpegs[i : i + batch]]))
+            encoders.images(
+                np.stack([decode(jpeg, encoders.image_size) for jpeg in jpegs[i : i + batch]])
+            )
             for i in range(0, len(jpegs), batch)
         ]
         self.embedding = np.concatenate([e for e, _ in found])
@@ -51,7 +55,13 @@ class Pictures:
 class Encoded:
     """A data set after both towers: embeddings, tokens, and which caption belongs to which photo."""
 
-    def __init__(self, encoders: Encoders, samples: list[Sample], batch: int = 32, pictures: Pictures | None = None):
+    def __init__(
+        self,
+        encoders: Encoders,
+        samples: list[Sample],
+        batch: int = 32,
+        pictures: Pictures | None = None,
+    ):
         self.samples = samples
         self.captions = captions = [caption for sample in samples for caption in sample.captions]
         self.photo_of = np.repeat(np.arange(len(samples)), [len(s.captions) for s in samples])
@@ -70,7 +80,9 @@ class Encoded:
         self.similarity = self.text_embedding @ self.image_embedding.T
         self.positive = self.photo_of[:, None] == np.arange(len(samples))[None, :]
 
-    def logits(self, encoders: Encoders, texts: np.ndarray, images: np.ndarray, batch: int = 1024) -> np.ndarray:
+    def logits(
+        self, encoders: Encoders, texts: np.ndarray, images: np.ndarray, batch: int = 1024
+    ) -> np.ndarray:
         """ITM logits of the listed (text, image) pairs, in order: float32 [p]. Texts of like length go together."""
         length = np.array([len(t) for t in self.text_tokens])
         order = np.lexsort((texts, length[texts]))
@@ -92,15 +104,26 @@ class Scored:
     images [q, k]: the photos most similar to each caption, with image_logits; texts [m, k]: the captions most similar
     to each photo, with text_logits; pair_ms: what a pair cost the fusion encoder, in milliseconds of a core."""
 
-    def __init__(self, encoders: Encoders, samples: list[Sample], depth: int, pictures: Pictures | None = None):
+    def __init__(
+        self,
+        encoders: Encoders,
+        samples: list[Sample],
+        depth: int,
+        pictures: Pictures | None = None,
+    ):
         self.encoded = Encoded(encoders, samples, pictures=pictures)
         similarity = self.encoded.similarity
-        self.images, self.texts = top_candidates(similarity, depth), top_candidates(similarity.T, depth)
+        self.images, self.texts = (
+            top_candidates(similarity, depth),
+            top_candidates(similarity.T, depth),
+        )
         captions = np.repeat(np.arange(len(self.images)), self.images.shape[1])
         photos = np.repeat(np.arange(len(self.texts)), self.texts.shape[1])
         begun = time.process_time()
         logits = self.encoded.logits(
-            encoders, np.concatenate([captions, self.texts.ravel()]), np.concatenate([self.images.ravel(), photos])
+            encoders,
+            np.concatenate([captions, self.texts.ravel()]),
+            np.concatenate([self.images.ravel(), photos]),
         )
         self.pair_ms = 1e3 * (time.process_time() - begun) / len(logits)
         self.image_logits = logits[: self.images.size].reshape(self.images.shape)
@@ -114,14 +137,21 @@ class Scored:
             ("text_to_image", similarity, positive, self.images, self.image_logits),
             ("image_to_text", similarity.T, positive.T, self.texts, self.text_logits),
         ):
-            scores = match["logit"] * logits + match["similarity"] * np.take_along_axis(matrix, candidates, 1)
+            scores = match["logit"] * logits + match["similarity"] * np.take_along_axis(
+                matrix, candidates, 1
+            )
             result[name] = {"itc": recall_at_k(matrix, truth)} | {
-                f"rerank@{k}": recall_at_k(reranked(matrix, candidates[:, :k], scores[:, :k]), truth) for k in ks
+                f"rerank@{k}": recall_at_k(
+                    reranked(matrix, candidates[:, :k], scores[:, :k]), truth
+                )
+                for k in ks
             }
         return result
 
 
-def evaluate(encoders: Encoders, samples: list[Sample], match: dict[str, float], ks: tuple[int, ...]) -> dict:
+def evaluate(
+    encoders: Encoders, samples: list[Sample], match: dict[str, float], ks: tuple[int, ...]
+) -> dict:
     """Recall of captioned photos by the standard protocol: see `Scored.report`."""
     return Scored(encoders, samples, max(ks)).report(match, ks)
 
@@ -135,7 +165,9 @@ def evaluate_languages(
     pictures = Pictures(encoders, [sample for found in samples.values() for sample in found])
     scored = {name: Scored(encoders, found, max(ks), pictures) for name, found in samples.items()}
     first, *others = (one.report(match, ks) for one in scored.values())
-    return {**first, "languages": dict(zip(languages[1:], others, strict=True))}, scored[languages[0]]
+    return {**first, "languages": dict(zip(languages[1:], others, strict=True))}, scored[
+        languages[0]
+    ]
 
 
 def main() -> None:
@@ -144,9 +176,13 @@ def main() -> None:
     parser.add_argument("shards", help="glob of WebDataset shards")
     parser.add_argument("--k", type=int, nargs="+", default=[16, 32, 64, 128], help="rerank depths")
     parser.add_argument(
-        "--languages", nargs="+", help="of captions, the main one first (default: all, first those the bundle is for)"
+        "--languages",
+        nargs="+",
+        help="of captions, the main one first (default: all, first those the bundle is for)",
     )
-    parser.add_argument("--report", type=Path, help="folder for report.json, reliability.png and misses.html")
+    parser.add_argument(
+        "--report", type=Path, help="folder for report.json, reliability.png and misses.html"
+    )
     args = parser.parse_args()
     from . import misses, reliability
     from .bundle import BundleEncoders

@@ -50,13 +50,19 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
     more of those, the embeddings avoid hubs (`hubs`). What lies in `folder` is replaced at the very end, and only if it
     is a bundle."""
     if precision == "int8" and not calibrate:
-        raise ValueError("precision int8 needs photos to find its ranges with: give --calibrate SHARDS")
+        raise ValueError(
+            "precision int8 needs photos to find its ranges with: give --calibrate SHARDS"
+        )
     if folder.exists() and not (folder / "manifest.json").is_file():
         raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
     made = folder.with_name(f".{folder.name}.partial")
-    float_encoders = TorchEncoders(graphs, read_tokenizer(tokenizer_file, graphs.max_tokens), bfloat16=False)
+    float_encoders = TorchEncoders(
+        graphs, read_tokenizer(tokenizer_file, graphs.max_tokens), bfloat16=False
+    )
     if bank:
-        graphs = correct_hubs(graphs, float_encoders, read_shards(bank, dict.fromkeys(about["languages"], 1.0)))
+        graphs = correct_hubs(
+            graphs, float_encoders, read_shards(bank, dict.fromkeys(about["languages"], 1.0))
+        )
         float_encoders = TorchEncoders(graphs, float_encoders.tokenizer, bfloat16=False)
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
@@ -67,7 +73,10 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
         photos = read_shards(calibrate, dict.fromkeys(about["languages"], 1.0))
         if not photos:
             raise ValueError(f"{calibrate}: no photo has a caption in {spoken(about['languages'])}")
-        chosen = [photos[i] for i in np.random.default_rng(0).permutation(len(photos))[:CALIBRATION_PHOTOS]]
+        chosen = [
+            photos[i]
+            for i in np.random.default_rng(0).permutation(len(photos))[:CALIBRATION_PHOTOS]
+        ]
         feeds = feeds_of(chosen, graphs.image_size, float_encoders.tokenizer)
         for path in paths:
             to_int8(path, feeds)
@@ -114,13 +123,19 @@ def first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
         "metrics": {},
     }  # fmt: skip
     if graphs.fusion is not None:
-        manifest["image_tokens"] = {"count": graphs.cells, "width": graphs.image_token_width, "dtype": "int8"}
+        manifest["image_tokens"] = {
+            "count": graphs.cells,
+            "width": graphs.image_token_width,
+            "dtype": "int8",
+        }
         manifest["text_encoder"]["token_width"] = graphs.token_width
         manifest["fusion_encoder"] = {"file": "fusion-encoder.onnx"}
     return manifest
 
 
-def measure(folder: Path, model: TorchEncoders, languages: dict[str, list[Sample]]) -> tuple[dict, dict, float, float]:
+def measure(
+    folder: Path, model: TorchEncoders, languages: dict[str, list[Sample]]
+) -> tuple[dict, dict, float, float]:
     """Fit the match rule on the captions of the first language → the rule, the metrics, the margin of rerank, and the
     points of R@1 that rerank gains."""
     encoders, (samples, *others) = BundleEncoders(folder), languages.values()
@@ -133,14 +148,17 @@ def measure(folder: Path, model: TorchEncoders, languages: dict[str, list[Sample
     figures = {
         "bundle": report,
         "bundle_first_100": evaluate(encoders, samples[:100], match, RERANK_DEPTHS),
-        "pytorch": evaluate(TorchEncoders(model.graphs, model.tokenizer), samples, match, RERANK_DEPTHS[:1]),
+        "pytorch": evaluate(
+            TorchEncoders(model.graphs, model.tokenizer), samples, match, RERANK_DEPTHS[:1]
+        ),
         "calibration": calibration,
         "margin": kept,
         "pair_ms": round(scored.pair_ms, 3),
     }
     if others:
         reports = (
-            Scored(encoders, other, max(RERANK_DEPTHS), pictures).report(match, RERANK_DEPTHS) for other in others
+            Scored(encoders, other, max(RERANK_DEPTHS), pictures).report(match, RERANK_DEPTHS)
+            for other in others
         )
         figures["languages"] = dict(zip(list(languages)[1:], reports, strict=True))
     return match, figures, margin, found[f"rerank@{CANDIDATES}"]["r1"] - found["itc"]["r1"]
@@ -156,11 +174,20 @@ def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str
     """Write the bundle of a checkpoint of ours; see `write_bundle`."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     model = Tandem.from_checkpoint(saved)
-    card = partial(model_card, config=model.config, second=list(_second_languages(saved)), avoids_hubs=bool(bank))
-    about = _about(
-        version, "Dual encoder" if model.config.fusion == "none" else "Dual encoder and fusion encoder", ["en"]
+    card = partial(
+        model_card,
+        config=model.config,
+        second=list(_second_languages(saved)),
+        avoids_hubs=bool(bank),
     )
-    return write_bundle(Graphs.of(model), tokenizer_file, folder, about, card, precision, calibrate, dev, bank)
+    about = _about(
+        version,
+        "Dual encoder" if model.config.fusion == "none" else "Dual encoder and fusion encoder",
+        ["en"],
+    )
+    return write_bundle(
+        Graphs.of(model), tokenizer_file, folder, about, card, precision, calibrate, dev, bank
+    )
 
 
 def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, precision: str = "fp32",
@@ -170,7 +197,9 @@ def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, p
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     weights_of = _second_languages(saved)
     if not weights_of:
-        raise ValueError(f"{checkpoint} has no second text encoder: its recipe had no table [second_text]")
+        raise ValueError(
+            f"{checkpoint} has no second text encoder: its recipe had no table [second_text]"
+        )
     model = Tandem.from_checkpoint(saved)
     second = SecondText.from_checkpoint(saved["second_text"], model.config)
     languages = sorted(weights_of, key=weights_of.get, reverse=True)
@@ -180,7 +209,9 @@ def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, p
         tokenizer_file = Path(kept) / "tokenizer.json"
         second.save_tokenizer(tokenizer_file)
         about = _about(version, "Dual encoder", languages)
-        return write_bundle(graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank)
+        return write_bundle(
+            graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
+        )
 
 
 def _second_languages(saved: dict) -> dict[str, float]:
@@ -200,16 +231,27 @@ def _about(version: str, kind: str, languages: list[str]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("folder", type=Path, help="folder of the bundle; one that is there is replaced")
+    parser.add_argument(
+        "folder", type=Path, help="folder of the bundle; one that is there is replaced"
+    )
     parser.add_argument("--dev", default="", help="glob of shards to calibrate and evaluate on")
     parser.add_argument("--version", default="0.1.0")
-    parser.add_argument("--precision", choices=sorted(goldens.TOLERANCES), default="fp32", help="fp16 is for a GPU")
-    parser.add_argument("--calibrate", default="", help="glob of training shards that int8 finds its ranges with")
     parser.add_argument(
-        "--bank", default="", help="glob of training shards that hubs are known by (default: they stay)"
+        "--precision", choices=sorted(goldens.TOLERANCES), default="fp32", help="fp16 is for a GPU"
     )
     parser.add_argument(
-        "--text", choices=["first", "second"], default="first", help="second: of [second_text], a dual encoder alone"
+        "--calibrate", default="", help="glob of training shards that int8 finds its ranges with"
+    )
+    parser.add_argument(
+        "--bank",
+        default="",
+        help="glob of training shards that hubs are known by (default: they stay)",
+    )
+    parser.add_argument(
+        "--text",
+        choices=["first", "second"],
+        default="first",
+        help="second: of [second_text], a dual encoder alone",
     )
     args = parser.parse_args()
     wanted = (args.dev, args.version, args.precision, args.calibrate, args.bank)

@@ -15,7 +15,9 @@ def to_float16(path: Path) -> None:
     """Rewrite the graph at `path` so that it computes in float16; its inputs and outputs stay as they are."""
     kept = [*DEFAULT_OP_BLOCK_LIST, *KEPT_FLOAT32]
     converted = OnnxModel(
-        convert_float_to_float16(onnx.load(path), keep_io_types=True, op_block_list=kept, min_positive_val=LEAST)
+        convert_float_to_float16(
+            onnx.load(path), keep_io_types=True, op_block_list=kept, min_positive_val=LEAST
+        )
     )
     converted.topological_sort()
     onnx.checker.check_model(converted.model)

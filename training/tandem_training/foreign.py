@@ -20,7 +20,9 @@ class Pixels(nn.Module):
     def __init__(self, rescale: float, mean: list[float], std: list[float]):
         super().__init__()
         self.register_buffer("factor", torch.tensor([rescale / s for s in std]).view(1, 3, 1, 1))
-        self.register_buffer("shift", torch.tensor([m / s for m, s in zip(mean, std, strict=True)]).view(1, 3, 1, 1))
+        self.register_buffer(
+            "shift", torch.tensor([m / s for m, s in zip(mean, std, strict=True)]).view(1, 3, 1, 1)
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.permute(0, 3, 1, 2).float() * self.factor - self.shift
@@ -46,7 +48,9 @@ class ClipText(nn.Module):
 
     def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
         x = self.text.embeddings(input_ids=token_ids)
-        x = self.text.encoder(inputs_embeds=x, attention_mask=causal_bias(attention_mask)).last_hidden_state
+        x = self.text.encoder(
+            inputs_embeds=x, attention_mask=causal_bias(attention_mask)
+        ).last_hidden_state
         last = attention_mask.sum(1) - 1
         end = self.text.final_layer_norm(x)[torch.arange(x.shape[0], device=x.device), last]
         return F.normalize(self.project(end), dim=-1)
@@ -103,7 +107,9 @@ class BlipText(nn.Module):
 
     def forward(self, token_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         words = self.text.embeddings(input_ids=token_ids)
-        x = self.text.encoder(words, attention_mask=attention_bias(attention_mask)).last_hidden_state
+        x = self.text.encoder(
+            words, attention_mask=attention_bias(attention_mask)
+        ).last_hidden_state
         return F.normalize(self.project(x[:, 0]), dim=-1), words
 
 
@@ -115,7 +121,9 @@ class BlipFusion(nn.Module):
         super().__init__()
         self.text, self.head = model.text_encoder, model.itm_head
 
-    def forward(self, text_tokens: Tensor, attention_mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
+    def forward(
+        self, text_tokens: Tensor, attention_mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
         texts, images = pairs[:, 0], pairs[:, 1]
         x = self.text.encoder(
             text_tokens[texts],

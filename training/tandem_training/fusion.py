@@ -23,11 +23,17 @@ class FusionEncoder(nn.Module):
         self.width = width
         self.query = nn.Linear(text_width, image_width)
         self.gate = nn.Linear(text_width, 1)
-        self.sharpness = nn.Parameter(torch.tensor(3.0))  # log of the inverse temperature over image cells
-        self.scale = nn.Parameter(torch.tensor(3.0))  # log of the weight of the token similarity in the logit
+        self.sharpness = nn.Parameter(
+            torch.tensor(3.0)
+        )  # log of the inverse temperature over image cells
+        self.scale = nn.Parameter(
+            torch.tensor(3.0)
+        )  # log of the weight of the token similarity in the logit
         self.text_in = nn.Linear(text_width, width)
         self.read_in = nn.Linear(2 * image_width, width)
-        self.layers = nn.ModuleList(CrossLayer(width, heads, image_width, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            CrossLayer(width, heads, image_width, dropout) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
@@ -44,20 +50,35 @@ class FusionEncoder(nn.Module):
         maximum over cells of the cosine. The contrastive loss on it aligns words with cells."""
         query, gate = self.words(text_tokens, mask)
         q, t, v = query.shape
-        cosine = (query.reshape(q * t, v) @ image_tokens.reshape(-1, v).T).view(q, t, *image_tokens.shape[:2])
+        cosine = (query.reshape(q * t, v) @ image_tokens.reshape(-1, v).T).view(
+            q, t, *image_tokens.shape[:2]
+        )
         attention = (cosine * self.sharpness.exp()).softmax(-1)
         return ((attention * cosine).sum(-1) * gate[:, :, None]).sum(1)
 
-    def forward(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
-        hidden, gate, similarity = self._read(text_tokens, mask, image_tokens, pairs, attention_bias(mask))
+    def forward(
+        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
+        hidden, gate, similarity = self._read(
+            text_tokens, mask, image_tokens, pairs, attention_bias(mask)
+        )
         pooled = (hidden.float() * gate.unsqueeze(-1)).sum(1)
         return self.scale.exp() * similarity.float() + self.head(pooled).squeeze(-1).float()
 
-    def hidden(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor, causal: bool = False):
+    def hidden(
+        self,
+        text_tokens: Tensor,
+        mask: Tensor,
+        image_tokens: Tensor,
+        pairs: Tensor,
+        causal: bool = False,
+    ):
         bias = (causal_bias if causal else attention_bias)(mask)
         return self._read(text_tokens, mask, image_tokens, pairs, bias)[0]
 
-    def _read(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor, bias: Tensor):
+    def _read(
+        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor, bias: Tensor
+    ):
         """→ hidden [p, t, width], weight of each word [p, t], token similarity [p]. What depends on the text alone is
         computed once a text."""
         texts, images = pairs[:, 0], pairs[:, 1]

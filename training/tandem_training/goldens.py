@@ -42,7 +42,9 @@ def golden_image(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def record(encoders: TorchEncoders, match: dict, folder: Path, precision: str, languages: list[str]) -> None:
+def record(
+    encoders: TorchEncoders, match: dict, folder: Path, precision: str, languages: list[str]
+) -> None:
     """Write `goldens.json` and its picture into the bundle's folder."""
     texts = TEXTS + [OTHERS[language] for language in languages if language in OTHERS]
     pixels = decode(golden_image(folder / "goldens-image.png"), encoders.image_size)
@@ -88,21 +90,29 @@ def check(encoders, folder: Path) -> None:
     embedding, tokens = encoders.images(decode(picture, encoders.image_size)[None])
     found = {"the picture": float(embedding[0] @ np.array(recorded["image"]["embedding"]))}
     for text in recorded["texts"]:
-        found[repr(text["text"])] = float(encoders.texts([text["text"]])[0][0] @ np.array(text["embedding"]))
+        found[repr(text["text"])] = float(
+            encoders.texts([text["text"]])[0][0] @ np.array(text["embedding"])
+        )
     for name, cosine in found.items():
         if not cosine >= tolerances["embedding_cosine"]:
             least = tolerances["embedding_cosine"]
-            raise ValueError(f"{name}: its embedding's cosine with the float32 model's is {cosine:.4f}, below {least}")
+            raise ValueError(
+                f"{name}: its embedding's cosine with the float32 model's is {cosine:.4f}, below {least}"
+            )
     head = np.array(recorded["image"]["image_tokens_head"], int)
     steps = int(np.abs(tokens.ravel()[: len(head)].astype(int) - head).max(initial=0))
     if steps > tolerances.get("image_token", 1):
-        raise ValueError(f"an image token is {steps} steps off; expected at most {tolerances.get('image_token', 1)}")
+        raise ValueError(
+            f"an image token is {steps} steps off; expected at most {tolerances.get('image_token', 1)}"
+        )
     _, text_tokens = encoders.texts([text["text"] for text in recorded["texts"]])
     pairs = np.array([[match["text"], 0] for match in recorded["matches"]])
     logits = encoders.logits(text_tokens, tokens, pairs)
     off = float(np.abs(logits - [match["logit"] for match in recorded["matches"]]).max())
     if not off <= tolerances["logit"]:
-        raise ValueError(f"a logit is {off:.3f} off the float32 model's; expected at most {tolerances['logit']}")
+        raise ValueError(
+            f"a logit is {off:.3f} off the float32 model's; expected at most {tolerances['logit']}"
+        )
 
 
 def _numbers(array: np.ndarray) -> list[float]:

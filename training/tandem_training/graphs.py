@@ -21,7 +21,9 @@ AXES = {
 class ImageGraph(nn.Module):
     """`keep` is the form in which image tokens are stored: int8 in a bundle."""
 
-    def __init__(self, model: Tandem, alone: bool, keep: Callable[[Tensor], Tensor] = quantise_tokens):
+    def __init__(
+        self, model: Tandem, alone: bool, keep: Callable[[Tensor], Tensor] = quantise_tokens
+    ):
         super().__init__()
         self.model, self.alone, self.keep = model, alone, keep
 
@@ -56,7 +58,9 @@ class FusionGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, text_tokens: Tensor, attention_mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
+    def forward(
+        self, text_tokens: Tensor, attention_mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
         if image_tokens.dtype == torch.int8:
             image_tokens = dequantise_tokens(image_tokens)
         return self.model.fusion(text_tokens, attention_mask, image_tokens, pairs).float()
@@ -68,8 +72,12 @@ class Graphs:
 
     In a dual encoder alone `fusion` is None, image and text give the embedding alone, and the token sizes are 0."""
 
-    image: nn.Module  # pixels uint8 [b, s, s, 3] → embedding [b, dim], image tokens int8 [b, cells, width]
-    text: nn.Module  # token ids, mask int64 [b, t] → embedding [b, dim], text tokens [b, t, token width]
+    image: (
+        nn.Module
+    )  # pixels uint8 [b, s, s, 3] → embedding [b, dim], image tokens int8 [b, cells, width]
+    text: (
+        nn.Module
+    )  # token ids, mask int64 [b, t] → embedding [b, dim], text tokens [b, t, token width]
     fusion: nn.Module | None  # text tokens, mask, image tokens, pairs int64 [p, 2] → logits [p]
     image_size: int
     dim: int
@@ -90,7 +98,14 @@ class Graphs:
         sizes = (config.image_size, config.dim, config.max_tokens)
         if alone:
             return cls(*encoders, None, *sizes)
-        return cls(*encoders, FusionGraph(model), *sizes, model.cells, config.image_token_width, model.text.width)
+        return cls(
+            *encoders,
+            FusionGraph(model),
+            *sizes,
+            model.cells,
+            config.image_token_width,
+            model.text.width,
+        )
 
     @classmethod
     def with_text(cls, model: Tandem, encoder: nn.Module) -> "Graphs":
@@ -119,7 +134,12 @@ def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:
     parts = [
         ("image-encoder", graphs.image, ["pixels"], image),
         ("text-encoder", graphs.text, ["token_ids", "attention_mask"], text),
-        ("fusion-encoder", graphs.fusion, ["text_tokens", "attention_mask", "image_tokens", "pairs"], ["logit"]),
+        (
+            "fusion-encoder",
+            graphs.fusion,
+            ["text_tokens", "attention_mask", "image_tokens", "pairs"],
+            ["logit"],
+        ),
     ]
     written = []
     for name, module, inputs, outputs in parts:

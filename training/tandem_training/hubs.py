@@ -41,12 +41,19 @@ def correct_hubs(graphs: Graphs, encoders: TorchEncoders, samples: list[Sample])
     that the model was trained on, give the bank: no photo or sentence that it is measured on belongs there. ValueError
     where there are too few, or the embeddings too narrow."""
     if len(samples) < 2:
-        raise ValueError("the bank holds a single photo; expected at least 2, and better a thousand")
+        raise ValueError(
+            "the bank holds a single photo; expected at least 2, and better a thousand"
+        )
     rng = np.random.default_rng(0)
     chosen = [samples[i] for i in rng.permutation(len(samples))[:BANK_PHOTOS]]
-    told = [replace(s, captions=[s.captions[rng.integers(len(s.captions))]], weights=[]) for s in chosen]
+    told = [
+        replace(s, captions=[s.captions[rng.integers(len(s.captions))]], weights=[]) for s in chosen
+    ]
     encoded = Encoded(encoders, told)
-    texts, images = torch.from_numpy(encoded.text_embedding), torch.from_numpy(encoded.image_embedding)
+    texts, images = (
+        torch.from_numpy(encoded.text_embedding),
+        torch.from_numpy(encoded.image_embedding),
+    )
     flat = flattening(torch.cat([texts, images]))
     texts, images = (F.normalize(embeddings @ flat, dim=1) for embeddings in (texts, images))
     terms = [Nearness(texts, images), Nearness(images, texts)]  # of images, of texts
@@ -64,7 +71,9 @@ def flattening(embeddings: Tensor) -> Tensor:
     where they have no width to spare."""
     width = embeddings.shape[1]
     if width <= 2 * CORRECTION:
-        raise ValueError(f"embeddings of {width} numbers have no room for a correction of {CORRECTION}")
+        raise ValueError(
+            f"embeddings of {width} numbers have no room for a correction of {CORRECTION}"
+        )
     power, directions = torch.linalg.eigh((embeddings.T @ embeddings).double())  # ascending
     share = (power / power[-1]).clamp(min=0) + LEAST_SHARE
     return (directions * share**-FLATTENING)[:, CORRECTION:].float().contiguous()

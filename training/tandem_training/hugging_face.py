@@ -29,7 +29,9 @@ def read_checkpoint(folder: Path) -> tuple[nn.Module, str]:
     config = _json(folder / "config.json")
     named = (config.get("architectures") or ["none"])[0]
     if named not in ARCHITECTURES:
-        raise ValueError(f"{folder} holds the architecture {named}; known are {', '.join(ARCHITECTURES)}")
+        raise ValueError(
+            f"{folder} holds the architecture {named}; known are {', '.join(ARCHITECTURES)}"
+        )
     import transformers
 
     kind = getattr(transformers, named)
@@ -37,19 +39,31 @@ def read_checkpoint(folder: Path) -> tuple[nn.Module, str]:
         folder, attn_implementation="eager", local_files_only=True, output_loading_info=True
     )
     if missing := [*loading["missing_keys"], *loading["mismatched_keys"]]:
-        raise ValueError(f"{folder}: {len(missing)} weights of {named} are missing or of another shape: {missing[:3]}")
+        raise ValueError(
+            f"{folder}: {len(missing)} weights of {named} are missing or of another shape: {missing[:3]}"
+        )
     return model.eval().float(), ARCHITECTURES[named]
 
 
 def read_pixels(folder: Path) -> Pixels:
     """How the checkpoint normalises pixels. ValueError when the folder does not say."""
     alone = folder / "preprocessor_config.json"
-    given = _json(alone) if alone.is_file() else _json(folder / "processor_config.json").get("image_processor") or {}
+    given = (
+        _json(alone)
+        if alone.is_file()
+        else _json(folder / "processor_config.json").get("image_processor") or {}
+    )
     plain = not given.get("do_normalize", True)
-    mean, std = ([0.0] * 3, [1.0] * 3) if plain else (given.get("image_mean"), given.get("image_std"))
+    mean, std = (
+        ([0.0] * 3, [1.0] * 3) if plain else (given.get("image_mean"), given.get("image_std"))
+    )
     if not all(isinstance(numbers, list) and len(numbers) == 3 for numbers in (mean, std)):
-        raise ValueError(f"{folder}: its preprocessor has no image_mean and image_std of three numbers")
-    return Pixels(given.get("rescale_factor", 1 / 255) if given.get("do_rescale", True) else 1.0, mean, std)
+        raise ValueError(
+            f"{folder}: its preprocessor has no image_mean and image_std of three numbers"
+        )
+    return Pixels(
+        given.get("rescale_factor", 1 / 255) if given.get("do_rescale", True) else 1.0, mean, std
+    )
 
 
 def save_tokenizer(folder: Path, path: Path) -> Tokenizer:
@@ -79,11 +93,15 @@ def padding_of(folder: Path, tokenizer: Tokenizer) -> int:
     named = named.get("content") if isinstance(named, dict) else named
     found = tokenizer.token_to_id(named) if isinstance(named, str) else None
     if found is None:
-        raise ValueError(f"{folder}: tokenizer_config.json names the pad_token {named!r}, which is no token")
+        raise ValueError(
+            f"{folder}: tokenizer_config.json names the pad_token {named!r}, which is no token"
+        )
     return found
 
 
-def graphs_of(model: nn.Module, kind: str, folder: Path, tokenizer: Tokenizer) -> tuple[Graphs, dict]:
+def graphs_of(
+    model: nn.Module, kind: str, folder: Path, tokenizer: Tokenizer
+) -> tuple[Graphs, dict]:
     """The graphs, and the match rule that the checkpoint itself brings."""
     pixels, side = read_pixels(folder), model.config.vision_config.image_size
     if not isinstance(side, int):
@@ -92,7 +110,11 @@ def graphs_of(model: nn.Module, kind: str, folder: Path, tokenizer: Tokenizer) -
         return blip_graphs(model, pixels), {"logit": 1.0, "similarity": 0.0, "bias": 0.0}
     scale = model.logit_scale.exp().item()
     if kind == "CLIP":
-        return clip_graphs(model, pixels), {"logit": 0.0, "similarity": scale, "bias": -CLIP_THRESHOLD * scale}
+        return clip_graphs(model, pixels), {
+            "logit": 0.0,
+            "similarity": scale,
+            "bias": -CLIP_THRESHOLD * scale,
+        }
     graphs = siglip_graphs(model, pixels, padding_of(folder, tokenizer))
     return graphs, {"logit": 0.0, "similarity": scale, "bias": model.logit_bias.item()}
 
@@ -118,7 +140,11 @@ def import_checkpoint(source: Path, folder: Path, version: str = "1.0.0", langua
 def _license(folder: Path) -> str:
     """As the head of the checkpoint's own card says it."""
     card = folder / "README.md"
-    found = re.search(r"\A---\n(?:.*\n)*?license: *(\S+)", card.read_text(errors="replace")) if card.is_file() else None
+    found = (
+        re.search(r"\A---\n(?:.*\n)*?license: *(\S+)", card.read_text(errors="replace"))
+        if card.is_file()
+        else None
+    )
     return found[1] if found else "not stated by the checkpoint: see where it came from"
 
 
@@ -131,17 +157,29 @@ def _json(path: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="folder with config.json, weights, tokenizer and preprocessor")
-    parser.add_argument("folder", type=Path, help="folder of the bundle; one that is there is replaced")
+    parser.add_argument(
+        "checkpoint", type=Path, help="folder with config.json, weights, tokenizer and preprocessor"
+    )
+    parser.add_argument(
+        "folder", type=Path, help="folder of the bundle; one that is there is replaced"
+    )
     parser.add_argument("--version", default="1.0.0")
     parser.add_argument("--languages", nargs="+", default=["en"])
     parser.add_argument("--dev", default="", help="glob of shards to calibrate and evaluate on")
-    parser.add_argument("--precision", choices=sorted(TOLERANCES), default="fp32", help="fp16 is for a GPU")
-    parser.add_argument("--calibrate", default="", help="glob of training shards that int8 finds its ranges with")
-    parser.add_argument("--bank", default="", help="glob of shards, none of --dev, that hubs are known by")
+    parser.add_argument(
+        "--precision", choices=sorted(TOLERANCES), default="fp32", help="fp16 is for a GPU"
+    )
+    parser.add_argument(
+        "--calibrate", default="", help="glob of training shards that int8 finds its ranges with"
+    )
+    parser.add_argument(
+        "--bank", default="", help="glob of shards, none of --dev, that hubs are known by"
+    )
     args = parser.parse_args()
     wanted = (args.precision, args.calibrate, args.dev, args.bank)
-    manifest = import_checkpoint(args.checkpoint, args.folder, args.version, tuple(args.languages), *wanted)
+    manifest = import_checkpoint(
+        args.checkpoint, args.folder, args.version, tuple(args.languages), *wanted
+    )
     print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))
 
 

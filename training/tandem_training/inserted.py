@@ -37,23 +37,46 @@ class InsertedFusion(nn.Module):
         # In a tuple, so that the text encoder's parameters are counted and saved once, as its own.
         self._text, self.width = (text,), text.width
         layers = len(text.layers)
-        self.cross = nn.ModuleList(CrossAttention(text.width, heads, image_width, dropout) for _ in range(layers))
-        self.decoder = nn.ModuleList(SelfAttention(text.width, heads, dropout) for _ in range(layers))
+        self.cross = nn.ModuleList(
+            CrossAttention(text.width, heads, image_width, dropout) for _ in range(layers)
+        )
+        self.decoder = nn.ModuleList(
+            SelfAttention(text.width, heads, dropout) for _ in range(layers)
+        )
         self.head = nn.Linear(text.width, 1)
 
     def start_decoder(self) -> None:
         """The causal self-attention starts as the text encoder's."""
         for own, layer in zip(self.decoder, self._text[0].layers, strict=True):
-            own.load_state_dict({name: value for name, value in layer.state_dict().items() if name in own.state_dict()})
+            own.load_state_dict(
+                {
+                    name: value
+                    for name, value in layer.state_dict().items()
+                    if name in own.state_dict()
+                }
+            )
 
-    def hidden(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor, causal: bool = False):
+    def hidden(
+        self,
+        text_tokens: Tensor,
+        mask: Tensor,
+        image_tokens: Tensor,
+        pairs: Tensor,
+        causal: bool = False,
+    ):
         texts, images = pairs[:, 0], pairs[:, 1]
         x, cells = text_tokens[texts], image_tokens[images]
         bias = (causal_bias if causal else attention_bias)(mask)[texts]
         layers = self._text[0].layers
-        for layer, mixing, cross in zip(layers, self.decoder if causal else layers, self.cross, strict=True):
+        for layer, mixing, cross in zip(
+            layers, self.decoder if causal else layers, self.cross, strict=True
+        ):
             x = layer.feed(cross(mixing.mix(x, bias), cells))
         return x
 
-    def forward(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
-        return self.head(self.hidden(text_tokens, mask, image_tokens, pairs)[:, 0]).squeeze(-1).float()
+    def forward(
+        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
+        return (
+            self.head(self.hidden(text_tokens, mask, image_tokens, pairs)[:, 0]).squeeze(-1).float()
+        )

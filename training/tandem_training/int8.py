@@ -26,14 +26,20 @@ from .data import Sample, decode
 from .products import products_to_int8
 
 PHOTOS_AT_ONCE = 4
-EXACT_CONVOLUTIONS = 16  # at the beginning: few channels of wide range, where most of the loss came from
+EXACT_CONVOLUTIONS = (
+    16  # at the beginning: few channels of wide range, where most of the loss came from
+)
 LEAST_ROWS = 256  # of a table that is looked up
 
 
-def feeds_of(samples: list[Sample], size: int, tokenizer: Tokenizer) -> dict[str, list[dict[str, np.ndarray]]]:
+def feeds_of(
+    samples: list[Sample], size: int, tokenizer: Tokenizer
+) -> dict[str, list[dict[str, np.ndarray]]]:
     """What the encoders read of `samples`, by the stem of their file: a few photos at a time, and each caption."""
     batches = (samples[i : i + PHOTOS_AT_ONCE] for i in range(0, len(samples), PHOTOS_AT_ONCE))
-    pixels = [{"pixels": np.stack([decode(sample.jpeg, size) for sample in few])} for few in batches]
+    pixels = [
+        {"pixels": np.stack([decode(sample.jpeg, size) for sample in few])} for few in batches
+    ]
     rows = (np.array([e.ids]) for s in samples for e in tokenizer.encode_batch(s.captions))
     return {
         "image-encoder": pixels,
@@ -54,7 +60,12 @@ def to_int8(path: Path, feeds: dict[str, list[dict[str, np.ndarray]]]) -> None:
     quant_pre_process(path, path, skip_symbolic_shape=True)
     if path.stem == "fusion-encoder":
         quantize_dynamic(
-            path, path, ["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8, reduce_range=True
+            path,
+            path,
+            ["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            reduce_range=True,
         )
         return
     store_int8_rows(path)
@@ -80,19 +91,31 @@ def store_int8_rows(path: Path) -> None:
     """Store every float32 table whose rows are looked up as int8, with a scale for each row."""
     model = onnx.load(path)
     graph, nodes = model.graph, []
-    tables = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) == 2}
+    tables = {
+        t.name: t
+        for t in graph.initializer
+        if t.data_type == TensorProto.FLOAT and len(t.dims) == 2
+    }
     uses = Counter(name for node in graph.node for name in node.input)
     tables = {name: t for name, t in tables.items() if t.dims[0] >= LEAST_ROWS and uses[name] == 1}
     for node in graph.node:
-        table = tables.get(node.input[0]) if node.op_type == "Gather" and not any(a.i for a in node.attribute) else None
+        table = (
+            tables.get(node.input[0])
+            if node.op_type == "Gather" and not any(a.i for a in node.attribute)
+            else None
+        )
         if table is None:
             nodes.append(node)
             continue
         rows = numpy_helper.to_array(table)
         scale = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-12) / 127
         graph.initializer.remove(table)
-        graph.initializer.append(numpy_helper.from_array(np.round(rows / scale).astype(np.int8), f"{table.name}.int8"))
-        graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{table.name}.scale"))
+        graph.initializer.append(
+            numpy_helper.from_array(np.round(rows / scale).astype(np.int8), f"{table.name}.int8")
+        )
+        graph.initializer.append(
+            numpy_helper.from_array(scale.astype(np.float32), f"{table.name}.scale")
+        )
         out, places = node.output[0], node.input[1]
         nodes += [
             helper.make_node("Gather", [f"{table.name}.int8", places], [f"{out}.int8"], axis=0),

@@ -73,7 +73,9 @@ class CrossLayer(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
 
-    def forward(self, x: Tensor, bias: Tensor | None, other: Tensor, other_bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, bias: Tensor | None, other: Tensor, other_bias: Tensor | None = None
+    ) -> Tensor:
         """x [p, t, w] with the bias of its self-attention; other [p, n, v] with the bias of the cross-attention →
         [p, t, w]."""
         q, k, v = split_heads(self.self_qkv(self.norms[0](x)), 3, self.heads).unbind(0)

@@ -42,20 +42,30 @@ def fit_margin(scored: Scored, match: dict, depth: int) -> tuple[float, dict]:
     argument = match["logit"] * scored.image_logits[:, :depth] + match["similarity"] * similarity
     hits = [k for k in KS if k < candidates.shape[1]]
     gaps = {k: needed(similarity, argument, k) for k in hits}
-    fold = np.random.default_rng(0).permutation(encoded.similarity.shape[1])[encoded.photo_of] % FOLDS
-    left_out = np.array([narrowest([gap[fold != one] for gap in gaps.values()]) for one in range(FOLDS)])[fold]
+    fold = (
+        np.random.default_rng(0).permutation(encoded.similarity.shape[1])[encoded.photo_of] % FOLDS
+    )
+    left_out = np.array(
+        [narrowest([gap[fold != one] for gap in gaps.values()]) for one in range(FOLDS)]
+    )[fold]
     margin = narrowest(gaps.values())
     report: dict = {"candidates": candidates.shape[1]}
     for k, gap in gaps.items():
         kept = contenders(similarity, k, margin)
         found = {
             name: recall_at_k(reranked(encoded.similarity, candidates, scores), encoded.positive)
-            for name, scores in (("all", argument), ("contenders", np.where(kept, argument, -np.inf)))
+            for name, scores in (
+                ("all", argument),
+                ("contenders", np.where(kept, argument, -np.inf)),
+            )
         }
         report[f"k={k}"] = {
             "unchanged": round(100 * float((gap <= left_out).mean()), 2),
             "reranked": round(float(kept.sum(1).mean()), 1),
-        } | {name: {f"r{at}": recall[f"r{at}"] for at in KS if at <= k} for name, recall in found.items()}
+        } | {
+            name: {f"r{at}": recall[f"r{at}"] for at in KS if at <= k}
+            for name, recall in found.items()
+        }
     return margin, report
 
 
@@ -66,10 +76,18 @@ def narrowest(gaps) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, help="folder of an exported bundle; its manifest is written anew")
-    parser.add_argument("shards", help="glob of WebDataset shards that the model was not trained on")
-    parser.add_argument("--k", type=int, nargs="+", default=[16, 64], help="rerank depths to report")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "bundle", type=Path, help="folder of an exported bundle; its manifest is written anew"
+    )
+    parser.add_argument(
+        "shards", help="glob of WebDataset shards that the model was not trained on"
+    )
+    parser.add_argument(
+        "--k", type=int, nargs="+", default=[16, 64], help="rerank depths to report"
+    )
     args = parser.parse_args()
     from .bundle import BundleEncoders, write_manifest
     from .data import read_shards
@@ -78,7 +96,9 @@ def main() -> None:
     encoders = BundleEncoders(args.bundle)
     manifest = encoders.manifest
     scored = Scored(encoders, read_shards(args.shards), max(args.k))
-    manifest["rerank"]["margin"], report = fit_margin(scored, manifest["match"], manifest["rerank"]["candidates"])
+    manifest["rerank"]["margin"], report = fit_margin(
+        scored, manifest["match"], manifest["rerank"]["candidates"]
+    )
     figures = manifest["metrics"].setdefault(data_name(args.shards), {})
     figures["bundle"] = scored.report(manifest["match"], tuple(args.k))
     figures["margin"] = report

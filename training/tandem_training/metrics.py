@@ -69,7 +69,9 @@ class Progress:
         self.first, self.total, self.photos, self.started = first, total, photos, time.time()
 
     def line(self, step: int, losses: dict[str, float]) -> str:
-        seconds = (time.time() - self.started) / (step - self.first)  # a step, evaluation and saving included
+        seconds = (time.time() - self.started) / (
+            step - self.first
+        )  # a step, evaluation and saving included
         left = seconds * (self.total - step)
         end = time.strftime("%H:%M", time.localtime(time.time() + left))
         values = " ".join(f"{name} {value:.4f}" for name, value in losses.items())

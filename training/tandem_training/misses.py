@@ -36,7 +36,9 @@ def page(scored: Scored, match: dict) -> str:
     for caption, rank in _worst(scores, encoded.positive):
         right = int(encoded.photo_of[caption])
         best = np.argsort(-scores[caption], kind="stable")[:HITS]
-        shown = "".join(picture(int(p), False, f"{at}.") for at, p in enumerate(best, 1) if p != right)
+        shown = "".join(
+            picture(int(p), False, f"{at}.") for at, p in enumerate(best, 1) if p != right
+        )
         own = picture(right, True, f"its photo, at {rank + 1}.")
         parts.append(f"<article><p>{escape(encoded.captions[caption])}</p>{own}{shown}</article>")
     parts.append("<h2>Photos whose captions came late</h2>")
@@ -45,20 +47,30 @@ def page(scored: Scored, match: dict) -> str:
         best = np.argsort(-scores[photo], kind="stable")[:HITS]
         found = "".join(f"<li>{escape(encoded.captions[c])}</li>" for c in best)
         own = picture(photo, True, f"its first caption is at {rank + 1}.")
-        parts.append(f"<article>{own}<p>{escape(encoded.samples[photo].captions[0])}</p><ol>{found}</ol></article>")
+        parts.append(
+            f"<article>{own}<p>{escape(encoded.samples[photo].captions[0])}</p><ol>{found}</ol></article>"
+        )
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Worst misses</title><style>{STYLE}</style>'
     return "\n".join([head, *parts, "</html>\n"])
 
 
-def _scores(similarity: np.ndarray, candidates: np.ndarray, logits: np.ndarray, match: dict) -> np.ndarray:
-    own = match["logit"] * logits + match["similarity"] * np.take_along_axis(similarity, candidates, 1)
+def _scores(
+    similarity: np.ndarray, candidates: np.ndarray, logits: np.ndarray, match: dict
+) -> np.ndarray:
+    own = match["logit"] * logits + match["similarity"] * np.take_along_axis(
+        similarity, candidates, 1
+    )
     return reranked(similarity, candidates, own)
 
 
 def _worst(scores: np.ndarray, positive: np.ndarray) -> list[tuple[int, int]]:
     """Row and rank (0 is first) of the queries that were missed, worst first."""
     ranks = ranks_of_first_positive(scores, positive)
-    return [(int(row), int(ranks[row])) for row in np.argsort(-ranks, kind="stable")[:SHOWN] if ranks[row] > 0]
+    return [
+        (int(row), int(ranks[row]))
+        for row in np.argsort(-ranks, kind="stable")[:SHOWN]
+        if ranks[row] > 0
+    ]
 
 
 def thumbnail(jpeg: bytes) -> str:

@@ -55,7 +55,9 @@ class ModelConfig:
             value = getattr(self, key)
             if value not in known:
                 near = difflib.get_close_matches(value, known, n=1, cutoff=0)[0]
-                raise ValueError(f"{key} = {value!r}; did you mean {near!r}? Known: {', '.join(known)}")
+                raise ValueError(
+                    f"{key} = {value!r}; did you mean {near!r}? Known: {', '.join(known)}"
+                )
         for part in ("text", "fusion", "vision"):
             width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
             if width % heads:
@@ -66,12 +68,18 @@ class ModelConfig:
                 f"not vision = {self.vision!r} and split = {self.split}"
             )
         if self.fusion == "inserted-attention" and self.text != "bert":
-            raise ValueError(f"fusion = 'inserted-attention' goes into text = 'bert', not {self.text!r}")
+            raise ValueError(
+                f"fusion = 'inserted-attention' goes into text = 'bert', not {self.text!r}"
+            )
 
     def __repr__(self) -> str:
         """A key that came after the first checkpoints shows only where it is not its default, so that a run begun
         before it still finds its own checkpoint."""
-        shown = [f for i, f in enumerate(fields(self)) if i < FIRST_KEYS or getattr(self, f.name) != f.default]
+        shown = [
+            f
+            for i, f in enumerate(fields(self))
+            if i < FIRST_KEYS or getattr(self, f.name) != f.default
+        ]
         return f"ModelConfig({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
 
 
@@ -84,11 +92,21 @@ def _vision(config: ModelConfig) -> EfficientNetLite | VisionTransformer:
 
 def _text(config: ModelConfig) -> TextEncoder | CausalTextEncoder:
     kind = TextEncoder if config.text == "bert" else CausalTextEncoder
-    return kind(config.dim, config.text_width, config.text_layers, config.text_heads, dropout=config.text_dropout)
+    return kind(
+        config.dim,
+        config.text_width,
+        config.text_layers,
+        config.text_heads,
+        dropout=config.text_dropout,
+    )
 
 
 def _fusion(config: ModelConfig, text: nn.Module, cells: int) -> nn.Module:
-    image_width, heads, dropout = config.image_token_width, config.fusion_heads, config.fusion_dropout
+    image_width, heads, dropout = (
+        config.image_token_width,
+        config.fusion_heads,
+        config.fusion_dropout,
+    )
     size = (config.fusion_width, config.fusion_layers, heads)
     if config.fusion == "none":
         return NoFusion()
@@ -98,7 +116,9 @@ def _fusion(config: ModelConfig, text: nn.Module, cells: int) -> nn.Module:
         return DualStream(text.width, image_width, cells, *size, dropout)
     if config.fusion == "inserted-attention":
         return InsertedFusion(text, image_width, config.text_heads, dropout)
-    return SingleStream(text.width, image_width, cells, *size, dropout, reads_inputs=config.fusion == "patches")
+    return SingleStream(
+        text.width, image_width, cells, *size, dropout, reads_inputs=config.fusion == "patches"
+    )
 
 
 class Tandem(nn.Module):
@@ -106,7 +126,9 @@ class Tandem(nn.Module):
         super().__init__()
         self.config = config
         self.vision = _vision(config)
-        self.heads = ImageHeads(self.vision.width, config.dim, config.image_token_width, dropout=config.grid_dropout)
+        self.heads = ImageHeads(
+            self.vision.width, config.dim, config.image_token_width, dropout=config.grid_dropout
+        )
         self.text = _text(config)
         self.fusion = _fusion(config, self.text, self.cells)
         if config.fusion == "patches":
@@ -127,7 +149,9 @@ class Tandem(nn.Module):
         """The same from the cached activations of the frozen trunk, [b, c, h, w]."""
         embedding, tokens = self.heads(self.vision.tail(activations))
         if self.config.fusion == "patches":
-            tokens = F.normalize(self.patches(activations.flatten(2).transpose(1, 2)).float(), dim=-1)
+            tokens = F.normalize(
+                self.patches(activations.flatten(2).transpose(1, 2)).float(), dim=-1
+            )
         return embedding, tokens
 
     def encode_texts(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,13 +37,18 @@ def momentum_itc_loss(text: Tensor, image: Tensor, momentum_text: Tensor, moment
     scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
     positive = ids[:, None] == momentum_ids[None, :]  # [b, b + queue]
     ways = []
-    for own, momentum_own, others in ((text, momentum_text, momentum_image), (image, momentum_image, momentum_text)):
+    for own, momentum_own, others in (
+        (text, momentum_text, momentum_image),
+        (image, momentum_image, momentum_text),
+    ):
         soft = (scale * momentum_own[: len(own)] @ others.T).detach()
         ways.append(_contrast(scale * own @ others.T, positive, soft, mix, smoothing=0.0))
     return {"loss": sum(ways) / 2}
 
 
-def _contrast(logits: Tensor, positive: Tensor, soft: Tensor | None, mix: float, smoothing: float) -> Tensor:
+def _contrast(
+    logits: Tensor, positive: Tensor, soft: Tensor | None, mix: float, smoothing: float
+) -> Tensor:
     """Mean cross-entropy of the rows of `logits` that have a positive; the positives of a row share its target."""
     target = positive / positive.sum(1, keepdim=True).clamp(min=1)
     if soft is not None and mix > 0:
@@ -71,7 +76,9 @@ def sample_hard_negatives(similarity: Tensor, logit_scale: Tensor, row_ids: Tens
     never one of the same image id: [rows, columns] → int64 [rows, count]. ValueError when a row has fewer."""
     other = row_ids[:, None] != column_ids[None, :]
     if int(other.sum(1).min()) < count:
-        raise ValueError(f"{count} negatives asked, the batch has only {int(other.sum(1).min())} of another image")
+        raise ValueError(
+            f"{count} negatives asked, the batch has only {int(other.sum(1).min())} of another image"
+        )
     logits = (similarity * logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()).float()
     # Gumbel top-k draws without replacement in proportion to exp(logits), whatever their range (Kool et al. 2019).
     uniform = torch.rand(logits.shape, generator=generator).to(logits.device).clamp(1e-20, 1 - 1e-7)
@@ -79,7 +86,9 @@ def sample_hard_negatives(similarity: Tensor, logit_scale: Tensor, row_ids: Tens
     return noisy.masked_fill(~other, float("-inf")).topk(count, dim=1).indices
 
 
-def itm_loss(positive: Tensor, image_negatives: Tensor, text_negatives: Tensor) -> dict[str, Tensor]:
+def itm_loss(
+    positive: Tensor, image_negatives: Tensor, text_negatives: Tensor
+) -> dict[str, Tensor]:
     """Image-text matching over hard negatives (ALBEF, arXiv:2107.07651; BLIP, arXiv:2201.12086).
 
     positive [b]: logit of each matching pair; image_negatives [b, h]: its text with other images; text_negatives
@@ -115,10 +124,14 @@ def mlm_loss(logits: Tensor, token_ids: Tensor, chosen: Tensor) -> dict[str, Ten
 
     logits [k, v] of the k chosen places in reading order; token_ids [b, t] before masking; chosen bool [b, t].
     Zero where nothing was chosen. Returns {"loss": scalar}."""
-    return {"loss": F.cross_entropy(logits, token_ids[chosen], reduction="sum") / max(1, len(logits))}
+    return {
+        "loss": F.cross_entropy(logits, token_ids[chosen], reduction="sum") / max(1, len(logits))
+    }
 
 
-def lm_loss(logits: Tensor, token_ids: Tensor, mask: Tensor, smoothing: float = 0.0) -> dict[str, Tensor]:
+def lm_loss(
+    logits: Tensor, token_ids: Tensor, mask: Tensor, smoothing: float = 0.0
+) -> dict[str, Tensor]:
     """Captioning: each token from the image and the tokens before it (BLIP, arXiv:2201.12086; CoCa, Yu et al. 2022,
     arXiv:2205.01917).
 
@@ -126,4 +139,8 @@ def lm_loss(logits: Tensor, token_ids: Tensor, mask: Tensor, smoothing: float = 
     caption, padding is not predicted; a share `smoothing` of the target is spread evenly over the vocabulary.
     Returns {"loss": scalar}, the mean over predicted tokens."""
     real = mask[:, 1:] > 0
-    return {"loss": F.cross_entropy(logits[:, :-1][real], token_ids[:, 1:][real], label_smoothing=smoothing)}
+    return {
+        "loss": F.cross_entropy(
+            logits[:, :-1][real], token_ids[:, 1:][real], label_smoothing=smoothing
+        )
+    }

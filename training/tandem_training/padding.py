@@ -21,7 +21,11 @@ def fold_padding(path: Path) -> None:
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
         readers = [node for node in graph.node if pad.output[0] in node.input]
         zeros = _zeros(pad, model)
-        if zeros is None or pad.output[0] in outputs or not all(_can_pad(node, pad) for node in readers):
+        if (
+            zeros is None
+            or pad.output[0] in outputs
+            or not all(_can_pad(node, pad) for node in readers)
+        ):
             continue
         for conv in readers:
             _widen(conv, zeros)
@@ -34,7 +38,9 @@ def fold_padding(path: Path) -> None:
 
 def _zeros(pad: NodeProto, model: ModelProto) -> list[int] | None:
     """Before and behind each side of a picture, in the order of a convolution's `pads`; None for any other padding."""
-    mode = next((attribute.s for attribute in pad.attribute if attribute.name == "mode"), b"constant")
+    mode = next(
+        (attribute.s for attribute in pad.attribute if attribute.name == "mode"), b"constant"
+    )
     sizes, value, axes = [*pad.input[1:], "", ""][:3]  # names; an input that is not given has none
     counts, added = _constant(sizes, model), _constant(value, model)
     if mode != b"constant" or axes or counts is None or (value and (added is None or added.any())):
@@ -59,14 +65,22 @@ def _constant(name: str, model: ModelProto) -> np.ndarray | None:
         seen.update(producers[one].output)
         waiting += filter(None, producers[one].input)
     nodes = [node for node in model.graph.node if not seen.isdisjoint(node.output)]
-    used = [stored[one] for one in sorted({one for node in nodes for one in node.input} & stored.keys())]
-    graph = helper.make_graph(nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], used)
-    return ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import)).run([name], {})[0]
+    used = [
+        stored[one] for one in sorted({one for node in nodes for one in node.input} & stored.keys())
+    ]
+    graph = helper.make_graph(
+        nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], used
+    )
+    return ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import)).run(
+        [name], {}
+    )[0]
 
 
 def _can_pad(node: NodeProto, pad: NodeProto) -> bool:
     """Whether it is a convolution of what was padded whose own padding is given in numbers."""
-    automatic = any(attribute.name == "auto_pad" and attribute.s != b"NOTSET" for attribute in node.attribute)
+    automatic = any(
+        attribute.name == "auto_pad" and attribute.s != b"NOTSET" for attribute in node.attribute
+    )
     return node.op_type == "Conv" and not automatic and pad.output[0] not in node.input[1:]
 
 

@@ -27,7 +27,11 @@ def as_jpeg(path: Path) -> bytes:
     try:
         with Image.open(path) as image:
             image.load()
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and image.getexif().get(ORIENTATION, 1) == 1:
+            if (
+                image.format == "JPEG"
+                and image.mode in ("RGB", "L")
+                and image.getexif().get(ORIENTATION, 1) == 1
+            ):
                 return path.read_bytes()
             out = io.BytesIO()
             ImageOps.exif_transpose(image).convert("RGB").save(out, "JPEG", quality=95)
@@ -36,7 +40,9 @@ def as_jpeg(path: Path) -> bytes:
         raise ValueError(f"it cannot be decoded: {error}") from error
 
 
-def usable(folder: Path, captions: Captions, corrupt: Corrupt, source: str) -> Iterator[tuple[str, bytes, dict]]:
+def usable(
+    folder: Path, captions: Captions, corrupt: Corrupt, source: str
+) -> Iterator[tuple[str, bytes, dict]]:
     """Key, JPEG and captions of every photo that can be used; the others are counted."""
     root, keys = folder.resolve(), set()
     for file, of_language in captions.items():
@@ -47,7 +53,11 @@ def usable(folder: Path, captions: Captions, corrupt: Corrupt, source: str) -> I
                 raise ValueError(f"it lies outside {folder}")
             if not path.is_file():
                 raise ValueError(f"no such file in {folder}")
-            if not all(isinstance(text, str) and text.strip() for texts in of_language.values() for text in texts):
+            if not all(
+                isinstance(text, str) and text.strip()
+                for texts in of_language.values()
+                for text in texts
+            ):
                 raise ValueError("one of its captions is empty or no text")
             if key in keys:
                 raise ValueError(f"another photo has the same key, {key}")
@@ -56,7 +66,11 @@ def usable(folder: Path, captions: Captions, corrupt: Corrupt, source: str) -> I
         except ValueError as error:
             corrupt.add(source, file, str(error))
         else:
-            yield key, jpeg, {name: [text.strip() for text in texts] for name, texts in of_language.items()}
+            yield (
+                key,
+                jpeg,
+                {name: [text.strip() for text in texts] for name, texts in of_language.items()},
+            )
 
 
 def write_shard(path: Path, samples: list[tuple[str, bytes, dict]]) -> None:
@@ -80,7 +94,12 @@ def write_shard(path: Path, samples: list[tuple[str, bytes, dict]]) -> None:
 
 
 def prepare(
-    folder: Path, captions: Path, out: str, size: int = 1000, language: str = "en", max_corrupt: float = 0.0
+    folder: Path,
+    captions: Path,
+    out: str,
+    size: int = 1000,
+    language: str = "en",
+    max_corrupt: float = 0.0,
 ) -> dict[str, int]:
     """Shards `<out>-0000.tar` … of `size` photos each; → what they hold, read back. After an error none is left."""
     table, corrupt = read_captions(captions, language), Corrupt(max_corrupt)
@@ -103,7 +122,9 @@ def prepare(
         if waiting:
             flush()
         languages = {name: 1.0 for of_language in table.values() for name in of_language}
-        held = [[len(s.captions) for s in read_shards(str(shard), languages, 0.0)] for shard in shards]
+        held = [
+            [len(s.captions) for s in read_shards(str(shard), languages, 0.0)] for shard in shards
+        ]
     except BaseException:
         for path in shards:
             path.unlink()
@@ -112,16 +133,27 @@ def prepare(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="folder of the photos")
     parser.add_argument("captions", type=Path, help="CSV, JSON or COCO annotations")
-    parser.add_argument("out", help="path and beginning of the shards' names: shards/train makes shards/train-0000.tar")
+    parser.add_argument(
+        "out",
+        help="path and beginning of the shards' names: shards/train makes shards/train-0000.tar",
+    )
     parser.add_argument("--size", type=int, default=1000, help="photos a shard")
-    parser.add_argument("--language", default="en", help="language of captions that do not state theirs")
-    parser.add_argument("--max-corrupt", type=float, default=0.0, help="share of photos that may be skipped")
+    parser.add_argument(
+        "--language", default="en", help="language of captions that do not state theirs"
+    )
+    parser.add_argument(
+        "--max-corrupt", type=float, default=0.0, help="share of photos that may be skipped"
+    )
     args = parser.parse_args()
     try:
-        held = prepare(args.folder, args.captions, args.out, args.size, args.language, args.max_corrupt)
+        held = prepare(
+            args.folder, args.captions, args.out, args.size, args.language, args.max_corrupt
+        )
     except (OSError, ValueError) as error:
         raise SystemExit(f"prepare: {error}") from error
     print(", ".join(f"{count} {name}" for name, count in held.items()), f"in {args.out}-*.tar")

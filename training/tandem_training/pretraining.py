@@ -28,7 +28,9 @@ def start_second_text(recipe: Recipe, samples: list[Sample], embedding: Tensor, 
     """The second text encoder as a run begins with it, and what it will read; see `pretrain`. The run in `out` that is
     resumed has it in its own checkpoint."""
     config = recipe.second_text
-    second = SecondText(config, recipe.model, second_tokenizer(samples, config.vocabulary, cache)).to(embedding.device)
+    second = SecondText(
+        config, recipe.model, second_tokenizer(samples, config.vocabulary, cache)
+    ).to(embedding.device)
     captions = SecondCaptions(samples, second.tokenizer, config.caption_tokens)
     if config.pretrain_steps and not (out / "last.pt").exists():
         with ranks.first_rank_first():
@@ -62,7 +64,10 @@ def pretrain(second: SecondText, captions: SecondCaptions, embedding: Tensor, sh
     ValueError when `path` comes from something else."""
     steps = second.config.pretrain_steps
     optimizer = torch.optim.AdamW(
-        [p for p in second.parameters() if p.requires_grad], lr=RATE, weight_decay=DECAY, betas=(0.9, 0.98)
+        [p for p in second.parameters() if p.requires_grad],
+        lr=RATE,
+        weight_decay=DECAY,
+        betas=(0.9, 0.98),
     )
     origin = f"{second.config.architecture()}, {steps} steps over {shuffle.state()}"
     first = 0
@@ -83,7 +88,10 @@ def pretrain(second: SecondText, captions: SecondCaptions, embedding: Tensor, sh
             torch.nn.utils.clip_grad_norm_(second.parameters(), 1.0)
             optimizer.step()
             if (step + 1) % config.save_every == 0 or step + 1 == steps:
-                print(f"second text encoder, step {step + 1}/{steps} loss {loss.item():.4f}", flush=True)
+                print(
+                    f"second text encoder, step {step + 1}/{steps} loss {loss.item():.4f}",
+                    flush=True,
+                )
                 state = {"second": second.state_dict(), "optimizer": optimizer.state_dict()}
                 save(path, state | {"step": step + 1, "recipe": origin})
     second.average.load_state_dict(second.encoder.state_dict())
@@ -91,7 +99,9 @@ def pretrain(second: SecondText, captions: SecondCaptions, embedding: Tensor, sh
 
 def _loss(second: SecondText, captions: SecondCaptions, embedding: Tensor, photos: np.ndarray, config: TrainConfig,
           step: int) -> Tensor:  # fmt: skip
-    drawn = captions.draw(photos, np.random.default_rng([config.seed, 3, step]), config.word_dropout)
+    drawn = captions.draw(
+        photos, np.random.default_rng([config.seed, 3, step]), config.word_dropout
+    )
     ids, mask, told = (tensor.to(embedding.device) for tensor in drawn)
     with bfloat16(mask):
         read = second(ids, mask)[told]
@@ -100,4 +110,6 @@ def _loss(second: SecondText, captions: SecondCaptions, embedding: Tensor, photo
     about, place = embedding[photos], torch.from_numpy(photos).to(embedding.device)
     soft = about[told] @ about.T * config.soft_scale
     scale = second.logit_scale
-    return itc_loss(read @ about.T, scale, place[told], place, soft, config.soft_mix, config.smoothing)["loss"]
+    return itc_loss(
+        read @ about.T, scale, place[told], place, soft, config.soft_mix, config.smoothing
+    )["loss"]

@@ -11,12 +11,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import GraphProto, NodeProto, TensorProto, helper, inliner, numpy_helper, parser, shape_inference
+from onnx import (
+    GraphProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    inliner,
+    numpy_helper,
+    parser,
+    shape_inference,
+)
 
 # To either side of zero. Processors without VNNI add two products of a row and a column in 16 bits: 2 · 255 · 63 fits,
 # and with steps for eight bits embeddings lay at a cosine of .993 from where they belong.
 WEIGHT_STEPS = 63
-LEAST_SHARE = 0.1  # of the mean width: a channel that was silent in what was shown may speak elsewhere
+LEAST_SHARE = (
+    0.1  # of the mean width: a channel that was silent in what was shown may speak elsewhere
+)
 TINY = 1e-12
 # x [..., k] divided by `ease` [k] times weights int8 [k, n] of a scale for each column [n] → [..., n]
 PRODUCT = parser.parse_function("""
@@ -71,13 +82,19 @@ def products_to_int8(path: Path, feeds: Iterable[dict[str, np.ndarray]]) -> None
         }
         names = [f"{node.output[0]}.{name}" for name in stored]
         graph.initializer.extend(map(numpy_helper.from_array, stored.values(), names))
-        node.CopyFrom(helper.make_node(PRODUCT.name, [x, *names], node.output, node.name, domain=PRODUCT.domain))
+        node.CopyFrom(
+            helper.make_node(
+                PRODUCT.name, [x, *names], node.output, node.name, domain=PRODUCT.domain
+            )
+        )
     read = {name for node in graph.node for name in node.input}
     kept = [t for t in graph.initializer if t.name in read]
     del graph.initializer[:], graph.value_info[:]
     graph.initializer.extend(kept)
     model.functions.append(PRODUCT)
-    needed = {"com.microsoft", PRODUCT.domain} - {imported.domain for imported in model.opset_import}
+    needed = {"com.microsoft", PRODUCT.domain} - {
+        imported.domain for imported in model.opset_import
+    }
     model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in sorted(needed))
     inlined = inliner.inline_local_functions(model)
     used = [imported for imported in inlined.opset_import if imported.domain != PRODUCT.domain]
@@ -93,17 +110,28 @@ def at_least(widths: np.ndarray) -> np.ndarray:
 def token_products(graph: GraphProto) -> list[NodeProto]:
     """Products of tokens [b, t, k] and float32 weights [k, n]. Those of rows that stand for a whole text or photo are
     little work and much of the loss: they stay exact."""
-    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.input, *graph.value_info)}
-    weights = {t.name for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) == 2}
-    products = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    ranks = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.value_info)
+    }
+    weights = {
+        t.name for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) == 2
+    }
+    products = [
+        node for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights
+    ]
     return [node for node in products if ranks.get(node.input[0], 0) > 2]
 
 
-def channel_widths(path: Path, names: set[str], feeds: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def channel_widths(
+    path: Path, names: set[str], feeds: Iterable[dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
     """The largest magnitude of each channel [k] of the activations of those names [..., k]."""
     model = onnx.load(path)
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     widths: dict[str, np.ndarray] = {}
     for feed in feeds:
         for name, found in zip(names, session.run(list(names), feed), strict=True):

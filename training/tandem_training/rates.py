@@ -13,7 +13,10 @@ def optimiser(model: Tandem, objectives: Objectives, config: TrainConfig) -> tor
     """AdamW with a rate for each part; matrices decay, biases, norms and scalars do not."""
     rates = [
         (config.vision_rate, model.vision.tail_parameters()),
-        (config.text_rate, [p for n, p in model.text.named_parameters() if not n.startswith("project")]),
+        (
+            config.text_rate,
+            [p for n, p in model.text.named_parameters() if not n.startswith("project")],
+        ),
         (config.head_rate, [*model.heads.parameters(), *model.text.project.parameters()]),
         (config.fusion_rate, [*model.fusion_parameters(), *objectives.own_parameters()]),
     ]
@@ -23,7 +26,13 @@ def optimiser(model: Tandem, objectives: Objectives, config: TrainConfig) -> tor
     for rate, parameters in rates:
         for matrix in (True, False):
             chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1) == matrix]
-            groups.append({"params": chosen, "lr": rate, "weight_decay": config.weight_decay if matrix else 0.0})
+            groups.append(
+                {
+                    "params": chosen,
+                    "lr": rate,
+                    "weight_decay": config.weight_decay if matrix else 0.0,
+                }
+            )
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]

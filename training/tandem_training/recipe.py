@@ -14,7 +14,9 @@ class DataConfig:
     train: str = ""
     dev: str = ""
     views: int = 6
-    languages: dict[str, float] = field(default_factory=lambda: {"en": 1.0})  # weight of each in drawing a caption
+    languages: dict[str, float] = field(
+        default_factory=lambda: {"en": 1.0}
+    )  # weight of each in drawing a caption
     max_corrupt: float = 0.01  # share of samples that may be skipped
 
 
@@ -38,7 +40,9 @@ class TrainConfig:
     ema: float = 0.99
     word_dropout: float = 0.1
     smoothing: float = 0.0  # share of a target spread evenly: LM's, and without a queue ITC's
-    soft_mix: float = 0.3  # share of ITC's target that follows a teacher: sentence encoder, or momentum encoder
+    soft_mix: float = (
+        0.3  # share of ITC's target that follows a teacher: sentence encoder, or momentum encoder
+    )
     soft_scale: float = 20.0
     token_itc_weight: float = 1.0
     token_batch: int = 128  # pairs of a batch that token ITC, MLM and LM read
@@ -94,13 +98,18 @@ class Recipe:
         ]
         given = asdict(self.objectives)
         if any(given.values()) and older:
-            raise ValueError(f"weights stand in [objectives] or in [train], not in both: {', '.join(older)}")
+            raise ValueError(
+                f"weights stand in [objectives] or in [train], not in both: {', '.join(older)}"
+            )
         if not any(given.values()):
             given = {"itm": self.train.itm_weight}
             if self.train.train_towers:
                 given = {"itc": 1.0, "token_itc": self.train.token_itc_weight} | given
         if self.second_text.languages:
-            given |= {"second_itc": self.second_text.itc, "second_text_itc": self.second_text.text_itc}
+            given |= {
+                "second_itc": self.second_text.itc,
+                "second_text_itc": self.second_text.text_itc,
+            }
         weights = {name: weight for name, weight in given.items() if weight != 0}
         _check(weights, self)
         return weights
@@ -108,7 +117,9 @@ class Recipe:
     def architecture(self) -> str:
         """What a checkpoint of the run must agree in."""
         second = self.second_text
-        return repr(self.model) + (f" and a second text encoder: {second.architecture()}" if second.languages else "")
+        return repr(self.model) + (
+            f" and a second text encoder: {second.architecture()}" if second.languages else ""
+        )
 
     def sentence_teacher(self) -> bool:
         """Whether ITC follows a frozen copy of the sentence encoder that the text encoder starts from."""
@@ -128,11 +139,17 @@ def _check(weights: dict[str, float], recipe: Recipe) -> None:
         if name in OF_THE_FUSION and fusion == "none":
             raise ValueError(f"objective {name} reads text and image together, but fusion = 'none'")
         if name in ("mlm", "lm") and train.word_dropout > 0:
-            raise ValueError(f"objective {name} learns the words: set word_dropout = 0, not {train.word_dropout}")
+            raise ValueError(
+                f"objective {name} learns the words: set word_dropout = 0, not {train.word_dropout}"
+            )
     if "token_itc" in weights and fusion != "aligned":
-        raise ValueError(f"objective token_itc aligns words with cells for fusion = 'aligned', not {fusion!r}")
+        raise ValueError(
+            f"objective token_itc aligns words with cells for fusion = 'aligned', not {fusion!r}"
+        )
     if "lm" in weights and fusion == "co-attention":
-        raise ValueError("objective lm: the image stream of fusion = 'co-attention' sees the words to be written")
+        raise ValueError(
+            "objective lm: the image stream of fusion = 'co-attention' sees the words to be written"
+        )
     if "lm" in weights and model.text == "bert" and fusion not in ("inserted-attention", "patches"):
         raise ValueError(
             "objective lm: the text tokens of text = 'bert' have seen the words to be written; use text = 'clip', or "
@@ -145,7 +162,9 @@ def _check(weights: dict[str, float], recipe: Recipe) -> None:
             "'clip' set soft_mix = 0, or queue above 0 for a momentum encoder to follow"
         )
     if train.captions > 1 and ("itc" not in weights or train.queue > 0):
-        raise ValueError(f"captions = {train.captions} are read by objective itc without a queue; expected 1")
+        raise ValueError(
+            f"captions = {train.captions} are read by objective itc without a queue; expected 1"
+        )
     if train.queue > 0 and "itc" not in weights:
         raise ValueError(f"queue = {train.queue} serves objective itc, which has no weight")
     if recipe.second_text.languages:

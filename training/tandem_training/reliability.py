@@ -18,7 +18,10 @@ def of(scored: Scored, match: dict) -> dict:
     weights = np.where(truth, (~truth).sum() / max(1, truth.sum()), 1.0)
     found = probability(match, logits.ravel(), similarity.ravel())
     error = calibration_error(found, truth, weights)
-    return {"expected_calibration_error": round(error, 5), "reliability": reliability(found, truth, weights)}
+    return {
+        "expected_calibration_error": round(error, 5),
+        "reliability": reliability(found, truth, weights),
+    }
 
 
 def draw(bins: list[dict], out: Path) -> None:
@@ -27,10 +30,14 @@ def draw(bins: list[dict], out: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("a diagram needs matplotlib; run: pip install -e 'training[curves]'") from error
+        raise ModuleNotFoundError(
+            "a diagram needs matplotlib; run: pip install -e 'training[curves]'"
+        ) from error
     figure = Figure(figsize=(5, 6.5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    predicted, observed, share = (np.array([b[key] for b in bins]) for key in ("predicted", "observed", "share"))
+    predicted, observed, share = (
+        np.array([b[key] for b in bins]) for key in ("predicted", "observed", "share")
+    )
     above.plot([0, 1], [0, 1], color="grey", linestyle="dashed", label="exact")
     above.plot(predicted, observed, marker="o", label="measured")
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of matches")

@@ -22,14 +22,18 @@ WORDS = Regex(r"[\p{L}\p{M}\p{N}]+|[\p{P}\p{S}]+")
 
 @dataclass
 class SecondTextConfig:
-    languages: dict[str, float] = field(default_factory=dict)  # weight of each in drawing a caption; none: no encoder
+    languages: dict[str, float] = field(
+        default_factory=dict
+    )  # weight of each in drawing a caption; none: no encoder
     layers: int = 3
     width: int = 256
     heads: int = 4
     dropout: float = 0.2
     vocabulary: int = 12000
     caption_tokens: int = 40
-    pretrain_steps: int = 1500  # of ITC against the first text encoder's embeddings, before anything else learns
+    pretrain_steps: int = (
+        1500  # of ITC against the first text encoder's embeddings, before anything else learns
+    )
     rate: float = 5e-4
     itc: float = 0.5  # weight of ITC with the images
     text_itc: float = 0.25  # and with the first encoder's captions
@@ -59,7 +63,10 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     tokenizer.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=vocabulary, special_tokens=SPECIAL, limit_alphabet=vocabulary // 2, show_progress=False
+            vocab_size=vocabulary,
+            special_tokens=SPECIAL,
+            limit_alphabet=vocabulary // 2,
+            show_progress=False,
         ),
     )
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -77,7 +84,9 @@ class SecondText(nn.Module):
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         tokenizer.enable_truncation(model.max_tokens)
-        with torch.random.fork_rng(devices=()):  # what else starts at random is the same with and without
+        with torch.random.fork_rng(
+            devices=()
+        ):  # what else starts at random is the same with and without
             torch.manual_seed(0)
             # With as many positions as the first: the service also times graphs with texts of made lengths.
             self.encoder = TextEncoder(
@@ -107,7 +116,9 @@ class SecondText(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, saved: dict, model: ModelConfig) -> "SecondText":
-        found = cls(SecondTextConfig(**saved["config"]), model, Tokenizer.from_str(saved["tokenizer"]))
+        found = cls(
+            SecondTextConfig(**saved["config"]), model, Tokenizer.from_str(saved["tokenizer"])
+        )
         for encoder in (found.encoder, found.average):
             encoder.load_state_dict(saved["state"])
         return found.eval()

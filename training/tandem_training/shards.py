@@ -41,7 +41,11 @@ def _expand(pattern: str) -> list[str]:
         choices = [str(n).zfill(len(span[1])) for n in range(int(span[1]), int(span[2]) + 1)]
     else:
         choices = brace[1].split(",")
-    return [name for choice in choices for name in _expand(pattern[: brace.start()] + choice + pattern[brace.end() :])]
+    return [
+        name
+        for choice in choices
+        for name in _expand(pattern[: brace.start()] + choice + pattern[brace.end() :])
+    ]
 
 
 def members(location: str) -> Iterator[tuple[str, bytes | None]]:
@@ -51,13 +55,20 @@ def members(location: str) -> Iterator[tuple[str, bytes | None]]:
         with _open(location) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
             for member in tar:
                 if member.isfile():
-                    yield member.name, tar.extractfile(member).read() if member.size <= MAX_MEMBER else None
+                    yield (
+                        member.name,
+                        tar.extractfile(member).read() if member.size <= MAX_MEMBER else None,
+                    )
     except tarfile.TarError as error:
         raise ValueError(f"shard {location}: {error}") from error
 
 
 def _open(location: str) -> io.BufferedIOBase:
-    return io.BufferedReader(HttpStream(location), 1 << 20) if _is_url(location) else open(location, "rb")
+    return (
+        io.BufferedReader(HttpStream(location), 1 << 20)
+        if _is_url(location)
+        else open(location, "rb")
+    )
 
 
 class HttpStream(io.RawIOBase):
@@ -85,9 +96,13 @@ class HttpStream(io.RawIOBase):
             except (OSError, http.client.HTTPException) as error:
                 self._disconnect()
                 if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                    raise OSError(f"shard {self.url}: the server answered {error.code} {error.reason}") from error
+                    raise OSError(
+                        f"shard {self.url}: the server answered {error.code} {error.reason}"
+                    ) from error
                 if attempt == ATTEMPTS:
-                    raise OSError(f"shard {self.url}: given up after {ATTEMPTS} attempts: {error}") from error
+                    raise OSError(
+                        f"shard {self.url}: given up after {ATTEMPTS} attempts: {error}"
+                    ) from error
             time.sleep(pause)
             pause *= 2
         raise AssertionError("unreachable")
@@ -97,15 +112,24 @@ class HttpStream(io.RawIOBase):
         if self.position:
             request.add_header("Range", f"bytes={self.position}-")
         response = self.response = urllib.request.urlopen(request, timeout=TIMEOUT)
-        length, tag = response.headers["Content-Length"], response.headers["ETag"] or response.headers["Last-Modified"]
+        length, tag = (
+            response.headers["Content-Length"],
+            response.headers["ETag"] or response.headers["Last-Modified"],
+        )
         if length is None:
-            raise ValueError(f"shard {self.url}: the server does not tell its size (Content-Length)")
+            raise ValueError(
+                f"shard {self.url}: the server does not tell its size (Content-Length)"
+            )
         if not self.position:
             self.size, self.tag = int(length), tag
             if self.size > MAX_SHARD:
-                raise ValueError(f"shard {self.url}: {self.size} bytes; at most {MAX_SHARD} are read")
+                raise ValueError(
+                    f"shard {self.url}: {self.size} bytes; at most {MAX_SHARD} are read"
+                )
         elif response.status != 206:
-            raise ValueError(f"shard {self.url}: the server cannot resume at byte {self.position} (no range requests)")
+            raise ValueError(
+                f"shard {self.url}: the server cannot resume at byte {self.position} (no range requests)"
+            )
         elif tag != self.tag or response.headers["Content-Range"] != self._rest():
             raise ValueError(f"shard {self.url}: it has changed while it was read")
 

@@ -18,7 +18,9 @@ def starting_model(recipe: Recipe) -> Tandem:
         try:
             model.load_state_dict(checkpoint["state"])
         except RuntimeError as error:
-            raise ValueError(f"{recipe.train.start} is of another architecture: {checkpoint['config']}") from error
+            raise ValueError(
+                f"{recipe.train.start} is of another architecture: {checkpoint['config']}"
+            ) from error
     else:
         load_starting_weights(model)
     if not recipe.train.train_towers:
@@ -34,10 +36,14 @@ def load_starting_weights(model: Tandem) -> None:
     when those weights have another shape."""
     if isinstance(model.vision, EfficientNetLite):
         if model.config.vision != "efficientnet-lite2":
-            raise ValueError(f"vision = {model.config.vision!r} has no starting weights; use 'efficientnet-lite2'")
+            raise ValueError(
+                f"vision = {model.config.vision!r} has no starting weights; use 'efficientnet-lite2'"
+            )
         model.vision.load_imagenet(weights.imagenet_efficientnet_lite2())
     elif model.config.split > 0:
-        raise ValueError(f"a ViT starts at random: its first {model.config.split} layers cannot stay frozen; split = 0")
+        raise ValueError(
+            f"a ViT starts at random: its first {model.config.split} layers cannot stay frozen; split = 0"
+        )
     if isinstance(model.text, TextEncoder):
         model.text.load_minilm(weights.minilm())
     if isinstance(model.fusion, InsertedFusion):

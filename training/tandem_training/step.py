@@ -43,7 +43,9 @@ class Objectives(nn.Module):
     them: from a step to a scalar. Those that cost a whole vocabulary or all tokens against all cells read the first
     `token_batch` pairs only."""
 
-    def __init__(self, recipe: Recipe, model: Tandem, tokenizer: Tokenizer, second: SecondText | None = None):
+    def __init__(
+        self, recipe: Recipe, model: Tandem, tokenizer: Tokenizer, second: SecondText | None = None
+    ):
         super().__init__()
         self.config, self.weights, self.second = recipe.train, recipe.weights(), second
         self.part = slice(0, self.config.token_batch)
@@ -74,11 +76,17 @@ class Objectives(nn.Module):
             text, spoken, text_ids = towers.text_embedding, batch.spoken, ids
             if towers.further_embedding is not None:
                 text = torch.cat([text, towers.further_embedding.flatten(0, 1)])
-                spoken = None if spoken is None else torch.cat([spoken, batch.further_spoken.flatten(0, 1)])
+                spoken = (
+                    None
+                    if spoken is None
+                    else torch.cat([spoken, batch.further_spoken.flatten(0, 1)])
+                )
                 text_ids = torch.cat([ids, ids.repeat_interleave(config.captions - 1)])
             similarity = text @ towers.image_embedding.T
             soft = None if spoken is None else spoken @ batch.about.T * config.soft_scale
-            return itc_loss(similarity, scale, text_ids, ids, soft, config.soft_mix, config.smoothing)["loss"]
+            return itc_loss(
+                similarity, scale, text_ids, ids, soft, config.soft_mix, config.smoothing
+            )["loss"]
         with torch.no_grad():
             guide = encode(step.average.eval(), *batch.inputs[:3]).gathered()
         new = (guide.text_embedding, guide.image_embedding, ids)
@@ -101,23 +109,39 @@ class Objectives(nn.Module):
         similarity = step.towers.second_embedding[told] @ others.T
         if not len(told):
             return similarity.sum()
-        soft = None if batch.spoken is None else batch.spoken[told] @ batch.about.T * config.soft_scale
+        soft = (
+            None if batch.spoken is None else batch.spoken[told] @ batch.about.T * config.soft_scale
+        )
         scale = self.second.logit_scale
-        return itc_loss(similarity, scale, ids[told], ids, soft, config.soft_mix, config.smoothing)["loss"]
+        return itc_loss(similarity, scale, ids[told], ids, soft, config.soft_mix, config.smoothing)[
+            "loss"
+        ]
 
     def token_itc(self, step: Step) -> Tensor:
         """ITC on tokens, which aligns words with cells."""
         config, part, batch = self.config, self.part, step.batch
         with bfloat16(batch.mask):
-            tokens = (step.towers.text_tokens[part], batch.mask[part], step.towers.image_tokens[part])
+            tokens = (
+                step.towers.text_tokens[part],
+                batch.mask[part],
+                step.towers.image_tokens[part],
+            )
             similarity = step.model.fusion.token_similarity(*tokens).float()
-        soft = None if batch.spoken is None else batch.spoken[part] @ batch.about[part].T * config.soft_scale
+        soft = (
+            None
+            if batch.spoken is None
+            else batch.spoken[part] @ batch.about[part].T * config.soft_scale
+        )
         scale, ids = step.model.token_logit_scale, batch.photos[part]
-        return itc_loss(similarity, scale, ids, ids, soft, config.soft_mix, config.smoothing)["loss"]
+        return itc_loss(similarity, scale, ids, ids, soft, config.soft_mix, config.smoothing)[
+            "loss"
+        ]
 
     def siglip(self, step: Step) -> Tensor:
         ids = step.batch.photos
-        return siglip_loss(step.towers.similarity, step.model.logit_scale, self.siglip_bias, ids, ids)["loss"]
+        return siglip_loss(
+            step.towers.similarity, step.model.logit_scale, self.siglip_bias, ids, ids
+        )["loss"]
 
     def itm(self, step: Step) -> Tensor:
         """Every pair of the batch against hard negatives of both kinds: other photos, other captions. Where nothing
@@ -128,20 +152,34 @@ class Objectives(nn.Module):
         if self.config.train_towers and {"itc", "siglip"}.isdisjoint(self.weights):
             similarity = torch.zeros_like(similarity)
         images = sample_hard_negatives(similarity, scale, ids, ids, count, step.generator)  # [b, h]
-        texts = sample_hard_negatives(similarity.T, scale, ids, ids, count, step.generator)  # [b, h]
+        texts = sample_hard_negatives(
+            similarity.T, scale, ids, ids, count, step.generator
+        )  # [b, h]
         rows = own_rows(len(ids))
-        row, images, texts = torch.arange(len(ids), device=ids.device)[rows], images[rows], texts[rows]
+        row, images, texts = (
+            torch.arange(len(ids), device=ids.device)[rows],
+            images[rows],
+            texts[rows],
+        )
         own = row[:, None].expand_as(images)
         listed = [(row, row), (own.flatten(), images.flatten()), (texts.flatten(), own.flatten())]
         pairs = torch.cat([torch.stack(rows, 1) for rows in listed])
         with bfloat16(towers.mask):
             logits = step.model.fusion(towers.text_tokens, towers.mask, towers.image_tokens, pairs)
-        positive, image_negatives, text_negatives = logits.split([len(row), images.numel(), texts.numel()])
-        return itm_loss(positive, image_negatives.view_as(images), text_negatives.view_as(texts))["loss"]
+        positive, image_negatives, text_negatives = logits.split(
+            [len(row), images.numel(), texts.numel()]
+        )
+        return itm_loss(positive, image_negatives.view_as(images), text_negatives.view_as(texts))[
+            "loss"
+        ]
 
     def mlm(self, step: Step) -> Tensor:
         """Masked language modelling: the texts are encoded again, with words hidden."""
-        ids, mask, words = step.batch.token_ids[self.part], step.batch.mask[self.part], self.maskable
+        ids, mask, words = (
+            step.batch.token_ids[self.part],
+            step.batch.mask[self.part],
+            self.maskable,
+        )
         hidden_ids, chosen = mask_tokens(
             ids, words(ids, mask), words.mask_id, words.vocabulary, generator=step.generator
         )
@@ -162,7 +200,9 @@ class Objectives(nn.Module):
         """The fusion's hidden state of each text [b, t, w] before its own image."""
         row = torch.arange(len(text_tokens), device=text_tokens.device)
         cells, mask = step.towers.image_tokens[self.part], step.batch.mask[self.part]
-        return step.model.fusion.hidden(text_tokens, mask, cells, torch.stack([row, row], 1), **causal)
+        return step.model.fusion.hidden(
+            text_tokens, mask, cells, torch.stack([row, row], 1), **causal
+        )
 
 
 @torch.no_grad()

@@ -57,10 +57,14 @@ def table(model: Tandem, tokenizer, dev: str, match: dict[str, float]) -> str:
     samples = read_shards(dev)
     rows = ["| stored as | bytes an item | R@1 | R@5 | R@10 |", "|---|---|---|---|---|"]
     for name, size, cells, keep in FORMS:
-        report = evaluate(TorchEncoders(Graphs.of(model, keep), tokenizer), samples, match, (DEPTH,))
+        report = evaluate(
+            TorchEncoders(Graphs.of(model, keep), tokenizer), samples, match, (DEPTH,)
+        )
         recall = report["text_to_image"][f"rerank@{DEPTH}"]
         total = int((cells or model.cells) * model.config.image_token_width * size)
-        rows.append(f"| {name} | {total:,} | {recall['r1']:.1f} | {recall['r5']:.1f} | {recall['r10']:.1f} |")
+        rows.append(
+            f"| {name} | {total:,} | {recall['r1']:.1f} | {recall['r5']:.1f} | {recall['r10']:.1f} |"
+        )
     return "\n".join(rows)
 
 
@@ -68,10 +72,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("dev", help="glob of shards")
-    parser.add_argument("--bundle", type=Path, required=True, help="its tokenizer and match rule are used")
-    parser.add_argument("--write", type=Path, required=True, help="document with the marks to write between")
+    parser.add_argument(
+        "--bundle", type=Path, required=True, help="its tokenizer and match rule are used"
+    )
+    parser.add_argument(
+        "--write", type=Path, required=True, help="document with the marks to write between"
+    )
     args = parser.parse_args()
-    model = Tandem.from_checkpoint(torch.load(args.checkpoint, map_location="cpu", weights_only=True))
+    model = Tandem.from_checkpoint(
+        torch.load(args.checkpoint, map_location="cpu", weights_only=True)
+    )
     tokenizer = read_tokenizer(args.bundle / "tokenizer.json", model.config.max_tokens)
     found = table(model, tokenizer, args.dev, read_manifest(args.bundle)["match"])
     text = args.write.read_text()

@@ -17,7 +17,9 @@ class NoFusion(nn.Module):
 
     reads_inputs = captions = False
 
-    def forward(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
+    def forward(
+        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
         return torch.zeros(len(pairs), device=pairs.device)
 
 
@@ -34,13 +36,22 @@ class SingleStream(nn.Module):
         self.reads_inputs, self.width = reads_inputs, width
         self.text_in = nn.Linear(text_width, width)
         self.image_in = nn.Linear(image_width, width)
-        self.positions = nn.Parameter(0.02 * torch.randn(cells, width))  # of the cells; words bring their own
+        self.positions = nn.Parameter(
+            0.02 * torch.randn(cells, width)
+        )  # of the cells; words bring their own
         self.norm_in = nn.LayerNorm(width)
         self.layers = nn.ModuleList(PreNormLayer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
 
-    def hidden(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor, causal: bool = False):
+    def hidden(
+        self,
+        text_tokens: Tensor,
+        mask: Tensor,
+        image_tokens: Tensor,
+        pairs: Tensor,
+        causal: bool = False,
+    ):
         texts, images = pairs[:, 0], pairs[:, 1]
         words = self.text_in(text_tokens)[texts]  # [p, t, width]
         cells = (self.image_in(image_tokens) + self.positions)[images]  # [p, n, width]
@@ -56,8 +67,12 @@ class SingleStream(nn.Module):
             x = layer(x, bias)
         return self.norm(x[:, n:])
 
-    def forward(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
-        return self.head(self.hidden(text_tokens, mask, image_tokens, pairs)[:, 0]).squeeze(-1).float()
+    def forward(
+        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
+        return (
+            self.head(self.hidden(text_tokens, mask, image_tokens, pairs)[:, 0]).squeeze(-1).float()
+        )
 
 
 class DualStream(nn.Module):
@@ -74,7 +89,8 @@ class DualStream(nn.Module):
         self.image_in = nn.Linear(image_width, width)
         self.positions = nn.Parameter(0.02 * torch.randn(cells, width))
         self.text_layers, self.image_layers = (
-            nn.ModuleList(CrossLayer(width, heads, width, dropout) for _ in range(layers)) for _ in range(2)
+            nn.ModuleList(CrossLayer(width, heads, width, dropout) for _ in range(layers))
+            for _ in range(2)
         )
         self.text_norm, self.image_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.head = nn.Linear(2 * width, 1)
@@ -87,9 +103,13 @@ class DualStream(nn.Module):
             x, y = text_layer(x, bias, y), image_layer(y, None, x, bias)
         return self.text_norm(x), self.image_norm(y)
 
-    def hidden(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
+    def hidden(
+        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
         return self._streams(text_tokens, mask, image_tokens, pairs)[0]
 
-    def forward(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor) -> Tensor:
+    def forward(
+        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
         x, y = self._streams(text_tokens, mask, image_tokens, pairs)
         return self.head(torch.cat([x[:, 0], y.mean(1)], dim=-1)).squeeze(-1).float()

@@ -16,9 +16,14 @@ def sentences(text: nn.Module, captions: list[list[list[int]]]) -> tuple[list[Te
     each caption's text tokens; and of each photo the unit mean of its captions' embeddings [photos, dim]."""
     text.eval()
     flat = [row for rows in captions for row in rows]
-    order = sorted(range(len(flat)), key=lambda i: len(flat[i]))  # captions of like length share a batch
+    order = sorted(
+        range(len(flat)), key=lambda i: len(flat[i])
+    )  # captions of like length share a batch
     device = text.project.weight.device
-    vectors, embeddings = torch.empty(len(flat), text.width), torch.empty(len(flat), text.project.out_features)
+    vectors, embeddings = (
+        torch.empty(len(flat), text.width),
+        torch.empty(len(flat), text.project.out_features),
+    )
     for i in range(0, len(order), BATCH):
         ids, mask = (tensor.to(device) for tensor in pad([flat[j] for j in order[i : i + BATCH]]))
         with bfloat16(mask):

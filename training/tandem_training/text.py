@@ -73,21 +73,28 @@ class TextEncoder(nn.Module):
     def load_minilm(self, state: dict[str, Tensor]) -> None:
         """Fill from a Hugging Face BERT checkpoint; the token type (always 0) is added to the words. The projection
         starts as the identity, so that the embedding starts as the sentence vector. ValueError for another shape."""
-        given = (*state["embeddings.word_embeddings.weight"].shape, sum(k.endswith("query.weight") for k in state))
+        given = (
+            *state["embeddings.word_embeddings.weight"].shape,
+            sum(k.endswith("query.weight") for k in state),
+        )
         if given != (*self.words.weight.shape, len(self.layers)):
             raise ValueError(
                 f"the checkpoint has {given[2]} layers of width {given[1]} and {given[0]} words; text_layers = "
                 f"{len(self.layers)}, text_width = {self.width}, {self.words.num_embeddings} words"
             )
         self.words.weight.copy_(
-            state["embeddings.word_embeddings.weight"] + state["embeddings.token_type_embeddings.weight"][0]
+            state["embeddings.word_embeddings.weight"]
+            + state["embeddings.token_type_embeddings.weight"][0]
         )
         self.positions.weight.copy_(state["embeddings.position_embeddings.weight"])
         pairs = [(self.norm, "embeddings.LayerNorm")]
         for i, layer in enumerate(self.layers):
             at = f"encoder.layer.{i}"
             for part in ("weight", "bias"):
-                stacked = [state[f"{at}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
+                stacked = [
+                    state[f"{at}.attention.self.{name}.{part}"]
+                    for name in ("query", "key", "value")
+                ]
                 getattr(layer.qkv, part).copy_(torch.cat(stacked))
             pairs += [
                 (layer.out, f"{at}.attention.output.dense"),

@@ -12,7 +12,9 @@ class TorchEncoders:
     def __init__(self, graphs: Graphs, tokenizer: Tokenizer, bfloat16: bool = True):
         self.graphs, self.tokenizer, self.image_size = graphs, tokenizer, graphs.image_size
         self._device = next(graphs.image.parameters()).device
-        self._precision = lambda: torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16)
+        self._precision = lambda: torch.autocast(
+            self._device.type, torch.bfloat16, enabled=bfloat16
+        )
 
     def _given(self, *arrays: np.ndarray | torch.Tensor) -> list[torch.Tensor]:
         return [torch.as_tensor(array).to(self._device) for array in arrays]
@@ -36,7 +38,9 @@ class TorchEncoders:
         return embedding, [tokens[i, : len(row)] for i, row in enumerate(rows)]
 
     @torch.inference_mode()
-    def logits(self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    def logits(
+        self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray
+    ) -> np.ndarray:
         if self.graphs.fusion is None:
             return np.zeros(len(pairs), np.float32)
         given = self._given(*pad_tokens(text_tokens), image_tokens, pairs)

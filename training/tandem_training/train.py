@@ -43,12 +43,21 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, out: Path, cache: Path, model: Tandem, tokenizer: Tokenizer):
         self.device = ranks.device()
-        self.recipe, self.out, self.model, self.tokenizer = recipe, out, model.to(self.device), tokenizer
+        self.recipe, self.out, self.model, self.tokenizer = (
+            recipe,
+            out,
+            model.to(self.device),
+            tokenizer,
+        )
         config = recipe.train
         second = recipe.second_text
-        self.samples = read_shards(recipe.data.train, recipe.data.languages, recipe.data.max_corrupt, second.languages)
+        self.samples = read_shards(
+            recipe.data.train, recipe.data.languages, recipe.data.max_corrupt, second.languages
+        )
         self.shuffle = Shuffle(self.samples, config, recipe.data.train)
-        self.dev = read_languages(recipe.data.dev, [*recipe.data.languages, *second.languages], recipe.data.max_corrupt)
+        self.dev = read_languages(
+            recipe.data.dev, [*recipe.data.languages, *second.languages], recipe.data.max_corrupt
+        )
         self.rows = ranks.own_rows(config.batch)
         with ranks.first_rank_first():
             self.activations = TrunkCache(
@@ -81,7 +90,10 @@ class Trainer:
     def save_state(self) -> None:
         """All that a resumed run needs; what a step draws at random depends on its number, so no generator is kept."""
         state = {"model": self.model.state_dict(), "average": self.average.state_dict()}
-        state |= {"objectives": self.objectives.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state |= {
+            "objectives": self.objectives.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         state |= {"step": self.step, "recipe": self.recipe.architecture()}
         save(self.out / "last.pt", state | {"data": self.shuffle.state()})
 
@@ -90,8 +102,12 @@ class Trainer:
             self.shuffle.check(state["data"])
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.objectives.load_state_dict(state.get("objectives", {}))  # runs begun before it was kept had nothing there
-        peaks = [group["peak"] for group in self.optimizer.param_groups]  # the recipe's, which may have been edited
+        self.objectives.load_state_dict(
+            state.get("objectives", {})
+        )  # runs begun before it was kept had nothing there
+        peaks = [
+            group["peak"] for group in self.optimizer.param_groups
+        ]  # the recipe's, which may have been edited
         self.optimizer.load_state_dict(state["optimizer"])
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
             group["peak"] = peak
@@ -108,22 +124,34 @@ class Trainer:
         shape = (len(chosen), config.captions - 1)
         further = [(p, other) for p, c in chosen for other in self.shuffle.further(p, c, drawn.rng)]
         if further:
-            batch.inputs += tuple(rows.unflatten(0, shape)[own] for rows in self._words(further, drawn.rng))
+            batch.inputs += tuple(
+                rows.unflatten(0, shape)[own] for rows in self._words(further, drawn.rng)
+            )
         if self.second:
-            rng = np.random.default_rng([config.seed, 2, number])  # what the first text encoder reads stays as it is
-            ids, mask, batch.told = self.second_captions.draw(drawn.photos, rng, config.word_dropout)
+            rng = np.random.default_rng(
+                [config.seed, 2, number]
+            )  # what the first text encoder reads stays as it is
+            ids, mask, batch.told = self.second_captions.draw(
+                drawn.photos, rng, config.word_dropout
+            )
             batch.inputs += (ids[own], mask[own])
         if self.recipe.sentence_teacher():
             batch.spoken = torch.stack([self.sentences[p][c] for p, c in chosen])
             batch.about = torch.stack([self.sentences[p].mean(0) for p in drawn.photos])
             if further:
-                batch.further_spoken = torch.stack([self.sentences[p][c] for p, c in further]).unflatten(0, shape)
+                batch.further_spoken = torch.stack(
+                    [self.sentences[p][c] for p, c in further]
+                ).unflatten(0, shape)
         return batch.to(self.device)
 
-    def _words(self, chosen: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _words(
+        self, chosen: list[tuple[int, int]], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Token ids and mask of those (photo, caption), with some words hidden."""
         longest, hidden = self.recipe.train.caption_tokens, self.recipe.train.word_dropout
-        return pad([drop_words(self.captions[p][c][:longest], hidden, UNKNOWN, rng) for p, c in chosen])
+        return pad(
+            [drop_words(self.captions[p][c][:longest], hidden, UNKNOWN, rng) for p, c in chosen]
+        )
 
     def _encode(self, activations: Tensor, ids: Tensor, mask: Tensor, *more: Tensor) -> Towers:
         config = self.recipe.train
@@ -174,16 +202,22 @@ class Trainer:
                         average.lerp_(value, 1 - decay)
         return ranks.mean(dict(values))
 
-    def evaluate(self, language: str, ks: tuple[int, ...], pictures: Pictures | None = None) -> dict:
+    def evaluate(
+        self, language: str, ks: tuple[int, ...], pictures: Pictures | None = None
+    ) -> dict:
         """Recall of the average on dev by captions of one language. `pictures`, if given, are the dev photos after its
         image encoder."""
         match = {"logit": 1.0, "similarity": self.average.logit_scale.exp().item()}
-        return Scored(self.encoders(language), self.dev[language], max(ks), pictures).report(match, ks)
+        return Scored(self.encoders(language), self.dev[language], max(ks), pictures).report(
+            match, ks
+        )
 
     def encoders(self, language: str) -> TorchEncoders:
         """With the text encoder that reads the language."""
         if language in self.recipe.second_text.languages:
-            return TorchEncoders(Graphs.with_text(self.average, self.second.average), self.second.tokenizer)
+            return TorchEncoders(
+                Graphs.with_text(self.average, self.second.average), self.second.tokenizer
+            )
         return TorchEncoders(Graphs.of(self.average), self.tokenizer)
 
     def run(self) -> None:
@@ -218,9 +252,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of checkpoints and metrics; an earlier run there is resumed"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder of checkpoints and metrics; an earlier run there is resumed",
     )
-    parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder for the frozen trunk's activations")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("cache"),
+        help="folder for the frozen trunk's activations",
+    )
     args = parser.parse_args()
     recipe = read_recipe(args.recipe)
     ranks.start()

@@ -23,20 +23,34 @@ class Conv(nn.Conv2d):
     """Convolution with its batch norm folded into weight and bias, padded as in training: TensorFlow's "same" pads an
     input of even `size` under stride 2 more on the right and bottom."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, size: int = 1):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        size: int = 1,
+    ):
         super().__init__(inputs, outputs, kernel, stride, groups=groups)
         total = (math.ceil(size / stride) - 1) * stride + kernel - size
         self.pad = (total // 2, total - total // 2, total // 2, total - total // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(x, self.pad) if any(self.pad) else x
-        return depthwise(x, self.weight, self.bias, self.stride[0]) if self.groups > 1 else super().forward(x)
+        return (
+            depthwise(x, self.weight, self.bias, self.stride[0])
+            if self.groups > 1
+            else super().forward(x)
+        )
 
 
 class Block(nn.Module):
     """Inverted residual (MobileNetV2): expand 1×1, depthwise k×k, project 1×1."""
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int, size: int):
+    def __init__(
+        self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int, size: int
+    ):
         super().__init__()
         hidden = inputs * expansion
         self.expand = Conv(inputs, hidden, 1) if expansion > 1 else None
@@ -67,7 +81,9 @@ class EfficientNetLite(nn.Module):
             outputs += 8 if outputs < 0.9 * channels * width else 0
             count = repeats if i in (0, len(STAGES) - 1) else math.ceil(repeats * depth)
             for j in range(count):
-                blocks.append(Block(inputs, outputs, expansion, stride if j == 0 else 1, kernel, size))
+                blocks.append(
+                    Block(inputs, outputs, expansion, stride if j == 0 else 1, kernel, size)
+                )
                 inputs, size = outputs, math.ceil(size / blocks[-1].depthwise.stride[0])
         self.blocks = nn.ModuleList(blocks)
         self.head = Conv(inputs, 1280, 1)
@@ -94,7 +110,9 @@ class EfficientNetLite(nn.Module):
 
     def trunk_key(self) -> float:
         """What distinguishes the trunk's output from another's, for the cache."""
-        return float(sum(p.detach().double().abs().sum() for p in self.blocks[: self.split].parameters()))
+        return float(
+            sum(p.detach().double().abs().sum() for p in self.blocks[: self.split].parameters())
+        )
 
     def tail_parameters(self) -> list[nn.Parameter]:
         return [*self.blocks[self.split :].parameters(), *self.head.parameters()]
@@ -123,7 +141,9 @@ class ImageHeads(nn.Module):
 
     The embedding is the mean of the grid plus `heads` attention poolings, each with a learnt query."""
 
-    def __init__(self, grid_width: int, dim: int, token_width: int, heads: int = 8, dropout: float = 0.0):
+    def __init__(
+        self, grid_width: int, dim: int, token_width: int, heads: int = 8, dropout: float = 0.0
+    ):
         super().__init__()
         self.scores = nn.Linear(grid_width, heads)
         self.values = nn.Linear(grid_width, dim)

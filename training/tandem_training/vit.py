@@ -11,7 +11,9 @@ def to_patches(pixels: Tensor, patch: int) -> Tensor:
     b, s, _, c = pixels.shape
     side = s // patch
     x = pixels.float() / 127.5 - 1
-    x = x.reshape(b, side, patch, side, patch, c).permute(0, 2, 4, 5, 1, 3)  # [b, row, column, colour, side, side]
+    x = x.reshape(b, side, patch, side, patch, c).permute(
+        0, 2, 4, 5, 1, 3
+    )  # [b, row, column, colour, side, side]
     return x.reshape(b, patch * patch * c, side, side)
 
 
@@ -60,7 +62,11 @@ class VisionTransformer(nn.Module):
         return tokens
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        return [*self.embed.parameters(), self.positions, *self.blocks[: self.split].parameters()] if self.split else []
+        return (
+            [*self.embed.parameters(), self.positions, *self.blocks[: self.split].parameters()]
+            if self.split
+            else []
+        )
 
     def tail_parameters(self) -> list[nn.Parameter]:
         frozen = {id(p) for p in self.trunk_parameters()}
@@ -68,4 +74,8 @@ class VisionTransformer(nn.Module):
 
     def trunk_key(self) -> list:
         """What distinguishes the trunk's output from another's, for the cache."""
-        return ["vit", self.stride, float(sum(p.detach().double().abs().sum() for p in self.trunk_parameters()))]
+        return [
+            "vit",
+            self.stride,
+            float(sum(p.detach().double().abs().sum() for p in self.trunk_parameters())),
+        ]

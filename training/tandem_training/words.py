@@ -30,9 +30,13 @@ class Maskable(nn.Module):
         super().__init__()
         ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
         if ids["[MASK]"] is None:
-            raise ValueError("objective mlm needs a tokenizer with the token [MASK]; this one has none")
+            raise ValueError(
+                "objective mlm needs a tokenizer with the token [MASK]; this one has none"
+            )
         self.mask_id, self.vocabulary = ids["[MASK]"], tokenizer.get_vocab_size()
-        self.register_buffer("special", torch.tensor([i for i in ids.values() if i is not None]), persistent=False)
+        self.register_buffer(
+            "special", torch.tensor([i for i in ids.values() if i is not None]), persistent=False
+        )
 
     def forward(self, token_ids: Tensor, mask: Tensor) -> Tensor:
         return (mask > 0) & ~torch.isin(token_ids, self.special)

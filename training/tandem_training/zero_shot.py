@@ -29,7 +29,9 @@ def labelled_files(folder: Path, labels: Path | None) -> list[tuple[Path, str]]:
             if path.suffix.lower() in ENDINGS and len(path.relative_to(folder).parts) > 1
         ]
         if not found:
-            raise ValueError(f"{folder} holds no photos in folders of their class ({', '.join(sorted(ENDINGS))})")
+            raise ValueError(
+                f"{folder} holds no photos in folders of their class ({', '.join(sorted(ENDINGS))})"
+            )
         return found
     with labels.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
@@ -37,7 +39,9 @@ def labelled_files(folder: Path, labels: Path | None) -> list[tuple[Path, str]]:
         raise ValueError(f"{labels}: expected the columns file and label, and at least one row")
     for line, row in enumerate(rows, 2):
         if not row["file"] or not row["label"] or not (folder / row["file"]).is_file():
-            raise ValueError(f"{labels}, line {line}: file {row['file']!r}, label {row['label']!r}; no such photo")
+            raise ValueError(
+                f"{labels}, line {line}: file {row['file']!r}, label {row['label']!r}; no such photo"
+            )
     return [(folder / row["file"], row["label"]) for row in rows]
 
 
@@ -70,18 +74,29 @@ def classify(encoders: Encoders, files: list[tuple[Path, str]], templates: list[
     texts = class_embeddings(encoders, classes, templates)
     order = []
     for i in range(0, len(kept), batch):
-        pixels = np.stack([decode(path.read_bytes(), encoders.image_size) for path, _ in kept[i : i + batch]])
+        pixels = np.stack(
+            [decode(path.read_bytes(), encoders.image_size) for path, _ in kept[i : i + batch]]
+        )
         order.append(np.argsort(-(encoders.images(pixels)[0] @ texts.T), axis=1, kind="stable"))
     order, truth = np.concatenate(order), np.array([label for _, label in kept])
     right, among = order[:, 0] == truth, (order[:, :5] == truth[:, None]).any(1)
-    report: dict = {"photos": len(kept), "top1": _per_cent(right), "top5": _per_cent(among), "classes": {}}
+    report: dict = {
+        "photos": len(kept),
+        "top1": _per_cent(right),
+        "top5": _per_cent(among),
+        "classes": {},
+    }
     for i, name in enumerate(classes):
         own = truth == i
         if not own.any():
             continue
         wrong = order[own & ~right, 0]
         taken = classes[np.bincount(wrong, minlength=len(classes)).argmax()] if len(wrong) else None
-        report["classes"][name] = {"photos": int(own.sum()), "top1": _per_cent(right[own]), "taken_for": taken}
+        report["classes"][name] = {
+            "photos": int(own.sum()),
+            "top1": _per_cent(right[own]),
+            "taken_for": taken,
+        }
     return report
 
 
@@ -90,17 +105,25 @@ def _per_cent(found: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", type=Path, help="folder of an exported bundle")
     parser.add_argument("folder", type=Path, help="photos")
-    parser.add_argument("--labels", type=Path, help="CSV with the columns file (below the folder) and label")
+    parser.add_argument(
+        "--labels", type=Path, help="CSV with the columns file (below the folder) and label"
+    )
     parser.add_argument("--templates", type=Path, help="a sentence a line, {} stands for the class")
     args = parser.parse_args()
     from .bundle import BundleEncoders
 
     templates = TEMPLATES
     if args.templates is not None:
-        templates = [line.strip() for line in args.templates.read_text(encoding="utf-8").splitlines() if line.strip()]
+        templates = [
+            line.strip()
+            for line in args.templates.read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        ]
         if not templates or not all("{}" in line for line in templates):
             raise ValueError(f"{args.templates}: expected a sentence with {{}} on every line")
     files = labelled_files(args.folder, args.labels)

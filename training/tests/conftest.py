@@ -18,10 +18,19 @@ from tandem_training.recipe import DataConfig, Recipe, TrainConfig
 from tandem_training.second_text import SecondTextConfig
 from tandem_training.train import Trainer
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 50, 220), "white": (240, 240, 240)}
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 200, 40),
+    "blue": (30, 50, 220),
+    "white": (240, 240, 240),
+}
 SHAPES = ("square", "bar")
 OTHER_WORDS = {
-    "zh": (dict(zip(COLOURS, "红绿蓝白", strict=True)), {"square": "方块", "bar": "长条"}, "一个{}色的{}。"),
+    "zh": (
+        dict(zip(COLOURS, "红绿蓝白", strict=True)),
+        {"square": "方块", "bar": "长条"},
+        "一个{}色的{}。",
+    ),
     "de": (
         dict(zip(COLOURS, ("rot", "grün", "blau", "weiß"), strict=True)),
         {"square": "Quadrat", "bar": "Balken"},
@@ -47,7 +56,10 @@ def drawing(colour: str, shape: str, size: int = 64) -> bytes:
 def write_shard(path: Path, samples: dict[str, tuple[bytes, dict]]) -> None:
     with tarfile.open(path, "w") as tar:
         for key, (jpeg, captions) in samples.items():
-            for name, content in ((f"{key}.jpg", jpeg), (f"{key}.json", json.dumps({"captions": captions}).encode())):
+            for name, content in (
+                (f"{key}.jpg", jpeg),
+                (f"{key}.json", json.dumps({"captions": captions}).encode()),
+            ):
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
@@ -122,9 +134,18 @@ def model() -> Tandem:
 def trainer(shard: Path, out: Path, tokenizer: Tokenizer, model: ModelConfig = TINY,
             second: SecondTextConfig | None = None, **settings) -> Trainer:  # fmt: skip
     """A run over the drawings; settings are those of [train]."""
-    standard = {"batch": 8, "itm_negatives": 2, "token_batch": 8, "warmup": 0.1, "text_rate": 1e-3, "word_dropout": 0.0}
+    standard = {
+        "batch": 8,
+        "itm_negatives": 2,
+        "token_batch": 8,
+        "warmup": 0.1,
+        "text_rate": 1e-3,
+        "word_dropout": 0.0,
+    }
     data = DataConfig(str(shard), str(shard), views=2)
-    recipe = Recipe(data, model, TrainConfig(**standard | settings), second_text=second or SecondTextConfig())
+    recipe = Recipe(
+        data, model, TrainConfig(**standard | settings), second_text=second or SecondTextConfig()
+    )
     return Trainer(recipe, out, shard.parent / "cache", tiny_model(model), tokenizer)
 
 

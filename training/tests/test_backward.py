@@ -19,7 +19,11 @@ class Pair(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.text, self.image, self.scale = nn.Linear(4, 3), nn.Linear(5, 3), nn.Parameter(torch.tensor(2.0))
+        self.text, self.image, self.scale = (
+            nn.Linear(4, 3),
+            nn.Linear(5, 3),
+            nn.Parameter(torch.tensor(2.0)),
+        )
 
     def encode(self, images, texts):
         text, image = self.text(texts), self.image(images).tanh()
@@ -93,7 +97,9 @@ def test_the_whole_model_has_the_same_gradient_in_chunks(
         torch.testing.assert_close(chunked[name], gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_computed_twice_leave_the_gradient_as_it_is_with_dropout(shard: Path, tmp_path: Path, tokenizer):
+def test_layers_computed_twice_leave_the_gradient_as_it_is_with_dropout(
+    shard: Path, tmp_path: Path, tokenizer
+):
     once = model_gradients(trainer(shard, tmp_path / "once", tokenizer))
     run = trainer(shard, tmp_path / "twice", tokenizer, recompute_layers=True)
     calls = []
@@ -122,7 +128,9 @@ def test_accumulated_batches_give_their_mean_gradient(shard: Path, tmp_path: Pat
         run.model.train().zero_grad()
         batch = run.batch(number)
         backward(run._encode, partial(run._losses, number + 1, batch), batch.inputs)
-        parts.append({name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None})
+        parts.append(
+            {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
+        )
     run.model.zero_grad()
     for number in range(2):
         batch = run.batch(number)

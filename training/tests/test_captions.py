@@ -31,7 +31,9 @@ def test_none_is_drawn_twice_while_there_are_enough(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("told", "expected"), [(["a"], [0, 0, 0]), (["a", "b"], [1, 1, 1])])
-def test_where_there_are_too_few_they_come_again(told: list[str], expected: list[int], tmp_path: Path):
+def test_where_there_are_too_few_they_come_again(
+    told: list[str], expected: list[int], tmp_path: Path
+):
     shuffle = shuffle_of(tmp_path, 4, {"en": told}, {"en": 1.0})
     assert shuffle.further(0, 0, np.random.default_rng(0)) == expected
 
@@ -46,10 +48,17 @@ def test_a_language_comes_by_its_weight(tmp_path: Path):
 
 def test_what_is_drawn_first_stays_the_same(shard: Path, tmp_path: Path, tokenizer):
     one, three = (
-        trainer(shard, tmp_path / str(count), tokenizer, captions=count, word_dropout=0.3).batch(5) for count in (1, 3)
+        trainer(shard, tmp_path / str(count), tokenizer, captions=count, word_dropout=0.3).batch(5)
+        for count in (1, 3)
     )
-    assert torch.equal(one.token_ids, three.token_ids) and torch.equal(one.inputs[0], three.inputs[0])
-    assert len(one.inputs) == 3 and three.inputs[3].shape[:2] == (8, 2) and three.further_spoken.shape[:2] == (8, 2)
+    assert torch.equal(one.token_ids, three.token_ids) and torch.equal(
+        one.inputs[0], three.inputs[0]
+    )
+    assert (
+        len(one.inputs) == 3
+        and three.inputs[3].shape[:2] == (8, 2)
+        and three.further_spoken.shape[:2] == (8, 2)
+    )
 
 
 def test_each_is_encoded_as_it_is_alone():
@@ -60,7 +69,9 @@ def test_each_is_encoded_as_it_is_alone():
     found = encode_further(model, ids, mask)
     for row, column in np.ndindex(3, 2):
         length = lengths[row, column]
-        alone = model.encode_texts(ids[row, column, None, :length], mask[row, column, None, :length])[0]
+        alone = model.encode_texts(
+            ids[row, column, None, :length], mask[row, column, None, :length]
+        )[0]
         torch.testing.assert_close(found[row, column, None], alone, rtol=0.02, atol=0.02)
 
 
@@ -83,7 +94,10 @@ def test_itc_over_all_of_them_equals_the_slow_reference(mix: float):
     found = Objectives(recipe, model, None).itc(step)
 
     scale = model.logit_scale.exp().item()
-    texts = [(photo, step.towers.text_embedding[photo], step.batch.spoken[photo]) for photo in range(photos)]
+    texts = [
+        (photo, step.towers.text_embedding[photo], step.batch.spoken[photo])
+        for photo in range(photos)
+    ]
     texts += [
         (photo, step.towers.further_embedding[photo, at], step.batch.further_spoken[photo, at])
         for photo in range(photos)
@@ -92,12 +106,18 @@ def test_itc_over_all_of_them_equals_the_slow_reference(mix: float):
     there = back = 0.0
     for photo, text, spoken in texts:
         logits = torch.stack([scale * text @ image for image in step.towers.image_embedding])
-        soft = torch.stack([recipe.train.soft_scale * spoken @ about for about in step.batch.about]).softmax(0)
+        soft = torch.stack(
+            [recipe.train.soft_scale * spoken @ about for about in step.batch.about]
+        ).softmax(0)
         hard = torch.tensor([float(other == photo) for other in range(photos)])
         there -= ((1 - mix) * hard + mix * soft) @ logits.log_softmax(0) / len(texts)
     for photo in range(photos):
-        logits = torch.stack([scale * text @ step.towers.image_embedding[photo] for _, text, _ in texts])
-        soft = torch.stack([20.0 * spoken @ step.batch.about[photo] for *_, spoken in texts]).softmax(0)
+        logits = torch.stack(
+            [scale * text @ step.towers.image_embedding[photo] for _, text, _ in texts]
+        )
+        soft = torch.stack(
+            [20.0 * spoken @ step.batch.about[photo] for *_, spoken in texts]
+        ).softmax(0)
         hard = torch.tensor([float(of == photo) / (1 + count) for of, *_ in texts])
         back -= ((1 - mix) * hard + mix * soft) @ logits.log_softmax(0) / photos
     torch.testing.assert_close(found, (there + back) / 2, rtol=1e-4, atol=1e-5)
@@ -107,8 +127,14 @@ def test_itc_over_all_of_them_equals_the_slow_reference(mix: float):
     ("text", "message"),
     [
         ("[train]\ncaptions = 0", "captions = 0; expected at least 1"),
-        ("[train]\ncaptions = 2\nqueue = 64", "captions = 2 are read by objective itc without a queue"),
-        ("[train]\ncaptions = 3\n[objectives]\nsiglip = 1.0", "captions = 3 are read by objective itc"),
+        (
+            "[train]\ncaptions = 2\nqueue = 64",
+            "captions = 2 are read by objective itc without a queue",
+        ),
+        (
+            "[train]\ncaptions = 3\n[objectives]\nsiglip = 1.0",
+            "captions = 3 are read by objective itc",
+        ),
     ],
 )
 def test_where_nothing_reads_them_the_recipe_is_refused(text: str, message: str, tmp_path: Path):

@@ -9,14 +9,18 @@ from tandem_training.compare import Outcome, outcome_of, page, train_for, with_r
 from tandem_training.recipe import read_recipe
 
 
-def outcome(name: str, shard: Path, tmp_path: Path, tokenizer: Tokenizer, core_seconds: float) -> Outcome:
+def outcome(
+    name: str, shard: Path, tmp_path: Path, tokenizer: Tokenizer, core_seconds: float
+) -> Outcome:
     torch.set_num_threads(1)
     tokenizer.add_special_tokens(["[MASK]"])
     recipe = small(name, shard)
     return outcome_of(name, recipe, trainer(recipe, tmp_path / name, tokenizer), core_seconds)
 
 
-def test_more_compute_is_more_steps_and_the_rates_end_at_zero(shard: Path, tmp_path: Path, tokenizer: Tokenizer):
+def test_more_compute_is_more_steps_and_the_rates_end_at_zero(
+    shard: Path, tmp_path: Path, tokenizer: Tokenizer
+):
     torch.set_num_threads(1)
     made = trainer(small("clip", shard), tmp_path / "clip", tokenizer)
     spent = train_for(made, 0.6)

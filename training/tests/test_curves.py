@@ -26,7 +26,10 @@ def run(tmp_path: Path) -> Path:
 
 def test_series_are_losses_and_recall_over_steps(run: Path):
     losses, recall = series(read_lines(run / "metrics.jsonl"))
-    assert losses["itc"].tolist() == [[1, 3.0], [2, 1.5], [3, 1.0]] and set(losses) == {"itc", "loss"}
+    assert losses["itc"].tolist() == [[1, 3.0], [2, 1.5], [3, 1.0]] and set(losses) == {
+        "itc",
+        "loss",
+    }
     assert recall["zh", "text_to_image/rerank@16/r1"].tolist() == [[3, 12.0]] and len(recall) == 6
 
 

@@ -12,7 +12,9 @@ from tandem_training.tokens import drop_words, pad
 
 def test_shards_are_read_in_order_and_photos_without_a_caption_left_out(tmp_path: Path):
     photo = drawing("red", "square")
-    write_shard(tmp_path / "b.tar", {"two": (photo, {"en": ["x"]}), "three": (photo, {"zh": ["y"]})})
+    write_shard(
+        tmp_path / "b.tar", {"two": (photo, {"en": ["x"]}), "three": (photo, {"zh": ["y"]})}
+    )
     write_shard(tmp_path / "a.tar", {"one": (photo, {"en": ["x", "z"]})})
     samples = read_shards(str(tmp_path / "*.tar"))
     assert [(s.key, s.captions) for s in samples] == [("one", ["x", "z"]), ("two", ["x"])]
@@ -74,7 +76,9 @@ def test_captions_are_drawn_by_the_weight_of_their_language(tmp_path: Path):
     assert languages == {"en": 3.0, "zh": 1.0}
     captions = {"en": ["a", "b"], "zh": ["c", "d", "e"]}
     write_shard(tmp_path / "a.tar", {"x": (drawing("red", "bar"), captions)})
-    shuffle = Shuffle(read_shards(str(tmp_path / "a.tar"), languages), TrainConfig(batch=1), "a.tar")
+    shuffle = Shuffle(
+        read_shards(str(tmp_path / "a.tar"), languages), TrainConfig(batch=1), "a.tar"
+    )
     drawn = [shuffle.draw(step).captions[0] for step in range(2000)]
     share = np.bincount(drawn, minlength=5) / len(drawn)
     np.testing.assert_allclose(share, [0.375, 0.375, 1 / 12, 1 / 12, 1 / 12], atol=0.04)

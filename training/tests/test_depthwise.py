@@ -26,7 +26,11 @@ def test_the_gradient_is_that_of_the_convolution(kernel: int, stride: int, size:
 
 
 def test_what_is_frozen_before_it_needs_no_gradient():
-    x, weight, bias = torch.randn(1, 2, 6, 6), torch.randn(2, 1, 5, 5, requires_grad=True), torch.zeros(2)
+    x, weight, bias = (
+        torch.randn(1, 2, 6, 6),
+        torch.randn(2, 1, 5, 5, requires_grad=True),
+        torch.zeros(2),
+    )
     depthwise(x, weight, bias, 1).sum().backward()
     assert x.grad is None and weight.grad is not None
 
@@ -47,7 +51,10 @@ def test_an_encoder_learns_the_same_in_bfloat16(monkeypatch):
     with torch.no_grad():
         activations = encoder.trunk(torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8))
     gradients = []
-    for tile in (3, 99):  # with 99 no kernel is large, and those under a stride are taken in one piece
+    for tile in (
+        3,
+        99,
+    ):  # with 99 no kernel is large, and those under a stride are taken in one piece
         monkeypatch.setattr(module, "TILE", tile)
         encoder.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):

@@ -35,7 +35,9 @@ def pairs(model) -> Batch:
     """Six pairs, as a data loader gives them: on the CPU."""
     ids = torch.ones(6, 7, dtype=torch.int64)
     with torch.device("cpu"):
-        activations = torch.zeros(6, *model.vision.trunk(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:])
+        activations = torch.zeros(
+            6, *model.vision.trunk(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:]
+        )
     spoken = torch.zeros(6, 24)
     return Batch((activations, ids, ids), ids, ids, torch.arange(6), spoken, spoken)
 
@@ -72,7 +74,9 @@ def test_every_objective_stays_on_the_gpu(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_a_step_on_the_gpu_has_the_losses_of_the_cpu(shard: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch):
+def test_a_step_on_the_gpu_has_the_losses_of_the_cpu(
+    shard: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch
+):
     settings = {"soft_mix": 0.0, "warmup": 0.0}
     there = trainer(shard, tmp_path / "gpu", tokenizer, **settings)
     assert {p.device for p in there.model.parameters()} == {GPU}

@@ -34,8 +34,12 @@ class Seeing:
 
     def texts(self, captions):
         known = {**COLOURS, "rot": COLOURS["red"], "blau": COLOURS["blue"]}
-        rows = [[known[w] for w in re.findall(r"\w+", c) if w in known] or [(1, 2, 3)] for c in captions]
-        return unit(np.array([row[0] for row in rows]) - 120.0), [np.zeros((1, 1), np.float32)] * len(captions)
+        rows = [
+            [known[w] for w in re.findall(r"\w+", c) if w in known] or [(1, 2, 3)] for c in captions
+        ]
+        return unit(np.array([row[0] for row in rows]) - 120.0), [
+            np.zeros((1, 1), np.float32)
+        ] * len(captions)
 
     def logits(self, text_tokens, image_tokens, pairs):
         return np.zeros(len(pairs), np.float32)
@@ -49,7 +53,10 @@ def unit(rows: np.ndarray) -> np.ndarray:
 def tongues(tmp_path: Path) -> Path:
     """A square of each colour, in English all, in German two, one of which lies."""
     german = {"red": ["ein rot <b>Quadrat</b>"], "blue": ["rot & falsch"]}
-    samples = {c: (drawing(c, "square"), {"en": [f"a {c} square"], "de": german.get(c, [])}) for c in COLOURS}
+    samples = {
+        c: (drawing(c, "square"), {"en": [f"a {c} square"], "de": german.get(c, [])})
+        for c in COLOURS
+    }
     write_shard(tmp_path / "tongues-0000.tar", samples)
     return tmp_path / "tongues-0000.tar"
 
@@ -59,7 +66,9 @@ def test_every_language_is_measured_on_the_photos_that_have_it(tongues: Path):
     report, scored = evaluate_languages(Seeing(), str(tongues), ["en", "de"], MATCH, (2, 4))
     assert report["photos"] == 4 and report["text_to_image"]["rerank@4"]["r1"] == 100.0
     german = report["languages"]["de"]
-    assert (german["photos"], german["captions"]) == (2, 2) and german["text_to_image"]["itc"]["r1"] == 50.0
+    assert (german["photos"], german["captions"]) == (2, 2) and german["text_to_image"]["itc"][
+        "r1"
+    ] == 50.0
     alone = evaluate(Seeing(), read_shards(str(tongues), {"de": 1.0}), MATCH, (2, 4))
     assert alone == german
     assert len(scored.encoded.captions) == 4
@@ -90,7 +99,9 @@ def curved(count: int) -> tuple[np.ndarray, ...]:
 
 
 def losses_of(score, truth, weights, photo) -> dict[str, float]:
-    return {m: log_loss(cross_validated(m, score, truth, weights, photo), truth, weights) for m in FITS}
+    return {
+        m: log_loss(cross_validated(m, score, truth, weights, photo), truth, weights) for m in FITS
+    }
 
 
 def test_isotonic_calibration_wins_where_a_sigmoid_does_not_fit():
@@ -124,7 +135,9 @@ def test_no_photo_is_calibrated_by_itself(monkeypatch):
         return {"logit": 0.0, "bias": float(len(fitted_on))}
 
     monkeypatch.setitem(FITS, "temperature", fit)
-    found = cross_validated("temperature", photo.astype(float), photo > 5, np.ones(len(photo)), photo)
+    found = cross_validated(
+        "temperature", photo.astype(float), photo > 5, np.ones(len(photo)), photo
+    )
     left_out = [set(range(13)) - seen for seen in fitted_on]
     assert sorted(sum(map(sorted, left_out), [])) == list(range(13)) and len(left_out) == 5
     for number, photos in enumerate(left_out, 1):
@@ -133,23 +146,40 @@ def test_no_photo_is_calibrated_by_itself(monkeypatch):
 
 def test_the_diagram_is_drawn(tmp_path: Path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra curves)")
-    bins = [{"predicted": 0.1, "observed": 0.2, "share": 0.7}, {"predicted": 0.9, "observed": 0.8, "share": 0.3}]
+    bins = [
+        {"predicted": 0.1, "observed": 0.2, "share": 0.7},
+        {"predicted": 0.9, "observed": 0.8, "share": 0.3},
+    ]
     draw(bins, tmp_path / "r.png")
     with Image.open(tmp_path / "r.png") as image:
         assert min(image.size) > 300
 
 
 @pytest.mark.parametrize(("own", "other"), [("en", "de"), ("de", "en")])
-def test_the_command_writes_its_report(own: str, other: str, tongues: Path, tmp_path: Path, monkeypatch, capsys):
+def test_the_command_writes_its_report(
+    own: str, other: str, tongues: Path, tmp_path: Path, monkeypatch, capsys
+):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra curves)")
     monkeypatch.setattr("tandem_training.bundle.BundleEncoders", lambda _: Served(own))
-    monkeypatch.setattr(sys, "argv", ["evaluate", "bundle", str(tongues), "--report", str(tmp_path / "report")])
+    monkeypatch.setattr(
+        sys, "argv", ["evaluate", "bundle", str(tongues), "--report", str(tmp_path / "report")]
+    )
     evaluation.main()
     printed = json.loads(capsys.readouterr().out)
-    assert set(printed["text_to_image"]) == {"itc", "rerank@16", "rerank@32", "rerank@64", "rerank@128"}
+    assert set(printed["text_to_image"]) == {
+        "itc",
+        "rerank@16",
+        "rerank@32",
+        "rerank@64",
+        "rerank@128",
+    }
     assert set(printed["languages"]) == {other} and printed["calibration"]["reliability"]
     assert json.loads((tmp_path / "report" / "report.json").read_text()) == printed
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.json", "reliability.png", "misses.html"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "report.json",
+        "reliability.png",
+        "misses.html",
+    }
 
 
 class Served(Seeing):
@@ -176,9 +206,13 @@ def test_photos_in_folders_are_classified_by_the_sentences_of_their_class(photos
 
 def test_photos_are_classified_by_a_file_of_labels(photos: Path, tmp_path: Path):
     labels = tmp_path / "labels.csv"
-    labels.write_text("file,label\nred_thing/bar.jpg,blue\nblue_thing/bar.jpg,blue\nred_thing/square.jpg,red\n")
+    labels.write_text(
+        "file,label\nred_thing/bar.jpg,blue\nblue_thing/bar.jpg,blue\nred_thing/square.jpg,red\n"
+    )
     report = classify(Seeing(), labelled_files(photos, labels), ["a {}"])
-    assert report["top1"] == pytest.approx(66.67) and report["classes"]["blue"]["taken_for"] == "red"
+    assert (
+        report["top1"] == pytest.approx(66.67) and report["classes"]["blue"]["taken_for"] == "red"
+    )
     labels.write_text("file,label\nnone.jpg,blue\n")
     with pytest.raises(ValueError, match="line 2: file 'none.jpg'"):
         labelled_files(photos, labels)

@@ -21,15 +21,26 @@ TEXTS = ["a red square", "one bar that is blue", "a", "green"]
 
 @pytest.fixture
 def bundle(model, tokenizer, tmp_path: Path) -> Path:
-    torch.nn.init.normal_(model.fusion.head.weight, std=0.3)  # at zero parity would not see the layers
+    torch.nn.init.normal_(
+        model.fusion.head.weight, std=0.3
+    )  # at zero parity would not see the layers
     save(tmp_path / "model.pt", model.checkpoint())
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    export_bundle(tmp_path / "model.pt", tmp_path / "tiny", tmp_path / "tokenizer.json", dev="", version="1.2.3")
+    export_bundle(
+        tmp_path / "model.pt",
+        tmp_path / "tiny",
+        tmp_path / "tokenizer.json",
+        dev="",
+        version="1.2.3",
+    )
     return tmp_path / "tiny"
 
 
 def test_graphs_equal_pytorch_for_every_batch_and_length(bundle: Path, model, tokenizer):
-    exported, torch_side = BundleEncoders(bundle), TorchEncoders(Graphs.of(model), tokenizer, bfloat16=False)
+    exported, torch_side = (
+        BundleEncoders(bundle),
+        TorchEncoders(Graphs.of(model), tokenizer, bfloat16=False),
+    )
     rng = np.random.default_rng(0)
     for batch in (1, 3):
         pixels = rng.integers(0, 256, (batch, 64, 64, 3), dtype=np.uint8)
@@ -40,7 +51,13 @@ def test_graphs_equal_pytorch_for_every_batch_and_length(bundle: Path, model, to
                 image_embedding, image_tokens = side.images(pixels)
                 embedding, tokens = side.texts(texts)
                 results.append(
-                    (image_embedding, image_tokens, embedding, tokens, side.logits(tokens, image_tokens, pairs))
+                    (
+                        image_embedding,
+                        image_tokens,
+                        embedding,
+                        tokens,
+                        side.logits(tokens, image_tokens, pairs),
+                    )
                 )
             ours, reference = results
             np.testing.assert_allclose(ours[0], reference[0], atol=FLOAT16)
@@ -77,7 +94,9 @@ def test_padding_changes_nothing(model):
         pair = torch.zeros(1, 2, dtype=torch.int64)
         torch.nn.init.normal_(model.fusion.head.weight)
         padded = model.fusion(tokens[1:], pad(rows)[1][1:], image, pair)
-        torch.testing.assert_close(padded, model.fusion(own, pad(rows[1:])[1], image, pair), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            padded, model.fusion(own, pad(rows[1:])[1], image, pair), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_token_similarity_over_all_pairs_is_the_one_in_the_logit(model):
@@ -88,7 +107,9 @@ def test_token_similarity_over_all_pairs_is_the_one_in_the_logit(model):
     with torch.inference_mode():
         matrix = model.fusion.token_similarity(text, mask, image)
         logits = model.fusion(text, mask, image, pairs)  # the head starts at zero
-    torch.testing.assert_close(logits.view(3, 2), matrix * model.fusion.scale.detach().exp(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        logits.view(3, 2), matrix * model.fusion.scale.detach().exp(), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_quantised_tokens_lose_at_most_half_a_step():
@@ -99,12 +120,17 @@ def test_quantised_tokens_lose_at_most_half_a_step():
 
 def test_the_bundle_is_complete_and_its_goldens_hold(bundle: Path):
     manifest = read_manifest(bundle)
-    assert {item["path"] for item in manifest["files"]} == {p.name for p in bundle.iterdir()} - {"manifest.json"}
+    assert {item["path"] for item in manifest["files"]} == {p.name for p in bundle.iterdir()} - {
+        "manifest.json"
+    }
     recorded = json.loads((bundle / "goldens.json").read_text())
     encoders = BundleEncoders(bundle)
     for text in recorded["texts"]:
         embedding, _ = encoders.texts([text["text"]])
-        assert float(embedding[0] @ np.array(text["embedding"])) >= recorded["tolerances"]["embedding_cosine"]
+        assert (
+            float(embedding[0] @ np.array(text["embedding"]))
+            >= recorded["tolerances"]["embedding_cosine"]
+        )
 
 
 def test_a_changed_or_missing_file_is_refused(bundle: Path):
@@ -123,4 +149,6 @@ def test_a_manifest_against_the_schema_is_refused(bundle: Path):
     with pytest.raises(ValueError, match=r"fusion_encoder.file"):
         read_manifest(bundle)
     with pytest.raises(Exception, match="schema_version"):
-        write_manifest(bundle, {**manifest, "schema_version": 2, "fusion_encoder": {"file": "f.onnx"}})
+        write_manifest(
+            bundle, {**manifest, "schema_version": 2, "fusion_encoder": {"file": "f.onnx"}}
+        )

@@ -52,7 +52,9 @@ class Given(nn.Module):
 
 def corrected(texts: torch.Tensor, images: torch.Tensor) -> tuple[Corrected, Corrected, float]:
     flat = flattening(torch.cat([texts, images]))
-    texts, images = (nn.functional.normalize(embeddings @ flat, dim=1) for embeddings in (texts, images))
+    texts, images = (
+        nn.functional.normalize(embeddings @ flat, dim=1) for embeddings in (texts, images)
+    )
     terms = Nearness(texts, images), Nearness(images, texts)
     limit = FARTHEST * max(term.spread for term in terms)
     image, text = (Corrected(Given(), flat, term, limit, side) for side, term in enumerate(terms))
@@ -67,25 +69,36 @@ def test_the_cosine_is_the_score_of_the_definition():
 
     def flat(rows: torch.Tensor) -> np.ndarray:
         """Written out by NumPy: principal directions, each divided by a power of its share."""
-        _, singular, directions = np.linalg.svd(torch.cat(banks).double().numpy(), full_matrices=False)
+        _, singular, directions = np.linalg.svd(
+            torch.cat(banks).double().numpy(), full_matrices=False
+        )
         power = (singular / singular[0]) ** 2
-        made = (rows.double().numpy() @ directions.T / (power + LEAST_SHARE) ** FLATTENING)[:, : WIDTH - 4]
+        made = (rows.double().numpy() @ directions.T / (power + LEAST_SHARE) ** FLATTENING)[
+            :, : WIDTH - 4
+        ]
         return made / np.linalg.norm(made, axis=1, keepdims=True)
 
     def term(one: np.ndarray, bank: torch.Tensor, mean: float) -> float:
-        near = math.log(sum(math.exp(SHARPNESS * float(one @ other)) for other in flat(bank))) / SHARPNESS
+        near = (
+            math.log(sum(math.exp(SHARPNESS * float(one @ other)) for other in flat(bank)))
+            / SHARPNESS
+        )
         return max(-limit, min(limit, WEIGHT * near - mean))
 
     for row, text_row in enumerate(flat(asked)):
         for column, image_row in enumerate(flat(stored)):
             score = float(text_row @ image_row)
-            score -= term(image_row, banks[0], image.term.mean) + term(text_row, banks[1], text.term.mean)
+            score -= term(image_row, banks[0], image.term.mean) + term(
+                text_row, banks[1], text.term.mean
+            )
             assert float(found[row, column]) == pytest.approx(score, abs=1e-5)
 
 
 def test_embeddings_keep_their_width_and_their_length():
     image, text, _ = corrected(unit(30, WIDTH, seed=1), unit(30, WIDTH, seed=2))
-    far = torch.cat([unit(20, WIDTH, seed=3), unit(30, WIDTH, seed=1)])  # also those whose term is cut
+    far = torch.cat(
+        [unit(20, WIDTH, seed=3), unit(30, WIDTH, seed=1)]
+    )  # also those whose term is cut
     for side in (image, text):
         found = side(far)
         assert found.shape == (50, WIDTH)
@@ -105,7 +118,9 @@ def test_photos_near_every_sentence_stop_coming_first():
     asked, stored = pairs(seed=20)
     found = {
         "before": recall_at_k((asked @ stored.T).numpy(), np.eye(200, dtype=bool))["r1"],
-        "after": recall_at_k((text(asked) @ image(stored).T).numpy(), np.eye(200, dtype=bool))["r1"],
+        "after": recall_at_k((text(asked) @ image(stored).T).numpy(), np.eye(200, dtype=bool))[
+            "r1"
+        ],
     }
     assert found["after"] > found["before"] + 10, found
 
@@ -116,7 +131,9 @@ def wide() -> ModelConfig:
     return replace(TINY, dim=WIDTH)
 
 
-def test_a_bundle_carries_the_correction_and_nothing_else_changes(wide, shard: Path, tmp_path: Path, tokenizer):
+def test_a_bundle_carries_the_correction_and_nothing_else_changes(
+    wide, shard: Path, tmp_path: Path, tokenizer
+):
     model = tiny_model(wide)
     save(tmp_path / "model.pt", model.checkpoint())
     tokenizer.save(str(tmp_path / "tokenizer.json"))
@@ -127,10 +144,14 @@ def test_a_bundle_carries_the_correction_and_nothing_else_changes(wide, shard: P
     assert "avoid hubs" in (tmp_path / "corrected" / "README.md").read_text()
     assert "avoid hubs" not in (tmp_path / "plain" / "README.md").read_text()
     samples = read_shards(str(shard))
-    plain, found = (Encoded(BundleEncoders(tmp_path / name), samples) for name in ("plain", "corrected"))
+    plain, found = (
+        Encoded(BundleEncoders(tmp_path / name), samples) for name in ("plain", "corrected")
+    )
     np.testing.assert_array_equal(found.image_tokens, plain.image_tokens)
     encoders = TorchEncoders(Graphs.of(model), tokenizer, bfloat16=False)
-    expected = Encoded(TorchEncoders(correct_hubs(encoders.graphs, encoders, samples), tokenizer, False), samples)
+    expected = Encoded(
+        TorchEncoders(correct_hubs(encoders.graphs, encoders, samples), tokenizer, False), samples
+    )
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=2e-3)
     assert np.abs(found.similarity - plain.similarity).max() > 0.01
 

@@ -12,12 +12,32 @@ from tandem_training.bundle import BundleEncoders, read_manifest
 from tandem_training.foreign import pack, unpack
 from tandem_training.hugging_face import import_checkpoint
 
-transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra hugging-face)")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed (extra hugging-face)"
+)
 
-WORDS = ["<pad>", "<unk>", "<start>", "<end>", "a", "photo", "of", "dog", "red", "sea", "sand", "two"]
+WORDS = [
+    "<pad>",
+    "<unk>",
+    "<start>",
+    "<end>",
+    "a",
+    "photo",
+    "of",
+    "dog",
+    "red",
+    "sea",
+    "sand",
+    "two",
+]
 TEXTS = ["a photo of a dog", "red", "two dog of the sea sand a a a a a a a a"]  # the last is cut
 MEAN, STD = [0.48, 0.45, 0.4], [0.26, 0.27, 0.28]
-LAYERS = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+LAYERS = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 VISION = {**LAYERS, "image_size": 32, "patch_size": 16}
 LENGTH = 8
 CLOSE = 5e-3  # weights are stored as float16
@@ -28,7 +48,8 @@ def write_tokenizer(folder: Path, opens: bool) -> Tokenizer:
     made.normalizer = normalizers.Lowercase()
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(
-        single="<start> $A <end>" if opens else "$A <end>", special_tokens=[("<start>", 2), ("<end>", 3)]
+        single="<start> $A <end>" if opens else "$A <end>",
+        special_tokens=[("<start>", 2), ("<end>", 3)],
     )
     made.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>"}))
@@ -45,13 +66,21 @@ def save(model, folder: Path, opens: bool = True) -> Path:
                 parameter += 0.1 * torch.randn_like(parameter)
     model.eval().save_pretrained(folder)
     write_tokenizer(folder, opens)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": STD}))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": MEAN, "image_std": STD})
+    )
     (folder / "README.md").write_text("---\nlanguage: en\nlicense: mit\n---\n# a model\n")
     return folder
 
 
 def clip(folder: Path) -> Path:
-    text = {**LAYERS, "vocab_size": 16, "max_position_embeddings": LENGTH, "eos_token_id": 3, "bos_token_id": 2}
+    text = {
+        **LAYERS,
+        "vocab_size": 16,
+        "max_position_embeddings": LENGTH,
+        "eos_token_id": 3,
+        "bos_token_id": 2,
+    }
     config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=12)
     return save(transformers.CLIPModel(config), folder)
 
@@ -65,7 +94,9 @@ def siglip(folder: Path) -> Path:
 def blip(folder: Path) -> Path:
     text = {**LAYERS, "vocab_size": 16, "max_position_embeddings": LENGTH, "encoder_hidden_size": 16, "pad_token_id": 0,
             "is_decoder": True}  # fmt: skip
-    config = transformers.BlipConfig(text_config=text, vision_config=VISION, image_text_hidden_size=12)
+    config = transformers.BlipConfig(
+        text_config=text, vision_config=VISION, image_text_hidden_size=12
+    )
     return save(transformers.BlipForImageTextRetrieval(config), folder)
 
 
@@ -75,7 +106,9 @@ def pixels_for(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(normal.transpose(0, 3, 1, 2)).float()
 
 
-def ids_for(encoders: BundleEncoders, padding: int, length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def ids_for(
+    encoders: BundleEncoders, padding: int, length: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     rows = [e.ids for e in encoders.tokenizer.encode_batch(TEXTS)]
     length = length or max(map(len, rows))
     ids = torch.tensor([row + [padding] * (length - len(row)) for row in rows])
@@ -93,7 +126,10 @@ def test_clip_gives_what_the_original_gives(tmp_path: Path, images):
     manifest = import_checkpoint(source, tmp_path / "clip")
     assert "fusion_encoder" not in manifest and manifest["license"] == "mit"
     assert not manifest["rerank"]["default"]
-    encoders, original = BundleEncoders(tmp_path / "clip"), transformers.CLIPModel.from_pretrained(source).eval()
+    encoders, original = (
+        BundleEncoders(tmp_path / "clip"),
+        transformers.CLIPModel.from_pretrained(source).eval(),
+    )
     ids, mask = ids_for(encoders, padding=3)
     expected = original(input_ids=ids, attention_mask=mask, pixel_values=pixels_for(images))
     embedding, tokens = encoders.texts(TEXTS)
@@ -101,14 +137,19 @@ def test_clip_gives_what_the_original_gives(tmp_path: Path, images):
     np.testing.assert_allclose(encoders.images(images)[0], expected.image_embeds, atol=CLOSE)
     np.testing.assert_allclose(encoders.texts(TEXTS[1:2])[0][0], embedding[1], atol=1e-5)
     assert encoders.images(images)[1].shape == (3, 0, 0) and tokens[0].shape[1] == 0
-    assert manifest["match"]["similarity"] == pytest.approx(original.logit_scale.exp().item(), rel=1e-4)
+    assert manifest["match"]["similarity"] == pytest.approx(
+        original.logit_scale.exp().item(), rel=1e-4
+    )
 
 
 @torch.inference_mode()
 def test_siglip_gives_what_the_original_gives_with_its_padding(tmp_path: Path, images):
     source = siglip(tmp_path / "source")
     manifest = import_checkpoint(source, tmp_path / "siglip")
-    encoders, original = BundleEncoders(tmp_path / "siglip"), transformers.SiglipModel.from_pretrained(source).eval()
+    encoders, original = (
+        BundleEncoders(tmp_path / "siglip"),
+        transformers.SiglipModel.from_pretrained(source).eval(),
+    )
     ids, _ = ids_for(encoders, padding=0, length=LENGTH)
     expected = original(input_ids=ids, pixel_values=pixels_for(images))
     embedding, _ = encoders.texts(TEXTS)
@@ -118,7 +159,9 @@ def test_siglip_gives_what_the_original_gives_with_its_padding(tmp_path: Path, i
     np.testing.assert_allclose(picture, expected.image_embeds, atol=CLOSE)
     rule = manifest["match"]
     np.testing.assert_allclose(
-        rule["similarity"] * embedding @ picture.T + rule["bias"], expected.logits_per_text, atol=0.1
+        rule["similarity"] * embedding @ picture.T + rule["bias"],
+        expected.logits_per_text,
+        atol=0.1,
     )
 
 
@@ -126,18 +169,27 @@ def test_siglip_gives_what_the_original_gives_with_its_padding(tmp_path: Path, i
 def test_blip_gives_what_the_original_gives_for_every_pair(tmp_path: Path, images):
     source = blip(tmp_path / "source")
     manifest = import_checkpoint(source, tmp_path / "blip")
-    assert manifest["image_tokens"] == {"count": 5, "width": 17, "dtype": "int8"} and manifest["rerank"]["default"]
+    assert (
+        manifest["image_tokens"] == {"count": 5, "width": 17, "dtype": "int8"}
+        and manifest["rerank"]["default"]
+    )
     encoders = BundleEncoders(tmp_path / "blip")
     original = transformers.BlipForImageTextRetrieval.from_pretrained(source).eval()
     ids, mask = ids_for(encoders, padding=0)
     embedding, text_tokens = encoders.texts(TEXTS)
     picture, image_tokens = encoders.images(images)
     pixels = pixels_for(images)
-    apart = original(input_ids=ids, attention_mask=mask, pixel_values=pixels, use_itm_head=False).itm_score
+    apart = original(
+        input_ids=ids, attention_mask=mask, pixel_values=pixels, use_itm_head=False
+    ).itm_score
     np.testing.assert_allclose(picture @ embedding.T, apart, atol=CLOSE)
     pairs = np.array([[t, m] for t in range(3) for m in range(3)])
     logits = encoders.logits(text_tokens, image_tokens, pairs)
-    both = original(input_ids=ids[pairs[:, 0]], attention_mask=mask[pairs[:, 0]], pixel_values=pixels[pairs[:, 1]])
+    both = original(
+        input_ids=ids[pairs[:, 0]],
+        attention_mask=mask[pairs[:, 0]],
+        pixel_values=pixels[pairs[:, 1]],
+    )
     expected = (both.itm_score[:, 1] - both.itm_score[:, 0]).numpy()
     assert expected.std() > 0.1
     np.testing.assert_allclose(logits, expected, atol=0.05)
@@ -155,10 +207,22 @@ def test_packed_tokens_keep_their_own_scale():
     ("damage", "message"),
     [
         (lambda f: (f / "config.json").unlink(), "config.json cannot be read"),
-        (lambda f: (f / "config.json").write_text('{"architectures": ["GPT2Model"]}'), "GPT2Model; known are"),
-        (lambda f: (f / "preprocessor_config.json").write_text("{}"), "no image_mean and image_std"),
-        (lambda f: (f / "preprocessor_config.json").unlink(), "processor_config.json cannot be read"),
-        (lambda f: (f / "tokenizer_config.json").write_text('{"pad_token": "<none>"}'), "'<none>', which is no token"),
+        (
+            lambda f: (f / "config.json").write_text('{"architectures": ["GPT2Model"]}'),
+            "GPT2Model; known are",
+        ),
+        (
+            lambda f: (f / "preprocessor_config.json").write_text("{}"),
+            "no image_mean and image_std",
+        ),
+        (
+            lambda f: (f / "preprocessor_config.json").unlink(),
+            "processor_config.json cannot be read",
+        ),
+        (
+            lambda f: (f / "tokenizer_config.json").write_text('{"pad_token": "<none>"}'),
+            "'<none>', which is no token",
+        ),
     ],
 )
 def test_a_checkpoint_that_is_not_whole_is_refused(damage, message: str, tmp_path: Path):
@@ -183,5 +247,9 @@ def test_weights_that_are_missing_are_refused(tmp_path: Path):
 def test_the_bundle_has_a_card_that_says_where_it_comes_from(tmp_path: Path):
     import_checkpoint(clip(tmp_path / "source"), tmp_path / "clip")
     card = (tmp_path / "clip" / "README.md").read_text()
-    assert "imported CLIP checkpoint" in card and "crops its middle" in card and "Not measured." in card
+    assert (
+        "imported CLIP checkpoint" in card
+        and "crops its middle" in card
+        and "Not measured." in card
+    )
     assert read_manifest(tmp_path / "clip")["description"] == "CLIP imported from source"

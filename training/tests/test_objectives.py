@@ -9,13 +9,17 @@ from tandem_training.objectives import itc_loss, itm_loss, sample_hard_negatives
 def slow_itc(similarity, scale, text_ids, image_ids):
     """Term by term: mean cross-entropy of each row and each column against its matching entries."""
     total = 0.0
-    for rows, row_ids, column_ids in ((similarity, text_ids, image_ids), (similarity.T, image_ids, text_ids)):
+    for rows, row_ids, column_ids in (
+        (similarity, text_ids, image_ids),
+        (similarity.T, image_ids, text_ids),
+    ):
         losses = []
         for i, row in enumerate(rows):
             denominator = sum(math.exp(scale * float(v)) for v in row)
             matching = [j for j, c in enumerate(column_ids) if c == row_ids[i]]
             losses.append(
-                -sum(math.log(math.exp(scale * float(row[j])) / denominator) for j in matching) / len(matching)
+                -sum(math.log(math.exp(scale * float(row[j])) / denominator) for j in matching)
+                / len(matching)
             )
         total += sum(losses) / len(losses) / 2
     return total
@@ -26,12 +30,16 @@ def test_itc_equals_the_slow_reference_with_several_captions_an_image():
     similarity = torch.rand(6, 4) * 2 - 1
     text_ids, image_ids = torch.tensor([0, 0, 1, 2, 3, 3]), torch.arange(4)
     loss = itc_loss(similarity, torch.tensor(math.log(7.0)), text_ids, image_ids)["loss"]
-    assert float(loss) == pytest.approx(slow_itc(similarity, 7.0, text_ids.tolist(), image_ids.tolist()), rel=1e-5)
+    assert float(loss) == pytest.approx(
+        slow_itc(similarity, 7.0, text_ids.tolist(), image_ids.tolist()), rel=1e-5
+    )
 
 
 def test_itc_scale_is_clamped_at_one_hundred():
     similarity, ids = torch.eye(3), torch.arange(3)
-    losses = [itc_loss(similarity, torch.tensor(math.log(s)), ids, ids)["loss"] for s in (100.0, 1e6)]
+    losses = [
+        itc_loss(similarity, torch.tensor(math.log(s)), ids, ids)["loss"] for s in (100.0, 1e6)
+    ]
     assert float(losses[0]) == pytest.approx(float(losses[1]))
 
 
@@ -55,7 +63,9 @@ def test_hard_negatives_never_share_the_image_and_follow_similarity():
     counts = torch.zeros(2, 4)
     for _ in range(300):
         for row, (column,) in enumerate(
-            sample_hard_negatives(similarity, torch.tensor(1.0), row_ids, column_ids, 1, generator).tolist()
+            sample_hard_negatives(
+                similarity, torch.tensor(1.0), row_ids, column_ids, 1, generator
+            ).tolist()
         ):
             counts[row, column] += 1
     assert counts[0, 0] == 0 and counts[1, 1] == 0 and counts[1, 3] == 0
@@ -67,7 +77,9 @@ def test_hard_negatives_never_share_the_image_and_follow_similarity():
 def test_hard_negatives_are_different_and_too_few_is_an_error():
     ids = torch.arange(5)
     chosen = sample_hard_negatives(torch.zeros(5, 5), torch.tensor(0.0), ids, ids, 4)
-    assert [sorted(row) for row in chosen.tolist()] == [[j for j in range(5) if j != i] for i in range(5)]
+    assert [sorted(row) for row in chosen.tolist()] == [
+        [j for j in range(5) if j != i] for i in range(5)
+    ]
     with pytest.raises(ValueError, match="5 negatives asked.* only 4"):
         sample_hard_negatives(torch.zeros(5, 5), torch.tensor(0.0), ids, ids, 5)
 

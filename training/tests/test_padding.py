@@ -23,16 +23,25 @@ def run(path, x):
 
 def pads(path):
     found = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
-    return [list(helper.get_attribute_value(a)) for node in found for a in node.attribute if a.name == "pads"]
+    return [
+        list(helper.get_attribute_value(a))
+        for node in found
+        for a in node.attribute
+        if a.name == "pads"
+    ]
 
 
-@pytest.mark.parametrize(("kernel", "stride", "groups"), [(3, 1, 4), (3, 2, 4), (5, 2, 4), (5, 1, 1), (3, 2, 1)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "groups"), [(3, 1, 4), (3, 2, 4), (5, 2, 4), (5, 1, 1), (3, 2, 1)]
+)
 def test_what_the_exporter_writes_of_our_convolutions_is_folded(tmp_path, kernel, stride, groups):
     torch.manual_seed(0)
     path, x = tmp_path / "conv.onnx", torch.randn(2, 4, 12, 12)
     conv = Conv(4, 4, kernel, stride, groups, size=12).eval()
     axes = {"x": {0: "b"}, "y": {0: "b"}}
-    torch.onnx.export(conv, (x,), path, input_names=["x"], output_names=["y"], dynamic_axes=axes, dynamo=False)
+    torch.onnx.export(
+        conv, (x,), path, input_names=["x"], output_names=["y"], dynamic_axes=axes, dynamo=False
+    )
     assert "Pad" in kinds(path)
     before = run(path, x.numpy())
     fold_padding(path)
@@ -47,7 +56,11 @@ def test_what_the_exporter_writes_of_our_convolutions_is_folded(tmp_path, kernel
 def graph(path, nodes, tensors, outputs=("y",)):
     """A graph of x [1, 2, 6, 6] with a kernel `w` [2, 2, 3, 3]."""
     read = {name for node in nodes for name in node.input}
-    kernel = {"w": np.random.default_rng(0).standard_normal((2, 2, 3, 3)).astype(np.float32)} if "w" in read else {}
+    kernel = (
+        {"w": np.random.default_rng(0).standard_normal((2, 2, 3, 3)).astype(np.float32)}
+        if "w" in read
+        else {}
+    )
     tensors = {**kernel, **tensors}
     made = helper.make_graph(
         nodes,
@@ -56,7 +69,9 @@ def graph(path, nodes, tensors, outputs=("y",)):
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in tensors.items()],
     )
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    onnx.save(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path
+    )
 
 
 X = np.random.default_rng(1).standard_normal((1, 2, 6, 6)).astype(np.float32)
@@ -94,8 +109,14 @@ def test_all_that_read_it_pad_by_themselves(tmp_path):
 CONV = helper.make_node("Conv", ["p", "w"], ["y"])
 ONE = np.ones((), np.float32)
 KEPT = {
-    "another value": ([helper.make_node("Pad", ["x", "around", "one"], ["p"]), CONV], {"around": AROUND, "one": ONE}),
-    "a mirror": ([helper.make_node("Pad", ["x", "around"], ["p"], mode="reflect"), CONV], {"around": AROUND}),
+    "another value": (
+        [helper.make_node("Pad", ["x", "around", "one"], ["p"]), CONV],
+        {"around": AROUND, "one": ONE},
+    ),
+    "a mirror": (
+        [helper.make_node("Pad", ["x", "around"], ["p"], mode="reflect"), CONV],
+        {"around": AROUND},
+    ),
     "fewer elements": (
         [helper.make_node("Pad", ["x", "around"], ["p"]), CONV],
         {"around": np.array([0, 0, -1, 0, 0, 0, 1, 1])},
@@ -156,7 +177,12 @@ def test_other_padding_stays(tmp_path, case):
 
 def test_what_is_an_output_stays(tmp_path):
     path = tmp_path / "graph.onnx"
-    graph(path, [helper.make_node("Pad", ["x", "around"], ["p"]), CONV], {"around": AROUND}, outputs=("y", "p"))
+    graph(
+        path,
+        [helper.make_node("Pad", ["x", "around"], ["p"]), CONV],
+        {"around": AROUND},
+        outputs=("y", "p"),
+    )
     fold_padding(path)
     assert kinds(path) == ["Pad", "Conv"]
 
@@ -172,7 +198,14 @@ def test_a_block_has_no_padding_of_its_own_left(tmp_path):
             return self.second(F.relu6(self.first(x)))
 
     path = tmp_path / "two.onnx"
-    torch.onnx.export(Two().eval(), (torch.from_numpy(X),), path, input_names=["x"], output_names=["y"], dynamo=False)
+    torch.onnx.export(
+        Two().eval(),
+        (torch.from_numpy(X),),
+        path,
+        input_names=["x"],
+        output_names=["y"],
+        dynamo=False,
+    )
     before = run(path, X)
     fold_padding(path)
     assert "Pad" not in kinds(path)

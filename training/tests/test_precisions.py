@@ -35,19 +35,25 @@ def operators(path: Path) -> set[str]:
     return {node.op_type for node in onnx.load(path).graph.node}
 
 
-def test_float32_graphs_before_their_weights_are_compacted_are_the_model_itself(model, tokenizer, tmp_path: Path):
+def test_float32_graphs_before_their_weights_are_compacted_are_the_model_itself(
+    model, tokenizer, tmp_path: Path
+):
     import onnxruntime
 
     graphs = Graphs.of(model)
     paths = {path.stem: str(path) for path in export_graphs(graphs, tmp_path)}
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    embedding, _ = onnxruntime.InferenceSession(paths["image-encoder"]).run(None, {"pixels": pixels})
+    embedding, _ = onnxruntime.InferenceSession(paths["image-encoder"]).run(
+        None, {"pixels": pixels}
+    )
     expected, _ = TorchEncoders(graphs, tokenizer, bfloat16=False).images(pixels)
     np.testing.assert_allclose(embedding, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", sorted(TOLERANCES))
-def test_a_bundle_of_each_precision_reproduces_the_model(precision: str, shard: Path, model, tokenizer, tmp_path: Path):
+def test_a_bundle_of_each_precision_reproduces_the_model(
+    precision: str, shard: Path, model, tokenizer, tmp_path: Path
+):
     folder = exported(precision, shard, model, tokenizer, tmp_path)
     manifest, encoders = read_manifest(folder), BundleEncoders(folder)
     assert [manifest[part]["precision"] for part in PARTS] == [precision] * 3
@@ -68,20 +74,26 @@ def test_a_bundle_of_each_precision_reproduces_the_model(precision: str, shard: 
     expected = reference.logits(reference.texts(TEXTS)[1], theirs.image_tokens[:2], pairs)
     np.testing.assert_allclose(together, expected, atol=tolerances["logit"])
     for i, text in enumerate(TEXTS):
-        np.testing.assert_allclose(encoders.texts([text])[0][0], encoders.texts(TEXTS)[0][i], atol=2e-3)
+        np.testing.assert_allclose(
+            encoders.texts([text])[0][0], encoders.texts(TEXTS)[0][i], atol=2e-3
+        )
 
 
 def test_int8_graphs_compute_in_int8_and_are_smaller(shard: Path, model, tokenizer, tmp_path: Path):
     small = exported("int8", shard, model, tokenizer, tmp_path)
     large = exported("fp32", shard, model, tokenizer, tmp_path)
-    assert {"QuantizeLinear", "DequantizeLinear"} <= operators(small / "image-encoder.onnx")  # of convolutions
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators(
+        small / "image-encoder.onnx"
+    )  # of convolutions
     assert "MatMulIntegerToFloat" in operators(small / "text-encoder.onnx")
     assert "MatMulInteger" in operators(small / "fusion-encoder.onnx")
     for name in ("image-encoder.onnx", "text-encoder.onnx"):
         assert (small / name).stat().st_size < 0.75 * (large / name).stat().st_size
 
 
-def test_float16_graphs_take_and_give_what_the_contract_says(shard: Path, model, tokenizer, tmp_path: Path):
+def test_float16_graphs_take_and_give_what_the_contract_says(
+    shard: Path, model, tokenizer, tmp_path: Path
+):
     folder = exported("fp16", shard, model, tokenizer, tmp_path)
     for name in ("image-encoder", "text-encoder", "fusion-encoder"):
         graph = onnx.load(folder / f"{name}.onnx").graph
@@ -99,7 +111,9 @@ def test_looked_up_rows_lose_at_most_half_a_step_of_their_own_scale(tmp_path: Pa
         table.weight[7] *= 1000
     path = tmp_path / "table.onnx"
     axes = {"ids": {0: "n"}}
-    torch.onnx.export(table, (torch.arange(4),), path, input_names=["ids"], dynamic_axes=axes, dynamo=False)
+    torch.onnx.export(
+        table, (torch.arange(4),), path, input_names=["ids"], dynamic_axes=axes, dynamo=False
+    )
     store_int8_rows(path)
     import onnxruntime
 
@@ -108,7 +122,9 @@ def test_looked_up_rows_lose_at_most_half_a_step_of_their_own_scale(tmp_path: Pa
     assert (np.abs(rows - weight) <= np.abs(weight).max(1, keepdims=True) / 254 + 1e-6).all()
 
 
-def test_int8_without_photos_and_a_folder_that_is_no_bundle_are_refused(model, tokenizer, tmp_path: Path):
+def test_int8_without_photos_and_a_folder_that_is_no_bundle_are_refused(
+    model, tokenizer, tmp_path: Path
+):
     save(tmp_path / "model.pt", model.checkpoint())
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     given = (tmp_path / "model.pt", tmp_path / "out", tmp_path / "tokenizer.json", "", "1.0.0")
@@ -121,7 +137,9 @@ def test_int8_without_photos_and_a_folder_that_is_no_bundle_are_refused(model, t
     assert (tmp_path / "out" / "mine.txt").read_text() == "kept"
 
 
-def test_a_graph_that_does_not_reproduce_the_goldens_is_refused(shard: Path, model, tokenizer, tmp_path: Path):
+def test_a_graph_that_does_not_reproduce_the_goldens_is_refused(
+    shard: Path, model, tokenizer, tmp_path: Path
+):
     folder = exported("fp32", shard, model, tokenizer, tmp_path)
     recorded = json.loads((folder / "goldens.json").read_text())
     encoders = BundleEncoders(folder)

@@ -27,7 +27,9 @@ def test_csv_json_and_coco_make_the_same_shards(photos: Path, tmp_path: Path):
     )
     table = {"a.jpg": {"en": ["one, red"], "zh": ["红"]}, "sub/b.v2.jpg": "two", "c.png": ["three"]}
     (tmp_path / "table.json").write_text(json.dumps(table))
-    (tmp_path / "rows.json").write_text(json.dumps([{"file": f, "captions": c} for f, c in table.items()]))
+    (tmp_path / "rows.json").write_text(
+        json.dumps([{"file": f, "captions": c} for f, c in table.items()])
+    )
     made = {}
     for name in ("captions.csv", "table.json", "rows.json"):
         held = prepare(photos, tmp_path / name, str(tmp_path / f"out-{name}"), size=2)
@@ -35,16 +37,25 @@ def test_csv_json_and_coco_make_the_same_shards(photos: Path, tmp_path: Path):
         made[name] = [(tmp_path / f"out-{name}-000{i}.tar").read_bytes() for i in range(2)]
     assert made["captions.csv"] == made["table.json"] == made["rows.json"]
     samples = read_shards(str(tmp_path / "out-rows.json-*.tar"))
-    assert [(s.key, s.captions) for s in samples] == [("a", ["one, red"]), ("sub_b_v2", ["two"]), ("c", ["three"])]
+    assert [(s.key, s.captions) for s in samples] == [
+        ("a", ["one, red"]),
+        ("sub_b_v2", ["two"]),
+        ("c", ["three"]),
+    ]
 
 
 def test_coco_annotations(photos: Path, tmp_path: Path):
     content = {
         "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "c.png"}],
-        "annotations": [{"image_id": photo, "caption": text} for photo, text in ((9, "x"), (7, "y"), (9, "z"))],
+        "annotations": [
+            {"image_id": photo, "caption": text} for photo, text in ((9, "x"), (7, "y"), (9, "z"))
+        ],
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    assert read_captions(tmp_path / "coco.json", "de") == {"c.png": {"de": ["x", "z"]}, "a.jpg": {"de": ["y"]}}
+    assert read_captions(tmp_path / "coco.json", "de") == {
+        "c.png": {"de": ["x", "z"]},
+        "a.jpg": {"de": ["y"]},
+    }
 
 
 def test_photos_are_upright_jpeg(photos: Path):
@@ -70,7 +81,9 @@ def test_photos_are_upright_jpeg(photos: Path):
         ("file,caption\n", "no captions in it"),
     ],
 )
-def test_bad_input_is_named_and_leaves_nothing(photos: Path, tmp_path: Path, rows: str, message: str):
+def test_bad_input_is_named_and_leaves_nothing(
+    photos: Path, tmp_path: Path, rows: str, message: str
+):
     (photos / "bad.jpg").write_bytes(drawing("red", "bar")[:300])
     (photos / "a.png").write_bytes(drawing("red", "bar"))
     (tmp_path / "captions.csv").write_text(rows)
@@ -79,14 +92,18 @@ def test_bad_input_is_named_and_leaves_nothing(photos: Path, tmp_path: Path, row
     assert not list(tmp_path.glob("out/*"))
 
 
-@pytest.mark.parametrize("content", ['{"a.jpg": 5}', '[{"file": "a.jpg"}]', "not json", '{"a.jpg": {"en": 5}}', "5"])
+@pytest.mark.parametrize(
+    "content", ['{"a.jpg": 5}', '[{"file": "a.jpg"}]', "not json", '{"a.jpg": {"en": 5}}', "5"]
+)
 def test_a_file_that_is_no_caption_table_is_named(tmp_path: Path, content: str):
     (tmp_path / "captions.json").write_text(content)
     with pytest.raises(ValueError, match="captions.json"):
         read_captions(tmp_path / "captions.json", "en")
 
 
-def test_shards_are_never_overwritten_and_a_limit_of_bad_photos_is_obeyed(photos: Path, tmp_path: Path):
+def test_shards_are_never_overwritten_and_a_limit_of_bad_photos_is_obeyed(
+    photos: Path, tmp_path: Path
+):
     (tmp_path / "captions.csv").write_text("file,caption\na.jpg,x\nnone.jpg,y\n")
     held = prepare(photos, tmp_path / "captions.csv", str(tmp_path / "x"), max_corrupt=0.5)
     assert held == {"shards": 1, "photos": 1, "captions": 1}

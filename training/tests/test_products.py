@@ -20,8 +20,12 @@ def write(path: Path, dims: list) -> Path:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [*dims[:-1], COLUMNS])
     nodes = [helper.make_node("MatMul", ["x", "weight"], ["y"], name="product")]
-    graph = helper.make_graph(nodes, "tokens", [x], [y], [numpy_helper.from_array(WEIGHT, "weight")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    graph = helper.make_graph(
+        nodes, "tokens", [x], [y], [numpy_helper.from_array(WEIGHT, "weight")]
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
     return path
 
 
@@ -104,7 +108,9 @@ def test_products_of_whole_texts_stay_exact(tmp_path: Path):
 
 
 @pytest.mark.parametrize("imported", [[], ["com.microsoft"]])
-def test_each_set_of_operators_is_imported_once_and_none_that_is_not_used(imported: list[str], tmp_path: Path):
+def test_each_set_of_operators_is_imported_once_and_none_that_is_not_used(
+    imported: list[str], tmp_path: Path
+):
     path = write(tmp_path / "text-encoder.onnx", ["texts", "length", WIDTH])
     model = onnx.load(path)
     model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in imported)

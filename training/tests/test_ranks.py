@@ -37,17 +37,27 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def test_two_processes_train_as_one_with_the_same_global_batch(shard: Path, tmp_path: Path, tokenizer, monkeypatch):
+def test_two_processes_train_as_one_with_the_same_global_batch(
+    shard: Path, tmp_path: Path, tokenizer, monkeypatch
+):
     compute_in_float32(monkeypatch.setattr)
     write_drawings(shard, languages=("zh",))
     here = Path(__file__).parent
-    common = {"PYTHONPATH": f"{here}:{here.parent}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    common = {
+        "PYTHONPATH": f"{here}:{here.parent}",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
     second = SecondTextConfig(**SECOND)
-    alone = trainer(shard, tmp_path / "one", tokenizer, model=STILL, second=second, **SETTINGS | {"chunk": 0})
+    alone = trainer(
+        shard, tmp_path / "one", tokenizer, model=STILL, second=second, **SETTINGS | {"chunk": 0}
+    )
     processes = [  # what torchrun does, without its start-up time
         subprocess.Popen(
             [sys.executable, "-c", RUN, shard, tmp_path / "two"],
-            env=os.environ | common | {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=os.environ
+            | common
+            | {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
     ]

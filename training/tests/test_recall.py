@@ -25,7 +25,11 @@ def test_recall_equals_the_slow_reference_in_both_directions():
 
 
 def test_equal_scores_never_count_as_found():
-    assert recall_at_k(np.zeros((4, 20)), np.eye(4, 20, dtype=bool)) == {"r1": 0.0, "r5": 0.0, "r10": 0.0}
+    assert recall_at_k(np.zeros((4, 20)), np.eye(4, 20, dtype=bool)) == {
+        "r1": 0.0,
+        "r5": 0.0,
+        "r10": 0.0,
+    }
 
 
 def test_candidates_are_the_most_similar_in_order():
@@ -53,10 +57,14 @@ def test_logistic_regression_recovers_its_own_parameters():
 def scored(similarity: np.ndarray) -> SimpleNamespace:
     """A data set of one caption a photo, as `Scored` holds it, whose model has no fusion: every logit is 0."""
     count = len(similarity)
-    encoded = SimpleNamespace(similarity=similarity, positive=np.eye(count, dtype=bool), photo_of=np.arange(count))
+    encoded = SimpleNamespace(
+        similarity=similarity, positive=np.eye(count, dtype=bool), photo_of=np.arange(count)
+    )
     zeros = np.zeros((count, count))
     images, texts = top_candidates(similarity, count), top_candidates(similarity.T, count)
-    return SimpleNamespace(encoded=encoded, images=images, texts=texts, image_logits=zeros, text_logits=zeros)
+    return SimpleNamespace(
+        encoded=encoded, images=images, texts=texts, image_logits=zeros, text_logits=zeros
+    )
 
 
 def test_a_dual_encoder_alone_is_calibrated_on_its_similarity():
@@ -73,6 +81,11 @@ def test_the_match_rule_serves_both_directions():
     # Only from photo to caption does the fusion encoder know more than the similarity.
     given.text_logits = 20.0 * (given.texts == np.arange(40)[:, None])
     rule, _ = fit_match(given)
-    scores = rule["logit"] * given.text_logits + rule["similarity"] * np.take_along_axis(similarity.T, given.texts, 1)
-    assert recall_at_k(reranked(similarity.T, given.texts, scores), np.eye(40, dtype=bool))["r1"] == 100
+    scores = rule["logit"] * given.text_logits + rule["similarity"] * np.take_along_axis(
+        similarity.T, given.texts, 1
+    )
+    assert (
+        recall_at_k(reranked(similarity.T, given.texts, scores), np.eye(40, dtype=bool))["r1"]
+        == 100
+    )
     assert recall_at_k(similarity, np.eye(40, dtype=bool))["r1"] < 100 and rule["similarity"] > 0

@@ -33,7 +33,9 @@ def small(name: str, shard: Path) -> Recipe:
     trunk = {} if recipe.model.vision == "vit" else {"vision": TINY.vision, "split": 16}
     recipe.model = replace(recipe.model, **SMALL, **trunk)
     recipe.data = replace(recipe.data, train=str(shard), dev=str(shard), views=2)
-    recipe.train = replace(recipe.train, batch=8, token_batch=4, queue=min(recipe.train.queue, 12), epochs=6)
+    recipe.train = replace(
+        recipe.train, batch=8, token_batch=4, queue=min(recipe.train.queue, 12), epochs=6
+    )
     return recipe
 
 
@@ -43,7 +45,9 @@ def trainer(recipe: Recipe, out: Path, tokenizer: Tokenizer) -> Trainer:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_trains_resumes_evaluates_and_exports(name: str, shard: Path, tmp_path: Path, tokenizer: Tokenizer):
+def test_a_recipe_trains_resumes_evaluates_and_exports(
+    name: str, shard: Path, tmp_path: Path, tokenizer: Tokenizer
+):
     torch.set_num_threads(1)
     tokenizer.add_special_tokens(["[MASK]"])
     recipe = small(name, shard)
@@ -62,19 +66,25 @@ def test_a_recipe_trains_resumes_evaluates_and_exports(name: str, shard: Path, t
 
     torch.save(whole.average.checkpoint(), tmp_path / "model.pt")
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    manifest = export_bundle(tmp_path / "model.pt", tmp_path / name, tmp_path / "tokenizer.json", "", "1.0.0")
+    manifest = export_bundle(
+        tmp_path / "model.pt", tmp_path / name, tmp_path / "tokenizer.json", "", "1.0.0"
+    )
     assert manifest["rerank"]["default"] == (recipe.model.fusion != "none")
     card = (tmp_path / name / "README.md").read_text()
     assert ("EfficientNet-Lite2" in card, "MiniLM" in card) == (
         recipe.model.vision != "vit",
         recipe.model.text == "bert",
     )
-    served = evaluate(BundleEncoders(tmp_path / name), read_shards(str(shard)), manifest["match"], (4,))
+    served = evaluate(
+        BundleEncoders(tmp_path / name), read_shards(str(shard)), manifest["match"], (4,)
+    )
     assert served["captions"] == 16
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_has_the_same_gradient_in_chunks(name: str, shard: Path, tmp_path: Path, tokenizer, monkeypatch):
+def test_a_recipe_has_the_same_gradient_in_chunks(
+    name: str, shard: Path, tmp_path: Path, tokenizer, monkeypatch
+):
     compute_in_float32(monkeypatch.setattr)
     tokenizer.add_special_tokens(["[MASK]"])
     recipe = small(name, shard)

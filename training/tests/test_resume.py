@@ -30,11 +30,16 @@ run.run()
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_run_killed_between_checkpoints_leaves_the_log_of_an_unbroken_one(shard: Path, tmp_path: Path, tokenizer):
+def test_a_run_killed_between_checkpoints_leaves_the_log_of_an_unbroken_one(
+    shard: Path, tmp_path: Path, tokenizer
+):
     trainer(shard, tmp_path / "whole", tokenizer, **SETTINGS).run()
     log = tmp_path / "broken" / "metrics.jsonl"
     here = Path(__file__).parent
-    command, path = [sys.executable, "-c", RUN, shard, log.parent], {"PYTHONPATH": f"{here}:{here.parent}"}
+    command, path = (
+        [sys.executable, "-c", RUN, shard, log.parent],
+        {"PYTHONPATH": f"{here}:{here.parent}"},
+    )
     with subprocess.Popen(command, env=os.environ | path) as run:
         deadline = time.time() + 300
         while not log.exists() or len(log.read_text().splitlines()) < 5:
@@ -48,7 +53,9 @@ def test_a_run_killed_between_checkpoints_leaves_the_log_of_an_unbroken_one(shar
     resumed.run()
     whole, broken = ((tmp_path / name) for name in ("whole", "broken"))
     assert log.read_text() == (whole / "metrics.jsonl").read_text()
-    weights = [torch.load(folder / "model.pt", weights_only=True)["state"] for folder in (whole, broken)]
+    weights = [
+        torch.load(folder / "model.pt", weights_only=True)["state"] for folder in (whole, broken)
+    ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
@@ -63,7 +70,9 @@ def test_the_momentum_queue_is_part_of_what_is_resumed(shard: Path, tmp_path: Pa
     assert first + [resumed.train_step() for _ in range(2)] == curve
 
 
-def test_other_photos_captions_or_another_batch_cannot_be_resumed(shard: Path, tmp_path: Path, tokenizer):
+def test_other_photos_captions_or_another_batch_cannot_be_resumed(
+    shard: Path, tmp_path: Path, tokenizer
+):
     trainer(shard, tmp_path / "run", tokenizer, epochs=1).run()
     with pytest.raises(ValueError, match="another batch: 8, now 4; use another --out"):
         trainer(shard, tmp_path / "run", tokenizer, epochs=2, batch=4)
@@ -72,7 +81,9 @@ def test_other_photos_captions_or_another_batch_cannot_be_resumed(shard: Path, t
         trainer(shard, tmp_path / "run", tokenizer, epochs=2)
 
 
-def test_a_checkpoint_of_another_architecture_or_a_damaged_one_is_refused(shard: Path, tmp_path: Path, tokenizer):
+def test_a_checkpoint_of_another_architecture_or_a_damaged_one_is_refused(
+    shard: Path, tmp_path: Path, tokenizer
+):
     run = trainer(shard, tmp_path / "run", tokenizer, epochs=1)
     run.recipe.model = Recipe().model
     run.save_state()
@@ -87,9 +98,13 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_old_checkpoint(tmp_path: P
     path = tmp_path / "last.pt"
     save(path, {"step": 1, "recipe": "tiny"})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # a write beyond it fails half-way
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (100_000, limits[1])
+    )  # a write beyond it fails half-way
     try:
-        with pytest.raises(OSError, match="could not save .*last.pt .the previous checkpoint is whole"):
+        with pytest.raises(
+            OSError, match="could not save .*last.pt .the previous checkpoint is whole"
+        ):
             save(path, {"step": 2, "recipe": "tiny", "big": torch.zeros(1_000_000)})
         with pytest.raises(OSError, match="there is no earlier checkpoint"):
             save(tmp_path / "new.pt", {"big": torch.zeros(1_000_000)})
@@ -99,7 +114,9 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_old_checkpoint(tmp_path: P
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
-def test_a_disk_too_small_for_the_activations_is_an_error(shard: Path, tmp_path: Path, tokenizer, monkeypatch):
+def test_a_disk_too_small_for_the_activations_is_an_error(
+    shard: Path, tmp_path: Path, tokenizer, monkeypatch
+):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match="cache has 0 MiB left; the activations need"):
         trainer(shard, tmp_path / "run", tokenizer)

@@ -21,7 +21,13 @@ from tandem_training.second_text import SecondTextConfig, learn_tokenizer
 from tandem_training.torch_encoders import TorchEncoders
 
 SECOND = SecondTextConfig(
-    languages={"zh": 2.0, "de": 1.0}, layers=1, width=16, heads=2, dropout=0.1, vocabulary=120, pretrain_steps=5
+    languages={"zh": 2.0, "de": 1.0},
+    layers=1,
+    width=16,
+    heads=2,
+    dropout=0.1,
+    vocabulary=120,
+    pretrain_steps=5,
 )
 RECORDED = Path(__file__).parents[2] / "test" / "fixtures" / "learnt-tokenizer.json"
 
@@ -38,7 +44,9 @@ def test_a_learnt_tokenizer_gives_the_ids_that_the_service_is_tested_with():
     recorded = json.loads(RECORDED.read_text())
     made = learn_tokenizer(recorded["captions"], 300)
     parts, served = json.loads(made.to_str()), recorded["tokenizer"]
-    assert all(parts[name] == served[name] for name in ("normalizer", "pre_tokenizer", "post_processor"))
+    assert all(
+        parts[name] == served[name] for name in ("normalizer", "pre_tokenizer", "post_processor")
+    )
     assert made.get_vocab() == served["model"]["vocab"] and len(made.get_vocab()) <= 300
     for text, ids in recorded["texts"].items():
         assert made.encode(text).ids == ids
@@ -65,9 +73,18 @@ def test_a_recipe_names_the_languages_and_their_objectives(tmp_path: Path):
         ("[second_text]\nlayers = 2", r"no languages; expected some"),
         ("[second_text]\nlanguages = { zh = 0 }", r"zh = 0; expected a weight above 0"),
         ("[second_text]\nlanguages = { zh = 1 }\nlayers = 0", r"layers = 0; expected at least 1"),
-        ("[second_text]\nlanguages = { zh = 1 }\nheads = 3", r"width = 256 is no multiple of heads = 3"),
-        ("[second_text]\nlanguages = { zh = 1 }\nitc = 0\ntext_itc = 0", r"itc and text_itc are both 0"),
-        ("[second_text]\nlanguages = { en = 1, zh = 1 }", r"share en: one encoder reads a language"),
+        (
+            "[second_text]\nlanguages = { zh = 1 }\nheads = 3",
+            r"width = 256 is no multiple of heads = 3",
+        ),
+        (
+            "[second_text]\nlanguages = { zh = 1 }\nitc = 0\ntext_itc = 0",
+            r"itc and text_itc are both 0",
+        ),
+        (
+            "[second_text]\nlanguages = { en = 1, zh = 1 }",
+            r"share en: one encoder reads a language",
+        ),
         (
             "[second_text]\nlanguages = { zh = 1 }\n[model]\ntext = 'clip'\n[train]\nsoft_mix = 0",
             r"pretrain_steps = 1500 follows the first text encoder",
@@ -79,7 +96,9 @@ def test_what_a_recipe_says_wrong_is_named(tmp_path: Path, text: str, message: s
         recipe_of(tmp_path, text)
 
 
-def test_the_first_encoders_draws_and_losses_stay_as_without_the_second(spoken: Path, tmp_path: Path, tokenizer):
+def test_the_first_encoders_draws_and_losses_stay_as_without_the_second(
+    spoken: Path, tmp_path: Path, tokenizer
+):
     settings = {"itm_weight": 0.0, "word_dropout": 0.3}
     without = trainer(spoken, tmp_path / "without", tokenizer, **settings)
     beside = trainer(spoken, tmp_path / "beside", tokenizer, second=SECOND, **settings)
@@ -117,9 +136,19 @@ def test_a_kill_while_pretraining_or_later_resumes_with_the_same_losses(
     assert len(steps) == 7
     assert first + [resumed.train_step() for _ in range(2)] == curve
     average = whole.second.average.state_dict()
-    assert all(torch.equal(average[name], value) for name, value in resumed.second.average.state_dict().items())
-    with pytest.raises(ValueError, match="of another architecture: .*1 layers of width 16.*asks for .*2 layers"):
-        trainer(spoken, tmp_path / "broken", tokenizer, **settings | {"second": replace(SECOND, layers=2)})
+    assert all(
+        torch.equal(average[name], value)
+        for name, value in resumed.second.average.state_dict().items()
+    )
+    with pytest.raises(
+        ValueError, match="of another architecture: .*1 layers of width 16.*asks for .*2 layers"
+    ):
+        trainer(
+            spoken,
+            tmp_path / "broken",
+            tokenizer,
+            **settings | {"second": replace(SECOND, layers=2)},
+        )
 
 
 def test_the_gradient_is_the_same_in_chunks(spoken: Path, tmp_path: Path, tokenizer, monkeypatch):
@@ -130,15 +159,27 @@ def test_the_gradient_is_the_same_in_chunks(spoken: Path, tmp_path: Path, tokeni
         run = trainer(spoken, tmp_path / f"chunk-{chunk}", tokenizer, **settings)
         found = model_gradients(run)
         named = run.second.named_parameters()
-        gradients.append(found | {f"second.{name}": p.grad for name, p in named if p.grad is not None})
+        gradients.append(
+            found | {f"second.{name}": p.grad for name, p in named if p.grad is not None}
+        )
     whole, chunked = gradients
     assert whole.keys() == chunked.keys() and "second.encoder.words.weight" in whole
     for name, gradient in whole.items():
         torch.testing.assert_close(chunked[name], gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_it_can_be_trained_for_towers_that_stay_as_they_are(spoken: Path, tmp_path: Path, tokenizer):
-    run = trainer(spoken, tmp_path / "run", tokenizer, second=SECOND, train_towers=False, itm_weight=0.0, epochs=3)
+def test_it_can_be_trained_for_towers_that_stay_as_they_are(
+    spoken: Path, tmp_path: Path, tokenizer
+):
+    run = trainer(
+        spoken,
+        tmp_path / "run",
+        tokenizer,
+        second=SECOND,
+        train_towers=False,
+        itm_weight=0.0,
+        epochs=3,
+    )
     parts = (run.model, run.second.encoder)
     before = [{name: value.clone() for name, value in part.state_dict().items()} for part in parts]
     run.train_step()  # at rate 0
@@ -152,7 +193,13 @@ def test_it_can_be_trained_for_towers_that_stay_as_they_are(spoken: Path, tmp_pa
 def learnt(spoken: Path, tmp_path: Path, tokenizer) -> Path:
     """A run that has learnt the drawings in all languages, evaluated at its end."""
     second = replace(SECOND, pretrain_steps=40, dropout=0.0, rate=3e-3)
-    settings = {"epochs": 40, "evaluate_every": 40, "ema": 0.8, "head_rate": 3e-3, "itm_weight": 0.0}
+    settings = {
+        "epochs": 40,
+        "evaluate_every": 40,
+        "ema": 0.8,
+        "head_rate": 3e-3,
+        "itm_weight": 0.0,
+    }
     trainer(spoken, tmp_path / "run", tokenizer, second=second, **settings).run()
     return tmp_path / "run"
 
@@ -178,7 +225,9 @@ def test_it_learns_is_measured_by_language_and_served_by_a_bundle_of_its_own(
     for language, report in reports.items():
         if language != "en":
             samples = read_shards(str(spoken), {language: 1.0})
-            assert evaluate(encoders, samples, manifest["match"], (4,))["photos"] == report["photos"]
+            assert (
+                evaluate(encoders, samples, manifest["match"], (4,))["photos"] == report["photos"]
+            )
     goldens = json.loads((tmp_path / "others" / "goldens.json").read_text())
     assert any("草地" in text["text"] for text in goldens["texts"])
 
@@ -190,15 +239,26 @@ def test_it_learns_is_measured_by_language_and_served_by_a_bundle_of_its_own(
     images = [BundleEncoders(tmp_path / name).images(pixels)[0] for name in ("others", "first")]
     np.testing.assert_allclose(*images, atol=1e-6)  # the same index serves both
 
-    again = trainer(spoken, tmp_path / "fused", tokenizer, start=str(learnt / "model.pt"), train_towers=False, epochs=1)
+    again = trainer(
+        spoken,
+        tmp_path / "fused",
+        tokenizer,
+        start=str(learnt / "model.pt"),
+        train_towers=False,
+        epochs=1,
+    )
     again.run()
     carried = torch.load(tmp_path / "fused" / "model.pt", weights_only=True)["second_text"]
     assert carried["tokenizer"] == saved["second_text"]["tokenizer"]
 
 
-def test_the_bundle_equals_pytorch_for_every_batch_and_length(spoken: Path, tmp_path: Path, tokenizer):
+def test_the_bundle_equals_pytorch_for_every_batch_and_length(
+    spoken: Path, tmp_path: Path, tokenizer
+):
     run = trainer(spoken, tmp_path / "run", tokenizer, second=SECOND)
-    torch.save(run.average.checkpoint() | {"second_text": run.second.checkpoint()}, tmp_path / "model.pt")
+    torch.save(
+        run.average.checkpoint() | {"second_text": run.second.checkpoint()}, tmp_path / "model.pt"
+    )
     export_second_text(tmp_path / "model.pt", tmp_path / "others", "", "1.0.0")
     exported = BundleEncoders(tmp_path / "others")
     graphs = Graphs.with_text(run.average, run.second.average)
@@ -211,6 +271,7 @@ def test_the_bundle_equals_pytorch_for_every_batch_and_length(spoken: Path, tmp_
 def test_a_checkpoint_without_a_second_text_encoder_is_refused(model, tmp_path: Path):
     torch.save(model.checkpoint(), tmp_path / "model.pt")
     with pytest.raises(
-        ValueError, match=r"model.pt has no second text encoder: its recipe had no table \[second_text\]"
+        ValueError,
+        match=r"model.pt has no second text encoder: its recipe had no table \[second_text\]",
     ):
         export_second_text(tmp_path / "model.pt", tmp_path / "others", "", "1.0.0")

@@ -28,7 +28,9 @@ class Flaky(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if asked and self.ranges else 200)
         self.send_header("Content-Length", str(len(self.content) - start))
         self.send_header("ETag", type(self).tag)
-        self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        self.send_header(
+            "Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}"
+        )
         self.end_headers()
         self.wfile.write(self.content[start : start + self.portion])
         self.close_connection = True
@@ -63,8 +65,14 @@ def serve(monkeypatch):
 def test_patterns_name_files_and_addresses(tmp_path: Path):
     for name in ("b-0001.tar", "a-0000.tar", "a-0001.tar", "c.tar"):
         (tmp_path / name).touch()
-    assert [Path(p).name for p in locations(f"{tmp_path}/{{b,a}}-*.tar")] == ["b-0001.tar", "a-0000.tar", "a-0001.tar"]
-    assert locations("http://host/x-{08..10}.tar") == [f"http://host/x-{n}.tar" for n in ("08", "09", "10")]
+    assert [Path(p).name for p in locations(f"{tmp_path}/{{b,a}}-*.tar")] == [
+        "b-0001.tar",
+        "a-0000.tar",
+        "a-0001.tar",
+    ]
+    assert locations("http://host/x-{08..10}.tar") == [
+        f"http://host/x-{n}.tar" for n in ("08", "09", "10")
+    ]
     with pytest.raises(FileNotFoundError, match="no shard matches"):
         locations(f"{tmp_path}/none-*.tar")
 
@@ -73,12 +81,18 @@ def test_a_shard_over_http_is_read_as_from_disk_though_the_connection_breaks(sha
     content = shard.read_bytes()
     address, handler = serve(content, portion=len(content) // 4)
     assert read_shards(f"{address}/drawings-{{0000..0000}}.tar") == read_shards(str(shard))
-    assert handler.asked[0] is None and len(handler.asked) >= 3 and handler.asked[1].startswith("bytes=")
+    assert (
+        handler.asked[0] is None
+        and len(handler.asked) >= 3
+        and handler.asked[1].startswith("bytes=")
+    )
 
 
 def test_a_server_that_never_recovers_is_given_up(serve):
     address, handler = serve(bytes(1000), portion=0)
-    with pytest.raises(OSError, match=r"given up after 5 attempts: connection closed at byte 0 of 1000"):
+    with pytest.raises(
+        OSError, match=r"given up after 5 attempts: connection closed at byte 0 of 1000"
+    ):
         HttpStream(f"{address}/x.tar").read()
     assert len(handler.asked) == 5
 
@@ -130,7 +144,10 @@ def test_too_many_corrupt_samples_are_an_error_that_names_the_worst_shard(tmp_pa
     write_drawings(tmp_path / "a.tar")
     write_shard(tmp_path / "c.tar", {"one": (b"no photo", {"en": ["x"]})})
     broken_shard(tmp_path / "b.tar")
-    with pytest.raises(ValueError, match="6 of 15 samples.* 5, in .*b.tar, first torn: its picture cannot be decoded"):
+    with pytest.raises(
+        ValueError,
+        match="6 of 15 samples.* 5, in .*b.tar, first torn: its picture cannot be decoded",
+    ):
         read_shards(str(tmp_path / "*.tar"))
 
 
@@ -142,7 +159,11 @@ def test_a_shard_cut_off_is_named(shard: Path):
 
 def test_captions_come_in_the_languages_asked_with_their_weights(tmp_path: Path):
     photo = drawing("red", "square")
-    captions = {"both": {"en": ["a", "b"], "zh": ["红"]}, "one": {"zh": ["方", "块"]}, "none": {"fr": ["rouge"]}}
+    captions = {
+        "both": {"en": ["a", "b"], "zh": ["红"]},
+        "one": {"zh": ["方", "块"]},
+        "none": {"fr": ["rouge"]},
+    }
     write_shard(tmp_path / "a.tar", {key: (photo, value) for key, value in captions.items()})
     both, one = read_shards(str(tmp_path / "a.tar"), {"en": 3.0, "zh": 1.0})
     assert both.captions == ["a", "b", "红"] and both.weights == [0.375, 0.375, 0.25]

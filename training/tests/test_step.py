@@ -27,12 +27,20 @@ def step_of(model, generator: int = 0) -> Step:
     pixels = torch.randint(0, 256, (6, 64, 64, 3), dtype=torch.uint8)
     inputs = (model.vision.trunk(pixels), ids, mask)
     batch = Batch(inputs, ids, mask, torch.arange(6) + 40)
-    return Step(model, model, batch, encode(model, *inputs), torch.Generator().manual_seed(generator))
+    return Step(
+        model, model, batch, encode(model, *inputs), torch.Generator().manual_seed(generator)
+    )
 
 
 def recipe_of(fusion: str, text: str = "bert", queue: int = 0, **weights: float) -> Recipe:
-    train = TrainConfig(word_dropout=0.0, soft_mix=0.4 if queue else 0.0, queue=queue, itm_negatives=2)
-    return Recipe(model=replace(VIT, fusion=fusion, text=text), train=train, objectives=ObjectivesConfig(**weights))
+    train = TrainConfig(
+        word_dropout=0.0, soft_mix=0.4 if queue else 0.0, queue=queue, itm_negatives=2
+    )
+    return Recipe(
+        model=replace(VIT, fusion=fusion, text=text),
+        train=train,
+        objectives=ObjectivesConfig(**weights),
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,14 +58,22 @@ def recipe_of(fusion: str, text: str = "bert", queue: int = 0, **weights: float)
         ("patches", "bert", {"mlm": 1.0, "lm": 1.0}, "patches"),
     ],
 )
-def test_each_objective_teaches_its_part_of_the_model(fusion: str, text: str, weights: dict, learns: str, masking):
+def test_each_objective_teaches_its_part_of_the_model(
+    fusion: str, text: str, weights: dict, learns: str, masking
+):
     model = tiny(fusion, text=text).train()
     objectives = Objectives(recipe_of(fusion, text, **weights), model, masking)
     losses = objectives(step_of(model))
     assert set(losses) == {*weights, "loss"}
-    assert float(losses["loss"]) == pytest.approx(sum(w * float(losses[name]) for name, w in weights.items()))
+    assert float(losses["loss"]) == pytest.approx(
+        sum(w * float(losses[name]) for name, w in weights.items())
+    )
     losses["loss"].backward()
-    moved = [name for name, p in model.named_parameters() if p.grad is not None and float(p.grad.abs().sum()) > 0]
+    moved = [
+        name
+        for name, p in model.named_parameters()
+        if p.grad is not None and float(p.grad.abs().sum()) > 0
+    ]
     assert any(name.startswith(learns) for name in moved)
     assert all(p.grad is not None for p in objectives.parameters())
 
@@ -96,12 +112,27 @@ def test_only_words_are_maskable_and_a_tokenizer_without_mask_is_refused(masking
     [
         ("[objectives]\nitcc = 1.0", "unknown key 'itcc'; did you mean 'itc'"),
         ("[objectives]\nitc = -1.0", "objective itc has the weight -1.0"),
-        ("[model]\nfusion = 'none'\n[objectives]\nitm = 1.0", "objective itm reads text and image together"),
+        (
+            "[model]\nfusion = 'none'\n[objectives]\nitm = 1.0",
+            "objective itm reads text and image together",
+        ),
         ("[model]\nfusion = 'co-attention'\n[objectives]\ntoken_itc = 1.0", "not 'co-attention'"),
-        ("[objectives]\nmlm = 1.0", "objective mlm learns the words: set word_dropout = 0, not 0.1"),
-        ("[train]\nword_dropout = 0.0\n[objectives]\nlm = 1.0", "objective lm: the text tokens of text = 'bert'"),
-        ("[model]\nfusion = 'co-attention'\n[train]\nword_dropout = 0.0\n[objectives]\nlm = 1.0", "sees the words"),
-        ("[train]\ntrain_towers = false\n[objectives]\nitc = 1.0", "objective itc trains the encoders"),
+        (
+            "[objectives]\nmlm = 1.0",
+            "objective mlm learns the words: set word_dropout = 0, not 0.1",
+        ),
+        (
+            "[train]\nword_dropout = 0.0\n[objectives]\nlm = 1.0",
+            "objective lm: the text tokens of text = 'bert'",
+        ),
+        (
+            "[model]\nfusion = 'co-attention'\n[train]\nword_dropout = 0.0\n[objectives]\nlm = 1.0",
+            "sees the words",
+        ),
+        (
+            "[train]\ntrain_towers = false\n[objectives]\nitc = 1.0",
+            "objective itc trains the encoders",
+        ),
         ("[model]\ntext = 'clip'\n[objectives]\nitc = 1.0", "set soft_mix = 0, or queue above 0"),
         ("[train]\nqueue = 64\n[objectives]\nsiglip = 1.0", "queue = 64 serves objective itc"),
         ("[train]\ntrain_towers = false\nitm_weight = 0.0", "nothing to train"),
@@ -112,7 +143,9 @@ def test_only_words_are_maskable_and_a_tokenizer_without_mask_is_refused(masking
         ("[model]\nfusion = 'alined'", r"\[model\]: fusion = 'alined'; did you mean 'aligned'"),
     ],
 )
-def test_objectives_that_do_not_fit_are_an_error_that_helps(tmp_path: Path, text: str, message: str):
+def test_objectives_that_do_not_fit_are_an_error_that_helps(
+    tmp_path: Path, text: str, message: str
+):
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=f"recipe.toml.*{message}"):

@@ -17,7 +17,9 @@ from tandem_training.streams import NoFusion
 from tandem_training.torch_encoders import TorchEncoders
 from tandem_training.vit import VisionTransformer, to_patches
 
-VIT = replace(TINY, vision="vit", split=0, patch=32, vision_width=24, vision_heads=2, vision_layers=1)
+VIT = replace(
+    TINY, vision="vit", split=0, patch=32, vision_width=24, vision_heads=2, vision_layers=1
+)
 MEETING = [name for name in FUSIONS if name != "none"]
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
@@ -26,17 +28,24 @@ def tiny(fusion: str, **changes) -> Tandem:
     torch.manual_seed(0)
     model = Tandem(replace(VIT, fusion=fusion, fusion_heads=2, **changes)).eval()
     if not isinstance(model.fusion, NoFusion):
-        nn.init.normal_(model.fusion.head.weight)  # some start at zero, which would hide what the layers do
+        nn.init.normal_(
+            model.fusion.head.weight
+        )  # some start at zero, which would hide what the layers do
     return model
 
 
-def by_pytorch(layers: nn.ModuleList, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+def by_pytorch(
+    layers: nn.ModuleList, x: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """The same weights in PyTorch's own pre-norm layer."""
     for layer in layers:
         width = x.shape[-1]
         reference = nn.TransformerEncoderLayer(width, layer.heads, 4 * width, 0.0, "gelu", batch_first=True,
                                                norm_first=True).eval()  # fmt: skip
-        reference.self_attn.in_proj_weight, reference.self_attn.in_proj_bias = layer.qkv.weight, layer.qkv.bias
+        reference.self_attn.in_proj_weight, reference.self_attn.in_proj_bias = (
+            layer.qkv.weight,
+            layer.qkv.bias,
+        )
         for name, own in (("self_attn.out_proj", layer.out), ("linear1", layer.up), ("linear2", layer.down),
                           ("norm1", layer.norm1), ("norm2", layer.norm2)):  # fmt: skip
             reference.get_submodule(name).load_state_dict(own.state_dict())
@@ -49,7 +58,10 @@ def test_patches_are_cut_row_by_row():
     patches = to_patches(pixels, 2)
     for row in range(2):
         for column in range(2):
-            cut = pixels[0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(-1) / 127.5 - 1
+            cut = (
+                pixels[0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(-1) / 127.5
+                - 1
+            )
             torch.testing.assert_close(patches[0, :, row, column], cut)
 
 
@@ -94,7 +106,9 @@ def test_a_pair_scores_the_same_alone_and_unpadded_as_in_a_batch(fusion: str):
         for logit, (t, m) in zip(logits, pairs.tolist(), strict=True):
             length = int(mask[t].sum())
             own, one = ids[t : t + 1, :length], torch.ones(1, length, dtype=torch.int64)
-            alone = model.fusion(model.encode_texts(own, one)[1], one, cells[m : m + 1], torch.zeros(1, 2).long())
+            alone = model.fusion(
+                model.encode_texts(own, one)[1], one, cells[m : m + 1], torch.zeros(1, 2).long()
+            )
             torch.testing.assert_close(logit, alone[0], **CLOSE)
     assert float(logits.std()) > 1e-3  # image and text do matter
 
@@ -111,9 +125,15 @@ def test_a_causal_reading_never_looks_ahead_and_looks_at_the_image(fusion: str):
         def hidden(ids: torch.Tensor, cells: torch.Tensor, causal: bool) -> torch.Tensor:
             return model.fusion.hidden(model.text.embed(ids), mask, cells, pairs, causal=causal)
 
-        torch.testing.assert_close(hidden(ids, cells, True)[:, :4], hidden(other, cells, True)[:, :4], **CLOSE)
-        assert not torch.allclose(hidden(ids, cells, False)[:, :4], hidden(other, cells, False)[:, :4], **CLOSE)
-        assert not torch.allclose(hidden(ids, cells, True)[:, 0], hidden(ids, cells.flip(0), True)[:, 0], **CLOSE)
+        torch.testing.assert_close(
+            hidden(ids, cells, True)[:, :4], hidden(other, cells, True)[:, :4], **CLOSE
+        )
+        assert not torch.allclose(
+            hidden(ids, cells, False)[:, :4], hidden(other, cells, False)[:, :4], **CLOSE
+        )
+        assert not torch.allclose(
+            hidden(ids, cells, True)[:, 0], hidden(ids, cells.flip(0), True)[:, 0], **CLOSE
+        )
 
 
 def test_inserted_attention_that_reads_nothing_leaves_the_text_encoder_as_it_was():
@@ -127,25 +147,35 @@ def test_inserted_attention_that_reads_nothing_leaves_the_text_encoder_as_it_was
         hidden = model.fusion.hidden(model.encode_texts(ids, mask)[1], mask, cells, pairs)
         torch.testing.assert_close(hidden, model.text(ids, mask)[1][[0, 2]], **CLOSE)
         model.fusion.start_decoder()
-        causal = model.fusion.hidden(model.encode_texts(ids, mask)[1], mask, cells, pairs, causal=True)
+        causal = model.fusion.hidden(
+            model.encode_texts(ids, mask)[1], mask, cells, pairs, causal=True
+        )
         assert not torch.allclose(causal, hidden, **CLOSE)
     assert not any("text" in name for name, _ in model.fusion.named_parameters())
 
 
 @pytest.mark.parametrize(
     ("text", "fusion"),
-    [("bert", name) for name in FUSIONS] + [("clip", name) for name in FUSIONS if name != "inserted-attention"],
+    [("bert", name) for name in FUSIONS]
+    + [("clip", name) for name in FUSIONS if name != "inserted-attention"],
 )
-def test_every_fusion_exports_as_the_bundles_three_graphs(text: str, fusion: str, tokenizer, tmp_path: Path):
+def test_every_fusion_exports_as_the_bundles_three_graphs(
+    text: str, fusion: str, tokenizer, tmp_path: Path
+):
     model = tiny(fusion, text=text)
     save(tmp_path / "model.pt", model.checkpoint())
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    manifest = export_bundle(tmp_path / "model.pt", tmp_path / "tiny", tmp_path / "tokenizer.json", "", "1.0.0")
+    manifest = export_bundle(
+        tmp_path / "model.pt", tmp_path / "tiny", tmp_path / "tokenizer.json", "", "1.0.0"
+    )
     assert manifest["rerank"]["default"] == (fusion != "none")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     pairs = np.array([[t, m] for t in range(2) for m in range(3)])
     results = []
-    for side in (BundleEncoders(tmp_path / "tiny"), TorchEncoders(Graphs.of(model), tokenizer, bfloat16=False)):
+    for side in (
+        BundleEncoders(tmp_path / "tiny"),
+        TorchEncoders(Graphs.of(model), tokenizer, bfloat16=False),
+    ):
         image_embedding, image_tokens = side.images(pixels)
         embedding, tokens = side.texts(["a red square", "one bar that is blue"])
         results.append((image_embedding, embedding, side.logits(tokens, image_tokens, pairs)))

@@ -10,10 +10,16 @@ from tandem_training.recipe import DataConfig, Recipe, TrainConfig
 from tandem_training.train import Trainer
 
 
-def test_training_learns_the_drawings_and_leaves_a_checkpoint(shard: Path, tmp_path: Path, tokenizer):
-    run = trainer(shard, tmp_path / "run", tokenizer, epochs=40, evaluate_every=40, ema=0.8, head_rate=3e-3)
+def test_training_learns_the_drawings_and_leaves_a_checkpoint(
+    shard: Path, tmp_path: Path, tokenizer
+):
+    run = trainer(
+        shard, tmp_path / "run", tokenizer, epochs=40, evaluate_every=40, ema=0.8, head_rate=3e-3
+    )
     run.run()
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     steps = [line for line in lines if "loss" in line]
     assert steps[-1]["itc"] < 0.7 * steps[0]["itc"]
     (report,) = [line["dev"] for line in lines if "dev" in line]
@@ -34,15 +40,23 @@ def test_the_frozen_trunk_stays_as_it_was(shard: Path, tmp_path: Path, tokenizer
 
 
 def test_frozen_towers_train_the_fusion_encoder_alone(shard: Path, tmp_path: Path, tokenizer):
-    run = trainer(shard, tmp_path / "run", tokenizer, epochs=3, train_towers=False, fusion_rate=1e-2)
+    run = trainer(
+        shard, tmp_path / "run", tokenizer, epochs=3, train_towers=False, fusion_rate=1e-2
+    )
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     losses = run.train_step()
     assert set(losses) == {"itm", "loss"}
-    moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name
+        for name, value in run.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
     assert moved and all(name.startswith("fusion.") for name in moved)
 
 
 def test_a_batch_larger_than_the_data_is_an_error(shard: Path, tmp_path: Path, tokenizer):
-    recipe = Recipe(data=DataConfig(str(shard), str(shard), views=1), model=TINY, train=TrainConfig(batch=9))
+    recipe = Recipe(
+        data=DataConfig(str(shard), str(shard), views=1), model=TINY, train=TrainConfig(batch=9)
+    )
     with pytest.raises(ValueError, match="batch = 9.*only 8 photos"):
         Trainer(recipe, tmp_path / "run", tmp_path / "cache", Tandem(TINY), tokenizer)

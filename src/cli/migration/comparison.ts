@@ -41,9 +41,21 @@ export interface Sample {
  *
  * @param embedded - its items are searched exactly
  */
-export async function compare(embedded: Side, other: Searched, dim: number, sample: Sample): Promise<Comparison> {
+export async function compare(
+  embedded: Side,
+  other: Searched,
+  dim: number,
+  sample: Sample,
+): Promise<Comparison> {
   const { exact, ids } = await common(embedded, other, dim)
-  const found: Comparison = { items: ids.size, same: 0, different: [], searches: 0, annRecall: 1, dissimilar: [] }
+  const found: Comparison = {
+    items: ids.size,
+    same: 0,
+    different: [],
+    searches: 0,
+    annRecall: 1,
+    dissimilar: [],
+  }
   const step = Math.max(1, Math.ceil(ids.size / sample.items))
   let [inBoth, possible] = [0, 0]
   for (const id of [...ids].filter((_, at) => at % step === 0)) {
@@ -55,26 +67,43 @@ export async function compare(embedded: Side, other: Searched, dim: number, samp
     if (found.searches === sample.searches || item === undefined) continue
     found.searches += 1
     const truth = await exact.search(item.embedding, K)
-    const answer = (await other.recall(item.embedding, K + SPARE)).filter((neighbour) => ids.has(neighbour.id)).slice(0, K)
+    const answer = (await other.recall(item.embedding, K + SPARE))
+      .filter((neighbour) => ids.has(neighbour.id))
+      .slice(0, K)
     const worst = (truth.at(-1)?.similarity ?? 1) - TOLERANCE
     // By similarity: of equal pictures, any may be among the first.
     inBoth += answer.filter(({ similarity }) => similarity >= worst).length
     possible += truth.length
     const cosines = new Map(truth.map((neighbour) => [neighbour.id, neighbour.similarity]))
     for (const neighbour of answer) {
-      const apart = Math.abs((cosines.get(neighbour.id) ?? neighbour.similarity) - neighbour.similarity)
-      if (apart > TOLERANCE && (await isSame(neighbour.id, embedded, other)) !== undefined) found.dissimilar.push(neighbour.id)
+      const apart = Math.abs(
+        (cosines.get(neighbour.id) ?? neighbour.similarity) - neighbour.similarity,
+      )
+      if (apart > TOLERANCE && (await isSame(neighbour.id, embedded, other)) !== undefined)
+        found.dissimilar.push(neighbour.id)
     }
   }
   return { ...found, annRecall: possible === 0 ? 1 : inBoth / possible }
 }
 
 /** The ids of the items that both sides have in the same version, and an index of those of the embedded side. */
-async function common(embedded: Side, other: Side, dim: number): Promise<{ exact: VectorIndex; ids: Set<string> }> {
-  const exact = await openVectorIndex({ kind: 'exact', folder: '', dim, fingerprint: '', storeIdentity: '' })
+async function common(
+  embedded: Side,
+  other: Side,
+  dim: number,
+): Promise<{ exact: VectorIndex; ids: Set<string> }> {
+  const exact = await openVectorIndex({
+    kind: 'exact',
+    folder: '',
+    dim,
+    fingerprint: '',
+    storeIdentity: '',
+  })
   const versions = new Map<string, string>()
   for await (const page of embedded.pages()) {
-    const items = (await embedded.getMany(page.map(({ id }) => id))).filter((item) => item !== undefined)
+    const items = (await embedded.getMany(page.map(({ id }) => id))).filter(
+      (item) => item !== undefined,
+    )
     await exact.upsert(items, 0)
     for (const { id, addedAt } of items) versions.set(id, addedAt)
   }
@@ -82,7 +111,10 @@ async function common(embedded: Side, other: Side, dim: number): Promise<{ exact
   for await (const page of other.pages()) {
     for (const { id, addedAt } of page) if (versions.get(id) === addedAt) ids.add(id)
   }
-  await exact.remove([...versions.keys()].filter((id) => !ids.has(id)), 0)
+  await exact.remove(
+    [...versions.keys()].filter((id) => !ids.has(id)),
+    0,
+  )
   return { exact, ids }
 }
 
@@ -93,7 +125,10 @@ async function isSame(id: string, embedded: Side, other: Side): Promise<boolean 
   const [[laterA], [laterB]] = await Promise.all([embedded.getMany([id]), other.getMany([id])])
   if (a === undefined || b === undefined || a.addedAt !== b.addedAt) return undefined
   if (laterA?.addedAt !== a.addedAt || laterB?.addedAt !== b.addedAt) return undefined
-  return isDeepStrictEqual(partsOf(a), partsOf(b)) && isDeepStrictEqual(bytesOf(pictureA), bytesOf(pictureB))
+  return (
+    isDeepStrictEqual(partsOf(a), partsOf(b)) &&
+    isDeepStrictEqual(bytesOf(pictureA), bytesOf(pictureB))
+  )
 }
 
 /** What is wrong, a sentence each; none where the two answer alike. */
@@ -101,7 +136,11 @@ export function faultsOf({ different, dissimilar, annRecall }: Comparison): stri
   return [
     ...(different.length > 0 ? [`items that differ: ${named(different)}`] : []),
     ...(dissimilar.length > 0 ? [`items with other similarities: ${named(dissimilar)}`] : []),
-    ...(annRecall < LEAST_ANN_RECALL ? [`searches find ${annRecall.toFixed(4)} of the exact answers, less than ${LEAST_ANN_RECALL}`] : []),
+    ...(annRecall < LEAST_ANN_RECALL
+      ? [
+          `searches find ${annRecall.toFixed(4)} of the exact answers, less than ${LEAST_ANN_RECALL}`,
+        ]
+      : []),
   ]
 }
 

@@ -22,14 +22,20 @@ export interface Copied {
 }
 
 /** @param onSeen - called with how many more items the first look has dealt with */
-export async function copy(source: Source, target: Target, mark: MigrationMark, onSeen: (items: number) => void): Promise<Copied> {
+export async function copy(
+  source: Source,
+  target: Target,
+  mark: MigrationMark,
+  onSeen: (items: number) => void,
+): Promise<Copied> {
   const work = new Copying(source, target, mark)
   let isLevel = false
   for (let look = 0; look < MOST_LOOKS && !isLevel; look += 1) {
     const { position } = source
     let differences = await work.look(look === 0 ? onSeen : () => undefined)
     isLevel = differences === 0 || (look > 0 && differences <= source.position - position)
-    for (let walk = 0; walk < MOST_WALKS && differences > 0; walk += 1) differences = await work.follow()
+    for (let walk = 0; walk < MOST_WALKS && differences > 0; walk += 1)
+      differences = await work.follow()
   }
   const { copied, removed, foreign } = work
   return { copied, removed, foreign, isLevel }
@@ -83,13 +89,15 @@ class Copying {
     if (items.length === 0) return
     await this.#mark.cover(items.flatMap(({ addedAt }) => addedAt ?? []))
     await this.#target.put(items)
-    for (const { id, addedAt = '', picture } of items) this.#known.set(id, { addedAt, size: picture.bytes.byteLength })
+    for (const { id, addedAt = '', picture } of items)
+      this.#known.set(id, { addedAt, size: picture.bytes.byteLength })
     this.copied += items.length
   }
 
   async #remove(gone: readonly string[]): Promise<void> {
     const ids = gone.filter((id) => this.#isOurs(id))
-    for (let at = 0; at < ids.length; at += GROUP) await this.#target.remove(ids.slice(at, at + GROUP))
+    for (let at = 0; at < ids.length; at += GROUP)
+      await this.#target.remove(ids.slice(at, at + GROUP))
     for (const id of ids) this.#known.delete(id)
     this.removed += ids.length
   }

@@ -25,7 +25,8 @@ export class EmbeddedSide implements Source, Target {
   }
 
   async *pages(): AsyncIterable<readonly ListedItem[]> {
-    for (let page = await this.#page(); page.length > 0; page = await this.#page(page.at(-1)?.id)) yield page
+    for (let page = await this.#page(); page.length > 0; page = await this.#page(page.at(-1)?.id))
+      yield page
   }
 
   get position(): number {
@@ -67,7 +68,9 @@ export class EmbeddedSide implements Source, Target {
     await freshRead()
     const { bundles, fingerprint } = this.#store
     if (bundles.serving.fingerprint !== fingerprint) {
-      throw new Error(`${this.name} was switched to another bundle meanwhile; begin again with that in TANDEM_MODEL.`)
+      throw new Error(
+        `${this.name} was switched to another bundle meanwhile; begin again with that in TANDEM_MODEL.`,
+      )
     }
     return this.#store.getMany(ids).flatMap((item) => {
       const bytes = item && this.#store.picture(item.id)

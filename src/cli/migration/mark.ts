@@ -37,7 +37,11 @@ export class MigrationMark {
     })
     const found = JSON.parse(text) as Partial<Written>
     const isKnown = found.store === store && found.collection === collection
-    return new MigrationMark(path, { store, collection, newest: isKnown ? (found.newest ?? '') : '' }, isKnown)
+    return new MigrationMark(
+      path,
+      { store, collection, newest: isKnown ? (found.newest ?? '') : '' },
+      isKnown,
+    )
   }
 
   /** Whether an item of this time may be one that went over: nothing newer has. */

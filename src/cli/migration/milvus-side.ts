@@ -53,7 +53,9 @@ export class MilvusSide implements Source, Target, Searched {
   /** An item that is replaced between the two reads is read again by the next walk: it has another time by then. */
   async read(ids: readonly string[]): Promise<NewItem[]> {
     const items = await this.#items.getMany(ids)
-    const pictures = await Promise.all(items.map(async (item) => item && (await this.#items.picture(item.id))))
+    const pictures = await Promise.all(
+      items.map(async (item) => item && (await this.#items.picture(item.id))),
+    )
     return items.flatMap((item, at) => {
       const bytes = pictures[at]
       return item === undefined || bytes === undefined ? [] : [newItem(item, bytes)]

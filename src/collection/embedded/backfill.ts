@@ -129,24 +129,33 @@ export class Follower {
     const { encoded } = await models.encodeImages(pictures, call).catch((error: unknown) => {
       signal?.throwIfAborted()
       const ids = found.map(({ change }) => JSON.stringify(change.id)).join(', ')
-      throw notLevel(`the stored pictures of ${ids} could not be embedded: ${(error as Error).message}`, error)
+      throw notLevel(
+        `the stored pictures of ${ids} could not be embedded: ${(error as Error).message}`,
+        error,
+      )
     })
     return found.map(({ change }, at) => {
       const { embedding, imageTokens } = encoded[at] as (typeof encoded)[number]
-      if (!isUnit(embedding)) throw notLevel(`the bundle gives "${change.id}" an embedding without length 1.`)
+      if (!isUnit(embedding))
+        throw notLevel(`the bundle gives "${change.id}" an embedding without length 1.`)
       return { ...change, embedding, imageTokens }
     })
   }
 
   /** Searches come first, but the follower is not starved. */
   async #courtesy(): Promise<void> {
-    for (let waited = 0; waited < LONGEST_COURTESY_MS && this.#isBusy() && !this.#stopped; waited += COURTESY_STEP_MS) {
+    for (
+      let waited = 0;
+      waited < LONGEST_COURTESY_MS && this.#isBusy() && !this.#stopped;
+      waited += COURTESY_STEP_MS
+    ) {
       await pause(COURTESY_STEP_MS)
     }
   }
 
   async #waitUnlessStopped(ms: number): Promise<void> {
-    for (let waited = 0; waited < ms && !this.#stopped; waited += COURTESY_STEP_MS) await pause(COURTESY_STEP_MS)
+    for (let waited = 0; waited < ms && !this.#stopped; waited += COURTESY_STEP_MS)
+      await pause(COURTESY_STEP_MS)
   }
 }
 
@@ -154,4 +163,7 @@ function notLevel(why: string, cause?: unknown): TandemError {
   return new TandemError('standby_not_level', `The standby does not get on: ${why}`, { cause })
 }
 
-type Encoded = Pick<Awaited<ReturnType<Models['encodeImages']>>['encoded'][number], 'embedding' | 'imageTokens'>
+type Encoded = Pick<
+  Awaited<ReturnType<Models['encodeImages']>>['encoded'][number],
+  'embedding' | 'imageTokens'
+>

@@ -26,7 +26,11 @@ export class EmbeddedCollection implements Collection {
 
   readonly #onClosed: () => Promise<void>
 
-  constructor(rooms: Rooms, shelf: BundleShelf, onClosed: () => Promise<void> = () => Promise.resolve()) {
+  constructor(
+    rooms: Rooms,
+    shelf: BundleShelf,
+    onClosed: () => Promise<void> = () => Promise.resolve(),
+  ) {
     this.#onClosed = onClosed
     this.#serving = new Serving(rooms)
     this.#writer = new Writer(this.#serving)
@@ -75,7 +79,12 @@ export class EmbeddedCollection implements Collection {
    */
   async save(): Promise<void> {
     for (const rooms of [this.#serving.rooms, this.#standby.rooms]) {
-      if (rooms === null || rooms.index.lost || rooms.index.position === this.#saved.get(rooms.index)) continue
+      if (
+        rooms === null ||
+        rooms.index.lost ||
+        rooms.index.position === this.#saved.get(rooms.index)
+      )
+        continue
       const { position } = rooms.index
       await rooms.index.save()
       this.#saved.set(rooms.index, position)
@@ -102,7 +111,11 @@ export class EmbeddedCollection implements Collection {
 }
 
 /** Store and index as the pipeline asks for them; a read of the store is done before its promise is there. */
-function itemsOf({ index, store }: Rooms, isOutdated: () => boolean, filtered: FilteredSets): Items {
+function itemsOf(
+  { index, store }: Rooms,
+  isOutdated: () => boolean,
+  filtered: FilteredSets,
+): Items {
   return {
     recall: (embedding, candidates, { filter, signal } = {}) =>
       filter === undefined
@@ -110,9 +123,11 @@ function itemsOf({ index, store }: Rooms, isOutdated: () => boolean, filtered: F
         : filteredRecall({ index, store }, filtered, { filter, embedding, candidates, signal }),
     getMany: (ids) => promised(() => store.getMany(ids)),
     // The bundle that serves has encoded every item as it is; of another one's, the encodings tell.
-    payloads: (ids) => promised(() => ids.map((id) => (isOutdated() ? store.get(id)?.payload : store.payload(id)))),
+    payloads: (ids) =>
+      promised(() => ids.map((id) => (isOutdated() ? store.get(id)?.payload : store.payload(id)))),
     picture: (id) => promised(() => store.picture(id)),
-    list: ({ after, limit }) => promised(() => store.list({ limit, ...(after === undefined ? {} : { after }) })),
+    list: ({ after, limit }) =>
+      promised(() => store.list({ limit, ...(after === undefined ? {} : { after }) })),
     get size() {
       return store.size
     },

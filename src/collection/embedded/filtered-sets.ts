@@ -62,7 +62,11 @@ export class FilteredSets {
   }
 
   /** The set of a filter, level, which is kept. @throws the reason of the signal */
-  async level(filter: Filter, store: ItemStore, signal: AbortSignal | undefined): Promise<FilteredSet> {
+  async level(
+    filter: Filter,
+    store: ItemStore,
+    signal: AbortSignal | undefined,
+  ): Promise<FilteredSet> {
     const set = this.find(filter, store)
     const key = JSON.stringify(filter)
     this.#sets.delete(key)

@@ -5,7 +5,14 @@
 import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { FastifyBaseLogger } from 'fastify'
-import { openEmbedded, openItemless, openShared, type BundleShelf, type Collection, type Rooms } from '../collection.js'
+import {
+  openEmbedded,
+  openItemless,
+  openShared,
+  type BundleShelf,
+  type Collection,
+  type Rooms,
+} from '../collection.js'
 import type { Config } from '../../config.js'
 import { lockDataFolder } from '../../files/lock.js'
 import { TandemError } from '../../errors.js'
@@ -26,7 +33,10 @@ export async function openCollection(config: Config, log: FastifyBaseLogger): Pr
   const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
   if (lock.remark !== null) log.warn(lock.remark)
   try {
-    const rooms = config.role === 'search' ? await openRoomsOfEncoder(config, log) : await openRooms(config, log)
+    const rooms =
+      config.role === 'search'
+        ? await openRoomsOfEncoder(config, log)
+        : await openRooms(config, log)
     const shelf = config.role === 'search' ? noShelf : bundleShelf(config, log)
     return openEmbedded(rooms, shelf, () => lock.release())
   } catch (error) {
@@ -42,7 +52,9 @@ async function openSharedCollection(config: Config, log: FastifyBaseLogger): Pro
   const { connectMilvus } = await import('../milvus/milvus.js')
   const models = await openServedModels(config, log)
   try {
-    const { milvus, pictures } = await openSharedPlace(config, models.info, (sentence) => log.warn(sentence))
+    const { milvus, pictures } = await openSharedPlace(config, models.info, (sentence) =>
+      log.warn(sentence),
+    )
     return openShared(models, connectMilvus(milvus), () => pictures.close())
   } catch (error) {
     await models.close()
@@ -65,7 +77,10 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
         `TANDEM_MODEL names ${name}, but the items have been switched to ${serving.name}: that serves`,
       )
     }
-    await removeOtherIndexes(dataFolder, [serving.fingerprint, ...(standby === null ? [] : [standby.fingerprint])])
+    await removeOtherIndexes(dataFolder, [
+      serving.fingerprint,
+      ...(standby === null ? [] : [standby.fingerprint]),
+    ])
     const folder = isSwitched ? besides(config, serving.name ?? '') : modelFolder
     return await openBundle(config, log, folder, store, join(dataFolder, 'index'))
   } catch (error) {
@@ -84,15 +99,27 @@ async function openRoomsOfEncoder(config: Config, log: FastifyBaseLogger): Promi
     throw error
   })
   try {
-    return await withIndex(config, log, models, `The bundle of the encoder at ${encoderUrl}`, store, join(dataFolder, 'index'))
+    return await withIndex(
+      config,
+      log,
+      models,
+      `The bundle of the encoder at ${encoderUrl}`,
+      store,
+      join(dataFolder, 'index'),
+    )
   } catch (error) {
     await store.close()
     throw error
   }
 }
 
-function openStore({ dataFolder }: Config, log: FastifyBaseLogger, bundle: { fingerprint: string; name?: string }): Promise<ItemStore> {
-  const onMigration = (items: number): void => log.info({ items }, 'items are moved to the present format')
+function openStore(
+  { dataFolder }: Config,
+  log: FastifyBaseLogger,
+  bundle: { fingerprint: string; name?: string },
+): Promise<ItemStore> {
+  const onMigration = (items: number): void =>
+    log.info({ items }, 'items are moved to the present format')
   return openItemStore({ folder: join(dataFolder, 'items'), ...bundle, onMigration })
 }
 
@@ -104,7 +131,8 @@ const noShelf: BundleShelf = {
 }
 
 function noBundles(): TandemError {
-  const sentence = 'This service has no bundle of its own (TANDEM_ROLE=search): stop it and its encoder, and change the bundle with TANDEM_ROLE=all.'
+  const sentence =
+    'This service has no bundle of its own (TANDEM_ROLE=search): stop it and its encoder, and change the bundle with TANDEM_ROLE=all.'
   return new TandemError('not_supported', sentence)
 }
 
@@ -115,12 +143,14 @@ function bundleShelf(config: Config, log: FastifyBaseLogger): BundleShelf {
       try {
         return (await verifyBundle(besides(config, name))).fingerprint
       } catch (error) {
-        if (error instanceof BundleError) throw new TandemError('bundle_unusable', error.message, { cause: error })
+        if (error instanceof BundleError)
+          throw new TandemError('bundle_unusable', error.message, { cause: error })
         throw error
       }
     },
     open: (name, store) => openBundle(config, log, besides(config, name), store),
-    discard: (fingerprint) => rm(indexFolder(config.dataFolder, fingerprint), { recursive: true, force: true }),
+    discard: (fingerprint) =>
+      rm(indexFolder(config.dataFolder, fingerprint), { recursive: true, force: true }),
   }
 }
 
@@ -130,7 +160,9 @@ function bundleShelf(config: Config, log: FastifyBaseLogger): BundleShelf {
  */
 function besides({ modelFolder }: Config, name: string): string {
   if (!/^\w[\w.-]{0,99}$/.test(name)) {
-    throw new BundleError(`${JSON.stringify(name)} is not the bare name of a bundle, a folder beside ${modelFolder}.`)
+    throw new BundleError(
+      `${JSON.stringify(name)} is not the bare name of a bundle, a folder beside ${modelFolder}.`,
+    )
   }
   return join(dirname(modelFolder), name)
 }
@@ -143,7 +175,14 @@ async function openBundle(
   store: ItemStore,
   formerFolder?: string,
 ): Promise<Rooms> {
-  return withIndex(config, log, await openServedModels(config, log, folder), `The bundle in ${folder}`, store, formerFolder)
+  return withIndex(
+    config,
+    log,
+    await openServedModels(config, log, folder),
+    `The bundle in ${folder}`,
+    store,
+    formerFolder,
+  )
 }
 
 /** @param whence - what a sentence says of where the models are from; they are closed where their index cannot be opened */
@@ -156,11 +195,14 @@ async function withIndex(
   formerFolder?: string,
 ): Promise<Rooms> {
   const { dataFolder, vectorIndex } = config
-  if (vectorIndex === 'milvus') throw new Error('an index of this process was asked for, and VECTOR_INDEX is milvus')
+  if (vectorIndex === 'milvus')
+    throw new Error('an index of this process was asked for, and VECTOR_INDEX is milvus')
   try {
     const { fingerprint, dim } = models.info
     if (fingerprint !== store.fingerprint) {
-      throw new BundleError(`${whence} has the fingerprint ${fingerprint}; expected ${store.fingerprint}, that of the items.`)
+      throw new BundleError(
+        `${whence} has the fingerprint ${fingerprint}; expected ${store.fingerprint}, that of the items.`,
+      )
     }
     const index = await openVectorIndex({
       kind: vectorIndex,
@@ -185,7 +227,10 @@ function indexFolder(dataFolder: string, fingerprint: string): string {
 }
 
 /** Of bundles that stood by once; a service that was killed may have left them. */
-async function removeOtherIndexes(dataFolder: string, fingerprints: readonly string[]): Promise<void> {
+async function removeOtherIndexes(
+  dataFolder: string,
+  fingerprints: readonly string[],
+): Promise<void> {
   const names = await readdir(join(dataFolder, 'index')).catch(() => [])
   const others = names.filter((name) => /^[0-9a-f]{16}$/.test(name) && !fingerprints.includes(name))
   await Promise.all(others.map((name) => rm(indexFolder(dataFolder, name), { recursive: true })))

@@ -62,7 +62,10 @@ export class Standby {
     const { size } = this.#store
     const behind = this.#store.bundles.view(standby.fingerprint).countBehind()
     const problem = this.#failure ?? this.#follower?.problem ?? null
-    return { serving, standby: { ...standby, state: this.#stateAt(behind), items: size, behind, problem } }
+    return {
+      serving,
+      standby: { ...standby, state: this.#stateAt(behind), items: size, behind, problem },
+    }
   }
 
   /** Goes on with the standby that the store remembers, if it remembers one. Opening it goes on behind. */
@@ -180,7 +183,10 @@ export class Standby {
 
   async #openRooms(): Promise<void> {
     const { name, fingerprint } = this.#found()
-    if (name === null) throw new Error(`The store does not know the folder of the bundle of fingerprint ${fingerprint}.`)
+    if (name === null)
+      throw new Error(
+        `The store does not know the folder of the bundle of fingerprint ${fingerprint}.`,
+      )
     await this.#closing
     const rooms = await this.#shelf.open(name, this.#store.bundles.view(fingerprint))
     this.#follow(rooms, false)
@@ -205,11 +211,17 @@ export class Standby {
     const { name, fingerprint } = this.#found()
     const sentence = `The bundle ${name ?? fingerprint} cannot serve yet: `
     if (this.#follower === null) {
-      throw new TandemError('standby_not_level', `${sentence}${this.#failure ?? 'its models are being loaded.'}`)
+      throw new TandemError(
+        'standby_not_level',
+        `${sentence}${this.#failure ?? 'its models are being loaded.'}`,
+      )
     }
     const { behind } = this.#follower
     if (behind <= MOST_LEFT_TO_SWITCH) return this.#follower
-    throw new TandemError('standby_not_level', `${sentence}${behind} of ${this.#store.size} items are still to be embedded.`)
+    throw new TandemError(
+      'standby_not_level',
+      `${sentence}${behind} of ${this.#store.size} items are still to be embedded.`,
+    )
   }
 
   async #clear(fingerprint: string, rooms: Rooms | undefined): Promise<void> {

@@ -62,7 +62,10 @@ async function removeGone(store: ItemStore, index: VectorIndex): Promise<number>
  * Brings an index level with its store where it missed a change, or was lost.
  * @param isSound - false where it may differ though it stands at the store's position
  */
-export async function levelIndex({ store, index }: { store: ItemStore; index: VectorIndex }, isSound = true): Promise<void> {
+export async function levelIndex(
+  { store, index }: { store: ItemStore; index: VectorIndex },
+  isSound = true,
+): Promise<void> {
   const repair = (): Promise<unknown> => repairIndex(store, index)
   if (index.lost) await index.recover(repair)
   else if (!isSound || index.position !== store.position) await repair()

@@ -53,7 +53,9 @@ export async function restore(
     for (const page of pagesOf(from)) {
       await breath(signal)
       const wanted = page.filter((item) => !isSame(item, from, store, sameBundle))
-      const items = sameBundle ? wanted.map((item) => newItem(checked(item), pictureOf(item, from))) : await encodedAgain(wanted, from, models, signal)
+      const items = sameBundle
+        ? wanted.map((item) => newItem(checked(item), pictureOf(item, from)))
+        : await encodedAgain(wanted, from, models, signal)
       await writer.turn(async () => {
         checkServing(store)
         const untouched = items.filter(({ id }) => !touched.has(id))
@@ -84,7 +86,10 @@ export async function restore(
 /** After a switch the rooms are those of the bundle that served before, and their encodings no longer those to store. */
 function checkServing({ bundles, fingerprint }: ItemStore): void {
   if (bundles.serving.fingerprint === fingerprint) return
-  throw new TandemError('backup_busy', 'The serving bundle was changed meanwhile; the restore has to be run again.')
+  throw new TandemError(
+    'backup_busy',
+    'The serving bundle was changed meanwhile; the restore has to be run again.',
+  )
 }
 
 /** Lets others run: a page of which nothing changes waits for no disk. */
@@ -94,7 +99,7 @@ async function breath(signal: AbortSignal): Promise<void> {
 }
 
 function* pagesOf(store: ItemStore): Generator<Item[]> {
-  for (let page = store.list({ limit: GROUP }); page.length > 0; ) {
+  for (let page = store.list({ limit: GROUP }); page.length > 0;) {
     yield page
     page = store.list({ limit: GROUP, after: (page.at(-1) as Item).id })
   }
@@ -107,9 +112,12 @@ function isSame(item: Item, from: ItemStore, store: ItemStore, sameBundle: boole
     stored !== undefined &&
     picture !== undefined &&
     stored.addedAt === item.addedAt &&
-    JSON.stringify([stored.payload, stored.picture]) === JSON.stringify([item.payload, item.picture]) &&
+    JSON.stringify([stored.payload, stored.picture]) ===
+      JSON.stringify([item.payload, item.picture]) &&
     Buffer.compare(picture, pictureOf(item, from)) === 0 &&
-    (!sameBundle || (areEqual(stored.embedding, item.embedding) && areEqual(stored.imageTokens, item.imageTokens)))
+    (!sameBundle ||
+      (areEqual(stored.embedding, item.embedding) &&
+        areEqual(stored.imageTokens, item.imageTokens)))
   )
 }
 

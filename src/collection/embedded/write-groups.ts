@@ -13,7 +13,14 @@ import type { Serving } from './serving.js'
 
 type Failed = (error: unknown) => void
 type Write =
-  | { kind: 'add'; id: string; item: NewItem; fingerprint: string; done: (outcome: Put) => void; failed: Failed }
+  | {
+      kind: 'add'
+      id: string
+      item: NewItem
+      fingerprint: string
+      done: (outcome: Put) => void
+      failed: Failed
+    }
   | { kind: 'remove'; id: string; done: (existed: boolean) => void; failed: Failed }
   | { kind: 'turn'; id: null; work: () => Promise<void>; done: () => void; failed: Failed }
 
@@ -46,7 +53,9 @@ export class Writer {
    */
   add(item: NewItem, fingerprint: string): Promise<Put> {
     const { id } = item
-    return new Promise((done, failed) => this.#enqueue({ kind: 'add', id, item, fingerprint, done, failed }))
+    return new Promise((done, failed) =>
+      this.#enqueue({ kind: 'add', id, item, fingerprint, done, failed }),
+    )
   }
 
   /** Removes an item; resolves to whether there was one. */
@@ -61,7 +70,13 @@ export class Writer {
   async turn<Result>(work: () => Promise<Result>): Promise<Result> {
     let result: { value: Result } | undefined
     await new Promise<void>((done, failed) =>
-      this.#enqueue({ kind: 'turn', id: null, work: async () => void (result = { value: await work() }), done, failed }),
+      this.#enqueue({
+        kind: 'turn',
+        id: null,
+        work: async () => void (result = { value: await work() }),
+        done,
+        failed,
+      }),
     )
     return (result as unknown as { value: Result }).value
   }

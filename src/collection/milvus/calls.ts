@@ -35,7 +35,12 @@ const LONGEST_PROBE_PAUSE_MS = 8000
 export class Calls {
   readonly #options: CallsOptions
   readonly #breaker: Breaker
-  readonly #failures: Record<FailureKind, number> = { unavailable: 0, timeout: 0, released: 0, failed: 0 }
+  readonly #failures: Record<FailureKind, number> = {
+    unavailable: 0,
+    timeout: 0,
+    released: 0,
+    failed: 0,
+  }
   #retries = 0
   #loading: Promise<void> | undefined
 
@@ -47,13 +52,23 @@ export class Calls {
       longestPauseMs: LONGEST_PROBE_PAUSE_MS,
       probe: () => this.#load(options.timeoutMs),
       onChange: (state) =>
-        options.report(state === 'open' ? 'Milvus does not answer: it is left alone, but for a try now and then.' : 'Milvus answers again.'),
+        options.report(
+          state === 'open'
+            ? 'Milvus does not answer: it is left alone, but for a try now and then.'
+            : 'Milvus answers again.',
+        ),
     })
   }
 
   get status(): EngineStatus {
     const { state, opened } = this.#breaker
-    return { name: 'milvus', state, opened, retries: this.#retries, failures: { ...this.#failures } }
+    return {
+      name: 'milvus',
+      state,
+      opened,
+      retries: this.#retries,
+      failures: { ...this.#failures },
+    }
   }
 
   /**
@@ -61,9 +76,15 @@ export class Calls {
    * @param ask - is given the milliseconds that are left; it may go on in the background when nobody waits any longer
    * @throws TandemError `engine_unavailable`, `engine_timeout`, `engine_failed`; the reason of the signal
    */
-  async call<Answer>(ask: (timeoutMs: number) => Promise<Answer>, { signal, deadline }: Asker = {}): Promise<Answer> {
+  async call<Answer>(
+    ask: (timeoutMs: number) => Promise<Answer>,
+    { signal, deadline }: Asker = {},
+  ): Promise<Answer> {
     signal?.throwIfAborted()
-    const limit = Math.min(this.#options.timeoutMs, deadline === undefined ? Infinity : deadline - performance.now())
+    const limit = Math.min(
+      this.#options.timeoutMs,
+      deadline === undefined ? Infinity : deadline - performance.now(),
+    )
     const until = performance.now() + limit
     for (let attempt = 1; ; attempt += 1) {
       this.#refuseWhileOpen(limit)
@@ -77,10 +98,15 @@ export class Calls {
         this.#count(failure, limit)
         const wait = FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random())
         const again = ['unavailable', 'released'].includes(failure.kind) && attempt < MOST_ATTEMPTS
-        if (!again || performance.now() + wait >= until) throw problemOf(failure, limit, this.#breaker.retryAfterS)
+        if (!again || performance.now() + wait >= until)
+          throw problemOf(failure, limit, this.#breaker.retryAfterS)
         this.#retries += 1
-        if (failure.kind === 'released') await this.#load(until - performance.now()).catch(() => undefined)
-        else await pause(wait, undefined, signal === undefined ? {} : { signal }).catch(() => signal?.throwIfAborted())
+        if (failure.kind === 'released')
+          await this.#load(until - performance.now()).catch(() => undefined)
+        else
+          await pause(wait, undefined, signal === undefined ? {} : { signal }).catch(() =>
+            signal?.throwIfAborted(),
+          )
       }
     }
   }
@@ -91,7 +117,8 @@ export class Calls {
 
   #refuseWhileOpen(limit: number): void {
     const { state, retryAfterS } = this.#breaker
-    if (state !== 'closed') throw problemOf(new EngineFailure('unavailable', 'the breaker is open'), limit, retryAfterS)
+    if (state !== 'closed')
+      throw problemOf(new EngineFailure('unavailable', 'the breaker is open'), limit, retryAfterS)
   }
 
   #count(failure: EngineFailure, limit: number): void {
@@ -119,5 +146,10 @@ async function waited<Answer>(
 ): Promise<Answer> {
   if (limitMs <= 0) throw new EngineFailure('timeout', 'no time is left')
   const ms = Math.ceil(limitMs)
-  return within(ms, signal, () => new EngineFailure('timeout', `no answer within ${ms} ms`), () => ask(ms))
+  return within(
+    ms,
+    signal,
+    () => new EngineFailure('timeout', `no answer within ${ms} ms`),
+    () => ask(ms),
+  )
 }

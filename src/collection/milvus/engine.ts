@@ -1,6 +1,11 @@
 /** The calls of Milvus that the items need; what fails is an EngineFailure. */
 import { setTimeout as pause } from 'node:timers/promises'
-import { ConsistencyLevelEnum, DataType, MilvusClient, type FieldType } from '@zilliz/milvus2-sdk-node'
+import {
+  ConsistencyLevelEnum,
+  DataType,
+  MilvusClient,
+  type FieldType,
+} from '@zilliz/milvus2-sdk-node'
 import type { MilvusOptions } from './milvus.js'
 import { checkStatus, EngineFailure, failureOf, type Status } from './failure.js'
 import { checkFields, embeddingField, fieldsOf, type DescribedField } from './schema.js'
@@ -46,7 +51,11 @@ export class Engine {
       telemetry: { enabled: false },
       pool: { min: 1, max: MOST_CALLS, acquireTimeoutMillis: timeoutMs },
       // An engine that comes back is found soon.
-      channelOptions: { 'grpc.initial_reconnect_backoff_ms': 100, 'grpc.max_reconnect_backoff_ms': 2000, 'grpc.enable_retries': 0 },
+      channelOptions: {
+        'grpc.initial_reconnect_backoff_ms': 100,
+        'grpc.max_reconnect_backoff_ms': 2000,
+        'grpc.enable_retries': 0,
+      },
     })
     // Whether it is there shows in the first call.
     this.#client.connectPromise.catch(() => undefined)
@@ -60,23 +69,45 @@ export class Engine {
     const { collection, fingerprint, dim } = this.#options
     await this.#greet()
     let failure: unknown
-    const { value: exists } = await this.#asked(() => this.#client.hasCollection({ ...this.#name, timeout }))
+    const { value: exists } = await this.#asked(() =>
+      this.#client.hasCollection({ ...this.#name, timeout }),
+    )
     if (exists !== true) {
-      const fields = fieldsOf(fingerprint, dim).map((field) => ({ ...field, data_type: DataType[field.data_type] }) as FieldType)
+      const fields = fieldsOf(fingerprint, dim).map(
+        (field) => ({ ...field, data_type: DataType[field.data_type] }) as FieldType,
+      )
       const description = `Items of Tandem, by the bundle ${fingerprint}`
       // Made by another service in the meantime, it is looked at as any other.
-      const made = this.#asked(() => this.#client.createCollection({ ...this.#name, description, fields, timeout }))
-      failure = await made.then(() => undefined, (error: unknown) => error)
+      const made = this.#asked(() =>
+        this.#client.createCollection({ ...this.#name, description, fields, timeout }),
+      )
+      failure = await made.then(
+        () => undefined,
+        (error: unknown) => error,
+      )
     }
-    const described = await this.#asked(() => this.#client.describeCollection({ ...this.#name, timeout })).catch((error: unknown) => {
+    const described = await this.#asked(() =>
+      this.#client.describeCollection({ ...this.#name, timeout }),
+    ).catch((error: unknown) => {
       throw failure ?? error
     })
-    checkFields(collection, described.schema.fields as unknown as DescribedField[], fingerprint, dim)
+    checkFields(
+      collection,
+      described.schema.fields as unknown as DescribedField[],
+      fingerprint,
+      dim,
+    )
     const field = embeddingField(fingerprint)
-    const index = { index_type: 'HNSW', metric_type: 'COSINE', params: { M, efConstruction: EF_CONSTRUCTION } }
+    const index = {
+      index_type: 'HNSW',
+      metric_type: 'COSINE',
+      params: { M, efConstruction: EF_CONSTRUCTION },
+    }
     await this.#index({ field_name: field, ...index }, timeout)
     // Without it filters are answered more slowly, and not every engine has it.
-    await this.#index({ field_name: 'terms', index_type: 'INVERTED' }, timeout).catch(() => undefined)
+    await this.#index({ field_name: 'terms', index_type: 'INVERTED' }, timeout).catch(
+      () => undefined,
+    )
     await this.load(timeout)
   }
 
@@ -85,17 +116,23 @@ export class Engine {
     const until = performance.now() + timeout
     await this.#asked(() => this.#client.loadCollection({ ...this.#name, timeout }))
     for (;;) {
-      const { progress } = await this.#asked(() => this.#client.getLoadingProgress({ ...this.#name, timeout }))
+      const { progress } = await this.#asked(() =>
+        this.#client.getLoadingProgress({ ...this.#name, timeout }),
+      )
       if (Number(progress) >= 100) return
-      if (performance.now() + LOAD_PAUSE_MS >= until) throw new EngineFailure('timeout', `the collection is loaded to ${progress} %`)
+      if (performance.now() + LOAD_PAUSE_MS >= until)
+        throw new EngineFailure('timeout', `the collection is loaded to ${progress} %`)
       await pause(LOAD_PAUSE_MS)
     }
   }
 
   async upsert(rows: Row[], timeout: number): Promise<void> {
     const data = rows as Record<string, never>[]
-    const { err_index: refused } = await this.#asked(() => this.#client.upsert({ ...this.#name, data, timeout }))
-    if (refused?.length > 0) throw new EngineFailure('failed', `Milvus refused ${refused.length} of ${rows.length} rows`)
+    const { err_index: refused } = await this.#asked(() =>
+      this.#client.upsert({ ...this.#name, data, timeout }),
+    )
+    if (refused?.length > 0)
+      throw new EngineFailure('failed', `Milvus refused ${refused.length} of ${rows.length} rows`)
   }
 
   async delete(filter: string, timeout: number): Promise<void> {
@@ -104,12 +141,20 @@ export class Engine {
 
   /** @param consistency - that of the options where it is undefined */
   async query(
-    ask: { filter: string; output_fields: string[]; limit?: number; params?: Record<string, string>; consistency?: Consistency },
+    ask: {
+      filter: string
+      output_fields: string[]
+      limit?: number
+      params?: Record<string, string>
+      consistency?: Consistency
+    },
     timeout: number,
   ): Promise<Row[]> {
     const { consistency, ...rest } = ask
     const level = { consistency_level: LEVELS[consistency ?? this.#options.consistency] }
-    return (await this.#asked(() => this.#client.query({ ...this.#name, ...rest, ...level, timeout }))).data
+    return (
+      await this.#asked(() => this.#client.query({ ...this.#name, ...rest, ...level, timeout }))
+    ).data
   }
 
   /** @returns ids and cosines, best first */
@@ -131,7 +176,10 @@ export class Engine {
         timeout,
       }),
     )
-    return answer.results.map(({ id, score }) => ({ id, similarity: Math.max(-1, Math.min(1, score)) }))
+    return answer.results.map(({ id, score }) => ({
+      id,
+      similarity: Math.max(-1, Math.min(1, score)),
+    }))
   }
 
   async count(timeout: number): Promise<number> {
@@ -159,13 +207,17 @@ export class Engine {
   async #index(index: { field_name: string; index_type: string }, timeout: number): Promise<void> {
     const { field_name: field } = index
     const exists = async (): Promise<boolean> => {
-      const known = await this.#asked(() => this.#client.describeIndex({ ...this.#name, field_name: field, timeout })).catch(() => null)
+      const known = await this.#asked(() =>
+        this.#client.describeIndex({ ...this.#name, field_name: field, timeout }),
+      ).catch(() => null)
       return known?.index_descriptions.some(({ field_name: name }) => name === field) === true
     }
     if (await exists()) return
-    await this.#asked(() => this.#client.createIndex({ ...this.#name, ...index, timeout })).catch(async (error: unknown) => {
-      if (!(await exists())) throw error
-    })
+    await this.#asked(() => this.#client.createIndex({ ...this.#name, ...index, timeout })).catch(
+      async (error: unknown) => {
+        if (!(await exists())) throw error
+      },
+    )
   }
 
   async #asked<Answer>(ask: () => Promise<Answer>): Promise<Answer> {

@@ -5,7 +5,10 @@ import { typeTerm, valueTerm, VALUE_TYPES } from './terms.js'
 
 /** A text as a literal of an expression. */
 export function quoted(text: string): string {
-  const escaped = text.replace(/[\\"\n\r\t]/g, (character) => `\\${ESCAPES[character] ?? character}`)
+  const escaped = text.replace(
+    /[\\"\n\r\t]/g,
+    (character) => `\\${ESCAPES[character] ?? character}`,
+  )
   return `"${escaped}"`
 }
 
@@ -22,7 +25,10 @@ export function hasId(ids: readonly string[]): string {
  */
 export function expressionOf({ must, should, mustNot }: Filter): string | undefined {
   const some = should.map(conditionOf)
-  const all = [...must.map(conditionOf), ...mustNot.map((condition) => `not (${conditionOf(condition)})`)]
+  const all = [
+    ...must.map(conditionOf),
+    ...mustNot.map((condition) => `not (${conditionOf(condition)})`),
+  ]
   if (some.length > 0) all.push(some.join(' or '))
   return all.length === 0 ? undefined : all.map((one) => `(${one})`).join(' and ')
 }
@@ -39,9 +45,13 @@ function conditionOf(condition: Condition): string {
       const { path, bounds } = condition
       const place = placeOf(path)
       const type = typeof bounds[0]?.value === 'number' ? 'number' : 'string'
-      const comparisons = bounds.map(({ than, value }) => `${place} ${OPERATORS[than]} ${literal(value)}`)
+      const comparisons = bounds.map(
+        ({ than, value }) => `${place} ${OPERATORS[than]} ${literal(value)}`,
+      )
       // The type comes first: Milvus has its own ideas of comparing two types, and of what is not there.
-      return [hasTerm([typeTerm(path, type)]), ...comparisons].map((one) => `(${one})`).join(' and ')
+      return [hasTerm([typeTerm(path, type)]), ...comparisons]
+        .map((one) => `(${one})`)
+        .join(' and ')
     }
     case 'filter':
       return expressionOf(condition.filter) ?? EVERY_ROW

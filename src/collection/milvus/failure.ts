@@ -28,7 +28,12 @@ const GRPC_KINDS: Readonly<Record<number, FailureKind>> = {
 }
 
 /** Of Milvus: unavailable, too many requests, over the rate; and that the collection is not loaded. */
-const STATUS_KINDS: Readonly<Record<number, FailureKind>> = { 2: 'unavailable', 4: 'unavailable', 8: 'unavailable', 101: 'released' }
+const STATUS_KINDS: Readonly<Record<number, FailureKind>> = {
+  2: 'unavailable',
+  4: 'unavailable',
+  8: 'unavailable',
+  101: 'released',
+}
 
 export interface Status {
   error_code?: string | number
@@ -58,23 +63,40 @@ export function failureOf(error: unknown): EngineFailure {
     }
   }
   // What waits for a connection of the pool too long.
-  if ((error as Error).name === 'TimeoutError') return new EngineFailure('timeout', 'Milvus is still at other calls', error)
+  if ((error as Error).name === 'TimeoutError')
+    return new EngineFailure('timeout', 'Milvus is still at other calls', error)
   const kind = typeof code === 'number' ? GRPC_KINDS[code] : undefined
   return new EngineFailure(kind ?? 'failed', message ?? 'Milvus failed without a word', error)
 }
 
 /** As a client may see it: the sentences of Milvus are for the log, where the cause goes. */
-export function problemOf(failure: EngineFailure, timeoutMs: number, retryAfterS: number): TandemError {
+export function problemOf(
+  failure: EngineFailure,
+  timeoutMs: number,
+  retryAfterS: number,
+): TandemError {
   const options = { cause: failure, retryAfterS }
   switch (failure.kind) {
     case 'unavailable':
     case 'released':
-      return new TandemError('engine_unavailable', 'The vector database cannot be reached; try again in a moment.', options)
+      return new TandemError(
+        'engine_unavailable',
+        'The vector database cannot be reached; try again in a moment.',
+        options,
+      )
     case 'timeout':
-      return new TandemError('engine_timeout', `The vector database did not answer within ${Math.ceil(timeoutMs)} ms.`, options)
+      return new TandemError(
+        'engine_timeout',
+        `The vector database did not answer within ${Math.ceil(timeoutMs)} ms.`,
+        options,
+      )
     case 'failed':
-      return new TandemError('engine_failed', 'The vector database could not do this; the log of the service has its words.', {
-        cause: failure,
-      })
+      return new TandemError(
+        'engine_failed',
+        'The vector database could not do this; the log of the service has its words.',
+        {
+          cause: failure,
+        },
+      )
   }
 }

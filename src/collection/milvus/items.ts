@@ -1,6 +1,14 @@
 /** The items in Milvus, with their pictures in a picture store. */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Asker, Filter, ListedMilvusItem, MilvusItem, MilvusItems, MilvusOptions, NewMilvusItem } from './milvus.js'
+import type {
+  Asker,
+  Filter,
+  ListedMilvusItem,
+  MilvusItem,
+  MilvusItems,
+  MilvusOptions,
+  NewMilvusItem,
+} from './milvus.js'
 import { Calls, type EngineStatus } from './calls.js'
 import { Engine } from './engine.js'
 import { expressionOf, hasId, quoted } from './expression.js'
@@ -63,7 +71,8 @@ export class Items implements MilvusItems {
         if (!(error instanceof EngineFailure)) throw error
         const isAway = ['unavailable', 'timeout', 'released'].includes(error.kind)
         const sentence = `Milvus at ${address} ${isAway ? 'cannot be used' : 'refused the collection'}: ${error.message}.`
-        if (!isAway || this.#isClosed || performance.now() >= until) throw new Error(sentence, { cause: error })
+        if (!isAway || this.#isClosed || performance.now() >= until)
+          throw new Error(sentence, { cause: error })
         if (tries === 1) report?.(`${sentence} It is tried until it can.`)
         await pause(START_PAUSE_MS)
       }
@@ -83,9 +92,16 @@ export class Items implements MilvusItems {
     return this.#size
   }
 
-  async recall(embedding: Float32Array, candidates: number, asker: Asker & { filter?: Filter | undefined } = {}) {
+  async recall(
+    embedding: Float32Array,
+    candidates: number,
+    asker: Asker & { filter?: Filter | undefined } = {},
+  ) {
     const filter = asker.filter === undefined ? undefined : expressionOf(asker.filter)
-    return this.#calls.call((timeout) => this.#engine.search({ embedding, limit: candidates, filter }, timeout), asker)
+    return this.#calls.call(
+      (timeout) => this.#engine.search({ embedding, limit: candidates, filter }, timeout),
+      asker,
+    )
   }
 
   async getMany(ids: readonly string[], asker?: Asker): Promise<(MilvusItem | undefined)[]> {
@@ -95,13 +111,20 @@ export class Items implements MilvusItems {
     return rows.map((row) => row && itemOf(row, fingerprint))
   }
 
-  async payloads(ids: readonly string[], asker?: Asker): Promise<(MilvusItem['payload'] | undefined)[]> {
+  async payloads(
+    ids: readonly string[],
+    asker?: Asker,
+  ): Promise<(MilvusItem['payload'] | undefined)[]> {
     const rows = await this.#rowsWith(ids, LISTED, asker)
     return rows.map((row) => row && listedItemOf(row).payload)
   }
 
   /** In the order of `ids`; undefined where there is none. */
-  async #rowsWith(ids: readonly string[], fields: string[], asker?: Asker): Promise<(Row | undefined)[]> {
+  async #rowsWith(
+    ids: readonly string[],
+    fields: string[],
+    asker?: Asker,
+  ): Promise<(Row | undefined)[]> {
     const parts = Array.from({ length: Math.ceil(ids.length / READ_AT_ONCE) }, (_, part) =>
       ids.slice(part * READ_AT_ONCE, (part + 1) * READ_AT_ONCE),
     )
@@ -123,7 +146,10 @@ export class Items implements MilvusItems {
     }
   }
 
-  async list({ after = '', limit }: { after?: string | undefined; limit: number }, asker?: Asker): Promise<ListedMilvusItem[]> {
+  async list(
+    { after = '', limit }: { after?: string | undefined; limit: number },
+    asker?: Asker,
+  ): Promise<ListedMilvusItem[]> {
     return (await this.#page(after, limit, LISTED, asker)).map(listedItemOf)
   }
 
@@ -173,12 +199,17 @@ export class Items implements MilvusItems {
     const before = await this.#pictureKeys(ids)
     const rows = await this.#rowsOf(items)
     if (rows.length > 0) {
-      await this.#calls.call((timeout) => this.#engine.upsert(rows, timeout)).catch((error: unknown) => {
-        // They may be there all the same.
-        this.#replaced.add(rows.map((row) => ({ id: row['id'] as string, key: pictureKeyOf(row) })))
-        throw error
-      })
-    } else if (before.size > 0) await this.#calls.call((timeout) => this.#engine.delete(hasId(ids), timeout))
+      await this.#calls
+        .call((timeout) => this.#engine.upsert(rows, timeout))
+        .catch((error: unknown) => {
+          // They may be there all the same.
+          this.#replaced.add(
+            rows.map((row) => ({ id: row['id'] as string, key: pictureKeyOf(row) })),
+          )
+          throw error
+        })
+    } else if (before.size > 0)
+      await this.#calls.call((timeout) => this.#engine.delete(hasId(ids), timeout))
     this.#size += rows.length > 0 ? rows.length - before.size : -before.size
     this.#replaced.add([...before].map(([id, key]) => ({ id, key })))
     return ids.map((id) => before.has(id))
@@ -187,10 +218,13 @@ export class Items implements MilvusItems {
   /** Stores the pictures, all or none. */
   async #rowsOf(items: readonly NewMilvusItem[]): Promise<Row[]> {
     const { pictures, fingerprint } = this.#options
-    const stored = await Promise.allSettled(items.map(({ id, picture }) => pictures.put(id, picture.bytes)))
+    const stored = await Promise.allSettled(
+      items.map(({ id, picture }) => pictures.put(id, picture.bytes)),
+    )
     const keys = stored.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
     const failure = stored.find((one) => one.status === 'rejected')
-    if (failure === undefined) return items.map((item, at) => rowOf(item, fingerprint, keys[at] as string))
+    if (failure === undefined)
+      return items.map((item, at) => rowOf(item, fingerprint, keys[at] as string))
     await this.#discard(keys)
     throw failure.reason
   }
@@ -206,8 +240,17 @@ export class Items implements MilvusItems {
     await Promise.all(keys.map((key) => this.#options.pictures.remove(key).catch(() => undefined)))
   }
 
-  #rows(ids: readonly string[], fields: string[], asker?: Asker, consistency?: 'strong'): Promise<Row[]> {
-    const ask = { filter: hasId(ids), output_fields: fields, ...(consistency === undefined ? {} : { consistency }) }
+  #rows(
+    ids: readonly string[],
+    fields: string[],
+    asker?: Asker,
+    consistency?: 'strong',
+  ): Promise<Row[]> {
+    const ask = {
+      filter: hasId(ids),
+      output_fields: fields,
+      ...(consistency === undefined ? {} : { consistency }),
+    }
     return this.#calls.call((timeout) => this.#engine.query(ask, timeout), asker)
   }
 }

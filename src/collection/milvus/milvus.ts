@@ -67,7 +67,10 @@ export interface MilvusItems {
   /** The bytes of the stored picture. */
   picture(id: string, asker?: Asker): Promise<Uint8Array | undefined>
   /** In the order of the bytes of their ids, those after `after`. */
-  list(page: { after?: string | undefined; limit: number }, asker?: Asker): Promise<ListedMilvusItem[]>
+  list(
+    page: { after?: string | undefined; limit: number },
+    asker?: Asker,
+  ): Promise<ListedMilvusItem[]>
   /** Every item with the key of its picture, in the order of the ids. */
   pictureKeys(): AsyncIterable<{ id: string; key: string }>
   /** How many there were when that was last counted, with what this service has changed since. */

@@ -6,12 +6,17 @@ import { openPictureStore, type PictureStore } from '../../image-store/image-sto
 /** @throws Error with a sentence that says which setting is missing or takes something else */
 export function checkSharedPlace({ milvusAddress, milvusCollection, pictureStore }: Config): void {
   const purpose = 'The items are to be in Milvus'
-  if (milvusAddress === '') throw new Error(`${purpose}; expected an address in MILVUS_ADDRESS, such as 127.0.0.1:19530.`)
+  if (milvusAddress === '')
+    throw new Error(`${purpose}; expected an address in MILVUS_ADDRESS, such as 127.0.0.1:19530.`)
   if (!/^[A-Za-z_]\w{0,254}$/.test(milvusCollection)) {
-    throw new Error(`MILVUS_COLLECTION takes letters, digits and underscores, at most 255, the first no digit, not "${milvusCollection}".`)
+    throw new Error(
+      `MILVUS_COLLECTION takes letters, digits and underscores, at most 255, the first no digit, not "${milvusCollection}".`,
+    )
   }
   if (pictureStore !== undefined) return
-  throw new Error(`${purpose}; expected a place for pictures in PICTURE_STORE that all services reach: a folder, or s3://bucket/prefix.`)
+  throw new Error(
+    `${purpose}; expected a place for pictures in PICTURE_STORE that all services reach: a folder, or s3://bucket/prefix.`,
+  )
 }
 
 /**

@@ -53,12 +53,15 @@ export class ReplacedPictures {
     const [oldest] = this.#waiting
     if (oldest === undefined || this.#timer !== undefined || this.#hasEnded) return
     const due = oldest.since + this.#options.keepMs - performance.now()
-    this.#timer = setTimeout(() => {
-      this.#removing = this.#removeDue().finally(() => {
-        this.#timer = undefined
-        this.#removeLater()
-      })
-    }, Math.max(0, due))
+    this.#timer = setTimeout(
+      () => {
+        this.#removing = this.#removeDue().finally(() => {
+          this.#timer = undefined
+          this.#removeLater()
+        })
+      },
+      Math.max(0, due),
+    )
     this.#timer.unref()
   }
 
@@ -74,7 +77,9 @@ export class ReplacedPictures {
     for (let at = 0; at < replaced.length && performance.now() < until; at += REMOVED_AT_ONCE) {
       const part = replaced.slice(at, at + REMOVED_AT_ONCE)
       const named = await this.#options.named([...new Set(part.map(({ id }) => id))])
-      await this.#options.remove(part.filter(({ id, key }) => named.get(id) !== key).map(({ key }) => key))
+      await this.#options.remove(
+        part.filter(({ id, key }) => named.get(id) !== key).map(({ key }) => key),
+      )
     }
   }
 }

@@ -27,7 +27,11 @@ export function rowOf(item: NewMilvusItem, fingerprint: string, pictureKey: stri
     id,
     [embeddingField(fingerprint)]: Array.from(embedding),
     // Bytes of any kind have no type in Milvus that is neither a vector nor four times larger.
-    image_tokens: Buffer.from(imageTokens.buffer, imageTokens.byteOffset, imageTokens.byteLength).toString('base64'),
+    image_tokens: Buffer.from(
+      imageTokens.buffer,
+      imageTokens.byteOffset,
+      imageTokens.byteLength,
+    ).toString('base64'),
     payload: payload ?? {},
     terms: termsOf(payload),
     about,

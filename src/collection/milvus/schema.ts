@@ -24,7 +24,13 @@ export function fieldsOf(fingerprint: string, dim: number): Field[] {
     // Most of a row, and no search looks at it: on the disk of a node, and read from there.
     { name: 'image_tokens', data_type: 'VarChar', max_length: 65_535, 'mmap.enabled': true },
     { name: 'payload', data_type: 'JSON' },
-    { name: 'terms', data_type: 'Array', element_type: 'VarChar', max_length: 32, max_capacity: 4096 },
+    {
+      name: 'terms',
+      data_type: 'Array',
+      element_type: 'VarChar',
+      max_length: 32,
+      max_capacity: 4096,
+    },
     { name: 'about', data_type: 'JSON' },
   ]
 }
@@ -39,8 +45,15 @@ export interface DescribedField {
 /**
  * @throws Error with a sentence that says what the collection is instead of the one for these items
  */
-export function checkFields(collection: string, found: readonly DescribedField[], fingerprint: string, dim: number): void {
-  const other = found.find(({ name }) => name.startsWith(PREFIX) && name !== embeddingField(fingerprint))
+export function checkFields(
+  collection: string,
+  found: readonly DescribedField[],
+  fingerprint: string,
+  dim: number,
+): void {
+  const other = found.find(
+    ({ name }) => name.startsWith(PREFIX) && name !== embeddingField(fingerprint),
+  )
   if (other !== undefined) {
     throw new Error(
       `The Milvus collection ${collection} holds items of a bundle with the fingerprint ${other.name.slice(PREFIX.length)}; expected ${fingerprint}, that of the bundle of TANDEM_MODEL. Items of two bundles cannot be mixed: name another collection in MILVUS_COLLECTION, or the other bundle.`,
@@ -49,7 +62,10 @@ export function checkFields(collection: string, found: readonly DescribedField[]
   for (const { name, data_type: type } of fieldsOf(fingerprint, dim)) {
     const field = found.find((candidate) => candidate.name === name)
     if (field?.data_type === type && (type !== 'FloatVector' || Number(field.dim) === dim)) continue
-    const instead = field === undefined ? 'none' : `one of type ${field.data_type}${type === 'FloatVector' ? ` and ${field.dim} values` : ''}`
+    const instead =
+      field === undefined
+        ? 'none'
+        : `one of type ${field.data_type}${type === 'FloatVector' ? ` and ${field.dim} values` : ''}`
     throw new Error(
       `The Milvus collection ${collection} is not one of Tandem's items: expected a field ${name} of type ${type}, and it has ${instead}. Name another collection in MILVUS_COLLECTION.`,
     )

@@ -37,14 +37,19 @@ export function termsOf(payload: Readonly<Record<string, unknown>> | null): stri
     const type = typeOf(value)
     terms.add(typeTerm(path, type))
     if (type === 'object') open.push(...inside(path, value as Record<string, unknown>))
-    else for (const one of type === 'list' ? (value as unknown[]) : [value]) if (isScalar(one)) terms.add(valueTerm(path, one))
+    else
+      for (const one of type === 'list' ? (value as unknown[]) : [value])
+        if (isScalar(one)) terms.add(valueTerm(path, one))
   }
   if (terms.size <= MOST_TERMS) return [...terms]
   const sentence = `The payload has ${terms.size} different keys and values; Milvus filters by at most ${MOST_TERMS} of an item.`
   throw new TandemError('payload_invalid', sentence)
 }
 
-function inside(path: readonly string[], object: Readonly<Record<string, unknown>>): { path: string[]; value: unknown }[] {
+function inside(
+  path: readonly string[],
+  object: Readonly<Record<string, unknown>>,
+): { path: string[]; value: unknown }[] {
   return Object.entries(object).map(([name, value]) => ({ path: [...path, name], value }))
 }
 

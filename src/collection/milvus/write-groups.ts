@@ -23,7 +23,10 @@ export class Groups<Work extends { kind: string }> {
    * @param largest - writes in a group; no id comes twice in one, and they are all of one kind
    * @param write - gives the outcome of each, in their order
    */
-  constructor(largest: number, write: (group: readonly { id: string; work: Work }[]) => Promise<boolean[]>) {
+  constructor(
+    largest: number,
+    write: (group: readonly { id: string; work: Work }[]) => Promise<boolean[]>,
+  ) {
     this.#largest = largest
     this.#write = write
   }

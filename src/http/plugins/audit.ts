@@ -30,19 +30,32 @@ declare module 'fastify' {
 const LONGEST_ID = 256
 
 export const audit = plugin((app, _options, done) => {
-  const log = app.log.level === 'silent' ? app.log : app.log.child({ audit: true }, { level: 'info' })
+  const log =
+    app.log.level === 'silent' ? app.log : app.log.child({ audit: true }, { level: 'info' })
 
   app.decorateRequest('failure', undefined)
   app.decorateRequest('audit', function (this: FastifyRequest, action, id, outcome) {
     log.info(
-      { reqId: this.id, trace_id: this.trace.traceId, key: this.key?.name ?? null, address: this.ip, action, id: id?.slice(0, LONGEST_ID) ?? null, outcome },
+      {
+        reqId: this.id,
+        trace_id: this.trace.traceId,
+        key: this.key?.name ?? null,
+        address: this.ip,
+        action,
+        id: id?.slice(0, LONGEST_ID) ?? null,
+        outcome,
+      },
       `${action}: ${outcome}`,
     )
   })
   app.addHook('onResponse', (request, reply, next) => {
     const { audited } = request.routeOptions.config
     if (audited !== undefined) {
-      request.audit(audited, subjectOf(request), request.failure ?? doneAs(audited, reply.statusCode))
+      request.audit(
+        audited,
+        subjectOf(request),
+        request.failure ?? doneAs(audited, reply.statusCode),
+      )
     }
     next()
   })
@@ -51,7 +64,10 @@ export const audit = plugin((app, _options, done) => {
 
 /** The item or backup that the address names. */
 function subjectOf({ params, query }: FastifyRequest): string | null {
-  const { id, name } = { ...(query as { name?: unknown }), ...(params as { id?: string; name?: string }) }
+  const { id, name } = {
+    ...(query as { name?: unknown }),
+    ...(params as { id?: string; name?: string }),
+  }
   const subject = id ?? name
   return typeof subject === 'string' ? subject : null
 }

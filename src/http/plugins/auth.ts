@@ -50,7 +50,8 @@ export const auth = plugin<{ keys: Keys }>((app, { keys }, done) => {
     if (!keys.needed || open === true) return next()
     if (request.key === undefined) {
       const given = givenKey(request)
-      const found = given === undefined ? 'no API key was given' : 'the API key given is not one of them'
+      const found =
+        given === undefined ? 'no API key was given' : 'the API key given is not one of them'
       reply.header('www-authenticate', 'Bearer')
       const sentence = `This service asks for an API key (Authorization: Bearer … or X-API-Key: …), and ${found}.`
       return next(new TandemError('unauthorized', sentence))

@@ -12,7 +12,8 @@ interface ReplyingSocket extends Socket {
 
 export function answerClientError(error: Error & { code?: string }, socket: ReplyingSocket): void {
   // Nobody is there to read an answer, as where TLS was never agreed on; or one has begun already.
-  const isHttp = error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP_') === true
+  const isHttp =
+    error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP_') === true
   if (!isHttp || !socket.writable || socket._httpMessage?.headersSent === true) {
     socket.destroy()
     return
@@ -32,7 +33,8 @@ export function answerClientError(error: Error & { code?: string }, socket: Repl
 
 function knownError(code: string | undefined): TandemError {
   if (code === 'HPE_HEADER_OVERFLOW') {
-    const sentence = 'The address and headers are larger than 16 KiB; send long texts with POST /search.'
+    const sentence =
+      'The address and headers are larger than 16 KiB; send long texts with POST /search.'
     return new TandemError('headers_too_large', sentence)
   }
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {

@@ -8,10 +8,14 @@ import { TandemError } from '../../errors.js'
  * @param limitMs - undefined where the service has none for it
  * @throws TandemError `invalid_request` for a header that is not a number above 0
  */
-export function timeLimitOf({ headers }: Pick<FastifyRequest, 'headers'>, limitMs: number | undefined): number | undefined {
+export function timeLimitOf(
+  { headers }: Pick<FastifyRequest, 'headers'>,
+  limitMs: number | undefined,
+): number | undefined {
   const given = headers['request-timeout']
   if (given === undefined) return limitMs
-  const seconds = typeof given === 'string' && /^\d{1,6}(\.\d{1,6})?$/.test(given) ? Number(given) : 0
+  const seconds =
+    typeof given === 'string' && /^\d{1,6}(\.\d{1,6})?$/.test(given) ? Number(given) : 0
   if (seconds > 0) return Math.min(Math.ceil(seconds * 1000), limitMs ?? Infinity)
   throw new TandemError(
     'invalid_request',

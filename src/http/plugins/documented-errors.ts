@@ -19,11 +19,20 @@ const ANY: readonly ErrorCode[] = [
   'headers_too_large',
   'internal_error',
 ]
-const WITH_BODY: readonly ErrorCode[] = ['body_missing', 'body_unreadable', 'body_too_large', 'media_type_unsupported']
+const WITH_BODY: readonly ErrorCode[] = [
+  'body_missing',
+  'body_unreadable',
+  'body_too_large',
+  'media_type_unsupported',
+]
 const LIMITED: readonly ErrorCode[] = ['rate_limited', 'overloaded', 'not_ready', 'timed_out']
 const WITH_KEYS: readonly ErrorCode[] = ['unauthorized', 'forbidden']
 /** What a call of the service that encodes can meet, where models are not in the service itself. */
-export const encoderFailures: readonly ErrorCode[] = ['encoder_failed', 'encoder_unavailable', 'encoder_timeout']
+export const encoderFailures: readonly ErrorCode[] = [
+  'encoder_failed',
+  'encoder_unavailable',
+  'encoder_timeout',
+]
 /** What any picture, text or option in a request can be refused for. */
 export const inputFailures: readonly ErrorCode[] = [
   'batch_too_large',
@@ -40,11 +49,25 @@ export const inputFailures: readonly ErrorCode[] = [
 ]
 
 /** What searching and reading items can meet, whoever keeps them. */
-export const readFailures: readonly ErrorCode[] = ['index_unavailable', 'engine_failed', 'engine_unavailable', 'engine_timeout']
+export const readFailures: readonly ErrorCode[] = [
+  'index_unavailable',
+  'engine_failed',
+  'engine_unavailable',
+  'engine_timeout',
+]
 /** What reading a stored picture can meet besides. */
-export const pictureFailures: readonly ErrorCode[] = ['picture_store_failed', 'picture_store_unavailable', 'picture_store_timeout']
+export const pictureFailures: readonly ErrorCode[] = [
+  'picture_store_failed',
+  'picture_store_unavailable',
+  'picture_store_timeout',
+]
 /** What adding and removing items can meet. */
-export const writeFailures: readonly ErrorCode[] = [...readFailures, ...pictureFailures, 'storage_full', 'storage_read_only']
+export const writeFailures: readonly ErrorCode[] = [
+  ...readFailures,
+  ...pictureFailures,
+  'storage_full',
+  'storage_read_only',
+]
 
 interface Operation {
   method: string | readonly string[]
@@ -71,7 +94,10 @@ export function failuresOf({ method, config, keysNeeded }: Operation): Record<st
   return Object.fromEntries(
     [...byStatus].map(([status, some]) => [
       status,
-      { description: some.join(', '), content: { 'application/problem+json': { schema: Problem } } },
+      {
+        description: some.join(', '),
+        content: { 'application/problem+json': { schema: Problem } },
+      },
     ]),
   )
 }

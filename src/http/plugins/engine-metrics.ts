@@ -15,7 +15,11 @@ export function engineMetrics(registry: Registry, retrieval: Pick<Retrieval, 'en
       if (engine !== null) this.set({ engine: engine.name }, engine.state === 'closed' ? 1 : 0)
     },
   })
-  counter('tandem_engine_breaker_opened_total', 'Times that the breaker opened', ({ opened }) => opened)
+  counter(
+    'tandem_engine_breaker_opened_total',
+    'Times that the breaker opened',
+    ({ opened }) => opened,
+  )
   counter('tandem_engine_retries_total', 'Calls that were made again', ({ retries }) => retries)
   new Counter({
     name: 'tandem_engine_failures_total',
@@ -25,11 +29,16 @@ export function engineMetrics(registry: Registry, retrieval: Pick<Retrieval, 'en
     collect() {
       this.reset()
       const { engine } = retrieval
-      for (const [kind, times] of Object.entries(engine?.failures ?? {})) this.inc({ engine: engine?.name ?? '', kind }, times)
+      for (const [kind, times] of Object.entries(engine?.failures ?? {}))
+        this.inc({ engine: engine?.name ?? '', kind }, times)
     },
   })
 
-  function counter(name: string, help: string, read: (engine: NonNullable<Retrieval['engine']>) => number): void {
+  function counter(
+    name: string,
+    help: string,
+    read: (engine: NonNullable<Retrieval['engine']>) => number,
+  ): void {
     new Counter({
       name,
       help,

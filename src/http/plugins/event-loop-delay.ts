@@ -20,7 +20,8 @@ export function measureEventLoopDelay(registry: Registry): () => void {
   let due = performance.now() + EVERY_MS
   const timer = setInterval(() => {
     const now = performance.now()
-    for (let delay = Math.max(0, now - due); delay >= 0; delay -= EVERY_MS) delays.observe(delay / 1000)
+    for (let delay = Math.max(0, now - due); delay >= 0; delay -= EVERY_MS)
+      delays.observe(delay / 1000)
     due = now + EVERY_MS
   }, EVERY_MS)
   timer.unref()

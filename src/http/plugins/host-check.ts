@@ -39,12 +39,18 @@ export const strangers = plugin<StrangersOptions>((app, { host, allowedHosts }, 
   }
 
   function originRefusal(request: FastifyRequest): TandemError | undefined {
-    const { 'sec-fetch-site': site, 'sec-fetch-mode': mode, origin, host: own = '' } = request.headers
+    const {
+      'sec-fetch-site': site,
+      'sec-fetch-mode': mode,
+      origin,
+      host: own = '',
+    } = request.headers
     if (site !== undefined) {
       // "none" is the user: an address typed, a bookmark.
       if (site === 'same-origin' || site === 'none') return
       // A link from anywhere may lead to the search page.
-      const link = mode === 'navigate' && request.method === 'GET' && request.routeOptions.config.open === true
+      const link =
+        mode === 'navigate' && request.method === 'GET' && request.routeOptions.config.open === true
       return link ? undefined : foreign('a page of another site')
     }
     // Browsers send the other header to https and loopback addresses alone; an origin comes with every other method.

@@ -7,7 +7,12 @@ export const jsonBodies = plugin((app, _options, done) => {
   app.removeContentTypeParser('application/json')
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, parsed) => {
     if (body === '') {
-      return parsed(new TandemError('body_missing', 'The body is empty; its Content-Type promises application/json.'))
+      return parsed(
+        new TandemError(
+          'body_missing',
+          'The body is empty; its Content-Type promises application/json.',
+        ),
+      )
     }
     try {
       parsed(null, parsedJsonText(body as string))

@@ -49,8 +49,16 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
     registers,
   })
   gauge('tandem_items', 'Items stored', () => retrieval.stats().items)
-  gauge('tandem_model_queue_depth', 'Inputs that wait for the model', () => retrieval.stats().queueDepth)
-  gauge('tandem_model_in_flight', 'Inputs that the model works on', () => retrieval.stats().inFlight)
+  gauge(
+    'tandem_model_queue_depth',
+    'Inputs that wait for the model',
+    () => retrieval.stats().queueDepth,
+  )
+  gauge(
+    'tandem_model_in_flight',
+    'Inputs that the model works on',
+    () => retrieval.stats().inFlight,
+  )
   new Counter({
     name: 'tandem_worker_restarts_total',
     help: 'Processes started again after they died',
@@ -124,9 +132,13 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
     endMeasuring()
     registry.clear()
   })
-  app.get('/metrics', { config: { permit: false }, schema: { hide: true } }, async (_request, reply) => {
-    const text = await registry.metrics()
-    return reply.type(registry.contentType).send(text)
-  })
+  app.get(
+    '/metrics',
+    { config: { permit: false }, schema: { hide: true } },
+    async (_request, reply) => {
+      const text = await registry.metrics()
+      return reply.type(registry.contentType).send(text)
+    },
+  )
   done()
 })

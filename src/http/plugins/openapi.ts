@@ -8,7 +8,9 @@ import { packageFolder } from '../../config.js'
 import { scopeNeeded } from './auth.js'
 import { failuresOf } from './documented-errors.js'
 
-const { version, description } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as {
+const { version, description } = JSON.parse(
+  readFileSync(join(packageFolder, 'package.json'), 'utf8'),
+) as {
   version: string
   description: string
 }
@@ -21,7 +23,8 @@ const POLICY =
 const REQUEST_TIMEOUT = {
   type: 'string',
   pattern: '^(?=.*[1-9])[0-9]{1,6}([.][0-9]{1,6})?$',
-  description: 'Seconds that the client waits: what would not be done by then is refused with 503, before work is spent on it',
+  description:
+    'Seconds that the client waits: what would not be done by then is refused with 503, before work is spent on it',
 }
 
 /** Register it before the routes that it describes. */
@@ -48,9 +51,14 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
     },
     transform: ({ schema, url, route }) => {
       const { method, config } = route
-      const response = { ...failuresOf({ method, config, keysNeeded }), ...(schema?.response as object | undefined) }
+      const response = {
+        ...failuresOf({ method, config, keysNeeded }),
+        ...(schema?.response as object | undefined),
+      }
       const isTimed = config?.open !== true && config?.permit !== false
-      const headers = isTimed ? { headers: { type: 'object', properties: { 'request-timeout': REQUEST_TIMEOUT } } } : {}
+      const headers = isTimed
+        ? { headers: { type: 'object', properties: { 'request-timeout': REQUEST_TIMEOUT } } }
+        : {}
       const documented = { ...schema, ...headers, response }
       if (!keysNeeded) return { schema: documented, url }
       const scope = scopeNeeded(method, config?.scope)
@@ -62,7 +70,11 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
     docs.addHook('onRoute', (route) => {
       route.config = { ...route.config, open: true }
     })
-    await docs.register(swaggerUi, { routePrefix: '/docs', staticCSP: POLICY, uiConfig: { validatorUrl: null } })
+    await docs.register(swaggerUi, {
+      routePrefix: '/docs',
+      staticCSP: POLICY,
+      uiConfig: { validatorUrl: null },
+    })
     docs.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
   })
 })

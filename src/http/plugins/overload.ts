@@ -48,12 +48,20 @@ const RETRY_AFTER_S = 1
 
 export const overload = plugin<OverloadOptions>((app, options, done) => {
   const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, readiness } = options
-  const permits = new Permits({ interactive: maxConcurrentRequests, bulk: maxConcurrentBulkRequests })
+  const permits = new Permits({
+    interactive: maxConcurrentRequests,
+    bulk: maxConcurrentBulkRequests,
+  })
 
   /** Takes a permit for the request, which comes back with its connection or its reply. */
-  function permit(request: FastifyRequest, reply: FastifyReply, priority: 'interactive' | 'bulk'): void {
+  function permit(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    priority: 'interactive' | 'bulk',
+  ): void {
     const taken = permits.take(priority, clientOf(request))
-    if (typeof taken === 'string') throw new TandemError('overloaded', taken, { retryAfterS: RETRY_AFTER_S })
+    if (typeof taken === 'string')
+      throw new TandemError('overloaded', taken, { retryAfterS: RETRY_AFTER_S })
     reply.raw.once('close', taken)
   }
 
@@ -63,7 +71,12 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
     return { ...this.request.call, priority: 'bulk' }
   })
   app.addHook('onRequest', (request, reply, next) => {
-    const { open, permit: permitted, priority = 'interactive', timeLimit } = request.routeOptions.config
+    const {
+      open,
+      permit: permitted,
+      priority = 'interactive',
+      timeLimit,
+    } = request.routeOptions.config
     if (open === true || permitted === false || request.is404) return next()
     if (readiness.state !== 'ready') {
       return next(
@@ -76,7 +89,12 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
       const milliseconds = timeLimitOf(request, timeLimit === false ? undefined : requestTimeoutMs)
       permit(request, reply, priority)
       const deadline = milliseconds === undefined ? undefined : performance.now() + milliseconds
-      request.call = { signal: signalFor(reply, milliseconds), priority, deadline, trace: request.trace }
+      request.call = {
+        signal: signalFor(reply, milliseconds),
+        priority,
+        deadline,
+        trace: request.trace,
+      }
     } catch (error) {
       return next(error as TandemError)
     }
@@ -94,9 +112,13 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
 function signalFor(reply: FastifyReply, milliseconds: number | undefined): AbortSignal {
   const controller = new AbortController()
   const onTime = (): void => {
-    const error = new TandemError('timed_out', `The request was not answered within ${milliseconds} ms.`, {
-      retryAfterS: RETRY_AFTER_S,
-    })
+    const error = new TandemError(
+      'timed_out',
+      `The request was not answered within ${milliseconds} ms.`,
+      {
+        retryAfterS: RETRY_AFTER_S,
+      },
+    )
     controller.abort(error)
     if (!reply.sent) reply.send(error)
   }

@@ -22,7 +22,8 @@ export class Permits {
   take(priority: Priority, client: string): (() => void) | string {
     const limit = this.#limits[priority]
     const what = priority === 'bulk' ? 'bulk requests' : 'requests'
-    if (this.#taken[priority] >= limit) return `${limit} ${what} are being answered, the most at a time; try again shortly.`
+    if (this.#taken[priority] >= limit)
+      return `${limit} ${what} are being answered, the most at a time; try again shortly.`
     if (priority === 'bulk') {
       const share = this.#shareOf(client)
       if ((this.#bulkOf.get(client) ?? 0) >= share)
@@ -35,7 +36,10 @@ export class Permits {
   #shareOf(client: string): number {
     const { bulk } = this.#limits
     const others = this.#bulkOf.size - (this.#bulkOf.has(client) ? 1 : 0)
-    return Math.max(1, others === 0 ? Math.ceil(bulk * (1 - LEFT_FREE)) : Math.floor(bulk / (others + 1)))
+    return Math.max(
+      1,
+      others === 0 ? Math.ceil(bulk * (1 - LEFT_FREE)) : Math.floor(bulk / (others + 1)),
+    )
   }
 
   #count(priority: Priority, client: string, change: 1 | -1): void {

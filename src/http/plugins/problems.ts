@@ -5,7 +5,10 @@ import { errorTable, TandemError, type ErrorCode } from '../../errors.js'
 import type { Problem } from '../schemas/fields.js'
 
 /** What the framework throws, by its code, as one of ours. The sentences name what was given. */
-const fromFramework: Record<string, { code: ErrorCode; sentence: (request: FastifyRequest) => string }> = {
+const fromFramework: Record<
+  string,
+  { code: ErrorCode; sentence: (request: FastifyRequest) => string }
+> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: {
     code: 'body_unreadable',
     sentence: () => 'The body is not as long as its Content-Length says.',
@@ -35,21 +38,34 @@ export function tandemError(error: unknown, request: FastifyRequest): TandemErro
   if (error instanceof TandemError) return error
   const { code, statusCode, name } = error as Partial<FastifyError>
   const known = fromFramework[code ?? '']
-  if (known !== undefined) return new TandemError(known.code, known.sentence(request), { cause: error })
-  if (name === 'AbortError') return new TandemError('request_cancelled', 'The request was cancelled.', { cause: error })
+  if (known !== undefined)
+    return new TandemError(known.code, known.sentence(request), { cause: error })
+  if (name === 'AbortError')
+    return new TandemError('request_cancelled', 'The request was cancelled.', { cause: error })
   // What the framework calls the client's fault and has no code for.
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new TandemError('body_unreadable', (error as Error).message, { cause: error })
   }
-  return new TandemError('internal_error', 'Something went wrong in the service; its log has the details.', {
-    cause: error,
-  })
+  return new TandemError(
+    'internal_error',
+    'Something went wrong in the service; its log has the details.',
+    {
+      cause: error,
+    },
+  )
 }
 
 /** @param instance - names this occurrence: the id of the request, as the log has it */
 export function problemOf(error: TandemError, instance: string): Problem {
   const { status, title } = errorTable[error.code]
-  return { type: `/docs/errors#${error.code}`, title, status, detail: error.message, code: error.code, instance }
+  return {
+    type: `/docs/errors#${error.code}`,
+    title,
+    status,
+    detail: error.message,
+    code: error.code,
+    instance,
+  }
 }
 
 /** Answers with the error. The log has the cause of what is the service's own fault. */
@@ -83,7 +99,9 @@ function rememberRoutes(app: FastifyInstance): (path: string) => string[] {
     methods.set(url, known)
   })
   return (path) =>
-    [...methods.values()].filter(({ pattern }) => pattern.test(path)).flatMap((known) => [...known.methods])
+    [...methods.values()]
+      .filter(({ pattern }) => pattern.test(path))
+      .flatMap((known) => [...known.methods])
 }
 
 /** Installs the handlers for errors and for unknown addresses; register it before any route. */
@@ -95,7 +113,11 @@ export const problems = plugin((app, _options, done) => {
     const shown = path.slice(0, LONGEST_SHOWN)
     const allowed = [...new Set(methodsAt(path))].sort().join(', ')
     if (allowed === '') {
-      return sendProblem(new TandemError('route_not_found', `There is nothing at ${shown}; see /docs.`), request, reply)
+      return sendProblem(
+        new TandemError('route_not_found', `There is nothing at ${shown}; see /docs.`),
+        request,
+        reply,
+      )
     }
     reply.header('allow', allowed)
     const sentence = `${shown} takes ${allowed}, not ${request.method}.`

@@ -51,7 +51,10 @@ export function clientOf({ key, ip }: Pick<FastifyRequest, 'key' | 'ip'>): strin
   if (key !== undefined) return `key ${key.name}`
   if (!ip.includes(':') || ip.includes('.')) return `address ${ip}`
   const [before = '', after = ''] = ip.split('::')
-  const [head, tail] = [before, after].map((part) => (part === '' ? [] : part.split(':'))) as [string[], string[]]
+  const [head, tail] = [before, after].map((part) => (part === '' ? [] : part.split(':'))) as [
+    string[],
+    string[],
+  ]
   const zeros = Array<string>(Math.max(0, 8 - head.length - tail.length)).fill('0')
   return `network ${[...head, ...zeros, ...tail].slice(0, 4).join(':')}`
 }

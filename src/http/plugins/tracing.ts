@@ -21,7 +21,8 @@ declare module 'fastify' {
 }
 
 /** A later version may carry more behind a hyphen; ff is none, and so are ids of zeros. */
-const PARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?$/
+const PARENT =
+  /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?$/
 /** A list member is `key=value`, all of it printable; beyond this length a list may be left out. */
 const STATE = /^[\x20-\x7e\t]{1,512}$/
 
@@ -41,7 +42,8 @@ function randomHex(bytes: number): string {
 /** The trace that the headers name, or a new one, which is not marked as recorded: nothing is recorded here. */
 export function traceOf(headers: IncomingHttpHeaders): Trace {
   const given = headers['traceparent']
-  const [, version, named, flags = '00', more] = (typeof given === 'string' ? PARENT.exec(given) : null) ?? []
+  const [, version, named, flags = '00', more] =
+    (typeof given === 'string' ? PARENT.exec(given) : null) ?? []
   const known = named !== undefined && (version !== '00' || more === undefined)
   const traceId = known ? named : randomHex(16)
   // Of the flags, a version that is not known may mean something else by all but the first bit.
@@ -67,7 +69,11 @@ export const tracing = plugin((app, _options, done) => {
     (logger, bindings, options, raw: Traced) =>
       new RequestLog(() => logger.child({ ...bindings, trace_id: traceFor(raw).traceId }, options)),
   )
-  app.decorateRequest('trace', { getter() { return traceFor(this.raw) } })
+  app.decorateRequest('trace', {
+    getter() {
+      return traceFor(this.raw)
+    },
+  })
   app.addHook('onRequest', (request, reply, next) => {
     reply.header('traceresponse', request.trace.traceparent)
     next()

@@ -56,7 +56,8 @@ function describe(schema: DescribedSchema | undefined): string {
 }
 
 function shown(value: unknown): string {
-  if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : `a list of ${value.length}`
+  if (Array.isArray(value))
+    return value.length === 0 ? 'an empty list' : `a list of ${value.length}`
   if (typeof value === 'object' && value !== null) {
     const names = Object.keys(value)
     return names.length === 0 ? 'an empty object' : `an object with ${clipped(names.join(', '))}`
@@ -69,5 +70,7 @@ function quoted(value: unknown): string {
 }
 
 function clipped(text: string): string {
-  return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}… (${text.length} characters)` : text
+  return text.length > LONGEST_QUOTE
+    ? `${text.slice(0, LONGEST_QUOTE)}… (${text.length} characters)`
+    : text
 }

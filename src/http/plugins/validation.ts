@@ -37,7 +37,11 @@ export function compileCoercing<Value>(schema: TSchema): ValidateFunction<Value>
  *
  * @throws TandemError invalid_request naming the field, what was given and what is expected
  */
-export function checked<Value>(validate: ValidateFunction<Value>, value: unknown, kind: 'field' | 'parameter'): Value {
+export function checked<Value>(
+  validate: ValidateFunction<Value>,
+  value: unknown,
+  kind: 'field' | 'parameter',
+): Value {
   if (validate(value)) return value
   throw new TandemError('invalid_request', sentenceFor(validate.errors ?? [], kind))
 }
@@ -54,7 +58,8 @@ export const validation = plugin((app, _options, done) => {
   })
   app.addHook('preValidation', (request, _reply, next) => {
     const form = request.headers['content-type']?.startsWith('multipart/') === true
-    const missing = request.routeOptions.schema?.body !== undefined && request.body === undefined && !form
+    const missing =
+      request.routeOptions.schema?.body !== undefined && request.body === undefined && !form
     next(
       missing
         ? new TandemError(

@@ -10,7 +10,11 @@ const NOT_HERE =
   'The items are kept by an engine elsewhere, and so are their backups: use those of the engine (milvus-backup) and of ' +
   'the store of pictures, taken one after the other.'
 
-export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | null }> = (app, options, done) => {
+export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | null }> = (
+  app,
+  options,
+  done,
+) => {
   const tags = ['backups']
   const scope = 'admin'
   const safekeeping = (): Safekeeping => {
@@ -23,11 +27,20 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
     request.audit(ended.action, ended.name, ended.failure?.code ?? 'done')
   }
 
-  const beginFails = ['backup_busy', 'backup_exists', 'storage_full', 'storage_read_only', 'not_supported'] as const
+  const beginFails = [
+    'backup_busy',
+    'backup_exists',
+    'storage_full',
+    'storage_read_only',
+    'not_supported',
+  ] as const
   const begin = { tags, querystring: BackupQuery, response: { 202: WorkReply } }
   app.post(
     '/backups',
-    { config: { scope, audited: 'backup', fails: beginFails }, schema: { ...begin, summary: 'Begin a backup' } },
+    {
+      config: { scope, audited: 'backup', fails: beginFails },
+      schema: { ...begin, summary: 'Begin a backup' },
+    },
     async (request, reply) => {
       const { name } = request.query as Static<typeof BackupQuery>
       reply.code(202)
@@ -35,31 +48,48 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
     },
   )
 
-  const list = { tags, summary: 'List backups, and what is under way', querystring: NoQuery, response: { 200: BackupsReply } }
-  app.get('/backups', { config: { scope, fails: ['not_supported'] }, schema: list }, async (): Promise<BackupsReply> => {
-    const backups = await safekeeping().list()
-    const { running, last } = safekeeping().state
-    return {
-      backups: backups.map(({ name, createdAt, fingerprint, items, position, files }) => {
-        const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
-        return { name, created_at: createdAt, fingerprint, items, position, bytes }
-      }),
-      running: running && workReply(running),
-      last: last && {
-        ...workReply(last),
-        ended_at: last.endedAt,
-        failure: last.failure,
-        restored: last.restored && { ...last.restored },
-      },
-    }
-  })
+  const list = {
+    tags,
+    summary: 'List backups, and what is under way',
+    querystring: NoQuery,
+    response: { 200: BackupsReply },
+  }
+  app.get(
+    '/backups',
+    { config: { scope, fails: ['not_supported'] }, schema: list },
+    async (): Promise<BackupsReply> => {
+      const backups = await safekeeping().list()
+      const { running, last } = safekeeping().state
+      return {
+        backups: backups.map(({ name, createdAt, fingerprint, items, position, files }) => {
+          const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
+          return { name, created_at: createdAt, fingerprint, items, position, bytes }
+        }),
+        running: running && workReply(running),
+        last: last && {
+          ...workReply(last),
+          ended_at: last.endedAt,
+          failure: last.failure,
+          restored: last.restored && { ...last.restored },
+        },
+      }
+    },
+  )
 
   const one = { tags, params: BackupParams, querystring: NoQuery }
   app.post(
     '/backups/:name/restore',
     {
-      config: { scope, audited: 'restore', fails: ['backup_busy', 'backup_not_found', 'backup_unusable', 'not_supported'] },
-      schema: { ...one, summary: 'Begin to make the items those of a backup', response: { 202: WorkReply } },
+      config: {
+        scope,
+        audited: 'restore',
+        fails: ['backup_busy', 'backup_not_found', 'backup_unusable', 'not_supported'],
+      },
+      schema: {
+        ...one,
+        summary: 'Begin to make the items those of a backup',
+        response: { 202: WorkReply },
+      },
     },
     async (request, reply) => {
       reply.code(202)
@@ -67,8 +97,18 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
     },
   )
 
-  const removalFails = ['backup_busy', 'backup_not_found', 'storage_full', 'storage_read_only', 'not_supported'] as const
-  const removal = { ...one, summary: 'Remove a backup', response: { 204: { type: 'null', description: 'Removed' } } }
+  const removalFails = [
+    'backup_busy',
+    'backup_not_found',
+    'storage_full',
+    'storage_read_only',
+    'not_supported',
+  ] as const
+  const removal = {
+    ...one,
+    summary: 'Remove a backup',
+    response: { 204: { type: 'null', description: 'Removed' } },
+  }
   app.delete(
     '/backups/:name',
     { config: { scope, audited: 'remove backup', fails: removalFails }, schema: removal },

@@ -8,7 +8,14 @@ import { EmbedBody, NoQuery } from '../schemas/requests.js'
 import { EmbedReply } from '../schemas/fields.js'
 import { base64OfFloats, jsonOfFloats } from '../wire/embedding-text.js'
 import { isFile, onlyField, readForm, isForm, type FormField, type FormFile } from '../wire/form.js'
-import { inputOf, limitBatch, limitedText, MOST_INTERACTIVE, type InputLimits, type InputOptions } from '../wire/inputs.js'
+import {
+  inputOf,
+  limitBatch,
+  limitedText,
+  MOST_INTERACTIVE,
+  type InputLimits,
+  type InputOptions,
+} from '../wire/inputs.js'
 import { Pictures } from '../wire/image-source.js'
 import { embedForm, encodingFormat, filledText } from '../wire/options.js'
 
@@ -38,12 +45,29 @@ export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options
     },
     async (request, reply) => {
       const { inputs, format } = isForm(request)
-        ? fromForm(await readForm(request, { fields: ['text', 'encoding_format'], files: ['image'] }, limits), limits)
-        : await fromJson(request.body as EmbedBody, limits, new Pictures(fetchPicture, limits, request.call?.signal))
+        ? fromForm(
+            await readForm(
+              request,
+              { fields: ['text', 'encoding_format'], files: ['image'] },
+              limits,
+            ),
+            limits,
+          )
+        : await fromJson(
+            request.body as EmbedBody,
+            limits,
+            new Pictures(fetchPicture, limits, request.call?.signal),
+          )
       const call = inputs.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
       const { model, embeddings, timings } = await retrieval.embed(inputs, call)
       reply.type('application/json; charset=utf-8')
-      return written({ model: model.name, dim: model.dim }, inputs, embeddings, format, reply.timed(timings))
+      return written(
+        { model: model.name, dim: model.dim },
+        inputs,
+        embeddings,
+        format,
+        reply.timed(timings),
+      )
     },
   )
 }
@@ -54,15 +78,22 @@ async function fromJson(
   pictures: Pictures,
 ): Promise<{ inputs: Input[]; format: Format }> {
   limitBatch(body.inputs.length, 'inputs', limits)
-  const inputs = await Promise.all(body.inputs.map((input, at) => inputOf(input, `inputs[${at}]`, limits, pictures)))
+  const inputs = await Promise.all(
+    body.inputs.map((input, at) => inputOf(input, `inputs[${at}]`, limits, pictures)),
+  )
   return { inputs, format: body.encoding_format ?? 'float' }
 }
 
-function fromForm(parts: readonly (FormField | FormFile)[], limits: InputLimits): { inputs: Input[]; format: Format } {
+function fromForm(
+  parts: readonly (FormField | FormFile)[],
+  limits: InputLimits,
+): { inputs: Input[]; format: Format } {
   const given = parts.filter((part) => isFile(part) || part.name === 'text')
   limitBatch(given.length, 'The form', limits)
   const inputs = given.map((part, at) =>
-    isFile(part) ? { image: part.bytes } : { text: limitedText(filledText(part.value), `inputs[${at}]`, limits) },
+    isFile(part)
+      ? { image: part.bytes }
+      : { text: limitedText(filledText(part.value), `inputs[${at}]`, limits) },
   )
   return { inputs, format: encodingFormat(onlyField(parts, 'encoding_format')) }
 }

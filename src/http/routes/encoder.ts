@@ -33,8 +33,14 @@ const HEAD_BYTES = 2 ** 20
 const frame = Type.String({ format: 'binary', description: 'a frame: docs/http-api.md' })
 const frames = { [FRAME_TYPE]: { schema: { ...frame, ...readByRoute } } }
 
-export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (app, { encoder, readiness, maxBodyBytes }, done) => {
-  app.addContentTypeParser(FRAME_TYPE, { parseAs: 'buffer' }, (_request, body, parsed) => parsed(null, body))
+export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (
+  app,
+  { encoder, readiness, maxBodyBytes },
+  done,
+) => {
+  app.addContentTypeParser(FRAME_TYPE, { parseAs: 'buffer' }, (_request, body, parsed) =>
+    parsed(null, body),
+  )
   const schema = { tags: ['encoder'], querystring: NoQuery }
 
   app.get(
@@ -44,14 +50,22 @@ export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (app, { enco
       schema: { ...schema, summary: 'The bundle that encodes', response: { 200: EncoderReply } },
     },
     () => {
-      if (readiness.state !== 'ready') throw new TandemError('not_ready', `The service is ${readiness.state}.`, { retryAfterS: 1 })
+      if (readiness.state !== 'ready')
+        throw new TandemError('not_ready', `The service is ${readiness.state}.`, { retryAfterS: 1 })
       return replyOf(encoder)
     },
   )
 
   /** @param answer - reads what a frame asks, and writes the frame that answers it */
-  function answers(path: string, summary: string, fails: readonly ErrorCode[], answer: (frame: Frame, call: Call) => Promise<Buffer>): void {
-    const response = { 200: { description: 'A frame', content: { [FRAME_TYPE]: { schema: frame } } } }
+  function answers(
+    path: string,
+    summary: string,
+    fails: readonly ErrorCode[],
+    answer: (frame: Frame, call: Call) => Promise<Buffer>,
+  ): void {
+    const response = {
+      200: { description: 'A frame', content: { [FRAME_TYPE]: { schema: frame } } },
+    }
     app.post(
       path,
       {
@@ -78,35 +92,60 @@ export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (app, { enco
     const { encoded, timings } = await encoder.encodeImages(imagesAsked(found), call)
     return answerImages(encoded, timings, encoder.info)
   })
-  answers('/encoder/match', 'Match texts and pictures', ['model_unavailable'], async (found, call) => {
-    const { texts, imageTokens, pairs } = matchAsked(found, encoder.info)
-    const { matches, timings } = await encoder.match(texts, imageTokens, pairs, call)
-    return answerMatch(matches, timings, encoder.info)
-  })
+  answers(
+    '/encoder/match',
+    'Match texts and pictures',
+    ['model_unavailable'],
+    async (found, call) => {
+      const { texts, imageTokens, pairs } = matchAsked(found, encoder.info)
+      const { matches, timings } = await encoder.match(texts, imageTokens, pairs, call)
+      return answerMatch(matches, timings, encoder.info)
+    },
+  )
   done()
 }
 
 function bodyOf({ body, headers }: FastifyRequest): Buffer {
   if (Buffer.isBuffer(body)) return body
-  throw new TandemError('media_type_unsupported', `The Content-Type is ${JSON.stringify(headers['content-type'])}; expected ${FRAME_TYPE}.`)
+  throw new TandemError(
+    'media_type_unsupported',
+    `The Content-Type is ${JSON.stringify(headers['content-type'])}; expected ${FRAME_TYPE}.`,
+  )
 }
 
 async function asFrame<Value>(work: () => Promise<Value>): Promise<Value> {
   try {
     return await work()
   } catch (error) {
-    throw error instanceof FrameError ? new TandemError('body_unreadable', `The body ${error.message}.`) : error
+    throw error instanceof FrameError
+      ? new TandemError('body_unreadable', `The body ${error.message}.`)
+      : error
   }
 }
 
 /** Before anything is spent on it. @throws TandemError bundle_mismatch */
 function refuseOther(fingerprint: string, { info }: Encoder): void {
   if (fingerprint === info.fingerprint) return
-  throw new TandemError('bundle_mismatch', `This service encodes by the bundle ${info.fingerprint}; the call is about ${fingerprint}.`)
+  throw new TandemError(
+    'bundle_mismatch',
+    `This service encodes by the bundle ${info.fingerprint}; the call is about ${fingerprint}.`,
+  )
 }
 
 function replyOf({ info }: Encoder) {
-  const { name, version, description, license, languages, fingerprint, dim, imageTokens, tokenWidth, maxTokens, rerank } = info
+  const {
+    name,
+    version,
+    description,
+    license,
+    languages,
+    fingerprint,
+    dim,
+    imageTokens,
+    tokenWidth,
+    maxTokens,
+    rerank,
+  } = info
   return {
     ...{ name, version, description, license, languages: [...languages], fingerprint, dim },
     ...{ image_tokens: imageTokens, token_width: tokenWidth, max_tokens: maxTokens, rerank },

@@ -49,20 +49,38 @@ export const manyItemsRoutes: FastifyPluginAsync<InputOptions> = async (app, opt
     body,
     response: { 200: AddReply },
   }
-  app.post('/items', { config: { timeLimit: false, priority: 'bulk' }, schema }, async (request) => {
-    const pending = isForm(request)
-      ? await fromForm(request, limits)
-      : fromLines(linesOf(request.body as Readable, limits.maxBodyBytes), options, request.call?.signal)
-    const items: Outcome[] = []
-    for await (const group of groupsOf(pending, AT_A_TIME)) {
-      items.push(...(await Promise.all(group.map((one) => outcomeOf(one, retrieval, request)))))
-    }
-    const count = (status: Outcome['status']) => items.filter((item) => item.status === status).length
-    return { created: count('created'), replaced: count('replaced'), failed: count('failed'), items }
-  })
+  app.post(
+    '/items',
+    { config: { timeLimit: false, priority: 'bulk' }, schema },
+    async (request) => {
+      const pending = isForm(request)
+        ? await fromForm(request, limits)
+        : fromLines(
+            linesOf(request.body as Readable, limits.maxBodyBytes),
+            options,
+            request.call?.signal,
+          )
+      const items: Outcome[] = []
+      for await (const group of groupsOf(pending, AT_A_TIME)) {
+        items.push(...(await Promise.all(group.map((one) => outcomeOf(one, retrieval, request)))))
+      }
+      const count = (status: Outcome['status']) =>
+        items.filter((item) => item.status === status).length
+      return {
+        created: count('created'),
+        replaced: count('replaced'),
+        failed: count('failed'),
+        items,
+      }
+    },
+  )
 }
 
-async function outcomeOf({ index, read }: Pending, retrieval: Retrieval, request: FastifyRequest): Promise<Outcome> {
+async function outcomeOf(
+  { index, read }: Pending,
+  retrieval: Retrieval,
+  request: FastifyRequest,
+): Promise<Outcome> {
   let id: string | null = null
   try {
     const addition = await read((known) => (id = known))
@@ -94,7 +112,11 @@ async function* fromLines(
       if (typeof given === 'string') named(given)
       const { id, image, payload } = checked(validLine, value, 'field')
       const stored = limitedPayload(payload)
-      return { id, image: await new Pictures(fetchPicture, limits, signal).read(image, 'image'), payload: stored }
+      return {
+        id,
+        image: await new Pictures(fetchPicture, limits, signal).read(image, 'image'),
+        payload: stored,
+      }
     }
     yield { index, read }
   }
@@ -122,7 +144,10 @@ async function fromForm(request: FastifyRequest, limits: InputLimits): Promise<P
   }))
 }
 
-async function* groupsOf<One>(all: AsyncIterable<One> | Iterable<One>, size: number): AsyncGenerator<One[]> {
+async function* groupsOf<One>(
+  all: AsyncIterable<One> | Iterable<One>,
+  size: number,
+): AsyncGenerator<One[]> {
   let group: One[] = []
   for await (const one of all) {
     if (group.push(one) < size) continue

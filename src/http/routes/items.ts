@@ -4,7 +4,12 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { Static } from 'typebox'
 import { TandemError } from '../../errors.js'
-import { inputFailures, pictureFailures, readFailures, writeFailures } from '../plugins/documented-errors.js'
+import {
+  inputFailures,
+  pictureFailures,
+  readFailures,
+  writeFailures,
+} from '../plugins/documented-errors.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Addition, ListedItem } from '../../retrieval/retrieval.js'
 import { ItemBody, ItemParams, ListQuery, NoQuery, PutItemQuery } from '../schemas/requests.js'
@@ -20,7 +25,9 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   await app.register(multipart)
   // The bytes say what a picture is, whatever its Content-Type claims.
   for (const type of [/^image\//, 'application/octet-stream']) {
-    app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+    app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body, done) =>
+      done(null, body),
+    )
   }
   const schema = { tags: ['items'], params: ItemParams, querystring: NoQuery }
 
@@ -64,7 +71,8 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   const removes = { audited: 'remove', fails: ['item_not_found', ...writeFailures] } as const
   app.delete('/items/:id', { config: removes, schema: removal }, async (request, reply) => {
     const id = idOf(request)
-    if (!(await retrieval.remove(id, request.call))) throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
+    if (!(await retrieval.remove(id, request.call)))
+      throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
     return reply.code(204).send()
   })
 
@@ -74,7 +82,10 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   }
   app.get(
     '/items/:id/image',
-    { config: one, schema: { ...schema, summary: 'The stored picture, an upright JPEG', response: picture } },
+    {
+      config: one,
+      schema: { ...schema, summary: 'The stored picture, an upright JPEG', response: picture },
+    },
     async (request, reply) => {
       const bytes = await retrieval.picture(idOf(request), request.call)
       const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
@@ -89,7 +100,12 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     },
   )
 
-  const list = { tags: ['items'], summary: 'List items', querystring: ListQuery, response: { 200: ItemsReply } }
+  const list = {
+    tags: ['items'],
+    summary: 'List items',
+    querystring: ListQuery,
+    response: { 200: ItemsReply },
+  }
   app.get('/items', { config: { fails: readFailures }, schema: list }, async (request) => {
     const { limit = 100, after } = request.query as Static<typeof ListQuery>
     const { items, next } = await retrieval.list({ limit, after }, request.call)
@@ -112,7 +128,10 @@ function itemReply({ id, payload, picture, addedAt }: ListedItem): Static<typeof
 }
 
 /** The picture and payload of a PUT, whichever of the three bodies they came in. */
-async function additionOf(request: FastifyRequest, { limits, fetchPicture }: InputOptions): Promise<Addition> {
+async function additionOf(
+  request: FastifyRequest,
+  { limits, fetchPicture }: InputOptions,
+): Promise<Addition> {
   const id = idOf(request)
   const { payload: inAddress } = request.query as Static<typeof PutItemQuery>
   const inHeader = request.headers['x-tandem-payload'] as string | undefined
@@ -128,7 +147,10 @@ async function additionOf(request: FastifyRequest, { limits, fetchPicture }: Inp
     return {
       id,
       image: request.body,
-      payload: payloadOf(inAddress ?? inHeader, inAddress === undefined ? 'x-tandem-payload' : 'payload'),
+      payload: payloadOf(
+        inAddress ?? inHeader,
+        inAddress === undefined ? 'x-tandem-payload' : 'payload',
+      ),
     }
   }
   if (inAddress !== undefined || inHeader !== undefined) {
@@ -139,7 +161,11 @@ async function additionOf(request: FastifyRequest, { limits, fetchPicture }: Inp
   }
   if (isForm(request)) {
     const parts = await readForm(request, { fields: ['payload'], files: ['image'] }, limits)
-    return { id, image: onlyFile(parts), payload: payloadOf(onlyField(parts, 'payload'), 'payload') }
+    return {
+      id,
+      image: onlyFile(parts),
+      payload: payloadOf(onlyField(parts, 'payload'), 'payload'),
+    }
   }
   const { image, payload } = request.body as ItemBody
   const stored = limitedPayload(payload)

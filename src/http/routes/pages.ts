@@ -12,12 +12,18 @@ const POLICY =
 export const pageRoutes: FastifyPluginAsync = async (app) => {
   addHooks(app)
   // Every file is a route of its own: an unknown address is a problem+json, not a missing file.
-  await app.register(fastifyStatic, { root: join(packageFolder, 'web'), wildcard: false, cacheControl: false })
+  await app.register(fastifyStatic, {
+    root: join(packageFolder, 'web'),
+    wildcard: false,
+    cacheControl: false,
+  })
 }
 
 export const errorsRoute: FastifyPluginCallback = (app, _options, done) => {
   addHooks(app)
-  app.get('/docs/errors', (_request, reply) => reply.type('text/html; charset=utf-8').send(errorsPage()))
+  app.get('/docs/errors', (_request, reply) =>
+    reply.type('text/html; charset=utf-8').send(errorsPage()),
+  )
   done()
 }
 

@@ -10,7 +10,11 @@ const NOT_HERE =
   'A bundle stands by beside an embedded collection alone. Index the pictures with the other bundle into a second ' +
   'collection of the engine (MILVUS_COLLECTION), and start the services with both.'
 
-export const standbyRoutes: FastifyPluginCallback<{ retrieval: Retrieval }> = (app, { retrieval }, done) => {
+export const standbyRoutes: FastifyPluginCallback<{ retrieval: Retrieval }> = (
+  app,
+  { retrieval },
+  done,
+) => {
   const standby = (): Upkeep['standby'] => {
     if (retrieval.upkeep !== null) return retrieval.upkeep.standby
     throw new TandemError('not_supported', NOT_HERE)
@@ -28,29 +32,48 @@ export const standbyRoutes: FastifyPluginCallback<{ retrieval: Retrieval }> = (a
     () => replyOf(standby().status()),
   )
 
-  const start = { ...schema, summary: 'Let a bundle stand by', body: StandbyBody, response: { 202: StandbyReply } }
+  const start = {
+    ...schema,
+    summary: 'Let a bundle stand by',
+    body: StandbyBody,
+    response: { 202: StandbyReply },
+  }
   const refusals = ['bundle_unusable', 'standby_conflict', ...disk] as const
-  app.put('/standby', { config: { scope: 'admin', fails: refusals }, schema: start }, async (request, reply) => {
-    const { model } = request.body as StandbyBody
-    await standby().start(model)
-    request.log.info({ bundle: model }, 'the bundle stands by')
-    reply.code(202)
-    return replyOf(standby().status())
-  })
+  app.put(
+    '/standby',
+    { config: { scope: 'admin', fails: refusals }, schema: start },
+    async (request, reply) => {
+      const { model } = request.body as StandbyBody
+      await standby().start(model)
+      request.log.info({ bundle: model }, 'the bundle stands by')
+      reply.code(202)
+      return replyOf(standby().status())
+    },
+  )
 
   const unready = ['standby_not_found', 'standby_not_level', 'index_unavailable', ...disk] as const
   app.post(
     '/standby/switch',
-    { config: { scope: 'admin', fails: unready }, schema: { ...schema, summary: 'Let the standby serve', ...ok } },
+    {
+      config: { scope: 'admin', fails: unready },
+      schema: { ...schema, summary: 'Let the standby serve', ...ok },
+    },
     async (request) => {
       await standby().switch(request.call)
       const status = standby().status()
-      request.log.warn({ bundle: status.serving.name, fingerprint: status.serving.fingerprint }, 'the bundle serves now')
+      request.log.warn(
+        { bundle: status.serving.name, fingerprint: status.serving.fingerprint },
+        'the bundle serves now',
+      )
       return replyOf(status)
     },
   )
 
-  const removal = { ...schema, summary: 'End the standby', response: { 204: { type: 'null', description: 'Its encodings are gone' } } }
+  const removal = {
+    ...schema,
+    summary: 'End the standby',
+    response: { 204: { type: 'null', description: 'Its encodings are gone' } },
+  }
   const config = { scope: 'admin', fails: ['standby_not_found', ...disk] } as const
   app.delete('/standby', { config, schema: removal }, async (request, reply) => {
     await standby().end()
@@ -60,7 +83,10 @@ export const standbyRoutes: FastifyPluginCallback<{ retrieval: Retrieval }> = (a
   done()
 }
 
-function replyOf({ serving, standby }: ReturnType<Upkeep['standby']['status']>): Static<typeof StandbyReply> {
+function replyOf({
+  serving,
+  standby,
+}: ReturnType<Upkeep['standby']['status']>): Static<typeof StandbyReply> {
   return {
     serving: { model: serving.name, fingerprint: serving.fingerprint },
     standby:

@@ -16,28 +16,47 @@ export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, 
     response: { 200: RerankReply },
   }
 
-  app.post('/rerank', { config: { scope: 'read', fails: ['item_not_found', 'not_supported', ...readFailures, ...inputFailures] }, schema }, async (request, reply) => {
-    const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
-    limitBatch(documents.length, 'documents', limits)
-    const pictures = new Pictures(fetchPicture, limits, request.call?.signal)
-    const [asked, ...given] = await Promise.all([
-      queryOf(query, 'query', limits, pictures),
-      ...documents.map((document, at) => queryOf(document, `documents[${at}]`, limits, pictures)),
-    ])
-    const encoded = given.filter((document) => 'image' in document)
-    const call = encoded.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
-    const { model, ranked, timings } = await retrieval.rerank(asked, given, call)
-    const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => {
-      const document = repeat === true ? repeated(documents[index]) : undefined
-      return { index, relevance_score: relevance, similarity, match, ...(document === undefined ? {} : { document }) }
-    })
-    return { model: model.name, results, timings: reply.timed(timings) }
-  })
+  app.post(
+    '/rerank',
+    {
+      config: {
+        scope: 'read',
+        fails: ['item_not_found', 'not_supported', ...readFailures, ...inputFailures],
+      },
+      schema,
+    },
+    async (request, reply) => {
+      const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
+      limitBatch(documents.length, 'documents', limits)
+      const pictures = new Pictures(fetchPicture, limits, request.call?.signal)
+      const [asked, ...given] = await Promise.all([
+        queryOf(query, 'query', limits, pictures),
+        ...documents.map((document, at) => queryOf(document, `documents[${at}]`, limits, pictures)),
+      ])
+      const encoded = given.filter((document) => 'image' in document)
+      const call = encoded.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
+      const { model, ranked, timings } = await retrieval.rerank(asked, given, call)
+      const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => {
+        const document = repeat === true ? repeated(documents[index]) : undefined
+        return {
+          index,
+          relevance_score: relevance,
+          similarity,
+          match,
+          ...(document === undefined ? {} : { document }),
+        }
+      })
+      return { model: model.name, results, timings: reply.timed(timings) }
+    },
+  )
   done()
 }
 
 /** The text or the id of a document; pictures are not sent back. */
-function repeated(document: RerankBody['documents'][number] | undefined): { text?: string; id?: string } {
+function repeated(document: RerankBody['documents'][number] | undefined): {
+  text?: string
+  id?: string
+} {
   if (typeof document === 'string') return { text: document }
   if (document?.text !== undefined) return { text: document.text }
   return document?.id === undefined ? {} : { id: document.id }

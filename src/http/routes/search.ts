@@ -9,7 +9,15 @@ import type { Query } from '../../retrieval/retrieval.js'
 import { NoQuery, SearchBody, SearchOptions, SearchQuery } from '../schemas/requests.js'
 import { SearchReply } from '../schemas/fields.js'
 import { filterOf } from '../wire/filter.js'
-import { fieldValues, isForm, onlyField, onlyFile, readForm, type FormField, type FormFile } from '../wire/form.js'
+import {
+  fieldValues,
+  isForm,
+  onlyField,
+  onlyFile,
+  readForm,
+  type FormField,
+  type FormFile,
+} from '../wire/form.js'
 import { limitedText, queryOf, type InputLimits, type InputOptions } from '../wire/inputs.js'
 import { Pictures } from '../wire/image-source.js'
 import { searchForm, searchOptions } from '../wire/options.js'
@@ -22,7 +30,15 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
   app.get(
     '/search',
     {
-      config: { fails: ['text_too_long', 'options_conflict', 'model_unavailable', ...readFailures, ...encoderFailures] },
+      config: {
+        fails: [
+          'text_too_long',
+          'options_conflict',
+          'model_unavailable',
+          ...readFailures,
+          ...encoderFailures,
+        ],
+      },
       schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery },
     },
     async (request, reply) => {
@@ -43,12 +59,21 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
     '/search',
     {
       config: { scope: 'read', fails: ['item_not_found', ...readFailures, ...inputFailures] },
-      schema: { ...schema, summary: 'Search by a sentence, a picture or an item', querystring: NoQuery, body },
+      schema: {
+        ...schema,
+        summary: 'Search by a sentence, a picture or an item',
+        querystring: NoQuery,
+        body,
+      },
     },
     async (request, reply) => {
       const { query, given } = isForm(request)
         ? fromForm(await readForm(request, { fields: optionNames, files: ['image'] }, limits))
-        : await fromJson(request.body as SearchBody, limits, new Pictures(fetchPicture, limits, request.call?.signal))
+        : await fromJson(
+            request.body as SearchBody,
+            limits,
+            new Pictures(fetchPicture, limits, request.call?.signal),
+          )
       const { hits, timings } = await retrieval.search(query, optionsOf(given), request.call)
       return { hits, timings: reply.timed(timings) }
     },
@@ -73,7 +98,10 @@ async function fromJson(
   const kinds = Object.entries({ text, image, id }).filter(([, value]) => value !== undefined)
   if (kinds.length !== 1) {
     const found = kinds.length === 0 ? 'none of them' : kinds.map(([name]) => name).join(' and ')
-    throw new TandemError('invalid_request', `A search takes exactly one of text, image, id; the body has ${found}.`)
+    throw new TandemError(
+      'invalid_request',
+      `A search takes exactly one of text, image, id; the body has ${found}.`,
+    )
   }
   const one = Object.fromEntries(kinds) as { text?: string; image?: string; id?: string }
   if (typeof text === 'string') return { query: { text: limitedText(text, 'text', limits) }, given }
@@ -82,6 +110,8 @@ async function fromJson(
 
 function fromForm(parts: readonly (FormField | FormFile)[]): { query: Query; given: Given } {
   const fields = optionNames.filter((name) => fieldValues(parts, name).length > 0)
-  const given = searchOptions(Object.fromEntries(fields.map((name) => [name, onlyField(parts, name) ?? ''])))
+  const given = searchOptions(
+    Object.fromEntries(fields.map((name) => [name, onlyField(parts, name) ?? ''])),
+  )
   return { query: { image: onlyFile(parts) }, given }
 }

@@ -63,13 +63,18 @@ export type EmbedReply = Static<typeof EmbedReply>
 
 export const Hit = Type.Object({
   id: Type.String(),
-  score: Type.Number({ description: 'What hits are ordered by: match when reranked, otherwise similarity' }),
+  score: Type.Number({
+    description: 'What hits are ordered by: match when reranked, otherwise similarity',
+  }),
   similarity: Type.Number({ description: 'Cosine of the embeddings' }),
   match: Match,
   payload: StoredPayload,
 })
 
-export const SearchReply = Type.Object({ hits: Type.Array(Hit), timings: Timings }, { description: 'Hits, best first' })
+export const SearchReply = Type.Object(
+  { hits: Type.Array(Hit), timings: Timings },
+  { description: 'Hits, best first' },
+)
 
 export const RerankReply = Type.Object(
   {
@@ -82,7 +87,9 @@ export const RerankReply = Type.Object(
         }),
         similarity: Type.Number(),
         match: Match,
-        document: Type.Optional(Type.Object({ text: Type.Optional(Type.String()), id: Type.Optional(Type.String()) })),
+        document: Type.Optional(
+          Type.Object({ text: Type.Optional(Type.String()), id: Type.Optional(Type.String()) }),
+        ),
       }),
     ),
     timings: Timings,
@@ -94,7 +101,12 @@ export const ItemReply = Type.Object(
   {
     id: Type.String(),
     payload: StoredPayload,
-    picture: Type.Object({ mime: Type.String(), width: Type.Integer(), height: Type.Integer(), bytes: Type.Integer() }),
+    picture: Type.Object({
+      mime: Type.String(),
+      width: Type.Integer(),
+      height: Type.Integer(),
+      bytes: Type.Integer(),
+    }),
     added_at: Type.String({ format: 'date-time' }),
   },
   { description: 'The item' },
@@ -103,12 +115,18 @@ export const ItemReply = Type.Object(
 export const ItemsReply = Type.Object(
   {
     items: Type.Array(ItemReply),
-    next: nullable<string>(Type.String(), 'Give it as `after` for the next page; null on the last one'),
+    next: nullable<string>(
+      Type.String(),
+      'Give it as `after` for the next page; null on the last one',
+    ),
   },
   { description: 'A page of items in the order of their ids' },
 )
 
-const Stored = Type.Unsafe<'created' | 'replaced'>({ type: 'string', enum: ['created', 'replaced'] })
+const Stored = Type.Unsafe<'created' | 'replaced'>({
+  type: 'string',
+  enum: ['created', 'replaced'],
+})
 
 export const PutItemReply = Type.Object(
   { id: Type.String(), status: Stored, timings: Timings },
@@ -148,7 +166,9 @@ const Work = {
   ),
 }
 
-export const WorkReply = Type.Object(Work, { description: 'It has begun; GET /backups says how far it is' })
+export const WorkReply = Type.Object(Work, {
+  description: 'It has begun; GET /backups says how far it is',
+})
 export type WorkReply = Static<typeof WorkReply>
 
 const EndedWork = Type.Object({
@@ -177,14 +197,20 @@ export const BackupsReply = Type.Object(
       }),
     ),
     running: nullable<WorkReply>(Type.Object(Work), 'The backup or restore that is under way'),
-    last: nullable<Static<typeof EndedWork>>(EndedWork, 'The one that ended last, since the service was started'),
+    last: nullable<Static<typeof EndedWork>>(
+      EndedWork,
+      'The one that ended last, since the service was started',
+    ),
   },
   { description: 'Backups that are whole, the newest first' },
 )
 export type BackupsReply = Static<typeof BackupsReply>
 
 const bundle = {
-  model: nullable<string>(Type.String(), 'The folder of the bundle; null where the store was never told'),
+  model: nullable<string>(
+    Type.String(),
+    'The folder of the bundle; null where the store was never told',
+  ),
   fingerprint: Type.String(),
 }
 
@@ -205,7 +231,10 @@ const StandbyBundle = Type.Object(
 export const StandbyReply = Type.Object(
   {
     serving: Type.Object(bundle, { description: 'The bundle that answers' }),
-    standby: nullable<Static<typeof StandbyBundle>>(StandbyBundle, 'The bundle that is made ready to take its place; null where none is'),
+    standby: nullable<Static<typeof StandbyBundle>>(
+      StandbyBundle,
+      'The bundle that is made ready to take its place; null where none is',
+    ),
   },
   { description: 'The bundles of the service' },
 )
@@ -219,7 +248,10 @@ export const EncoderReply = Type.Object(
     description: Type.String(),
     license: Type.String(),
     languages: Type.Array(Type.String()),
-    fingerprint: Type.String({ pattern: '^[0-9a-f]{16}$', description: 'The same for bundles whose embeddings and tokens can be mixed' }),
+    fingerprint: Type.String({
+      pattern: '^[0-9a-f]{16}$',
+      description: 'The same for bundles whose embeddings and tokens can be mixed',
+    }),
     dim: whole(1, 65_536),
     image_tokens: Type.Object({ count: whole(0, 65_536), width: whole(0, 65_536) }),
     token_width: whole(0, 65_536),
@@ -227,7 +259,13 @@ export const EncoderReply = Type.Object(
     rerank: Type.Object({
       default: Type.Boolean(),
       candidates: whole(1, 1000),
-      margin: Type.Optional(Type.Number({ minimum: 0, maximum: 2, description: 'Similarity below that of the k-th candidate, beyond which none is reranked' })),
+      margin: Type.Optional(
+        Type.Number({
+          minimum: 0,
+          maximum: 2,
+          description: 'Similarity below that of the k-th candidate, beyond which none is reranked',
+        }),
+      ),
     }),
   },
   { description: 'The bundle that encodes' },

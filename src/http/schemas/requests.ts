@@ -9,14 +9,19 @@ const closed = { additionalProperties: false }
 
 export const Id = Type.String({
   pattern: '^(?!\\.{1,2}$)(?!\\s)[^\\p{C}\\p{Zl}\\p{Zp}]{1,256}(?<!\\s)$',
-  description: '1 to 256 characters without control characters or space at either end, other than "." and ".."',
+  description:
+    '1 to 256 characters without control characters or space at either end, other than "." and ".."',
 })
 
-export const Text = Type.String({ pattern: '\\S', description: 'a text with at least one visible character' })
+export const Text = Type.String({
+  pattern: '\\S',
+  description: 'a text with at least one visible character',
+})
 
 export const ImageString = Type.String({
   minLength: 1,
-  description: 'a picture as base64, as a data-URI (data:image/jpeg;base64,…), or as a URL of a host that the service asks',
+  description:
+    'a picture as base64, as a data-URI (data:image/jpeg;base64,…), or as a URL of a host that the service asks',
 })
 
 /** Exactly one of the properties is present; `minProperties` and `maxProperties` say so to ajv. */
@@ -43,15 +48,26 @@ export const EncodingFormat = Type.Unsafe<'float' | 'base64'>({
 
 export const EmbedBody = Type.Object(
   {
-    inputs: Type.Array(Input, { minItems: 1, description: 'a list of at least one {text} or {image}' }),
+    inputs: Type.Array(Input, {
+      minItems: 1,
+      description: 'a list of at least one {text} or {image}',
+    }),
     encoding_format: Type.Optional(EncodingFormat),
   },
   { ...closed, description: 'an object with inputs' },
 )
 export type EmbedBody = Static<typeof EmbedBody>
 
-const conditions = (items: object) => ({ type: 'array', items, description: 'a list of conditions' })
-const ofAFilter = (items: object) => ({ must: conditions(items), should: conditions(items), must_not: conditions(items) })
+const conditions = (items: object) => ({
+  type: 'array',
+  items,
+  description: 'a list of conditions',
+})
+const ofAFilter = (items: object) => ({
+  must: conditions(items),
+  should: conditions(items),
+  must_not: conditions(items),
+})
 const bound = { type: ['number', 'string'], description: 'a number or a text' }
 const CONDITION = {
   type: 'object',
@@ -60,9 +76,15 @@ const CONDITION = {
     match: {
       type: ['string', 'number', 'boolean', 'array'],
       items: { type: ['string', 'number', 'boolean'] },
-      description: 'a text, a number, true, false, or a list of these: the value is one of them, or a list with one of them',
+      description:
+        'a text, a number, true, false, or a list of these: the value is one of them, or a list with one of them',
     },
-    range: { ...closed, type: 'object', properties: { gt: bound, gte: bound, lt: bound, lte: bound }, description: 'one or more of gt, gte, lt, lte' },
+    range: {
+      ...closed,
+      type: 'object',
+      properties: { gt: bound, gte: bound, lt: bound, lte: bound },
+      description: 'one or more of gt, gte, lt, lte',
+    },
     exists: { type: 'boolean', description: 'true or false: whether there is a value' },
     ...ofAFilter({ type: 'object', description: 'a condition' }),
   },
@@ -80,7 +102,8 @@ const Filter = Type.Unsafe<object>({
 })
 
 const FilterText = Type.String({
-  description: 'a filter on payloads as JSON text: an object with must, should, must_not, as in the body of POST /search',
+  description:
+    'a filter on payloads as JSON text: an object with must, should, must_not, as in the body of POST /search',
 })
 
 const options = {
@@ -100,7 +123,9 @@ const options = {
     }),
   ),
   rerank: Type.Optional(
-    Type.Boolean({ description: 'true or false: order the candidates by match instead of similarity' }),
+    Type.Boolean({
+      description: 'true or false: order the candidates by match instead of similarity',
+    }),
   ),
   min_match: Type.Optional(
     Type.Number({
@@ -118,10 +143,19 @@ export const SearchOptions = Type.Object(
 )
 export type SearchOptions = Static<typeof SearchOptions>
 
-export const SearchQuery = Type.Object({ q: Text, ...SearchOptions.properties }, { ...closed, description: 'q and options' })
+export const SearchQuery = Type.Object(
+  { q: Text, ...SearchOptions.properties },
+  { ...closed, description: 'q and options' },
+)
 
 export const SearchBody = Type.Object(
-  { text: Type.Optional(Text), image: Type.Optional(ImageString), id: Type.Optional(Id), ...options, filter: Type.Optional(Filter) },
+  {
+    text: Type.Optional(Text),
+    image: Type.Optional(ImageString),
+    id: Type.Optional(Id),
+    ...options,
+    filter: Type.Optional(Filter),
+  },
   { ...closed, description: 'an object with exactly one of text, image, id, and options' },
 )
 export type SearchBody = Static<typeof SearchBody>
@@ -138,9 +172,14 @@ export const RerankBody = Type.Object(
       minItems: 1,
       description: 'a list of at least one string, {text}, {image} or {id}',
     }),
-    top_n: Type.Optional(Type.Integer({ minimum: 1, description: 'a whole number of 1 or more: results to return' })),
+    top_n: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'a whole number of 1 or more: results to return' }),
+    ),
     return_documents: Type.Optional(
-      Type.Boolean({ default: false, description: 'true or false: repeat the text or id of each document' }),
+      Type.Boolean({
+        default: false,
+        description: 'true or false: repeat the text or id of each document',
+      }),
     ),
   },
   { ...closed, description: 'an object with query and documents' },
@@ -198,9 +237,13 @@ export const NoQuery = Type.Object({}, { ...closed, description: 'no parameter' 
 
 const BackupName = Type.String({
   pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$',
-  description: '1 to 100 letters, digits, points, hyphens and underscores, the first a letter or digit',
+  description:
+    '1 to 100 letters, digits, points, hyphens and underscores, the first a letter or digit',
 })
 
 export const BackupParams = Type.Object({ name: BackupName }, closed)
 
-export const BackupQuery = Type.Object({ name: Type.Optional(BackupName) }, { ...closed, description: 'name' })
+export const BackupQuery = Type.Object(
+  { name: Type.Optional(BackupName) },
+  { ...closed, description: 'name' },
+)

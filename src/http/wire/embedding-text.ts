@@ -8,7 +8,9 @@ const LEAST = 1e-6
 /** Characters of a number with its comma: JavaScript writes one below 1e21 with all its places, and a sign. */
 const LONGEST = 24
 const POWERS = Array.from({ length: DIGITS + 7 }, (_, exponent) => 10 ** exponent)
-const [COMMA, MINUS, POINT, ZERO, OPENING, CLOSING] = [...',-.0[]'].map((one) => one.charCodeAt(0)) as [number, number, number, number, number, number]
+const [COMMA, MINUS, POINT, ZERO, OPENING, CLOSING] = [...',-.0[]'].map((one) =>
+  one.charCodeAt(0),
+) as [number, number, number, number, number, number]
 
 /** The JSON array of the numbers, each with the nine digits that give the same float32 again. */
 export function jsonOfFloats(values: Float32Array): string {
@@ -34,7 +36,8 @@ function write(value: number, bytes: Buffer, start: number): number {
   let at = start
   const size = Math.abs(value)
   // Among them 0, and what an embedding does not hold.
-  if (!(size >= LEAST && size < 1)) return at + bytes.write(JSON.stringify(Number(value.toPrecision(DIGITS))), at, 'latin1')
+  if (!(size >= LEAST && size < 1))
+    return at + bytes.write(JSON.stringify(Number(value.toPrecision(DIGITS))), at, 'latin1')
   if (value < 0) bytes[at++] = MINUS
   bytes[at++] = ZERO
   bytes[at++] = POINT

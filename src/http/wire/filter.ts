@@ -14,6 +14,9 @@ function jsonOf(text: string): unknown {
     return parsedJsonText(text)
   } catch (error) {
     if (!(error instanceof JsonTextError)) throw error
-    throw new TandemError('invalid_request', `filter ${error.message}: ${JSON.stringify(text.slice(0, 60))}.`)
+    throw new TandemError(
+      'invalid_request',
+      `filter ${error.message}: ${JSON.stringify(text.slice(0, 60))}.`,
+    )
   }
 }

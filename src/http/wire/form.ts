@@ -39,7 +39,12 @@ export async function readForm(
   let size = 0
   try {
     // Twice the items: an id and a payload can come with each picture.
-    const most = { fileSize: maxBodyBytes, fieldSize: maxBodyBytes, files: maxBatchItems, parts: maxBatchItems * 3 }
+    const most = {
+      fileSize: maxBodyBytes,
+      fieldSize: maxBodyBytes,
+      files: maxBatchItems,
+      parts: maxBatchItems * 3,
+    }
     for await (const part of request.parts({ limits: most })) {
       if (part.type === 'file') {
         const bytes = await part.toBuffer()
@@ -73,14 +78,23 @@ export function onlyFile(parts: readonly (FormField | FormFile)[]): Uint8Array {
   const files = parts.filter(isFile)
   const [file] = files
   if (file !== undefined && files.length === 1) return file.bytes
-  throw new TandemError('invalid_request', `The form has ${files.length} files; expected exactly one, named image.`)
+  throw new TandemError(
+    'invalid_request',
+    `The form has ${files.length} files; expected exactly one, named image.`,
+  )
 }
 
 /** The only value of a field that may come once, or undefined. */
-export function onlyField(parts: readonly (FormField | FormFile)[], name: string): string | undefined {
+export function onlyField(
+  parts: readonly (FormField | FormFile)[],
+  name: string,
+): string | undefined {
   const values = fieldValues(parts, name)
   if (values.length <= 1) return values[0]
-  throw new TandemError('invalid_request', `The form has ${values.length} fields named ${name}; expected at most one.`)
+  throw new TandemError(
+    'invalid_request',
+    `The form has ${values.length} fields named ${name}; expected at most one.`,
+  )
 }
 
 function known<Part extends FormField | FormFile>(shape: FormShape, part: Part): Part {
@@ -117,6 +131,8 @@ function formError(error: unknown, limits: InputLimits): unknown {
         `The form has too many parts; expected at most ${limits.maxBatchItems} files.`,
       )
     default:
-      return new TandemError('body_unreadable', `The form cannot be read: ${message}.`, { cause: error })
+      return new TandemError('body_unreadable', `The form cannot be read: ${message}.`, {
+        cause: error,
+      })
   }
 }

@@ -25,7 +25,10 @@ export function limitedText(text: string, name: string, { maxTextChars }: InputL
   if (text.length <= maxTextChars) return text
   const length = [...text].length
   if (length <= maxTextChars) return text
-  throw new TandemError('text_too_long', `${name} has ${length} characters; expected at most ${maxTextChars}.`)
+  throw new TandemError(
+    'text_too_long',
+    `${name} has ${length} characters; expected at most ${maxTextChars}.`,
+  )
 }
 
 /** @throws TandemError batch_too_large */

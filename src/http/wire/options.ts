@@ -5,7 +5,10 @@ import { EncodingFormat, Id, SearchOptions, Text } from '../schemas/requests.js'
 
 const file = Type.String({ format: 'binary', description: 'the file of a picture' })
 
-export const rawPicture = Type.String({ format: 'binary', description: 'the bytes of a picture file' })
+export const rawPicture = Type.String({
+  format: 'binary',
+  description: 'the bytes of a picture file',
+})
 
 export const embedForm = Type.Object({
   text: Type.Optional(Type.Array(Text)),

@@ -15,7 +15,10 @@ export function parsedJson(text: string, name: string): unknown {
     return parsedJsonText(text)
   } catch (error) {
     if (!(error instanceof JsonTextError)) throw error
-    throw new TandemError('payload_invalid', `${name} ${error.message}: ${JSON.stringify(text.slice(0, 60))}.`)
+    throw new TandemError(
+      'payload_invalid',
+      `${name} ${error.message}: ${JSON.stringify(text.slice(0, 60))}.`,
+    )
   }
 }
 
@@ -42,7 +45,10 @@ function refuseUnstorable(payload: Payload): void {
   let level: unknown[] = [payload]
   for (let depth = 0; level.length > 0; depth += 1) {
     if (level.some((value) => typeof value === 'number' && !Number.isFinite(value))) {
-      throw new TandemError('payload_invalid', 'The payload has a number beyond the range of JSON numbers, ±1.8e308.')
+      throw new TandemError(
+        'payload_invalid',
+        'The payload has a number beyond the range of JSON numbers, ±1.8e308.',
+      )
     }
     const containers = level.filter((value) => typeof value === 'object' && value !== null)
     if (depth >= MAX_PAYLOAD_DEPTH && containers.length > 0) {

@@ -41,12 +41,21 @@ export async function verifyBundleFile(bundle: Bundle, entry: FileEntry): Promis
 }
 
 /** @throws BundleError where they are not those of the manifest */
-function check({ folder }: Bundle, { path, ...says }: FileEntry, bytes: number, sha256: string): void {
+function check(
+  { folder }: Bundle,
+  { path, ...says }: FileEntry,
+  bytes: number,
+  sha256: string,
+): void {
   if (bytes !== says.bytes) {
-    throw new BundleError(`${path} of the bundle in ${folder} has ${bytes} bytes; its manifest says ${says.bytes}.`)
+    throw new BundleError(
+      `${path} of the bundle in ${folder} has ${bytes} bytes; its manifest says ${says.bytes}.`,
+    )
   }
   if (sha256 !== says.sha256) {
-    throw new BundleError(`${path} of the bundle in ${folder} has the SHA-256 ${sha256}; its manifest says ${says.sha256}.`)
+    throw new BundleError(
+      `${path} of the bundle in ${folder} has the SHA-256 ${sha256}; its manifest says ${says.sha256}.`,
+    )
   }
 }
 
@@ -60,7 +69,9 @@ function unreadable({ folder }: Bundle, path: string): (error: Error) => never {
 export function listed({ folder, manifest }: Bundle, path: string): FileEntry {
   const entry = manifest.files.find((file) => file.path === path)
   if (entry === undefined) {
-    throw new BundleError(`The bundle in ${folder} names ${path}, but its manifest does not list that file.`)
+    throw new BundleError(
+      `The bundle in ${folder} names ${path}, but its manifest does not list that file.`,
+    )
   }
   return entry
 }
@@ -68,10 +79,15 @@ export function listed({ folder, manifest }: Bundle, path: string): FileEntry {
 /** Where `path` lies, links followed: inside the folder, or not at all. */
 async function located({ folder }: Bundle, path: string): Promise<string> {
   const plain = !isAbsolute(path) && path.split('/').every((part) => /^[\w-][\w.-]*$/.test(part))
-  if (!plain) throw new BundleError(`The bundle in ${folder} lists "${path}", which is not a plain relative name.`)
-  const [root, file] = await Promise.all([realpath(folder), realpath(join(folder, path))]).catch((error: Error) => {
-    throw new BundleError(`${path} of the bundle in ${folder} cannot be read: ${error.message}`)
-  })
+  if (!plain)
+    throw new BundleError(
+      `The bundle in ${folder} lists "${path}", which is not a plain relative name.`,
+    )
+  const [root, file] = await Promise.all([realpath(folder), realpath(join(folder, path))]).catch(
+    (error: Error) => {
+      throw new BundleError(`${path} of the bundle in ${folder} cannot be read: ${error.message}`)
+    },
+  )
   if (!file.startsWith(root + sep)) {
     throw new BundleError(`${path} of the bundle in ${folder} is a link that leads out of it.`)
   }

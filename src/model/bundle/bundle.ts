@@ -34,7 +34,13 @@ async function readManifest(folder: string): Promise<Bundle> {
   const manifest = parseManifest(text, source)
   const bundle = { folder, manifest, fingerprint: fingerprintOf(manifest) }
   const { image_encoder, text_encoder, fusion_encoder, goldens } = manifest
-  for (const path of [image_encoder.file, text_encoder.file, text_encoder.tokenizer, fusion_encoder?.file, goldens]) {
+  for (const path of [
+    image_encoder.file,
+    text_encoder.file,
+    text_encoder.tokenizer,
+    fusion_encoder?.file,
+    goldens,
+  ]) {
     if (path !== undefined) listed(bundle, path)
   }
   return bundle

@@ -15,7 +15,13 @@ export interface Manifest {
   image_tokens?: { count: number; width: number; dtype: 'int8' }
   image_encoder: { file: string; size: number; fit: 'fill'; precision?: Precision }
   /** `token_width` is there where a fusion encoder reads the text tokens. */
-  text_encoder: { file: string; tokenizer: string; max_tokens: number; token_width?: number; precision?: Precision }
+  text_encoder: {
+    file: string
+    tokenizer: string
+    max_tokens: number
+    token_width?: number
+    precision?: Precision
+  }
   /** Absent in a dual encoder alone. */
   fusion_encoder?: { file: string; precision?: Precision }
   /**
@@ -31,7 +37,11 @@ export interface Manifest {
 }
 
 /** Sizes of the tokens that the fusion encoder reads: 0 where there is none. */
-export function tokenSizes({ fusion_encoder: fusion, image_tokens: image, text_encoder: text }: Manifest): {
+export function tokenSizes({
+  fusion_encoder: fusion,
+  image_tokens: image,
+  text_encoder: text,
+}: Manifest): {
   count: number
   width: number
   tokenWidth: number

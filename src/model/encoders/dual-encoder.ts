@@ -9,7 +9,11 @@ import { bytesOf, floatsOf, maskOf } from '../onnx/tensors.js'
  * Token ids, special tokens included → the encoded text without its padding.
  * @param maxWeight - in tokens, as `maxPadding`
  */
-export function textLane(manifest: Manifest, maxWeight = Infinity, maxPadding = Infinity): Lane<readonly number[], EncodedText> {
+export function textLane(
+  manifest: Manifest,
+  maxWeight = Infinity,
+  maxPadding = Infinity,
+): Lane<readonly number[], EncodedText> {
   const { dim } = manifest.embedding
   const { tokenWidth: width } = tokenSizes(manifest)
   return {
@@ -21,13 +25,19 @@ export function textLane(manifest: Manifest, maxWeight = Infinity, maxPadding = 
     assemble: (texts) => {
       const { mask, longest } = maskOf(texts.map(({ length }) => length))
       const ids = new BigInt64Array(texts.length * longest)
-      texts.forEach((tokenIds, row) => tokenIds.forEach((id, i) => (ids[row * longest + i] = BigInt(id))))
+      texts.forEach((tokenIds, row) =>
+        tokenIds.forEach((id, i) => (ids[row * longest + i] = BigInt(id))),
+      )
       const dims = [texts.length, longest]
-      return { token_ids: { type: 'int64', data: ids, dims }, attention_mask: { type: 'int64', data: mask, dims } }
+      return {
+        token_ids: { type: 'int64', data: ids, dims },
+        attention_mask: { type: 'int64', data: mask, dims },
+      }
     },
     split: (outputs, texts) => {
       const embeddings = floatsOf(outputs, 'embedding')
-      const tokens = 'text_tokens' in outputs ? floatsOf(outputs, 'text_tokens') : new Float32Array()
+      const tokens =
+        'text_tokens' in outputs ? floatsOf(outputs, 'text_tokens') : new Float32Array()
       const rowLength = tokens.length / texts.length
       return texts.map(({ length }, row) => ({
         embedding: embeddings.slice(row * dim, (row + 1) * dim),
@@ -39,8 +49,14 @@ export function textLane(manifest: Manifest, maxWeight = Infinity, maxPadding = 
 }
 
 /** Pixels → embedding and image tokens. */
-export function imageLane(manifest: Manifest, maxWeight: number): Lane<Pixels, Omit<EncodedImage, 'picture'>> {
-  const { embedding: { dim }, image_encoder: { size } } = manifest
+export function imageLane(
+  manifest: Manifest,
+  maxWeight: number,
+): Lane<Pixels, Omit<EncodedImage, 'picture'>> {
+  const {
+    embedding: { dim },
+    image_encoder: { size },
+  } = manifest
   const { count, width } = tokenSizes(manifest)
   const tokensLength = count * width
   return {
@@ -50,18 +66,21 @@ export function imageLane(manifest: Manifest, maxWeight: number): Lane<Pixels, O
     assemble: (images) => {
       const dims = [images.length, size, size, 3]
       const files = images.flatMap((pixels) => ('file' in pixels ? [pixels.file] : []))
-      if (files.length === images.length) return { pixels: { type: 'uint8', data: new Uint8Array(), dims, files } }
+      if (files.length === images.length)
+        return { pixels: { type: 'uint8', data: new Uint8Array(), dims, files } }
       const length = size * size * 3
       const data = new Uint8Array(images.length * length)
       images.forEach((pixels, row) => {
-        if ('file' in pixels) takePixels(pixels.file, data.subarray(row * length, (row + 1) * length))
+        if ('file' in pixels)
+          takePixels(pixels.file, data.subarray(row * length, (row + 1) * length))
         else data.set(pixels, row * length)
       })
       return { pixels: { type: 'uint8', data, dims } }
     },
     split: (outputs, images) => {
       const embeddings = floatsOf(outputs, 'embedding')
-      const imageTokens = 'image_tokens' in outputs ? bytesOf(outputs, 'image_tokens') : new Int8Array()
+      const imageTokens =
+        'image_tokens' in outputs ? bytesOf(outputs, 'image_tokens') : new Int8Array()
       return images.map((_, row) => ({
         embedding: embeddings.slice(row * dim, (row + 1) * dim),
         imageTokens: imageTokens.slice(row * tokensLength, (row + 1) * tokensLength),

@@ -28,7 +28,11 @@ export function fusionLane(manifest: Manifest, maxWeight: number): Lane<Comparis
       images.forEach((tokens, row) => imageTokens.set(tokens, row * count * width))
       const pairs = pairRows(comparisons)
       return {
-        text_tokens: { type: 'float32', data: textTokens, dims: [texts.length, longest, tokenWidth] },
+        text_tokens: {
+          type: 'float32',
+          data: textTokens,
+          dims: [texts.length, longest, tokenWidth],
+        },
         attention_mask: { type: 'int64', data: mask, dims: [texts.length, longest] },
         image_tokens: { type: 'int8', data: imageTokens, dims: [images.length, count, width] },
         pairs: { type: 'int64', data: pairs, dims: [pairs.length / 2, 2] },
@@ -48,7 +52,8 @@ function pairRows(comparisons: readonly Comparison[]): BigInt64Array {
   let firstImage = 0
   const rows: bigint[] = []
   for (const { texts, imageTokens, pairs } of comparisons) {
-    for (const { text, image } of pairs) rows.push(BigInt(firstText + text), BigInt(firstImage + image))
+    for (const { text, image } of pairs)
+      rows.push(BigInt(firstText + text), BigInt(firstImage + image))
     firstText += texts.length
     firstImage += imageTokens.length
   }
@@ -67,7 +72,10 @@ export function splitComparison(whole: Comparison, most: number): Comparison[] {
     parts.push({
       texts: texts.map((text) => at(whole.texts, text)),
       imageTokens: images.map((image) => at(whole.imageTokens, image)),
-      pairs: pairs.map(({ text, image }) => ({ text: textRows.get(text) ?? 0, image: imageRows.get(image) ?? 0 })),
+      pairs: pairs.map(({ text, image }) => ({
+        text: textRows.get(text) ?? 0,
+        image: imageRows.get(image) ?? 0,
+      })),
     })
   }
   return parts
@@ -75,14 +83,18 @@ export function splitComparison(whole: Comparison, most: number): Comparison[] {
 
 function at<Value>(list: readonly Value[], row: number): Value {
   const value = list[row]
-  if (value === undefined) throw new RangeError(`A pair names row ${row} of a list of ${list.length}.`)
+  if (value === undefined)
+    throw new RangeError(`A pair names row ${row} of a list of ${list.length}.`)
   return value
 }
 
 /** The calibrated probability, and what it orders by, from an ITM logit and a cosine similarity. */
 export function calibrate(rule: Manifest['match'], itmLogit: number, similarity: number): Match {
   const logit = rule.logit * itmLogit + rule.similarity * similarity + rule.bias
-  return { logit, match: rule.knots === undefined ? 1 / (1 + Math.exp(-logit)) : onLine(rule.knots, logit) }
+  return {
+    logit,
+    match: rule.knots === undefined ? 1 / (1 + Math.exp(-logit)) : onLine(rule.knots, logit),
+  }
 }
 
 /** The height at `x` of the line through `knots`, which goes on level at both ends. */

@@ -32,48 +32,76 @@ const TOKEN_TOLERANCE = 1
  * @param decode - makes the pixels of the image encoder from the bytes of a picture
  * @throws BundleError when they are not there, or not goldens
  */
-export async function readRecorded(bundle: Bundle, decode: (bytes: Uint8Array) => Promise<Pixels>): Promise<Recorded> {
+export async function readRecorded(
+  bundle: Bundle,
+  decode: (bytes: Uint8Array) => Promise<Pixels>,
+): Promise<Recorded> {
   const path = bundle.manifest.goldens
   try {
     const goldens = JSON.parse((await readBundleFile(bundle, path)).toString('utf8')) as Goldens
     const { texts, image, matches, tolerances } = goldens
     const complete = texts.length > 0 && matches.every(({ text }) => texts[text] !== undefined)
-    if (!complete || ![tolerances.embedding_cosine, tolerances.logit].every(Number.isFinite)) throw new Error('something is missing')
+    if (!complete || ![tolerances.embedding_cosine, tolerances.logit].every(Number.isFinite))
+      throw new Error('something is missing')
     return { goldens, pixels: await decode(await readBundleFile(bundle, image.file)) }
   } catch (error) {
     if (error instanceof BundleError) throw error
-    throw new BundleError(`${path} of the bundle in ${bundle.folder} does not hold goldens: ${(error as Error).message}`)
+    throw new BundleError(
+      `${path} of the bundle in ${bundle.folder} does not hold goldens: ${(error as Error).message}`,
+    )
   }
 }
 
 /** @throws BundleError naming what differs, and by how much; what a run throws */
-export async function selfTest({ manifest }: Bundle, { goldens, pixels }: Recorded, inference: Pick<Inference, 'run'>): Promise<void> {
+export async function selfTest(
+  { manifest }: Bundle,
+  { goldens, pixels }: Recorded,
+  inference: Pick<Inference, 'run'>,
+): Promise<void> {
   const { texts, image, matches, tolerances } = goldens
   const check = (what: string, differs: number, within: number): void => {
     if (!(differs <= within)) {
-      throw new BundleError(`The ${what} of the goldens comes out ${rounded(differs)} off; ${rounded(within)} is tolerated.`)
+      throw new BundleError(
+        `The ${what} of the goldens comes out ${rounded(differs)} off; ${rounded(within)} is tolerated.`,
+      )
     }
   }
   const angle = 1 - tolerances.embedding_cosine
 
   const textsLane = textLane(manifest)
   const tokenIds = texts.map(({ token_ids: ids }) => ids)
-  const encoded = textsLane.split((await inference.run('text', textsLane.assemble(tokenIds))).outputs, tokenIds)
-  encoded.forEach(({ embedding }, i) => check('text embedding', 1 - cosine(embedding, texts[i]?.embedding ?? []), angle))
+  const encoded = textsLane.split(
+    (await inference.run('text', textsLane.assemble(tokenIds))).outputs,
+    tokenIds,
+  )
+  encoded.forEach(({ embedding }, i) =>
+    check('text embedding', 1 - cosine(embedding, texts[i]?.embedding ?? []), angle),
+  )
 
   const imagesLane = imageLane(manifest, 1)
-  const [picture] = imagesLane.split((await inference.run('image', imagesLane.assemble([pixels]))).outputs, [pixels])
-  if (picture === undefined) throw new BundleError('The image graph gives nothing for the picture of the goldens.')
+  const [picture] = imagesLane.split(
+    (await inference.run('image', imagesLane.assemble([pixels]))).outputs,
+    [pixels],
+  )
+  if (picture === undefined)
+    throw new BundleError('The image graph gives nothing for the picture of the goldens.')
   check('image embedding', 1 - cosine(picture.embedding, image.embedding), angle)
-  const steps = image.image_tokens_head.map((token, i) => Math.abs(token - (picture.imageTokens[i] ?? Number.NaN)))
+  const steps = image.image_tokens_head.map((token, i) =>
+    Math.abs(token - (picture.imageTokens[i] ?? Number.NaN)),
+  )
   check('image token', Math.max(0, ...steps), tolerances.image_token ?? TOKEN_TOLERANCE)
 
   const pairs = matches.map(({ text }) => ({ text, image: 0 }))
   if (manifest.fusion_encoder === undefined || pairs.length === 0) return
   const comparison = [{ texts: encoded, imageTokens: [picture.imageTokens], pairs }]
   const pairsLane = fusionLane(manifest, pairs.length)
-  const [logits = new Float32Array()] = pairsLane.split((await inference.run('fusion', pairsLane.assemble(comparison))).outputs, comparison)
-  matches.forEach(({ logit }, i) => check('logit', Math.abs(logit - (logits[i] ?? Number.NaN)), tolerances.logit))
+  const [logits = new Float32Array()] = pairsLane.split(
+    (await inference.run('fusion', pairsLane.assemble(comparison))).outputs,
+    comparison,
+  )
+  matches.forEach(({ logit }, i) =>
+    check('logit', Math.abs(logit - (logits[i] ?? Number.NaN)), tolerances.logit),
+  )
 }
 
 function rounded(number: number): number {

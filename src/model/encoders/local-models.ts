@@ -1,7 +1,17 @@
 /** The room behind the door of model.ts: the tokenizer here, pictures and graphs in processes of their own. */
 import { totalmem } from 'node:os'
 import { TandemError } from '../../errors.js'
-import type { Call, EncodedImage, EncodedText, Match, ModelInfo, Models, ModelsOptions, Pair, StageTimings } from '../models.js'
+import type {
+  Call,
+  EncodedImage,
+  EncodedText,
+  Match,
+  ModelInfo,
+  Models,
+  ModelsOptions,
+  Pair,
+  StageTimings,
+} from '../models.js'
 import type { WorkerStatus } from '../../worker/worker-process.js'
 import { Batcher } from '../queue/batcher.js'
 import { openBundle } from '../bundle/bundle.js'
@@ -34,7 +44,14 @@ interface Parts {
 
 export async function openTandemModels(options: ModelsOptions): Promise<Models> {
   const { maxQueue = DEFAULT_MAX_QUEUE, report, note } = options
-  const { folder, maxImagePixels, inferenceThreads, providers = ['cpu'], devices = [0], preparedFolder = null } = options
+  const {
+    folder,
+    maxImagePixels,
+    inferenceThreads,
+    providers = ['cpu'],
+    devices = [0],
+    preparedFolder = null,
+  } = options
   const cores = coresGiven()
   const threads = inferenceThreads === 0 ? cores : inferenceThreads
   const memory = Math.min(totalmem(), process.constrainedMemory() || Infinity)
@@ -45,9 +62,15 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
   const decoder = await Decoder.open(maxImagePixels, report)
   const open = async (): Promise<InferencePool> => {
     const { size } = manifest.image_encoder
-    const recorded = await readRecorded(bundle, async (bytes) => (await decoder.decode(bytes, size)).pixels)
+    const recorded = await readRecorded(
+      bundle,
+      async (bytes) => (await decoder.decode(bytes, size)).pixels,
+    )
     const test = (one: Inference): Promise<void> => selfTest(bundle, recorded, one)
-    return InferencePool.open({ bundle, threads, memory, providers, devices, preparedFolder, test }, report)
+    return InferencePool.open(
+      { bundle, threads, memory, providers, devices, preparedFolder, test },
+      report,
+    )
   }
   const inference = await open().catch(async (error: unknown) => {
     await decoder.close()
@@ -57,7 +80,16 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
   const batcher = new Batcher(inference, maxQueue)
   // As many pictures at a time as there are cores: more would only hold more of them in memory.
   const decoding = new Turns(cores, maxQueue, 'pictures wait to be decoded')
-  return new TandemModels({ manifest, fingerprint, tokenizer, inference, decoder, batcher, decoding, passage: await Passage.open() })
+  return new TandemModels({
+    manifest,
+    fingerprint,
+    tokenizer,
+    inference,
+    decoder,
+    batcher,
+    decoding,
+    passage: await Passage.open(),
+  })
 }
 
 function sentenceOf({ provider, size, limits: { image, text, fusion } }: InferencePool): string {
@@ -71,10 +103,18 @@ class TandemModels implements Models {
   readonly #lanes
 
   constructor(parts: Parts) {
-    const { manifest, inference: { limits, padding } } = parts
+    const {
+      manifest,
+      inference: { limits, padding },
+    } = parts
     this.#parts = parts
-    const fusion = manifest.fusion_encoder === undefined ? null : fusionLane(manifest, limits.fusion)
-    this.#lanes = { text: textLane(manifest, limits.text, padding), image: imageLane(manifest, limits.image), fusion }
+    const fusion =
+      manifest.fusion_encoder === undefined ? null : fusionLane(manifest, limits.fusion)
+    this.#lanes = {
+      text: textLane(manifest, limits.text, padding),
+      image: imageLane(manifest, limits.image),
+      fusion,
+    }
     this.info = infoOf(manifest, parts.fingerprint)
   }
 
@@ -86,7 +126,11 @@ class TandemModels implements Models {
     const started = performance.now()
     const tokenIds = texts.map((text) => this.#parts.tokenizer.encode(text))
     const tokenize = performance.now() - started
-    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.text, tokenIds, call)
+    const { results, queue, inference } = await this.#parts.batcher.submit(
+      this.#lanes.text,
+      tokenIds,
+      call,
+    )
     return { encoded: results, timings: { tokenize, queue, inference } }
   }
 
@@ -105,7 +149,10 @@ class TandemModels implements Models {
     const pixels = ready.map((one) => one.pixels)
     try {
       const { results, queue, inference } = await batcher.submit(this.#lanes.image, pixels, call)
-      const encoded = ready.map(({ picture }, i) => ({ ...(results[i] as (typeof results)[number]), picture }))
+      const encoded = ready.map(({ picture }, i) => ({
+        ...(results[i] as (typeof results)[number]),
+        picture,
+      }))
       return { encoded, timings: { preprocess: preprocessed, queue, inference } }
     } catch (error) {
       for (const one of pixels) passage.freeLater(one)
@@ -124,12 +171,26 @@ class TandemModels implements Models {
     if (this.#lanes.fusion === null) {
       return { matches: pairs.map(({ similarity }) => calibrate(rule, 0, similarity)), timings: {} }
     }
-    const order = pairs.map((_, place) => place).sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
+    const order = pairs
+      .map((_, place) => place)
+      .sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
     const sorted = order.map((place) => pairs[place] as Pair)
-    const comparisons = splitComparison({ texts, imageTokens, pairs: sorted }, this.#lanes.fusion.maxWeight)
-    const { results, queue, inference } = await this.#parts.batcher.submit(this.#lanes.fusion, comparisons, call)
-    const logits = unsorted(results.flatMap((part) => [...part]), order)
-    const matches = pairs.map(({ similarity }, i) => calibrate(rule, logits[i] as number, similarity))
+    const comparisons = splitComparison(
+      { texts, imageTokens, pairs: sorted },
+      this.#lanes.fusion.maxWeight,
+    )
+    const { results, queue, inference } = await this.#parts.batcher.submit(
+      this.#lanes.fusion,
+      comparisons,
+      call,
+    )
+    const logits = unsorted(
+      results.flatMap((part) => [...part]),
+      order,
+    )
+    const matches = pairs.map(({ similarity }, i) =>
+      calibrate(rule, logits[i] as number, similarity),
+    )
     return { matches, timings: { queue, inference } }
   }
 
@@ -153,7 +214,13 @@ class TandemModels implements Models {
     const { manifest, decoder, decoding, passage } = this.#parts
     const isStored = call?.embeddingOnly !== true
     const one = (bytes: Uint8Array): Promise<Decoded> =>
-      decoding.run(() => passage.through((into) => decoder.decode(bytes, manifest.image_encoder.size, into, isStored)), call)
+      decoding.run(
+        () =>
+          passage.through((into) =>
+            decoder.decode(bytes, manifest.image_encoder.size, into, isStored),
+          ),
+        call,
+      )
     const decoded = images.map(one)
     const named = decoded.map((picture, place) =>
       picture.catch((error: unknown) => {
@@ -162,7 +229,11 @@ class TandemModels implements Models {
     )
     return Promise.all(named).catch((error: unknown) => {
       // Of the others.
-      for (const picture of decoded) picture.then(({ pixels }) => passage.free(pixels), () => undefined)
+      for (const picture of decoded)
+        picture.then(
+          ({ pixels }) => passage.free(pixels),
+          () => undefined,
+        )
       throw error
     })
   }

@@ -17,6 +17,8 @@ export class Tokenizer {
   /** The ids of `text` between its special tokens; a text that is too long keeps its last one. */
   encode(text: string): number[] {
     const { ids } = this.#pieces.encode(text)
-    return ids.length <= this.#maxTokens ? ids : [...ids.slice(0, this.#maxTokens - 1), ...ids.slice(-1)]
+    return ids.length <= this.#maxTokens
+      ? ids
+      : [...ids.slice(0, this.#maxTokens - 1), ...ids.slice(-1)]
   }
 }

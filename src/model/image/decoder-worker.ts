@@ -8,7 +8,16 @@ export type Decoded = Omit<Preprocessed, 'pixels'> & { pixels: Pixels }
 
 export interface Commands {
   /** The pixels go into the new file `into`, or into the answer where there is none or it cannot be written. */
-  decode: { ask: { bytes: Uint8Array; size: number; maxPixels: number; into: string | null; isStored: boolean }; answer: Decoded }
+  decode: {
+    ask: {
+      bytes: Uint8Array
+      size: number
+      maxPixels: number
+      into: string | null
+      isStored: boolean
+    }
+    answer: Decoded
+  }
 }
 
 answerCalls<Commands>({

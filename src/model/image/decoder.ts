@@ -26,7 +26,10 @@ export class Decoder {
       module: new URL('./decoder-worker.js', import.meta.url),
       code: 'decoder_unavailable',
       subject: 'The decoder of pictures',
-      environment: { UV_THREADPOOL_SIZE: String(Math.max(coresGiven(), LEAST_THREADS)), MALLOC_ARENA_MAX: String(MALLOC_ARENAS) },
+      environment: {
+        UV_THREADPOOL_SIZE: String(Math.max(coresGiven(), LEAST_THREADS)),
+        MALLOC_ARENA_MAX: String(MALLOC_ARENAS),
+      },
       report,
     })
     return new Decoder(process, maxPixels)
@@ -42,8 +45,17 @@ export class Decoder {
    * @param isStored - without it the picture to store has no bytes
    * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is away, dies or hangs
    */
-  decode(bytes: Uint8Array, size: number, into: string | null = null, isStored = true): Promise<Decoded> {
-    return this.#process.call('decode', { bytes, size, maxPixels: this.#maxPixels, into, isStored }, LONGEST_DECODE_MS)
+  decode(
+    bytes: Uint8Array,
+    size: number,
+    into: string | null = null,
+    isStored = true,
+  ): Promise<Decoded> {
+    return this.#process.call(
+      'decode',
+      { bytes, size, maxPixels: this.#maxPixels, into, isStored },
+      LONGEST_DECODE_MS,
+    )
   }
 
   /** Resolves when the pictures under way are decoded and the process has ended. */

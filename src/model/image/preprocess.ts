@@ -21,7 +21,9 @@ const LONGEST_DECODE_S = 20
 // Only these loaders, only from memory: everything else that libvips reads is a way in for nothing.
 sharp.block({ operation: ['VipsForeignLoad'] })
 sharp.unblock({
-  operation: ['Jpeg', 'Png', 'Webp', 'Nsgif', 'Tiff', 'Heif'].map((format) => `VipsForeignLoad${format}Buffer`),
+  operation: ['Jpeg', 'Png', 'Webp', 'Nsgif', 'Tiff', 'Heif'].map(
+    (format) => `VipsForeignLoad${format}Buffer`,
+  ),
 })
 // Every picture comes once.
 sharp.cache(false)
@@ -55,13 +57,23 @@ export async function preprocess(
     .toBuffer({ resolveWithObject: true })
     .catch((cause: Error) => {
       if (cause.message.startsWith('timeout')) {
-        throw new TandemError('timed_out', `The picture was not decoded within ${longestS} s.`, { cause })
+        throw new TandemError('timed_out', `The picture was not decoded within ${longestS} s.`, {
+          cause,
+        })
       }
-      throw new TandemError('image_unreadable', `The picture is damaged or cut off: ${firstLine(cause)}.`, { cause })
+      throw new TandemError(
+        'image_unreadable',
+        `The picture is damaged or cut off: ${firstLine(cause)}.`,
+        { cause },
+      )
     })
   const { width, height } = info
   // On a thread of libvips, while this one makes the pixels.
-  const stored = isStored ? sharp(data, { raw: { width, height, channels: 3 } }).jpeg(STORED).toBuffer() : new Uint8Array()
+  const stored = isStored
+    ? sharp(data, { raw: { width, height, channels: 3 } })
+        .jpeg(STORED)
+        .toBuffer()
+    : new Uint8Array()
   const pixels = resample({ data, width, height }, size)
   return { pixels, picture: { bytes: await stored, mime: 'image/jpeg', width, height } }
 }
@@ -73,7 +85,10 @@ function readOptions(maxPixels: number): SharpOptions {
 
 async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<void> {
   if (bytes.length === 0) throw new TandemError('image_unreadable', 'The picture has no bytes.')
-  const { width, height } = await sharp(bytes, { ...readOptions(maxPixels), limitInputPixels: false })
+  const { width, height } = await sharp(bytes, {
+    ...readOptions(maxPixels),
+    limitInputPixels: false,
+  })
     .metadata()
     .catch((error: Error) => {
       throw refusal(error)
@@ -94,7 +109,11 @@ function refusal(cause: Error): TandemError {
         'The bytes are not a picture of a type that is read: JPEG, PNG, WebP, GIF, TIFF or AVIF.',
         { cause },
       )
-    : new TandemError('image_unreadable', `The picture is damaged or cut off: ${firstLine(cause)}.`, { cause })
+    : new TandemError(
+        'image_unreadable',
+        `The picture is damaged or cut off: ${firstLine(cause)}.`,
+        { cause },
+      )
 }
 
 function firstLine({ message }: Error): string {

@@ -124,7 +124,10 @@ function taps(from: number, to: number, step: number): Taps {
     }
     table[word++] = start * step
     for (let i = 0; i < even; i += 2) {
-      const [one, next] = [fixedPoint((weights[i] as number) / sum), fixedPoint((weights[i + 1] as number) / sum)]
+      const [one, next] = [
+        fixedPoint((weights[i] as number) / sum),
+        fixedPoint((weights[i + 1] as number) / sum),
+      ]
       table[word++] = (one & 0xffff) | (next << 16)
       table[word++] = (high(one) & 0xffff) | (high(next) << 16)
     }

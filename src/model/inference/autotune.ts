@@ -16,7 +16,12 @@ export interface Search {
 
 /** A GPU gets faster by more rows than any CPU; above these the way there and back costs more than the run. */
 export function searchOnDevice(longestText: number): Search {
-  return { least: { image: 8, text: 32, fusion: 64 }, most: { image: 64, text: 256, fusion: 512 }, tokens: longestText, clock: now }
+  return {
+    least: { image: 8, text: 32, fusion: 64 },
+    most: { image: 64, text: 256, fusion: 512 },
+    tokens: longestText,
+    clock: now,
+  }
 }
 
 /** As many tokens as a caption or a query has, with those that mark its ends. */
@@ -26,7 +31,12 @@ const USUAL_TOKENS = 16
 export function searchOnCpu(threads: number): Search {
   // Threads that wait for one another spend core time, too.
   const clock = threads === 1 ? coreTime : now
-  return { least: { image: 1, text: 16, fusion: 16 }, most: { image: 8, text: 32, fusion: 32 }, tokens: USUAL_TOKENS, clock }
+  return {
+    least: { image: 1, text: 16, fusion: 16 },
+    most: { image: 8, text: 32, fusion: 32 },
+    tokens: USUAL_TOKENS,
+    clock,
+  }
 }
 
 /** Runs of a batch that are timed. */

@@ -12,23 +12,34 @@ export function coresGiven(read: (path: string) => string = readText): number {
 }
 
 function quotaV2(read: (path: string) => string): number {
-  return leastAlong(folderOf(read, (controllers) => controllers === ''), (folder) => {
-    const [quota, period] = read(join(MOUNT, folder, 'cpu.max')).split(' ').map(Number)
-    return share(quota, period)
-  })
+  return leastAlong(
+    folderOf(read, (controllers) => controllers === ''),
+    (folder) => {
+      const [quota, period] = read(join(MOUNT, folder, 'cpu.max'))
+        .split(' ')
+        .map(Number)
+      return share(quota, period)
+    },
+  )
 }
 
 function quotaV1(read: (path: string) => string): number {
-  return leastAlong(folderOf(read, (controllers) => controllers.split(',').includes('cpu')), (folder) => {
-    const of = (file: string): number => Number(read(join(MOUNT, 'cpu', folder, file)))
-    return share(of('cpu.cfs_quota_us'), of('cpu.cfs_period_us'))
-  })
+  return leastAlong(
+    folderOf(read, (controllers) => controllers.split(',').includes('cpu')),
+    (folder) => {
+      const of = (file: string): number => Number(read(join(MOUNT, 'cpu', folder, file)))
+      return share(of('cpu.cfs_quota_us'), of('cpu.cfs_period_us'))
+    },
+  )
 }
 
 /** Where the process is in the hierarchy that has those controllers. */
 function folderOf(read: (path: string) => string, has: (controllers: string) => boolean): string {
-  const lines = read('/proc/self/cgroup').split('\n').map((line) => line.split(':'))
-  const [, , ...folder] = lines.find(([, controllers]) => controllers !== undefined && has(controllers)) ?? []
+  const lines = read('/proc/self/cgroup')
+    .split('\n')
+    .map((line) => line.split(':'))
+  const [, , ...folder] =
+    lines.find(([, controllers]) => controllers !== undefined && has(controllers)) ?? []
   return folder.length === 0 ? '/' : folder.join(':')
 }
 

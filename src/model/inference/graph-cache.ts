@@ -5,7 +5,17 @@
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { arch, cpus } from 'node:os'
 import { join } from 'node:path'
 import type { GraphName } from '../onnx/graph-inputs.js'
@@ -37,8 +47,13 @@ export class PreparedGraphs<Measured> {
   /** Whether all are there, as they were written. */
   async areComplete(): Promise<boolean> {
     try {
-      const sizes = JSON.parse(await readFile(join(this.#folder, COMPLETE), 'utf8')) as Record<string, number>
-      const found = await Promise.all(Object.keys(sizes).map(async (name) => (await stat(join(this.#folder, name))).size))
+      const sizes = JSON.parse(await readFile(join(this.#folder, COMPLETE), 'utf8')) as Record<
+        string,
+        number
+      >
+      const found = await Promise.all(
+        Object.keys(sizes).map(async (name) => (await stat(join(this.#folder, name))).size),
+      )
       const now = new Date()
       await utimes(this.#folder, now, now).catch(() => undefined)
       return Object.values(sizes).every((size, at) => size === found[at])
@@ -57,7 +72,9 @@ export class PreparedGraphs<Measured> {
     try {
       await write((graph) => join(folder, `${graph}.onnx`))
       const names = await readdir(folder)
-      const sizes = await Promise.all(names.map(async (name) => [name, (await stat(join(folder, name))).size]))
+      const sizes = await Promise.all(
+        names.map(async (name) => [name, (await stat(join(folder, name))).size]),
+      )
       await writeFile(join(folder, COMPLETE), JSON.stringify(Object.fromEntries(sizes)))
       await rm(this.#folder, { recursive: true, force: true })
       await rename(folder, this.#folder)
@@ -70,7 +87,10 @@ export class PreparedGraphs<Measured> {
 
   /** What was measured with these graphs on this machine; null where nothing was. */
   async measured(): Promise<Measured | null> {
-    return readFile(join(this.#folder, MEASURED), 'utf8').then((text) => JSON.parse(text) as Measured, () => null)
+    return readFile(join(this.#folder, MEASURED), 'utf8').then(
+      (text) => JSON.parse(text) as Measured,
+      () => null,
+    )
   }
 
   /** Nothing is lost where it cannot be kept. */
@@ -81,7 +101,9 @@ export class PreparedGraphs<Measured> {
   /** Those of bundles and machines that were, and what killed processes left. */
   async #removeOthers(): Promise<void> {
     const folders = (await readdir(this.#root)).map((name) => join(this.#root, name))
-    const used = await Promise.all(folders.map(async (folder) => ({ folder, at: (await stat(folder)).mtimeMs })))
+    const used = await Promise.all(
+      folders.map(async (folder) => ({ folder, at: (await stat(folder)).mtimeMs })),
+    )
     const old = used.sort((a, b) => b.at - a.at).slice(MOST_KEPT)
     await Promise.all(old.map(({ folder }) => rm(folder, { recursive: true, force: true })))
   }
@@ -90,7 +112,11 @@ export class PreparedGraphs<Measured> {
 /** The runtime chooses kernels and the layout of weights by what the processor can do. */
 function processor(): string[] {
   const [one] = cpus()
-  return [arch(), one?.model ?? '', /^(?:flags|Features)\s*:.*$/m.exec(textOf('/proc/cpuinfo'))?.[0] ?? '']
+  return [
+    arch(),
+    one?.model ?? '',
+    /^(?:flags|Features)\s*:.*$/m.exec(textOf('/proc/cpuinfo'))?.[0] ?? '',
+  ]
 }
 
 function digest(parts: readonly string[]): string {

@@ -69,7 +69,8 @@ export function leavePixels(pixels: Uint8Array, into: string): Pixels {
 export function takePixels(file: string, row: Uint8Array): void {
   const descriptor = openSync(file, 'r')
   try {
-    if (readSync(descriptor, row, 0, row.length, 0) < row.length) throw new Error(`${file} is cut off`)
+    if (readSync(descriptor, row, 0, row.length, 0) < row.length)
+      throw new Error(`${file} is cut off`)
   } finally {
     closeSync(descriptor)
   }

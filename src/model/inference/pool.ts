@@ -43,7 +43,11 @@ export class InferencePool {
   readonly #members: readonly Member[]
 
   /** @param processes - one at least, all on that provider */
-  constructor(provider: Provider, processes: readonly Process[], { limits, padding }: Omit<Found, 'need'>) {
+  constructor(
+    provider: Provider,
+    processes: readonly Process[],
+    { limits, padding }: Omit<Found, 'need'>,
+  ) {
     this.provider = provider
     this.limits = limits
     this.padding = padding
@@ -59,12 +63,15 @@ export class InferencePool {
     const reasons: string[] = []
     for (const provider of start.providers) {
       try {
-        return await (provider === 'cpu' ? openOnCpu(start, report) : openOnDevices(provider, start, report))
+        return await (provider === 'cpu'
+          ? openOnCpu(start, report)
+          : openOnDevices(provider, start, report))
       } catch (error) {
         const { message } = error as Error
         if (start.providers.length === 1 && provider === 'cpu') throw error
         reasons.push(`${provider} cannot run the bundle in ${start.bundle.folder}: ${message}`)
-        if (reasons.length < start.providers.length) report?.(`${reasons.at(-1)} The next provider is tried.`)
+        if (reasons.length < start.providers.length)
+          report?.(`${reasons.at(-1)} The next provider is tried.`)
       }
     }
     throw new BundleError(reasons.join('\n'))
@@ -122,16 +129,26 @@ function isFree({ inference, busy }: Member): boolean {
 }
 
 /** One process for each device; all of them, or none. */
-async function openOnDevices(provider: Provider, start: PoolStart, report?: Report): Promise<InferencePool> {
-  const opened = await all(start.devices.map((device) => openOne({ provider, device, threads: 1 }, start, report)))
+async function openOnDevices(
+  provider: Provider,
+  start: PoolStart,
+  report?: Report,
+): Promise<InferencePool> {
+  const opened = await all(
+    start.devices.map((device) => openOne({ provider, device, threads: 1 }, start, report)),
+  )
   const found = await Promise.all(opened.map((inference) => inference.measure()))
   const limits = leastOf(found.map((one) => one.limits))
-  return new InferencePool(provider, opened, { limits, padding: Math.min(...found.map(({ padding }) => padding)) })
+  return new InferencePool(provider, opened, {
+    limits,
+    padding: Math.min(...found.map(({ padding }) => padding)),
+  })
 }
 
 /** The first process finds out how many there should be, and of how many threads. */
 async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePool> {
-  const open = (threads: number): Promise<Inference> => openOne({ provider: 'cpu', device: 0, threads }, start, report)
+  const open = (threads: number): Promise<Inference> =>
+    openOne({ provider: 'cpu', device: 0, threads }, start, report)
   const first = await open(1)
   const found = await first.measure()
   const { processes, threads } = arrange(start.threads, start.memory, found.need)
@@ -147,7 +164,11 @@ async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePo
 }
 
 /** A process that has passed the test. */
-async function openOne(execution: Execution, start: PoolStart, report?: Report): Promise<Inference> {
+async function openOne(
+  execution: Execution,
+  start: PoolStart,
+  report?: Report,
+): Promise<Inference> {
   const { bundle, preparedFolder, test } = start
   const inference = await Inference.open({ bundle, execution, preparedFolder }, report)
   try {
@@ -162,7 +183,9 @@ async function openOne(execution: Execution, start: PoolStart, report?: Report):
 /** All of them, or none. */
 async function all(opening: readonly Promise<Inference>[]): Promise<Inference[]> {
   const outcomes = await Promise.allSettled(opening)
-  const opened = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []))
+  const opened = outcomes.flatMap((outcome) =>
+    outcome.status === 'fulfilled' ? [outcome.value] : [],
+  )
   const failed = outcomes.find((outcome) => outcome.status === 'rejected')
   if (failed === undefined) return opened
   await Promise.all(opened.map((inference) => inference.close()))

@@ -1,6 +1,11 @@
 /** The service's side of one process that runs the graphs. */
 import type { TandemError } from '../../errors.js'
-import { Refusal, WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
+import {
+  Refusal,
+  WorkerProcess,
+  type Report,
+  type WorkerStatus,
+} from '../../worker/worker-process.js'
 import { BundleError } from '../bundle/bundle-error.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
 import type { Commands, Found } from './worker.js'

@@ -8,7 +8,13 @@ import { largestBatch, searchOnCpu, searchOnDevice, type BatchLimits } from './a
 import type { Bundle } from '../bundle/bundle.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
 import type { Execution } from '../onnx/provider.js'
-import { graphSpecs, type GraphName, type GraphSpec, type Tensor, type Tensors } from '../onnx/graph-inputs.js'
+import {
+  graphSpecs,
+  type GraphName,
+  type GraphSpec,
+  type Tensor,
+  type Tensors,
+} from '../onnx/graph-inputs.js'
 import type { Manifest } from '../bundle/manifest.js'
 import { takePixels } from './pixel-files.js'
 import { PreparedGraphs } from './graph-cache.js'
@@ -35,7 +41,10 @@ export interface Commands {
   /** Finds the batches that suit the device by running some. */
   measure: { ask: null; answer: Found }
   /** Runs one batch for the outputs that are `wanted`, all by default; `milliseconds` are of the run alone. */
-  run: { ask: { graph: GraphName; inputs: Tensors; wanted?: readonly string[] | undefined }; answer: { outputs: Tensors; milliseconds: number } }
+  run: {
+    ask: { graph: GraphName; inputs: Tensors; wanted?: readonly string[] | undefined }
+    answer: { outputs: Tensors; milliseconds: number }
+  }
 }
 
 interface Loaded {
@@ -54,10 +63,14 @@ answerCalls<Commands>({
   open: async ({ bundle, execution, preparedFolder }) => {
     const { provider, threads } = execution
     const { manifest, fingerprint } = bundle
-    search = provider === 'cpu' ? searchOnCpu(threads) : searchOnDevice(manifest.text_encoder.max_tokens)
+    search =
+      provider === 'cpu' ? searchOnCpu(threads) : searchOnDevice(manifest.text_encoder.max_tokens)
     const specs = Object.entries(graphSpecs(manifest)) as [GraphName, GraphSpec][]
     const isWorthIt = provider === 'cpu' && bytesOf(manifest, specs) >= LEAST_PREPARED
-    prepared = isWorthIt && preparedFolder !== null ? new PreparedGraphs(preparedFolder, fingerprint, runtimeVersion) : null
+    prepared =
+      isWorthIt && preparedFolder !== null
+        ? new PreparedGraphs(preparedFolder, fingerprint, runtimeVersion)
+        : null
     if (prepared !== null && (await prepared.areComplete())) {
       const files = prepared
       await load(specs, (graph, spec) => Session.openKept(files.fileOf(graph), spec, execution))
@@ -66,7 +79,12 @@ answerCalls<Commands>({
     const open = async (spec: GraphSpec, keepAt?: string): Promise<Session> =>
       Session.open(await readBundleFile(bundle, spec.file), spec, execution, keepAt)
     // What is wrong with a graph is told by the attempt that keeps nothing.
-    const kept = await prepared?.make((fileOf) => load(specs, (graph, spec) => open(spec, fileOf(graph)))).then(() => true, () => false)
+    const kept = await prepared
+      ?.make((fileOf) => load(specs, (graph, spec) => open(spec, fileOf(graph))))
+      .then(
+        () => true,
+        () => false,
+      )
     if (kept !== true) await load(specs, (_, spec) => open(spec))
     return { prepared: kept === true }
   },
@@ -76,7 +94,9 @@ answerCalls<Commands>({
     const limits = { ...search.least }
     let [image, padding] = [0, 0]
     for (const [graph, { session, spec }] of Object.entries(graphs) as [GraphName, Loaded][]) {
-      const { limit, pace, overhead } = await largestBatch(graph, spec, search, (inputs) => session.run(inputs))
+      const { limit, pace, overhead } = await largestBatch(graph, spec, search, (inputs) =>
+        session.run(inputs),
+      )
       limits[graph] = limit
       if (graph === 'image') image = pace
       if (graph === 'text') padding = overhead
@@ -96,7 +116,10 @@ answerCalls<Commands>({
   },
 })
 
-async function load(specs: readonly [GraphName, GraphSpec][], open: (graph: GraphName, spec: GraphSpec) => Promise<Session>): Promise<void> {
+async function load(
+  specs: readonly [GraphName, GraphSpec][],
+  open: (graph: GraphName, spec: GraphSpec) => Promise<Session>,
+): Promise<void> {
   for (const [graph, spec] of specs) graphs[graph] = { session: await open(graph, spec), spec }
 }
 

@@ -15,7 +15,10 @@ export interface Sizes {
 const SMALL: Sizes = { rows: 2, tokens: 3 }
 
 /** @throws BundleError naming the file, and the output that has another shape than the bundle says */
-export async function tryGraph(spec: GraphSpec, run: (inputs: Tensors) => Promise<Tensors>): Promise<void> {
+export async function tryGraph(
+  spec: GraphSpec,
+  run: (inputs: Tensors) => Promise<Tensors>,
+): Promise<void> {
   const { file, outputs } = spec
   const given = await run(madeInputs(spec, SMALL)).catch((error: Error) => {
     throw new BundleError(`${file} is not a graph that can be run: ${error.message}`)
@@ -23,14 +26,18 @@ export async function tryGraph(spec: GraphSpec, run: (inputs: Tensors) => Promis
   for (const [name, output] of Object.entries(outputs)) {
     const [found, wanted] = [given[name]?.dims.join(', '), sizesOf(output, SMALL).join(', ')]
     if (found !== wanted) {
-      throw new BundleError(`${file} gives the output ${name} the shape [${found}] where [${wanted}] is expected.`)
+      throw new BundleError(
+        `${file} gives the output ${name} the shape [${found}] where [${wanted}] is expected.`,
+      )
     }
   }
 }
 
 /** Inputs of those sizes: ones, which are a token, a mask and a row of the made inputs alike. */
 export function madeInputs({ inputs }: GraphSpec, sizes: Sizes): Tensors {
-  return Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, madeTensor(input, sizes)]))
+  return Object.fromEntries(
+    Object.entries(inputs).map(([name, input]) => [name, madeTensor(input, sizes)]),
+  )
 }
 
 function sizesOf({ shape }: TensorSpec, { rows, tokens }: Sizes): number[] {

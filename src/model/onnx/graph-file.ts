@@ -16,7 +16,14 @@ const NESTED: Readonly<Record<Message, Readonly<Record<number, Message>>>> = {
   model: { 7: 'graph', 25: 'function' },
   graph: { 1: 'node', 5: 'tensor', 15: 'sparseTensor' },
   node: { 5: 'attribute' },
-  attribute: { 5: 'tensor', 6: 'graph', 10: 'tensor', 11: 'graph', 22: 'sparseTensor', 23: 'sparseTensor' },
+  attribute: {
+    5: 'tensor',
+    6: 'graph',
+    10: 'tensor',
+    11: 'graph',
+    22: 'sparseTensor',
+    23: 'sparseTensor',
+  },
   sparseTensor: { 1: 'tensor', 2: 'tensor' },
   function: { 7: 'node' },
   tensor: {},
@@ -34,27 +41,35 @@ const MOST_LEVELS = 100
 export function checkGraphFile(bytes: Uint8Array, file: string): void {
   // The runtime would take these four letters for a format of its own, whatever the rest says.
   if (Buffer.from(bytes.subarray(4, 8)).toString('latin1') === 'ORTM') {
-    throw new BundleError(`${file} is not a graph that can be run: it is of the runtime's own format; expected ONNX.`)
+    throw new BundleError(
+      `${file} is not a graph that can be run: it is of the runtime's own format; expected ONNX.`,
+    )
   }
   walk(bytes, 'model', file, 0)
 }
 
 function walk(bytes: Uint8Array, message: Message, file: string, level: number): void {
-  if (level > MOST_LEVELS) throw new BundleError(`${file} is not a graph that can be run: it is nested too deeply.`)
+  if (level > MOST_LEVELS)
+    throw new BundleError(`${file} is not a graph that can be run: it is nested too deeply.`)
   for (const found of fieldsOf(bytes, file)) {
     if (!('content' in found)) continue
     const { field, content } = found
     if (message === 'tensor' && field === TENSOR_EXTERNAL_DATA) {
-      throw new BundleError(`${file} keeps weights in another file; a bundle holds them inside the graph.`)
+      throw new BundleError(
+        `${file} keeps weights in another file; a bundle holds them inside the graph.`,
+      )
     }
     if (message === 'node' && field === NODE_DOMAIN) {
       const domain = Buffer.from(content).toString('utf8')
-      if (!DOMAINS.has(domain)) throw new BundleError(`${file} uses operators of "${domain}", which are not run.`)
+      if (!DOMAINS.has(domain))
+        throw new BundleError(`${file} uses operators of "${domain}", which are not run.`)
     }
     if (message === 'node' && field === NODE_OPERATOR) {
       const operator = Buffer.from(content).toString('utf8')
       if (OUTSIDE_OPERATORS.has(operator)) {
-        throw new BundleError(`${file} uses the operator ${operator}, which runs what lies outside of the graph.`)
+        throw new BundleError(
+          `${file} uses the operator ${operator}, which runs what lies outside of the graph.`,
+        )
       }
     }
     const nested = NESTED[message][field]

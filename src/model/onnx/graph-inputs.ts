@@ -26,7 +26,9 @@ export interface GraphSpec {
 }
 
 /** What each graph of the bundle has to take and give; a dual encoder alone has no fusion graph, and gives no tokens. */
-export function graphSpecs(manifest: Manifest): Readonly<Record<'image' | 'text', GraphSpec> & { fusion?: GraphSpec }> {
+export function graphSpecs(
+  manifest: Manifest,
+): Readonly<Record<'image' | 'text', GraphSpec> & { fusion?: GraphSpec }> {
   const { embedding, image_encoder: image, text_encoder: text, fusion_encoder: fusion } = manifest
   const { count, width, tokenWidth } = tokenSizes(manifest)
   const embeddings: TensorSpec = { type: 'float32', shape: [null, embedding.dim] }

@@ -3,7 +3,9 @@ import { BundleError } from '../bundle/bundle-error.js'
 import type { TensorSpec } from './graph-inputs.js'
 
 /** An input or output as the runtime tells it; an open axis is a name or a negative number. */
-export type DeclaredValue = { name: string } & ({ isTensor: false } | { isTensor: true; type: string; shape: readonly (number | string)[] })
+export type DeclaredValue = { name: string } & (
+  { isTensor: false } | { isTensor: true; type: string; shape: readonly (number | string)[] }
+)
 
 /** @throws BundleError naming what the graph has and what it should have */
 export function checkTensors(
@@ -12,19 +14,33 @@ export function checkTensors(
   found: readonly DeclaredValue[],
   expected: Readonly<Record<string, TensorSpec>>,
 ): void {
-  const actual = new Map(found.map((value) => [value.name, value.isTensor ? describe(value.type, value.shape) : 'no tensor']))
+  const actual = new Map(
+    found.map((value) => [
+      value.name,
+      value.isTensor ? describe(value.type, value.shape) : 'no tensor',
+    ]),
+  )
   const names = Object.keys(expected)
-  const wrong = names.filter((name) => !fits(found.find((value) => value.name === name), expected[name]))
+  const wrong = names.filter(
+    (name) =>
+      !fits(
+        found.find((value) => value.name === name),
+        expected[name],
+      ),
+  )
   if (wrong.length === 0 && actual.size === names.length) return
   const list = (entries: Iterable<readonly [string, string]>): string =>
     [...entries].map(([name, text]) => `${name} ${text}`).join(', ')
-  const wanted = Object.entries(expected).map(([name, { type, shape }]) => [name, describe(type, shape)] as const)
+  const wanted = Object.entries(expected).map(
+    ([name, { type, shape }]) => [name, describe(type, shape)] as const,
+  )
   throw new BundleError(`${file} has the ${kind}s ${list(actual)}; expected are ${list(wanted)}.`)
 }
 
 /** Whether a graph's value is a tensor of that type whose fixed axes agree with the fixed axes of `spec`. */
 function fits(value: DeclaredValue | undefined, spec: TensorSpec | undefined): boolean {
-  if (value === undefined || spec === undefined || !value.isTensor || value.type !== spec.type) return false
+  if (value === undefined || spec === undefined || !value.isTensor || value.type !== spec.type)
+    return false
   if (value.shape.length !== spec.shape.length) return false
   // A batch axis that the graph fixes would fail at the first batch of another size: it must be open in both.
   return spec.shape.every((axis, i) => {

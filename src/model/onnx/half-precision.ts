@@ -23,10 +23,16 @@ const TENSOR = { type: 2, name: 8 }
 /** @throws BundleError naming `file` when the bytes are no protocol buffer */
 export function computesInHalf(bytes: Uint8Array, file: string): boolean {
   const all = (message: Uint8Array, field: number): Uint8Array[] =>
-    [...fieldsOf(message, file)].flatMap((found) => (found.field === field && 'content' in found ? [found.content] : []))
-  const words = (message: Uint8Array, field: number): string[] => all(message, field).map((content) => Buffer.from(content).toString('utf8'))
+    [...fieldsOf(message, file)].flatMap((found) =>
+      found.field === field && 'content' in found ? [found.content] : [],
+    )
+  const words = (message: Uint8Array, field: number): string[] =>
+    all(message, field).map((content) => Buffer.from(content).toString('utf8'))
   const number = (message: Uint8Array, field: number): number | undefined =>
-    [...fieldsOf(message, file)].find((found): found is Extract<Field, { value: number }> => found.field === field && 'value' in found)?.value
+    [...fieldsOf(message, file)].find(
+      (found): found is Extract<Field, { value: number }> =>
+        found.field === field && 'value' in found,
+    )?.value
 
   const isHalf = (tensor: Uint8Array): boolean => number(tensor, TENSOR.type) === FLOAT16
 
@@ -36,19 +42,32 @@ export function computesInHalf(bytes: Uint8Array, file: string): boolean {
     return nodes.some((node) => {
       const [operator = ''] = words(node, NODE.operator)
       const attributes = all(node, NODE.attribute)
-      if (operator === 'Constant' && attributes.some((attribute) => all(attribute, ATTRIBUTE.tensor).some(isHalf))) {
+      if (
+        operator === 'Constant' &&
+        attributes.some((attribute) => all(attribute, ATTRIBUTE.tensor).some(isHalf))
+      ) {
         for (const name of words(node, NODE.output)) seen.add(name)
         return false
       }
-      const toHalf = attributes.some((attribute) => words(attribute, ATTRIBUTE.name)[0] === 'to' && number(attribute, ATTRIBUTE.number) === FLOAT16)
+      const toHalf = attributes.some(
+        (attribute) =>
+          words(attribute, ATTRIBUTE.name)[0] === 'to' &&
+          number(attribute, ATTRIBUTE.number) === FLOAT16,
+      )
       if (operator === 'Cast' && toHalf) return true
-      if (!MOVING.has(operator) && words(node, NODE.input).some((name) => seen.has(name))) return true
-      return attributes.some((attribute) => all(attribute, ATTRIBUTE.graph).some((graph) => inGraph(graph, seen)))
+      if (!MOVING.has(operator) && words(node, NODE.input).some((name) => seen.has(name)))
+        return true
+      return attributes.some((attribute) =>
+        all(attribute, ATTRIBUTE.graph).some((graph) => inGraph(graph, seen)),
+      )
     })
   }
   const inGraph = (graph: Uint8Array, outer: ReadonlySet<string>): boolean => {
     const weights = all(graph, GRAPH.initializer).filter(isHalf)
-    return inNodes(all(graph, GRAPH.node), new Set([...outer, ...weights.flatMap((tensor) => words(tensor, TENSOR.name))]))
+    return inNodes(
+      all(graph, GRAPH.node),
+      new Set([...outer, ...weights.flatMap((tensor) => words(tensor, TENSOR.name))]),
+    )
   }
   return (
     all(bytes, MODEL.graph).some((graph) => inGraph(graph, new Set())) ||

@@ -18,14 +18,16 @@ export function* fieldsOf(bytes: Uint8Array, file: string): Generator<Field> {
     for (let scale = 1; ; scale *= 128) {
       const byte = bytes[at]
       at += 1
-      if (byte === undefined || scale > 2 ** 63) throw new BundleError(`${file} is not a graph that can be run: it is cut off.`)
+      if (byte === undefined || scale > 2 ** 63)
+        throw new BundleError(`${file} is not a graph that can be run: it is cut off.`)
       value += (byte & 127) * scale
       if (byte < 128) return value
     }
   }
   while (at < bytes.length) {
     const key = varint()
-    if (key >= KEY_LIMIT) throw new BundleError(`${file} is not a graph that can be run: it is not an ONNX file.`)
+    if (key >= KEY_LIMIT)
+      throw new BundleError(`${file} is not a graph that can be run: it is not an ONNX file.`)
     const field = Math.floor(key / 8)
     const wire = key % 8
     if (wire === 0) yield { field, value: varint() }
@@ -33,7 +35,8 @@ export function* fieldsOf(bytes: Uint8Array, file: string): Generator<Field> {
     else if (wire === 5) at += 4
     else if (wire === 2) {
       const length = varint()
-      if (length > bytes.length - at) throw new BundleError(`${file} is not a graph that can be run: it is cut off.`)
+      if (length > bytes.length - at)
+        throw new BundleError(`${file} is not a graph that can be run: it is cut off.`)
       yield { field, content: bytes.subarray(at, at + length) }
       at += length
     } else throw new BundleError(`${file} is not a graph that can be run: it is not an ONNX file.`)

@@ -35,7 +35,9 @@ export function misplacement(profile: string, provider: Provider): string | null
   if (strays.length === 0) return null
   const counts = new Map<string, number>()
   for (const { operator } of strays) counts.set(operator, (counts.get(operator) ?? 0) + 1)
-  const named = [...counts].sort(([, a], [, b]) => b - a).map(([operator, count]) => `${operator} × ${count}`)
+  const named = [...counts]
+    .sort(([, a], [, b]) => b - a)
+    .map(([operator, count]) => `${operator} × ${count}`)
   const more = named.length > MOST_NAMED ? ', …' : ''
   return `ran ${strays.length} of its ${runs.length} operators elsewhere than on ${provider}: ${named.slice(0, MOST_NAMED).join(', ')}${more}`
 }
@@ -51,7 +53,11 @@ function nodeRuns(profile: string): NodeRun[] {
   return (JSON.parse(profile) as ProfileEvent[]).flatMap(({ cat, args }) => {
     if (cat !== 'Node' || args?.provider === undefined || args.provider === '') return []
     const outputs = (args.output_type_shape ?? []).flatMap((output) => Object.entries(output))
-    const sizes = outputs.filter(([type]) => FLOATS.includes(type)).map(([, shape]) => shape.reduce((size, axis) => size * axis, 1))
-    return [{ operator: args.op_name ?? '', provider: args.provider, floats: Math.max(0, ...sizes) }]
+    const sizes = outputs
+      .filter(([type]) => FLOATS.includes(type))
+      .map(([, shape]) => shape.reduce((size, axis) => size * axis, 1))
+    return [
+      { operator: args.op_name ?? '', provider: args.provider, floats: Math.max(0, ...sizes) },
+    ]
   })
 }

@@ -13,7 +13,11 @@ import { misplacement } from './provider-check.js'
 import { tryGraph } from './dry-run.js'
 
 /** What the runtime tries for each operator, in this order, before it leaves it to the CPU. */
-const TRIED: Readonly<Record<Provider, readonly Provider[]>> = { cpu: ['cpu'], cuda: ['cuda'], tensorrt: ['tensorrt', 'cuda'] }
+const TRIED: Readonly<Record<Provider, readonly Provider[]>> = {
+  cpu: ['cpu'],
+  cuda: ['cuda'],
+  tensorrt: ['tensorrt', 'cuda'],
+}
 
 /** Of the runtime. */
 export const runtimeVersion = env.versions.node ?? ''
@@ -34,14 +38,26 @@ export class Session {
    * @throws BundleError when the runtime refuses the graph or the provider, when its inputs and outputs are not those of
    *   `spec`, neither as declared nor in a trial run, or when another provider did the work of that run
    */
-  static async open(bytes: Uint8Array, spec: GraphSpec, execution: Execution, keepAt?: string): Promise<Session> {
+  static async open(
+    bytes: Uint8Array,
+    spec: GraphSpec,
+    execution: Execution,
+    keepAt?: string,
+  ): Promise<Session> {
     const { provider } = execution
     checkGraphFile(bytes, spec.file)
     if (provider !== 'cpu') return Session.#onDevice(bytes, spec, execution)
     if (spec.precision === 'fp16' || computesInHalf(bytes, spec.file)) {
-      throw new BundleError(`${spec.file} computes in half precision (fp16), which is for a GPU; the cpu takes fp32 and int8.`)
+      throw new BundleError(
+        `${spec.file} computes in half precision (fp16), which is for a GPU; the cpu takes fp32 and int8.`,
+      )
     }
-    return Session.#tried(bytes, spec, execution, keepAt === undefined ? {} : keeping(keepAt, bytes))
+    return Session.#tried(
+      bytes,
+      spec,
+      execution,
+      keepAt === undefined ? {} : keeping(keepAt, bytes),
+    )
   }
 
   /**
@@ -53,10 +69,17 @@ export class Session {
   }
 
   /** On a GPU the trial run is profiled, which tells who did the work. */
-  static async #onDevice(bytes: Uint8Array, spec: GraphSpec, execution: Execution): Promise<Session> {
+  static async #onDevice(
+    bytes: Uint8Array,
+    spec: GraphSpec,
+    execution: Execution,
+  ): Promise<Session> {
     const { provider } = execution
     const found = listSupportedBackends().map(({ name }) => name)
-    if (!found.includes(provider)) throw new BundleError(`This build of onnxruntime knows ${found.join(', ')}, but not ${provider}.`)
+    if (!found.includes(provider))
+      throw new BundleError(
+        `This build of onnxruntime knows ${found.join(', ')}, but not ${provider}.`,
+      )
     const folder = await mkdtemp(join(tmpdir(), 'tandem-profile-'))
     try {
       const profiling = { enableProfiling: true, profileFilePrefix: join(folder, 'run') }
@@ -100,7 +123,10 @@ export class Session {
       logSeverityLevel: 3,
       ...options,
     }
-    const created = typeof graph === 'string' ? InferenceSession.create(graph, all) : InferenceSession.create(graph, all)
+    const created =
+      typeof graph === 'string'
+        ? InferenceSession.create(graph, all)
+        : InferenceSession.create(graph, all)
     const session = await created.catch((error: Error) => {
       const where = provider === 'cpu' ? '' : ` on ${provider}, device ${device}`
       throw new BundleError(`${file} is not a graph that can be run${where}: ${error.message}`)
@@ -116,11 +142,19 @@ export class Session {
    */
   async run(inputs: Tensors, wanted?: readonly string[]): Promise<Tensors> {
     const feeds = Object.fromEntries(
-      Object.entries(inputs).map(([name, { type, data, dims }]) => [name, new OrtTensor(type, data, dims)]),
+      Object.entries(inputs).map(([name, { type, data, dims }]) => [
+        name,
+        new OrtTensor(type, data, dims),
+      ]),
     )
-    const outputs = await (wanted === undefined ? this.#session.run(feeds) : this.#session.run(feeds, wanted))
+    const outputs = await (wanted === undefined
+      ? this.#session.run(feeds)
+      : this.#session.run(feeds, wanted))
     return Object.fromEntries(
-      Object.entries(outputs).map(([name, { type, data, dims }]) => [name, { type, data, dims } as Tensor]),
+      Object.entries(outputs).map(([name, { type, data, dims }]) => [
+        name,
+        { type, data, dims } as Tensor,
+      ]),
     )
   }
 }

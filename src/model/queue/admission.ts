@@ -39,8 +39,13 @@ export class Admission {
     const { deadline, priority = 'interactive', pairsAhead = 0 } = call
     if (deadline === undefined) return
     const now = performance.now()
-    const own = this.#forecast.milliseconds(graph, weight) + this.#forecast.milliseconds('fusion', pairsAhead)
-    const ahead = before + this.#running(now) + this.#queued('interactive') + (priority === 'bulk' ? this.#queued('bulk') : 0)
+    const own =
+      this.#forecast.milliseconds(graph, weight) + this.#forecast.milliseconds('fusion', pairsAhead)
+    const ahead =
+      before +
+      this.#running(now) +
+      this.#queued('interactive') +
+      (priority === 'bulk' ? this.#queued('bulk') : 0)
     const needed = CAUTION * (priority === 'bulk' ? before + this.#ofBulk(own, now) : ahead + own)
     const left = Math.max(0, deadline - now)
     // Where nothing is before it, trying is the only way to learn that what was slow once no longer is.
@@ -48,7 +53,9 @@ export class Admission {
     const sentence =
       `The answer would take about ${Math.ceil(needed)} ms, and ${Math.floor(left)} ms are left for it; ` +
       'try again in a moment.'
-    throw new TandemError('overloaded', sentence, { retryAfterS: Math.max(1, Math.ceil((needed - left) / 1000)) })
+    throw new TandemError('overloaded', sentence, {
+      retryAfterS: Math.max(1, Math.ceil((needed - left) / 1000)),
+    })
   }
 
   /** Bulk is done once what is interactive has gone before it, or sooner by the turns that it is sure of. */
@@ -65,7 +72,12 @@ export class Admission {
 
   #queued(priority: Priority): number {
     const waiting = this.#waiting.weights(priority)
-    const known = waiting.reduce((sum, [graph, weight]) => sum + this.#forecast.milliseconds(graph, weight), 0)
-    return (known + this.#forecast.milliseconds('fusion', this.#pairsAhead[priority])) / this.#workers
+    const known = waiting.reduce(
+      (sum, [graph, weight]) => sum + this.#forecast.milliseconds(graph, weight),
+      0,
+    )
+    return (
+      (known + this.#forecast.milliseconds('fusion', this.#pairsAhead[priority])) / this.#workers
+    )
   }
 }

@@ -104,7 +104,11 @@ export class Batcher {
    * runs.
    * @throws TandemError `overloaded`, `model_unavailable`; the signal's reason; Error when a batch fails
    */
-  submit<Input, Result>(lane: Lane<Input, Result>, inputs: readonly Input[], call: Call = {}): Promise<Waited<Result>> {
+  submit<Input, Result>(
+    lane: Lane<Input, Result>,
+    inputs: readonly Input[],
+    call: Call = {},
+  ): Promise<Waited<Result>> {
     if (inputs.length === 0) return Promise.resolve({ results: [], queue: 0, inference: 0 })
     const { signal, priority = 'interactive', pairsAhead = 0, embeddingOnly = false } = call
     return new Promise((resolve, reject) => {
@@ -133,7 +137,15 @@ export class Batcher {
         },
       }
       const entries = inputs.map((input, place): Entry => {
-        return { graph, priority, weight: lane.weigh(input), rowLength: lane.rowLength?.(input) ?? 0, submission, place, input }
+        return {
+          graph,
+          priority,
+          weight: lane.weigh(input),
+          rowLength: lane.rowLength?.(input) ?? 0,
+          submission,
+          place,
+          input,
+        }
       })
       for (const entry of entries) this.#waiting.add(entry)
       this.#admission.expectPairs(priority, pairsAhead)
@@ -146,7 +158,10 @@ export class Batcher {
   #pump(): void {
     if (!this.#inference.ready) this.#failWaiting()
     while (this.#inference.free > 0) {
-      const batch = this.#waiting.take((first) => this.#limit(first), ({ submission }) => submission.lane.maxPadding ?? Infinity)
+      const batch = this.#waiting.take(
+        (first) => this.#limit(first),
+        ({ submission }) => submission.lane.maxPadding ?? Infinity,
+      )
       const [first] = batch
       if (first === undefined) return
       this.#inFlight += batch.length
@@ -160,11 +175,20 @@ export class Batcher {
   /** What waits is shared among the workers that are free. */
   #limit({ graph, priority, submission }: Entry): number {
     const { maxWeight } = submission.lane
-    const most = priority === 'bulk' ? Math.min(maxWeight, this.#forecast.weightWithin(graph, BULK_BATCH_MS)) : maxWeight
-    return Math.min(most, Math.ceil(this.#waiting.weightOf({ graph, priority }) / this.#inference.free))
+    const most =
+      priority === 'bulk'
+        ? Math.min(maxWeight, this.#forecast.weightWithin(graph, BULK_BATCH_MS))
+        : maxWeight
+    return Math.min(
+      most,
+      Math.ceil(this.#waiting.weightOf({ graph, priority }) / this.#inference.free),
+    )
   }
 
-  async #run({ graph, priority, submission: { lane } }: Entry, batch: readonly Entry[]): Promise<void> {
+  async #run(
+    { graph, priority, submission: { lane } }: Entry,
+    batch: readonly Entry[],
+  ): Promise<void> {
     const submissions = new Set(batch.map(({ submission }) => submission))
     const weight = batch.reduce((sum, entry) => sum + entry.weight, 0)
     const startedAt = performance.now()
@@ -175,12 +199,21 @@ export class Batcher {
     try {
       const inputs = batch.map(({ input }) => input)
       // Tokens that nobody in the batch wants are not brought over from the worker.
-      const wanted = batch.every(({ submission }) => submission.embeddingOnly) ? ['embedding'] : undefined
-      const { outputs, milliseconds } = await this.#inference.run(graph, lane.assemble(inputs), wanted)
+      const wanted = batch.every(({ submission }) => submission.embeddingOnly)
+        ? ['embedding']
+        : undefined
+      const { outputs, milliseconds } = await this.#inference.run(
+        graph,
+        lane.assemble(inputs),
+        wanted,
+      )
       const results = lane.split(outputs, inputs)
       const now = performance.now()
       // The way to the worker and back is part of what the next one has to wait for.
-      this.#forecast.observe({ graph, weight, milliseconds: now - startedAt, bulk: priority === 'bulk' }, now)
+      this.#forecast.observe(
+        { graph, weight, milliseconds: now - startedAt, bulk: priority === 'bulk' },
+        now,
+      )
       for (const submission of submissions) submission.inference += milliseconds
       batch.forEach(({ submission, place }, i) => {
         submission.results[place] = results[i]
@@ -203,7 +236,8 @@ export class Batcher {
 
   /** Fails everything that waits, because there is no worker to wait for. */
   #failWaiting(): void {
-    for (const { submission } of this.#waiting.all()) submission.settle(this.#inference.unavailable())
+    for (const { submission } of this.#waiting.all())
+      submission.settle(this.#inference.unavailable())
   }
 
   #overloaded(): TandemError {

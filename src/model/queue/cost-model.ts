@@ -24,12 +24,18 @@ export class Forecast {
   }
 
   /** Takes note of a batch that has just ended, at `now`. */
-  observe(batch: { graph: GraphName; weight: number; milliseconds: number; bulk: boolean }, now: number): void {
+  observe(
+    batch: { graph: GraphName; weight: number; milliseconds: number; bulk: boolean },
+    now: number,
+  ): void {
     const pace = this.#paces[batch.graph]
     pace.milliseconds = pace.milliseconds * MEMORY + batch.milliseconds
     pace.weight = pace.weight * MEMORY + batch.weight
     if (batch.bulk) return
-    this.#interactive = { share: this.#interactiveShare(now) + batch.milliseconds / SHARE_MS / this.#workers, at: now }
+    this.#interactive = {
+      share: this.#interactiveShare(now) + batch.milliseconds / SHARE_MS / this.#workers,
+      at: now,
+    }
   }
 
   /** Of inputs that together weigh `weight`; 0 until a batch of that graph has been seen. */

@@ -49,7 +49,10 @@ export class Turns {
    * Runs `work` when it is its turn. Work whose signal fires before that never runs.
    * @throws TandemError `overloaded`; the signal's reason; what the work throws
    */
-  async run<Value>(work: () => Promise<Value>, { signal, priority = 'interactive' }: Call = {}): Promise<Value> {
+  async run<Value>(
+    work: () => Promise<Value>,
+    { signal, priority = 'interactive' }: Call = {},
+  ): Promise<Value> {
     signal?.throwIfAborted()
     if (this.#running < this.#atATime) this.#running += 1
     else await this.#turn(priority, signal)
@@ -58,7 +61,8 @@ export class Turns {
       return await work()
     } finally {
       const took = performance.now() - begun
-      this.#milliseconds = this.#milliseconds === 0 ? took : this.#milliseconds * MEMORY + took * (1 - MEMORY)
+      this.#milliseconds =
+        this.#milliseconds === 0 ? took : this.#milliseconds * MEMORY + took * (1 - MEMORY)
       this.#running -= 1
       this.#next()
     }
@@ -69,7 +73,11 @@ export class Turns {
     const waiting = this.#waiting[priority]
     const count = this.#waiting.interactive.size + this.#waiting.bulk.size
     if (count >= this.#most) {
-      throw new TandemError('overloaded', `${count} ${this.#what}, the most that may; try again in a moment.`, { retryAfterS: 1 })
+      throw new TandemError(
+        'overloaded',
+        `${count} ${this.#what}, the most that may; try again in a moment.`,
+        { retryAfterS: 1 },
+      )
     }
     return new Promise((resolve, reject) => {
       const give = (): void => {

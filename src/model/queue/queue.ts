@@ -20,7 +20,10 @@ export type Limit<Entry> = (entry: Entry) => number
 
 export class Waiting<Entry extends Waiter> {
   /** Entries oldest first; of the graphs the one that has not had its turn for the longest comes first. */
-  readonly #lines: Record<Priority, Map<GraphName, Line<Entry>>> = { interactive: lines(), bulk: lines() }
+  readonly #lines: Record<Priority, Map<GraphName, Line<Entry>>> = {
+    interactive: lines(),
+    bulk: lines(),
+  }
   readonly #precedence = new Precedence()
   #size = 0
 
@@ -45,7 +48,9 @@ export class Waiting<Entry extends Waiter> {
 
   /** All entries, in no order. */
   all(): Entry[] {
-    return Object.values(this.#lines).flatMap((graphs) => [...graphs.values()].flatMap(({ entries }) => [...entries]))
+    return Object.values(this.#lines).flatMap((graphs) =>
+      [...graphs.values()].flatMap(({ entries }) => [...entries]),
+    )
   }
 
   /** What waits of one priority: the weight by graph. */
@@ -63,10 +68,16 @@ export class Waiting<Entry extends Waiter> {
    * @param padding - how far the rows of a batch may in all be padded; beyond it, what is longer or shorter runs by itself
    */
   take(limit: Limit<Entry>, padding: (entry: Entry) => number = () => Infinity): Entry[] {
-    const next = this.#precedence.next({ interactive: this.#waits('interactive'), bulk: this.#waits('bulk') })
+    const next = this.#precedence.next({
+      interactive: this.#waits('interactive'),
+      bulk: this.#waits('bulk'),
+    })
     if (next === null) return []
     const graphs = this.#lines[next]
-    const [graph, line] = [...graphs].find(([, { entries }]) => entries.size > 0) as [GraphName, Line<Entry>]
+    const [graph, line] = [...graphs].find(([, { entries }]) => entries.size > 0) as [
+      GraphName,
+      Line<Entry>,
+    ]
     graphs.delete(graph)
     graphs.set(graph, line)
     const batch = joined([...line.entries], limit, padding)
@@ -84,11 +95,20 @@ export class Waiting<Entry extends Waiter> {
 }
 
 function lines<Entry>(): Map<GraphName, Line<Entry>> {
-  return new Map((['text', 'fusion', 'image'] as const).map((graph) => [graph, { entries: new Set<Entry>(), weight: 0 }]))
+  return new Map(
+    (['text', 'fusion', 'image'] as const).map((graph) => [
+      graph,
+      { entries: new Set<Entry>(), weight: 0 },
+    ]),
+  )
 }
 
 /** The oldest entry, and those nearest to it in length, as long as their weight and the padding allow. */
-function joined<Entry extends Waiter>([first, ...others]: Entry[], limit: Limit<Entry>, padding: Limit<Entry>): Entry[] {
+function joined<Entry extends Waiter>(
+  [first, ...others]: Entry[],
+  limit: Limit<Entry>,
+  padding: Limit<Entry>,
+): Entry[] {
   if (first === undefined) return []
   const [most, mostPadding] = [limit(first), padding(first)]
   const lengthOf = ({ rowLength = 0 }: Entry): number => rowLength

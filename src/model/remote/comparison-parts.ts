@@ -31,7 +31,11 @@ function part({ texts, imageTokens }: Comparison, pairs: readonly Pair[]): Compa
   return {
     texts: [...textRows.keys()].map((row) => at(texts, row)),
     imageTokens: [...imageRows.keys()].map((row) => at(imageTokens, row)),
-    pairs: pairs.map(({ text, image, similarity }) => ({ text: textRows.get(text) ?? 0, image: imageRows.get(image) ?? 0, similarity })),
+    pairs: pairs.map(({ text, image, similarity }) => ({
+      text: textRows.get(text) ?? 0,
+      image: imageRows.get(image) ?? 0,
+      similarity,
+    })),
   }
 }
 
@@ -41,6 +45,7 @@ function rowsOf(rows: readonly number[]): Map<number, number> {
 
 function at<Value>(list: readonly Value[], row: number): Value {
   const value = list[row]
-  if (value === undefined) throw new RangeError(`A pair names row ${row} of a list of ${list.length}.`)
+  if (value === undefined)
+    throw new RangeError(`A pair names row ${row} of a list of ${list.length}.`)
   return value
 }

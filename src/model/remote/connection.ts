@@ -48,7 +48,11 @@ export class Connection {
     this.place = new URL(url).host
     this.#headers = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }
     this.#timeoutMs = timeoutMs
-    this.#agent = new (url.startsWith('https:') ? HttpsAgent : HttpAgent)({ keepAlive: true, maxFreeSockets: 64, scheduling: 'fifo' })
+    this.#agent = new (url.startsWith('https:') ? HttpsAgent : HttpAgent)({
+      keepAlive: true,
+      maxFreeSockets: 64,
+      scheduling: 'fifo',
+    })
   }
 
   /**
@@ -58,7 +62,9 @@ export class Connection {
   ask<Result>(question: Question<Result>, { signal, deadline, trace }: Call): Promise<Result> {
     const timeUp = deadline === undefined ? AbortSignal.timeout(this.#timeoutMs) : undefined
     const headers = (): Record<string, string> => {
-      const seconds = (deadline === undefined ? this.#timeoutMs : Math.max(1, deadline - performance.now())) / 1000
+      const seconds =
+        (deadline === undefined ? this.#timeoutMs : Math.max(1, deadline - performance.now())) /
+        1000
       return {
         ...this.#headers,
         'content-type': FRAME_TYPE,
@@ -74,12 +80,17 @@ export class Connection {
         } catch (error) {
           if (signal?.aborted === true) throw signal.reason
           if (timeUp?.aborted === true) {
-            throw new TandemError('encoder_timeout', `The encoder at ${this.place} has not answered within ${this.#timeoutMs} ms.`)
+            throw new TandemError(
+              'encoder_timeout',
+              `The encoder at ${this.place} has not answered within ${this.#timeoutMs} ms.`,
+            )
           }
           if (!(error instanceof Passing)) throw error
           if (attempt === ATTEMPTS) throw error.cause
         }
-        await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random()), undefined, { signal: either }).catch(() => undefined)
+        await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random()), undefined, {
+          signal: either,
+        }).catch(() => undefined)
       }
     })
   }
@@ -87,14 +98,28 @@ export class Connection {
   /** What the encoder says of itself, as JSON, on a connection of its own: one that was kept may know what a new one does not. */
   async probe(): Promise<unknown> {
     const timeUp = AbortSignal.timeout(PROBE_MS)
-    const answer = await this.#send('GET', '/encoder', this.#headers, undefined, MOST_PROBE_BYTES, timeUp, false).catch((error: unknown) => {
-      throw timeUp.aborted ? unavailable(`The encoder at ${this.place} has not answered within ${PROBE_MS} ms.`) : causeOf(error)
+    const answer = await this.#send(
+      'GET',
+      '/encoder',
+      this.#headers,
+      undefined,
+      MOST_PROBE_BYTES,
+      timeUp,
+      false,
+    ).catch((error: unknown) => {
+      throw timeUp.aborted
+        ? unavailable(`The encoder at ${this.place} has not answered within ${PROBE_MS} ms.`)
+        : causeOf(error)
     })
     if (answer.status !== 200) throw refusalOf(answer, this.place).error
     try {
       return JSON.parse(answer.body.toString())
     } catch (error) {
-      throw new TandemError('encoder_failed', `What is at ${this.place} is no encoder: its answer is not JSON.`, { cause: error })
+      throw new TandemError(
+        'encoder_failed',
+        `What is at ${this.place} is no encoder: its answer is not JSON.`,
+        { cause: error },
+      )
     }
   }
 
@@ -102,7 +127,11 @@ export class Connection {
     this.#agent.destroy()
   }
 
-  async #once<Result>(question: Question<Result>, headers: Record<string, string>, signal: AbortSignal): Promise<Result> {
+  async #once<Result>(
+    question: Question<Result>,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<Result> {
     const { path, frame, fingerprint, most, read } = question
     const answer = await this.#send('POST', path, headers, frame, most, signal, this.#agent)
     if (answer.status !== 200) {
@@ -113,12 +142,20 @@ export class Connection {
       const found = readFrame(answer.body)
       const other = fingerprintIn(found)
       if (other !== fingerprint) {
-        throw new Passing(unavailable(`The encoder at ${this.place} serves the bundle ${other}; these items are of ${fingerprint}.`))
+        throw new Passing(
+          unavailable(
+            `The encoder at ${this.place} serves the bundle ${other}; these items are of ${fingerprint}.`,
+          ),
+        )
       }
       return read(found)
     } catch (error) {
       if (!(error instanceof FrameError)) throw error
-      throw new TandemError('encoder_failed', `The answer of the encoder at ${this.place} ${error.message}.`, { cause: error })
+      throw new TandemError(
+        'encoder_failed',
+        `The answer of the encoder at ${this.place} ${error.message}.`,
+        { cause: error },
+      )
     }
   }
 
@@ -137,21 +174,40 @@ export class Connection {
       const failed = (error: Error & { code?: string }): void => {
         const why = error.code ?? error.message
         if (UNTRUSTED.test(why)) return reject(untrusted(this.place, why, error))
-        reject(new Passing(unavailable(`The encoder at ${this.place} cannot be reached (${why}).`, error)))
+        reject(
+          new Passing(
+            unavailable(`The encoder at ${this.place} cannot be reached (${why}).`, error),
+          ),
+        )
       }
-      const request = send(new URL(path, this.#url), { method, agent, signal, headers: { ...headers, ...length } }, (response) => {
-        const pieces: Buffer[] = []
-        let size = 0
-        response.on('data', (piece: Buffer) => {
-          size += piece.length
-          pieces.push(piece)
-          if (size <= most) return
-          reject(new TandemError('encoder_failed', `The encoder at ${this.place} answers more than the ${most} bytes that were to be expected.`))
-          request.destroy()
-        })
-        response.on('error', failed)
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(pieces) }))
-      })
+      const request = send(
+        new URL(path, this.#url),
+        { method, agent, signal, headers: { ...headers, ...length } },
+        (response) => {
+          const pieces: Buffer[] = []
+          let size = 0
+          response.on('data', (piece: Buffer) => {
+            size += piece.length
+            pieces.push(piece)
+            if (size <= most) return
+            reject(
+              new TandemError(
+                'encoder_failed',
+                `The encoder at ${this.place} answers more than the ${most} bytes that were to be expected.`,
+              ),
+            )
+            request.destroy()
+          })
+          response.on('error', failed)
+          response.on('end', () =>
+            resolve({
+              status: response.statusCode ?? 0,
+              headers: response.headers,
+              body: Buffer.concat(pieces),
+            }),
+          )
+        },
+      )
       request.on('error', failed)
       request.end(body)
     })

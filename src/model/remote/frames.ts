@@ -25,8 +25,13 @@ const PREFIX = MAGIC.length + 4
 const MOST_PARTS = 100_000
 
 /** @param head - of JSON values; `parts` is added */
-export function writeFrame(head: Readonly<Record<string, unknown>>, parts: readonly ArrayBufferView[] = []): Buffer {
-  const views = parts.map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength))
+export function writeFrame(
+  head: Readonly<Record<string, unknown>>,
+  parts: readonly ArrayBufferView[] = [],
+): Buffer {
+  const views = parts.map(({ buffer, byteOffset, byteLength }) =>
+    Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength),
+  )
   const text = Buffer.from(JSON.stringify({ ...head, parts: views.map(({ length }) => length) }))
   const length = Buffer.alloc(4)
   length.writeUInt32LE(text.length)
@@ -35,13 +40,15 @@ export function writeFrame(head: Readonly<Record<string, unknown>>, parts: reado
 
 /** @throws FrameError where the bytes are not exactly one frame */
 export function readFrame(bytes: Buffer): Frame {
-  if (bytes.length < PREFIX || !bytes.subarray(0, MAGIC.length).equals(MAGIC)) throw new FrameError('is not a frame')
+  if (bytes.length < PREFIX || !bytes.subarray(0, MAGIC.length).equals(MAGIC))
+    throw new FrameError('is not a frame')
   const headEnd = PREFIX + bytes.readUInt32LE(MAGIC.length)
   if (headEnd > bytes.length) throw new FrameError('is cut off in its head')
   const head = headOf(bytes.subarray(PREFIX, headEnd))
   const lengths = counts(head, 'parts', MOST_PARTS, bytes.length)
   const end = lengths.reduce((sum, length) => sum + length, headEnd)
-  if (end !== bytes.length) throw new FrameError(`has ${bytes.length} bytes where its head says ${end}`)
+  if (end !== bytes.length)
+    throw new FrameError(`has ${bytes.length} bytes where its head says ${end}`)
   let at = headEnd
   return { head, parts: lengths.map((length) => bytes.subarray(at, (at += length))) }
 }
@@ -49,7 +56,8 @@ export function readFrame(bytes: Buffer): Frame {
 /** The list of numbers from 0 to `largest` that the head has by this name. @throws FrameError for anything else */
 export function counts(head: Frame['head'], name: string, most: number, largest: number): number[] {
   const value = head[name]
-  const isCount = (one: unknown): boolean => Number.isSafeInteger(one) && (one as number) >= 0 && (one as number) <= largest
+  const isCount = (one: unknown): boolean =>
+    Number.isSafeInteger(one) && (one as number) >= 0 && (one as number) <= largest
   if (Array.isArray(value) && value.length <= most && value.every(isCount)) return value as number[]
   throw new FrameError(`has no list of up to ${most} numbers from 0 to ${largest} named ${name}`)
 }
@@ -74,7 +82,12 @@ export function int8s(part: Uint8Array | undefined, name: string, length: number
 }
 
 /** A part as `length` row numbers below `rows`, copied. @throws FrameError as `floats` */
-export function rowNumbers(part: Uint8Array | undefined, name: string, length: number, rows: number): Uint32Array {
+export function rowNumbers(
+  part: Uint8Array | undefined,
+  name: string,
+  length: number,
+  rows: number,
+): Uint32Array {
   const found = new Uint32Array(copied(part, name, length * 4))
   if (found.every((row) => row < rows)) return found
   throw new FrameError(`names a row in ${name} beyond the ${rows} that there are`)
@@ -82,14 +95,16 @@ export function rowNumbers(part: Uint8Array | undefined, name: string, length: n
 
 /** Typed arrays ask for an aligned beginning, which a part in the middle of a frame does not have. */
 function copied(part: Uint8Array | undefined, name: string, bytes: number): ArrayBuffer {
-  if (part?.length !== bytes) throw new FrameError(`has ${part?.length ?? 'no'} bytes of ${name}; expected ${bytes}`)
+  if (part?.length !== bytes)
+    throw new FrameError(`has ${part?.length ?? 'no'} bytes of ${name}; expected ${bytes}`)
   return new Uint8Array(part).buffer
 }
 
 function headOf(text: Buffer): Frame['head'] {
   try {
     const head: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text))
-    if (typeof head === 'object' && head !== null && !Array.isArray(head)) return head as Frame['head']
+    if (typeof head === 'object' && head !== null && !Array.isArray(head))
+      return head as Frame['head']
   } catch {
     // Said below, without what the bytes were.
   }

@@ -3,14 +3,35 @@
  *
  * Every message names the fingerprint of the bundle it is about, so that what two bundles made is never mixed.
  */
-import { counts, doubles, floats, FrameError, int8s, rowNumbers, writeFrame, type Frame } from './frames.js'
-import type { Call, EncodedImage, EncodedText, Match, ModelInfo, Models, Pair, StageTimings } from '../models.js'
+import {
+  counts,
+  doubles,
+  floats,
+  FrameError,
+  int8s,
+  rowNumbers,
+  writeFrame,
+  type Frame,
+} from './frames.js'
+import type {
+  Call,
+  EncodedImage,
+  EncodedText,
+  Match,
+  ModelInfo,
+  Models,
+  Pair,
+  StageTimings,
+} from '../models.js'
 
 /** What one service encodes with for others. */
 export type Encoder = Pick<Models, 'info' | 'encodeTexts' | 'encodeImages' | 'match'>
 
 /** Sizes of a bundle that bound its messages. */
-export type Sizes = Pick<ModelInfo, 'fingerprint' | 'dim' | 'imageTokens' | 'tokenWidth' | 'maxTokens'>
+export type Sizes = Pick<
+  ModelInfo,
+  'fingerprint' | 'dim' | 'imageTokens' | 'tokenWidth' | 'maxTokens'
+>
 
 const FINGERPRINT = /^[0-9a-f]{16}$/
 /** Of one message; the limit on its bytes is tighter. */
@@ -21,7 +42,10 @@ const MOST_PICTURE_BYTES = 2 ** 21
 const HEAD_BYTES = 4096
 const HEAD_BYTES_EACH = 128
 
-function ask({ fingerprint }: Sizes, { priority = 'interactive', pairsAhead = 0 }: Call): Record<string, unknown> {
+function ask(
+  { fingerprint }: Sizes,
+  { priority = 'interactive', pairsAhead = 0 }: Call,
+): Record<string, unknown> {
   return { fingerprint, priority, pairs_ahead: pairsAhead }
 }
 
@@ -35,7 +59,8 @@ export function fingerprintIn({ head }: Frame): string {
 /** What the asking service says of its call, beside what its headers say. @throws FrameError */
 export function callIn({ head }: Frame): Pick<Call, 'priority' | 'pairsAhead'> {
   const { priority, pairs_ahead: pairsAhead } = head
-  if (priority !== 'interactive' && priority !== 'bulk') throw new FrameError('has no priority that is interactive or bulk')
+  if (priority !== 'interactive' && priority !== 'bulk')
+    throw new FrameError('has no priority that is interactive or bulk')
   const [ahead] = counts({ pairsAhead: [pairsAhead] }, 'pairsAhead', 1, MOST)
   return { priority, pairsAhead: ahead }
 }
@@ -47,21 +72,41 @@ export function askTexts(texts: readonly string[], sizes: Sizes, call: Call): Bu
 /** @throws FrameError */
 export function textsAsked({ head }: Frame): string[] {
   const { texts } = head
-  if (Array.isArray(texts) && texts.length > 0 && texts.length <= MOST && texts.every((text) => typeof text === 'string')) return texts
+  if (
+    Array.isArray(texts) &&
+    texts.length > 0 &&
+    texts.length <= MOST &&
+    texts.every((text) => typeof text === 'string')
+  )
+    return texts
   throw new FrameError(`has no list of 1 to ${MOST} texts`)
 }
 
-export function answerTexts(encoded: readonly EncodedText[], timings: StageTimings, { fingerprint }: Sizes): Buffer {
+export function answerTexts(
+  encoded: readonly EncodedText[],
+  timings: StageTimings,
+  { fingerprint }: Sizes,
+): Buffer {
   const head = { fingerprint, timings, token_counts: encoded.map(({ tokenCount }) => tokenCount) }
-  return writeFrame(head, [joined(encoded.map(({ embedding }) => embedding)), joined(encoded.map(({ textTokens }) => textTokens))])
+  return writeFrame(head, [
+    joined(encoded.map(({ embedding }) => embedding)),
+    joined(encoded.map(({ textTokens }) => textTokens)),
+  ])
 }
 
 /** @throws FrameError where it is not the answer for `count` texts */
-export function textsAnswered(frame: Frame, count: number, sizes: Sizes): { encoded: EncodedText[]; timings: StageTimings } {
+export function textsAnswered(
+  frame: Frame,
+  count: number,
+  sizes: Sizes,
+): { encoded: EncodedText[]; timings: StageTimings } {
   const { dim, tokenWidth: width, maxTokens } = sizes
   const tokenCounts = countsOf(frame, 'token_counts', count, maxTokens)
   const embeddings = floats(frame.parts[0], 'embeddings', count * dim)
-  const tokens = rows(floats(frame.parts[1], 'text tokens', sum(tokenCounts) * width), tokenCounts.map((length) => length * width))
+  const tokens = rows(
+    floats(frame.parts[1], 'text tokens', sum(tokenCounts) * width),
+    tokenCounts.map((length) => length * width),
+  )
   const encoded = tokenCounts.map((tokenCount, row) => ({
     embedding: embeddings.slice(row * dim, (row + 1) * dim),
     textTokens: tokens[row] as Float32Array,
@@ -80,7 +125,11 @@ export function imagesAsked({ parts }: Frame): readonly Uint8Array[] {
   throw new FrameError('has no picture')
 }
 
-export function answerImages(encoded: readonly EncodedImage[], timings: StageTimings, { fingerprint }: Sizes): Buffer {
+export function answerImages(
+  encoded: readonly EncodedImage[],
+  timings: StageTimings,
+  { fingerprint }: Sizes,
+): Buffer {
   const pictures = encoded.map(({ picture }) => picture)
   const sides = (side: 'width' | 'height'): number[] => pictures.map((picture) => picture[side])
   return writeFrame({ fingerprint, timings, widths: sides('width'), heights: sides('height') }, [
@@ -91,20 +140,33 @@ export function answerImages(encoded: readonly EncodedImage[], timings: StageTim
 }
 
 /** @throws FrameError where it is not the answer for `count` pictures */
-export function imagesAnswered(frame: Frame, count: number, sizes: Sizes): { encoded: EncodedImage[]; timings: StageTimings } {
-  const { dim, imageTokens: { count: tokens, width } } = sizes
+export function imagesAnswered(
+  frame: Frame,
+  count: number,
+  sizes: Sizes,
+): { encoded: EncodedImage[]; timings: StageTimings } {
+  const {
+    dim,
+    imageTokens: { count: tokens, width },
+  } = sizes
   const [embeddingBytes, tokenBytes, ...pictures] = frame.parts
   const embeddings = floats(embeddingBytes, 'embeddings', count * dim)
   const length = tokens * width
   const imageTokens = int8s(tokenBytes, 'image tokens', count * length)
   const widths = countsOf(frame, 'widths', count, 512)
   const heights = countsOf(frame, 'heights', count, 512)
-  if (pictures.length !== count) throw new FrameError(`has ${pictures.length} pictures; expected ${count}`)
+  if (pictures.length !== count)
+    throw new FrameError(`has ${pictures.length} pictures; expected ${count}`)
   const encoded = pictures.map((bytes, row): EncodedImage => ({
     embedding: embeddings.slice(row * dim, (row + 1) * dim),
     imageTokens: imageTokens.slice(row * length, (row + 1) * length),
     // A copy: the frame, of which it is a part, may be many times as large.
-    picture: { bytes: new Uint8Array(bytes), mime: 'image/jpeg', width: widths[row] ?? 0, height: heights[row] ?? 0 },
+    picture: {
+      bytes: new Uint8Array(bytes),
+      mime: 'image/jpeg',
+      width: widths[row] ?? 0,
+      height: heights[row] ?? 0,
+    },
   }))
   return { encoded, timings: timingsIn(frame) }
 }
@@ -116,8 +178,16 @@ export interface Comparison {
   pairs: readonly Pair[]
 }
 
-export function askMatch({ texts, imageTokens, pairs }: Comparison, sizes: Sizes, call: Call): Buffer {
-  const head = { ...ask(sizes, call), token_counts: texts.map(({ tokenCount }) => tokenCount), images: [imageTokens.length] }
+export function askMatch(
+  { texts, imageTokens, pairs }: Comparison,
+  sizes: Sizes,
+  call: Call,
+): Buffer {
+  const head = {
+    ...ask(sizes, call),
+    token_counts: texts.map(({ tokenCount }) => tokenCount),
+    images: [imageTokens.length],
+  }
   return writeFrame(head, [
     joined(texts.map(({ textTokens }) => textTokens)),
     joinedBytes(imageTokens),
@@ -129,33 +199,61 @@ export function askMatch({ texts, imageTokens, pairs }: Comparison, sizes: Sizes
 
 /** The texts come without their embeddings, which no match looks at. @throws FrameError */
 export function matchAsked(frame: Frame, sizes: Sizes): Comparison {
-  const { tokenWidth, maxTokens, imageTokens: { count, width } } = sizes
+  const {
+    tokenWidth,
+    maxTokens,
+    imageTokens: { count, width },
+  } = sizes
   const [textTokens, tokens, textRows, imageRows, cosines] = frame.parts
   const tokenCounts = counts(frame.head, 'token_counts', MOST, maxTokens)
   const [images = 0] = counts(frame.head, 'images', 1, MOST)
   const most = Math.trunc((textRows?.length ?? 0) / 4)
-  const asked = rows(floats(textTokens, 'text tokens', sum(tokenCounts) * tokenWidth), tokenCounts.map((length) => length * tokenWidth))
+  const asked = rows(
+    floats(textTokens, 'text tokens', sum(tokenCounts) * tokenWidth),
+    tokenCounts.map((length) => length * tokenWidth),
+  )
   const bytes = int8s(tokens, 'image tokens', images * count * width)
   const text = rowNumbers(textRows, 'texts of pairs', most, tokenCounts.length)
   const image = rowNumbers(imageRows, 'images of pairs', most, images)
   const similarities = doubles(cosines, 'similarities', most)
   return {
-    texts: tokenCounts.map((tokenCount, row) => ({ embedding: new Float32Array(), textTokens: asked[row] as Float32Array, tokenCount })),
-    imageTokens: Array.from({ length: images }, (_, row) => bytes.subarray(row * count * width, (row + 1) * count * width)),
-    pairs: Array.from(similarities, (similarity, at) => ({ text: text[at] ?? 0, image: image[at] ?? 0, similarity })),
+    texts: tokenCounts.map((tokenCount, row) => ({
+      embedding: new Float32Array(),
+      textTokens: asked[row] as Float32Array,
+      tokenCount,
+    })),
+    imageTokens: Array.from({ length: images }, (_, row) =>
+      bytes.subarray(row * count * width, (row + 1) * count * width),
+    ),
+    pairs: Array.from(similarities, (similarity, at) => ({
+      text: text[at] ?? 0,
+      image: image[at] ?? 0,
+      similarity,
+    })),
   }
 }
 
-export function answerMatch(matches: readonly Match[], timings: StageTimings, { fingerprint }: Sizes): Buffer {
+export function answerMatch(
+  matches: readonly Match[],
+  timings: StageTimings,
+  { fingerprint }: Sizes,
+): Buffer {
   const logits = Float64Array.from(matches, ({ logit }) => logit)
-  return writeFrame({ fingerprint, timings }, [logits, Float64Array.from(matches, ({ match }) => match)])
+  return writeFrame({ fingerprint, timings }, [
+    logits,
+    Float64Array.from(matches, ({ match }) => match),
+  ])
 }
 
 /** @throws FrameError where it is not the answer for `count` pairs */
-export function matchAnswered(frame: Frame, count: number): { matches: Match[]; timings: StageTimings } {
+export function matchAnswered(
+  frame: Frame,
+  count: number,
+): { matches: Match[]; timings: StageTimings } {
   const logits = doubles(frame.parts[0], 'logits', count)
   const probabilities = doubles(frame.parts[1], 'matches', count)
-  if (!probabilities.every((match) => match >= 0 && match <= 1)) throw new FrameError('has a match outside of 0 to 1')
+  if (!probabilities.every((match) => match >= 0 && match <= 1))
+    throw new FrameError('has a match outside of 0 to 1')
   const matches = Array.from(logits, (logit, at) => ({ logit, match: probabilities[at] ?? 0 }))
   return { matches, timings: timingsIn(frame) }
 }
@@ -174,7 +272,9 @@ export function mostBytes(kind: 'texts' | 'images' | 'match', count: number, siz
 function timingsIn({ head: { timings } }: Frame): StageTimings {
   const entries = typeof timings === 'object' && timings !== null ? Object.entries(timings) : []
   const stages: (keyof StageTimings)[] = ['preprocess', 'tokenize', 'queue', 'inference']
-  return Object.fromEntries(entries.filter(([stage, ms]) => (stages as string[]).includes(stage) && Number.isFinite(ms)))
+  return Object.fromEntries(
+    entries.filter(([stage, ms]) => (stages as string[]).includes(stage) && Number.isFinite(ms)),
+  )
 }
 
 function countsOf({ head }: Frame, name: string, count: number, largest: number): number[] {
@@ -204,5 +304,9 @@ function joined(lists: readonly Float32Array[]): Float32Array {
 }
 
 function joinedBytes(lists: readonly Int8Array[]): Buffer {
-  return Buffer.concat(lists.map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength)))
+  return Buffer.concat(
+    lists.map(({ buffer, byteOffset, byteLength }) =>
+      Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength),
+    ),
+  )
 }

@@ -19,21 +19,42 @@ const PASSED_ON: readonly string[] = [
 ] satisfies ErrorCode[]
 
 /** @returns the error, and whether another encoder at the same address, or the same in a moment, may do better */
-export function refusalOf({ status, headers, body }: Answer, place: string): { error: TandemError; isPassing: boolean } {
+export function refusalOf(
+  { status, headers, body }: Answer,
+  place: string,
+): { error: TandemError; isPassing: boolean } {
   const { code, detail } = problemIn(body)
   if (PASSED_ON.includes(code)) {
-    return { error: new TandemError(code as ErrorCode, detail, retryAfter(headers)), isPassing: false }
+    return {
+      error: new TandemError(code as ErrorCode, detail, retryAfter(headers)),
+      isPassing: false,
+    }
   }
   switch (code) {
     case 'not_ready':
-      return { error: unavailable(`The encoder at ${place} is not ready: ${detail}`), isPassing: true }
+      return {
+        error: unavailable(`The encoder at ${place} is not ready: ${detail}`),
+        isPassing: true,
+      }
     case 'bundle_mismatch':
-      return { error: unavailable(`The encoder at ${place} serves another bundle: ${detail}`), isPassing: true }
+      return {
+        error: unavailable(`The encoder at ${place} serves another bundle: ${detail}`),
+        isPassing: true,
+      }
     case 'timed_out':
-      return { error: new TandemError('encoder_timeout', `The encoder at ${place} took too long: ${detail}`), isPassing: false }
+      return {
+        error: new TandemError(
+          'encoder_timeout',
+          `The encoder at ${place} took too long: ${detail}`,
+        ),
+        isPassing: false,
+      }
     default: {
       const what = code === '' ? `answered ${status}` : `answered ${status} ${code}: ${detail}`
-      return { error: new TandemError('encoder_failed', `The encoder at ${place} ${what}`), isPassing: false }
+      return {
+        error: new TandemError('encoder_failed', `The encoder at ${place} ${what}`),
+        isPassing: false,
+      }
     }
   }
 }
@@ -45,7 +66,8 @@ export function unavailable(sentence: string, cause?: unknown): TandemError {
 function problemIn(body: Buffer): { code: string; detail: string } {
   try {
     const { code, detail } = JSON.parse(body.toString()) as Record<string, unknown>
-    if (typeof code === 'string' && typeof detail === 'string') return { code: code.slice(0, 60), detail: detail.slice(0, 500) }
+    if (typeof code === 'string' && typeof detail === 'string')
+      return { code: code.slice(0, 60), detail: detail.slice(0, 500) }
   } catch {
     // Whatever it is, a proxy's page for one, it is no problem of ours.
   }

@@ -14,7 +14,16 @@ import {
   mostBytes,
   textsAnswered,
 } from './protocol.js'
-import type { Call, EncodedImage, EncodedText, Match, ModelInfo, Models, Pair, StageTimings } from '../models.js'
+import type {
+  Call,
+  EncodedImage,
+  EncodedText,
+  Match,
+  ModelInfo,
+  Models,
+  Pair,
+  StageTimings,
+} from '../models.js'
 import { parted } from './comparison-parts.js'
 import { Connection, type Question } from './connection.js'
 import { withEither } from '../../async/either.js'
@@ -70,7 +79,10 @@ class RemoteModels implements Models {
     return this.#watch.info
   }
 
-  encodeTexts(texts: readonly string[], call: Call = {}): Promise<{ encoded: EncodedText[]; timings: StageTimings }> {
+  encodeTexts(
+    texts: readonly string[],
+    call: Call = {},
+  ): Promise<{ encoded: EncodedText[]; timings: StageTimings }> {
     if (texts.length === 0) return Promise.resolve({ encoded: [], timings: {} })
     const { info } = this
     return this.#ask(call, () => ({
@@ -81,7 +93,10 @@ class RemoteModels implements Models {
     }))
   }
 
-  encodeImages(images: readonly Uint8Array[], call: Call = {}): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
+  encodeImages(
+    images: readonly Uint8Array[],
+    call: Call = {},
+  ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
     if (images.length === 0) return Promise.resolve({ encoded: [], timings: {} })
     const { info } = this
     return this.#ask(call, () => ({
@@ -111,7 +126,10 @@ class RemoteModels implements Models {
         ),
       ),
     )
-    return { matches: answers.flatMap(({ matches }) => matches), timings: answers.at(-1)?.timings ?? {} }
+    return {
+      matches: answers.flatMap(({ matches }) => matches),
+      timings: answers.at(-1)?.timings ?? {},
+    }
   }
 
   /** Of this service's own calls; how busy the encoder is for others, it tells by itself. */
@@ -130,13 +148,19 @@ class RemoteModels implements Models {
   }
 
   /** @param question - made when its turn has come: it holds a copy of all that is sent */
-  async #ask<Answer>(call: Call, question: () => Omit<Question<Answer>, 'fingerprint'>): Promise<Answer> {
+  async #ask<Answer>(
+    call: Call,
+    question: () => Omit<Question<Answer>, 'fingerprint'>,
+  ): Promise<Answer> {
     this.#watch.present()
     const now = (): Promise<Answer> => this.#askNow(call, question)
     return call.priority === 'bulk' ? this.#bulk.run(call.signal, now) : now()
   }
 
-  async #askNow<Answer>(call: Call, question: () => Omit<Question<Answer>, 'fingerprint'>): Promise<Answer> {
+  async #askNow<Answer>(
+    call: Call,
+    question: () => Omit<Question<Answer>, 'fingerprint'>,
+  ): Promise<Answer> {
     this.#inFlight += 1
     try {
       const { fingerprint } = this.info

@@ -32,7 +32,11 @@ export class Watch {
   readonly #connection: Pick<Connection, 'probe' | 'place'>
   readonly #report: Report
 
-  private constructor(connection: Pick<Connection, 'probe' | 'place'>, info: ModelInfo, report: Report) {
+  private constructor(
+    connection: Pick<Connection, 'probe' | 'place'>,
+    info: ModelInfo,
+    report: Report,
+  ) {
     this.#connection = connection
     this.#info = info
     this.#report = report
@@ -40,7 +44,11 @@ export class Watch {
   }
 
   /** @param patienceMs - how long an encoder that is not there yet is waited for @throws Error with the last reason */
-  static async begin(connection: Pick<Connection, 'probe' | 'place'>, patienceMs: number, report: Report): Promise<Watch> {
+  static async begin(
+    connection: Pick<Connection, 'probe' | 'place'>,
+    patienceMs: number,
+    report: Report,
+  ): Promise<Watch> {
     const until = performance.now() + patienceMs
     for (;;) {
       try {
@@ -83,7 +91,9 @@ export class Watch {
       const found = infoOf(await this.#connection.probe(), place)
       const { fingerprint } = this.#info
       if (found.fingerprint !== fingerprint) {
-        throw unavailable(`The encoder at ${place} serves the bundle ${found.fingerprint} now; these items are of ${fingerprint}.`)
+        throw unavailable(
+          `The encoder at ${place} serves the bundle ${found.fingerprint} now; these items are of ${fingerprint}.`,
+        )
       }
       this.#found(found)
       this.#lookLater(EVERY_MS)
@@ -107,10 +117,17 @@ export class Watch {
     this.#failures += 1
     if (this.#failures < FAILURES || this.#ended) return
     const { message } = error as Error
-    const sentence = /^The encoder/.test(message) ? message : `The encoder at ${place} cannot be used: ${message}`
+    const sentence = /^The encoder/.test(message)
+      ? message
+      : `The encoder at ${place} cannot be used: ${message}`
     if (this.#away === null) this.#report(sentence)
     this.#away = unavailable(sentence, error)
-    this.#lost.abort(new TandemError('encoder_timeout', `The encoder did not answer, and is away by now: ${sentence}`))
+    this.#lost.abort(
+      new TandemError(
+        'encoder_timeout',
+        `The encoder did not answer, and is away by now: ${sentence}`,
+      ),
+    )
     this.#lost = new AbortController()
   }
 }
@@ -118,8 +135,35 @@ export class Watch {
 /** @throws TandemError `encoder_failed` */
 function infoOf(said: unknown, place: string): ModelInfo {
   if (!validate(said)) {
-    throw new TandemError('encoder_failed', `What is at ${place} is no encoder that this version understands; it needs TANDEM_ROLE=encode.`)
+    throw new TandemError(
+      'encoder_failed',
+      `What is at ${place} is no encoder that this version understands; it needs TANDEM_ROLE=encode.`,
+    )
   }
-  const { name, version, description, license, languages, fingerprint, dim, image_tokens, token_width, max_tokens, rerank } = said
-  return { name, version, description, license, languages, fingerprint, dim, imageTokens: image_tokens, tokenWidth: token_width, maxTokens: max_tokens, rerank }
+  const {
+    name,
+    version,
+    description,
+    license,
+    languages,
+    fingerprint,
+    dim,
+    image_tokens,
+    token_width,
+    max_tokens,
+    rerank,
+  } = said
+  return {
+    name,
+    version,
+    description,
+    license,
+    languages,
+    fingerprint,
+    dim,
+    imageTokens: image_tokens,
+    tokenWidth: token_width,
+    maxTokens: max_tokens,
+    rerank,
+  }
 }

@@ -1,7 +1,13 @@
 /** One suite for every kind of collection: what the door promises, whoever keeps the items. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Collection, NewItem } from '../../../src/collection/collection.js'
-import { embeddings, fingerprint, itemOf, kinds, type Opened } from '../../support/collection-kinds.js'
+import {
+  embeddings,
+  fingerprint,
+  itemOf,
+  kinds,
+  type Opened,
+} from '../../support/collection-kinds.js'
 import { cosine } from '../../support/random-embeddings.js'
 
 const COSINE_TOLERANCE = 1e-4
@@ -14,12 +20,16 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
   let collection: Collection
 
   const put = (item: NewItem) => collection.put(item, fingerprint)
-  const read = <Value>(use: (visit: ReturnType<Collection['enter']>) => Promise<Value>): Promise<Value> => {
+  const read = <Value>(
+    use: (visit: ReturnType<Collection['enter']>) => Promise<Value>,
+  ): Promise<Value> => {
     using visit = collection.enter()
     return use(visit)
   }
-  const recall = (at: number, candidates: number) => read(({ items }) => items.recall(embeddings[at] as Float32Array, candidates))
-  const listed = async (): Promise<string[]> => (await read(({ items }) => items.list({ limit: 1000 }))).map(({ id }) => id)
+  const recall = (at: number, candidates: number) =>
+    read(({ items }) => items.recall(embeddings[at] as Float32Array, candidates))
+  const listed = async (): Promise<string[]> =>
+    (await read(({ items }) => items.list({ limit: 1000 }))).map(({ id }) => id)
 
   beforeAll(async () => {
     opened = await open()
@@ -41,7 +51,11 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
 
   it('gives an item back as it was put', async () => {
     const addedAt = '2024-05-06T07:08:09.123Z'
-    const item = itemOf('a', 3, { title: 'é海😀', list: [1, 'x', null, { y: false }], nested: { deep: 1e-7, big: 9_007_199_254_740_991 } })
+    const item = itemOf('a', 3, {
+      title: 'é海😀',
+      list: [1, 'x', null, { y: false }],
+      nested: { deep: 1e-7, big: 9_007_199_254_740_991 },
+    })
     expect(await put({ ...item, addedAt })).toBe('created')
     const [found, none] = await read(({ items }) => items.getMany(['a', 'b']))
     const { picture, ...rest } = item
@@ -51,7 +65,9 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(cosine(found?.embedding as Float32Array, item.embedding)).toBeCloseTo(1, 5)
     expect(found?.imageTokens).toEqual(item.imageTokens)
     expect(none).toBeUndefined()
-    expect(Buffer.from((await read(({ items }) => items.picture('a'))) ?? [])).toEqual(Buffer.from(bytes))
+    expect(Buffer.from((await read(({ items }) => items.picture('a'))) ?? [])).toEqual(
+      Buffer.from(bytes),
+    )
   })
 
   it('tells no payload from an empty one', async () => {
@@ -59,7 +75,11 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     await put(itemOf('empty', 2, {}))
     const found = await read(({ items }) => items.getMany(['none', 'empty']))
     expect(found.map((item) => item?.payload)).toEqual([null, {}])
-    expect(await read(({ items }) => items.payloads(['empty', 'gone', 'none']))).toEqual([{}, undefined, null])
+    expect(await read(({ items }) => items.payloads(['empty', 'gone', 'none']))).toEqual([
+      {},
+      undefined,
+      null,
+    ])
   })
 
   it('says when an item was added', async () => {
@@ -74,8 +94,14 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(await put(itemOf('a', 1, { old: true }))).toBe('created')
     expect(await put(itemOf('a', 2, { new: true }))).toBe('replaced')
     const [item] = await read(({ items }) => items.getMany(['a']))
-    expect(item).toMatchObject({ payload: { new: true }, picture: { height: 32 }, imageTokens: itemOf('a', 2).imageTokens })
-    expect(Buffer.from((await read(({ items }) => items.picture('a'))) ?? [])).toEqual(Buffer.from(itemOf('a', 2).picture.bytes))
+    expect(item).toMatchObject({
+      payload: { new: true },
+      picture: { height: 32 },
+      imageTokens: itemOf('a', 2).imageTokens,
+    })
+    expect(Buffer.from((await read(({ items }) => items.picture('a'))) ?? [])).toEqual(
+      Buffer.from(itemOf('a', 2).picture.bytes),
+    )
     const [nearest, ...others] = await recall(2, 10)
     expect(nearest).toMatchObject({ id: 'a' })
     expect(nearest?.similarity).toBeCloseTo(1, 4)
@@ -96,11 +122,16 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     await Promise.all(embeddings.slice(0, 200).map((_, at) => put(itemOf(`item ${at}`, at))))
     for (const at of [250, 300, 350]) {
       const query = embeddings[at] as Float32Array
-      const truth = Array.from({ length: 200 }, (_, i) => ({ id: `item ${i}`, similarity: cosine(query, embeddings[i] as Float32Array) }))
+      const truth = Array.from({ length: 200 }, (_, i) => ({
+        id: `item ${i}`,
+        similarity: cosine(query, embeddings[i] as Float32Array),
+      }))
       truth.sort((a, b) => b.similarity - a.similarity)
       const found = await recall(at, 20)
       expect(found.map(({ id }) => id)).toEqual(truth.slice(0, 20).map(({ id }) => id))
-      found.forEach(({ similarity }, i) => expect(Math.abs(similarity - (truth[i]?.similarity ?? 2))).toBeLessThan(COSINE_TOLERANCE))
+      found.forEach(({ similarity }, i) =>
+        expect(Math.abs(similarity - (truth[i]?.similarity ?? 2))).toBeLessThan(COSINE_TOLERANCE),
+      )
     }
     expect(await recall(250, 1000)).toHaveLength(200)
     using visit = collection.enter()
@@ -125,12 +156,33 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
 
   it('takes ids that look like something else', async () => {
     const ids = [
-      '"', "'", '\\', '\\"', '"] or id != "', "'; drop collection tandem; --", '%', '_', '{id}', '$meta', '`', '..a', 'null', 'true',
-      '\u202e', 'a\u0301', 'á', '\ud83d\udc69\u200d\ud83d\udc67', '[1]', 'id in ["x"]', '𝄞'.repeat(256),
+      '"',
+      "'",
+      '\\',
+      '\\"',
+      '"] or id != "',
+      "'; drop collection tandem; --",
+      '%',
+      '_',
+      '{id}',
+      '$meta',
+      '`',
+      '..a',
+      'null',
+      'true',
+      '\u202e',
+      'a\u0301',
+      'á',
+      '\ud83d\udc69\u200d\ud83d\udc67',
+      '[1]',
+      'id in ["x"]',
+      '𝄞'.repeat(256),
     ]
     for (const [at, id] of ids.entries()) expect(await put(itemOf(id, at))).toBe('created')
     expect(await listed()).toEqual([...ids].sort(byBytes))
-    expect((await recall(0, 1000)).map(({ id }) => id).sort(byBytes)).toEqual([...ids].sort(byBytes))
+    expect((await recall(0, 1000)).map(({ id }) => id).sort(byBytes)).toEqual(
+      [...ids].sort(byBytes),
+    )
     for (const [at, id] of ids.entries()) {
       const found = await read(({ items }) => items.getMany([id]))
       expect(found.map((item) => item?.payload)).toEqual([{ at }])
@@ -141,7 +193,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
 
   it('takes payloads that look like something else', async () => {
     const payloads: NewItem['payload'][] = [
-      { '': 1, ' ': 2, 'a.b': 3, 'a"]': 4, "it's": 5, '\\': 6, '$meta': 7, '\n': 8, '\u0000': 9 },
+      { '': 1, ' ': 2, 'a.b': 3, 'a"]': 4, "it's": 5, '\\': 6, $meta: 7, '\n': 8, '\u0000': 9 },
       { text: 'line\nbreak\ttab "quoted" \\ back \u0000 \u202e 😀' },
       { list: [[[]], {}, [null]], empty: {}, none: null, no: false, zero: 0, minus: -0.5 },
       { long: 'x'.repeat(65_000) },
@@ -153,12 +205,20 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
   })
 
   it('takes writers that come at the same time, and ends as the last of each item said', async () => {
-    const outcomes = await Promise.all(Array.from({ length: 120 }, (_, at) => put(itemOf(`item ${at % 40}`, at))))
+    const outcomes = await Promise.all(
+      Array.from({ length: 120 }, (_, at) => put(itemOf(`item ${at % 40}`, at))),
+    )
     expect(outcomes.filter((outcome) => outcome === 'created')).toHaveLength(40)
-    const removed = await Promise.all(Array.from({ length: 20 }, (_, at) => collection.remove(`item ${at}`)))
+    const removed = await Promise.all(
+      Array.from({ length: 20 }, (_, at) => collection.remove(`item ${at}`)),
+    )
     expect(removed.every(Boolean)).toBe(true)
-    const found = await read(({ items }) => items.getMany(Array.from({ length: 40 }, (_, at) => `item ${at}`)))
-    expect(found.map((item) => item?.payload?.['at'])).toEqual(Array.from({ length: 40 }, (_, at) => (at < 20 ? undefined : at + 80)))
+    const found = await read(({ items }) =>
+      items.getMany(Array.from({ length: 40 }, (_, at) => `item ${at}`)),
+    )
+    expect(found.map((item) => item?.payload?.['at'])).toEqual(
+      Array.from({ length: 40 }, (_, at) => (at < 20 ? undefined : at + 80)),
+    )
     expect((await recall(100, 20)).find(({ id }) => id === 'item 20')?.similarity).toBeCloseTo(1, 4)
   })
 

@@ -24,7 +24,8 @@ interface Wire {
 /** What a filter means, read off its wire form word by word. */
 function passes(filter: Wire, payload: Payload | null): boolean {
   const { must = [], should = [], must_not: mustNot = [] } = filter
-  const holds = (condition: object): boolean => conditionHolds(condition as Record<string, unknown>, payload)
+  const holds = (condition: object): boolean =>
+    conditionHolds(condition as Record<string, unknown>, payload)
   if (must.some((condition) => !holds(condition))) return false
   if (mustNot.some((condition) => holds(condition))) return false
   return should.length === 0 || should.some((condition) => holds(condition))
@@ -35,15 +36,25 @@ function conditionHolds(condition: Record<string, unknown>, payload: Payload | n
   let value: unknown = payload
   for (const name of String(condition['key']).split('.')) {
     const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
-    value = isObject && Object.keys(value as object).includes(name) ? (value as Record<string, unknown>)[name] : undefined
+    value =
+      isObject && Object.keys(value as object).includes(name)
+        ? (value as Record<string, unknown>)[name]
+        : undefined
   }
   if ('exists' in condition) return condition['exists'] === (value !== undefined && value !== null)
-  if ('match' in condition) return [value].flat().some((one) => [condition['match']].flat().some((wanted) => wanted === one))
-  return Object.entries(condition['range'] as Record<string, number | string>).every(([than, limit]) => {
-    if (typeof value !== typeof limit) return false
-    const given = value as number | string
-    return { gt: given > limit, gte: given >= limit, lt: given < limit, lte: given <= limit }[than]
-  })
+  if ('match' in condition)
+    return [value]
+      .flat()
+      .some((one) => [condition['match']].flat().some((wanted) => wanted === one))
+  return Object.entries(condition['range'] as Record<string, number | string>).every(
+    ([than, limit]) => {
+      if (typeof value !== typeof limit) return false
+      const given = value as number | string
+      return { gt: given > limit, gte: given >= limit, lt: given < limit, lte: given <= limit }[
+        than
+      ]
+    },
+  )
 }
 
 const scalar = fc.constantFrom<string | number | boolean>('sea', 'land', '', 0, 1, 2.5, true, false)
@@ -62,11 +73,22 @@ const limit = fc.oneof(fc.constantFrom<number | string>(0, 1, 2, 'm', 'sea'))
 const condition = fc.oneof(
   fc.record({ key, match: fc.oneof(scalar, fc.array(scalar, { minLength: 1, maxLength: 3 })) }),
   fc.record({ key, exists: fc.boolean() }),
-  fc.tuple(key, limit, fc.constantFrom('gt', 'gte', 'lt', 'lte')).map(([name, value, than]) => ({ key: name, range: { [than]: value } })),
+  fc
+    .tuple(key, limit, fc.constantFrom('gt', 'gte', 'lt', 'lte'))
+    .map(([name, value, than]) => ({ key: name, range: { [than]: value } })),
 )
 const filters: fc.Arbitrary<Wire> = fc.letrec<{ filter: Wire; list: object[] }>((tie) => ({
-  list: fc.array(fc.oneof({ arbitrary: condition, weight: 4 }, tie('filter').filter((one) => Object.keys(one).length > 0)), { maxLength: 2 }),
-  filter: fc.record({ must: tie('list'), should: tie('list'), must_not: tie('list') }, { requiredKeys: [] }),
+  list: fc.array(
+    fc.oneof(
+      { arbitrary: condition, weight: 4 },
+      tie('filter').filter((one) => Object.keys(one).length > 0),
+    ),
+    { maxLength: 2 },
+  ),
+  filter: fc.record(
+    { must: tie('list'), should: tie('list'), must_not: tie('list') },
+    { requiredKeys: [] },
+  ),
 })).filter
 
 const picture = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 4, height: 3 }
@@ -82,7 +104,13 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
     folder = await mkdtemp(join(tmpdir(), 'tandem-filtered-'))
     store = await openItemStore({ folder: join(folder, 'items'), fingerprint: 'aaaa' })
     const { identity: storeIdentity } = store
-    index = await openVectorIndex({ kind, folder: join(folder, 'index'), dim: DIM, fingerprint: 'aaaa', storeIdentity })
+    index = await openVectorIndex({
+      kind,
+      folder: join(folder, 'index'),
+      dim: DIM,
+      fingerprint: 'aaaa',
+      storeIdentity,
+    })
     sets = new FilteredSets()
     items.clear()
   })
@@ -92,8 +120,12 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
     await rm(folder, { recursive: true })
   })
 
-  async function put(some: readonly { id: string; embedding: Float32Array; payload: Payload | null }[]): Promise<void> {
-    const { position } = await store.put(some.map((one) => ({ ...one, imageTokens: new Int8Array(4), picture })))
+  async function put(
+    some: readonly { id: string; embedding: Float32Array; payload: Payload | null }[],
+  ): Promise<void> {
+    const { position } = await store.put(
+      some.map((one) => ({ ...one, imageTokens: new Int8Array(4), picture })),
+    )
     await index.upsert(some, position)
     for (const { id, embedding, payload } of some) items.set(id, { embedding, payload })
   }
@@ -104,10 +136,24 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
     for (const id of ids) items.delete(id)
   }
 
-  const recall = (filter: Wire, embedding: Float32Array, candidates: number, signal?: AbortSignal) =>
-    filteredRecall({ index, store }, sets, { filter: parseFilter(filter), embedding, candidates, signal })
+  const recall = (
+    filter: Wire,
+    embedding: Float32Array,
+    candidates: number,
+    signal?: AbortSignal,
+  ) =>
+    filteredRecall({ index, store }, sets, {
+      filter: parseFilter(filter),
+      embedding,
+      candidates,
+      signal,
+    })
 
-  function truth(filter: Wire, embedding: Float32Array, candidates: number): { id: string; similarity: number }[] {
+  function truth(
+    filter: Wire,
+    embedding: Float32Array,
+    candidates: number,
+  ): { id: string; similarity: number }[] {
     return [...items]
       .filter(([, { payload }]) => passes(filter, payload))
       .map(([id, item]) => ({ id, similarity: cosine(embedding, item.embedding) }))
@@ -122,34 +168,44 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
     let wanted = 0
     let common = 0
     const next = (): Float32Array => embeddings[used++ % embeddings.length] as Float32Array
-    const changes = fc.array(fc.record({ id: fc.nat(39), payload: payloads, isRemoval: fc.boolean() }), { maxLength: 6 })
+    const changes = fc.array(
+      fc.record({ id: fc.nat(39), payload: payloads, isRemoval: fc.boolean() }),
+      { maxLength: 6 },
+    )
     await fc.assert(
-      fc.asyncProperty(fc.array(payloads, { maxLength: 40, size: 'max' }), filters, changes, fc.integer({ min: 1, max: 50 }), async (first, filter, later, k) => {
-        await put(first.map((payload, at) => ({ id: `item ${at}`, payload, embedding: next() })))
-        const check = async (): Promise<void> => {
-          const query = next()
-          const found = await recall(filter, query, k)
-          const all = truth(filter, query, items.size)
-          const similarities = new Map(all.map(({ id, similarity }) => [id, similarity]))
-          // As many as there are, each once, each of those that pass, best first: whatever the index is.
-          expect(new Set(found.map(({ id }) => id)).size).toBe(Math.min(k, all.length))
-          for (const { id, similarity } of found) expect(similarity).toBeCloseTo(similarities.get(id) ?? 9, 4)
-          expect(found).toEqual(found.toSorted((a, b) => b.similarity - a.similarity))
-          const expected = all.slice(0, k).map(({ id }) => id)
-          if (kind === 'exact') expect(found.map(({ id }) => id)).toEqual(expected)
-          wanted += expected.length
-          common += found.filter(({ id }) => expected.includes(id)).length
-        }
-        await check()
-        for (const { id, payload, isRemoval } of later) {
-          if (isRemoval) await remove(`item ${id}`)
-          else await put([{ id: `item ${id}`, payload, embedding: next() }])
-        }
-        await check()
-        await Promise.all([check(), check()])
-        // What is left over is part of the next trial now and then.
-        if (numbers() < 0.7) await remove(...items.keys())
-      }),
+      fc.asyncProperty(
+        fc.array(payloads, { maxLength: 40, size: 'max' }),
+        filters,
+        changes,
+        fc.integer({ min: 1, max: 50 }),
+        async (first, filter, later, k) => {
+          await put(first.map((payload, at) => ({ id: `item ${at}`, payload, embedding: next() })))
+          const check = async (): Promise<void> => {
+            const query = next()
+            const found = await recall(filter, query, k)
+            const all = truth(filter, query, items.size)
+            const similarities = new Map(all.map(({ id, similarity }) => [id, similarity]))
+            // As many as there are, each once, each of those that pass, best first: whatever the index is.
+            expect(new Set(found.map(({ id }) => id)).size).toBe(Math.min(k, all.length))
+            for (const { id, similarity } of found)
+              expect(similarity).toBeCloseTo(similarities.get(id) ?? 9, 4)
+            expect(found).toEqual(found.toSorted((a, b) => b.similarity - a.similarity))
+            const expected = all.slice(0, k).map(({ id }) => id)
+            if (kind === 'exact') expect(found.map(({ id }) => id)).toEqual(expected)
+            wanted += expected.length
+            common += found.filter(({ id }) => expected.includes(id)).length
+          }
+          await check()
+          for (const { id, payload, isRemoval } of later) {
+            if (isRemoval) await remove(`item ${id}`)
+            else await put([{ id: `item ${id}`, payload, embedding: next() }])
+          }
+          await check()
+          await Promise.all([check(), check()])
+          // What is left over is part of the next trial now and then.
+          if (numbers() < 0.7) await remove(...items.keys())
+        },
+      ),
       { numRuns: 60 },
     )
     expect(wanted).toBeGreaterThan(300)
@@ -159,7 +215,13 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
   describe('with 3,000 items', () => {
     const embeddings = randomEmbeddings(3000, DIM)
     beforeEach(() =>
-      put(embeddings.map((embedding, at) => ({ id: `item ${at}`, embedding, payload: { half: at % 2, twentieth: at % 20, one: at } }))),
+      put(
+        embeddings.map((embedding, at) => ({
+          id: `item ${at}`,
+          embedding,
+          payload: { half: at % 2, twentieth: at % 20, one: at },
+        })),
+      ),
     )
 
     it.each([
@@ -243,10 +305,15 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
       const numbers = randomNumbers(8)
       const query = (): Float32Array => embeddings[Math.floor(numbers() * 3000)] as Float32Array
       for (let round = 0; round < 40; round += 1) {
-        const before = [...items].filter(([, { payload }]) => payload !== null && 'mark' in payload).map(([id]) => id)
-        const writing = put([{ id: `marked ${round}`, embedding: query(), payload: { mark: round } }])
+        const before = [...items]
+          .filter(([, { payload }]) => payload !== null && 'mark' in payload)
+          .map(([id]) => id)
+        const writing = put([
+          { id: `marked ${round}`, embedding: query(), payload: { mark: round } },
+        ])
         const [one, two] = await Promise.all([recall(few, query(), 100), recall(few, query(), 100)])
-        for (const found of [one, two]) expect(found.map(({ id }) => id)).toEqual(expect.arrayContaining(before))
+        for (const found of [one, two])
+          expect(found.map(({ id }) => id)).toEqual(expect.arrayContaining(before))
         await writing
       }
     })

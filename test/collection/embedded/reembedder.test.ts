@@ -3,7 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openEmbedded, type BundleShelf, type EmbeddedCollection, type StandbyStatus } from '../../../src/collection/collection.js'
+import {
+  openEmbedded,
+  type BundleShelf,
+  type EmbeddedCollection,
+  type StandbyStatus,
+} from '../../../src/collection/collection.js'
 import { TandemError } from '../../../src/errors.js'
 import { openItemStore } from '../../../src/item-store/item-store.js'
 import type { ModelInfo } from '../../../src/model/models.js'
@@ -16,18 +21,32 @@ function otherEmbeddingOf(text: string): Float32Array {
 }
 
 class OtherModels extends WordModels {
-  override readonly info: ModelInfo = { ...new WordModels().info, name: 'other', fingerprint: 'fedcba9876543210', dim: 65 }
+  override readonly info: ModelInfo = {
+    ...new WordModels().info,
+    name: 'other',
+    fingerprint: 'fedcba9876543210',
+    dim: 65,
+  }
   closed = false
 
   override async encodeTexts(...given: Parameters<WordModels['encodeTexts']>) {
     const { encoded, timings } = await super.encodeTexts(...given)
-    return { encoded: encoded.map((one, at) => ({ ...one, embedding: otherEmbeddingOf(given[0][at] ?? '') })), timings }
+    return {
+      encoded: encoded.map((one, at) => ({
+        ...one,
+        embedding: otherEmbeddingOf(given[0][at] ?? ''),
+      })),
+      timings,
+    }
   }
 
   override async encodeImages(...given: Parameters<WordModels['encodeImages']>) {
     const { encoded, timings } = await super.encodeImages(...given)
     const words = given[0].map((bytes) => Buffer.from(bytes).toString())
-    return { encoded: encoded.map((one, at) => ({ ...one, embedding: otherEmbeddingOf(words[at] ?? '') })), timings }
+    return {
+      encoded: encoded.map((one, at) => ({ ...one, embedding: otherEmbeddingOf(words[at] ?? '') })),
+      timings,
+    }
   }
 
   override close() {
@@ -61,10 +80,12 @@ async function open(): Promise<void> {
   }
   const shelf: BundleShelf = {
     fingerprintOf: async (name) => {
-      if (!['words', 'other'].includes(name)) throw new TandemError('bundle_unusable', `no bundle ${name}`)
+      if (!['words', 'other'].includes(name))
+        throw new TandemError('bundle_unusable', `no bundle ${name}`)
       return Promise.resolve(byName(name).info.fingerprint)
     },
-    open: (name, items) => Promise.resolve({ models: byName(name), index: index(items.fingerprint), store: items }),
+    open: (name, items) =>
+      Promise.resolve({ models: byName(name), index: index(items.fingerprint), store: items }),
     discard: (one) => Promise.resolve(void discarded.push(one)),
   }
   const serving = store.fingerprint
@@ -88,9 +109,11 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-const add = (id: string, word: string) => retrieval.add({ id, image: Buffer.from(word), payload: { word } })
+const add = (id: string, word: string) =>
+  retrieval.add({ id, image: Buffer.from(word), payload: { word } })
 const status = (): StandbyStatus | null => collection.upkeep.standby.status().standby
-const reaches = (state: StandbyStatus['state']) => expect.poll(() => status()?.state, { timeout: 20_000 }).toBe(state)
+const reaches = (state: StandbyStatus['state']) =>
+  expect.poll(() => status()?.state, { timeout: 20_000 }).toBe(state)
 const serving = (): string | null => collection.upkeep.standby.status().serving.name
 
 async function fill(count: number): Promise<void> {
@@ -99,7 +122,10 @@ async function fill(count: number): Promise<void> {
 
 /** Similarities of a search for "dog" to all items, by id. */
 async function similarities(): Promise<Record<string, number>> {
-  const { hits } = await retrieval.search({ text: 'dog' }, { k: 1000, candidates: 1000, rerank: false })
+  const { hits } = await retrieval.search(
+    { text: 'dog' },
+    { k: 1000, candidates: 1000, rerank: false },
+  )
   return Object.fromEntries(hits.map(({ id, similarity }) => [id, similarity]))
 }
 
@@ -109,10 +135,14 @@ async function expectAgreement(): Promise<void> {
   const stored = (await retrieval.list({ limit: 1000 })).items
   for (const { info } of [words, other]) {
     const index = indexes.get(info.fingerprint)
-    await expect.poll(() => [...(index?.ids() ?? [])].sort()).toEqual(stored.map(({ id }) => id).sort())
+    await expect
+      .poll(() => [...(index?.ids() ?? [])].sort())
+      .toEqual(stored.map(({ id }) => id).sort())
     for (const { id, payload } of stored) {
       const word = payload?.['word'] as string
-      expect(index?.vectors.get(id), id).toEqual(info === words.info ? embeddingOf(word) : otherEmbeddingOf(word))
+      expect(index?.vectors.get(id), id).toEqual(
+        info === words.info ? embeddingOf(word) : otherEmbeddingOf(word),
+      )
     }
   }
 }
@@ -122,7 +152,12 @@ describe('a bundle that stands by', () => {
     await fill(40)
     await collection.upkeep.standby.start('other')
     expect(serving()).toBe('words')
-    await Promise.all([add('new', 'cat'), add('item-3', 'horse'), retrieval.remove('item-4'), retrieval.remove('item-39')])
+    await Promise.all([
+      add('new', 'cat'),
+      add('item-3', 'horse'),
+      retrieval.remove('item-4'),
+      retrieval.remove('item-39'),
+    ])
     await reaches('level')
     await Promise.all([add('later', 'zebra'), retrieval.remove('item-7')])
     await expectAgreement()
@@ -144,7 +179,11 @@ describe('a bundle that stands by', () => {
   })
 
   it('is refused where it serves, is none, or another one stands by', async () => {
-    const refused = (name: string) => collection.upkeep.standby.start(name).then(() => '', (error: TandemError) => error.code)
+    const refused = (name: string) =>
+      collection.upkeep.standby.start(name).then(
+        () => '',
+        (error: TandemError) => error.code,
+      )
     expect(await refused('words')).toBe('standby_conflict')
     expect(await refused('nothing')).toBe('bundle_unusable')
     expect(await refused('other')).toBe('')
@@ -159,7 +198,9 @@ describe('a bundle that stands by', () => {
     await collection.upkeep.standby.start('other')
     await expect.poll(() => status()?.problem).toMatch(/item-0.*the disk of the bundle is gone/)
     expect(status()).toMatchObject({ state: 'following', behind: 3 })
-    await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({ code: 'standby_not_level' })
+    await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({
+      code: 'standby_not_level',
+    })
     expect(serving()).toBe('words')
     other.gate = () => Promise.resolve()
     await expectAgreement()
@@ -171,8 +212,12 @@ describe('a bundle that stands by', () => {
     await collection.upkeep.standby.start('other')
     await collection.upkeep.standby.end()
     expect(status()).toBeNull()
-    await expect(collection.upkeep.standby.end()).rejects.toMatchObject({ code: 'standby_not_found' })
-    await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({ code: 'standby_not_found' })
+    await expect(collection.upkeep.standby.end()).rejects.toMatchObject({
+      code: 'standby_not_found',
+    })
+    await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({
+      code: 'standby_not_found',
+    })
     await expect.poll(() => discarded).toEqual([other.info.fingerprint])
     await collection.upkeep.standby.start('other')
     await expectAgreement()
@@ -201,7 +246,9 @@ describe('a switch', () => {
     await reaches('level')
     await collection.upkeep.standby.switch()
     expect(retrieval.model.name).toBe('other')
-    expect((await retrieval.embed([{ text: 'dog' }])).embeddings[0]).toEqual(otherEmbeddingOf('dog'))
+    expect((await retrieval.embed([{ text: 'dog' }])).embeddings[0]).toEqual(
+      otherEmbeddingOf('dog'),
+    )
     await Promise.all([add('item-1', 'cat'), add('new', 'dog'), retrieval.remove('item-2')])
     expect((await similarities())['new']).toBeCloseTo(1)
     await expectAgreement()
@@ -217,7 +264,9 @@ describe('a switch', () => {
     other.gate = () => new Promise((resolve) => setTimeout(resolve, 50))
     await collection.upkeep.standby.start('other')
     await expect.poll(() => status()?.state).toBe('following')
-    await expect(collection.upkeep.standby.switch({ signal: AbortSignal.timeout(10) })).rejects.toThrow(/timeout/)
+    await expect(
+      collection.upkeep.standby.switch({ signal: AbortSignal.timeout(10) }),
+    ).rejects.toThrow(/timeout/)
     expect(serving()).toBe('words')
     await expectAgreement()
   })
@@ -236,7 +285,13 @@ describe('a switch', () => {
     expect(Object.keys(await similarities())).toHaveLength(5)
     expect(closed).toBe(false)
     release()
-    expect(Object.keys(await search).sort()).toEqual(['item-0', 'item-1', 'item-2', 'item-3', 'item-4'])
+    expect(Object.keys(await search).sort()).toEqual([
+      'item-0',
+      'item-1',
+      'item-2',
+      'item-3',
+      'item-4',
+    ])
     await expect.poll(() => closed).toBe(true)
   })
 
@@ -257,19 +312,31 @@ describe('a switch', () => {
 
 describe('a restart', () => {
   it.each([
-    ['while it follows', async () => {
-      other.gate = () => new Promise((resolve) => setTimeout(resolve, 20))
-      await collection.upkeep.standby.start('other')
-    }, 'words'],
-    ['when it is level', async () => {
-      await collection.upkeep.standby.start('other')
-      await reaches('level')
-    }, 'words'],
-    ['after a switch', async () => {
-      await collection.upkeep.standby.start('other')
-      await reaches('level')
-      await collection.upkeep.standby.switch()
-    }, 'other'],
+    [
+      'while it follows',
+      async () => {
+        other.gate = () => new Promise((resolve) => setTimeout(resolve, 20))
+        await collection.upkeep.standby.start('other')
+      },
+      'words',
+    ],
+    [
+      'when it is level',
+      async () => {
+        await collection.upkeep.standby.start('other')
+        await reaches('level')
+      },
+      'words',
+    ],
+    [
+      'after a switch',
+      async () => {
+        await collection.upkeep.standby.start('other')
+        await reaches('level')
+        await collection.upkeep.standby.switch()
+      },
+      'other',
+    ],
   ] as const)('%s goes on where it was', async (_when, bring, expected) => {
     await fill(30)
     await bring()
@@ -299,7 +366,8 @@ describe('searches during changes of bundle and writes', () => {
   it('are answered from one bundle each, exactly', async () => {
     const still = Array.from({ length: 60 }, (_, at) => `still-${at}`)
     await Promise.all(still.map((id, at) => add(id, `dog ${at}`)))
-    const cosine = (text: string): number => embeddingOf('dog').reduce((sum, value, at) => sum + value * (embeddingOf(text)[at] ?? 0), 0)
+    const cosine = (text: string): number =>
+      embeddingOf('dog').reduce((sum, value, at) => sum + value * (embeddingOf(text)[at] ?? 0), 0)
     const exact = Object.fromEntries(still.map((id, at) => [id, cosine(`dog ${at}`)]))
     let over = false
     let [searches, writes] = [0, 0]

@@ -16,7 +16,13 @@ describe('the breaker', () => {
       probes += 1
       return isWell ? Promise.resolve() : Promise.reject(new Error('still away'))
     }
-    breaker = new Breaker({ failures: 3, firstPauseMs: 100, longestPauseMs: 400, probe, onChange: (state) => changes.push(state) })
+    breaker = new Breaker({
+      failures: 3,
+      firstPauseMs: 100,
+      longestPauseMs: 400,
+      probe,
+      onChange: (state) => changes.push(state),
+    })
   })
   afterEach(() => {
     breaker.end()
@@ -39,7 +45,12 @@ describe('the breaker', () => {
 
   it('tries by itself, twice as late each time, and closes when that goes well', async () => {
     fail(3)
-    for (const [pause, tried] of [[100, 1], [200, 2], [400, 3], [400, 4]] as const) {
+    for (const [pause, tried] of [
+      [100, 1],
+      [200, 2],
+      [400, 3],
+      [400, 4],
+    ] as const) {
       await vi.advanceTimersByTimeAsync(pause - 1)
       expect(probes).toBe(tried - 1)
       await vi.advanceTimersByTimeAsync(1)

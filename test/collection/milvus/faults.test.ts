@@ -30,18 +30,34 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     proxy = await FaultyProxy.start(milvus.port)
     folder = await mkdtemp(join(tmpdir(), 'tandem-faults-'))
     const models = new WordModels()
-    const pictures = await openPictureStore({ place: { folder }, collection: 'default.tandem', timeoutMs: 5000 })
+    const pictures = await openPictureStore({
+      place: { folder },
+      collection: 'default.tandem',
+      timeoutMs: 5000,
+    })
     const { fingerprint, dim } = models.info
-    const settings = { ...milvus.settings, address: proxy.address, timeoutMs: TIMEOUT_MS, fingerprint, dim, pictures }
+    const settings = {
+      ...milvus.settings,
+      address: proxy.address,
+      timeoutMs: TIMEOUT_MS,
+      fingerprint,
+      dim,
+      pictures,
+    }
     const config = { ...readConfig({}), logLevel: 'silent', vectorIndex: 'milvus' } as const
-    tandem = await buildApp(config, () => Promise.resolve(openShared(models, connectMilvus(settings), () => pictures.close())))
+    tandem = await buildApp(config, () =>
+      Promise.resolve(openShared(models, connectMilvus(settings), () => pictures.close())),
+    )
     url = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     await proxy.set('refuse')
     const starting = tandem.start()
     await new Promise((resolve) => setTimeout(resolve, 1200))
     // A service that finds no engine lives, and waits for it.
     expect((await ask('/health/live')).status).toBe(200)
-    expect(await health()).toMatchObject({ status: 503, detail: expect.stringMatching(/milvus is waited for/) as string })
+    expect(await health()).toMatchObject({
+      status: 503,
+      detail: expect.stringMatching(/milvus is waited for/) as string,
+    })
     expect(await search()).toMatchObject({ status: 503, code: 'not_ready' })
     await proxy.set('pass')
     await starting
@@ -57,7 +73,8 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     await rm(folder, { recursive: true, force: true })
   })
 
-  const ask = (path: string, init: RequestInit = {}): Promise<Response> => fetch(`${url}${path}`, init)
+  const ask = (path: string, init: RequestInit = {}): Promise<Response> =>
+    fetch(`${url}${path}`, init)
   async function put(id: string): Promise<number> {
     const headers = { 'content-type': 'image/jpeg' }
     const reply = await ask(`/items/${id}`, { method: 'PUT', headers, body: `dog ${id}` })
@@ -68,14 +85,23 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     const begin = performance.now()
     const reply = await ask('/search?q=dog&rerank=false', { headers })
     const { code = '' } = (await reply.json()) as { code?: string }
-    return { status: reply.status, code, retryAfter: reply.headers.get('retry-after'), ms: performance.now() - begin }
+    return {
+      status: reply.status,
+      code,
+      retryAfter: reply.headers.get('retry-after'),
+      ms: performance.now() - begin,
+    }
   }
   async function health(): Promise<{ status: number; detail: string }> {
     const reply = await ask('/health/ready')
     return { status: reply.status, detail: ((await reply.json()) as { detail: string }).detail }
   }
   async function metric(name: string): Promise<number> {
-    return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\d+)$`, 'm').exec(await (await ask('/metrics')).text())?.[1])
+    return Number(
+      new RegExp(`^${name}(?:\\{[^}]*\\})? (\\d+)$`, 'm').exec(
+        await (await ask('/metrics')).text(),
+      )?.[1],
+    )
   }
 
   /** Resolves when a search is answered again. */
@@ -88,7 +114,10 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
   }
 
   /** Puts items again and again until each is acknowledged, and says how often one was refused. */
-  async function ingest(prefix: string, count: number): Promise<{ refused: number; ids: string[] }> {
+  async function ingest(
+    prefix: string,
+    count: number,
+  ): Promise<{ refused: number; ids: string[] }> {
     let refused = 0
     const ids = Array.from({ length: count }, (_, at) => `${prefix}-${at}`)
     const until = performance.now() + BACK_WITHIN_MS
@@ -122,10 +151,17 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
       expect(slow.ms).toBeLessThan(TIMEOUT_MS + AT_ONCE_MS)
     }
     const refused = await search()
-    expect(refused).toMatchObject({ status: 503, code: 'engine_unavailable', retryAfter: expect.stringMatching(/^[1-9]\d*$/) as string })
+    expect(refused).toMatchObject({
+      status: 503,
+      code: 'engine_unavailable',
+      retryAfter: expect.stringMatching(/^[1-9]\d*$/) as string,
+    })
     expect(refused.ms).toBeLessThan(AT_ONCE_MS)
     expect(await put('never')).toBe(503)
-    expect(await health()).toMatchObject({ status: 200, detail: expect.stringMatching(/milvus does not answer/) as string })
+    expect(await health()).toMatchObject({
+      status: 200,
+      detail: expect.stringMatching(/milvus does not answer/) as string,
+    })
     expect(await metric('tandem_engine_available')).toBe(0)
     expect(await metric('tandem_engine_breaker_opened_total')).toBe(opened + 1)
     await proxy.set('pass')
@@ -187,7 +223,8 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     const administrator = new MilvusClient({ address: milvus.address, logLevel: 'error' })
     await administrator.dropCollection({ collection_name: milvus.settings.collection })
     await administrator.closeConnection()
-    for (let i = 0; i < 7; i += 1) expect(await search()).toMatchObject({ status: 502, code: 'engine_failed' })
+    for (let i = 0; i < 7; i += 1)
+      expect(await search()).toMatchObject({ status: 502, code: 'engine_failed' })
     expect(await put('nowhere')).toBe(502)
     // It is not away: whoever has made the collection again is served.
     expect(await metric('tandem_engine_breaker_opened_total')).toBe(opened)

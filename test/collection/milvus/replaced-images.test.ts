@@ -34,7 +34,10 @@ describe('pictures that were replaced', () => {
   it('are removed a while later, each in its time', async () => {
     replaced.add([{ id: 'a', key: 'a1' }])
     await vi.advanceTimersByTimeAsync(KEEP_MS / 2)
-    replaced.add([{ id: 'a', key: 'a2' }, { id: 'b', key: 'b1' }])
+    replaced.add([
+      { id: 'a', key: 'a2' },
+      { id: 'b', key: 'b1' },
+    ])
     await vi.advanceTimersByTimeAsync(KEEP_MS / 2 - 1)
     expect(removed).toEqual([])
     await vi.advanceTimersByTimeAsync(1)
@@ -44,7 +47,10 @@ describe('pictures that were replaced', () => {
   })
 
   it('stay where their item names them again', async () => {
-    replaced.add([{ id: 'a', key: 'a1' }, { id: 'b', key: 'b1' }])
+    replaced.add([
+      { id: 'a', key: 'a1' },
+      { id: 'b', key: 'b1' },
+    ])
     named.set('a', 'a1').set('b', 'b2')
     await vi.advanceTimersByTimeAsync(KEEP_MS)
     expect(removed).toEqual(['b1'])
@@ -54,7 +60,10 @@ describe('pictures that were replaced', () => {
 
   it('stay while nobody can say what is named', async () => {
     isAway = true
-    replaced.add([{ id: 'a', key: 'a1' }, { id: 'a', key: 'a2' }])
+    replaced.add([
+      { id: 'a', key: 'a1' },
+      { id: 'a', key: 'a2' },
+    ])
     await vi.advanceTimersByTimeAsync(2 * KEEP_MS)
     expect(removed).toEqual([])
     isAway = false
@@ -102,7 +111,12 @@ describe.skipIf(!hasMilvus)(`pictures of replaced items in Milvus ${withoutMilvu
         return Promise.resolve()
       },
     }
-    items = await openMilvus({ ...milvus.settings, fingerprint: '0123456789abcdef', dim: 4, pictures })
+    items = await openMilvus({
+      ...milvus.settings,
+      fingerprint: '0123456789abcdef',
+      dim: 4,
+      pictures,
+    })
   })
   afterEach(async () => {
     await items.close()

@@ -13,7 +13,11 @@ import { freePort } from '../../support/free-port.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 import { startServer } from '../../support/server-process.js'
 
-const pictures = { put: () => Promise.resolve('key'), get: () => Promise.resolve(undefined), remove: () => Promise.resolve() }
+const pictures = {
+  put: () => Promise.resolve('key'),
+  get: () => Promise.resolve(undefined),
+  remove: () => Promise.resolve(),
+}
 const bundle = { fingerprint: '0123456789abcdef', dim: 8, pictures }
 
 describe('a service that is to use Milvus', () => {
@@ -22,22 +26,37 @@ describe('a service that is to use Milvus', () => {
   it.each([
     [{}, /MILVUS_ADDRESS/],
     [{ MILVUS_ADDRESS: '127.0.0.1:1' }, /PICTURE_STORE/],
-    [{ MILVUS_ADDRESS: '127.0.0.1:1', MILVUS_COLLECTION: 'a-b' }, /MILVUS_COLLECTION takes letters[^]*"a-b"/],
+    [
+      { MILVUS_ADDRESS: '127.0.0.1:1', MILVUS_COLLECTION: 'a-b' },
+      /MILVUS_COLLECTION takes letters[^]*"a-b"/,
+    ],
   ])('with the settings %j does not start', async (settings, sentence) => {
-    await expect(openCollection(readConfig({ VECTOR_INDEX: 'milvus', ...settings }), log)).rejects.toThrow(sentence)
+    await expect(
+      openCollection(readConfig({ VECTOR_INDEX: 'milvus', ...settings }), log),
+    ).rejects.toThrow(sentence)
   })
 
   it('waits for a Milvus that is away, and ends as if nothing were wrong when it is told to', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'tandem-waiting-'))
-    const settings = { VECTOR_INDEX: 'milvus', MILVUS_ADDRESS: `127.0.0.1:${await freePort()}`, PICTURE_STORE: folder }
-    const program = ['--import', join(packageFolder, 'test/support/run-source.mjs'), join(packageFolder, 'src/server.ts')]
+    const settings = {
+      VECTOR_INDEX: 'milvus',
+      MILVUS_ADDRESS: `127.0.0.1:${await freePort()}`,
+      PICTURE_STORE: folder,
+    }
+    const program = [
+      '--import',
+      join(packageFolder, 'test/support/run-source.mjs'),
+      join(packageFolder, 'src/server.ts'),
+    ]
     const running: ChildProcess[] = []
     const log: string[] = []
     const ready = startServer(program, settings, running, log).catch((error: unknown) => error)
     try {
       const [service] = running as [ChildProcess]
       const ended = once(service, 'exit')
-      await expect.poll(() => log.join(''), { timeout: 60_000 }).toContain('It is tried until it can')
+      await expect
+        .poll(() => log.join(''), { timeout: 60_000 })
+        .toContain('It is tried until it can')
       service.kill('SIGTERM')
       expect(await ended).toEqual([0, null])
       expect(String(await ready)).toMatch(/ended before it was ready/)
@@ -59,10 +78,20 @@ describe.skipIf(!hasMilvus)(`a collection in Milvus ${withoutMilvus}`, () => {
   afterAll(() => milvus.end())
 
   it('is made once, also by services that start at the same moment', async () => {
-    const opened = await Promise.all(Array.from({ length: 3 }, () => openMilvus({ ...milvus.settings, ...bundle })))
+    const opened = await Promise.all(
+      Array.from({ length: 3 }, () => openMilvus({ ...milvus.settings, ...bundle })),
+    )
     const [first, second] = opened
-    const item = { id: 'a', payload: null, embedding: new Float32Array(8).fill(1), imageTokens: new Int8Array(4) }
-    await first?.put({ ...item, picture: { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 1, height: 1 } })
+    const item = {
+      id: 'a',
+      payload: null,
+      embedding: new Float32Array(8).fill(1),
+      imageTokens: new Int8Array(4),
+    }
+    await first?.put({
+      ...item,
+      picture: { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 1, height: 1 },
+    })
     expect(await second?.count()).toBe(1)
     await Promise.all(opened.map((one) => one.close()))
     const again = await openMilvus({ ...milvus.settings, ...bundle })
@@ -76,6 +105,8 @@ describe.skipIf(!hasMilvus)(`a collection in Milvus ${withoutMilvus}`, () => {
   })
 
   it('is refused where its embeddings have another length', async () => {
-    await expect(openMilvus({ ...milvus.settings, ...bundle, dim: 16 })).rejects.toThrow(/of type FloatVector, and it has one of type FloatVector and 8 values/)
+    await expect(openMilvus({ ...milvus.settings, ...bundle, dim: 16 })).rejects.toThrow(
+      /of type FloatVector, and it has one of type FloatVector and 8 values/,
+    )
   })
 })

@@ -32,7 +32,8 @@ async function logOf(level: string): Promise<string> {
   const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
   const child = spawn(process.execPath, ['--import', loader, '--input-type=module', '-e', script])
   const output: string[] = []
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => output.push(chunk.toString()))
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => output.push(chunk.toString()))
   const code = await new Promise((done) => child.once('close', done))
   if (code !== 0) throw new Error(output.join(''))
   return output.join('')
@@ -48,23 +49,27 @@ describe('the audit', () => {
       .filter((line) => line['audit'] === true)
     const found = lines.map(({ action, id, outcome, key }) => [action, id, outcome, key])
     // Those of one stream of items are worked on at the same time and end in any order.
-    const byOutcome = (a: unknown[], b: unknown[]): number => String(a[2]).localeCompare(String(b[2]))
-    expect([...found.slice(0, 6), ...found.slice(6, 9).sort(byOutcome), ...found.slice(9)]).toEqual([
-      ['add', 'a', 'created', 'API_KEYS:1'],
-      ['add', 'a', 'replaced', 'API_KEYS:1'],
-      ['add', 'b', 'image_unreadable', 'API_KEYS:1'],
-      ['add', 'c', 'unauthorized', null],
-      ['remove', 'a', 'removed', 'API_KEYS:1'],
-      ['remove', 'x"\n{"', 'invalid_request', 'API_KEYS:1'],
-      ['add', 'd', 'created', 'API_KEYS:1'],
-      ['add', 'e', 'invalid_request', 'API_KEYS:1'],
-      ['add', null, 'payload_invalid', 'API_KEYS:1'],
-      ['backup', 'nightly', 'begun', 'API_KEYS:1'],
-      ['backup', 'nightly', 'done', 'API_KEYS:1'],
-      ['restore', 'gone', 'backup_not_found', 'API_KEYS:1'],
-      ['backup', 'b', 'unauthorized', null],
-    ])
-    for (const { reqId, address } of lines) expect([reqId, address]).toEqual([expect.stringMatching(/^req-/), '127.0.0.1'])
+    const byOutcome = (a: unknown[], b: unknown[]): number =>
+      String(a[2]).localeCompare(String(b[2]))
+    expect([...found.slice(0, 6), ...found.slice(6, 9).sort(byOutcome), ...found.slice(9)]).toEqual(
+      [
+        ['add', 'a', 'created', 'API_KEYS:1'],
+        ['add', 'a', 'replaced', 'API_KEYS:1'],
+        ['add', 'b', 'image_unreadable', 'API_KEYS:1'],
+        ['add', 'c', 'unauthorized', null],
+        ['remove', 'a', 'removed', 'API_KEYS:1'],
+        ['remove', 'x"\n{"', 'invalid_request', 'API_KEYS:1'],
+        ['add', 'd', 'created', 'API_KEYS:1'],
+        ['add', 'e', 'invalid_request', 'API_KEYS:1'],
+        ['add', null, 'payload_invalid', 'API_KEYS:1'],
+        ['backup', 'nightly', 'begun', 'API_KEYS:1'],
+        ['backup', 'nightly', 'done', 'API_KEYS:1'],
+        ['restore', 'gone', 'backup_not_found', 'API_KEYS:1'],
+        ['backup', 'b', 'unauthorized', null],
+      ],
+    )
+    for (const { reqId, address } of lines)
+      expect([reqId, address]).toEqual([expect.stringMatching(/^req-/), '127.0.0.1'])
     expect(log).not.toMatch(/secret|diary|private/)
   })
 

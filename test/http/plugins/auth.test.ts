@@ -12,7 +12,8 @@ beforeAll(async () => {
 })
 afterAll(() => tandem.end())
 
-const get = (url: string, headers: Record<string, string> = {}) => tandem.app.inject({ url, headers })
+const get = (url: string, headers: Record<string, string> = {}) =>
+  tandem.app.inject({ url, headers })
 
 describe('with API keys', () => {
   it.each([
@@ -39,17 +40,27 @@ describe('with API keys', () => {
     expect(reply.body).not.toContain('secret')
   })
 
-  it.each(['/health/live', '/health/ready', '/', '/docs/errors', '/openapi.json'])('leaves %s open', async (url) => {
-    expect((await get(url)).statusCode).toBe(200)
-  })
+  it.each(['/health/live', '/health/ready', '/', '/docs/errors', '/openapi.json'])(
+    'leaves %s open',
+    async (url) => {
+      expect((await get(url)).statusCode).toBe(200)
+    },
+  )
 
-  it.each(['/metrics', '/items', '/items/a', '/items/a/image', '/nothing'])('asks for a key at %s', async (url) => {
-    expect((await get(url)).statusCode).toBe(401)
-  })
+  it.each(['/metrics', '/items', '/items/a', '/items/a/image', '/nothing'])(
+    'asks for a key at %s',
+    async (url) => {
+      expect((await get(url)).statusCode).toBe(401)
+    },
+  )
 })
 
 describe('with scopes', () => {
-  const made = { read: newKey('reader', ['read']), write: newKey('writer', ['write']), admin: newKey('root', ['admin']) }
+  const made = {
+    read: newKey('reader', ['read']),
+    write: newKey('writer', ['write']),
+    admin: newKey('root', ['admin']),
+  }
   let scoped: WordTandem
   let folder: string
   let apiKeysFile: string
@@ -57,7 +68,12 @@ describe('with scopes', () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'tandem-'))
     apiKeysFile = join(folder, 'keys')
-    await writeFile(apiKeysFile, Object.values(made).map(({ line }) => line).join('\n'))
+    await writeFile(
+      apiKeysFile,
+      Object.values(made)
+        .map(({ line }) => line)
+        .join('\n'),
+    )
     scoped = await wordTandem({ apiKeysFile })
   })
   afterAll(async () => {
@@ -67,7 +83,12 @@ describe('with scopes', () => {
 
   type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
   const ask = (method: Method, url: string, scope: keyof typeof made, body?: object) =>
-    scoped.app.inject({ method, url, headers: { 'x-api-key': made[scope].key }, ...(body ? { payload: body } : {}) })
+    scoped.app.inject({
+      method,
+      url,
+      headers: { 'x-api-key': made[scope].key },
+      ...(body ? { payload: body } : {}),
+    })
 
   const reading = [
     ['GET', '/search?q=a', undefined],
@@ -86,13 +107,19 @@ describe('with scopes', () => {
   })
 
   it('adding and removing need write', async () => {
-    for (const [method, url, body] of [['PUT', '/items/a', { image }], ['DELETE', '/items/a', undefined], ['POST', '/items', {}]] as const) {
+    for (const [method, url, body] of [
+      ['PUT', '/items/a', { image }],
+      ['DELETE', '/items/a', undefined],
+      ['POST', '/items', {}],
+    ] as const) {
       const refused = await ask(method, url, 'read', body)
       expect(refused.json(), `${method} ${url}`).toMatchObject({ status: 403, code: 'forbidden' })
       expect(refused.json<{ detail: string }>().detail).toBe(
         'This needs an API key with the scope write; the key "reader" has read.',
       )
-      expect(refused.headers['www-authenticate']).toBe('Bearer error="insufficient_scope", scope="write"')
+      expect(refused.headers['www-authenticate']).toBe(
+        'Bearer error="insufficient_scope", scope="write"',
+      )
     }
     expect((await ask('GET', '/items/a', 'read')).statusCode).toBe(404)
     expect((await ask('PUT', '/items/a', 'write', { image })).statusCode).toBe(201)
@@ -105,11 +132,18 @@ describe('with scopes', () => {
   })
 
   it('a key taken out of the file is refused after a reload, without a restart', async () => {
-    const [before, next] = [Object.values(made).map(({ line }) => line).join('\n'), newKey('next', ['read'])]
+    const [before, next] = [
+      Object.values(made)
+        .map(({ line }) => line)
+        .join('\n'),
+      newKey('next', ['read']),
+    ]
     await writeFile(apiKeysFile, next.line)
     await scoped.reload()
     expect((await ask('GET', '/items', 'admin')).statusCode).toBe(401)
-    expect((await scoped.app.inject({ url: '/items', headers: { 'x-api-key': next.key } })).statusCode).toBe(200)
+    expect(
+      (await scoped.app.inject({ url: '/items', headers: { 'x-api-key': next.key } })).statusCode,
+    ).toBe(200)
     await writeFile(apiKeysFile, before)
     await scoped.reload()
     expect((await ask('GET', '/items', 'admin')).statusCode).toBe(200)

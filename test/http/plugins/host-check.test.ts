@@ -16,17 +16,28 @@ beforeAll(async () => {
 })
 afterAll(() => Promise.all([local, open, named].map((tandem) => tandem.end())))
 
-const get = (tandem: WordTandem, headers: Headers, url = '/search?q=a') => tandem.app.inject({ url, headers })
+const get = (tandem: WordTandem, headers: Headers, url = '/search?q=a') =>
+  tandem.app.inject({ url, headers })
 const put = (headers: Headers, tandem = local) =>
-  tandem.app.inject({ method: 'PUT', url: '/items/a', payload: { image }, headers: { host: own, ...headers } })
+  tandem.app.inject({
+    method: 'PUT',
+    url: '/items/a',
+    payload: { image },
+    headers: { host: own, ...headers },
+  })
 
 describe('the Host header, on the loopback address', () => {
-  it.each([own, 'localhost', 'localhost:80', 'LOCALHOST:3000', 'localhost.', '[::1]:3000', '127.1.2.3'])(
-    'may be %s',
-    async (host) => {
-      expect((await get(local, { host })).statusCode).toBe(200)
-    },
-  )
+  it.each([
+    own,
+    'localhost',
+    'localhost:80',
+    'LOCALHOST:3000',
+    'localhost.',
+    '[::1]:3000',
+    '127.1.2.3',
+  ])('may be %s', async (host) => {
+    expect((await get(local, { host })).statusCode).toBe(200)
+  })
 
   it.each([
     'evil.example',
@@ -105,7 +116,8 @@ describe('a write', () => {
     const reply = await local.app.inject({
       method: 'POST',
       url: '/items',
-      payload: '--b\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\ndog\r\n--b--',
+      payload:
+        '--b\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\ndog\r\n--b--',
       headers: { origin: 'http://evil.example', 'content-type': 'multipart/form-data; boundary=b' },
     })
     expect(reply.json()).toMatchObject({ code: 'origin_not_allowed' })
@@ -121,9 +133,12 @@ describe('a write', () => {
 describe('a read', () => {
   const link = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' }
 
-  it.each(['/', '/docs', '/docs/errors', '/health/ready'])('of a link from elsewhere to %s is taken', async (url) => {
-    expect((await get(local, link, url)).statusCode).toBe(200)
-  })
+  it.each(['/', '/docs', '/docs/errors', '/health/ready'])(
+    'of a link from elsewhere to %s is taken',
+    async (url) => {
+      expect((await get(local, link, url)).statusCode).toBe(200)
+    },
+  )
 
   it.each([
     ['/items', link],
@@ -142,6 +157,8 @@ describe('a read', () => {
       headers: { origin: 'http://evil.example', 'access-control-request-method': 'PUT' },
     })
     expect(asked.statusCode).toBe(403)
-    expect(Object.keys(asked.headers).filter((name) => name.startsWith('access-control'))).toEqual([])
+    expect(Object.keys(asked.headers).filter((name) => name.startsWith('access-control'))).toEqual(
+      [],
+    )
   })
 })

@@ -17,7 +17,9 @@ describe('/metrics', () => {
     await tandem.app.inject('/items/a')
     await tandem.app.inject('/items/b')
     const text = await metrics()
-    expect(text).toMatch(/tandem_http_request_duration_seconds_count\{method="GET",route="\/search",status="200"\} 1/)
+    expect(text).toMatch(
+      /tandem_http_request_duration_seconds_count\{method="GET",route="\/search",status="200"\} 1/,
+    )
     expect(text).toMatch(
       /tandem_http_request_duration_seconds_count\{method="GET",route="\/items\/:id",status="404"\} 1/,
     )
@@ -25,7 +27,9 @@ describe('/metrics', () => {
       expect(text).toContain(`tandem_stage_duration_seconds_count{stage="${stage}"} 1`)
     }
     expect(text).toMatch(/^tandem_items 1$/m)
-    expect(text).toContain('tandem_model_info{bundle="words",version="1.0.0",fingerprint="0123456789abcdef"} 1')
+    expect(text).toContain(
+      'tandem_model_info{bundle="words",version="1.0.0",fingerprint="0123456789abcdef"} 1',
+    )
   })
 
   it('measures how late the event loop is, a standstill as long as it lasts', async () => {
@@ -37,13 +41,15 @@ describe('/metrics', () => {
     while (performance.now() < until);
     await new Promise((resolve) => setTimeout(resolve, 30))
     const after = await metrics()
-    const longer = (text: string): number => count(text, 'count') - count(text, soon.replace(/[{}.]/g, '\\$&'))
+    const longer = (text: string): number =>
+      count(text, 'count') - count(text, soon.replace(/[{}.]/g, '\\$&'))
     // 300 of the 400 ms were more than 100 ms late, at 20 ms a sample.
     expect(longer(after) - longer(before)).toBeGreaterThanOrEqual(13)
   })
 
   it('measures how long refusals took, and no other errors', async () => {
-    const counted = async (): Promise<string> => /^tandem_refusal_duration_seconds_count (\d+)$/m.exec(await metrics())?.[1] ?? ''
+    const counted = async (): Promise<string> =>
+      /^tandem_refusal_duration_seconds_count (\d+)$/m.exec(await metrics())?.[1] ?? ''
     await tandem.app.inject('/items/b')
     expect(await counted()).toBe('0')
     const busy = await wordTandem({ rateLimitPerSecond: 1, rateLimitBurst: 1 })

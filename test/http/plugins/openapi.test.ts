@@ -7,7 +7,17 @@ import { wordTandem, type WordTandem } from '../../support/word-models.js'
 
 interface Document {
   openapi: string
-  paths: Record<string, Record<string, { summary?: string; parameters?: { in: string; name: string }[]; responses: Record<string, { description: string; content?: object }> }>>
+  paths: Record<
+    string,
+    Record<
+      string,
+      {
+        summary?: string
+        parameters?: { in: string; name: string }[]
+        responses: Record<string, { description: string; content?: object }>
+      }
+    >
+  >
 }
 
 let tandem: WordTandem
@@ -36,32 +46,47 @@ describe('/openapi.json', () => {
       ([, operation = '']) => operation,
     )
     const outside = ['GET /metrics', 'GET /openapi.json', 'GET /docs', 'GET /']
-    expect(explained.filter((operation) => !outside.includes(operation)).sort()).toEqual(operations().sort())
+    expect(explained.filter((operation) => !outside.includes(operation)).sort()).toEqual(
+      operations().sort(),
+    )
   })
 
   it('names every operation and every status that it fails with, each with its codes', () => {
     for (const [path, methods] of Object.entries({ ...document.paths, ...encoding.paths })) {
       for (const [method, { summary, responses }] of Object.entries(methods)) {
         expect(summary, `${method} ${path}`).toMatch(/^[A-Z]/)
-        expect(Object.keys(responses), `${method} ${path}`).toEqual(expect.arrayContaining(['400', '403', '422', '500']))
+        expect(Object.keys(responses), `${method} ${path}`).toEqual(
+          expect.arrayContaining(['400', '403', '422', '500']),
+        )
         for (const [status, { description, content }] of Object.entries(responses)) {
           if (Number(status) < 400 || path === '/health/ready') continue
-          expect(Object.keys(content ?? {}), `${method} ${path}`).toEqual(['application/problem+json'])
-          for (const code of description.split(', ')) expect(errorTable).toMatchObject({ [code]: { status: Number(status) } })
+          expect(Object.keys(content ?? {}), `${method} ${path}`).toEqual([
+            'application/problem+json',
+          ])
+          for (const code of description.split(', '))
+            expect(errorTable).toMatchObject({ [code]: { status: Number(status) } })
         }
       }
     }
   })
 
   it('has the operations of the role alone', () => {
-    expect(Object.keys(encoding.paths).sort()).toEqual(
-      ['/embed', '/encoder', '/encoder/images', '/encoder/match', '/encoder/texts', '/health/live', '/health/ready', '/rerank'],
-    )
+    expect(Object.keys(encoding.paths).sort()).toEqual([
+      '/embed',
+      '/encoder',
+      '/encoder/images',
+      '/encoder/match',
+      '/encoder/texts',
+      '/health/live',
+      '/health/ready',
+      '/rerank',
+    ])
     expect(Object.keys(document.paths).filter((path) => path.startsWith('/encoder'))).toEqual([])
   })
 
   it('names what only some operations fail with', () => {
-    const statuses = (method: string, path: string) => Object.keys(document.paths[path]?.[method]?.responses ?? {})
+    const statuses = (method: string, path: string) =>
+      Object.keys(document.paths[path]?.[method]?.responses ?? {})
     expect(statuses('get', '/items/{id}')).toContain('404')
     expect(statuses('put', '/items/{id}')).toEqual(expect.arrayContaining(['413', '415', '507']))
     expect(statuses('get', '/items')).not.toContain('404')
@@ -72,19 +97,26 @@ describe('/openapi.json', () => {
 
   it('tells that a request may say how long its client waits, where the service holds to that', async () => {
     const names = (method: string, path: string) =>
-      (document.paths[path]?.[method]?.parameters ?? []).flatMap(({ in: where, name }) => (where === 'header' ? [name] : []))
+      (document.paths[path]?.[method]?.parameters ?? []).flatMap(({ in: where, name }) =>
+        where === 'header' ? [name] : [],
+      )
     expect(names('get', '/search')).toEqual(['request-timeout'])
     expect(names('put', '/items/{id}')).toEqual(['request-timeout'])
     expect(names('get', '/health/live')).toEqual([])
     // Documented, and checked by the service itself.
-    const answer = await tandem.app.inject({ url: '/search?q=dog', headers: { 'request-timeout': 'soon' } })
+    const answer = await tandem.app.inject({
+      url: '/search?q=dog',
+      headers: { 'request-timeout': 'soon' },
+    })
     expect(answer.json()).toMatchObject({ status: 422, code: 'invalid_request' })
   })
 
   it('has a page that needs nothing from elsewhere', async () => {
     const page = await tandem.app.inject('/docs')
     expect(page.statusCode).toBe(200)
-    const sources = [...page.body.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, source = '']) => source)
+    const sources = [...page.body.matchAll(/(?:src|href)="([^"]+)"/g)].map(
+      ([, source = '']) => source,
+    )
     expect(sources.length).toBeGreaterThan(2)
     for (const source of sources) {
       const { host, pathname } = new URL(source, 'http://service/docs')

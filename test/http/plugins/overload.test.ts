@@ -30,13 +30,15 @@ describe('the limit of requests at a time', () => {
     expect((await tandem.app.inject('/metrics')).statusCode).toBe(200)
     open()
     for (const reply of await held) expect(reply.statusCode).toBe(200)
-    for (let again = 0; again < 5; again += 1) expect((await tandem.app.inject('/search?q=e')).statusCode).toBe(200)
+    for (let again = 0; again < 5; again += 1)
+      expect((await tandem.app.inject('/search?q=e')).statusCode).toBe(200)
   })
 
   it('gives permits back after errors, bad input and unknown addresses', async () => {
     tandem = await wordTandem({ maxConcurrentRequests: 1 })
     for (const url of ['/search', '/search?q=a&k=0', '/nothing', '/items/nobody']) {
-      for (let again = 0; again < 3; again += 1) expect((await tandem.app.inject(url)).statusCode).toBeLessThan(500)
+      for (let again = 0; again < 3; again += 1)
+        expect((await tandem.app.inject(url)).statusCode).toBeLessThan(500)
     }
     expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
   })
@@ -63,8 +65,14 @@ describe('the header Request-Timeout', () => {
   it('makes the time shorter, never longer', async () => {
     tandem = await wordTandem({ requestTimeoutMs: 200 })
     const { open } = holdModel()
-    expect((await search('0.05')).json()).toMatchObject({ code: 'timed_out', detail: expect.stringContaining('50 ms') as string })
-    expect((await search('60')).json()).toMatchObject({ code: 'timed_out', detail: expect.stringContaining('200 ms') as string })
+    expect((await search('0.05')).json()).toMatchObject({
+      code: 'timed_out',
+      detail: expect.stringContaining('50 ms') as string,
+    })
+    expect((await search('60')).json()).toMatchObject({
+      code: 'timed_out',
+      detail: expect.stringContaining('200 ms') as string,
+    })
     open()
   })
 
@@ -78,12 +86,18 @@ describe('the header Request-Timeout', () => {
     expect(deadline).toBeLessThanOrEqual(performance.now() + 2500)
   })
 
-  it.each(['0', '-1', 'soon', '1e3', '', 'Infinity', '0x10'])('is refused as %j', async (seconds) => {
-    tandem = await wordTandem({ maxConcurrentRequests: 1 })
-    const refused = await search(seconds)
-    expect(refused.json()).toMatchObject({ code: 'invalid_request', detail: expect.stringContaining('Request-Timeout') as string })
-    expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
-  })
+  it.each(['0', '-1', 'soon', '1e3', '', 'Infinity', '0x10'])(
+    'is refused as %j',
+    async (seconds) => {
+      tandem = await wordTandem({ maxConcurrentRequests: 1 })
+      const refused = await search(seconds)
+      expect(refused.json()).toMatchObject({
+        code: 'invalid_request',
+        detail: expect.stringContaining('Request-Timeout') as string,
+      })
+      expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
+    },
+  )
 
   it('holds for a stream of many items, which has no limit of its own', async () => {
     tandem = await wordTandem({ requestTimeoutMs: 100 })
@@ -102,9 +116,18 @@ describe('the header Request-Timeout', () => {
 
 describe('bulk requests', () => {
   const put = (id: string) =>
-    tandem.app.inject({ method: 'PUT', url: `/items/${id}`, headers: { 'content-type': 'image/png' }, body: 'dog' })
+    tandem.app.inject({
+      method: 'PUT',
+      url: `/items/${id}`,
+      headers: { 'content-type': 'image/png' },
+      body: 'dog',
+    })
   const embed = (count: number) =>
-    tandem.app.inject({ method: 'POST', url: '/embed', body: { inputs: Array.from({ length: count }, () => ({ text: 'dog' })) } })
+    tandem.app.inject({
+      method: 'POST',
+      url: '/embed',
+      body: { inputs: Array.from({ length: count }, () => ({ text: 'dog' })) },
+    })
 
   it('have permits of their own, so that they leave searches theirs', async () => {
     tandem = await wordTandem({ maxConcurrentRequests: 2, maxConcurrentBulkRequests: 1 })
@@ -132,7 +155,11 @@ describe('bulk requests', () => {
     await embed(8)
     await tandem.app.inject('/search?q=a')
     expect(images.mock.calls.map(([, call]) => call?.priority)).toEqual(['bulk'])
-    expect(texts.mock.calls.map(([, call]) => call?.priority)).toEqual(['bulk', 'interactive', 'interactive'])
+    expect(texts.mock.calls.map(([, call]) => call?.priority)).toEqual([
+      'bulk',
+      'interactive',
+      'interactive',
+    ])
     expect(texts.mock.calls.map(([, call]) => call?.pairsAhead ?? 0)).toEqual([0, 0, 1])
   })
 })
@@ -201,7 +228,10 @@ describe('before it is ready', () => {
     tandem.models.workers = [{ ...worker, name: 'inference', ready: true }, worker]
     const away = await tandem.app.inject('/health/ready')
     expect(away.statusCode).toBe(503)
-    expect(away.json()).toEqual({ status: 'recovering', detail: 'being started again after a failure: decoder' })
+    expect(away.json()).toEqual({
+      status: 'recovering',
+      detail: 'being started again after a failure: decoder',
+    })
     expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
     // Of two processes that do the same the other goes on.
     tandem.models.workers = [worker, { ...worker, ready: true }]

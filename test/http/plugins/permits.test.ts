@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest'
 import { Permits } from '../../../src/http/plugins/permits.js'
 
 const taken = (permits: Permits, client: string, times: number): number =>
-  Array.from({ length: times }, () => permits.take('bulk', client)).filter((one) => typeof one !== 'string').length
+  Array.from({ length: times }, () => permits.take('bulk', client)).filter(
+    (one) => typeof one !== 'string',
+  ).length
 
 describe('permits', () => {
   it('of one priority are not taken by the other', () => {
@@ -33,17 +35,21 @@ describe('permits', () => {
   it('never exceed their number, and all come back', () => {
     const step = fc.record({ client: fc.constantFrom('a', 'b', 'c'), take: fc.boolean() })
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 200 }), fc.integer({ min: 1, max: 9 }), (steps, bulk) => {
-        const permits = new Permits({ interactive: 1, bulk })
-        const held: (() => void)[] = []
-        for (const { client, take } of steps) {
-          const one = take ? permits.take('bulk', client) : held.shift()?.()
-          if (typeof one === 'function') held.push(one)
-          expect(held.length).toBeLessThanOrEqual(bulk)
-        }
-        for (const back of held) back()
-        expect(taken(permits, 'd', 20)).toBe(Math.max(1, Math.ceil(bulk * 0.75)))
-      }),
+      fc.property(
+        fc.array(step, { maxLength: 200 }),
+        fc.integer({ min: 1, max: 9 }),
+        (steps, bulk) => {
+          const permits = new Permits({ interactive: 1, bulk })
+          const held: (() => void)[] = []
+          for (const { client, take } of steps) {
+            const one = take ? permits.take('bulk', client) : held.shift()?.()
+            if (typeof one === 'function') held.push(one)
+            expect(held.length).toBeLessThanOrEqual(bulk)
+          }
+          for (const back of held) back()
+          expect(taken(permits, 'd', 20)).toBe(Math.max(1, Math.ceil(bulk * 0.75)))
+        },
+      ),
     )
   })
 })

@@ -44,7 +44,13 @@ describe('problem+json', () => {
       400,
       'body_unreadable',
     ],
-    ['a form of another kind', 'a=1', 'application/x-www-form-urlencoded', 415, 'media_type_unsupported'],
+    [
+      'a form of another kind',
+      'a=1',
+      'application/x-www-form-urlencoded',
+      415,
+      'media_type_unsupported',
+    ],
     ['plain text', 'hello', 'text/plain', 415, 'media_type_unsupported'],
     ['a body without a Content-Type', 'hello', undefined, 415, 'media_type_unsupported'],
   ])('for %s', async (_what, payload, type, status, code) => {
@@ -53,7 +59,14 @@ describe('problem+json', () => {
     const problem = reply.json<Record<string, unknown>>()
     expect(problem).toMatchObject({ type: `/docs/errors#${code}`, status, code })
     expect(reply.statusCode).toBe(status)
-    expect(Object.keys(problem).sort()).toEqual(['code', 'detail', 'instance', 'status', 'title', 'type'])
+    expect(Object.keys(problem).sort()).toEqual([
+      'code',
+      'detail',
+      'instance',
+      'status',
+      'title',
+      'type',
+    ])
   })
 
   it('for an address with a broken code', async () => {
@@ -79,7 +92,10 @@ describe('problem+json', () => {
 
 describe('an unknown address', () => {
   it('is 404', async () => {
-    expect((await tandem.app.inject('/nothing/here')).json()).toMatchObject({ status: 404, code: 'route_not_found' })
+    expect((await tandem.app.inject('/nothing/here')).json()).toMatchObject({
+      status: 404,
+      code: 'route_not_found',
+    })
   })
 
   it.each([
@@ -98,9 +114,15 @@ describe('an unknown address', () => {
 })
 
 describe('every reply', () => {
-  it.each(['/', '/items', '/nothing', '/docs/errors', '/openapi.json'])('at %s has security headers', async (url) => {
-    const { headers } = await tandem.app.inject(url)
-    expect(headers).toMatchObject({ 'x-content-type-options': 'nosniff', 'x-frame-options': 'DENY' })
-    expect(headers['content-security-policy']).toContain("default-src 'none'")
-  })
+  it.each(['/', '/items', '/nothing', '/docs/errors', '/openapi.json'])(
+    'at %s has security headers',
+    async (url) => {
+      const { headers } = await tandem.app.inject(url)
+      expect(headers).toMatchObject({
+        'x-content-type-options': 'nosniff',
+        'x-frame-options': 'DENY',
+      })
+      expect(headers['content-security-policy']).toContain("default-src 'none'")
+    },
+  )
 })

@@ -51,7 +51,11 @@ describe('with a limit', () => {
   let tandem: WordTandem
   beforeAll(async () => {
     // On a busy machine a few tokens may come back while the test runs, hence the bounds below.
-    tandem = await wordTandem({ apiKeys: ['first-secret', 'second-secret'], rateLimitPerSecond: 1, rateLimitBurst: 3 })
+    tandem = await wordTandem({
+      apiKeys: ['first-secret', 'second-secret'],
+      rateLimitPerSecond: 1,
+      rateLimitBurst: 3,
+    })
   })
   afterAll(() => tandem.end())
 
@@ -69,7 +73,9 @@ describe('with a limit', () => {
 
   it('says when to try again', async () => {
     const replies = await Promise.all(
-      Array.from({ length: 9 }, () => tandem.app.inject({ url: '/items', headers: { 'x-api-key': 'first-secret' } })),
+      Array.from({ length: 9 }, () =>
+        tandem.app.inject({ url: '/items', headers: { 'x-api-key': 'first-secret' } }),
+      ),
     )
     const refused = replies.find(({ statusCode }) => statusCode === 429)
     expect(refused?.json()).toMatchObject({ code: 'rate_limited' })
@@ -78,7 +84,9 @@ describe('with a limit', () => {
   })
 
   it('refuses an address that tries keys, and no other address', async () => {
-    const tried = await Promise.all(Array.from({ length: 12 }, (_, at) => status(`guess-${at}`, '/items', '10.9.9.9')))
+    const tried = await Promise.all(
+      Array.from({ length: 12 }, (_, at) => status(`guess-${at}`, '/items', '10.9.9.9')),
+    )
     expect(tried.filter((one) => one === 401).length).toBeGreaterThanOrEqual(3)
     expect(tried.filter((one) => one === 429).length).toBeGreaterThanOrEqual(6)
     expect(await status('guess', '/items', '10.9.9.10')).toBe(401)

@@ -10,7 +10,11 @@ function logged() {
     made += 1
     return parent.child({ reqId: 'req-7' })
   })
-  return { log, lines: () => lines.map((line) => JSON.parse(line) as Record<string, unknown>), made: () => made }
+  return {
+    log,
+    lines: () => lines.map((line) => JSON.parse(line) as Record<string, unknown>),
+    made: () => made,
+  }
 }
 
 describe('the log of a request', () => {
@@ -28,7 +32,8 @@ describe('the log of a request', () => {
 
   it('writes at every level, and has children that carry what it does', () => {
     const { log, lines } = logged()
-    for (const level of ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const) log[level]('a line')
+    for (const level of ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const)
+      log[level]('a line')
     expect(lines().map(({ level }) => level)).toEqual([10, 20, 30, 40, 50, 60])
     log.silent('nothing')
     log.child({ part: 2 }).info('of a part')

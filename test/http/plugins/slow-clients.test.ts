@@ -28,7 +28,9 @@ async function client(port: number, ...pieces: string[]): Promise<Client> {
   const socket = connect(port, '127.0.0.1')
   sockets.push(socket)
   let said = ''
-  socket.on('data', (bytes: Buffer) => (said += bytes.toString('latin1'))).on('error', () => undefined)
+  socket
+    .on('data', (bytes: Buffer) => (said += bytes.toString('latin1')))
+    .on('error', () => undefined)
   // What was said counts also where a reset follows, which once() would take for a failure.
   const ended = new Promise<string>((resolve) => socket.once('close', () => resolve(said)))
   await once(socket, 'connect')
@@ -61,7 +63,9 @@ describe('the head of a request', () => {
   })
 
   it('that drips, a header at a time, ends the connection while others are answered', async () => {
-    const held = await Promise.all([1, 2, 3].map(() => client(portOf(tandem.app), 'GET / HTTP/1.1\r\n')))
+    const held = await Promise.all(
+      [1, 2, 3].map(() => client(portOf(tandem.app), 'GET / HTTP/1.1\r\n')),
+    )
     for (const one of held) drip(one, 50)
     const url = `http://127.0.0.1:${portOf(tandem.app)}/health/ready`
     expect((await fetch(url, { headers: { connection: 'close' } })).status).toBe(200)
@@ -70,7 +74,11 @@ describe('the head of a request', () => {
 
   it('is over for a client that does not close its half', async () => {
     const before = await connections(tandem.app)
-    const socket = connect({ port: portOf(tandem.app), host: '127.0.0.1', allowHalfOpen: true }).resume()
+    const socket = connect({
+      port: portOf(tandem.app),
+      host: '127.0.0.1',
+      allowHalfOpen: true,
+    }).resume()
     sockets.push(socket)
     await once(socket, 'end')
     await expect.poll(() => connections(tandem.app)).toBe(before)
@@ -82,7 +90,9 @@ describe('the head of a request', () => {
     const ask = (): Promise<number | undefined> =>
       new Promise((resolve, reject) => {
         const url = `http://127.0.0.1:${portOf(tandem.app)}/health/ready`
-        get(url, { agent }, (reply) => reply.resume().on('end', () => resolve(reply.statusCode))).on('error', reject)
+        get(url, { agent }, (reply) =>
+          reply.resume().on('end', () => resolve(reply.statusCode)),
+        ).on('error', reject)
       })
     expect(await ask()).toBe(200)
     const flood = await Promise.all(Array.from({ length: 50 }, () => client(portOf(tandem.app))))
@@ -106,7 +116,9 @@ describe('a body', () => {
     app = Fastify({ forceCloseConnections: true })
     await app.register(problems)
     await app.register(slowClients, { minBytesPerS: 1000, patienceMs: 400 })
-    app.addContentTypeParser('application/x-ndjson', (_request, payload, parsed) => parsed(null, payload))
+    app.addContentTypeParser('application/x-ndjson', (_request, payload, parsed) =>
+      parsed(null, payload),
+    )
     app.post('/stream', async (request) => {
       let bytes = 0
       try {
@@ -125,8 +137,12 @@ describe('a body', () => {
   })
   afterAll(() => app.close())
 
-  const head = (path: string, more: string): string => `POST ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\n${more}\r\n\r\n`
-  const stream = head('/stream', 'content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\nconnection: close')
+  const head = (path: string, more: string): string =>
+    `POST ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\n${more}\r\n\r\n`
+  const stream = head(
+    '/stream',
+    'content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\nconnection: close',
+  )
   const json = head('/json', 'content-type: application/json\r\ncontent-length: 100000')
 
   it.each([
@@ -137,7 +153,9 @@ describe('a body', () => {
   ])('%s ends the connection with 408', async (_what, piece, everyMs) => {
     const one = await client(portOf(app), piece, piece === stream ? 'fffff\r\n' : '')
     if (everyMs > 0) drip(one, everyMs)
-    expect(await one.ended).toMatch(/^HTTP\/1\.1 408 .*connection: close.*"code":"request_too_slow"/s)
+    expect(await one.ended).toMatch(
+      /^HTTP\/1\.1 408 .*connection: close.*"code":"request_too_slow"/s,
+    )
   })
 
   it('that keeps the pace goes on for as long as it likes', async () => {
@@ -174,7 +192,10 @@ describe('a body', () => {
 
   it('that goes on behind its answer is not listened to for long', async () => {
     // Answered by its head alone.
-    const one = await client(portOf(app), head('/json', 'content-type: text/csv\r\ncontent-length: 1000000'))
+    const one = await client(
+      portOf(app),
+      head('/json', 'content-type: text/csv\r\ncontent-length: 1000000'),
+    )
     drip(one, 1)
     expect(await one.ended).toContain('HTTP/1.1 415')
   })

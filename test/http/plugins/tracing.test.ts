@@ -7,14 +7,19 @@ const PARENT = `00-${TRACE}-00f067aa0ba902b7-01`
 
 describe('the trace of a request', () => {
   it('is taken on, with a part of its own and the state of others', () => {
-    const { traceId, traceparent, tracestate } = traceOf({ traceparent: PARENT, tracestate: 'a=1,b=2' })
+    const { traceId, traceparent, tracestate } = traceOf({
+      traceparent: PARENT,
+      tracestate: 'a=1,b=2',
+    })
     expect([traceId, tracestate]).toEqual([TRACE, 'a=1,b=2'])
     expect(traceparent).toMatch(new RegExp(`^00-${TRACE}-[0-9a-f]{16}-01$`))
     expect(traceparent).not.toBe(PARENT)
   })
 
   it('is taken on from a later version, of which the first flag alone is known', () => {
-    expect(traceOf({ traceparent: `cc-${TRACE}-00f067aa0ba902b7-07-more` }).traceparent).toMatch(new RegExp(`^00-${TRACE}-.*-01$`))
+    expect(traceOf({ traceparent: `cc-${TRACE}-00f067aa0ba902b7-07-more` }).traceparent).toMatch(
+      new RegExp(`^00-${TRACE}-.*-01$`),
+    )
   })
 
   it.each([
@@ -27,7 +32,10 @@ describe('the trace of a request', () => {
     `${PARENT}-more`,
     `00-${TRACE}-00f067aa0ba902b7`,
   ])('is begun anew for %j, and the state of another trace is left out', (given) => {
-    const { traceId, traceparent, tracestate } = traceOf({ ...(given === undefined ? {} : { traceparent: given }), tracestate: 'a=1' })
+    const { traceId, traceparent, tracestate } = traceOf({
+      ...(given === undefined ? {} : { traceparent: given }),
+      tracestate: 'a=1',
+    })
     expect(traceId).toMatch(/^[0-9a-f]{32}$/)
     expect(traceId).not.toBe(TRACE)
     expect(traceparent).toBe(`00-${traceId}-${traceparent.split('-')[2]}-00`)
@@ -35,7 +43,8 @@ describe('the trace of a request', () => {
   })
 
   it('leaves out a state that is no header to pass on, or longer than has to be', () => {
-    for (const tracestate of ['a=é', `a=${'1'.repeat(512)}`]) expect(traceOf({ traceparent: PARENT, tracestate }).tracestate).toBeUndefined()
+    for (const tracestate of ['a=é', `a=${'1'.repeat(512)}`])
+      expect(traceOf({ traceparent: PARENT, tracestate }).tracestate).toBeUndefined()
   })
 
   it('is named by the answer, also by one of an error, and reaches the model', async () => {
@@ -50,9 +59,14 @@ describe('the trace of a request', () => {
       const headers = { traceparent: PARENT, tracestate: 'a=1' }
       const found = await tandem.app.inject({ url: '/search?q=dog', headers })
       expect(found.headers['traceresponse']).toMatch(new RegExp(`^00-${TRACE}-[0-9a-f]{16}-01$`))
-      expect(asked).toMatchObject([{ traceparent: found.headers['traceresponse'], tracestate: 'a=1' }])
+      expect(asked).toMatchObject([
+        { traceparent: found.headers['traceresponse'], tracestate: 'a=1' },
+      ])
       const lost = await tandem.app.inject({ url: '/nowhere', headers })
-      expect([lost.statusCode, lost.headers['traceresponse']]).toEqual([404, expect.stringContaining(TRACE)])
+      expect([lost.statusCode, lost.headers['traceresponse']]).toEqual([
+        404,
+        expect.stringContaining(TRACE),
+      ])
     } finally {
       await tandem.end()
     }

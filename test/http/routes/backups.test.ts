@@ -10,7 +10,13 @@ import { readConfig } from '../../../src/config.js'
 import { openItemStore } from '../../../src/item-store/item-store.js'
 import type { BackupsReply } from '../../../src/http/schemas/fields.js'
 import { smallDisk } from '../../support/small-disk.js'
-import { emptyShelf, MemoryIndex, WordModels, type WordTandem, wordTandem } from '../../support/word-models.js'
+import {
+  emptyShelf,
+  MemoryIndex,
+  WordModels,
+  type WordTandem,
+  wordTandem,
+} from '../../support/word-models.js'
 
 let backupFolder: string
 let tandem: WordTandem
@@ -39,7 +45,11 @@ async function ended(of: Tandem, url: string): Promise<NonNullable<BackupsReply[
   expect(begun.statusCode, begun.body).toBe(202)
   await expect.poll(async () => (await list(of)).running).toBeNull()
   const { last } = await list(of)
-  const { action, name, started_at } = begun.json<{ action: string; name: string; started_at: string }>()
+  const { action, name, started_at } = begun.json<{
+    action: string
+    name: string
+    started_at: string
+  }>()
   expect(last).toMatchObject({ action, name, started_at })
   return last as NonNullable<BackupsReply['last']>
 }
@@ -48,7 +58,9 @@ async function ended(of: Tandem, url: string): Promise<NonNullable<BackupsReply[
 async function everything({ app }: Tandem): Promise<unknown[]> {
   const { items } = (await app.inject('/items?limit=1000')).json<{ items: { id: string }[] }>()
   const words = ['dog', 'cat 3', 'horse on a beach', 'red dog 9']
-  const urls = words.flatMap((word) => ['true', 'false'].map((rerank) => `/search?k=100&candidates=100&rerank=${rerank}&q=${word}`))
+  const urls = words.flatMap((word) =>
+    ['true', 'false'].map((rerank) => `/search?k=100&candidates=100&rerank=${rerank}&q=${word}`),
+  )
   const answers: unknown[] = [items]
   const ask = async (request: InjectOptions): Promise<void> => {
     const { statusCode, body } = await app.inject(request)
@@ -64,7 +76,8 @@ async function everything({ app }: Tandem): Promise<unknown[]> {
 }
 
 async function addSome(): Promise<void> {
-  for (let at = 0; at < 150; at += 1) await add(tandem, `item-${at}`, `${['dog', 'cat', 'red horse'][at % 3]} ${at % 11}`)
+  for (let at = 0; at < 150; at += 1)
+    await add(tandem, `item-${at}`, `${['dog', 'cat', 'red horse'][at % 3]} ${at % 11}`)
 }
 
 describe('a backup', () => {
@@ -75,7 +88,8 @@ describe('a backup', () => {
     expect(made).toMatchObject({ action: 'backup', name: 'first', failure: null, restored: null })
 
     for (let at = 0; at < 100; at += 1) await add(tandem, `item-${at}`, `other ${at}`)
-    for (let at = 100; at < 120; at += 1) await tandem.app.inject({ method: 'DELETE', url: `/items/item-${at}` })
+    for (let at = 100; at < 120; at += 1)
+      await tandem.app.inject({ method: 'DELETE', url: `/items/item-${at}` })
     await add(tandem, 'extra', 'dog')
     expect(await everything(tandem)).not.toEqual(before)
 
@@ -84,7 +98,11 @@ describe('a backup', () => {
     expect(restored).toEqual({ stored: 120, removed: 1, unchanged: 30 })
     expect(await everything(tandem)).toEqual(before)
     // Again there is nothing to do.
-    expect((await ended(tandem, '/backups/first/restore')).restored).toEqual({ stored: 0, removed: 0, unchanged: 150 })
+    expect((await ended(tandem, '/backups/first/restore')).restored).toEqual({
+      stored: 0,
+      removed: 0,
+      unchanged: 150,
+    })
   })
 
   it('restored into another service answers identically there', async () => {
@@ -93,7 +111,11 @@ describe('a backup', () => {
     const other = await wordTandem({ backupFolder })
     try {
       await add(other, 'was-there', 'dog')
-      expect((await ended(other, '/backups/moved/restore')).restored).toEqual({ stored: 150, removed: 1, unchanged: 0 })
+      expect((await ended(other, '/backups/moved/restore')).restored).toEqual({
+        stored: 150,
+        removed: 1,
+        unchanged: 0,
+      })
       expect(await everything(other)).toEqual(await everything(tandem))
     } finally {
       await other.end()
@@ -106,7 +128,9 @@ describe('a backup', () => {
     const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-'))
     const config = { ...readConfig({}), logLevel: 'silent' as const, dataFolder, backupFolder }
     const fingerprint = 'fedcba9876543210'
-    const models = Object.assign(new WordModels(), { info: { ...tandem.retrieval.model, fingerprint } })
+    const models = Object.assign(new WordModels(), {
+      info: { ...tandem.retrieval.model, fingerprint },
+    })
     const other = await buildApp(config, async () => {
       const store = await openItemStore({ folder: dataFolder, fingerprint })
       return openEmbedded({ models, index: new MemoryIndex(), store }, emptyShelf)
@@ -115,7 +139,9 @@ describe('a backup', () => {
       await other.start()
       let encoded = 0
       models.gate = () => Promise.resolve(void (encoded += 1))
-      expect((await ended(other, '/backups/old-bundle/restore')).restored).toMatchObject({ stored: 1 })
+      expect((await ended(other, '/backups/old-bundle/restore')).restored).toMatchObject({
+        stored: 1,
+      })
       expect(encoded).toBe(1)
       expect(await everything(other)).toEqual(await everything(tandem))
     } finally {
@@ -128,7 +154,9 @@ describe('a backup', () => {
     await add(tandem, 'a', 'dog')
     for (const round of [1, 2, 3]) {
       await ended(tandem, '/backups?name=first')
-      const removals = Array.from({ length: 8 }, () => tandem.app.inject({ method: 'DELETE', url: '/backups/first' }))
+      const removals = Array.from({ length: 8 }, () =>
+        tandem.app.inject({ method: 'DELETE', url: '/backups/first' }),
+      )
       const statuses = (await Promise.all(removals)).map(({ statusCode }) => statusCode)
       expect(statuses.sort(), `round ${round}`).toEqual([204, 404, 404, 404, 404, 404, 404, 404])
       expect(await readdir(backupFolder)).toEqual([])
@@ -148,8 +176,12 @@ describe('a backup', () => {
       { name: 'first', items: 1, position: 1, fingerprint: '0123456789abcdef' },
     ])
     expect(await readdir(backupFolder)).toEqual([name, 'first'].sort())
-    expect((await tandem.app.inject({ method: 'DELETE', url: '/backups/first' })).statusCode).toBe(204)
-    expect((await tandem.app.inject({ method: 'DELETE', url: '/backups/first' })).json()).toMatchObject({ code: 'backup_not_found' })
+    expect((await tandem.app.inject({ method: 'DELETE', url: '/backups/first' })).statusCode).toBe(
+      204,
+    )
+    expect(
+      (await tandem.app.inject({ method: 'DELETE', url: '/backups/first' })).json(),
+    ).toMatchObject({ code: 'backup_not_found' })
     expect(await readdir(backupFolder)).toEqual([name])
   })
 })
@@ -177,7 +209,9 @@ describe('a restore', () => {
     await Promise.all([first, ...writes])
     expect((await restore).failure).toBeNull()
 
-    const { items } = (await tandem.app.inject('/items')).json<{ items: { id: string; payload: { word: string } }[] }>()
+    const { items } = (await tandem.app.inject('/items')).json<{
+      items: { id: string; payload: { word: string } }[]
+    }>()
     const words = Object.fromEntries(items.map(({ id, payload }) => [id, payload.word]))
     expect(words).toMatchObject({ kept: 'dog', replaced: 'horse', new: 'horse', 'z-later': 'dog' })
     expect(words).not.toHaveProperty('removed')
@@ -190,8 +224,11 @@ describe('a restore', () => {
     const before = await everything(tandem)
     for (let at = 0; at < 150; at += 1) await add(tandem, `item-${at}`, 'other')
     let groups = 0
-    tandem.index.gate = () => ((groups += 1) === 2 ? Promise.reject(new Error('worker gone')) : Promise.resolve())
-    expect((await ended(tandem, '/backups/first/restore')).failure).toMatchObject({ code: 'internal_error' })
+    tandem.index.gate = () =>
+      (groups += 1) === 2 ? Promise.reject(new Error('worker gone')) : Promise.resolve()
+    expect((await ended(tandem, '/backups/first/restore')).failure).toMatchObject({
+      code: 'internal_error',
+    })
     tandem.index.gate = () => Promise.resolve()
     const { restored } = await ended(tandem, '/backups/first/restore')
     expect(restored?.unchanged).toBeGreaterThan(0)
@@ -200,7 +237,11 @@ describe('a restore', () => {
   })
 
   it.each([
-    ['refuses an embedding that no bundle made, and changes nothing', 3, { code: 'backup_unusable', detail: expect.stringMatching(/"a" has the length 3/) as string }],
+    [
+      'refuses an embedding that no bundle made, and changes nothing',
+      3,
+      { code: 'backup_unusable', detail: expect.stringMatching(/"a" has the length 3/) as string },
+    ],
     ['takes one that is as long as a collection takes it', 1.004, null],
   ])('%s', async (_does, length, expected) => {
     await add(tandem, 'a', 'dog')
@@ -211,7 +252,13 @@ describe('a restore', () => {
     const other = await buildApp(config, async () => {
       const store = await openItemStore({ folder: dataFolder, fingerprint })
       const bytes = await tandem.retrieval.picture('a')
-      await store.put([{ ...item, embedding: embedding.map((value) => length * value), picture: { ...picture, bytes } }])
+      await store.put([
+        {
+          ...item,
+          embedding: embedding.map((value) => length * value),
+          picture: { ...picture, bytes },
+        },
+      ])
       return openEmbedded({ models: new WordModels(), index: new MemoryIndex(), store }, emptyShelf)
     })
     try {
@@ -234,7 +281,8 @@ describe('a restore', () => {
 
   it('refuses a backup that is damaged, and changes nothing', async () => {
     await add(tandem, 'a', 'dog')
-    for (const name of ['cut', 'changed', 'gone', 'strange', 'no-json', 'leads-out']) await ended(tandem, `/backups?name=${name}`)
+    for (const name of ['cut', 'changed', 'gone', 'strange', 'no-json', 'leads-out'])
+      await ended(tandem, `/backups?name=${name}`)
     const data = (name: string): string => join(backupFolder, name, 'items', 'data.mdb')
     const manifest = (name: string): string => join(backupFolder, name, 'manifest.json')
     await truncate(data('cut'), 4096)
@@ -249,9 +297,16 @@ describe('a restore', () => {
     await add(tandem, 'a', 'cat')
     const before = await everything(tandem)
 
-    for (const [name, sentence] of Object.entries({ cut: /damaged/, changed: /damaged/, gone: /cannot be read/ })) {
+    for (const [name, sentence] of Object.entries({
+      cut: /damaged/,
+      changed: /damaged/,
+      gone: /cannot be read/,
+    })) {
       const { failure } = await ended(tandem, `/backups/${name}/restore`)
-      expect(failure).toMatchObject({ code: 'backup_unusable', detail: expect.stringMatching(sentence) as string })
+      expect(failure).toMatchObject({
+        code: 'backup_unusable',
+        detail: expect.stringMatching(sentence) as string,
+      })
     }
     for (const name of ['strange', 'no-json', 'leads-out']) {
       const answer = await post(tandem, `/backups/${name}/restore`)
@@ -262,30 +317,49 @@ describe('a restore', () => {
 })
 
 describe('what is refused', () => {
-  it.each(['..', '.hidden', 'a/b', '%2e%2e%2fetc', 'a b', 'x'.repeat(101), ''])('the name "%s"', async (name) => {
-    const answer = await post(tandem, `/backups?${new URLSearchParams({ name }).toString()}`)
-    expect([answer.statusCode, answer.json()]).toMatchObject([422, { code: 'invalid_request' }])
-    for (const url of [`/backups/${encodeURIComponent(name)}/restore`]) {
-      expect([404, 422]).toContain((await post(tandem, url)).statusCode)
-    }
-    expect(await readdir(backupFolder)).toEqual([])
-  })
+  it.each(['..', '.hidden', 'a/b', '%2e%2e%2fetc', 'a b', 'x'.repeat(101), ''])(
+    'the name "%s"',
+    async (name) => {
+      const answer = await post(tandem, `/backups?${new URLSearchParams({ name }).toString()}`)
+      expect([answer.statusCode, answer.json()]).toMatchObject([422, { code: 'invalid_request' }])
+      for (const url of [`/backups/${encodeURIComponent(name)}/restore`]) {
+        expect([404, 422]).toContain((await post(tandem, url)).statusCode)
+      }
+      expect(await readdir(backupFolder)).toEqual([])
+    },
+  )
 
   it('a name that is taken, one that is not there, and a second one at a time', async () => {
     await add(tandem, 'a', 'dog')
     await ended(tandem, '/backups?name=first')
-    expect((await post(tandem, '/backups?name=first')).json()).toMatchObject({ status: 409, code: 'backup_exists' })
-    expect((await post(tandem, '/backups/second/restore')).json()).toMatchObject({ status: 404, code: 'backup_not_found' })
-    const both = await Promise.all([post(tandem, '/backups?name=b1'), post(tandem, '/backups?name=b2')])
+    expect((await post(tandem, '/backups?name=first')).json()).toMatchObject({
+      status: 409,
+      code: 'backup_exists',
+    })
+    expect((await post(tandem, '/backups/second/restore')).json()).toMatchObject({
+      status: 404,
+      code: 'backup_not_found',
+    })
+    const both = await Promise.all([
+      post(tandem, '/backups?name=b1'),
+      post(tandem, '/backups?name=b2'),
+    ])
     expect(both.map(({ statusCode }) => statusCode).sort()).toEqual([202, 409])
-    expect(both.find(({ statusCode }) => statusCode === 409)?.json()).toMatchObject({ code: 'backup_busy' })
+    expect(both.find(({ statusCode }) => statusCode === 409)?.json()).toMatchObject({
+      code: 'backup_busy',
+    })
     await expect.poll(async () => (await list(tandem)).running).toBeNull()
   })
 
   it('keys without the scope admin', async () => {
     const keyed = await wordTandem({ backupFolder, apiKeys: ['all-may-do-this'] })
     try {
-      for (const [method, url] of [['GET', '/backups'], ['POST', '/backups'], ['POST', '/backups/a/restore'], ['DELETE', '/backups/a']] as const) {
+      for (const [method, url] of [
+        ['GET', '/backups'],
+        ['POST', '/backups'],
+        ['POST', '/backups/a/restore'],
+        ['DELETE', '/backups/a'],
+      ] as const) {
         expect((await keyed.app.inject({ method, url })).statusCode).toBe(401)
       }
     } finally {

@@ -15,12 +15,18 @@ afterAll(() => tandem.end())
 
 const base64 = (word: string): string => Buffer.from(word).toString('base64')
 /** Numbers are written with the digits of a float32. */
-const floats = (embedding: number[] | string = []): Float32Array => Float32Array.from(embedding as number[])
+const floats = (embedding: number[] | string = []): Float32Array =>
+  Float32Array.from(embedding as number[])
 const embed = (payload: object) => tandem.app.inject({ method: 'POST', url: '/embed', payload })
 
 describe('POST /embed', () => {
   it('keeps the order of texts and pictures', async () => {
-    const inputs = [{ image: base64('cat') }, { text: 'dog' }, { image: base64('horse') }, { text: 'cat' }]
+    const inputs = [
+      { image: base64('cat') },
+      { text: 'dog' },
+      { image: base64('horse') },
+      { text: 'cat' },
+    ]
     const { model, dim, embeddings } = (await embed({ inputs })).json<Reply>()
     expect([model, dim]).toEqual(['words', 64])
     expect(embeddings.map(({ index, type }) => [index, type])).toEqual([
@@ -35,9 +41,13 @@ describe('POST /embed', () => {
   })
 
   it('writes base64 of little-endian float32 when asked', async () => {
-    const { embeddings } = (await embed({ inputs: [{ text: 'dog' }], encoding_format: 'base64' })).json<Reply>()
+    const { embeddings } = (
+      await embed({ inputs: [{ text: 'dog' }], encoding_format: 'base64' })
+    ).json<Reply>()
     const bytes = Buffer.from(String(embeddings[0]?.embedding), 'base64')
-    expect(Array.from({ length: 64 }, (_, at) => bytes.readFloatLE(at * 4))).toEqual([...embeddingOf('dog')])
+    expect(Array.from({ length: 64 }, (_, at) => bytes.readFloatLE(at * 4))).toEqual([
+      ...embeddingOf('dog'),
+    ])
   })
 
   it('takes a form, and keeps the order of its parts', async () => {
@@ -45,7 +55,9 @@ describe('POST /embed', () => {
     form.append('text', 'dog')
     form.append('image', new Blob(['cat']), 'cat.jpg')
     form.append('text', 'horse')
-    const { embeddings } = (await tandem.app.inject({ method: 'POST', url: '/embed', payload: form })).json<Reply>()
+    const { embeddings } = (
+      await tandem.app.inject({ method: 'POST', url: '/embed', payload: form })
+    ).json<Reply>()
     expect(embeddings.map(({ type }) => type)).toEqual(['text', 'image', 'text'])
     expect(floats(embeddings[2]?.embedding)).toEqual(embeddingOf('horse'))
   })
@@ -55,10 +67,26 @@ describe('POST /embed', () => {
     [[], 422, 'The body is an empty list; expected an object with inputs'],
     [{ inputs: [] }, 422, 'inputs is an empty list'],
     [{ inputs: 'dog' }, 422, 'inputs is "dog"; expected a list'],
-    [{ inputs: [{ text: '' }] }, 422, 'inputs[0].text is ""; expected a text with at least one visible character'],
-    [{ inputs: [{ text: 'a', image: 'b' }] }, 422, 'inputs[0] is an object with text, image; expected'],
-    [{ inputs: [{ text: 'dog' }], encoding_format: 'hex' }, 422, 'encoding_format is "hex"; expected "float"'],
-    [{ inputs: [{ text: 'dog' }, { image: base64('bad') }] }, 422, 'inputs[1]: The picture is cut off.'],
+    [
+      { inputs: [{ text: '' }] },
+      422,
+      'inputs[0].text is ""; expected a text with at least one visible character',
+    ],
+    [
+      { inputs: [{ text: 'a', image: 'b' }] },
+      422,
+      'inputs[0] is an object with text, image; expected',
+    ],
+    [
+      { inputs: [{ text: 'dog' }], encoding_format: 'hex' },
+      422,
+      'encoding_format is "hex"; expected "float"',
+    ],
+    [
+      { inputs: [{ text: 'dog' }, { image: base64('bad') }] },
+      422,
+      'inputs[1]: The picture is cut off.',
+    ],
     [{ inputs: Array(5).fill({ text: 'dog' }) }, 413, 'inputs has 5 entries; expected at most 4'],
   ])('refuses %j', async (body, status, sentence) => {
     const reply = await embed(body)

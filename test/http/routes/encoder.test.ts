@@ -11,13 +11,29 @@ beforeAll(async () => {
 afterAll(() => tandem.end())
 
 async function post(url: string, payload: Buffer | string, type = FRAME_TYPE) {
-  const answer = await tandem.app.inject({ method: 'POST', url, payload, headers: { 'content-type': type } })
-  return { status: answer.statusCode, code: String(answer.headers['content-type']).includes('json') ? answer.json<{ code: string }>().code : '', bytes: answer.rawPayload }
+  const answer = await tandem.app.inject({
+    method: 'POST',
+    url,
+    payload,
+    headers: { 'content-type': type },
+  })
+  return {
+    status: answer.statusCode,
+    code: String(answer.headers['content-type']).includes('json')
+      ? answer.json<{ code: string }>().code
+      : '',
+    bytes: answer.rawPayload,
+  }
 }
 
 describe('the encoder', () => {
   it('tells its bundle, in JSON, and only when calls are answered', async () => {
-    expect((await tandem.app.inject('/encoder')).json()).toMatchObject({ name: 'words', dim: 64, image_tokens: { count: 1, width: 4 }, token_width: 1 })
+    expect((await tandem.app.inject('/encoder')).json()).toMatchObject({
+      name: 'words',
+      dim: 64,
+      image_tokens: { count: 1, width: 4 },
+      token_width: 1,
+    })
     const starting = await wordTandem({ role: 'encode' }, false)
     const answer = await starting.app.inject('/encoder')
     expect([answer.statusCode, answer.json()]).toMatchObject([503, { code: 'not_ready' }])
@@ -26,24 +42,59 @@ describe('the encoder', () => {
 
   it('takes a picture as large as a body of the services that ask', async () => {
     const { info } = tandem.models
-    const { status, bytes } = await post('/encoder/images', askImages([Buffer.alloc(10_000, 'dog ')], info, {}))
+    const { status, bytes } = await post(
+      '/encoder/images',
+      askImages([Buffer.alloc(10_000, 'dog ')], info, {}),
+    )
     expect([status, readFrame(bytes).parts.length]).toEqual([200, 3])
-    const tooLarge = await post('/encoder/images', askImages([Buffer.alloc(10_000 + 2 ** 20)], info, {}))
+    const tooLarge = await post(
+      '/encoder/images',
+      askImages([Buffer.alloc(10_000 + 2 ** 20)], info, {}),
+    )
     expect([tooLarge.status, tooLarge.code]).toEqual([413, 'body_too_large'])
   })
 
   it('refuses what is no frame, what lacks a part, and what is about another bundle', async () => {
     const { info } = tandem.models
-    const asks = { texts: askTexts(['dog'], info, {}), images: askImages([Buffer.from('dog')], info, {}) }
-    expect(await post('/encoder/texts', '{"texts":["dog"]}', 'application/json')).toMatchObject({ status: 415, code: 'media_type_unsupported' })
-    expect(await post('/encoder/texts', 'texts')).toMatchObject({ status: 400, code: 'body_unreadable' })
-    expect(await post('/encoder/texts', asks.images)).toMatchObject({ status: 400, code: 'body_unreadable' })
-    expect(await post('/encoder/images', asks.texts)).toMatchObject({ status: 400, code: 'body_unreadable' })
-    expect(await post('/encoder/match', asks.images)).toMatchObject({ status: 400, code: 'body_unreadable' })
+    const asks = {
+      texts: askTexts(['dog'], info, {}),
+      images: askImages([Buffer.from('dog')], info, {}),
+    }
+    expect(await post('/encoder/texts', '{"texts":["dog"]}', 'application/json')).toMatchObject({
+      status: 415,
+      code: 'media_type_unsupported',
+    })
+    expect(await post('/encoder/texts', 'texts')).toMatchObject({
+      status: 400,
+      code: 'body_unreadable',
+    })
+    expect(await post('/encoder/texts', asks.images)).toMatchObject({
+      status: 400,
+      code: 'body_unreadable',
+    })
+    expect(await post('/encoder/images', asks.texts)).toMatchObject({
+      status: 400,
+      code: 'body_unreadable',
+    })
+    expect(await post('/encoder/match', asks.images)).toMatchObject({
+      status: 400,
+      code: 'body_unreadable',
+    })
     const other = askTexts(['dog'], { ...info, fingerprint: 'fedcba9876543210' }, {})
-    expect(await post('/encoder/texts', other)).toMatchObject({ status: 409, code: 'bundle_mismatch' })
-    for (const head of [{}, { fingerprint: 7 }, { fingerprint: info.fingerprint, priority: 'high', pairs_ahead: 0, texts: ['a'] }, { fingerprint: info.fingerprint, priority: 'bulk', pairs_ahead: -1, texts: ['a'] }]) {
-      expect(await post('/encoder/texts', writeFrame(head))).toMatchObject({ status: 400, code: 'body_unreadable' })
+    expect(await post('/encoder/texts', other)).toMatchObject({
+      status: 409,
+      code: 'bundle_mismatch',
+    })
+    for (const head of [
+      {},
+      { fingerprint: 7 },
+      { fingerprint: info.fingerprint, priority: 'high', pairs_ahead: 0, texts: ['a'] },
+      { fingerprint: info.fingerprint, priority: 'bulk', pairs_ahead: -1, texts: ['a'] },
+    ]) {
+      expect(await post('/encoder/texts', writeFrame(head))).toMatchObject({
+        status: 400,
+        code: 'body_unreadable',
+      })
     }
   })
 
@@ -51,15 +102,23 @@ describe('the encoder', () => {
     const { info } = tandem.models
     const { encoded } = await tandem.models.encodeTexts(['dog', 'cat'])
     const tokens = [new Int8Array(4), new Int8Array(4)]
-    const pairs = [{ text: 0, image: 1, similarity: 0.5 }, { text: 1, image: 0, similarity: 0.25 }]
+    const pairs = [
+      { text: 0, image: 1, similarity: 0.5 },
+      { text: 1, image: 0, similarity: 0.25 },
+    ]
     const good = askMatch({ texts: encoded, imageTokens: tokens, pairs }, info, {})
     expect((await post('/encoder/match', good)).status).toBe(200)
     await fc.assert(
-      fc.asyncProperty(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), fc.boolean(), async (at, change, cut) => {
-        const bytes = cut ? good.subarray(0, at) : Buffer.from(good)
-        if (!cut) bytes[at] = (bytes[at] ?? 0) ^ change
-        expect([200, 400, 409]).toContain((await post('/encoder/match', bytes)).status)
-      }),
+      fc.asyncProperty(
+        fc.nat(good.length - 1),
+        fc.integer({ min: 1, max: 255 }),
+        fc.boolean(),
+        async (at, change, cut) => {
+          const bytes = cut ? good.subarray(0, at) : Buffer.from(good)
+          if (!cut) bytes[at] = (bytes[at] ?? 0) ^ change
+          expect([200, 400, 409]).toContain((await post('/encoder/match', bytes)).status)
+        },
+      ),
       { numRuns: 300 },
     )
   })

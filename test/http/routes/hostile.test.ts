@@ -13,39 +13,65 @@ afterEach(async () => {
 })
 
 const image = Buffer.from('dog').toString('base64')
-const send = (method: 'POST' | 'PUT', url: string, payload: string | Buffer, type = 'application/json') =>
-  tandem.app.inject({ method, url, payload, headers: { 'content-type': type } })
+const send = (
+  method: 'POST' | 'PUT',
+  url: string,
+  payload: string | Buffer,
+  type = 'application/json',
+) => tandem.app.inject({ method, url, payload, headers: { 'content-type': type } })
 const nested = (depth: number): string => `${'['.repeat(depth)}${']'.repeat(depth)}`
 
 describe('texts', () => {
-  it.each(['\\ud800', 'a\\udfffb', 'a\\u0000b', '\\u001b[31mred', '\\u202egod', '👩‍👩‍👧 \\ud83d\\ude00', 'שלום עולם', '\\uffff'])(
-    '"%s" is searched like any other',
-    async (text) => {
-      expect((await send('POST', '/search', `{"text": "${text}"}`)).statusCode).toBe(200)
-      expect((await send('POST', '/embed', `{"inputs": [{"text": "${text}"}]}`)).statusCode).toBe(200)
-    },
-  )
+  it.each([
+    '\\ud800',
+    'a\\udfffb',
+    'a\\u0000b',
+    '\\u001b[31mred',
+    '\\u202egod',
+    '👩‍👩‍👧 \\ud83d\\ude00',
+    'שלום עולם',
+    '\\uffff',
+  ])('"%s" is searched like any other', async (text) => {
+    expect((await send('POST', '/search', `{"text": "${text}"}`)).statusCode).toBe(200)
+    expect((await send('POST', '/embed', `{"inputs": [{"text": "${text}"}]}`)).statusCode).toBe(200)
+  })
 })
 
 describe('ids', () => {
-  it.each(['%00', 'a%0ab', '%1b', '%e2%80%ae', '%20a', '%2e%2e', '%2e', '%e2%80%a8', '%7f'])('%s is refused', async (id) => {
-    const reply = await send('PUT', `/items/${id}`, JSON.stringify({ image }))
-    expect([404, 405, 422], reply.body).toContain(reply.statusCode)
-  })
-
-  it.each(['..%2f..%2fetc%2fpasswd', '%2e%2e%2fx', 'a%252e%252e', '%F0%9F%98%80', '__proto__', 'constructor', '%D7%A9%D7%9C'])(
-    '%s is an id like any other',
+  it.each(['%00', 'a%0ab', '%1b', '%e2%80%ae', '%20a', '%2e%2e', '%2e', '%e2%80%a8', '%7f'])(
+    '%s is refused',
     async (id) => {
-      expect((await send('PUT', `/items/${id}`, JSON.stringify({ image }))).statusCode).toBe(201)
-      const found = await tandem.app.inject(`/items/${id}`)
-      expect(found.json()).toMatchObject({ id: decodeURIComponent(id) })
-      expect((await tandem.app.inject(`/items/${id}/image`)).body).toBe('dog')
+      const reply = await send('PUT', `/items/${id}`, JSON.stringify({ image }))
+      expect([404, 405, 422], reply.body).toContain(reply.statusCode)
     },
   )
 
+  it.each([
+    '..%2f..%2fetc%2fpasswd',
+    '%2e%2e%2fx',
+    'a%252e%252e',
+    '%F0%9F%98%80',
+    '__proto__',
+    'constructor',
+    '%D7%A9%D7%9C',
+  ])('%s is an id like any other', async (id) => {
+    expect((await send('PUT', `/items/${id}`, JSON.stringify({ image }))).statusCode).toBe(201)
+    const found = await tandem.app.inject(`/items/${id}`)
+    expect(found.json()).toMatchObject({ id: decodeURIComponent(id) })
+    expect((await tandem.app.inject(`/items/${id}/image`)).body).toBe('dog')
+  })
+
   it('a lone surrogate in JSON is refused', async () => {
-    const reply = await send('POST', '/items', `{"id": "a\\ud800", "image": "${image}"}`, 'application/x-ndjson')
-    expect(reply.json()).toMatchObject({ created: 0, items: [{ error: { code: 'invalid_request' } }] })
+    const reply = await send(
+      'POST',
+      '/items',
+      `{"id": "a\\ud800", "image": "${image}"}`,
+      'application/x-ndjson',
+    )
+    expect(reply.json()).toMatchObject({
+      created: 0,
+      items: [{ error: { code: 'invalid_request' } }],
+    })
   })
 })
 
@@ -75,25 +101,53 @@ describe('JSON', () => {
   })
 
   it('with an integer that would come back as another is refused', async () => {
-    const reply = await send('PUT', '/items/big', `{"image": "${image}", "payload": {"id": 9007199254740993}}`)
-    expect(reply.json<Problem>()).toMatchObject({ status: 400, detail: expect.stringContaining('9007199254740993') as string })
-    expect((await send('PUT', '/items/big', `{"image": "${image}", "payload": {"id": -9007199254740992}}`)).statusCode).toBe(201)
+    const reply = await send(
+      'PUT',
+      '/items/big',
+      `{"image": "${image}", "payload": {"id": 9007199254740993}}`,
+    )
+    expect(reply.json<Problem>()).toMatchObject({
+      status: 400,
+      detail: expect.stringContaining('9007199254740993') as string,
+    })
+    expect(
+      (
+        await send(
+          'PUT',
+          '/items/big',
+          `{"image": "${image}", "payload": {"id": -9007199254740992}}`,
+        )
+      ).statusCode,
+    ).toBe(201)
   })
 
   it.each([
     ['nested too deeply', `{"a": ${nested(10_000)}}`],
     ['with a number beyond range', '{"a": 1e400}'],
   ])('as a payload %s is refused, and nothing is stored', async (_what, payload) => {
-    const inJson = await send('PUT', '/items/refused', `{"image": "${image}", "payload": ${payload}}`)
-    expect(inJson.json(), inJson.body.slice(0, 300)).toMatchObject({ status: 422, code: 'payload_invalid' })
-    const lines = await send('POST', '/items', `{"id": "refused", "image": "${image}", "payload": ${payload}}`, 'application/x-ndjson')
+    const inJson = await send(
+      'PUT',
+      '/items/refused',
+      `{"image": "${image}", "payload": ${payload}}`,
+    )
+    expect(inJson.json(), inJson.body.slice(0, 300)).toMatchObject({
+      status: 422,
+      code: 'payload_invalid',
+    })
+    const lines = await send(
+      'POST',
+      '/items',
+      `{"id": "refused", "image": "${image}", "payload": ${payload}}`,
+      'application/x-ndjson',
+    )
     expect(lines.json()).toMatchObject({ items: [{ error: { code: 'payload_invalid' } }] })
     expect((await tandem.app.inject('/items/refused')).statusCode).toBe(404)
   })
 
   it('as a payload may be 100 levels deep, and no deeper', async () => {
     // The payload itself is a level.
-    const put = (levels: number) => send('PUT', '/items/deep', `{"image": "${image}", "payload": {"a": ${nested(levels - 1)}}}`)
+    const put = (levels: number) =>
+      send('PUT', '/items/deep', `{"image": "${image}", "payload": {"a": ${nested(levels - 1)}}}`)
     expect((await put(101)).statusCode).toBe(422)
     expect((await put(100)).statusCode).toBe(201)
     expect((await tandem.app.inject('/items/deep')).statusCode).toBe(200)
@@ -101,13 +155,16 @@ describe('JSON', () => {
 
   it('as a payload keeps text that is odd as it came', async () => {
     const payload = { 'a\u0000b': '\ud800 \u202e 👩‍👧', deep: [[[[1e308]]]] }
-    expect((await send('PUT', '/items/odd', JSON.stringify({ image, payload }))).statusCode).toBe(201)
+    expect((await send('PUT', '/items/odd', JSON.stringify({ image, payload }))).statusCode).toBe(
+      201,
+    )
     expect((await tandem.app.inject('/items/odd')).json()).toMatchObject({ payload })
   })
 })
 
 describe('forms and lines', () => {
-  const part = (name: string, more = ''): string => `--b\r\ncontent-disposition: form-data; name="${name}"${more}\r\n\r\nx\r\n`
+  const part = (name: string, more = ''): string =>
+    `--b\r\ncontent-disposition: form-data; name="${name}"${more}\r\n\r\nx\r\n`
   it.each([
     ['fields', part('text').repeat(5000)],
     ['files', part('image', '; filename="a"').repeat(5000)],
@@ -125,6 +182,9 @@ describe('forms and lines', () => {
       payload: body,
       headers: { 'content-type': 'application/x-ndjson' },
     })
-    expect(reply.json()).toMatchObject({ created: 1, items: [{ error: { code: 'body_too_large' } }, { id: 'behind' }] })
+    expect(reply.json()).toMatchObject({
+      created: 1,
+      items: [{ error: { code: 'body_too_large' } }, { id: 'behind' }],
+    })
   })
 })

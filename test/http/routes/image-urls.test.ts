@@ -7,7 +7,9 @@ import type { Problem } from '../../../src/http/schemas/fields.js'
 import { wordTandem, type WordTandem } from '../../support/word-models.js'
 
 // The only address of a test that can be connected to is one of this machine.
-vi.mock('../../../src/image-fetch/addresses.js', () => ({ isPublicAddress: (address: string) => address === '127.0.0.1' }))
+vi.mock('../../../src/image-fetch/addresses.js', () => ({
+  isPublicAddress: (address: string) => address === '127.0.0.1',
+}))
 
 let server: Server
 let tandem: WordTandem
@@ -24,7 +26,11 @@ beforeAll(async () => {
   await once(server, 'listening')
   const host = `127.0.0.1:${(server.address() as AddressInfo).port}`
   here = `http://${host}`
-  tandem = await wordTandem({ allowedPictureHosts: [host], maxBodyBytes: 2000, requestTimeoutMs: 1000 })
+  tandem = await wordTandem({
+    allowedPictureHosts: [host],
+    maxBodyBytes: 2000,
+    requestTimeoutMs: 1000,
+  })
 })
 afterAll(async () => {
   await tandem.end()
@@ -43,13 +49,22 @@ const lines = (...items: object[]) =>
 
 describe('a picture given as a URL', () => {
   it('is added like an uploaded one: PUT /items/:id', async () => {
-    const reply = await tandem.app.inject({ method: 'PUT', url: '/items/a', payload: { image: `${here}/dog`, payload: { a: 1 } } })
+    const reply = await tandem.app.inject({
+      method: 'PUT',
+      url: '/items/a',
+      payload: { image: `${here}/dog`, payload: { a: 1 } },
+    })
     expect(reply.statusCode).toBe(201)
     expect((await tandem.app.inject('/items/a/image')).body).toBe('dog')
   })
 
   it('is added like an uploaded one: POST /items, each with its own outcome', async () => {
-    const reply = await lines({ id: 'b', image: `${here}/cat` }, { id: 'c', image: `${here}/page` }, { id: 'd', image: 'http://b.example/' }, { id: 'e', image: `${here}/bad picture` })
+    const reply = await lines(
+      { id: 'b', image: `${here}/cat` },
+      { id: 'c', image: `${here}/page` },
+      { id: 'd', image: 'http://b.example/' },
+      { id: 'e', image: `${here}/bad picture` },
+    )
     expect(reply.json()).toMatchObject({
       created: 1,
       failed: 3,
@@ -65,7 +80,9 @@ describe('a picture given as a URL', () => {
 
   it('is embedded as its bytes are: POST /embed', async () => {
     const image = Buffer.from('dog').toString('base64')
-    const reply = await post('/embed', { inputs: [{ image: `${here}/dog` }, { text: 'dog' }, { image }] })
+    const reply = await post('/embed', {
+      inputs: [{ image: `${here}/dog` }, { text: 'dog' }, { image }],
+    })
     const { embeddings } = reply.json<{ embeddings: { type: string; embedding: number[] }[] }>()
     expect(embeddings.map(({ type }) => type)).toEqual(['image', 'text', 'image'])
     expect(embeddings[0]?.embedding).toEqual(embeddings[2]?.embedding)
@@ -74,36 +91,69 @@ describe('a picture given as a URL', () => {
   it('is searched and ranked by: POST /search, POST /rerank', async () => {
     const found = await post('/search', { image: `${here}/dog`, k: 1 })
     expect(found.json()).toMatchObject({ hits: [{ id: 'a' }] })
-    const ranked = await post('/rerank', { query: 'dog', documents: [{ image: `${here}/dog%201` }, { image: `${here}/dog%207` }] })
+    const ranked = await post('/rerank', {
+      query: 'dog',
+      documents: [{ image: `${here}/dog%201` }, { image: `${here}/dog%207` }],
+    })
     expect(ranked.json()).toMatchObject({ results: [{ index: 1 }, { index: 0 }] })
   })
 
   it('that fails is named by its place', async () => {
     const reply = await post('/embed', { inputs: [{ text: 'a' }, { image: `${here}/page` }] })
-    expect(reply.json<Problem>()).toMatchObject({ status: 415, detail: expect.stringMatching(/^inputs\[1\]\.image/) as string })
-    const other = await post('/rerank', { query: 'a', documents: ['a', { image: 'https://169.254.169.254/' }] })
-    expect(other.json<Problem>()).toMatchObject({ status: 422, code: 'picture_url_not_allowed', detail: expect.stringMatching(/^documents\[1\]\.image/) as string })
+    expect(reply.json<Problem>()).toMatchObject({
+      status: 415,
+      detail: expect.stringMatching(/^inputs\[1\]\.image/) as string,
+    })
+    const other = await post('/rerank', {
+      query: 'a',
+      documents: ['a', { image: 'https://169.254.169.254/' }],
+    })
+    expect(other.json<Problem>()).toMatchObject({
+      status: 422,
+      code: 'picture_url_not_allowed',
+      detail: expect.stringMatching(/^documents\[1\]\.image/) as string,
+    })
   })
 
   it('may take with the others of its request as much as a body', async () => {
     const word = 'x'.repeat(900)
-    expect((await post('/embed', { inputs: [1, 2].map(() => ({ image: `${here}/${word}` })) })).statusCode).toBe(200)
-    const reply = await post('/embed', { inputs: [1, 2, 3].map(() => ({ image: `${here}/${word}` })) })
+    expect(
+      (await post('/embed', { inputs: [1, 2].map(() => ({ image: `${here}/${word}` })) }))
+        .statusCode,
+    ).toBe(200)
+    const reply = await post('/embed', {
+      inputs: [1, 2, 3].map(() => ({ image: `${here}/${word}` })),
+    })
     expect(reply.json()).toMatchObject({ status: 413, code: 'body_too_large' })
   })
 
   it('that does not come is given up when the time of the request is over', async () => {
-    expect((await post('/embed', { inputs: [{ image: `${here}/slow` }] })).json()).toMatchObject({ status: 503, code: 'timed_out' })
+    expect((await post('/embed', { inputs: [{ image: `${here}/slow` }] })).json()).toMatchObject({
+      status: 503,
+      code: 'timed_out',
+    })
   })
 
   it('is not fetched where nothing is listed, nor where the rest of the request is wrong', async () => {
     const closed = await wordTandem()
     const before = asked
-    const reply = await closed.app.inject({ method: 'PUT', url: '/items/a', payload: { image: `${here}/dog` } })
-    expect(reply.json<Problem>()).toMatchObject({ status: 422, code: 'picture_url_not_allowed', detail: expect.stringMatching(/fetches none/) as string })
+    const reply = await closed.app.inject({
+      method: 'PUT',
+      url: '/items/a',
+      payload: { image: `${here}/dog` },
+    })
+    expect(reply.json<Problem>()).toMatchObject({
+      status: 422,
+      code: 'picture_url_not_allowed',
+      detail: expect.stringMatching(/fetches none/) as string,
+    })
     await closed.end()
     const deep = JSON.parse(`${'['.repeat(200)}${']'.repeat(200)}`) as unknown
-    const wrong = await tandem.app.inject({ method: 'PUT', url: '/items/a', payload: { image: `${here}/dog`, payload: { deep } } })
+    const wrong = await tandem.app.inject({
+      method: 'PUT',
+      url: '/items/a',
+      payload: { image: `${here}/dog`, payload: { deep } },
+    })
     expect(wrong.json()).toMatchObject({ code: 'payload_invalid' })
     expect(asked).toBe(before)
   })

@@ -9,7 +9,12 @@ interface Reply {
   created: number
   replaced: number
   failed: number
-  items: { index: number; id: string | null; status: string; error?: { code: string; detail: string } }[]
+  items: {
+    index: number
+    id: string | null
+    status: string
+    error?: { code: string; detail: string }
+  }[]
 }
 
 beforeAll(async () => {
@@ -85,12 +90,16 @@ describe('POST /items with lines of JSON', () => {
 })
 
 describe('POST /items with a form', () => {
-  const post = (form: FormData) => tandem.app.inject({ method: 'POST', url: '/items', payload: form })
+  const post = (form: FormData) =>
+    tandem.app.inject({ method: 'POST', url: '/items', payload: form })
 
   it('takes ids from fields, or from the names of the files', async () => {
     const named = new FormData()
     for (const name of ['a.jpg', 'b c.png']) named.append('image', new Blob([name]), name)
-    expect((await post(named)).json<Reply>().items.map(({ id }) => id)).toEqual(['a.jpg', 'b c.png'])
+    expect((await post(named)).json<Reply>().items.map(({ id }) => id)).toEqual([
+      'a.jpg',
+      'b c.png',
+    ])
 
     const given = new FormData()
     for (const id of ['x/1', 'x/2']) {
@@ -99,7 +108,9 @@ describe('POST /items with a form', () => {
       given.append('payload', JSON.stringify({ id }))
     }
     expect((await post(given)).json<Reply>().items.map(({ id }) => id)).toEqual(['x/1', 'x/2'])
-    expect((await tandem.app.inject('/items/x%2F2')).json()).toMatchObject({ payload: { id: 'x/2' } })
+    expect((await tandem.app.inject('/items/x%2F2')).json()).toMatchObject({
+      payload: { id: 'x/2' },
+    })
   })
 
   it('keeps the good pictures beside a bad one', async () => {
@@ -116,7 +127,9 @@ describe('POST /items with a form', () => {
     for (const name of ['a', 'b']) unpaired.append('image', new Blob(['dog']), name)
     const unpairedReply = await post(unpaired)
     expect(unpairedReply.statusCode).toBe(422)
-    expect(unpairedReply.json<{ detail: string }>().detail).toContain('2 files named image and 1 fields named id')
+    expect(unpairedReply.json<{ detail: string }>().detail).toContain(
+      '2 files named image and 1 fields named id',
+    )
 
     const many = new FormData()
     for (const name of ['a', 'b', 'c', 'd']) many.append('image', new Blob(['dog']), name)

@@ -39,15 +39,22 @@ describe('PUT /items/:id', () => {
     },
   )
 
-  it.each(['', ' a', 'a ', '..', 'a\u0000b', 'a\nb', 'a\u202eb', 'x'.repeat(257), '写'.repeat(257)])(
-    'refuses the id %j',
-    async (id) => {
-      const { statusCode } = await put(id, 'dog')
-      // An empty id and ".." are another address by the time they arrive.
-      expect(statusCode).toBeGreaterThanOrEqual(400)
-      expect(statusCode).toBeLessThan(500)
-    },
-  )
+  it.each([
+    '',
+    ' a',
+    'a ',
+    '..',
+    'a\u0000b',
+    'a\nb',
+    'a\u202eb',
+    'x'.repeat(257),
+    '写'.repeat(257),
+  ])('refuses the id %j', async (id) => {
+    const { statusCode } = await put(id, 'dog')
+    // An empty id and ".." are another address by the time they arrive.
+    expect(statusCode).toBeGreaterThanOrEqual(400)
+    expect(statusCode).toBeLessThan(500)
+  })
 
   it('takes 256 characters of four bytes each', async () => {
     expect((await put('😀'.repeat(256), 'dog')).statusCode).toBe(201)
@@ -58,13 +65,20 @@ describe('PUT /items/:id', () => {
     const text = JSON.stringify(payload)
     await put('p1', 'dog', `?payload=${encodeURIComponent(text)}`)
     await put('p2', 'dog', '', { 'x-tandem-payload': text })
-    await tandem.app.inject({ method: 'PUT', url: '/items/p3', payload: { image: base64('dog'), payload } })
+    await tandem.app.inject({
+      method: 'PUT',
+      url: '/items/p3',
+      payload: { image: base64('dog'), payload },
+    })
     const form = new FormData()
     form.append('payload', text)
     form.append('image', new Blob(['dog']), 'dog.jpg')
     await tandem.app.inject({ method: 'PUT', url: '/items/p4', payload: form })
     for (const id of ['p1', 'p2', 'p3', 'p4']) {
-      expect((await tandem.app.inject(`/items/${id}`)).json<{ payload: unknown }>().payload, id).toEqual(payload)
+      expect(
+        (await tandem.app.inject(`/items/${id}`)).json<{ payload: unknown }>().payload,
+        id,
+      ).toEqual(payload)
     }
   })
 
@@ -104,7 +118,10 @@ describe('GET /items/:id/image', () => {
   it('sends the stored picture with an ETag, and 304 to who has it', async () => {
     await put('seen', 'dog')
     const first = await tandem.app.inject('/items/seen/image')
-    expect(first.headers).toMatchObject({ 'content-type': 'image/jpeg', 'x-content-type-options': 'nosniff' })
+    expect(first.headers).toMatchObject({
+      'content-type': 'image/jpeg',
+      'x-content-type-options': 'nosniff',
+    })
     expect(first.headers['content-security-policy']).toContain('sandbox')
     const headers = { 'if-none-match': String(first.headers.etag) }
     expect((await tandem.app.inject({ url: '/items/seen/image', headers })).statusCode).toBe(304)
@@ -125,7 +142,10 @@ describe('DELETE /items/:id', () => {
     expect((await tandem.app.inject({ method: 'DELETE', url: '/items/gone' })).statusCode).toBe(204)
     const again = await tandem.app.inject({ method: 'DELETE', url: '/items/gone' })
     expect(again.statusCode).toBe(404)
-    expect(again.json()).toMatchObject({ code: 'item_not_found', detail: 'There is no item with the id "gone".' })
+    expect(again.json()).toMatchObject({
+      code: 'item_not_found',
+      detail: 'There is no item with the id "gone".',
+    })
     expect(tandem.index.has('gone')).toBe(false)
   })
 })

@@ -4,7 +4,13 @@ import { wordTandem, type WordTandem } from '../../support/word-models.js'
 let tandem: WordTandem
 interface Reply {
   model: string
-  results: { index: number; relevance_score: number; similarity: number; match: number | null; document?: object }[]
+  results: {
+    index: number
+    relevance_score: number
+    similarity: number
+    match: number | null
+    document?: object
+  }[]
 }
 
 beforeAll(async () => {
@@ -14,11 +20,15 @@ beforeAll(async () => {
 afterAll(() => tandem.end())
 
 const image = (word: string) => ({ image: Buffer.from(word).toString('base64') })
-const rerank = (body: object) => tandem.app.inject({ method: 'POST', url: '/rerank', payload: body })
+const rerank = (body: object) =>
+  tandem.app.inject({ method: 'POST', url: '/rerank', payload: body })
 
 describe('POST /rerank', () => {
   it('orders pictures and stored items by their match with a text', async () => {
-    const reply = await rerank({ query: 'anything', documents: [image('a 1'), { id: 'dog' }, image('b 5')] })
+    const reply = await rerank({
+      query: 'anything',
+      documents: [image('a 1'), { id: 'dog' }, image('b 5')],
+    })
     const { model, results } = reply.json<Reply>()
     expect(model).toBe('words')
     expect(results.map(({ index }) => index)).toEqual([2, 1, 0])
@@ -26,7 +36,9 @@ describe('POST /rerank', () => {
   })
 
   it('orders texts by their match with a picture', async () => {
-    const { results } = (await rerank({ query: image('dog 2'), documents: ['dog', { text: 'cat' }] })).json<Reply>()
+    const { results } = (
+      await rerank({ query: image('dog 2'), documents: ['dog', { text: 'cat' }] })
+    ).json<Reply>()
     expect(results).toHaveLength(2)
     for (const { match } of results) expect(match).toBeCloseTo(1 / (1 + Math.exp(-2)))
   })
@@ -34,19 +46,23 @@ describe('POST /rerank', () => {
   it.each([
     ['texts', 'horse', ['cat', 'horse', 'zebra horse']],
     ['pictures', image('horse'), [image('cat'), image('horse'), image('zebra horse')]],
-  ])('orders %s of a kind by similarity, from 0 to 1, without a match', async (_kind, query, documents) => {
-    const { results } = (await rerank({ query, documents })).json<Reply>()
-    expect(results.map(({ index }) => index)).toEqual([1, 2, 0])
-    for (const { relevance_score: relevance, match } of results) {
-      expect(match).toBeNull()
-      expect(relevance).toBeGreaterThanOrEqual(0)
-      expect(relevance).toBeLessThanOrEqual(1)
-    }
-  })
+  ])(
+    'orders %s of a kind by similarity, from 0 to 1, without a match',
+    async (_kind, query, documents) => {
+      const { results } = (await rerank({ query, documents })).json<Reply>()
+      expect(results.map(({ index }) => index)).toEqual([1, 2, 0])
+      for (const { relevance_score: relevance, match } of results) {
+        expect(match).toBeNull()
+        expect(relevance).toBeGreaterThanOrEqual(0)
+        expect(relevance).toBeLessThanOrEqual(1)
+      }
+    },
+  )
 
   it('cuts to top_n, and repeats texts and ids when asked', async () => {
     const documents = ['horse', { id: 'dog' }, { text: 'cat' }, image('dog')]
-    const all = (await rerank({ query: 'dog', documents, return_documents: true })).json<Reply>().results
+    const all = (await rerank({ query: 'dog', documents, return_documents: true })).json<Reply>()
+      .results
     const byIndex = all.toSorted((a, b) => a.index - b.index).map(({ document }) => document)
     expect(byIndex).toEqual([{ text: 'horse' }, { id: 'dog' }, { text: 'cat' }, {}])
     const top = (await rerank({ query: 'dog', documents, top_n: 2 })).json<Reply>().results
@@ -63,11 +79,19 @@ describe('POST /rerank', () => {
       422,
       'documents[1] is an empty object; expected an object with exactly one of',
     ],
-    [{ query: 'a', documents: [{ text: 'a', id: 'dog' }] }, 422, 'documents[0] is an object with text, id; expected'],
+    [
+      { query: 'a', documents: [{ text: 'a', id: 'dog' }] },
+      422,
+      'documents[0] is an object with text, id; expected',
+    ],
     [{ query: 'a', documents: [{ url: 'x' }] }, 422, '"url" in documents[0] is not a known field'],
     [{ query: 'a', documents: ['a'], top_n: 0 }, 422, 'top_n is 0; expected'],
     [{ query: 'a', documents: ['a'], model: 'x' }, 422, '"model" is not a known field'],
-    [{ query: 'a', documents: ['1', '2', '3', '4', '5'] }, 413, 'documents has 5 entries; expected at most 4'],
+    [
+      { query: 'a', documents: ['1', '2', '3', '4', '5'] },
+      413,
+      'documents has 5 entries; expected at most 4',
+    ],
     [{ query: 'a', documents: [{ id: 'nobody' }] }, 404, '"nobody"'],
     [{ query: 'a', documents: ['a', image('bad')] }, 422, 'documents[1]: The picture is cut off.'],
   ])('refuses %j', async (body, status, sentence) => {

@@ -8,7 +8,13 @@ interface Reply {
 }
 
 // The number is the match of a picture: reranked, "zebra" and "cat 9" come first, whatever the query.
-const pictures = { dog: 'dog 3', puppy: 'dog puppy 5', cat: 'cat 9', horse: 'horse 1', zebra: 'zebra horse 9' }
+const pictures = {
+  dog: 'dog 3',
+  puppy: 'dog puppy 5',
+  cat: 'cat 9',
+  horse: 'horse 1',
+  zebra: 'zebra horse 9',
+}
 
 beforeAll(async () => {
   tandem = await wordTandem()
@@ -20,7 +26,8 @@ afterAll(() => tandem.end())
 
 const get = (query: string) => tandem.app.inject(`/search?${query}`)
 const post = (payload: object) => tandem.app.inject({ method: 'POST', url: '/search', payload })
-const idsOf = (reply: { json: <T>() => T }): string[] => reply.json<Reply>().hits.map(({ id }) => id)
+const idsOf = (reply: { json: <T>() => T }): string[] =>
+  reply.json<Reply>().hits.map(({ id }) => id)
 
 describe('GET /search', () => {
   it('orders by match, shows it as score, and tells its stages', async () => {
@@ -72,7 +79,10 @@ describe('GET /search', () => {
     ['q=dog&k=1&k=2', 'k is a list of 2; expected'],
     ['q=dog&rerank=maybe', 'rerank is "maybe"; expected true or false'],
     ['q=dog&min_match=2', 'min_match is 2; expected a number from 0 to 1'],
-    ['q=dog&limit=3', '"limit" is not a known parameter; expected one of: q, k, candidates, rerank, min_match, filter'],
+    [
+      'q=dog&limit=3',
+      '"limit" is not a known parameter; expected one of: q, k, candidates, rerank, min_match, filter',
+    ],
     ['q=dog&__proto__=3', '"__proto__" is not a known parameter'],
   ])('refuses "%s": %s', async (query, sentence) => {
     const reply = await get(query)
@@ -88,7 +98,9 @@ describe('GET /search', () => {
   ])('refuses options that contradict each other: %s', async (query, sentence) => {
     const reply = await get(query)
     expect(reply.statusCode).toBe(422)
-    expect(reply.json<{ code: string; detail: string }>()).toMatchObject({ code: 'options_conflict' })
+    expect(reply.json<{ code: string; detail: string }>()).toMatchObject({
+      code: 'options_conflict',
+    })
     expect(reply.json<{ detail: string }>().detail).toContain(sentence)
   })
 
@@ -96,13 +108,21 @@ describe('GET /search', () => {
     expect((await post({ text: '😀'.repeat(10_000) })).statusCode).toBe(200)
     const reply = await post({ text: 'x'.repeat(10_001) })
     expect(reply.json()).toMatchObject({ status: 422, code: 'text_too_long' })
-    expect(reply.json<{ detail: string }>().detail).toContain('10001 characters; expected at most 10000')
+    expect(reply.json<{ detail: string }>().detail).toContain(
+      '10001 characters; expected at most 10000',
+    )
   })
 })
 
 describe('a filter', () => {
-  const horses = { should: [{ key: 'word', match: 'horse 1' }, { key: 'word', range: { gt: 'y' } }] }
-  const inAddress = (filter: object): string => `filter=${encodeURIComponent(JSON.stringify(filter))}`
+  const horses = {
+    should: [
+      { key: 'word', match: 'horse 1' },
+      { key: 'word', range: { gt: 'y' } },
+    ],
+  }
+  const inAddress = (filter: object): string =>
+    `filter=${encodeURIComponent(JSON.stringify(filter))}`
 
   it('leaves out what it does not let through: in an address, a body and a form', async () => {
     const form = new FormData()
@@ -117,13 +137,18 @@ describe('a filter', () => {
     ]
     for (const reply of replies) expect(idsOf(reply).sort()).toEqual(['horse', 'zebra'])
     expect(idsOf(await post({ id: 'zebra', filter: horses }))).toEqual(['horse'])
-    expect(idsOf(await post({ text: 'dog', k: 1, candidates: 1, filter: { must_not: [horses] } }))).toEqual(['dog'])
-    expect(idsOf(await get(`q=dog&${inAddress({ must: [{ key: 'word', exists: false }] })}`))).toEqual([])
+    expect(
+      idsOf(await post({ text: 'dog', k: 1, candidates: 1, filter: { must_not: [horses] } })),
+    ).toEqual(['dog'])
+    expect(
+      idsOf(await get(`q=dog&${inAddress({ must: [{ key: 'word', exists: false }] })}`)),
+    ).toEqual([])
     expect(idsOf(await get(`q=dog&${inAddress({})}`))).toHaveLength(5)
   })
 
   it('sees a payload as it is by now', async () => {
-    const ask = () => post({ text: 'dog', rerank: false, filter: { must: [{ key: 'seen', match: true }] } })
+    const ask = () =>
+      post({ text: 'dog', rerank: false, filter: { must: [{ key: 'seen', match: true }] } })
     expect(idsOf(await ask())).toEqual([])
     await tandem.retrieval.add({ id: 'wolf', image: Buffer.from('wolf'), payload: { seen: true } })
     expect(idsOf(await ask())).toEqual(['wolf'])
@@ -136,7 +161,10 @@ describe('a filter', () => {
     ['{"must":', 'filter is not valid JSON: "{\\"must\\":"'],
     ['{"must":[],"must":[]}', 'filter has the name "must" twice in one object'],
     ['7', 'filter is 7; expected an object with must, should, must_not'],
-    ['{"must":[{"key":"a"}]}', 'filter.must[0] is an object with key; expected an object with key and one of match, range, exists'],
+    [
+      '{"must":[{"key":"a"}]}',
+      'filter.must[0] is an object with key; expected an object with key and one of match, range, exists',
+    ],
     ['{"must":[{"key":"a","match":9007199254740993}]}', 'filter has the number 9007199254740993'],
   ])('is refused in an address: %s', async (filter, sentence) => {
     const reply = await get(`q=dog&filter=${encodeURIComponent(filter)}`)
@@ -147,13 +175,31 @@ describe('a filter', () => {
   it.each([
     [7, 'filter is 7; expected an object with must, should, must_not'],
     ['{}', 'filter is "{}"; expected an object with must, should, must_not'],
-    [{ musst: [] }, '"musst" in filter is not a known field; expected one of: must, should, must_not'],
+    [
+      { musst: [] },
+      '"musst" in filter is not a known field; expected one of: must, should, must_not',
+    ],
     [{ must: {} }, 'filter.must is an empty object; expected a list of conditions'],
-    [{ must: [{ key: 'a', match: null }] }, 'filter.must[0].match is null; expected a text, a number'],
-    [{ must: [{ key: 'a', range: { gt: [] } }] }, 'filter.must[0].range.gt is an empty list; expected a number or a text'],
-    [{ must: [{ key: 'a', range: {} }] }, 'filter.must[0].range is an empty object; expected one or more of'],
-    [{ must: [{ must: [{ must: [{ key: 'a', match: {} }] }] }] }, 'filter.must[0].must[0].must[0].match is an empty object'],
-    [{ must: [{ key: 'a', exists: true, match: 1 }] }, 'filter.must[0] is an object with key, exists, match; expected'],
+    [
+      { must: [{ key: 'a', match: null }] },
+      'filter.must[0].match is null; expected a text, a number',
+    ],
+    [
+      { must: [{ key: 'a', range: { gt: [] } }] },
+      'filter.must[0].range.gt is an empty list; expected a number or a text',
+    ],
+    [
+      { must: [{ key: 'a', range: {} }] },
+      'filter.must[0].range is an empty object; expected one or more of',
+    ],
+    [
+      { must: [{ must: [{ must: [{ key: 'a', match: {} }] }] }] },
+      'filter.must[0].must[0].must[0].match is an empty object',
+    ],
+    [
+      { must: [{ key: 'a', exists: true, match: 1 }] },
+      'filter.must[0] is an object with key, exists, match; expected',
+    ],
   ])('is refused in a body: %j', async (filter, sentence) => {
     const reply = await post({ text: 'dog', filter })
     expect(reply.json()).toMatchObject({ status: 422, code: 'invalid_request' })
@@ -185,7 +231,12 @@ describe('POST /search', () => {
 
   it('finds items like a stored one, without itself', async () => {
     expect(idsOf(await post({ id: 'horse', k: 2 }))[0]).toBe('zebra')
-    expect(idsOf(await post({ id: 'horse', k: 1000 })).sort()).toEqual(['cat', 'dog', 'puppy', 'zebra'])
+    expect(idsOf(await post({ id: 'horse', k: 1000 })).sort()).toEqual([
+      'cat',
+      'dog',
+      'puppy',
+      'zebra',
+    ])
   })
 
   it.each([
@@ -204,8 +255,14 @@ describe('POST /search', () => {
   })
 
   it('refuses rerank where there is no text, and an id that is not there', async () => {
-    expect((await post({ id: 'dog', rerank: true })).json()).toMatchObject({ status: 422, code: 'options_conflict' })
-    expect((await post({ id: 'nobody' })).json()).toMatchObject({ status: 404, code: 'item_not_found' })
+    expect((await post({ id: 'dog', rerank: true })).json()).toMatchObject({
+      status: 422,
+      code: 'options_conflict',
+    })
+    expect((await post({ id: 'nobody' })).json()).toMatchObject({
+      status: 404,
+      code: 'item_not_found',
+    })
   })
 
   it('refuses a form with unknown parts, wrong options, or not exactly one picture', async () => {
@@ -218,13 +275,17 @@ describe('POST /search', () => {
       form.append('image', new Blob(['dog']), 'dog.jpg')
       form.append(name, value)
       details.push(
-        (await tandem.app.inject({ method: 'POST', url: '/search', payload: form })).json<{ detail: string }>().detail,
+        (await tandem.app.inject({ method: 'POST', url: '/search', payload: form })).json<{
+          detail: string
+        }>().detail,
       )
     }
     const two = new FormData()
     for (const name of ['a', 'b']) two.append('image', new Blob(['dog']), name)
     details.push(
-      (await tandem.app.inject({ method: 'POST', url: '/search', payload: two })).json<{ detail: string }>().detail,
+      (await tandem.app.inject({ method: 'POST', url: '/search', payload: two })).json<{
+        detail: string
+      }>().detail,
     )
     expect(details[0]).toContain('"size" is not a known field')
     expect(details[1]).toContain('k is "x"; expected a whole number')

@@ -21,7 +21,13 @@ const UPKEEP = [
 /** As far as a service asks of it that only starts and ends. */
 const items = {
   size: 0,
-  status: { name: 'milvus', state: 'closed', opened: 0, retries: 0, failures: { unavailable: 0, timeout: 0, released: 0, failed: 0 } },
+  status: {
+    name: 'milvus',
+    state: 'closed',
+    opened: 0,
+    retries: 0,
+    failures: { unavailable: 0, timeout: 0, released: 0, failed: 0 },
+  },
   start: () => Promise.resolve(),
   close: () => Promise.resolve(),
 } as unknown as MilvusItems
@@ -31,24 +37,41 @@ describe('a service over a shared collection', () => {
 
   beforeAll(async () => {
     const config = { ...readConfig({}), logLevel: 'silent', vectorIndex: 'milvus' } as const
-    tandem = await buildApp(config, () => Promise.resolve(openShared(new WordModels(), items, () => undefined)))
+    tandem = await buildApp(config, () =>
+      Promise.resolve(openShared(new WordModels(), items, () => undefined)),
+    )
     await tandem.start()
   })
   afterAll(() => tandem.close())
 
-  it.each(UPKEEP)('answers 501 to %s %s, and says what to use instead', async (method, url, instead) => {
-    const body = method === 'PUT' ? { payload: { model: 'other' } } : {}
-    const reply = await tandem.app.inject({ method, url, ...body })
-    expect([reply.statusCode, reply.headers['content-type']]).toEqual([501, expect.stringMatching(/^application\/problem\+json/)])
-    expect(reply.json()).toMatchObject({ code: 'not_supported', detail: expect.stringMatching(instead) as string })
-  })
+  it.each(UPKEEP)(
+    'answers 501 to %s %s, and says what to use instead',
+    async (method, url, instead) => {
+      const body = method === 'PUT' ? { payload: { model: 'other' } } : {}
+      const reply = await tandem.app.inject({ method, url, ...body })
+      expect([reply.statusCode, reply.headers['content-type']]).toEqual([
+        501,
+        expect.stringMatching(/^application\/problem\+json/),
+      ])
+      expect(reply.json()).toMatchObject({
+        code: 'not_supported',
+        detail: expect.stringMatching(instead) as string,
+      })
+    },
+  )
 
   it('knows of no further calls of the kind', () => {
-    const { paths = {} } = tandem.app.swagger() as { paths?: Record<string, Record<string, unknown>> }
+    const { paths = {} } = tandem.app.swagger() as {
+      paths?: Record<string, Record<string, unknown>>
+    }
     const known = Object.entries(paths)
       .filter(([path]) => /^\/(backups|standby)/.test(path))
-      .flatMap(([path, calls]) => Object.keys(calls).map((method) => `${method.toUpperCase()} ${path}`))
-    const tried = UPKEEP.map(([method, url]) => `${method} ${url.replace('nightly', '{name}').replace(/\?.*/, '')}`)
+      .flatMap(([path, calls]) =>
+        Object.keys(calls).map((method) => `${method.toUpperCase()} ${path}`),
+      )
+    const tried = UPKEEP.map(
+      ([method, url]) => `${method} ${url.replace('nightly', '{name}').replace(/\?.*/, '')}`,
+    )
     expect(known.sort()).toEqual([...new Set(tried)].sort())
   })
 })

@@ -7,11 +7,16 @@ const read = (json: string): Float32Array => Float32Array.from(JSON.parse(json) 
 describe('the JSON of an embedding', () => {
   it('gives the same float32 again, whatever it is', () => {
     const floats = fc.float32Array({ noNaN: true, noDefaultInfinity: true, maxLength: 40 })
-    const usual = fc.array(fc.float({ min: -1, max: 1, noNaN: true }), { maxLength: 40 }).map((values) => Float32Array.from(values))
-    fc.assert(fc.property(fc.oneof(floats, usual), (values) => {
-      // JSON has no negative zero.
-      expect(read(jsonOfFloats(values))).toEqual(values.map((value) => value + 0))
-    }), { numRuns: 2000 })
+    const usual = fc
+      .array(fc.float({ min: -1, max: 1, noNaN: true }), { maxLength: 40 })
+      .map((values) => Float32Array.from(values))
+    fc.assert(
+      fc.property(fc.oneof(floats, usual), (values) => {
+        // JSON has no negative zero.
+        expect(read(jsonOfFloats(values))).toEqual(values.map((value) => value + 0))
+      }),
+      { numRuns: 2000 },
+    )
   })
 
   it('does so beside each power of ten', () => {
@@ -22,7 +27,9 @@ describe('the JSON of an embedding', () => {
         float[0] = power
         bits[0] = (bits[0] as number) + step
         expect(read(jsonOfFloats(float)), String(float[0])).toEqual(float)
-        expect(read(jsonOfFloats(float.map((value) => -value)))).toEqual(float.map((value) => -value))
+        expect(read(jsonOfFloats(float.map((value) => -value)))).toEqual(
+          float.map((value) => -value),
+        )
       }
     }
   })
@@ -30,7 +37,9 @@ describe('the JSON of an embedding', () => {
   it('is short', () => {
     expect(jsonOfFloats(Float32Array.of())).toBe('[]')
     expect(jsonOfFloats(Float32Array.of(0, 1, -0.25))).toBe('[0,1,-0.250000000]')
-    expect(jsonOfFloats(Float32Array.of(0.0123456789, -1.5e-5, 1e-7))).toBe('[0.0123456791,-0.0000149999996,1.00000001e-7]')
+    expect(jsonOfFloats(Float32Array.of(0.0123456789, -1.5e-5, 1e-7))).toBe(
+      '[0.0123456791,-0.0000149999996,1.00000001e-7]',
+    )
   })
 })
 

@@ -36,7 +36,10 @@ async function replaceFile(path: string, bytes: Buffer): Promise<void> {
   await writeFile(join(folder, path), bytes)
   await change(({ files }) => {
     const entry = files.find((file) => file.path === path)
-    Object.assign(entry ?? {}, { bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') })
+    Object.assign(entry ?? {}, {
+      bytes: bytes.length,
+      sha256: createHash('sha256').update(bytes).digest('hex'),
+    })
   })
 }
 
@@ -57,19 +60,88 @@ describe('a bundle', () => {
 
   it.each<[string, RegExp, () => Promise<unknown>]>([
     ['there is none', /no model bundle in/, () => rm(join(folder, 'manifest.json'))],
-    ['its manifest is not JSON', /manifest\.json is not JSON/, () => writeFile(join(folder, 'manifest.json'), '{')],
-    ['a field is missing', /manifest schema.*embedding/, () => change((found) => Reflect.deleteProperty(found, 'embedding'))],
-    ['a field is unknown', /"surprise"/, () => change((found) => Object.assign(found, { surprise: 1 }))],
-    ['a field has a wrong type', /\/embedding\/dim/, () => change((found) => Object.assign(found.embedding, { dim: 'eight' }))],
-    ['the schema is of another version', /\/schema_version/, () => change((found) => Object.assign(found, { schema_version: 2 }))],
-    ['tokens are of no use', /fusion_encoder when property image_tokens/, () => change((found) => Reflect.deleteProperty(found, 'fusion_encoder'))],
-    ['tokens have no width', /\/text_encoder must have required property 'token_width'/, () => change((found) => Reflect.deleteProperty(found.text_encoder, 'token_width'))],
-    ['a precision is unknown', /\/text_encoder\/precision/, () => change((found) => Object.assign(found.text_encoder, { precision: 'fp8' }))],
-    ['its calibration falls', /\[0, 0\.5\] is followed by \[1, 0\.4\]/, () => change(({ match }) => (match.knots = [[0, 0.5], [1, 0.4]]))],
-    ['its calibration stands still', /\[1, 0\.5\] is followed by \[1, 0\.6\]/, () => change(({ match }) => (match.knots = [[1, 0.5], [1, 0.6]]))],
-    ['a file is missing', /tokenizer\.json of the bundle.*cannot be read/, () => rm(join(folder, 'tokenizer.json'))],
-    ['a file has another size', /README\.md.*has 1 bytes; its manifest says/, () => writeFile(join(folder, 'README.md'), 'x')],
-    ['a graph is not listed', /text-encoder\.onnx.*not list/, () => change((found) => (found.files = found.files.filter(({ path }) => path !== 'text-encoder.onnx')))],
+    [
+      'its manifest is not JSON',
+      /manifest\.json is not JSON/,
+      () => writeFile(join(folder, 'manifest.json'), '{'),
+    ],
+    [
+      'a field is missing',
+      /manifest schema.*embedding/,
+      () => change((found) => Reflect.deleteProperty(found, 'embedding')),
+    ],
+    [
+      'a field is unknown',
+      /"surprise"/,
+      () => change((found) => Object.assign(found, { surprise: 1 })),
+    ],
+    [
+      'a field has a wrong type',
+      /\/embedding\/dim/,
+      () => change((found) => Object.assign(found.embedding, { dim: 'eight' })),
+    ],
+    [
+      'the schema is of another version',
+      /\/schema_version/,
+      () => change((found) => Object.assign(found, { schema_version: 2 })),
+    ],
+    [
+      'tokens are of no use',
+      /fusion_encoder when property image_tokens/,
+      () => change((found) => Reflect.deleteProperty(found, 'fusion_encoder')),
+    ],
+    [
+      'tokens have no width',
+      /\/text_encoder must have required property 'token_width'/,
+      () => change((found) => Reflect.deleteProperty(found.text_encoder, 'token_width')),
+    ],
+    [
+      'a precision is unknown',
+      /\/text_encoder\/precision/,
+      () => change((found) => Object.assign(found.text_encoder, { precision: 'fp8' })),
+    ],
+    [
+      'its calibration falls',
+      /\[0, 0\.5\] is followed by \[1, 0\.4\]/,
+      () =>
+        change(
+          ({ match }) =>
+            (match.knots = [
+              [0, 0.5],
+              [1, 0.4],
+            ]),
+        ),
+    ],
+    [
+      'its calibration stands still',
+      /\[1, 0\.5\] is followed by \[1, 0\.6\]/,
+      () =>
+        change(
+          ({ match }) =>
+            (match.knots = [
+              [1, 0.5],
+              [1, 0.6],
+            ]),
+        ),
+    ],
+    [
+      'a file is missing',
+      /tokenizer\.json of the bundle.*cannot be read/,
+      () => rm(join(folder, 'tokenizer.json')),
+    ],
+    [
+      'a file has another size',
+      /README\.md.*has 1 bytes; its manifest says/,
+      () => writeFile(join(folder, 'README.md'), 'x'),
+    ],
+    [
+      'a graph is not listed',
+      /text-encoder\.onnx.*not list/,
+      () =>
+        change(
+          (found) => (found.files = found.files.filter(({ path }) => path !== 'text-encoder.onnx')),
+        ),
+    ],
   ])('is refused when %s', async (_, sentence, damage) => {
     await damage()
     await expectRefusal(sentence)
@@ -82,10 +154,13 @@ describe('a bundle', () => {
     await expectRefusal(/fusion-encoder\.onnx.*SHA-256/)
   })
 
-  it.each(['../outside.txt', '/etc/hostname', 'a/../../outside.txt', '.hidden', 'a\\b'])('is refused when it lists "%s"', async (path) => {
-    await change(({ files }) => files.push({ path, bytes: 1, sha256: 'a'.repeat(64) }))
-    await expectRefusal(/plain relative name|manifest schema/)
-  })
+  it.each(['../outside.txt', '/etc/hostname', 'a/../../outside.txt', '.hidden', 'a\\b'])(
+    'is refused when it lists "%s"',
+    async (path) => {
+      await change(({ files }) => files.push({ path, bytes: 1, sha256: 'a'.repeat(64) }))
+      await expectRefusal(/plain relative name|manifest schema/)
+    },
+  )
 
   it('is refused when a link leads out of it', async () => {
     const outside = join(tiny, 'README.md')
@@ -99,13 +174,22 @@ describe('the fingerprint', () => {
   it('does not follow the card, the metrics or the calibration', async () => {
     const { fingerprint } = await openBundle(folder)
     await replaceFile('README.md', Buffer.from('# another card\n'))
-    await change((found) => Object.assign(found, { metrics: { r1: 1 }, match: { logit: 2, similarity: 3, bias: 4 }, version: '9.0.0' }))
+    await change((found) =>
+      Object.assign(found, {
+        metrics: { r1: 1 },
+        match: { logit: 2, similarity: 3, bias: 4 },
+        version: '9.0.0',
+      }),
+    )
     expect((await openBundle(folder)).fingerprint).toBe(fingerprint)
   })
 
   it('follows the graphs, the tokenizer and the shapes', async () => {
     const seen = new Set([(await openBundle(folder)).fingerprint])
-    await replaceFile('tokenizer.json', Buffer.concat([await readFile(join(folder, 'tokenizer.json')), Buffer.from('\n')]))
+    await replaceFile(
+      'tokenizer.json',
+      Buffer.concat([await readFile(join(folder, 'tokenizer.json')), Buffer.from('\n')]),
+    )
     seen.add((await openBundle(folder)).fingerprint)
     await replaceFile('image-encoder.onnx', await readFile(join(folder, 'text-encoder.onnx')))
     seen.add((await openBundle(folder)).fingerprint)
@@ -117,15 +201,24 @@ describe('the fingerprint', () => {
 
 describe('the graphs', () => {
   const strangeFusion = async (name: string): Promise<void> =>
-    replaceFile('fusion-encoder.onnx', await readFile(join(tiny, '..', 'strange-graphs', `${name}.onnx`)))
-  const open = (): Promise<unknown> => openModels({ folder, inferenceThreads: 1, maxImagePixels: 1e6 })
+    replaceFile(
+      'fusion-encoder.onnx',
+      await readFile(join(tiny, '..', 'strange-graphs', `${name}.onnx`)),
+    )
+  const open = (): Promise<unknown> =>
+    openModels({ folder, inferenceThreads: 1, maxImagePixels: 1e6 })
 
   it.each<[string, RegExp, () => Promise<unknown>]>([
-    ['is no graph', /image-encoder\.onnx is not a graph/, () => replaceFile('image-encoder.onnx', Buffer.from('no graph'))],
+    [
+      'is no graph',
+      /image-encoder\.onnx is not a graph/,
+      () => replaceFile('image-encoder.onnx', Buffer.from('no graph')),
+    ],
     [
       'has the inputs of another',
       /image-encoder\.onnx has the inputs .*token_ids.*expected are pixels uint8 \[\*, 32, 32, 3\]/,
-      async () => replaceFile('image-encoder.onnx', await readFile(join(folder, 'text-encoder.onnx'))),
+      async () =>
+        replaceFile('image-encoder.onnx', await readFile(join(folder, 'text-encoder.onnx'))),
     ],
     [
       'gives another number of values than the manifest says',
@@ -157,7 +250,11 @@ describe('the graphs', () => {
       /text-encoder\.onnx computes in half precision/,
       () => change(({ text_encoder: text }) => Object.assign(text, { precision: 'fp16' })),
     ],
-    ['fails when it runs', /fusion-encoder\.onnx is not a graph that can be run: .*Gather/, () => strangeFusion('failing')],
+    [
+      'fails when it runs',
+      /fusion-encoder\.onnx is not a graph that can be run: .*Gather/,
+      () => strangeFusion('failing'),
+    ],
   ])('refuse a file that %s', async (_, sentence, damage) => {
     await damage()
     const refusal = open()

@@ -19,7 +19,9 @@ let folder: string
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'tandem-goldens-'))
-  await cp(fileURLToPath(new URL('../../fixtures/tiny-bundle', import.meta.url)), folder, { recursive: true })
+  await cp(fileURLToPath(new URL('../../fixtures/tiny-bundle', import.meta.url)), folder, {
+    recursive: true,
+  })
 })
 
 afterEach(async () => {
@@ -33,22 +35,56 @@ async function recordInstead(edit: (goldens: Goldens) => unknown): Promise<void>
   await writeFile(join(folder, 'goldens.json'), bytes)
   const manifest = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8')) as Manifest
   const entry = manifest.files.find(({ path }) => path === 'goldens.json')
-  Object.assign(entry ?? {}, { bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') })
+  Object.assign(entry ?? {}, {
+    bytes: bytes.length,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+  })
   await writeFile(join(folder, 'manifest.json'), JSON.stringify(manifest))
 }
 
-const open = (): ReturnType<typeof openModels> => openModels({ folder, inferenceThreads: 1, maxImagePixels: 1e6 })
+const open = (): ReturnType<typeof openModels> =>
+  openModels({ folder, inferenceThreads: 1, maxImagePixels: 1e6 })
 const negated = (numbers: number[]): number[] => numbers.map((number) => -number)
 
 describe('a bundle does not start', () => {
   it.each<[string, RegExp, (goldens: Goldens) => unknown]>([
-    ['a text has another embedding', /^The text embedding of the goldens comes out 2 off; 0\.001 is tolerated\.$/, ({ texts }) => (texts.at(-1) as Goldens['texts'][0]).embedding = negated(texts.at(-1)?.embedding ?? [])],
-    ['an embedding has another length', /^The text embedding of the goldens comes out NaN off/, ({ texts }) => texts[0]?.embedding.pop()],
-    ['the picture has another embedding', /^The image embedding of the goldens/, ({ image }) => (image.embedding = negated(image.embedding))],
-    ['the picture has other tokens', /^The image token of the goldens comes out \d+ off; 1 is tolerated/, ({ image }) => (image.image_tokens_head[0] = (image.image_tokens_head[0] ?? 0) > 0 ? -128 : 127)],
-    ['a pair has another logit', /^The logit of the goldens comes out 1 off; 0\.05 is tolerated/, ({ matches }) => ((matches[1] as Goldens['matches'][0]).logit += 1)],
-    ['the goldens lack something', /goldens\.json of the bundle in .* does not hold goldens/, (goldens) => Reflect.deleteProperty(goldens, 'tolerances')],
-    ['a match is of no text', /does not hold goldens: something is missing/, ({ matches }) => ((matches[0] as Goldens['matches'][0]).text = 99)],
+    [
+      'a text has another embedding',
+      /^The text embedding of the goldens comes out 2 off; 0\.001 is tolerated\.$/,
+      ({ texts }) =>
+        ((texts.at(-1) as Goldens['texts'][0]).embedding = negated(texts.at(-1)?.embedding ?? [])),
+    ],
+    [
+      'an embedding has another length',
+      /^The text embedding of the goldens comes out NaN off/,
+      ({ texts }) => texts[0]?.embedding.pop(),
+    ],
+    [
+      'the picture has another embedding',
+      /^The image embedding of the goldens/,
+      ({ image }) => (image.embedding = negated(image.embedding)),
+    ],
+    [
+      'the picture has other tokens',
+      /^The image token of the goldens comes out \d+ off; 1 is tolerated/,
+      ({ image }) =>
+        (image.image_tokens_head[0] = (image.image_tokens_head[0] ?? 0) > 0 ? -128 : 127),
+    ],
+    [
+      'a pair has another logit',
+      /^The logit of the goldens comes out 1 off; 0\.05 is tolerated/,
+      ({ matches }) => ((matches[1] as Goldens['matches'][0]).logit += 1),
+    ],
+    [
+      'the goldens lack something',
+      /goldens\.json of the bundle in .* does not hold goldens/,
+      (goldens) => Reflect.deleteProperty(goldens, 'tolerances'),
+    ],
+    [
+      'a match is of no text',
+      /does not hold goldens: something is missing/,
+      ({ matches }) => ((matches[0] as Goldens['matches'][0]).text = 99),
+    ],
   ])('when %s', async (_, sentence, edit) => {
     await recordInstead(edit)
     const refusal = open()

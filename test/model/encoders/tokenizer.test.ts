@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest'
 import { Tokenizer } from '../../../src/model/encoders/tokenizer.js'
 
 /** Written by make-learnt-tokenizer.py beside it, and held by training/tests/test_second_text.py as well. */
-const recorded = JSON.parse(readFileSync(new URL('../../fixtures/learnt-tokenizer.json', import.meta.url), 'utf8')) as {
+const recorded = JSON.parse(
+  readFileSync(new URL('../../fixtures/learnt-tokenizer.json', import.meta.url), 'utf8'),
+) as {
   texts: Record<string, number[]>
   tokenizer: object
 }
@@ -11,9 +13,12 @@ const recorded = JSON.parse(readFileSync(new URL('../../fixtures/learnt-tokenize
 describe('a tokenizer learnt from captions in many scripts', () => {
   const tokenizer = new Tokenizer(Buffer.from(JSON.stringify(recorded.tokenizer)), 64)
 
-  it.each(Object.entries(recorded.texts))('gives %j the ids that training gives it', (text, ids) => {
-    expect(tokenizer.encode(text)).toEqual(ids)
-  })
+  it.each(Object.entries(recorded.texts))(
+    'gives %j the ids that training gives it',
+    (text, ids) => {
+      expect(tokenizer.encode(text)).toEqual(ids)
+    },
+  )
 
   it('keeps the closing token of a text that is cut', () => {
     const [long] = Object.values(recorded.texts).filter((ids) => ids.length > 6)

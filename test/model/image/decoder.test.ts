@@ -23,7 +23,10 @@ const picture = (): Promise<Buffer> => (working['a JPEG'] as () => Promise<Buffe
 describe('the decoder', () => {
   it.each(Object.entries(working))('gives of %s what decoding it here gives', async (_, make) => {
     const bytes = await make()
-    const [there, here] = await Promise.all([decoder.decode(bytes, SIZE), preprocess(bytes, SIZE, MAX_PIXELS)])
+    const [there, here] = await Promise.all([
+      decoder.decode(bytes, SIZE),
+      preprocess(bytes, SIZE, MAX_PIXELS),
+    ])
     expect(Buffer.compare(there.pixels as Uint8Array, here.pixels)).toBe(0)
     expect(Buffer.compare(there.picture.bytes, here.picture.bytes)).toBe(0)
     expect({ ...there.picture, bytes: null }).toEqual({ ...here.picture, bytes: null })
@@ -36,19 +39,28 @@ describe('the decoder', () => {
     expect((await decoder.decode(bytes, SIZE, into)).pixels).toEqual({ file: into })
     expect(Buffer.compare(await readFile(into), pixels)).toBe(0)
     // It is there already.
-    expect(Buffer.compare((await decoder.decode(bytes, SIZE, into)).pixels as Uint8Array, pixels)).toBe(0)
+    expect(
+      Buffer.compare((await decoder.decode(bytes, SIZE, into)).pixels as Uint8Array, pixels),
+    ).toBe(0)
     await rm(folder, { recursive: true })
   })
 
   it('makes no picture to store where none is wanted', async () => {
     const bytes = await picture()
-    const [whole, part] = await Promise.all([decoder.decode(bytes, SIZE), decoder.decode(bytes, SIZE, null, false)])
+    const [whole, part] = await Promise.all([
+      decoder.decode(bytes, SIZE),
+      decoder.decode(bytes, SIZE, null, false),
+    ])
     expect(part).toEqual({ ...whole, picture: { ...whole.picture, bytes: new Uint8Array() } })
   })
 
   it('refuses as decoding here does', async () => {
-    await expect(decoder.decode(new Uint8Array(0), SIZE)).rejects.toMatchObject({ code: 'image_unreadable' })
-    await expect(decoder.decode(Buffer.from('a note'), SIZE)).rejects.toMatchObject({ code: 'image_type_unsupported' })
+    await expect(decoder.decode(new Uint8Array(0), SIZE)).rejects.toMatchObject({
+      code: 'image_unreadable',
+    })
+    await expect(decoder.decode(Buffer.from('a note'), SIZE)).rejects.toMatchObject({
+      code: 'image_type_unsupported',
+    })
     await expect(decoder.decode(plainPng(20_000, 1), SIZE)).rejects.toMatchObject({
       code: 'image_too_large',
       message: expect.stringContaining('20000 × 1 pixels') as string,
@@ -60,10 +72,14 @@ describe('the decoder', () => {
     const outcomes = Promise.allSettled([decoder.decode(bytes, SIZE), decoder.decode(bytes, SIZE)])
     process.kill(decoder.status.pid as number, 'SIGSEGV')
     for (const outcome of await outcomes) {
-      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'decoder_unavailable', retryAfterS: 1 } })
+      expect(outcome).toMatchObject({
+        status: 'rejected',
+        reason: { code: 'decoder_unavailable', retryAfterS: 1 },
+      })
     }
     await expect(decoder.decode(bytes, SIZE)).rejects.toMatchObject({ code: 'decoder_unavailable' })
-    const again = async (): Promise<number> => ((await decoder.decode(await picture(), SIZE)).pixels as Uint8Array).length
+    const again = async (): Promise<number> =>
+      ((await decoder.decode(await picture(), SIZE)).pixels as Uint8Array).length
     await expect.poll(again, { timeout: 15_000 }).toBe(SIZE * SIZE * 3)
     expect(decoder.status.restarts).toBe(1)
   })

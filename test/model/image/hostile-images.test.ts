@@ -11,7 +11,9 @@ function pages(count: number): Sharp {
   const height = 20
   const stacked = Buffer.alloc(30 * height * count * 3)
   for (let at = 0; at < stacked.length; at += 3) stacked[at + (at < 30 * height * 3 ? 0 : 2)] = 255
-  return sharp(stacked, { raw: { width: 30, height: height * count, channels: 3, pageHeight: height } })
+  return sharp(stacked, {
+    raw: { width: 30, height: height * count, channels: 3, pageHeight: height },
+  })
 }
 
 async function expectFirstPage(bytes: Uint8Array): Promise<void> {
@@ -38,7 +40,9 @@ describe('of many pages only the first is read', () => {
 })
 
 describe('a polyglot', () => {
-  const script = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>PK\u0003\u0004')
+  const script = Buffer.from(
+    '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>PK\u0003\u0004',
+  )
 
   it('that begins as a picture is stored as pixels alone', async () => {
     const bytes = Buffer.concat([await pages(1).jpeg().toBuffer(), script])
@@ -48,7 +52,9 @@ describe('a polyglot', () => {
 
   it('that begins as anything else is refused', async () => {
     const bytes = Buffer.concat([script, await pages(1).jpeg().toBuffer()])
-    await expect(preprocess(bytes, 8, MAX_PIXELS)).rejects.toMatchObject({ code: 'image_type_unsupported' })
+    await expect(preprocess(bytes, 8, MAX_PIXELS)).rejects.toMatchObject({
+      code: 'image_type_unsupported',
+    })
   })
 })
 
@@ -57,5 +63,7 @@ it.each([
   [1001, 1000],
   [1, 16_385],
 ])('a PNG of %i × %i pixels is refused by its header', async (width, height) => {
-  await expect(preprocess(plainPng(width, height), 8, MAX_PIXELS)).rejects.toMatchObject({ code: 'image_too_large' })
+  await expect(preprocess(plainPng(width, height), 8, MAX_PIXELS)).rejects.toMatchObject({
+    code: 'image_too_large',
+  })
 })

@@ -13,8 +13,12 @@ const BLUE = { r: 20, g: 60, b: 190 }
 
 /** A picture whose left half is red and whose right half is blue. */
 function twoHalves(width = 120, height = 80): Sharp {
-  const left = { create: { width: Math.ceil(width / 2), height, channels: 3 as const, background: RED } }
-  return sharp({ create: { width, height, channels: 3, background: BLUE } }).composite([{ input: left, gravity: 'west' }])
+  const left = {
+    create: { width: Math.ceil(width / 2), height, channels: 3 as const, background: RED },
+  }
+  return sharp({ create: { width, height, channels: 3, background: BLUE } }).composite([
+    { input: left, gravity: 'west' },
+  ])
 }
 
 async function run(bytes: Uint8Array): ReturnType<typeof preprocess> {
@@ -30,7 +34,9 @@ function colourAt(pixels: Uint8Array, x: number, y: number): number[] {
 function expectColour(found: number[], { r, g, b }: typeof RED): void {
   const expected = [r, g, b]
   const distance = Math.max(...found.map((value, i) => Math.abs(value - (expected[i] ?? 0))))
-  expect(distance, `${found.join()} should be about ${expected.join()}`).toBeLessThanOrEqual(COLOUR_TOLERANCE)
+  expect(distance, `${found.join()} should be about ${expected.join()}`).toBeLessThanOrEqual(
+    COLOUR_TOLERANCE,
+  )
 }
 
 async function expectTwoHalves(bytes: Uint8Array): Promise<void> {
@@ -65,10 +71,17 @@ describe('pictures that are read', () => {
 
   it('CMYK JPEG', async () => {
     // Colours that ink can print, so that they come back.
-    const [ochre, slate] = [{ r: 190, g: 150, b: 90 }, { r: 90, g: 110, b: 130 }]
+    const [ochre, slate] = [
+      { r: 190, g: 150, b: 90 },
+      { r: 90, g: 110, b: 130 },
+    ]
     const left = { create: { width: 60, height: 80, channels: 3 as const, background: ochre } }
     const rgb = sharp({ create: { width: 120, height: 80, channels: 3, background: slate } })
-    const bytes = await rgb.composite([{ input: left, gravity: 'west' }]).toColourspace('cmyk').jpeg().toBuffer()
+    const bytes = await rgb
+      .composite([{ input: left, gravity: 'west' }])
+      .toColourspace('cmyk')
+      .jpeg()
+      .toBuffer()
     expect((await sharp(bytes).metadata()).space).toBe('cmyk')
     const { pixels, picture } = await run(bytes)
     expectColour(colourAt(pixels, 0.25, 0.5), ochre)
@@ -90,35 +103,51 @@ describe('pictures that are read', () => {
     ['grayscale JPEG', 'b-w', 'jpeg'],
     ['grayscale PNG of 16 bits', 'grey16', 'png'],
   ] as const)('%s', async (_, space, format) => {
-    const { pixels } = await run(await twoHalves().grayscale().toColourspace(space).toFormat(format).toBuffer())
+    const { pixels } = await run(
+      await twoHalves().grayscale().toColourspace(space).toFormat(format).toBuffer(),
+    )
     const [r, g, b] = colourAt(pixels, 0.75, 0.5)
     expect([g, b]).toEqual([r, r])
     expect(colourAt(pixels, 0.25, 0.5)).not.toEqual([r, g, b])
   })
 
   it('transparency, as white', async () => {
-    const clear = sharp({ create: { width: 60, height: 60, channels: 4, background: { ...RED, alpha: 0 } } })
+    const clear = sharp({
+      create: { width: 60, height: 60, channels: 4, background: { ...RED, alpha: 0 } },
+    })
     const { pixels } = await run(await clear.png().toBuffer())
     expect(colourAt(pixels, 0.5, 0.5)).toEqual([255, 255, 255])
   })
 
   it('grayscale with transparency', async () => {
     const raw = Buffer.from(Array.from({ length: 20 * 20 }, () => [40, 0]).flat())
-    const bytes = await sharp(raw, { raw: { width: 20, height: 20, channels: 2 } }).png().toBuffer()
+    const bytes = await sharp(raw, { raw: { width: 20, height: 20, channels: 2 } })
+      .png()
+      .toBuffer()
     expect(colourAt((await run(bytes)).pixels, 0.5, 0.5)).toEqual([255, 255, 255])
   })
 
   it('an animated GIF, by its first frame', async () => {
     const frame = (background: typeof RED): Promise<Buffer> =>
-      sharp({ create: { width: 40, height: 40, channels: 3, background } }).png().toBuffer()
-    const animated = await sharp([await frame(RED), await frame(BLUE)], { join: { animated: true } }).gif().toBuffer()
+      sharp({ create: { width: 40, height: 40, channels: 3, background } })
+        .png()
+        .toBuffer()
+    const animated = await sharp([await frame(RED), await frame(BLUE)], {
+      join: { animated: true },
+    })
+      .gif()
+      .toBuffer()
     expect((await sharp(animated).metadata()).pages).toBe(2)
     const { pixels, picture } = await run(animated)
     expectColour(colourAt(pixels, 0.5, 0.5), RED)
     expect(picture).toMatchObject({ width: 40, height: 40 })
   })
 
-  it.each([[1, 1], [3000, 1], [1, 900]])('%i × %i pixels', async (width, height) => {
+  it.each([
+    [1, 1],
+    [3000, 1],
+    [1, 900],
+  ])('%i × %i pixels', async (width, height) => {
     const { picture } = await run(await twoHalves(width, height).png().toBuffer())
     expect(Math.max(picture.width, picture.height)).toBe(Math.min(512, Math.max(width, height)))
     expect(Math.min(picture.width, picture.height)).toBe(1)
@@ -137,7 +166,10 @@ describe('the stored picture', () => {
   })
 
   it('carries no EXIF, place and camera included', async () => {
-    const bytes = await twoHalves().withExif({ IFD0: { Copyright: 'someone' }, IFD3: { GPSLatitude: '51/1 30/1 0/1' } }).jpeg().toBuffer()
+    const bytes = await twoHalves()
+      .withExif({ IFD0: { Copyright: 'someone' }, IFD3: { GPSLatitude: '51/1 30/1 0/1' } })
+      .jpeg()
+      .toBuffer()
     expect((await sharp(bytes).metadata()).exif).toBeDefined()
     expect((await sharp((await run(bytes)).picture.bytes).metadata()).exif).toBeUndefined()
   })
@@ -156,7 +188,12 @@ function pngOfSize(width: number, height: number): Buffer {
     return Buffer.concat([ends.subarray(0, 4), body, ends.subarray(4)])
   }
   const signature = Buffer.from('89504e470d0a1a0a', 'hex')
-  return Buffer.concat([signature, chunk('IHDR', size), chunk('IDAT', deflateSync(Buffer.alloc(100))), chunk('IEND', Buffer.alloc(0))])
+  return Buffer.concat([
+    signature,
+    chunk('IHDR', size),
+    chunk('IDAT', deflateSync(Buffer.alloc(100))),
+    chunk('IEND', Buffer.alloc(0)),
+  ])
 }
 
 describe('pictures that are refused', () => {
@@ -165,23 +202,118 @@ describe('pictures that are refused', () => {
 
   it.each<[string, string, RegExp, () => Promise<Uint8Array> | Uint8Array]>([
     ['no bytes', 'image_unreadable', /no bytes/, () => new Uint8Array(0)],
-    ['text', 'image_type_unsupported', /JPEG, PNG, WebP/, () => Buffer.from('this is a note, named holiday.jpg\n'.repeat(9))],
-    ['SVG', 'image_type_unsupported', /JPEG, PNG, WebP/, () => Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>')],
-    ['SVG behind a comment', 'image_type_unsupported', /JPEG, PNG, WebP/, () => Buffer.from(`<?xml version="1.0"?><!-- ${' '.repeat(300)} --><svg xmlns="http://www.w3.org/2000/svg"/>`)],
-    ['PDF', 'image_type_unsupported', /JPEG, PNG, WebP/, () => Buffer.from('%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n')],
-    ['BMP', 'image_type_unsupported', /JPEG, PNG, WebP/, () => Buffer.concat([Buffer.from('BM'), Buffer.alloc(120, 1)])],
-    ['random bytes', 'image_type_unsupported', /JPEG, PNG, WebP/, () => Buffer.from(Array.from({ length: 500 }, (_, i) => (i * 97) % 251))],
-    ['half a JPEG', 'image_unreadable', /damaged or cut off/, async () => (await jpeg).subarray(0, (await jpeg).length / 2)],
-    ['a JPEG without its last fifth', 'image_unreadable', /damaged or cut off/, async () => (await jpeg).subarray(0, (await jpeg).length * 0.8)],
-    ['the first bytes of a JPEG', 'image_unreadable', /damaged or cut off/, async () => (await jpeg).subarray(0, 30)],
-    ['half a PNG', 'image_unreadable', /damaged or cut off/, async () => (await png).subarray(0, (await png).length / 2)],
-    ['half a WebP', 'image_unreadable', /damaged or cut off/, async () => { const webp = await twoHalves(600, 400).webp().toBuffer(); return webp.subarray(0, webp.length / 2) }],
-    ['half a GIF', 'image_unreadable', /damaged or cut off/, async () => { const gif = await twoHalves(600, 400).gif().toBuffer(); return gif.subarray(0, gif.length / 2) }],
-    ['half an AVIF', 'image_unreadable', /damaged or cut off/, async () => { const avif = await twoHalves(600, 400).avif().toBuffer(); return avif.subarray(0, avif.length / 2) }],
-    ['20,000 × 20,000 pixels', 'image_too_large', /20000 × 20000 pixels; at most 1000000/, () => pngOfSize(20_000, 20_000)],
+    [
+      'text',
+      'image_type_unsupported',
+      /JPEG, PNG, WebP/,
+      () => Buffer.from('this is a note, named holiday.jpg\n'.repeat(9)),
+    ],
+    [
+      'SVG',
+      'image_type_unsupported',
+      /JPEG, PNG, WebP/,
+      () =>
+        Buffer.from(
+          '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>',
+        ),
+    ],
+    [
+      'SVG behind a comment',
+      'image_type_unsupported',
+      /JPEG, PNG, WebP/,
+      () =>
+        Buffer.from(
+          `<?xml version="1.0"?><!-- ${' '.repeat(300)} --><svg xmlns="http://www.w3.org/2000/svg"/>`,
+        ),
+    ],
+    [
+      'PDF',
+      'image_type_unsupported',
+      /JPEG, PNG, WebP/,
+      () => Buffer.from('%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n'),
+    ],
+    [
+      'BMP',
+      'image_type_unsupported',
+      /JPEG, PNG, WebP/,
+      () => Buffer.concat([Buffer.from('BM'), Buffer.alloc(120, 1)]),
+    ],
+    [
+      'random bytes',
+      'image_type_unsupported',
+      /JPEG, PNG, WebP/,
+      () => Buffer.from(Array.from({ length: 500 }, (_, i) => (i * 97) % 251)),
+    ],
+    [
+      'half a JPEG',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => (await jpeg).subarray(0, (await jpeg).length / 2),
+    ],
+    [
+      'a JPEG without its last fifth',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => (await jpeg).subarray(0, (await jpeg).length * 0.8),
+    ],
+    [
+      'the first bytes of a JPEG',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => (await jpeg).subarray(0, 30),
+    ],
+    [
+      'half a PNG',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => (await png).subarray(0, (await png).length / 2),
+    ],
+    [
+      'half a WebP',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => {
+        const webp = await twoHalves(600, 400).webp().toBuffer()
+        return webp.subarray(0, webp.length / 2)
+      },
+    ],
+    [
+      'half a GIF',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => {
+        const gif = await twoHalves(600, 400).gif().toBuffer()
+        return gif.subarray(0, gif.length / 2)
+      },
+    ],
+    [
+      'half an AVIF',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => {
+        const avif = await twoHalves(600, 400).avif().toBuffer()
+        return avif.subarray(0, avif.length / 2)
+      },
+    ],
+    [
+      '20,000 × 20,000 pixels',
+      'image_too_large',
+      /20000 × 20000 pixels; at most 1000000/,
+      () => pngOfSize(20_000, 20_000),
+    ],
     ['one pixel too many', 'image_too_large', /1001 × 1000/, () => pngOfSize(1001, 1000)],
-    ['a side of 17,000 pixels', 'image_too_large', /17000 × 1 .*16384 on a side/, () => pngOfSize(17_000, 1)],
-    ['a GIF whose frames are many and large', 'image_too_large', /3000 × 3000/, () => twoHalves(3000, 3000).gif().toBuffer()],
+    [
+      'a side of 17,000 pixels',
+      'image_too_large',
+      /17000 × 1 .*16384 on a side/,
+      () => pngOfSize(17_000, 1),
+    ],
+    [
+      'a GIF whose frames are many and large',
+      'image_too_large',
+      /3000 × 3000/,
+      () => twoHalves(3000, 3000).gif().toBuffer(),
+    ],
   ])('%s', async (_, code, sentence, make) => {
     const bytes = await make()
     await expect(run(bytes)).rejects.toMatchObject({ name: 'TandemError', code })

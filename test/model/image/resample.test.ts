@@ -34,7 +34,11 @@ const RECORDED: [number, number, number, string][] = [
   [5, 4, 3, '4fdfbe2f58297527'],
 ]
 
-function raster(width: number, height: number, value: (x: number, y: number, channel: number) => number): Raster {
+function raster(
+  width: number,
+  height: number,
+  value: (x: number, y: number, channel: number) => number,
+): Raster {
   const data = Uint8Array.from({ length: width * height * 3 }, (_, i) =>
     value(Math.floor(i / 3) % width, Math.floor(i / 3 / width), i % 3),
   )
@@ -42,7 +46,7 @@ function raster(width: number, height: number, value: (x: number, y: number, cha
 }
 
 function pattern(width: number, height: number): Raster {
-  return raster(width, height, (x, y, c) => ((31 * x + 17 * y + 7 * c) ** 2 >> 3) & 255)
+  return raster(width, height, (x, y, c) => (((31 * x + 17 * y + 7 * c) ** 2) >> 3) & 255)
 }
 
 /** Black and white at random: what a bicubic kernel overshoots most. */
@@ -107,7 +111,9 @@ function digest(bytes: Uint8Array): string {
 
 describe('the assembled passes', () => {
   it('are what their source says', async () => {
-    expect(await assembled(new URL('../../../src/model/image/resample.wat', import.meta.url))).toBe(ASSEMBLED)
+    expect(await assembled(new URL('../../../src/model/image/resample.wat', import.meta.url))).toBe(
+      ASSEMBLED,
+    )
   })
 })
 
@@ -124,7 +130,9 @@ describe.each(RECORDED)('%i × %i pixels at %i', (width, height, size, recorded)
 
   it('are what a picture file with them comes to', async () => {
     const { data } = pattern(width, height)
-    const png = await sharp(data, { raw: { width, height, channels: 3 } }).png().toBuffer()
+    const png = await sharp(data, { raw: { width, height, channels: 3 } })
+      .png()
+      .toBuffer()
     expect(digest((await preprocess(png, size, 1e6)).pixels)).toBe(recorded)
   })
 })

@@ -2,20 +2,33 @@ import { availableParallelism } from 'node:os'
 import { describe, expect, it } from 'vitest'
 import { coresGiven } from '../../../src/model/inference/cpu-quota.js'
 
-const reader = (files: Record<string, string>) => (path: string): string => files[path] ?? ''
+const reader =
+  (files: Record<string, string>) =>
+  (path: string): string =>
+    files[path] ?? ''
 const half = `${50_000 * availableParallelism()} 100000\n`
 
 describe('the cores given', () => {
   it('are those of the machine where there is no quota', () => {
     expect(coresGiven(reader({}))).toBe(availableParallelism())
-    expect(coresGiven(reader({ '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/cpu.max': 'max 100000\n' }))).toBe(availableParallelism())
-    const unlimited = { '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '-1\n', '/sys/fs/cgroup/cpu/cpu.cfs_period_us': '100000\n' }
-    expect(coresGiven(reader({ '/proc/self/cgroup': '4:cpu,cpuacct:/\n', ...unlimited }))).toBe(availableParallelism())
+    expect(
+      coresGiven(
+        reader({ '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/cpu.max': 'max 100000\n' }),
+      ),
+    ).toBe(availableParallelism())
+    const unlimited = {
+      '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '-1\n',
+      '/sys/fs/cgroup/cpu/cpu.cfs_period_us': '100000\n',
+    }
+    expect(coresGiven(reader({ '/proc/self/cgroup': '4:cpu,cpuacct:/\n', ...unlimited }))).toBe(
+      availableParallelism(),
+    )
     expect(coresGiven()).toBeGreaterThanOrEqual(1)
   })
 
   it('are what the quota leaves, in whole cores and one at least', () => {
-    const withQuota = (line: string): number => coresGiven(reader({ '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/cpu.max': line }))
+    const withQuota = (line: string): number =>
+      coresGiven(reader({ '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/cpu.max': line }))
     expect(withQuota(half)).toBe(Math.max(1, Math.floor(availableParallelism() / 2)))
     expect(withQuota('199999 100000\n')).toBe(1)
     expect(withQuota('20000 100000\n')).toBe(1)

@@ -17,7 +17,8 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true })
 })
 
-const graphsOf = (fingerprint: string, runtime = '1.0'): PreparedGraphs<{ rows: number }> => new PreparedGraphs(root, fingerprint, runtime)
+const graphsOf = (fingerprint: string, runtime = '1.0'): PreparedGraphs<{ rows: number }> =>
+  new PreparedGraphs(root, fingerprint, runtime)
 const write = async (fileOf: (graph: 'text') => string): Promise<void> => {
   await writeFile(fileOf('text'), 'graph')
   await writeFile(`${fileOf('text')}.weights`, 'weights')
@@ -29,7 +30,10 @@ describe('prepared graphs', () => {
     expect([await graphs.areComplete(), await graphs.measured()]).toEqual([false, null])
     await graphs.make(write)
     await graphs.keepMeasured({ rows: 4 })
-    expect([await graphsOf('a').areComplete(), await graphsOf('a').measured()]).toEqual([true, { rows: 4 }])
+    expect([await graphsOf('a').areComplete(), await graphsOf('a').measured()]).toEqual([
+      true,
+      { rows: 4 },
+    ])
     expect(await graphsOf('b').areComplete()).toBe(false)
     expect(await graphsOf('a', '1.1').areComplete()).toBe(false)
   })
@@ -54,33 +58,47 @@ describe('prepared graphs', () => {
     await utimes(join(root, 'new-left-by-a-killed-process'), 1, 1)
     for (const [at, name] of ['a', 'b', 'c'].entries()) {
       await graphsOf(name).make(write)
-      await Promise.all((await readdir(root)).filter((folder) => folder.startsWith(name)).map((folder) => utimes(join(root, folder), at + 2, at + 2)))
+      await Promise.all(
+        (await readdir(root))
+          .filter((folder) => folder.startsWith(name))
+          .map((folder) => utimes(join(root, folder), at + 2, at + 2)),
+      )
     }
     expect((await readdir(root)).map(([first]) => first).sort()).toEqual(['b', 'c'])
   })
 })
 
-describe.each(['tandem-small', 'tandem-small-int8'])('a bundle whose graphs are worth it: %s', (name) => {
-  const texts = ['a dog runs along the beach', 'two children']
-  const open = (): Promise<Models> =>
-    openModels({ folder: join(packageFolder, 'models', name), inferenceThreads: 1, maxImagePixels: 1e6, preparedFolder: root })
-  const embeddings = async (): Promise<number[][]> => {
-    const models = await open()
-    try {
-      return (await models.encodeTexts(texts)).encoded.map(({ embedding }) => [...embedding])
-    } finally {
-      await models.close()
+describe.each(['tandem-small', 'tandem-small-int8'])(
+  'a bundle whose graphs are worth it: %s',
+  (name) => {
+    const texts = ['a dog runs along the beach', 'two children']
+    const open = (): Promise<Models> =>
+      openModels({
+        folder: join(packageFolder, 'models', name),
+        inferenceThreads: 1,
+        maxImagePixels: 1e6,
+        preparedFolder: root,
+      })
+    const embeddings = async (): Promise<number[][]> => {
+      const models = await open()
+      try {
+        return (await models.encodeTexts(texts)).encoded.map(({ embedding }) => [...embedding])
+      } finally {
+        await models.close()
+      }
     }
-  }
 
-  it('answers the same at the first start, at the second, and where nothing can be kept', async () => {
-    const first = await embeddings()
-    expect(await readdir(root)).toHaveLength(1)
-    expect(await embeddings()).toEqual(first)
-    await rm(root, { recursive: true })
-    // A file where the folder should be.
-    await writeFile(root, '')
-    const without = await embeddings()
-    without.forEach((embedding, row) => embedding.forEach((value, i) => expect(value).toBeCloseTo(first[row]?.[i] ?? NaN, 5)))
-  }, 120_000)
-})
+    it('answers the same at the first start, at the second, and where nothing can be kept', async () => {
+      const first = await embeddings()
+      expect(await readdir(root)).toHaveLength(1)
+      expect(await embeddings()).toEqual(first)
+      await rm(root, { recursive: true })
+      // A file where the folder should be.
+      await writeFile(root, '')
+      const without = await embeddings()
+      without.forEach((embedding, row) =>
+        embedding.forEach((value, i) => expect(value).toBeCloseTo(first[row]?.[i] ?? NaN, 5)),
+      )
+    }, 120_000)
+  },
+)

@@ -6,10 +6,11 @@ import { leavePixels, Passage, takePixels } from '../../../src/model/inference/p
 describe('the way of pixels', () => {
   it('is a new file for each picture, which is gone when it is freed', async () => {
     const passage = await Passage.open()
-    const write = (text: string) => passage.through(async (into) => {
-      await writeFile(into as string, text, { flag: 'wx' })
-      return into as string
-    })
+    const write = (text: string) =>
+      passage.through(async (into) => {
+        await writeFile(into as string, text, { flag: 'wx' })
+        return into as string
+      })
     const [first, second] = await Promise.all([write('a'), write('b')])
     expect(await readFile(first, 'utf8')).toBe('a')
     passage.free({ file: first })
@@ -36,7 +37,9 @@ describe('the way of pixels', () => {
   it('hands on what was left, once, to nobody but the service', async () => {
     const passage = await Passage.open()
     const pixels = Uint8Array.from({ length: 12 }, (_, at) => at)
-    const left = await passage.through((into) => Promise.resolve(leavePixels(pixels, into as string)))
+    const left = await passage.through((into) =>
+      Promise.resolve(leavePixels(pixels, into as string)),
+    )
     const { file } = left as { file: string }
     expect((await stat(file)).mode & 0o777).toBe(0o600)
     const batch = new Uint8Array(36)

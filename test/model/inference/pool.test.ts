@@ -2,7 +2,12 @@
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { TandemError } from '../../../src/errors.js'
-import { BundleError, openModels, type Models, type ModelsOptions } from '../../../src/model/models.js'
+import {
+  BundleError,
+  openModels,
+  type Models,
+  type ModelsOptions,
+} from '../../../src/model/models.js'
 import type { BatchResult } from '../../../src/model/inference/process.js'
 import { InferencePool } from '../../../src/model/inference/pool.js'
 
@@ -18,7 +23,9 @@ class Device {
 
   run(): Promise<BatchResult> {
     this.batches += 1
-    return new Promise((resolve) => this.#done.push(() => resolve({ outputs: {}, milliseconds: 1 })))
+    return new Promise((resolve) =>
+      this.#done.push(() => resolve({ outputs: {}, milliseconds: 1 })),
+    )
   }
 
   release(): void {
@@ -77,15 +84,22 @@ describe('the providers', () => {
     const notes: string[] = []
     models = await openModels({ ...options, note: (sentence) => notes.push(sentence) })
     expect(notes).toHaveLength(1)
-    expect(notes[0]).toMatch(/^The graphs run on cpu, in batches of up to \d+ images, \d+ tokens of texts or \d+ pairs\.$/)
+    expect(notes[0]).toMatch(
+      /^The graphs run on cpu, in batches of up to \d+ images, \d+ tokens of texts or \d+ pairs\.$/,
+    )
   })
 
   // CI and most machines have no GPU. Where one has, these would pass for another reason than they are here for.
-  it.each(['cuda', 'tensorrt'] as const)('refuse to start when %s is not there, rather than compute on the CPU', async (provider) => {
-    const refusal = openModels({ ...options, providers: [provider] })
-    await expect(refusal).rejects.toThrow(BundleError)
-    await expect(refusal).rejects.toThrow(new RegExp(`^${provider} cannot run the bundle in .*tiny-bundle: `))
-  })
+  it.each(['cuda', 'tensorrt'] as const)(
+    'refuse to start when %s is not there, rather than compute on the CPU',
+    async (provider) => {
+      const refusal = openModels({ ...options, providers: [provider] })
+      await expect(refusal).rejects.toThrow(BundleError)
+      await expect(refusal).rejects.toThrow(
+        new RegExp(`^${provider} cannot run the bundle in .*tiny-bundle: `),
+      )
+    },
+  )
 
   it('are tried in their order, and what failed is reported', async () => {
     const [notes, reports]: [string[], string[]] = [[], []]
@@ -97,7 +111,9 @@ describe('the providers', () => {
       report: (sentence) => reports.push(sentence),
     })
     expect(reports).toHaveLength(2)
-    expect(reports[0]).toMatch(/^tensorrt cannot run the bundle in .* The next provider is tried\.$/)
+    expect(reports[0]).toMatch(
+      /^tensorrt cannot run the bundle in .* The next provider is tried\.$/,
+    )
     expect(reports[1]).toMatch(/^cuda cannot run the bundle/)
     expect(notes[0]).toMatch(/run on cpu,/)
     expect((await models.encodeTexts(['red'])).encoded).toHaveLength(1)

@@ -22,7 +22,8 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-const status = (): WorkerStatus => models.workers.find(({ name }) => name === 'inference') as WorkerStatus
+const status = (): WorkerStatus =>
+  models.workers.find(({ name }) => name === 'inference') as WorkerStatus
 
 /** Resolves when the service knows. */
 async function killWorker(): Promise<void> {
@@ -30,16 +31,21 @@ async function killWorker(): Promise<void> {
   await expect.poll(() => status().ready).toBe(false)
 }
 
-const encode = async (): Promise<number[]> => [...((await models.encodeTexts(['red'])).encoded[0]?.embedding ?? [])]
+const encode = async (): Promise<number[]> => [
+  ...((await models.encodeTexts(['red'])).encoded[0]?.embedding ?? []),
+]
 
 describe('when the worker dies', () => {
   it('what runs and waits fails as unavailable; a new worker answers the same', async () => {
     const before = await encode()
     const outcomes = Promise.allSettled(Array.from({ length: 6 }, encode))
     await killWorker()
-    const reasons = (await outcomes).flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []))
+    const reasons = (await outcomes).flatMap((outcome) =>
+      outcome.status === 'rejected' ? [outcome.reason as unknown] : [],
+    )
     expect(reasons.length).toBeGreaterThan(0)
-    for (const reason of reasons) expect(reason).toMatchObject({ code: 'model_unavailable', retryAfterS: 1 })
+    for (const reason of reasons)
+      expect(reason).toMatchObject({ code: 'model_unavailable', retryAfterS: 1 })
     expect(models.stats()).toEqual({ queueDepth: 0, inFlight: 0 })
 
     await expect(encode()).rejects.toMatchObject({ code: 'model_unavailable' })

@@ -29,7 +29,9 @@ function profileOf(...runs: Run[]): string {
 
 const cuda = (operator: string): Run => ({ operator, provider: 'CUDAExecutionProvider' })
 const cpu = (operator: string, gives?: Record<string, number[]>): Run =>
-  gives === undefined ? { operator, provider: 'CPUExecutionProvider' } : { operator, provider: 'CPUExecutionProvider', gives }
+  gives === undefined
+    ? { operator, provider: 'CPUExecutionProvider' }
+    : { operator, provider: 'CPUExecutionProvider', gives }
 
 describe('a profile', () => {
   it('passes where the provider did all of it', () => {
@@ -37,13 +39,19 @@ describe('a profile', () => {
   })
 
   it('passes where integers, and single floats, were counted on the CPU', () => {
-    const counted = [cpu('Shape', { int64: [3] }), cpu('Concat', { int64: [4] }), cpu('Sqrt', { float: [] })]
+    const counted = [
+      cpu('Shape', { int64: [3] }),
+      cpu('Concat', { int64: [4] }),
+      cpu('Sqrt', { float: [] }),
+    ]
     expect(misplacement(profileOf(cuda('MatMul'), ...counted), 'cuda')).toBe(null)
   })
 
   it('fails where the CPU computed any of it, and names what', () => {
     const profile = profileOf(cuda('MatMul'), cpu('Erf'), cpu('LayerNormalization'), cpu('Erf'))
-    expect(misplacement(profile, 'cuda')).toBe('ran 3 of its 4 operators elsewhere than on cuda: Erf × 2, LayerNormalization × 1')
+    expect(misplacement(profile, 'cuda')).toBe(
+      'ran 3 of its 4 operators elsewhere than on cuda: Erf × 2, LayerNormalization × 1',
+    )
   })
 
   it('fails where the CPU computed all of it, which is the silent fall-back', () => {
@@ -55,12 +63,19 @@ describe('a profile', () => {
     const compiled = { operator: 'TRTKernel_graph_1', provider: 'TensorrtExecutionProvider' }
     expect(misplacement(profileOf(compiled, cuda('TopK')), 'tensorrt')).toBe(null)
     expect(misplacement(profileOf(cuda('MatMul')), 'tensorrt')).toBe('ran no operator on tensorrt')
-    expect(misplacement(profileOf(compiled, cpu('NonZero'), cpu('Erf', { float16: [2, 8] })), 'tensorrt')).toMatch(/ran 2 of its 3/)
+    expect(
+      misplacement(
+        profileOf(compiled, cpu('NonZero'), cpu('Erf', { float16: [2, 8] })),
+        'tensorrt',
+      ),
+    ).toMatch(/ran 2 of its 3/)
   })
 
   it('names the five most frequent operators', () => {
     const strays = ['A', 'B', 'C', 'D', 'E', 'F', 'F'].map((operator) => cpu(operator))
-    expect(misplacement(profileOf(cuda('MatMul'), ...strays), 'cuda')).toMatch(/: F × 2, A × 1, B × 1, C × 1, D × 1, …$/)
+    expect(misplacement(profileOf(cuda('MatMul'), ...strays), 'cuda')).toMatch(
+      /: F × 2, A × 1, B × 1, C × 1, D × 1, …$/,
+    )
   })
 })
 
@@ -70,9 +85,16 @@ describe('a profile of the runtime', () => {
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'tandem-profile-'))
-    const graph = fileURLToPath(new URL('../../fixtures/tiny-bundle/image-encoder.onnx', import.meta.url))
-    const session = await InferenceSession.create(graph, { enableProfiling: true, profileFilePrefix: join(folder, 'run') })
-    await session.run({ pixels: new Tensor('uint8', new Uint8Array(2 * 32 * 32 * 3), [2, 32, 32, 3]) })
+    const graph = fileURLToPath(
+      new URL('../../fixtures/tiny-bundle/image-encoder.onnx', import.meta.url),
+    )
+    const session = await InferenceSession.create(graph, {
+      enableProfiling: true,
+      profileFilePrefix: join(folder, 'run'),
+    })
+    await session.run({
+      pixels: new Tensor('uint8', new Uint8Array(2 * 32 * 32 * 3), [2, 32, 32, 3]),
+    })
     session.endProfiling()
     const [name = ''] = await readdir(folder)
     profile = await readFile(join(folder, name), 'utf8')
@@ -88,6 +110,8 @@ describe('a profile of the runtime', () => {
 
   it('does not pass for that of a GPU', () => {
     expect(misplacement(profile, 'cuda')).toBe('ran no operator on cuda')
-    expect(misplacement(profile.replace('CPUExecutionProvider', 'CUDAExecutionProvider'), 'cuda')).toMatch(/ran \d+ of its \d+ operators elsewhere/)
+    expect(
+      misplacement(profile.replace('CPUExecutionProvider', 'CUDAExecutionProvider'), 'cuda'),
+    ).toMatch(/ran \d+ of its \d+ operators elsewhere/)
   })
 })

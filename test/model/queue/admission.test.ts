@@ -20,9 +20,20 @@ beforeEach(() => {
 })
 
 /** @param seconds - to the deadline, of what the work is expected to take: the caution is added here */
-const refused = (graph: 'text' | 'image', weight: number, seconds: number, more = {}, before = 0): TandemError | null => {
+const refused = (
+  graph: 'text' | 'image',
+  weight: number,
+  seconds: number,
+  more = {},
+  before = 0,
+): TandemError | null => {
   try {
-    admission.admit(graph, weight, { deadline: performance.now() + CAUTION * seconds * 1000, ...more }, before)
+    admission.admit(
+      graph,
+      weight,
+      { deadline: performance.now() + CAUTION * seconds * 1000, ...more },
+      before,
+    )
     return null
   } catch (error) {
     return error as TandemError

@@ -48,7 +48,11 @@ function numbers(values: readonly number[]): Tensors {
   return { numbers: { type: 'float32', data: Float32Array.from(values), dims: [values.length] } }
 }
 
-function laneOf(graph: GraphName, maxWeight: number, weigh: (value: number) => number = () => 1): Lane<number, number> {
+function laneOf(
+  graph: GraphName,
+  maxWeight: number,
+  weigh: (value: number) => number = () => 1,
+): Lane<number, number> {
   return {
     graph,
     maxWeight,
@@ -87,12 +91,19 @@ describe('joining', () => {
     const answer = batcher.submit(text, [1, 2, 3, 4, 5, 6, 7, 8, 9])
     for (let i = 0; i < 3; i += 1) await inference.release()
     expect(values()).toEqual([[1, 2, 3, 4], [5, 6, 7, 8], [9]])
-    expect(await answer).toMatchObject({ results: [10, 20, 30, 40, 50, 60, 70, 80, 90], inference: 15 })
+    expect(await answer).toMatchObject({
+      results: [10, 20, 30, 40, 50, 60, 70, 80, 90],
+      inference: 15,
+    })
   })
 
   it('asks the worker for the embedding alone where nobody in a batch wants more', async () => {
     const embeddingOnly = true
-    const answers = [batcher.submit(text, [1], { embeddingOnly }), batcher.submit(text, [2], { embeddingOnly }), batcher.submit(text, [3])]
+    const answers = [
+      batcher.submit(text, [1], { embeddingOnly }),
+      batcher.submit(text, [2], { embeddingOnly }),
+      batcher.submit(text, [3]),
+    ]
     await inference.release()
     await inference.release()
     expect(values()).toEqual([[1], [2, 3]])
@@ -126,14 +137,22 @@ describe('two priorities', () => {
   const bulk = { priority: 'bulk' } as const
 
   it('lets bulk run while nothing interactive waits, whichever came first', async () => {
-    const answers = [batcher.submit(text, [0]), batcher.submit(image, [1], bulk), batcher.submit(text, [2])]
+    const answers = [
+      batcher.submit(text, [0]),
+      batcher.submit(image, [1], bulk),
+      batcher.submit(text, [2]),
+    ]
     for (let i = 0; i < 3; i += 1) await inference.release()
     expect(values()).toEqual([[0], [2], [1]])
     await Promise.all(answers)
   })
 
   it('never joins the two, even of one graph', async () => {
-    const answers = [batcher.submit(text, [0]), batcher.submit(text, [1], bulk), batcher.submit(text, [2])]
+    const answers = [
+      batcher.submit(text, [0]),
+      batcher.submit(text, [1], bulk),
+      batcher.submit(text, [2]),
+    ]
     for (let i = 0; i < 3; i += 1) await inference.release()
     expect(values()).toEqual([[0], [2], [1]])
     await Promise.all(answers)
@@ -177,7 +196,10 @@ describe('two workers', () => {
 
   it('run a batch each, and the one that is done takes the next', async () => {
     const answer = batcher.submit(image, [1, 2, 3, 4, 5])
-    expect(values()).toEqual([[1, 2], [3, 4]])
+    expect(values()).toEqual([
+      [1, 2],
+      [3, 4],
+    ])
     expect([batcher.inFlight, batcher.queueDepth]).toEqual([4, 1])
     await inference.release()
     expect(values()).toEqual([[1, 2], [3, 4], [5]])
@@ -203,7 +225,8 @@ describe('two workers', () => {
     await matched
     // A pair takes 20 ms at least, and some more here: 800 of them 16 s on each of the two, 32 s on one of them.
     const searching = batcher.submit(text, [0], { pairsAhead: 800 })
-    const admit = (seconds: number): void => batcher.admit('fusion', 1, { deadline: performance.now() + seconds * 1000 })
+    const admit = (seconds: number): void =>
+      batcher.admit('fusion', 1, { deadline: performance.now() + seconds * 1000 })
     expect(() => admit(6)).toThrow(TandemError)
     await inference.release()
     await searching
@@ -255,7 +278,9 @@ describe('giving up', () => {
   })
 
   it('refuses a signal that has fired already', async () => {
-    await expect(batcher.submit(text, [1], { signal: AbortSignal.abort(new Error('gone')) })).rejects.toThrow('gone')
+    await expect(
+      batcher.submit(text, [1], { signal: AbortSignal.abort(new Error('gone')) }),
+    ).rejects.toThrow('gone')
     expect(values()).toEqual([])
   })
 
@@ -272,8 +297,14 @@ describe('giving up', () => {
 describe('limits and failures', () => {
   it('refuses as overloaded what would not fit the queue, whole, and says when to come back', async () => {
     const running = batcher.submit(text, [0])
-    const waiting = batcher.submit(text, Array.from({ length: 18 }, (_, i) => i))
-    await expect(batcher.submit(text, [1, 2, 3])).rejects.toMatchObject({ code: 'overloaded', retryAfterS: 1 })
+    const waiting = batcher.submit(
+      text,
+      Array.from({ length: 18 }, (_, i) => i),
+    )
+    await expect(batcher.submit(text, [1, 2, 3])).rejects.toMatchObject({
+      code: 'overloaded',
+      retryAfterS: 1,
+    })
     const last = batcher.submit(text, [1, 2])
     expect(batcher.queueDepth).toBe(20)
     for (let i = 0; i < 8; i += 1) await inference.release()
@@ -281,7 +312,9 @@ describe('limits and failures', () => {
   })
 
   it('fails the submissions of a batch that fails, what waits of them included, and no others', async () => {
-    const failing = expect(batcher.submit(text, [1, 2, 3, 4, 5])).rejects.toThrow('the graph failed')
+    const failing = expect(batcher.submit(text, [1, 2, 3, 4, 5])).rejects.toThrow(
+      'the graph failed',
+    )
     const other = batcher.submit(text, [6])
     await inference.release(new Error('the graph failed'))
     await failing
@@ -291,7 +324,11 @@ describe('limits and failures', () => {
   })
 
   it('fails all that waits when the worker is gone, and refuses what comes until it is back', async () => {
-    const answers = Promise.allSettled([batcher.submit(text, [1]), batcher.submit(text, [2]), batcher.submit(image, [3])])
+    const answers = Promise.allSettled([
+      batcher.submit(text, [1]),
+      batcher.submit(text, [2]),
+      batcher.submit(image, [3]),
+    ])
     inference.ready = false
     await inference.release(inference.unavailable())
     for (const answer of await answers) {

@@ -37,7 +37,11 @@ describe('turns', () => {
     const held = new Held()
     const turns = new Turns(1, 10, 'pieces wait')
     const bulk = { priority: 'bulk' } as const
-    const all = [turns.run(held.work('a')), turns.run(held.work('b'), bulk), turns.run(held.work('c'))]
+    const all = [
+      turns.run(held.work('a')),
+      turns.run(held.work('b'), bulk),
+      turns.run(held.work('c')),
+    ]
     expect([turns.before('interactive'), turns.before('bulk')]).toEqual([2, 3])
     for (const name of ['a', 'c', 'b']) await held.end(name)
     expect(held.begun).toEqual(['a', 'c', 'b'])
@@ -67,7 +71,10 @@ describe('turns', () => {
     const held = new Held()
     const turns = new Turns(1, 1, 'pieces wait')
     const all = [turns.run(held.work('a')), turns.run(held.work('b'))]
-    await expect(turns.run(held.work('c'))).rejects.toMatchObject({ code: 'overloaded', retryAfterS: 1 })
+    await expect(turns.run(held.work('c'))).rejects.toMatchObject({
+      code: 'overloaded',
+      retryAfterS: 1,
+    })
     await held.end('a')
     await held.end('b')
     await Promise.all(all)
