@@ -25,9 +25,9 @@ export class Bare {
     return this.#rate({ kind: 'texts', texts, rows, seconds })
   }
 
-  /** Photos a second, decoded and encoded, with or without the picture that is stored. */
-  photos(pictures: readonly Buffer[], seconds: number, isStored: boolean): Promise<number> {
-    return this.#rate({ kind: 'photos', pictures, seconds, isStored })
+  /** Photos a second, decoded and encoded, with or without the image that is stored. */
+  photos(images: readonly Buffer[], seconds: number, isStored: boolean): Promise<number> {
+    return this.#rate({ kind: 'photos', images, seconds, isStored })
   }
 
   /** Milliseconds that each text takes to be encoded and searched for, in the first process. */

@@ -1,7 +1,13 @@
-/** What a benchmark is: a run that gives figures, and the section of docs/benchmarks.md that they make. */
+/**
+ * What a benchmark is: a run that gives figures, and the section of docs/benchmarks.md that they
+ * make.
+ */
 import type { TopLevelSpec } from 'vega-lite'
 
-/** `smoke` takes seconds and only shows that it still runs; `quick` takes a minute; `full` is what the page shows. */
+/**
+ * `smoke` takes seconds and only shows that it still runs; `quick` takes a minute; `full` is what
+ * the page shows.
+ */
 export type Scale = 'smoke' | 'quick' | 'full'
 
 export interface Bench<Figures> {
@@ -10,13 +16,14 @@ export interface Bench<Figures> {
   /** Of its section. */
   title: string
   /**
-   * Plain JSON. A figure stands beside that of a baseline of the same run, in rounds that alternate.
+   * Plain JSON. A figure stands beside that of a baseline of the same run, in rounds that
+   * alternate.
    * @throws BenchSkipped
    */
   run(scale: Scale): Promise<Figures>
   /** The section's Markdown, without its heading. */
   page(figures: Figures): string
-  /** By the name of the picture, which the section shows as `benchmarks/NAME.png`. */
+  /** By the name of the image, which the section shows as `benchmarks/NAME.png`. */
   plots?(figures: Figures): Record<string, TopLevelSpec>
 }
 

@@ -1,7 +1,10 @@
-/** Photos with captions: those of Flickr8k's development split where they lie beside the project, otherwise a few of packages. */
+/**
+ * Photos with captions: those of Flickr8k's development split where they lie beside the project,
+ * otherwise a few of packages.
+ */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { readShards, type CaptionedPhoto } from '../src/cli/dataset.js'
+import { readShards, type CaptionedImage } from '../src/cli/dataset.js'
 import { packageFolder } from '../src/config.js'
 import { BenchSkipped } from './bench.js'
 
@@ -13,7 +16,7 @@ const ofPackage = /^datasets-img-(.*)$/
  * The first `most` photos of the development split.
  * @throws BenchSkipped where it is not there
  */
-export async function developmentPhotos(most: number): Promise<CaptionedPhoto[]> {
+export async function developmentPhotos(most: number): Promise<CaptionedImage[]> {
   const names = existsSync(shared)
     ? readdirSync(shared).filter((name) => /^flickr8k-dev-.*\.tar$/.test(name))
     : []
@@ -26,11 +29,11 @@ export async function developmentPhotos(most: number): Promise<CaptionedPhoto[]>
 }
 
 /** Photos that come with packages of the tests; their names are the captions. */
-export function packagedPhotos(): CaptionedPhoto[] {
+export function packagedPhotos(): CaptionedImage[] {
   return readdirSync(packages).flatMap((name) => {
     const key = ofPackage.exec(name)?.[1]
     if (key === undefined) return []
-    const picture = readFileSync(join(packages, name, 'data', 'image.jpg'))
-    return [{ key, picture, mime: 'image/jpeg', captions: [key.replaceAll('-', ' ')] }]
+    const image = readFileSync(join(packages, name, 'data', 'image.jpg'))
+    return [{ key, image, mime: 'image/jpeg', captions: [key.replaceAll('-', ' ')] }]
   })
 }

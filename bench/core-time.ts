@@ -1,6 +1,6 @@
 /**
- * What work costs in core-seconds, by process: the time that cores spent, which other work on the machine stretches far less
- * than the time on a clock.
+ * What work costs in core-seconds, by process: the time that cores spent, which other work on the
+ * machine stretches far less than the time on a clock.
  */
 import { readFileSync } from 'node:fs'
 import { familyOf, moduleOf, orEmpty } from '../test/support/process-family.js'
@@ -40,7 +40,8 @@ function spent(pid: number): CoreSeconds {
 
 function ticksOf(pid: number): number {
   const [stat = ''] = orEmpty(() => [readFileSync(`/proc/${pid}/stat`, 'utf8')])
-  // After the name, which may hold spaces, in brackets; time of the process itself and of the kernel for it.
+  // After the name, which may hold spaces, in brackets; time of the process itself and of the
+  // kernel for it.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return Number(fields[11] ?? 0) + Number(fields[12] ?? 0)
 }

@@ -5,7 +5,10 @@ export interface EventLoop {
   samples: number
   /** Later than 20 ms. */
   late: number
-  /** Milliseconds: no delay was longer than this bound of the histogram; null where one was beyond the last. */
+  /**
+   * Milliseconds: no delay was longer than this bound of the histogram; null where one was beyond
+   * the last.
+   */
   worst_below: number | null
 }
 

@@ -8,8 +8,8 @@ import { verifyBundle } from '../src/model/models.js'
 import { row, type Vectors } from './vectors.js'
 
 const AT_ONCE = 1000
-/** The smallest JPEG will do: no stored picture is asked for. */
-const PICTURE = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 512, height: 384 }
+/** The smallest JPEG will do: no stored image is asked for. */
+const IMAGE = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 512, height: 384 }
 
 export interface Filled {
   /** For TANDEM_DATA_DIR. */
@@ -54,7 +54,7 @@ export async function filledFolder(
         const { position } = await store.put(
           some.map((one) => ({
             ...one,
-            picture: PICTURE,
+            image: IMAGE,
             imageTokens: new Int8Array(count * width),
           })),
         )

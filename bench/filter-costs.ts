@@ -1,6 +1,7 @@
 /**
- * What a filtered recall is made of, and what it costs, in microseconds: `node --import tsx bench/filter-costs.ts [items]`. The rule of
- * src/collection/embedded/filtered-recall.ts goes by the ratios.
+ * What a filtered recall is made of, and what it costs, in microseconds: `node --import tsx
+ * bench/filter-costs.ts [items]`. The rule of src/collection/embedded/filtered-recall.ts goes by
+ * the ratios.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -32,7 +33,7 @@ const index = await openVectorIndex({
 })
 const embeddings = randomEmbeddings(items, DIM)
 const idOf = (at: number): string => `2024/holidays/photo-${at}.jpg`
-const picture = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 512, height: 384 }
+const image = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 512, height: 384 }
 for (let start = 0; start < items; start += 1000) {
   const some = embeddings
     .slice(start, start + 1000)
@@ -48,7 +49,7 @@ for (let start = 0; start < items; start += 1000) {
     some.map((one, at) => ({
       ...one,
       payload: payloadOf(start + at),
-      picture,
+      image,
       imageTokens: new Int8Array(TOKEN_BYTES),
     })),
   )

@@ -1,4 +1,7 @@
-/** Graphs of hnswlib and usearch side by side, at the recall that is asked for: docs/adr/0004-vector-engine.md decides by it. */
+/**
+ * Graphs of hnswlib and usearch side by side, at the recall that is asked for:
+ * docs/adr/0004-vector-engine.md decides by it.
+ */
 import { WorkerProcess } from '../src/worker/worker-process.js'
 import { median } from '../test/soak/figures.js'
 import type { Bench, Scale } from './bench.js'

@@ -1,4 +1,7 @@
-/** The index from ten thousand items to a million: what it takes to build, load and keep, and what a search of it takes. */
+/**
+ * The index from ten thousand items to a million: what it takes to build, load and keep, and what a
+ * search of it takes.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,7 +38,10 @@ const SCALES = {
     texts: 60,
   },
 } as const
-/** The links of a node on the lowest level, twice M; M on each level above, which one in M nodes reaches. */
+/**
+ * The links of a node on the lowest level, twice M; M on each level above, which one in M nodes
+ * reaches.
+ */
 const M = 16
 
 export const indexSizeBench: Bench<Figures> = {

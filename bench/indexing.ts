@@ -1,4 +1,7 @@
-/** Adding photos over HTTP, durably, beside a bare loop of the same decoding and inference without a server. */
+/**
+ * Adding photos over HTTP, durably, beside a bare loop of the same decoding and inference without a
+ * server.
+ */
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'
 import { coresGiven } from '../src/model/inference/cpu-quota.js'
@@ -37,7 +40,7 @@ export const indexingBench: Bench<Figures> = {
   title: 'Adding photos',
   run: async (scale) => {
     const { bundle, rounds, seconds } = EXTENTS[scale]
-    const pictures = await photos()
+    const images = await photos()
     const path = join(packageFolder, bundle)
     const cores = coresGiven()
     const service = await Service.start({ bundle: path })
@@ -49,13 +52,13 @@ export const indexingBench: Bench<Figures> = {
         method: 'PUT',
         path: `/items/photo-${at}`,
         headers,
-        body: pictures[at % pictures.length] as Buffer,
+        body: images[at % images.length] as Buffer,
       }
     }
     const load = new Load(service.address, add)
     try {
       await load.all(CLIENTS, Array.from({ length: WARM_UP }, add))
-      await bare.photos(pictures, seconds / 4, true)
+      await bare.photos(images, seconds / 4, true)
       const before = await service.metrics()
       const measured: Figures['rounds'] = []
       let added = 0
@@ -72,7 +75,7 @@ export const indexingBench: Bench<Figures> = {
       const spent = await coreSecondsOf(service.pid, 1, async () => {
         for (let round = 0; round < rounds; round += 1) {
           measured.push({
-            bare: await bare.photos(pictures, seconds, true),
+            bare: await bare.photos(images, seconds, true),
             service: await ofService(),
           })
         }

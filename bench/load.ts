@@ -15,13 +15,16 @@ export interface Answer {
   /** The body of an answer from 400 on, otherwise nothing. */
   said: string
   /**
-   * To the end of the answer, from the moment that the request was due: in an open loop what waits because the generator
-   * or the machine was busy has waited, too.
+   * To the end of the answer, from the moment that the request was due: in an open loop what waits
+   * because the generator or the machine was busy has waited, too.
    */
   milliseconds: number
 }
 
-/** Beyond so many at a time a request is not sent: a service would have run out of permits long before. */
+/**
+ * Beyond so many at a time a request is not sent: a service would have run out of permits long
+ * before.
+ */
 const MOST_AT_A_TIME = 256
 
 export class Load<Request extends Asked> {

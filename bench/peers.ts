@@ -1,6 +1,6 @@
 /**
- * Tandem beside services that a team would otherwise write, with the same graphs, tokenizer and items: how much they
- * answer, and how long it takes at loads that the peer can carry.
+ * Tandem beside services that a team would otherwise write, with the same graphs, tokenizer and
+ * items: how much they answer, and how long it takes at loads that the peer can carry.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -126,8 +126,8 @@ async function compared(
   found: Corpus,
 ): Promise<Omit<Figures, 'left_out'>> {
   const { bundle, seconds, rounds } = extent
-  const sent = { captions: given.captions, pictures: await photos() }
-  const all = workloads(sent.captions, sent.pictures)
+  const sent = { captions: given.captions, images: await photos() }
+  const all = workloads(sent.captions, sent.images)
   const tandem = await Service.start({ bundle, folder: found.data })
   try {
     const asked = workloads(found.queries, []).search
@@ -280,7 +280,10 @@ async function ofWorkload(
   }
 }
 
-/** Each load once a round, one after the other, so that all of them see the machine in the same moods. */
+/**
+ * Each load once a round, one after the other, so that all of them see the machine in the same
+ * moods.
+ */
 async function inRounds(
   rounds: number,
   loads: readonly ((sample: Sample) => Promise<void>)[],

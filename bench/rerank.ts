@@ -1,4 +1,7 @@
-/** What reranking costs and brings: beside the encoders, by the number of candidates, and with the contenders alone. */
+/**
+ * What reranking costs and brings: beside the encoders, by the number of candidates, and with the
+ * contenders alone.
+ */
 import { join } from 'node:path'
 import type { RecallFigures } from '../src/cli/recall.js'
 import { packageFolder } from '../src/config.js'

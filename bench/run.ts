@@ -1,6 +1,7 @@
 /**
- * `npm run bench -- [NAME…] [--full | --smoke]`: runs all benchmarks or those named, keeps their figures in bench/results/
- * and writes docs/benchmarks.md anew. A smoke run keeps nothing. Ends with 1 where one fails.
+ * `npm run bench -- [NAME…] [--full | --smoke]`: runs all benchmarks or those named, keeps their
+ * figures in bench/results/ and writes docs/benchmarks.md anew. A smoke run keeps nothing. Ends
+ * with 1 where one fails.
  */
 import { parseArgs } from 'node:util'
 import { BenchSkipped, type Scale } from './bench.js'

@@ -1,4 +1,7 @@
-/** Text search: at saturation beside the bare runtime's best, and idle beside encoding and a bare search of the graph. */
+/**
+ * Text search: at saturation beside the bare runtime's best, and idle beside encoding and a bare
+ * search of the graph.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -84,9 +84,9 @@ export class Service {
     )
   }
 
-  async put(id: string, picture: Uint8Array): Promise<void> {
+  async put(id: string, image: Uint8Array): Promise<void> {
     const body = new FormData()
-    body.append('image', new Blob([picture]))
+    body.append('image', new Blob([image]))
     body.append(
       'payload',
       JSON.stringify({

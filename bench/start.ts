@@ -12,7 +12,9 @@ import { Service } from './service.js'
 import { benchCache } from './vectors.js'
 
 interface Started {
-  /** Milliseconds to ready: of the first start, which prepares the graphs, and of each later one. */
+  /**
+   * Milliseconds to ready: of the first start, which prepares the graphs, and of each later one.
+   */
   first: number
   later: number[]
   /** Bytes of all processes when idle, what they share counted once; and of each, as resident. */

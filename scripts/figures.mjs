@@ -1,5 +1,5 @@
-// Writes the figures of README.md from a measurement, between its two markers.
-// Usage: npx tandem evaluate <dataset> --json > figures.json && node scripts/figures.mjs figures.json
+// Writes the figures of README.md from a measurement, between its two markers. Usage: npx tandem
+// evaluate <dataset> --json > figures.json && node scripts/figures.mjs figures.json
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 

@@ -1,5 +1,6 @@
-// Writes test/deploy/schemas/: what Kubernetes and two operators take, as JSON Schemas that allow nothing else, for
-// the kinds that the chart makes. Their sources come from the Go registry: node scripts/kubernetes-schemas.mjs
+// Writes test/deploy/schemas/: what Kubernetes and two operators take, as JSON Schemas that allow
+// nothing else, for the kinds that the chart makes. Their sources come from the Go registry: node
+// scripts/kubernetes-schemas.mjs
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -43,7 +44,10 @@ function source(module, path) {
   return readFileSync(join(Dir, path), 'utf8')
 }
 
-/** Without prose, with nothing allowed beside the named properties, and each scalar as YAML may write it. */
+/**
+ * Without prose, with nothing allowed beside the named properties, and each scalar as YAML may
+ * write it.
+ */
 function strict(schema) {
   if (schema.$ref !== undefined) return { $ref: schema.$ref }
   if (schema.format === 'int-or-string' || schema['x-kubernetes-int-or-string'] === true)

@@ -1,5 +1,5 @@
-// Reads one suite's report and prints "passed failed skipped", and on stderr a line for each failed test.
-// Usage: node scripts/test-counts.mjs vitest|junit <report>
+// Reads one suite's report and prints "passed failed skipped", and on stderr a line for each failed
+// test. Usage: node scripts/test-counts.mjs vitest|junit <report>
 import { readFileSync } from 'node:fs'
 import { relative } from 'node:path'
 

@@ -12,7 +12,7 @@ import { evaluate, evaluationTable } from './cli/evaluate.js'
 import { indexFolder, summaryLine } from './cli/index-folder.js'
 import { destinations, migrate, migrationLines, type Destination } from './cli/migrate.js'
 import { listBundles } from './cli/models.js'
-import { addPicturesCommand } from './cli/images.js'
+import { addImagesCommand } from './cli/images.js'
 import { rebuild } from './cli/rebuild.js'
 import { backup, restore } from './cli/backup.js'
 import { hitLines } from './cli/search.js'
@@ -73,7 +73,7 @@ function withServiceOptions(command: Command): Command {
 }
 
 const program = new Command('tandem')
-  .description('Image-text retrieval: serve, index and search photos with sentences')
+  .description('Image-text retrieval: serve, index and search images with sentences')
   .version(version)
   .showHelpAfterError('(--help says what is expected)')
 
@@ -85,9 +85,9 @@ program
   })
 
 withServiceOptions(
-  program.command('index').argument('<folder>', 'folder of photos, read with all folders below it'),
+  program.command('index').argument('<folder>', 'folder of images, read with all folders below it'),
 )
-  .description('store the photos of a folder; run again, it skips what is stored and unchanged')
+  .description('store the images of a folder; run again, it skips what is stored and unchanged')
   .action(async (folder: string, options: ServiceOptions) => {
     const outcome = await withService(options, readConfig(process.env), ({ client }) =>
       indexFolder(client, folder, terminal),
@@ -103,13 +103,13 @@ interface SearchFlags extends ServiceOptions {
   json?: boolean
 }
 
-withServiceOptions(program.command('search').argument('<sentence>', 'what the photo shows'))
-  .description('print the photos that a sentence describes')
+withServiceOptions(program.command('search').argument('<sentence>', 'what the image shows'))
+  .description('print the images that a sentence describes')
   .option('-k <hits>', 'hits to print', wholeNumber(1, 1000), 10)
   .option('--no-rerank', 'answer from the dual encoder alone')
   .option(
     '--filter <json>',
-    'only photos whose payload meets a filter, such as {"must":[{"key":"year","match":2024}]}',
+    'only images whose payload meets a filter, such as {"must":[{"key":"year","match":2024}]}',
   )
   .option('--json', 'print the answer as JSON')
   .action(async (sentence: string, options: SearchFlags) => {
@@ -139,25 +139,25 @@ withServiceOptions(
     .argument('<dataset>', 'a WebDataset shard (.tar), or a folder of shards'),
 )
   .description(
-    'measure recall@k on photos with captions, through the HTTP API (default: a service of its own, with an empty temporary data folder)',
+    'measure recall@k on images with captions, through the HTTP API (default: a service of its own, with an empty temporary data folder)',
   )
   .option('--candidates <count>', 'how many are recalled for rerank', wholeNumber(10, 1000), 64)
   .option('--no-rerank', 'measure the dual encoder alone')
-  .option('--no-image-to-text', 'measure sentence → photo alone, which is the shorter part')
+  .option('--no-image-to-text', 'measure sentence → image alone, which is the shorter part')
   .option('--language <code>', 'language of the captions', 'en')
   .option(
-    '--limit <photos>',
-    'measure the first photos only',
+    '--limit <images>',
+    'measure the first images only',
     wholeNumber(1, Number.MAX_SAFE_INTEGER),
   )
   .option('--json', 'print the figures as JSON')
   .action(async (dataset: string, options: EvaluateFlags) => {
-    const photos = (await readShards(await shardsOf(dataset), options.language)).slice(
+    const images = (await readShards(await shardsOf(dataset), options.language)).slice(
       0,
       options.limit,
     )
-    if (photos.length === 0)
-      throw new Error(`${dataset} holds no photo with captions in "${options.language}".`)
+    if (images.length === 0)
+      throw new Error(`${dataset} holds no image with captions in "${options.language}".`)
     const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-evaluate-'))
     process.once('SIGINT', () => {
       rmSync(dataFolder, { recursive: true, force: true })
@@ -166,7 +166,7 @@ withServiceOptions(
     try {
       const config = { ...readConfig(process.env), dataFolder, port: 0 }
       const result = await withService(options, config, ({ client }) =>
-        evaluate(client, photos, options, terminal),
+        evaluate(client, images, options, terminal),
       )
       printLine(
         terminal.out,
@@ -266,7 +266,7 @@ program
 program
   .command('rebuild')
   .description(
-    're-embed every stored picture with the configured bundle, after a change of bundle (the service must be stopped)',
+    're-embed every stored image with the configured bundle, after a change of bundle (the service must be stopped)',
   )
   .action(async () => {
     const config = readConfig(process.env)
@@ -275,7 +275,7 @@ program
   })
 
 addBenchModelCommand(program, terminal, wholeNumber)
-addPicturesCommand(program, terminal, wholeNumber(1, 8760))
+addImagesCommand(program, terminal, wholeNumber(1, 8760))
 addStandbyCommands(program, serviceUrl, terminal)
 
 try {

@@ -1,7 +1,8 @@
 /**
  * Every setting of the service: one table, the only reader of the environment.
  *
- * `docs/configuration.md` and `.env.example` list the same settings; a test holds the three together.
+ * `docs/configuration.md` and `.env.example` list the same settings; a test holds the three
+ * together.
  */
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,7 +10,10 @@ import { fileURLToPath } from 'node:url'
 /** The folder of the package: shipped bundles and the search page live in it. */
 export const packageFolder = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 
-/** Thrown when the environment holds a value that a setting cannot take; the message lists every one. */
+/**
+ * Thrown when the environment holds a value that a setting cannot take; the message lists every
+ * one.
+ */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
@@ -138,7 +142,10 @@ function hosts(variable: string): Setting<readonly string[]> {
   return { variable, fallback: '', read }
 }
 
-/** Hosts that are asked, as the host of a URL is written: a port only where it is not that of the scheme. */
+/**
+ * Hosts that are asked, as the host of a URL is written: a port only where it is not that of the
+ * scheme.
+ */
 function hostsAndPorts(variable: string): Setting<readonly string[]> {
   const { read: readHosts } = hosts(variable)
   const read = (raw: string): readonly string[] => {
@@ -160,10 +167,10 @@ function hostsAndPorts(variable: string): Setting<readonly string[]> {
 }
 
 /** A folder, or a bucket as `s3://bucket/prefix`; then a value is undefined. */
-function pictureStore(
+function imageStore(
   variable: string,
 ): Setting<{ folder: string } | { bucket: string; prefix: string } | undefined> {
-  const read = (raw: string): ReturnType<ReturnType<typeof pictureStore>['read']> => {
+  const read = (raw: string): ReturnType<ReturnType<typeof imageStore>['read']> => {
     if (raw === '') return undefined
     if (!/^[a-z0-9]+:/i.test(raw)) return { folder: resolve(raw) }
     const [, bucket, prefix = ''] =
@@ -236,8 +243,8 @@ export const settings = {
   headersTimeoutMs: integer('HEADERS_TIMEOUT_MS', 10_000, 100, 600_000),
   keepAliveTimeoutMs: integer('KEEP_ALIVE_TIMEOUT_MS', 72_000, 100, 600_000),
   minClientBytesPerS: integer('MIN_CLIENT_BYTES_PER_S', 500, 0, 1_000_000_000),
-  allowedPictureHosts: hostsAndPorts('ALLOWED_PICTURE_HOSTS'),
-  pictureFetchTimeoutMs: integer('PICTURE_FETCH_TIMEOUT_MS', 10_000, 100, 600_000),
+  allowedImageHosts: hostsAndPorts('ALLOWED_IMAGE_HOSTS'),
+  imageFetchTimeoutMs: integer('IMAGE_FETCH_TIMEOUT_MS', 10_000, 100, 600_000),
   milvusAddress: text('MILVUS_ADDRESS', ''),
   milvusToken: text('MILVUS_TOKEN', ''),
   milvusDatabase: text('MILVUS_DATABASE', ''),
@@ -249,10 +256,10 @@ export const settings = {
     'eventually',
   ]),
   milvusTimeoutMs: integer('MILVUS_TIMEOUT_MS', 5000, 100, 600_000),
-  pictureStore: pictureStore('PICTURE_STORE'),
+  imageStore: imageStore('IMAGE_STORE'),
   s3Endpoint: origin('S3_ENDPOINT'),
   s3Region: text('S3_REGION', 'us-east-1'),
-  pictureStoreTimeoutMs: integer('PICTURE_STORE_TIMEOUT_MS', 5000, 100, 600_000),
+  imageStoreTimeoutMs: integer('IMAGE_STORE_TIMEOUT_MS', 5000, 100, 600_000),
 } as const satisfies Record<string, Setting<unknown>>
 
 /** The settings as read: what every room gets its numbers from. */
@@ -263,7 +270,8 @@ export type Config = {
 /**
  * Reads every setting from `environment`; an absent or empty variable means its default.
  *
- * @throws ConfigError naming each variable with a value it cannot take. Keys are never repeated in the message.
+ * @throws ConfigError naming each variable with a value it cannot take. Keys are never repeated in
+ *   the message.
  */
 export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
   const problems: string[] = []

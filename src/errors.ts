@@ -27,21 +27,21 @@ export const errorTable = {
   standby_not_level: { status: 409, title: 'The standby cannot serve yet' },
   body_too_large: { status: 413, title: 'The body is too large' },
   batch_too_large: { status: 413, title: 'Too many inputs in one request' },
-  image_too_large: { status: 413, title: 'The picture has too many pixels' },
+  image_too_large: { status: 413, title: 'The image has too many pixels' },
   media_type_unsupported: {
     status: 415,
     title: 'The Content-Type is not one that the address takes',
   },
-  image_type_unsupported: { status: 415, title: 'The picture is of a type that is not read' },
+  image_type_unsupported: { status: 415, title: 'The image is of a type that is not read' },
   invalid_request: { status: 422, title: 'A value is missing, unknown or out of range' },
   options_conflict: { status: 422, title: 'Two options contradict each other' },
   text_too_long: { status: 422, title: 'The text is too long' },
   payload_invalid: { status: 422, title: 'The payload cannot be stored' },
   backup_unusable: { status: 422, title: 'The backup cannot be used' },
   bundle_unusable: { status: 422, title: 'The bundle cannot be used' },
-  image_unreadable: { status: 422, title: 'The picture cannot be decoded' },
-  picture_url_not_allowed: { status: 422, title: 'The address of the picture may not be asked' },
-  picture_not_fetched: { status: 424, title: 'The picture could not be fetched from its address' },
+  image_unreadable: { status: 422, title: 'The image cannot be decoded' },
+  image_url_not_allowed: { status: 422, title: 'The address of the image may not be asked' },
+  image_not_fetched: { status: 424, title: 'The image could not be fetched from its address' },
   rate_limited: { status: 429, title: 'Too many requests from one client' },
   headers_too_large: { status: 431, title: 'The address and headers are too long' },
   request_cancelled: { status: 499, title: 'The client closed the connection' },
@@ -49,28 +49,29 @@ export const errorTable = {
   not_supported: { status: 501, title: 'This service cannot do it' },
   encoder_failed: { status: 502, title: 'The encoder failed' },
   engine_failed: { status: 502, title: 'The vector database could not do it' },
-  picture_store_failed: { status: 502, title: 'The picture store failed' },
+  image_store_failed: { status: 502, title: 'The image store failed' },
   overloaded: { status: 503, title: 'The service is busy' },
   model_unavailable: { status: 503, title: 'The model is not available' },
-  decoder_unavailable: { status: 503, title: 'Pictures cannot be decoded now' },
+  decoder_unavailable: { status: 503, title: 'Images cannot be decoded now' },
   index_unavailable: { status: 503, title: 'The vector index is not available' },
   encoder_unavailable: { status: 503, title: 'The encoder is not available' },
   engine_unavailable: { status: 503, title: 'The vector database is not available' },
-  picture_store_unavailable: { status: 503, title: 'The picture store is not available' },
+  image_store_unavailable: { status: 503, title: 'The image store is not available' },
   not_ready: { status: 503, title: 'The service is not ready' },
   timed_out: { status: 503, title: 'The request took too long' },
   storage_read_only: { status: 503, title: 'The disk cannot be written to' },
   encoder_timeout: { status: 504, title: 'The encoder took too long' },
   engine_timeout: { status: 504, title: 'The vector database took too long' },
-  picture_store_timeout: { status: 504, title: 'The picture store took too long' },
+  image_store_timeout: { status: 504, title: 'The image store took too long' },
   storage_full: { status: 507, title: 'No space is left on the disk' },
 } as const satisfies Record<string, { status: number; title: string }>
 
 export type ErrorCode = keyof typeof errorTable
 
 /**
- * An error that a client is told about: `message` is the sentence for this occurrence, naming what was given and
- * what is expected. Any other exception leaves as `internal_error` without its message.
+ * An error that a client is told about: `message` is the sentence for this occurrence, naming what
+ * was given and what is expected. Any other exception leaves as `internal_error` without its
+ * message.
  */
 export class TandemError extends Error {
   override readonly name = 'TandemError'

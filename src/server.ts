@@ -5,7 +5,10 @@ import { exposureRemark } from './http/exposure.js'
 
 let isStopping = false
 
-/** Starts listening before the index is repaired, so that health says what is going on; ready comes last. */
+/**
+ * Starts listening before the index is repaired, so that health says what is going on; ready comes
+ * last.
+ */
 async function serve(config: Config): Promise<void> {
   const remark = exposureRemark(config)
   const tandem = await buildApp(config)
@@ -36,7 +39,8 @@ async function stop(
 ): Promise<void> {
   isStopping = true
   app.log.info(`stopping on ${signal}: answering what was accepted`)
-  // Whatever is still being sent or answered after the time limit of a request, such as a long import, is cut off.
+  // Whatever is still being sent or answered after the time limit of a request, such as a long
+  // import, is cut off.
   const cut = setTimeout(() => app.server.closeAllConnections(), requestTimeoutMs)
   try {
     await close()

@@ -1,6 +1,6 @@
 /**
- * Functions in WebAssembly over a memory that they share with JavaScript: the SIMD instructions of the processor, which
- * JavaScript itself does not reach.
+ * Functions in WebAssembly over a memory that they share with JavaScript: the SIMD instructions of
+ * the processor, which JavaScript itself does not reach.
  */
 
 /** What grows is another buffer afterwards. */
@@ -21,7 +21,8 @@ const { WebAssembly } = globalThis as unknown as {
 }
 
 /**
- * Compiles a module once; what comes back opens it, each time over another memory of at least so many bytes, all zero.
+ * Compiles a module once; what comes back opens it, each time over another memory of at least so
+ * many bytes, all zero.
  * @param assembled - in base64; it imports its memory as `js.memory` and exports `Functions`
  */
 export function compile<Functions>(

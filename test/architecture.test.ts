@@ -51,7 +51,10 @@ const importersOf = (name: string): string[] =>
     .filter(({ imports }) => imports.some((imported) => packageOf(imported) === name))
     .map(({ path }) => path)
 
-/** The part of the house that a file belongs to: a folder, with its door, or a file of the top level. */
+/**
+ * The part of the house that a file belongs to: a folder, with its door, or a file of the top
+ * level.
+ */
 const partOf = (path: string): string => path.replace(/\.ts$/, '').split('/')[0] ?? ''
 
 describe('the sources', () => {
@@ -76,7 +79,7 @@ describe('each native addon and the client of each engine have one importer', ()
     ['hnswlib-node', 'vector-index/hnsw-graph.ts'],
     ['lmdb', 'item-store/environment.ts'],
     ['@zilliz/milvus2-sdk-node', 'milvus/engine.ts'],
-    ['@aws-sdk/client-s3', 'picture-store/bucket-place.ts'],
+    ['@aws-sdk/client-s3', 'image-store/bucket-place.ts'],
   ])('%s', (name, importer) => {
     expect(importersOf(name)).toEqual([importer])
   })
@@ -97,9 +100,9 @@ describe('arrows point one way', () => {
     'item-store',
     'keys',
     'worker-process',
-    'remote-pictures',
+    'remote-images',
     'backups',
-    'picture-store',
+    'image-store',
     'milvus',
   ]
 
@@ -211,7 +214,8 @@ describe('arrows point one way', () => {
   })
 
   it('no file reaches itself by its imports', () => {
-    // Types go both ways between a door and its room; what is loaded when the service runs does not.
+    // Types go both ways between a door and its room; what is loaded when the service runs does
+    // not.
     const loaded = new Map(sources.map(({ path }) => [path, loadedBy(path)]))
     const cycles = sources.filter(({ path }) => reaches(path, path, loaded)).map(({ path }) => path)
     expect(cycles).toEqual([])

@@ -63,21 +63,21 @@ describe('the settings', () => {
     expect(readConfig({})).toMatchObject({ executionProviders: ['cpu'], gpuDevices: [0] })
   })
 
-  it('read hosts of pictures with and without ports', () => {
-    const { allowedPictureHosts } = readConfig({
-      ALLOWED_PICTURE_HOSTS: 'A.example, b.example:8443,[2606:4700::1]:8080',
+  it('read hosts of images with and without ports', () => {
+    const { allowedImageHosts } = readConfig({
+      ALLOWED_IMAGE_HOSTS: 'A.example, b.example:8443,[2606:4700::1]:8080',
     })
-    expect(allowedPictureHosts).toEqual(['a.example', 'b.example:8443', '[2606:4700::1]:8080'])
+    expect(allowedImageHosts).toEqual(['a.example', 'b.example:8443', '[2606:4700::1]:8080'])
   })
 
   it.each([
     ['s3://photos', { bucket: 'photos', prefix: '' }],
     ['s3://photos/', { bucket: 'photos', prefix: '' }],
     ['s3://my.photos/tandem/eu-1', { bucket: 'my.photos', prefix: 'tandem/eu-1' }],
-    ['/srv/pictures', { folder: '/srv/pictures' }],
+    ['/srv/images', { folder: '/srv/images' }],
     ['', undefined],
-  ])('read where pictures are: %s', (given, place) => {
-    expect(readConfig({ PICTURE_STORE: given }).pictureStore).toEqual(place)
+  ])('read where images are: %s', (given, place) => {
+    expect(readConfig({ IMAGE_STORE: given }).imageStore).toEqual(place)
   })
 
   it('read the address of an S3-compatible server without its last slash', () => {
@@ -112,16 +112,16 @@ describe('the settings', () => {
     ['GPU_DEVICES', '0 1'],
     ['ALLOWED_HOSTS', 'localhost:3000'],
     ['ALLOWED_HOSTS', 'http://a.example'],
-    ['ALLOWED_PICTURE_HOSTS', 'http://a.example'],
-    ['ALLOWED_PICTURE_HOSTS', 'a example'],
-    ['ALLOWED_PICTURE_HOSTS', 'a.example:443'],
-    ['ALLOWED_PICTURE_HOSTS', 'a.example:70000'],
-    ['ALLOWED_PICTURE_HOSTS', 'a.example/b'],
-    ['PICTURE_STORE', 's3://'],
-    ['PICTURE_STORE', 's3://Photos'],
-    ['PICTURE_STORE', 's3://photos/../others'],
-    ['PICTURE_STORE', 's3://photos/a//b'],
-    ['PICTURE_STORE', 'https://photos.example'],
+    ['ALLOWED_IMAGE_HOSTS', 'http://a.example'],
+    ['ALLOWED_IMAGE_HOSTS', 'a example'],
+    ['ALLOWED_IMAGE_HOSTS', 'a.example:443'],
+    ['ALLOWED_IMAGE_HOSTS', 'a.example:70000'],
+    ['ALLOWED_IMAGE_HOSTS', 'a.example/b'],
+    ['IMAGE_STORE', 's3://'],
+    ['IMAGE_STORE', 's3://Photos'],
+    ['IMAGE_STORE', 's3://photos/../others'],
+    ['IMAGE_STORE', 's3://photos/a//b'],
+    ['IMAGE_STORE', 'https://photos.example'],
     ['S3_ENDPOINT', 's3.example:9000'],
     ['S3_ENDPOINT', 'https://s3.example/photos'],
     ['S3_ENDPOINT', 'https://user@s3.example'],

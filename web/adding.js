@@ -23,7 +23,7 @@ async function contentHash(file) {
   return [high, low].map((half) => (half >>> 0).toString(16).padStart(8, '0')).join('')
 }
 
-/** An id that reads like the file name and differs for different pictures. */
+/** An id that reads like the file name and differs for different images. */
 async function idOf(file) {
   const stem = file.name
     .replace(/\.[^.]*$/, '')
@@ -60,7 +60,7 @@ function showFailure({ line, state, progress }, message) {
 async function send({ file, view }) {
   try {
     if (file.type !== '' && !file.type.startsWith('image/'))
-      throw new Error(`This is not a picture: its type is ${file.type}.`)
+      throw new Error(`This is not an image: its type is ${file.type}.`)
     view.state.textContent = 'sending'
     const id = await idOf(file)
     await addItem(id, file, { file_name: file.name }, (part) => {

@@ -1,4 +1,5 @@
-// The service's HTTP API as the page uses it. Every address is relative to the page, so it works behind a path prefix.
+// The service's HTTP API as the page uses it. Every address is relative to the page, so it works
+// behind a path prefix.
 
 const KEY = 'tandem-api-key'
 
@@ -52,7 +53,7 @@ async function request(path, init = {}) {
 }
 
 /**
- * Searches by `{ text }`, `{ id }` or `{ file }` (a picture).
+ * Searches by `{ text }`, `{ id }` or `{ file }` (an image).
  * `rerank` may be undefined: then the bundle's own default holds.
  */
 export async function search(query, { k, rerank, signal }) {
@@ -88,15 +89,19 @@ export async function listItems(limit, after, signal) {
   return (await request(`items?${options}`, { signal })).json()
 }
 
-/** An address for an item's picture: with an API key it has to be fetched, since <img> sends no headers. */
-export async function pictureAddress(id) {
+/**
+ * An address for an item's image: with an API key it has to be fetched, since <img> sends no
+ * headers.
+ */
+export async function imageAddress(id) {
   const path = `${itemPath(id)}/image`
   if (!sessionStorage.getItem(KEY)) return address(path).href
   return URL.createObjectURL(await (await request(path)).blob())
 }
 
 /**
- * Stores one picture; `onProgress` gets the part sent, 0 to 1. XMLHttpRequest, because fetch tells no upload progress.
+ * Stores one image; `onProgress` gets the part sent, 0 to 1. XMLHttpRequest, because fetch tells no
+ * upload progress.
  */
 export function addItem(id, file, payload, onProgress) {
   return new Promise((resolve, reject) => {

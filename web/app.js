@@ -1,4 +1,5 @@
-// The search page: what is asked, what is shown, and the ways to ask (sentence, picture, "more like this").
+// The search page: what is asked, what is shown, and the ways to ask (sentence, image, "more like
+// this").
 import { listItems, search, setApiKey } from './api.js'
 import { addFiles } from './adding.js'
 import { showAsked } from './asked.js'
@@ -21,7 +22,7 @@ const [form, sentence, rerank, count, grid, status, failure, empty, more] = [
   'more',
 ].map($)
 
-let query = { kind: 'browse' } // browse | text | picture | item
+let query = { kind: 'browse' } // browse | text | image | item
 let running // the AbortController of the request under way
 let typing // the timer of the typing pause
 let nextPage = null // what the next page of browsing starts after; null on the last one
@@ -121,9 +122,9 @@ function askText() {
   return ask()
 }
 
-function askPicture(file) {
+function askImage(file) {
   sentence.value = ''
-  query = { kind: 'picture', file }
+  query = { kind: 'image', file }
   return ask()
 }
 
@@ -164,7 +165,7 @@ $('choose-query').addEventListener('click', () => $('query-file').click())
 for (const id of ['choose-add', 'empty-add'])
   $(id).addEventListener('click', () => $('add-files').click())
 $('query-file').addEventListener('change', ({ target }) => {
-  if (target.files[0]) void askPicture(target.files[0])
+  if (target.files[0]) void askImage(target.files[0])
   target.value = ''
 })
 $('add-files').addEventListener('change', ({ target }) => {
@@ -178,10 +179,10 @@ $('key-form').addEventListener('submit', (event) => {
   void ask()
 })
 window.addEventListener('paste', ({ clipboardData }) => {
-  const picture = [...clipboardData.files].find((file) => file.type.startsWith('image/'))
-  if (picture) void askPicture(picture)
+  const image = [...clipboardData.files].find((file) => file.type.startsWith('image/'))
+  if (image) void askImage(image)
 })
-watchDrops($('drop'), { search: ([file]) => askPicture(file), add })
+watchDrops($('drop'), { search: ([file]) => askImage(file), add })
 
 const opened = new URLSearchParams(location.search)
 sentence.value = opened.get('q') ?? ''

@@ -1,6 +1,10 @@
-// Files dragged over the page: two targets, "search with it" and "add it". Several files can only be added.
+// Files dragged over the page: two targets, "search with it" and "add it". Several files can only
+// be added.
 
-/** Shows `overlay` while files are dragged; `act.search(files)` or `act.add(files)` is called with what was dropped. */
+/**
+ * Shows `overlay` while files are dragged; `act.search(files)` or `act.add(files)` is called with
+ * what was dropped.
+ */
 export function watchDrops(overlay, act) {
   const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files')
   const targetOf = (event) => event.target.closest?.('[data-drop]')

@@ -1,5 +1,5 @@
 // The grid of photos: one card a hit, with its scores as bars.
-import { pictureAddress } from './api.js'
+import { imageAddress } from './api.js'
 
 const template = document.getElementById('hit')
 let fetched = [] // object URLs of the photos shown, to be released with them
@@ -61,17 +61,17 @@ function card(hit, onLike) {
   const node = template.content.firstElementChild.cloneNode(true)
   const name = nameOf(hit)
   const link = node.querySelector('.photo')
-  const picture = node.querySelector('img')
-  picture.alt = name
+  const image = node.querySelector('img')
+  image.alt = name
   link.setAttribute('aria-label', `Open ${name}`)
-  pictureAddress(hit.id).then(
+  imageAddress(hit.id).then(
     (href) => {
       if (href.startsWith('blob:')) fetched.push(href)
-      picture.src = href
+      image.src = href
       link.href = href
     },
     () => {
-      picture.alt = `${name} (the picture could not be loaded)`
+      image.alt = `${name} (the image could not be loaded)`
     },
   )
   node.querySelector('.name').textContent = name

@@ -1,6 +1,7 @@
 /**
- * A process that does nothing but what it is asked: runs the runtime in a loop, with no server around it. As fast as the
- * runtime goes: one call after the other, inputs made beforehand, nothing sent anywhere.
+ * A process that does nothing but what it is asked: runs the runtime in a loop, with no server
+ * around it. As fast as the runtime goes: one call after the other, inputs made beforehand, nothing
+ * sent anywhere.
  */
 import { join } from 'node:path'
 import hnswlib from 'hnswlib-node'
@@ -15,9 +16,11 @@ import { Tokenizer } from '../../src/model/encoders/tokenizer.js'
 export type BareAsk =
   | { kind: 'open'; bundle: string; threads: number }
   | { kind: 'texts'; texts: readonly string[]; rows: number; seconds: number }
-  | { kind: 'photos'; pictures: readonly Uint8Array[]; seconds: number; isStored: boolean }
+  | { kind: 'photos'; images: readonly Uint8Array[]; seconds: number; isStored: boolean }
   | { kind: 'queries'; texts: readonly string[]; index: string; dim: number; ef: number; k: number }
-/** Of a loop how many were done, and milliseconds that it took; of queries the milliseconds of each. */
+/**
+ * Of a loop how many were done, and milliseconds that it took; of queries the milliseconds of each.
+ */
 export type BareAnswer =
   { done: number; milliseconds: number } | { each: number[] } | { failed: string }
 
@@ -86,7 +89,7 @@ async function loopOfTexts({
 
 /** Photos are decoded by the threads of libvips while others are encoded here. */
 async function loopOfPhotos({
-  pictures,
+  images,
   seconds,
   isStored,
 }: Extract<BareAsk, { kind: 'photos' }>): Promise<BareAnswer> {
@@ -96,7 +99,7 @@ async function loopOfPhotos({
   const decode = async (): Promise<Uint8Array> =>
     (
       await preprocess(
-        pictures[next++ % pictures.length] as Uint8Array,
+        images[next++ % images.length] as Uint8Array,
         manifest.image_encoder.size,
         MOST_PIXELS,
         isStored,

@@ -11,7 +11,10 @@ export interface Engine {
   search(query: Float32Array, limit: number, ef: number): Found
 }
 
-/** hnswlib keeps embeddings in float32; the others what they are named after, and float32 beside it to score again by. */
+/**
+ * hnswlib keeps embeddings in float32; the others what they are named after, and float32 beside it
+ * to score again by.
+ */
 export const engines = [
   'hnswlib',
   'usearch-f32',

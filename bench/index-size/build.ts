@@ -1,6 +1,7 @@
 /**
- * The index of the bench at each size, built once through the index itself and kept as snapshots: some half an hour of
- * one core for a million. Goes on from the last snapshot where it was interrupted.
+ * The index of the bench at each size, built once through the index itself and kept as snapshots:
+ * some half an hour of one core for a million. Goes on from the last snapshot where it was
+ * interrupted.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
@@ -71,7 +72,9 @@ export async function buildSnapshots(
   await rm(join(folder, 'growing'), { recursive: true })
 }
 
-/** Core-seconds that building the snapshot of `items` took, those of the ones before it included. */
+/**
+ * Core-seconds that building the snapshot of `items` took, those of the ones before it included.
+ */
 export function coreSecondsOfBuild(folder: string, items: number): number {
   const builds = readdirSync(folder)
     .map((name) => join(folder, name, 'build.json'))

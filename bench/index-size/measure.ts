@@ -17,7 +17,10 @@ export interface Latency {
 
 export type Search = (at: number) => Promise<unknown>
 
-/** The labels of the exact nearest of each query at each size, best first; sizes ascend, and one pass serves them all. */
+/**
+ * The labels of the exact nearest of each query at each size, best first; sizes ascend, and one
+ * pass serves them all.
+ */
 export function exactNearest(
   real: Vectors,
   queries: readonly Float32Array[],
@@ -59,7 +62,10 @@ export async function recallOf(
   return found / (k * queries.length)
 }
 
-/** Milliseconds of two searches, in rounds that alternate: the medians over the rounds, one search at a time. */
+/**
+ * Milliseconds of two searches, in rounds that alternate: the medians over the rounds, one search
+ * at a time.
+ */
 export async function alternating(
   rounds: number,
   times: number,

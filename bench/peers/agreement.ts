@@ -2,7 +2,10 @@
 import type { Asked } from '../load.js'
 import type { Workload } from './workloads.js'
 
-/** The least cosine of two embeddings that are the same; of photos it is less, since their decoders and resamplings differ. */
+/**
+ * The least cosine of two embeddings that are the same; of photos it is less, since their decoders
+ * and resamplings differ.
+ */
 const LEAST = { text: 0.999, image: 0.98 } as const
 const ASKED = 20
 

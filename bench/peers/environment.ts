@@ -19,7 +19,8 @@ export function pinned(peer: PythonPeer): string[] {
 }
 
 /**
- * The folder of the programs of an environment that has them; it is made where it is missing or of other versions.
+ * The folder of the programs of an environment that has them; it is made where it is missing or of
+ * other versions.
  * @throws BenchSkipped
  */
 export function programsOf(peer: PythonPeer): string {

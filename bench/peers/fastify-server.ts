@@ -1,6 +1,7 @@
 /**
- * Image-text retrieval as a team would write it in Node: fastify, and onnxruntime-node, sharp and hnswlib-node in its
- * handlers. It speaks as much of Tandem's API as is measured. Settings come from the environment:
+ * Image-text retrieval as a team would write it in Node: fastify, and onnxruntime-node, sharp and
+ * hnswlib-node in its handlers. It speaks as much of Tandem's API as is measured. Settings come
+ * from the environment:
  *
  * BUNDLE       folder with the graphs and the tokenizer
  * PORT         of 127.0.0.1

@@ -24,7 +24,9 @@ export interface OfWorkload {
   name: Workload['name']
   title: string
   saturation: Loaded
-  /** A second, with no service around the runtime; null where the runtime is not all that is needed. */
+  /**
+   * A second, with no service around the runtime; null where the runtime is not all that is needed.
+   */
   bare: number | null
   peers: Compared[]
 }

@@ -9,7 +9,10 @@ export interface Side {
   asked: (at: number) => Asked
 }
 
-/** What was offered (nothing in a closed loop) and what came back, a second; milliseconds of what was answered. */
+/**
+ * What was offered (nothing in a closed loop) and what came back, a second; milliseconds of what
+ * was answered.
+ */
 export interface Loaded {
   offered: number | null
   answered: number

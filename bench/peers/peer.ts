@@ -8,7 +8,10 @@ import { freePort } from '../../test/support/free-port.js'
 import type { Asked } from '../load.js'
 import type { Workload } from './workloads.js'
 
-/** How a peer divides the cores: processes that share its port, runs at a time in each, threads of one run. */
+/**
+ * How a peer divides the cores: processes that share its port, runs at a time in each, threads of
+ * one run.
+ */
 export interface Division {
   processes: number
   atOnce: number
@@ -95,7 +98,8 @@ export const fastify: PeerKind = {
 }
 
 /**
- * Serves texts alone: what it can make of photos are models of the CLIP family, and the bundle is none.
+ * Serves texts alone: what it can make of photos are models of the CLIP family, and the bundle is
+ * none.
  * @param programs - of the environment that has its packages
  */
 export function infinity(programs: string, bundle: string): PeerKind {

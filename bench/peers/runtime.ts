@@ -1,4 +1,7 @@
-/** What the bare runtime does of a workload, with no service around it: the most that any service could. */
+/**
+ * What the bare runtime does of a workload, with no service around it: the most that any service
+ * could.
+ */
 import { coresGiven } from '../../src/model/inference/cpu-quota.js'
 import { median } from '../../test/soak/figures.js'
 import { Bare } from '../bare.js'
@@ -7,11 +10,14 @@ import type { Workload } from './workloads.js'
 /** Texts in a batch, with which it encodes the most (bench/saturation.ts). */
 export const BARE_ROWS = 32
 
-/** @returns texts or photos a second, the median of `rounds`; null for a search, which takes more than the runtime */
+/**
+ * @returns texts or photos a second, the median of `rounds`; null for a search, which takes more
+ * than the runtime
+ */
 export async function bareRate(
   name: Workload['name'],
   bundle: string,
-  { captions, pictures }: { captions: readonly string[]; pictures: readonly Buffer[] },
+  { captions, images }: { captions: readonly string[]; images: readonly Buffer[] },
   { seconds, rounds }: { seconds: number; rounds: number },
 ): Promise<number | null> {
   if (name === 'search') return null
@@ -22,7 +28,7 @@ export async function bareRate(
       rates.push(
         await (name === 'text'
           ? bare.texts(captions, Math.min(BARE_ROWS, captions.length), seconds)
-          : bare.photos(pictures, seconds, false)),
+          : bare.photos(images, seconds, false)),
       )
     }
     return median(rates)

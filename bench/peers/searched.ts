@@ -1,4 +1,6 @@
-/** What is searched, the same on all sides: items, queries, and the answers that exact search gives. */
+/**
+ * What is searched, the same on all sides: items, queries, and the answers that exact search gives.
+ */
 import { existsSync, writeFileSync } from 'node:fs'
 import { mkdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -7,7 +9,10 @@ import { filledFolder } from '../filled-folder.js'
 import { row, type Vectors } from '../vectors.js'
 import type { Searched } from './peer.js'
 
-/** M and efConstruction of the peers' graph: those of Tandem's, which are what hnswlib's authors propose. */
+/**
+ * M and efConstruction of the peers' graph: those of Tandem's, which are what hnswlib's authors
+ * propose.
+ */
 const M = 16
 const EF_CONSTRUCTION = 200
 const BEAMS = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]

@@ -17,11 +17,14 @@ const LEAST_SIDE = 288
 const JPEG_QUALITY = 85
 const BOUNDARY = 'photo-of-the-benchmark'
 
-/** JPEG photos of 500 pixels, from packages of the tests: those that an image encoder of 288 pixels need not enlarge, which libraries do differently. */
+/**
+ * JPEG photos of 500 pixels, from packages of the tests: those that an image encoder of 288 pixels
+ * need not enlarge, which libraries do differently.
+ */
 export async function photos(): Promise<Buffer[]> {
   const shrunk = await Promise.all(
-    packagedPhotos().map(({ picture }) =>
-      sharp(picture)
+    packagedPhotos().map(({ image }) =>
+      sharp(image)
         .resize(SIDE, SIDE, { fit: 'inside' })
         .jpeg({ quality: JPEG_QUALITY })
         .toBuffer({ resolveWithObject: true }),
@@ -35,13 +38,13 @@ export async function photos(): Promise<Buffer[]> {
 /** @param captions - of photos, one for each request in turns */
 export function workloads(
   captions: readonly string[],
-  pictures: readonly Buffer[],
+  images: readonly Buffer[],
 ): Record<Workload['name'], Workload> {
   const text = (at: number): Asked => {
     const body = Buffer.from(JSON.stringify({ inputs: [{ text: turn(captions, at) }] }))
     return { method: 'POST', path: '/embed', headers: { 'content-type': 'application/json' }, body }
   }
-  const forms = pictures.map(form)
+  const forms = images.map(form)
   const image =
     (path: string) =>
     (at: number): Asked => {
@@ -78,7 +81,7 @@ function turn<Value>(values: readonly Value[], at: number): Value {
   return values[at % values.length] as Value
 }
 
-function form(picture: Buffer): Buffer {
+function form(image: Buffer): Buffer {
   const head = `--${BOUNDARY}\r\ncontent-disposition: form-data; name="image"; filename="photo.jpg"\r\ncontent-type: image/jpeg\r\n\r\n`
-  return Buffer.concat([Buffer.from(head), picture, Buffer.from(`\r\n--${BOUNDARY}--\r\n`)])
+  return Buffer.concat([Buffer.from(head), image, Buffer.from(`\r\n--${BOUNDARY}--\r\n`)])
 }

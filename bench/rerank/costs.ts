@@ -1,6 +1,6 @@
 /** What reranking costs beside the encoders, in rounds that alternate. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import type { CaptionedPhoto } from '../../src/cli/dataset.js'
+import type { CaptionedImage } from '../../src/cli/dataset.js'
 import type { Models } from '../../src/model/models.js'
 import { contendersOf } from '../../src/retrieval/rerank-margin.js'
 import { median } from '../../test/soak/figures.js'
@@ -15,10 +15,15 @@ export interface Costs {
   candidates: number
   /** The image encoder on one photo, decoding not counted. */
   image: number
-  /** The image encoder on as many photos as there are candidates, in batches, decoding not counted. */
+  /**
+   * The image encoder on as many photos as there are candidates, in batches, decoding not counted.
+   */
   images: number
   text: number
-  /** By candidates: how long the pipeline waits for it, and the sum of the batches of the fusion encoder, which run side by side. */
+  /**
+   * By candidates: how long the pipeline waits for it, and the sum of the batches of the fusion
+   * encoder, which run side by side.
+   */
   depths: { candidates: number; rerank: number; inference: number }[]
   /** Of the contenders among the default number of candidates, for ten hits. */
   contenders: { mean: number; rerank: number }
@@ -28,20 +33,20 @@ export interface Costs {
 
 export async function costsOf(
   models: Models,
-  photos: readonly CaptionedPhoto[],
+  photos: readonly CaptionedImage[],
   encoded: EncodedPhotos,
   { rounds, depths }: { rounds: number; depths: readonly number[] },
 ): Promise<Costs> {
   const { candidates, margin } = models.info.rerank
   const taken: Record<string, number[]> = {}
   const note = (what: string, value: number): unknown => (taken[what] ??= []).push(value)
-  const pictures = Array.from(
+  const images = Array.from(
     { length: candidates },
-    (_, at) => (photos[at % photos.length] as CaptionedPhoto).picture,
+    (_, at) => (photos[at % photos.length] as CaptionedImage).image,
   )
   for (let round = 0; round < rounds; round += 1) {
-    const photo = photos[round % photos.length] as CaptionedPhoto
-    note('image', (await models.encodeImages([photo.picture])).timings.inference ?? 0)
+    const photo = photos[round % photos.length] as CaptionedImage
+    note('image', (await models.encodeImages([photo.image])).timings.inference ?? 0)
     const { encoded: texts, timings } = await models.encodeTexts(photo.captions.slice(0, 1))
     note('text', timings.inference ?? 0)
     const [text] = texts
@@ -69,7 +74,7 @@ export async function costsOf(
     note('close', close.length)
     monitor.disable()
     note('blocked', monitor.max / 1e6)
-    note('images', (await models.encodeImages(pictures)).timings.inference ?? 0)
+    note('images', (await models.encodeImages(images)).timings.inference ?? 0)
   }
   const middle = (what: string): number => median(taken[what] ?? [])
   return {

@@ -1,5 +1,7 @@
-/** Photos and one caption of each after the encoders, as a service would have stored and asked them. */
-import type { CaptionedPhoto } from '../../src/cli/dataset.js'
+/**
+ * Photos and one caption of each after the encoders, as a service would have stored and asked them.
+ */
+import type { CaptionedImage } from '../../src/cli/dataset.js'
 import type { EncodedImage, EncodedText, Models } from '../../src/model/models.js'
 
 export interface EncodedPhotos {
@@ -18,13 +20,13 @@ const AT_ONCE = 16
 
 export async function encodePhotos(
   models: Models,
-  photos: readonly CaptionedPhoto[],
+  photos: readonly CaptionedImage[],
 ): Promise<EncodedPhotos> {
   const images: EncodedImage[] = []
   const texts: EncodedText[] = []
   for (let start = 0; start < photos.length; start += AT_ONCE) {
     const some = photos.slice(start, start + AT_ONCE)
-    images.push(...(await models.encodeImages(some.map(({ picture }) => picture))).encoded)
+    images.push(...(await models.encodeImages(some.map(({ image }) => image))).encoded)
     texts.push(
       ...(await models.encodeTexts(some.map(({ captions: [caption = ''] }) => caption))).encoded,
     )

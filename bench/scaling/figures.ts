@@ -1,4 +1,6 @@
-/** What is measured, and what is assumed, for docs/scaling.md. Times are core-seconds, sizes bytes. */
+/**
+ * What is measured, and what is assumed, for docs/scaling.md. Times are core-seconds, sizes bytes.
+ */
 import type { CoreSeconds } from '../core-time.js'
 
 /** `figures.json`, written by measure.ts. */
@@ -13,7 +15,7 @@ export interface Figures {
   }
   dim: number
   candidates: number
-  /** Of a picture that is added over HTTP, by process. */
+  /** Of an image that is added over HTTP, by process. */
   add: CoreSeconds
   /** Of a text among 32 that are embedded in one request. */
   text: number
@@ -21,9 +23,9 @@ export interface Figures {
   search: { items: number; rerank: CoreSeconds; similarity: CoreSeconds }
   /** Of the embedded HNSW alone, when it holds `items`. */
   hnsw: { items: number; insert: number; search: number; bytes_an_item: number }
-  /** Of the item store: everything but the picture, and the picture as it is kept. */
-  bytes: { image_tokens: number; item: number; picture: number }
-  /** Multiplications and additions of the image encoder for one picture, in billions. */
+  /** Of the item store: everything but the image, and the image as it is kept. */
+  bytes: { image_tokens: number; item: number; image: number }
+  /** Multiplications and additions of the image encoder for one image, in billions. */
   image_encoder_gflop: number
 }
 
@@ -31,7 +33,10 @@ export interface Figures {
 export interface Assumptions {
   /** One for each column of the page. */
   sizes: { items: number; queries_a_second: number }[]
-  /** The share of a core or disk that is planned with; the rest is for peaks and for the loss of a replica. */
+  /**
+   * The share of a core or disk that is planned with; the rest is for peaks and for the loss of a
+   * replica.
+   */
   utilisation: number
   /** How long indexing everything may take. */
   days_to_index: number

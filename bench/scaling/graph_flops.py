@@ -1,4 +1,4 @@
-"""Counts the multiplications and additions of an image encoder's graph for one picture, by running it once.
+"""Counts the multiplications and additions of an image encoder's graph for one image, by running it once.
 
 Usage: python graph_flops.py IMAGE-ENCODER.onnx  (needs the packages onnx, onnxruntime and numpy; those of training/ do).
 Prints one number, in billions.

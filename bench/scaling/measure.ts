@@ -3,8 +3,8 @@
  *
  *   npm run scaling:measure -- --python PYTHON [--adds 200] [--searches 60] [--vectors 50000]
  *
- * PYTHON has the packages of training/. It takes some minutes of one core and counts core-seconds, so other work on the
- * machine does little to the outcome. Then `npm run scaling` writes the page.
+ * PYTHON has the packages of training/. It takes some minutes of one core and counts core-seconds,
+ * so other work on the machine does little to the outcome. Then `npm run scaling` writes the page.
  */
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
@@ -52,7 +52,7 @@ const texts = [
 const textAt = (at: number): string => `${texts[at % texts.length]} ${at}`
 
 /** Photos that come with packages of the tests, whose sizes are those of photos on the web. */
-const photos = packagedPhotos().map(({ picture }) => picture)
+const photos = packagedPhotos().map(({ image }) => image)
 
 /** `times` calls, `together` of them at a time. */
 async function repeat(
@@ -110,15 +110,13 @@ async function bytesOf(folder: string): Promise<Figures['bytes']> {
     const files = readdirSync(join(copy, 'items')).map(
       (name) => statSync(join(copy, 'items', name)).size,
     )
-    const pictures = store
-      .list({ limit: store.size })
-      .reduce((sum, { picture }) => sum + picture.size, 0)
+    const images = store.list({ limit: store.size }).reduce((sum, { image }) => sum + image.size, 0)
     const { count, width } = manifest.image_tokens
     const all = files.reduce((sum, size) => sum + size, 0)
     return {
       image_tokens: count * width,
-      item: Math.round((all - pictures) / store.size),
-      picture: Math.round(pictures / store.size),
+      item: Math.round((all - images) / store.size),
+      image: Math.round(images / store.size),
     }
   } finally {
     await store.close()

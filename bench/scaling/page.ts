@@ -26,7 +26,7 @@ function measured({ measured: how, ...figures }: Figures): string[] {
     '',
     '| | core-milliseconds | a second and core |',
     '|---|---:|---:|',
-    rate('a picture added over HTTP', total(add)),
+    rate('an image added over HTTP', total(add)),
     rate('– of it the image encoder', model(add)),
     rate('– of it decoding and shrinking', add['decoder-worker'] ?? 0),
     rate('a text embedded, 32 in a request', figures.text),
@@ -37,8 +37,8 @@ function measured({ measured: how, ...figures }: Figures): string[] {
     rate('a search of that HNSW', hnsw.search),
     '',
     `An item takes ${hnsw.bytes_an_item} bytes in the memory of the HNSW, ${bytes.item} bytes in the store, of which ` +
-      `${bytes.image_tokens} are image tokens at int8, and ${bytes.picture} bytes for its picture. The image encoder takes ` +
-      `${figures.image_encoder_gflop} GFLOP a picture, counted in its graph.`,
+      `${bytes.image_tokens} are image tokens at int8, and ${bytes.image} bytes for its image. The image encoder takes ` +
+      `${figures.image_encoder_gflop} GFLOP an image, counted in its graph.`,
   ]
 }
 
@@ -62,7 +62,7 @@ function assumed({
       `${engine.replicas} copies of each segment in memory, and seals segments at ${engine.segment_gib} GiB of embeddings and image tokens (base64). ` +
       `The tokens are mapped from the disks of its nodes.`,
     `- Every search is reranked.`,
-    `- A GPU does ${gpu.effective_tflops} TFLOP/s in practice: what 1,500 pictures a second through ViT-B/32 (8.8 GFLOP) on an ` +
+    `- A GPU does ${gpu.effective_tflops} TFLOP/s in practice: what 1,500 images a second through ViT-B/32 (8.8 GFLOP) on an ` +
       `${gpu.name} come to, as clip-retrieval reports; an encoder of depthwise convolutions may reach a fraction of it. No GPU was ` +
       `at hand: GPU-hours are computed, not measured.`,
     `- Prices in dollars: ${prices.core_hour} a core and hour, ${prices.gib_hour} a GiB of memory and hour, ${prices.disk_gib_month} ` +
@@ -84,8 +84,8 @@ function sizing(sizings: readonly Sizing[], { gpu, machine }: Assumptions): stri
       size(engine === 'Milvus' ? bytes.engineMemory : bytes.vectors),
     ),
     row('image tokens at int8', ({ bytes }) => size(bytes.imageTokens)),
-    row('items in all, without pictures', ({ bytes }) => size(bytes.items)),
-    row('pictures', ({ bytes }) => size(bytes.pictures)),
+    row('items in all, without images', ({ bytes }) => size(bytes.items)),
+    row('images', ({ bytes }) => size(bytes.images)),
     row('segments searched for a query', ({ queries }) => short(queries.segments)),
     row('core-milliseconds a search, Tandem', ({ queries }) => short(1000 * queries.coreSeconds)),
     row('core-milliseconds a search, engine', ({ queries, engine }) =>

@@ -1,4 +1,7 @@
-/** From figures and assumptions to machines and money: what docs/scaling.md says of a number of items. Pure arithmetic. */
+/**
+ * From figures and assumptions to machines and money: what docs/scaling.md says of a number of
+ * items. Pure arithmetic.
+ */
 import { total } from '../core-time.js'
 import type { Assumptions, Figures } from './figures.js'
 
@@ -12,7 +15,10 @@ const BYTES_A_NUMBER = 4
 /** In a row of Milvus image tokens are base64. */
 const BASE64 = 4 / 3
 
-/** One thing that a service runs out of: how many of the assumed machines it takes. Beyond 1 it is too much for one. */
+/**
+ * One thing that a service runs out of: how many of the assumed machines it takes. Beyond 1 it is
+ * too much for one.
+ */
 export interface Need {
   of: string
   machines: number
@@ -31,7 +37,7 @@ export interface Sizing {
     engineMemory: number
     imageTokens: number
     items: number
-    pictures: number
+    images: number
   }
   indexing: { coreHours: number; gpuHours: number; gpus: number; coresBesideGpus: number }
   queries: {
@@ -66,7 +72,7 @@ export function sizingOf(
     engineMemory,
     imageTokens: items * figures.bytes.image_tokens,
     items: items * figures.bytes.item,
-    pictures: items * figures.bytes.picture,
+    images: items * figures.bytes.image,
   }
 
   const encoding = total(add) - (add['hnsw-worker'] ?? 0)
@@ -77,7 +83,8 @@ export function sizingOf(
   const aSecond = items / (patience * DAY_S)
   const gpuHours = (items * figures.image_encoder_gflop) / (gpu.effective_tflops * 1000) / HOUR_S
 
-  // The index within the service is small where the search was measured: what it costs at this size comes on its own.
+  // The index within the service is small where the search was measured: what it costs at this size
+  // comes on its own.
   const inTandem = total(search.rerank) - (search.rerank['hnsw-worker'] ?? 0)
   const alone = grown(hnsw.search, hnsw.items, items)
   const row = figures.dim * BYTES_A_NUMBER + figures.bytes.image_tokens * BASE64
@@ -91,7 +98,7 @@ export function sizingOf(
   const indexing = cores((coreHours * HOUR_S) / (patience * DAY_S))
   const embedded = byNeed([
     { of: 'memory for the index', machines: (vectors * engine.memory_factor) / memory },
-    { of: 'disk for items and pictures', machines: (bytes.items + bytes.pictures) / disk },
+    { of: 'disk for items and images', machines: (bytes.items + bytes.images) / disk },
     { of: `cores to encode and index in ${patience} days`, machines: indexing },
     {
       of: `the one thread that inserts in ${patience} days`,
@@ -150,10 +157,10 @@ export function sizingOf(
         ((vectors * engine.memory_factor) / GIB + 2) * prices.gib_hour
       : engineNodes * machineHour + tandemCores * (prices.core_hour + 2 * prices.gib_hour)
     const disks = isEmbedded
-      ? bytes.items + bytes.pictures
+      ? bytes.items + bytes.images
       : bytes.imageTokens * BASE64 * engine.replicas
-    // The engine keeps its own truth in an object store, beside the pictures.
-    const objects = isEmbedded ? 0 : bytes.pictures + bytes.items
+    // The engine keeps its own truth in an object store, beside the images.
+    const objects = isEmbedded ? 0 : bytes.images + bytes.items
     const month =
       compute * HOURS_A_MONTH +
       (disks / GIB) * prices.disk_gib_month +

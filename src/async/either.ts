@@ -1,6 +1,7 @@
 /**
- * Runs `work` with a signal that fires when one of `signals` does, with its reason, and when the work has failed: what
- * else it began is then for nothing. Nothing is left on the signals afterwards, which may live as long as the service.
+ * Runs `work` with a signal that fires when one of `signals` does, with its reason, and when the
+ * work has failed: what else it began is then for nothing. Nothing is left on the signals
+ * afterwards, which may live as long as the service.
  */
 export async function withEither<Result>(
   signals: readonly (AbortSignal | undefined)[],

@@ -1,6 +1,7 @@
 /** A time limit also for what does not heed a signal, such as a disk that hangs. */
 /**
- * What `work` resolves to, unless the time is up or the caller has gone before: then `work` is left to itself.
+ * What `work` resolves to, unless the time is up or the caller has gone before: then `work` is left
+ * to itself.
  *
  * @param signal - of the caller; its reason is thrown
  * @param timeUp - makes what is thrown when the time is up

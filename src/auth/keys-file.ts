@@ -1,6 +1,6 @@
 /**
- * The file of keys: a line for each, `name scopes sha256:digest`, and comments after `#`. Errors name the line and
- * never repeat it: a key may have been put there by mistake.
+ * The file of keys: a line for each, `name scopes sha256:digest`, and comments after `#`. Errors
+ * name the line and never repeat it: a key may have been put there by mistake.
  */
 import { readFile, stat } from 'node:fs/promises'
 import type { Key } from './keys.js'
@@ -61,8 +61,8 @@ export class KeysFile {
   }
 
   /**
-   * Looks at the file again and again. A notification of the file system would not do: it is lost when the file is
-   * replaced by a rename, as editors do, or by turning a link, as Kubernetes does.
+   * Looks at the file again and again. A notification of the file system would not do: it is lost
+   * when the file is replaced by a rename, as editors do, or by turning a link, as Kubernetes does.
    */
   watch(changed: () => Promise<void>): void {
     const look = async (): Promise<void> => {

@@ -1,8 +1,9 @@
 /**
  * Who may do what: API keys, each with a name and scopes. Kept are digests alone, never a key.
  *
- * A plain sha256 is right here: a slow hash such as scrypt protects secrets that people think up, and a key of
- * `newKey` has 256 random bits, which nobody finds by trying. A slow hash would only make every request slow.
+ * A plain sha256 is right here: a slow hash such as scrypt protects secrets that people think up,
+ * and a key of `newKey` has 256 random bits, which nobody finds by trying. A slow hash would only
+ * make every request slow.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { KeysFile, keyLine } from './keys-file.js'
@@ -18,7 +19,10 @@ export interface Key {
   digest: Buffer
 }
 
-/** What happened to the file of keys after the start: read again, or broken, and then the keys before it still hold. */
+/**
+ * What happened to the file of keys after the start: read again, or broken, and then the keys
+ * before it still hold.
+ */
 export type KeysChange = { keys: number } | { error: Error }
 
 export interface KeysOptions {
@@ -32,13 +36,19 @@ export interface KeysOptions {
 
 const POLL_MS = 2000
 
-/** A key that nobody has, and the line that makes the service know it. The key cannot be read back from the line. */
+/**
+ * A key that nobody has, and the line that makes the service know it. The key cannot be read back
+ * from the line.
+ */
 export function newKey(name: string, given: readonly Scope[]): { key: string; line: string } {
   const key = `tandem_${randomBytes(32).toString('base64url')}`
   return { key, line: keyLine({ name, scopes: given, digest: digestOf(key) }) }
 }
 
-/** @throws Error with a sentence when the file cannot be read, has a line that is no key, or there is no key at all */
+/**
+ * @throws Error with a sentence when the file cannot be read, has a line that is no key, or there
+ * is no key at all
+ */
 export async function openKeys({
   keys,
   file,
@@ -83,7 +93,10 @@ export class Keys {
     )
   }
 
-  /** Whether requests need a key. A file that loses its last line still asks for one, which nobody has then. */
+  /**
+   * Whether requests need a key. A file that loses its last line still asks for one, which nobody
+   * has then.
+   */
   get needed(): boolean {
     return this.#file !== undefined || this.#fixed.length > 0
   }

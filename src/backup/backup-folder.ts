@@ -33,7 +33,8 @@ export class BackupFolder implements Backups {
       const { bavail, bsize } = await statfs(this.#folder)
       const free = bavail * bsize
       if (free > bytes) return
-      // Begun all the same it would fill the disk, which may be that of the items: then writes would be refused.
+      // Begun all the same it would fill the disk, which may be that of the items: then writes
+      // would be refused.
       const sentence = `The backup may take ${bytes} bytes, and the disk of the backups has ${free} left.`
       throw new TandemError('storage_full', sentence)
     } catch (error) {
@@ -112,7 +113,8 @@ export class BackupFolder implements Backups {
       // A broken one can be removed, too.
       if (!(error instanceof TandemError) || error.code !== 'backup_unusable') throw error
     })
-    // Renamed first: ended half-way, it is no backup any more. The name is new, since two clients may remove at once.
+    // Renamed first: ended half-way, it is no backup any more. The name is new, since two clients
+    // may remove at once.
     const aside = join(this.#folder, `${this.#unfinished}${randomUUID()}`)
     try {
       await rename(join(this.#folder, name), aside)

@@ -1,6 +1,7 @@
 /**
- * DOOR of the backups: folders under one folder, each with a copy of the item store and a manifest. A backup that is
- * being made lies under a name that begins with a dot, and takes its own name when it is whole and flushed to the disk.
+ * DOOR of the backups: folders under one folder, each with a copy of the item store and a manifest.
+ * A backup that is being made lies under a name that begins with a dot, and takes its own name when
+ * it is whole and flushed to the disk.
  */
 import { BackupFolder } from './backup-folder.js'
 import type { Manifest } from './manifest.js'
@@ -48,7 +49,8 @@ export interface Backups {
 
 /**
  * @param folder - may be missing until the first backup is made
- * @param owner - the identity of the item store: what it left unfinished is removed, what others left is not
+ * @param owner - the identity of the item store: what it left unfinished is removed, what others
+ *   left is not
  */
 export function openBackups(folder: string, owner: string): Backups {
   return new BackupFolder(folder, owner)

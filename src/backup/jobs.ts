@@ -1,4 +1,7 @@
-/** Backup and restore of a service that serves: one at a time, in the background, and what came of the last. */
+/**
+ * Backup and restore of a service that serves: one at a time, in the background, and what came of
+ * the last.
+ */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backup, Backups } from './backups.js'
 import type { Restored, Upkeep } from '../collection/collection.js'
@@ -11,7 +14,10 @@ export interface Work {
   name: string
   /** ISO 8601, UTC. */
   startedAt: string
-  /** Of a restore: the items of the backup that have been dealt with, and all. Null where that is not known. */
+  /**
+   * Of a restore: the items of the backup that have been dealt with, and all. Null where that is
+   * not known.
+   */
   progress: { items: number; of: number } | null
 }
 
@@ -86,7 +92,9 @@ export class Safekeeping {
     })
   }
 
-  /** @throws TandemError backup_not_found, storage_read_only, backup_busy while it is being restored */
+  /**
+   * @throws TandemError backup_not_found, storage_read_only, backup_busy while it is being restored
+   */
   async remove(name: string): Promise<void> {
     if (this.#work?.name === name) this.#checkFree()
     await this.#backups.remove(name)

@@ -21,7 +21,10 @@ export interface Manifest {
   files: { path: string; bytes: number; sha256: string }[]
 }
 
-/** @throws Error with what is wrong, as the end of a sentence; an error of the system where there is none */
+/**
+ * @throws Error with what is wrong, as the end of a sentence; an error of the system where there is
+ * none
+ */
 export async function readManifest(folder: string): Promise<Manifest> {
   const text = await readFile(join(folder, MANIFEST), 'utf8')
   const manifest = parsed(text)

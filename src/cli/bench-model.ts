@@ -1,11 +1,14 @@
-/** `tandem bench-model`: how fast the graphs of a bundle are on this machine, and what it finds, beside another one. */
+/**
+ * `tandem bench-model`: how fast the graphs of a bundle are on this machine, and what it finds,
+ * beside another one.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { readConfig, type Config } from '../config.js'
 import { graphSpeeds, verifyBundle, type GraphSpeed } from '../model/models.js'
-import { readShards, shardsOf, type CaptionedPhoto } from './dataset.js'
+import { readShards, shardsOf, type CaptionedImage } from './dataset.js'
 import { evaluate, type Evaluation } from './evaluate.js'
 import type { RecallFigures } from './recall.js'
 import { ownService } from './service.js'
@@ -18,7 +21,7 @@ const LANGUAGE = 'en'
 interface BenchModelFlags {
   against?: string
   data?: string
-  photos: number
+  images: number
   rounds: number
   json?: boolean
 }
@@ -26,7 +29,7 @@ interface BenchModelFlags {
 export interface BenchModelReport {
   bundles: { name: string; version: string; precisions: string[] }[]
   speeds: GraphSpeed[]
-  /** Of each bundle, where photos with captions were given. */
+  /** Of each bundle, where images with captions were given. */
   found: Evaluation[]
 }
 
@@ -38,7 +41,7 @@ export function addBenchModelCommand(
   program
     .command('bench-model')
     .description(
-      'measure how fast the graphs of a bundle are on this machine and, given photos with captions, what it finds',
+      'measure how fast the graphs of a bundle are on this machine and, given images with captions, what it finds',
     )
     .argument('<folder>', 'folder of the bundle')
     .option(
@@ -50,8 +53,8 @@ export function addBenchModelCommand(
       'a WebDataset shard (.tar), or a folder of shards, to measure recall@k on',
     )
     .option(
-      '--photos <count>',
-      'the first photos of the dataset',
+      '--images <count>',
+      'the first images of the dataset',
       wholeNumber(1, Number.MAX_SAFE_INTEGER),
       200,
     )
@@ -82,18 +85,18 @@ export async function benchModel(
     resolve(one),
   )
   const bundles = await Promise.all(folders.map(about))
-  const photos =
+  const images =
     options.data === undefined
       ? []
-      : (await readShards(await shardsOf(options.data), LANGUAGE)).slice(0, options.photos)
-  if (options.data !== undefined && photos.length === 0)
-    throw new Error(`${options.data} holds no photo with captions in "${LANGUAGE}".`)
+      : (await readShards(await shardsOf(options.data), LANGUAGE)).slice(0, options.images)
+  if (options.data !== undefined && images.length === 0)
+    throw new Error(`${options.data} holds no image with captions in "${LANGUAGE}".`)
   printLine(terminal.err, 'running the graphs')
   const threads = [...new Set([1, availableParallelism()])]
   const speeds = await graphSpeeds(folders, { threads, rounds: options.rounds, tokens: TOKENS })
   const found: Evaluation[] = []
-  if (photos.length > 0)
-    for (const one of folders) found.push(await searched(one, photos, config, terminal))
+  if (images.length > 0)
+    for (const one of folders) found.push(await searched(one, images, config, terminal))
   return { bundles, speeds, found }
 }
 
@@ -109,7 +112,7 @@ async function about(folder: string): Promise<BenchModelReport['bundles'][number
 /** What a service with that bundle finds, over HTTP, as clients would. */
 async function searched(
   modelFolder: string,
-  photos: readonly CaptionedPhoto[],
+  images: readonly CaptionedImage[],
   config: Config,
   terminal: Terminal,
 ): Promise<Evaluation> {
@@ -119,7 +122,7 @@ async function searched(
     try {
       return await evaluate(
         service.client,
-        photos,
+        images,
         { candidates: CANDIDATES, rerank: true, imageToText: true },
         terminal,
       )
@@ -163,7 +166,7 @@ export function benchModelLines({ bundles, speeds, found }: BenchModelReport): s
   return [
     ...lines,
     '',
-    `Recall, in per cent: ${own.photos} photos, ${own.captions} captions, ${own.candidates} candidates`,
+    `Recall, in per cent: ${own.images} images, ${own.captions} captions, ${own.candidates} candidates`,
     cells('', 'found', ...(other === undefined ? [] : ['against', 'points'])),
     ...recall('text→image, similarity', (one) => one.text_to_image.similarity),
     ...recall('text→image, rerank', (one) => one.text_to_image.rerank),

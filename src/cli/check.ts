@@ -1,4 +1,7 @@
-/** `tandem check`: whether the items are whole and the index finds them; on demand it makes the index again. */
+/**
+ * `tandem check`: whether the items are whole and the index finds them; on demand it makes the
+ * index again.
+ */
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,13 +12,19 @@ import { openItemStore, type ItemStore } from '../item-store/item-store.js'
 import { openVectorIndex, type VectorIndexOptions } from '../vector-index/vector-index.js'
 import { selfCheck, type SelfCheck } from './self-check.js'
 
-/** With the default M and ef, a graph of real embeddings finds more than this; one with damage does not. */
+/**
+ * With the default M and ef, a graph of real embeddings finds more than this; one with damage does
+ * not.
+ */
 const LEAST_ANN_RECALL = 0.95
 /** Ids that a line of the report names. */
 const NAMED = 5
 
 export interface CheckOutcome extends SelfCheck {
-  /** What the next start has to repair: why there is no snapshot, or how far it is behind. Not a fault. */
+  /**
+   * What the next start has to repair: why there is no snapshot, or how far it is behind. Not a
+   * fault.
+   */
   remark: string | null
   isSound: boolean
   /** The index was made again; the figures are those after it. */

@@ -18,7 +18,9 @@ export type SearchAnswer = Static<typeof SearchReply>
 export type StandbyAnswer = Static<typeof StandbyReply>
 export type StoredItem = Static<typeof ItemReply>
 
-/** An answer that is not a success, or no answer (`status` 0). The message is fit for a terminal. */
+/**
+ * An answer that is not a success, or no answer (`status` 0). The message is fit for a terminal.
+ */
 export class ServiceError extends Error {
   override readonly name = 'ServiceError'
   readonly status: number
@@ -40,7 +42,10 @@ export interface SearchOptions {
 const JSON_HEADERS = { 'content-type': 'application/json' }
 const BUSY_TRIES = 5
 
-/** Talks to one service. Every method throws ServiceError when the service refuses or is not reached. */
+/**
+ * Talks to one service. Every method throws ServiceError when the service refuses or is not
+ * reached.
+ */
 export class Client {
   readonly #base: string
   readonly #headers: Record<string, string>
@@ -58,10 +63,10 @@ export class Client {
     )
   }
 
-  /** Stores a picture file as it is; resolves when it is durable. */
-  async put(id: string, picture: Uint8Array, mime: string, payload: Payload): Promise<void> {
+  /** Stores an image file as it is; resolves when it is durable. */
+  async put(id: string, image: Uint8Array, mime: string, payload: Payload): Promise<void> {
     const path = `items/${encodeURIComponent(id)}?${new URLSearchParams({ payload: JSON.stringify(payload) }).toString()}`
-    await this.#send(path, { method: 'PUT', body: picture, headers: { 'content-type': mime } })
+    await this.#send(path, { method: 'PUT', body: image, headers: { 'content-type': mime } })
   }
 
   /** The item, or undefined where there is none. */
@@ -143,7 +148,7 @@ export class Client {
 
   /** The name of the bundle that the service runs. */
   async bundleName(): Promise<string> {
-    return (await this.#embed([{ text: 'a photo' }])).model
+    return (await this.#embed([{ text: 'an image' }])).model
   }
 
   /** Orders `texts` for a stored item by match; answers positions in `texts`, best first. */
@@ -169,7 +174,10 @@ export class Client {
     return (await this.#send(path, init)).json()
   }
 
-  /** Sends, and waits as told when the service is busy or limits the rate (503 or 429 with Retry-After). */
+  /**
+   * Sends, and waits as told when the service is busy or limits the rate (503 or 429 with
+   * Retry-After).
+   */
   async #send(path: string, init: RequestInit): Promise<Response> {
     for (let tries = 1; ; tries += 1) {
       const answer = await this.#once(path, init)

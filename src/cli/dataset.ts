@@ -1,6 +1,6 @@
 /**
- * Photos with captions from WebDataset shards: tar files in which `<key>.jpg` and `<key>.json` belong together and the
- * JSON holds `{"captions": {"en": ["…"]}}`.
+ * Images with captions from WebDataset shards: tar files in which `<key>.jpg` and `<key>.json`
+ * belong together and the JSON holds `{"captions": {"en": ["…"]}}`.
  */
 import { createReadStream } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
@@ -9,15 +9,15 @@ import { buffer } from 'node:stream/consumers'
 import { extract } from 'tar-stream'
 import { mimeOf } from './image-files.js'
 
-export interface CaptionedPhoto {
+export interface CaptionedImage {
   key: string
-  picture: Uint8Array
+  image: Uint8Array
   mime: string
   captions: string[]
 }
 
 interface Sample {
-  picture?: Uint8Array
+  image?: Uint8Array
   mime?: string
   captions?: string[]
 }
@@ -47,14 +47,15 @@ function captionsOf(json: string, language: string, where: string): string[] {
 }
 
 /**
- * Reads every photo that has captions in `language`.
+ * Reads every image that has captions in `language`.
  *
- * @throws Error naming the shard and entry when a photo lacks its JSON, or a JSON its photo, or cannot be read
+ * @throws Error naming the shard and entry when an image lacks its JSON, or a JSON its image, or
+ *   cannot be read
  */
 export async function readShards(
   shards: readonly string[],
   language: string,
-): Promise<CaptionedPhoto[]> {
+): Promise<CaptionedImage[]> {
   const samples = new Map<string, Sample>()
   for (const shard of shards) {
     for await (const entry of createReadStream(shard).pipe(extract())) {
@@ -66,16 +67,16 @@ export async function readShards(
       const sample = samples.get(key) ?? {}
       samples.set(key, sample)
       const mime = mimeOf(name)
-      if (mime !== undefined) Object.assign(sample, { picture: bytes, mime })
+      if (mime !== undefined) Object.assign(sample, { image: bytes, mime })
       else if (extension === 'json')
         sample.captions = captionsOf(bytes.toString('utf8'), language, `${shard}: ${name}`)
     }
   }
-  return [...samples].flatMap(([key, { picture, mime, captions }]) => {
+  return [...samples].flatMap(([key, { image, mime, captions }]) => {
     if (captions === undefined)
-      throw new Error(`"${key}" has a photo and no ${key}.json in its shard.`)
-    if (picture === undefined || mime === undefined)
-      throw new Error(`"${key}" has captions and no photo in its shard.`)
-    return captions.length === 0 ? [] : [{ key, picture, mime, captions }]
+      throw new Error(`"${key}" has an image and no ${key}.json in its shard.`)
+    if (image === undefined || mime === undefined)
+      throw new Error(`"${key}" has captions and no image in its shard.`)
+    return captions.length === 0 ? [] : [{ key, image, mime, captions }]
   })
 }

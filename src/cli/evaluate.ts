@@ -1,9 +1,9 @@
 /**
- * `tandem evaluate`: recall@k by the standard retrieval protocol, measured through the HTTP API, so that what is
- * reported is what clients get.
+ * `tandem evaluate`: recall@k by the standard retrieval protocol, measured through the HTTP API, so
+ * that what is reported is what clients get.
  */
 import type { Client } from './client.js'
-import type { CaptionedPhoto } from './dataset.js'
+import type { CaptionedImage } from './dataset.js'
 import { orderBySimilarity, rankOf, recallFigures, type RecallFigures } from './recall.js'
 import { startProgress, type Terminal } from './terminal.js'
 
@@ -20,7 +20,7 @@ export interface Direction {
 export interface Evaluation {
   /** Name of the bundle that answered. */
   bundle: string
-  photos: number
+  images: number
   captions: number
   candidates: number
   text_to_image: Direction
@@ -31,7 +31,7 @@ export interface EvaluateOptions {
   /** Recall depth that is reranked. */
   candidates: number
   rerank: boolean
-  /** Whether to measure photo → sentence as well, which takes longer than the other direction. */
+  /** Whether to measure image → sentence as well, which takes longer than the other direction. */
   imageToText: boolean
 }
 
@@ -70,25 +70,28 @@ function chunks<Entry>(all: readonly Entry[], size: number): Entry[][] {
   )
 }
 
-/** Stores the photos under their keys, after making sure that nothing else is stored that would take ranks. */
-async function storePhotos(
+/**
+ * Stores the images under their keys, after making sure that nothing else is stored that would take
+ * ranks.
+ */
+async function storeImages(
   client: Client,
-  photos: readonly CaptionedPhoto[],
+  images: readonly CaptionedImage[],
   terminal: Terminal,
 ): Promise<void> {
-  const keys = new Set(photos.map(({ key }) => key))
+  const keys = new Set(images.map(({ key }) => key))
   for await (const { id } of client.items()) {
     if (!keys.has(id))
       throw new Error(
-        `The service already stores other items ("${id}"): recall@k needs the photos of the data set alone.`,
+        `The service already stores other items ("${id}"): recall@k needs the images of the data set alone.`,
       )
   }
-  await forAll(photos, 'photos stored', terminal, ({ key, picture, mime }) =>
-    client.put(key, picture, mime, {}),
+  await forAll(images, 'images stored', terminal, ({ key, image, mime }) =>
+    client.put(key, image, mime, {}),
   )
 }
 
-/** Rank of the right photo for each caption, through `GET /search`. */
+/** Rank of the right image for each caption, through `GET /search`. */
 function textToImage(
   client: Client,
   captions: readonly Caption[],
@@ -107,10 +110,13 @@ function textToImage(
   })
 }
 
-/** For each photo, the positions of all captions ordered by similarity; embeddings through `POST /embed`. */
+/**
+ * For each image, the positions of all captions ordered by similarity; embeddings through `POST
+ * /embed`.
+ */
 async function captionOrders(
   client: Client,
-  photos: readonly CaptionedPhoto[],
+  images: readonly CaptionedImage[],
   captions: readonly Caption[],
   terminal: Terminal,
 ): Promise<number[][]> {
@@ -120,41 +126,39 @@ async function captionOrders(
     terminal,
     (chunk) => client.embed(chunk.map(({ text }) => ({ text }))),
   )
-  const images = await forAll(
-    chunks(photos, IMAGES_A_REQUEST),
-    'batches of photos embedded',
+  const embeddings = await forAll(
+    chunks(images, IMAGES_A_REQUEST),
+    'batches of images embedded',
     terminal,
     (chunk) =>
-      client.embed(
-        chunk.map(({ picture }) => ({ image: Buffer.from(picture).toString('base64') })),
-      ),
+      client.embed(chunk.map(({ image }) => ({ image: Buffer.from(image).toString('base64') }))),
   )
   const candidates = texts.flat()
-  return images.flat().map((image) => orderBySimilarity(image, candidates))
+  return embeddings.flat().map((embedding) => orderBySimilarity(embedding, candidates))
 }
 
 async function imageToText(
   client: Client,
-  photos: readonly CaptionedPhoto[],
+  images: readonly CaptionedImage[],
   captions: readonly Caption[],
   options: EvaluateOptions,
   terminal: Terminal,
 ): Promise<Direction> {
-  const orders = await captionOrders(client, photos, captions, terminal)
-  const rankFor = (photo: number, order: readonly number[]): number =>
-    rankOf(order, (caption) => captions[caption]?.key === photos[photo]?.key)
-  const similarity = recallFigures(orders.map((order, photo) => rankFor(photo, order)))
+  const orders = await captionOrders(client, images, captions, terminal)
+  const rankFor = (image: number, order: readonly number[]): number =>
+    rankOf(order, (caption) => captions[caption]?.key === images[image]?.key)
+  const similarity = recallFigures(orders.map((order, image) => rankFor(image, order)))
   if (!options.rerank) return { similarity }
   const ranks = await forAll(
     [...orders.entries()],
-    'photos asked with rerank',
+    'images asked with rerank',
     terminal,
-    async ([photo, order]) => {
+    async ([image, order]) => {
       const recalled = order.slice(0, options.candidates)
       const texts = recalled.map((caption) => captions[caption]?.text ?? '')
-      const reordered = await client.rerankTexts(photos[photo]?.key ?? '', texts)
+      const reordered = await client.rerankTexts(images[image]?.key ?? '', texts)
       return rankFor(
-        photo,
+        image,
         reordered.map((at) => recalled[at] ?? -1),
       )
     },
@@ -162,29 +166,32 @@ async function imageToText(
   return { similarity, rerank: recallFigures(ranks) }
 }
 
-/** Stores the photos of a data set and measures both directions, by similarity alone and with rerank. */
+/**
+ * Stores the images of a data set and measures both directions, by similarity alone and with
+ * rerank.
+ */
 export async function evaluate(
   client: Client,
-  photos: readonly CaptionedPhoto[],
+  images: readonly CaptionedImage[],
   options: EvaluateOptions,
   terminal: Terminal,
 ): Promise<Evaluation> {
-  const captions = photos.flatMap(({ key, captions: texts }) =>
+  const captions = images.flatMap(({ key, captions: texts }) =>
     texts.map((text) => ({ key, text })),
   )
-  await storePhotos(client, photos, terminal)
+  await storeImages(client, images, terminal)
   const similarity = recallFigures(await textToImage(client, captions, false, options, terminal))
   const reranked = options.rerank
     ? { rerank: recallFigures(await textToImage(client, captions, true, options, terminal)) }
     : {}
   return {
     bundle: await client.bundleName(),
-    photos: photos.length,
+    images: images.length,
     captions: captions.length,
     candidates: options.candidates,
     text_to_image: { similarity, ...reranked },
     ...(options.imageToText
-      ? { image_to_text: await imageToText(client, photos, captions, options, terminal) }
+      ? { image_to_text: await imageToText(client, images, captions, options, terminal) }
       : {}),
   }
 }
@@ -198,7 +205,7 @@ export function evaluationTable(result: Evaluation): string {
       : [`${label.padEnd(30)}${figure(figures.r1)}${figure(figures.r5)}${figure(figures.r10)}`]
   const depth = `rerank of ${result.candidates}`
   return [
-    `${result.bundle}: ${result.photos} photos, ${result.captions} captions`,
+    `${result.bundle}: ${result.images} images, ${result.captions} captions`,
     `${''.padEnd(30)}${['R@1', 'R@5', 'R@10'].map((name) => name.padStart(7)).join('')}`,
     ...row('text→image, similarity', result.text_to_image.similarity),
     ...row(`text→image, ${depth}`, result.text_to_image.rerank),

@@ -1,9 +1,12 @@
-/** The picture files of a folder, and the ids that they are stored under. */
+/** The image files of a folder, and the ids that they are stored under. */
 import { createHash } from 'node:crypto'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** Media types by file extension: what counts as a picture file. The service decides which of them it can read. */
+/**
+ * Media types by file extension: what counts as an image file. The service decides which of them it
+ * can read.
+ */
 const MIME_BY_EXTENSION: Readonly<Record<string, string>> = {
   jpg: 'image/jpeg',
   jpeg: 'image/jpeg',
@@ -19,7 +22,7 @@ const MIME_BY_EXTENSION: Readonly<Record<string, string>> = {
   bmp: 'image/bmp',
 }
 
-export interface PictureFile {
+export interface ImageFile {
   /** Where the file is. */
   file: string
   /** Its path below the folder, with `/`. */
@@ -27,22 +30,23 @@ export interface PictureFile {
   mime: string
 }
 
-/** The media type that a file's name tells, or undefined where it is not a picture's. */
+/** The media type that a file's name tells, or undefined where it is not an image's. */
 export function mimeOf(name: string): string | undefined {
   return MIME_BY_EXTENSION[/\.([^./\\]+)$/.exec(name)?.[1]?.toLowerCase() ?? '']
 }
 
 /**
- * Lists picture files below `folder`, sorted by path. Hidden files and folders are left out; links to folders are not
- * followed, so a loop cannot happen.
+ * Lists image files below `folder`, sorted by path. Hidden files and folders are left out; links to
+ * folders are not followed, so a loop cannot happen.
  *
- * @param onUnreadable - told of each folder or link that cannot be read, with the reason; the walk goes on
+ * @param onUnreadable - told of each folder or link that cannot be read, with the reason; the walk
+ *   goes on
  */
-export async function pictureFiles(
+export async function imageFiles(
   folder: string,
   onUnreadable: (path: string, reason: string) => void,
-): Promise<{ pictures: PictureFile[]; others: number }> {
-  const pictures: PictureFile[] = []
+): Promise<{ images: ImageFile[]; others: number }> {
+  const images: ImageFile[] = []
   let others = 0
   async function walk(below: string): Promise<void> {
     const entries = await readdir(join(folder, below), { withFileTypes: true })
@@ -54,7 +58,7 @@ export async function pictureFiles(
         const isFile = entry.isFile() || (entry.isSymbolicLink() && (await stat(file)).isFile())
         const mime = mimeOf(entry.name)
         if (entry.isDirectory()) await walk(path)
-        else if (isFile && mime !== undefined) pictures.push({ file, path, mime })
+        else if (isFile && mime !== undefined) images.push({ file, path, mime })
         else others += 1
       } catch (error) {
         onUnreadable(path, (error as Error).message)
@@ -62,13 +66,16 @@ export async function pictureFiles(
     }
   }
   await walk('')
-  return { pictures, others }
+  return { images, others }
 }
 
 const LONGEST_ID = 256
 const NOT_IN_AN_ID = /[\p{C}\p{Zl}\p{Zp}]/gu
 
-/** The id of a file: its path. One that cannot be an id is changed as little as needed, and ends in a hash of the path. */
+/**
+ * The id of a file: its path. One that cannot be an id is changed as little as needed, and ends in
+ * a hash of the path.
+ */
 export function idOfPath(path: string): string {
   const plain = path.replace(NOT_IN_AN_ID, '_').trim()
   if (plain === path && path.length <= LONGEST_ID) return path

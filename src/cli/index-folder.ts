@@ -1,11 +1,11 @@
 /**
- * `tandem index`: stores the pictures of a folder. An item's id is the file's path below the folder, and its payload
- * holds the file's sha256: a file whose item has the same hash is skipped, so the command resumes where it was ended
- * and costs little when run again.
+ * `tandem index`: stores the images of a folder. An item's id is the file's path below the folder,
+ * and its payload holds the file's sha256: a file whose item has the same hash is skipped, so the
+ * command resumes where it was ended and costs little when run again.
  */
 import { readFile } from 'node:fs/promises'
 import { ServiceError, type Client } from './client.js'
-import { idOfPath, pictureFiles, sha256, type PictureFile } from './image-files.js'
+import { idOfPath, imageFiles, sha256, type ImageFile } from './image-files.js'
 import { printLine, startProgress, type Terminal } from './terminal.js'
 
 /** Uploads in flight: enough for the service to fill batches. */
@@ -21,7 +21,7 @@ export interface IndexOutcome {
 /** Stores one file unless it is stored already. */
 async function indexFile(
   client: Client,
-  { file, path, mime }: PictureFile,
+  { file, path, mime }: ImageFile,
 ): Promise<'added' | 'skipped'> {
   const bytes = await readFile(file)
   const id = idOfPath(path)
@@ -39,7 +39,7 @@ async function isFatal(error: unknown, client: Client): Promise<boolean> {
 }
 
 /**
- * Stores every picture below `folder`, going on past files that fail.
+ * Stores every image below `folder`, going on past files that fail.
  *
  * @throws ServiceError when the service cannot take any more files; what was stored stays stored
  */
@@ -53,26 +53,26 @@ export async function indexFolder(
     outcome.failed.push({ path, reason })
     print(`not added: ${path}: ${reason}`)
   }
-  const found = await pictureFiles(folder, (path, reason) =>
+  const found = await imageFiles(folder, (path, reason) =>
     fail(path, reason, (line) => printLine(terminal.err, line)),
   )
   const others = found.others > 0 ? ` (other files, left out: ${found.others})` : ''
-  printLine(terminal.err, `${found.pictures.length} images in ${folder}${others}`)
+  printLine(terminal.err, `${found.images.length} images in ${folder}${others}`)
 
-  const progress = startProgress(terminal, found.pictures.length, 'images')
-  const waiting = found.pictures.values()
+  const progress = startProgress(terminal, found.images.length, 'images')
+  const waiting = found.images.values()
   let fatal: unknown
   const worker = async (): Promise<void> => {
-    for (const picture of waiting) {
+    for (const image of waiting) {
       if (fatal !== undefined) return
       try {
-        outcome[await indexFile(client, picture)] += 1
+        outcome[await indexFile(client, image)] += 1
       } catch (error) {
         if (await isFatal(error, client)) {
           fatal = error
           return
         }
-        fail(picture.path, (error as Error).message, (line) => progress.remark(line))
+        fail(image.path, (error as Error).message, (line) => progress.remark(line))
       }
       progress.advance()
     }

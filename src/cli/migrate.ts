@@ -1,6 +1,6 @@
 /**
- * `tandem migrate`: copies an embedded collection into Milvus, or back, while the source serves. Nothing is encoded again.
- * Ended on the way, the same command goes on from there.
+ * `tandem migrate`: copies an embedded collection into Milvus, or back, while the source serves.
+ * Nothing is encoded again. Ended on the way, the same command goes on from there.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -30,8 +30,8 @@ export interface Migrated extends Copied, Comparison {
 }
 
 /**
- * @throws with a sentence fit for a terminal: no source, another bundle, a target that holds other items; what has gone
- *   over until then stays
+ * @throws with a sentence fit for a terminal: no source, another bundle, a target that holds other
+ *   items; what has gone over until then stays
  */
 export async function migrate(
   config: Config,
@@ -54,14 +54,14 @@ export async function migrate(
     try {
       checkBundle(store, fingerprint, config)
       const report = (sentence: string): void => printLine(terminal.err, sentence)
-      const { milvus, pictures } = await openSharedPlace(config, { fingerprint, dim }, report)
+      const { milvus, images } = await openSharedPlace(config, { fingerprint, dim }, report)
       try {
         const items = await openMilvus(milvus)
         return await between(config, to, { store, items, dim }, terminal).finally(() =>
           items.close(),
         )
       } finally {
-        pictures.close()
+        images.close()
       }
     } finally {
       await store.close()

@@ -1,7 +1,7 @@
 /**
- * `tandem rebuild`: embeds every stored picture again with the configured bundle, which serves from then on. It is a
- * change of bundle as a service makes it, while no service runs: ended on the way, the same command goes on from there,
- * and until its end nothing of what served before has changed.
+ * `tandem rebuild`: embeds every stored image again with the configured bundle, which serves from
+ * then on. It is a change of bundle as a service makes it, while no service runs: ended on the way,
+ * the same command goes on from there, and until its end nothing of what served before has changed.
  */
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'

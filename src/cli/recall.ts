@@ -24,8 +24,8 @@ export function recallFigures(ranks: readonly number[]): RecallFigures {
 }
 
 /**
- * Positions of `candidates` ordered by their similarity to `query`, best first. All embeddings are L2-normalised, so
- * the dot product is the cosine.
+ * Positions of `candidates` ordered by their similarity to `query`, best first. All embeddings are
+ * L2-normalised, so the dot product is the cosine.
  */
 export function orderBySimilarity(
   query: Float32Array,

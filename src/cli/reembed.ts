@@ -85,7 +85,7 @@ export function addStandbyCommands(
 
   add(
     'start <bundle>',
-    'let the bundle in this folder, beside the configured one, stand by and embed the stored pictures',
+    'let the bundle in this folder, beside the configured one, stand by and embed the stored images',
   )
     .option('--wait', 'until it is level with the items')
     .action((bundle: string, options: ServiceOptions & { wait?: boolean }) =>

@@ -26,10 +26,12 @@ export interface SelfCheck {
 }
 
 /**
- * Compares `index` with `exact`, an index of the same items that compares with every embedding, and both with the store.
+ * Compares `index` with `exact`, an index of the same items that compares with every embedding, and
+ * both with the store.
  *
  * @param exact - empty; it is filled from the store
- * @param sample - how many items are searched for by their own embedding; they are spread over all ids
+ * @param sample - how many items are searched for by their own embedding; they are spread over all
+ *   ids
  */
 export async function selfCheck(
   store: ItemStore,
@@ -39,7 +41,7 @@ export async function selfCheck(
 ): Promise<SelfCheck> {
   const broken: string[] = []
   for (let page = store.list({ limit: BATCH }); page.length > 0;) {
-    const whole = page.filter(({ id, picture }) => store.picture(id)?.byteLength === picture.size)
+    const whole = page.filter(({ id, image }) => store.image(id)?.byteLength === image.size)
     broken.push(...page.filter((item) => !whole.includes(item)).map(({ id }) => id))
     await exact.upsert(page, store.position)
     page = store.list({ after: page.at(-1)?.id ?? '', limit: BATCH })
@@ -64,7 +66,7 @@ export async function selfCheck(
     const truth = await exact.search(embedding, K)
     const answer = await index.search(embedding, K)
     const worst = (truth.at(-1)?.similarity ?? 1) - SIMILARITY_TOLERANCE
-    // By similarity: of equal pictures, any may be among the first.
+    // By similarity: of equal images, any may be among the first.
     common += answer.filter(({ similarity }) => similarity >= worst).length
     possible += truth.length
     const self = answer.find((neighbour) => neighbour.id === id)

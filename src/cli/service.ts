@@ -1,4 +1,7 @@
-/** The service that a command talks to: one that runs already, or one of its own that lasts as long as the command. */
+/**
+ * The service that a command talks to: one that runs already, or one of its own that lasts as long
+ * as the command.
+ */
 import { randomBytes } from 'node:crypto'
 import { buildApp } from '../http/app.js'
 import type { Config } from '../config.js'
@@ -21,8 +24,8 @@ export function configuredUrl({ host, port }: Config): string {
 }
 
 /**
- * Refuses when the configured address answers, which says how to go on. A service at another address is found by the
- * lock of the data folder.
+ * Refuses when the configured address answers, which says how to go on. A service at another
+ * address is found by the lock of the data folder.
  */
 async function refuseWhileServing(config: Config): Promise<void> {
   const url = configuredUrl(config)
@@ -32,10 +35,11 @@ async function refuseWhileServing(config: Config): Promise<void> {
 }
 
 /**
- * Starts a service on a free loopback port, for this command alone: it takes a key that only the command knows.
+ * Starts a service on a free loopback port, for this command alone: it takes a key that only the
+ * command knows.
  *
- * @throws with a sentence fit for a terminal when the bundle or the data folder cannot be opened, or when a service
- *   runs already at the configured address
+ * @throws with a sentence fit for a terminal when the bundle or the data folder cannot be opened,
+ *   or when a service runs already at the configured address
  */
 export async function ownService(config: Config): Promise<Service> {
   await refuseWhileServing(config)

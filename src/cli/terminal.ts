@@ -23,7 +23,8 @@ export interface Progress {
 const PLAIN_LINE_EVERY_MS = 5000
 
 /**
- * Shows how far `total` things are: a bar with rate and time left on a terminal, a line every five seconds otherwise.
+ * Shows how far `total` things are: a bar with rate and time left on a terminal, a line every five
+ * seconds otherwise.
  *
  * @param unit - plural name of the things, and what happens to them: "images", "captions asked"
  */

@@ -1,8 +1,10 @@
 /**
- * DOOR of the collection: the items of the service, kept and searched, with the bundle that encodes them.
+ * DOOR of the collection: the items of the service, kept and searched, with the bundle that encodes
+ * them.
  *
- * The pipeline asks it for items and never for a store or an index, which are two rooms of the embedded collection and
- * one engine elsewhere. So everything here is asynchronous; what lies in this process answers in the same breath.
+ * The pipeline asks it for items and never for a store or an index, which are two rooms of the
+ * embedded collection and one engine elsewhere. So everything here is asynchronous; what lies in
+ * this process answers in the same breath.
  */
 import type { BundleShelf } from './embedded/reembedder.js'
 import type { Rooms } from './embedded/serving.js'
@@ -24,12 +26,14 @@ export type { Restored } from './embedded/restore.js'
 export type { BundleShelf, StandbyStatus } from './embedded/reembedder.js'
 export type { EmbeddedCollection, EngineStatus, Neighbour, NewItem, Payload, Rooms, Upkeep }
 
-/** An item with what the bundle made of its picture. */
+/** An item with what the bundle made of its image. */
 export type Item = Omit<StoredItem, 'position'>
 /** An item as it is listed. */
 export type ListedItem = Omit<Item, 'embedding' | 'imageTokens'>
 
-/** On whose behalf items are asked for. What lies in this process answers at once and heeds neither. */
+/**
+ * On whose behalf items are asked for. What lies in this process answers at once and heeds neither.
+ */
 export type Asker = Pick<Call, 'signal' | 'deadline'>
 
 /** How items are recalled. */
@@ -41,23 +45,27 @@ export interface Recall extends Asker {
 /** The items with the encodings of one bundle. */
 export interface Items {
   /**
-   * The `candidates` nearest items, best first; fewer where there are fewer, or fewer that the filter lets through.
-   * @throws TandemError `index_unavailable`, or what an engine elsewhere meets; the reason of the signal
+   * The `candidates` nearest items, best first; fewer where there are fewer, or fewer that the
+   * filter lets through.
+   * @throws TandemError `index_unavailable`, or what an engine elsewhere meets; the reason of the
+   *   signal
    */
   recall(embedding: Float32Array, candidates: number, options?: Recall): Promise<Neighbour[]>
   /** In the order of `ids`; undefined where there is no such item. */
   getMany(ids: readonly string[], asker?: Asker): Promise<(Item | undefined)[]>
   /** As `getMany`, of each item the payload alone, null where it has none: cheaper. */
   payloads(ids: readonly string[], asker?: Asker): Promise<(Payload | null | undefined)[]>
-  /** The bytes of the stored picture; undefined where there is no such item. */
-  picture(id: string, asker?: Asker): Promise<Uint8Array | undefined>
+  /** The bytes of the stored image; undefined where there is no such item. */
+  image(id: string, asker?: Asker): Promise<Uint8Array | undefined>
   /** Items in the order of their ids (that of their bytes in UTF-8), those after `after`. */
   list(page: { after?: string | undefined; limit: number }, asker?: Asker): Promise<ListedItem[]>
   /** As last known, for gauges and forecasts. */
   readonly size: number
 }
 
-/** The bundle that serves and the items as it sees them, kept open until the visit is disposed of. */
+/**
+ * The bundle that serves and the items as it sees them, kept open until the visit is disposed of.
+ */
 export interface Visit extends Disposable {
   readonly models: Models
   readonly items: Items
@@ -74,7 +82,8 @@ export interface Collection {
   /**
    * Adds or replaces; durable and findable when it resolves.
    * @param fingerprint - of the bundle that encoded the item
-   * @throws TandemError `storage_full`, `storage_read_only`, `index_unavailable`, `overloaded`, or what an engine meets
+   * @throws TandemError `storage_full`, `storage_read_only`, `index_unavailable`, `overloaded`, or
+   *   what an engine meets
    */
   put(item: NewItem, fingerprint: string, asker?: Asker): Promise<Put>
   /** Resolves, once it is durable, to whether there was one. */
@@ -108,7 +117,8 @@ export function openEmbedded(
 }
 
 /**
- * The collection of a service that encodes for others and keeps nothing: whatever asks for items is refused as `not_supported`.
+ * The collection of a service that encodes for others and keeps nothing: whatever asks for items is
+ * refused as `not_supported`.
  * @param models - closed with the collection
  */
 export function openItemless(models: Models): Collection {

@@ -14,7 +14,7 @@ const noItems: Items = {
   recall: refuse,
   getMany: refuse,
   payloads: refuse,
-  picture: refuse,
+  image: refuse,
   list: refuse,
   size: 0,
 }

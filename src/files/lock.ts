@@ -1,10 +1,11 @@
 /**
  * One process at a time on a data folder: two would not see each other's items.
  *
- * Who holds the folder listens on a socket in it, so the operating system itself knows whether the holder lives: it
- * lets go with the process, also after kill -9, and no process id has to be trusted, which containers use again. Whoever
- * wants the folder makes its own socket first and looks at the others then. So of two who come at once at least one sees
- * the other, and never do both hold it. What no longer answers is what a killed process left, and is removed.
+ * Who holds the folder listens on a socket in it, so the operating system itself knows whether the
+ * holder lives: it lets go with the process, also after kill -9, and no process id has to be
+ * trusted, which containers use again. Whoever wants the folder makes its own socket first and
+ * looks at the others then. So of two who come at once at least one sees the other, and never do
+ * both hold it. What no longer answers is what a killed process left, and is removed.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, rm, type FileHandle } from 'node:fs/promises'
@@ -99,7 +100,10 @@ class SocketFolder {
   }
 }
 
-/** Who holds one of the other sockets, in words; null when nobody does. Removes those that nobody holds. */
+/**
+ * Who holds one of the other sockets, in words; null when nobody does. Removes those that nobody
+ * holds.
+ */
 async function heldBy(place: SocketFolder, own: string): Promise<string | null> {
   for (const name of await place.names()) {
     if (name === own) continue

@@ -5,12 +5,15 @@ import { TandemError } from '../errors.js'
 
 const { EACCES, EDQUOT, EIO, ENOSPC, EPERM, EROFS } = constants.errno
 
-/** Below this a disk counts as full: LMDB needs room for a whole transaction and reports a short write as EIO. */
+/**
+ * Below this a disk counts as full: LMDB needs room for a whole transaction and reports a short
+ * write as EIO.
+ */
 const FULL_BELOW_BYTES = 16 * 1024 * 1024
 
 /**
- * The error to throw for `error`, which a write into `folder` ended with: `storage_full` or `storage_read_only` where
- * the disk is the reason, otherwise `error` itself.
+ * The error to throw for `error`, which a write into `folder` ended with: `storage_full` or
+ * `storage_read_only` where the disk is the reason, otherwise `error` itself.
  *
  * @param what - could not be kept, such as "the items": the subject of the sentence
  */

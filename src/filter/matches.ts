@@ -1,9 +1,10 @@
 /**
- * A condition on payloads, as clients write it and as whoever holds the items evaluates it. What is here is the
- * reference: an engine that is given a translation of a filter has to find the same items.
+ * A condition on payloads, as clients write it and as whoever holds the items evaluates it. What is
+ * here is the reference: an engine that is given a translation of a filter has to find the same
+ * items.
  *
- * Two truth values only: a condition on what a payload does not have, or has as another type, does not hold, and under
- * `mustNot` it is therefore met.
+ * Two truth values only: a condition on what a payload does not have, or has as another type, does
+ * not hold, and under `mustNot` it is therefore met.
  */
 import { compareText } from './text-order.js'
 
@@ -11,7 +12,10 @@ export { parseFilter } from './parse.js'
 
 export type Scalar = string | number | boolean
 
-/** Holds where all of `must` hold, at least one of `should` where there are any, and none of `mustNot`. */
+/**
+ * Holds where all of `must` hold, at least one of `should` where there are any, and none of
+ * `mustNot`.
+ */
 export interface Filter {
   readonly must: readonly Condition[]
   readonly should: readonly Condition[]
@@ -19,7 +23,8 @@ export interface Filter {
 }
 
 /**
- * `path` is one name or more: the first in the payload, the next in the object found there. It does not lead into lists.
+ * `path` is one name or more: the first in the payload, the next in the object found there. It does
+ * not lead into lists.
  *
  * - match: the value is one of `values` (same type, same value), or a list with such an element; at least one value
  * - range: the value meets all `bounds`; at least one, and all of them numbers or all of them texts, as the value has to
@@ -40,7 +45,10 @@ export interface Bound {
 type Payload = Readonly<Record<string, unknown>>
 type Test = (payload: Payload | null) => boolean
 
-/** A function that says of a payload whether the filter holds; null is the payload of an item without one. */
+/**
+ * A function that says of a payload whether the filter holds; null is the payload of an item
+ * without one.
+ */
 export function testOf({ must, should, mustNot }: Filter): (payload: Payload | null) => boolean {
   const [all, some, none] = [
     must.map(testOfCondition),

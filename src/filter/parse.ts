@@ -1,4 +1,6 @@
-/** From what a client wrote to a filter, within bounds that keep the evaluation of one filter cheap. */
+/**
+ * From what a client wrote to a filter, within bounds that keep the evaluation of one filter cheap.
+ */
 import { TandemError } from '../errors.js'
 import type { Bound, Condition, Filter, Scalar } from './matches.js'
 
@@ -24,7 +26,8 @@ interface Tally {
 
 /**
  * @param given - a value out of JSON
- * @throws TandemError invalid_request naming the place in the filter, what was given and what is expected
+ * @throws TandemError invalid_request naming the place in the filter, what was given and what is
+ *   expected
  */
 export function parseFilter(given: unknown): Filter {
   return filterAt(given, 'filter', 1, { conditions: 0, values: 0 })

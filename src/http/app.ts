@@ -1,4 +1,7 @@
-/** The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes around it. */
+/**
+ * The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes
+ * around it.
+ */
 import type { Server } from 'node:http'
 import { join } from 'node:path'
 import Fastify, {
@@ -28,7 +31,7 @@ import { strangers } from './plugins/host-check.js'
 import { tracing } from './plugins/tracing.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
-import { openRemotePictures } from '../image-fetch/image-fetch.js'
+import { openRemoteImages } from '../image-fetch/image-fetch.js'
 import { Retrieval } from '../retrieval/retrieval.js'
 import { openCollection } from '../collection/embedded/generation.js'
 import { backupRoutes } from './routes/backups.js'
@@ -51,7 +54,10 @@ export interface Tandem {
   start: () => Promise<void>
   /** Reads the files of API keys and of the certificate again; the log has the outcome. */
   reload: () => Promise<void>
-  /** Not ready, stop accepting, answer what was accepted, save the index, close the rooms. Safe to call again. */
+  /**
+   * Not ready, stop accepting, answer what was accepted, save the index, close the rooms. Safe to
+   * call again.
+   */
   close: () => Promise<void>
 }
 
@@ -63,8 +69,8 @@ const CALLS_ON_A_CONNECTION = 256
  * Opens everything that `config` names. What was opened is closed again when a later step fails.
  *
  * @param open - opens the collection; a test may put another in its place
- * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle or in use, a broken file of keys
- *   or certificate
+ * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle or in
+ *   use, a broken file of keys or certificate
  */
 export async function buildApp(
   config: Config,
@@ -100,7 +106,8 @@ export async function buildApp(
     clientErrorHandler: answerClientError,
   })
   app.server.maxConnections = config.maxConnections
-  // Connections between services are kept: so those of an encoder that was just added get their share of calls.
+  // Connections between services are kept: so those of an encoder that was just added get their
+  // share of calls.
   if (config.role === 'encode') app.server.maxRequestsPerSocket = CALLS_ON_A_CONNECTION
   // An Expect header that is not understood may be ignored; Node would answer without a problem.
   app.server.on('checkExpectation', (request, reply) => app.routing(request, reply))
@@ -151,7 +158,10 @@ export async function buildApp(
   return { app, retrieval, start, reload, close }
 }
 
-/** What Node holds each connection to, with TLS where there is a certificate. The plugin slowClients times the rest. */
+/**
+ * What Node holds each connection to, with TLS where there is a certificate. The plugin slowClients
+ * times the rest.
+ */
 function connectionOptions(
   config: Config,
   certificate: Certificate | null,
@@ -162,7 +172,8 @@ function connectionOptions(
     connectionsCheckingInterval: Math.min(1000, headersTimeoutMs),
   }
   if (certificate === null) return { keepAliveTimeout, http: limits }
-  // For plugins and routes a server with TLS is like one without, so its type is kept out of theirs.
+  // For plugins and routes a server with TLS is like one without, so its type is kept out of
+  // theirs.
   const https = { ...limits, ...certificate, handshakeTimeout: headersTimeoutMs }
   return { keepAliveTimeout, https } as unknown as FastifyHttpOptions<Server>
 }
@@ -231,10 +242,10 @@ async function addRoutes(
   config: Config,
   { collection, retrieval, safekeeping, readiness }: Parts,
 ): Promise<void> {
-  const { maxTextChars, maxBatchItems, maxBodyBytes, allowedPictureHosts: allowedHosts } = config
-  const remote = openRemotePictures({ allowedHosts, timeoutMs: config.pictureFetchTimeoutMs })
+  const { maxTextChars, maxBatchItems, maxBodyBytes, allowedImageHosts: allowedHosts } = config
+  const remote = openRemoteImages({ allowedHosts, timeoutMs: config.imageFetchTimeoutMs })
   const limits = { maxTextChars, maxBatchItems, maxBodyBytes }
-  const options = { retrieval, limits, fetchPicture: remote.fetch }
+  const options = { retrieval, limits, fetchImage: remote.fetch }
   await app.register(healthRoutes, { readiness, retrieval })
   await app.register(embedRoutes, options)
   await app.register(rerankRoutes, options)

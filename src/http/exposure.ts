@@ -1,4 +1,6 @@
-/** Who can reach the service, and whether that is meant: without keys it serves this machine alone. */
+/**
+ * Who can reach the service, and whether that is meant: without keys it serves this machine alone.
+ */
 import { isIPv4 } from 'node:net'
 import type { Config } from '../config.js'
 
@@ -15,7 +17,8 @@ export function isLoopback(host: string): boolean {
 /**
  * What the log says about a service without keys; null with keys.
  *
- * @throws Error with a sentence that says what to do, where strangers could reach a service without keys
+ * @throws Error with a sentence that says what to do, where strangers could reach a service without
+ *   keys
  */
 export function exposureRemark(
   config: Pick<Config, 'host' | 'apiKeys' | 'apiKeysFile' | 'trustedNetwork'>,

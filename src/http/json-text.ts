@@ -1,6 +1,7 @@
 /**
- * JSON as strangers send it, read so that it can mean one thing only. `JSON.parse` lets the last of two equal names win,
- * where another reader takes the first, and rounds integers that it cannot hold: both would be seen too late, or never.
+ * JSON as strangers send it, read so that it can mean one thing only. `JSON.parse` lets the last of
+ * two equal names win, where another reader takes the first, and rounds integers that it cannot
+ * hold: both would be seen too late, or never.
  */
 import { parse } from 'secure-json-parse'
 
@@ -12,8 +13,8 @@ export class JsonTextError extends Error {
 /**
  * The value of a JSON text.
  *
- * @throws JsonTextError for broken JSON, names such as "__proto__", a name twice in one object, and integers that are
- *   beyond what a double holds exactly
+ * @throws JsonTextError for broken JSON, names such as "__proto__", a name twice in one object, and
+ *   integers that are beyond what a double holds exactly
  */
 export function parsedJsonText(text: string): unknown {
   let value: unknown
@@ -35,7 +36,10 @@ const NUMBER = /[-+.0-9eE]+/y
 /** Digits of 2^53. */
 const SHORTEST_INEXACT = 16
 
-/** Walks through a text that is known to be valid JSON, without recursion: it may be nested as deep as it is long. */
+/**
+ * Walks through a text that is known to be valid JSON, without recursion: it may be nested as deep
+ * as it is long.
+ */
 function refuseAmbiguous(text: string): void {
   /** For each open object the names in it so far, for each open list null. */
   const open: (Set<string> | null)[] = []
@@ -88,7 +92,10 @@ function numberAt(text: string, at: number): string {
   return NUMBER.exec(text)?.[0] ?? ''
 }
 
-/** An integer that would come back as another one. Fractions are rounded wherever JSON is read; nobody counts with them. */
+/**
+ * An integer that would come back as another one. Fractions are rounded wherever JSON is read;
+ * nobody counts with them.
+ */
 function refuseInexact(number: string): void {
   if (number.length < SHORTEST_INEXACT || !/^-?\d+$/.test(number)) return
   const value = Number(number)

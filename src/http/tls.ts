@@ -14,7 +14,8 @@ export interface Certificate {
 /**
  * Reads both files; null where none is configured.
  *
- * @throws Error with a sentence that names the file: one is missing, cannot be read, or the two do not belong together
+ * @throws Error with a sentence that names the file: one is missing, cannot be read, or the two do
+ *   not belong together
  */
 export async function readCertificate(
   config: Pick<Config, 'tlsCertFile' | 'tlsKeyFile'>,
@@ -40,7 +41,8 @@ export async function readCertificate(
 }
 
 /**
- * Reads both files again: new connections get the new certificate; a broken one changes nothing. The log has the outcome.
+ * Reads both files again: new connections get the new certificate; a broken one changes nothing.
+ * The log has the outcome.
  *
  * @param server - one that speaks TLS
  */

@@ -1,15 +1,22 @@
-/** Which addresses are of the public internet, and so of nobody that trusts this machine more than a stranger. */
+/**
+ * Which addresses are of the public internet, and so of nobody that trusts this machine more than a
+ * stranger.
+ */
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
 /** What is handed out as global unicast; all else is reserved, or reaches IPv4 by a detour. */
 const GLOBAL_V6 = ipaddr.IPv6.parseCIDR('2000::/3')
-/** Public by its number, and yet it answers inside of Azure alone: with the secrets of the machine that asks. */
+/**
+ * Public by its number, and yet it answers inside of Azure alone: with the secrets of the machine
+ * that asks.
+ */
 const PLATFORM_V4 = new Set(['168.63.129.16'])
 
 /**
- * Whether `address` is global unicast. Private, loopback, link-local, shared, documentation and multicast addresses are
- * not, and neither are IPv6 forms that carry an IPv4 address (mapped, compatible, NAT64, 6to4, Teredo).
+ * Whether `address` is global unicast. Private, loopback, link-local, shared, documentation and
+ * multicast addresses are not, and neither are IPv6 forms that carry an IPv4 address (mapped,
+ * compatible, NAT64, 6to4, Teredo).
  *
  * @param address - as a resolver gives it: four decimal numbers, or IPv6
  */

@@ -1,15 +1,19 @@
-/** The list of hosts that may be asked, held against the address that a client or a redirect names. */
+/**
+ * The list of hosts that may be asked, held against the address that a client or a redirect names.
+ */
 import { isIP } from 'node:net'
 import { TandemError } from '../errors.js'
 
 const LONGEST_URL = 4096
 
 /**
- * The URL, once it may be asked. A host in numbers is never resolved, so its address is checked here; the URL parser has
- * turned decimal, octal and hexadecimal spellings into the usual one by then.
+ * The URL, once it may be asked. A host in numbers is never resolved, so its address is checked
+ * here; the URL parser has turned decimal, octal and hexadecimal spellings into the usual one by
+ * then.
  *
  * @param from - where a redirect came from, for what it leaves out
- * @throws TandemError picture_url_not_allowed; the sentence names the host alone: the rest may hold a secret
+ * @throws TandemError image_url_not_allowed; the sentence names the host alone: the rest may hold a
+ *   secret
  */
 export function checkedUrl(
   given: string,
@@ -19,7 +23,7 @@ export function checkedUrl(
   from?: URL,
 ): URL {
   const refused = (why: string): TandemError =>
-    new TandemError('picture_url_not_allowed', `${name} ${why}.`)
+    new TandemError('image_url_not_allowed', `${name} ${why}.`)
   if (given.length > LONGEST_URL || !URL.canParse(given, from?.href))
     throw refused('is not a URL that can be read')
   const url = new URL(given, from?.href)

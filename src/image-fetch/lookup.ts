@@ -1,4 +1,7 @@
-/** How a connection finds its address: by a resolver whose every answer is checked, at the moment of connecting. */
+/**
+ * How a connection finds its address: by a resolver whose every answer is checked, at the moment of
+ * connecting.
+ */
 import { lookup as systemLookup } from 'node:dns/promises'
 import { isIP, type LookupFunction } from 'node:net'
 
@@ -15,8 +18,8 @@ export async function systemResolve(hostname: string): Promise<string[]> {
 }
 
 /**
- * The `lookup` of a connection. One address that is not allowed among those of a host refuses the host: whoever mixes
- * them in wants the other ones tried first.
+ * The `lookup` of a connection. One address that is not allowed among those of a host refuses the
+ * host: whoever mixes them in wants the other ones tried first.
  */
 export function checkedLookup(
   resolve: Resolve,

@@ -1,19 +1,22 @@
-/** One request to a host that passed its checks, and the picture in its answer. */
+/** One request to a host that passed its checks, and the image in its answer. */
 import { request as requestHttp, type IncomingMessage } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import type { LookupFunction } from 'node:net'
 import { TandemError } from '../errors.js'
-import type { PictureCall } from './image-fetch.js'
+import type { ImageCall } from './image-fetch.js'
 import { AddressNotAllowedError } from './lookup.js'
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 /** What storage services call a file of which they know nothing. */
 const UNKNOWN_TYPES = new Set(['application/octet-stream', 'binary/octet-stream'])
 
-/** The error for a fetch that failed: names the host alone, since the rest of a URL may hold a secret. */
+/**
+ * The error for a fetch that failed: names the host alone, since the rest of a URL may hold a
+ * secret.
+ */
 export function notFetched(name: string, url: URL, why: string, cause?: unknown): TandemError {
   return new TandemError(
-    'picture_not_fetched',
+    'image_not_fetched',
     `${name} could not be fetched from ${url.host.slice(0, 260)}: ${why}.`,
     {
       cause,
@@ -22,9 +25,11 @@ export function notFetched(name: string, url: URL, why: string, cause?: unknown)
 }
 
 /**
- * Asks for `url` on a connection of its own: one that was kept would have been checked for another request.
+ * Asks for `url` on a connection of its own: one that was kept would have been checked for another
+ * request.
  *
- * @throws TandemError picture_url_not_allowed where the host has an address that is not public, picture_not_fetched
+ * @throws TandemError image_url_not_allowed where the host has an address that is not public,
+ *   image_not_fetched
  */
 export async function replyOf(
   url: URL,
@@ -36,7 +41,7 @@ export async function replyOf(
     signal.throwIfAborted()
     if (error instanceof AddressNotAllowedError) {
       const sentence = `${name} is a URL of ${url.host.slice(0, 260)}, which does not have public addresses alone.`
-      throw new TandemError('picture_url_not_allowed', sentence, { cause: error })
+      throw new TandemError('image_url_not_allowed', sentence, { cause: error })
     }
     throw notFetched(name, url, `the connection failed (${error.code ?? error.name})`, error)
   })
@@ -50,11 +55,11 @@ export async function replyOf(
   throw notFetched(name, url, `it answered ${statusCode} instead of 200`)
 }
 
-/** @throws TandemError image_type_unsupported, body_too_large, picture_not_fetched */
-export async function pictureIn(
+/** @throws TandemError image_type_unsupported, body_too_large, image_not_fetched */
+export async function imageIn(
   response: IncomingMessage,
   url: URL,
-  call: PictureCall,
+  call: ImageCall,
 ): Promise<Uint8Array> {
   const { name, budget } = call
   try {
@@ -83,23 +88,23 @@ function ask(url: URL, lookup: LookupFunction, signal: AbortSignal): Promise<Inc
   })
 }
 
-function refuseByHead({ headers }: IncomingMessage, url: URL, { name, budget }: PictureCall): void {
+function refuseByHead({ headers }: IncomingMessage, url: URL, { name, budget }: ImageCall): void {
   const type = headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
   if (!type.startsWith('image/') && !UNKNOWN_TYPES.has(type)) {
     throw new TandemError(
       'image_type_unsupported',
-      `${name}: ${url.host.slice(0, 260)} sends ${JSON.stringify(type.slice(0, 60))} instead of a picture.`,
+      `${name}: ${url.host.slice(0, 260)} sends ${JSON.stringify(type.slice(0, 60))} instead of an image.`,
     )
   }
   const encoding = headers['content-encoding'] ?? 'identity'
   if (encoding !== 'identity')
-    throw notFetched(name, url, 'it sends the picture compressed, which was not asked for')
+    throw notFetched(name, url, 'it sends the image compressed, which was not asked for')
   if (Number(headers['content-length'] ?? 0) > budget.bytes) throw tooLarge(name, url)
 }
 
 function tooLarge(name: string, url: URL): TandemError {
   return new TandemError(
     'body_too_large',
-    `${name} at ${url.host.slice(0, 260)} is larger than what this service takes, together with the pictures before it.`,
+    `${name} at ${url.host.slice(0, 260)} is larger than what this service takes, together with the images before it.`,
   )
 }

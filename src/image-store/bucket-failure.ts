@@ -5,8 +5,8 @@ import { TandemError } from '../errors.js'
 const RETRY_AFTER_S = 2
 
 /**
- * The error to throw for `error` of the SDK. It is not the new one's cause: it holds the request with its signature,
- * and causes are logged.
+ * The error to throw for `error` of the SDK. It is not the new one's cause: it holds the request
+ * with its signature, and causes are logged.
  */
 export function bucketFailure(error: unknown, bucket: string): TandemError {
   const { name, code, $metadata, $response } = error as {
@@ -19,7 +19,7 @@ export function bucketFailure(error: unknown, bucket: string): TandemError {
   if (name === 'CredentialsProviderError') {
     const expected = 'expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role'
     return new TandemError(
-      'picture_store_failed',
+      'image_store_failed',
       `There are no credentials for the bucket ${bucket}; ${expected}.`,
     )
   }
@@ -27,10 +27,10 @@ export function bucketFailure(error: unknown, bucket: string): TandemError {
     const said =
       status === undefined ? (code ?? name ?? 'no answer') : `${status} ${name ?? ''}`.trim()
     const sentence = `The bucket ${bucket} cannot be reached now (${said}).`
-    return new TandemError('picture_store_unavailable', sentence, { retryAfterS: RETRY_AFTER_S })
+    return new TandemError('image_store_unavailable', sentence, { retryAfterS: RETRY_AFTER_S })
   }
   return new TandemError(
-    'picture_store_failed',
+    'image_store_failed',
     `The bucket ${bucket} refused: ${status} ${name ?? ''}`.trim() + '.',
   )
 }

@@ -1,4 +1,7 @@
-/** Pictures as objects of a bucket, in AWS S3 or a server that speaks its protocol. The only importer of its SDK. */
+/**
+ * Images as objects of a bucket, in AWS S3 or a server that speaks its protocol. The only importer
+ * of its SDK.
+ */
 import {
   DeleteObjectCommand,
   GetObjectCommand,
@@ -10,9 +13,15 @@ import { bucketFailure } from './bucket-failure.js'
 import { isKey } from './key.js'
 import type { Kept, Place } from './place.js'
 
-/** Tries of one request; between them the SDK waits, longer each time and by chance, so that services do not try in step. */
+/**
+ * Tries of one request; between them the SDK waits, longer each time and by chance, so that
+ * services do not try in step.
+ */
 const MOST_TRIES = 3
-/** A server that is there takes a connection sooner; one that is not should leave time for another try. */
+/**
+ * A server that is there takes a connection sooner; one that is not should leave time for another
+ * try.
+ */
 const CONNECT_TIMEOUT_MS = 1000
 
 export interface BucketOptions {

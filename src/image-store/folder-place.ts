@@ -1,4 +1,4 @@
-/** Pictures as files of a folder, which several services may share over a network file system. */
+/** Images as files of a folder, which several services may share over a network file system. */
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { TandemError } from '../errors.js'
@@ -85,15 +85,15 @@ export class FolderPlace implements Place {
 
   async #inWords(error: unknown): Promise<unknown> {
     if (error instanceof Error && error.name === 'AbortError') return error
-    const known = await storageFailure(error, this.#folder, 'the pictures').catch(() => error)
+    const known = await storageFailure(error, this.#folder, 'the images').catch(() => error)
     return known instanceof TandemError ? known : failed(known)
   }
 }
 
 function failed(error: unknown): TandemError {
   const { code = 'no code' } = error as { code?: string }
-  const sentence = `The folder of the pictures cannot be used (${code}).`
-  return new TandemError('picture_store_failed', sentence, { cause: error })
+  const sentence = `The folder of the images cannot be used (${code}).`
+  return new TandemError('image_store_failed', sentence, { cause: error })
 }
 
 async function writeDurably(path: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {

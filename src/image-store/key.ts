@@ -1,9 +1,9 @@
 /**
- * Keys of pictures: `ab/cd/DIGEST-RANDOM-CHECK`.
+ * Keys of images: `ab/cd/DIGEST-RANDOM-CHECK`.
  *
- * DIGEST is the sha256 of the id, so that no id, however written, is a path, and its first two bytes fan folders out.
- * RANDOM makes the key of every put another one. CHECK, from the sha256 of the bytes, tells a picture that was cut short
- * or changed from the one that was put.
+ * DIGEST is the sha256 of the id, so that no id, however written, is a path, and its first two
+ * bytes fan folders out. RANDOM makes the key of every put another one. CHECK, from the sha256 of
+ * the bytes, tells an image that was cut short or changed from the one that was put.
  */
 import { createHash, randomBytes } from 'node:crypto'
 
@@ -25,12 +25,13 @@ export function isKey(name: string): boolean {
 }
 
 /**
- * The key itself. It comes from an item, and whoever can write items there is not to choose a path with it.
+ * The key itself. It comes from an item, and whoever can write items there is not to choose a path
+ * with it.
  * @throws Error for anything that `freshKey` does not make
  */
 export function checkedKey(key: string): string {
   if (isKey(key)) return key
-  throw new Error(`${JSON.stringify(key.slice(0, 200))} is no key of a picture`)
+  throw new Error(`${JSON.stringify(key.slice(0, 200))} is no key of an image`)
 }
 
 /** What the bytes under a key have to be. */

@@ -1,6 +1,6 @@
-/** Where pictures lie under their keys: what a folder and a bucket have in common. */
+/** Where images lie under their keys: what a folder and a bucket have in common. */
 
-/** A picture as `list` tells of it. */
+/** An image as `list` tells of it. */
 export interface Kept {
   key: string
   storedAt: Date

@@ -3,11 +3,12 @@ import { TandemError } from '../errors.js'
 import { storageFailure } from '../files/storage-failure.js'
 
 /**
- * The error to throw for `error`, which a transaction in `folder` ended with: `storage_full` or `storage_read_only` where
- * the disk is the reason.
+ * The error to throw for `error`, which a transaction in `folder` ended with: `storage_full` or
+ * `storage_read_only` where the disk is the reason.
  *
- * It waits for the cause, which lmdb hands over as a promise; left alone, that promise would end the process. What a
- * large transaction meets before its commit, when pages of it are written out early, comes without such a promise.
+ * It waits for the cause, which lmdb hands over as a promise; left alone, that promise would end
+ * the process. What a large transaction meets before its commit, when pages of it are written out
+ * early, comes without such a promise.
  */
 export async function commitFailure(error: unknown, folder: string): Promise<unknown> {
   const atCommit = error instanceof Error && 'commitError' in error

@@ -3,7 +3,10 @@ import { mkdir } from 'node:fs/promises'
 import { getSystemErrorMap } from 'node:util'
 import { storageFailure } from '../files/storage-failure.js'
 
-/** Where LMDB keeps the pages of an environment, in its folder, and what tells its readers of one another. */
+/**
+ * Where LMDB keeps the pages of an environment, in its folder, and what tells its readers of one
+ * another.
+ */
 export const DATA_FILE = 'data.mdb'
 export const LOCK_FILE = 'lock.mdb'
 
@@ -13,10 +16,12 @@ interface Copyable {
 }
 
 /**
- * Copies the pages of one moment: LMDB reads them inside one read transaction, in a thread of its own.
+ * Copies the pages of one moment: LMDB reads them inside one read transaction, in a thread of its
+ * own.
  *
- * It copies page by page in the order of the trees ("compact"). That leaves free pages out, and takes no lock: the plain
- * copy of this binding held up all writers until its end, and the event loop with them.
+ * It copies page by page in the order of the trees ("compact"). That leaves free pages out, and
+ * takes no lock: the plain copy of this binding held up all writers until its end, and the event
+ * loop with them.
  */
 export async function copyPages(environment: Copyable, folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })

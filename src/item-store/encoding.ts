@@ -1,6 +1,6 @@
 /**
- * What one bundle made of an item's picture, as it lies in the table of that bundle. It belongs to the item as it was at
- * its position: once the item has another one, the encoding is outdated.
+ * What one bundle made of an item's image, as it lies in the table of that bundle. It belongs to
+ * the item as it was at its position: once the item has another one, the encoding is outdated.
  *
  *   0  float64  position of the item
  *   8  uint32   values of the embedding
@@ -34,7 +34,9 @@ export function decodeEmbedding(record: Buffer): Float32Array {
   return new Float32Array(copyOf(record, HEADER_BYTES, endsOf(record).embeddingEnd))
 }
 
-/** Where the embedding and the tokens end. In the first format the rest of the item followed them. */
+/**
+ * Where the embedding and the tokens end. In the first format the rest of the item followed them.
+ */
 export function endsOf(record: Buffer): { embeddingEnd: number; tokensEnd: number } {
   const embeddingEnd = HEADER_BYTES + record.readUInt32LE(8) * Float32Array.BYTES_PER_ELEMENT
   return { embeddingEnd, tokensEnd: embeddingEnd + record.readUInt32LE(12) }

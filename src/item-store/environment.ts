@@ -1,8 +1,9 @@
 /**
- * The LMDB environment of a store: tables in one file, one transaction a change, reads from mapped memory.
+ * The LMDB environment of a store: tables in one file, one transaction a change, reads from mapped
+ * memory.
  *
  *   items      id → record (see record.ts)
- *   pictures   id → bytes of the stored picture
+ *   images   id → bytes of the stored image
  *   encodings  id → encoding (see encoding.ts), a table for each bundle
  *   changes    position → id, one entry for each item: where its last change stands in the sequence
  *   about      stamp, position, and up to which position the standby has followed
@@ -25,7 +26,7 @@ export type Records = Database<Buffer, string>
 export class Environment {
   readonly folder: string
   readonly items: Records
-  readonly pictures: Records
+  readonly images: Records
   readonly changes: Database<string, number>
   readonly #root: RootDatabase
   readonly #about: Database<number | string | Stamp | FirstStamp, string>
@@ -36,7 +37,7 @@ export class Environment {
     this.#root = root
     this.folder = folder
     this.items = root.openDB({ name: 'items', encoding: 'binary' })
-    this.pictures = root.openDB({ name: 'pictures', encoding: 'binary' })
+    this.images = root.openDB({ name: 'pictures', encoding: 'binary' })
     this.changes = root.openDB({ name: 'changes', encoding: 'string' })
     this.#about = root.openDB({ name: 'about', encoding: 'json' })
   }
@@ -44,8 +45,9 @@ export class Environment {
   /** Makes the folder where it is missing, unless nothing there may be changed. */
   static async open(folder: string, readOnly = false): Promise<Environment> {
     if (!readOnly) await mkdir(folder, { recursive: true })
-    // Without overlappingSync a commit is flushed to the disk before its promise resolves. Without event turn batches no
-    // promise is left unheard when a commit fails (concurrent callers still share one).
+    // Without overlappingSync a commit is flushed to the disk before its promise resolves. Without
+    // event turn batches no promise is left unheard when a commit fails (concurrent callers still
+    // share one).
     const how = {
       noSubdir: false,
       overlappingSync: false,
@@ -56,7 +58,10 @@ export class Environment {
     return new Environment(open({ path: folder, ...how }), folder)
   }
 
-  /** The table of one bundle; made when it is missing, so not to be called for the first time inside a change. */
+  /**
+   * The table of one bundle; made when it is missing, so not to be called for the first time inside
+   * a change.
+   */
   encodings(fingerprint: string): Records {
     const known = this.#encodings.get(fingerprint)
     if (known !== undefined) return known
@@ -103,8 +108,8 @@ export class Environment {
   }
 
   /**
-   * Runs `work` in a transaction of its own inside the commit shared with concurrent callers: all of it or none.
-   * Durable when it resolves.
+   * Runs `work` in a transaction of its own inside the commit shared with concurrent callers: all
+   * of it or none. Durable when it resolves.
    */
   async change<Result>(work: () => Result): Promise<Result> {
     try {
@@ -130,7 +135,10 @@ export class Environment {
     }
   }
 
-  /** Waits for copies: they read from the mapped memory in a thread of their own, and cannot be called off. */
+  /**
+   * Waits for copies: they read from the mapped memory in a thread of their own, and cannot be
+   * called off.
+   */
   async close(): Promise<void> {
     await Promise.allSettled(this.#copies)
     await this.#root.close()

@@ -1,18 +1,19 @@
 /**
- * DOOR of the item store: everything kept of an item, durable. It is the truth; the vector index is rebuilt from it.
+ * DOOR of the item store: everything kept of an item, durable. It is the truth; the vector index is
+ * rebuilt from it.
  *
- * An item is what a client gave, and its encodings: what the serving bundle, and perhaps one that stands by, made of its
- * picture. An `ItemStore` shows the items with the encodings of one bundle.
+ * An item is what a client gave, and its encodings: what the serving bundle, and perhaps one that
+ * stands by, made of its image. An `ItemStore` shows the items with the encodings of one bundle.
  */
 import { openLmdbItemStore } from './lmdb-item-store.js'
 
 export { newItem } from './new-item.js'
 export { StoreMismatchError } from './stamp.js'
 
-/** What a client keeps beside its picture: a JSON object. */
+/** What a client keeps beside its image: a JSON object. */
 export type Payload = Readonly<Record<string, unknown>>
 
-/** What one bundle makes of a picture. */
+/** What one bundle makes of an image. */
 export interface Encoding {
   embedding: Float32Array
   imageTokens: Int8Array
@@ -21,8 +22,8 @@ export interface Encoding {
 export interface Item extends Encoding {
   id: string
   payload: Payload | null
-  /** Of the stored picture; `size` in bytes. The bytes themselves come from `picture(id)`. */
-  picture: { mime: string; width: number; height: number; size: number }
+  /** Of the stored image; `size` in bytes. The bytes themselves come from `image(id)`. */
+  image: { mime: string; width: number; height: number; size: number }
   /** ISO 8601, UTC. */
   addedAt: string
   /** The place of the item's last change in the sequence of all changes. */
@@ -32,7 +33,7 @@ export interface Item extends Encoding {
 export interface NewItem extends Encoding {
   id: string
   payload: Payload | null
-  picture: { bytes: Uint8Array; mime: string; width: number; height: number }
+  image: { bytes: Uint8Array; mime: string; width: number; height: number }
   /** Kept when an item moves to another store; the present time when absent. */
   addedAt?: string
 }
@@ -51,8 +52,8 @@ export interface Change {
 }
 
 /**
- * Which bundle serves, and which one stands by to take its place: its encodings are kept beside those of the other, and
- * follow the changes of the items until they are level.
+ * Which bundle serves, and which one stands by to take its place: its encodings are kept beside
+ * those of the other, and follow the changes of the items until they are level.
  */
 export interface Bundles {
   readonly serving: NamedBundle
@@ -74,12 +75,13 @@ export interface Bundles {
 }
 
 /**
- * The items with the encodings of one bundle. Those of a standby are the ones that it has followed so far; only the
- * serving one takes items.
+ * The items with the encodings of one bundle. Those of a standby are the ones that it has followed
+ * so far; only the serving one takes items.
  */
 export interface ItemStore {
   /**
-   * Adds or replaces, all or none. Durable (flushed to the disk) when it resolves; concurrent callers share a commit.
+   * Adds or replaces, all or none. Durable (flushed to the disk) when it resolves; concurrent
+   * callers share a commit.
    * @throws TandemError `storage_full` or `storage_read_only` when the disk is
    */
   put(items: readonly NewItem[]): Promise<{ position: number; replaced: number }>
@@ -89,47 +91,64 @@ export interface ItemStore {
   getMany(ids: readonly string[]): (Item | undefined)[]
   /** Null for an item without payload, undefined where there is no item; cheaper than `get`. */
   payload(id: string): Payload | null | undefined
-  /** Undefined where there is no such item, or the bundle has not encoded it yet; cheaper than `get`. */
+  /**
+   * Undefined where there is no such item, or the bundle has not encoded it yet; cheaper than
+   * `get`.
+   */
   embedding(id: string): Float32Array | undefined
   /**
-   * Payloads of items changed after `position`, up to `limit` of them in the order of the changes, and the position that
-   * has been looked up to: that of the last change where these are all. Removed items are not among them.
+   * Payloads of items changed after `position`, up to `limit` of them in the order of the changes,
+   * and the position that has been looked up to: that of the last change where these are all.
+   * Removed items are not among them.
    */
   payloadsSince(
     position: number,
     limit: number,
   ): { payloads: { id: string; payload: Payload | null }[]; position: number }
-  /** The bytes of the stored picture. */
-  picture(id: string): Uint8Array | undefined
+  /** The bytes of the stored image. */
+  image(id: string): Uint8Array | undefined
   has(id: string): boolean
   /** Items in the order of their ids, those after `after`. */
   list(options: { after?: string; limit: number }): Item[]
-  /** Items changed after `position`, in the order of the changes. Removed items are not among them. */
+  /**
+   * Items changed after `position`, in the order of the changes. Removed items are not among them.
+   */
   since(position: number): Iterable<Item>
   /**
-   * Writes a copy of one moment into `folder`, which is made: a store of its own, to be opened as any other. Reads and
-   * writes go on meanwhile. It is not flushed to the disk.
-   * @throws TandemError `storage_full` or `storage_read_only` when the disk of `folder` is; a part of it may be there then
+   * Writes a copy of one moment into `folder`, which is made: a store of its own, to be opened as
+   * any other. Reads and writes go on meanwhile. It is not flushed to the disk.
+   * @throws TandemError `storage_full` or `storage_read_only` when the disk of `folder` is; a part
+   *   of it may be there then
    */
   copyTo(folder: string): Promise<Copied>
   /** Of its files: a copy takes no more. */
   bytesOnDisk(): number
   readonly size: number
-  /** The number of the last change; it never falls. Of a standby, the last one that it has followed. */
+  /**
+   * The number of the last change; it never falls. Of a standby, the last one that it has followed.
+   */
   readonly position: number
-  /** Of the bundle that made the embeddings and tokens: the one that serves, but for another `view`. */
+  /**
+   * Of the bundle that made the embeddings and tokens: the one that serves, but for another `view`.
+   */
   readonly fingerprint: string
-  /** Random, given when the store was made: what is derived from it, such as an index, names the store by it. */
+  /**
+   * Random, given when the store was made: what is derived from it, such as an index, names the
+   * store by it.
+   */
   readonly identity: string
   readonly bundles: Bundles
   /**
-   * What a standby has to follow next: the oldest changes after its position, and the position that it has once these
-   * are followed. Items removed since are not among them.
+   * What a standby has to follow next: the oldest changes after its position, and the position that
+   * it has once these are followed. Items removed since are not among them.
    */
   behind(limit: number): { changes: Change[]; position: number }
   /** How many items a standby has still to follow. */
   countBehind(): number
-  /** Keeps what a standby made of changes that were `behind`; of items that have changed again, nothing. */
+  /**
+   * Keeps what a standby made of changes that were `behind`; of items that have changed again,
+   * nothing.
+   */
   follow(encodings: readonly (Change & Encoding)[], position: number): Promise<void>
   /** Closes the store, with all its views. */
   close(): Promise<void>
@@ -141,21 +160,31 @@ export type Copied = Pick<ItemStore, 'size' | 'position' | 'fingerprint'>
 export interface ItemStoreOptions {
   /** Made when it is missing. */
   folder: string
-  /** Of the configured bundle; stamped on a new store. Null opens an existing store whatever its stamp is. */
+  /**
+   * Of the configured bundle; stamped on a new store. Null opens an existing store whatever its
+   * stamp is.
+   */
   fingerprint: string | null
   /** The folder of the configured bundle, by its name alone; the store remembers it. */
   name?: string
-  /** Called while the items of an earlier format are moved to the present one, with how many have been. */
+  /**
+   * Called while the items of an earlier format are moved to the present one, with how many have
+   * been.
+   */
   onMigration?: (items: number) => void
-  /** Changes nothing in the folder, which may lie on a disk that cannot be written to: a store of the present format. */
+  /**
+   * Changes nothing in the folder, which may lie on a disk that cannot be written to: a store of
+   * the present format.
+   */
   readOnly?: boolean
 }
 
 /**
- * Opens the store, or makes it; one of an earlier format is migrated. The bundle that serves is another
- * than the configured one where it has been switched to since.
+ * Opens the store, or makes it; one of an earlier format is migrated. The bundle that serves is
+ * another than the configured one where it has been switched to since.
  *
- * @throws StoreMismatchError naming both fingerprints and the command that re-embeds the stored pictures
+ * @throws StoreMismatchError naming both fingerprints and the command that re-embeds the stored
+ *   images
  */
 export function openItemStore(options: ItemStoreOptions): Promise<ItemStore> {
   return openLmdbItemStore(options)

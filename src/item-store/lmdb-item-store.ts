@@ -98,7 +98,7 @@ class LmdbItemStore implements ItemStore {
   }
 
   async put(items: readonly NewItem[]): Promise<{ position: number; replaced: number }> {
-    const { items: records, pictures, changes } = this.#environment
+    const { items: records, images, changes } = this.#environment
     const now = new Date().toISOString()
     const made = items.map((item) => ({
       item,
@@ -117,7 +117,7 @@ class LmdbItemStore implements ItemStore {
         stampPosition(record, position)
         stampPosition(encoding, position)
         records.putSync(item.id, record)
-        pictures.putSync(item.id, asBuffer(item.picture.bytes))
+        images.putSync(item.id, asBuffer(item.image.bytes))
         this.#encodings.putSync(item.id, encoding)
         changes.putSync(position, item.id)
       }
@@ -128,10 +128,10 @@ class LmdbItemStore implements ItemStore {
 
   async remove(ids: readonly string[]): Promise<{ position: number; removed: string[] }> {
     return this.#environment.change(() => {
-      const { items: records, pictures, stampedEncodings } = this.#environment
+      const { items: records, images, stampedEncodings } = this.#environment
       const removed = ids.filter((id) => {
         if (!this.#forgetChange(id)) return false
-        for (const table of [records, pictures, ...stampedEncodings]) table.removeSync(id)
+        for (const table of [records, images, ...stampedEncodings]) table.removeSync(id)
         return true
       })
       const position = this.#environment.position + removed.length
@@ -177,8 +177,8 @@ class LmdbItemStore implements ItemStore {
     return { payloads, position }
   }
 
-  picture(id: string): Uint8Array | undefined {
-    return this.#environment.pictures.getBinary(id)
+  image(id: string): Uint8Array | undefined {
+    return this.#environment.images.getBinary(id)
   }
 
   has(id: string): boolean {

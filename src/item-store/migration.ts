@@ -1,8 +1,10 @@
 /**
- * Brings a store of the first format to the present one: there, the encoding of the one bundle lay in the item's record.
+ * Brings a store of the first format to the present one: there, the encoding of the one bundle lay
+ * in the item's record.
  *
- * It goes by id, a batch in a transaction, and notes how far it has come in the same transaction: ended at any moment, it
- * goes on from there at the next opening. The new stamp comes first, so that no older version reads a store half moved.
+ * It goes by id, a batch in a transaction, and notes how far it has come in the same transaction:
+ * ended at any moment, it goes on from there at the next opening. The new stamp comes first, so
+ * that no older version reads a store half moved.
  */
 import type { Environment } from './environment.js'
 import { endsOf } from './encoding.js'
@@ -21,7 +23,9 @@ export function beginMigration(environment: Environment, stamp: Stamp): Promise<
   })
 }
 
-/** Moves the items that are still of the first format. Where no migration has begun, there are none. */
+/**
+ * Moves the items that are still of the first format. Where no migration has begun, there are none.
+ */
 export async function finishMigration(
   environment: Environment,
   onProgress: (items: number) => void,

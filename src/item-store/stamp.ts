@@ -2,7 +2,10 @@
 import { randomUUID } from 'node:crypto'
 import type { NamedBundle } from './item-store.js'
 
-/** Raised when the layout of records or tables changes. 2: encodings have tables of their own, one for each bundle. */
+/**
+ * Raised when the layout of records or tables changes. 2: encodings have tables of their own, one
+ * for each bundle.
+ */
 export const STORE_FORMAT = 2
 
 export interface Stamp {
@@ -13,7 +16,10 @@ export interface Stamp {
   serving: NamedBundle
   /** The bundle that is made ready to take its place. */
   standby: NamedBundle | null
-  /** Fingerprint of the bundle in the settings when the store was last opened with the one that serves. */
+  /**
+   * Fingerprint of the bundle in the settings when the store was last opened with the one that
+   * serves.
+   */
   configured: string
 }
 
@@ -57,8 +63,9 @@ export function isFirst(stamp: Stamp | FirstStamp): stamp is FirstStamp {
 }
 
 /**
- * The stamp of a store that is opened with `bundle` in the settings, null being that of a new one. It may be another bundle than the one that serves
- * where a switch has come after the setting, or is being made ready.
+ * The stamp of a store that is opened with `bundle` in the settings, null being that of a new one.
+ * It may be another bundle than the one that serves where a switch has come after the setting, or
+ * is being made ready.
  *
  * @throws StoreMismatchError saying what the store is and what was expected
  */
@@ -77,7 +84,7 @@ export function claimedStamp(stamp: Stamp | null, folder: string, bundle: NamedB
   throw new StoreMismatchError(
     `The items in ${folder} were embedded with a bundle of fingerprint ${serving.fingerprint}, ` +
       `but the configured bundle has fingerprint ${fingerprint}. ` +
-      'Run `tandem rebuild` to embed the stored pictures again with the configured bundle, ' +
+      'Run `tandem rebuild` to embed the stored images again with the configured bundle, ' +
       'or start with the former bundle and use `tandem standby` to change it without downtime.',
   )
 }

@@ -1,5 +1,5 @@
 /**
- * DOOR of the model room: sentences and pictures in, embeddings, tokens and match scores out.
+ * DOOR of the model room: sentences and images in, embeddings, tokens and match scores out.
  *
  * Everything that is a pixel, a token, a tensor or a batch stays behind it, in `model/`.
  */
@@ -20,24 +20,29 @@ export interface EncodedText {
   tokenCount: number
 }
 
-/** A picture as it is stored and shown: re-encoded, at most 512 pixels on its long side. */
-export interface Picture {
+/** An image as it is stored and shown: re-encoded, at most 512 pixels on its long side. */
+export interface Image {
   bytes: Uint8Array
   mime: 'image/jpeg'
   width: number
   height: number
 }
 
-/** One picture as the image encoder sees it. */
+/** One image as the image encoder sees it. */
 export interface EncodedImage {
   /** L2-normalised, `info.dim` values. */
   embedding: Float32Array
-  /** `info.imageTokens.count × info.imageTokens.width` quantised values: opaque, for `match` alone. */
+  /**
+   * `info.imageTokens.count × info.imageTokens.width` quantised values: opaque, for `match` alone.
+   */
   imageTokens: Int8Array
-  picture: Picture
+  image: Image
 }
 
-/** A text and an image to compare, by their rows in the lists given to `match`, with their cosine similarity. */
+/**
+ * A text and an image to compare, by their rows in the lists given to `match`, with their cosine
+ * similarity.
+ */
 export interface Pair {
   text: number
   image: number
@@ -45,7 +50,10 @@ export interface Pair {
 }
 
 export interface Match {
-  /** What hits are ordered by: the argument of the sigmoid. It tells pairs apart where `match` is already 1. */
+  /**
+   * What hits are ordered by: the argument of the sigmoid. It tells pairs apart where `match` is
+   * already 1.
+   */
   logit: number
   /** Calibrated probability in [0, 1] that the text describes the image. */
   match: number
@@ -66,13 +74,16 @@ export interface ModelInfo {
   /** 16 hexadecimal digits: the same for bundles whose embeddings and tokens can be mixed. */
   readonly fingerprint: string
   readonly dim: number
-  /** Both 0 for a dual encoder alone, whose pairs are matched by their similarity; so is `tokenWidth`. */
+  /**
+   * Both 0 for a dual encoder alone, whose pairs are matched by their similarity; so is
+   * `tokenWidth`.
+   */
   readonly imageTokens: { readonly count: number; readonly width: number }
   readonly tokenWidth: number
   readonly maxTokens: number
   /**
-   * Whether reranking is worth it by default, and how many candidates to recall for it. One whose similarity is more
-   * than `margin` below that of the k-th does not come among the first k by it.
+   * Whether reranking is worth it by default, and how many candidates to recall for it. One whose
+   * similarity is more than `margin` below that of the k-th does not come among the first k by it.
    */
   readonly rerank: {
     readonly default: boolean
@@ -85,13 +96,22 @@ export interface ModelInfo {
 export interface Call {
   /** What has not begun when it fires never runs; the call rejects with its reason. */
   signal?: AbortSignal | undefined
-  /** `interactive` is the default: somebody waits for the answer. `bulk` runs while nothing interactive waits. */
+  /**
+   * `interactive` is the default: somebody waits for the answer. `bulk` runs while nothing
+   * interactive waits.
+   */
   priority?: 'interactive' | 'bulk' | undefined
-  /** On the clock of `performance.now()`; what cannot be done before it is refused at once as `overloaded`. */
+  /**
+   * On the clock of `performance.now()`; what cannot be done before it is refused at once as
+   * `overloaded`.
+   */
   deadline?: number | undefined
-  /** Pairs that the caller will have matched next: a search that could not be reranked in time is refused before it. */
+  /**
+   * Pairs that the caller will have matched next: a search that could not be reranked in time is
+   * refused before it.
+   */
   pairsAhead?: number | undefined
-  /** Nothing will be matched or stored: tokens and the bytes of pictures may come empty. */
+  /** Nothing will be matched or stored: tokens and the bytes of images may come empty. */
   embeddingOnly?: boolean | undefined
   /** W3C trace context of the request, for a service that does a part of it. */
   trace?: { readonly traceparent: string; readonly tracestate: string | undefined } | undefined
@@ -108,9 +128,10 @@ export interface Models {
     call?: Call,
   ): Promise<{ encoded: EncodedText[]; timings: StageTimings }>
   /**
-   * Decodes, re-encodes and embeds the bytes of picture files. Order is kept; one bad picture fails the call, and with
-   * several pictures the sentence begins with its place ("Image 2 of 5: …").
-   * @throws TandemError `image_type_unsupported`, `image_unreadable`, `image_too_large`, `decoder_unavailable`, and those of `encodeTexts`
+   * Decodes, re-encodes and embeds the bytes of image files. Order is kept; one bad image fails the
+   * call, and with several images the sentence begins with its place ("Image 2 of 5: …").
+   * @throws TandemError `image_type_unsupported`, `image_unreadable`, `image_too_large`,
+   *   `decoder_unavailable`, and those of `encodeTexts`
    */
   encodeImages(
     images: readonly Uint8Array[],
@@ -130,7 +151,10 @@ export interface Models {
   stats(): { queueDepth: number; inFlight: number }
   /** The processes that the model needs. */
   readonly workers: readonly WorkerStatus[]
-  /** Answers the batch and the pictures under way, fails what still waits as `model_unavailable`, and ends the processes. */
+  /**
+   * Answers the batch and the images under way, fails what still waits as `model_unavailable`, and
+   * ends the processes.
+   */
   close(): Promise<void>
 }
 
@@ -144,11 +168,12 @@ export interface ModelsOptions {
   /** Numbers of the GPUs to use, each by a process of its own: the first one by default. */
   devices?: readonly number[]
   /**
-   * Where graphs are kept as they are prepared for the CPU of this machine, so that the next start is quick and processes
-   * share the weights; nowhere by default. What is there may be removed at any time.
+   * Where graphs are kept as they are prepared for the CPU of this machine, so that the next start
+   * is quick and processes share the weights; nowhere by default. What is there may be removed at
+   * any time.
    */
   preparedFolder?: string
-  /** Pictures with more pixels are refused by their header. */
+  /** Images with more pixels are refused by their header. */
   maxImagePixels: number
   /** Entries that may wait for the worker before new ones are refused as `overloaded`. */
   maxQueue?: number
@@ -167,8 +192,8 @@ export function openModels(options: ModelsOptions): Promise<Models> {
 }
 
 /**
- * How fast the graphs of bundles run on this machine's CPU, side by side, for each number of threads. They run in this
- * process and block its thread.
+ * How fast the graphs of bundles run on this machine's CPU, side by side, for each number of
+ * threads. They run in this process and block its thread.
  * @throws BundleError where one of the bundles, or a graph of it, cannot be used
  */
 export async function graphSpeeds(
@@ -180,5 +205,7 @@ export async function graphSpeeds(
   return measure(folders, options)
 }
 
-/** Reads the manifest of a bundle and verifies every file that it lists, without loading a graph. */
+/**
+ * Reads the manifest of a bundle and verifies every file that it lists, without loading a graph.
+ */
 export { openBundle as verifyBundle } from './bundle/bundle.js'

@@ -1,4 +1,7 @@
-/** The models by which a service encodes and matches: in processes of its own, or, where it only searches, an encoder's. */
+/**
+ * The models by which a service encodes and matches: in processes of its own, or, where it only
+ * searches, an encoder's.
+ */
 import { join } from 'node:path'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from '../config.js'

@@ -4,12 +4,12 @@ import { TandemError } from '../errors.js'
 import type { Call, EncodedImage, EncodedText } from '../model/models.js'
 import { longest, type StageClock } from './stage-clock.js'
 
-/** A text, or the bytes of a picture file. */
+/** A text, or the bytes of an image file. */
 export type Input = { text: string } | { image: Uint8Array }
-/** What can be asked or scored: a text, a picture, or the id of a stored item. */
+/** What can be asked or scored: a text, an image, or the id of a stored item. */
 export type Query = Input | { id: string }
 
-/** After encoding: a text, or the part of a picture that scoring needs. */
+/** After encoding: a text, or the part of an image that scoring needs. */
 export type Encoded =
   | { kind: 'text'; text: EncodedText; embedding: Float32Array }
   | { kind: 'image'; imageTokens: Int8Array; embedding: Float32Array }
@@ -25,7 +25,7 @@ async function storedItems({ items }: Visit, ids: readonly string[], call?: Call
   return found.map((item, at) => item ?? noItem(given(ids[at])))
 }
 
-/** A picture that cannot be read is reported by its place in the request, as `name` gives it. */
+/** An image that cannot be read is reported by its place in the request, as `name` gives it. */
 function named(error: unknown, name: string): unknown {
   if (!(error instanceof TandemError) || name === '') return error
   return new TandemError(error.code, `${name}: ${error.message}`, {
@@ -39,8 +39,9 @@ function retryOf({ retryAfterS }: TandemError): { retryAfterS?: number } {
 }
 
 /**
- * Encodes all, in the order given. Stored items are not encoded again. Texts go to the model together, pictures one by
- * one (its batcher joins them), so that an error can name the picture it belongs to.
+ * Encodes all, in the order given. Stored items are not encoded again. Texts go to the model
+ * together, images one by one (its batcher joins them), so that an error can name the image it
+ * belongs to.
  *
  * @param nameOf - how an error names the query at a position, such as "inputs[3]"; '' for none
  */
@@ -92,7 +93,10 @@ function rethrow(error: unknown): never {
   throw error
 }
 
-/** A signal that fires with the given one, and when one of several calls has failed: the others are then for nothing. */
+/**
+ * A signal that fires with the given one, and when one of several calls has failed: the others are
+ * then for nothing.
+ */
 function together(outer: AbortSignal | undefined): {
   signal: AbortSignal
   failed: (error: unknown) => never
@@ -109,23 +113,24 @@ function together(outer: AbortSignal | undefined): {
 }
 
 /**
- * One picture to be stored, encoded by the bundle that serves at this moment, with the fingerprint of that bundle.
+ * One image to be stored, encoded by the bundle that serves at this moment, with the fingerprint of
+ * that bundle.
  * @throws Error for an embedding that no collection takes
  */
-export async function encodePicture(
+export async function encodeImage(
   collection: Collection,
-  image: Uint8Array,
+  bytes: Uint8Array,
   clock: StageClock,
   call?: Call,
 ): Promise<{ fingerprint: string; encoded: EncodedImage }> {
   using visit = collection.enter()
   const { models } = visit
-  const { encoded, timings } = await clock.time('encode', () => models.encodeImages([image], call))
+  const { encoded, timings } = await clock.time('encode', () => models.encodeImages([bytes], call))
   clock.add(timings)
-  const [picture] = encoded
-  if (!isUnit(given(picture).embedding))
+  const [image] = encoded
+  if (!isUnit(given(image).embedding))
     throw new Error('the model gave an embedding without length 1')
-  return { fingerprint: models.info.fingerprint, encoded: given(picture) }
+  return { fingerprint: models.info.fingerprint, encoded: given(image) }
 }
 
 /** A room answers with one result for each input; anything else is a fault of that room. */

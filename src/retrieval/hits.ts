@@ -1,4 +1,7 @@
-/** Fetches what is stored of recalled items: what is shown of them, and the tokens where they are reranked. */
+/**
+ * Fetches what is stored of recalled items: what is shown of them, and the tokens where they are
+ * reranked.
+ */
 import type { Items, Neighbour, Payload } from '../collection/collection.js'
 import type { Call } from '../model/models.js'
 
@@ -19,7 +22,10 @@ export interface Fetching {
 
 const NO_TOKENS = new Int8Array()
 
-/** In the order given. An item removed since it was recalled is no candidate, nor one replaced since by what does not pass. */
+/**
+ * In the order given. An item removed since it was recalled is no candidate, nor one replaced since
+ * by what does not pass.
+ */
 export async function fetchCandidates(
   items: Items,
   recalled: readonly Neighbour[],

@@ -3,7 +3,10 @@ import type { Filter } from '../filter/matches.js'
 import type { ModelInfo } from '../model/models.js'
 import type { Query } from './encode.js'
 
-/** How to search; what is absent takes its default, that of the bundle for `candidates` and `rerank`. */
+/**
+ * How to search; what is absent takes its default, that of the bundle for `candidates` and
+ * `rerank`.
+ */
 export interface SearchOptions {
   /** Hits to return. */
   k?: number | undefined
@@ -28,7 +31,8 @@ const DEFAULT_K = 10
 /**
  * Fills in the defaults.
  *
- * @throws TandemError options_conflict where two options contradict each other, or one contradicts the query
+ * @throws TandemError options_conflict where two options contradict each other, or one contradicts
+ *   the query
  */
 export function planSearch(
   query: Query,
@@ -40,7 +44,7 @@ export function planSearch(
   if (options.rerank === true && !isText) {
     throw new TandemError(
       'options_conflict',
-      'rerank needs a text query: a picture or an id finds similar pictures, and there is no text to match.',
+      'rerank needs a text query: an image or an id finds similar images, and there is no text to match.',
     )
   }
   const rerank = isText && (options.rerank ?? byDefault.default)

@@ -1,6 +1,6 @@
 /**
- * Scores documents against one query. Text and picture meet in the fusion encoder; two of a kind have no match, so
- * their relevance is the similarity of their embeddings.
+ * Scores documents against one query. Text and image meet in the fusion encoder; two of a kind have
+ * no match, so their relevance is the similarity of their embeddings.
  */
 import type { Call, EncodedText, Models, Pair } from '../model/models.js'
 import type { Encoded, Query } from './encode.js'
@@ -13,7 +13,10 @@ export interface Relevance {
   relevance: number
   similarity: number
   match: number | null
-  /** What orders documents of the same relevance: the argument of the sigmoid, which does not saturate. */
+  /**
+   * What orders documents of the same relevance: the argument of the sigmoid, which does not
+   * saturate.
+   */
   logit: number
 }
 

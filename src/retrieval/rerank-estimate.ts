@@ -1,13 +1,16 @@
 /**
- * How many pairs a search will have matched, told before its candidates are known: behind the k-th the margin of the bundle
- * leaves a share of them, which follows from the searches before it.
+ * How many pairs a search will have matched, told before its candidates are known: behind the k-th
+ * the margin of the bundle leaves a share of them, which follows from the searches before it.
  */
 
 /** What one search changes the share by: the last twenty or so count. */
 const MEMORY = 0.95
 
 export class ExpectedPairs {
-  /** Of the candidates behind the k-th. All, until a search has told: too many refuse what could have been answered. */
+  /**
+   * Of the candidates behind the k-th. All, until a search has told: too many refuse what could
+   * have been answered.
+   */
   #share = 1
 
   of({ k, candidates }: { k: number; candidates: number }): number {

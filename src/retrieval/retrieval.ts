@@ -1,9 +1,10 @@
 /**
  * The pipeline: embed, search, rerank, add, remove. Start reading here.
  *
- * A search walks one way: encode the query, recall candidates by similarity, fetch what is stored of those that may be hits,
- * rerank them with the fusion encoder, order and cut. An add encodes the picture once and puts everything that later stages need into
- * the collection, which keeps and finds it, in this process or in an engine elsewhere.
+ * A search walks one way: encode the query, recall candidates by similarity, fetch what is stored
+ * of those that may be hits, rerank them with the fusion encoder, order and cut. An add encodes the
+ * image once and puts everything that later stages need into the collection, which keeps and finds
+ * it, in this process or in an engine elsewhere.
  */
 import type {
   Collection,
@@ -19,7 +20,7 @@ import type {
 import { testOf } from '../filter/matches.js'
 import type { Call, ModelInfo } from '../model/models.js'
 import { contendersOf } from './rerank-margin.js'
-import { encodeAll, encodePicture, given, noItem, type Input, type Query } from './encode.js'
+import { encodeAll, encodeImage, given, noItem, type Input, type Query } from './encode.js'
 import { ExpectedPairs } from './rerank-estimate.js'
 import { fetchCandidates, type Candidate } from './hits.js'
 import { byMatch, bySimilarity, type Hit } from './fetched-hits.js'
@@ -44,7 +45,7 @@ export type {
   Upkeep,
 }
 
-/** A picture to add: the bytes of its file, and what to keep beside it. */
+/** An image to add: the bytes of its file, and what to keep beside it. */
 export interface Addition {
   id: string
   image: Uint8Array
@@ -72,8 +73,8 @@ export class Retrieval {
   }
 
   /**
-   * Makes the stored items findable, then runs the text side once so that the first search is not the slow one. A
-   * standby goes on where it was.
+   * Makes the stored items findable, then runs the text side once so that the first search is not
+   * the slow one. A standby goes on where it was.
    */
   async start(
     onProgress?: (replayed: number) => void,
@@ -81,7 +82,7 @@ export class Retrieval {
     const repaired = await this.#collection.start(onProgress)
     using visit = this.#collection.enter()
     const { models } = visit
-    const { encoded } = await models.encodeTexts(['a photo'])
+    const { encoded } = await models.encodeTexts(['an image'])
     const { count, width } = models.info.imageTokens
     await models.match(
       encoded,
@@ -92,7 +93,7 @@ export class Retrieval {
     return repaired
   }
 
-  /** L2-normalised embeddings of texts and pictures, in the order given. */
+  /** L2-normalised embeddings of texts and images, in the order given. */
   async embed(
     inputs: readonly Input[],
     call?: Call,
@@ -113,8 +114,9 @@ export class Retrieval {
   /**
    * The items that answer a query, best first.
    *
-   * A text query is reranked: `score` is the match. A picture or an id finds similar pictures: there is no text to
-   * match, so `match` is null and `score` is the similarity; an item is not among the hits of its own id.
+   * A text query is reranked: `score` is the match. An image or an id finds similar images: there
+   * is no text to match, so `match` is null and `score` is the similarity; an item is not among the
+   * hits of its own id.
    *
    * @throws TandemError options_conflict, item_not_found, or what encoding the query meets
    */
@@ -149,7 +151,8 @@ export class Retrieval {
     const first = worthIt(wanted)
     let contenders: readonly Candidate[] = await fetch(first)
     if (contenders.length < first.length) {
-      // What was replaced since a change of bundle is encoded by the new one alone: then the search begins again with that.
+      // What was replaced since a change of bundle is encoded by the new one alone: then the search
+      // begins again with that.
       if (visit.isOutdated) return this.search(query, options, call)
       // Behind one that is gone, others come within the margin of the k-th.
       if (first.length < wanted.length) contenders = worthIt(await fetch(wanted))
@@ -167,7 +170,10 @@ export class Retrieval {
     return { hits: byMatch(contenders, matches, { k, minMatch }), timings: clock.read() }
   }
 
-  /** Orders documents by their relevance to a query; each may be a text, a picture or the id of a stored item. */
+  /**
+   * Orders documents by their relevance to a query; each may be a text, an image or the id of a
+   * stored item.
+   */
   async rerank(
     query: Query,
     documents: readonly Query[],
@@ -193,21 +199,27 @@ export class Retrieval {
   }
 
   /**
-   * Adds a picture, or replaces the item of the same id. Resolves when it is on disk and searchable.
+   * Adds an image, or replaces the item of the same id. Resolves when it is on disk and searchable.
    *
-   * @throws TandemError image_type_unsupported, image_unreadable, image_too_large; nothing is stored then
+   * @throws TandemError image_type_unsupported, image_unreadable, image_too_large; nothing is
+   *   stored then
    */
   async add(
     addition: Addition,
     call?: Call,
   ): Promise<{ status: 'created' | 'replaced'; timings: Timings }> {
     const clock = new StageClock()
-    const { id, payload, image } = addition
+    const { id, payload } = addition
     for (;;) {
-      const { fingerprint, encoded } = await encodePicture(this.#collection, image, clock, call)
-      const { embedding, imageTokens, picture } = encoded
+      const { fingerprint, encoded } = await encodeImage(
+        this.#collection,
+        addition.image,
+        clock,
+        call,
+      )
+      const { embedding, imageTokens, image } = encoded
       call?.signal?.throwIfAborted()
-      const item = { id, payload, embedding, imageTokens, picture }
+      const item = { id, payload, embedding, imageTokens, image }
       const status = await clock.time('store', () => this.#collection.put(item, fingerprint, call))
       // Encoded again where the bundle has changed meanwhile.
       if (status !== 'switched') return { status, timings: clock.read() }
@@ -226,13 +238,15 @@ export class Retrieval {
     return item ?? noItem(id)
   }
 
-  /** The stored picture of an item, an upright JPEG. @throws TandemError item_not_found */
-  async picture(id: string, call?: Call): Promise<Uint8Array> {
+  /** The stored image of an item, an upright JPEG. @throws TandemError item_not_found */
+  async image(id: string, call?: Call): Promise<Uint8Array> {
     using visit = this.#collection.enter()
-    return (await visit.items.picture(id, call)) ?? noItem(id)
+    return (await visit.items.image(id, call)) ?? noItem(id)
   }
 
-  /** A page of items in the order of their ids, and the id to continue after, null on the last page. */
+  /**
+   * A page of items in the order of their ids, and the id to continue after, null on the last page.
+   */
   async list(
     { after, limit }: { after?: string | undefined; limit: number },
     call?: Call,

@@ -1,18 +1,23 @@
 /**
- * How widely the graph is searched (ef) so that it finds the share of the exact nearest that is wanted. It begins with what
- * was enough for embeddings of photos and captions, and goes by what samples of the searches have been found to miss.
+ * How widely the graph is searched (ef) so that it finds the share of the exact nearest that is
+ * wanted. It begins with what was enough for embeddings of images and captions, and goes by what
+ * samples of the searches have been found to miss.
  */
 
 /**
- * What finds .99 of the nearest photos to captions: 72 for 64 of 10,000, 230 for 64 of 400,000, above 400 for 64 of a million
- * (bench/index-size.ts). Other embeddings need more or less, and other recalls; that is found out.
+ * What finds .99 of the nearest images to captions: 72 for 64 of 10,000, 230 for 64 of 400,000,
+ * above 400 for 64 of a million (bench/index-size.ts). Other embeddings need more or less, and
+ * other recalls; that is found out.
  */
 const LEAST = 40
-/** Among few items and for few candidates: embeddings in heaps want more than those of photos. */
+/** Among few items and for few candidates: embeddings in heaps want more than those of images. */
 const NARROW = 64
 const FOR_EACH = 0.65
 const growth = (items: number): number => 0.6 + 1.6 * Math.sqrt(items / 100_000)
-/** Neighbours that a judgement goes by: of a share of .99 it then knows the missing hundredth to within a quarter. */
+/**
+ * Neighbours that a judgement goes by: of a share of .99 it then knows the missing hundredth to
+ * within a quarter.
+ */
 const EVIDENCE = 2000
 const WIDER = 1.25
 const NARROWER = 0.95

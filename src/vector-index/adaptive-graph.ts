@@ -1,6 +1,7 @@
 /**
- * The graph, and a sample of its embeddings. While the sample is all of them, a search is exact where that costs less; of
- * the searches of the graph some are held against the sample afterwards, and how widely it is searched follows from that.
+ * The graph, and a sample of its embeddings. While the sample is all of them, a search is exact
+ * where that costs less; of the searches of the graph some are held against the sample afterwards,
+ * and how widely it is searched follows from that.
  */
 import { closeSync, openSync } from 'node:fs'
 import { Beam } from './adaptive-ef.js'
@@ -10,8 +11,9 @@ import type { Found } from './top-k.js'
 import { RowSample } from './recall-sample.js'
 
 /**
- * What a search of the graph costs, in rows compared: so much at the least, and so much for each unit of ef. From one
- * measurement of 3,000 to 16,000 rows of 384 values; a row takes 48 ns (docs/adr/0004-vector-engine.md).
+ * What a search of the graph costs, in rows compared: so much at the least, and so much for each
+ * unit of ef. From one measurement of 3,000 to 16,000 rows of 384 values; a row takes 48 ns
+ * (docs/adr/0004-vector-engine.md).
  */
 const GRAPH_COST = 1500
 const GRAPH_COST_OF_EF = 20
@@ -57,7 +59,10 @@ export class AdaptiveGraph {
     )
   }
 
-  /** The graph that `save` wrote; dimensions and deleted labels must be known to be its own, since wrong ones go unnoticed. */
+  /**
+   * The graph that `save` wrote; dimensions and deleted labels must be known to be its own, since
+   * wrong ones go unnoticed.
+   */
   static load(options: GraphOptions, file: string, deleted: readonly number[]): AdaptiveGraph {
     const graph = HnswGraph.load(options.dim, file)
     const sample = new RowSample(options, graph.count)
@@ -80,7 +85,10 @@ export class AdaptiveGraph {
     return this.#graph.count
   }
 
-  /** Share of the exact nearest that searches of the graph have been found to find; null while too few have been verified. */
+  /**
+   * Share of the exact nearest that searches of the graph have been found to find; null while too
+   * few have been verified.
+   */
   get recall(): number | null {
     return this.#beam.recall
   }
@@ -106,7 +114,9 @@ export class AdaptiveGraph {
     to.forEach((label, at) => this.#add(label, source.#graph.embedding(from[at] as number)))
   }
 
-  /** @param candidates - at least 1; of fewer labels, all that are not marked as deleted are found */
+  /**
+   * @param candidates - at least 1; of fewer labels, all that are not marked as deleted are found
+   */
   search(embedding: Float32Array, candidates: number): Found {
     const limit = Math.min(candidates, this.#live)
     if (limit === 0) return { labels: [], similarities: [] }

@@ -1,6 +1,6 @@
 /**
- * Copies a graph without its deleted labels, in small steps between which searches and changes go on, and puts the copy
- * in its place.
+ * Copies a graph without its deleted labels, in small steps between which searches and changes go
+ * on, and puts the copy in its place.
  */
 import type { WorkerProcess } from '../worker/worker-process.js'
 import type { Commands } from './hnsw-worker.js'
@@ -19,7 +19,10 @@ export interface Compaction {
   replace: (labels: Labels) => void
 }
 
-/** Copies labels in ascending order: those that are given out meanwhile come last, and none is missed. */
+/**
+ * Copies labels in ascending order: those that are given out meanwhile come last, and none is
+ * missed.
+ */
 export async function compact({ process, labels, inTurn, replace }: Compaction): Promise<void> {
   const original = labels()
   await process.call('begin-compaction', { capacity: original.size })

@@ -9,8 +9,8 @@ export const ASSEMBLED =
   'SQ0ACyAHIAj95AEgCSAK/eQB/eQBIQcgBCAH/R8AIAf9HwGSIAf9HwIgB/0fA5KSOAIAIARBBGohBCACQQFrIQIgAg0ACwsL'
 
 /**
- * All in bytes from the start of the memory: the query, the first of `count` rows, and where the products go, as 32-bit
- * floats. A row has `bytes` bytes, a multiple of 64 (`paddedBytes`).
+ * All in bytes from the start of the memory: the query, the first of `count` rows, and where the
+ * products go, as 32-bit floats. A row has `bytes` bytes, a multiple of 64 (`paddedBytes`).
  */
 export type DotProducts = (
   query: number,

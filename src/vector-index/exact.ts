@@ -1,7 +1,7 @@
 /**
- * The exact index: compares with every embedding, in this process, some 20 of them in a microsecond. The truth that the
- * approximate index is held to, and good enough for some ten thousand items. It has no snapshot; it is replayed from the
- * item store at every start.
+ * The exact index: compares with every embedding, in this process, some 20 of them in a
+ * microsecond. The truth that the approximate index is held to, and good enough for some ten
+ * thousand items. It has no snapshot; it is replayed from the item store at every start.
  */
 import type { Neighbour, VectorIndex } from './vector-index.js'
 import { Nearest } from './top-k.js'

@@ -1,7 +1,7 @@
 /**
- * The file that hnswlib writes, as far as we read it ourselves: whether it is whole, for hnswlib passes over errors of
- * writing, so that a full disk leaves a graph that is cut off and no word about it; and embeddings out of it, for which
- * hnswlib takes ten times as long.
+ * The file that hnswlib writes, as far as we read it ourselves: whether it is whole, for hnswlib
+ * passes over errors of writing, so that a full disk leaves a graph that is cut off and no word
+ * about it; and embeddings out of it, for which hnswlib takes ten times as long.
  *
  *    0  uint64  offset, capacity
  *   16  uint64  elements

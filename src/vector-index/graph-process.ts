@@ -2,7 +2,10 @@
 import { WorkerProcess, type WorkerOptions } from '../worker/worker-process.js'
 import type { Commands } from './hnsw-worker.js'
 
-/** A search of a large graph jumps about in memory: with pages of 2 MiB it takes a quarter less. What glibc does not know it passes over. */
+/**
+ * A search of a large graph jumps about in memory: with pages of 2 MiB it takes a quarter less.
+ * What glibc does not know it passes over.
+ */
 const LARGE_PAGES = 'glibc.malloc.hugetlb=1'
 
 export function startGraphProcess(

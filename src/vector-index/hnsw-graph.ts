@@ -1,13 +1,16 @@
 /**
- * The HNSW graph itself, by label. The only importer of hnswlib-node, whose calls block and whose C++ exceptions end the
- * process: everything that it would refuse is refused before it is asked.
+ * The HNSW graph itself, by label. The only importer of hnswlib-node, whose calls block and whose
+ * C++ exceptions end the process: everything that it would refuse is refused before it is asked.
  */
 import { closeSync, fsyncSync, openSync } from 'node:fs'
 import hnswlib from 'hnswlib-node'
 import { isWholeGraph, sha256Of } from './graph-file.js'
 import type { Found } from './top-k.js'
 
-/** M: links of a node; efConstruction: beam while building. The defaults of hnswlib's authors for such data. */
+/**
+ * M: links of a node; efConstruction: beam while building. The defaults of hnswlib's authors for
+ * such data.
+ */
 const M = 16
 const EF_CONSTRUCTION = 200
 const FIRST_CAPACITY = 1024
@@ -29,7 +32,10 @@ export class HnswGraph {
     return new HnswGraph(index)
   }
 
-  /** The graph that `save` wrote; the dimensions must be known to be its own, since wrong ones go unnoticed. */
+  /**
+   * The graph that `save` wrote; the dimensions must be known to be its own, since wrong ones go
+   * unnoticed.
+   */
   static load(dim: number, file: string): HnswGraph {
     const index = new hnswlib.HierarchicalNSW('ip', dim)
     index.readIndexSync(file)
@@ -70,10 +76,11 @@ export class HnswGraph {
   }
 
   /**
-   * Writes the graph to the new `file` and flushes it to the disk; answers its SHA-256 in hexadecimal.
+   * Writes the graph to the new `file` and flushes it to the disk; answers its SHA-256 in
+   * hexadecimal.
    *
-   * @throws the error of the operating system where the disk cannot be written to, or Error where it became full: hnswlib
-   *   writes what it can and says nothing. What there is of the file stays.
+   * @throws the error of the operating system where the disk cannot be written to, or Error where
+   *   it became full: hnswlib writes what it can and says nothing. What there is of the file stays.
    */
   save(file: string): string {
     // Opened here first: hnswlib does not say either that it could not make the file.
@@ -90,8 +97,8 @@ export class HnswGraph {
   }
 
   /**
-   * Gives back the memory of a graph that is not used any more. Left to the collector, which in a process of few objects
-   * hardly ever runs, one graph after another would be kept.
+   * Gives back the memory of a graph that is not used any more. Left to the collector, which in a
+   * process of few objects hardly ever runs, one graph after another would be kept.
    */
   free(): void {
     this.#index.initIndex({ maxElements: 1, m: M, efConstruction: EF_CONSTRUCTION })

@@ -1,7 +1,7 @@
 /**
- * The process that owns the graph: searching and adding block, so they must not run where requests are served, and what
- * hnswlib does not survive ends this process alone. Commands are answered one after the other, in the order in which
- * they came.
+ * The process that owns the graph: searching and adding block, so they must not run where requests
+ * are served, and what hnswlib does not survive ends this process alone. Commands are answered one
+ * after the other, in the order in which they came.
  */
 import { answerCalls } from '../worker/worker-process.js'
 import { AdaptiveGraph, type GraphOptions } from './adaptive-graph.js'
@@ -10,14 +10,20 @@ import type { Searched } from './search-groups.js'
 
 /** Every command and what it is answered with. */
 export interface Commands {
-  /** Begins with an empty graph, or the one in `file`, of whose labels some are deleted. Answers how many are in it. */
+  /**
+   * Begins with an empty graph, or the one in `file`, of whose labels some are deleted. Answers how
+   * many are in it.
+   */
   open: {
     ask: GraphOptions & { saved: { file: string; deleted: number[] } | null }
     answer: number
   }
   /** Adds, then marks as deleted, as one step. */
   change: { ask: { labels: number[]; packed: Float32Array; deleted: number[] }; answer: null }
-  /** Answers in the order of the searches, and the share of the exact nearest that they have lately been found to find. */
+  /**
+   * Answers in the order of the searches, and the share of the exact nearest that they have lately
+   * been found to find.
+   */
   search: { ask: readonly Searched[]; answer: { found: Found[]; recall: number | null } }
   /** Answers the SHA-256 of the file. */
   save: { ask: { file: string }; answer: string }

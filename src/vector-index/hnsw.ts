@@ -1,8 +1,9 @@
 /**
  * The approximate index: an HNSW graph in a process of its own, ids and order of changes here.
  *
- * A replaced item gets a new label and its old one is marked as deleted; when more than half of the labels are, the
- * graph is copied without them, in small steps between which searches and writes go on.
+ * A replaced item gets a new label and its old one is marked as deleted; when more than half of the
+ * labels are, the graph is copied without them, in small steps between which searches and writes go
+ * on.
  */
 import { join } from 'node:path'
 import type { Neighbour, VectorIndex, VectorIndexOptions } from './vector-index.js'
@@ -24,7 +25,10 @@ import {
 
 /** Embeddings that the process adds at a time; a search waits for one such step at most. */
 const STEP = 64
-/** Below this, deleted labels cost too little to copy the graph. Above, they also hide others: few links lead to what is left. */
+/**
+ * Below this, deleted labels cost too little to copy the graph. Above, they also hide others: few
+ * links lead to what is left.
+ */
 const COMPACT_FROM = 32
 
 /** Unless the options say otherwise. 16,384 embeddings of 384 dimensions are 25 MB. */
@@ -36,7 +40,10 @@ type Options = Omit<VectorIndexOptions, 'kind'>
 export class HnswIndex implements VectorIndex {
   readonly #options: Options
   #process!: WorkerProcess<Commands>
-  /** `lost` with the process, until `recover` has loaded the snapshot; `recovering` until the rest is replayed. */
+  /**
+   * `lost` with the process, until `recover` has loaded the snapshot; `recovering` until the rest
+   * is replayed.
+   */
   #state: 'open' | 'lost' | 'recovering' = 'open'
   #onReturn: () => void = () => undefined
   #discarded: string | null = null
@@ -49,7 +56,8 @@ export class HnswIndex implements VectorIndex {
   readonly #searches = new SearchGroups(async (group) => {
     const { found, recall } = await this.#process.call('search', group)
     this.#annRecall = recall
-    // Here, before the next answer is dealt with: that may be of a change after which the labels are others.
+    // Here, before the next answer is dealt with: that may be of a change after which the labels
+    // are others.
     return found.map((one) => this.#named(one))
   })
 

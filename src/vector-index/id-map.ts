@@ -3,7 +3,10 @@ import { setImmediate } from 'node:timers/promises'
 /** Ids taken in one go, a millisecond or two; requests go on between. */
 const SLICE = 4096
 
-/** Ids of items ↔ labels of the graph. A label is used once; a replaced or removed item leaves its label empty. */
+/**
+ * Ids of items ↔ labels of the graph. A label is used once; a replaced or removed item leaves its
+ * label empty.
+ */
 export class Labels {
   /** Label → id; null where the label is empty. */
   readonly #ids: (string | null)[] = []

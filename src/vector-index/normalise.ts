@@ -1,6 +1,7 @@
 /**
  * A copy of `embedding` of length 1, so that a dot product is a cosine.
- * @throws RangeError for another number of values than `dim`, for one that is not finite, and for length zero
+ * @throws RangeError for another number of values than `dim`, for one that is not finite, and for
+ *   length zero
  */
 export function normalise(embedding: Float32Array, dim: number): Float32Array {
   if (embedding.length !== dim) {

@@ -57,7 +57,9 @@ export class PackedRows {
     this.#count = count
   }
 
-  /** Tells `look` how similar `query` is to the rows, one after the other, up to the row `count`. */
+  /**
+   * Tells `look` how similar `query` is to the rows, one after the other, up to the row `count`.
+   */
   compare(
     query: Float32Array,
     look: (row: number, similarity: number) => void,

@@ -1,6 +1,7 @@
 /**
- * The embeddings of a graph's labels as packed rows: all of them while they are few, so that they can be searched exactly;
- * of more, every second, every fourth and so on, evenly over the labels, to hold against what the graph finds.
+ * The embeddings of a graph's labels as packed rows: all of them while they are few, so that they
+ * can be searched exactly; of more, every second, every fourth and so on, evenly over the labels,
+ * to hold against what the graph finds.
  */
 import { Nearest, type Found } from './top-k.js'
 import { PackedRows } from './packed-rows.js'
@@ -13,7 +14,8 @@ export class RowSample {
 
   /**
    * @param sampleRows - how many rows to hold at most
-   * @param labels - that are about to be added, of which it then takes every so many-th from the start
+   * @param labels - that are about to be added, of which it then takes every so many-th from the
+   *   start
    */
   constructor({ dim, sampleRows }: { dim: number; sampleRows: number }, labels = 0) {
     this.#rows = new PackedRows(dim)

@@ -1,6 +1,7 @@
 /**
- * Joins the searches of one turn into groups that the process of the graph is asked together: a batch of texts ends for all
- * of them in the same turn, and a message costs both sides as much as a good part of a search.
+ * Joins the searches of one turn into groups that the process of the graph is asked together: a
+ * batch of texts ends for all of them in the same turn, and a message costs both sides as much as a
+ * good part of a search.
  */
 export interface Searched {
   embedding: Float32Array
@@ -12,7 +13,9 @@ interface Waiting<Answer> extends Searched {
   reject: (error: Error) => void
 }
 
-/** A group is answered as a whole, and the first of it waits for the last: for a millisecond or so. */
+/**
+ * A group is answered as a whole, and the first of it waits for the last: for a millisecond or so.
+ */
 const LARGEST_GROUP = 4
 
 export class SearchGroups<Answer> {

@@ -1,8 +1,10 @@
 /**
- * The snapshot of an HNSW index: a graph file that only hnswlib reads, and beside it `hnsw.json`, which says what it is.
+ * The snapshot of an HNSW index: a graph file that only hnswlib reads, and beside it `hnsw.json`,
+ * which says what it is.
  *
- * hnswlib writes in place and checks nothing, so a graph is written under a new name, flushed, and then named by a
- * sidecar that replaces the old one in one step. Whatever a crash leaves behind, the sidecar that is found fits its graph.
+ * hnswlib writes in place and checks nothing, so a graph is written under a new name, flushed, and
+ * then named by a sidecar that replaces the old one in one step. Whatever a crash leaves behind,
+ * the sidecar that is found fits its graph.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -14,7 +16,10 @@ import { pipeline } from 'node:stream/promises'
 const FORMAT = 2
 const SIDECAR = 'hnsw.json'
 const ASIDE = `${SIDECAR}.new`
-/** Ids written, and about so many read, in one go: a sidecar may name millions, and requests go on between. */
+/**
+ * Ids written, and about so many read, in one go: a sidecar may name millions, and requests go on
+ * between.
+ */
 const SLICE = 4096
 const CHUNK_BYTES = 128 * 1024
 const OPENING = '"ids":['
@@ -92,10 +97,12 @@ export async function publishSnapshot(
 }
 
 /**
- * Removes what a failed snapshot left, so that it takes no room on a disk that may be full. The snapshot in use stays.
- * What cannot be removed, as on a disk that cannot be written to, goes with the next snapshot that succeeds.
+ * Removes what a failed snapshot left, so that it takes no room on a disk that may be full. The
+ * snapshot in use stays. What cannot be removed, as on a disk that cannot be written to, goes with
+ * the next snapshot that succeeds.
  *
- * @throws where that is so, and where the sidecar cannot be read: then nothing says which graph is in use
+ * @throws where that is so, and where the sidecar cannot be read: then nothing says which graph is
+ *   in use
  */
 export async function removeLeftovers(folder: string): Promise<void> {
   const used = await readSidecar(folder)
@@ -110,7 +117,10 @@ async function removeAllBut(folder: string, used: string | undefined): Promise<v
   await Promise.all(others.map((name) => rm(join(folder, name), { force: true })))
 }
 
-/** Makes the folder when it is missing, and moves the snapshot in `former` into it, the folder of an earlier version. */
+/**
+ * Makes the folder when it is missing, and moves the snapshot in `former` into it, the folder of an
+ * earlier version.
+ */
 export async function makeFolder(folder: string, former?: string): Promise<void> {
   await mkdir(folder, { recursive: true })
   if (former === undefined) return
@@ -147,7 +157,9 @@ async function readSidecar(folder: string): Promise<Sidecar | null> {
   throw new Unusable(`${SIDECAR} cannot be read`)
 }
 
-/** What `written` made, read line by line; or the same on one line, as earlier versions wrote it. */
+/**
+ * What `written` made, read line by line; or the same on one line, as earlier versions wrote it.
+ */
 async function parsed(chunks: AsyncIterable<string>): Promise<Sidecar> {
   let head: Sidecar | null = null
   const ids: (string | null)[] = []

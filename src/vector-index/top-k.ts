@@ -1,4 +1,7 @@
-/** The best of many similarities, without sorting the rest: a heap whose top is the worst that is kept. */
+/**
+ * The best of many similarities, without sorting the rest: a heap whose top is the worst that is
+ * kept.
+ */
 export interface Found {
   labels: number[]
   similarities: number[]

@@ -19,12 +19,16 @@ export type Handlers<C extends Commands<C>> = {
   [Name in keyof C]: (ask: C[Name]['ask']) => C[Name]['answer'] | Promise<C[Name]['answer']>
 }
 
-/** Begins to answer. The handlers are called in the order of the calls, one beginning as soon as it has come. */
+/**
+ * Begins to answer. The handlers are called in the order of the calls, one beginning as soon as it
+ * has come.
+ */
 export function answerCalls<C extends Commands<C>>(handlers: Handlers<C>): void {
-  // Ctrl-C reaches every process of a terminal: the service is the one to decide, and answers what it accepted first.
+  // Ctrl-C reaches every process of a terminal: the service is the one to decide, and answers what
+  // it accepted first.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined)
-  // The service has ended, or wants this process to. A worker has nothing to lose, and native code that is in the middle
-  // of something is better killed than torn down around it.
+  // The service has ended, or wants this process to. A worker has nothing to lose, and native code
+  // that is in the middle of something is better killed than torn down around it.
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
   process.on('message', (question: Question) => answer(handlers, question))
   send({ number: HELLO, answer: null })

@@ -27,11 +27,14 @@ const SECRETS = ['API_KEYS']
 /** A process that was asked to end and has not by then is killed. */
 const LONGEST_FAREWELL_MS = 30_000
 /**
- * Half of V8's young generation, which by default grows to 16 MiB before it is looked through: a worker keeps few objects
- * of JavaScript, and each would hold 48 MiB of ones that are long dead.
+ * Half of V8's young generation, which by default grows to 16 MiB before it is looked through: a
+ * worker keeps few objects of JavaScript, and each would hold 48 MiB of ones that are long dead.
  */
 const SEMI_SPACE_MIB = 2
-/** Steps of `nice` of workers that compute for long: the service's own event loop must not wait for a core. */
+/**
+ * Steps of `nice` of workers that compute for long: the service's own event loop must not wait for
+ * a core.
+ */
 const NICER = 5
 const LEAST_PRIORITY = 19
 
@@ -95,11 +98,15 @@ export class Life<C extends Commands<C>> {
       if (this.#child.pid !== undefined)
         setPriority(this.#child.pid, Math.min(LEAST_PRIORITY, getPriority() + NICER))
     } catch {
-      // It has ended already, or the system does not let it: the worker is as good as any other process then.
+      // It has ended already, or the system does not let it: the worker is as good as any other
+      // process then.
     }
   }
 
-  /** Calls are answered in any order. @throws TandemError or Refusal as the worker threw it, `lost` when it ends before */
+  /**
+   * Calls are answered in any order. @throws TandemError or Refusal as the worker threw it, `lost`
+   * when it ends before
+   */
   call<Name extends keyof C>(name: Name, ask: C[Name]['ask']): Promise<C[Name]['answer']> {
     return new Promise((resolve, reject) => {
       if (this.#over || !this.#child.connected) throw this.#lost()

@@ -1,8 +1,9 @@
 /**
  * DOOR: native code in a process of its own, so that what ends it does not end the service.
  *
- * The module of a worker calls `answerCalls` with what it can do; the service asks with `WorkerProcess.call`. A process
- * that dies fails the calls that it had not answered and is started again, after a pause that doubles with each death.
+ * The module of a worker calls `answerCalls` with what it can do; the service asks with
+ * `WorkerProcess.call`. A process that dies fails the calls that it had not answered and is started
+ * again, after a pause that doubles with each death.
  */
 import { TandemError, type ErrorCode } from '../errors.js'
 import { Life, type Call, type Commands } from './child.js'
@@ -29,14 +30,20 @@ export interface WorkerOptions<C extends Commands<C>> {
   name: string
   /** What the process runs. */
   module: URL
-  /** What a caller is told while there is no process: the error, and what the sentence is about ("The model"). */
+  /**
+   * What a caller is told while there is no process: the error, and what the sentence is about
+   * ("The model").
+   */
   code: ErrorCode
   subject: string
   /** Makes a fresh process ready by calls of its own; until it resolves, others are refused. */
   open?: (call: Call<C>) => Promise<unknown>
   /** Added to what the process inherits of the service's environment. */
   environment?: Readonly<Record<string, string>>
-  /** Whether it computes for long at a time, and the service's own event loop goes first: by default it does. */
+  /**
+   * Whether it computes for long at a time, and the service's own event loop goes first: by default
+   * it does.
+   */
   givesWay?: boolean
   report?: Report | undefined
   /** Called when a process that was ready has died, and when another one is ready in its place. */
@@ -62,7 +69,10 @@ export class WorkerProcess<C extends Commands<C>> {
     this.#options = options
   }
 
-  /** Starts the process and waits until it is ready. @throws what `open` throws, and Error when the process dies before */
+  /**
+   * Starts the process and waits until it is ready. @throws what `open` throws, and Error when the
+   * process dies before
+   */
   static async start<C extends Commands<C>>(options: WorkerOptions<C>): Promise<WorkerProcess<C>> {
     const worker = new WorkerProcess<C>(options)
     await worker.#launch()
@@ -81,9 +91,12 @@ export class WorkerProcess<C extends Commands<C>> {
   }
 
   /**
-   * Asks the process. Several calls may be under way; what is asked is copied, and so is the answer.
-   * @param limitMs - the process is killed, and with it the other calls, when it has not answered by then
-   * @throws TandemError as the worker threw it, or that the worker is not there; Refusal for any other error of the worker
+   * Asks the process. Several calls may be under way; what is asked is copied, and so is the
+   * answer.
+   * @param limitMs - the process is killed, and with it the other calls, when it has not answered
+   *   by then
+   * @throws TandemError as the worker threw it, or that the worker is not there; Refusal for any
+   *   other error of the worker
    */
   call<Name extends keyof C>(
     name: Name,

@@ -14,7 +14,7 @@ describe('docs/benchmarks.md', () => {
     )
   })
 
-  it('shows only pictures that are there', () => {
+  it('shows only images that are there', () => {
     const shown = [...writtenPage().matchAll(/\]\((benchmarks\/[^)]+)\)/g)].map(([, path = '']) =>
       join(packageFolder, 'docs', path),
     )

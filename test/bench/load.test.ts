@@ -34,7 +34,8 @@ describe('a load', () => {
     })
     const answers = await open(address, 200, 1)
     const waited = answers.filter(({ milliseconds }) => milliseconds > 100).length
-    // About those due in the first half second; a client that waits for its answer would have sent one of them.
+    // About those due in the first half second; a client that waits for its answer would have sent
+    // one of them.
     expect(waited).toBeGreaterThan(40)
   })
 

@@ -9,7 +9,7 @@ const fixture = (name: string): string => join(packageFolder, 'test', 'fixtures'
 
 describe('bench-model', () => {
   it('times each graph of both bundles, and of a dual encoder the two that it has', async () => {
-    const options = { against: fixture('tiny-dual-bundle'), photos: 1, rounds: 1 }
+    const options = { against: fixture('tiny-dual-bundle'), images: 1, rounds: 1 }
     const { bundles, speeds, found } = await benchModel(
       fixture('tiny-bundle'),
       options,
@@ -25,7 +25,7 @@ describe('bench-model', () => {
 
   it('refuses a folder that is no bundle', async () => {
     await expect(
-      benchModel(fixture('nothing'), { photos: 1, rounds: 1 }, readConfig({}), quiet),
+      benchModel(fixture('nothing'), { images: 1, rounds: 1 }, readConfig({}), quiet),
     ).rejects.toThrow('There is no model bundle in')
   })
 })
@@ -34,7 +34,7 @@ describe('its report', () => {
   const recall = (r1: number) => ({ r1, r5: r1 + 10, r10: r1 + 20 })
   const found = (r1: number): BenchModelReport['found'][number] => ({
     bundle: 'b',
-    photos: 2,
+    images: 2,
     captions: 10,
     candidates: 64,
     text_to_image: { similarity: recall(r1), rerank: recall(r1 + 1) },

@@ -37,7 +37,7 @@ describe('readShards', () => {
       { key: 'x', captions: ['one', 'two'], mime: 'image/jpeg' },
       { key: 'd/y', captions: ['three'], mime: 'image/jpeg' },
     ])
-    expect(Buffer.from(photos[0]?.picture ?? []).toString()).toBe('X')
+    expect(Buffer.from(photos[0]?.image ?? []).toString()).toBe('X')
   })
 
   it('leaves out photos without captions in the language', async () => {

@@ -1,16 +1,16 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import type { Client } from '../../src/cli/client.js'
-import type { CaptionedPhoto } from '../../src/cli/dataset.js'
+import type { CaptionedImage } from '../../src/cli/dataset.js'
 import { evaluate, evaluationTable } from '../../src/cli/evaluate.js'
 
 const quiet = { out: new PassThrough(), err: new PassThrough() }
 const unit = (at: number): Float32Array =>
   Float32Array.from({ length: 4 }, (_, index) => (index === at ? 1 : 0))
 
-const photos: CaptionedPhoto[] = ['a', 'b', 'c', 'd'].map((key) => ({
+const photos: CaptionedImage[] = ['a', 'b', 'c', 'd'].map((key) => ({
   key,
-  picture: Buffer.from(key),
+  image: Buffer.from(key),
   mime: 'image/jpeg',
   captions: [`${key} first`, `${key} second`],
 }))

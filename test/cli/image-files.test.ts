@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Value } from 'typebox/value'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { idOfPath, mimeOf, pictureFiles } from '../../src/cli/image-files.js'
+import { idOfPath, mimeOf, imageFiles } from '../../src/cli/image-files.js'
 import { Id } from '../../src/http/schemas/requests.js'
 
 let folder: string
@@ -16,13 +16,13 @@ const never = (path: string, reason: string): void => {
   throw new Error(`${path}: ${reason}`)
 }
 
-describe('pictureFiles', () => {
-  it('finds pictures below the folder by extension, sorted, and counts the others', async () => {
+describe('imageFiles', () => {
+  it('finds images below the folder by extension, sorted, and counts the others', async () => {
     await mkdir(join(folder, 'b', 'deep'), { recursive: true })
     for (const name of ['z.JPG', 'b/deep/a.webp', 'b/notes.txt', 'README'])
       await writeFile(join(folder, name), 'x')
-    const { pictures, others } = await pictureFiles(folder, never)
-    expect(pictures.map(({ path, mime }) => [path, mime])).toEqual([
+    const { images, others } = await imageFiles(folder, never)
+    expect(images.map(({ path, mime }) => [path, mime])).toEqual([
       ['b/deep/a.webp', 'image/webp'],
       ['z.JPG', 'image/jpeg'],
     ])
@@ -32,7 +32,7 @@ describe('pictureFiles', () => {
   it('leaves out hidden files and folders', async () => {
     await mkdir(join(folder, '.cache'))
     for (const name of ['.cache/a.jpg', '.b.jpg', 'c.jpg']) await writeFile(join(folder, name), 'x')
-    expect((await pictureFiles(folder, never)).pictures.map(({ path }) => path)).toEqual(['c.jpg'])
+    expect((await imageFiles(folder, never)).images.map(({ path }) => path)).toEqual(['c.jpg'])
   })
 
   it('follows links to files, not to folders, and reports a link that leads nowhere', async () => {
@@ -41,13 +41,13 @@ describe('pictureFiles', () => {
     await symlink(folder, join(folder, 'loop.jpg'))
     await symlink(join(folder, 'gone'), join(folder, 'c.jpg'))
     const unreadable: string[] = []
-    const { pictures } = await pictureFiles(folder, (path) => unreadable.push(path))
-    expect(pictures.map(({ path }) => path)).toEqual(['a.jpg', 'b.jpg'])
+    const { images } = await imageFiles(folder, (path) => unreadable.push(path))
+    expect(images.map(({ path }) => path)).toEqual(['a.jpg', 'b.jpg'])
     expect(unreadable).toEqual(['c.jpg'])
   })
 
   it('rejects for a folder that does not exist', async () => {
-    await expect(pictureFiles(join(folder, 'none'), never)).rejects.toThrow(/ENOENT/)
+    await expect(imageFiles(join(folder, 'none'), never)).rejects.toThrow(/ENOENT/)
   })
 })
 

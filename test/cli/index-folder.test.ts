@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Client } from '../../src/cli/client.js'
 import { indexFolder, summaryLine } from '../../src/cli/index-folder.js'
 
-/** As much of the service as indexing needs: keeps what is put, refuses pictures that say so. */
+/** As much of the service as indexing needs: keeps what is put, refuses images that say so. */
 class Stored {
   readonly items = new Map<string, { payload: unknown }>()
   puts = 0
@@ -35,7 +35,7 @@ class Stored {
         return answer(503, { detail: 'busy' }, { 'retry-after': '0' })
       }
       if (body.toString() === 'broken')
-        return answer(422, { detail: 'The picture cannot be decoded.' })
+        return answer(422, { detail: 'The image cannot be decoded.' })
       this.puts += 1
       this.items.set(id, { payload: JSON.parse(url.searchParams.get('payload') ?? 'null') })
       answer(201, {})
@@ -72,7 +72,7 @@ async function write(files: Record<string, string>): Promise<void> {
 }
 
 describe('indexFolder', () => {
-  it('stores every picture under its path', async () => {
+  it('stores every image under its path', async () => {
     await write({ 'a.jpg': '1', 'deep/b é.png': '2', 'notes.txt': '3' })
     const outcome = await indexFolder(client, folder, terminal)
     expect(outcome).toEqual({ added: 2, skipped: 0, failed: [] })
@@ -92,9 +92,9 @@ describe('indexFolder', () => {
   it('reports a file that the service refuses, with its reason, and goes on', async () => {
     await write({ 'a.jpg': 'broken', 'b.jpg': '2' })
     const outcome = await indexFolder(client, folder, terminal)
-    expect(outcome.failed).toEqual([{ path: 'a.jpg', reason: 'The picture cannot be decoded.' }])
+    expect(outcome.failed).toEqual([{ path: 'a.jpg', reason: 'The image cannot be decoded.' }])
     expect(outcome.added).toBe(1)
-    expect(lines.join('')).toContain('not added: a.jpg: The picture cannot be decoded.')
+    expect(lines.join('')).toContain('not added: a.jpg: The image cannot be decoded.')
     expect(summaryLine(outcome)).toBe('1 added, 0 already stored, 1 not added')
   })
 

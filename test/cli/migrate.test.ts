@@ -1,4 +1,7 @@
-/** `tandem migrate` as a process of its own, between a data folder that this process writes to and a real Milvus. */
+/**
+ * `tandem migrate` as a process of its own, between a data folder that this process writes to and a
+ * real Milvus.
+ */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -13,7 +16,7 @@ import { packageFolder, readConfig } from '../../src/config.js'
 import { openItemStore, type ItemStore, type NewItem } from '../../src/item-store/item-store.js'
 import { openMilvus, type MilvusItems } from '../../src/collection/milvus/milvus.js'
 import { verifyBundle } from '../../src/model/models.js'
-import { openPictureStore, type PictureStore } from '../../src/image-store/image-store.js'
+import { openImageStore, type ImageStore } from '../../src/image-store/image-store.js'
 import { madeItem } from '../support/made-item.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
@@ -25,7 +28,7 @@ const { dim } = manifest.embedding
 
 let milvus: Milvus
 let folder: string
-let pictures: PictureStore
+let images: ImageStore
 let round = 0
 /** Open until the end of a test. */
 let store: ItemStore | undefined
@@ -40,8 +43,8 @@ afterAll(() => milvus?.end())
 beforeEach(async () => {
   round += 1
   folder = await mkdtemp(join(tmpdir(), 'tandem-migrate-'))
-  pictures = await openPictureStore({
-    place: { folder: join(folder, 'pictures') },
+  images = await openImageStore({
+    place: { folder: join(folder, 'images') },
     collection: `default.${collection()}`,
     timeoutMs: 5000,
   })
@@ -51,7 +54,7 @@ afterEach(async () => {
   await items?.close()
   await store?.close()
   items = store = undefined
-  pictures.close()
+  images.close()
   await rm(folder, { recursive: true, force: true })
 })
 
@@ -73,7 +76,7 @@ async function closeData(): Promise<void> {
 }
 
 async function inMilvus(): Promise<MilvusItems> {
-  const options = { ...milvus.settings, collection: collection(), fingerprint, dim, pictures }
+  const options = { ...milvus.settings, collection: collection(), fingerprint, dim, images }
   items ??= await openMilvus(options)
   return items
 }
@@ -95,7 +98,7 @@ function begin(
         TANDEM_MODEL: modelFolder,
         MILVUS_ADDRESS: milvus.address,
         MILVUS_COLLECTION: collection(),
-        PICTURE_STORE: join(folder, 'pictures'),
+        IMAGE_STORE: join(folder, 'images'),
         ...settings,
       },
     },
@@ -132,16 +135,16 @@ const whole = (
   {
     id,
     payload,
-    picture,
+    image,
     addedAt,
     embedding,
     imageTokens,
-  }: Omit<NewItem, 'picture'> & { picture: object },
+  }: Omit<NewItem, 'image'> & { image: object },
   bytes: Uint8Array | undefined,
 ) => ({
   id,
   payload,
-  picture,
+  image,
   addedAt,
   embedding: [...embedding],
   imageTokens: [...imageTokens],
@@ -149,14 +152,14 @@ const whole = (
 })
 
 function everythingIn(data: ItemStore): unknown[] {
-  return data.list({ limit: 10_000 }).map((item) => whole(item, data.picture(item.id)))
+  return data.list({ limit: 10_000 }).map((item) => whole(item, data.image(item.id)))
 }
 
 async function everythingInMilvus(): Promise<unknown[]> {
   const found = await inMilvus()
   const listed = (await found.list({ limit: 10_000 })).map(({ id }) => id)
   const got = await found.getMany(listed)
-  return Promise.all(got.map(async (item) => item && whole(item, await found.picture(item.id))))
+  return Promise.all(got.map(async (item) => item && whole(item, await found.image(item.id))))
 }
 
 describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
@@ -276,17 +279,17 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
       dataFolder: dataFolder('used'),
       modelFolder,
     })
-    const [inUse, otherBundle, noAddress, noPictures, noItems] = await Promise.all([
+    const [inUse, otherBundle, noAddress, noImages, noItems] = await Promise.all([
       migrate('embedded', dataFolder('used')),
       migrate('milvus', dataFolder(), { TANDEM_MODEL: 'tandem-small' }),
       migrate('milvus', dataFolder(), { MILVUS_ADDRESS: '' }),
-      migrate('milvus', dataFolder(), { PICTURE_STORE: '' }),
+      migrate('milvus', dataFolder(), { IMAGE_STORE: '' }),
       migrate('milvus', dataFolder('none')),
     ]).finally(() => service.close())
     expect(inUse.err).toMatch(/is in use by a Tandem service/)
     expect(otherBundle.err).toMatch(new RegExp(`fingerprint ${fingerprint} \\(tiny-bundle\\)`))
     expect(noAddress.err).toMatch(/MILVUS_ADDRESS/)
-    expect(noPictures.err).toMatch(/PICTURE_STORE/)
+    expect(noImages.err).toMatch(/IMAGE_STORE/)
     expect(noItems.err).toMatch(/There are no items in/)
     expect(await (await inMilvus()).count()).toBe(0)
     // A misspelt collection is an empty one: nothing is taken out of what there is.
@@ -295,12 +298,12 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     )
   })
   it.skipIf(s3ServerMissing !== null)(
-    `takes pictures to a bucket and back ${s3ServerMissing ?? ''}`,
+    `takes images to a bucket and back ${s3ServerMissing ?? ''}`,
     async () => {
       const server = await S3Server.start()
       const settings = {
         ...credentials,
-        PICTURE_STORE: 's3://photos/moved',
+        IMAGE_STORE: 's3://photos/moved',
         S3_ENDPOINT: server.endpoint,
         S3_REGION: 'us-east-1',
       }

@@ -15,23 +15,23 @@ class MadeSide implements Searched {
   readonly name = 'made'
   readonly size = COUNT
   readonly items = new Map<string, Item>()
-  readonly pictures = new Map<string, Uint8Array>()
+  readonly images = new Map<string, Uint8Array>()
   /** Added to every similarity, and how many of the best are missed. */
   error = 0
   missed = 0
 
   constructor() {
     ids.forEach((id, at) => {
-      const { picture, ...item } = madeItem(id)
-      const { bytes, ...about } = picture
+      const { image, ...item } = madeItem(id)
+      const { bytes, ...about } = image
       const addedAt = '2026-01-01T00:00:00.000Z'
       this.items.set(id, {
         ...item,
         addedAt,
         embedding: embeddings[at] as Float32Array,
-        picture: { ...about, size: bytes.byteLength },
+        image: { ...about, size: bytes.byteLength },
       })
-      this.pictures.set(id, bytes)
+      this.images.set(id, bytes)
     })
   }
 
@@ -43,8 +43,8 @@ class MadeSide implements Searched {
     return Promise.resolve(wanted.map((id) => this.items.get(id)))
   }
 
-  picture(id: string) {
-    return Promise.resolve(this.pictures.get(id))
+  image(id: string) {
+    return Promise.resolve(this.images.get(id))
   }
 
   recall(embedding: Float32Array, k: number) {
@@ -95,8 +95,8 @@ describe('two collections', () => {
           ),
         }),
     ],
-    ['another picture', (side: MadeSide) => void side.pictures.set('item-3', Buffer.from('x'))],
-    ['no picture', (side: MadeSide) => void side.pictures.delete('item-3')],
+    ['another image', (side: MadeSide) => void side.images.set('item-3', Buffer.from('x'))],
+    ['no image', (side: MadeSide) => void side.images.delete('item-3')],
   ])('differ by %s', async (_what, spoil) => {
     expect(await faults(spoil)).toEqual(['items that differ: 1 (item-3)'])
   })

@@ -63,13 +63,13 @@ async function fill(count: number): Promise<void> {
 }
 
 describe('rebuild', { timeout: 120_000 }, () => {
-  it('moves every item to the configured bundle, with its picture, payload and time', async () => {
+  it('moves every item to the configured bundle, with its image, payload and time', async () => {
     await fill(40)
     const items = join(config.dataFolder, 'items')
     const before = await openItemStore({ folder: items, fingerprint: null })
-    const pictures = before
+    const images = before
       .list({ limit: 100 })
-      .map(({ id }) => Buffer.from(before.picture(id) ?? []).toString('base64'))
+      .map(({ id }) => Buffer.from(before.image(id) ?? []).toString('base64'))
     await before.close()
 
     expect(await rebuild(config, quiet)).toEqual({ items: 40 })
@@ -78,14 +78,14 @@ describe('rebuild', { timeout: 120_000 }, () => {
     const after = await openItemStore({ folder: items, fingerprint: models.info.fingerprint })
     const list = after.list({ limit: 100 })
     expect(list).toHaveLength(40)
-    expect(list.map(({ id }) => Buffer.from(after.picture(id) ?? []).toString('base64'))).toEqual(
-      pictures,
+    expect(list.map(({ id }) => Buffer.from(after.image(id) ?? []).toString('base64'))).toEqual(
+      images,
     )
     expect(after.get('item-7')).toMatchObject({
       payload: { at: 7 },
       addedAt: '2020-01-02T03:04:05.678Z',
     })
-    const [encoded] = (await models.encodeImages([after.picture('item-7') ?? new Uint8Array()]))
+    const [encoded] = (await models.encodeImages([after.image('item-7') ?? new Uint8Array()]))
       .encoded
     expect(after.get('item-7')?.embedding).toEqual(encoded?.embedding)
     await after.close()

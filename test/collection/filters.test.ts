@@ -1,4 +1,7 @@
-/** One suite for every kind of collection: what a search with a filter finds, also after items have changed. */
+/**
+ * One suite for every kind of collection: what a search with a filter finds, also after items have
+ * changed.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Collection, NewItem } from '../../src/collection/collection.js'
 import { parseFilter } from '../../src/filter/matches.js'

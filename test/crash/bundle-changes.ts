@@ -1,6 +1,7 @@
 /**
- * The client that changes the bundle: makes the other one stand by, switches to it, ends it, over and over. Which bundle
- * serves and whether one stands by is a register of the history, as any item is.
+ * The client that changes the bundle: makes the other one stand by, switches to it, ends it, over
+ * and over. Which bundle serves and whether one stands by is a register of the history, as any item
+ * is.
  */
 import type { State } from './child.js'
 import type { History } from './history.js'
@@ -36,7 +37,8 @@ export async function changeBundles(
       const { message } = error as Error
       if (message.startsWith('standby_not_level')) return history.withdraw(begun)
       if (!message.startsWith('index_unavailable')) throw error
-      // Refused before its commit or after it: the next start tells which, and this client asks no more.
+      // Refused before its commit or after it: the next start tells which, and this client asks no
+      // more.
       await life.ended
       throw new Killed()
     }

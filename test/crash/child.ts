@@ -1,7 +1,7 @@
 /**
- * The process that is killed: the pipeline over a real store and index, with made models, asked by messages.
- * Arguments: the data folder; the configured bundle; `--hasty` acknowledges before it writes, to see that the check would
- * notice.
+ * The process that is killed: the pipeline over a real store and index, with made models, asked by
+ * messages. Arguments: the data folder; the configured bundle; `--hasty` acknowledges before it
+ * writes, to see that the check would notice.
  */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -28,7 +28,10 @@ export interface FoundItem {
 export interface State {
   serving: BundleName
   items: FoundItem[]
-  /** What the bundle that stands by has made of the items, and how many it lacks; null where none stands by. */
+  /**
+   * What the bundle that stands by has made of the items, and how many it lacks; null where none
+   * stands by.
+   */
   standby: { items: FoundItem[]; behind: number } | null
   /** Ids in the order of their last changes, as the index would be given them. */
   replay: string[]
@@ -41,7 +44,7 @@ export interface Questions {
   add: { ask: { id: string; version: number }; answer: null }
   remove: { ask: { id: string }; answer: null }
   save: { ask: null; answer: null }
-  /** Similar to a picture that is not stored, all items being candidates. */
+  /** Similar to an image that is not stored, all items being candidates. */
   search: { ask: { id: string; k: number }; answer: { id: string; similarity: number }[] }
   'begin-standby': { ask: { name: BundleName }; answer: null }
   switch: { ask: null; answer: null }
@@ -89,7 +92,8 @@ const store = await openItemStore({
   name: configured,
   fingerprint: fingerprints[configured],
 })
-// As the service does (src/collection/embedded/generation.ts): a process that was killed may have left the index of a bundle that stood by.
+// As the service does (src/collection/embedded/generation.ts): a process that was killed may have
+// left the index of a bundle that stood by.
 const stamped = [store.bundles.serving, store.bundles.standby].map((bundle) => bundle?.fingerprint)
 for (const name of await readdir(join(folder, 'index')).catch(() => [])) {
   if (!stamped.includes(name)) await shelf.discard(name)
@@ -103,13 +107,13 @@ await retrieval.start()
 function itemsIn(view: ItemStore): FoundItem[] {
   return view
     .list({ limit: ALL_CANDIDATES })
-    .map(({ id, payload, embedding, imageTokens, picture }) => {
-      const { mime, width, height } = picture
-      const bytes = store.picture(id) ?? new Uint8Array(0)
+    .map(({ id, payload, embedding, imageTokens, image }) => {
+      const { mime, width, height } = image
+      const bytes = store.image(id) ?? new Uint8Array(0)
       const digest = digestOf(payload, {
         embedding,
         imageTokens,
-        picture: { bytes, mime: mime as 'image/jpeg', width, height },
+        image: { bytes, mime: mime as 'image/jpeg', width, height },
       })
       return { id, version: payload?.['version'] as number, digest }
     })

@@ -1,4 +1,7 @@
-/** The clients: each adds, replaces and removes as its own random numbers say, until the process is gone. */
+/**
+ * The clients: each adds, replaces and removes as its own random numbers say, until the process is
+ * gone.
+ */
 import { randomNumbers } from '../support/random-embeddings.js'
 import { changeBundles } from './bundle-changes.js'
 import type { State } from './child.js'
@@ -6,7 +9,10 @@ import type { History } from './history.js'
 import { Killed, type Life } from './service-process.js'
 
 const WRITERS = 6
-/** Few enough that clients meet at the same ids, and that the graph is copied without deleted labels every now and then. */
+/**
+ * Few enough that clients meet at the same ids, and that the graph is copied without deleted labels
+ * every now and then.
+ */
 const IDS = 120
 /** A client sends so many changes at once at most, as an import does. */
 const LARGEST_BURST = 8
@@ -38,8 +44,8 @@ export class Versions {
 }
 
 /**
- * Runs the clients until the life ends. A write that is refused because the process of the index is gone is one without
- * acknowledgement.
+ * Runs the clients until the life ends. A write that is refused because the process of the index is
+ * gone is one without acknowledgement.
  * @returns how many changes were acknowledged, of items and of the bundle
  */
 export async function runClients(
@@ -97,7 +103,10 @@ export async function runClients(
   return acknowledged
 }
 
-/** @throws any error but that there is no index for the moment, or not any more: that of a standby which was ended */
+/**
+ * @throws any error but that there is no index for the moment, or not any more: that of a standby
+ * which was ended
+ */
 async function pauseIfIndexIsAway(error: unknown): Promise<void> {
   if (!(error instanceof Error) || !/^(index_unavailable|ENOENT)/.test(error.message)) throw error
   await new Promise((resolve) => setTimeout(resolve, PAUSE_WITHOUT_INDEX_MS))

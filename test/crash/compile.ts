@@ -1,4 +1,7 @@
-/** Compiles the program that is killed: it is started so often that starting it from source would be most of the time. */
+/**
+ * Compiles the program that is killed: it is started so often that starting it from source would be
+ * most of the time.
+ */
 import { mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
@@ -6,10 +9,15 @@ import ts from 'typescript'
 import { packageFolder } from '../../src/config.js'
 
 const FOLDERS = ['src', 'test/crash', 'test/vector-index']
-/** So that the few items here are migrated in several batches, between which the process can die. */
+/**
+ * So that the few items here are migrated in several batches, between which the process can die.
+ */
 const REPLACED = { in: 'migration.ts', from: 'const BATCH = 512', to: 'const BATCH = 16' }
 
-/** @returns a temporary folder with the compiled sources as they lie in the package; the caller removes it */
+/**
+ * @returns a temporary folder with the compiled sources as they lie in the package; the caller
+ * removes it
+ */
 export async function compileSources(): Promise<string> {
   const to = await mkdtemp(join(tmpdir(), 'tandem-crash-built-'))
   await symlink(join(packageFolder, 'node_modules'), join(to, 'node_modules'))

@@ -1,4 +1,6 @@
-/** A short run of the crash test (`npm run crash` is the long one), and that its judge would notice. */
+/**
+ * A short run of the crash test (`npm run crash` is the long one), and that its judge would notice.
+ */
 import { describe, expect, it } from 'vitest'
 import { runCrashes } from './crashes.js'
 import { failPoints } from './fail-points.js'

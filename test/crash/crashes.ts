@@ -1,4 +1,7 @@
-/** Lives and kills, one after the other on one data folder, each followed by a check of what the next start finds. */
+/**
+ * Lives and kills, one after the other on one data folder, each followed by a check of what the
+ * next start finds.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -28,7 +31,10 @@ const LARGEST_ARRIVAL: Record<string, number> = {
   'standby follows': 8,
   migration: 2,
 }
-/** Of the lives, so many see changes of the bundle, the death of the index's process, and a start from the first format. */
+/**
+ * Of the lives, so many see changes of the bundle, the death of the index's process, and a start
+ * from the first format.
+ */
 const SHARE_OF_BUNDLE_CHANGES = 0.35
 const SHARE_OF_INDEX_DEATHS = 0.1
 const SHARE_OF_MIGRATIONS = 0.05
@@ -56,7 +62,10 @@ export interface CrashOptions {
   goOn?: (soFar: Crashes) => boolean
 }
 
-/** First every fail point once, then random moments and fail points in turns. Ends at the first contradiction. */
+/**
+ * First every fail point once, then random moments and fail points in turns. Ends at the first
+ * contradiction.
+ */
 export async function runCrashes({
   kills,
   seed,

@@ -1,4 +1,7 @@
-/** The named moments at which a process kills itself. The one that is armed comes from the environment. */
+/**
+ * The named moments at which a process kills itself. The one that is armed comes from the
+ * environment.
+ */
 
 export const failPoints = [
   'store: half of an item is put',
@@ -45,7 +48,10 @@ export const ARMED_VARIABLE = 'CRASH_TEST_ARMED'
 const armed = JSON.parse(process.env[ARMED_VARIABLE] ?? 'null') as Armed | null
 let arrivals = 0
 
-/** Ends the process here when `point` is the armed one, after `last`; no handler and no buffer gets a last word. */
+/**
+ * Ends the process here when `point` is the armed one, after `last`; no handler and no buffer gets
+ * a last word.
+ */
 export function reach(point: FailPoint, last: () => unknown = () => undefined): void {
   if (armed?.point !== point || (arrivals += 1) < armed.arrival) return
   last()

@@ -9,8 +9,8 @@ type Purpose =
   'store' | 'standby begins' | 'standby follows' | 'standby ends' | 'switch' | 'migration'
 
 let purpose: Purpose = 'store'
-/** Whether the transaction has written a picture, or a record of an item. */
-let wrote = { picture: false, item: false }
+/** Whether the transaction has written an image, or a record of an item. */
+let wrote = { image: false, item: false }
 
 /** As lmdb's own. */
 export function open(options: Parameters<typeof openLmdb>[0]): RootDatabase {
@@ -19,7 +19,7 @@ export function open(options: Parameters<typeof openLmdb>[0]): RootDatabase {
   const openCut = (options: { name: string }): Table => {
     const table = openTable(options)
     const { name } = options
-    if (name === 'pictures') return cutPictures(table)
+    if (name === 'images') return cutImages(table)
     if (name === 'items') return before(table, () => (wrote.item = true))
     if (name === 'about')
       return before(table, (key, value) => (purpose = purposeOf(key, value, table) ?? purpose))
@@ -30,7 +30,7 @@ export function open(options: Parameters<typeof openLmdb>[0]): RootDatabase {
     let own: Purpose = 'store'
     const result = await transact(() => {
       purpose = 'store'
-      wrote = { picture: false, item: false }
+      wrote = { image: false, item: false }
       const done = work()
       own = purpose
       reach(`${own}: before the commit`)
@@ -53,22 +53,25 @@ function before(table: Table, act: (key: string, value: unknown) => unknown): Ta
 }
 
 /** The second table that an item is written to and removed from. */
-function cutPictures(pictures: Table): Table {
-  const remove: (id: string) => unknown = pictures.removeSync.bind(pictures)
+function cutImages(images: Table): Table {
+  const remove: (id: string) => unknown = images.removeSync.bind(images)
   const removeSync = (id: string): unknown => {
     reach('store: half of an item is removed')
     return remove(id)
   }
-  const cut = before(pictures, () => {
-    wrote.picture = true
+  const cut = before(images, () => {
+    wrote.image = true
     reach('store: half of an item is put')
   })
   return Object.assign(cut, { removeSync })
 }
 
-/** A new item comes with its picture; a migration writes items without, and what a standby follows is no item at all. */
+/**
+ * A new item comes with its image; a migration writes items without, and what a standby follows is
+ * no item at all.
+ */
 function reachInEncodings(): void {
-  if (wrote.picture) return
+  if (wrote.image) return
   reach(
     wrote.item ? 'migration: half of an item is moved' : 'standby follows: half of a group is kept',
   )

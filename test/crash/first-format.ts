@@ -1,4 +1,6 @@
-/** Turns a data folder back into one of the first format, so that the next start has to migrate it. */
+/**
+ * Turns a data folder back into one of the first format, so that the next start has to migrate it.
+ */
 import { join } from 'node:path'
 import { open, type Database } from 'lmdb'
 import type { FirstStamp, Stamp } from '../../src/item-store/stamp.js'
@@ -8,7 +10,10 @@ const POSITION_BYTES = 8
 
 type Table = Database<Buffer, string>
 
-/** The standby is lost by it, and the name of the bundle that serves, which is answered; null where there is no store yet. */
+/**
+ * The standby is lost by it, and the name of the bundle that serves, which is answered; null where
+ * there is no store yet.
+ */
 export async function toFirstFormat(dataFolder: string): Promise<BundleName | null> {
   const root = open({ path: join(dataFolder, 'items'), noSubdir: false, maxDbs: 64 })
   try {

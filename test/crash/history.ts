@@ -1,8 +1,9 @@
 /**
  * What the clients have seen of the store, and so what a restart may find.
  *
- * Each id is a register of its own. A change can be the last one of its id unless another change, which was acknowledged,
- * began after it had ended. A change without acknowledgement may have happened or not, and may be the last at any time.
+ * Each id is a register of its own. A change can be the last one of its id unless another change,
+ * which was acknowledged, began after it had ended. A change without acknowledgement may have
+ * happened or not, and may be the last at any time.
  */
 export interface Change {
   id: string
@@ -45,7 +46,10 @@ export class History {
     )
   }
 
-  /** Compares with what a restart found, one sentence for each contradiction; what was found is the new beginning. */
+  /**
+   * Compares with what a restart found, one sentence for each contradiction; what was found is the
+   * new beginning.
+   */
   settle(found: ReadonlyMap<string, number>): string[] {
     const ids = new Set([...this.#found.keys(), ...this.#changes.keys(), ...found.keys()])
     const contradictions = [...ids].flatMap((id) => {

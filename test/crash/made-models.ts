@@ -1,6 +1,6 @@
 /**
- * Models without a network: a "picture" is a name and a version, and every part of an item follows from the two, so that
- * a lost, torn or mixed item is seen.
+ * Models without a network: a "image" is a name and a version, and every part of an item follows
+ * from the two, so that a lost, torn or mixed item is seen.
  */
 import { createHash } from 'node:crypto'
 import type { EncodedImage, EncodedText, Models } from '../../src/model/models.js'
@@ -9,7 +9,7 @@ import { randomNumbers } from '../support/random-embeddings.js'
 
 const TOKENS = { count: 4, width: 16 }
 
-/** The two bundles that take turns; each makes other embeddings and tokens of the same picture. */
+/** The two bundles that take turns; each makes other embeddings and tokens of the same image. */
 export const fingerprints = { 'made-a': '000000000000000a', 'made-b': '000000000000000b' } as const
 export type BundleName = keyof typeof fingerprints
 
@@ -44,8 +44,8 @@ function seedOf(...of: (string | Uint8Array)[]): number {
 }
 
 /**
- * What the store has to hold for `version` of `id`. The picture is larger than a page of the store, and begins as what
- * the client sent, so that another bundle finds that in it.
+ * What the store has to hold for `version` of `id`. The image is larger than a page of the store,
+ * and begins as what the client sent, so that another bundle finds that in it.
  */
 export function madeParts(id: string, version: number, bundle: BundleName): EncodedImage {
   const image = madeImage(id, version)
@@ -59,7 +59,7 @@ export function madeParts(id: string, version: number, bundle: BundleName): Enco
       { length: TOKENS.count * TOKENS.width },
       () => Math.floor(next() * 256) - 128,
     ),
-    picture: {
+    image: {
       bytes: Buffer.concat([
         image,
         Buffer.from('\n'),
@@ -75,7 +75,7 @@ export function madeParts(id: string, version: number, bundle: BundleName): Enco
 /** One string for all parts of an item: equal only where every byte is. */
 export function digestOf(
   payload: Payload | null,
-  { embedding, imageTokens, picture: { bytes, mime, width, height } }: EncodedImage,
+  { embedding, imageTokens, image: { bytes, mime, width, height } }: EncodedImage,
 ): string {
   const hash = createHash('sha256').update(JSON.stringify([payload, mime, width, height]))
   for (const { buffer, byteOffset, byteLength } of [embedding, imageTokens, bytes]) {

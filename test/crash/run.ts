@@ -1,6 +1,7 @@
 /**
- * The long crash test: `npm run crash -- --kills 1000 [--seed 7]`. Runs on several data folders at a time. Ctrl-C ends it
- * after the present lives. Its outcome replaces the one in docs/reliability.md.
+ * The long crash test: `npm run crash -- --kills 1000 [--seed 7]`. Runs on several data folders at
+ * a time. Ctrl-C ends it after the present lives. Its outcome replaces the one in
+ * docs/reliability.md.
  */
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'

@@ -1,6 +1,7 @@
 /**
- * Cuts the fail points into the running service from outside, so that its sources hold none of them: at the calls to the
- * file system, to the process of the graph, and (failing-lmdb.ts) to the database. Given to node with --import.
+ * Cuts the fail points into the running service from outside, so that its sources hold none of
+ * them: at the calls to the file system, to the process of the graph, and (failing-lmdb.ts) to the
+ * database. Given to node with --import.
  */
 import files from 'node:fs/promises'
 import { register, syncBuiltinESMExports } from 'node:module'
@@ -28,7 +29,8 @@ function cutProcess(): void {
   const { call } = WorkerProcess.prototype as WorkerProcess<Commands>
   const cut: typeof call = async function (this: WorkerProcess<Commands>, name, ask) {
     const { before, during, after } = aroundCommands[name] ?? {}
-    // The graph dies with the service, in the middle of what it does: alone it would first finish that.
+    // The graph dies with the service, in the middle of what it does: alone it would first finish
+    // that.
     const { pid } = this.status
     const both = (point: FailPoint): void =>
       reach(point, () => pid !== null && process.kill(pid, 'SIGKILL'))
@@ -67,7 +69,8 @@ function cutFiles(): void {
   syncBuiltinESMExports()
 }
 
-// The processes of the service inherit what it is started with: only in the service is anything cut.
+// The processes of the service inherit what it is started with: only in the service is anything
+// cut.
 if (isMainThread && process.argv[1]?.endsWith('child.js') === true) {
   register('./lmdb-hook.js', import.meta.url)
   cutFiles()

@@ -23,7 +23,9 @@ export class Killed extends Error {}
 export class Life {
   /** The state after the start, or null where the process did not live to say it. */
   readonly state: Promise<State | null>
-  /** Resolves when the process has ended and everything that it said has been read, to how it ended. */
+  /**
+   * Resolves when the process has ended and everything that it said has been read, to how it ended.
+   */
   readonly ended: Promise<number | NodeJS.Signals | null>
   readonly #child: ChildProcess
   readonly #waiting = new Map<

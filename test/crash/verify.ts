@@ -1,4 +1,7 @@
-/** What a restart has to find: nothing lost, nothing half, and searches as an exact search answers them. */
+/**
+ * What a restart has to find: nothing lost, nothing half, and searches as an exact search answers
+ * them.
+ */
 import { cosine } from '../support/random-embeddings.js'
 import { bundlesAs, THE_BUNDLES } from './bundle-changes.js'
 import type { FoundItem, State } from './child.js'
@@ -58,7 +61,10 @@ function stateContradictions({ serving, items, replay, size, indexed }: State): 
   ]
 }
 
-/** Each item is one that the standby has encoded as it is now, or one that it knows it has still to encode. */
+/**
+ * Each item is one that the standby has encoded as it is now, or one that it knows it has still to
+ * encode.
+ */
 function standbyContradictions({ serving, items, standby }: State): string[] {
   if (standby === null) return []
   const { items: followed, behind } = standby

@@ -1,4 +1,7 @@
-/** A Kubernetes API server with the etcd that it keeps things in: what admits and validates, with nothing that runs pods. */
+/**
+ * A Kubernetes API server with the etcd that it keeps things in: what admits and validates, with
+ * nothing that runs pods.
+ */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -17,7 +20,10 @@ export interface Place {
 }
 export interface Answer {
   status: number
-  /** What the server says in Warning headers: deprecated versions, unknown fields, pods that would be refused. */
+  /**
+   * What the server says in Warning headers: deprecated versions, unknown fields, pods that would
+   * be refused.
+   */
   warnings: string[]
   body: Record<string, unknown>
 }
@@ -32,7 +38,10 @@ export interface ApiServer {
 const START_MS = 120_000
 
 /** @param commands - paths of etcd and kube-apiserver */
-export async function startApiServer(commands: { etcd: string; kubeApiserver: string }): Promise<ApiServer> {
+export async function startApiServer(commands: {
+  etcd: string
+  kubeApiserver: string
+}): Promise<ApiServer> {
   const folder = mkdtempSync(join(tmpdir(), 'api-server-'))
   const [client, peer, port] = [await freePort(), await freePort(), await freePort()]
   const token = randomUUID()
@@ -44,8 +53,13 @@ export async function startApiServer(commands: { etcd: string; kubeApiserver: st
   const children: ChildProcess[] = []
   const log = { text: '' }
   const start = (command: string, flags: Record<string, string>): void => {
-    const child = spawn(command, Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`), { cwd: folder })
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (data: Buffer) => (log.text += data.toString()))
+    const child = spawn(
+      command,
+      Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`),
+      { cwd: folder },
+    )
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (data: Buffer) => (log.text += data.toString()))
     children.push(child)
   }
   const stop = async (): Promise<void> => {
@@ -86,7 +100,9 @@ export async function startApiServer(commands: { etcd: string; kubeApiserver: st
         answer.on('data', (data: Buffer) => (text += data.toString()))
         answer.on('end', () => {
           const warnings = [answer.headers['warning'] ?? []].flat()
-          const body = text.startsWith('{') ? (JSON.parse(text) as Record<string, unknown>) : { text }
+          const body = text.startsWith('{')
+            ? (JSON.parse(text) as Record<string, unknown>)
+            : { text }
           resolve({ status: answer.statusCode ?? 0, warnings, body })
         })
       })
@@ -94,10 +110,12 @@ export async function startApiServer(commands: { etcd: string; kubeApiserver: st
       asked.end(object === undefined ? undefined : JSON.stringify(object))
     })
   const ready = async (): Promise<boolean> =>
-    existsSync(certificate) && (await ask('GET', '/readyz').catch(() => ({ status: 0 }))).status === 200
+    existsSync(certificate) &&
+    (await ask('GET', '/readyz').catch(() => ({ status: 0 }))).status === 200
 
   for (const begun = Date.now(); !(await ready()); await sleep(250)) {
-    if (Date.now() - begun < START_MS && children.every(({ exitCode }) => exitCode === null)) continue
+    if (Date.now() - begun < START_MS && children.every(({ exitCode }) => exitCode === null))
+      continue
     await stop()
     throw new Error(`the API server did not start:\n${log.text.slice(-4000)}`)
   }

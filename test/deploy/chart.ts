@@ -1,4 +1,7 @@
-/** The chart, and the tools that read it: named by an environment variable (HELM), built into test/.tools/, or on PATH. */
+/**
+ * The chart, and the tools that read it: named by an environment variable (HELM), built into
+ * test/.tools/, or on PATH.
+ */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -7,7 +10,10 @@ import { packageFolder } from '../../src/config.js'
 
 export const chart = join(packageFolder, 'deploy', 'helm', 'tandem')
 
-/** The version whose schemas lie beside the tests; a helm that was built without one renders for a far older. */
+/**
+ * The version whose schemas lie beside the tests; a helm that was built without one renders for a
+ * far older.
+ */
 export const KUBERNETES = '1.37.2'
 
 /** Files of values, one for each way to run the service. */
@@ -20,7 +26,11 @@ export interface Probe {
 export interface Container {
   image: string
   command?: string[]
-  env: { name: string; value?: string; valueFrom?: { secretKeyRef: { name: string; key: string } } }[]
+  env: {
+    name: string
+    value?: string
+    valueFrom?: { secretKeyRef: { name: string; key: string } }
+  }[]
   securityContext: Record<string, unknown>
   startupProbe: Probe
   readinessProbe: Probe
@@ -47,20 +57,39 @@ export interface Resource {
 /** @returns the tool's command, or null where there is none */
 export function find(tool: string): string | null {
   const built = join(packageFolder, 'test', '.tools', tool)
-  const named = process.env[tool.toUpperCase().replaceAll('-', '_')] ?? (existsSync(built) ? built : tool)
+  const named =
+    process.env[tool.toUpperCase().replaceAll('-', '_')] ?? (existsSync(built) ? built : tool)
   return spawnSync(named, ['--help']).error === undefined ? named : null
 }
 
 export const helm = find('helm')
 
-export function run(command: string | null, args: string[], input = ''): { status: number | null; output: string; stdout: string } {
-  const { status, stdout, stderr } = spawnSync(command ?? '', args, { encoding: 'utf8', input, maxBuffer: 64 << 20 })
+export function run(
+  command: string | null,
+  args: string[],
+  input = '',
+): { status: number | null; output: string; stdout: string } {
+  const { status, stdout, stderr } = spawnSync(command ?? '', args, {
+    encoding: 'utf8',
+    input,
+    maxBuffer: 64 << 20,
+  })
   return { status, output: stdout + stderr, stdout }
 }
 
-/** @returns the manifests of the chart as helm writes them, with its arguments, such as `--set replicas=2` */
+/**
+ * @returns the manifests of the chart as helm writes them, with its arguments, such as `--set
+ * replicas=2`
+ */
 export function template(...args: string[]): string {
-  const { status, stdout, output } = run(helm, ['template', 'photos', chart, '--kube-version', KUBERNETES, ...args])
+  const { status, stdout, output } = run(helm, [
+    'template',
+    'photos',
+    chart,
+    '--kube-version',
+    KUBERNETES,
+    ...args,
+  ])
   if (status !== 0) throw new Error(output)
   return stdout
 }
@@ -72,11 +101,15 @@ export function render(...args: string[]): Resource[] {
 }
 
 /** With values given as `name=value`. */
-export const renderSet = (...sets: string[]): Resource[] => render(...sets.flatMap((set) => ['--set', set]))
+export const renderSet = (...sets: string[]): Resource[] =>
+  render(...sets.flatMap((set) => ['--set', set]))
 
 /** The one resource of a kind, or that of a name. */
 export function only(resources: Resource[], kind: string, name?: string): Resource {
-  const found = resources.filter((resource) => resource.kind === kind && (name ?? resource.metadata.name) === resource.metadata.name)
+  const found = resources.filter(
+    (resource) =>
+      resource.kind === kind && (name ?? resource.metadata.name) === resource.metadata.name,
+  )
   if (found.length !== 1) throw new Error(`${found.length} of kind ${kind} ${name ?? ''}`)
   return found[0] as Resource
 }
@@ -84,14 +117,24 @@ export function only(resources: Resource[], kind: string, name?: string): Resour
 /** The pods that the service's own workloads make, by the name of the workload. */
 export function podsOf(resources: Resource[]): Record<string, Pod> {
   const ours = resources.filter(
-    ({ kind, metadata }) => ['StatefulSet', 'Deployment'].includes(kind) && metadata.labels['app.kubernetes.io/name'] === 'tandem',
+    ({ kind, metadata }) =>
+      ['StatefulSet', 'Deployment'].includes(kind) &&
+      metadata.labels['app.kubernetes.io/name'] === 'tandem',
   )
   return Object.fromEntries(
-    ours.map(({ metadata, spec }) => [metadata.name, (spec as { template: { spec: Pod } }).template.spec]),
+    ours.map(({ metadata, spec }) => [
+      metadata.name,
+      (spec as { template: { spec: Pod } }).template.spec,
+    ]),
   )
 }
 
-/** What the service would read as its settings; a secret is given as text that any setting of a secret takes. */
+/**
+ * What the service would read as its settings; a secret is given as text that any setting of a
+ * secret takes.
+ */
 export function environmentOf({ containers: [{ env }] }: Pod): Record<string, string> {
-  return Object.fromEntries(env.map(({ name, value }) => [name, value ?? 'a-secret-of-the-cluster']))
+  return Object.fromEntries(
+    env.map(({ name, value }) => [name, value ?? 'a-secret-of-the-cluster']),
+  )
 }

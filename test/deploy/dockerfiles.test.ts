@@ -11,7 +11,9 @@ const hadolint = process.env.HADOLINT ?? join(packageFolder, 'test', '.venv', 'b
 // Of test/requirements.txt; HADOLINT names another one.
 describe.skipIf(!existsSync(hadolint))('hadolint, which pip may not have found', () => {
   it.each(files)('finds nothing in %s', (path) => {
-    expect(() => execFileSync(hadolint, [join(packageFolder, path)], { stdio: 'pipe' })).not.toThrow()
+    expect(() =>
+      execFileSync(hadolint, [join(packageFolder, path)], { stdio: 'pipe' }),
+    ).not.toThrow()
   })
 })
 
@@ -20,7 +22,10 @@ describe.each(files)('%s', (path) => {
 
   it('begins from images of an exact version', () => {
     const stages = new Set(lines.flatMap((line) => /^FROM .* AS (\S+)$/.exec(line)?.[1] ?? []))
-    const bases = lines.flatMap((line) => /^(?:FROM|ARG \w+_IMAGE=)\s*([^\s$]+)/.exec(line)?.[1]?.replace(/^ARG \w+=/, '') ?? [])
+    const bases = lines.flatMap(
+      (line) =>
+        /^(?:FROM|ARG \w+_IMAGE=)\s*([^\s$]+)/.exec(line)?.[1]?.replace(/^ARG \w+=/, '') ?? [],
+    )
     const outside = bases.filter((base) => base !== 'scratch' && !stages.has(base))
     expect(outside.length).toBeGreaterThan(0)
     for (const base of outside) expect(base).toMatch(/:\d+\.\d+\.\d+-/)
@@ -33,14 +38,23 @@ describe.each(files)('%s', (path) => {
 
 it('both images take the same files, and their health is asked alike', () => {
   const [cpu = '', gpu = ''] = files.map((path) => readFileSync(join(packageFolder, path), 'utf8'))
-  const shared = (text: string): string[] => text.match(/^(COPY (?!--from=(base|build \/usr)).*|USER .*|EXPOSE .*|STOPSIGNAL .*|CMD .*| {2}CMD .*)$/gm) ?? []
+  const shared = (text: string): string[] =>
+    text.match(
+      /^(COPY (?!--from=(base|build \/usr)).*|USER .*|EXPOSE .*|STOPSIGNAL .*|CMD .*| {2}CMD .*)$/gm,
+    ) ?? []
   expect(shared(cpu).length).toBeGreaterThan(10)
   expect(shared(gpu)).toEqual(shared(cpu))
 })
 
 it('what npm lists for the images has the packages that the service runs, and none that it is tested with', () => {
-  const listed = execFileSync('npm', ['sbom', '--package-lock-only', '--omit=dev', '--sbom-format=cyclonedx'], { cwd: packageFolder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], maxBuffer: 64e6 })
-  const names = (JSON.parse(listed) as { components: { name: string }[] }).components.map(({ name }) => name)
+  const listed = execFileSync(
+    'npm',
+    ['sbom', '--package-lock-only', '--omit=dev', '--sbom-format=cyclonedx'],
+    { cwd: packageFolder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], maxBuffer: 64e6 },
+  )
+  const names = (JSON.parse(listed) as { components: { name: string }[] }).components.map(
+    ({ name }) => name,
+  )
   expect(names).toEqual(expect.arrayContaining(['fastify', 'onnxruntime-node', 'sharp', 'lmdb']))
   expect(names).not.toContain('vitest')
 })

@@ -1,43 +1,79 @@
-/** What the chart makes of its values; skipped where there is no helm (scripts/kubernetes-tools.sh builds one). */
+/**
+ * What the chart makes of its values; skipped where there is no helm (scripts/kubernetes-tools.sh
+ * builds one).
+ */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { packageFolder } from '../../src/config.js'
-import { chart, helm, KUBERNETES, only, podsOf, render, renderSet, run, fileOf, valueSets, type Pod, type Resource } from './chart.js'
+import {
+  chart,
+  helm,
+  KUBERNETES,
+  only,
+  podsOf,
+  render,
+  renderSet,
+  run,
+  fileOf,
+  valueSets,
+  type Pod,
+  type Resource,
+} from './chart.js'
 
-const MILVUS = ['vectorIndex=milvus', 'milvus.address=engine:19530', 'pictures.store=s3://photos']
+const MILVUS = ['vectorIndex=milvus', 'milvus.address=engine:19530', 'images.store=s3://photos']
 const ENCODE = ['encode.enabled=true']
 const search = (resources: Resource[]): Pod => podsOf(resources)['photos-tandem'] as Pod
 const encode = (resources: Resource[]): Pod => podsOf(resources)['photos-tandem-encode'] as Pod
-const variable = ({ containers: [{ env }] }: Pod, wanted: string) => env.find(({ name }) => name === wanted)
+const variable = ({ containers: [{ env }] }: Pod, wanted: string) =>
+  env.find(({ name }) => name === wanted)
 const valueOf = (pod: Pod, wanted: string): string | undefined => variable(pod, wanted)?.value
 const egressOf = (resources: Resource[], name = 'photos-tandem') =>
-  only(resources, 'NetworkPolicy', name).spec['egress'] as { to?: unknown[]; ports: { port: number }[] }[]
-const portsOf = (resources: Resource[]): number[] => egressOf(resources).flatMap(({ ports }) => ports.map(({ port }) => port))
+  only(resources, 'NetworkPolicy', name).spec['egress'] as {
+    to?: unknown[]
+    ports: { port: number }[]
+  }[]
+const portsOf = (resources: Resource[]): number[] =>
+  egressOf(resources).flatMap(({ ports }) => ports.map(({ port }) => port))
 
 describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', () => {
   it('renders with its defaults, without a Secret, an Ingress or an autoscaler', () => {
     const kinds = render().map(({ kind }) => kind)
-    expect(kinds.sort()).toEqual(
-      ['NetworkPolicy', 'NetworkPolicy', 'Pod', 'PodDisruptionBudget', 'Service', 'Service', 'ServiceAccount', 'StatefulSet'],
-    )
+    expect(kinds.sort()).toEqual([
+      'NetworkPolicy',
+      'NetworkPolicy',
+      'Pod',
+      'PodDisruptionBudget',
+      'Service',
+      'Service',
+      'ServiceAccount',
+      'StatefulSet',
+    ])
   })
 
   it.each(valueSets)('%s: probes, drain and rights of every pod', (valueSet) => {
     for (const [name, pod] of Object.entries(podsOf(render('-f', fileOf(valueSet))))) {
-      const { readinessProbe, livenessProbe, startupProbe, securityContext, lifecycle } = pod.containers[0]
-      expect([readinessProbe.httpGet.path, livenessProbe.httpGet.path]).toEqual(['/health/ready', '/health/live'])
+      const { readinessProbe, livenessProbe, startupProbe, securityContext, lifecycle } =
+        pod.containers[0]
+      expect([readinessProbe.httpGet.path, livenessProbe.httpGet.path]).toEqual([
+        '/health/ready',
+        '/health/live',
+      ])
       const scheme = valueOf(pod, 'TLS_CERT_FILE') === undefined ? 'HTTP' : 'HTTPS'
-      for (const probe of [startupProbe, readinessProbe, livenessProbe]) expect(probe.httpGet.scheme).toBe(scheme)
-      const leansOnOthers = valueOf(pod, 'VECTOR_INDEX') === 'milvus' || valueOf(pod, 'TANDEM_ROLE') === 'search'
+      for (const probe of [startupProbe, readinessProbe, livenessProbe])
+        expect(probe.httpGet.scheme).toBe(scheme)
+      const leansOnOthers =
+        valueOf(pod, 'VECTOR_INDEX') === 'milvus' || valueOf(pod, 'TANDEM_ROLE') === 'search'
       expect(startupProbe.httpGet.path, name).toBe(leansOnOthers ? '/health/live' : '/health/ready')
       expect(securityContext).toMatchObject({
         readOnlyRootFilesystem: true,
         allowPrivilegeEscalation: false,
         capabilities: { drop: ['ALL'] },
       })
-      const drainSeconds = Number(lifecycle.preStop.exec.command[1]) + Number(valueOf(pod, 'REQUEST_TIMEOUT_MS')) / 1000
+      const drainSeconds =
+        Number(lifecycle.preStop.exec.command[1]) +
+        Number(valueOf(pod, 'REQUEST_TIMEOUT_MS')) / 1000
       expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(drainSeconds)
     }
   })
@@ -53,23 +89,44 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
   })
 
   it('brings a Milvus of its own where asked, and points the service at it', () => {
-    const own = renderSet('vectorIndex=milvus', 'milvusStandalone.enabled=true', 'pictures.existingClaim=pictures')
-    const { metadata } = own.find(({ kind, metadata }) => kind === 'Service' && metadata.labels['app.kubernetes.io/name'] === 'milvus') as Resource
+    const own = renderSet(
+      'vectorIndex=milvus',
+      'milvusStandalone.enabled=true',
+      'images.existingClaim=images',
+    )
+    const { metadata } = own.find(
+      ({ kind, metadata }) =>
+        kind === 'Service' && metadata.labels['app.kubernetes.io/name'] === 'milvus',
+    ) as Resource
     expect(valueOf(search(own), 'MILVUS_ADDRESS')).toBe(`${metadata.name}:19530`)
-    expect(valueOf(search(own), 'PICTURE_STORE')).toBe('/pictures')
+    expect(valueOf(search(own), 'IMAGE_STORE')).toBe('/images')
   })
 
   it('parts encoding from searching: each with its role, the key between them, and the GPU where models run', () => {
-    const parted = renderSet(...ENCODE, 'encode.apiKey.value=between-pods', 'apiKeys.values={first-key}', 'gpu.enabled=true', 'gpu.count=2')
+    const parted = renderSet(
+      ...ENCODE,
+      'encode.apiKey.value=between-pods',
+      'apiKeys.values={first-key}',
+      'gpu.enabled=true',
+      'gpu.count=2',
+    )
     const [searching, encoding] = [search(parted), encode(parted)]
-    expect([valueOf(searching, 'TANDEM_ROLE'), valueOf(encoding, 'TANDEM_ROLE')]).toEqual(['search', 'encode'])
+    expect([valueOf(searching, 'TANDEM_ROLE'), valueOf(encoding, 'TANDEM_ROLE')]).toEqual([
+      'search',
+      'encode',
+    ])
     const { metadata, spec } = only(parted, 'Service', 'photos-tandem-encode')
     expect(spec['selector']).toMatchObject({ 'app.kubernetes.io/component': 'encode' })
     expect(valueOf(searching, 'ENCODER_URL')).toBe(`http://${metadata.name}:80`)
-    expect(variable(encoding, 'API_KEYS')?.valueFrom).toEqual(variable(searching, 'ENCODER_API_KEY')?.valueFrom)
+    expect(variable(encoding, 'API_KEYS')?.valueFrom).toEqual(
+      variable(searching, 'ENCODER_API_KEY')?.valueFrom,
+    )
     expect(variable(searching, 'API_KEYS')?.valueFrom?.secretKeyRef.name).toBe('photos-tandem-keys')
     expect(encoding.containers[0].resources.limits['nvidia.com/gpu']).toBe(2)
-    expect([valueOf(encoding, 'GPU_DEVICES'), valueOf(encoding, 'EXECUTION_PROVIDERS')]).toEqual(['0,1', 'cuda'])
+    expect([valueOf(encoding, 'GPU_DEVICES'), valueOf(encoding, 'EXECUTION_PROVIDERS')]).toEqual([
+      '0,1',
+      'cuda',
+    ])
     expect(encoding.tolerations).toHaveLength(1)
     expect(encoding.containers[0].image).toContain('gpu')
     expect(searching.containers[0].resources.limits).not.toHaveProperty(['nvidia.com/gpu'])
@@ -82,31 +139,51 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     const { metadata } = only(resources, 'Pod')
     for (const { kind, spec } of resources.filter(({ kind }) => kind === 'Service')) {
       const selector = Object.entries(spec['selector'] as Record<string, string>)
-      expect(selector.every(([label, value]) => metadata.labels[label] === value), kind).toBe(false)
+      expect(
+        selector.every(([label, value]) => metadata.labels[label] === value),
+        kind,
+      ).toBe(false)
     }
   })
 
-  it('closes what pods may ask but for the engine, the store of pictures, the encoders and names', () => {
+  it('closes what pods may ask but for the engine, the store of images, the encoders and names', () => {
     expect(egressOf(render())).toEqual([])
-    const parted = renderSet(...MILVUS, ...ENCODE, 'pictures.endpoint=http://minio:9000')
+    const parted = renderSet(...MILVUS, ...ENCODE, 'images.endpoint=http://minio:9000')
     expect(portsOf(parted)).toEqual([53, 53, 3000, 19530, 9000])
     expect(egressOf(parted, 'photos-tandem-encode')).toEqual([])
     expect(portsOf(renderSet(...MILVUS))).toEqual([53, 53, 19530, 443])
-    expect(portsOf(renderSet(...MILVUS, 'milvus.address=https://engine.example', 'pictures.endpoint=http://minio'))).toEqual([53, 53, 443, 80])
-    expect(portsOf(renderSet('settings.ALLOWED_PICTURE_HOSTS=a.example\\,b.example:8443'))).toEqual([53, 53, 80, 443, 8443])
-    const clients = 'networkPolicy.clients[0].podSelector.matchLabels.app=web'
-    expect(only(renderSet(clients), 'NetworkPolicy', 'photos-tandem').spec['ingress']).toMatchObject([
-      { from: [{ podSelector: { matchLabels: { app: 'web' } } }, {}] },
+    expect(
+      portsOf(
+        renderSet(
+          ...MILVUS,
+          'milvus.address=https://engine.example',
+          'images.endpoint=http://minio',
+        ),
+      ),
+    ).toEqual([53, 53, 443, 80])
+    expect(portsOf(renderSet('settings.ALLOWED_IMAGE_HOSTS=a.example\\,b.example:8443'))).toEqual([
+      53, 53, 80, 443, 8443,
     ])
+    const clients = 'networkPolicy.clients[0].podSelector.matchLabels.app=web'
+    expect(
+      only(renderSet(clients), 'NetworkPolicy', 'photos-tandem').spec['ingress'],
+    ).toMatchObject([{ from: [{ podSelector: { matchLabels: { app: 'web' } } }, {}] }])
   })
 
   it('scales by CPU, and by the queue where models run', () => {
     const metrics = (resources: Resource[], name: string) =>
-      (only(resources, 'HorizontalPodAutoscaler', name).spec as { metrics: { type: string }[] }).metrics.map(({ type }) => type)
+      (
+        only(resources, 'HorizontalPodAutoscaler', name).spec as { metrics: { type: string }[] }
+      ).metrics.map(({ type }) => type)
     const whole = renderSet(...MILVUS, 'autoscaling.enabled=true')
     expect(metrics(whole, 'photos-tandem')).toEqual(['Resource', 'Pods'])
     expect(only(whole, 'Deployment').spec).not.toHaveProperty('replicas')
-    const parted = renderSet(...MILVUS, ...ENCODE, 'autoscaling.enabled=true', 'encode.autoscaling.enabled=true')
+    const parted = renderSet(
+      ...MILVUS,
+      ...ENCODE,
+      'autoscaling.enabled=true',
+      'encode.autoscaling.enabled=true',
+    )
     expect(metrics(parted, 'photos-tandem')).toEqual(['Resource'])
     expect(metrics(parted, 'photos-tandem-encode')).toEqual(['Resource', 'Pods'])
     const keda = renderSet(...MILVUS, 'autoscaling.enabled=true', 'autoscaling.kind=keda')
@@ -115,31 +192,63 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
 
   it('scales by a metric that the service tells, as the values for the Prometheus adapter name it', () => {
     const metric = 'tandem_model_queue_depth'
-    const adapter = parse(readFileSync(join(chart, '..', 'prometheus-adapter.yaml'), 'utf8')) as { rules: { custom: { seriesQuery: string }[] } }
+    const adapter = parse(readFileSync(join(chart, '..', 'prometheus-adapter.yaml'), 'utf8')) as {
+      rules: { custom: { seriesQuery: string }[] }
+    }
     expect(adapter.rules.custom[0]?.seriesQuery).toMatch(new RegExp(`^${metric}\\{`))
-    expect(JSON.stringify(renderSet(...MILVUS, 'autoscaling.enabled=true'))).toContain(`"name":"${metric}"`)
-    expect(readFileSync(join(packageFolder, 'src', 'plugins', 'metrics.ts'), 'utf8')).toContain(`'${metric}'`)
+    expect(JSON.stringify(renderSet(...MILVUS, 'autoscaling.enabled=true'))).toContain(
+      `"name":"${metric}"`,
+    )
+    expect(readFileSync(join(packageFolder, 'src', 'plugins', 'metrics.ts'), 'utf8')).toContain(
+      `'${metric}'`,
+    )
   })
 
   it('gives Prometheus the key of each kind of pods', () => {
-    const monitored = renderSet(...ENCODE, 'serviceMonitor.enabled=true', 'serviceMonitor.apiKey.existingSecret=metrics', 'encode.apiKey.existingSecret=between')
+    const monitored = renderSet(
+      ...ENCODE,
+      'serviceMonitor.enabled=true',
+      'serviceMonitor.apiKey.existingSecret=metrics',
+      'encode.apiKey.existingSecret=between',
+    )
     const keyOf = (name: string) =>
-      (only(monitored, 'ServiceMonitor', name).spec as { endpoints: { authorization: { credentials: object } }[] }).endpoints[0]?.authorization.credentials
+      (
+        only(monitored, 'ServiceMonitor', name).spec as {
+          endpoints: { authorization: { credentials: object } }[]
+        }
+      ).endpoints[0]?.authorization.credentials
     expect(keyOf('photos-tandem')).toEqual({ name: 'metrics', key: 'METRICS_API_KEY' })
     expect(keyOf('photos-tandem-encode')).toEqual({ name: 'between', key: 'ENCODER_API_KEY' })
   })
 
   it('leaves out what is switched off', () => {
-    const bare = renderSet('networkPolicy.enabled=false', 'podDisruptionBudget.enabled=false', 'serviceAccount.create=false')
-    expect(bare.map(({ kind }) => kind).sort()).toEqual(['Pod', 'Service', 'Service', 'StatefulSet'])
+    const bare = renderSet(
+      'networkPolicy.enabled=false',
+      'podDisruptionBudget.enabled=false',
+      'serviceAccount.create=false',
+    )
+    expect(bare.map(({ kind }) => kind).sort()).toEqual([
+      'Pod',
+      'Service',
+      'Service',
+      'StatefulSet',
+    ])
   })
 
   it('keeps keys in Secrets that pods read, or takes existing ones', () => {
     const made = renderSet('apiKeys.values={first-key,second-key}')
     expect(only(made, 'Secret').stringData).toEqual({ API_KEYS: 'first-key,second-key' })
-    const existing = renderSet(...MILVUS, 'apiKeys.existingSecret=mine', 'apiKeys.secretKey=keys', 'milvus.token.existingSecret=theirs')
+    const existing = renderSet(
+      ...MILVUS,
+      'apiKeys.existingSecret=mine',
+      'apiKeys.secretKey=keys',
+      'milvus.token.existingSecret=theirs',
+    )
     expect(existing.some(({ kind }) => kind === 'Secret')).toBe(false)
-    expect(variable(search(existing), 'API_KEYS')?.valueFrom?.secretKeyRef).toEqual({ name: 'mine', key: 'keys' })
+    expect(variable(search(existing), 'API_KEYS')?.valueFrom?.secretKeyRef).toEqual({
+      name: 'mine',
+      key: 'keys',
+    })
     expect(variable(search(existing), 'MILVUS_TOKEN')?.valueFrom?.secretKeyRef.name).toBe('theirs')
     const [before, after] = ['one-token', 'new-token'].map((token) =>
       JSON.stringify(only(renderSet(...MILVUS, `milvus.token.value=${token}`), 'Deployment').spec),
@@ -166,15 +275,29 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     ['replicas=2', /embedded in one replica/],
     ['autoscaling.enabled=true', /embedded in one replica/],
     ['vectorIndex=milvus', /needs milvus.address or milvusStandalone/],
-    ['vectorIndex=milvus,milvus.address=engine:19530', /needs pictures.store or pictures.existingClaim/],
+    [
+      'vectorIndex=milvus,milvus.address=engine:19530',
+      /needs images.store or images.existingClaim/,
+    ],
     ['milvus.address=engine:19530', /for vectorIndex=milvus/],
-    ['vectorIndex=milvus,milvusStandalone.enabled=true,milvusStandalone.imagePulls=1', /imagePulls/],
+    [
+      'vectorIndex=milvus,milvusStandalone.enabled=true,milvusStandalone.imagePulls=1',
+      /imagePulls/,
+    ],
     ['apiKeys.values={first-key},apiKeys.existingSecret=mine', /exclude each other/],
     ['terminationGracePeriodSeconds=40', /at least 50 are needed/],
     ['serviceMonitor.enabled=true,apiKeys.existingSecret=mine', /Prometheus needs one/],
     ['gpu.executionProviders=rocm', /executionProviders/],
   ])('refuses %s', (sets, message) => {
-    const { status, output } = run(helm, ['template', 'photos', chart, '--kube-version', KUBERNETES, '--set', sets])
+    const { status, output } = run(helm, [
+      'template',
+      'photos',
+      chart,
+      '--kube-version',
+      KUBERNETES,
+      '--set',
+      sets,
+    ])
     expect(status).not.toBe(0)
     expect(output).toMatch(message)
   })

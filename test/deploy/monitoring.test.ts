@@ -7,7 +7,16 @@ import { packageFolder } from '../../src/config.js'
 import { wordTandem } from '../support/word-models.js'
 
 interface Compose {
-  services: Record<string, { image: string; profiles?: string[]; ports?: string[]; volumes?: string[]; environment?: Record<string, string> }>
+  services: Record<
+    string,
+    {
+      image: string
+      profiles?: string[]
+      ports?: string[]
+      volumes?: string[]
+      environment?: Record<string, string>
+    }
+  >
   volumes: Record<string, null>
 }
 
@@ -24,20 +33,33 @@ describe('the compose file', () => {
   })
 
   it('starts the service alone without a profile', () => {
-    expect(Object.entries(services).flatMap(([name, { profiles }]) => (profiles === undefined ? [name] : []))).toEqual(['tandem'])
+    expect(
+      Object.entries(services).flatMap(([name, { profiles }]) =>
+        profiles === undefined ? [name] : [],
+      ),
+    ).toEqual(['tandem'])
   })
 
   it('mounts volumes that it names, and files that are there', () => {
-    const sources = Object.values(services).flatMap(({ volumes: mounted = [] }) => mounted.map((mount) => mount.split(':')[0] ?? ''))
+    const sources = Object.values(services).flatMap(({ volumes: mounted = [] }) =>
+      mounted.map((mount) => mount.split(':')[0] ?? ''),
+    )
     const files = sources.filter((source) => source.startsWith('./'))
     expect(files.length).toBeGreaterThan(2)
-    for (const file of files) expect(() => readdirSync(join(folder, file.replace(/[^/]+$/, '')))).not.toThrow()
-    expect(new Set(sources.filter((source) => !source.startsWith('./')))).toEqual(new Set(Object.keys(volumes)))
+    for (const file of files)
+      expect(() => readdirSync(join(folder, file.replace(/[^/]+$/, '')))).not.toThrow()
+    expect(new Set(sources.filter((source) => !source.startsWith('./')))).toEqual(
+      new Set(Object.keys(volumes)),
+    )
   })
 
   it('lets Prometheus ask for the service by its name there', () => {
-    const { scrape_configs: jobs } = parse(read('prometheus.yaml')) as { scrape_configs: { static_configs: { targets: string[] }[] }[] }
-    const targets = jobs.flatMap(({ static_configs: configs }) => configs.flatMap((config) => config.targets))
+    const { scrape_configs: jobs } = parse(read('prometheus.yaml')) as {
+      scrape_configs: { static_configs: { targets: string[] }[] }[]
+    }
+    const targets = jobs.flatMap(({ static_configs: configs }) =>
+      configs.flatMap((config) => config.targets),
+    )
     expect(targets).toEqual(['tandem:3000'])
     expect(services.tandem?.environment?.ALLOWED_HOSTS?.split(',')).toContain('tandem')
   })
@@ -45,7 +67,13 @@ describe('the compose file', () => {
 
 describe('the dashboard', () => {
   const dashboard = JSON.parse(read('grafana', 'dashboards', 'tandem.json')) as {
-    panels: { id: number; title: string; datasource: { uid: string }; targets: { expr: string }[]; gridPos: { x: number; w: number } }[]
+    panels: {
+      id: number
+      title: string
+      datasource: { uid: string }
+      targets: { expr: string }[]
+      gridPos: { x: number; w: number }
+    }[]
     templating: { list: { query: string }[] }
   }
   const expressions = dashboard.panels.flatMap(({ targets }) => targets.map(({ expr }) => expr))
@@ -63,20 +91,31 @@ describe('the dashboard', () => {
   })
 
   it('asks for metrics that the service has, by labels that they have', () => {
-    const names = new Set([...metrics.matchAll(/^# TYPE (\S+) (\w+)$/gm)].flatMap(([, name = '', type]) =>
-      type === 'histogram' ? [`${name}_bucket`, `${name}_count`, `${name}_sum`] : [name]))
-    const asked = [...expressions, ...dashboard.templating.list.map(({ query }) => query)].flatMap((text) => text.match(/\b(?:tandem|process)_\w+/g) ?? [])
+    const names = new Set(
+      [...metrics.matchAll(/^# TYPE (\S+) (\w+)$/gm)].flatMap(([, name = '', type]) =>
+        type === 'histogram' ? [`${name}_bucket`, `${name}_count`, `${name}_sum`] : [name],
+      ),
+    )
+    const asked = [...expressions, ...dashboard.templating.list.map(({ query }) => query)].flatMap(
+      (text) => text.match(/\b(?:tandem|process)_\w+/g) ?? [],
+    )
     expect(new Set(asked).size).toBeGreaterThan(8)
     expect([...new Set(asked)].filter((name) => !names.has(name))).toEqual([])
     // `job` and `instance` are Prometheus's own, `le` is of every histogram.
-    const labels = expressions.flatMap((text) => [...text.matchAll(/by \(([\w, ]+)\)/g)].flatMap(([, list = '']) => list.split(', ')))
+    const labels = expressions.flatMap((text) =>
+      [...text.matchAll(/by \(([\w, ]+)\)/g)].flatMap(([, list = '']) => list.split(', ')),
+    )
     const known = new Set([...metrics.matchAll(/[{,](\w+)="/g)].map(([, label = '']) => label))
-    expect(new Set(labels.filter((label) => !known.has(label) && label !== 'worker'))).toEqual(new Set())
+    expect(new Set(labels.filter((label) => !known.has(label) && label !== 'worker'))).toEqual(
+      new Set(),
+    )
     expect(metrics).toContain('tandem_worker_restarts_total')
   })
 
   it('asks the data source that is provisioned, from panels that fit the page', () => {
-    const { datasources } = parse(read('grafana', 'provisioning', 'datasources', 'prometheus.yaml')) as { datasources: { uid: string }[] }
+    const { datasources } = parse(
+      read('grafana', 'provisioning', 'datasources', 'prometheus.yaml'),
+    ) as { datasources: { uid: string }[] }
     for (const { datasource, gridPos } of dashboard.panels) {
       expect(datasource.uid).toBe(datasources[0]?.uid)
       expect(gridPos.x + gridPos.w).toBeLessThanOrEqual(24)

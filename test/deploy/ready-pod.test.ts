@@ -8,20 +8,30 @@ import { helm, only, render, type Container } from './chart.js'
 
 const SERVICE = 'http://photos-tandem:80'
 
-/** @returns the exit status of the pod's command, the Service's address in it replaced by `address` */
+/**
+ * @returns the exit status of the pod's command, the Service's address in it replaced by `address`
+ */
 async function runAgainst(address: string): Promise<{ status: number; said: string }> {
   const { containers } = only(render(), 'Pod').spec as { containers: [Container] }
   const [program = '', ...args] = containers[0].command ?? []
   expect(args.join()).toContain(SERVICE)
-  const child = spawn(program, args.map((arg) => arg.replace(SERVICE, address)))
+  const child = spawn(
+    program,
+    args.map((arg) => arg.replace(SERVICE, address)),
+  )
   let said = ''
   child.stdout.on('data', (data: Buffer) => (said += data.toString()))
   const [status] = (await once(child, 'close')) as [number]
   return { status, said }
 }
 
-async function answering(status: number, detail: string): Promise<{ server: Server; address: string }> {
-  const server = createServer((_request, reply) => reply.writeHead(status).end(JSON.stringify({ detail }))).listen(0, '127.0.0.1')
+async function answering(
+  status: number,
+  detail: string,
+): Promise<{ server: Server; address: string }> {
+  const server = createServer((_request, reply) =>
+    reply.writeHead(status).end(JSON.stringify({ detail })),
+  ).listen(0, '127.0.0.1')
   await once(server, 'listening')
   return { server, address: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
 }

@@ -14,9 +14,14 @@ describe.each([['Dockerfile'], ['docker', 'Dockerfile.gpu']])('%s %s', (...path)
   it('sets only variables that the service reads, and the run-time ones', () => {
     const block = /^ENV ([\s\S]*?[^\\])$/m.exec(dockerfile)?.[1] ?? ''
     const variables = Object.fromEntries(
-      [...block.matchAll(/([A-Z][A-Z0-9_]*)=(\S+)/g)].map(([, name, value]) => [name as string, value as string]),
+      [...block.matchAll(/([A-Z][A-Z0-9_]*)=(\S+)/g)].map(([, name, value]) => [
+        name as string,
+        value as string,
+      ]),
     )
-    const ours = Object.keys(variables).filter((name) => !['PATH', 'NODE_ENV', 'MALLOC_ARENA_MAX'].includes(name))
+    const ours = Object.keys(variables).filter(
+      (name) => !['PATH', 'NODE_ENV', 'MALLOC_ARENA_MAX'].includes(name),
+    )
     expect(ours.length).toBeGreaterThan(0)
     for (const name of ours) expect(known).toContain(name)
     const config = readConfig(variables)
@@ -49,7 +54,9 @@ describe('the compose file', () => {
     const { ports, environment } = services.tandem
     for (const name of Object.keys(environment)) expect(known).toContain(name)
     // What compose makes of `${NAME:-fallback}` where its own environment has no such name.
-    const given = Object.entries(environment).map(([name, value]) => [name, value.replace(/\$\{\w+:-(.*?)\}/g, '$1')] as const)
+    const given = Object.entries(environment).map(
+      ([name, value]) => [name, value.replace(/\$\{\w+:-(.*?)\}/g, '$1')] as const,
+    )
     const config = readConfig({ ...Object.fromEntries(given), HOST: '0.0.0.0' })
     expect(exposureRemark(config)).toMatch(/TRUSTED_NETWORK/)
     expect(config).toMatchObject({ vectorIndex: 'hnsw', apiKeys: [] })
@@ -58,7 +65,9 @@ describe('the compose file', () => {
 })
 
 describe('the chart', () => {
-  const values = parse(read('deploy', 'helm', 'tandem', 'values.yaml')) as { settings: Record<string, string> }
+  const values = parse(read('deploy', 'helm', 'tandem', 'values.yaml')) as {
+    settings: Record<string, string>
+  }
 
   it('sets only variables that the service reads, with values it takes', () => {
     for (const name of Object.keys(values.settings)) expect(known).toContain(name)
@@ -67,6 +76,8 @@ describe('the chart', () => {
 
   it('is of the version of the service', () => {
     const { version } = JSON.parse(read('package.json')) as { version: string }
-    expect(parse(read('deploy', 'helm', 'tandem', 'Chart.yaml'))).toMatchObject({ appVersion: version })
+    expect(parse(read('deploy', 'helm', 'tandem', 'Chart.yaml'))).toMatchObject({
+      appVersion: version,
+    })
   })
 })

@@ -1,6 +1,7 @@
 /**
- * Schemathesis over the OpenAPI document of a running service: no answer may have a status, a type or a form that the
- * document does not name. `npm test` installs it into test/.venv; `SCHEMATHESIS` may name another one.
+ * Schemathesis over the OpenAPI document of a running service: no answer may have a status, a type
+ * or a form that the document does not name. `npm test` installs it into test/.venv; `SCHEMATHESIS`
+ * may name another one.
  */
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'

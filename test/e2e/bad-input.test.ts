@@ -1,4 +1,7 @@
-/** Every bad input that a client may send, against the real model room: a clear error, and the service still answers. */
+/**
+ * Every bad input that a client may send, against the real model room: a clear error, and the
+ * service still answers.
+ */
 import { connect } from 'node:net'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -69,7 +72,7 @@ async function expectProblem(
   expect(JSON.stringify(problem)).not.toMatch(/node_modules|\.ts:|\.js:/)
 }
 
-describe('pictures that work', () => {
+describe('images that work', () => {
   it.each(Object.keys(working))('%s is added, found and shown', async (kind) => {
     const bytes = await working[kind]?.()
     const id = `works: ${kind}`
@@ -78,8 +81,8 @@ describe('pictures that work', () => {
     )
     const shown = await fetch(`${address}/items/${encodeURIComponent(id)}/image`)
     expect(shown.headers.get('content-type')).toBe('image/jpeg')
-    const picture = sharp(Buffer.from(await shown.arrayBuffer()))
-    expect(await picture.metadata()).toMatchObject({
+    const image = sharp(Buffer.from(await shown.arrayBuffer()))
+    expect(await image.metadata()).toMatchObject({
       format: 'jpeg',
       space: expect.stringMatching(/srgb|b-w/) as string,
       depth: 'uchar',
@@ -93,7 +96,7 @@ describe('pictures that work', () => {
   it('is upright when EXIF says how it was held', async () => {
     await put('turned', new Uint8Array((await working['an EXIF-rotated JPEG']?.()) ?? []))
     const shown = Buffer.from(await (await fetch(`${address}/items/turned/image`)).arrayBuffer())
-    // Orientation 6: the left of the file is the top of the picture.
+    // Orientation 6: the left of the file is the top of the image.
     const { data, info } = await sharp(shown).raw().toBuffer({ resolveWithObject: true })
     const [redOfTop = 0, , blueOfTop = 0] = data.subarray((2 * info.width + 12) * 3)
     const [redOfBottom = 0, , blueOfBottom = 0] = data.subarray((21 * info.width + 12) * 3)
@@ -110,7 +113,7 @@ describe('pictures that work', () => {
   })
 })
 
-describe('pictures that do not', () => {
+describe('images that do not', () => {
   it('a truncated JPEG', async () => {
     const whole = await sharp({
       create: {
@@ -132,7 +135,7 @@ describe('pictures that do not', () => {
 
   it('a text file named .jpg', async () => {
     await expectProblem(
-      await put('refused.jpg', 'This is not a picture.'),
+      await put('refused.jpg', 'This is not an image.'),
       415,
       'image_type_unsupported',
       /.+/,
@@ -162,16 +165,16 @@ describe('pictures that do not', () => {
     await expectProblem(await put('refused', 'x'), 415, 'image_type_unsupported', /.+/)
   })
 
-  it('a picture with a broken beginning', async () => {
+  it('an image with a broken beginning', async () => {
     const broken = new Uint8Array(await jpeg())
     broken.fill(0, 2, 100)
     const reply = await put('refused', broken)
     expect([415, 422]).toContain(reply.status)
   })
 
-  it('a bad picture inside JSON, named by its place', async () => {
+  it('a bad image inside JSON, named by its place', async () => {
     const good = (await jpeg()).toString('base64')
-    const bad = Buffer.from('no picture at all').toString('base64')
+    const bad = Buffer.from('no image at all').toString('base64')
     const reply = await post(
       '/embed',
       JSON.stringify({ inputs: [{ image: good }, { text: 'red' }, { image: bad }] }),

@@ -1,4 +1,7 @@
-/** The tandem command against the real service with a tiny bundle, in its own process and in this one. */
+/**
+ * The tandem command against the real service with a tiny bundle, in its own process and in this
+ * one.
+ */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -126,11 +129,11 @@ describe('the tandem command', () => {
     })
   }, 240_000)
 
-  it('says which files are not pictures, goes on, and exits with 1', () => {
-    writeFileSync(join(folder, 'photos', 'notes.jpg'), 'no picture')
+  it('says which files are not images, goes on, and exits with 1', () => {
+    writeFileSync(join(folder, 'photos', 'notes.jpg'), 'no image')
     const { status, stdout, stderr } = tandem('index', join(folder, 'photos'))
     expect(stdout).toBe('0 added, 3 already stored, 1 not added\n')
-    expect(stderr).toMatch(/not added: notes\.jpg: .*picture/)
+    expect(stderr).toMatch(/not added: notes\.jpg: .*image/)
     expect(status).toBe(1)
   }, 180_000)
 

@@ -1,4 +1,7 @@
-/** A bundle without a fusion encoder over HTTP: items without image tokens, and a match that follows from similarity. */
+/**
+ * A bundle without a fusion encoder over HTTP: items without image tokens, and a match that follows
+ * from similarity.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,6 @@
-/** The whole walk over HTTP with real models: the tiny bundle always, the shipped one where it is. */
+/**
+ * The whole walk over HTTP with real models: the tiny bundle always, the shipped one where it is.
+ */
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -29,7 +31,7 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
   const there = existsSync(join(modelFolder, 'manifest.json'))
   let tandem: Tandem
   let folder: string
-  const pictures = new Map<string, Buffer>()
+  const images = new Map<string, Buffer>()
 
   beforeAll(async () => {
     if (!there) return
@@ -51,8 +53,8 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
       '#c0b020',
     ].entries()) {
       const noise = { type: 'gaussian', mean: 128, sigma: 10 + 15 * at } as const
-      const picture = sharp({ create: { width: 300, height: 200, channels: 3, background, noise } })
-      pictures.set(`photos/${at}.png`, await picture.tint(background).png().toBuffer())
+      const image = sharp({ create: { width: 300, height: 200, channels: 3, background, noise } })
+      images.set(`photos/${at}.png`, await image.tint(background).png().toBuffer())
     }
   })
 
@@ -69,7 +71,7 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
   const text = (sentence: string): string => `q=${encodeURIComponent(sentence)}`
 
   it.skipIf(!there)('adds photos', async () => {
-    for (const [id, body] of pictures) {
+    for (const [id, body] of images) {
       const url = `/items/${encodeURIComponent(id)}?payload=${encodeURIComponent(JSON.stringify({ id }))}`
       const reply = await tandem.app.inject({
         method: 'PUT',
@@ -79,11 +81,11 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
       })
       expect(reply.statusCode).toBe(201)
     }
-    expect(tandem.retrieval.stats().items).toBe(pictures.size)
+    expect(tandem.retrieval.stats().items).toBe(images.size)
   })
 
   it.skipIf(!there)('finds every photo by itself, first and with similarity 1', async () => {
-    for (const [id, body] of pictures) {
+    for (const [id, body] of images) {
       const { hits } = await post<{ hits: Hit[] }>('/search', {
         image: body.toString('base64'),
         k: 1,
@@ -96,7 +98,7 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
   it.skipIf(!there)('orders by similarity as the embeddings say', async () => {
     const inputs = [
       ...sentences.map((sentence) => ({ text: sentence })),
-      ...[...pictures.values()].map((body) => ({ image: body.toString('base64') })),
+      ...[...images.values()].map((body) => ({ image: body.toString('base64') })),
     ]
     const { embeddings } = await post<{ embeddings: { embedding: number[] }[] }>('/embed', {
       inputs,
@@ -105,11 +107,11 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
     for (const vector of vectors) expect(Math.hypot(...vector)).toBeCloseTo(1, CLOSE)
     for (const [at, sentence] of sentences.entries()) {
       const hits = await search(`${text(sentence)}&rerank=false`)
-      expect(hits).toHaveLength(pictures.size)
+      expect(hits).toHaveLength(images.size)
       for (const { id, similarity } of hits) {
-        const picture = vectors[sentences.length + [...pictures.keys()].indexOf(id)]
+        const image = vectors[sentences.length + [...images.keys()].indexOf(id)]
         expect(similarity).toBeCloseTo(
-          vectors[at]?.reduce((sum, value, place) => sum + value * (picture?.[place] ?? 0), 0) ??
+          vectors[at]?.reduce((sum, value, place) => sum + value * (image?.[place] ?? 0), 0) ??
             Number.NaN,
           CLOSE,
         )
@@ -124,7 +126,7 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
     for (const sentence of sentences) {
       const hits = await search(`${text(sentence)}&rerank=true`)
       const byId = hits.map(({ id }) => ({ id }))
-      const fresh = hits.map(({ id }) => ({ image: pictures.get(id)?.toString('base64') }))
+      const fresh = hits.map(({ id }) => ({ image: images.get(id)?.toString('base64') }))
       expect(hits.map(({ match }) => match)).toEqual(
         hits.map(({ match }) => match).toSorted((a, b) => Number(b) - Number(a)),
       )
@@ -152,7 +154,7 @@ describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name
   })
 
   it.skipIf(!there)('forgets what is deleted', async () => {
-    const [id = ''] = pictures.keys()
+    const [id = ''] = images.keys()
     expect(
       (await tandem.app.inject({ method: 'DELETE', url: `/items/${encodeURIComponent(id)}` }))
         .statusCode,

@@ -1,4 +1,7 @@
-/** The search page in a real browser against the real service; skipped where there is no Chromium or no bundle. */
+/**
+ * The search page in a real browser against the real service; skipped where there is no Chromium or
+ * no bundle.
+ */
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -136,7 +139,7 @@ describe.skipIf(executable === undefined)(
       expect(await page.locator('.scores .similarity').count()).toBeGreaterThan(0)
     })
 
-    it('finds more like a photo, and photos like a picture', async () => {
+    it('finds more like a photo, and photos like an image', async () => {
       await page.goto(address)
       await page.getByRole('button', { name: 'More like black-canyon' }).click()
       await page.getByText('Photos like black-canyon').waitFor()
@@ -149,7 +152,7 @@ describe.skipIf(executable === undefined)(
 
     it('adds photos, and says of each file that is none why it was not added', async () => {
       const text = join(folder, 'notes.jpg')
-      await writeFile(text, 'not a picture')
+      await writeFile(text, 'not an image')
       await page.goto(address)
       await settled(/stored/)
       await page.locator('#add-files').setInputFiles([photo('dust-bowl-home'), text])
@@ -164,7 +167,7 @@ describe.skipIf(executable === undefined)(
       await page.goto(address)
       await page
         .locator('#query-file')
-        .setInputFiles({ name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('no picture') })
+        .setInputFiles({ name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('no image') })
       await page.locator('#failure').waitFor()
       expect((await page.locator('#failure').textContent())?.length).toBeGreaterThan(10)
       await page.locator('#sentence').fill('sheep')

@@ -1,6 +1,7 @@
 /**
- * The change of bundle over HTTP, with two real bundles: the tiny one, and one with the signs of some weights
- * turned, so that its embeddings are others. What a search should answer is computed from the models themselves.
+ * The change of bundle over HTTP, with two real bundles: the tiny one, and one with the signs of
+ * some weights turned, so that its embeddings are others. What a search should answer is computed
+ * from the models themselves.
  */
 import { createHash } from 'node:crypto'
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -111,7 +112,7 @@ async function ask(method: Method, url: string, payload?: object | Buffer) {
   }
 }
 
-const pictureOf = (hue: number): Promise<Buffer> =>
+const imageOf = (hue: number): Promise<Buffer> =>
   sharp({
     create: {
       width: 24,
@@ -124,7 +125,7 @@ const pictureOf = (hue: number): Promise<Buffer> =>
     .toBuffer()
 
 const add = async (id: string, hue: number): Promise<number> =>
-  (await ask('PUT', `/items/${id}`, await pictureOf(hue))).status
+  (await ask('PUT', `/items/${id}`, await imageOf(hue))).status
 
 interface Status {
   serving: { model: string }
@@ -145,15 +146,15 @@ async function found(question: string): Promise<Record<string, number>> {
   return Object.fromEntries(hits.map(({ id, similarity }) => [id, similarity]))
 }
 
-/** The same by exact search over what the bundle makes of the stored pictures. */
+/** The same by exact search over what the bundle makes of the stored images. */
 async function exact(
   name: string,
   question: string,
   ids: readonly string[],
 ): Promise<Record<string, number>> {
   const [text] = (await (models[name] as Models).encodeTexts([question])).encoded
-  const pictures = await Promise.all(ids.map((id) => (tandem as Tandem).retrieval.picture(id)))
-  const { encoded } = await (models[name] as Models).encodeImages(pictures)
+  const images = await Promise.all(ids.map((id) => (tandem as Tandem).retrieval.image(id)))
+  const { encoded } = await (models[name] as Models).encodeImages(images)
   return Object.fromEntries(
     ids.map((id, at) => [id, cosine(text?.embedding, encoded[at]?.embedding)]),
   )
@@ -163,7 +164,9 @@ function cosine(a: Float32Array | undefined, b: Float32Array | undefined): numbe
   return a?.reduce((sum, value, at) => sum + value * (b?.[at] ?? 0), 0) ?? Number.NaN
 }
 
-/** Whether the hits have all items that were there before, as expected; others may be among them. */
+/**
+ * Whether the hits have all items that were there before, as expected; others may be among them.
+ */
 function isNear(hits: Record<string, number>, expected: Record<string, number>): boolean {
   return Object.entries(expected).every(
     ([id, similarity]) => Math.abs((hits[id] ?? 9) - similarity) < TOLERANCE,
@@ -176,7 +179,7 @@ async function expectExact(name: string): Promise<void> {
   for (const question of QUESTIONS) {
     const hits = await found(question)
     expect(Object.keys(hits).sort()).toEqual(ids)
-    // A stored picture is a JPEG of the one that the serving bundle encoded when it was added.
+    // A stored image is a JPEG of the one that the serving bundle encoded when it was added.
     for (const [id, similarity] of Object.entries(await exact(name, question, ids)))
       expect(hits[id], id).toBeCloseTo(similarity, 1)
   }
@@ -203,7 +206,8 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
   it('under writes: searches go on, each exactly as one of the bundles answers', async () => {
     const still = Array.from({ length: 40 }, (_, at) => `still-${at}`)
     for (const [at, id] of still.entries()) expect(await add(id, at * 9)).toBe(201)
-    // The serving bundle has seen the pictures as they were sent, the standby sees them as they are stored.
+    // The serving bundle has seen the images as they were sent, the standby sees them as they are
+    // stored.
     const first = Object.fromEntries(
       await Promise.all(QUESTIONS.map(async (q) => [q, await found(q)] as const)),
     )

@@ -1,7 +1,10 @@
-/** Three services over one Milvus behind a balancer: one collection, and no request fails while they are replaced. Runs the built server. */
+/**
+ * Three services over one Milvus behind a balancer: one collection, and no request fails while they
+ * are replaced. Runs the built server.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Fleet } from '../replicas/fleet.js'
-import { load, missing, picture } from '../replicas/load.js'
+import { load, missing, image } from '../replicas/load.js'
 import { hasMilvus, withoutMilvus } from '../support/milvus.js'
 
 describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`, () => {
@@ -17,7 +20,7 @@ describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`,
       await fetch(`${address}/items/${id}`, {
         method: 'PUT',
         headers: { 'content-type': 'image/jpeg' },
-        body: await picture(hue),
+        body: await image(hue),
       })
     ).status
   const like = async (address: string, id: string): Promise<string[]> => {

@@ -1,4 +1,7 @@
-/** What was acknowledged is there after a stop and after a kill, and searches answer the same. Runs the built server. */
+/**
+ * What was acknowledged is there after a stop and after a kill, and searches answer the same. Runs
+ * the built server.
+ */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -55,7 +58,9 @@ async function add({ address }: Service, id: string, hue: number): Promise<numbe
   ).status
 }
 
-/** All answers that must not change: hits with and without rerank, "more like this", and the list. */
+/**
+ * All answers that must not change: hits with and without rerank, "more like this", and the list.
+ */
 async function answers({ address }: Service): Promise<unknown[]> {
   const searches = ['q=a+red+ball&k=20', 'q=blue&k=20&rerank=false'].map((query) =>
     fetch(`${address}/search?${query}`),
@@ -124,7 +129,8 @@ describe.skipIf(!existsSync(entry))(
     it('answers what it had accepted before it stops', async () => {
       const service = await start()
       const adds = Array.from({ length: 6 }, (_, at) => add(service, `item-${at}`, at * 60))
-      // The others are under way when the first has been answered; before, none of them may have been sent.
+      // The others are under way when the first has been answered; before, none of them may have
+      // been sent.
       await Promise.race(adds)
       const code = end(service, 'SIGTERM')
       const statuses = await Promise.all(adds.map((one) => one.catch(() => 0)))

@@ -1,4 +1,7 @@
-/** Services that encode and search apart, with TLS between them, and over Milvus: processes of their own. */
+/**
+ * Services that encode and search apart, with TLS between them, and over Milvus: processes of their
+ * own.
+ */
 import { spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -73,7 +76,8 @@ describe.skipIf(!hasOpenssl)(
       const alive = running.filter(
         ({ exitCode, signalCode }) => exitCode === null && signalCode === null,
       )
-      // Waited for from now on: the end of one may be the end of another, whose exit would be missed.
+      // Waited for from now on: the end of one may be the end of another, whose exit would be
+      // missed.
       const ended = alive.map((child) => once(child, 'exit'))
       for (const child of alive) child.kill('SIGKILL')
       await Promise.all(ended)
@@ -81,7 +85,7 @@ describe.skipIf(!hasOpenssl)(
     })
 
     async function add({ address }: Service, id: string, hue: number): Promise<number> {
-      const picture = await sharp({
+      const image = await sharp({
         create: { width: 40, height: 30, channels: 3, background: `hsl(${hue}, 80%, 50%)` },
       })
         .jpeg()
@@ -90,7 +94,7 @@ describe.skipIf(!hasOpenssl)(
       return (
         await fetch(`${address}/items/${id}`, {
           method: 'PUT',
-          body: new Uint8Array(picture),
+          body: new Uint8Array(image),
           headers,
         })
       ).status
@@ -139,7 +143,7 @@ describe.skipIf(!hasOpenssl)(
             VECTOR_INDEX: 'milvus',
             MILVUS_ADDRESS: milvus.address,
             MILVUS_CONSISTENCY: 'strong',
-            PICTURE_STORE: join(folder, 'pictures'),
+            IMAGE_STORE: join(folder, 'images'),
           }
           const [first, second] = await Promise.all([
             start({ ...knowing(), ...shared }),

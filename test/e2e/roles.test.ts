@@ -1,4 +1,7 @@
-/** One service that encodes and two that search, as processes of their own, beside one that does everything itself. */
+/**
+ * One service that encodes and two that search, as processes of their own, beside one that does
+ * everything itself.
+ */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -59,7 +62,7 @@ afterAll(async () => {
 })
 
 async function add({ address }: Service, id: string, hue: number): Promise<number> {
-  const picture = await sharp({
+  const image = await sharp({
     create: { width: 40, height: 30, channels: 3, background: `hsl(${hue}, 80%, 50%)` },
   })
     .jpeg()
@@ -68,7 +71,7 @@ async function add({ address }: Service, id: string, hue: number): Promise<numbe
   return (
     await fetch(url, {
       method: 'PUT',
-      body: new Uint8Array(picture),
+      body: new Uint8Array(image),
       headers: { 'content-type': 'image/jpeg' },
     })
   ).status

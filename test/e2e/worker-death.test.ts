@@ -1,4 +1,6 @@
-/** Each worker is killed under load (`npm run worker-death` is the long run). Runs the built server. */
+/**
+ * Each worker is killed under load (`npm run worker-death` is the long run). Runs the built server.
+ */
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { packageFolder } from '../../src/config.js'

@@ -1,4 +1,7 @@
-/** `npm run full-disk [-- --rounds 20]`, as root on Linux: its outcome replaces the one in docs/reliability.md. */
+/**
+ * `npm run full-disk [-- --rounds 20]`, as root on Linux: its outcome replaces the one in
+ * docs/reliability.md.
+ */
 import { parseArgs } from 'node:util'
 import { replaceBetween } from '../../scripts/reliability-page.js'
 import { breakableDisk, smallDisk, type Disk } from '../support/small-disk.js'

@@ -66,8 +66,8 @@ export class Service {
   }
 }
 
-/** A picture that no other number has. Its noise makes the stored one some tens of KiB. */
-export async function picture(number: number): Promise<Uint8Array<ArrayBuffer>> {
+/** An image that no other number has. Its noise makes the stored one some tens of KiB. */
+export async function image(number: number): Promise<Uint8Array<ArrayBuffer>> {
   const side = 96
   let state = number + 1
   const pixels = Uint8Array.from({ length: side * side * 3 }, (_, at) => {

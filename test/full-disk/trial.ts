@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Disk } from '../support/small-disk.js'
-import { picture, Service } from './service.js'
+import { image, Service } from './service.js'
 
 const ITEMS = 24
 /** Each finds all items. */
@@ -18,7 +18,10 @@ export interface Outcome {
   searches: number
   /** Sentences: whatever must not be. */
   contradictions: string[]
-  /** Milliseconds from room on the disk to the next write that was taken; null where the service had to be started again. */
+  /**
+   * Milliseconds from room on the disk to the next write that was taken; null where the service had
+   * to be started again.
+   */
   recoveredMs: number | null
 }
 
@@ -47,11 +50,7 @@ export async function tryDisk(
     version += 1
     const own = version
     const payload = encodeURIComponent(JSON.stringify({ version: own }))
-    const { status } = await service.ask(
-      'PUT',
-      `/items/${id}?payload=${payload}`,
-      await picture(own),
-    )
+    const { status } = await service.ask('PUT', `/items/${id}?payload=${payload}`, await image(own))
     if (status === 200 || status === 201) known.set(id, own)
     return status
   }
@@ -73,7 +72,8 @@ export async function tryDisk(
     const backedUp = new Map(known)
     await spoil()
     for (let round = 0; round < rounds; round += 1) {
-      // Some may be taken on a full disk, where the store has pages to use again: then they count as any other.
+      // Some may be taken on a full disk, where the store has pages to use again: then they count
+      // as any other.
       const ids = [0, 1, 2, 3].map((at) => `new-${(round * 4 + at) % 20}`)
       const statuses = await Promise.all([
         ...ids.map(put),

@@ -52,7 +52,10 @@ const oddTargets = fc.constantFrom(
   ],
 )
 
-/** The path with an id or a name in it, and parameters, now and then one too many, or another target altogether. */
+/**
+ * The path with an id or a name in it, and parameters, now and then one too many, or another target
+ * altogether.
+ */
 export function targetTo(
   path: string,
   query: Record<string, Arbitrary<unknown>>,

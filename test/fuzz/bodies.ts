@@ -1,13 +1,16 @@
-/** Bodies for each operation: right ones, ones with a wrong value somewhere, and ones that are broken. */
+/**
+ * Bodies for each operation: right ones, ones with a wrong value somewhere, and ones that are
+ * broken.
+ */
 import fc, { type Arbitrary } from 'fast-check'
-import { brokenJson, dot, ids, numbers, payloads, pictures, texts } from './values.js'
+import { brokenJson, dot, ids, numbers, payloads, images, texts } from './values.js'
 
 export interface Body {
   type: string
   bytes: Buffer
 }
 
-const any = fc.oneof(texts, numbers, pictures, payloads)
+const any = fc.oneof(texts, numbers, images, payloads)
 /** A record with some of its fields, now and then a value of another kind, or a field too many. */
 function loosely(fields: Record<string, Arbitrary<unknown>>): Arbitrary<unknown> {
   const wrong = Object.fromEntries(
@@ -51,12 +54,12 @@ const options = {
 }
 const input = fc.oneof(
   { weight: 3, arbitrary: fc.record({ text: texts }) },
-  { weight: 2, arbitrary: fc.record({ image: pictures }) },
+  { weight: 2, arbitrary: fc.record({ image: images }) },
   { weight: 2, arbitrary: fc.record({ id: ids }) },
-  { weight: 1, arbitrary: loosely({ text: texts, image: pictures, id: ids }) },
+  { weight: 1, arbitrary: loosely({ text: texts, image: images, id: ids }) },
   { weight: 1, arbitrary: texts },
 )
-const item = { image: pictures, payload: payloads }
+const item = { image: images, payload: payloads }
 
 function json(value: Arbitrary<unknown>): Arbitrary<Body> {
   const text = fc.oneof(
@@ -96,7 +99,7 @@ export const standbyBody = json(loosely({ model: fc.oneof(fc.constant('tiny-bund
 export const itemBody = fc.oneof(
   json(loosely(item)),
   form(['image', 'payload', 'id']),
-  pictures.map((text) => ({ type: 'image/png', bytes: Buffer.from(text, 'base64') })),
+  images.map((text) => ({ type: 'image/png', bytes: Buffer.from(text, 'base64') })),
 )
 
 const line = fc.oneof(
@@ -111,7 +114,10 @@ export const itemsBody = fc.oneof(
   form(['image', 'id', 'payload']),
 )
 
-/** A form of up to a dozen parts, at times of thousands; its lines and its boundary are not always right. */
+/**
+ * A form of up to a dozen parts, at times of thousands; its lines and its boundary are not always
+ * right.
+ */
 function form(names: readonly string[]): Arbitrary<Body> {
   const part = fc.record({
     name: fc.oneof(

@@ -25,12 +25,18 @@ export interface Campaign {
   sent: number
   byStatus: Map<number, number>
   findings: Finding[]
-  /** Answers that the service was too busy. Such a case is sent again until it is looked at, and counted once. */
+  /**
+   * Answers that the service was too busy. Such a case is sent again until it is looked at, and
+   * counted once.
+   */
   refusals: number
   /** How often the service process ended. */
   deaths: number
   slowestMs: number
-  /** Bytes, half-way through the campaign, when V8 and the decoders have grown to what they keep, and at its end; null where it cannot be read, or the service died. */
+  /**
+   * Bytes, half-way through the campaign, when V8 and the decoders have grown to what they keep,
+   * and at its end; null where it cannot be read, or the service died.
+   */
   memory: { warm: number; end: number } | null
 }
 
@@ -38,11 +44,16 @@ export interface Campaign {
 const REQUEST_TIMEOUT_MS = 10_000
 const DEADLINE_MS = REQUEST_TIMEOUT_MS + 5000
 const AT_A_TIME = 8
-/** What is refused because too much is under way has not been tried: it is sent again after this. */
+/**
+ * What is refused because too much is under way has not been tried: it is sent again after this.
+ */
 const PAUSE_WHEN_REFUSED_MS = 20
 const MEMORY_SAMPLES = 20
 
-/** Runs all cases. Where the service dies, those under way are tried again one by one to see which it was. */
+/**
+ * Runs all cases. Where the service dies, those under way are tried again one by one to see which
+ * it was.
+ */
 export async function runCampaign(
   cases: Iterable<Case>,
   expected: number,
@@ -101,7 +112,10 @@ export async function runCampaign(
   return campaign
 }
 
-/** Sends one message to a service of its own, as a finding is tried again. Null where nothing is wrong any more. */
+/**
+ * Sends one message to a service of its own, as a finding is tried again. Null where nothing is
+ * wrong any more.
+ */
 export async function faultOf(one: Case): Promise<string | null> {
   const service = await ServiceProcess.start(REQUEST_TIMEOUT_MS)
   try {
@@ -146,7 +160,10 @@ function findingOf({ kind, message }: Case, fault: string): Finding {
   return { fault, name: `${kind.replace(/\W+/g, '-').toLowerCase()}-${digest}`, message }
 }
 
-/** The median of the first samples behind the warm-up, and of the last: a single one depends on the collector's mood. */
+/**
+ * The median of the first samples behind the warm-up, and of the last: a single one depends on the
+ * collector's mood.
+ */
 function growth(samples: readonly number[]): Campaign['memory'] {
   const median = (some: readonly number[]): number =>
     [...some].sort((a, b) => a - b)[some.length >> 1] ?? 0
@@ -215,7 +232,8 @@ class Sender {
   }
 
   async #ask(message: Buffer): Promise<Reply[] | 'late'> {
-    // A connection that the service had closed meanwhile is no fault; a new one without an answer is.
+    // A connection that the service had closed meanwhile is no fault; a new one without an answer
+    // is.
     for (let tries = 0; tries < 3; tries += 1) {
       if (this.#connection?.isOpen !== true)
         this.#connection = await Connection.open(this.#service.port)

@@ -1,4 +1,7 @@
-/** HTTP as bytes: what is sent need not be HTTP at all, and what comes back is read as strictly as a client may. */
+/**
+ * HTTP as bytes: what is sent need not be HTTP at all, and what comes back is read as strictly as a
+ * client may.
+ */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 
@@ -9,7 +12,10 @@ export interface Reply {
   body: Buffer
 }
 
-/** Nothing came for so long: a message that is not whole is ended then, so that the service can say what it lacks. */
+/**
+ * Nothing came for so long: a message that is not whole is ended then, so that the service can say
+ * what it lacks.
+ */
 const SILENCE_MS = 100
 
 /** What the service sent is not HTTP. */
@@ -49,7 +55,8 @@ export class Connection {
   /**
    * Sends a whole message and waits for its reply.
    *
-   * @returns null where the service closed without one, 'late' where nothing came within `deadlineMs`
+   * @returns null where the service closed without one, 'late' where nothing came within
+   *   `deadlineMs`
    */
   async ask(message: Buffer, deadlineMs: number): Promise<Reply | 'late' | null> {
     const end = performance.now() + deadlineMs
@@ -62,7 +69,10 @@ export class Connection {
     }
   }
 
-  /** Sends what need not be whole, reads all replies until the service has closed, or 'late' where it does not. */
+  /**
+   * Sends what need not be whole, reads all replies until the service has closed, or 'late' where
+   * it does not.
+   */
   async tell(message: Buffer, deadlineMs: number): Promise<Reply[] | 'late'> {
     const end = performance.now() + deadlineMs
     const replies: Reply[] = []

@@ -1,4 +1,7 @@
-/** The messages that once were answered wrongly, or taught something: kept as files, sent again by the tests. */
+/**
+ * The messages that once were answered wrongly, or taught something: kept as files, sent again by
+ * the tests.
+ */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { packageFolder } from '../../src/config.js'

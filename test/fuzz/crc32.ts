@@ -1,4 +1,7 @@
-/** The checksum of a PNG's chunks, byte by byte over a table: node:zlib has one only from Node 20.15 on. */
+/**
+ * The checksum of a PNG's chunks, byte by byte over a table: node:zlib has one only from Node 20.15
+ * on.
+ */
 
 const table = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte

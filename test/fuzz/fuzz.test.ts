@@ -1,11 +1,14 @@
-/** A short run of the fuzzer (`npm run fuzz` is the long one), everything that it ever found, and that it would notice. */
+/**
+ * A short run of the fuzzer (`npm run fuzz` is the long one), everything that it ever found, and
+ * that it would notice.
+ */
 import { describe, expect, it } from 'vitest'
 import { runCampaign, type Case } from './campaign.js'
 import type { Reply } from './connection.js'
 import { keptCases } from './corpus.js'
 import { Judge } from './judge.js'
 import { layoutOf } from './layout.js'
-import { mutatedPictures } from './images.js'
+import { mutatedImages } from './images.js'
 import { mutatedRequests, operations } from './requests.js'
 import { kinds, seedsOf } from './seeds.js'
 import { wordTandem } from '../support/word-models.js'
@@ -13,10 +16,10 @@ import { wordTandem } from '../support/word-models.js'
 const seed = Date.now() % 1_000_000
 
 describe('a service that is sent', { timeout: 300_000 }, () => {
-  it('600 mutated pictures lives, and answers each as it should', async () => {
-    console.info(`seed of the mutated pictures: ${seed}`)
+  it('600 mutated images lives, and answers each as it should', async () => {
+    console.info(`seed of the mutated images: ${seed}`)
     const { sent, findings, deaths, byStatus } = await runCampaign(
-      await mutatedPictures(600, seed),
+      await mutatedImages(600, seed),
       600,
     )
     expect(

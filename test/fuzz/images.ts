@@ -1,4 +1,7 @@
-/** Mutated pictures, each in one of the ways in which clients send them. What teaches something new has mutants of its own. */
+/**
+ * Mutated images, each in one of the ways in which clients send them. What teaches something new
+ * has mutants of its own.
+ */
 import { randomNumbers } from '../support/random-embeddings.js'
 import type { Case } from './campaign.js'
 import type { Reply } from './connection.js'
@@ -18,7 +21,7 @@ export interface Lesson {
 }
 
 /** @param onLesson - told each mutant that is kept */
-export async function mutatedPictures(
+export async function mutatedImages(
   count: number,
   seed: number,
   onLesson: (lesson: Lesson) => void = () => undefined,
@@ -53,7 +56,9 @@ function* generate(
   }
 }
 
-/** The sentence without the numbers and names in it: the decoder's own words say how far it came. */
+/**
+ * The sentence without the numbers and names in it: the decoder's own words say how far it came.
+ */
 function answerOf({ status, body }: Reply): string {
   const { detail, items } = JSON.parse(body.toString() || '{}') as {
     detail?: string
@@ -85,7 +90,7 @@ function form(bytes: Buffer, ...names: string[]): Buffer {
 }
 
 const FORM = { 'content-type': 'multipart/form-data; boundary=line' }
-const idOf = (next: Random): string => `picture-${below(IDS, next)}`
+const idOf = (next: Random): string => `image-${below(IDS, next)}`
 const json = (line: string, value: object): Buffer =>
   httpMessage(line, { 'content-type': 'application/json' }, Buffer.from(JSON.stringify(value)))
 

@@ -42,7 +42,10 @@ export class Judge {
     return status < 400 || body.length === 0 ? null : problemFault(status, type, text)
   }
 
-  /** What is no request, or for no operation of the document, may be answered with any status of the error table. */
+  /**
+   * What is no request, or for no operation of the document, may be answered with any status of the
+   * error table.
+   */
   #isDocumented(message: Buffer | null, status: number): boolean {
     const [, method = '', target = ''] =
       /^([A-Z]+) (\S+) HTTP\/1\.1\r\n/.exec(message?.toString('latin1', 0, 20_000) ?? '') ?? []
@@ -65,7 +68,10 @@ function isJson(text: string): boolean {
   }
 }
 
-/** That the service failed is no answer that it may give; one that was too busy is asked again before it is judged. */
+/**
+ * That the service failed is no answer that it may give; one that was too busy is asked again
+ * before it is judged.
+ */
 function problemFault(status: number, type: string, text: string): string | null {
   if (!type.startsWith('application/problem+json'))
     return `the status ${status} comes as ${type}, not as a problem`

@@ -1,6 +1,6 @@
 /**
- * Where the parts of a picture file are, and where the numbers are that decoders trust most: sizes, lengths, counts.
- * Files that are already broken are read as far as that goes.
+ * Where the parts of an image file are, and where the numbers are that decoders trust most: sizes,
+ * lengths, counts. Files that are already broken are read as far as that goes.
  */
 
 /** A chunk, segment, block, directory entry or box: what a decoder takes as one thing. */

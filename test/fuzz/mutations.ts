@@ -1,4 +1,7 @@
-/** Changes of a file that decoders have been known to fall over: in its bytes, and in what the bytes mean. */
+/**
+ * Changes of a file that decoders have been known to fall over: in its bytes, and in what the bytes
+ * mean.
+ */
 import { crc32 } from './crc32.js'
 import { layoutOf, type Field } from './layout.js'
 

@@ -1,15 +1,18 @@
 /**
- * The long fuzz: `npm run fuzz -- --images 100000 --requests 100000 [--seed 7]`. What it finds is kept in test/fuzz/corpus
- * for the tests; its outcome replaces the one in docs/reliability.md.
+ * The long fuzz: `npm run fuzz -- --images 100000 --requests 100000 [--seed 7]`. What it finds is
+ * kept in test/fuzz/corpus for the tests; its outcome replaces the one in docs/reliability.md.
  */
 import { parseArgs } from 'node:util'
 import { replaceBetween } from '../../scripts/reliability-page.js'
 import { runCampaign, type Campaign, type Case } from './campaign.js'
 import { keep } from './corpus.js'
-import { mutatedPictures } from './images.js'
+import { mutatedImages } from './images.js'
 import { mutatedRequests } from './requests.js'
 
-/** Memory may end so much above where it was after the warm-up: collectors differ by that from one moment to the next. */
+/**
+ * Memory may end so much above where it was after the warm-up: collectors differ by that from one
+ * moment to the next.
+ */
 const GROWTH_ALLOWED = 0.15
 
 const { values } = parseArgs({
@@ -45,9 +48,9 @@ const grows = ({ memory }: Campaign): boolean =>
 
 const runs = [
   await run(
-    'mutated pictures',
+    'mutated images',
     Number(values.images),
-    await mutatedPictures(Number(values.images), seed),
+    await mutatedImages(Number(values.images), seed),
   ),
   await run(
     'mutated requests',

@@ -1,4 +1,7 @@
-/** The service in a process of its own, seen from outside: where it listens, whether it lives, what memory it takes. */
+/**
+ * The service in a process of its own, seen from outside: where it listens, whether it lives, what
+ * memory it takes.
+ */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -62,7 +65,10 @@ export class ServiceProcess {
     return this.#output
   }
 
-  /** Bytes of memory that the service and its child processes hold, files that are mapped left out; null off Linux. */
+  /**
+   * Bytes of memory that the service and its child processes hold, files that are mapped left out;
+   * null off Linux.
+   */
   memory(): number | null {
     if (process.platform !== 'linux' || this.#child.pid === undefined) return null
     return memoryOf(this.#child.pid).anonymous

@@ -1,4 +1,7 @@
-/** The process that is fuzzed: the whole service around the tiny bundle, on a folder of its own. Says where it listens. */
+/**
+ * The process that is fuzzed: the whole service around the tiny bundle, on a folder of its own.
+ * Says where it listens.
+ */
 import type { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'

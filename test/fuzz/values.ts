@@ -1,7 +1,7 @@
-/** Values that clients send by mistake or on purpose: texts, numbers, JSON, ids, pictures. */
+/** Values that clients send by mistake or on purpose: texts, numbers, JSON, ids, images. */
 import fc, { type Arbitrary } from 'fast-check'
 
-/** A PNG of one pixel: a picture that is taken wherever one is. */
+/** A PNG of one pixel: an image that is taken wherever one is. */
 export const dot =
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJggg=='
 
@@ -99,7 +99,7 @@ export const numbers: Arbitrary<unknown> = fc.oneof(
   { weight: 1, arbitrary: fc.double() },
 )
 
-export const pictures: Arbitrary<string> = fc.oneof(
+export const images: Arbitrary<string> = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(dot, `data:image/png;base64,${dot}`) },
   { weight: 2, arbitrary: fc.nat(dot.length).map((length) => dot.slice(0, length)) },
   { weight: 2, arbitrary: texts },

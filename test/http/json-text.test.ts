@@ -1,9 +1,15 @@
-/** The scanner against JSON.parse: values that were written without a name twice are read the same, others are refused. */
+/**
+ * The scanner against JSON.parse: values that were written without a name twice are read the same,
+ * others are refused.
+ */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { JsonTextError, parsedJsonText } from '../../src/http/json-text.js'
 
-/** Any JSON value whose numbers are doubles, written with spaces of any kind and with any letters escaped. */
+/**
+ * Any JSON value whose numbers are doubles, written with spaces of any kind and with any letters
+ * escaped.
+ */
 const value = fc.jsonValue({ maxDepth: 5 })
 const space = fc.constantFrom('', ' ', '\n\t', '\r\n ')
 const seed = fc.nat()

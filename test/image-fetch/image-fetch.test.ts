@@ -1,13 +1,16 @@
-/** What a client may make the service ask for: nothing but public addresses of listed hosts, however they are spelled. */
+/**
+ * What a client may make the service ask for: nothing but public addresses of listed hosts, however
+ * they are spelled.
+ */
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { TandemError } from '../../src/errors.js'
 import {
-  openRemotePictures,
-  type PictureCall,
-  type RemotePicturesOptions,
+  openRemoteImages,
+  type ImageCall,
+  type RemoteImagesOptions,
 } from '../../src/image-fetch/image-fetch.js'
 import { isPublicAddress } from '../../src/image-fetch/addresses.js'
 
@@ -37,19 +40,19 @@ async function serve(answer: RequestListener, address = '127.0.0.1', port = 0): 
   return { port: (server.address() as AddressInfo).port, asked }
 }
 
-const picture: RequestListener = (_request, reply) =>
-  reply.writeHead(200, { 'content-type': 'image/png' }).end('a picture')
+const image: RequestListener = (_request, reply) =>
+  reply.writeHead(200, { 'content-type': 'image/png' }).end('an image')
 
 function fetchOf(
-  options: Partial<RemotePicturesOptions> & Pick<RemotePicturesOptions, 'allowedHosts'>,
+  options: Partial<RemoteImagesOptions> & Pick<RemoteImagesOptions, 'allowedHosts'>,
 ) {
-  const remote = openRemotePictures({
+  const remote = openRemoteImages({
     timeoutMs: 5000,
     resolve: () => Promise.resolve(['127.0.0.1']),
     isAllowedAddress: (address) => address === '127.0.0.1',
     ...options,
   })
-  return (url: string, call: Partial<PictureCall> = {}) =>
+  return (url: string, call: Partial<ImageCall> = {}) =>
     remote.fetch(url, { name: 'image', budget: { bytes: 1000 }, ...call })
 }
 
@@ -72,7 +75,7 @@ describe('without a list of hosts', () => {
   ])('%s is not fetched', async (url) => {
     const resolve = () => Promise.reject(new Error('it was resolved'))
     expect(await failure(fetchOf({ allowedHosts: [], resolve })(url))).toMatchObject({
-      code: 'picture_url_not_allowed',
+      code: 'image_url_not_allowed',
     })
   })
 })
@@ -141,25 +144,25 @@ describe('an address that is not public is refused, even where the list has it',
     const { hostname, host } = new URL(url)
     const address = hostname.replace(/^\[(.*)\]$/, '$1')
     const remote = (resolved: string) =>
-      openRemotePictures({
+      openRemoteImages({
         allowedHosts: [host, 'example.org'],
         timeoutMs: 2000,
         resolve: () => Promise.resolve([resolved]),
       })
-    const call = (): PictureCall => ({ name: 'image', budget: { bytes: 1000 } })
+    const call = (): ImageCall => ({ name: 'image', budget: { bytes: 1000 } })
     expect(await failure(remote('192.0.2.1').fetch(url, call()))).toMatchObject({
-      code: 'picture_url_not_allowed',
+      code: 'image_url_not_allowed',
     })
     // The same address as the answer of a resolver.
     const byName = await failure(remote(address).fetch('http://example.org/', call()))
     expect(byName).toMatchObject({
-      code: 'picture_url_not_allowed',
+      code: 'image_url_not_allowed',
       message: expect.stringContaining('example.org') as string,
     })
     expect(byName.message).not.toContain(address)
     // And nothing of it is let in by the list that a sensible person would write.
     const other = fetchOf({ allowedHosts: ['example.org'] })
-    expect(await failure(other(url))).toMatchObject({ code: 'picture_url_not_allowed' })
+    expect(await failure(other(url))).toMatchObject({ code: 'image_url_not_allowed' })
   })
 
   it.each([
@@ -168,7 +171,7 @@ describe('an address that is not public is refused, even where the list has it',
     ['that is no address at all', ['localhost']],
     ['with a zone', ['fe80::1%lo']],
   ])('%s', async (_what, addresses) => {
-    const remote = openRemotePictures({
+    const remote = openRemoteImages({
       allowedHosts: ['a.example'],
       timeoutMs: 2000,
       resolve: () => Promise.resolve(addresses),
@@ -176,7 +179,7 @@ describe('an address that is not public is refused, even where the list has it',
     const error = await failure(
       remote.fetch('http://a.example/', { name: 'image', budget: { bytes: 9 } }),
     )
-    expect(error.code).toBe('picture_url_not_allowed')
+    expect(error.code).toBe('image_url_not_allowed')
   })
 
   it.each([
@@ -208,24 +211,24 @@ describe('a URL is refused', () => {
   ])('%s', async (_what, url) => {
     const resolve = () => Promise.reject(new Error('it was resolved'))
     const error = await failure(fetchOf({ allowedHosts: ['a.example'], resolve })(url))
-    expect(error.code).toBe('picture_url_not_allowed')
+    expect(error.code).toBe('image_url_not_allowed')
     expect(error.message).not.toMatch(/secret|x{300}/)
   })
 })
 
 describe('a name that leads elsewhere at its second look (DNS rebinding)', () => {
   it('is looked up once for a connection, which goes to the address that was checked', async () => {
-    const { port, asked } = await serve(picture)
-    const inside = await serve(picture, '127.0.0.2', port)
+    const { port, asked } = await serve(image)
+    const inside = await serve(image, '127.0.0.2', port)
     const answers = [['127.0.0.1'], ['127.0.0.2']]
     const looks: string[] = []
     const resolve = (host: string) =>
       Promise.resolve(looks.push(host) === 1 ? (answers[0] ?? []) : (answers[1] ?? []))
     const get = fetchOf({ allowedHosts: [`a.example:${port}`], resolve })
-    expect(Buffer.from(await get(`http://a.example:${port}/first`)).toString()).toBe('a picture')
+    expect(Buffer.from(await get(`http://a.example:${port}/first`)).toString()).toBe('an image')
     expect(looks).toEqual(['a.example'])
     expect((await failure(get(`http://a.example:${port}/second`))).code).toBe(
-      'picture_url_not_allowed',
+      'image_url_not_allowed',
     )
     expect(asked).toEqual([`a.example:${port} /first`])
     expect(inside.asked).toEqual([])
@@ -235,11 +238,11 @@ describe('a name that leads elsewhere at its second look (DNS rebinding)', () =>
     const { port } = await serve((_request, reply) =>
       reply.writeHead(302, { location: '/inside' }).end(),
     )
-    const inside = await serve(picture, '127.0.0.2', port)
+    const inside = await serve(image, '127.0.0.2', port)
     let looks = 0
     const resolve = () => Promise.resolve([(looks += 1) === 1 ? '127.0.0.1' : '127.0.0.2'])
     const get = fetchOf({ allowedHosts: [`a.example:${port}`], resolve })
-    expect((await failure(get(`http://a.example:${port}/`))).code).toBe('picture_url_not_allowed')
+    expect((await failure(get(`http://a.example:${port}/`))).code).toBe('image_url_not_allowed')
     expect(looks).toBe(2)
     expect(inside.asked).toEqual([])
   })
@@ -247,17 +250,17 @@ describe('a name that leads elsewhere at its second look (DNS rebinding)', () =>
 
 describe('a redirect', () => {
   it.each([
-    ['another host', 'http://b.example/', 'picture_url_not_allowed'],
-    ['an address of this machine', 'http://127.0.0.1/', 'picture_url_not_allowed'],
-    ['an address of this machine, decimal', 'http://2130706433/', 'picture_url_not_allowed'],
-    ['metadata', 'http://169.254.169.254/latest/meta-data', 'picture_url_not_allowed'],
-    ['mapped loopback', 'http://[::ffff:127.0.0.1]/', 'picture_url_not_allowed'],
-    ['another host, without a scheme', '//b.example/', 'picture_url_not_allowed'],
-    ['a file', 'file:///etc/passwd', 'picture_url_not_allowed'],
-    ['data', 'data:image/png;base64,AAAA', 'picture_url_not_allowed'],
-    ['a user name', 'http://user@a.example/', 'picture_url_not_allowed'],
-    ['another port', 'http://a.example:1/', 'picture_url_not_allowed'],
-    ['nothing', 'http://', 'picture_url_not_allowed'],
+    ['another host', 'http://b.example/', 'image_url_not_allowed'],
+    ['an address of this machine', 'http://127.0.0.1/', 'image_url_not_allowed'],
+    ['an address of this machine, decimal', 'http://2130706433/', 'image_url_not_allowed'],
+    ['metadata', 'http://169.254.169.254/latest/meta-data', 'image_url_not_allowed'],
+    ['mapped loopback', 'http://[::ffff:127.0.0.1]/', 'image_url_not_allowed'],
+    ['another host, without a scheme', '//b.example/', 'image_url_not_allowed'],
+    ['a file', 'file:///etc/passwd', 'image_url_not_allowed'],
+    ['data', 'data:image/png;base64,AAAA', 'image_url_not_allowed'],
+    ['a user name', 'http://user@a.example/', 'image_url_not_allowed'],
+    ['another port', 'http://a.example:1/', 'image_url_not_allowed'],
+    ['nothing', 'http://', 'image_url_not_allowed'],
   ])('to %s is refused', async (_what, location, code) => {
     const { port, asked } = await serve((_request, reply) =>
       reply.writeHead(302, { location }).end(),
@@ -272,18 +275,18 @@ describe('a redirect', () => {
     async (status) => {
       let left = 3
       const { port, asked } = await serve((request, reply) => {
-        if (left === 0) return picture(request, reply)
+        if (left === 0) return image(request, reply)
         left -= 1
         reply
           .writeHead(status, { location: left % 2 === 0 ? '/on' : `http://b.example:${port}/on` })
           .end('ignored')
       })
       const get = fetchOf({ allowedHosts: [`a.example:${port}`, `b.example:${port}`] })
-      expect(Buffer.from(await get(`http://a.example:${port}/`)).toString()).toBe('a picture')
+      expect(Buffer.from(await get(`http://a.example:${port}/`)).toString()).toBe('an image')
       expect(asked).toHaveLength(4)
       left = 4
       expect(await failure(get(`http://a.example:${port}/`))).toMatchObject({
-        code: 'picture_not_fetched',
+        code: 'image_not_fetched',
         message: expect.stringContaining('more than 3 times') as string,
       })
     },
@@ -297,14 +300,14 @@ describe('an answer is refused', () => {
       'image_type_unsupported',
       (_request, reply) => reply.setHeader('content-type', 'text/html').end('<p>'),
     ],
-    ['without a type', 'image_type_unsupported', (_request, reply) => reply.end('a picture')],
-    ['of 404', 'picture_not_fetched', (_request, reply) => reply.writeHead(404).end()],
+    ['without a type', 'image_type_unsupported', (_request, reply) => reply.end('an image')],
+    ['of 404', 'image_not_fetched', (_request, reply) => reply.writeHead(404).end()],
     [
       'of 206',
-      'picture_not_fetched',
+      'image_not_fetched',
       (_request, reply) => reply.writeHead(206, { 'content-type': 'image/png' }).end('a'),
     ],
-    ['of 304 without more', 'picture_not_fetched', (_request, reply) => reply.writeHead(304).end()],
+    ['of 304 without more', 'image_not_fetched', (_request, reply) => reply.writeHead(304).end()],
     [
       'that says it is too large',
       'body_too_large',
@@ -328,18 +331,18 @@ describe('an answer is refused', () => {
     ],
     [
       'that is compressed',
-      'picture_not_fetched',
+      'image_not_fetched',
       (_request, reply) =>
         reply.writeHead(200, { 'content-type': 'image/png', 'content-encoding': 'gzip' }).end('a'),
     ],
     [
       'that is empty',
-      'picture_not_fetched',
+      'image_not_fetched',
       (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png' }).end(),
     ],
     [
       'that breaks off',
-      'picture_not_fetched',
+      'image_not_fetched',
       (_request, reply) => {
         reply.writeHead(200, { 'content-type': 'image/png', 'content-length': 100 }).write('a')
         setTimeout(() => reply.destroy(), 20)
@@ -347,12 +350,12 @@ describe('an answer is refused', () => {
     ],
     [
       'that is not HTTP',
-      'picture_not_fetched',
+      'image_not_fetched',
       (_request, reply) => reply.socket?.end('SSH-2.0-OpenSSH\r\n'),
     ],
     [
       'with endless headers',
-      'picture_not_fetched',
+      'image_not_fetched',
       (_request, reply) => reply.writeHead(200, { x: 'x'.repeat(100_000) }).end(),
     ],
   ]
@@ -380,7 +383,7 @@ describe('an answer is refused', () => {
     const get = fetchOf({ allowedHosts: [`a.example:${port}`], timeoutMs: 300 })
     const begun = performance.now()
     expect(await failure(get(`http://a.example:${port}/`))).toMatchObject({
-      code: 'picture_not_fetched',
+      code: 'image_not_fetched',
       message: expect.stringContaining('longer than 300 ms') as string,
     })
     expect(performance.now() - begun).toBeLessThan(5000)
@@ -393,14 +396,14 @@ describe('an answer is refused', () => {
       () => new Promise<string[]>(() => undefined),
     ]) {
       const get = fetchOf({ allowedHosts: ['a.example'], resolve, timeoutMs: 300 })
-      expect((await failure(get('http://a.example/'))).code).toBe('picture_not_fetched')
+      expect((await failure(get('http://a.example/'))).code).toBe('image_not_fetched')
     }
   })
 })
 
 describe('a request that fetches', () => {
-  it('shares its budget among its pictures', async () => {
-    const { port } = await serve(picture)
+  it('shares its budget among its images', async () => {
+    const { port } = await serve(image)
     const get = fetchOf({ allowedHosts: [`a.example:${port}`] })
     const budget = { bytes: 20 }
     await get(`http://a.example:${port}/`, { budget })
@@ -429,7 +432,7 @@ describe('a request that fetches', () => {
       most = Math.max(most, (open += 1))
       setTimeout(() => {
         open -= 1
-        picture(request, reply)
+        image(request, reply)
       }, 20)
     })
     const get = fetchOf({ allowedHosts: [`a.example:${port}`] })
@@ -443,7 +446,7 @@ describe('a request that fetches', () => {
     let headers: Record<string, unknown> = {}
     const { port } = await serve((request, reply) => {
       headers = request.headers
-      picture(request, reply)
+      image(request, reply)
     })
     await fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/`)
     expect(Object.keys(headers).sort()).toEqual([

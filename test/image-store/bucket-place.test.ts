@@ -1,10 +1,13 @@
-/** What goes wrong with a bucket: a server that is away, slow, busy or refuses, and settings that are wrong. */
+/**
+ * What goes wrong with a bucket: a server that is away, slow, busy or refuses, and settings that
+ * are wrong.
+ */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { openPictureStore, type PictureStore } from '../../src/image-store/image-store.js'
+import { openImageStore, type ImageStore } from '../../src/image-store/image-store.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
 const place = { bucket: 'photos', prefix: '' }
@@ -70,12 +73,12 @@ class StandIn {
 describe('a bucket whose server fails', () => {
   let standIn: StandIn
   let endpoint: string
-  let store: PictureStore
+  let store: ImageStore
 
   beforeEach(async () => {
     standIn = new StandIn()
     endpoint = await standIn.listen()
-    store = await openPictureStore({ place, collection, endpoint, timeoutMs: 20_000 })
+    store = await openImageStore({ place, collection, endpoint, timeoutMs: 20_000 })
     standIn.requests = 0
   })
 
@@ -101,7 +104,7 @@ describe('a bucket whose server fails', () => {
     const error: unknown = await store
       .put('beach', new Uint8Array(100))
       .catch((reason: unknown) => reason)
-    expect(error).toMatchObject({ code: 'picture_store_unavailable', status: 503 })
+    expect(error).toMatchObject({ code: 'image_store_unavailable', status: 503 })
     expect((error as { retryAfterS: number }).retryAfterS).toBeGreaterThan(0)
     expect(told(error)).toContain('503 SlowDown')
     expect(told(error)).not.toContain(credentials.AWS_SECRET_ACCESS_KEY)
@@ -109,11 +112,11 @@ describe('a bucket whose server fails', () => {
   })
 
   it('to answer in time, has taken too long', async () => {
-    const hasty = await openPictureStore({ place, collection, endpoint, timeoutMs: 2000 })
+    const hasty = await openImageStore({ place, collection, endpoint, timeoutMs: 2000 })
     standIn.meet = () => true
     const before = Date.now()
     await expect(hasty.put('beach', new Uint8Array(100))).rejects.toMatchObject({
-      code: 'picture_store_timeout',
+      code: 'image_store_timeout',
       status: 504,
     })
     expect(Date.now() - before).toBeLessThan(10_000)
@@ -131,14 +134,14 @@ describe('a bucket whose server fails', () => {
     )
   })
 
-  it('in the middle of a picture, gives none', async () => {
+  it('in the middle of an image, gives none', async () => {
     const key = await store.put('beach', new Uint8Array(100_000))
     standIn.meet = (_, response) => {
       response.writeHead(200, { 'content-length': 100_000 })
       response.write(Buffer.alloc(50_000), () => response.destroy())
       return true
     }
-    await expect(store.get(key)).rejects.toMatchObject({ code: 'picture_store_unavailable' })
+    await expect(store.get(key)).rejects.toMatchObject({ code: 'image_store_unavailable' })
   })
 
   it('by refusing, has failed: that is not tried again', async () => {
@@ -147,7 +150,7 @@ describe('a bucket whose server fails', () => {
       return true
     }
     const expected = {
-      code: 'picture_store_failed',
+      code: 'image_store_failed',
       status: 502,
       message: 'The bucket photos refused: 403 AccessDenied.',
     }
@@ -158,7 +161,7 @@ describe('a bucket whose server fails', () => {
   it('by being away, is not available', async () => {
     standIn.close()
     await expect(store.put('beach', new Uint8Array(100))).rejects.toMatchObject({
-      code: 'picture_store_unavailable',
+      code: 'image_store_unavailable',
       message: expect.stringContaining('ECONNREFUSED') as string,
     })
   })
@@ -167,7 +170,7 @@ describe('a bucket whose server fails', () => {
 describe('a bucket without credentials', () => {
   it('is refused with a sentence that names the variables', async () => {
     for (const name of Object.keys(credentials)) vi.stubEnv(name, undefined)
-    const opened = openPictureStore({
+    const opened = openImageStore({
       place,
       collection,
       endpoint: 'http://127.0.0.1:9',
@@ -186,7 +189,7 @@ describe.skipIf(s3ServerMissing !== null)(
       const server = await S3Server.start()
       try {
         const options = { place, collection, endpoint: server.endpoint, timeoutMs: 10_000 }
-        await expect(openPictureStore(options)).rejects.toThrow(
+        await expect(openImageStore(options)).rejects.toThrow(
           'The bucket photos refused: 404 NoSuchBucket.',
         )
         const client = new S3Client({
@@ -197,20 +200,20 @@ describe.skipIf(s3ServerMissing !== null)(
         await client.send(new CreateBucketCommand({ Bucket: 'photos' }))
         client.destroy()
 
-        const store = await openPictureStore(options)
+        const store = await openImageStore(options)
         const key = await store.put('beach', new Uint8Array(50_000))
         await server.kill()
-        await expect(store.get(key)).rejects.toMatchObject({ code: 'picture_store_unavailable' })
+        await expect(store.get(key)).rejects.toMatchObject({ code: 'image_store_unavailable' })
         await expect(store.put('beach', new Uint8Array(10))).rejects.toMatchObject({
-          code: 'picture_store_unavailable',
+          code: 'image_store_unavailable',
         })
         await server.resume()
         expect(await store.get(key)).toHaveLength(50_000)
         store.close()
 
         vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'another-secret')
-        const error: unknown = await openPictureStore(options).catch((reason: unknown) => reason)
-        expect(error).toMatchObject({ code: 'picture_store_failed' })
+        const error: unknown = await openImageStore(options).catch((reason: unknown) => reason)
+        expect(error).toMatchObject({ code: 'image_store_failed' })
         expect(told(error)).toContain('403 SignatureDoesNotMatch')
         expect(told(error)).not.toContain('another-secret')
       } finally {

@@ -2,13 +2,13 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openPictureStore } from '../../src/image-store/image-store.js'
+import { openImageStore } from '../../src/image-store/image-store.js'
 import { smallDisk } from '../support/small-disk.js'
 
 let folder: string
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
+  folder = await mkdtemp(join(tmpdir(), 'tandem-images-'))
 })
 
 afterEach(() => rm(folder, { recursive: true, force: true }))
@@ -18,20 +18,20 @@ const filesIn = async (place: string): Promise<string[]> =>
     .filter((entry) => entry.isFile())
     .map(({ name }) => name)
 
-describe('a folder of pictures', () => {
+describe('a folder of images', () => {
   it('that cannot be made is told when the store opens', async () => {
     const file = join(folder, 'a-file')
     await writeFile(file, 'in the way')
     await expect(
-      openPictureStore({ place: { folder: file }, collection: 'tandem', timeoutMs: 5000 }),
+      openImageStore({ place: { folder: file }, collection: 'tandem', timeoutMs: 5000 }),
     ).rejects.toMatchObject({
-      code: 'picture_store_failed',
+      code: 'image_store_failed',
       message: expect.stringMatching(/cannot be used \(E[A-Z]+\)/) as string,
     })
   })
 
   it('lists what a put that was killed has left, to be removed', async () => {
-    const store = await openPictureStore({
+    const store = await openImageStore({
       place: { folder: dirname(folder) },
       collection: basename(folder),
       timeoutMs: 5000,
@@ -51,14 +51,14 @@ describe('a folder of pictures', () => {
 const disk = await smallDisk(4)
 
 describe.skipIf(disk === null)(
-  'a folder of pictures on a disk that fills up (mounting is allowed)',
+  'a folder of images on a disk that fills up (mounting is allowed)',
   () => {
     it('refuses what there is no room for, keeps nothing of it, and goes on when there is room', async () => {
       if (disk === null) throw new Error('unreachable')
       try {
-        const store = await openPictureStore({
+        const store = await openImageStore({
           place: { folder: disk.folder },
-          collection: 'pictures',
+          collection: 'images',
           timeoutMs: 5000,
         })
         const kept = await store.put('before', new Uint8Array(10_000))
@@ -66,7 +66,7 @@ describe.skipIf(disk === null)(
         await expect(store.put('too much', new Uint8Array(100_000))).rejects.toMatchObject({
           code: 'storage_full',
         })
-        expect(await filesIn(join(disk.folder, 'pictures'))).toHaveLength(1)
+        expect(await filesIn(join(disk.folder, 'images'))).toHaveLength(1)
         expect(await store.get(kept)).toHaveLength(10_000)
         disk.makeRoom()
         await store.put('enough', new Uint8Array(100_000))

@@ -19,7 +19,10 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** Replaces and removes until it is told to stop. Items a and b of a number are always changed together. */
+/**
+ * Replaces and removes until it is told to stop. Items a and b of a number are always changed
+ * together.
+ */
 function endlessWrites(): () => Promise<void> {
   let goOn = true
   const run = async (writer: number): Promise<void> => {
@@ -61,7 +64,7 @@ it('is of one moment, whole, while writes go on', async () => {
           embedding: made.embedding,
           imageTokens: made.imageTokens,
         })
-        expect(Buffer.compare(copy.picture(item.id) ?? Buffer.of(), made.picture.bytes)).toBe(0)
+        expect(Buffer.compare(copy.image(item.id) ?? Buffer.of(), made.image.bytes)).toBe(0)
         const partner = item.id.replace(/[ab]$/, (half) => (half === 'a' ? 'b' : 'a'))
         expect(copy.get(partner)?.payload ?? null, item.id).toMatchObject({ version })
       }

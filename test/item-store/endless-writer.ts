@@ -1,6 +1,6 @@
 /**
- * Writes items until it is killed, four writers at once, and prints each id after the store has acknowledged it.
- * Arguments: the folder of the store.
+ * Writes items until it is killed, four writers at once, and prints each id after the store has
+ * acknowledged it. Arguments: the folder of the store.
  */
 import { openItemStore } from '../../src/item-store/item-store.js'
 import { madeItem } from '../support/made-item.js'

@@ -35,15 +35,15 @@ async function reopen(fingerprint: string | null = 'aaaa'): Promise<void> {
 /** The parts of `found` that were given, in the shape of what was given. */
 function given(found: Item | undefined, from: ItemStore): Omit<NewItem, 'addedAt'> | undefined {
   if (found === undefined) return undefined
-  const { id, payload, embedding, imageTokens, picture } = found
-  const bytes = Uint8Array.from(from.picture(id) ?? [])
-  expect(picture.size).toBe(bytes.byteLength)
+  const { id, payload, embedding, imageTokens, image } = found
+  const bytes = Uint8Array.from(from.image(id) ?? [])
+  expect(image.size).toBe(bytes.byteLength)
   return {
     id,
     payload,
     embedding,
     imageTokens,
-    picture: { bytes, mime: picture.mime, width: picture.width, height: picture.height },
+    image: { bytes, mime: image.mime, width: image.width, height: image.height },
   }
 }
 
@@ -98,7 +98,7 @@ describe('put and get', () => {
 
   it('answers undefined for what is not there', () => {
     expect(store.get('nothing')).toBeUndefined()
-    expect(store.picture('nothing')).toBeUndefined()
+    expect(store.image('nothing')).toBeUndefined()
     expect(store.has('nothing')).toBe(false)
     expect(store.getMany(['nothing'])).toEqual([undefined])
   })
@@ -127,7 +127,7 @@ describe('remove', () => {
     await store.put([madeItem('a'), madeItem('b')])
     expect(await store.remove(['a', 'nothing'])).toEqual({ position: 3, removed: ['a'] })
     expect(store.has('a')).toBe(false)
-    expect(store.picture('a')).toBeUndefined()
+    expect(store.image('a')).toBeUndefined()
     expect(store.size).toBe(1)
   })
 
@@ -177,7 +177,7 @@ describe('since', () => {
     await store.put(
       ids.map((id) => ({
         ...madeItem(id),
-        picture: { ...madeItem(id).picture, bytes: new Uint8Array(1) },
+        image: { ...madeItem(id).image, bytes: new Uint8Array(1) },
       })),
     )
     expect([...store.since(0)].map(({ id }) => id)).toEqual(ids)

@@ -77,7 +77,7 @@ describe('a standby', () => {
     expect(store.get('d')?.embedding).toEqual(madeItem('d').embedding)
   })
 
-  it('does not show an item that was replaced since, nor keep what was made of its former picture', async () => {
+  it('does not show an item that was replaced since, nor keep what was made of its former image', async () => {
     await store.put(['a', 'b'].map((id) => madeItem(id)))
     await store.bundles.begin(B)
     const early = standby().behind(10)

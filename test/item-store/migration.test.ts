@@ -1,4 +1,7 @@
-/** A store of the first format becomes one of the present format, also when the process ends on the way. */
+/**
+ * A store of the first format becomes one of the present format, also when the process ends on the
+ * way.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,22 +22,22 @@ beforeEach(async () => {
 })
 afterEach(() => rm(folder, { recursive: true, force: true }))
 
-/** The picture is small: there are many. */
+/** The image is small: there are many. */
 function smallItem(id: string): NewItem {
   const item = madeItem(id)
-  return { ...item, picture: { ...item.picture, bytes: item.picture.bytes.subarray(0, 10) } }
+  return { ...item, image: { ...item.image, bytes: item.image.bytes.subarray(0, 10) } }
 }
 
 /** As the first version wrote a record. */
 function firstRecord(
-  { embedding, imageTokens, payload, picture: { bytes, ...picture } }: NewItem,
+  { embedding, imageTokens, payload, image: { bytes, ...image } }: NewItem,
   position: number,
 ): Buffer {
   const header = Buffer.alloc(16)
   header.writeDoubleLE(position, 0)
   header.writeUInt32LE(embedding.length, 8)
   header.writeUInt32LE(imageTokens.length, 12)
-  const rest = { payload, picture: { ...picture, size: bytes.length }, addedAt: ADDED_AT }
+  const rest = { payload, image: { ...image, size: bytes.length }, addedAt: ADDED_AT }
   return Buffer.concat([
     header,
     new Uint8Array(embedding.buffer),
@@ -45,7 +48,7 @@ function firstRecord(
 
 async function makeFirstStore(): Promise<void> {
   const root = open({ path: folder, noSubdir: false })
-  const tables = ['items', 'pictures'].map((name) =>
+  const tables = ['items', 'images'].map((name) =>
     root.openDB<Buffer, string>({ name, encoding: 'binary' }),
   )
   const changes = root.openDB<string, number>({ name: 'changes', encoding: 'string' })
@@ -55,7 +58,7 @@ async function makeFirstStore(): Promise<void> {
       // Changes are in another order than ids.
       const item = smallItem(idOf(ITEMS - position))
       void tables[0]?.put(item.id, firstRecord(item, position))
-      void tables[1]?.put(item.id, Buffer.from(item.picture.bytes))
+      void tables[1]?.put(item.id, Buffer.from(item.image.bytes))
       void changes.put(position, item.id)
     }
     void about.put('position', ITEMS)
@@ -90,7 +93,7 @@ it('goes on where it ended, and loses nothing', async () => {
     expect(found.map(({ id }) => id)).toEqual(
       Array.from({ length: ITEMS }, (_, at) => idOf(ITEMS - 1 - at)),
     )
-    for (const { id, payload, embedding, imageTokens, picture, addedAt } of found) {
+    for (const { id, payload, embedding, imageTokens, image, addedAt } of found) {
       const made = smallItem(id)
       expect({ payload, embedding, imageTokens }).toEqual({
         payload: made.payload,
@@ -98,8 +101,8 @@ it('goes on where it ended, and loses nothing', async () => {
         imageTokens: made.imageTokens,
       })
       expect(addedAt).toBe(ADDED_AT)
-      expect(picture).toEqual({ mime: 'image/jpeg', width: 512, height: 300, size: 10 })
-      expect(Uint8Array.from(store.picture(id) ?? [])).toEqual(made.picture.bytes)
+      expect(image).toEqual({ mime: 'image/jpeg', width: 512, height: 300, size: 10 })
+      expect(Uint8Array.from(store.image(id) ?? [])).toEqual(made.image.bytes)
     }
   } finally {
     await store.close()

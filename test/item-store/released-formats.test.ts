@@ -61,22 +61,22 @@ describe.each(formats)('a data folder of format %s', (format) => {
     expect(await retrieval.get('sky')).toMatchObject({
       payload: null,
       position: 1,
-      picture: { width: 16, height: 12 },
+      image: { width: 16, height: 12 },
     })
     expect((await retrieval.get('sunset')).payload).toEqual({
       colour: '#f82',
       named: { été: '海' },
     })
-    expect(Buffer.from(await retrieval.picture('meadow')).subarray(0, 2)).toEqual(
+    expect(Buffer.from(await retrieval.image('meadow')).subarray(0, 2)).toEqual(
       Buffer.from([0xff, 0xd8]),
     )
     for (const id of ['sky', 'sunset', 'meadow']) {
-      const [encoded] = (await retrieval.embed([{ image: await retrieval.picture(id) }])).embeddings
+      const [encoded] = (await retrieval.embed([{ image: await retrieval.image(id) }])).embeddings
       const stored = (await retrieval.get(id)).embedding
-      // The stored picture is a JPEG of what was encoded.
+      // The stored image is a JPEG of what was encoded.
       const similarity = stored.reduce((sum, value, at) => sum + value * (encoded?.[at] ?? 0), 0)
       expect(similarity).toBeGreaterThan(0.99)
-      const { hits } = await retrieval.search({ image: await retrieval.picture(id) }, { k: 3 })
+      const { hits } = await retrieval.search({ image: await retrieval.image(id) }, { k: 3 })
       expect(hits.map((hit) => hit.id).sort()).toEqual(['meadow', 'sky', 'sunset'])
     }
   })

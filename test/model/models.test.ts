@@ -1,4 +1,7 @@
-/** The door of the model room, over the tiny bundle: the worker, the batches and the rules around them. */
+/**
+ * The door of the model room, over the tiny bundle: the worker, the batches and the rules around
+ * them.
+ */
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
@@ -26,7 +29,7 @@ afterAll(async () => {
   await models.close()
 })
 
-function picture(r: number, g: number, b: number): Promise<Buffer> {
+function plainImage(r: number, g: number, b: number): Promise<Buffer> {
   return sharp({ create: { width: 40, height: 30, channels: 3, background: { r, g, b } } })
     .png()
     .toBuffer()
@@ -76,10 +79,10 @@ describe('texts', () => {
 describe('images', () => {
   it('get the same embedding and tokens in a batch as alone, in the order given', async () => {
     const images = await Promise.all([
-      picture(250, 0, 0),
-      picture(0, 240, 0),
-      picture(0, 10, 230),
-      picture(99, 98, 97),
+      plainImage(250, 0, 0),
+      plainImage(0, 240, 0),
+      plainImage(0, 10, 230),
+      plainImage(99, 98, 97),
     ])
     const { encoded } = await models.encodeImages(images)
     for (const [i, bytes] of images.entries()) {
@@ -93,12 +96,12 @@ describe('images', () => {
   })
 
   it('say which of several is bad', async () => {
-    const good = await picture(1, 2, 3)
-    const refusal = models.encodeImages([good, Buffer.from('no picture at all'), good])
+    const good = await plainImage(1, 2, 3)
+    const refusal = models.encodeImages([good, Buffer.from('no image at all'), good])
     await expect(refusal).rejects.toMatchObject({ code: 'image_type_unsupported' })
     await expect(refusal).rejects.toThrow(/^Image 2 of 3: /)
     await expect(models.encodeImages([new Uint8Array(0)])).rejects.toThrow(
-      /^The picture has no bytes/,
+      /^The image has no bytes/,
     )
   })
 })
@@ -107,7 +110,7 @@ describe('match', () => {
   it('gives each pair what it gets alone, in the order given, by the rule of the manifest', async () => {
     const { encoded } = await models.encodeTexts(texts)
     const images = await models.encodeImages(
-      await Promise.all([picture(250, 0, 0), picture(0, 10, 230)]),
+      await Promise.all([plainImage(250, 0, 0), plainImage(0, 10, 230)]),
     )
     const tokens = images.encoded.map(({ imageTokens }) => imageTokens)
     // More pairs than one batch takes, texts and images mixed.
@@ -178,7 +181,7 @@ describe('a dual encoder alone', () => {
       expectClose(encoded[i]?.embedding ?? [], (await one(text)).embedding)
       expect(encoded[i]?.textTokens).toHaveLength(0)
     }
-    const bytes = await picture(0, 10, 230)
+    const bytes = await plainImage(0, 10, 230)
     const [image] = (await dual.encodeImages([bytes])).encoded
     expectClose(
       image?.embedding ?? [],
@@ -221,7 +224,7 @@ describe('callers', () => {
       reason,
     )
     await expect(
-      models.encodeImages([await picture(1, 2, 3)], { signal: AbortSignal.abort(reason) }),
+      models.encodeImages([await plainImage(1, 2, 3)], { signal: AbortSignal.abort(reason) }),
     ).rejects.toBe(reason)
   })
 

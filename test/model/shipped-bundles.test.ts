@@ -1,4 +1,7 @@
-/** What training recorded with a bundle comes out of the service again: for every bundle in models/, and the tiny ones. */
+/**
+ * What training recorded with a bundle comes out of the service again: for every bundle in models/,
+ * and the tiny ones.
+ */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'

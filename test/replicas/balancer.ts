@@ -1,7 +1,7 @@
 /**
- * A small load balancer: requests go round-robin to the services whose /health/ready says 200. What a service has not
- * begun to answer goes to the next one: when nobody listened, and, since all requests here may be done twice, also when
- * the connection broke.
+ * A small load balancer: requests go round-robin to the services whose /health/ready says 200. What
+ * a service has not begun to answer goes to the next one: when nobody listened, and, since all
+ * requests here may be done twice, also when the connection broke.
  */
 import { once } from 'node:events'
 import {

@@ -1,4 +1,4 @@
-/** Three services over one Milvus and one folder of pictures, behind a balancer. */
+/** Three services over one Milvus and one folder of images, behind a balancer. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -29,7 +29,7 @@ export class Fleet {
   static async start(): Promise<Fleet> {
     const folder = await mkdtemp(join(tmpdir(), 'tandem-fleet-'))
     const milvus = await Milvus.start()
-    const settings = { MILVUS_ADDRESS: milvus.address, PICTURE_STORE: join(folder, 'pictures') }
+    const settings = { MILVUS_ADDRESS: milvus.address, IMAGE_STORE: join(folder, 'images') }
     const replicas = Array.from(
       { length: REPLICAS },
       (_, at) => new Replica({ ...settings, TANDEM_DATA_DIR: join(folder, String(at)) }),

@@ -1,4 +1,7 @@
-/** Clients of a balancer: searches, and items that are new each, so that what was acknowledged has to be there. */
+/**
+ * Clients of a balancer: searches, and items that are new each, so that what was acknowledged has
+ * to be there.
+ */
 import sharp from 'sharp'
 
 export interface Outcome {
@@ -38,7 +41,7 @@ export async function load({
   prefix,
   onAnswer = () => undefined,
 }: LoadOptions): Promise<Outcome> {
-  const pictures = await Promise.all(Array.from({ length: 12 }, (_, at) => picture(at * 30)))
+  const images = await Promise.all(Array.from({ length: 12 }, (_, at) => image(at * 30)))
   const outcome: Outcome = { requests: 0, acknowledged: [], failed: [], milliseconds: [] }
   let next = 0
   const client = async (): Promise<void> => {
@@ -50,7 +53,7 @@ export async function load({
         ? fetch(`${address}/items/${id}`, {
             method: 'PUT',
             headers: { 'content-type': 'image/jpeg' },
-            body: pictures[at % 12] as Uint8Array<ArrayBuffer>,
+            body: images[at % 12] as Uint8Array<ArrayBuffer>,
           })
         : fetch(
             `${address}/search?k=5&q=${encodeURIComponent(SENTENCES[at % SENTENCES.length] ?? '')}`,
@@ -87,7 +90,7 @@ export async function missing(address: string, ids: readonly string[]): Promise<
   return ids.filter((id) => !stored.has(id))
 }
 
-export async function picture(hue: number): Promise<Uint8Array<ArrayBuffer>> {
+export async function image(hue: number): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = await sharp({
     create: {
       width: 40,

@@ -258,7 +258,7 @@ describe('inputs of one request', () => {
 })
 
 describe('what is encoded', () => {
-  it('has tokens and pictures where they are matched or stored, and there alone', async () => {
+  it('has tokens and images where they are matched or stored, and there alone', async () => {
     const { models } = tandem
     // Of the start.
     models.embeddingOnly.splice(0)

@@ -24,7 +24,7 @@ const figures: Figures = {
     similarity: { server: 0.01, 'inference-worker': 0.01 },
   },
   hnsw: { items: 1000, insert: 0.001, search: 0.001, bytes_an_item: 1024 },
-  bytes: { image_tokens: 3072, item: 5000, picture: 20_000 },
+  bytes: { image_tokens: 3072, item: 5000, image: 20_000 },
   image_encoder_gflop: 3.6,
 }
 const assumptions: Assumptions = {
@@ -65,7 +65,7 @@ describe('a sizing', () => {
     expect(bytes).toMatchObject({
       vectors: 1_024_000_000,
       imageTokens: 3_072_000_000,
-      pictures: 20_000_000_000,
+      images: 20_000_000_000,
     })
     // 0.1 s in Tandem, and 0.001 s that have doubled from a thousand to a million items.
     expect(queries.coreSeconds).toBeCloseTo(0.102)
@@ -106,10 +106,11 @@ describe('a sizing', () => {
     expect(bytes.engineMemory).toBe(3 * 102_400_000_000)
     expect(queries.engineNodes).toBe(72)
     expect(queries.replicas).toBe(2)
-    // 10⁸ × 3.6 GFLOP at 1 TFLOP/s are 100 hours; 48 hours half busy, so 5 cards, and cores for the rest of the work.
+    // 10⁸ × 3.6 GFLOP at 1 TFLOP/s are 100 hours; 48 hours half busy, so 5 cards, and cores for the
+    // rest of the work.
     expect(indexing).toMatchObject({ gpuHours: expect.closeTo(100) as number, gpus: 5 })
     expect(indexing.coresBesideGpus).toBe(Math.ceil((1e8 * 0.04) / (DAYS * 86_400) / 0.5))
-    // Each picture is stored once in the bucket.
+    // Each image is stored once in the bucket.
     expect(cost.indexing - indexing.coreHours).toBeCloseTo(50_000)
   })
 })

@@ -20,7 +20,10 @@ export function slope(points: readonly (readonly [x: number, y: number])[]): num
   return products / squares
 }
 
-/** What one histogram of /metrics counted between two readings: the share of its observations up to each bound. */
+/**
+ * What one histogram of /metrics counted between two readings: the share of its observations up to
+ * each bound.
+ */
 export class HistogramChange {
   readonly #shares: readonly { bound: number; share: number }[]
   readonly count: number
@@ -43,7 +46,10 @@ export class HistogramChange {
       .sort((a, b) => a.bound - b.bound)
   }
 
-  /** The least bound of a bucket below which a share of the observations lies: the true quantile is no larger. */
+  /**
+   * The least bound of a bucket below which a share of the observations lies: the true quantile is
+   * no larger.
+   */
   quantile(share: number): number {
     return this.#shares.find((bucket) => bucket.share >= share)?.bound ?? Number.NaN
   }

@@ -1,4 +1,7 @@
-/** What the clients of the soak ask: mostly searches, some adds, some embeddings, each with its deadline. */
+/**
+ * What the clients of the soak ask: mostly searches, some adds, some embeddings, each with its
+ * deadline.
+ */
 import sharp from 'sharp'
 import type { Asked } from '../../bench/load.js'
 
@@ -34,17 +37,17 @@ const EMBED_S = 5
 /** Requests by a seed: the same ones for the same seed. */
 export class Requests {
   readonly #random: () => number
-  readonly #pictures: readonly Buffer[]
+  readonly #images: readonly Buffer[]
 
-  private constructor(seed: number, pictures: readonly Buffer[]) {
+  private constructor(seed: number, images: readonly Buffer[]) {
     this.#random = randomOf(seed)
-    this.#pictures = pictures
+    this.#images = images
   }
 
   static async make(seed: number): Promise<Requests> {
     const random = randomOf(seed)
-    const pictures = await Promise.all(Array.from({ length: 24 }, () => picture(random)))
-    return new Requests(seed, pictures)
+    const images = await Promise.all(Array.from({ length: 24 }, () => image(random)))
+    return new Requests(seed, images)
   }
 
   /** One add for each id. */
@@ -52,7 +55,10 @@ export class Requests {
     return Array.from({ length: IDS }, (_, at) => this.#add(at))
   }
 
-  /** Quick searches, and the items replaced again and again: many objects and graphs come and go in a short time. */
+  /**
+   * Quick searches, and the items replaced again and again: many objects and graphs come and go in
+   * a short time.
+   */
   *warmUp(replacements: number): Generator<SoakRequest> {
     for (let at = 0; at < replacements; at += 1) {
       yield this.#add(at % IDS)
@@ -74,7 +80,7 @@ export class Requests {
   }
 
   #add(at: number): SoakRequest {
-    const body = this.#pictures[Math.floor(this.#random() * this.#pictures.length)] as Buffer
+    const body = this.#images[Math.floor(this.#random() * this.#images.length)] as Buffer
     const headers = { ...timeout(ADD_S), 'content-type': 'image/jpeg' }
     return {
       kind: 'add',
@@ -104,8 +110,11 @@ function timeout(seconds: number): Record<string, string> {
   return { 'request-timeout': String(seconds) }
 }
 
-/** A photo-sized JPEG of coarse random colours, as large as those that phones send after their own shrinking. */
-async function picture(random: () => number): Promise<Buffer> {
+/**
+ * A photo-sized JPEG of coarse random colours, as large as those that phones send after their own
+ * shrinking.
+ */
+async function image(random: () => number): Promise<Buffer> {
   const [width, height] = [16, 12]
   const pixels = Buffer.from(
     Array.from({ length: width * height * 3 }, () => Math.floor(random() * 256)),

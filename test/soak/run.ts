@@ -1,6 +1,7 @@
 /**
- * The soak: `npm run soak -- --minutes 20 [--seed 7]`. It offers the built service twice what it can answer, and its
- * outcome replaces the one in docs/reliability.md. Ends with 1 where something is not as it must be.
+ * The soak: `npm run soak -- --minutes 20 [--seed 7]`. It offers the built service twice what it
+ * can answer, and its outcome replaces the one in docs/reliability.md. Ends with 1 where something
+ * is not as it must be.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

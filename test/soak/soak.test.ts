@@ -1,4 +1,7 @@
-/** The soak for some seconds, with the small bundle: what it measures is for `npm run soak`; that it measures is here. */
+/**
+ * The soak for some seconds, with the small bundle: what it measures is for `npm run soak`; that it
+ * measures is here.
+ */
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { packageFolder } from '../../src/config.js'

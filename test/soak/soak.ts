@@ -1,4 +1,6 @@
-/** One soak: fill, ramp, then twice the sustainable rate for some minutes, measuring from outside. */
+/**
+ * One soak: fill, ramp, then twice the sustainable rate for some minutes, measuring from outside.
+ */
 import { availableParallelism } from 'node:os'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Load } from '../../bench/load.js'
@@ -20,7 +22,10 @@ export interface Soak {
   loopDelay: HistogramChange
   /** Of refusals, inside the service. */
   refusals: HistogramChange
-  /** Of the event loop of the load generator itself: what the client's figures contain of its own. Milliseconds. */
+  /**
+   * Of the event loop of the load generator itself: what the client's figures contain of its own.
+   * Milliseconds.
+   */
   generatorDelayP99: number
   /** Of each process and of all together; only what came after the warm-up. */
   memory: Map<string, MemoryOverTime>
@@ -36,7 +41,10 @@ const CLIENTS = [1, 2, 4, 8, 16]
 const WARM_UP_CLIENTS = 4
 const MEMORY_EVERY_MS = 2000
 const DELAY_EVERY_MS = 20
-/** Of the soak, at least so much before memory is looked at: caches fill, and the allocators find their size. */
+/**
+ * Of the soak, at least so much before memory is looked at: caches fill, and the allocators find
+ * their size.
+ */
 const WARM_UP = 0.25
 export const TOGETHER = 'together'
 
@@ -45,7 +53,9 @@ export async function runSoak(options: {
   model: string
   seed: number
   rampS: number
-  /** Of items, before the ramp: collectors and allocators find out meanwhile what the service needs. */
+  /**
+   * Of items, before the ramp: collectors and allocators find out meanwhile what the service needs.
+   */
   replacements: number
   tell: (line: string) => void
 }): Promise<Soak> {
@@ -62,7 +72,8 @@ export async function runSoak(options: {
     tell(
       `sustainable ${sustainable.toFixed(1)}/s; offering ${offered.toFixed(1)}/s for ${minutes} min`,
     )
-    // The first moments, in which the service learns how long things take when it is full, are not the soak.
+    // The first moments, in which the service learns how long things take when it is full, are not
+    // the soak.
     await load.open(offered, Math.min(10, minutes * 15), () => undefined)
 
     const before = await service.metrics()
@@ -100,7 +111,10 @@ export async function runSoak(options: {
   }
 }
 
-/** The most requests a second that were answered in time, over more and more clients that ask one after the other. */
+/**
+ * The most requests a second that were answered in time, over more and more clients that ask one
+ * after the other.
+ */
 async function ramp(
   load: Load<SoakRequest>,
   seconds: number,

@@ -1,4 +1,7 @@
-/** What a WebAssembly source assembles to, for the tests that hold it and the copy in a TypeScript file together. */
+/**
+ * What a WebAssembly source assembles to, for the tests that hold it and the copy in a TypeScript
+ * file together.
+ */
 import { readFileSync } from 'node:fs'
 import wabt from 'wabt'
 

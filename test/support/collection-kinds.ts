@@ -1,4 +1,7 @@
-/** Every kind of collection, opened empty for the suites that hold all of them to the door's promises. */
+/**
+ * Every kind of collection, opened empty for the suites that hold all of them to the door's
+ * promises.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +13,7 @@ import {
 } from '../../src/collection/collection.js'
 import { openItemStore } from '../../src/item-store/item-store.js'
 import { connectMilvus } from '../../src/collection/milvus/milvus.js'
-import { openPictureStore } from '../../src/image-store/image-store.js'
+import { openImageStore } from '../../src/image-store/image-store.js'
 import { openVectorIndex } from '../../src/vector-index/vector-index.js'
 import { hasMilvus, Milvus, withoutMilvus } from './milvus.js'
 import { randomEmbeddings } from './random-embeddings.js'
@@ -44,14 +47,14 @@ async function openLocal(kind: 'hnsw' | 'exact'): Promise<Opened> {
 
 async function openInMilvus(): Promise<Opened> {
   const milvus = await Milvus.start()
-  const folder = await mkdtemp(join(tmpdir(), 'tandem-pictures-'))
-  const pictures = await openPictureStore({
+  const folder = await mkdtemp(join(tmpdir(), 'tandem-images-'))
+  const images = await openImageStore({
     place: { folder },
     collection: 'default.tandem',
     timeoutMs: 5000,
   })
-  const items = connectMilvus({ ...milvus.settings, fingerprint, dim, pictures })
-  const collection = openShared(new WordModels(), items, () => pictures.close())
+  const items = connectMilvus({ ...milvus.settings, fingerprint, dim, images })
+  const collection = openShared(new WordModels(), items, () => images.close())
   const end = async (): Promise<void> => {
     await collection.close()
     await milvus.end()
@@ -75,7 +78,7 @@ export const itemOf = (id: string, at: number, payload: NewItem['payload'] = { a
   payload,
   embedding: embeddings[at] as Float32Array,
   imageTokens: Int8Array.from({ length: 600 }, (_, i) => (((at + 1) * (i + 1)) % 256) - 128),
-  picture: {
+  image: {
     bytes: Uint8Array.from({ length: 900 }, (_, i) => (at + i) % 256),
     mime: 'image/jpeg',
     width: 40,

@@ -1,10 +1,13 @@
-/** A TCP proxy between a client and an engine that does to connections what networks and failing machines do. */
+/**
+ * A TCP proxy between a client and an engine that does to connections what networks and failing
+ * machines do.
+ */
 import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 
 /**
- * pass: as if it were not there · slow: answers come `delayMs` later · drop: connections are cut again and again, also
- * during a call · refuse: nobody listens
+ * pass: as if it were not there · slow: answers come `delayMs` later · drop: connections are cut
+ * again and again, also during a call · refuse: nobody listens
  */
 export type Fault = 'pass' | 'slow' | 'drop' | 'refuse'
 

@@ -1,4 +1,7 @@
-/** A port of this machine that nobody listens on now, for a program that cannot choose one by itself. */
+/**
+ * A port of this machine that nobody listens on now, for a program that cannot choose one by
+ * itself.
+ */
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 

@@ -1,4 +1,4 @@
-/** Picture files of every kind that clients send, good and bad. */
+/** Image files of every kind that clients send, good and bad. */
 import { deflateSync } from 'node:zlib'
 import sharp from 'sharp'
 
@@ -15,7 +15,7 @@ export function twoColours(channels: 3 | 4 = 3) {
 
 export const jpeg = (): Promise<Buffer> => twoColours().jpeg({ quality: 95 }).toBuffer()
 
-/** Pictures that work, by their kind. */
+/** Images that work, by their kind. */
 export const working: Record<string, () => Promise<Buffer>> = {
   'a JPEG': jpeg,
   'a progressive JPEG': () => twoColours().jpeg({ progressive: true }).toBuffer(),
@@ -31,8 +31,8 @@ export const working: Record<string, () => Promise<Buffer>> = {
   'a WebP with alpha': () => twoColours(4).webp().toBuffer(),
   'a GIF': () => twoColours().gif().toBuffer(),
   'an animated GIF': animatedGif,
-  'a picture of one pixel': () => twoColours().resize(1, 1).png().toBuffer(),
-  'a long thin picture': () => twoColours().resize(900, 2, { fit: 'fill' }).png().toBuffer(),
+  'an image of one pixel': () => twoColours().resize(1, 1).png().toBuffer(),
+  'a long thin image': () => twoColours().resize(900, 2, { fit: 'fill' }).png().toBuffer(),
 }
 
 export async function animatedGif(): Promise<Buffer> {

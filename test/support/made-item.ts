@@ -1,6 +1,8 @@
 import type { NewItem } from '../../src/item-store/item-store.js'
 
-/** An item whose every part follows from its id and `version`, so that a torn or mixed one is seen. */
+/**
+ * An item whose every part follows from its id and `version`, so that a torn or mixed one is seen.
+ */
 export function madeItem(id: string, version = 0): NewItem {
   const seed = [...id].reduce(
     (sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 9973,
@@ -11,7 +13,7 @@ export function madeItem(id: string, version = 0): NewItem {
     payload: { title: `photo ${id}`, version, nested: { tags: ['sea', 'été', '海'] } },
     embedding: Float32Array.from({ length: 8 }, (_, i) => Math.sin(seed + i)),
     imageTokens: Int8Array.from({ length: 33 }, (_, i) => ((seed * (i + 1)) % 256) - 128),
-    picture: {
+    image: {
       bytes: Uint8Array.from({ length: 5000 + (seed % 50) }, (_, i) => (seed + i) % 256),
       mime: 'image/jpeg',
       width: 512,

@@ -1,4 +1,7 @@
-/** milvus-lite, which speaks the protocol of Milvus, in a process of its own: for tests, not for speed. */
+/**
+ * milvus-lite, which speaks the protocol of Milvus, in a process of its own: for tests, not for
+ * speed.
+ */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -39,7 +42,7 @@ export class Milvus {
     return `127.0.0.1:${this.port}`
   }
 
-  /** For openMilvus, but for the bundle and the pictures. */
+  /** For openMilvus, but for the bundle and the images. */
   get settings() {
     const { address } = this
     const consistency = 'strong' as const

@@ -1,4 +1,4 @@
-/** Repeatable embeddings around a few centres, as embeddings of real pictures are. */
+/** Repeatable embeddings around a few centres, as embeddings of real images are. */
 export function randomEmbeddings(count: number, dim: number, seed = 1): Float32Array[] {
   const next = randomNumbers(seed)
   const centres = Array.from({ length: 12 }, () => Array.from({ length: dim }, () => next() - 0.5))

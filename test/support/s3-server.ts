@@ -1,6 +1,6 @@
 /**
- * A server that speaks S3 and keeps its objects in a folder: versitygw, which checks signatures as AWS does.
- * `scripts/s3-server.sh` builds it; `VERSITYGW` may name another one.
+ * A server that speaks S3 and keeps its objects in a folder: versitygw, which checks signatures as
+ * AWS does. `scripts/s3-server.sh` builds it; `VERSITYGW` may name another one.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'

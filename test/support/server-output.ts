@@ -3,7 +3,8 @@ import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 
 /**
- * Reads until the server says that it is ready; whoever goes on reading, or lets the rest go, resumes the stream.
+ * Reads until the server says that it is ready; whoever goes on reading, or lets the rest go,
+ * resumes the stream.
  *
  * @param log - gets what was said
  * @returns its address, without a slash at the end

@@ -1,6 +1,7 @@
 /**
- * Disks of a few megabytes that a test may fill or break. Each is mounted in a mount namespace of its own, which a shell
- * keeps alive: it ends with the shell, also when the test is killed. Others reach it through the shell's /proc/…/root.
+ * Disks of a few megabytes that a test may fill or break. Each is mounted in a mount namespace of
+ * its own, which a shell keeps alive: it ends with the shell, also when the test is killed. Others
+ * reach it through the shell's /proc/…/root.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
@@ -22,7 +23,10 @@ export interface Disk {
 }
 
 export interface BreakableDisk extends Disk {
-  /** Turns it read-only beneath open files, as the kernel does with a disk that has errors. It stays so. */
+  /**
+   * Turns it read-only beneath open files, as the kernel does with a disk that has errors. It stays
+   * so.
+   */
   break(): Promise<void>
   /** Checks and mounts it again, as an administrator would; no file on it may be open. */
   repair(): Promise<void>
@@ -33,7 +37,10 @@ export async function smallDisk(megabytes: number): Promise<Disk | null> {
   return mounted(`mount -t tmpfs -o size=${megabytes}m tmpfs "$MOUNT"`)
 }
 
-/** An ext4 of its own in a file, or null where this process may not mount one or its tools are missing. */
+/**
+ * An ext4 of its own in a file, or null where this process may not mount one or its tools are
+ * missing.
+ */
 export async function breakableDisk(megabytes: number): Promise<BreakableDisk | null> {
   if (process.getuid?.() !== 0) return null
   const disk = await mounted(

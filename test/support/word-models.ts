@@ -1,6 +1,6 @@
 /**
- * Rooms for tests of what is around the model: a "picture" is a word in UTF-8, and texts and pictures of the same words
- * are near. The item store is the real one.
+ * Rooms for tests of what is around the model: a "image" is a word in UTF-8, and texts and images
+ * of the same words are near. The item store is the real one.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -56,7 +56,7 @@ export class WordModels implements Models {
   gate: (signal?: AbortSignal) => Promise<void> = () => Promise.resolve()
   /** Whether each call wanted embeddings only. */
   readonly embeddingOnly: boolean[] = []
-  /** The value of each number in an embedding of a picture, where a test wants a bad one. */
+  /** The value of each number in an embedding of an image, where a test wants a bad one. */
   spoilt: number | undefined
 
   async encodeTexts(texts: readonly string[], call?: Call) {
@@ -75,12 +75,11 @@ export class WordModels implements Models {
     await this.gate(call?.signal)
     const encoded = images.map((bytes): EncodedImage => {
       const word = Buffer.from(bytes).toString()
-      if (word.startsWith('bad'))
-        throw new TandemError('image_unreadable', 'The picture is cut off.')
+      if (word.startsWith('bad')) throw new TandemError('image_unreadable', 'The image is cut off.')
       const imageTokens = new Int8Array([Number(/\d+/.exec(word)?.[0] ?? 0), 0, 0, 0])
       const embedding = embeddingOf(word)
       if (this.spoilt !== undefined) embedding.fill(this.spoilt)
-      return { embedding, imageTokens, picture: { bytes, mime: 'image/jpeg', width: 4, height: 3 } }
+      return { embedding, imageTokens, image: { bytes, mime: 'image/jpeg', width: 4, height: 3 } }
     })
     return { encoded, timings: { preprocess: 1, inference: 2 } }
   }
@@ -160,7 +159,10 @@ export class MemoryIndex implements VectorIndex {
     return Promise.resolve(all.slice(0, candidates))
   }
 
-  /** Loses everything, as an index whose process has died without a snapshot; `returns` lets it be recovered. */
+  /**
+   * Loses everything, as an index whose process has died without a snapshot; `returns` lets it be
+   * recovered.
+   */
   lose(): void {
     this.lost = true
     this.fail = new TandemError('index_unavailable', 'The index has lost its process.')

@@ -1,4 +1,7 @@
-/** What the HNSW index has beyond the door's promises: a snapshot on the disk, and copying without deleted labels. */
+/**
+ * What the HNSW index has beyond the door's promises: a snapshot on the disk, and copying without
+ * deleted labels.
+ */
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -316,7 +319,8 @@ describe('when its process dies', () => {
     const before = await index.search(query, 25)
     await killProcess()
     expect(index.workers).toMatchObject([{ name: 'index', ready: false, restarts: 1 }])
-    // There is a process again, without a graph: neither a part of the answer nor a change that skips what is missing.
+    // There is a process again, without a graph: neither a part of the answer nor a change that
+    // skips what is missing.
     await expect(index.search(query, 5)).rejects.toMatchObject({ code: 'index_unavailable' })
     await expect(index.upsert(entries.slice(0, 1), 401)).rejects.toMatchObject({
       code: 'index_unavailable',

@@ -1,4 +1,6 @@
-/** Similarities by SIMD, the best of many, and the sample of a graph, each against the obvious way. */
+/**
+ * Similarities by SIMD, the best of many, and the sample of a graph, each against the obvious way.
+ */
 import { describe, expect, it } from 'vitest'
 import { ASSEMBLED } from '../../src/vector-index/dot-products.js'
 import { Nearest } from '../../src/vector-index/top-k.js'

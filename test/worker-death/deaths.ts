@@ -75,7 +75,10 @@ async function quiet(service: Service, counts: Counts, since: number): Promise<v
   }
 }
 
-/** A death need not be felt: where another process runs the worker, too, the service is well before there is a new one. */
+/**
+ * A death need not be felt: where another process runs the worker, too, the service is well before
+ * there is a new one.
+ */
 async function isReplaced(
   service: Service,
   worker: Worker,

@@ -1,6 +1,7 @@
 /**
- * Clients of every kind, and what they know of the right answers: searches compare with what is known to be stored, and a
- * set of items that nobody changes has to be answered as it was before anything was killed.
+ * Clients of every kind, and what they know of the right answers: searches compare with what is
+ * known to be stored, and a set of items that nobody changes has to be answered as it was before
+ * anything was killed.
  */
 import sharp from 'sharp'
 import { randomNumbers } from '../support/random-embeddings.js'
@@ -9,7 +10,10 @@ const STEADY = 20
 const CHANGING = 30
 const SIMILARITY_TOLERANCE = 1e-4
 const MATCH_TOLERANCE = 1e-2
-/** A client waits that long between two requests: a service that refuses at once would be asked without end. */
+/**
+ * A client waits that long between two requests: a service that refuses at once would be asked
+ * without end.
+ */
 const BREATH_MS = 5
 
 type Hits = { id: string; similarity: number; match: number | null }[]
@@ -46,7 +50,7 @@ export class Load {
 
   /** Stores the steady items, remembers the answers, and lets the clients begin. */
   async begin(): Promise<void> {
-    for (let at = 0; at < STEADY; at += 1) await this.#put(steadyId(at), await picture(at * 17))
+    for (let at = 0; at < STEADY; at += 1) await this.#put(steadyId(at), await plainImage(at * 17))
     for (const url of this.#searches()) {
       const { status, body } = await this.#ask('GET', url)
       if (status !== 200) throw new Error(`before any death ${url} answers ${status}`)
@@ -106,7 +110,10 @@ export class Load {
     await this.#compare(ask, `like ${id}`, () => undefined, id)
   }
 
-  /** Every item that is known to be stored all the while is a hit, none that is known not to be is, and none comes twice. */
+  /**
+   * Every item that is known to be stored all the while is a hit, none that is known not to be is,
+   * and none comes twice.
+   */
   async #compare(
     ask: () => Promise<{ status: number; body: unknown }>,
     what: string,
@@ -142,7 +149,7 @@ export class Load {
     // One change of an item at a time, so that each acknowledgement tells what is stored.
     if (this.#known.get(id)?.stored === null) return
     if (this.#next() < 0.3) await this.#remove(id)
-    else await this.#put(id, await picture(number * 11 + 5))
+    else await this.#put(id, await plainImage(number * 11 + 5))
   }
 
   async #put(id: string, bytes: Buffer): Promise<void> {
@@ -173,7 +180,7 @@ export class Load {
   }
 
   async #embed(): Promise<void> {
-    const image = (await picture(this.#next() * 360)).toString('base64')
+    const image = (await plainImage(this.#next() * 360)).toString('base64')
     await this.#ask('POST', '/embed', { inputs: [{ text: 'dogs' }, { image }] })
   }
 
@@ -182,10 +189,10 @@ export class Load {
     path: string,
     content?: object | Buffer,
   ): Promise<{ status: number; body: unknown }> {
-    const isPicture = content instanceof Buffer
-    const type = isPicture ? 'image/jpeg' : 'application/json'
+    const isImage = content instanceof Buffer
+    const type = isImage ? 'image/jpeg' : 'application/json'
     const body =
-      content === undefined ? null : isPicture ? new Uint8Array(content) : JSON.stringify(content)
+      content === undefined ? null : isImage ? new Uint8Array(content) : JSON.stringify(content)
     const headers: Record<string, string> = content === undefined ? {} : { 'content-type': type }
     this.counts.requests += 1
     const reply = await fetch(this.#address + path, { method, body, headers })
@@ -201,7 +208,7 @@ export class Load {
   }
 }
 
-function picture(hue: number): Promise<Buffer> {
+function plainImage(hue: number): Promise<Buffer> {
   return sharp({
     create: {
       width: 40,

@@ -1,6 +1,7 @@
 /**
- * The long run: `npm run worker-death -- --kills 60 [--seed 7] [--model tandem-small]`. Ctrl-C ends it after the present
- * death. Its outcome replaces the one in docs/reliability.md. Ends with 1 where something is not as it must be.
+ * The long run: `npm run worker-death -- --kills 60 [--seed 7] [--model tandem-small]`. Ctrl-C ends
+ * it after the present death. Its outcome replaces the one in docs/reliability.md. Ends with 1
+ * where something is not as it must be.
  */
 import { cpus } from 'node:os'
 import { join } from 'node:path'

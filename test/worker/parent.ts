@@ -1,4 +1,7 @@
-/** A parent for tests, to be killed: it says the pid of its worker, which is then in the middle of a call that blocks. */
+/**
+ * A parent for tests, to be killed: it says the pid of its worker, which is then in the middle of a
+ * call that blocks.
+ */
 import { WorkerProcess } from '../../src/worker/worker-process.js'
 import type { Commands } from './worker.js'
 

@@ -18,11 +18,14 @@ const NAMED = 5
 export interface Comparison {
   /** Items that both sides had in the same version when they were compared. */
   items: number
-  /** Items of the sample that were the same on both sides, byte by byte, pictures included. */
+  /** Items of the sample that were the same on both sides, byte by byte, images included. */
   same: number
   /** Ids of items that differ. */
   different: string[]
-  /** Searches whose answers were compared with exact search, and the share of the exact top k that they found. */
+  /**
+   * Searches whose answers were compared with exact search, and the share of the exact top k that
+   * they found.
+   */
   searches: number
   annRecall: number
   /** Ids whose similarities to one query differ. */
@@ -36,8 +39,8 @@ export interface Sample {
 }
 
 /**
- * Compares a sample of the items, spread over all ids, and what searches for some of them answer. What is written to one
- * side meanwhile is passed over.
+ * Compares a sample of the items, spread over all ids, and what searches for some of them answer.
+ * What is written to one side meanwhile is passed over.
  *
  * @param embedded - its items are searched exactly
  */
@@ -71,7 +74,7 @@ export async function compare(
       .filter((neighbour) => ids.has(neighbour.id))
       .slice(0, K)
     const worst = (truth.at(-1)?.similarity ?? 1) - TOLERANCE
-    // By similarity: of equal pictures, any may be among the first.
+    // By similarity: of equal images, any may be among the first.
     inBoth += answer.filter(({ similarity }) => similarity >= worst).length
     possible += truth.length
     const cosines = new Map(truth.map((neighbour) => [neighbour.id, neighbour.similarity]))
@@ -86,7 +89,10 @@ export async function compare(
   return { ...found, annRecall: possible === 0 ? 1 : inBoth / possible }
 }
 
-/** The ids of the items that both sides have in the same version, and an index of those of the embedded side. */
+/**
+ * The ids of the items that both sides have in the same version, and an index of those of the
+ * embedded side.
+ */
 async function common(
   embedded: Side,
   other: Side,
@@ -121,13 +127,12 @@ async function common(
 /** Undefined where the two sides have it in different versions, or a change came in between. */
 async function isSame(id: string, embedded: Side, other: Side): Promise<boolean | undefined> {
   const [[a], [b]] = await Promise.all([embedded.getMany([id]), other.getMany([id])])
-  const [pictureA, pictureB] = await Promise.all([embedded.picture(id), other.picture(id)])
+  const [imageA, imageB] = await Promise.all([embedded.image(id), other.image(id)])
   const [[laterA], [laterB]] = await Promise.all([embedded.getMany([id]), other.getMany([id])])
   if (a === undefined || b === undefined || a.addedAt !== b.addedAt) return undefined
   if (laterA?.addedAt !== a.addedAt || laterB?.addedAt !== b.addedAt) return undefined
   return (
-    isDeepStrictEqual(partsOf(a), partsOf(b)) &&
-    isDeepStrictEqual(bytesOf(pictureA), bytesOf(pictureB))
+    isDeepStrictEqual(partsOf(a), partsOf(b)) && isDeepStrictEqual(bytesOf(imageA), bytesOf(imageB))
   )
 }
 
@@ -144,8 +149,8 @@ export function faultsOf({ different, dissimilar, annRecall }: Comparison): stri
   ]
 }
 
-function partsOf({ id, payload, embedding, imageTokens, picture, addedAt }: Item): unknown {
-  return { id, payload, embedding, imageTokens, picture, addedAt }
+function partsOf({ id, payload, embedding, imageTokens, image, addedAt }: Item): unknown {
+  return { id, payload, embedding, imageTokens, image, addedAt }
 }
 
 /** Buffer or not: the same bytes are the same. */

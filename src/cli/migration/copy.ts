@@ -1,14 +1,18 @@
 /**
- * Makes the items of one collection those of another: whatever differs goes over, and what the source no longer has goes.
- * It is told by the two collections alone, so what a run that was ended had done is done.
+ * Makes the items of one collection those of another: whatever differs goes over, and what the
+ * source no longer has goes. It is told by the two collections alone, so what a run that was ended
+ * had done is done.
  */
 import type { ListedItem } from '../../collection/collection.js'
 import type { MigrationMark } from './mark.js'
 import type { Source, Target } from './sides.js'
 
-/** Items of a group: they are in memory together, pictures included. */
+/** Items of a group: they are in memory together, images included. */
 const GROUP = 64
-/** Looks at all items until the two are level, and walks after changes in between: writes may never cease. */
+/**
+ * Looks at all items until the two are level, and walks after changes in between: writes may never
+ * cease.
+ */
 const MOST_LOOKS = 5
 const MOST_WALKS = 20
 
@@ -17,7 +21,10 @@ export interface Copied {
   removed: number
   /** Items that somebody else has written to the target since: they were left alone. */
   foreign: ReadonlySet<string>
-  /** Whether the last look at all items of both sides found no more differences than there were changes meanwhile. */
+  /**
+   * Whether the last look at all items of both sides found no more differences than there were
+   * changes meanwhile.
+   */
   isLevel: boolean
 }
 
@@ -48,7 +55,7 @@ class Copying {
   readonly #source: Source
   readonly #target: Target
   readonly #mark: MigrationMark
-  /** What the target has, by id: when it was added, and how large its picture is. */
+  /** What the target has, by id: when it was added, and how large its image is. */
   #known = new Map<string, { addedAt: string; size: number }>()
 
   constructor(source: Source, target: Target, mark: MigrationMark) {
@@ -89,8 +96,8 @@ class Copying {
     if (items.length === 0) return
     await this.#mark.cover(items.flatMap(({ addedAt }) => addedAt ?? []))
     await this.#target.put(items)
-    for (const { id, addedAt = '', picture } of items)
-      this.#known.set(id, { addedAt, size: picture.bytes.byteLength })
+    for (const { id, addedAt = '', image } of items)
+      this.#known.set(id, { addedAt, size: image.bytes.byteLength })
     this.copied += items.length
   }
 
@@ -102,7 +109,10 @@ class Copying {
     this.removed += ids.length
   }
 
-  /** Whether the target has no such item, or one that went over; remembers those that somebody else wrote. */
+  /**
+   * Whether the target has no such item, or one that went over; remembers those that somebody else
+   * wrote.
+   */
   #isOurs(id: string): boolean {
     const known = this.#known.get(id)
     if (known === undefined || this.#mark.covers(known.addedAt)) return true
@@ -110,12 +120,12 @@ class Copying {
     return false
   }
 
-  #isThere({ id, addedAt, picture }: ListedItem): boolean {
+  #isThere({ id, addedAt, image }: ListedItem): boolean {
     const known = this.#known.get(id)
-    return known?.addedAt === addedAt && known.size === picture.size
+    return known?.addedAt === addedAt && known.size === image.size
   }
 
-  #know({ id, addedAt, picture }: ListedItem): void {
-    this.#known.set(id, { addedAt, size: picture.size })
+  #know({ id, addedAt, image }: ListedItem): void {
+    this.#known.set(id, { addedAt, size: image.size })
   }
 }

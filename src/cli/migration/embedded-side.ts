@@ -1,6 +1,7 @@
 /**
- * An embedded collection, to read from or to write to. To be read from it may be in use: LMDB lets any number of processes
- * read what one of them writes, each read being of one moment. Its changes are followed by their positions.
+ * An embedded collection, to read from or to write to. To be read from it may be in use: LMDB lets
+ * any number of processes read what one of them writes, each read being of one moment. Its changes
+ * are followed by their positions.
  */
 import type { ListedItem, NewItem } from '../../collection/collection.js'
 import { newItem, type ItemStore } from '../../item-store/item-store.js'
@@ -59,11 +60,11 @@ export class EmbeddedSide implements Source, Target {
     return Promise.resolve(this.#store.getMany(ids))
   }
 
-  picture(id: string): Promise<Uint8Array | undefined> {
-    return Promise.resolve(this.#store.picture(id))
+  image(id: string): Promise<Uint8Array | undefined> {
+    return Promise.resolve(this.#store.image(id))
   }
 
-  /** Read in one go, so that no change comes between an item and its picture. */
+  /** Read in one go, so that no change comes between an item and its image. */
   async read(ids: readonly string[]): Promise<NewItem[]> {
     await freshRead()
     const { bundles, fingerprint } = this.#store
@@ -73,7 +74,7 @@ export class EmbeddedSide implements Source, Target {
       )
     }
     return this.#store.getMany(ids).flatMap((item) => {
-      const bytes = item && this.#store.picture(item.id)
+      const bytes = item && this.#store.image(item.id)
       return item === undefined || bytes === undefined ? [] : [newItem(item, bytes)]
     })
   }
@@ -92,7 +93,10 @@ export class EmbeddedSide implements Source, Target {
   }
 }
 
-/** What is read in one turn of the event loop is of one moment: the next turn sees what was written since. */
+/**
+ * What is read in one turn of the event loop is of one moment: the next turn sees what was written
+ * since.
+ */
 function freshRead(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }

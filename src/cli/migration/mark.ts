@@ -1,6 +1,7 @@
 /**
- * What a data folder remembers of its migration: with which collection, and how new the newest item was that went over. So
- * a second run knows what the first one brought, and leaves alone what somebody else has written since.
+ * What a data folder remembers of its migration: with which collection, and how new the newest item
+ * was that went over. So a second run knows what the first one brought, and leaves alone what
+ * somebody else has written since.
  */
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,4 +1,7 @@
-/** A collection in Milvus, to read from or to write to. It may be in use; as it numbers no changes, each walk is of all. */
+/**
+ * A collection in Milvus, to read from or to write to. It may be in use; as it numbers no changes,
+ * each walk is of all.
+ */
 import type { ListedItem, Neighbour, NewItem } from '../../collection/collection.js'
 import { newItem } from '../../item-store/item-store.js'
 import type { MilvusItems } from '../../collection/milvus/milvus.js'
@@ -46,18 +49,21 @@ export class MilvusSide implements Source, Target, Searched {
     return this.#items.getMany(ids)
   }
 
-  picture(id: string): Promise<Uint8Array | undefined> {
-    return this.#items.picture(id)
+  image(id: string): Promise<Uint8Array | undefined> {
+    return this.#items.image(id)
   }
 
-  /** An item that is replaced between the two reads is read again by the next walk: it has another time by then. */
+  /**
+   * An item that is replaced between the two reads is read again by the next walk: it has another
+   * time by then.
+   */
   async read(ids: readonly string[]): Promise<NewItem[]> {
     const items = await this.#items.getMany(ids)
-    const pictures = await Promise.all(
-      items.map(async (item) => item && (await this.#items.picture(item.id))),
+    const images = await Promise.all(
+      items.map(async (item) => item && (await this.#items.image(item.id))),
     )
     return items.flatMap((item, at) => {
-      const bytes = pictures[at]
+      const bytes = images[at]
       return item === undefined || bytes === undefined ? [] : [newItem(item, bytes)]
     })
   }

@@ -9,7 +9,7 @@ export interface Side {
   /** All items, in pages in the order of their ids. */
   pages(): AsyncIterable<readonly ListedItem[]>
   getMany(ids: readonly string[]): Promise<(Item | undefined)[]>
-  picture(id: string): Promise<Uint8Array | undefined>
+  image(id: string): Promise<Uint8Array | undefined>
 }
 
 export interface Source extends Side {
@@ -20,7 +20,7 @@ export interface Source extends Side {
   /** Those of `ids` that are no longer there, as the last walk found it. */
   gone(ids: Iterable<string>): string[]
   /**
-   * Items with their pictures, as they are; those that have gone are left out.
+   * Items with their images, as they are; those that have gone are left out.
    * @throws Error where the source is no longer what it was when it was opened
    */
   read(ids: readonly string[]): Promise<NewItem[]>

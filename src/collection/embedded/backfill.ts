@@ -1,7 +1,7 @@
 /**
- * Makes the encodings of a standby: walks the changes of the store, encodes the stored pictures with the standby's
- * models, a small group at a time, and keeps them in its view of the store and in its index. What it has done is durable
- * with each group, so it goes on from there after a restart.
+ * Makes the encodings of a standby: walks the changes of the store, encodes the stored images with
+ * the standby's models, a small group at a time, and keeps them in its view of the store and in its
+ * index. What it has done is durable with each group, so it goes on from there after a restart.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { TandemError } from '../../errors.js'
@@ -11,9 +11,11 @@ import { levelIndex } from './repair.js'
 import type { Rooms } from './serving.js'
 import { isUnit } from '../../vector-index/unit.js'
 
-/** Pictures encoded at a time: a search waits no longer for the processor than they take. */
+/** Images encoded at a time: a search waits no longer for the processor than they take. */
 const GROUP = 8
-/** While the models that serve are at work, the follower waits, this long at most before each group. */
+/**
+ * While the models that serve are at work, the follower waits, this long at most before each group.
+ */
 const LONGEST_COURTESY_MS = 100
 const COURTESY_STEP_MS = 20
 const FIRST_RETRY_MS = 500
@@ -28,7 +30,7 @@ export class Follower {
   readonly #changed = new Set<string>()
   /** Whether index and store agreed after the last step. */
   #isSound: boolean
-  /** Pictures in the next group; one by one after a failure, so that the one that fails is named. */
+  /** Images in the next group; one by one after a failure, so that the one that fails is named. */
   #group = GROUP
   #stopped = true
   #running: Promise<void> = Promise.resolve()
@@ -118,19 +120,19 @@ export class Follower {
 
   async #encode(changes: readonly Change[], signal?: AbortSignal): Promise<(Change & Encoded)[]> {
     const { store, models } = this.rooms
-    // Read before anything is awaited: the pictures are those of these changes.
+    // Read before anything is awaited: the images are those of these changes.
     const found = changes.flatMap((change) => {
-      const bytes = store.picture(change.id)
+      const bytes = store.image(change.id)
       return bytes === undefined ? [] : [{ change, bytes }]
     })
     if (found.length === 0) return []
     const call = { priority: 'bulk', ...(signal === undefined ? {} : { signal }) } as const
-    const pictures = found.map(({ bytes }) => bytes)
-    const { encoded } = await models.encodeImages(pictures, call).catch((error: unknown) => {
+    const images = found.map(({ bytes }) => bytes)
+    const { encoded } = await models.encodeImages(images, call).catch((error: unknown) => {
       signal?.throwIfAborted()
       const ids = found.map(({ change }) => JSON.stringify(change.id)).join(', ')
       throw notLevel(
-        `the stored pictures of ${ids} could not be embedded: ${(error as Error).message}`,
+        `the stored images of ${ids} could not be embedded: ${(error as Error).message}`,
         error,
       )
     })

@@ -1,6 +1,7 @@
 /**
- * The embedded collection: an item store and a vector index of this process, and one writer that orders all changes. The
- * item store is the truth; the index is repaired from it. Another bundle may stand by.
+ * The embedded collection: an item store and a vector index of this process, and one writer that
+ * orders all changes. The item store is the truth; the index is repaired from it. Another bundle
+ * may stand by.
  */
 import type { Collection, Items, Put, Visit } from '../collection.js'
 import type { NewItem } from '../../item-store/item-store.js'
@@ -74,8 +75,9 @@ export class EmbeddedCollection implements Collection {
   }
 
   /**
-   * Writes the index's snapshot if anything changed, so that the next start has less to repair. Takes its turn among the
-   * writes: to wait for their end would be to wait for ever where they do not cease.
+   * Writes the index's snapshot if anything changed, so that the next start has less to repair.
+   * Takes its turn among the writes: to wait for their end would be to wait for ever where they do
+   * not cease.
    */
   async save(): Promise<void> {
     for (const rooms of [this.#serving.rooms, this.#standby.rooms]) {
@@ -91,7 +93,9 @@ export class EmbeddedCollection implements Collection {
     }
   }
 
-  /** Waits for writes, saves the index and closes the rooms in the reverse order of their opening. */
+  /**
+   * Waits for writes, saves the index and closes the rooms in the reverse order of their opening.
+   */
   async close(): Promise<void> {
     try {
       await this.#writer.settled()
@@ -110,7 +114,10 @@ export class EmbeddedCollection implements Collection {
   }
 }
 
-/** Store and index as the pipeline asks for them; a read of the store is done before its promise is there. */
+/**
+ * Store and index as the pipeline asks for them; a read of the store is done before its promise is
+ * there.
+ */
 function itemsOf(
   { index, store }: Rooms,
   isOutdated: () => boolean,
@@ -125,7 +132,7 @@ function itemsOf(
     // The bundle that serves has encoded every item as it is; of another one's, the encodings tell.
     payloads: (ids) =>
       promised(() => ids.map((id) => (isOutdated() ? store.get(id)?.payload : store.payload(id)))),
-    picture: (id) => promised(() => store.picture(id)),
+    image: (id) => promised(() => store.image(id)),
     list: ({ after, limit }) =>
       promised(() => store.list({ limit, ...(after === undefined ? {} : { after }) })),
     get size() {

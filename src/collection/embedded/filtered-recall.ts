@@ -1,10 +1,11 @@
 /**
  * Recall among the items that a filter lets through, in one of two ways.
  *
- * Where many pass, the graph is searched deeper than asked and what does not pass is dropped, deeper again until enough
- * is left. Where few pass, that would lead through most of the graph: then every payload is looked at once, the set is
- * remembered, and the query is compared with the embedding of each item in it, which is exact. So never are there fewer
- * than asked for while there are more that pass.
+ * Where many pass, the graph is searched deeper than asked and what does not pass is dropped,
+ * deeper again until enough is left. Where few pass, that would lead through most of the graph:
+ * then every payload is looked at once, the set is remembered, and the query is compared with the
+ * embedding of each item in it, which is exact. So never are there fewer than asked for while there
+ * are more that pass.
  */
 import { setImmediate } from 'node:timers/promises'
 import type { Filter } from '../../filter/matches.js'
@@ -13,16 +14,24 @@ import type { Neighbour, VectorIndex } from '../../vector-index/vector-index.js'
 import type { FilteredSets } from './filtered-sets.js'
 
 /**
- * Costs by what is looked at, of which a payload is 1. `bench/filter-costs.ts`, 20,000 items of 256 dimensions: a payload
- * about 3 microseconds, an embedding 6, and an item in the graph 3 more than its payload.
+ * Costs by what is looked at, of which a payload is 1. `bench/filter-costs.ts`, 20,000 items of 256
+ * dimensions: a payload about 3 microseconds, an embedding 6, and an item in the graph 3 more than
+ * its payload.
  */
 const GRAPH_COST = 2
 const EMBEDDING_COST = 2
-/** A payload looked at for the set counts less: filters are asked again, and the next time that is done. */
+/**
+ * A payload looked at for the set counts less: filters are asked again, and the next time that is
+ * done.
+ */
 const SET_COST = 0.25
-/** How much deeper than the share of items that pass says: those near the query may pass less often. */
+/**
+ * How much deeper than the share of items that pass says: those near the query may pass less often.
+ */
 const MARGIN = 1.5
-/** Payloads or embeddings looked at in one go, a millisecond or two; other requests go on between. */
+/**
+ * Payloads or embeddings looked at in one go, a millisecond or two; other requests go on between.
+ */
 const SLICE = 250
 
 export interface FilteredAsk {
@@ -63,7 +72,10 @@ export async function filteredRecall(
   return nearest(store, ids, embedding, candidates, signal)
 }
 
-/** The nearest of `ids` by a comparison with each; those that are not there any more are passed over. */
+/**
+ * The nearest of `ids` by a comparison with each; those that are not there any more are passed
+ * over.
+ */
 async function nearest(
   store: ItemStore,
   ids: Iterable<string>,

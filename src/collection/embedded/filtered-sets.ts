@@ -1,7 +1,8 @@
 /**
- * The items that filters let through, as far as they have been looked for. Such a set is a cache of the item store as the
- * index is: it has a position, and is brought level by the payloads that changed since. So a filter that is asked again
- * costs what changed meanwhile, not another look at every payload.
+ * The items that filters let through, as far as they have been looked for. Such a set is a cache of
+ * the item store as the index is: it has a position, and is brought level by the payloads that
+ * changed since. So a filter that is asked again costs what changed meanwhile, not another look at
+ * every payload.
  */
 import { setImmediate } from 'node:timers/promises'
 import { testOf, type Filter } from '../../filter/matches.js'

@@ -1,6 +1,6 @@
 /**
- * Opens the collection that the settings name: for the embedded one the rooms of the bundle that serves, and later those
- * of another bundle that is to take their place.
+ * Opens the collection that the settings name: for the embedded one the rooms of the bundle that
+ * serves, and later those of another bundle that is to take their place.
  */
 import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
@@ -45,24 +45,27 @@ export async function openCollection(config: Config, log: FastifyBaseLogger): Pr
   }
 }
 
-/** The configured bundle, then the pictures, then the items. */
+/** The configured bundle, then the images, then the items. */
 async function openSharedCollection(config: Config, log: FastifyBaseLogger): Promise<Collection> {
   checkSharedPlace(config)
   // The client is large, and whoever keeps the items here does without it.
   const { connectMilvus } = await import('../milvus/milvus.js')
   const models = await openServedModels(config, log)
   try {
-    const { milvus, pictures } = await openSharedPlace(config, models.info, (sentence) =>
+    const { milvus, images } = await openSharedPlace(config, models.info, (sentence) =>
       log.warn(sentence),
     )
-    return openShared(models, connectMilvus(milvus), () => pictures.close())
+    return openShared(models, connectMilvus(milvus), () => images.close())
   } catch (error) {
     await models.close()
     throw error
   }
 }
 
-/** The configured bundle, then the store, which knows the bundle that serves, then its models and its index. */
+/**
+ * The configured bundle, then the store, which knows the bundle that serves, then its models and
+ * its index.
+ */
 async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms> {
   const { modelFolder, dataFolder } = config
   const { fingerprint } = await verifyBundle(modelFolder)
@@ -89,7 +92,10 @@ async function openRooms(config: Config, log: FastifyBaseLogger): Promise<Rooms>
   }
 }
 
-/** The encoder, which knows its bundle, then the store of items that this bundle has encoded, then the index. */
+/**
+ * The encoder, which knows its bundle, then the store of items that this bundle has encoded, then
+ * the index.
+ */
 async function openRoomsOfEncoder(config: Config, log: FastifyBaseLogger): Promise<Rooms> {
   const { dataFolder, encoderUrl } = config
   const models = await openServedModels(config, log)
@@ -156,7 +162,8 @@ function bundleShelf(config: Config, log: FastifyBaseLogger): BundleShelf {
 
 /**
  * The folder of a bundle, by its bare name.
- * @throws BundleError for anything that is not one: what leads out of the folder of bundles is not looked at
+ * @throws BundleError for anything that is not one: what leads out of the folder of bundles is not
+ *   looked at
  */
 function besides({ modelFolder }: Config, name: string): string {
   if (!/^\w[\w.-]{0,99}$/.test(name)) {
@@ -185,7 +192,10 @@ async function openBundle(
   )
 }
 
-/** @param whence - what a sentence says of where the models are from; they are closed where their index cannot be opened */
+/**
+ * @param whence - what a sentence says of where the models are from; they are closed where their
+ * index cannot be opened
+ */
 async function withIndex(
   config: Config,
   log: FastifyBaseLogger,

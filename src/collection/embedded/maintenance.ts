@@ -1,4 +1,7 @@
-/** What an operator does with an embedded collection while it serves: a bundle that stands by, copies, and restore. */
+/**
+ * What an operator does with an embedded collection while it serves: a bundle that stands by,
+ * copies, and restore.
+ */
 import { openItemStore, type Copied } from '../../item-store/item-store.js'
 import { restore, type Restored, type RestoreOptions } from './restore.js'
 import type { Serving } from './serving.js'
@@ -34,10 +37,12 @@ export class Upkeep {
   }
 
   /**
-   * Makes the items those of another store, a copy, while searches and writes go on; see restore.ts.
+   * Makes the items those of another store, a copy, while searches and writes go on; see
+   * restore.ts.
    *
    * @param folder - of the copy, which is not changed
-   * @throws StoreMismatchError for a copy of another version of the service; TandemError storage_full, storage_read_only
+   * @throws StoreMismatchError for a copy of another version of the service; TandemError
+   *   storage_full, storage_read_only
    */
   async restoreFrom(folder: string, options: RestoreOptions): Promise<Restored> {
     using visit = this.#serving.enter()

@@ -1,7 +1,8 @@
 /**
- * The change of bundle without downtime: a second bundle stands by, its follower embeds the stored pictures, and once it
- * is level a switch makes it the one that serves. Then the bundle that served stands by, so that switching back is as
- * quick. The store remembers all of it; a restart goes on where it was.
+ * The change of bundle without downtime: a second bundle stands by, its follower embeds the stored
+ * images, and once it is level a switch makes it the one that serves. Then the bundle that served
+ * stands by, so that switching back is as quick. The store remembers all of it; a restart goes on
+ * where it was.
  */
 import { TandemError } from '../../errors.js'
 import type { ItemStore, NamedBundle } from '../../item-store/item-store.js'
@@ -11,7 +12,10 @@ import type { Rooms, Serving } from './serving.js'
 import type { WorkerStatus } from '../../worker/worker-process.js'
 import type { Writer } from './write-groups.js'
 
-/** So many items at most may be left for the switch itself, which holds up writes while it follows them. */
+/**
+ * So many items at most may be left for the switch itself, which holds up writes while it follows
+ * them.
+ */
 const MOST_LEFT_TO_SWITCH = 256
 
 /** The bundles that a service can change to, by the names of their folders. */
@@ -25,7 +29,10 @@ export interface BundleShelf {
 }
 
 export interface StandbyStatus extends NamedBundle {
-  /** `opening`: its models are loaded; `following`: it lacks items; `level`: it can serve; `failed`: see `problem`. */
+  /**
+   * `opening`: its models are loaded; `following`: it lacks items; `level`: it can serve; `failed`:
+   * see `problem`.
+   */
   state: 'opening' | 'following' | 'level' | 'failed'
   items: number
   /** How many of them it has still to encode. */
@@ -68,13 +75,17 @@ export class Standby {
     }
   }
 
-  /** Goes on with the standby that the store remembers, if it remembers one. Opening it goes on behind. */
+  /**
+   * Goes on with the standby that the store remembers, if it remembers one. Opening it goes on
+   * behind.
+   */
   resume(): void {
     if (this.#store.bundles.standby !== null) this.#open()
   }
 
   /**
-   * Makes the bundle in the folder `name` stand by and begins to follow. The same again goes on, or tries again to open it.
+   * Makes the bundle in the folder `name` stand by and begins to follow. The same again goes on, or
+   * tries again to open it.
    * @throws TandemError bundle_unusable; standby_conflict where it serves, or another one stands by
    */
   start(name: string): Promise<void> {
@@ -99,9 +110,10 @@ export class Standby {
   }
 
   /**
-   * The standby serves from now on, and the bundle that served stands by. Writes wait for it; requests under way end with
-   * the bundle that they began with.
-   * @throws TandemError standby_not_found; standby_not_level; the reason of the call's signal, and then nothing changes
+   * The standby serves from now on, and the bundle that served stands by. Writes wait for it;
+   * requests under way end with the bundle that they began with.
+   * @throws TandemError standby_not_found; standby_not_level; the reason of the call's signal, and
+   *   then nothing changes
    */
   switch(call: Call = {}): Promise<void> {
     return this.#command(async () => {

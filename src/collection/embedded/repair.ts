@@ -5,9 +5,9 @@ import type { VectorIndex } from '../../vector-index/vector-index.js'
 const BATCH = 512
 
 /**
- * Makes the index agree with the store, which is the truth: replays what was stored after the index's position, and
- * removes ids that the store no longer has. A crash between storing and indexing, a lost snapshot and a failed
- * write all end here.
+ * Makes the index agree with the store, which is the truth: replays what was stored after the
+ * index's position, and removes ids that the store no longer has. A crash between storing and
+ * indexing, a lost snapshot and a failed write all end here.
  *
  * @param onProgress - called after each batch with how many items have been replayed so far
  */
@@ -25,7 +25,8 @@ export async function repairIndex(
     batch = []
     onProgress(replayed)
   }
-  // An index ahead of the store belongs to a store that was there before: nothing of it can be trusted.
+  // An index ahead of the store belongs to a store that was there before: nothing of it can be
+  // trusted.
   const from = index.position > store.position ? 0 : index.position
   for (const item of store.since(from)) {
     batch.push({ id: item.id, embedding: item.embedding })
@@ -37,7 +38,10 @@ export async function repairIndex(
   return { replayed, removed }
 }
 
-/** Looks at all ids, some at a time, and removes those that the store no longer has; answers how many. */
+/**
+ * Looks at all ids, some at a time, and removes those that the store no longer has; answers how
+ * many.
+ */
 async function removeGone(store: ItemStore, index: VectorIndex): Promise<number> {
   // After the replay the index has every id of the store, so one that is as large has no other.
   if (index.size === store.size) return 0

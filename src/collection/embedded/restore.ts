@@ -1,9 +1,10 @@
 /**
- * Brings the items of another store, a backup, into the one that serves: a group at a time in the writer's turns, so that
- * searches go on and both rooms agree after each.
+ * Brings the items of another store, a backup, into the one that serves: a group at a time in the
+ * writer's turns, so that searches go on and both rooms agree after each.
  *
- * Items that are the same already are left alone: run again after an interruption, a restore goes on where it ended. What
- * clients add, replace or remove while it runs is newer than the backup and stays as they left it.
+ * Items that are the same already are left alone: run again after an interruption, a restore goes
+ * on where it ended. What clients add, replace or remove while it runs is newer than the backup and
+ * stays as they left it.
  */
 import { setImmediate } from 'node:timers/promises'
 import { TandemError } from '../../errors.js'
@@ -33,9 +34,10 @@ export interface RestoreOptions {
 }
 
 /**
- * @param from - its items, whole: encodings of another bundle are made anew from the stored pictures
- * @throws TandemError storage_full, storage_read_only, backup_unusable for an embedding that no bundle made, or
- *   backup_busy where another bundle serves meanwhile; the groups before stay, and the same restore can be run again
+ * @param from - its items, whole: encodings of another bundle are made anew from the stored images
+ * @throws TandemError storage_full, storage_read_only, backup_unusable for an embedding that no
+ *   bundle made, or backup_busy where another bundle serves meanwhile; the groups before stay, and
+ *   the same restore can be run again
  */
 export async function restore(
   rooms: { models: Models; store: ItemStore; index: VectorIndex },
@@ -54,7 +56,7 @@ export async function restore(
       await breath(signal)
       const wanted = page.filter((item) => !isSame(item, from, store, sameBundle))
       const items = sameBundle
-        ? wanted.map((item) => newItem(checked(item), pictureOf(item, from)))
+        ? wanted.map((item) => newItem(checked(item), imageOf(item, from)))
         : await encodedAgain(wanted, from, models, signal)
       await writer.turn(async () => {
         checkServing(store)
@@ -83,7 +85,10 @@ export async function restore(
   }
 }
 
-/** After a switch the rooms are those of the bundle that served before, and their encodings no longer those to store. */
+/**
+ * After a switch the rooms are those of the bundle that served before, and their encodings no
+ * longer those to store.
+ */
 function checkServing({ bundles, fingerprint }: ItemStore): void {
   if (bundles.serving.fingerprint === fingerprint) return
   throw new TandemError(
@@ -107,14 +112,13 @@ function* pagesOf(store: ItemStore): Generator<Item[]> {
 
 function isSame(item: Item, from: ItemStore, store: ItemStore, sameBundle: boolean): boolean {
   const stored = store.get(item.id)
-  const picture = store.picture(item.id)
+  const image = store.image(item.id)
   return (
     stored !== undefined &&
-    picture !== undefined &&
+    image !== undefined &&
     stored.addedAt === item.addedAt &&
-    JSON.stringify([stored.payload, stored.picture]) ===
-      JSON.stringify([item.payload, item.picture]) &&
-    Buffer.compare(picture, pictureOf(item, from)) === 0 &&
+    JSON.stringify([stored.payload, stored.image]) === JSON.stringify([item.payload, item.image]) &&
+    Buffer.compare(image, imageOf(item, from)) === 0 &&
     (!sameBundle ||
       (areEqual(stored.embedding, item.embedding) &&
         areEqual(stored.imageTokens, item.imageTokens)))
@@ -125,9 +129,9 @@ function areEqual(a: Float32Array | Int8Array, b: Float32Array | Int8Array): boo
   return a.length === b.length && a.every((value, at) => value === b[at])
 }
 
-function pictureOf({ id }: Item, from: ItemStore): Uint8Array {
-  const bytes = from.picture(id)
-  if (bytes === undefined) throw new Error(`The stored picture of "${id}" is missing.`)
+function imageOf({ id }: Item, from: ItemStore): Uint8Array {
+  const bytes = from.image(id)
+  if (bytes === undefined) throw new Error(`The stored image of "${id}" is missing.`)
   return bytes
 }
 
@@ -147,9 +151,9 @@ async function encodedAgain(
   signal: AbortSignal,
 ): Promise<NewItem[]> {
   if (items.length === 0) return []
-  const kept = items.map((item) => newItem(item, pictureOf(item, from)))
-  const pictures = kept.map(({ picture }) => picture.bytes)
-  const { encoded } = await models.encodeImages(pictures, { signal, priority: 'bulk' })
+  const kept = items.map((item) => newItem(item, imageOf(item, from)))
+  const images = kept.map(({ image }) => image.bytes)
+  const { encoded } = await models.encodeImages(images, { signal, priority: 'bulk' })
   return kept.map((item, at) => {
     const { embedding, imageTokens } = encoded[at] as (typeof encoded)[number]
     return { ...item, embedding, imageTokens }

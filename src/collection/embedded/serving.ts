@@ -1,6 +1,6 @@
 /**
- * The rooms that serve. A change of bundle swaps them as a whole: who has entered stays in the rooms of that moment until
- * the end, and only when the last one has left may they be closed.
+ * The rooms that serve. A change of bundle swaps them as a whole: who has entered stays in the
+ * rooms of that moment until the end, and only when the last one has left may they be closed.
  */
 import type { ItemStore } from '../../item-store/item-store.js'
 import type { Models } from '../../model/models.js'

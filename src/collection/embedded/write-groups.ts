@@ -1,8 +1,9 @@
 /**
  * The one writer of item store and vector index.
  *
- * Writes run a group at a time: all that arrived while the previous group was being written. So the two rooms see the
- * same order, a delete cannot overtake an add of the same id, and many small adds share one commit to disk.
+ * Writes run a group at a time: all that arrived while the previous group was being written. So the
+ * two rooms see the same order, a delete cannot overtake an add of the same id, and many small adds
+ * share one commit to disk.
  */
 import type { Put } from '../collection.js'
 import { TandemError } from '../../errors.js'
@@ -42,7 +43,10 @@ export class Writer {
     this.watch(serving.rooms.index)
   }
 
-  /** Brings the index level whenever its process has died and is there again. Where that fails, the next write tries. */
+  /**
+   * Brings the index level whenever its process has died and is there again. Where that fails, the
+   * next write tries.
+   */
   watch(index: VectorIndex): void {
     index.onReturn(() => void this.turn(() => Promise.resolve()).catch(() => undefined))
   }
@@ -64,8 +68,8 @@ export class Writer {
   }
 
   /**
-   * Runs `work`, which may change both rooms, when the writes before it have ended and before those after it begin. The
-   * index is level with the store then.
+   * Runs `work`, which may change both rooms, when the writes before it have ended and before those
+   * after it begin. The index is level with the store then.
    */
   async turn<Result>(work: () => Promise<Result>): Promise<Result> {
     let result: { value: Result } | undefined
@@ -81,7 +85,10 @@ export class Writer {
     return (result as unknown as { value: Result }).value
   }
 
-  /** Calls `listener` after each change with the ids of its items, none after a turn; the answer ends that. */
+  /**
+   * Calls `listener` after each change with the ids of its items, none after a turn; the answer
+   * ends that.
+   */
   follow(listener: (ids: readonly string[]) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
@@ -107,7 +114,8 @@ export class Writer {
     while (this.#waiting.length > 0) {
       const group = this.#takeGroup()
       try {
-        // An index that missed a write catches up before the next one; without an index nothing is written.
+        // An index that missed a write catches up before the next one; without an index nothing is
+        // written.
         await levelIndex(this.#serving.rooms)
         await this.#write(group)
       } catch (error) {
@@ -131,7 +139,10 @@ export class Writer {
     }
   }
 
-  /** The longest run of one kind at the head of the queue in which no id comes twice; a turn has none, and is alone. */
+  /**
+   * The longest run of one kind at the head of the queue in which no id comes twice; a turn has
+   * none, and is alone.
+   */
   #takeGroup(): Write[] {
     const ids = new Set<string | null>()
     const kind = this.#waiting[0]?.kind

@@ -1,7 +1,7 @@
 /**
- * Keeps calls from an engine that does not answer: after some failures in a row it opens, and whoever calls is refused at
- * once. It tries the engine by itself, after a pause that doubles, and closes when that answers: a service that is asked
- * for nothing meanwhile finds its way back too.
+ * Keeps calls from an engine that does not answer: after some failures in a row it opens, and
+ * whoever calls is refused at once. It tries the engine by itself, after a pause that doubles, and
+ * closes when that answers: a service that is asked for nothing meanwhile finds its way back too.
  */
 export type BreakerState = 'closed' | 'open' | 'half_open'
 

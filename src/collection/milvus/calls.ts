@@ -1,4 +1,7 @@
-/** How Milvus is called: within a time limit, again where the connection was lost, and not at all while it is away. */
+/**
+ * How Milvus is called: within a time limit, again where the connection was lost, and not at all
+ * while it is away.
+ */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Asker } from './milvus.js'
 import { within } from '../../async/signals.js'
@@ -72,9 +75,12 @@ export class Calls {
   }
 
   /**
-   * What `ask` resolves to. It is asked again where that may help: it has to be something that may be done twice.
-   * @param ask - is given the milliseconds that are left; it may go on in the background when nobody waits any longer
-   * @throws TandemError `engine_unavailable`, `engine_timeout`, `engine_failed`; the reason of the signal
+   * What `ask` resolves to. It is asked again where that may help: it has to be something that may
+   * be done twice.
+   * @param ask - is given the milliseconds that are left; it may go on in the background when
+   *   nobody waits any longer
+   * @throws TandemError `engine_unavailable`, `engine_timeout`, `engine_failed`; the reason of the
+   *   signal
    */
   async call<Answer>(
     ask: (timeoutMs: number) => Promise<Answer>,
@@ -138,7 +144,10 @@ export class Calls {
   }
 }
 
-/** @throws EngineFailure `timeout` after `limitMs`; the reason of the signal. What was asked goes on without its asker */
+/**
+ * @throws EngineFailure `timeout` after `limitMs`; the reason of the signal. What was asked goes on
+ * without its asker
+ */
 async function waited<Answer>(
   ask: (timeoutMs: number) => Promise<Answer>,
   limitMs: number,

@@ -12,7 +12,7 @@ import { checkFields, embeddingField, fieldsOf, type DescribedField } from './sc
 
 export type Consistency = 'strong' | 'bounded' | 'session' | 'eventually'
 
-export type EngineOptions = Omit<MilvusOptions, 'pictures' | 'report'>
+export type EngineOptions = Omit<MilvusOptions, 'images' | 'report'>
 
 type Row = Record<string, unknown>
 
@@ -191,7 +191,10 @@ export class Engine {
     await this.#client.closeConnection()
   }
 
-  /** The client greets Milvus once, as it is made; where that failed it would never make a collection. */
+  /**
+   * The client greets Milvus once, as it is made; where that failed it would never make a
+   * collection.
+   */
   async #greet(): Promise<void> {
     try {
       await this.#client.connectPromise.catch(() => {

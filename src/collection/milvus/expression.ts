@@ -1,4 +1,7 @@
-/** Filters as expressions of Milvus. What clients write comes into them as digests, as numbers, or quoted. */
+/**
+ * Filters as expressions of Milvus. What clients write comes into them as digests, as numbers, or
+ * quoted.
+ */
 import { TandemError } from '../../errors.js'
 import type { Condition, Filter } from '../../filter/matches.js'
 import { typeTerm, valueTerm, VALUE_TYPES } from './terms.js'
@@ -21,7 +24,8 @@ export function hasId(ids: readonly string[]): string {
 
 /**
  * The rows whose payload the filter holds for; undefined where that is every row.
- * @throws TandemError invalid_request for a range over a key with characters that Milvus cannot take
+ * @throws TandemError invalid_request for a range over a key with characters that Milvus cannot
+ *   take
  */
 export function expressionOf({ must, should, mustNot }: Filter): string | undefined {
   const some = should.map(conditionOf)
@@ -48,7 +52,8 @@ function conditionOf(condition: Condition): string {
       const comparisons = bounds.map(
         ({ than, value }) => `${place} ${OPERATORS[than]} ${literal(value)}`,
       )
-      // The type comes first: Milvus has its own ideas of comparing two types, and of what is not there.
+      // The type comes first: Milvus has its own ideas of comparing two types, and of what is not
+      // there.
       return [hasTerm([typeTerm(path, type)]), ...comparisons]
         .map((one) => `(${one})`)
         .join(' and ')

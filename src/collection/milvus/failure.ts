@@ -1,9 +1,13 @@
-/** How a call of Milvus fails, whichever way it says so: as a status of gRPC or as one in its answer. */
+/**
+ * How a call of Milvus fails, whichever way it says so: as a status of gRPC or as one in its
+ * answer.
+ */
 import { TandemError } from '../../errors.js'
 
 /**
- * unavailable: not reached, or cut off, or told to come again: may be tried again · timeout: no answer in time ·
- * released: the collection has to be loaded first · failed: refused, or an answer that makes no sense
+ * unavailable: not reached, or cut off, or told to come again: may be tried again · timeout: no
+ * answer in time · released: the collection has to be loaded first · failed: refused, or an answer
+ * that makes no sense
  */
 export type FailureKind = 'unavailable' | 'timeout' | 'released' | 'failed'
 
@@ -18,7 +22,8 @@ export class EngineFailure extends Error {
 }
 
 const GRPC_KINDS: Readonly<Record<number, FailureKind>> = {
-  // Cancelled, resource exhausted, aborted, internal (a connection that drops during a call) and unavailable.
+  // Cancelled, resource exhausted, aborted, internal (a connection that drops during a call) and
+  // unavailable.
   1: 'unavailable',
   4: 'timeout',
   8: 'unavailable',
@@ -27,7 +32,9 @@ const GRPC_KINDS: Readonly<Record<number, FailureKind>> = {
   14: 'unavailable',
 }
 
-/** Of Milvus: unavailable, too many requests, over the rate; and that the collection is not loaded. */
+/**
+ * Of Milvus: unavailable, too many requests, over the rate; and that the collection is not loaded.
+ */
 const STATUS_KINDS: Readonly<Record<number, FailureKind>> = {
   2: 'unavailable',
   4: 'unavailable',

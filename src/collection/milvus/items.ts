@@ -1,4 +1,4 @@
-/** The items in Milvus, with their pictures in a picture store. */
+/** The items in Milvus, with their images in an image store. */
 import { setTimeout as pause } from 'node:timers/promises'
 import type {
   Asker,
@@ -14,8 +14,8 @@ import { Engine } from './engine.js'
 import { expressionOf, hasId, quoted } from './expression.js'
 import { EngineFailure } from './failure.js'
 import { Groups } from './write-groups.js'
-import { ReplacedPictures } from './replaced-images.js'
-import { itemOf, LISTED, listedItemOf, pictureKeyOf, PICTURED, rowOf, type Row } from './rows.js'
+import { ReplacedImages } from './replaced-images.js'
+import { itemOf, LISTED, listedItemOf, imageKeyOf, IMAGED, rowOf, type Row } from './rows.js'
 import { embeddingField } from './schema.js'
 
 type Work = { kind: 'put'; item: NewMilvusItem } | { kind: 'remove' }
@@ -37,7 +37,7 @@ export class Items implements MilvusItems {
   readonly #engine: Engine
   readonly #calls: Calls
   readonly #writes: Groups<Work>
-  readonly #replaced: ReplacedPictures
+  readonly #replaced: ReplacedImages
   readonly #counting: NodeJS.Timeout
   #size = 0
   #isClosed = false
@@ -49,9 +49,9 @@ export class Items implements MilvusItems {
     this.#engine = engine
     this.#calls = new Calls({ timeoutMs, report, load: (timeout) => engine.load(timeout) })
     this.#writes = new Groups(LARGEST_GROUP, (group) => this.#write(group))
-    this.#replaced = new ReplacedPictures({
+    this.#replaced = new ReplacedImages({
       keepMs: Math.max(KEEP_REPLACED_MS, 2 * timeoutMs),
-      named: (ids) => this.#pictureKeys(ids),
+      named: (ids) => this.#imageKeys(ids),
       remove: (keys) => this.#discard(keys),
     })
     this.#counting = setInterval(() => void this.count().catch(() => undefined), COUNT_EVERY_MS)
@@ -133,14 +133,14 @@ export class Items implements MilvusItems {
     return ids.map((id) => found.get(id))
   }
 
-  async picture(id: string, asker?: Asker): Promise<Uint8Array | undefined> {
+  async image(id: string, asker?: Asker): Promise<Uint8Array | undefined> {
     let before: string | undefined
     for (;;) {
-      const [row] = await this.#rows([id], PICTURED, asker)
+      const [row] = await this.#rows([id], IMAGED, asker)
       if (row === undefined) return undefined
-      const key = pictureKeyOf(row)
-      const bytes = await this.#options.pictures.get(key, { signal: asker?.signal })
-      // The item may have been replaced after its row was read, and its picture with it.
+      const key = imageKeyOf(row)
+      const bytes = await this.#options.images.get(key, { signal: asker?.signal })
+      // The item may have been replaced after its row was read, and its image with it.
       if (bytes !== undefined || key === before) return bytes
       before = key
     }
@@ -153,11 +153,11 @@ export class Items implements MilvusItems {
     return (await this.#page(after, limit, LISTED, asker)).map(listedItemOf)
   }
 
-  async *pictureKeys(): AsyncIterable<{ id: string; key: string }> {
+  async *imageKeys(): AsyncIterable<{ id: string; key: string }> {
     let after = ''
     for (;;) {
-      const rows = await this.#page(after, LISTED_AT_ONCE, PICTURED)
-      for (const row of rows) yield { id: row['id'] as string, key: pictureKeyOf(row) }
+      const rows = await this.#page(after, LISTED_AT_ONCE, IMAGED)
+      for (const row of rows) yield { id: row['id'] as string, key: imageKeyOf(row) }
       if (rows.length === 0) return
       after = rows.at(-1)?.['id'] as string
     }
@@ -195,17 +195,15 @@ export class Items implements MilvusItems {
   async #write(group: Group): Promise<boolean[]> {
     const ids = group.map(({ id }) => id)
     const items = group.flatMap(({ work }) => (work.kind === 'put' ? [work.item] : []))
-    // First of all: while Milvus is away, no picture is stored for nothing.
-    const before = await this.#pictureKeys(ids)
+    // First of all: while Milvus is away, no image is stored for nothing.
+    const before = await this.#imageKeys(ids)
     const rows = await this.#rowsOf(items)
     if (rows.length > 0) {
       await this.#calls
         .call((timeout) => this.#engine.upsert(rows, timeout))
         .catch((error: unknown) => {
           // They may be there all the same.
-          this.#replaced.add(
-            rows.map((row) => ({ id: row['id'] as string, key: pictureKeyOf(row) })),
-          )
+          this.#replaced.add(rows.map((row) => ({ id: row['id'] as string, key: imageKeyOf(row) })))
           throw error
         })
     } else if (before.size > 0)
@@ -215,11 +213,11 @@ export class Items implements MilvusItems {
     return ids.map((id) => before.has(id))
   }
 
-  /** Stores the pictures, all or none. */
+  /** Stores the images, all or none. */
   async #rowsOf(items: readonly NewMilvusItem[]): Promise<Row[]> {
-    const { pictures, fingerprint } = this.#options
+    const { images, fingerprint } = this.#options
     const stored = await Promise.allSettled(
-      items.map(({ id, picture }) => pictures.put(id, picture.bytes)),
+      items.map(({ id, image }) => images.put(id, image.bytes)),
     )
     const keys = stored.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
     const failure = stored.find((one) => one.status === 'rejected')
@@ -230,14 +228,14 @@ export class Items implements MilvusItems {
   }
 
   /** Of the ids that there are, as the last write of any service left them. */
-  async #pictureKeys(ids: readonly string[]): Promise<Map<string, string>> {
-    const rows = await this.#rows(ids, PICTURED, undefined, 'strong')
-    return new Map(rows.map((row) => [row['id'] as string, pictureKeyOf(row)]))
+  async #imageKeys(ids: readonly string[]): Promise<Map<string, string>> {
+    const rows = await this.#rows(ids, IMAGED, undefined, 'strong')
+    return new Map(rows.map((row) => [row['id'] as string, imageKeyOf(row)]))
   }
 
-  /** A picture that stays behind costs its bytes, and no write has to fail for it. */
+  /** An image that stays behind costs its bytes, and no write has to fail for it. */
   async #discard(keys: readonly string[]): Promise<void> {
-    await Promise.all(keys.map((key) => this.#options.pictures.remove(key).catch(() => undefined)))
+    await Promise.all(keys.map((key) => this.#options.images.remove(key).catch(() => undefined)))
   }
 
   #rows(

@@ -1,8 +1,9 @@
 /**
  * DOOR of Milvus: the items of any number of services in one collection of a vector database.
  *
- * A row holds everything of an item but the bytes of its picture, which lie in a picture store: the row has their key. A
- * picture is there before the row that names it, and goes after it. Milvus is the truth: a service keeps nothing.
+ * A row holds everything of an item but the bytes of its image, which lie in an image store: the
+ * row has their key. An image is there before the row that names it, and goes after it. Milvus is
+ * the truth: a service keeps nothing.
  */
 import { Items } from './items.js'
 import type { Consistency } from './engine.js'
@@ -11,13 +12,13 @@ import type { Filter } from '../../filter/matches.js'
 
 export type { Consistency, EngineStatus, Filter }
 
-/** An item as it is stored; `picture.size` in bytes. */
+/** An item as it is stored; `image.size` in bytes. */
 export interface MilvusItem {
   id: string
   payload: Readonly<Record<string, unknown>> | null
   embedding: Float32Array
   imageTokens: Int8Array
-  picture: { mime: string; width: number; height: number; size: number }
+  image: { mime: string; width: number; height: number; size: number }
   /** ISO 8601, UTC. */
   addedAt: string
 }
@@ -25,36 +26,45 @@ export interface MilvusItem {
 export type ListedMilvusItem = Omit<MilvusItem, 'embedding' | 'imageTokens'>
 
 /** `addedAt` is the present time when absent. */
-export interface NewMilvusItem extends Omit<MilvusItem, 'picture' | 'addedAt'> {
-  picture: { bytes: Uint8Array; mime: string; width: number; height: number }
+export interface NewMilvusItem extends Omit<MilvusItem, 'image' | 'addedAt'> {
+  image: { bytes: Uint8Array; mime: string; width: number; height: number }
   addedAt?: string
 }
 
-/** On whose behalf Milvus is asked: nothing waits longer than until `deadline`, on the clock of `performance.now()`. */
+/**
+ * On whose behalf Milvus is asked: nothing waits longer than until `deadline`, on the clock of
+ * `performance.now()`.
+ */
 export interface Asker {
   signal?: AbortSignal | undefined
   deadline?: number | undefined
 }
 
-/** Where the bytes of pictures are; the picture store is one. */
-export interface Pictures {
+/** Where the bytes of images are; the image store is one. */
+export interface Images {
   put(id: string, bytes: Uint8Array): Promise<string>
   get(key: string, call?: { signal?: AbortSignal | undefined }): Promise<Uint8Array | undefined>
   remove(key: string): Promise<void>
 }
 
 /**
- * All of them throw TandemError `engine_unavailable`, `engine_timeout` or `engine_failed`, or the reason of the asker's
- * signal. Reads, and writes that may be done twice, are tried again where the connection was lost, until the time is up.
+ * All of them throw TandemError `engine_unavailable`, `engine_timeout` or `engine_failed`, or the
+ * reason of the asker's signal. Reads, and writes that may be done twice, are tried again where the
+ * connection was lost, until the time is up.
  */
 export interface MilvusItems {
   /**
    * Makes the collection where there is none, and loads it; to be awaited before anything else.
-   * @param patienceMs - how long a Milvus that is away is waited for: 20 seconds, which suit a command, without it
-   * @throws Error with a sentence that says what is wrong: the collection is of another bundle, or Milvus refuses
+   * @param patienceMs - how long a Milvus that is away is waited for: 20 seconds, which suit a
+   *   command, without it
+   * @throws Error with a sentence that says what is wrong: the collection is of another bundle, or
+   *   Milvus refuses
    */
   start(patienceMs?: number): Promise<void>
-  /** The `candidates` nearest items by cosine similarity, best first, of those whose payload the filter holds for. */
+  /**
+   * The `candidates` nearest items by cosine similarity, best first, of those whose payload the
+   * filter holds for.
+   */
   recall(
     embedding: Float32Array,
     candidates: number,
@@ -64,23 +74,23 @@ export interface MilvusItems {
   getMany(ids: readonly string[], asker?: Asker): Promise<(MilvusItem | undefined)[]>
   /** As `getMany`, of each item the payload alone, null where it has none. */
   payloads(ids: readonly string[], asker?: Asker): Promise<(MilvusItem['payload'] | undefined)[]>
-  /** The bytes of the stored picture. */
-  picture(id: string, asker?: Asker): Promise<Uint8Array | undefined>
+  /** The bytes of the stored image. */
+  image(id: string, asker?: Asker): Promise<Uint8Array | undefined>
   /** In the order of the bytes of their ids, those after `after`. */
   list(
     page: { after?: string | undefined; limit: number },
     asker?: Asker,
   ): Promise<ListedMilvusItem[]>
-  /** Every item with the key of its picture, in the order of the ids. */
-  pictureKeys(): AsyncIterable<{ id: string; key: string }>
+  /** Every item with the key of its image, in the order of the ids. */
+  imageKeys(): AsyncIterable<{ id: string; key: string }>
   /** How many there were when that was last counted, with what this service has changed since. */
   readonly size: number
   /** Counts the items. */
   count(asker?: Asker): Promise<number>
   /**
-   * Adds or replaces; durable when it resolves, and found by every service that reads with consistency `strong`. Where
-   * it fails the item may have been stored.
-   * @throws TandemError also `payload_invalid`, or what the picture store meets
+   * Adds or replaces; durable when it resolves, and found by every service that reads with
+   * consistency `strong`. Where it fails the item may have been stored.
+   * @throws TandemError also `payload_invalid`, or what the image store meets
    */
   put(item: NewMilvusItem, asker?: Asker): Promise<'created' | 'replaced'>
   /** Resolves, once it is durable, to whether there was one. */
@@ -106,7 +116,7 @@ export interface MilvusOptions {
   /** Of the bundle that makes the embeddings, and how many values these have. */
   fingerprint: string
   dim: number
-  pictures: Pictures
+  images: Images
   /** Told, as a sentence for the log, what happens to the connection. */
   report?: (sentence: string) => void
 }
@@ -116,7 +126,9 @@ export function connectMilvus(options: MilvusOptions): MilvusItems {
   return new Items(options)
 }
 
-/** Items that have been started. @throws Error as `start`, also where Milvus is away for 20 seconds */
+/**
+ * Items that have been started. @throws Error as `start`, also where Milvus is away for 20 seconds
+ */
 export async function openMilvus(options: MilvusOptions): Promise<MilvusItems> {
   const items = connectMilvus(options)
   try {

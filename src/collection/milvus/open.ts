@@ -1,10 +1,10 @@
-/** Where the settings say that shared items are: rows in Milvus, and pictures in a picture store. */
+/** Where the settings say that shared items are: rows in Milvus, and images in an image store. */
 import type { Config } from '../../config.js'
 import type { MilvusOptions } from './milvus.js'
-import { openPictureStore, type PictureStore } from '../../image-store/image-store.js'
+import { openImageStore, type ImageStore } from '../../image-store/image-store.js'
 
 /** @throws Error with a sentence that says which setting is missing or takes something else */
-export function checkSharedPlace({ milvusAddress, milvusCollection, pictureStore }: Config): void {
+export function checkSharedPlace({ milvusAddress, milvusCollection, imageStore }: Config): void {
   const purpose = 'The items are to be in Milvus'
   if (milvusAddress === '')
     throw new Error(`${purpose}; expected an address in MILVUS_ADDRESS, such as 127.0.0.1:19530.`)
@@ -13,34 +13,34 @@ export function checkSharedPlace({ milvusAddress, milvusCollection, pictureStore
       `MILVUS_COLLECTION takes letters, digits and underscores, at most 255, the first no digit, not "${milvusCollection}".`,
     )
   }
-  if (pictureStore !== undefined) return
+  if (imageStore !== undefined) return
   throw new Error(
-    `${purpose}; expected a place for pictures in PICTURE_STORE that all services reach: a folder, or s3://bucket/prefix.`,
+    `${purpose}; expected a place for images in IMAGE_STORE that all services reach: a folder, or s3://bucket/prefix.`,
   )
 }
 
 /**
- * Opens the pictures, and says how to connect to the rows.
+ * Opens the images, and says how to connect to the rows.
  *
  * @param bundle - that encodes the items
  * @param report - told, as a sentence for the log, what happens to the connection
- * @throws as checkSharedPlace, and what the picture store says of its place
+ * @throws as checkSharedPlace, and what the image store says of its place
  */
 export async function openSharedPlace(
   config: Config,
   { fingerprint, dim }: { fingerprint: string; dim: number },
   report: (sentence: string) => void,
-): Promise<{ milvus: MilvusOptions; pictures: PictureStore }> {
+): Promise<{ milvus: MilvusOptions; images: ImageStore }> {
   checkSharedPlace(config)
-  const { pictureStore, s3Endpoint: endpoint, s3Region: region, pictureStoreTimeoutMs } = config
-  const place = pictureStore as NonNullable<typeof pictureStore>
-  const pictures = await openPictureStore({
+  const { imageStore, s3Endpoint: endpoint, s3Region: region, imageStoreTimeoutMs } = config
+  const place = imageStore as NonNullable<typeof imageStore>
+  const images = await openImageStore({
     place,
     // Without a name the database is the one of this name.
     collection: `${config.milvusDatabase || 'default'}.${config.milvusCollection}`,
     endpoint,
     region,
-    timeoutMs: pictureStoreTimeoutMs,
+    timeoutMs: imageStoreTimeoutMs,
   })
   const milvus = {
     address: config.milvusAddress,
@@ -51,8 +51,8 @@ export async function openSharedPlace(
     timeoutMs: config.milvusTimeoutMs,
     fingerprint,
     dim,
-    pictures,
+    images,
     report,
   }
-  return { milvus, pictures }
+  return { milvus, images }
 }

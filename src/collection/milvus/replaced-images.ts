@@ -1,9 +1,10 @@
 /**
- * Pictures whose item names another one by now, or is gone. They are removed a while later, and only where no row names
- * them again: a write whose call timed out, or that was sent twice because its connection was lost, may land after the one
- * that replaced it. An item then is older than it should be, but whole.
+ * Images whose item names another one by now, or is gone. They are removed a while later, and only
+ * where no row names them again: a write whose call timed out, or that was sent twice because its
+ * connection was lost, may land after the one that replaced it. An item then is older than it
+ * should be, but whole.
  */
-export interface ReplacedPicturesOptions {
+export interface ReplacedImagesOptions {
   /** How long one is kept: longer than a write can be on its way. */
   keepMs: number
   /** The key that the row of each id names now, as the last write of any service left it. */
@@ -17,20 +18,22 @@ interface Replaced {
 }
 
 const REMOVED_AT_ONCE = 128
-/** Some 300 bytes each; what is beyond stays until `tandem pictures --remove`. */
+/** Some 300 bytes each; what is beyond stays until `tandem images --remove`. */
 const MOST_WAITING = 100_000
-/** No stop is held up for longer by a store of pictures that is slow or away, but for one call of it. */
+/**
+ * No stop is held up for longer by a store of images that is slow or away, but for one call of it.
+ */
 const END_MS = 5000
 
-export class ReplacedPictures {
-  readonly #options: ReplacedPicturesOptions
+export class ReplacedImages {
+  readonly #options: ReplacedImagesOptions
   /** The oldest first; `since` on the clock of performance.now(). */
   #waiting: (Replaced & { since: number })[] = []
   #timer: NodeJS.Timeout | undefined
   #removing = Promise.resolve()
   #hasEnded = false
 
-  constructor(options: ReplacedPicturesOptions) {
+  constructor(options: ReplacedImagesOptions) {
     this.#options = options
   }
 

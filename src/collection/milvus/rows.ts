@@ -5,7 +5,8 @@ import { termsOf } from './terms.js'
 
 export type Row = Record<string, unknown>
 
-/** What is kept beside the payload; `has_payload` tells no payload from an empty one. */
+/** What is kept beside the payload; `has_payload` tells no payload from an empty one;
+ * collections of earlier versions have the names `picture` and `picture_key`. */
 interface About {
   has_payload: boolean
   picture: { mime: string; width: number; height: number; size: number }
@@ -14,13 +15,13 @@ interface About {
 }
 
 /** @throws TandemError payload_invalid */
-export function rowOf(item: NewMilvusItem, fingerprint: string, pictureKey: string): Row {
-  const { id, payload, embedding, imageTokens, picture, addedAt } = item
-  const { bytes, mime, width, height } = picture
+export function rowOf(item: NewMilvusItem, fingerprint: string, imageKey: string): Row {
+  const { id, payload, embedding, imageTokens, image, addedAt } = item
+  const { bytes, mime, width, height } = image
   const about: About = {
     has_payload: payload !== null,
     picture: { mime, width, height, size: bytes.byteLength },
-    picture_key: pictureKey,
+    picture_key: imageKey,
     added_at: addedAt ?? new Date().toISOString(),
   }
   return {
@@ -40,13 +41,13 @@ export function rowOf(item: NewMilvusItem, fingerprint: string, pictureKey: stri
 
 /** The fields that `listedItemOf` reads. */
 export const LISTED = ['id', 'payload', 'about']
-/** The fields that tell whose picture `pictureKeyOf` names: payloads may be large. */
-export const PICTURED = ['id', 'about']
+/** The fields that tell whose image `imageKeyOf` names: payloads may be large. */
+export const IMAGED = ['id', 'about']
 
 export function listedItemOf(row: Row): ListedMilvusItem {
-  const { has_payload: hasPayload, picture, added_at: addedAt } = row['about'] as About
+  const { has_payload: hasPayload, picture: image, added_at: addedAt } = row['about'] as About
   const payload = hasPayload ? (row['payload'] as Readonly<Record<string, unknown>>) : null
-  return { id: row['id'] as string, payload, picture, addedAt }
+  return { id: row['id'] as string, payload, image, addedAt }
 }
 
 export function itemOf(row: Row, fingerprint: string): MilvusItem {
@@ -58,6 +59,6 @@ export function itemOf(row: Row, fingerprint: string): MilvusItem {
   }
 }
 
-export function pictureKeyOf(row: Row): string {
+export function imageKeyOf(row: Row): string {
   return (row['about'] as About).picture_key
 }

@@ -1,6 +1,7 @@
 /**
- * What the collection looks like. The field of the embeddings bears the fingerprint of the bundle that makes them: of
- * all that a collection remembers about itself, every engine that speaks the protocol keeps the names of its fields.
+ * What the collection looks like. The field of the embeddings bears the fingerprint of the bundle
+ * that makes them: of all that a collection remembers about itself, every engine that speaks the
+ * protocol keeps the names of its fields.
  */
 
 const PREFIX = 'embedding_'

@@ -1,6 +1,6 @@
 /**
- * A collection that any number of services share: its items are in Milvus and a picture store, and this process keeps
- * none of them. Its bundle is the configured one for as long as it runs.
+ * A collection that any number of services share: its items are in Milvus and an image store, and
+ * this process keeps none of them. Its bundle is the configured one for as long as it runs.
  */
 import type { Asker, Collection, Items, Put, Visit } from '../collection.js'
 import type { NewItem } from '../../item-store/item-store.js'
@@ -25,7 +25,10 @@ export class SharedCollection implements Collection {
     return { models: this.#models, items, isOutdated: false, [Symbol.dispose]: () => undefined }
   }
 
-  /** Items of another bundle never come here: there is one, and the collection was checked to be of it. */
+  /**
+   * Items of another bundle never come here: there is one, and the collection was checked to be of
+   * it.
+   */
   put(item: NewItem, _fingerprint: string, asker?: Asker): Promise<Put> {
     return this.#items.put(item, asker)
   }
@@ -34,7 +37,10 @@ export class SharedCollection implements Collection {
     return this.#items.remove(id, asker)
   }
 
-  /** Waits for an engine that is away, as long as it is. What is stored there can be found, and nothing has to be replayed. */
+  /**
+   * Waits for an engine that is away, as long as it is. What is stored there can be found, and
+   * nothing has to be replayed.
+   */
   async start(): Promise<{ replayed: number; removed: number }> {
     await this.#items.start(Infinity)
     return { replayed: 0, removed: 0 }

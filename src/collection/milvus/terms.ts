@@ -1,8 +1,8 @@
 /**
- * What of a payload can be asked for by equality, as a set of terms that a row keeps beside it. A term is a digest of a
- * path and a value, or of a path and a type. So a filter names digests alone: nothing that a client writes comes into an
- * expression, a missing key is a term that is not there (two truth values, as in the reference), and one inverted index
- * over the terms serves all keys.
+ * What of a payload can be asked for by equality, as a set of terms that a row keeps beside it. A
+ * term is a digest of a path and a value, or of a path and a type. So a filter names digests alone:
+ * nothing that a client writes comes into an expression, a missing key is a term that is not there
+ * (two truth values, as in the reference), and one inverted index over the terms serves all keys.
  */
 import { createHash } from 'node:crypto'
 import { TandemError } from '../../errors.js'
@@ -26,7 +26,9 @@ export function typeTerm(path: readonly string[], type: ValueType): string {
   return digest(['type', path, type])
 }
 
-/** All terms of a payload. @throws TandemError payload_invalid where they are more than MOST_TERMS */
+/**
+ * All terms of a payload. @throws TandemError payload_invalid where they are more than MOST_TERMS
+ */
 export function termsOf(payload: Readonly<Record<string, unknown>> | null): string[] {
   const terms = new Set<string>()
   // By a stack of its own: a payload may be nested deeply.

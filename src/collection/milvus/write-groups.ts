@@ -1,6 +1,7 @@
 /**
- * Writes of one service, a group at a time: all that arrived while the group before was being written. So what one
- * service does to an item happens in the order in which it was asked for, and many small writes share a call.
+ * Writes of one service, a group at a time: all that arrived while the group before was being
+ * written. So what one service does to an item happens in the order in which it was asked for, and
+ * many small writes share a call.
  */
 import { TandemError } from '../../errors.js'
 

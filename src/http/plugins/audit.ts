@@ -1,13 +1,15 @@
 /**
- * A line of the log for every change of an item, and every backup and restore, that was asked for: who, which item or
- * backup, and what came of it. Never a key,
- * never a payload. The lines are written at any LOG_LEVEL but silent.
+ * A line of the log for every change of an item, and every backup and restore, that was asked for:
+ * who, which item or backup, and what came of it. Never a key, never a payload. The lines are
+ * written at any LOG_LEVEL but silent.
  */
 import type { FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import type { ErrorCode } from '../../errors.js'
 
-/** What is asked for. A backup and a restore have a line when they begin and another when they end. */
+/**
+ * What is asked for. A backup and a restore have a line when they begin and another when they end.
+ */
 export type AuditAction = 'add' | 'remove' | 'backup' | 'restore' | 'remove backup'
 
 /** What came of it: done, or the code of the error. */
@@ -15,13 +17,19 @@ export type AuditOutcome = 'created' | 'replaced' | 'removed' | 'begun' | 'done'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** What a request to this route asks for; it is for the one item or backup that the address names. */
+    /**
+     * What a request to this route asks for; it is for the one item or backup that the address
+     * names.
+     */
     audited?: AuditAction
   }
   interface FastifyRequest {
     /** Why this request failed, once it has. */
     failure: ErrorCode | undefined
-    /** @param id - of the item, or name of the backup; null where the input did not get as far as saying it */
+    /**
+     * @param id - of the item, or name of the backup; null where the input did not get as far as
+     * saying it
+     */
     audit: (action: AuditAction, id: string | null, outcome: AuditOutcome) => void
   }
 }

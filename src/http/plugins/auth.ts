@@ -1,6 +1,6 @@
 /**
- * Names the API key that came with a request, and asks for one that may do what the request asks, where there are keys.
- * Routes marked `open` are left out.
+ * Names the API key that came with a request, and asks for one that may do what the request asks,
+ * where there are keys. Routes marked `open` are left out.
  */
 import type { FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
@@ -43,7 +43,10 @@ export const identity = plugin<{ keys: Keys }>((app, { keys }, done) => {
   done()
 })
 
-/** Refuses requests without a key, or with one that may not do what they ask. Register it behind `identity`. */
+/**
+ * Refuses requests without a key, or with one that may not do what they ask. Register it behind
+ * `identity`.
+ */
 export const auth = plugin<{ keys: Keys }>((app, { keys }, done) => {
   app.addHook('onRequest', (request, reply, next) => {
     const { open, scope } = request.routeOptions.config

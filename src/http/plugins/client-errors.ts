@@ -1,4 +1,7 @@
-/** Answers what the HTTP parser could not read or did not get in time: no request exists then, only a socket. */
+/**
+ * Answers what the HTTP parser could not read or did not get in time: no request exists then, only
+ * a socket.
+ */
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'

@@ -3,7 +3,8 @@ import type { FastifyRequest } from 'fastify'
 import { TandemError } from '../../errors.js'
 
 /**
- * The milliseconds that a request has, by its header `Request-Timeout` (seconds) and the limit of the service.
+ * The milliseconds that a request has, by its header `Request-Timeout` (seconds) and the limit of
+ * the service.
  *
  * @param limitMs - undefined where the service has none for it
  * @throws TandemError `invalid_request` for a header that is not a number above 0

@@ -1,10 +1,16 @@
-/** Which errors an operation can answer with: what every request can meet, and what its route names besides. */
+/**
+ * Which errors an operation can answer with: what every request can meet, and what its route names
+ * besides.
+ */
 import { errorTable, type ErrorCode } from '../../errors.js'
 import { Problem } from '../schemas/fields.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Codes of errors that this route answers with and that others with a body, or without one, do not. */
+    /**
+     * Codes of errors that this route answers with and that others with a body, or without one, do
+     * not.
+     */
     fails?: readonly ErrorCode[]
   }
 }
@@ -33,14 +39,14 @@ export const encoderFailures: readonly ErrorCode[] = [
   'encoder_unavailable',
   'encoder_timeout',
 ]
-/** What any picture, text or option in a request can be refused for. */
+/** What any image, text or option in a request can be refused for. */
 export const inputFailures: readonly ErrorCode[] = [
   'batch_too_large',
   'image_too_large',
   'image_type_unsupported',
   'image_unreadable',
-  'picture_url_not_allowed',
-  'picture_not_fetched',
+  'image_url_not_allowed',
+  'image_not_fetched',
   'text_too_long',
   'options_conflict',
   'model_unavailable',
@@ -55,16 +61,16 @@ export const readFailures: readonly ErrorCode[] = [
   'engine_unavailable',
   'engine_timeout',
 ]
-/** What reading a stored picture can meet besides. */
-export const pictureFailures: readonly ErrorCode[] = [
-  'picture_store_failed',
-  'picture_store_unavailable',
-  'picture_store_timeout',
+/** What reading a stored image can meet besides. */
+export const imageFailures: readonly ErrorCode[] = [
+  'image_store_failed',
+  'image_store_unavailable',
+  'image_store_timeout',
 ]
 /** What adding and removing items can meet. */
 export const writeFailures: readonly ErrorCode[] = [
   ...readFailures,
-  ...pictureFailures,
+  ...imageFailures,
   'storage_full',
   'storage_read_only',
 ]

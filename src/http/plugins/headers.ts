@@ -1,4 +1,7 @@
-/** Security headers that hold for every reply; the page and pictures set a stricter or wider content policy themselves. */
+/**
+ * Security headers that hold for every reply; the page and images set a stricter or wider content
+ * policy themselves.
+ */
 import plugin from 'fastify-plugin'
 
 export const headers = plugin((app, _options, done) => {

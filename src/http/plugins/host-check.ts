@@ -1,7 +1,7 @@
 /**
- * Refuses what pages of others make a browser send. A browser reaches addresses that a stranger cannot, such as the
- * loopback one, so a page anywhere could post forms to the service (cross-site request forgery) or make its own name
- * point at the service and read the answers (DNS rebinding).
+ * Refuses what pages of others make a browser send. A browser reaches addresses that a stranger
+ * cannot, such as the loopback one, so a page anywhere could post forms to the service (cross-site
+ * request forgery) or make its own name point at the service and read the answers (DNS rebinding).
  */
 import { isIP } from 'node:net'
 import type { FastifyRequest } from 'fastify'
@@ -30,7 +30,8 @@ export const strangers = plugin<StrangersOptions>((app, { host, allowedHosts }, 
     if (headers.host === undefined || (!local && allowedHosts.length === 0)) return
     const name = HOST.exec(headers.host)?.[1]?.toLowerCase().replace(/\.$/, '') ?? ''
     if (isLoopback(name) || allowedHosts.includes(name)) return
-    // A name can be made to point here, an address cannot: probes of an orchestrator come by address.
+    // A name can be made to point here, an address cannot: probes of an orchestrator come by
+    // address.
     if (!local && isIP(name.replace(/^\[(.*)\]$/, '$1')) !== 0) return
     return new TandemError(
       'host_not_allowed',
@@ -53,7 +54,8 @@ export const strangers = plugin<StrangersOptions>((app, { host, allowedHosts }, 
         mode === 'navigate' && request.method === 'GET' && request.routeOptions.config.open === true
       return link ? undefined : foreign('a page of another site')
     }
-    // Browsers send the other header to https and loopback addresses alone; an origin comes with every other method.
+    // Browsers send the other header to https and loopback addresses alone; an origin comes with
+    // every other method.
     if (origin === undefined || (URL.canParse(origin) && isOwn(new URL(origin), own))) return
     return foreign(`a page of ${shown(origin)}`)
   }

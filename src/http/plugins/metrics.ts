@@ -1,4 +1,7 @@
-/** Prometheus metrics at /metrics, and the stage timings of a reply as a Server-Timing header. Labels are bounded. */
+/**
+ * Prometheus metrics at /metrics, and the stage timings of a reply as a Server-Timing header.
+ * Labels are bounded.
+ */
 import plugin from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { ErrorCode } from '../../errors.js'
@@ -8,7 +11,10 @@ import { measureEventLoopDelay } from './event-loop-delay.js'
 
 declare module 'fastify' {
   interface FastifyReply {
-    /** Counts the stage timings of this reply and tells them in its Server-Timing header; returns them. */
+    /**
+     * Counts the stage timings of this reply and tells them in its Server-Timing header; returns
+     * them.
+     */
     timed: (timings: Timings) => Timings
   }
 }

@@ -1,4 +1,7 @@
-/** The OpenAPI document at /openapi.json and its page at /docs, both made from the schemas of the routes. */
+/**
+ * The OpenAPI document at /openapi.json and its page at /docs, both made from the schemas of the
+ * routes.
+ */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import swagger from '@fastify/swagger'
@@ -38,9 +41,9 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
       openapi: '3.1.0',
       info: { title: 'Tandem', version, description },
       tags: [
-        { name: 'search', description: 'Find items by a sentence, a picture or another item' },
+        { name: 'search', description: 'Find items by a sentence, an image or another item' },
         { name: 'items', description: 'Add, replace, read and remove items' },
-        { name: 'embed', description: 'Embeddings of texts and pictures' },
+        { name: 'embed', description: 'Embeddings of texts and images' },
         { name: 'rerank', description: 'Order documents by their relevance to a query' },
         { name: 'encoder', description: 'The models, for services that search' },
         { name: 'backups', description: 'Copies of all items, and their return' },

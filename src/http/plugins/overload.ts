@@ -1,6 +1,7 @@
 /**
- * Keeps the service answering when more is asked than it can do: a limited number of requests at a time, fewer of
- * those that can wait, a time limit for each, and no work for clients that have gone.
+ * Keeps the service answering when more is asked than it can do: a limited number of requests at a
+ * time, fewer of those that can wait, a time limit for each, and no work for clients that have
+ * gone.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
@@ -17,20 +18,24 @@ declare module 'fastify' {
     permit?: false
     /** Has no time limit: it streams, and its parts are limited instead. */
     timeLimit?: false
-    /** Whether somebody waits for the answer, which is so without it, or the work can wait for those. */
+    /**
+     * Whether somebody waits for the answer, which is so without it, or the work can wait for
+     * those.
+     */
     priority?: Call['priority']
   }
   interface FastifyRequest {
     /**
-     * What the request asks of the model, undefined where it takes no permit. The signal fires when the client has gone
-     * or the time is up. The framework's own `request.signal` is of no use here: it is aborted as soon as the body has
-     * been read.
+     * What the request asks of the model, undefined where it takes no permit. The signal fires when
+     * the client has gone or the time is up. The framework's own `request.signal` is of no use
+     * here: it is aborted as soon as the body has been read.
      */
     call: Call | undefined
   }
   interface FastifyReply {
     /**
-     * The call of a request that turns out to be bulk by what its body asks for; takes a permit of those.
+     * The call of a request that turns out to be bulk by what its body asks for; takes a permit of
+     * those.
      * @throws TandemError `overloaded`
      */
     asBulk: () => Call | undefined
@@ -100,7 +105,8 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
     }
     next()
   })
-  // A stop waits for every connection to end, and a client would keep one open for its next request.
+  // A stop waits for every connection to end, and a client would keep one open for its next
+  // request.
   app.addHook('onSend', (_request, reply, _payload, next) => {
     if (readiness.state === 'stopping') reply.header('connection', 'close')
     next()

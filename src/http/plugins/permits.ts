@@ -5,7 +5,9 @@ type Priority = NonNullable<Call['priority']>
 /** What one client leaves of the bulk permits while it is alone, so that a second one can begin. */
 const LEFT_FREE = 0.25
 
-/** Permits of two priorities. Those for bulk are shared out evenly among the clients that hold one. */
+/**
+ * Permits of two priorities. Those for bulk are shared out evenly among the clients that hold one.
+ */
 export class Permits {
   readonly #limits: Readonly<Record<Priority, number>>
   readonly #taken: Record<Priority, number> = { interactive: 0, bulk: 0 }

@@ -1,4 +1,7 @@
-/** Turns every error into problem+json (RFC 9457), and says what a wrong address or method could have been. */
+/**
+ * Turns every error into problem+json (RFC 9457), and says what a wrong address or method could
+ * have been.
+ */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { errorTable, TandemError, type ErrorCode } from '../../errors.js'
@@ -33,7 +36,10 @@ const fromFramework: Record<
   },
 }
 
-/** The error as a client may see it; whatever is not meant for clients becomes `internal_error` without its message. */
+/**
+ * The error as a client may see it; whatever is not meant for clients becomes `internal_error`
+ * without its message.
+ */
 export function tandemError(error: unknown, request: FastifyRequest): TandemError {
   if (error instanceof TandemError) return error
   const { code, statusCode, name } = error as Partial<FastifyError>

@@ -1,4 +1,7 @@
-/** Limits how many requests a client may send: each has a bucket of tokens that fills steadily, and a request takes one. */
+/**
+ * Limits how many requests a client may send: each has a bucket of tokens that fills steadily, and
+ * a request takes one.
+ */
 import type { FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
@@ -46,7 +49,10 @@ export class TokenBuckets {
   }
 }
 
-/** Whose bucket it is: the key's, or the address's; whoever has one IPv6 address has the 2^64 beside it. */
+/**
+ * Whose bucket it is: the key's, or the address's; whoever has one IPv6 address has the 2^64 beside
+ * it.
+ */
 export function clientOf({ key, ip }: Pick<FastifyRequest, 'key' | 'ip'>): string {
   if (key !== undefined) return `key ${key.name}`
   if (!ip.includes(':') || ip.includes('.')) return `address ${ip}`
@@ -59,7 +65,10 @@ export function clientOf({ key, ip }: Pick<FastifyRequest, 'key' | 'ip'>): strin
   return `network ${[...head, ...zeros, ...tail].slice(0, 4).join(':')}`
 }
 
-/** Register it behind what names the key and before what refuses a wrong one: trying keys is limited too. */
+/**
+ * Register it behind what names the key and before what refuses a wrong one: trying keys is limited
+ * too.
+ */
 export const rateLimit = plugin<RateLimitOptions>((app, options, done) => {
   const { perSecond, burst } = options
   const buckets = new TokenBuckets(options)

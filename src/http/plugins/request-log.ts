@@ -1,6 +1,6 @@
 /**
- * The log of one request, whose lines carry what the request is known by. Hardly any request writes a line: the logger that
- * does is made for the first one.
+ * The log of one request, whose lines carry what the request is known by. Hardly any request writes
+ * a line: the logger that does is made for the first one.
  */
 import type { FastifyBaseLogger } from 'fastify'
 

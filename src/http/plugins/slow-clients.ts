@@ -1,9 +1,11 @@
 /**
- * Lets go of connections that are held by saying little: a body that hardly arrives, an answer that is hardly read.
+ * Lets go of connections that are held by saying little: a body that hardly arrives, an answer that
+ * is hardly read.
  *
- * A stream of many items may take hours, so no limit of time would do. What counts is the pace, and only while the
- * service waits for the client: each request has some patience, which waiting uses up and every byte restores. (Heads
- * of requests and connections that say nothing at all are timed by Node itself.)
+ * A stream of many items may take hours, so no limit of time would do. What counts is the pace, and
+ * only while the service waits for the client: each request has some patience, which waiting uses
+ * up and every byte restores. (Heads of requests and connections that say nothing at all are timed
+ * by Node itself.)
  */
 import { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
@@ -12,14 +14,20 @@ import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
 
 export interface SlowClientsOptions {
-  /** The pace that restores as much patience as waiting uses up; 0 is content with any and times nothing. */
+  /**
+   * The pace that restores as much patience as waiting uses up; 0 is content with any and times
+   * nothing.
+   */
   minBytesPerS: number
   /** Patience at the beginning, in milliseconds. */
   patienceMs?: number
 }
 
 const PATIENCE_MS = 10_000
-/** What quick bytes can save up for a pause, and how long an answer may lie with nothing taken, in patiences. */
+/**
+ * What quick bytes can save up for a pause, and how long an answer may lie with nothing taken, in
+ * patiences.
+ */
 const MOST_PATIENCE = 6
 
 /** One request whose body has not arrived, or whose answer has not been taken. */
@@ -49,7 +57,8 @@ export const slowClients = plugin<SlowClientsOptions>(
       // What comes behind the answer is of no use to anybody: it buys no time.
       const received = reply.raw.writableFinished ? 0 : worthMs(bytesRead - exchange.received)
       const most = Math.max(exchange.patienceMs, mostMs)
-      // How much of an answer was taken is seen in large steps at best: its size buys the time at once.
+      // How much of an answer was taken is seen in large steps at best: its size buys the time at
+      // once.
       const written = worthMs(bytesWritten - exchange.written)
       // A look that comes late because the service was busy costs no more than one in time.
       const waited = isComing(request) || socket.writableLength > 0 ? everyMs : 0
@@ -88,14 +97,16 @@ export const slowClients = plugin<SlowClientsOptions>(
         }
         next()
       })
-      // Most have come whole by then: kept until the next look, thousands of them would outlive the young generation.
+      // Most have come whole by then: kept until the next look, thousands of them would outlive the
+      // young generation.
       app.addHook('onResponse', (request, _reply, next) => {
         if (request.raw.complete) open.delete(request)
         next()
       })
       app.addHook('onSend', ({ raw: { socket } }, reply, _payload, next) => {
-        // From here on nothing but the client is waited for. Node's own clock starts again with whatever is taken, which
-        // it does not see through TLS: there a client that reads slowly would be cut off, so the pace alone counts.
+        // From here on nothing but the client is waited for. Node's own clock starts again with
+        // whatever is taken, which it does not see through TLS: there a client that reads slowly
+        // would be cut off, so the pace alone counts.
         if (socket instanceof Socket && !(socket instanceof TLSSocket))
           reply.raw.setTimeout(mostMs, () => socket.destroy())
         next()
@@ -105,7 +116,10 @@ export const slowClients = plugin<SlowClientsOptions>(
   },
 )
 
-/** Whether more of the body is awaited: all that has come was taken, so that it is not the service that is slow. */
+/**
+ * Whether more of the body is awaited: all that has come was taken, so that it is not the service
+ * that is slow.
+ */
 function isComing({ raw }: FastifyRequest): boolean {
   return !raw.complete && raw.readableLength === 0
 }

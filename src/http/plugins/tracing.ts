@@ -1,6 +1,7 @@
 /**
- * W3C trace context: what a request belongs to beyond this service. A client's `traceparent` and `tracestate` are taken on,
- * or a trace is begun; log lines carry its id, the answer names it, and calls to other services pass it on.
+ * W3C trace context: what a request belongs to beyond this service. A client's `traceparent` and
+ * `tracestate` are taken on, or a trace is begun; log lines carry its id, the answer names it, and
+ * calls to other services pass it on.
  */
 import { randomFillSync } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
@@ -39,7 +40,10 @@ function randomHex(bytes: number): string {
   return pool.toString('hex', used - bytes, used)
 }
 
-/** The trace that the headers name, or a new one, which is not marked as recorded: nothing is recorded here. */
+/**
+ * The trace that the headers name, or a new one, which is not marked as recorded: nothing is
+ * recorded here.
+ */
 export function traceOf(headers: IncomingHttpHeaders): Trace {
   const given = headers['traceparent']
   const [, version, named, flags = '00', more] =

@@ -34,7 +34,10 @@ export function sentenceFor(errors: readonly ErrorObject[], kind: 'field' | 'par
   }
 }
 
-/** Of the errors of several alternatives, the one about the alternative that the value was meant to be. */
+/**
+ * Of the errors of several alternatives, the one about the alternative that the value was meant to
+ * be.
+ */
 function mostTelling(errors: readonly ErrorObject[]): ErrorObject | undefined {
   const last = errors.at(-1)
   if (last?.keyword !== 'anyOf') return last

@@ -1,6 +1,6 @@
 /**
- * Checks requests against the wire contract. A body is taken as it is; only addresses, where every value is a string,
- * have their values turned into numbers and booleans.
+ * Checks requests against the wire contract. A body is taken as it is; only addresses, where every
+ * value is a string, have their values turned into numbers and booleans.
  */
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import plugin from 'fastify-plugin'
@@ -19,7 +19,10 @@ const shared = {
 const exact = new Ajv({ ...shared, coerceTypes: false })
 const coercing = new Ajv({ ...shared, coerceTypes: true })
 
-/** Marks a schema that documents a body which a route reads by itself: a form, a file, a stream of lines. */
+/**
+ * Marks a schema that documents a body which a route reads by itself: a form, a file, a stream of
+ * lines.
+ */
 export const readByRoute = { 'x-read-by-route': true } as const
 
 /** Compiles a schema for values out of JSON. */

@@ -1,4 +1,7 @@
-/** Backups: POST /backups, GET /backups, POST /backups/:name/restore, DELETE /backups/:name. For admins alone. */
+/**
+ * Backups: POST /backups, GET /backups, POST /backups/:name/restore, DELETE /backups/:name. For
+ * admins alone.
+ */
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import type { Static } from 'typebox'
 import { TandemError } from '../../errors.js'
@@ -8,7 +11,7 @@ import { BackupsReply, WorkReply } from '../schemas/fields.js'
 
 const NOT_HERE =
   'The items are kept by an engine elsewhere, and so are their backups: use those of the engine (milvus-backup) and of ' +
-  'the store of pictures, taken one after the other.'
+  'the store of images, taken one after the other.'
 
 export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | null }> = (
   app,

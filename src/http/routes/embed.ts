@@ -1,4 +1,4 @@
-/** POST /embed: texts and pictures in, their embeddings out. */
+/** POST /embed: texts and images in, their embeddings out. */
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
 import { inputFailures } from '../plugins/documented-errors.js'
@@ -16,13 +16,13 @@ import {
   type InputLimits,
   type InputOptions,
 } from '../wire/inputs.js'
-import { Pictures } from '../wire/image-source.js'
+import { Images } from '../wire/image-source.js'
 import { embedForm, encodingFormat, filledText } from '../wire/options.js'
 
 type Format = 'float' | 'base64'
 
 export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
-  const { retrieval, limits, fetchPicture } = options
+  const { retrieval, limits, fetchImage } = options
   await app.register(multipart)
 
   const body = {
@@ -37,7 +37,7 @@ export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options
       config: { scope: 'read', fails: inputFailures },
       schema: {
         tags: ['embed'],
-        summary: 'Embed texts and pictures',
+        summary: 'Embed texts and images',
         querystring: NoQuery,
         body,
         response: { 200: EmbedReply },
@@ -56,7 +56,7 @@ export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options
         : await fromJson(
             request.body as EmbedBody,
             limits,
-            new Pictures(fetchPicture, limits, request.call?.signal),
+            new Images(fetchImage, limits, request.call?.signal),
           )
       const call = inputs.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
       const { model, embeddings, timings } = await retrieval.embed(inputs, call)
@@ -75,11 +75,11 @@ export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options
 async function fromJson(
   body: EmbedBody,
   limits: InputLimits,
-  pictures: Pictures,
+  images: Images,
 ): Promise<{ inputs: Input[]; format: Format }> {
   limitBatch(body.inputs.length, 'inputs', limits)
   const inputs = await Promise.all(
-    body.inputs.map((input, at) => inputOf(input, `inputs[${at}]`, limits, pictures)),
+    body.inputs.map((input, at) => inputOf(input, `inputs[${at}]`, limits, images)),
   )
   return { inputs, format: body.encoding_format ?? 'float' }
 }

@@ -1,4 +1,7 @@
-/** GET /encoder and POST /encoder/texts, /images, /match: the models, for services that search (TANDEM_ROLE=search). */
+/**
+ * GET /encoder and POST /encoder/texts, /images, /match: the models, for services that search
+ * (TANDEM_ROLE=search).
+ */
 import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import {
@@ -27,7 +30,10 @@ export interface EncoderOptions {
   maxBodyBytes: number
 }
 
-/** A picture that another service took may be as large as a body; what the frame adds must not refuse it here. */
+/**
+ * An image that another service took may be as large as a body; what the frame adds must not refuse
+ * it here.
+ */
 const HEAD_BYTES = 2 ** 20
 
 const frame = Type.String({ format: 'binary', description: 'a frame: docs/http-api.md' })
@@ -88,13 +94,13 @@ export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (
     const { encoded, timings } = await encoder.encodeTexts(textsAsked(found), call)
     return answerTexts(encoded, timings, encoder.info)
   })
-  answers('/encoder/images', 'Encode pictures', inputFailures, async (found, call) => {
+  answers('/encoder/images', 'Encode images', inputFailures, async (found, call) => {
     const { encoded, timings } = await encoder.encodeImages(imagesAsked(found), call)
     return answerImages(encoded, timings, encoder.info)
   })
   answers(
     '/encoder/match',
-    'Match texts and pictures',
+    'Match texts and images',
     ['model_unavailable'],
     async (found, call) => {
       const { texts, imageTokens, pairs } = matchAsked(found, encoder.info)

@@ -41,8 +41,8 @@ export const healthRoutes: FastifyPluginCallback<HealthOptions> = (
 }
 
 /**
- * What was ready is not while one of its processes is away; the requests that do without that one are answered. Of several
- * that do the same, one for each GPU, the others go on.
+ * What was ready is not while one of its processes is away; the requests that do without that one
+ * are answered. Of several that do the same, one for each GPU, the others go on.
  */
 function present(
   readiness: Readiness,
@@ -58,7 +58,8 @@ function present(
     engine !== null &&
     engine.state !== 'closed'
   ) {
-    // All services share the engine: to send requests elsewhere would help nobody, and they are refused in words here.
+    // All services share the engine: to send requests elsewhere would help nobody, and they are
+    // refused in words here.
     return {
       state: 'ready',
       detail: `${engine.name} does not answer: searches and writes are refused until it does`,

@@ -1,4 +1,6 @@
-/** POST /items: many pictures in one request, as a form or as lines of JSON. Each has its own outcome. */
+/**
+ * POST /items: many images in one request, as a form or as lines of JSON. Each has its own outcome.
+ */
 import type { Readable } from 'node:stream'
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
@@ -13,7 +15,7 @@ import { fieldValues, isFile, isForm, readForm } from '../wire/form.js'
 import type { InputLimits, InputOptions } from '../wire/inputs.js'
 import { linesOf, type Line } from '../wire/lines.js'
 import { limitedPayload, parsedJson, payloadOf } from '../wire/payload.js'
-import { Pictures } from '../wire/image-source.js'
+import { Images } from '../wire/image-source.js'
 import { itemsForm, validItemId } from '../wire/options.js'
 
 type Outcome = Static<typeof AddReply>['items'][number]
@@ -97,7 +99,7 @@ async function outcomeOf(
 
 async function* fromLines(
   lines: AsyncIterable<Line>,
-  { limits, fetchPicture }: InputOptions,
+  { limits, fetchImage }: InputOptions,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Pending> {
   for await (const { index, text } of lines) {
@@ -114,7 +116,7 @@ async function* fromLines(
       const stored = limitedPayload(payload)
       return {
         id,
-        image: await new Pictures(fetchPicture, limits, signal).read(image, 'image'),
+        image: await new Images(fetchImage, limits, signal).read(image, 'image'),
         payload: stored,
       }
     }
@@ -122,7 +124,10 @@ async function* fromLines(
   }
 }
 
-/** Ids are the fields named id, or the names of the files; payloads, where there are any, come one for each picture. */
+/**
+ * Ids are the fields named id, or the names of the files; payloads, where there are any, come one
+ * for each image.
+ */
 async function fromForm(request: FastifyRequest, limits: InputLimits): Promise<Pending[]> {
   const parts = await readForm(request, { fields: ['id', 'payload'], files: ['image'] }, limits)
   const files = parts.filter(isFile)

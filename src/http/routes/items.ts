@@ -1,4 +1,4 @@
-/** One item at a time: PUT, GET and DELETE /items/:id, its picture, and the list of all. */
+/** One item at a time: PUT, GET and DELETE /items/:id, its image, and the list of all. */
 import { createHash } from 'node:crypto'
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
@@ -6,7 +6,7 @@ import type { Static } from 'typebox'
 import { TandemError } from '../../errors.js'
 import {
   inputFailures,
-  pictureFailures,
+  imageFailures,
   readFailures,
   writeFailures,
 } from '../plugins/documented-errors.js'
@@ -17,13 +17,13 @@ import { ItemReply, ItemsReply, PutItemReply } from '../schemas/fields.js'
 import { isForm, onlyField, onlyFile, readForm } from '../wire/form.js'
 import type { InputOptions } from '../wire/inputs.js'
 import { limitedPayload, payloadOf } from '../wire/payload.js'
-import { Pictures } from '../wire/image-source.js'
-import { itemForm, rawPicture } from '../wire/options.js'
+import { Images } from '../wire/image-source.js'
+import { itemForm, rawImage } from '../wire/options.js'
 
 export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
   const { retrieval } = options
   await app.register(multipart)
-  // The bytes say what a picture is, whatever its Content-Type claims.
+  // The bytes say what an image is, whatever its Content-Type claims.
   for (const type of [/^image\//, 'application/octet-stream']) {
     app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body, done) =>
       done(null, body),
@@ -35,7 +35,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     content: {
       'application/json': { schema: ItemBody },
       'multipart/form-data': { schema: { ...itemForm, ...readByRoute } },
-      'image/*': { schema: { ...rawPicture, ...readByRoute } },
+      'image/*': { schema: { ...rawImage, ...readByRoute } },
     },
   }
   const put = {
@@ -57,7 +57,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     return { id: addition.id, status, timings: reply.timed(timings) }
   })
 
-  const one = { fails: ['item_not_found', ...readFailures, ...pictureFailures] } as const
+  const one = { fails: ['item_not_found', ...readFailures, ...imageFailures] } as const
   const read = { ...schema, summary: 'An item', response: { 200: ItemReply } }
   app.get('/items/:id', { config: one, schema: read }, async (request) =>
     itemReply(await retrieval.get(idOf(request), request.call)),
@@ -76,20 +76,21 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     return reply.code(204).send()
   })
 
-  const picture = {
-    200: { description: 'The picture', content: { 'image/jpeg': { schema: rawPicture } } },
-    304: { type: 'null', description: 'The picture that If-None-Match names' },
+  const image = {
+    200: { description: 'The image', content: { 'image/jpeg': { schema: rawImage } } },
+    304: { type: 'null', description: 'The image that If-None-Match names' },
   }
   app.get(
     '/items/:id/image',
     {
       config: one,
-      schema: { ...schema, summary: 'The stored picture, an upright JPEG', response: picture },
+      schema: { ...schema, summary: 'The stored image, an upright JPEG', response: image },
     },
     async (request, reply) => {
-      const bytes = await retrieval.picture(idOf(request), request.call)
+      const bytes = await retrieval.image(idOf(request), request.call)
       const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
-      // The same address shows another picture once the item is replaced, so it is always asked for again.
+      // The same address shows another image once the item is replaced, so it is always asked for
+      // again.
       reply.headers({
         etag,
         'cache-control': 'private, no-cache',
@@ -117,27 +118,27 @@ function idOf(request: FastifyRequest): string {
   return (request.params as Static<typeof ItemParams>).id
 }
 
-function itemReply({ id, payload, picture, addedAt }: ListedItem): Static<typeof ItemReply> {
-  const { mime, width, height, size } = picture
+function itemReply({ id, payload, image, addedAt }: ListedItem): Static<typeof ItemReply> {
+  const { mime, width, height, size } = image
   return {
     id,
     payload: payload === null ? null : { ...payload },
-    picture: { mime, width, height, bytes: size },
+    image: { mime, width, height, bytes: size },
     added_at: addedAt,
   }
 }
 
-/** The picture and payload of a PUT, whichever of the three bodies they came in. */
+/** The image and payload of a PUT, whichever of the three bodies they came in. */
 async function additionOf(
   request: FastifyRequest,
-  { limits, fetchPicture }: InputOptions,
+  { limits, fetchImage }: InputOptions,
 ): Promise<Addition> {
   const id = idOf(request)
   const { payload: inAddress } = request.query as Static<typeof PutItemQuery>
   const inHeader = request.headers['x-tandem-payload'] as string | undefined
   if (Buffer.isBuffer(request.body)) {
     if (request.body.length === 0)
-      throw new TandemError('body_missing', 'The body is empty; expected the bytes of a picture.')
+      throw new TandemError('body_missing', 'The body is empty; expected the bytes of an image.')
     if (inAddress !== undefined && inHeader !== undefined) {
       throw new TandemError(
         'options_conflict',
@@ -169,6 +170,6 @@ async function additionOf(
   }
   const { image, payload } = request.body as ItemBody
   const stored = limitedPayload(payload)
-  const pictures = new Pictures(fetchPicture, limits, request.call?.signal)
-  return { id, image: await pictures.read(image, 'image'), payload: stored }
+  const images = new Images(fetchImage, limits, request.call?.signal)
+  return { id, image: await images.read(image, 'image'), payload: stored }
 }

@@ -7,7 +7,7 @@ import type { Retrieval, Upkeep } from '../../retrieval/retrieval.js'
 import { StandbyReply } from '../schemas/fields.js'
 
 const NOT_HERE =
-  'A bundle stands by beside an embedded collection alone. Index the pictures with the other bundle into a second ' +
+  'A bundle stands by beside an embedded collection alone. Index the images with the other bundle into a second ' +
   'collection of the engine (MILVUS_COLLECTION), and start the services with both.'
 
 export const standbyRoutes: FastifyPluginCallback<{ retrieval: Retrieval }> = (

@@ -4,10 +4,10 @@ import { inputFailures, readFailures } from '../plugins/documented-errors.js'
 import { NoQuery, RerankBody } from '../schemas/requests.js'
 import { RerankReply } from '../schemas/fields.js'
 import { limitBatch, MOST_INTERACTIVE, queryOf, type InputOptions } from '../wire/inputs.js'
-import { Pictures } from '../wire/image-source.js'
+import { Images } from '../wire/image-source.js'
 
 export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, done) => {
-  const { retrieval, limits, fetchPicture } = options
+  const { retrieval, limits, fetchImage } = options
   const schema = {
     tags: ['rerank'],
     summary: 'Order documents by relevance',
@@ -28,10 +28,10 @@ export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, 
     async (request, reply) => {
       const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
       limitBatch(documents.length, 'documents', limits)
-      const pictures = new Pictures(fetchPicture, limits, request.call?.signal)
+      const images = new Images(fetchImage, limits, request.call?.signal)
       const [asked, ...given] = await Promise.all([
-        queryOf(query, 'query', limits, pictures),
-        ...documents.map((document, at) => queryOf(document, `documents[${at}]`, limits, pictures)),
+        queryOf(query, 'query', limits, images),
+        ...documents.map((document, at) => queryOf(document, `documents[${at}]`, limits, images)),
       ])
       const encoded = given.filter((document) => 'image' in document)
       const call = encoded.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
@@ -52,7 +52,7 @@ export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, 
   done()
 }
 
-/** The text or the id of a document; pictures are not sent back. */
+/** The text or the id of a document; images are not sent back. */
 function repeated(document: RerankBody['documents'][number] | undefined): {
   text?: string
   id?: string

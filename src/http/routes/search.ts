@@ -1,4 +1,4 @@
-/** GET and POST /search: the items that answer a sentence, a picture or "more like this item". */
+/** GET and POST /search: the items that answer a sentence, an image or "more like this item". */
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
 import type { Static } from 'typebox'
@@ -19,11 +19,11 @@ import {
   type FormFile,
 } from '../wire/form.js'
 import { limitedText, queryOf, type InputLimits, type InputOptions } from '../wire/inputs.js'
-import { Pictures } from '../wire/image-source.js'
+import { Images } from '../wire/image-source.js'
 import { searchForm, searchOptions } from '../wire/options.js'
 
 export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
-  const { retrieval, limits, fetchPicture } = options
+  const { retrieval, limits, fetchImage } = options
   await app.register(multipart)
   const schema = { tags: ['search'], response: { 200: SearchReply } }
 
@@ -61,7 +61,7 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
       config: { scope: 'read', fails: ['item_not_found', ...readFailures, ...inputFailures] },
       schema: {
         ...schema,
-        summary: 'Search by a sentence, a picture or an item',
+        summary: 'Search by a sentence, an image or an item',
         querystring: NoQuery,
         body,
       },
@@ -72,7 +72,7 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
         : await fromJson(
             request.body as SearchBody,
             limits,
-            new Pictures(fetchPicture, limits, request.call?.signal),
+            new Images(fetchImage, limits, request.call?.signal),
           )
       const { hits, timings } = await retrieval.search(query, optionsOf(given), request.call)
       return { hits, timings: reply.timed(timings) }
@@ -92,7 +92,7 @@ function optionsOf({ k, candidates, rerank, min_match: minMatch, filter }: Given
 async function fromJson(
   body: SearchBody,
   limits: InputLimits,
-  pictures: Pictures,
+  images: Images,
 ): Promise<{ query: Query; given: Given }> {
   const { text, image, id, ...given } = body
   const kinds = Object.entries({ text, image, id }).filter(([, value]) => value !== undefined)
@@ -105,7 +105,7 @@ async function fromJson(
   }
   const one = Object.fromEntries(kinds) as { text?: string; image?: string; id?: string }
   if (typeof text === 'string') return { query: { text: limitedText(text, 'text', limits) }, given }
-  return { query: await queryOf(one, 'body', limits, pictures), given }
+  return { query: await queryOf(one, 'body', limits, images), given }
 }
 
 function fromForm(parts: readonly (FormField | FormFile)[]): { query: Query; given: Given } {

@@ -1,6 +1,6 @@
 /**
- * The wire contract: what clients receive, and the payload that they send and receive. What they send else is in
- * requests.ts. TypeScript types and the OpenAPI document derive from these schemas.
+ * The wire contract: what clients receive, and the payload that they send and receive. What they
+ * send else is in requests.ts. TypeScript types and the OpenAPI document derive from these schemas.
  */
 import { Type, type Static, type TSchema } from 'typebox'
 
@@ -13,7 +13,7 @@ function nullable<Value>(schema: TSchema, description: string) {
 }
 
 export const Payload = Type.Record(Type.String(), Type.Unknown(), {
-  description: 'a JSON object, kept beside the picture and returned with each hit',
+  description: 'a JSON object, kept beside the image and returned with each hit',
 })
 export type Payload = Static<typeof Payload>
 
@@ -24,7 +24,7 @@ export const Timings = Type.Record(Type.String(), Type.Number(), {
 
 const Match = nullable<number>(
   Type.Number(),
-  'Calibrated probability that picture and text belong together; null where it was not computed',
+  'Calibrated probability that image and text belong together; null where it was not computed',
 )
 const StoredPayload = Type.Unsafe<Payload | null>({
   type: ['object', 'null'],
@@ -101,7 +101,7 @@ export const ItemReply = Type.Object(
   {
     id: Type.String(),
     payload: StoredPayload,
-    picture: Type.Object({
+    image: Type.Object({
       mime: Type.String(),
       width: Type.Integer(),
       height: Type.Integer(),
@@ -150,7 +150,7 @@ export const AddReply = Type.Object(
       }),
     ),
   },
-  { description: 'The outcome of each picture, in the order given' },
+  { description: 'The outcome of each image, in the order given' },
 )
 
 const action = Type.Unsafe<'backup' | 'restore'>({ type: 'string', enum: ['backup', 'restore'] })

@@ -1,6 +1,6 @@
 /**
- * The wire contract: what clients send. A `description` completes the sentence "expected …" of a validation error, so
- * it says what is taken, in words.
+ * The wire contract: what clients send. A `description` completes the sentence "expected …" of a
+ * validation error, so it says what is taken, in words.
  */
 import { Type, type Static } from 'typebox'
 import { Payload } from './fields.js'
@@ -21,7 +21,7 @@ export const Text = Type.String({
 export const ImageString = Type.String({
   minLength: 1,
   description:
-    'a picture as base64, as a data-URI (data:image/jpeg;base64,…), or as a URL of a host that the service asks',
+    'an image as base64, as a data-URI (data:image/jpeg;base64,…), or as a URL of a host that the service asks',
 })
 
 /** Exactly one of the properties is present; `minProperties` and `maxProperties` say so to ajv. */

@@ -1,11 +1,20 @@
-/** Embeddings as they are written into a reply. A reply holds hundreds of numbers, which JSON.stringify is slow to write. */
+/**
+ * Embeddings as they are written into a reply. A reply holds hundreds of numbers, which
+ * JSON.stringify is slow to write.
+ */
 import { endianness } from 'node:os'
 
 /** Digits that tell every float32 from its neighbours. */
 const DIGITS = 9
-/** Below it, numbers are written with an exponent; from 1 on there is none in an embedding of length 1. */
+/**
+ * Below it, numbers are written with an exponent; from 1 on there is none in an embedding of length
+ * 1.
+ */
 const LEAST = 1e-6
-/** Characters of a number with its comma: JavaScript writes one below 1e21 with all its places, and a sign. */
+/**
+ * Characters of a number with its comma: JavaScript writes one below 1e21 with all its places, and
+ * a sign.
+ */
 const LONGEST = 24
 const POWERS = Array.from({ length: DIGITS + 7 }, (_, exponent) => 10 ** exponent)
 const [COMMA, MINUS, POINT, ZERO, OPENING, CLOSING] = [...',-.0[]'].map((one) =>
@@ -46,7 +55,8 @@ function write(value: number, bytes: Buffer, start: number): number {
     bytes[at++] = ZERO
     zeros += 1
   }
-  // The float32 next below a power of ten is further from it than half of the last digit: there are never ten digits.
+  // The float32 next below a power of ten is further from it than half of the last digit: there are
+  // never ten digits.
   let digits = Math.round(size * (POWERS[DIGITS + zeros] as number)) | 0
   for (let place = at + DIGITS - 1; place >= at; place -= 1) {
     const rest = (digits / 10) | 0

@@ -1,4 +1,7 @@
-/** Reads a multipart/form-data body into its parts, in their order, within the limits of the service. */
+/**
+ * Reads a multipart/form-data body into its parts, in their order, within the limits of the
+ * service.
+ */
 import type { FastifyError, FastifyRequest } from 'fastify'
 import { TandemError } from '../../errors.js'
 import type { InputLimits } from './inputs.js'
@@ -26,8 +29,8 @@ export function isForm(request: FastifyRequest): boolean {
 /**
  * All parts of the form. The files together may be as large as a body may be.
  *
- * @throws TandemError body_unreadable, body_too_large, batch_too_large, and invalid_request for a part that `shape`
- * does not name
+ * @throws TandemError body_unreadable, body_too_large, batch_too_large, and invalid_request for a
+ *   part that `shape` does not name
  */
 export async function readForm(
   request: FastifyRequest,
@@ -38,7 +41,7 @@ export async function readForm(
   const parts: (FormField | FormFile)[] = []
   let size = 0
   try {
-    // Twice the items: an id and a payload can come with each picture.
+    // Twice the items: an id and a payload can come with each image.
     const most = {
       fileSize: maxBodyBytes,
       fieldSize: maxBodyBytes,

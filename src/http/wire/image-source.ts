@@ -1,9 +1,15 @@
-/** The pictures that one request gives as strings: base64, data-URIs, and URLs where the service fetches them. */
+/**
+ * The images that one request gives as strings: base64, data-URIs, and URLs where the service
+ * fetches them.
+ */
 import { TandemError } from '../../errors.js'
 import type { InputLimits } from './inputs.js'
 
-/** Fetches the picture at a URL. All pictures of a request share a budget, which shrinks as bytes arrive. */
-export type FetchPicture = (
+/**
+ * Fetches the image at a URL. All images of a request share a budget, which shrinks as bytes
+ * arrive.
+ */
+export type FetchImage = (
   url: string,
   call: { name: string; budget: { bytes: number }; signal: AbortSignal },
 ) => Promise<Uint8Array>
@@ -12,24 +18,25 @@ const DATA_URI = /^data:([^;,]*)((?:;[^;,]*)*),/i
 const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}\s*$/
 const URL_BEGINNING = /^(?!data:)[a-z][a-z0-9+.-]{0,20}:/i
 
-export class Pictures {
-  readonly #fetch: FetchPicture
+export class Images {
+  readonly #fetch: FetchImage
   readonly #signal: AbortSignal | undefined
   /** Together they may be as large as a body that brings them along. */
   readonly #budget: { bytes: number }
   readonly #failed = new AbortController()
 
-  constructor(fetch: FetchPicture, { maxBodyBytes }: InputLimits, signal: AbortSignal | undefined) {
+  constructor(fetch: FetchImage, { maxBodyBytes }: InputLimits, signal: AbortSignal | undefined) {
     this.#fetch = fetch
     this.#budget = { bytes: maxBodyBytes }
     this.#signal = signal
   }
 
   /**
-   * The bytes of a picture.
+   * The bytes of an image.
    *
    * @param name - how an error names the value, such as "inputs[2].image"
-   * @throws TandemError invalid_request, or what fetching it meets; then the others of the request are given up too
+   * @throws TandemError invalid_request, or what fetching it meets; then the others of the request
+   *   are given up too
    */
   async read(value: string, name: string): Promise<Uint8Array> {
     if (!URL_BEGINNING.test(value)) return imageBytes(value, name)
@@ -55,6 +62,6 @@ function imageBytes(value: string, name: string): Uint8Array {
   const base64 = prefix === null ? value : value.slice(prefix[0].length)
   if (!BASE64.test(base64)) throw new TandemError('invalid_request', `${name} is not valid base64.`)
   const bytes = Buffer.from(base64, 'base64')
-  if (bytes.length === 0) throw new TandemError('invalid_request', `${name} is an empty picture.`)
+  if (bytes.length === 0) throw new TandemError('invalid_request', `${name} is an empty image.`)
   return bytes
 }

@@ -1,7 +1,7 @@
-/** From what a request carries to what the pipeline takes: texts and pictures within their limits. */
+/** From what a request carries to what the pipeline takes: texts and images within their limits. */
 import { TandemError } from '../../errors.js'
 import type { Input, Query, Retrieval } from '../../retrieval/retrieval.js'
-import type { FetchPicture, Pictures } from './image-source.js'
+import type { FetchImage, Images } from './image-source.js'
 
 /** Limits that come from the settings. */
 export interface InputLimits {
@@ -13,11 +13,11 @@ export interface InputLimits {
 /** Inputs to encode beyond so many are bulk: they wait for what is smaller. */
 export const MOST_INTERACTIVE = 8
 
-/** What a route that takes texts and pictures is registered with. */
+/** What a route that takes texts and images is registered with. */
 export interface InputOptions {
   retrieval: Retrieval
   limits: InputLimits
-  fetchPicture: FetchPicture
+  fetchImage: FetchImage
 }
 
 /** A text within the limit, which counts Unicode characters. */
@@ -45,10 +45,10 @@ export async function inputOf(
   given: { text?: string; image?: string },
   name: string,
   limits: InputLimits,
-  pictures: Pictures,
+  images: Images,
 ): Promise<Input> {
   if (given.text !== undefined) return { text: limitedText(given.text, `${name}.text`, limits) }
-  return { image: await pictures.read(given.image ?? '', `${name}.image`) }
+  return { image: await images.read(given.image ?? '', `${name}.image`) }
 }
 
 /** A string, `{text}`, `{image}` or `{id}` as the pipeline takes it. */
@@ -56,8 +56,8 @@ export async function queryOf(
   given: string | { text?: string; image?: string; id?: string },
   name: string,
   limits: InputLimits,
-  pictures: Pictures,
+  images: Images,
 ): Promise<Query> {
   if (typeof given === 'string') return { text: limitedText(given, name, limits) }
-  return given.id === undefined ? inputOf(given, name, limits, pictures) : { id: given.id }
+  return given.id === undefined ? inputOf(given, name, limits, images) : { id: given.id }
 }

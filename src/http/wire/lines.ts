@@ -7,7 +7,8 @@ export interface Line {
 }
 
 /**
- * The lines of a stream as they arrive, without ever holding more than one of them. Empty lines are passed over.
+ * The lines of a stream as they arrive, without ever holding more than one of them. Empty lines are
+ * passed over.
  *
  * @param maxBytes - of a line; the rest of a longer one is read and dropped
  */

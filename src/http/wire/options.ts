@@ -1,13 +1,16 @@
-/** The forms that routes take instead of JSON: their schemas for the API documentation, and checks of their fields. */
+/**
+ * The forms that routes take instead of JSON: their schemas for the API documentation, and checks
+ * of their fields.
+ */
 import { Type } from 'typebox'
 import { checked, compileCoercing, compileExact } from '../plugins/validation.js'
 import { EncodingFormat, Id, SearchOptions, Text } from '../schemas/requests.js'
 
-const file = Type.String({ format: 'binary', description: 'the file of a picture' })
+const file = Type.String({ format: 'binary', description: 'the file of an image' })
 
-export const rawPicture = Type.String({
+export const rawImage = Type.String({
   format: 'binary',
-  description: 'the bytes of a picture file',
+  description: 'the bytes of an image file',
 })
 
 export const embedForm = Type.Object({

@@ -5,11 +5,17 @@ import { checked, compileExact } from '../plugins/validation.js'
 import { Payload } from '../schemas/fields.js'
 
 const MAX_PAYLOAD_BYTES = 65_536
-/** Lists and objects inside one another: far more than data needs, far fewer than make recursion fail. */
+/**
+ * Lists and objects inside one another: far more than data needs, far fewer than make recursion
+ * fail.
+ */
 const MAX_PAYLOAD_DEPTH = 100
 const validate = compileExact<Payload>(Payload)
 
-/** JSON text as a value. @throws TandemError payload_invalid for what is no JSON, or JSON that could mean two things */
+/**
+ * JSON text as a value. @throws TandemError payload_invalid for what is no JSON, or JSON that could
+ * mean two things
+ */
 export function parsedJson(text: string, name: string): unknown {
   try {
     return parsedJsonText(text)
@@ -40,7 +46,10 @@ export function limitedPayload(payload: Payload | undefined): Payload | null {
   )
 }
 
-/** What would not come back as it was sent. Walks level by level: recursion is what a deep payload makes fail. */
+/**
+ * What would not come back as it was sent. Walks level by level: recursion is what a deep payload
+ * makes fail.
+ */
 function refuseUnstorable(payload: Payload): void {
   let level: unknown[] = [payload]
   for (let depth = 0; level.length > 0; depth += 1) {

@@ -1,4 +1,7 @@
-/** One file of a bundle: inside its folder, and with the size and the SHA-256 that the manifest says. */
+/**
+ * One file of a bundle: inside its folder, and with the size and the SHA-256 that the manifest
+ * says.
+ */
 import { createHash } from 'node:crypto'
 import { open, readFile, realpath } from 'node:fs/promises'
 import { isAbsolute, join, sep } from 'node:path'
@@ -6,12 +9,17 @@ import { BundleError } from './bundle-error.js'
 import type { Bundle } from './bundle.js'
 import type { FileEntry } from './manifest.js'
 
-/** So many bytes of a file are read at a time where they are only verified: what is read is not kept. */
+/**
+ * So many bytes of a file are read at a time where they are only verified: what is read is not
+ * kept.
+ */
 const PIECE = 2 ** 18
 
 /**
- * The bytes of one file of the bundle: those that were verified, not those that lie there a moment later.
- * @throws BundleError when the file is not listed, lies outside the bundle, or differs from the manifest
+ * The bytes of one file of the bundle: those that were verified, not those that lie there a moment
+ * later.
+ * @throws BundleError when the file is not listed, lies outside the bundle, or differs from the
+ *   manifest
  */
 export async function readBundleFile(bundle: Bundle, path: string): Promise<Buffer> {
   const entry = listed(bundle, path)
@@ -20,7 +28,10 @@ export async function readBundleFile(bundle: Bundle, path: string): Promise<Buff
   return bytes
 }
 
-/** @throws BundleError where the file is not the one of the manifest; only a piece of it is in memory at a time */
+/**
+ * @throws BundleError where the file is not the one of the manifest; only a piece of it is in
+ * memory at a time
+ */
 export async function verifyBundleFile(bundle: Bundle, entry: FileEntry): Promise<void> {
   const { path } = entry
   const file = await open(await located(bundle, path)).catch(unreadable(bundle, path))

@@ -1,6 +1,6 @@
 /**
- * A bundle: the folder that training hands to the service. Nothing of it is used before its manifest fits the schema
- * and every file has the size and the SHA-256 that the manifest says.
+ * A bundle: the folder that training hands to the service. Nothing of it is used before its
+ * manifest fits the schema and every file has the size and the SHA-256 that the manifest says.
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -3,7 +3,8 @@ import type { Manifest } from './manifest.js'
 
 /**
  * 16 hexadecimal digits that two bundles share when their embeddings and tokens can be mixed: SHA-256 over the shapes
- * and the graph and tokenizer files. Metrics, card and calibration may change without embedding anything again.
+ * and the graph and tokenizer files. Metrics, card and calibration may change without embedding
+ * anything again.
  */
 export function fingerprintOf(manifest: Manifest): string {
   const { embedding, image_tokens, image_encoder, text_encoder, fusion_encoder } = manifest
@@ -16,7 +17,10 @@ export function fingerprintOf(manifest: Manifest): string {
   return createHash('sha256').update(canonicalJson(parts)).digest('hex').slice(0, 16)
 }
 
-/** JSON without spaces or absent fields, keys in the order of their UTF-16 units: the same text for the same value. */
+/**
+ * JSON without spaces or absent fields, keys in the order of their UTF-16 units: the same text for
+ * the same value.
+ */
 function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)

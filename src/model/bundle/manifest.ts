@@ -1,6 +1,9 @@
 /** What `manifest.json` of a bundle says. */
 
-/** What a graph computes with; its inputs and outputs are the same for all. An fp16 graph is for a GPU. */
+/**
+ * What a graph computes with; its inputs and outputs are the same for all. An fp16 graph is for a
+ * GPU.
+ */
 export type Precision = 'fp32' | 'fp16' | 'int8'
 
 export interface Manifest {
@@ -25,11 +28,15 @@ export interface Manifest {
   /** Absent in a dual encoder alone. */
   fusion_encoder?: { file: string; precision?: Precision }
   /**
-   * match = sigmoid(argument), argument = logit × ITM logit + similarity × cosine + bias. With `knots`, pairs of
-   * argument and match that both rise, the match is read off the line through them instead.
+   * match = sigmoid(argument), argument = logit × ITM logit + similarity × cosine + bias. With
+   * `knots`, pairs of argument and match that both rise, the match is read off the line through
+   * them instead.
    */
   match: { logit: number; similarity: number; bias: number; knots?: [number, number][] }
-  /** One whose similarity is more than `margin` below that of the k-th candidate does not come among the first k. */
+  /**
+   * One whose similarity is more than `margin` below that of the k-th candidate does not come among
+   * the first k.
+   */
   rerank: { default: boolean; candidates: number; margin?: number }
   goldens: string
   metrics: Record<string, unknown>

@@ -1,4 +1,7 @@
-/** Batches of the two encoders: texts to embeddings and text tokens, pixels to embeddings and image tokens. */
+/**
+ * Batches of the two encoders: texts to embeddings and text tokens, pixels to embeddings and image
+ * tokens.
+ */
 import type { EncodedImage, EncodedText } from '../models.js'
 import type { Lane } from '../queue/batcher.js'
 import { tokenSizes, type Manifest } from '../bundle/manifest.js'
@@ -52,7 +55,7 @@ export function textLane(
 export function imageLane(
   manifest: Manifest,
   maxWeight: number,
-): Lane<Pixels, Omit<EncodedImage, 'picture'>> {
+): Lane<Pixels, Omit<EncodedImage, 'image'>> {
   const {
     embedding: { dim },
     image_encoder: { size },

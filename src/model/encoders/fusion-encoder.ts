@@ -11,7 +11,10 @@ export interface Comparison {
   pairs: readonly Pick<Pair, 'text' | 'image'>[]
 }
 
-/** One comparison → the ITM logits of its pairs. Comparisons in a batch keep their texts and images apart. */
+/**
+ * One comparison → the ITM logits of its pairs. Comparisons in a batch keep their texts and images
+ * apart.
+ */
 export function fusionLane(manifest: Manifest, maxWeight: number): Lane<Comparison, Float32Array> {
   const { count, width, tokenWidth } = tokenSizes(manifest)
   return {
@@ -60,7 +63,10 @@ function pairRows(comparisons: readonly Comparison[]): BigInt64Array {
   return BigInt64Array.from(rows)
 }
 
-/** `whole` in comparisons of at most `most` pairs each, holding only the texts and images that they compare. */
+/**
+ * `whole` in comparisons of at most `most` pairs each, holding only the texts and images that they
+ * compare.
+ */
 export function splitComparison(whole: Comparison, most: number): Comparison[] {
   const parts: Comparison[] = []
   for (let start = 0; start < whole.pairs.length; start += most) {

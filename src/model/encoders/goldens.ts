@@ -1,6 +1,6 @@
 /**
- * What training recorded with a bundle has to come out of its graphs again on each device, before anything is answered
- * from them: a provider that computes something else is worse than none.
+ * What training recorded with a bundle has to come out of its graphs again on each device, before
+ * anything is answered from them: a provider that computes something else is worse than none.
  */
 import type { Bundle } from '../bundle/bundle.js'
 import { BundleError } from '../bundle/bundle-error.js'
@@ -18,7 +18,7 @@ interface Goldens {
   tolerances: { embedding_cosine: number; logit: number; image_token?: number }
 }
 
-/** Recorded inputs, with the picture decoded, and outputs. */
+/** Recorded inputs, with the image decoded, and outputs. */
 export interface Recorded {
   goldens: Goldens
   pixels: Pixels
@@ -29,7 +29,7 @@ const TOKEN_TOLERANCE = 1
 
 /**
  * Reads the goldens of a bundle.
- * @param decode - makes the pixels of the image encoder from the bytes of a picture
+ * @param decode - makes the pixels of the image encoder from the bytes of an image
  * @throws BundleError when they are not there, or not goldens
  */
 export async function readRecorded(
@@ -58,7 +58,7 @@ export async function selfTest(
   { goldens, pixels }: Recorded,
   inference: Pick<Inference, 'run'>,
 ): Promise<void> {
-  const { texts, image, matches, tolerances } = goldens
+  const { texts, image: recorded, matches, tolerances } = goldens
   const check = (what: string, differs: number, within: number): void => {
     if (!(differs <= within)) {
       throw new BundleError(
@@ -79,21 +79,21 @@ export async function selfTest(
   )
 
   const imagesLane = imageLane(manifest, 1)
-  const [picture] = imagesLane.split(
+  const [image] = imagesLane.split(
     (await inference.run('image', imagesLane.assemble([pixels]))).outputs,
     [pixels],
   )
-  if (picture === undefined)
-    throw new BundleError('The image graph gives nothing for the picture of the goldens.')
-  check('image embedding', 1 - cosine(picture.embedding, image.embedding), angle)
-  const steps = image.image_tokens_head.map((token, i) =>
-    Math.abs(token - (picture.imageTokens[i] ?? Number.NaN)),
+  if (image === undefined)
+    throw new BundleError('The image graph gives nothing for the image of the goldens.')
+  check('image embedding', 1 - cosine(image.embedding, recorded.embedding), angle)
+  const steps = recorded.image_tokens_head.map((token, i) =>
+    Math.abs(token - (image.imageTokens[i] ?? Number.NaN)),
   )
   check('image token', Math.max(0, ...steps), tolerances.image_token ?? TOKEN_TOLERANCE)
 
   const pairs = matches.map(({ text }) => ({ text, image: 0 }))
   if (manifest.fusion_encoder === undefined || pairs.length === 0) return
-  const comparison = [{ texts: encoded, imageTokens: [picture.imageTokens], pairs }]
+  const comparison = [{ texts: encoded, imageTokens: [image.imageTokens], pairs }]
   const pairsLane = fusionLane(manifest, pairs.length)
   const [logits = new Float32Array()] = pairsLane.split(
     (await inference.run('fusion', pairsLane.assemble(comparison))).outputs,
@@ -108,7 +108,10 @@ function rounded(number: number): number {
   return Number(number.toPrecision(3))
 }
 
-/** Of a unit vector, or nearly one, and the recorded one; NaN where they do not have the same length. */
+/**
+ * Of a unit vector, or nearly one, and the recorded one; NaN where they do not have the same
+ * length.
+ */
 function cosine(found: Float32Array, recorded: readonly number[]): number {
   if (found.length !== recorded.length) return Number.NaN
   const dot = recorded.reduce((sum, value, i) => sum + value * (found[i] ?? 0), 0)

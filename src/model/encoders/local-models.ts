@@ -1,4 +1,7 @@
-/** The room behind the door of model.ts: the tokenizer here, pictures and graphs in processes of their own. */
+/**
+ * The room behind the door of model.ts: the tokenizer here, images and graphs in processes of their
+ * own.
+ */
 import { totalmem } from 'node:os'
 import { TandemError } from '../../errors.js'
 import type {
@@ -78,8 +81,8 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
   })
   note?.(sentenceOf(inference))
   const batcher = new Batcher(inference, maxQueue)
-  // As many pictures at a time as there are cores: more would only hold more of them in memory.
-  const decoding = new Turns(cores, maxQueue, 'pictures wait to be decoded')
+  // As many images at a time as there are cores: more would only hold more of them in memory.
+  const decoding = new Turns(cores, maxQueue, 'images wait to be decoded')
   return new TandemModels({
     manifest,
     fingerprint,
@@ -149,9 +152,9 @@ class TandemModels implements Models {
     const pixels = ready.map((one) => one.pixels)
     try {
       const { results, queue, inference } = await batcher.submit(this.#lanes.image, pixels, call)
-      const encoded = ready.map(({ picture }, i) => ({
+      const encoded = ready.map(({ image }, i) => ({
         ...(results[i] as (typeof results)[number]),
-        picture,
+        image,
       }))
       return { encoded, timings: { preprocess: preprocessed, queue, inference } }
     } catch (error) {
@@ -222,15 +225,15 @@ class TandemModels implements Models {
         call,
       )
     const decoded = images.map(one)
-    const named = decoded.map((picture, place) =>
-      picture.catch((error: unknown) => {
+    const named = decoded.map((image, place) =>
+      image.catch((error: unknown) => {
         throw images.length > 1 ? placed(error, place, images.length) : error
       }),
     )
     return Promise.all(named).catch((error: unknown) => {
       // Of the others.
-      for (const picture of decoded)
-        picture.then(
+      for (const image of decoded)
+        image.then(
           ({ pixels }) => passage.free(pixels),
           () => undefined,
         )
@@ -239,7 +242,7 @@ class TandemModels implements Models {
   }
 }
 
-/** The same refusal, saying which picture it was. */
+/** The same refusal, saying which image it was. */
 function placed(error: unknown, place: number, count: number): unknown {
   if (!(error instanceof TandemError)) return error
   const { code, message, cause, retryAfterS } = error
@@ -247,7 +250,10 @@ function placed(error: unknown, place: number, count: number): unknown {
   return new TandemError(code, `Image ${place + 1} of ${count}: ${message}`, options)
 }
 
-/** Before texts are tokenized, which costs something: four characters a token, and two that mark the ends. */
+/**
+ * Before texts are tokenized, which costs something: four characters a token, and two that mark the
+ * ends.
+ */
 function tokensExpected(texts: readonly string[], most: number): number {
   return texts.reduce((sum, { length }) => sum + Math.min(most, 2 + Math.ceil(length / 4)), 0)
 }

@@ -1,4 +1,7 @@
-/** What we use of @huggingface/tokenizers, whose own declarations cannot be resolved by an ES module's rules (0.2.0). */
+/**
+ * What we use of @huggingface/tokenizers, whose own declarations cannot be resolved by an ES
+ * module's rules (0.2.0).
+ */
 declare module '@huggingface/tokenizers' {
   export class Tokenizer {
     /** The contents of tokenizer.json and of tokenizer_config.json. */

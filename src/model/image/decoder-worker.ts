@@ -1,13 +1,19 @@
-/** The process that decodes pictures: the bytes of strangers meet libvips here, far from keys, items and sockets. */
+/**
+ * The process that decodes images: the bytes of strangers meet libvips here, far from keys, items
+ * and sockets.
+ */
 import { answerCalls } from '../../worker/worker-process.js'
 import { leavePixels, type Pixels } from '../inference/pixel-files.js'
 import { preprocess, type Preprocessed } from './preprocess.js'
 
-/** A picture whose pixels may lie in a file. */
+/** An image whose pixels may lie in a file. */
 export type Decoded = Omit<Preprocessed, 'pixels'> & { pixels: Pixels }
 
 export interface Commands {
-  /** The pixels go into the new file `into`, or into the answer where there is none or it cannot be written. */
+  /**
+   * The pixels go into the new file `into`, or into the answer where there is none or it cannot be
+   * written.
+   */
   decode: {
     ask: {
       bytes: Uint8Array
@@ -22,7 +28,7 @@ export interface Commands {
 
 answerCalls<Commands>({
   decode: async ({ bytes, size, maxPixels, into, isStored }) => {
-    const { pixels, picture } = await preprocess(bytes, size, maxPixels, isStored)
-    return { pixels: into === null ? pixels : leavePixels(pixels, into), picture }
+    const { pixels, image } = await preprocess(bytes, size, maxPixels, isStored)
+    return { pixels: into === null ? pixels : leavePixels(pixels, into), image }
   },
 })

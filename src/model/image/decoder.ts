@@ -1,13 +1,16 @@
-/** The service's side of the process that decodes pictures. */
+/** The service's side of the process that decodes images. */
 import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
 import { coresGiven } from '../inference/cpu-quota.js'
 import type { Commands, Decoded } from './decoder-worker.js'
 
-/** Of glibc: with one for each thread, more of what pictures took stays with the process. */
+/** Of glibc: with one for each thread, more of what images took stays with the process. */
 const MALLOC_ARENAS = 2
 /** libuv's own number of threads, for a machine of few cores. */
 const LEAST_THREADS = 4
-/** libvips gives up before (preprocess.ts); a process that has not answered by then hangs, and is killed. */
+/**
+ * libvips gives up before (preprocess.ts); a process that has not answered by then hangs, and is
+ * killed.
+ */
 const LONGEST_DECODE_MS = 30_000
 
 export class Decoder {
@@ -19,13 +22,13 @@ export class Decoder {
     this.#maxPixels = maxPixels
   }
 
-  /** @param maxPixels pictures with more are refused by their header */
+  /** @param maxPixels images with more are refused by their header */
   static async open(maxPixels: number, report?: Report): Promise<Decoder> {
     const process = await WorkerProcess.start<Commands>({
       name: 'decoder',
       module: new URL('./decoder-worker.js', import.meta.url),
       code: 'decoder_unavailable',
-      subject: 'The decoder of pictures',
+      subject: 'The decoder of images',
       environment: {
         UV_THREADPOOL_SIZE: String(Math.max(coresGiven(), LEAST_THREADS)),
         MALLOC_ARENA_MAX: String(MALLOC_ARENAS),
@@ -40,10 +43,12 @@ export class Decoder {
   }
 
   /**
-   * Decodes a picture to `size` × `size` pixels and to the picture that is stored.
-   * @param into - a new file for the pixels, which the caller removes; they are answered where there is none
-   * @param isStored - without it the picture to store has no bytes
-   * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is away, dies or hangs
+   * Decodes an image to `size` × `size` pixels and to the image that is stored.
+   * @param into - a new file for the pixels, which the caller removes; they are answered where
+   *   there is none
+   * @param isStored - without it the image to store has no bytes
+   * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is away, dies or
+   *   hangs
    */
   decode(
     bytes: Uint8Array,
@@ -58,7 +63,7 @@ export class Decoder {
     )
   }
 
-  /** Resolves when the pictures under way are decoded and the process has ended. */
+  /** Resolves when the images under way are decoded and the process has ended. */
   close(): Promise<void> {
     return this.#process.close()
   }

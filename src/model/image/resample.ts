@@ -1,4 +1,7 @@
-/** A picture at another size, to the bit as training computes it: Pillow's resize of 8 bits with BICUBIC. */
+/**
+ * An image at another size, to the bit as training computes it: Pillow's resize of 8 bits with
+ * BICUBIC.
+ */
 import { compile, reserve } from '../../wasm.js'
 
 /** RGB, 8 bits, row after row: height × width × 3. */
@@ -21,8 +24,8 @@ export const ASSEMBLED =
   'AEEQaiEAIAFBEGohASABIAdJDQALCw=='
 
 /**
- * Each makes one row. Addresses are in bytes, and a table, from `entry` to `end`, is as `taps` writes it: `across` has an entry
- * for every pixel of the row, `down` one for the row.
+ * Each makes one row. Addresses are in bytes, and a table, from `entry` to `end`, is as `taps`
+ * writes it: `across` has an entry for every pixel of the row, `down` one for the row.
  */
 interface Passes {
   across(source: number, out: number, entry: number, end: number, entryBytes: number): void
@@ -30,19 +33,24 @@ interface Passes {
 }
 
 const CHANNELS = 3
-/** Bits of a coefficient behind the point: Pillow's PRECISION_BITS, which resample.wat rounds by too. */
+/**
+ * Bits of a coefficient behind the point: Pillow's PRECISION_BITS, which resample.wat rounds by
+ * too.
+ */
 const FRACTION_BITS = 22
 /** Bytes that `down` reads and writes at once, of which the last ones may lie beyond a row. */
 const VECTOR_BYTES = 16
 
-// One memory for all pictures, which are resampled one after the other. It stays as large as the largest of them took.
+// One memory for all images, which are resampled one after the other. It stays as large as the
+// largest of them took.
 const { memory, functions } = compile<Passes>(ASSEMBLED)(0)
 
 /**
- * Squashes a picture into a square, whether it grows or shrinks. Every bit is that of Pillow 13 (src/libImaging/Resample.c):
- * across and then down with 8 bits in between, or down first where the height shrinks by far more than the width. Pillow
- * before 13 never went down first: from its pixels, a sixth of the values of a portrait differ, nearly all by 1.
- * @param picture - of at least one pixel
+ * Squashes an image into a square, whether it grows or shrinks. Every bit is that of Pillow 13
+ * (src/libImaging/Resample.c): across and then down with 8 bits in between, or down first where the
+ * height shrinks by far more than the width. Pillow before 13 never went down first: from its
+ * pixels, a sixth of the values of a portrait differ, nearly all by 1.
+ * @param image - of at least one pixel
  * @returns size × size × 3
  * @throws RangeError where there is no memory for it
  */
@@ -86,16 +94,20 @@ export function resample({ data, width, height }: Raster, size: number): Uint8Ar
   return bytes.slice(out, end)
 }
 
-/** For each pixel to make, an entry: where its first source pixel lies, and the coefficients of those from there on. */
+/**
+ * For each pixel to make, an entry: where its first source pixel lies, and the coefficients of
+ * those from there on.
+ */
 interface Taps {
   table: Int32Array
   entryBytes: number
 }
 
 /**
- * What a line of `to` pixels is made of, where it is made from one of `from`: centres of cells map to centres, and the kernel
- * widens where the line shrinks. A coefficient has more than the 16 bits that SIMD multiplies, so it is written as low + 65536
- * × high: for every two pixels a word of their low halves, and one of their high ones.
+ * What a line of `to` pixels is made of, where it is made from one of `from`: centres of cells map
+ * to centres, and the kernel widens where the line shrinks. A coefficient has more than the 16 bits
+ * that SIMD multiplies, so it is written as low + 65536 × high: for every two pixels a word of
+ * their low halves, and one of their high ones.
  * @param step - bytes from one source pixel to the next
  */
 function taps(from: number, to: number, step: number): Taps {

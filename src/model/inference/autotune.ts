@@ -14,7 +14,10 @@ export interface Search {
   clock: () => number
 }
 
-/** A GPU gets faster by more rows than any CPU; above these the way there and back costs more than the run. */
+/**
+ * A GPU gets faster by more rows than any CPU; above these the way there and back costs more than
+ * the run.
+ */
 export function searchOnDevice(longestText: number): Search {
   return {
     least: { image: 8, text: 32, fusion: 64 },
@@ -27,7 +30,10 @@ export function searchOnDevice(longestText: number): Search {
 /** As many tokens as a caption or a query has, with those that mark its ends. */
 const USUAL_TOKENS = 16
 
-/** On a CPU rows get cheaper until they fill its caches. What other processes take of the cores must not count. */
+/**
+ * On a CPU rows get cheaper until they fill its caches. What other processes take of the cores must
+ * not count.
+ */
 export function searchOnCpu(threads: number): Search {
   // Threads that wait for one another spend core time, too.
   const clock = threads === 1 ? coreTime : now
@@ -56,8 +62,8 @@ export interface Paces {
 }
 
 /**
- * How many rows suit a device, found by trying: they are doubled while a batch of them runs, which means that the memory
- * holds it, and while a row gets cheaper by it.
+ * How many rows suit a device, found by trying: they are doubled while a batch of them runs, which
+ * means that the memory holds it, and while a row gets cheaper by it.
  *
  * @throws what `run` throws for the smallest batches
  */
@@ -69,7 +75,8 @@ export async function largestBatch(
 ): Promise<Paces> {
   const timed = async (rows: number): Promise<number> => {
     const inputs = madeInputs(spec, { rows, tokens })
-    // The first run takes the memory and chooses kernels; of those like the ones to come the quickest was disturbed least.
+    // The first run takes the memory and chooses kernels; of those like the ones to come the
+    // quickest was disturbed least.
     await run(inputs)
     const times: number[] = []
     for (let round = 0; round < TIMED; round += 1) {

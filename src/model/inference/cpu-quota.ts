@@ -1,11 +1,17 @@
-/** How many cores the service has been given: by the machine, by its affinity, and by the quota of its control group. */
+/**
+ * How many cores the service has been given: by the machine, by its affinity, and by the quota of
+ * its control group.
+ */
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 
 const MOUNT = '/sys/fs/cgroup'
 
-/** Whole cores, 1 at least. Node looks at the machine and the affinity alone; a container is given less by a quota. */
+/**
+ * Whole cores, 1 at least. Node looks at the machine and the affinity alone; a container is given
+ * less by a quota.
+ */
 export function coresGiven(read: (path: string) => string = readText): number {
   const given = Math.min(availableParallelism(), quotaV2(read), quotaV1(read))
   return Math.max(1, Math.floor(given))
@@ -43,7 +49,10 @@ function folderOf(read: (path: string) => string, has: (controllers: string) => 
   return folder.length === 0 ? '/' : folder.join(':')
 }
 
-/** Each group on the way to the root may have a quota. What a container does not see of the way is left out. */
+/**
+ * Each group on the way to the root may have a quota. What a container does not see of the way is
+ * left out.
+ */
 function leastAlong(folder: string, quotaAt: (folder: string) => number): number {
   const here = quotaAt(folder)
   return folder === dirname(folder) ? here : Math.min(here, leastAlong(dirname(folder), quotaAt))

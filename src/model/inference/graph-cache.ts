@@ -1,7 +1,7 @@
 /**
- * Graphs as the runtime has optimised them for the processor of this machine, their weights in files that are mapped: the
- * processes share them in memory, and a start takes a fraction of the time. They are made of a verified bundle when there
- * are none, and may be removed at any time.
+ * Graphs as the runtime has optimised them for the processor of this machine, their weights in
+ * files that are mapped: the processes share them in memory, and a start takes a fraction of the
+ * time. They are made of a verified bundle when there are none, and may be removed at any time.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -64,7 +64,8 @@ export class PreparedGraphs<Measured> {
 
   /**
    * Has them written into a folder that takes its place when it is whole.
-   * @throws what `write` throws; Error where the disk is full or cannot be written to. Nothing is left then
+   * @throws what `write` throws; Error where the disk is full or cannot be written to. Nothing is
+   *   left then
    */
   async make(write: (fileOf: (graph: GraphName) => string) => Promise<void>): Promise<void> {
     await mkdir(this.#root, { recursive: true })

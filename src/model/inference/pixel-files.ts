@@ -1,7 +1,8 @@
 /**
- * The way of pixels from the decoder to inference: by files that live for as long as that takes and as a rule never reach
- * the disk. Sent through the service they would be copied eight times, and its garbage collected for longer than it works.
- * Who reads or writes one does so in one go: through a pool of threads it would cost three times as much.
+ * The way of pixels from the decoder to inference: by files that live for as long as that takes and
+ * as a rule never reach the disk. Sent through the service they would be copied eight times, and
+ * its garbage collected for longer than it works. Who reads or writes one does so in one go:
+ * through a pool of threads it would cost three times as much.
  */
 import { closeSync, openSync, readSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm, unlink } from 'node:fs/promises'
@@ -27,7 +28,10 @@ export class Passage {
     return new Passage(await mkdtemp(join(tmpdir(), 'tandem-pixels-')).catch(() => null))
   }
 
-  /** Gives `decode` the name of a new file. What it leaves where it fails is removed; otherwise who reads it takes it away. */
+  /**
+   * Gives `decode` the name of a new file. What it leaves where it fails is removed; otherwise who
+   * reads it takes it away.
+   */
   async through<Value>(decode: (into: string | null) => Promise<Value>): Promise<Value> {
     const file = this.#folder === null ? null : join(this.#folder, String((this.#files += 1)))
     try {
@@ -43,7 +47,10 @@ export class Passage {
     if ('file' in pixels) void unlink(pixels.file).catch(() => undefined)
   }
 
-  /** Removes those of a call that has been given up, when a batch that others share can no longer be about to read them. */
+  /**
+   * Removes those of a call that has been given up, when a batch that others share can no longer be
+   * about to read them.
+   */
   freeLater(pixels: Pixels): void {
     if ('file' in pixels) setTimeout(() => this.free(pixels), LONGEST_TO_READ_MS).unref()
   }
@@ -65,7 +72,10 @@ export function leavePixels(pixels: Uint8Array, into: string): Pixels {
   }
 }
 
-/** Reads the file of pixels into `row`, which they fill, and removes it. @throws Error where it has fewer, or is not there */
+/**
+ * Reads the file of pixels into `row`, which they fill, and removes it. @throws Error where it has
+ * fewer, or is not there
+ */
 export function takePixels(file: string, row: Uint8Array): void {
   const descriptor = openSync(file, 'r')
   try {

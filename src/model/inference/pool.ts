@@ -1,4 +1,7 @@
-/** The processes that run the graphs: some on the CPU, or one for each GPU. A batch goes to one that is free. */
+/**
+ * The processes that run the graphs: some on the CPU, or one for each GPU. A batch goes to one that
+ * is free.
+ */
 import type { TandemError } from '../../errors.js'
 import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 import { arrange } from './process-plan.js'
@@ -55,7 +58,8 @@ export class InferencePool {
   }
 
   /**
-   * Starts the processes on the first provider that loads the graphs on each of its devices and passes the test there.
+   * Starts the processes on the first provider that loads the graphs on each of its devices and
+   * passes the test there.
    * @param report - told, too, which providers did not, and why
    * @throws BundleError saying why each one did not
    */

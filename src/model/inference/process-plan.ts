@@ -4,7 +4,7 @@
 export interface Need {
   /** Bytes of memory with the graphs loaded. */
   memory: number
-  /** Milliseconds that the encoding of one picture takes. */
+  /** Milliseconds that the encoding of one image takes. */
   image: number
 }
 
@@ -14,15 +14,20 @@ export interface Arrangement {
   threads: number
 }
 
-/** Of the memory, inference takes so much at most; the rest is for items, index and the page cache. */
+/**
+ * Of the memory, inference takes so much at most; the rest is for items, index and the page cache.
+ */
 const SHARE_OF_MEMORY = 0.5
-/** One that asks for a picture alone should not wait longer than this where more threads would help. */
+/**
+ * One that asks for an image alone should not wait longer than this where more threads would help.
+ */
 const LONGEST_IMAGE_MS = 250
 
 /**
- * A process with one thread wastes nothing: threads that share a run wait for one another, and on two cores a text cost
- * 1.7 times the core time it costs on one thread (docs/benchmarks.md). So there are as many processes as threads, unless a
- * picture would take too long on one or the memory does not hold so many.
+ * A process with one thread wastes nothing: threads that share a run wait for one another, and on
+ * two cores a text cost
+ * 1.7 times the core time it costs on one thread (docs/benchmarks.md). So there are as many processes as threads, unless an
+ * image would take too long on one or the memory does not hold so many.
  *
  * @param threads - in all; 1 at least
  * @param memory - bytes that the service may use

@@ -1,6 +1,7 @@
 /**
- * The process that runs the graphs: a run blocks its thread, and what the runtime does not survive ends this process
- * alone. A session that is made again leaks, so another bundle, another provider or a fresh start is another process.
+ * The process that runs the graphs: a run blocks its thread, and what the runtime does not survive
+ * ends this process alone. A session that is made again leaks, so another bundle, another provider
+ * or a fresh start is another process.
  */
 import { answerCalls } from '../../worker/worker-process.js'
 import type { Need } from './process-plan.js'
@@ -30,9 +31,9 @@ export interface Found {
 
 export interface Commands {
   /**
-   * Loads the graphs of the bundle, whose manifest has been checked. Where there is a place for prepared graphs they are
-   * loaded from there; `prepared` tells that they were not there, and now are: a process that has prepared graphs holds more
-   * memory than one that loads them.
+   * Loads the graphs of the bundle, whose manifest has been checked. Where there is a place for
+   * prepared graphs they are loaded from there; `prepared` tells that they were not there, and now
+   * are: a process that has prepared graphs holds more memory than one that loads them.
    */
   open: {
     ask: { bundle: Bundle; execution: Execution; preparedFolder: string | null }
@@ -40,7 +41,10 @@ export interface Commands {
   }
   /** Finds the batches that suit the device by running some. */
   measure: { ask: null; answer: Found }
-  /** Runs one batch for the outputs that are `wanted`, all by default; `milliseconds` are of the run alone. */
+  /**
+   * Runs one batch for the outputs that are `wanted`, all by default; `milliseconds` are of the run
+   * alone.
+   */
   run: {
     ask: { graph: GraphName; inputs: Tensors; wanted?: readonly string[] | undefined }
     answer: { outputs: Tensors; milliseconds: number }
@@ -52,7 +56,9 @@ interface Loaded {
   spec: GraphSpec
 }
 
-/** Bytes of graphs: smaller ones are loaded as quickly as they are, and need no memory to speak of. */
+/**
+ * Bytes of graphs: smaller ones are loaded as quickly as they are, and need no memory to speak of.
+ */
 const LEAST_PREPARED = 4 * 2 ** 20
 
 const graphs: Partial<Record<GraphName, Loaded>> = {}

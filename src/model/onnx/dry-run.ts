@@ -1,6 +1,6 @@
 /**
- * Runs of a graph on made inputs, before it is trusted: what a graph declares of its outputs, an open axis above all, is
- * not what it must give.
+ * Runs of a graph on made inputs, before it is trusted: what a graph declares of its outputs, an
+ * open axis above all, is not what it must give.
  */
 import { BundleError } from '../bundle/bundle-error.js'
 import type { GraphSpec, Tensor, Tensors, TensorSpec } from './graph-inputs.js'
@@ -14,7 +14,9 @@ export interface Sizes {
 /** As many rows, and tokens in a row, as tell one axis from the other. */
 const SMALL: Sizes = { rows: 2, tokens: 3 }
 
-/** @throws BundleError naming the file, and the output that has another shape than the bundle says */
+/**
+ * @throws BundleError naming the file, and the output that has another shape than the bundle says
+ */
 export async function tryGraph(
   spec: GraphSpec,
   run: (inputs: Tensors) => Promise<Tensors>,

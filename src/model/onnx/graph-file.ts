@@ -1,8 +1,10 @@
 /**
- * What a graph file may hold, checked before the runtime reads it: weights inside the file, operators that the runtime
- * has. A graph with external data would read whatever file it names, wherever the service was started.
+ * What a graph file may hold, checked before the runtime reads it: weights inside the file,
+ * operators that the runtime has. A graph with external data would read whatever file it names,
+ * wherever the service was started.
  *
- * An ONNX file is a protocol buffer; this walks through the few messages that can hold a tensor or an operator.
+ * An ONNX file is a protocol buffer; this walks through the few messages that can hold a tensor or
+ * an operator.
  */
 import { BundleError } from '../bundle/bundle-error.js'
 import { fieldsOf } from './protocol-buffer.js'
@@ -37,7 +39,10 @@ const OUTSIDE_OPERATORS = new Set(['EPContext'])
 /** Messages within one another: more than a graph needs, fewer than make recursion fail. */
 const MOST_LEVELS = 100
 
-/** @throws BundleError naming `file` for external data, foreign operators, and bytes that are no protocol buffer */
+/**
+ * @throws BundleError naming `file` for external data, foreign operators, and bytes that are no
+ * protocol buffer
+ */
 export function checkGraphFile(bytes: Uint8Array, file: string): void {
   // The runtime would take these four letters for a format of its own, whatever the rest says.
   if (Buffer.from(bytes.subarray(4, 8)).toString('latin1') === 'ORTM') {

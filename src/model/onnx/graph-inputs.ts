@@ -25,7 +25,10 @@ export interface GraphSpec {
   outputs: Readonly<Record<string, TensorSpec>>
 }
 
-/** What each graph of the bundle has to take and give; a dual encoder alone has no fusion graph, and gives no tokens. */
+/**
+ * What each graph of the bundle has to take and give; a dual encoder alone has no fusion graph, and
+ * gives no tokens.
+ */
 export function graphSpecs(
   manifest: Manifest,
 ): Readonly<Record<'image' | 'text', GraphSpec> & { fusion?: GraphSpec }> {

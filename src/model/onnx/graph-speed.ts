@@ -23,7 +23,10 @@ export interface GraphSpeed {
 export interface SpeedOptions {
   /** Threads of a run, each number tried. */
   threads: readonly number[]
-  /** Runs of each batch; the bundles take turns, so that what else the machine does meets all of them. */
+  /**
+   * Runs of each batch; the bundles take turns, so that what else the machine does meets all of
+   * them.
+   */
   rounds: number
   /** Of each text; cut to what a bundle takes. */
   tokens: number

@@ -37,12 +37,16 @@ export function checkTensors(
   throw new BundleError(`${file} has the ${kind}s ${list(actual)}; expected are ${list(wanted)}.`)
 }
 
-/** Whether a graph's value is a tensor of that type whose fixed axes agree with the fixed axes of `spec`. */
+/**
+ * Whether a graph's value is a tensor of that type whose fixed axes agree with the fixed axes of
+ * `spec`.
+ */
 function fits(value: DeclaredValue | undefined, spec: TensorSpec | undefined): boolean {
   if (value === undefined || spec === undefined || !value.isTensor || value.type !== spec.type)
     return false
   if (value.shape.length !== spec.shape.length) return false
-  // A batch axis that the graph fixes would fail at the first batch of another size: it must be open in both.
+  // A batch axis that the graph fixes would fail at the first batch of another size: it must be
+  // open in both.
   return spec.shape.every((axis, i) => {
     const size = value.shape[i]
     const open = typeof size !== 'number' || size < 0

@@ -1,9 +1,9 @@
 /**
- * Whether a graph computes in half precision (float16). The CPU provider is no place for one: it crashed the process for
- * one graph and took twice the time for another.
+ * Whether a graph computes in half precision (float16). The CPU provider is no place for one: it
+ * crashed the process for one graph and took twice the time for another.
  *
- * Weights may be stored as float16 anywhere, as long as they are cast, or looked up and cast, before they are computed
- * with: that is a graph of single precision in a smaller file.
+ * Weights may be stored as float16 anywhere, as long as they are cast, or looked up and cast,
+ * before they are computed with: that is a graph of single precision in a smaller file.
  */
 import { fieldsOf, type Field } from './protocol-buffer.js'
 

@@ -1,10 +1,19 @@
-/** The fields of a protocol buffer, which is what an ONNX file is: read without knowing what they mean. */
+/**
+ * The fields of a protocol buffer, which is what an ONNX file is: read without knowing what they
+ * mean.
+ */
 import { BundleError } from '../bundle/bundle-error.js'
 
-/** Bytes of a nested message, a string or packed numbers; or one number, exact below 2⁵³. Fixed-width ones are passed over. */
+/**
+ * Bytes of a nested message, a string or packed numbers; or one number, exact below 2⁵³.
+ * Fixed-width ones are passed over.
+ */
 export type Field = { field: number; content: Uint8Array } | { field: number; value: number }
 
-/** Beyond this a reader of protocol buffers drops the upper bits of a field's key: it would see another field than we. */
+/**
+ * Beyond this a reader of protocol buffers drops the upper bits of a field's key: it would see
+ * another field than we.
+ */
 const KEY_LIMIT = 2 ** 32
 
 /**

@@ -1,13 +1,16 @@
 /**
- * Where the nodes of a graph really ran, from the runtime's profile of a run: it moves to the CPU, without a word, what
- * the provider that was asked for cannot do.
+ * Where the nodes of a graph really ran, from the runtime's profile of a run: it moves to the CPU,
+ * without a word, what the provider that was asked for cannot do.
  *
- * Some of it belongs there: the runtime counts rows and tokens on the CPU, in integers, to save copies. What gives floats
- * is a part of the model.
+ * Some of it belongs there: the runtime counts rows and tokens on the CPU, in integers, to save
+ * copies. What gives floats is a part of the model.
  */
 import type { Provider } from './provider.js'
 
-/** The provider's own, and those that may take what it leaves; `tensorrt` leaves to `cuda` what it cannot compile. */
+/**
+ * The provider's own, and those that may take what it leaves; `tensorrt` leaves to `cuda` what it
+ * cannot compile.
+ */
 const NAMES: Readonly<Record<Provider, readonly string[]>> = {
   cpu: ['CPUExecutionProvider'],
   cuda: ['CUDAExecutionProvider'],

@@ -23,7 +23,10 @@ const TRIED: Readonly<Record<Provider, readonly Provider[]>> = {
 export const runtimeVersion = env.versions.node ?? ''
 /** Bytes: what is larger than this is mapped from a file, where graphs are prepared. */
 const LEAST_MAPPED = 1024
-/** Their weights, mapped in the layout of the kernel, end the process that computes with them (onnxruntime 1.30). */
+/**
+ * Their weights, mapped in the layout of the kernel, end the process that computes with them
+ * (onnxruntime 1.30).
+ */
 const LAID_OUT_ELSEWHERE = ['MatMulNBits', 'MatMulInteger']
 
 export class Session {
@@ -34,9 +37,11 @@ export class Session {
   }
 
   /**
-   * @param keepAt - where the graph is kept as the runtime has optimised it for this processor, weights in a file beside it
-   * @throws BundleError when the runtime refuses the graph or the provider, when its inputs and outputs are not those of
-   *   `spec`, neither as declared nor in a trial run, or when another provider did the work of that run
+   * @param keepAt - where the graph is kept as the runtime has optimised it for this processor,
+   *   weights in a file beside it
+   * @throws BundleError when the runtime refuses the graph or the provider, when its inputs and
+   *   outputs are not those of `spec`, neither as declared nor in a trial run, or when another
+   *   provider did the work of that run
    */
   static async open(
     bytes: Uint8Array,
@@ -61,7 +66,8 @@ export class Session {
   }
 
   /**
-   * Opens what `open` has kept, which was tried then: what a run leaves behind in memory is left to what is asked for.
+   * Opens what `open` has kept, which was tried then: what a run leaves behind in memory is left to
+   * what is asked for.
    * @throws BundleError
    */
   static openKept(file: string, spec: GraphSpec, execution: Execution): Promise<Session> {
@@ -118,7 +124,8 @@ export class Session {
       interOpNumThreads: 1,
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
-      // A plan for each shape that was seen takes as much memory again as a run, and saves no time that could be measured.
+      // A plan for each shape that was seen takes as much memory again as a run, and saves no time
+      // that could be measured.
       enableMemPattern: false,
       logSeverityLevel: 3,
       ...options,
@@ -159,7 +166,10 @@ export class Session {
   }
 }
 
-/** Weights are kept in the layout that the kernels want them in, so that no process makes a copy of its own. */
+/**
+ * Weights are kept in the layout that the kernels want them in, so that no process makes a copy of
+ * its own.
+ */
 function keeping(file: string, graph: Uint8Array): InferenceSession.SessionOptions {
   const bytes = Buffer.from(graph.buffer, graph.byteOffset, graph.byteLength)
   const laidOut = !LAID_OUT_ELSEWHERE.some((operator) => bytes.includes(operator))

@@ -15,7 +15,10 @@ export function bytesOf(outputs: Tensors, name: string): Int8Array {
   return tensor.data
 }
 
-/** The length of the longest row, and the mask that tells tokens (1) from padding (0) when all rows have it: [b, t]. */
+/**
+ * The length of the longest row, and the mask that tells tokens (1) from padding (0) when all rows
+ * have it: [b, t].
+ */
 export function maskOf(lengths: readonly number[]): { mask: BigInt64Array; longest: number } {
   const longest = Math.max(...lengths)
   const mask = new BigInt64Array(lengths.length * longest)

@@ -1,4 +1,7 @@
-/** Refuses at once what could not be done before its deadline, by how much waits and how long that took lately. */
+/**
+ * Refuses at once what could not be done before its deadline, by how much waits and how long that
+ * took lately.
+ */
 import { TandemError } from '../../errors.js'
 import type { Call } from '../models.js'
 import { LONGEST_BULK_DELAY, type Forecast } from './cost-model.js'
@@ -6,7 +9,10 @@ import type { GraphName } from '../onnx/graph-inputs.js'
 import type { Priority } from './priority.js'
 import type { Waiter, Waiting } from './queue.js'
 
-/** Under load work takes up to so much longer than expected, and what is accepted should be answered in time. */
+/**
+ * Under load work takes up to so much longer than expected, and what is accepted should be answered
+ * in time.
+ */
 export const CAUTION = 1.75
 
 export class Admission {
@@ -48,7 +54,8 @@ export class Admission {
       (priority === 'bulk' ? this.#queued('bulk') : 0)
     const needed = CAUTION * (priority === 'bulk' ? before + this.#ofBulk(own, now) : ahead + own)
     const left = Math.max(0, deadline - now)
-    // Where nothing is before it, trying is the only way to learn that what was slow once no longer is.
+    // Where nothing is before it, trying is the only way to learn that what was slow once no longer
+    // is.
     if (ahead === 0 || needed <= left) return
     const sentence =
       `The answer would take about ${Math.ceil(needed)} ms, and ${Math.floor(left)} ms are left for it; ` +
@@ -58,7 +65,10 @@ export class Admission {
     })
   }
 
-  /** Bulk is done once what is interactive has gone before it, or sooner by the turns that it is sure of. */
+  /**
+   * Bulk is done once what is interactive has gone before it, or sooner by the turns that it is
+   * sure of.
+   */
   #ofBulk(own: number, now: number): number {
     const bulk = this.#queued('bulk') + own
     const afterOthers = this.#queued('interactive') + bulk * this.#forecast.bulkDelay(now)

@@ -1,6 +1,7 @@
 /**
- * Joins what waits for the same graph into batches while the workers are busy. The graphs take turns, so that a long
- * upload delays a search by one batch at most, and bulk waits for what is interactive.
+ * Joins what waits for the same graph into batches while the workers are busy. The graphs take
+ * turns, so that a long upload delays a search by one batch at most, and bulk waits for what is
+ * interactive.
  */
 import { TandemError } from '../../errors.js'
 import type { Call } from '../models.js'
@@ -17,7 +18,10 @@ export interface Lane<Input, Result> {
   /** The most weight in one batch; an input that weighs more runs alone. */
   maxWeight: number
   weigh(input: Input): number
-  /** Where the rows of a batch are padded to the longest one: the length of this one, and how much is worth another batch. */
+  /**
+   * Where the rows of a batch are padded to the longest one: the length of this one, and how much
+   * is worth another batch.
+   */
   rowLength?(input: Input): number
   maxPadding?: number
   assemble(inputs: readonly Input[]): Tensors
@@ -55,7 +59,10 @@ interface Entry {
   input: unknown
 }
 
-/** An interactive input never waits longer than this for a bulk batch that runs, unless one input takes longer. */
+/**
+ * An interactive input never waits longer than this for a bulk batch that runs, unless one input
+ * takes longer.
+ */
 const BULK_BATCH_MS = 50
 
 /** What runs batches, several at a time where there are several GPUs. */
@@ -71,7 +78,10 @@ export class Batcher {
   readonly #ends = new Set<{ at: number }>()
   #inFlight = 0
 
-  /** @param maxQueue entries that may wait; a submission that would exceed it is refused as `overloaded` */
+  /**
+   * @param maxQueue entries that may wait; a submission that would exceed it is refused as
+   * `overloaded`
+   */
   constructor(inference: Runner, maxQueue: number) {
     this.#inference = inference
     this.#maxQueue = maxQueue
@@ -88,8 +98,8 @@ export class Batcher {
   }
 
   /**
-   * Refuses inputs that could not be done before the deadline of their call; to be asked before the first of them is
-   * submitted, and before anything is spent on them.
+   * Refuses inputs that could not be done before the deadline of their call; to be asked before the
+   * first of them is submitted, and before anything is spent on them.
    *
    * @param weight - of all inputs together
    * @param before - milliseconds that go by until they can be submitted
@@ -100,9 +110,10 @@ export class Batcher {
   }
 
   /**
-   * Queues `inputs` and answers their results in the same order. What has not begun when the call's signal fires never
-   * runs.
-   * @throws TandemError `overloaded`, `model_unavailable`; the signal's reason; Error when a batch fails
+   * Queues `inputs` and answers their results in the same order. What has not begun when the call's
+   * signal fires never runs.
+   * @throws TandemError `overloaded`, `model_unavailable`; the signal's reason; Error when a batch
+   *   fails
    */
   submit<Input, Result>(
     lane: Lane<Input, Result>,

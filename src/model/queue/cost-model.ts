@@ -5,7 +5,10 @@ import type { GraphName } from '../onnx/graph-inputs.js'
 const MEMORY = 0.9
 /** Over so long the share of the time is measured that interactive batches take. */
 const SHARE_MS = 2000
-/** Bulk is sure of a twentieth of the time, whatever else is asked: a batch in eight, and those are the small ones. */
+/**
+ * Bulk is sure of a twentieth of the time, whatever else is asked: a batch in eight, and those are
+ * the small ones.
+ */
 export const LONGEST_BULK_DELAY = 20
 
 interface Pace {

@@ -22,7 +22,7 @@ export class Turns {
   /**
    * @param atATime - pieces that run at once
    * @param most - pieces that may wait; one more is refused as `overloaded`
-   * @param what - the pieces, for the sentence of a refusal: "pictures wait to be decoded"
+   * @param what - the pieces, for the sentence of a refusal: "images wait to be decoded"
    */
   constructor(atATime: number, most: number, what: string) {
     this.#atATime = atATime

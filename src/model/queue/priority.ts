@@ -2,7 +2,10 @@ import type { Call } from '../models.js'
 
 export type Priority = NonNullable<Call['priority']>
 
-/** While interactive work waits, one turn in so many is bulk's: it is slow then, but never stands still. */
+/**
+ * While interactive work waits, one turn in so many is bulk's: it is slow then, but never stands
+ * still.
+ */
 const BULK_EVERY = 8
 
 /** Decides whose turn it is. */

@@ -19,7 +19,10 @@ interface Line<Entry> {
 export type Limit<Entry> = (entry: Entry) => number
 
 export class Waiting<Entry extends Waiter> {
-  /** Entries oldest first; of the graphs the one that has not had its turn for the longest comes first. */
+  /**
+   * Entries oldest first; of the graphs the one that has not had its turn for the longest comes
+   * first.
+   */
   readonly #lines: Record<Priority, Map<GraphName, Line<Entry>>> = {
     interactive: lines(),
     bulk: lines(),
@@ -64,8 +67,10 @@ export class Waiting<Entry extends Waiter> {
   }
 
   /**
-   * Takes the next batch out: entries of one graph and priority, one at least, within the limit of the first.
-   * @param padding - how far the rows of a batch may in all be padded; beyond it, what is longer or shorter runs by itself
+   * Takes the next batch out: entries of one graph and priority, one at least, within the limit of
+   * the first.
+   * @param padding - how far the rows of a batch may in all be padded; beyond it, what is longer or
+   *   shorter runs by itself
    */
   take(limit: Limit<Entry>, padding: (entry: Entry) => number = () => Infinity): Entry[] {
     const next = this.#precedence.next({
@@ -103,7 +108,10 @@ function lines<Entry>(): Map<GraphName, Line<Entry>> {
   )
 }
 
-/** The oldest entry, and those nearest to it in length, as long as their weight and the padding allow. */
+/**
+ * The oldest entry, and those nearest to it in length, as long as their weight and the padding
+ * allow.
+ */
 function joined<Entry extends Waiter>(
   [first, ...others]: Entry[],
   limit: Limit<Entry>,

@@ -29,7 +29,10 @@ export interface Question<Result> {
 
 /** Encoding changes nothing, so that a call may be sent again. */
 const ATTEMPTS = 3
-/** Codes of TLS for a certificate that is self-signed, expired, of another name or of an unknown authority. */
+/**
+ * Codes of TLS for a certificate that is self-signed, expired, of another name or of an unknown
+ * authority.
+ */
 const UNTRUSTED = /CERT|LEAF_SIGNATURE/
 const FIRST_PAUSE_MS = 50
 const PROBE_MS = 2000
@@ -56,8 +59,8 @@ export class Connection {
   }
 
   /**
-   * @throws TandemError `encoder_unavailable`, `encoder_timeout`, `encoder_failed`, what the encoder says of the input or of
-   *   its models; the reason of the call's signal
+   * @throws TandemError `encoder_unavailable`, `encoder_timeout`, `encoder_failed`, what the
+   *   encoder says of the input or of its models; the reason of the call's signal
    */
   ask<Result>(question: Question<Result>, { signal, deadline, trace }: Call): Promise<Result> {
     const timeUp = deadline === undefined ? AbortSignal.timeout(this.#timeoutMs) : undefined
@@ -95,7 +98,10 @@ export class Connection {
     })
   }
 
-  /** What the encoder says of itself, as JSON, on a connection of its own: one that was kept may know what a new one does not. */
+  /**
+   * What the encoder says of itself, as JSON, on a connection of its own: one that was kept may
+   * know what a new one does not.
+   */
   async probe(): Promise<unknown> {
     const timeUp = AbortSignal.timeout(PROBE_MS)
     const answer = await this.#send(

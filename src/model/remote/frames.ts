@@ -1,9 +1,11 @@
 /**
- * Frames: what two services of different roles send one another. A JSON head, and behind it the bytes of pictures, embeddings
- * and tokens as they are, so that nothing grows by a third as base64 or by ten as decimal numbers.
+ * Frames: what two services of different roles send one another. A JSON head, and behind it the
+ * bytes of images, embeddings and tokens as they are, so that nothing grows by a third as base64 or
+ * by ten as decimal numbers.
  *
- * A frame is the four bytes `TDF1`, the length of the head (uint32), the head (UTF-8), and the parts one after the other;
- * `parts` in the head has their lengths in bytes. Numbers are little-endian, as on every machine that the models run on.
+ * A frame is the four bytes `TDF1`, the length of the head (uint32), the head (UTF-8), and the
+ * parts one after the other; `parts` in the head has their lengths in bytes. Numbers are
+ * little-endian, as on every machine that the models run on.
  */
 
 /** The Content-Type of a frame. */
@@ -21,7 +23,7 @@ export interface Frame {
 
 const MAGIC = Buffer.from('TDF1')
 const PREFIX = MAGIC.length + 4
-/** A frame of more parts than pictures and lists of any request. */
+/** A frame of more parts than images and lists of any request. */
 const MOST_PARTS = 100_000
 
 /** @param head - of JSON values; `parts` is added */
@@ -53,7 +55,10 @@ export function readFrame(bytes: Buffer): Frame {
   return { head, parts: lengths.map((length) => bytes.subarray(at, (at += length))) }
 }
 
-/** The list of numbers from 0 to `largest` that the head has by this name. @throws FrameError for anything else */
+/**
+ * The list of numbers from 0 to `largest` that the head has by this name. @throws FrameError for
+ * anything else
+ */
 export function counts(head: Frame['head'], name: string, most: number, largest: number): number[] {
   const value = head[name]
   const isCount = (one: unknown): boolean =>
@@ -62,7 +67,10 @@ export function counts(head: Frame['head'], name: string, most: number, largest:
   throw new FrameError(`has no list of up to ${most} numbers from 0 to ${largest} named ${name}`)
 }
 
-/** A part as `length` finite numbers of 4 bytes, copied. @throws FrameError for another length, or a number that is none */
+/**
+ * A part as `length` finite numbers of 4 bytes, copied. @throws FrameError for another length, or a
+ * number that is none
+ */
 export function floats(part: Uint8Array | undefined, name: string, length: number): Float32Array {
   const found = new Float32Array(copied(part, name, length * 4))
   if (found.every(Number.isFinite)) return found
@@ -93,7 +101,9 @@ export function rowNumbers(
   throw new FrameError(`names a row in ${name} beyond the ${rows} that there are`)
 }
 
-/** Typed arrays ask for an aligned beginning, which a part in the middle of a frame does not have. */
+/**
+ * Typed arrays ask for an aligned beginning, which a part in the middle of a frame does not have.
+ */
 function copied(part: Uint8Array | undefined, name: string, bytes: number): ArrayBuffer {
   if (part?.length !== bytes)
     throw new FrameError(`has ${part?.length ?? 'no'} bytes of ${name}; expected ${bytes}`)

@@ -1,7 +1,9 @@
 /**
- * What a service that searches asks one that encodes, and what that answers: the three calls of `Models` as frames.
+ * What a service that searches asks one that encodes, and what that answers: the three calls of
+ * `Models` as frames.
  *
- * Every message names the fingerprint of the bundle it is about, so that what two bundles made is never mixed.
+ * Every message names the fingerprint of the bundle it is about, so that what two bundles made is
+ * never mixed.
  */
 import {
   counts,
@@ -36,8 +38,8 @@ export type Sizes = Pick<
 const FINGERPRINT = /^[0-9a-f]{16}$/
 /** Of one message; the limit on its bytes is tighter. */
 const MOST = 100_000
-/** What a stored picture may take: a JPEG of at most 512 pixels on its long side is a tenth of it. */
-const MOST_PICTURE_BYTES = 2 ** 21
+/** What a stored image may take: a JPEG of at most 512 pixels on its long side is a tenth of it. */
+const MOST_IMAGE_BYTES = 2 ** 21
 /** For a head with what it says of one input. */
 const HEAD_BYTES = 4096
 const HEAD_BYTES_EACH = 128
@@ -122,7 +124,7 @@ export function askImages(images: readonly Uint8Array[], sizes: Sizes, call: Cal
 /** @throws FrameError */
 export function imagesAsked({ parts }: Frame): readonly Uint8Array[] {
   if (parts.length > 0) return parts
-  throw new FrameError('has no picture')
+  throw new FrameError('has no image')
 }
 
 export function answerImages(
@@ -130,16 +132,16 @@ export function answerImages(
   timings: StageTimings,
   { fingerprint }: Sizes,
 ): Buffer {
-  const pictures = encoded.map(({ picture }) => picture)
-  const sides = (side: 'width' | 'height'): number[] => pictures.map((picture) => picture[side])
+  const images = encoded.map(({ image }) => image)
+  const sides = (side: 'width' | 'height'): number[] => images.map((image) => image[side])
   return writeFrame({ fingerprint, timings, widths: sides('width'), heights: sides('height') }, [
     joined(encoded.map(({ embedding }) => embedding)),
     joinedBytes(encoded.map(({ imageTokens }) => imageTokens)),
-    ...pictures.map(({ bytes }) => bytes),
+    ...images.map(({ bytes }) => bytes),
   ])
 }
 
-/** @throws FrameError where it is not the answer for `count` pictures */
+/** @throws FrameError where it is not the answer for `count` images */
 export function imagesAnswered(
   frame: Frame,
   count: number,
@@ -149,19 +151,19 @@ export function imagesAnswered(
     dim,
     imageTokens: { count: tokens, width },
   } = sizes
-  const [embeddingBytes, tokenBytes, ...pictures] = frame.parts
+  const [embeddingBytes, tokenBytes, ...images] = frame.parts
   const embeddings = floats(embeddingBytes, 'embeddings', count * dim)
   const length = tokens * width
   const imageTokens = int8s(tokenBytes, 'image tokens', count * length)
   const widths = countsOf(frame, 'widths', count, 512)
   const heights = countsOf(frame, 'heights', count, 512)
-  if (pictures.length !== count)
-    throw new FrameError(`has ${pictures.length} pictures; expected ${count}`)
-  const encoded = pictures.map((bytes, row): EncodedImage => ({
+  if (images.length !== count)
+    throw new FrameError(`has ${images.length} images; expected ${count}`)
+  const encoded = images.map((bytes, row): EncodedImage => ({
     embedding: embeddings.slice(row * dim, (row + 1) * dim),
     imageTokens: imageTokens.slice(row * length, (row + 1) * length),
     // A copy: the frame, of which it is a part, may be many times as large.
-    picture: {
+    image: {
       bytes: new Uint8Array(bytes),
       mime: 'image/jpeg',
       width: widths[row] ?? 0,
@@ -263,7 +265,7 @@ export function mostBytes(kind: 'texts' | 'images' | 'match', count: number, siz
   const { dim, tokenWidth, maxTokens, imageTokens } = sizes
   const each = {
     texts: 4 * (dim + maxTokens * tokenWidth),
-    images: 4 * dim + imageTokens.count * imageTokens.width + MOST_PICTURE_BYTES,
+    images: 4 * dim + imageTokens.count * imageTokens.width + MOST_IMAGE_BYTES,
     match: 16,
   }
   return HEAD_BYTES + count * (each[kind] + HEAD_BYTES_EACH)

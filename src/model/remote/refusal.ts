@@ -18,7 +18,10 @@ const PASSED_ON: readonly string[] = [
   'decoder_unavailable',
 ] satisfies ErrorCode[]
 
-/** @returns the error, and whether another encoder at the same address, or the same in a moment, may do better */
+/**
+ * @returns the error, and whether another encoder at the same address, or the same in a moment, may
+ * do better
+ */
 export function refusalOf(
   { status, headers, body }: Answer,
   place: string,

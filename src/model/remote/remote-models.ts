@@ -1,9 +1,10 @@
 /**
- * DOOR of remote models: the models of another service, one that encodes (TANDEM_ROLE=encode), as if they were here.
+ * DOOR of remote models: the models of another service, one that encodes (TANDEM_ROLE=encode), as
+ * if they were here.
  *
- * Calls carry the deadline, the trace and the cancellation of the request that they belong to. Every call and every answer
- * names the fingerprint of the bundle: an encoder that serves another one by now is refused, so that what two bundles made
- * is never mixed.
+ * Calls carry the deadline, the trace and the cancellation of the request that they belong to.
+ * Every call and every answer names the fingerprint of the bundle: an encoder that serves another
+ * one by now is refused, so that what two bundles made is never mixed.
  */
 import {
   askImages,
@@ -45,12 +46,17 @@ export interface RemoteModelsOptions {
 }
 
 const PATIENCE_MS = 30_000
-/** Bulk calls under way at a time: as many as one stream of pictures has. Searches do not wait for them. */
+/**
+ * Bulk calls under way at a time: as many as one stream of images has. Searches do not wait for
+ * them.
+ */
 const BULK_AT_A_TIME = 16
 
 /**
- * Connects to the encoder and learns which bundle it serves, which is the one that counts from then on.
- * @throws Error with a sentence fit for a terminal where it is not to be reached, refuses, or speaks another language
+ * Connects to the encoder and learns which bundle it serves, which is the one that counts from then
+ * on.
+ * @throws Error with a sentence fit for a terminal where it is not to be reached, refuses, or
+ *   speaks another language
  */
 export async function openRemoteModels(options: RemoteModelsOptions): Promise<Models> {
   const { url, apiKey, timeoutMs, patienceMs = PATIENCE_MS, report = () => undefined } = options

@@ -1,6 +1,6 @@
 /**
- * Looks after the encoder: what it serves, and whether it is there. While it is not, calls are refused at once instead of
- * each waiting for itself; those under way are given up.
+ * Looks after the encoder: what it serves, and whether it is there. While it is not, calls are
+ * refused at once instead of each waiting for itself; those under way are given up.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Ajv } from 'ajv'
@@ -13,7 +13,10 @@ import type { Connection } from './connection.js'
 import { unavailable } from './refusal.js'
 
 const EVERY_MS = 1000
-/** After a failure it is looked at sooner, and is away with the third one in a row: one connection may break anywhere. */
+/**
+ * After a failure it is looked at sooner, and is away with the third one in a row: one connection
+ * may break anywhere.
+ */
 const AFTER_FAILURE_MS = 250
 const FAILURES = 3
 
@@ -43,7 +46,10 @@ export class Watch {
     this.#lookLater(EVERY_MS)
   }
 
-  /** @param patienceMs - how long an encoder that is not there yet is waited for @throws Error with the last reason */
+  /**
+   * @param patienceMs - how long an encoder that is not there yet is waited for @throws Error with
+   * the last reason
+   */
   static async begin(
     connection: Pick<Connection, 'probe' | 'place'>,
     patienceMs: number,
@@ -66,7 +72,10 @@ export class Watch {
     return this.#info
   }
 
-  /** The signal of calls: it fires when the encoder goes away. @throws TandemError `encoder_unavailable` while it is */
+  /**
+   * The signal of calls: it fires when the encoder goes away. @throws TandemError
+   * `encoder_unavailable` while it is
+   */
   present(): AbortSignal {
     if (this.#away !== null) throw this.#away
     return this.#lost.signal

@@ -44,7 +44,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
   it('answers nothing while it is empty', async () => {
     expect(await recall(0, 10)).toEqual([])
     expect(await read(({ items }) => items.getMany(['a']))).toEqual([undefined])
-    expect(await read(({ items }) => items.picture('a'))).toBeUndefined()
+    expect(await read(({ items }) => items.image('a'))).toBeUndefined()
     expect(await listed()).toEqual([])
     expect(await collection.remove('a')).toBe(false)
   })
@@ -58,14 +58,14 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     })
     expect(await put({ ...item, addedAt })).toBe('created')
     const [found, none] = await read(({ items }) => items.getMany(['a', 'b']))
-    const { picture, ...rest } = item
-    const { bytes, ...about } = picture
-    const expected = { ...rest, addedAt, picture: { ...about, size: bytes.length } }
+    const { image, ...rest } = item
+    const { bytes, ...about } = image
+    const expected = { ...rest, addedAt, image: { ...about, size: bytes.length } }
     expect(found).toMatchObject({ ...expected, embedding: expect.any(Float32Array) as object })
     expect(cosine(found?.embedding as Float32Array, item.embedding)).toBeCloseTo(1, 5)
     expect(found?.imageTokens).toEqual(item.imageTokens)
     expect(none).toBeUndefined()
-    expect(Buffer.from((await read(({ items }) => items.picture('a'))) ?? [])).toEqual(
+    expect(Buffer.from((await read(({ items }) => items.image('a'))) ?? [])).toEqual(
       Buffer.from(bytes),
     )
   })
@@ -96,11 +96,11 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     const [item] = await read(({ items }) => items.getMany(['a']))
     expect(item).toMatchObject({
       payload: { new: true },
-      picture: { height: 32 },
+      image: { height: 32 },
       imageTokens: itemOf('a', 2).imageTokens,
     })
-    expect(Buffer.from((await read(({ items }) => items.picture('a'))) ?? [])).toEqual(
-      Buffer.from(itemOf('a', 2).picture.bytes),
+    expect(Buffer.from((await read(({ items }) => items.image('a'))) ?? [])).toEqual(
+      Buffer.from(itemOf('a', 2).image.bytes),
     )
     const [nearest, ...others] = await recall(2, 10)
     expect(nearest).toMatchObject({ id: 'a' })
@@ -114,7 +114,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(await collection.remove('a')).toBe(false)
     expect(await recall(1, 10)).toEqual([])
     expect(await read(({ items }) => items.getMany(['a']))).toEqual([undefined])
-    expect(await read(({ items }) => items.picture('a'))).toBeUndefined()
+    expect(await read(({ items }) => items.image('a'))).toBeUndefined()
     expect(await put(itemOf('a', 1))).toBe('created')
   })
 
@@ -234,13 +234,14 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
       const [item] = await read(({ items }) => items.getMany(['a']))
       const at = item?.payload?.['at'] as number
       expect(item?.imageTokens).toEqual(itemOf('a', at).imageTokens)
-      expect(item?.picture.height).toBe(30 + at)
-      const bytes = (await read(({ items }) => items.picture('a'))) ?? new Uint8Array()
+      expect(item?.image.height).toBe(30 + at)
+      const bytes = (await read(({ items }) => items.image('a'))) ?? new Uint8Array()
       expect(bytes).toHaveLength(900)
       const first = bytes[0] as number
-      expect(Buffer.from(bytes)).toEqual(Buffer.from(itemOf('a', first).picture.bytes))
+      expect(Buffer.from(bytes)).toEqual(Buffer.from(itemOf('a', first).image.bytes))
       reads += 1
-      // What lies in this process answers in the same breath, and the writer has to come to its turn.
+      // What lies in this process answers in the same breath, and the writer has to come to its
+      // turn.
       await new Promise((resolve) => setImmediate(resolve))
     }
     await writing

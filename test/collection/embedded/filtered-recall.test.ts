@@ -1,4 +1,7 @@
-/** Filtered recall, held to a full comparison with every item whose payload a second, obvious evaluation lets through. */
+/**
+ * Filtered recall, held to a full comparison with every item whose payload a second, obvious
+ * evaluation lets through.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -91,7 +94,7 @@ const filters: fc.Arbitrary<Wire> = fc.letrec<{ filter: Wire; list: object[] }>(
   ),
 })).filter
 
-const picture = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 4, height: 3 }
+const image = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 4, height: 3 }
 
 describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (kind) => {
   let folder: string
@@ -124,7 +127,7 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
     some: readonly { id: string; embedding: Float32Array; payload: Payload | null }[],
   ): Promise<void> {
     const { position } = await store.put(
-      some.map((one) => ({ ...one, imageTokens: new Int8Array(4), picture })),
+      some.map((one) => ({ ...one, imageTokens: new Int8Array(4), image })),
     )
     await index.upsert(some, position)
     for (const { id, embedding, payload } of some) items.set(id, { embedding, payload })
@@ -185,7 +188,8 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
             const found = await recall(filter, query, k)
             const all = truth(filter, query, items.size)
             const similarities = new Map(all.map(({ id, similarity }) => [id, similarity]))
-            // As many as there are, each once, each of those that pass, best first: whatever the index is.
+            // As many as there are, each once, each of those that pass, best first: whatever the
+            // index is.
             expect(new Set(found.map(({ id }) => id)).size).toBe(Math.min(k, all.length))
             for (const { id, similarity } of found)
               expect(similarity).toBeCloseTo(similarities.get(id) ?? 9, 4)

@@ -1,4 +1,7 @@
-/** The change of bundle, with two made bundles whose embeddings cannot be mistaken for one another's. The store is real. */
+/**
+ * The change of bundle, with two made bundles whose embeddings cannot be mistaken for one
+ * another's. The store is real.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -295,7 +298,7 @@ describe('a switch', () => {
     await expect.poll(() => closed).toBe(true)
   })
 
-  it('has a picture encoded again that was encoded by the former bundle', async () => {
+  it('has an image encoded again that was encoded by the former bundle', async () => {
     await collection.upkeep.standby.start('other')
     await reaches('level')
     let release = (): void => undefined
@@ -376,7 +379,8 @@ describe('searches during changes of bundle and writes', () => {
         // Made rooms answer without ever letting others run.
         await new Promise((resolve) => setImmediate(resolve))
         const found = Object.entries(await similarities()).filter(([id]) => id in exact)
-        // The two bundles agree on similarities; one of a query and an item of different bundles would be another.
+        // The two bundles agree on similarities; one of a query and an item of different bundles
+        // would be another.
         expect(found).toHaveLength(still.length)
         for (const [id, similarity] of found) expect(similarity, id).toBeCloseTo(exact[id] ?? 9, 5)
         searches += 1

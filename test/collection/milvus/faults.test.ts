@@ -1,4 +1,7 @@
-/** Milvus behind a network that fails: what clients are told, how soon, and that nothing acknowledged is lost. */
+/**
+ * Milvus behind a network that fails: what clients are told, how soon, and that nothing
+ * acknowledged is lost.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,13 +11,16 @@ import { buildApp, type Tandem } from '../../../src/http/app.js'
 import { openShared } from '../../../src/collection/collection.js'
 import { readConfig } from '../../../src/config.js'
 import { connectMilvus } from '../../../src/collection/milvus/milvus.js'
-import { openPictureStore } from '../../../src/image-store/image-store.js'
+import { openImageStore } from '../../../src/image-store/image-store.js'
 import { FaultyProxy } from '../../support/faulty-proxy.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 import { WordModels } from '../../support/word-models.js'
 
 const TIMEOUT_MS = 500
-/** A generous bound, for a busy machine, on an answer that must not wait for the engine: less than what that is late by. */
+/**
+ * A generous bound, for a busy machine, on an answer that must not wait for the engine: less than
+ * what that is late by.
+ */
 const AT_ONCE_MS = 1000
 const BACK_WITHIN_MS = 30_000
 
@@ -30,7 +36,7 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     proxy = await FaultyProxy.start(milvus.port)
     folder = await mkdtemp(join(tmpdir(), 'tandem-faults-'))
     const models = new WordModels()
-    const pictures = await openPictureStore({
+    const images = await openImageStore({
       place: { folder },
       collection: 'default.tandem',
       timeoutMs: 5000,
@@ -42,11 +48,11 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
       timeoutMs: TIMEOUT_MS,
       fingerprint,
       dim,
-      pictures,
+      images,
     }
     const config = { ...readConfig({}), logLevel: 'silent', vectorIndex: 'milvus' } as const
     tandem = await buildApp(config, () =>
-      Promise.resolve(openShared(models, connectMilvus(settings), () => pictures.close())),
+      Promise.resolve(openShared(models, connectMilvus(settings), () => images.close())),
     )
     url = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     await proxy.set('refuse')

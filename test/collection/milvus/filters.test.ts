@@ -1,4 +1,7 @@
-/** What Milvus finds with a filter is what the reference lets through, whatever keys and values look like. */
+/**
+ * What Milvus finds with a filter is what the reference lets through, whatever keys and values look
+ * like.
+ */
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { testOf, type Condition, type Filter } from '../../../src/filter/matches.js'
@@ -109,7 +112,7 @@ describe.skipIf(!hasMilvus)(`filters in Milvus ${withoutMilvus}`, () => {
 
   beforeAll(async () => {
     milvus = await Milvus.start()
-    const pictures = {
+    const images = {
       put: () => Promise.resolve('key'),
       get: () => Promise.resolve(undefined),
       remove: () => Promise.resolve(),
@@ -118,12 +121,12 @@ describe.skipIf(!hasMilvus)(`filters in Milvus ${withoutMilvus}`, () => {
       ...milvus.settings,
       fingerprint: '0123456789abcdef',
       dim: DIM,
-      pictures,
+      images,
     })
-    const picture = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 1, height: 1 }
+    const image = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 1, height: 1 }
     const embedding = Float32Array.of(0.6, 0.8, 0, 0)
     const puts = [...stored].map(([id, payload]) =>
-      items.put({ id, payload, embedding, imageTokens: new Int8Array(4), picture }),
+      items.put({ id, payload, embedding, imageTokens: new Int8Array(4), image }),
     )
     await Promise.all(puts)
   })
@@ -174,7 +177,7 @@ describe.skipIf(!hasMilvus)(`filters in Milvus ${withoutMilvus}`, () => {
       id: 'many',
       embedding: query,
       imageTokens: new Int8Array(4),
-      picture: { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 1, height: 1 },
+      image: { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 1, height: 1 },
     }
     await expect(items.put({ ...item, payload: { list } })).rejects.toMatchObject({
       code: 'payload_invalid',

@@ -1,18 +1,18 @@
-/** When the pictures of replaced items go, and that none goes that an item names. */
+/** When the images of replaced items go, and that none goes that an item names. */
 import { MilvusClient } from '@zilliz/milvus2-sdk-node'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openMilvus, type MilvusItems } from '../../../src/collection/milvus/milvus.js'
-import { ReplacedPictures } from '../../../src/collection/milvus/replaced-images.js'
+import { ReplacedImages } from '../../../src/collection/milvus/replaced-images.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 
 const KEEP_MS = 1000
 
-describe('pictures that were replaced', () => {
+describe('images that were replaced', () => {
   const named = new Map<string, string>()
   let isAway = false
   let slowMs = 0
   let removed: string[] = []
-  let replaced: ReplacedPictures
+  let replaced: ReplacedImages
 
   beforeEach(() => {
     vi.useFakeTimers()
@@ -20,7 +20,7 @@ describe('pictures that were replaced', () => {
     removed = []
     isAway = false
     slowMs = 0
-    replaced = new ReplacedPictures({
+    replaced = new ReplacedImages({
       keepMs: KEEP_MS,
       named: () => (isAway ? Promise.reject(new Error('away')) : Promise.resolve(named)),
       remove: async (keys) => {
@@ -90,7 +90,7 @@ describe('pictures that were replaced', () => {
   })
 })
 
-describe.skipIf(!hasMilvus)(`pictures of replaced items in Milvus ${withoutMilvus}`, () => {
+describe.skipIf(!hasMilvus)(`images of replaced items in Milvus ${withoutMilvus}`, () => {
   const kept = new Map<string, Uint8Array>()
   let milvus: Milvus
   let items: MilvusItems
@@ -99,7 +99,7 @@ describe.skipIf(!hasMilvus)(`pictures of replaced items in Milvus ${withoutMilvu
     milvus = await Milvus.start()
     kept.clear()
     let puts = 0
-    const pictures = {
+    const images = {
       put: (id: string, bytes: Uint8Array) => {
         puts += 1
         kept.set(`${id} ${puts}`, bytes)
@@ -115,7 +115,7 @@ describe.skipIf(!hasMilvus)(`pictures of replaced items in Milvus ${withoutMilvu
       ...milvus.settings,
       fingerprint: '0123456789abcdef',
       dim: 4,
-      pictures,
+      images,
     })
   })
   afterEach(async () => {
@@ -129,7 +129,7 @@ describe.skipIf(!hasMilvus)(`pictures of replaced items in Milvus ${withoutMilvu
       payload: { byte },
       embedding: Float32Array.of(1, 0, 0, 0),
       imageTokens: new Int8Array(4),
-      picture: { bytes: Uint8Array.of(byte), mime: 'image/jpeg', width: 1, height: 1 },
+      image: { bytes: Uint8Array.of(byte), mime: 'image/jpeg', width: 1, height: 1 },
     })
 
   it('are there for a write that lands after the one that replaced it', async () => {
@@ -145,7 +145,7 @@ describe.skipIf(!hasMilvus)(`pictures of replaced items in Milvus ${withoutMilvu
     await client.upsert({ ...name, data: data as Record<string, never>[] })
     await client.closeConnection()
     const [item] = await items.getMany(['a'])
-    expect([item?.payload, await items.picture('a')]).toEqual([{ byte: 1 }, Uint8Array.of(1)])
+    expect([item?.payload, await items.image('a')]).toEqual([{ byte: 1 }, Uint8Array.of(1)])
     await items.close()
     expect([...kept.keys()].sort()).toEqual(['a 1', 'a 3', 'b 4'])
   })

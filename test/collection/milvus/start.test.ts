@@ -13,19 +13,19 @@ import { freePort } from '../../support/free-port.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 import { startServer } from '../../support/server-process.js'
 
-const pictures = {
+const images = {
   put: () => Promise.resolve('key'),
   get: () => Promise.resolve(undefined),
   remove: () => Promise.resolve(),
 }
-const bundle = { fingerprint: '0123456789abcdef', dim: 8, pictures }
+const bundle = { fingerprint: '0123456789abcdef', dim: 8, images }
 
 describe('a service that is to use Milvus', () => {
   const log = pino({ level: 'silent' })
 
   it.each([
     [{}, /MILVUS_ADDRESS/],
-    [{ MILVUS_ADDRESS: '127.0.0.1:1' }, /PICTURE_STORE/],
+    [{ MILVUS_ADDRESS: '127.0.0.1:1' }, /IMAGE_STORE/],
     [
       { MILVUS_ADDRESS: '127.0.0.1:1', MILVUS_COLLECTION: 'a-b' },
       /MILVUS_COLLECTION takes letters[^]*"a-b"/,
@@ -41,7 +41,7 @@ describe('a service that is to use Milvus', () => {
     const settings = {
       VECTOR_INDEX: 'milvus',
       MILVUS_ADDRESS: `127.0.0.1:${await freePort()}`,
-      PICTURE_STORE: folder,
+      IMAGE_STORE: folder,
     }
     const program = [
       '--import',
@@ -90,7 +90,7 @@ describe.skipIf(!hasMilvus)(`a collection in Milvus ${withoutMilvus}`, () => {
     }
     await first?.put({
       ...item,
-      picture: { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 1, height: 1 },
+      image: { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 1, height: 1 },
     })
     expect(await second?.count()).toBe(1)
     await Promise.all(opened.map((one) => one.close()))

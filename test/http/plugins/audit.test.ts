@@ -6,7 +6,10 @@ import { packageFolder } from '../../../src/config.js'
 
 type Line = Record<string, unknown>
 
-/** Runs a service at this LOG_LEVEL in a process of its own, sends it changes, and returns its whole log. */
+/**
+ * Runs a service at this LOG_LEVEL in a process of its own, sends it changes, and returns its whole
+ * log.
+ */
 async function logOf(level: string): Promise<string> {
   const rooms = pathToFileURL(join(packageFolder, 'test', 'word-rooms.ts')).href
   const script = `

@@ -1,4 +1,7 @@
-/** Clients that hold a connection by saying little (slow-loris), and those that are slow for a reason. */
+/**
+ * Clients that hold a connection by saying little (slow-loris), and those that are slow for a
+ * reason.
+ */
 import { once } from 'node:events'
 import { Agent, get } from 'node:http'
 import { connect, type AddressInfo, type Socket } from 'node:net'

@@ -54,7 +54,10 @@ async function ended(of: Tandem, url: string): Promise<NonNullable<BackupsReply[
   return last as NonNullable<BackupsReply['last']>
 }
 
-/** All that clients can see of the items: every search by every word and item, and the items themselves. */
+/**
+ * All that clients can see of the items: every search by every word and item, and the items
+ * themselves.
+ */
 async function everything({ app }: Tandem): Promise<unknown[]> {
   const { items } = (await app.inject('/items?limit=1000')).json<{ items: { id: string }[] }>()
   const words = ['dog', 'cat 3', 'horse on a beach', 'red dog 9']
@@ -122,7 +125,7 @@ describe('a backup', () => {
     }
   })
 
-  it('of another bundle is restored from its pictures', async () => {
+  it('of another bundle is restored from its images', async () => {
     await add(tandem, 'a', 'dog 4')
     await ended(tandem, '/backups?name=old-bundle')
     const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-'))
@@ -193,7 +196,8 @@ describe('a restore', () => {
     for (const id of ['kept', 'replaced', 'removed', 'z-later']) await add(tandem, id, 'cat')
     await add(tandem, 'extra', 'cat')
 
-    // The restore waits for its turn behind a write that waits for the index; clients come after it began.
+    // The restore waits for its turn behind a write that waits for the index; clients come after it
+    // began.
     let release = (): void => undefined
     const held = new Promise<void>((done) => (release = done))
     tandem.index.gate = () => held
@@ -245,18 +249,18 @@ describe('a restore', () => {
     ['takes one that is as long as a collection takes it', 1.004, null],
   ])('%s', async (_does, length, expected) => {
     await add(tandem, 'a', 'dog')
-    const { embedding, picture, ...item } = await tandem.retrieval.get('a')
+    const { embedding, image, ...item } = await tandem.retrieval.get('a')
     const { fingerprint } = tandem.retrieval.model
     const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-'))
     const config = { ...readConfig({}), logLevel: 'silent' as const, dataFolder, backupFolder }
     const other = await buildApp(config, async () => {
       const store = await openItemStore({ folder: dataFolder, fingerprint })
-      const bytes = await tandem.retrieval.picture('a')
+      const bytes = await tandem.retrieval.image('a')
       await store.put([
         {
           ...item,
           embedding: embedding.map((value) => length * value),
-          picture: { ...picture, bytes },
+          image: { ...image, bytes },
         },
       ])
       return openEmbedded({ models: new WordModels(), index: new MemoryIndex(), store }, emptyShelf)

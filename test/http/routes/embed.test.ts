@@ -20,7 +20,7 @@ const floats = (embedding: number[] | string = []): Float32Array =>
 const embed = (payload: object) => tandem.app.inject({ method: 'POST', url: '/embed', payload })
 
 describe('POST /embed', () => {
-  it('keeps the order of texts and pictures', async () => {
+  it('keeps the order of texts and images', async () => {
     const inputs = [
       { image: base64('cat') },
       { text: 'dog' },
@@ -85,7 +85,7 @@ describe('POST /embed', () => {
     [
       { inputs: [{ text: 'dog' }, { image: base64('bad') }] },
       422,
-      'inputs[1]: The picture is cut off.',
+      'inputs[1]: The image is cut off.',
     ],
     [{ inputs: Array(5).fill({ text: 'dog' }) }, 413, 'inputs has 5 entries; expected at most 4'],
   ])('refuses %j', async (body, status, sentence) => {

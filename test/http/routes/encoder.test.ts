@@ -40,7 +40,7 @@ describe('the encoder', () => {
     await starting.end()
   })
 
-  it('takes a picture as large as a body of the services that ask', async () => {
+  it('takes an image as large as a body of the services that ask', async () => {
     const { info } = tandem.models
     const { status, bytes } = await post(
       '/encoder/images',

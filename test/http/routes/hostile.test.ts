@@ -1,4 +1,7 @@
-/** Input made to hurt: each gets a clear refusal or works as any other, never a 500, and the service goes on. */
+/**
+ * Input made to hurt: each gets a clear refusal or works as any other, never a 500, and the service
+ * goes on.
+ */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Problem } from '../../../src/http/schemas/fields.js'
 import { wordTandem, type WordTandem } from '../../support/word-models.js'

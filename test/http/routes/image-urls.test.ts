@@ -1,4 +1,4 @@
-/** Pictures that requests give as URLs, through every route that takes pictures. */
+/** Images that requests give as URLs, through every route that takes images. */
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -27,7 +27,7 @@ beforeAll(async () => {
   const host = `127.0.0.1:${(server.address() as AddressInfo).port}`
   here = `http://${host}`
   tandem = await wordTandem({
-    allowedPictureHosts: [host],
+    allowedImageHosts: [host],
     maxBodyBytes: 2000,
     requestTimeoutMs: 1000,
   })
@@ -47,7 +47,7 @@ const lines = (...items: object[]) =>
     headers: { 'content-type': 'application/x-ndjson' },
   })
 
-describe('a picture given as a URL', () => {
+describe('an image given as a URL', () => {
   it('is added like an uploaded one: PUT /items/:id', async () => {
     const reply = await tandem.app.inject({
       method: 'PUT',
@@ -63,7 +63,7 @@ describe('a picture given as a URL', () => {
       { id: 'b', image: `${here}/cat` },
       { id: 'c', image: `${here}/page` },
       { id: 'd', image: 'http://b.example/' },
-      { id: 'e', image: `${here}/bad picture` },
+      { id: 'e', image: `${here}/bad image` },
     )
     expect(reply.json()).toMatchObject({
       created: 1,
@@ -71,7 +71,7 @@ describe('a picture given as a URL', () => {
       items: [
         { id: 'b', status: 'created' },
         { id: 'c', error: { code: 'image_type_unsupported' } },
-        { id: 'd', error: { code: 'picture_url_not_allowed' } },
+        { id: 'd', error: { code: 'image_url_not_allowed' } },
         { id: 'e', error: { code: 'image_unreadable' } },
       ],
     })
@@ -110,7 +110,7 @@ describe('a picture given as a URL', () => {
     })
     expect(other.json<Problem>()).toMatchObject({
       status: 422,
-      code: 'picture_url_not_allowed',
+      code: 'image_url_not_allowed',
       detail: expect.stringMatching(/^documents\[1\]\.image/) as string,
     })
   })
@@ -144,7 +144,7 @@ describe('a picture given as a URL', () => {
     })
     expect(reply.json<Problem>()).toMatchObject({
       status: 422,
-      code: 'picture_url_not_allowed',
+      code: 'image_url_not_allowed',
       detail: expect.stringMatching(/fetches none/) as string,
     })
     await closed.end()

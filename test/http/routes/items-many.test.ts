@@ -35,7 +35,7 @@ describe('POST /items with lines of JSON', () => {
     const lines = [
       line('l1', 'dog', { payload: { n: 1 } }),
       '{"id": "l2", broken',
-      line('l3', 'bad picture'),
+      line('l3', 'bad image'),
       '',
       line('l4', 'x'.repeat(4000)),
       line('l5', 'cat'),
@@ -113,7 +113,7 @@ describe('POST /items with a form', () => {
     })
   })
 
-  it('keeps the good pictures beside a bad one', async () => {
+  it('keeps the good images beside a bad one', async () => {
     const form = new FormData()
     for (const word of ['good 1', 'bad', 'good 2']) form.append('image', new Blob([word]), word)
     const { created, failed, items } = (await post(form)).json<Reply>()
@@ -121,7 +121,7 @@ describe('POST /items with a form', () => {
     expect(items[1]?.error?.code).toBe('image_unreadable')
   })
 
-  it('refuses counts that do not fit, too many pictures, too many bytes, and no parts', async () => {
+  it('refuses counts that do not fit, too many images, too many bytes, and no parts', async () => {
     const unpaired = new FormData()
     unpaired.append('id', 'one')
     for (const name of ['a', 'b']) unpaired.append('image', new Blob(['dog']), name)

@@ -93,8 +93,8 @@ describe('PUT /items/:id', () => {
     expect((await tandem.app.inject('/items/refused')).statusCode).toBe(404)
   })
 
-  it('refuses a picture that cannot be read, and stores nothing', async () => {
-    const reply = await put('broken', 'bad picture')
+  it('refuses an image that cannot be read, and stores nothing', async () => {
+    const reply = await put('broken', 'bad image')
     expect(reply.statusCode).toBe(422)
     expect(reply.json()).toMatchObject({ code: 'image_unreadable' })
     expect((await tandem.app.inject('/items/broken')).statusCode).toBe(404)
@@ -115,7 +115,7 @@ describe('PUT /items/:id', () => {
 })
 
 describe('GET /items/:id/image', () => {
-  it('sends the stored picture with an ETag, and 304 to who has it', async () => {
+  it('sends the stored image with an ETag, and 304 to who has it', async () => {
     await put('seen', 'dog')
     const first = await tandem.app.inject('/items/seen/image')
     expect(first.headers).toMatchObject({

@@ -24,7 +24,7 @@ const rerank = (body: object) =>
   tandem.app.inject({ method: 'POST', url: '/rerank', payload: body })
 
 describe('POST /rerank', () => {
-  it('orders pictures and stored items by their match with a text', async () => {
+  it('orders images and stored items by their match with a text', async () => {
     const reply = await rerank({
       query: 'anything',
       documents: [image('a 1'), { id: 'dog' }, image('b 5')],
@@ -35,7 +35,7 @@ describe('POST /rerank', () => {
     for (const { relevance_score: relevance, match } of results) expect(relevance).toBe(match)
   })
 
-  it('orders texts by their match with a picture', async () => {
+  it('orders texts by their match with an image', async () => {
     const { results } = (
       await rerank({ query: image('dog 2'), documents: ['dog', { text: 'cat' }] })
     ).json<Reply>()
@@ -45,7 +45,7 @@ describe('POST /rerank', () => {
 
   it.each([
     ['texts', 'horse', ['cat', 'horse', 'zebra horse']],
-    ['pictures', image('horse'), [image('cat'), image('horse'), image('zebra horse')]],
+    ['images', image('horse'), [image('cat'), image('horse'), image('zebra horse')]],
   ])(
     'orders %s of a kind by similarity, from 0 to 1, without a match',
     async (_kind, query, documents) => {
@@ -93,7 +93,7 @@ describe('POST /rerank', () => {
       'documents has 5 entries; expected at most 4',
     ],
     [{ query: 'a', documents: [{ id: 'nobody' }] }, 404, '"nobody"'],
-    [{ query: 'a', documents: ['a', image('bad')] }, 422, 'documents[1]: The picture is cut off.'],
+    [{ query: 'a', documents: ['a', image('bad')] }, 422, 'documents[1]: The image is cut off.'],
   ])('refuses %j', async (body, status, sentence) => {
     const reply = await rerank(body)
     expect(reply.statusCode).toBe(status)

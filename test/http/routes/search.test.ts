@@ -7,8 +7,9 @@ interface Reply {
   timings: Record<string, number>
 }
 
-// The number is the match of a picture: reranked, "zebra" and "cat 9" come first, whatever the query.
-const pictures = {
+// The number is the match of an image: reranked, "zebra" and "cat 9" come first, whatever the
+// query.
+const images = {
   dog: 'dog 3',
   puppy: 'dog puppy 5',
   cat: 'cat 9',
@@ -18,7 +19,7 @@ const pictures = {
 
 beforeAll(async () => {
   tandem = await wordTandem()
-  for (const [id, word] of Object.entries(pictures)) {
+  for (const [id, word] of Object.entries(images)) {
     await tandem.retrieval.add({ id, image: Buffer.from(word), payload: { word } })
   }
 })
@@ -213,7 +214,7 @@ describe('POST /search', () => {
     expect(hits).toEqual((await get('q=dog&k=3')).json<Reply>().hits)
   })
 
-  it('finds pictures like a picture, in JSON, as a data-URI and as a form', async () => {
+  it('finds images like an image, in JSON, as a data-URI and as a form', async () => {
     const image = Buffer.from('horse').toString('base64')
     const form = new FormData()
     form.append('image', new Blob(['horse']), 'horse.jpg')
@@ -265,7 +266,7 @@ describe('POST /search', () => {
     })
   })
 
-  it('refuses a form with unknown parts, wrong options, or not exactly one picture', async () => {
+  it('refuses a form with unknown parts, wrong options, or not exactly one image', async () => {
     const details = []
     for (const [name, value] of [
       ['size', '3'],

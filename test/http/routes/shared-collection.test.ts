@@ -1,4 +1,7 @@
-/** What a service over a shared collection answers to calls that are for the keeper of the items. No Milvus is asked. */
+/**
+ * What a service over a shared collection answers to calls that are for the keeper of the items. No
+ * Milvus is asked.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../../src/http/app.js'
 import { openShared } from '../../../src/collection/collection.js'

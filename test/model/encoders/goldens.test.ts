@@ -60,12 +60,12 @@ describe('a bundle does not start', () => {
       ({ texts }) => texts[0]?.embedding.pop(),
     ],
     [
-      'the picture has another embedding',
+      'the image has another embedding',
       /^The image embedding of the goldens/,
       ({ image }) => (image.embedding = negated(image.embedding)),
     ],
     [
-      'the picture has other tokens',
+      'the image has other tokens',
       /^The image token of the goldens comes out \d+ off; 1 is tolerated/,
       ({ image }) =>
         (image.image_tokens_head[0] = (image.image_tokens_head[0] ?? 0) > 0 ? -128 : 127),

@@ -1,4 +1,4 @@
-/** The process that decodes pictures: it may die and hang, and then another one decodes. */
+/** The process that decodes images: it may die and hang, and then another one decodes. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,7 +18,7 @@ beforeEach(async () => {
 
 afterEach(() => decoder.close())
 
-const picture = (): Promise<Buffer> => (working['a JPEG'] as () => Promise<Buffer>)()
+const image = (): Promise<Buffer> => (working['a JPEG'] as () => Promise<Buffer>)()
 
 describe('the decoder', () => {
   it.each(Object.entries(working))('gives of %s what decoding it here gives', async (_, make) => {
@@ -28,12 +28,12 @@ describe('the decoder', () => {
       preprocess(bytes, SIZE, MAX_PIXELS),
     ])
     expect(Buffer.compare(there.pixels as Uint8Array, here.pixels)).toBe(0)
-    expect(Buffer.compare(there.picture.bytes, here.picture.bytes)).toBe(0)
-    expect({ ...there.picture, bytes: null }).toEqual({ ...here.picture, bytes: null })
+    expect(Buffer.compare(there.image.bytes, here.image.bytes)).toBe(0)
+    expect({ ...there.image, bytes: null }).toEqual({ ...here.image, bytes: null })
   })
 
   it('writes the pixels into a file that it is given, and answers them where it cannot', async () => {
-    const [bytes, folder] = [await picture(), await mkdtemp(join(tmpdir(), 'tandem-decoded-'))]
+    const [bytes, folder] = [await image(), await mkdtemp(join(tmpdir(), 'tandem-decoded-'))]
     const { pixels } = await preprocess(bytes, SIZE, MAX_PIXELS)
     const into = join(folder, 'pixels')
     expect((await decoder.decode(bytes, SIZE, into)).pixels).toEqual({ file: into })
@@ -45,13 +45,13 @@ describe('the decoder', () => {
     await rm(folder, { recursive: true })
   })
 
-  it('makes no picture to store where none is wanted', async () => {
-    const bytes = await picture()
+  it('makes no image to store where none is wanted', async () => {
+    const bytes = await image()
     const [whole, part] = await Promise.all([
       decoder.decode(bytes, SIZE),
       decoder.decode(bytes, SIZE, null, false),
     ])
-    expect(part).toEqual({ ...whole, picture: { ...whole.picture, bytes: new Uint8Array() } })
+    expect(part).toEqual({ ...whole, image: { ...whole.image, bytes: new Uint8Array() } })
   })
 
   it('refuses as decoding here does', async () => {
@@ -67,7 +67,7 @@ describe('the decoder', () => {
     })
   })
 
-  it('is there again after it died in the middle of pictures', async () => {
+  it('is there again after it died in the middle of images', async () => {
     const bytes = await sharp(plainPng(16_000, 6_000)).png().toBuffer()
     const outcomes = Promise.allSettled([decoder.decode(bytes, SIZE), decoder.decode(bytes, SIZE)])
     process.kill(decoder.status.pid as number, 'SIGSEGV')
@@ -79,13 +79,13 @@ describe('the decoder', () => {
     }
     await expect(decoder.decode(bytes, SIZE)).rejects.toMatchObject({ code: 'decoder_unavailable' })
     const again = async (): Promise<number> =>
-      ((await decoder.decode(await picture(), SIZE)).pixels as Uint8Array).length
+      ((await decoder.decode(await image(), SIZE)).pixels as Uint8Array).length
     await expect.poll(again, { timeout: 15_000 }).toBe(SIZE * SIZE * 3)
     expect(decoder.status.restarts).toBe(1)
   })
 })
 
-it('a picture that takes too long is given up', async () => {
+it('an image that takes too long is given up', async () => {
   const slow = await sharp(plainPng(16_000, 8_000)).jpeg({ progressive: true }).toBuffer()
   const started = performance.now()
   const outcome = await preprocess(slow, SIZE, MAX_PIXELS, true, 1).catch((error: unknown) => error)

@@ -1,4 +1,7 @@
-/** Picture files made to hurt: what is read of them is the first page, and what cannot be read is refused. */
+/**
+ * Image files made to hurt: what is read of them is the first page, and what cannot be read is
+ * refused.
+ */
 import sharp, { type Sharp } from 'sharp'
 import { describe, expect, it } from 'vitest'
 import { preprocess } from '../../../src/model/image/preprocess.js'
@@ -17,8 +20,8 @@ function pages(count: number): Sharp {
 }
 
 async function expectFirstPage(bytes: Uint8Array): Promise<void> {
-  const { pixels, picture } = await preprocess(bytes, 8, MAX_PIXELS)
-  expect(picture).toMatchObject({ width: 30, height: 20 })
+  const { pixels, image } = await preprocess(bytes, 8, MAX_PIXELS)
+  expect(image).toMatchObject({ width: 30, height: 20 })
   const [red = 0, , blue = 0] = pixels.subarray(3 * (8 * 4 + 4))
   expect(red).toBeGreaterThan(200)
   expect(blue).toBeLessThan(60)
@@ -44,10 +47,10 @@ describe('a polyglot', () => {
     '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>PK\u0003\u0004',
   )
 
-  it('that begins as a picture is stored as pixels alone', async () => {
+  it('that begins as an image is stored as pixels alone', async () => {
     const bytes = Buffer.concat([await pages(1).jpeg().toBuffer(), script])
-    const { picture } = await preprocess(bytes, 8, MAX_PIXELS)
-    expect(Buffer.from(picture.bytes).includes('<script>')).toBe(false)
+    const { image } = await preprocess(bytes, 8, MAX_PIXELS)
+    expect(Buffer.from(image.bytes).includes('<script>')).toBe(false)
   })
 
   it('that begins as anything else is refused', async () => {

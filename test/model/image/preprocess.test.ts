@@ -11,7 +11,7 @@ const COLOUR_TOLERANCE = 12
 const RED = { r: 200, g: 30, b: 40 }
 const BLUE = { r: 20, g: 60, b: 190 }
 
-/** A picture whose left half is red and whose right half is blue. */
+/** An image whose left half is red and whose right half is blue. */
 function twoHalves(width = 120, height = 80): Sharp {
   const left = {
     create: { width: Math.ceil(width / 2), height, channels: 3 as const, background: RED },
@@ -40,20 +40,20 @@ function expectColour(found: number[], { r, g, b }: typeof RED): void {
 }
 
 async function expectTwoHalves(bytes: Uint8Array): Promise<void> {
-  const { pixels, picture } = await run(bytes)
+  const { pixels, image } = await run(bytes)
   expect(pixels).toHaveLength(SIZE * SIZE * 3)
   expectColour(colourAt(pixels, 0.25, 0.5), RED)
   expectColour(colourAt(pixels, 0.75, 0.5), BLUE)
-  expect(await sharp(picture.bytes).metadata()).toMatchObject({
+  expect(await sharp(image.bytes).metadata()).toMatchObject({
     format: 'jpeg',
-    width: picture.width,
-    height: picture.height,
+    width: image.width,
+    height: image.height,
     space: 'srgb',
     channels: 3,
   })
 }
 
-describe('pictures that are read', () => {
+describe('images that are read', () => {
   it.each<[string, () => Promise<Buffer>]>([
     ['JPEG', () => twoHalves().jpeg().toBuffer()],
     ['progressive JPEG', () => twoHalves().jpeg({ progressive: true }).toBuffer()],
@@ -83,20 +83,21 @@ describe('pictures that are read', () => {
       .jpeg()
       .toBuffer()
     expect((await sharp(bytes).metadata()).space).toBe('cmyk')
-    const { pixels, picture } = await run(bytes)
+    const { pixels, image } = await run(bytes)
     expectColour(colourAt(pixels, 0.25, 0.5), ochre)
     expectColour(colourAt(pixels, 0.75, 0.5), slate)
-    expect((await sharp(picture.bytes).metadata()).space).toBe('srgb')
+    expect((await sharp(image.bytes).metadata()).space).toBe('srgb')
   })
 
   it('JPEG that EXIF turns: what a viewer shows is what is embedded', async () => {
-    // Stored lying on its side; orientation 6 turns it a quarter clockwise, which puts the left side on top.
+    // Stored lying on its side; orientation 6 turns it a quarter clockwise, which puts the left
+    // side on top.
     const bytes = await twoHalves().jpeg().withMetadata({ orientation: 6 }).toBuffer()
-    const { pixels, picture } = await run(bytes)
-    expect(picture).toMatchObject({ width: 80, height: 120 })
+    const { pixels, image } = await run(bytes)
+    expect(image).toMatchObject({ width: 80, height: 120 })
     expectColour(colourAt(pixels, 0.5, 0.25), RED)
     expectColour(colourAt(pixels, 0.5, 0.75), BLUE)
-    expect((await sharp(picture.bytes).metadata()).orientation).toBeUndefined()
+    expect((await sharp(image.bytes).metadata()).orientation).toBeUndefined()
   })
 
   it.each([
@@ -138,9 +139,9 @@ describe('pictures that are read', () => {
       .gif()
       .toBuffer()
     expect((await sharp(animated).metadata()).pages).toBe(2)
-    const { pixels, picture } = await run(animated)
+    const { pixels, image } = await run(animated)
     expectColour(colourAt(pixels, 0.5, 0.5), RED)
-    expect(picture).toMatchObject({ width: 40, height: 40 })
+    expect(image).toMatchObject({ width: 40, height: 40 })
   })
 
   it.each([
@@ -148,21 +149,21 @@ describe('pictures that are read', () => {
     [3000, 1],
     [1, 900],
   ])('%i × %i pixels', async (width, height) => {
-    const { picture } = await run(await twoHalves(width, height).png().toBuffer())
-    expect(Math.max(picture.width, picture.height)).toBe(Math.min(512, Math.max(width, height)))
-    expect(Math.min(picture.width, picture.height)).toBe(1)
+    const { image } = await run(await twoHalves(width, height).png().toBuffer())
+    expect(Math.max(image.width, image.height)).toBe(Math.min(512, Math.max(width, height)))
+    expect(Math.min(image.width, image.height)).toBe(1)
   })
 })
 
-describe('the stored picture', () => {
+describe('the stored image', () => {
   it('is at most 512 pixels on its long side, with its proportions', async () => {
-    const { picture } = await run(await twoHalves(1000, 500).jpeg().toBuffer())
-    expect(picture).toMatchObject({ mime: 'image/jpeg', width: 512, height: 256 })
+    const { image } = await run(await twoHalves(1000, 500).jpeg().toBuffer())
+    expect(image).toMatchObject({ mime: 'image/jpeg', width: 512, height: 256 })
   })
 
   it('is never larger than what was given', async () => {
-    const { picture } = await run(await twoHalves(100, 50).png().toBuffer())
-    expect(picture).toMatchObject({ width: 100, height: 50 })
+    const { image } = await run(await twoHalves(100, 50).png().toBuffer())
+    expect(image).toMatchObject({ width: 100, height: 50 })
   })
 
   it('carries no EXIF, place and camera included', async () => {
@@ -171,7 +172,7 @@ describe('the stored picture', () => {
       .jpeg()
       .toBuffer()
     expect((await sharp(bytes).metadata()).exif).toBeDefined()
-    expect((await sharp((await run(bytes)).picture.bytes).metadata()).exif).toBeUndefined()
+    expect((await sharp((await run(bytes)).image.bytes).metadata()).exif).toBeUndefined()
   })
 })
 
@@ -196,7 +197,7 @@ function pngOfSize(width: number, height: number): Buffer {
   ])
 }
 
-describe('pictures that are refused', () => {
+describe('images that are refused', () => {
   const jpeg = twoHalves(600, 400).jpeg().toBuffer()
   const png = twoHalves(600, 400).png({ compressionLevel: 0 }).toBuffer()
 

@@ -1,4 +1,7 @@
-/** The pixels that a graph gets, against the resampling that training uses: to the bit, recorded and written out slowly. */
+/**
+ * The pixels that a graph gets, against the resampling that training uses: to the bit, recorded and
+ * written out slowly.
+ */
 import { createHash } from 'node:crypto'
 import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
@@ -11,8 +14,8 @@ import { randomNumbers } from '../../support/random-embeddings.js'
  * Width, height, size, and the digest of what Pillow 13.0.0 makes of `pattern`:
  *
  *     y, x, c = numpy.mgrid[:height, :width, :3]
- *     picture = Image.fromarray(((31 * x + 17 * y + 7 * c) ** 2 >> 3 & 255).astype('uint8'))
- *     pixels = picture.resize((size, size), Image.Resampling.BICUBIC).tobytes()
+ *     image = Image.fromarray(((31 * x + 17 * y + 7 * c) ** 2 >> 3 & 255).astype('uint8'))
+ *     pixels = image.resize((size, size), Image.Resampling.BICUBIC).tobytes()
  *     hashlib.sha256(pixels).hexdigest()[:16]
  */
 const RECORDED: [number, number, number, string][] = [
@@ -124,11 +127,11 @@ describe.each(RECORDED)('%i × %i pixels at %i', (width, height, size, recorded)
 
   it('are what its arithmetic, written out, makes of them', () => {
     expect(digest(reference(pattern(width, height), size))).toBe(recorded)
-    const picture = speckles(width, height)
-    expect(difference(resample(picture, size), reference(picture, size))).toBe(-1)
+    const image = speckles(width, height)
+    expect(difference(resample(image, size), reference(image, size))).toBe(-1)
   })
 
-  it('are what a picture file with them comes to', async () => {
+  it('are what an image file with them comes to', async () => {
     const { data } = pattern(width, height)
     const png = await sharp(data, { raw: { width, height, channels: 3 } })
       .png()

@@ -24,7 +24,10 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-/** Stands for a device: a batch takes `milliseconds(rows)`, and rows × tokens beyond `memory` do not fit. */
+/**
+ * Stands for a device: a batch takes `milliseconds(rows)`, and rows × tokens beyond `memory` do not
+ * fit.
+ */
 function device(
   memory: number,
   milliseconds: (rows: number) => number,

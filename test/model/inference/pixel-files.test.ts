@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { leavePixels, Passage, takePixels } from '../../../src/model/inference/pixel-files.js'
 
 describe('the way of pixels', () => {
-  it('is a new file for each picture, which is gone when it is freed', async () => {
+  it('is a new file for each image, which is gone when it is freed', async () => {
     const passage = await Passage.open()
     const write = (text: string) =>
       passage.through(async (into) => {
@@ -21,7 +21,7 @@ describe('the way of pixels', () => {
     await expect(readFile(dirname(second))).rejects.toThrow('ENOENT')
   })
 
-  it('leaves nothing of a picture that cannot be decoded', async () => {
+  it('leaves nothing of an image that cannot be decoded', async () => {
     const passage = await Passage.open()
     let file = ''
     const failing = passage.through(async (into) => {

@@ -89,7 +89,8 @@ describe('the providers', () => {
     )
   })
 
-  // CI and most machines have no GPU. Where one has, these would pass for another reason than they are here for.
+  // CI and most machines have no GPU. Where one has, these would pass for another reason than they
+  // are here for.
   it.each(['cuda', 'tensorrt'] as const)(
     'refuse to start when %s is not there, rather than compute on the CPU',
     async (provider) => {

@@ -17,7 +17,7 @@ describe('the threads of inference', () => {
     expect(arrange(2, 300 * MIB, small)).toEqual({ processes: 1, threads: 2 })
   })
 
-  it('share processes where a picture would take too long on one of them', () => {
+  it('share processes where an image would take too long on one of them', () => {
     expect(arrange(8, 64 * GIB, { memory: GIB, image: 900 })).toEqual({ processes: 2, threads: 4 })
     expect(arrange(2, 64 * GIB, { memory: GIB, image: 5000 })).toEqual({ processes: 1, threads: 2 })
   })

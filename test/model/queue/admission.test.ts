@@ -8,7 +8,7 @@ let waiting: Waiting<Waiter>
 let forecast: Forecast
 let admission: Admission
 
-/** A text takes a second, a picture two, a pair a tenth; a batch runs that is as good as done. */
+/** A text takes a second, an image two, a pair a tenth; a batch runs that is as good as done. */
 beforeEach(() => {
   waiting = new Waiting()
   forecast = new Forecast()
@@ -19,7 +19,9 @@ beforeEach(() => {
   waiting.add({ graph: 'text', priority: 'interactive', weight: 0.001 })
 })
 
-/** @param seconds - to the deadline, of what the work is expected to take: the caution is added here */
+/**
+ * @param seconds - to the deadline, of what the work is expected to take: the caution is added here
+ */
 const refused = (
   graph: 'text' | 'image',
   weight: number,

@@ -4,7 +4,10 @@ import { Batcher, type Lane } from '../../../src/model/queue/batcher.js'
 import type { GraphName, Tensors } from '../../../src/model/onnx/graph-inputs.js'
 import type { BatchResult } from '../../../src/model/inference/process.js'
 
-/** Stands for the workers: holds each batch until the test lets it go, and answers ten times each number. */
+/**
+ * Stands for the workers: holds each batch until the test lets it go, and answers ten times each
+ * number.
+ */
 class HeldInference {
   ready = true
   readonly size: number
@@ -223,7 +226,8 @@ describe('two workers', () => {
     await new Promise((resolve) => setTimeout(resolve, 20))
     await inference.release()
     await matched
-    // A pair takes 20 ms at least, and some more here: 800 of them 16 s on each of the two, 32 s on one of them.
+    // A pair takes 20 ms at least, and some more here: 800 of them 16 s on each of the two, 32 s on
+    // one of them.
     const searching = batcher.submit(text, [0], { pairsAhead: 800 })
     const admit = (seconds: number): void =>
       batcher.admit('fusion', 1, { deadline: performance.now() + seconds * 1000 })

@@ -1,4 +1,7 @@
-/** The models of another service: as good as its own, and clear about everything that a network can do. */
+/**
+ * The models of another service: as good as its own, and clear about everything that a network can
+ * do.
+ */
 import { once } from 'node:events'
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
@@ -109,7 +112,7 @@ describe('over a real bundle', () => {
   let tandem: Tandem
   let models: Models
   const folder = join(packageFolder, 'test/fixtures/tiny-bundle')
-  const picture = (hue: number) =>
+  const image = (hue: number) =>
     sharp({ create: { width: 40, height: 30, channels: 3, background: `hsl(${hue}, 80%, 50%)` } })
       .png()
       .toBuffer()
@@ -146,17 +149,15 @@ describe('over a real bundle', () => {
     const here = await local.encodeTexts(texts)
     expect(there.encoded).toEqual(here.encoded)
     expect(Object.keys(there.timings).sort()).toEqual(Object.keys(here.timings).sort())
-    const pictures = await Promise.all([0, 120, 240].map(picture))
-    const imagesThere = await models.encodeImages(pictures)
-    const imagesHere = await local.encodeImages(pictures)
+    const images = await Promise.all([0, 120, 240].map(image))
+    const imagesThere = await models.encodeImages(images)
+    const imagesHere = await local.encodeImages(images)
     expect(
       imagesThere.encoded.map(({ embedding, imageTokens }) => [embedding, imageTokens]),
     ).toEqual(imagesHere.encoded.map(({ embedding, imageTokens }) => [embedding, imageTokens]))
     expect(
-      imagesThere.encoded.map(({ picture: { bytes, ...rest } }) => [Buffer.from(bytes), rest]),
-    ).toEqual(
-      imagesHere.encoded.map(({ picture: { bytes, ...rest } }) => [Buffer.from(bytes), rest]),
-    )
+      imagesThere.encoded.map(({ image: { bytes, ...rest } }) => [Buffer.from(bytes), rest]),
+    ).toEqual(imagesHere.encoded.map(({ image: { bytes, ...rest } }) => [Buffer.from(bytes), rest]))
     const tokens = imagesHere.encoded.map(({ imageTokens }) => imageTokens)
     const pairs = [0, 1, 2].flatMap((image) =>
       texts.map((_, text) => ({ text, image, similarity: image / 3 - text / 7 })),
@@ -166,13 +167,13 @@ describe('over a real bundle', () => {
     )
   })
 
-  it('gives nothing for nothing, and refuses a picture as models here do', async () => {
+  it('gives nothing for nothing, and refuses an image as models here do', async () => {
     expect((await models.encodeTexts([])).encoded).toEqual([])
     expect((await models.encodeImages([])).encoded).toEqual([])
     expect((await models.match([], [], [])).matches).toEqual([])
     for (const bytes of [
-      Buffer.from('no picture'),
-      (await picture(1)).subarray(0, 60),
+      Buffer.from('no image'),
+      (await image(1)).subarray(0, 60),
       await sharp({ create: { width: 1100, height: 1000, channels: 3, background: 'red' } })
         .png()
         .toBuffer(),
@@ -195,7 +196,7 @@ describe('over a real bundle', () => {
     const ranked = await tandem.app.inject({
       method: 'POST',
       url: '/rerank',
-      payload: { query: 'a dog', documents: [{ image: (await picture(3)).toString('base64') }] },
+      payload: { query: 'a dog', documents: [{ image: (await image(3)).toString('base64') }] },
     })
     expect(ranked.json()).toMatchObject({
       results: [{ index: 0, match: expect.any(Number) as number }],

@@ -29,18 +29,18 @@
       name: {{ . }}
       key: {{ $values.milvus.token.secretKey }}
 {{- end }}
-- name: PICTURE_STORE
-  value: {{ $values.pictures.store | default "/pictures" | quote }}
-{{- with $values.pictures.endpoint }}
+- name: IMAGE_STORE
+  value: {{ $values.images.store | default "/images" | quote }}
+{{- with $values.images.endpoint }}
 - name: S3_ENDPOINT
   value: {{ . | quote }}
 {{- end }}
-{{- with $values.pictures.existingSecret }}
+{{- with $values.images.existingSecret }}
 {{- range $variable := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
 - name: {{ $variable }}
   valueFrom:
     secretKeyRef:
-      name: {{ $values.pictures.existingSecret }}
+      name: {{ $values.images.existingSecret }}
       key: {{ $variable }}
 {{- end }}
 {{- end }}

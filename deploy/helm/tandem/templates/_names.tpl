@@ -90,9 +90,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* The port that pictures.endpoint names, or its scheme means. */}}
+{{/* The port that images.endpoint names, or its scheme means. */}}
 {{- define "tandem.storePort" -}}
-{{- $endpoint := .Values.pictures.endpoint | default "https://s3" | trimSuffix "/" -}}
+{{- $endpoint := .Values.images.endpoint | default "https://s3" | trimSuffix "/" -}}
 {{- $port := regexFind ":[0-9]+$" $endpoint | trimPrefix ":" -}}
 {{- $port | default (hasPrefix "http://" $endpoint | ternary "80" "443") -}}
 {{- end -}}

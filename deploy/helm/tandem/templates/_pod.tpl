@@ -65,9 +65,9 @@ spec:
         {{- if $embedded }}
         - name: data
           mountPath: /data
-        {{- else if and $search $values.pictures.existingClaim }}
-        - name: pictures
-          mountPath: /pictures
+        {{- else if and $search $values.images.existingClaim }}
+        - name: images
+          mountPath: /images
         {{- end }}
         {{- if $values.tls.existingSecret }}
         - name: tls
@@ -83,10 +83,10 @@ spec:
     - name: tmp
       emptyDir:
         sizeLimit: 256Mi
-    {{- if and $search (not $embedded) $values.pictures.existingClaim }}
-    - name: pictures
+    {{- if and $search (not $embedded) $values.images.existingClaim }}
+    - name: images
       persistentVolumeClaim:
-        claimName: {{ $values.pictures.existingClaim }}
+        claimName: {{ $values.images.existingClaim }}
     {{- end }}
     {{- with $values.tls.existingSecret }}
     - name: tls
