@@ -1,7 +1,9 @@
-"""ONNX Runtime beside OpenVINO on the graphs of a bundle, in turns: `python bench/runtimes.py BUNDLE [INT8_BUNDLE]`.
+"""ONNX Runtime beside OpenVINO on the graphs of a bundle, in turns: `python bench/runtimes.py
+BUNDLE [INT8_BUNDLE]`.
 
-Needs numpy, onnx, onnxruntime and openvino, and writes the table of docs/adr/0005-onnx-runtime.md. No part of `npm run
-bench`: it runs in Python, because the addon that OpenVINO has for Node is in no registry."""
+Needs numpy, onnx, onnxruntime and openvino, and writes the table of docs/adr/0005-onnx-runtime.md.
+No part of `npm run bench`: it runs in Python, because the addon that OpenVINO has for Node is in no
+registry."""
 
 import os
 import sys
@@ -30,8 +32,7 @@ def feeds(
     return {
         "image-encoder": {"pixels": np.ones((1, *image), np.uint8)},
         "text-encoder": {
-            name: np.ones((8, TOKENS), np.int64)
-            for name in ("token_ids", "attention_mask")
+            name: np.ones((8, TOKENS), np.int64) for name in ("token_ids", "attention_mask")
         },
         "fusion-encoder": {
             "text_tokens": np.ones((1, TOKENS, token_width), np.float32),
@@ -45,9 +46,7 @@ def feeds(
 def of_onnxruntime(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
-    return onnxruntime.InferenceSession(
-        path, options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def of_openvino(path: Path, precision: str) -> openvino.InferRequest:
@@ -63,7 +62,8 @@ def of_openvino(path: Path, precision: str) -> openvino.InferRequest:
 
 
 def spelt_out(path: Path) -> bytes:
-    """The graph without ReduceLogSumExp, of which OpenVINO 2026.4 overlooks the axes: it would sum over texts, too."""
+    """The graph without ReduceLogSumExp, of which OpenVINO 2026.4 overlooks the axes: it would sum
+    over texts, too."""
     model = onnx.load(path)
     nodes = []
     for node in model.graph.node:
@@ -89,10 +89,9 @@ def spelt_out(path: Path) -> bytes:
     return model.SerializeToString()
 
 
-def runs_of(
-    graph: str, bundles: dict[str, Path]
-) -> dict[str, Callable[[dict], object]]:
-    """What runs the graph on an input, by its name; the first is the one that the others are compared with."""
+def runs_of(graph: str, bundles: dict[str, Path]) -> dict[str, Callable[[dict], object]]:
+    """What runs the graph on an input, by its name; the first is the one that the others are
+    compared with."""
     runs = {}
     for precision, folder in bundles.items():
         session = of_onnxruntime(folder / f"{graph}.onnx")
@@ -104,10 +103,9 @@ def runs_of(
     return runs
 
 
-def rows_of(
-    graph: str, feed: dict, runs: dict[str, Callable[[dict], object]]
-) -> list[str]:
-    """Rows of the table: medians on the clock and in core time, and how many times as fast as the first."""
+def rows_of(graph: str, feed: dict, runs: dict[str, Callable[[dict], object]]) -> list[str]:
+    """Rows of the table: medians on the clock and in core time, and how many times as fast as the
+    first."""
     clock, cores = {name: [] for name in runs}, {name: [] for name in runs}
     for turn in range(WARM + ROUNDS):
         for name, run in runs.items():
@@ -126,16 +124,12 @@ def rows_of(
 
 def main() -> None:
     bundles = dict(zip(("fp32", "int8"), map(Path, sys.argv[1:]), strict=False))
-    image = (
-        of_onnxruntime(bundles["fp32"] / "image-encoder.onnx").get_inputs()[0].shape[1:]
-    )
+    image = of_onnxruntime(bundles["fp32"] / "image-encoder.onnx").get_inputs()[0].shape[1:]
     fusion = {
         one.name: one.shape
         for one in of_onnxruntime(bundles["fp32"] / "fusion-encoder.onnx").get_inputs()
     }
-    given = feeds(
-        tuple(image), tuple(fusion["image_tokens"][1:]), fusion["text_tokens"][2]
-    )
+    given = feeds(tuple(image), tuple(fusion["image_tokens"][1:]), fusion["text_tokens"][2])
     rows = [
         row
         for graph, feed in given.items()

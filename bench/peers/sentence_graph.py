@@ -1,7 +1,9 @@
-"""A folder that infinity-emb serves, with the bundle's own text graph: `python sentence_graph.py BUNDLE FOLDER`.
+"""A folder that infinity-emb serves, with the bundle's own text graph: `python sentence_graph.py
+BUNDLE FOLDER`.
 
-infinity expects the graph of a transformer and pools what comes out of it. The text graph has its pooling inside, so its
-embedding is given out as the hidden state of the first of one tokens, which is what CLS pooling takes.
+infinity expects the graph of a transformer and pools what comes out of it. The text graph has its
+pooling inside, so its embedding is given out as the hidden state of the first of one tokens, which
+is what CLS pooling takes.
 """
 
 import json
@@ -34,9 +36,7 @@ graph.node.append(
 del graph.output[:]
 dim = manifest["embedding"]["dim"]
 graph.output.append(
-    helper.make_tensor_value_info(
-        "last_hidden_state", TensorProto.FLOAT, ["batch", 1, dim]
-    )
+    helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["batch", 1, dim])
 )
 onnx.checker.check_model(model)
 onnx.save(model, graph_file)

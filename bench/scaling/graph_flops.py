@@ -1,7 +1,8 @@
-"""Counts the multiplications and additions of an image encoder's graph for one image, by running it once.
+"""Counts the multiplications and additions of an image encoder's graph for one image, by running it
+once.
 
-Usage: python graph_flops.py IMAGE-ENCODER.onnx  (needs the packages onnx, onnxruntime and numpy; those of training/ do).
-Prints one number, in billions.
+Usage: python graph_flops.py IMAGE-ENCODER.onnx  (needs the packages onnx, onnxruntime and numpy;
+those of training/ do). Prints one number, in billions.
 """
 
 import math
@@ -15,24 +16,20 @@ CONVOLUTION, PRODUCTS = "Conv", {"MatMul", "Gemm"}
 
 
 def flops_of(path: str) -> int:
-    """Twice the multiply-adds in the convolutions and matrix products of the graph at `path`, for a batch of one."""
+    """Twice the multiply-adds in the convolutions and matrix products of the graph at `path`, for a
+    batch of one."""
     model = onnx.load(path)
     counted = [
-        node
-        for node in model.graph.node
-        if node.op_type == CONVOLUTION or node.op_type in PRODUCTS
+        node for node in model.graph.node if node.op_type == CONVOLUTION or node.op_type in PRODUCTS
     ]
-    # Sizes follow from padding that the graph computes, so only a run tells them: what is counted becomes an output.
+    # Sizes follow from padding that the graph computes, so only a run tells them: what is counted
+    # becomes an output.
     names = {name for node in counted for name in [*node.input[:2], node.output[0]]}
     constant = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    asked = sorted(
-        names - constant.keys() - {value.name for value in model.graph.output}
-    )
+    asked = sorted(names - constant.keys() - {value.name for value in model.graph.output})
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked)
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = (
-        onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -45,10 +42,7 @@ def flops_of(path: str) -> int:
         name: list(value.shape)
         for name, value in zip(outputs, session.run(outputs, {pixels.name: batch}))
     }
-    return sum(
-        2 * math.prod(shapes[node.output[0]]) * summands(node, shapes)
-        for node in counted
-    )
+    return sum(2 * math.prod(shapes[node.output[0]]) * summands(node, shapes) for node in counted)
 
 
 def summands(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
@@ -56,9 +50,7 @@ def summands(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     left, right = shapes[node.input[0]], shapes[node.input[1]]
     if node.op_type == CONVOLUTION:
         return math.prod(right[1:])
-    transposed = any(
-        attribute.name == "transA" and attribute.i for attribute in node.attribute
-    )
+    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
     return left[0 if transposed else -1]
 
 

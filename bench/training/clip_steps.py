@@ -1,10 +1,12 @@
-"""Seconds of a training step of the recipe `clip`, and of open_clip_torch training the same architecture.
+"""Seconds of a training step of the recipe `clip`, and of open_clip_torch training the same
+architecture.
 
     python bench/training/clip_steps.py --batch 256 --rounds 5 --steps 4
 
-Both start from the same batch in memory: what is compared is forward, loss, backward, clipping and AdamW, in bf16
-autocast. Rounds alternate. open_clip pads every caption to its context length: here that is what captions have.
-Prints one JSON object: seconds of every step, and the parameters of both."""
+Both start from the same batch in memory: what is compared is forward, loss, backward, clipping and
+AdamW, in bf16 autocast. Rounds alternate. open_clip pads every caption to its context length: here
+that is what captions have. Prints one JSON object: seconds of every step, and the parameters of
+both."""
 
 import argparse
 import json
@@ -16,10 +18,10 @@ import open_clip
 import torch
 from open_clip.loss import ClipLoss
 
-from tandem_training.model import Tandem
-from tandem_training.objectives import MAX_LOGIT_SCALE
+from tandem_training.models.model import Tandem
+from tandem_training.objectives.losses import MAX_LOGIT_SCALE
+from tandem_training.objectives.objective import Batch, Objectives, Step, encode
 from tandem_training.recipe import read_recipe
-from tandem_training.step import Batch, Objectives, Step, encode
 from tandem_training.train import optimiser
 
 RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "clip.toml"
@@ -69,9 +71,7 @@ class OpenClip:
             "context_length": ids.shape[1], "vocab_size": 30522, "width": config.text_width,
             "heads": config.text_heads, "layers": config.text_layers,
         }  # fmt: skip
-        self.model = open_clip.CLIP(
-            embed_dim=config.dim, vision_cfg=vision, text_cfg=text
-        )
+        self.model = open_clip.CLIP(embed_dim=config.dim, vision_cfg=vision, text_cfg=text)
         self.images = (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
         # Its pooling reads the place of the highest id: the end of the text.
         self.ids = ids.clone()

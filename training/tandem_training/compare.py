@@ -1,9 +1,11 @@
-"""Compare recipes at equal compute: each trains for the same core-seconds, whatever a step of it costs.
+"""Compare recipes at equal compute: each trains for the same core-seconds, whatever a step of it
+costs.
 
-python -m tandem_training.compare recipes/clip.toml recipes/albef.toml --minutes 20 --out runs/compare
+python -m tandem_training.compare recipes/clip.toml recipes/albef.toml --minutes 20 --out
+runs/compare
 
-What came out of each is kept in `out`, so that a comparison that was ended goes on with the recipes that are missing.
-Then the page and the headers of the recipes are written from it."""
+What came out of each is kept in `out`, so that a comparison that was ended goes on with the recipes
+that are missing. Then the page and the headers of the recipes are written from it."""
 
 import argparse
 import json
@@ -16,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from . import weights
+from .data.tokens import read_tokenizer
+from .loop.start import starting_model
+from .models import weights
 from .recipe import Recipe, read_recipe
-from .starting import starting_model
-from .tokens import read_tokenizer
 from .train import Trainer
 
 K = 16  # candidates reranked
@@ -30,8 +32,8 @@ RESULT = re.compile(
 
 @dataclass
 class Outcome:
-    """core_minutes: of training alone, summed over cores; pairs: of photo and caption, seen in all steps; dev: the
-    report of `evaluate`; measured: on which machine and day."""
+    """core_minutes: of training alone, summed over cores; pairs: of photo and caption, seen in all
+    steps; dev: the report of `evaluate`; measured: on which machine and day."""
 
     recipe: str
     fusion: str
@@ -45,8 +47,8 @@ class Outcome:
 
 
 def train_for(trainer: Trainer, core_seconds: float) -> float:
-    """Train until the steps have cost `core_seconds`, over all threads; → what they did cost. The schedule of rates
-    ends there: how many steps remain is foreseen anew after each."""
+    """Train until the steps have cost `core_seconds`, over all threads; → what they did cost. The
+    schedule of rates ends there: how many steps remain is foreseen anew after each."""
     spent = 0.0
     while spent < core_seconds:
         begun = time.process_time()

@@ -1,6 +1,8 @@
-r"""Evaluate a model or an exported bundle on captioned photos: ITC alone and with ITM rerank, both directions.
+r"""Evaluate a model or an exported bundle on captioned photos: ITC alone and with ITM rerank, both
+directions.
 
-python -m tandem_training.evaluate ../models/tandem-small '../../shared/data/flickr8k-dev-*.tar' --report report"""
+python -m tandem_training.evaluate ../models/tandem-small '../../shared/data/flickr8k-dev-*.tar'
+--report report"""
 
 import argparse
 import json
@@ -10,12 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
-from .data import Sample, decode, languages_of, read_languages
-from .recall import recall_at_k, reranked, top_candidates
+from .data.samples import Sample, decode, languages_of, read_languages
+from .evaluation.recall import recall_at_k, reranked, top_candidates
 
 
 class Encoders(Protocol):
-    """What evaluation needs, offered by the PyTorch model (`TorchEncoders`) and by a bundle (`BundleEncoders`)."""
+    """What evaluation needs, offered by the PyTorch model (`TorchEncoders`) and by a bundle
+    (`BundleEncoders`)."""
 
     image_size: int
 
@@ -28,7 +31,8 @@ class Encoders(Protocol):
     def logits(
         self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray
     ) -> np.ndarray:
-        """text tokens of q texts, image tokens [m, n, w], pairs int64 [p, 2] → ITM logits float32 [p]."""
+        """text tokens of q texts, image tokens [m, n, w], pairs int64 [p, 2] → ITM logits float32
+        [p]."""
 
 
 class Pictures:
@@ -83,7 +87,8 @@ class Encoded:
     def logits(
         self, encoders: Encoders, texts: np.ndarray, images: np.ndarray, batch: int = 1024
     ) -> np.ndarray:
-        """ITM logits of the listed (text, image) pairs, in order: float32 [p]. Texts of like length go together."""
+        """ITM logits of the listed (text, image) pairs, in order: float32 [p]. Texts of like length
+        go together."""
         length = np.array([len(t) for t in self.text_tokens])
         order = np.lexsort((texts, length[texts]))
         out = np.empty(len(texts), np.float32)
@@ -99,10 +104,12 @@ class Encoded:
 
 
 class Scored:
-    """A data set with its candidates in both directions and their ITM logits: calibration and recall read them.
+    """A data set with its candidates in both directions and their ITM logits: calibration and
+    recall read them.
 
-    images [q, k]: the photos most similar to each caption, with image_logits; texts [m, k]: the captions most similar
-    to each photo, with text_logits; pair_ms: what a pair cost the fusion encoder, in milliseconds of a core."""
+    images [q, k]: the photos most similar to each caption, with image_logits; texts [m, k]: the
+    captions most similar to each photo, with text_logits; pair_ms: what a pair cost the fusion
+    encoder, in milliseconds of a core."""
 
     def __init__(
         self,
@@ -130,7 +137,8 @@ class Scored:
         self.text_logits = logits[self.images.size :].reshape(self.texts.shape)
 
     def report(self, match: dict[str, float], ks: tuple[int, ...]) -> dict:
-        """Recall of ITC alone, and reranked at each k by match["logit"] · logit + match["similarity"] · similarity."""
+        """Recall of ITC alone, and reranked at each k by match["logit"] · logit +
+        match["similarity"] · similarity."""
         similarity, positive = self.encoded.similarity, self.encoded.positive
         result: dict = {"photos": similarity.shape[1], "captions": len(similarity)}
         for name, matrix, truth, candidates, logits in (
@@ -159,8 +167,8 @@ def evaluate(
 def evaluate_languages(
     encoders: Encoders, shards: str, languages: list[str], match: dict, ks: tuple[int, ...]
 ) -> tuple[dict, Scored]:
-    """The report on captions of the first language, with those of the others under `languages`, and what was scored of
-    the first. Photos without a caption in a language are no candidates there."""
+    """The report on captions of the first language, with those of the others under `languages`, and
+    what was scored of the first. Photos without a caption in a language are no candidates there."""
     samples = read_languages(shards, languages)
     pictures = Pictures(encoders, [sample for found in samples.values() for sample in found])
     scored = {name: Scored(encoders, found, max(ks), pictures) for name, found in samples.items()}
@@ -184,8 +192,8 @@ def main() -> None:
         "--report", type=Path, help="folder for report.json, reliability.png and misses.html"
     )
     args = parser.parse_args()
-    from . import misses, reliability
-    from .bundle import BundleEncoders
+    from .bundle.bundle import BundleEncoders
+    from .evaluation import misses, reliability
 
     encoders = BundleEncoders(args.bundle)
     own = encoders.manifest["languages"]

@@ -1,4 +1,5 @@
-r"""Export a checkpoint as a bundle: ONNX graphs, tokenizer, calibrated match rule, goldens, model card, manifest.
+r"""Export a checkpoint as a bundle: ONNX graphs, tokenizer, calibrated match rule, goldens, model
+card, manifest.
 
 python -m tandem_training.export runs/small/model.pt ../models/tandem-small \
     --dev '../../shared/data/flickr8k-dev-*.tar' \
@@ -16,23 +17,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import goldens, weights
-from .bundle import BundleEncoders, write_manifest
-from .calibrate import fit_match
-from .card import model_card, spoken
-from .compact import store_float16
-from .data import Sample, read_languages, read_shards
+from .bundle import goldens
+from .bundle.bundle import BundleEncoders, write_manifest
+from .bundle.card import model_card, spoken
+from .bundle.float16 import to_float16
+from .bundle.graphs import Graphs, export_graphs
+from .bundle.half_storage import store_float16
+from .bundle.hubs import correct_hubs
+from .bundle.int8 import feeds_of, to_int8
+from .bundle.padding import fold_padding
+from .bundle.rerank_margin import fit_margin
+from .bundle.torch_encoders import TorchEncoders
+from .data.samples import Sample, read_languages, read_shards
+from .data.tokens import read_tokenizer
 from .evaluate import Pictures, Scored, evaluate
-from .float16 import to_float16
-from .graphs import Graphs, export_graphs
-from .hubs import correct_hubs
-from .int8 import feeds_of, to_int8
-from .margin import fit_margin
-from .model import Tandem
-from .padding import fold_padding
-from .second_text import SecondText
-from .tokens import read_tokenizer
-from .torch_encoders import TorchEncoders
+from .evaluation.calibration import fit_match
+from .models import weights
+from .models.model import Tandem
+from .models.text.second import SecondText
 
 PARTS = ("image_encoder", "text_encoder", "fusion_encoder")
 CANDIDATES = 64  # that a search reranks, unless it asks for others
@@ -44,11 +46,12 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
                  precision: str = "fp32", calibrate: str = "", dev: str = "", bank: str = "") -> dict:  # fmt: skip
     """Write the bundle and see that its graphs reproduce the model; returns the manifest.
 
-    `about` holds description, license, languages, version and the first match rule. With `dev` the match rule is fitted
-    and everything measured on those shards by captions in the first of the languages, with the graphs as exported; of
-    the others recall is measured. int8 needs `calibrate`, shards of photos that the model was trained on; with `bank`,
-    more of those, the embeddings avoid hubs (`hubs`). What lies in `folder` is replaced at the very end, and only if it
-    is a bundle."""
+    `about` holds description, license, languages, version and the first match rule. With `dev` the
+    match rule is fitted and everything measured on those shards by captions in the first of the
+    languages, with the graphs as exported; of the others recall is measured. int8 needs
+    `calibrate`, shards of photos that the model was trained on; with `bank`, more of those, the
+    embeddings avoid hubs (`hubs`). What lies in `folder` is replaced at the very end, and only if
+    it is a bundle."""
     if precision == "int8" and not calibrate:
         raise ValueError(
             "precision int8 needs photos to find its ranges with: give --calibrate SHARDS"
@@ -92,8 +95,9 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
         (made / "README.md").write_text(card(manifest))
         write_manifest(made, manifest)
 
-    # A whole bundle first: calibration and evaluation read it as the service does. What float16 will compute is
-    # measured in float32, with weights of float16: there is no runtime for it on a CPU.
+    # A whole bundle first: calibration and evaluation read it as the service does. What float16
+    # will compute is measured in float32, with weights of float16: there is no runtime for it on a
+    # CPU.
     finish("int8" if precision == "int8" else "fp32")
     if dev:
         samples = read_languages(dev, about["languages"])
@@ -136,8 +140,8 @@ def first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
 def measure(
     folder: Path, model: TorchEncoders, languages: dict[str, list[Sample]]
 ) -> tuple[dict, dict, float, float]:
-    """Fit the match rule on the captions of the first language → the rule, the metrics, the margin of rerank, and the
-    points of R@1 that rerank gains."""
+    """Fit the match rule on the captions of the first language → the rule, the metrics, the margin
+    of rerank, and the points of R@1 that rerank gains."""
     encoders, (samples, *others) = BundleEncoders(folder), languages.values()
     pictures = Pictures(encoders, sum(languages.values(), []))
     scored = Scored(encoders, samples, max(RERANK_DEPTHS), pictures)
@@ -165,7 +169,8 @@ def measure(
 
 
 def data_name(shards: str) -> str:
-    """What the shards are called without numbers and patterns: `a/flickr8k-dev-*.tar` → `flickr8k-dev`."""
+    """What the shards are called without numbers and patterns: `a/flickr8k-dev-*.tar` →
+    `flickr8k-dev`."""
     return re.split(r"[-_.]*(?:[*{\[]|\d+\.tar|\.tar)", shards.rsplit("/", 1)[-1])[0] or "dev"
 
 
@@ -192,8 +197,9 @@ def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str
 
 def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, precision: str = "fp32",
                        calibrate: str = "", bank: str = "") -> dict:  # fmt: skip
-    """Write the same images with the second text encoder, and its own tokenizer, as a bundle: a dual encoder alone. See
-    `write_bundle`. ValueError where the checkpoint has no second text encoder."""
+    """Write the same images with the second text encoder, and its own tokenizer, as a bundle: a
+    dual encoder alone. See `write_bundle`. ValueError where the checkpoint has no second text
+    encoder."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     weights_of = _second_languages(saved)
     if not weights_of:

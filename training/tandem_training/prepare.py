@@ -2,9 +2,9 @@
 
 python -m tandem_training.prepare photos captions.csv shards/train    → shards/train-0000.tar, …
 
-Captions come as CSV with the columns `file`, `caption` and, if wanted, `language`; as JSON, {"a.jpg": captions} or
-[{"file": "a.jpg", "captions": captions}], where captions is a text, a list of texts, or {"en": [texts], "zh": …}; or as
-COCO's annotations."""
+Captions come as CSV with the columns `file`, `caption` and, if wanted, `language`; as JSON,
+{"a.jpg": captions} or [{"file": "a.jpg", "captions": captions}], where captions is a text, a list
+of texts, or {"en": [texts], "zh": …}; or as COCO's annotations."""
 
 import argparse
 import io
@@ -16,14 +16,15 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from .captions import Captions, read_captions
-from .data import Corrupt, read_shards
+from .data.captions import Captions, read_captions
+from .data.samples import Corrupt, read_shards
 
 ORIENTATION = 0x0112  # EXIF
 
 
 def as_jpeg(path: Path) -> bytes:
-    """The file itself where it is an upright RGB or grey JPEG, else converted to one. ValueError if undecodable."""
+    """The file itself where it is an upright RGB or grey JPEG, else converted to one. ValueError if
+    undecodable."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -74,7 +75,8 @@ def usable(
 
 
 def write_shard(path: Path, samples: list[tuple[str, bytes, dict]]) -> None:
-    """Written aside, then renamed: no half shard under its name. FileExistsError rather than replace one."""
+    """Written aside, then renamed: no half shard under its name. FileExistsError rather than
+    replace one."""
     if path.exists():
         raise FileExistsError(f"{path} exists; choose another name for the shards or remove it")
     aside = path.with_suffix(".tmp")
@@ -101,7 +103,8 @@ def prepare(
     language: str = "en",
     max_corrupt: float = 0.0,
 ) -> dict[str, int]:
-    """Shards `<out>-0000.tar` … of `size` photos each; → what they hold, read back. After an error none is left."""
+    """Shards `<out>-0000.tar` … of `size` photos each; → what they hold, read back. After an error
+    none is left."""
     table, corrupt = read_captions(captions, language), Corrupt(max_corrupt)
     shards: list[Path] = []
     waiting: list[tuple[str, bytes, dict]] = []

@@ -1,12 +1,13 @@
-"""Recipes: TOML files that name every choice of a run; an unknown key is an error that names the nearest known one."""
+"""Recipes: TOML files that name every choice of a run; an unknown key is an error that names the
+nearest known one."""
 
 import difflib
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
-from .model import ModelConfig
-from .second_text import SecondTextConfig
+from .models.model import ModelConfig
+from .models.text.second import SecondTextConfig
 
 
 @dataclass
@@ -49,7 +50,8 @@ class TrainConfig:
     caption_tokens: int = 24
     itm_weight: float = 0.5
     itm_negatives: int = 5
-    queue: int = 0  # embeddings that the momentum encoder (the average of the model) keeps for ITC; 0 = neither
+    # embeddings that the momentum encoder (the average of the model) keeps for ITC; 0 = neither
+    queue: int = 0
     evaluate_every: int = 2  # epochs
     save_every: int = 100  # steps, and at the end of every epoch
 
@@ -88,9 +90,10 @@ class Recipe:
     second_text: SecondTextConfig = field(default_factory=SecondTextConfig)
 
     def weights(self) -> dict[str, float]:
-        """The objectives to train, each with its weight: those of [objectives], or where that table is missing ITC and
-        the two weights that [train] has for the shipped bundle; and the two of [second_text]. ValueError when they do
-        not go with each other, with the model or with the data."""
+        """The objectives to train, each with its weight: those of [objectives], or where that table
+        is missing ITC and the two weights that [train] has for the shipped bundle; and the two of
+        [second_text]. ValueError when they do not go with each other, with the model or with the
+        data."""
         older = [
             name
             for name in ("token_itc_weight", "itm_weight")
@@ -122,7 +125,8 @@ class Recipe:
         )
 
     def sentence_teacher(self) -> bool:
-        """Whether ITC follows a frozen copy of the sentence encoder that the text encoder starts from."""
+        """Whether ITC follows a frozen copy of the sentence encoder that the text encoder starts
+        from."""
         learns = not {"itc", "token_itc", *OF_THE_SECOND_TEXT}.isdisjoint(self.weights())
         return learns and self.train.soft_mix > 0 and self.train.queue == 0
 
@@ -185,7 +189,8 @@ def _check_second_text(recipe: Recipe) -> None:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Parse and check a recipe. ValueError names the file, the key and the nearest known key, or the wrong type."""
+    """Parse and check a recipe. ValueError names the file, the key and the nearest known key, or
+    the wrong type."""
     try:
         table = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:

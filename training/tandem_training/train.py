@@ -14,35 +14,37 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from . import ranks, weights
-from .backward import backward, recompute_layers
-from .batches import Shuffle
-from .cache import TrunkCache
-from .checkpoint import load, save
-from .curves import draw
-from .data import read_languages, read_shards
+from . import distributed
+from .bundle.graphs import Graphs
+from .bundle.torch_encoders import TorchEncoders
+from .data.cache import TrunkCache
+from .data.draws import Shuffle
+from .data.samples import read_languages, read_shards
+from .data.tokens import drop_words, pad, read_tokenizer
 from .evaluate import Pictures, Scored
-from .graphs import Graphs
-from .metrics import Metrics, Progress
-from .model import Tandem
-from .pretraining import start_second_text
-from .rates import optimiser, schedule
+from .loop.backward import backward, recompute_layers
+from .loop.checkpoint import load, save
+from .loop.curves import draw
+from .loop.log import Metrics, Progress
+from .loop.optim import optimiser, schedule
+from .loop.pretrain_second_text import start_second_text
+from .loop.start import starting_model
+from .loop.teacher import sentences
+from .models import weights
+from .models.model import Tandem
+from .objectives.features import Batch, Towers, bfloat16, encode, encode_further
+from .objectives.objective import Objectives, Step, centre_logits
 from .recipe import Recipe, read_recipe
-from .starting import starting_model
-from .step import Objectives, Step, centre_logits
-from .teacher import sentences
-from .tokens import drop_words, pad, read_tokenizer
-from .torch_encoders import TorchEncoders
-from .towers import Batch, Towers, bfloat16, encode, encode_further
 
 UNKNOWN = 100  # [UNK] of the BERT vocabulary
 
 
 class Trainer:
-    """The state of a run: model, its moving average, optimiser, step. `model` is the starting point."""
+    """The state of a run: model, its moving average, optimiser, step. `model` is the starting
+    point."""
 
     def __init__(self, recipe: Recipe, out: Path, cache: Path, model: Tandem, tokenizer: Tokenizer):
-        self.device = ranks.device()
+        self.device = distributed.device()
         self.recipe, self.out, self.model, self.tokenizer = (
             recipe,
             out,
@@ -58,8 +60,8 @@ class Trainer:
         self.dev = read_languages(
             recipe.data.dev, [*recipe.data.languages, *second.languages], recipe.data.max_corrupt
         )
-        self.rows = ranks.own_rows(config.batch)
-        with ranks.first_rank_first():
+        self.rows = distributed.own_rows(config.batch)
+        with distributed.first_rank_first():
             self.activations = TrunkCache(
                 self.samples, self.model.vision, recipe.model.image_size, recipe.data.views, cache
             )
@@ -88,7 +90,8 @@ class Trainer:
             self._resume(load(out / "last.pt", recipe.architecture()))
 
     def save_state(self) -> None:
-        """All that a resumed run needs; what a step draws at random depends on its number, so no generator is kept."""
+        """All that a resumed run needs; what a step draws at random depends on its number, so no
+        generator is kept."""
         state = {"model": self.model.state_dict(), "average": self.average.state_dict()}
         state |= {
             "objectives": self.objectives.state_dict(),
@@ -177,7 +180,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * schedule(self.step / self.total, config.warmup)
         # Ranks differ in what dropout hides.
-        torch.manual_seed(config.seed * 1_000_003 + self.step + ranks.rank() * 1_000_000_007)
+        torch.manual_seed(config.seed * 1_000_003 + self.step + distributed.rank() * 1_000_000_007)
         self.model.train()
         self.optimizer.zero_grad()
         values = Counter()
@@ -187,7 +190,7 @@ class Trainer:
             losses = backward(self._encode, objective, batch.inputs, config.chunk, share)
             values.update({name: share * value.item() for name, value in losses.items()})
         parameters = [*self.model.parameters(), *self.objectives.parameters()]
-        ranks.average_gradients(parameters)
+        distributed.average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         self.optimizer.step()
         self.step += 1
@@ -200,13 +203,13 @@ class Trainer:
                 for average, value in zip(kept.parameters(), trained.parameters(), strict=True):
                     if value.requires_grad:
                         average.lerp_(value, 1 - decay)
-        return ranks.mean(dict(values))
+        return distributed.mean(dict(values))
 
     def evaluate(
         self, language: str, ks: tuple[int, ...], pictures: Pictures | None = None
     ) -> dict:
-        """Recall of the average on dev by captions of one language. `pictures`, if given, are the dev photos after its
-        image encoder."""
+        """Recall of the average on dev by captions of one language. `pictures`, if given, are the
+        dev photos after its image encoder."""
         match = {"logit": 1.0, "similarity": self.average.logit_scale.exp().item()}
         return Scored(self.encoders(language), self.dev[language], max(ks), pictures).report(
             match, ks
@@ -221,7 +224,7 @@ class Trainer:
         return TorchEncoders(Graphs.of(self.average), self.tokenizer)
 
     def run(self) -> None:
-        config, alone = self.recipe.train, ranks.rank() == 0  # one rank reports and saves
+        config, alone = self.recipe.train, distributed.rank() == 0  # one rank reports and saves
         progress = Progress(self.step, self.total, config.batch * config.accumulate)
         metrics = Metrics(self.out, self.step) if alone else None
         while self.step < self.total:
@@ -265,11 +268,11 @@ def main() -> None:
     )
     args = parser.parse_args()
     recipe = read_recipe(args.recipe)
-    ranks.start()
+    distributed.start()
     torch.manual_seed(recipe.train.seed)
     tokenizer = read_tokenizer(weights.minilm_folder() / "tokenizer.json", recipe.model.max_tokens)
     Trainer(recipe, args.out, args.cache, starting_model(recipe), tokenizer).run()
-    ranks.end()
+    distributed.end()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Synthetic photos with captions, and a model small enough for a test: nothing here needs a data set or a download."""
+"""Synthetic photos with captions, and a model small enough for a test: nothing here needs a data
+set or a download."""
 
 import io
 import json
@@ -12,10 +13,10 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from tandem_training.cache import TrunkCache
-from tandem_training.model import ModelConfig, Tandem
+from tandem_training.data.cache import TrunkCache
+from tandem_training.models.model import ModelConfig, Tandem
+from tandem_training.models.text.second import SecondTextConfig
 from tandem_training.recipe import DataConfig, Recipe, TrainConfig
-from tandem_training.second_text import SecondTextConfig
 from tandem_training.train import Trainer
 
 COLOURS = {
@@ -66,8 +67,8 @@ def write_shard(path: Path, samples: dict[str, tuple[bytes, dict]]) -> None:
 
 
 def write_drawings(path: Path, captions: int = 2, languages: tuple[str, ...] = ()) -> Path:
-    """A shard of eight drawings, with so many captions each, and one in each of the languages; the last has none of
-    those."""
+    """A shard of eight drawings, with so many captions each, and one in each of the languages; the
+    last has none of those."""
     samples = {
         f"{colour}-{shape}": (
             drawing(colour, shape),
@@ -117,7 +118,8 @@ def tokenizer() -> Tokenizer:
 
 
 def tiny_model(config: ModelConfig = TINY) -> Tandem:
-    """Random, but with convolutions scaled (He et al. 2015) so that a picture's signal reaches the grid."""
+    """Random, but with convolutions scaled (He et al. 2015) so that a picture's signal reaches the
+    grid."""
     torch.manual_seed(0)
     model = Tandem(config)
     for module in model.vision.modules():

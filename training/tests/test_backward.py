@@ -7,8 +7,8 @@ import torch
 from conftest import TINY, compute_in_float32, tiny_model, trainer
 from torch import nn
 
-from tandem_training.backward import backward, recompute_layers
-from tandem_training.towers import Towers
+from tandem_training.loop.backward import backward, recompute_layers
+from tandem_training.objectives.features import Towers
 
 STILL = replace(TINY, grid_dropout=0.0, text_dropout=0.0, fusion_dropout=0.0)
 

@@ -10,11 +10,11 @@ from conftest import drawing, tiny_model, trainer, write_shard
 from test_backward import STILL
 from test_step import recipe_of, step_of
 
-from tandem_training.batches import Shuffle
-from tandem_training.data import read_shards
+from tandem_training.data.draws import Shuffle
+from tandem_training.data.samples import read_shards
+from tandem_training.objectives.features import encode, encode_further
+from tandem_training.objectives.objective import Objectives
 from tandem_training.recipe import TrainConfig, read_recipe
-from tandem_training.step import Objectives
-from tandem_training.towers import encode, encode_further
 
 
 def shuffle_of(tmp_path: Path, captions: int, told: dict, languages: dict) -> Shuffle:

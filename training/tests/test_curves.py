@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tandem_training.curves import draw, series, smooth
-from tandem_training.metrics import Metrics, read_lines
+from tandem_training.loop.curves import draw, series, smooth
+from tandem_training.loop.log import Metrics, read_lines
 
 REPORT = {
     "photos": 8,

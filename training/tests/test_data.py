@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from conftest import drawing, write_shard
 
-from tandem_training.batches import Shuffle
-from tandem_training.data import augment, decode, read_shards
+from tandem_training.data.draws import Shuffle
+from tandem_training.data.samples import augment, decode, read_shards
+from tandem_training.data.tokens import drop_words, pad
 from tandem_training.recipe import TrainConfig, read_recipe
-from tandem_training.tokens import drop_words, pad
 
 
 def test_shards_are_read_in_order_and_photos_without_a_caption_left_out(tmp_path: Path):

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tandem_training import depthwise as module
-from tandem_training.depthwise import depthwise
-from tandem_training.vision import EfficientNetLite
+from tandem_training.models.vision import depthwise as module
+from tandem_training.models.vision.depthwise import depthwise
+from tandem_training.models.vision.efficientnet import EfficientNetLite
 
 SIZES = [(5, 1, 9), (5, 2, 18), (5, 2, 19), (3, 2, 10), (7, 1, 9), (4, 3, 11), (5, 1, 1)]
 

@@ -1,4 +1,5 @@
-"""Training on a GPU. Where there is none, tensors with a shape and a device alone show that nothing lies elsewhere."""
+"""Training on a GPU. Where there is none, tensors with a shape and a device alone show that nothing
+lies elsewhere."""
 
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from tokenizers import Tokenizer
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from tandem_training import step
-from tandem_training.step import Objectives, Step
-from tandem_training.towers import Batch, encode
+from tandem_training.objectives import objective as step
+from tandem_training.objectives.features import Batch, encode
+from tandem_training.objectives.objective import Objectives, Step
 
 GPU = torch.device("cuda", 0)
 

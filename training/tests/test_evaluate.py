@@ -1,4 +1,5 @@
-"""Evaluation of a bundle: languages, calibration, reliability, the page of misses, zero-shot classification."""
+"""Evaluation of a bundle: languages, calibration, reliability, the page of misses, zero-shot
+classification."""
 
 import json
 import re
@@ -12,13 +13,19 @@ from conftest import COLOURS, SHAPES, drawing, write_shard
 from PIL import Image
 
 from tandem_training import evaluate as evaluation
-from tandem_training.calibrate import FITS, cross_validated, fit_isotonic, fit_temperature, log_loss
-from tandem_training.data import languages_of, read_shards
+from tandem_training.bundle.goldens import probability
+from tandem_training.data.samples import languages_of, read_shards
 from tandem_training.evaluate import Scored, evaluate, evaluate_languages
-from tandem_training.goldens import probability
-from tandem_training.misses import page
-from tandem_training.reliability import draw
-from tandem_training.zero_shot import classify, labelled_files
+from tandem_training.evaluation.calibration import (
+    FITS,
+    cross_validated,
+    fit_isotonic,
+    fit_temperature,
+    log_loss,
+)
+from tandem_training.evaluation.misses import page
+from tandem_training.evaluation.reliability import draw
+from tandem_training.evaluation.zero_shot import classify, labelled_files
 
 MATCH = {"logit": 1.0, "similarity": 2.0, "bias": 0.0}
 

@@ -6,14 +6,18 @@ import onnx
 import pytest
 import torch
 
-from tandem_training.bundle import BundleEncoders, read_manifest, write_manifest
-from tandem_training.checkpoint import save
-from tandem_training.compact import LEAST_ELEMENTS, store_float16
+from tandem_training.bundle.bundle import BundleEncoders, read_manifest, write_manifest
+from tandem_training.bundle.graphs import Graphs, export_graphs
+from tandem_training.bundle.half_storage import LEAST_ELEMENTS, store_float16
+from tandem_training.bundle.torch_encoders import TorchEncoders
+from tandem_training.data.tokens import pad
 from tandem_training.export import export_bundle
-from tandem_training.graphs import Graphs, export_graphs
-from tandem_training.tokens import pad
-from tandem_training.torch_encoders import TorchEncoders
-from tandem_training.vision import dequantise_tokens, quantise_tokens, token_step
+from tandem_training.loop.checkpoint import save
+from tandem_training.models.vision.efficientnet import (
+    dequantise_tokens,
+    quantise_tokens,
+    token_step,
+)
 
 FLOAT16 = 2e-3  # what rounding the weights to float16 may change in a unit vector
 TEXTS = ["a red square", "one bar that is blue", "a", "green"]

@@ -10,14 +10,10 @@ import torch
 from conftest import TINY, tiny_model
 from torch import nn
 
-from tandem_training import hubs
-from tandem_training.bundle import BundleEncoders
-from tandem_training.checkpoint import save
-from tandem_training.data import read_shards
-from tandem_training.evaluate import Encoded
-from tandem_training.export import export_bundle
-from tandem_training.graphs import Graphs
-from tandem_training.hubs import (
+from tandem_training.bundle import hubs
+from tandem_training.bundle.bundle import BundleEncoders
+from tandem_training.bundle.graphs import Graphs
+from tandem_training.bundle.hubs import (
     FARTHEST,
     FLATTENING,
     LEAST_SHARE,
@@ -28,9 +24,13 @@ from tandem_training.hubs import (
     correct_hubs,
     flattening,
 )
-from tandem_training.model import ModelConfig
-from tandem_training.recall import recall_at_k
-from tandem_training.torch_encoders import TorchEncoders
+from tandem_training.bundle.torch_encoders import TorchEncoders
+from tandem_training.data.samples import read_shards
+from tandem_training.evaluate import Encoded
+from tandem_training.evaluation.recall import recall_at_k
+from tandem_training.export import export_bundle
+from tandem_training.loop.checkpoint import save
+from tandem_training.models.model import ModelConfig
 
 WIDTH = 24
 
@@ -107,7 +107,8 @@ def test_embeddings_keep_their_width_and_their_length():
 
 def test_photos_near_every_sentence_stop_coming_first():
     def pairs(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sentences that share a direction, and their photos, of which some lie along it and others do not."""
+        """Sentences that share a direction, and their photos, of which some lie along it and others
+        do not."""
         said = unit(200, WIDTH, seed=seed, flat=1)
         shown = nn.functional.normalize(said + unit(200, WIDTH, seed=seed + 1, flat=1), dim=-1)
         said[:, -1] = 1

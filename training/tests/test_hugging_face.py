@@ -8,9 +8,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from tandem_training.bundle import BundleEncoders, read_manifest
-from tandem_training.foreign import pack, unpack
-from tandem_training.hugging_face import import_checkpoint
+from tandem_training.bundle.bundle import BundleEncoders, read_manifest
+from tandem_training.bundle.hugging_face import import_checkpoint
+from tandem_training.bundle.hugging_face_graphs import pack, unpack
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed (extra hugging-face)"

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tandem_training.margin import KEPT, contenders, fit_margin, narrowest, needed
+from tandem_training.bundle.rerank_margin import KEPT, contenders, fit_margin, narrowest, needed
 
 MATCH = {"logit": 0.1, "similarity": 10.0}
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tandem_training.objectives import itc_loss, itm_loss, sample_hard_negatives
+from tandem_training.objectives.losses import itc_loss, itm_loss, sample_hard_negatives
 
 
 def slow_itc(similarity, scale, text_ids, image_ids):

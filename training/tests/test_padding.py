@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from tandem_training.padding import fold_padding
-from tandem_training.vision import Conv
+from tandem_training.bundle.padding import fold_padding
+from tandem_training.models.vision.efficientnet import Conv
 
 
 def kinds(path):

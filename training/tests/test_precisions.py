@@ -8,16 +8,16 @@ import onnx
 import pytest
 import torch
 
-from tandem_training import goldens
-from tandem_training.bundle import BundleEncoders, read_manifest
-from tandem_training.checkpoint import save
-from tandem_training.data import read_shards
+from tandem_training.bundle import goldens
+from tandem_training.bundle.bundle import BundleEncoders, read_manifest
+from tandem_training.bundle.goldens import TOLERANCES
+from tandem_training.bundle.graphs import Graphs, export_graphs
+from tandem_training.bundle.int8 import store_int8_rows
+from tandem_training.bundle.torch_encoders import TorchEncoders
+from tandem_training.data.samples import read_shards
 from tandem_training.evaluate import Encoded
 from tandem_training.export import PARTS, export_bundle
-from tandem_training.goldens import TOLERANCES
-from tandem_training.graphs import Graphs, export_graphs
-from tandem_training.int8 import store_int8_rows
-from tandem_training.torch_encoders import TorchEncoders
+from tandem_training.loop.checkpoint import save
 
 TEXTS = ["a red square", "one bar that is blue", "a", "green"]
 
@@ -67,7 +67,8 @@ def test_a_bundle_of_each_precision_reproduces_the_model(
         assert cosines.min() >= tolerances["embedding_cosine"], name
     steps = np.abs(ours.image_tokens.astype(int) - theirs.image_tokens)
     assert steps.max() <= tolerances.get("image_token", 1)
-    # Every length and batch: texts of 3, 4 and 7 tokens, together and one by one, against several pictures.
+    # Every length and batch: texts of 3, 4 and 7 tokens, together and one by one, against several
+    # pictures.
     pairs = np.array([[t, m] for t in range(len(TEXTS)) for m in range(2)])
     tokens = encoders.texts(TEXTS)[1]
     together = encoders.logits(tokens, ours.image_tokens[:2], pairs)

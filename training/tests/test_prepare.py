@@ -6,8 +6,8 @@ import pytest
 from conftest import drawing
 from PIL import Image
 
-from tandem_training.captions import read_captions
-from tandem_training.data import read_shards
+from tandem_training.data.captions import read_captions
+from tandem_training.data.samples import read_shards
 from tandem_training.prepare import ORIENTATION, as_jpeg, prepare
 
 

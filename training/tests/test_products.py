@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tandem_training.products import WEIGHT_STEPS, products_to_int8
+from tandem_training.bundle.products import WEIGHT_STEPS, products_to_int8
 
 WIDTH, COLUMNS = 96, 40
 RNG = np.random.default_rng(5)

@@ -9,8 +9,8 @@ import pytest
 from conftest import compute_in_float32, trainer, write_drawings
 from test_backward import STILL
 
-from tandem_training import ranks
-from tandem_training.second_text import SecondTextConfig
+from tandem_training import distributed
+from tandem_training.models.text.second import SecondTextConfig
 
 SETTINGS = {"batch": 4, "captions": 2, "epochs": 3, "accumulate": 1, "chunk": 1, "save_every": 2}
 SECOND = {"languages": {"zh": 1.0}, "layers": 1, "width": 16, "heads": 2, "dropout": 0.0, "vocabulary": 60,
@@ -19,15 +19,15 @@ RUN = f"""
 import sys, torch
 from pathlib import Path
 from conftest import compute_in_float32, tiny_tokenizer, trainer
-from tandem_training import ranks
-from tandem_training.second_text import SecondTextConfig
+from tandem_training import distributed
+from tandem_training.models.text.second import SecondTextConfig
 from test_backward import STILL
 torch.set_num_threads(1)
 compute_in_float32(setattr)
-ranks.start()
+distributed.start()
 second = SecondTextConfig(**{SECOND})
 trainer(Path(sys.argv[1]), Path(sys.argv[2]), tiny_tokenizer(), model=STILL, second=second, **{SETTINGS}).run()
-ranks.end()
+distributed.end()
 """
 
 
@@ -73,7 +73,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(
 
 
 def test_a_batch_that_cannot_be_shared_out_is_an_error(monkeypatch):
-    monkeypatch.setattr(ranks, "count", lambda: 3)
-    assert ranks.own_rows(6) == slice(0, 2)
+    monkeypatch.setattr(distributed, "count", lambda: 3)
+    assert distributed.own_rows(6) == slice(0, 2)
     with pytest.raises(ValueError, match="batch = 8 cannot be shared out evenly among 3 processes"):
-        ranks.own_rows(8)
+        distributed.own_rows(8)

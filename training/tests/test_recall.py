@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tandem_training.calibrate import calibration_error, fit_match, logistic_regression
-from tandem_training.recall import recall_at_k, reranked, top_candidates
+from tandem_training.evaluation.calibration import calibration_error, fit_match, logistic_regression
+from tandem_training.evaluation.recall import recall_at_k, reranked, top_candidates
 
 
 def slow_recall(scores, positive, k):
@@ -55,7 +55,8 @@ def test_logistic_regression_recovers_its_own_parameters():
 
 
 def scored(similarity: np.ndarray) -> SimpleNamespace:
-    """A data set of one caption a photo, as `Scored` holds it, whose model has no fusion: every logit is 0."""
+    """A data set of one caption a photo, as `Scored` holds it, whose model has no fusion: every
+    logit is 0."""
     count = len(similarity)
     encoded = SimpleNamespace(
         similarity=similarity, positive=np.eye(count, dtype=bool), photo_of=np.arange(count)

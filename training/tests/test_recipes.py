@@ -1,4 +1,5 @@
-"""Each recipe of the taxonomy, at a size for a test: it trains, resumes, evaluates, exports, and its bundle ranks."""
+"""Each recipe of the taxonomy, at a size for a test: it trains, resumes, evaluates, exports, and
+its bundle ranks."""
 
 from dataclasses import replace
 from functools import partial
@@ -9,12 +10,12 @@ import torch
 from conftest import TINY, compute_in_float32
 from tokenizers import Tokenizer
 
-from tandem_training.backward import backward
-from tandem_training.bundle import BundleEncoders
-from tandem_training.data import read_shards
+from tandem_training.bundle.bundle import BundleEncoders
+from tandem_training.data.samples import read_shards
 from tandem_training.evaluate import evaluate
 from tandem_training.export import export_bundle
-from tandem_training.model import Tandem
+from tandem_training.loop.backward import backward
+from tandem_training.models.model import Tandem
 from tandem_training.recipe import Recipe, read_recipe
 from tandem_training.train import Trainer
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import trainer, write_drawings
 
-from tandem_training.checkpoint import load, save
-from tandem_training.metrics import Metrics, Progress
+from tandem_training.loop.checkpoint import load, save
+from tandem_training.loop.log import Metrics, Progress
 from tandem_training.recipe import Recipe
 
 SETTINGS = {"batch": 4, "epochs": 5, "save_every": 3}

@@ -1,4 +1,5 @@
-"""The second text encoder: its tokenizer, its recipe table, its training beside the first, its bundle."""
+"""The second text encoder: its tokenizer, its recipe table, its training beside the first, its
+bundle."""
 
 import json
 from dataclasses import replace
@@ -10,15 +11,15 @@ import torch
 from conftest import TINY, compute_in_float32, trainer, write_drawings
 from test_backward import STILL, model_gradients
 
-from tandem_training import pretraining
-from tandem_training.bundle import BundleEncoders
-from tandem_training.data import read_shards
+from tandem_training.bundle.bundle import BundleEncoders
+from tandem_training.bundle.graphs import Graphs
+from tandem_training.bundle.torch_encoders import TorchEncoders
+from tandem_training.data.samples import read_shards
 from tandem_training.evaluate import evaluate
 from tandem_training.export import export_bundle, export_second_text
-from tandem_training.graphs import Graphs
+from tandem_training.loop import pretrain_second_text as pretraining
+from tandem_training.models.text.second import SecondTextConfig, learn_tokenizer
 from tandem_training.recipe import Recipe, read_recipe
-from tandem_training.second_text import SecondTextConfig, learn_tokenizer
-from tandem_training.torch_encoders import TorchEncoders
 
 SECOND = SecondTextConfig(
     languages={"zh": 2.0, "de": 1.0},

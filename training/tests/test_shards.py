@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import drawing, write_drawings, write_shard
 
-from tandem_training import shards
-from tandem_training.data import read_shards
-from tandem_training.shards import HttpStream, locations
+from tandem_training.data import shards
+from tandem_training.data.samples import read_shards
+from tandem_training.data.shards import HttpStream, locations
 
 
 class Flaky(http.server.BaseHTTPRequestHandler):

@@ -6,10 +6,10 @@ import torch
 from test_taxonomy import VIT, tiny
 from tokenizers import Tokenizer, models
 
-from tandem_training.momentum import Queue
+from tandem_training.objectives.heads import Maskable
+from tandem_training.objectives.momentum import Queue
+from tandem_training.objectives.objective import Batch, Objectives, Step, encode
 from tandem_training.recipe import ObjectivesConfig, Recipe, TrainConfig, read_recipe
-from tandem_training.step import Batch, Objectives, Step, encode
-from tandem_training.words import Maskable
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import torch
 from conftest import TINY
 from torch import nn
 
-from tandem_training.bundle import BundleEncoders
-from tandem_training.causal_text import CausalTextEncoder
-from tandem_training.checkpoint import save
+from tandem_training.bundle.bundle import BundleEncoders
+from tandem_training.bundle.graphs import Graphs
+from tandem_training.bundle.torch_encoders import TorchEncoders
 from tandem_training.export import export_bundle
-from tandem_training.graphs import Graphs
-from tandem_training.model import FUSIONS, ModelConfig, Tandem
-from tandem_training.streams import NoFusion
-from tandem_training.torch_encoders import TorchEncoders
-from tandem_training.vit import VisionTransformer, to_patches
+from tandem_training.loop.checkpoint import save
+from tandem_training.models.fusion.streams import NoFusion
+from tandem_training.models.model import FUSIONS, ModelConfig, Tandem
+from tandem_training.models.text.causal import CausalTextEncoder
+from tandem_training.models.vision.vit import VisionTransformer, to_patches
 
 VIT = replace(
     TINY, vision="vit", split=0, patch=32, vision_width=24, vision_heads=2, vision_layers=1

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import TINY, trainer
 
-from tandem_training.model import Tandem
+from tandem_training.models.model import Tandem
 from tandem_training.recipe import DataConfig, Recipe, TrainConfig
 from tandem_training.train import Trainer
 

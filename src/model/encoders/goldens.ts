@@ -10,7 +10,7 @@ import { fusionLane } from './fusion-encoder.js'
 import type { Inference } from '../inference/process.js'
 import type { Pixels } from '../inference/pixel-files.js'
 
-/** As far as it is looked at here; training/tandem_training/goldens.py writes it. */
+/** As far as it is looked at here; training/tandem_training/bundle/goldens.py writes it. */
 interface Goldens {
   texts: { token_ids: number[]; embedding: number[] }[]
   image: { file: string; embedding: number[]; image_tokens_head: number[] }

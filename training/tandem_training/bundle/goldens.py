@@ -1,0 +1,121 @@
+"""Goldens of a bundle: recorded inputs, and the outputs of the float32 model that its graphs must
+reproduce."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..data.samples import decode
+from .torch_encoders import TorchEncoders
+
+TEXTS = [
+    "a brown dog runs across the grass",
+    "Two children play football on a beach .",
+    "café – naïve façade, 東京, 🙂",
+    "a",
+]
+# More of them for a bundle that reads these.
+OTHERS = {
+    "ar": "كلب بني يركض على العشب",
+    "cs": "Hnědý pes běží po trávě .",
+    "de": "Ein brauner Hund läuft über die Wiese .",
+    "fr": "Un chien brun court dans l’herbe .",
+    "zh": "一只棕色的狗在草地上奔跑。",
+}
+# By precision: least cosine of an embedding with the float32 model's, most difference of a logit,
+# most steps by which a stored image token may differ.
+TOLERANCES = {
+    "fp32": {"embedding_cosine": 0.999, "logit": 0.1},
+    "fp16": {"embedding_cosine": 0.999, "logit": 0.2, "image_token": 2},
+    "int8": {"embedding_cosine": 0.97, "logit": 1.0, "image_token": 24},
+}
+
+
+def golden_image(path: Path) -> bytes:
+    """A drawn picture, the same on every machine, saved as PNG: not square, and smaller than the
+    encoder's input, so that the goldens hold the service's resampling too."""
+    y, x = np.mgrid[0:180, 0:224] / 200
+    pixels = np.stack([x, y, (np.sin(9 * x) * np.cos(7 * y) + 1) / 2], -1).clip(0, 1)
+    pixels[(x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.04] = (0.9, 0.2, 0.1)
+    Image.fromarray((pixels * 255).astype(np.uint8)).save(path)
+    return path.read_bytes()
+
+
+def record(
+    encoders: TorchEncoders, match: dict, folder: Path, precision: str, languages: list[str]
+) -> None:
+    """Write `goldens.json` and its picture into the bundle's folder."""
+    texts = TEXTS + [OTHERS[language] for language in languages if language in OTHERS]
+    pixels = decode(golden_image(folder / "goldens-image.png"), encoders.image_size)
+    image_embedding, image_tokens = encoders.images(pixels[None])
+    embeddings, text_tokens = encoders.texts(texts)
+    pairs = np.stack([np.arange(len(texts)), np.zeros(len(texts), int)], 1)
+    logits = encoders.logits(text_tokens, image_tokens, pairs)
+    similarity = embeddings @ image_embedding[0]
+    found = zip(logits, similarity, probability(match, logits, similarity), strict=True)
+    ids = [e.ids for e in encoders.tokenizer.encode_batch(texts)]
+    recorded = {
+        "texts": [
+            {"text": text, "token_ids": row, "embedding": _numbers(embedding)}
+            for text, row, embedding in zip(texts, ids, embeddings, strict=True)
+        ],
+        "image": {
+            "file": "goldens-image.png",
+            "embedding": _numbers(image_embedding[0]),
+            "image_tokens_head": image_tokens.ravel()[:64].tolist(),
+        },
+        "matches": [
+            {"text": i, "logit": float(logit), "similarity": float(s), "match": float(p)}
+            for i, (logit, s, p) in enumerate(found)
+        ],
+        "tolerances": TOLERANCES[precision],
+    }
+    (folder / "goldens.json").write_text(json.dumps(recorded, ensure_ascii=False) + "\n")
+
+
+def probability(match: dict, logits: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """The calibrated match of each pair by a manifest's rule."""
+    argument = match["logit"] * logits + match["similarity"] * similarity + match["bias"]
+    if "knots" in match:
+        return np.interp(argument, *zip(*match["knots"], strict=True))
+    return 1 / (1 + np.exp(-np.clip(argument, -500, 500)))
+
+
+def check(encoders, folder: Path) -> None:
+    """ValueError when the graphs of the bundle in `folder`, run by `encoders`, do not give what was
+    recorded."""
+    recorded = json.loads((folder / "goldens.json").read_text())
+    tolerances = recorded["tolerances"]
+    picture = (folder / recorded["image"]["file"]).read_bytes()
+    embedding, tokens = encoders.images(decode(picture, encoders.image_size)[None])
+    found = {"the picture": float(embedding[0] @ np.array(recorded["image"]["embedding"]))}
+    for text in recorded["texts"]:
+        found[repr(text["text"])] = float(
+            encoders.texts([text["text"]])[0][0] @ np.array(text["embedding"])
+        )
+    for name, cosine in found.items():
+        if not cosine >= tolerances["embedding_cosine"]:
+            least = tolerances["embedding_cosine"]
+            raise ValueError(
+                f"{name}: its embedding's cosine with the float32 model's is {cosine:.4f}, below {least}"
+            )
+    head = np.array(recorded["image"]["image_tokens_head"], int)
+    steps = int(np.abs(tokens.ravel()[: len(head)].astype(int) - head).max(initial=0))
+    if steps > tolerances.get("image_token", 1):
+        raise ValueError(
+            f"an image token is {steps} steps off; expected at most {tolerances.get('image_token', 1)}"
+        )
+    _, text_tokens = encoders.texts([text["text"] for text in recorded["texts"]])
+    pairs = np.array([[match["text"], 0] for match in recorded["matches"]])
+    logits = encoders.logits(text_tokens, tokens, pairs)
+    off = float(np.abs(logits - [match["logit"] for match in recorded["matches"]]).max())
+    if not off <= tolerances["logit"]:
+        raise ValueError(
+            f"a logit is {off:.3f} off the float32 model's; expected at most {tolerances['logit']}"
+        )
+
+
+def _numbers(array: np.ndarray) -> list[float]:
+    return [round(float(value), 6) for value in array]

@@ -1,0 +1,157 @@
+"""The graphs of a bundle as modules, and their export to ONNX with the names and axes of the
+contract."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..models.model import Tandem
+from ..models.vision.efficientnet import dequantise_tokens, quantise_tokens
+
+OPSET = 17
+AXES = {
+    "pixels": {0: "images"}, "image_tokens": {0: "images"}, "embedding": {0: "rows"},
+    "token_ids": {0: "texts", 1: "length"}, "attention_mask": {0: "texts", 1: "length"},
+    "text_tokens": {0: "texts", 1: "length"}, "pairs": {0: "pairs"}, "logit": {0: "pairs"},
+}  # fmt: skip
+
+
+class ImageGraph(nn.Module):
+    """`keep` is the form in which image tokens are stored: int8 in a bundle."""
+
+    def __init__(
+        self, model: Tandem, alone: bool, keep: Callable[[Tensor], Tensor] = quantise_tokens
+    ):
+        super().__init__()
+        self.model, self.alone, self.keep = model, alone, keep
+
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        embedding, tokens = self.model.encode_images(pixels)
+        return embedding if self.alone else (embedding, self.keep(tokens))
+
+
+class TextGraph(nn.Module):
+    def __init__(self, model: Tandem, alone: bool):
+        super().__init__()
+        self.model, self.alone = model, alone
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        embedding, tokens = self.model.encode_texts(token_ids, attention_mask)
+        return embedding if self.alone else (embedding, tokens)
+
+
+class OtherTextGraph(nn.Module):
+    """A text encoder that is no part of the model."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.encoder(token_ids, attention_mask)[0]
+
+
+class FusionGraph(nn.Module):
+    def __init__(self, model: Tandem):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, text_tokens: Tensor, attention_mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
+        if image_tokens.dtype == torch.int8:
+            image_tokens = dequantise_tokens(image_tokens)
+        return self.model.fusion(text_tokens, attention_mask, image_tokens, pairs).float()
+
+
+@dataclass
+class Graphs:
+    """What the graphs of a bundle compute (docs/bundles.md), and the sizes that its manifest
+    states.
+
+    In a dual encoder alone `fusion` is None, image and text give the embedding alone, and the token
+    sizes are 0."""
+
+    image: (
+        nn.Module
+    )  # pixels uint8 [b, s, s, 3] → embedding [b, dim], image tokens int8 [b, cells, width]
+    text: (
+        nn.Module
+    )  # token ids, mask int64 [b, t] → embedding [b, dim], text tokens [b, t, token width]
+    fusion: nn.Module | None  # text tokens, mask, image tokens, pairs int64 [p, 2] → logits [p]
+    image_size: int
+    dim: int
+    max_tokens: int
+    cells: int = 0
+    image_token_width: int = 0
+    token_width: int = 0
+
+    def __post_init__(self):
+        for module in (self.image, self.text, self.fusion):
+            if module is not None:
+                module.eval()
+
+    @classmethod
+    def of(cls, model: Tandem, keep: Callable[[Tensor], Tensor] = quantise_tokens) -> "Graphs":
+        config, alone = model.config, model.config.fusion == "none"
+        encoders = (ImageGraph(model, alone, keep), TextGraph(model, alone))
+        sizes = (config.image_size, config.dim, config.max_tokens)
+        if alone:
+            return cls(*encoders, None, *sizes)
+        return cls(
+            *encoders,
+            FusionGraph(model),
+            *sizes,
+            model.cells,
+            config.image_token_width,
+            model.text.width,
+        )
+
+    @classmethod
+    def with_text(cls, model: Tandem, encoder: nn.Module) -> "Graphs":
+        """A dual encoder alone: the model's images, and another text encoder into the same space."""
+        config = model.config
+        graphs = (ImageGraph(model, alone=True), OtherTextGraph(encoder))
+        return cls(*graphs, None, config.image_size, config.dim, config.max_tokens)
+
+
+@torch.no_grad()
+def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:
+    """Write the float32 graphs into `folder`, batch and text length dynamic; returns their paths."""
+    size = graphs.image_size
+    ids = torch.ones(2, 7, dtype=torch.int64)
+    examples = {
+        "pixels": torch.zeros(2, size, size, 3, dtype=torch.uint8),
+        "token_ids": ids,
+        "attention_mask": ids,
+        "text_tokens": torch.zeros(2, 7, graphs.token_width),
+        "image_tokens": torch.zeros(3, graphs.cells, graphs.image_token_width, dtype=torch.int8),
+        "pairs": torch.tensor([[0, 0], [1, 1], [0, 2], [1, 0]]),
+    }
+    image, text = (["embedding"], ["embedding"])
+    if graphs.fusion is not None:
+        image, text = (["embedding", "image_tokens"], ["embedding", "text_tokens"])
+    parts = [
+        ("image-encoder", graphs.image, ["pixels"], image),
+        ("text-encoder", graphs.text, ["token_ids", "attention_mask"], text),
+        (
+            "fusion-encoder",
+            graphs.fusion,
+            ["text_tokens", "attention_mask", "image_tokens", "pairs"],
+            ["logit"],
+        ),
+    ]
+    written = []
+    for name, module, inputs, outputs in parts:
+        if module is None:
+            continue
+        written.append(folder / f"{name}.onnx")
+        # The TorchScript exporter keeps every listed axis dynamic; the newer one specialises the
+        # pair axis.
+        torch.onnx.export(module, tuple(examples[i] for i in inputs), written[-1], input_names=inputs,
+                          output_names=outputs, dynamic_axes={n: AXES[n] for n in (*inputs, *outputs)},
+                          opset_version=OPSET, dynamo=False)  # fmt: skip
+    return written

@@ -1,0 +1,189 @@
+r"""Import a CLIP, SigLIP or BLIP-ITM checkpoint, a folder as `transformers` saves it, as a bundle.
+
+python -m tandem_training.bundle.hugging_face clip-vit-base-patch32 ../models/clip-base \
+    --dev '../../shared/data/flickr8k-dev-*.tar'"""
+
+import argparse
+import json
+import re
+import tempfile
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from torch import nn
+
+from ..export import write_bundle
+from .card import imported_card
+from .goldens import TOLERANCES
+from .graphs import Graphs
+from .hugging_face_graphs import Pixels, blip_graphs, clip_graphs, siglip_graphs
+
+ARCHITECTURES = {"CLIPModel": "CLIP", "SiglipModel": "SigLIP", "BlipForImageTextRetrieval": "BLIP"}
+# Without shards to calibrate on, a pair of CLIP's counts as a match from this similarity on: the
+# one that the pairs of LAION-5B were chosen by (Schuhmann et al. 2022, arXiv:2210.08402).
+CLIP_THRESHOLD = 0.28
+
+
+def read_checkpoint(folder: Path) -> tuple[nn.Module, str]:
+    """The model and the name of its architecture. ValueError for any other, or one that is not
+    whole."""
+    config = _json(folder / "config.json")
+    named = (config.get("architectures") or ["none"])[0]
+    if named not in ARCHITECTURES:
+        raise ValueError(
+            f"{folder} holds the architecture {named}; known are {', '.join(ARCHITECTURES)}"
+        )
+    import transformers
+
+    kind = getattr(transformers, named)
+    model, loading = kind.from_pretrained(
+        folder, attn_implementation="eager", local_files_only=True, output_loading_info=True
+    )
+    if missing := [*loading["missing_keys"], *loading["mismatched_keys"]]:
+        raise ValueError(
+            f"{folder}: {len(missing)} weights of {named} are missing or of another shape: {missing[:3]}"
+        )
+    return model.eval().float(), ARCHITECTURES[named]
+
+
+def read_pixels(folder: Path) -> Pixels:
+    """How the checkpoint normalises pixels. ValueError when the folder does not say."""
+    alone = folder / "preprocessor_config.json"
+    given = (
+        _json(alone)
+        if alone.is_file()
+        else _json(folder / "processor_config.json").get("image_processor") or {}
+    )
+    plain = not given.get("do_normalize", True)
+    mean, std = (
+        ([0.0] * 3, [1.0] * 3) if plain else (given.get("image_mean"), given.get("image_std"))
+    )
+    if not all(isinstance(numbers, list) and len(numbers) == 3 for numbers in (mean, std)):
+        raise ValueError(
+            f"{folder}: its preprocessor has no image_mean and image_std of three numbers"
+        )
+    return Pixels(
+        given.get("rescale_factor", 1 / 255) if given.get("do_rescale", True) else 1.0, mean, std
+    )
+
+
+def save_tokenizer(folder: Path, path: Path) -> Tokenizer:
+    """Write `tokenizer.json`, the checkpoint's own or the same made by `transformers`. ValueError
+    when it has no such form."""
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    else:
+        from transformers import AutoTokenizer
+
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if not hasattr(found, "backend_tokenizer"):
+            raise ValueError(
+                f"{folder} has no tokenizer.json, and none can be made of a {type(found).__name__}; "
+                "take that file from another copy of the checkpoint"
+            )
+        tokenizer = found.backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.save(str(path))
+    return tokenizer
+
+
+def padding_of(folder: Path, tokenizer: Tokenizer) -> int:
+    """The token that fills up a text. The model's configuration has other models' identifiers."""
+    named = _json(folder / "tokenizer_config.json").get("pad_token")
+    named = named.get("content") if isinstance(named, dict) else named
+    found = tokenizer.token_to_id(named) if isinstance(named, str) else None
+    if found is None:
+        raise ValueError(
+            f"{folder}: tokenizer_config.json names the pad_token {named!r}, which is no token"
+        )
+    return found
+
+
+def graphs_of(
+    model: nn.Module, kind: str, folder: Path, tokenizer: Tokenizer
+) -> tuple[Graphs, dict]:
+    """The graphs, and the match rule that the checkpoint itself brings."""
+    pixels, side = read_pixels(folder), model.config.vision_config.image_size
+    if not isinstance(side, int):
+        raise ValueError(f"{folder}: the image size is {side!r}; expected one side of a square")
+    if kind == "BLIP":
+        return blip_graphs(model, pixels), {"logit": 1.0, "similarity": 0.0, "bias": 0.0}
+    scale = model.logit_scale.exp().item()
+    if kind == "CLIP":
+        return clip_graphs(model, pixels), {
+            "logit": 0.0,
+            "similarity": scale,
+            "bias": -CLIP_THRESHOLD * scale,
+        }
+    graphs = siglip_graphs(model, pixels, padding_of(folder, tokenizer))
+    return graphs, {"logit": 0.0, "similarity": scale, "bias": model.logit_bias.item()}
+
+
+def import_checkpoint(source: Path, folder: Path, version: str = "1.0.0", languages: tuple[str, ...] = ("en",),
+                      precision: str = "fp32", calibrate: str = "", dev: str = "", bank: str = "") -> dict:  # fmt: skip
+    """Write the bundle of the checkpoint in `source`; returns its manifest. See
+    `export.write_bundle`."""
+    model, kind = read_checkpoint(source)
+    with tempfile.TemporaryDirectory() as kept:
+        tokenizer = Path(kept) / "tokenizer.json"
+        graphs, match = graphs_of(model, kind, source, save_tokenizer(source, tokenizer))
+        about = {
+            "version": version,
+            "description": f"{kind} imported from {source.resolve().name}",
+            "license": _license(source),
+            "languages": list(languages),
+            "match": {name: round(value, 6) for name, value in match.items()},
+        }
+        card = lambda manifest: imported_card(manifest, kind, avoids_hubs=bool(bank))  # noqa: E731
+        return write_bundle(graphs, tokenizer, folder, about, card, precision, calibrate, dev, bank)
+
+
+def _license(folder: Path) -> str:
+    """As the head of the checkpoint's own card says it."""
+    card = folder / "README.md"
+    found = (
+        re.search(r"\A---\n(?:.*\n)*?license: *(\S+)", card.read_text(errors="replace"))
+        if card.is_file()
+        else None
+    )
+    return found[1] if found else "not stated by the checkpoint: see where it came from"
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "checkpoint", type=Path, help="folder with config.json, weights, tokenizer and preprocessor"
+    )
+    parser.add_argument(
+        "folder", type=Path, help="folder of the bundle; one that is there is replaced"
+    )
+    parser.add_argument("--version", default="1.0.0")
+    parser.add_argument("--languages", nargs="+", default=["en"])
+    parser.add_argument("--dev", default="", help="glob of shards to calibrate and evaluate on")
+    parser.add_argument(
+        "--precision", choices=sorted(TOLERANCES), default="fp32", help="fp16 is for a GPU"
+    )
+    parser.add_argument(
+        "--calibrate", default="", help="glob of training shards that int8 finds its ranges with"
+    )
+    parser.add_argument(
+        "--bank", default="", help="glob of shards, none of --dev, that hubs are known by"
+    )
+    args = parser.parse_args()
+    wanted = (args.precision, args.calibrate, args.dev, args.bank)
+    manifest = import_checkpoint(
+        args.checkpoint, args.folder, args.version, tuple(args.languages), *wanted
+    )
+    print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

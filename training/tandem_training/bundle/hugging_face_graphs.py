@@ -1,0 +1,163 @@
+"""Graphs of other people's models, as `transformers` loads them: CLIP, SigLIP, and BLIP with its
+ITM head.
+
+They keep the contract of a bundle: bytes in, normalised inside, padding without effect. The
+encoders' layers are called one level below the models' own `forward`, with masks written out,
+because what `transformers` does to make a mask does not survive tracing."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.layers import attention_bias, causal_bias
+from .graphs import Graphs
+
+FINEST = 8  # steps of an image token's scale in a power of two
+
+
+class Pixels(nn.Module):
+    """uint8 [b, s, s, 3] → normalised [b, 3, s, s]. `rescale`, `mean` and `std` stand in
+    preprocessor_config.json."""
+
+    def __init__(self, rescale: float, mean: list[float], std: list[float]):
+        super().__init__()
+        self.register_buffer("factor", torch.tensor([rescale / s for s in std]).view(1, 3, 1, 1))
+        self.register_buffer(
+            "shift", torch.tensor([m / s for m, s in zip(mean, std, strict=True)]).view(1, 3, 1, 1)
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.permute(0, 3, 1, 2).float() * self.factor - self.shift
+
+
+class Embedding(nn.Module):
+    """Pixels → embedding of a vision model, projected where the model projects."""
+
+    def __init__(self, pixels: Pixels, vision: nn.Module, project: nn.Module):
+        super().__init__()
+        self.pixels, self.vision, self.project = pixels, vision, project
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return F.normalize(self.project(self.vision(self.pixels(pixels)).pooler_output), dim=-1)
+
+
+class ClipText(nn.Module):
+    """CLIP reads the embedding from the last token, which has seen all others (Radford et al.
+    2021)."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.text, self.project = model.text_model, model.text_projection
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        x = self.text.embeddings(input_ids=token_ids)
+        x = self.text.encoder(
+            inputs_embeds=x, attention_mask=causal_bias(attention_mask)
+        ).last_hidden_state
+        last = attention_mask.sum(1) - 1
+        end = self.text.final_layer_norm(x)[torch.arange(x.shape[0], device=x.device), last]
+        return F.normalize(self.project(end), dim=-1)
+
+
+class SiglipText(nn.Module):
+    """SigLIP was trained with every text padded to the full length, padding seen, and reads the
+    last place (Zhai et al. 2023, arXiv:2303.15343): the graph pads each text itself."""
+
+    def __init__(self, text: nn.Module, length: int, padding: int):
+        super().__init__()
+        self.text, self.padding = text, padding
+        self.register_buffer("rest", torch.full((1, length), padding))
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        ids = torch.where(attention_mask == 1, token_ids, torch.full_like(token_ids, self.padding))
+        rest = self.rest[:, ids.shape[1] :].expand(ids.shape[0], -1)
+        x = self.text.embeddings(input_ids=torch.cat([ids, rest], dim=1))
+        x = self.text.final_layer_norm(self.text.encoder(inputs_embeds=x).last_hidden_state)
+        return F.normalize(self.text.head(x[:, -1]), dim=-1)
+
+
+def pack(tokens: Tensor) -> Tensor:
+    """Image tokens [b, n, w] of any length → int8 [b, n, w + 1]: each token in 127 steps of its
+    largest number, whose logarithm is the last byte."""
+    most = tokens.abs().amax(-1, keepdim=True).clamp(min=1e-4)
+    scale = torch.ceil(torch.log2(most) * FINEST).clamp(-127, 127)
+    steps = torch.round(tokens * torch.pow(2.0, -scale / FINEST) * 127).clamp(-127, 127)
+    return torch.cat([steps, scale], dim=-1).to(torch.int8)
+
+
+def unpack(packed: Tensor) -> Tensor:
+    """int8 [m, n, w + 1] → image tokens [m, n, w]."""
+    packed = packed.float()
+    return packed[..., :-1] * torch.pow(2.0, packed[..., -1:] / FINEST) / 127
+
+
+class BlipImage(nn.Module):
+    def __init__(self, pixels: Pixels, model: nn.Module):
+        super().__init__()
+        self.pixels, self.vision, self.project = pixels, model.vision_model, model.vision_proj
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.vision(self.pixels(pixels)).last_hidden_state
+        return F.normalize(self.project(tokens[:, 0]), dim=-1), pack(tokens)
+
+
+class BlipText(nn.Module):
+    """The text tokens are what the first layer reads: with an image, BLIP's text encoder begins
+    anew."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.text, self.project = model.text_encoder, model.text_proj
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        words = self.text.embeddings(input_ids=token_ids)
+        x = self.text.encoder(
+            words, attention_mask=attention_bias(attention_mask)
+        ).last_hidden_state
+        return F.normalize(self.project(x[:, 0]), dim=-1), words
+
+
+class BlipFusion(nn.Module):
+    """Cross-attention inserted into the text encoder (Li et al. 2022, arXiv:2201.12086). The logit
+    is that of a match less that of none, so that its sigmoid is BLIP's own probability."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.text, self.head = model.text_encoder, model.itm_head
+
+    def forward(
+        self, text_tokens: Tensor, attention_mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
+        texts, images = pairs[:, 0], pairs[:, 1]
+        x = self.text.encoder(
+            text_tokens[texts],
+            attention_mask=attention_bias(attention_mask[texts]),
+            encoder_hidden_states=unpack(image_tokens)[images],
+        ).last_hidden_state
+        none, match = self.head(x[:, 0]).unbind(-1)
+        return match - none
+
+
+def clip_graphs(model: nn.Module, pixels: Pixels) -> Graphs:
+    vision, text = model.config.vision_config, model.config.text_config
+    image = Embedding(pixels, model.vision_model, model.visual_projection)
+    sizes = (vision.image_size, model.config.projection_dim, text.max_position_embeddings)
+    return Graphs(image, ClipText(model), None, *sizes)
+
+
+def siglip_graphs(model: nn.Module, pixels: Pixels, padding: int) -> Graphs:
+    vision, text = model.config.vision_config, model.config.text_config
+    length = text.max_position_embeddings
+    image = Embedding(pixels, model.vision_model, nn.Identity())
+    sizes = (vision.image_size, vision.hidden_size, length)
+    return Graphs(image, SiglipText(model.text_model, length, padding), None, *sizes)
+
+
+def blip_graphs(model: nn.Module, pixels: Pixels) -> Graphs:
+    vision, text = model.config.vision_config, model.config.text_config
+    cells = (vision.image_size // vision.patch_size) ** 2 + 1
+    return Graphs(
+        BlipImage(pixels, model), BlipText(model), BlipFusion(model), vision.image_size,
+        model.config.image_text_hidden_size, text.max_position_embeddings, cells, vision.hidden_size + 1,
+        text.hidden_size,
+    )  # fmt: skip

@@ -1,0 +1,45 @@
+"""Captions to token ids, with the tokenizer file that the bundle carries."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+
+def read_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+    """A tokenizer that adds [CLS] and [SEP], cuts at `max_tokens` and does not pad."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids of each text → token ids and mask, int64 [b, longest]; padding is id 0, mask 0."""
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    mask = np.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def pad_tokens(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Text tokens [t, w] of each text → float32 [q, longest, w], zero behind the end, and mask
+    int64 [q, longest]."""
+    padded = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[-1]), np.float32)
+    mask = np.zeros(padded.shape[:2], np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return padded, mask
+
+
+def drop_words(row: list[int], share: float, unknown: int, rng: np.random.Generator) -> list[int]:
+    """Replace a share of the tokens between [CLS] and [SEP] by [UNK], so that no single word
+    decides."""
+    keep = rng.random(len(row)) >= share
+    keep[[0, -1]] = True
+    return [token if k else unknown for token, k in zip(row, keep, strict=True)]

@@ -1,0 +1,1 @@
+"""Recall, calibration and reports."""

@@ -1,0 +1,35 @@
+"""Recall@k by the standard retrieval protocol: pure functions of matrices."""
+
+import numpy as np
+
+KS = (1, 5, 10)
+
+
+def ranks_of_first_positive(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """scores [q, m], positive bool [q, m] → for each query the number of items that score strictly
+    higher than its best positive, plus the non-positives that tie with it (ties never help): int64
+    [q]; 0 means first."""
+    best = np.where(positive, scores, -np.inf).max(1, keepdims=True)
+    return ((scores >= best) & ~positive).sum(1)
+
+
+def recall_at_k(scores: np.ndarray, positive: np.ndarray) -> dict[str, float]:
+    """Share of queries, in per cent, with a positive among the k best, for k of 1, 5 and 10."""
+    ranks = ranks_of_first_positive(scores, positive)
+    return {f"r{k}": round(100 * float((ranks < k).mean()), 2) for k in KS}
+
+
+def top_candidates(similarity: np.ndarray, k: int) -> np.ndarray:
+    """The k columns of highest similarity for each row, best first: int64 [q, k]."""
+    k = min(k, similarity.shape[1])
+    best = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(similarity, best, 1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, 1)
+
+
+def reranked(similarity: np.ndarray, candidates: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Scores for a ranking in which the candidates [q, k] come first, ordered by scores [q, k], and
+    all other items follow by similarity: float64 [q, m]."""
+    result = similarity.astype(np.float64) - 1e6
+    np.put_along_axis(result, candidates, scores.astype(np.float64), axis=1)
+    return result

@@ -1,0 +1,81 @@
+"""The gradient of batches that exceed memory: towers a chunk at a time, layers computed twice."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..objectives.features import Towers
+
+Losses = dict[str, Tensor]
+
+
+def backward(encode: Callable[..., Towers], objective: Callable[[Towers], Losses], inputs: tuple[Tensor, ...],
+             chunk: int = 0, share: float = 1.0) -> Losses:  # fmt: skip
+    """Add to every parameter's gradient `share` times that of objective(encode(*inputs))["loss"]; →
+    the losses.
+
+    inputs: tensors of b rows each. With 0 < chunk < b, the gradient is cached (GradCache, Gao et
+    al. 2021, arXiv:2101.06983): the towers run without a graph over `chunk` rows at a time; the
+    objective over all b rows gives the gradient of their outputs; the towers run again, chunk by
+    chunk, and carry it on to the parameters. Twice the forward passes, but only `chunk` rows of
+    activations are ever held, and the gradient is that of the whole batch."""
+    if not 0 < chunk < len(inputs[0]):
+        losses = objective(encode(*inputs))
+        (share * losses["loss"]).backward()
+        return losses
+    parts = list(zip(*(tensor.split(chunk) for tensor in inputs), strict=True))
+    states, towers = [], []
+    for part in parts:
+        states.append(_random_state(part[0].device))
+        with torch.no_grad():
+            towers.append(encode(*part))
+    whole = Towers.join(towers)
+    leaves = [tensor.detach_().requires_grad_() for tensor in whole.trained()]
+    losses = objective(whole)
+    (share * losses["loss"]).backward()
+    state = _random_state(inputs[0].device)
+    for number, part in enumerate(parts):
+        _set_random_state(states[number], inputs[0].device)  # the same dropout as in the first pass
+        outputs = encode(*part).trained()
+        gradients = [
+            None if leaf.grad is None else leaf.grad.split(chunk)[number] for leaf in leaves
+        ]
+        pairs = [
+            (o, g)
+            for o, g in zip(outputs, gradients, strict=True)
+            if o.requires_grad and g is not None
+        ]
+        if pairs:
+            torch.autograd.backward(*zip(*pairs, strict=True))
+    _set_random_state(state, inputs[0].device)
+    return losses
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_random_state(state: Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
+def recompute_layers(model: nn.Module) -> None:
+    """Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174): each layer of each stack keeps
+    only its input and is computed again on the way back. The gradient stays the same, dropout
+    included."""
+    for stack in model.modules():
+        if isinstance(stack, nn.ModuleList) and all(any(layer.children()) for layer in stack):
+            for layer in stack:
+                layer.forward = partial(_twice, layer.forward)
+
+
+def _twice(forward: Callable, *args, **named):
+    if not torch.is_grad_enabled():
+        return forward(*args, **named)
+    return checkpoint(forward, *args, use_reentrant=False, **named)

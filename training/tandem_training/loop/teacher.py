@@ -1,0 +1,38 @@
+"""What the text encoder makes of every caption before any training: the sentence encoder that soft
+targets follow."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data.tokens import pad
+from ..objectives.features import bfloat16
+
+BATCH = 256
+
+
+@torch.no_grad()
+def sentences(text: nn.Module, captions: list[list[list[int]]]) -> tuple[list[Tensor], Tensor]:
+    """Token ids of the captions of each photo → their sentence vectors, [captions, width] a photo:
+    the unit mean of each caption's text tokens; and of each photo the unit mean of its captions'
+    embeddings [photos, dim]."""
+    text.eval()
+    flat = [row for rows in captions for row in rows]
+    order = sorted(
+        range(len(flat)), key=lambda i: len(flat[i])
+    )  # captions of like length share a batch
+    device = text.project.weight.device
+    vectors, embeddings = (
+        torch.empty(len(flat), text.width),
+        torch.empty(len(flat), text.project.out_features),
+    )
+    for i in range(0, len(order), BATCH):
+        ids, mask = (tensor.to(device) for tensor in pad([flat[j] for j in order[i : i + BATCH]]))
+        with bfloat16(mask):
+            embedding, tokens = text(ids, mask)
+        mean = (tokens * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+        vectors[order[i : i + BATCH]] = F.normalize(mean.float(), dim=-1).cpu()
+        embeddings[order[i : i + BATCH]] = embedding.cpu()
+    counts = [len(rows) for rows in captions]
+    about = torch.stack([found.mean(0) for found in embeddings.split(counts)])
+    return list(vectors.split(counts)), F.normalize(about, dim=-1).to(device)

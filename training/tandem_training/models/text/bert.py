@@ -1,0 +1,114 @@
+"""Text encoder: a BERT encoder (Devlin et al. 2018, arXiv:1810.04805) that starts from MiniLM
+sentence weights."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers import attend, attention_bias, join_heads, split_heads
+
+
+class SelfAttention(nn.Module):
+    """The first half of BERT's post-norm layer."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm1 = nn.LayerNorm(width, eps=1e-12)
+
+    def mix(self, x: Tensor, bias: Tensor) -> Tensor:
+        """x [b, t, w]; additive bias that broadcasts to [b, heads, t, t] → [b, t, w]."""
+        q, k, v = split_heads(self.qkv(x), 3, self.heads).unbind(0)
+        y = self.out(join_heads(attend(q, k, v, bias)))
+        return self.norm1(x + F.dropout(y, self.dropout, self.training))
+
+
+class Layer(SelfAttention):
+    """Post-norm transformer layer: self-attention, feed-forward. A fusion may insert a step between
+    the two."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
+        super().__init__(width, heads, dropout)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-12)
+
+    def feed(self, x: Tensor) -> Tensor:
+        y = self.down(F.gelu(self.up(x)))
+        return self.norm2(x + F.dropout(y, self.dropout, self.training))
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        return self.feed(self.mix(x, bias))
+
+
+class TextEncoder(nn.Module):
+    """token ids [b, t], mask [b, t] → embedding [b, dim] (unit length), text tokens [b, t, width]."""
+
+    def __init__(self, dim: int, width: int = 384, layers: int = 6, heads: int = 12,
+                 vocabulary: int = 30522, positions: int = 512, dropout: float = 0.1):  # fmt: skip
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(positions, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.layers = nn.ModuleList(Layer(width, heads, 4 * width, dropout) for _ in range(layers))
+        self.project = nn.Linear(width, dim)
+        self.width, self.dropout = width, dropout
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """What the first layer reads, [b, t, width]."""
+        position = torch.arange(token_ids.shape[1], device=token_ids.device)
+        x = self.norm(self.words(token_ids) + self.positions(position))
+        return F.dropout(x, self.dropout, self.training)
+
+    def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.embed(token_ids)
+        bias = attention_bias(mask)
+        for layer in self.layers:
+            x = layer(x, bias)
+        weight = mask.unsqueeze(-1).float()
+        mean = (x.float() * weight).sum(1) / weight.sum(1)
+        return F.normalize(self.project(mean).float(), dim=-1), x.float()
+
+    @torch.no_grad()
+    def load_minilm(self, state: dict[str, Tensor]) -> None:
+        """Fill from a Hugging Face BERT checkpoint; the token type (always 0) is added to the
+        words. The projection starts as the identity, so that the embedding starts as the sentence
+        vector. ValueError for another shape."""
+        given = (
+            *state["embeddings.word_embeddings.weight"].shape,
+            sum(k.endswith("query.weight") for k in state),
+        )
+        if given != (*self.words.weight.shape, len(self.layers)):
+            raise ValueError(
+                f"the checkpoint has {given[2]} layers of width {given[1]} and {given[0]} words; text_layers = "
+                f"{len(self.layers)}, text_width = {self.width}, {self.words.num_embeddings} words"
+            )
+        self.words.weight.copy_(
+            state["embeddings.word_embeddings.weight"]
+            + state["embeddings.token_type_embeddings.weight"][0]
+        )
+        self.positions.weight.copy_(state["embeddings.position_embeddings.weight"])
+        pairs = [(self.norm, "embeddings.LayerNorm")]
+        for i, layer in enumerate(self.layers):
+            at = f"encoder.layer.{i}"
+            for part in ("weight", "bias"):
+                stacked = [
+                    state[f"{at}.attention.self.{name}.{part}"]
+                    for name in ("query", "key", "value")
+                ]
+                getattr(layer.qkv, part).copy_(torch.cat(stacked))
+            pairs += [
+                (layer.out, f"{at}.attention.output.dense"),
+                (layer.norm1, f"{at}.attention.output.LayerNorm"),
+                (layer.up, f"{at}.intermediate.dense"),
+                (layer.down, f"{at}.output.dense"),
+                (layer.norm2, f"{at}.output.LayerNorm"),
+            ]
+        for module, name in pairs:
+            module.weight.copy_(state[f"{name}.weight"])
+            module.bias.copy_(state[f"{name}.bias"])
+        if self.project.out_features == self.project.in_features:
+            nn.init.eye_(self.project.weight)
+            nn.init.zeros_(self.project.bias)
