@@ -1,0 +1,1 @@
+"""Shards, samples, captions and batches."""
