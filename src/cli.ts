@@ -17,7 +17,7 @@ import { rebuild } from './cli/rebuild.js'
 import { backup, restore } from './cli/backup.js'
 import { hitLines } from './cli/search.js'
 import { ownService, remoteService, type Service } from './cli/service.js'
-import { addStandbyCommands } from './cli/reembed.js'
+import { addReembedCommands } from './cli/reembed.js'
 import { printLine, type Terminal } from './cli/terminal.js'
 import { packageFolder, readConfig, type Config } from './config.js'
 import { newKey, scopes, type Scope } from './auth/keys.js'
@@ -276,7 +276,7 @@ program
 
 addBenchModelCommand(program, terminal, wholeNumber)
 addImagesCommand(program, terminal, wholeNumber(1, 8760))
-addStandbyCommands(program, serviceUrl, terminal)
+addReembedCommands(program, serviceUrl, terminal)
 
 try {
   await program.parseAsync()

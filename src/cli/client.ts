@@ -9,13 +9,12 @@ import type {
   Problem,
   RerankReply,
   SearchReply,
-  StandbyReply,
   WorkReply,
 } from '../http/schemas/fields.js'
+import type { ReembeddingReply } from '../http/schemas/reembedding.js'
 
 export type Hit = Static<typeof SearchReply>['hits'][number]
 export type SearchAnswer = Static<typeof SearchReply>
-export type StandbyAnswer = Static<typeof StandbyReply>
 export type StoredItem = Static<typeof ItemReply>
 
 /**
@@ -106,25 +105,25 @@ export class Client {
     return (await this.#json('backups')) as BackupsReply
   }
 
-  /** Which bundle serves, and which one stands by. */
-  async standby(): Promise<StandbyAnswer> {
-    return (await this.#json('standby')) as StandbyAnswer
+  /** The bundle that serves, and the one that is being prepared. */
+  async reembedding(): Promise<ReembeddingReply> {
+    return (await this.#json('reembedding')) as ReembeddingReply
   }
 
-  async startStandby(model: string): Promise<void> {
-    await this.#send('standby', {
+  async startReembedding(model: string): Promise<void> {
+    await this.#send('reembedding', {
       method: 'PUT',
       body: JSON.stringify({ model }),
       headers: JSON_HEADERS,
     })
   }
 
-  async switchStandby(): Promise<void> {
-    await this.#send('standby/switch', { method: 'POST' })
+  async promote(): Promise<void> {
+    await this.#send('reembedding/promote', { method: 'POST' })
   }
 
-  async endStandby(): Promise<void> {
-    await this.#send('standby', { method: 'DELETE' })
+  async endReembedding(): Promise<void> {
+    await this.#send('reembedding', { method: 'DELETE' })
   }
 
   /** Asks a sentence through `GET /search`. */

@@ -1,44 +1,50 @@
-/** `tandem standby`: changes the bundle of a running service without downtime. */
+/** `tandem reembed`: changes the bundle of a running service without downtime. */
 import type { Command } from 'commander'
 import { readConfig } from '../config.js'
-import type { Client, StandbyAnswer } from './client.js'
+import type { Client } from './client.js'
+import type { ReembeddingReply } from '../http/schemas/reembedding.js'
 import { configuredUrl, remoteService } from './service.js'
 import { printLine, startProgress, type Terminal } from './terminal.js'
 
 const LOOK_AGAIN_MS = 1000
 
-/** Which bundle serves and which one stands by, a line each. */
-export function standbyLines({ serving, standby }: StandbyAnswer): string[] {
-  const lines = [`serving  ${serving.model ?? 'unnamed'}  fingerprint ${serving.fingerprint}`]
-  if (standby === null) return [...lines, 'standby  none']
-  const { model, fingerprint, state, items, behind, problem } = standby
+/** The bundle that serves and the one that is being prepared, a line each. */
+export function statusLines({ serving, reembedding }: ReembeddingReply): string[] {
+  const lines = [`serving    ${serving.model ?? 'unnamed'}  fingerprint ${serving.fingerprint}`]
+  if (reembedding === null) return [...lines, 'preparing  none']
+  const { model, fingerprint, state, items, lag, problem } = reembedding
   lines.push(
-    `standby  ${model ?? 'unnamed'}  fingerprint ${fingerprint}  ${state}, ${items - behind} of ${items} items`,
+    `preparing  ${model ?? 'unnamed'}  fingerprint ${fingerprint}  ${state}, ${items - lag} of ${items} items`,
   )
-  return problem === null ? lines : [...lines, `problem  ${problem}`]
+  return problem === null ? lines : [...lines, `problem    ${problem}`]
 }
 
 /**
- * Follows the standby until it is level. Ending this ends nothing in the service.
+ * Waits until the bundle is ready. Interrupting it does not stop the service's work.
  *
- * @throws Error when it could not be opened, or is ended meanwhile
+ * @throws Error if the bundle could not be opened or was dropped
  */
-async function waitUntilLevel(client: Client, terminal: Terminal): Promise<void> {
+async function waitUntilReady(client: Client, terminal: Terminal): Promise<void> {
   let shown = 0
-  const progress = startProgress(terminal, (await client.standby()).standby?.items ?? 0, 'images')
+  const progress = startProgress(
+    terminal,
+    (await client.reembedding()).reembedding?.items ?? 0,
+    'images',
+  )
   let problem: string | null = null
   try {
     for (;;) {
-      const { standby } = await client.standby()
-      if (standby === null) throw new Error('The standby was ended.')
-      if (standby.state === 'failed')
-        throw new Error(standby.problem ?? 'The standby could not be opened.')
-      const followed = standby.items - standby.behind
-      progress.advance(Math.max(0, followed - shown))
-      shown = Math.max(shown, followed)
-      if (standby.state === 'level') return
-      if (standby.problem !== null && standby.problem !== problem) progress.remark(standby.problem)
-      problem = standby.problem
+      const { reembedding } = await client.reembedding()
+      if (reembedding === null) throw new Error('The prepared bundle was dropped.')
+      if (reembedding.state === 'failed')
+        throw new Error(reembedding.problem ?? 'The bundle could not be opened.')
+      const embedded = reembedding.items - reembedding.lag
+      progress.advance(Math.max(0, embedded - shown))
+      shown = Math.max(shown, embedded)
+      if (reembedding.state === 'ready') return
+      if (reembedding.problem !== null && reembedding.problem !== problem)
+        progress.remark(reembedding.problem)
+      problem = reembedding.problem
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
     }
   } finally {
@@ -52,18 +58,18 @@ interface ServiceOptions {
 }
 
 /** @param readUrl - of an option; refuses what is no address */
-export function addStandbyCommands(
+export function addReembedCommands(
   program: Command,
   readUrl: (raw: string) => string,
   terminal: Terminal,
 ): void {
-  const standby = program
-    .command('standby')
+  const reembed = program
+    .command('reembed')
     .description(
       'change the bundle of a running service without downtime (needs a key with the scope admin)',
     )
   const add = (name: string, description: string): Command =>
-    standby
+    reembed
       .command(name)
       .description(description)
       .option(
@@ -80,27 +86,28 @@ export function addStandbyCommands(
     const config = readConfig(process.env)
     const { client } = remoteService(url ?? configuredUrl(config), key ?? config.apiKeys[0])
     await work(client)
-    for (const line of standbyLines(await client.standby())) printLine(terminal.out, line)
+    for (const line of statusLines(await client.reembedding())) printLine(terminal.out, line)
   }
 
   add(
     'start <bundle>',
-    'let the bundle in this folder, beside the configured one, stand by and embed the stored images',
+    'embed the stored images with the bundle in this folder, beside the configured one',
   )
-    .option('--wait', 'until it is level with the items')
+    .option('--wait', 'until the bundle is ready')
     .action((bundle: string, options: ServiceOptions & { wait?: boolean }) =>
       ask(options, async (client) => {
-        await client.startStandby(bundle)
-        if (options.wait === true) await waitUntilLevel(client, terminal)
+        await client.startReembedding(bundle)
+        if (options.wait === true) await waitUntilReady(client, terminal)
       }),
     )
-  add('status', 'print which bundle serves, which one stands by, and how far it is').action(
-    (options: ServiceOptions) => ask(options, () => Promise.resolve()),
+  add(
+    'status',
+    'print the bundle that serves, the one that is being prepared, and its progress',
+  ).action((options: ServiceOptions) => ask(options, () => Promise.resolve()))
+  add('promote', 'let the prepared bundle serve; the one that served is kept up to date').action(
+    (options: ServiceOptions) => ask(options, (client) => client.promote()),
   )
-  add('switch', 'let the standby serve; the bundle that served stands by').action(
-    (options: ServiceOptions) => ask(options, (client) => client.switchStandby()),
-  )
-  add('end', 'end the standby and drop what it has embedded').action((options: ServiceOptions) =>
-    ask(options, (client) => client.endStandby()),
+  add('end', 'drop the prepared bundle and its embeddings').action((options: ServiceOptions) =>
+    ask(options, (client) => client.endReembedding()),
   )
 }

@@ -43,7 +43,7 @@ import { manyItemsRoutes } from './routes/items-many.js'
 import { errorsRoute, pageRoutes } from './routes/pages.js'
 import { rerankRoutes } from './routes/rerank.js'
 import { searchRoutes } from './routes/search.js'
-import { standbyRoutes } from './routes/reembedding.js'
+import { reembeddingRoutes } from './routes/reembedding.js'
 import { Safekeeping } from '../backup/jobs.js'
 
 /** The service, not listening yet. */
@@ -263,6 +263,6 @@ async function addRoutes(
   await app.register(manyItemsRoutes, options)
   await app.register(searchRoutes, options)
   await app.register(backupRoutes, { safekeeping })
-  await app.register(standbyRoutes, { retrieval })
+  await app.register(reembeddingRoutes, { retrieval })
   await app.register(pageRoutes)
 }

@@ -85,6 +85,6 @@ export function claimedStamp(stamp: Stamp | null, folder: string, bundle: NamedB
     `The items in ${folder} were embedded with a bundle of fingerprint ${serving.fingerprint}, ` +
       `but the configured bundle has fingerprint ${fingerprint}. ` +
       'Run `tandem rebuild` to embed the stored images again with the configured bundle, ' +
-      'or start with the former bundle and use `tandem standby` to change it without downtime.',
+      'or start with the former bundle and use `tandem reembed` to change it without downtime.',
   )
 }

@@ -35,7 +35,7 @@ export async function changeBundles(
       await ask()
     } catch (error) {
       const { message } = error as Error
-      if (message.startsWith('standby_not_level')) return history.withdraw(begun)
+      if (message.startsWith('reembedding_not_ready')) return history.withdraw(begun)
       if (!message.startsWith('index_unavailable')) throw error
       // Refused before its commit or after it: the next start tells which, and this client asks no
       // more.

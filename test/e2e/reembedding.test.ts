@@ -12,7 +12,7 @@ import { Command } from 'commander'
 import sharp from 'sharp'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../src/http/app.js'
-import { addStandbyCommands } from '../../src/cli/reembed.js'
+import { addReembedCommands } from '../../src/cli/reembed.js'
 import { packageFolder, readConfig } from '../../src/config.js'
 import { openModels, type Models } from '../../src/model/models.js'
 
@@ -129,11 +129,12 @@ const add = async (id: string, hue: number): Promise<number> =>
 
 interface Status {
   serving: { model: string }
-  standby: { model: string; state: string; behind: number } | null
+  reembedding: { model: string; state: string; lag: number } | null
 }
-const status = async (): Promise<Status> => (await ask('GET', '/standby')).body as unknown as Status
-const reachesLevel = () =>
-  expect.poll(async () => (await status()).standby?.state, { timeout: 60_000 }).toBe('level')
+const status = async (): Promise<Status> =>
+  (await ask('GET', '/reembedding')).body as unknown as Status
+const becomesReady = () =>
+  expect.poll(async () => (await status()).reembedding?.state, { timeout: 60_000 }).toBe('ready')
 
 /** Similarities of all items to a question, by id, as the service answers. */
 async function found(question: string): Promise<Record<string, number>> {
@@ -186,19 +187,19 @@ async function expectExact(name: string): Promise<void> {
 }
 
 describe('a change of bundle', { timeout: 180_000 }, () => {
-  it('is not what the service waits for when a process of the standby dies; its metrics count that', async () => {
-    expect((await ask('PUT', '/standby', { model: 'second' })).status).toBe(202)
-    await reachesLevel()
-    const standby = (tandem as Tandem).retrieval.upkeep?.standby
+  it('is not what the service waits for when a process of the prepared bundle dies; its metrics count that', async () => {
+    expect((await ask('PUT', '/reembedding', { model: 'second' })).status).toBe(202)
+    await becomesReady()
+    const reembedder = (tandem as Tandem).retrieval.upkeep?.standby
     process.kill(
-      standby?.workers.find(({ name }) => name === 'inference')?.pid as number,
+      reembedder?.workers.find(({ name }) => name === 'inference')?.pid as number,
       'SIGKILL',
     )
     const metrics = async (): Promise<string> =>
       (await (tandem as Tandem).app.inject('/metrics')).body
     await expect
       .poll(metrics, { timeout: 30_000 })
-      .toMatch(/^tandem_worker_restarts_total\{worker="standby-inference"\} 1$/m)
+      .toMatch(/^tandem_worker_restarts_total\{worker="reembedding-inference"\} 1$/m)
     expect(await metrics()).toMatch(/^tandem_worker_restarts_total\{worker="inference"\} 0$/m)
     expect((await ask('GET', '/health/ready')).status).toBe(200)
   })
@@ -206,7 +207,7 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
   it('under writes: searches go on, each exactly as one of the bundles answers', async () => {
     const still = Array.from({ length: 40 }, (_, at) => `still-${at}`)
     for (const [at, id] of still.entries()) expect(await add(id, at * 9)).toBe(201)
-    // The serving bundle has seen the images as they were sent, the standby sees them as they are
+    // The serving bundle has seen the images as they were sent, the prepared bundle sees them as they are
     // stored.
     const first = Object.fromEntries(
       await Promise.all(QUESTIONS.map(async (q) => [q, await found(q)] as const)),
@@ -236,45 +237,45 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
       }
     }
     const busy = [search(), search(), write('a'), write('b')]
-    expect((await ask('PUT', '/standby', { model: 'second' })).status).toBe(202)
+    expect((await ask('PUT', '/reembedding', { model: 'second' })).status).toBe(202)
     await expect
-      .poll(async () => (await status()).standby?.behind ?? 99, { timeout: 60_000 })
+      .poll(async () => (await status()).reembedding?.lag ?? 99, { timeout: 60_000 })
       .toBeLessThan(5)
-    expect((await ask('POST', '/standby/switch')).status).toBe(200)
+    expect((await ask('POST', '/reembedding/promote')).status).toBe(200)
     expect((await status()).serving.model).toBe('second')
-    const whenSwitched = answered.second
-    await expect.poll(() => answered.second, { timeout: 30_000 }).toBeGreaterThan(whenSwitched + 5)
+    const atPromotion = answered.second
+    await expect.poll(() => answered.second, { timeout: 30_000 }).toBeGreaterThan(atPromotion + 5)
     over = true
     await Promise.all(busy)
     expect(answered.neither).toBe(0)
     expect(answered.first).toBeGreaterThan(0)
-    await reachesLevel()
+    await becomesReady()
     await expectExact('second')
-    expect((await ask('POST', '/standby/switch')).status).toBe(200)
+    expect((await ask('POST', '/reembedding/promote')).status).toBe(200)
     await expectExact('first')
   })
 
   it('survives a restart in each state, with the former setting', async () => {
     for (let at = 0; at < 12; at += 1) await add(`item-${at}`, at * 30)
-    await ask('PUT', '/standby', { model: 'second' })
+    await ask('PUT', '/reembedding', { model: 'second' })
     await restart()
-    expect((await status()).standby?.model).toBe('second')
+    expect((await status()).reembedding?.model).toBe('second')
     await add('item-1', 200)
     await ask('DELETE', '/items/item-2')
-    await reachesLevel()
+    await becomesReady()
     await restart()
-    await reachesLevel()
+    await becomesReady()
     await expectExact('first')
-    await ask('POST', '/standby/switch')
+    await ask('POST', '/reembedding/promote')
     await restart()
     expect(await status()).toMatchObject({
       serving: { model: 'second' },
-      standby: { model: 'first' },
+      reembedding: { model: 'first' },
     })
     await expectExact('second')
-    expect((await ask('DELETE', '/standby')).status).toBe(204)
+    expect((await ask('DELETE', '/reembedding')).status).toBe(204)
     await restart()
-    expect(await status()).toMatchObject({ serving: { model: 'second' }, standby: null })
+    expect(await status()).toMatchObject({ serving: { model: 'second' }, reembedding: null })
     await expectExact('second')
   })
 
@@ -285,40 +286,44 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     const run = async (...words: string[]): Promise<string> => {
       const [out, err] = [new PassThrough(), new PassThrough()]
       const program = new Command().exitOverride()
-      addStandbyCommands(program, (raw) => raw, { out, err })
-      await program.parseAsync(['node', 'tandem', 'standby', ...words, '--url', url])
+      addReembedCommands(program, (raw) => raw, { out, err })
+      await program.parseAsync(['node', 'tandem', 'reembed', ...words, '--url', url])
       printed.push(String(err.read() ?? ''))
       return String(out.read())
     }
-    expect(await run('status')).toMatch(/^serving {2}first .*\nstandby {2}none\n$/)
+    expect(await run('status')).toMatch(/^serving {4}first .*\npreparing {2}none\n$/)
     expect(await run('start', 'second', '--wait')).toMatch(
-      /\nstandby {2}second .* level, 20 of 20 items\n$/,
+      /\npreparing {2}second .* ready, 20 of 20 items\n$/,
     )
     expect(printed.at(-1)).toContain('20')
-    expect(await run('switch')).toMatch(/^serving {2}second .*\nstandby {2}first /)
-    expect(await run('end')).toMatch(/^serving {2}second .*\nstandby {2}none\n$/)
+    expect(await run('promote')).toMatch(/^serving {4}second .*\npreparing {2}first /)
+    expect(await run('end')).toMatch(/^serving {4}second .*\npreparing {2}none\n$/)
     await expect(run('start', '../first')).rejects.toThrow(/bare name of a bundle/)
     await expectExact('second')
   })
 
   it('refuses what is no bundle beside the configured one, and leads nowhere else', async () => {
     for (const model of ['../second', '/etc', '.', '..', 'first/../second', '', 'a'.repeat(200)]) {
-      expect([model, (await ask('PUT', '/standby', { model })).body['code']]).toEqual([
+      expect([model, (await ask('PUT', '/reembedding', { model })).body['code']]).toEqual([
         model,
         'invalid_request',
       ])
     }
-    expect((await ask('PUT', '/standby', { model: 'nothing' })).body).toMatchObject({
+    expect((await ask('PUT', '/reembedding', { model: 'nothing' })).body).toMatchObject({
       code: 'bundle_unusable',
     })
-    expect((await ask('PUT', '/standby', { model: 'broken' })).body).toMatchObject({
+    expect((await ask('PUT', '/reembedding', { model: 'broken' })).body).toMatchObject({
       code: 'bundle_unusable',
     })
-    expect((await ask('PUT', '/standby', { model: 'first' })).body).toMatchObject({
-      code: 'standby_conflict',
+    expect((await ask('PUT', '/reembedding', { model: 'first' })).body).toMatchObject({
+      code: 'reembedding_conflict',
     })
-    expect((await ask('POST', '/standby/switch')).body).toMatchObject({ code: 'standby_not_found' })
-    expect((await ask('DELETE', '/standby')).body).toMatchObject({ code: 'standby_not_found' })
-    expect(await status()).toMatchObject({ serving: { model: 'first' }, standby: null })
+    expect((await ask('POST', '/reembedding/promote')).body).toMatchObject({
+      code: 'reembedding_not_found',
+    })
+    expect((await ask('DELETE', '/reembedding')).body).toMatchObject({
+      code: 'reembedding_not_found',
+    })
+    expect(await status()).toMatchObject({ serving: { model: 'first' }, reembedding: null })
   })
 })

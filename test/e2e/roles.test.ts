@@ -99,7 +99,7 @@ describe('roles', { timeout: 120_000 }, () => {
     }
     expect(await hits(whole, 'q=a+red+ball&k=8')).toHaveLength(8)
     expect(existsSync(join(folder, 'none'))).toBe(false)
-    const refused = await fetch(`${searches[0]?.address}/standby`, {
+    const refused = await fetch(`${searches[0]?.address}/reembedding`, {
       method: 'PUT',
       body: '{"model":"other"}',
       headers: { 'content-type': 'application/json' },

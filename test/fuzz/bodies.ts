@@ -95,7 +95,7 @@ export const rerankBody = json(
     return_documents: truth,
   }),
 )
-export const standbyBody = json(loosely({ model: fc.oneof(fc.constant('tiny-bundle'), texts) }))
+export const reembeddingBody = json(loosely({ model: fc.oneof(fc.constant('tiny-bundle'), texts) }))
 export const itemBody = fc.oneof(
   json(loosely(item)),
   form(['image', 'payload', 'id']),

@@ -9,7 +9,7 @@ import {
   itemsBody,
   rerankBody,
   searchBody,
-  standbyBody,
+  reembeddingBody,
   type Body,
 } from './bodies.js'
 import type { Case } from './campaign.js'
@@ -58,10 +58,10 @@ export const operations: readonly Operation[] = [
   { method: 'POST', path: '/backups', query: { name: names }, rare: 20 },
   { method: 'POST', path: '/backups/{name}/restore', rare: 20 },
   { method: 'DELETE', path: '/backups/{name}', rare: 4 },
-  { method: 'GET', path: '/standby' },
-  { method: 'PUT', path: '/standby', body: standbyBody, rare: 4 },
-  { method: 'POST', path: '/standby/switch', rare: 4 },
-  { method: 'DELETE', path: '/standby', rare: 4 },
+  { method: 'GET', path: '/reembedding' },
+  { method: 'PUT', path: '/reembedding', body: reembeddingBody, rare: 4 },
+  { method: 'POST', path: '/reembedding/promote', rare: 4 },
+  { method: 'DELETE', path: '/reembedding', rare: 4 },
 ]
 
 export function* mutatedRequests(count: number, seed: number): Generator<Case> {

@@ -162,7 +162,9 @@ export class Follower {
 }
 
 function notLevel(why: string, cause?: unknown): TandemError {
-  return new TandemError('standby_not_level', `The standby does not get on: ${why}`, { cause })
+  return new TandemError('reembedding_not_ready', `Re-embedding makes no progress: ${why}`, {
+    cause,
+  })
 }
 
 type Encoded = Pick<

@@ -86,7 +86,7 @@ export class Standby {
   /**
    * Makes the bundle in the folder `name` stand by and begins to follow. The same again goes on, or
    * tries again to open it.
-   * @throws TandemError bundle_unusable; standby_conflict where it serves, or another one stands by
+   * @throws TandemError bundle_unusable; reembedding_conflict where it serves, or another one stands by
    */
   start(name: string): Promise<void> {
     return this.#command(async () => {
@@ -94,14 +94,14 @@ export class Standby {
       const { serving, standby } = this.#store.bundles
       if (fingerprint === serving.fingerprint) {
         throw new TandemError(
-          'standby_conflict',
+          'reembedding_conflict',
           `The bundle ${name} has the fingerprint ${fingerprint}, as the one that serves: there is nothing to embed again.`,
         )
       }
       if (standby !== null && fingerprint !== standby.fingerprint) {
         throw new TandemError(
-          'standby_conflict',
-          `The bundle ${standby.name ?? standby.fingerprint} stands by already; end it before ${name} can.`,
+          'reembedding_conflict',
+          `The bundle ${standby.name ?? standby.fingerprint} is being prepared already; end that before ${name} can start.`,
         )
       }
       if (standby === null) await this.#store.bundles.begin({ name, fingerprint })
@@ -112,7 +112,7 @@ export class Standby {
   /**
    * The standby serves from now on, and the bundle that served stands by. Writes wait for it;
    * requests under way end with the bundle that they began with.
-   * @throws TandemError standby_not_found; standby_not_level; the reason of the call's signal, and
+   * @throws TandemError reembedding_not_found; reembedding_not_ready; the reason of the call's signal, and
    *   then nothing changes
    */
   switch(call: Call = {}): Promise<void> {
@@ -136,7 +136,7 @@ export class Standby {
     })
   }
 
-  /** Drops the standby and its encodings. @throws TandemError standby_not_found */
+  /** Drops the standby and its encodings. @throws TandemError reembedding_not_found */
   end(): Promise<void> {
     return this.#command(async () => {
       const standby = this.#found()
@@ -215,7 +215,8 @@ export class Standby {
 
   #found(): NamedBundle {
     const { standby } = this.#store.bundles
-    if (standby === null) throw new TandemError('standby_not_found', 'No bundle stands by.')
+    if (standby === null)
+      throw new TandemError('reembedding_not_found', 'No bundle is being prepared.')
     return standby
   }
 
@@ -224,14 +225,14 @@ export class Standby {
     const sentence = `The bundle ${name ?? fingerprint} cannot serve yet: `
     if (this.#follower === null) {
       throw new TandemError(
-        'standby_not_level',
+        'reembedding_not_ready',
         `${sentence}${this.#failure ?? 'its models are being loaded.'}`,
       )
     }
     const { behind } = this.#follower
     if (behind <= MOST_LEFT_TO_SWITCH) return this.#follower
     throw new TandemError(
-      'standby_not_level',
+      'reembedding_not_ready',
       `${sentence}${behind} of ${this.#store.size} items are still to be embedded.`,
     )
   }

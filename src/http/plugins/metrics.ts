@@ -74,7 +74,8 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
       this.reset()
       for (const { name, restarts } of retrieval.workers) this.inc({ worker: name }, restarts)
       const ofStandby = retrieval.upkeep?.standby.workers ?? []
-      for (const { name, restarts } of ofStandby) this.inc({ worker: `standby-${name}` }, restarts)
+      for (const { name, restarts } of ofStandby)
+        this.inc({ worker: `reembedding-${name}` }, restarts)
     },
   })
   const { upkeep } = retrieval
@@ -90,7 +91,7 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
         else this.set(upkeep.annRecall)
       },
     })
-    gauge('tandem_standby_behind', 'Items that the bundle on standby has still to embed', behind)
+    gauge('tandem_reembedding_lag', 'Items that the prepared bundle still has to embed', behind)
   }
   if (retrieval.engine !== null) engineMetrics(registry, retrieval)
   new Gauge({

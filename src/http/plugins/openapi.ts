@@ -47,7 +47,7 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
         { name: 'rerank', description: 'Order documents by their relevance to a query' },
         { name: 'encoder', description: 'The models, for services that search' },
         { name: 'backups', description: 'Copies of all items, and their return' },
-        { name: 'standby', description: 'Change the bundle without downtime' },
+        { name: 'reembedding', description: 'Change the bundle without downtime' },
         { name: 'health', description: 'For whoever runs the service' },
       ],
       ...(keysNeeded ? { components: { securitySchemes } } : {}),

@@ -1,104 +1,119 @@
-/** The change of bundle: /standby and its switch. */
-import type { FastifyPluginCallback } from 'fastify'
-import type { Static } from 'typebox'
+/** /reembedding: prepares another bundle while this one serves, then promotes it. */
+import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { TandemError } from '../../errors.js'
-import { NoQuery, StandbyBody } from '../schemas/requests.js'
 import type { Retrieval, Upkeep } from '../../retrieval/retrieval.js'
-import { StandbyReply } from '../schemas/fields.js'
+import { empty } from '../schemas/fields.js'
+import { ReembeddingBody, ReembeddingReply } from '../schemas/reembedding.js'
+import { NoQuery } from '../schemas/requests.js'
 
-const NOT_HERE =
-  'A bundle stands by beside an embedded collection alone. Index the images with the other bundle into a second ' +
+const NOT_SUPPORTED =
+  'Only an embedded collection can prepare a second bundle. Index the images with the other bundle into a second ' +
   'collection of the engine (MILVUS_COLLECTION), and start the services with both.'
+const STATES = {
+  opening: 'opening',
+  following: 'embedding',
+  level: 'ready',
+  failed: 'failed',
+} as const
 
-export const standbyRoutes: FastifyPluginCallback<{ retrieval: Retrieval }> = (
+export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrieval }> = (
   app,
   { retrieval },
   done,
 ) => {
-  const standby = (): Upkeep['standby'] => {
+  const reembedder = (): Upkeep['standby'] => {
     if (retrieval.upkeep !== null) return retrieval.upkeep.standby
-    throw new TandemError('not_supported', NOT_HERE)
+    throw new TandemError('not_supported', NOT_SUPPORTED)
   }
-  const schema = { tags: ['standby'], querystring: NoQuery }
-  const ok = { response: { 200: StandbyReply } }
+  const status = (): ReembeddingReply => replyOf(reembedder().status())
+  const schema = { tags: ['reembedding'], querystring: NoQuery }
   const disk = ['storage_full', 'storage_read_only', 'not_supported'] as const
 
   app.get(
-    '/standby',
+    '/reembedding',
     {
       config: { scope: 'admin', fails: ['not_supported'] },
-      schema: { ...schema, summary: 'Which bundle serves, and which one stands by', ...ok },
+      schema: {
+        ...schema,
+        summary: 'The bundle that serves, and the one that is being prepared',
+        response: { 200: ReembeddingReply },
+      },
     },
-    () => replyOf(standby().status()),
+    status,
   )
 
-  const start = {
-    ...schema,
-    summary: 'Let a bundle stand by',
-    body: StandbyBody,
-    response: { 202: StandbyReply },
-  }
-  const refusals = ['bundle_unusable', 'standby_conflict', ...disk] as const
   app.put(
-    '/standby',
-    { config: { scope: 'admin', fails: refusals }, schema: start },
+    '/reembedding',
+    {
+      config: { scope: 'admin', fails: ['bundle_unusable', 'reembedding_conflict', ...disk] },
+      schema: {
+        ...schema,
+        summary: 'Start to prepare a bundle',
+        body: ReembeddingBody,
+        response: { 202: ReembeddingReply },
+      },
+    },
     async (request, reply) => {
-      const { model } = request.body as StandbyBody
-      await standby().start(model)
-      request.log.info({ bundle: model }, 'the bundle stands by')
-      reply.code(202)
-      return replyOf(standby().status())
+      const { model } = request.body
+      await reembedder().start(model)
+      request.log.info({ bundle: model }, 'the bundle is being prepared')
+      return reply.code(202).send(status())
     },
   )
 
-  const unready = ['standby_not_found', 'standby_not_level', 'index_unavailable', ...disk] as const
   app.post(
-    '/standby/switch',
+    '/reembedding/promote',
     {
-      config: { scope: 'admin', fails: unready },
-      schema: { ...schema, summary: 'Let the standby serve', ...ok },
+      config: {
+        scope: 'admin',
+        fails: ['reembedding_not_found', 'reembedding_not_ready', 'index_unavailable', ...disk],
+      },
+      schema: {
+        ...schema,
+        summary: 'Let the prepared bundle serve',
+        response: { 200: ReembeddingReply },
+      },
     },
     async (request) => {
-      await standby().switch(request.call)
-      const status = standby().status()
+      await reembedder().switch(request.call)
+      const { serving, reembedding } = status()
       request.log.warn(
-        { bundle: status.serving.name, fingerprint: status.serving.fingerprint },
+        { bundle: serving.model, fingerprint: serving.fingerprint },
         'the bundle serves now',
       )
-      return replyOf(status)
+      return { serving, reembedding }
     },
   )
 
-  const removal = {
-    ...schema,
-    summary: 'End the standby',
-    response: { 204: { type: 'null', description: 'Its encodings are gone' } },
-  }
-  const config = { scope: 'admin', fails: ['standby_not_found', ...disk] } as const
-  app.delete('/standby', { config, schema: removal }, async (request, reply) => {
-    await standby().end()
-    request.log.info('no bundle stands by')
-    return reply.code(204).send()
-  })
+  app.delete(
+    '/reembedding',
+    {
+      config: { scope: 'admin', fails: ['reembedding_not_found', ...disk] },
+      schema: {
+        ...schema,
+        summary: 'Drop the prepared bundle',
+        response: { 204: empty('Its encodings are removed') },
+      },
+    },
+    async (request, reply) => {
+      await reembedder().end()
+      request.log.info('the prepared bundle was dropped')
+      return reply.code(204).send()
+    },
+  )
   done()
 }
 
-function replyOf({
-  serving,
-  standby,
-}: ReturnType<Upkeep['standby']['status']>): Static<typeof StandbyReply> {
+function replyOf({ serving, standby }: ReturnType<Upkeep['standby']['status']>): ReembeddingReply {
   return {
     serving: { model: serving.name, fingerprint: serving.fingerprint },
-    standby:
-      standby === null
-        ? null
-        : {
-            model: standby.name,
-            fingerprint: standby.fingerprint,
-            state: standby.state,
-            items: standby.items,
-            behind: standby.behind,
-            problem: standby.problem,
-          },
+    reembedding: standby && {
+      model: standby.name,
+      fingerprint: standby.fingerprint,
+      state: STATES[standby.state],
+      items: standby.items,
+      lag: standby.behind,
+      problem: standby.problem,
+    },
   }
 }

@@ -4,12 +4,19 @@
  */
 import { Type, type Static, type TSchema } from 'typebox'
 
-function nullable<Value>(schema: TSchema, description: string) {
+export const closed = { additionalProperties: false }
+
+export function nullable<Value>(schema: TSchema, description: string) {
   return Type.Unsafe<Value | null>({
     ...schema,
     type: [(schema as { type?: string }).type ?? 'object', 'null'],
     description,
   })
+}
+
+/** A reply without a body. */
+export function empty(description: string) {
+  return Type.Unsafe<void>({ type: 'null', description })
 }
 
 export const Payload = Type.Record(Type.String(), Type.Unknown(), {
@@ -205,39 +212,6 @@ export const BackupsReply = Type.Object(
   { description: 'Backups that are whole, the newest first' },
 )
 export type BackupsReply = Static<typeof BackupsReply>
-
-const bundle = {
-  model: nullable<string>(
-    Type.String(),
-    'The folder of the bundle; null where the store was never told',
-  ),
-  fingerprint: Type.String(),
-}
-
-const StandbyBundle = Type.Object(
-  {
-    ...bundle,
-    state: Type.Unsafe<'opening' | 'following' | 'level' | 'failed'>({
-      type: 'string',
-      enum: ['opening', 'following', 'level', 'failed'],
-    }),
-    items: Type.Integer({ description: 'Items stored' }),
-    behind: Type.Integer({ description: 'How many of them it has still to embed' }),
-    problem: nullable<string>(Type.String(), 'Why it does not get on; null where it does'),
-  },
-  { description: 'The bundle that is made ready to take its place' },
-)
-
-export const StandbyReply = Type.Object(
-  {
-    serving: Type.Object(bundle, { description: 'The bundle that answers' }),
-    standby: nullable<Static<typeof StandbyBundle>>(
-      StandbyBundle,
-      'The bundle that is made ready to take its place; null where none is',
-    ),
-  },
-  { description: 'The bundles of the service' },
-)
 
 const whole = (least: number, most: number) => Type.Integer({ minimum: least, maximum: most })
 

@@ -3,9 +3,7 @@
  * validation error, so it says what is taken, in words.
  */
 import { Type, type Static } from 'typebox'
-import { Payload } from './fields.js'
-
-const closed = { additionalProperties: false }
+import { closed, Payload } from './fields.js'
 
 export const Id = Type.String({
   pattern: '^(?!\\.{1,2}$)(?!\\s)[^\\p{C}\\p{Zl}\\p{Zp}]{1,256}(?<!\\s)$',
@@ -220,18 +218,6 @@ export const ListQuery = Type.Object(
   },
   { ...closed, description: 'limit and after' },
 )
-
-/** What leads out of the folder of bundles is no name. */
-export const StandbyBody = Type.Object(
-  {
-    model: Type.String({
-      pattern: '^\\w[\\w.-]{0,99}$',
-      description: 'the bare name of a bundle: a folder beside the configured one',
-    }),
-  },
-  { ...closed, description: 'an object with model' },
-)
-export type StandbyBody = Static<typeof StandbyBody>
 
 export const NoQuery = Type.Object({}, { ...closed, description: 'no parameter' })
 

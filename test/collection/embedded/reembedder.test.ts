@@ -187,12 +187,12 @@ describe('a bundle that stands by', () => {
         () => '',
         (error: TandemError) => error.code,
       )
-    expect(await refused('words')).toBe('standby_conflict')
+    expect(await refused('words')).toBe('reembedding_conflict')
     expect(await refused('nothing')).toBe('bundle_unusable')
     expect(await refused('other')).toBe('')
     expect(await refused('other')).toBe('')
     await expect(collection.upkeep.standby.switch()).resolves.toBeUndefined()
-    expect(await refused('other')).toBe('standby_conflict')
+    expect(await refused('other')).toBe('reembedding_conflict')
   })
 
   it('says what is wrong, and gets on when it no longer is', async () => {
@@ -202,7 +202,7 @@ describe('a bundle that stands by', () => {
     await expect.poll(() => status()?.problem).toMatch(/item-0.*the disk of the bundle is gone/)
     expect(status()).toMatchObject({ state: 'following', behind: 3 })
     await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({
-      code: 'standby_not_level',
+      code: 'reembedding_not_ready',
     })
     expect(serving()).toBe('words')
     other.gate = () => Promise.resolve()
@@ -216,10 +216,10 @@ describe('a bundle that stands by', () => {
     await collection.upkeep.standby.end()
     expect(status()).toBeNull()
     await expect(collection.upkeep.standby.end()).rejects.toMatchObject({
-      code: 'standby_not_found',
+      code: 'reembedding_not_found',
     })
     await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({
-      code: 'standby_not_found',
+      code: 'reembedding_not_found',
     })
     await expect.poll(() => discarded).toEqual([other.info.fingerprint])
     await collection.upkeep.standby.start('other')

@@ -15,10 +15,10 @@ const UPKEEP = [
   ['GET', '/backups', /milvus-backup/],
   ['POST', '/backups/nightly/restore', /milvus-backup/],
   ['DELETE', '/backups/nightly', /milvus-backup/],
-  ['GET', '/standby', /MILVUS_COLLECTION/],
-  ['PUT', '/standby', /MILVUS_COLLECTION/],
-  ['POST', '/standby/switch', /MILVUS_COLLECTION/],
-  ['DELETE', '/standby', /MILVUS_COLLECTION/],
+  ['GET', '/reembedding', /MILVUS_COLLECTION/],
+  ['PUT', '/reembedding', /MILVUS_COLLECTION/],
+  ['POST', '/reembedding/promote', /MILVUS_COLLECTION/],
+  ['DELETE', '/reembedding', /MILVUS_COLLECTION/],
 ] as const
 
 /** As far as a service asks of it that only starts and ends. */
@@ -68,7 +68,7 @@ describe('a service over a shared collection', () => {
       paths?: Record<string, Record<string, unknown>>
     }
     const known = Object.entries(paths)
-      .filter(([path]) => /^\/(backups|standby)/.test(path))
+      .filter(([path]) => /^\/(backups|reembedding)/.test(path))
       .flatMap(([path, calls]) =>
         Object.keys(calls).map((method) => `${method.toUpperCase()} ${path}`),
       )
