@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_recipes import RECIPES, small, trainer
 from tokenizers import Tokenizer
 
+from support.models import RECIPES, recipe_trainer, small
 from tandem_training.compare import Outcome, outcome_of, page, train_for, with_result
 from tandem_training.recipe import read_recipe
 
@@ -15,14 +15,16 @@ def outcome(
     torch.set_num_threads(1)
     tokenizer.add_special_tokens(["[MASK]"])
     recipe = small(name, shard)
-    return outcome_of(name, recipe, trainer(recipe, tmp_path / name, tokenizer), core_seconds)
+    return outcome_of(
+        name, recipe, recipe_trainer(recipe, tmp_path / name, tokenizer), core_seconds
+    )
 
 
 def test_more_compute_is_more_steps_and_the_rates_end_at_zero(
     shard: Path, tmp_path: Path, tokenizer: Tokenizer
 ):
     torch.set_num_threads(1)
-    made = trainer(small("clip", shard), tmp_path / "clip", tokenizer)
+    made = recipe_trainer(small("clip", shard), tmp_path / "clip", tokenizer)
     spent = train_for(made, 0.6)
     assert spent >= 0.6
     assert made.step >= made.total - 1  # the schedule had come to its end

@@ -3,9 +3,9 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import drawing
 from PIL import Image
 
+from support.drawings import drawing
 from tandem_training.data.captions import read_captions
 from tandem_training.data.samples import read_shards
 from tandem_training.prepare import ORIENTATION, as_jpeg, prepare

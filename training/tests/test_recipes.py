@@ -7,42 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, compute_in_float32
 from tokenizers import Tokenizer
 
+from support.models import NAMES, RECIPES, compute_in_float32, recipe_trainer, small
 from tandem_training.bundle.bundle import BundleEncoders
 from tandem_training.data.samples import read_shards
 from tandem_training.evaluate import evaluate
 from tandem_training.export import export_bundle
 from tandem_training.loop.backward import backward
 from tandem_training.models.model import Tandem
-from tandem_training.recipe import Recipe, read_recipe
-from tandem_training.train import Trainer
-
-RECIPES = Path(__file__).parents[1] / "recipes"
-NAMES = ["albef", "blip", "clip", "meter", "siglip", "vilt"]
-SMALL = {
-    "image_size": 64, "dim": 16, "image_token_width": 16, "max_tokens": 8, "text_width": 24, "text_heads": 2,
-    "text_layers": 1, "fusion_width": 16, "fusion_heads": 2, "fusion_layers": 1, "patch": 32, "vision_width": 24,
-    "vision_heads": 2, "vision_layers": 1,
-}  # fmt: skip
-
-
-def small(name: str, shard: Path) -> Recipe:
-    """The recipe as shipped, its choices kept, its sizes cut."""
-    recipe = read_recipe(RECIPES / f"{name}.toml")
-    trunk = {} if recipe.model.vision == "vit" else {"vision": TINY.vision, "split": 16}
-    recipe.model = replace(recipe.model, **SMALL, **trunk)
-    recipe.data = replace(recipe.data, train=str(shard), dev=str(shard), views=2)
-    recipe.train = replace(
-        recipe.train, batch=8, token_batch=4, queue=min(recipe.train.queue, 12), epochs=6
-    )
-    return recipe
-
-
-def trainer(recipe: Recipe, out: Path, tokenizer: Tokenizer) -> Trainer:
-    torch.manual_seed(0)
-    return Trainer(recipe, out, out.parent / "cache", Tandem(recipe.model), tokenizer)
+from tandem_training.recipe import read_recipe
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,14 +26,14 @@ def test_a_recipe_trains_resumes_evaluates_and_exports(
     torch.set_num_threads(1)
     tokenizer.add_special_tokens(["[MASK]"])
     recipe = small(name, shard)
-    whole = trainer(recipe, tmp_path / "whole", tokenizer)
+    whole = recipe_trainer(recipe, tmp_path / "whole", tokenizer)
     curve = [whole.train_step() for _ in range(4)]
     assert set(curve[0]) == {*recipe.weights(), "loss"}
 
-    broken = trainer(recipe, tmp_path / "broken", tokenizer)
+    broken = recipe_trainer(recipe, tmp_path / "broken", tokenizer)
     first = [broken.train_step() for _ in range(2)]
     broken.save_state()
-    resumed = trainer(recipe, tmp_path / "broken", tokenizer)
+    resumed = recipe_trainer(recipe, tmp_path / "broken", tokenizer)
     assert first + [resumed.train_step() for _ in range(2)] == curve
 
     report = whole.evaluate("en", (4,))
@@ -92,7 +66,7 @@ def test_a_recipe_has_the_same_gradient_in_chunks(
     recipe.model = replace(recipe.model, grid_dropout=0.0, text_dropout=0.0, fusion_dropout=0.0)
     gradients = []
     for chunk in (0, 3):
-        run = trainer(recipe, tmp_path / "run", tokenizer)
+        run = recipe_trainer(recipe, tmp_path / "run", tokenizer)
         batch = run.batch(0)
         backward(run._encode, partial(run._losses, 1, batch), batch.inputs, chunk)
         parts = (*run.model.named_parameters(), *run.objectives.named_parameters())

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, trainer
 
+from support.models import TINY, trainer
 from tandem_training.models.model import Tandem
 from tandem_training.recipe import DataConfig, Recipe, TrainConfig
 from tandem_training.train import Trainer

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { Tokenizer } from '../../../src/model/encoders/tokenizer.js'
 
 /**
- * Written by make-learnt-tokenizer.py beside it, and held by training/tests/test_second_text.py as
+ * Written by make-learnt-tokenizer.py beside it, and held by training/tests/models/test_second_text.py as
  * well.
  */
 const recorded = JSON.parse(

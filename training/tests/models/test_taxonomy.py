@@ -4,34 +4,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 from torch import nn
 
+from support.models import VIT, tiny
 from tandem_training.bundle.bundle import BundleEncoders
 from tandem_training.bundle.graphs import Graphs
 from tandem_training.bundle.torch_encoders import TorchEncoders
 from tandem_training.export import export_bundle
 from tandem_training.loop.checkpoint import save
-from tandem_training.models.fusion.streams import NoFusion
 from tandem_training.models.model import FUSIONS, ModelConfig, Tandem
 from tandem_training.models.text.causal import CausalTextEncoder
 from tandem_training.models.vision.vit import VisionTransformer, to_patches
 
-VIT = replace(
-    TINY, vision="vit", split=0, patch=32, vision_width=24, vision_heads=2, vision_layers=1
-)
 MEETING = [name for name in FUSIONS if name != "none"]
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
-
-
-def tiny(fusion: str, **changes) -> Tandem:
-    torch.manual_seed(0)
-    model = Tandem(replace(VIT, fusion=fusion, fusion_heads=2, **changes)).eval()
-    if not isinstance(model.fusion, NoFusion):
-        nn.init.normal_(
-            model.fusion.head.weight
-        )  # some start at zero, which would hide what the layers do
-    return model
 
 
 def by_pytorch(

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import drawing, tiny_model, trainer, write_shard
-from test_backward import STILL
-from test_step import recipe_of, step_of
 
+from support.drawings import drawing, write_shard
+from support.models import STILL, recipe_of, step_of, tiny_model, trainer
 from tandem_training.data.draws import Shuffle
 from tandem_training.data.samples import read_shards
 from tandem_training.objectives.features import encode, encode_further

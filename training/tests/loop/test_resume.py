@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import trainer, write_drawings
 
+from support.drawings import write_drawings
+from support.models import PYTHON_PATH, trainer
 from tandem_training.loop.checkpoint import load, save
 from tandem_training.loop.log import Metrics, Progress
 from tandem_training.recipe import Recipe
@@ -20,7 +21,7 @@ SETTINGS = {"batch": 4, "epochs": 5, "save_every": 3}
 RUN = f"""
 import sys, torch
 from pathlib import Path
-from conftest import tiny_tokenizer, trainer
+from support.models import tiny_tokenizer, trainer
 torch.set_num_threads(1)
 run = trainer(Path(sys.argv[1]), Path(sys.argv[2]), tiny_tokenizer(), **{SETTINGS})
 run.run()
@@ -35,10 +36,9 @@ def test_a_run_killed_between_checkpoints_leaves_the_log_of_an_unbroken_one(
 ):
     trainer(shard, tmp_path / "whole", tokenizer, **SETTINGS).run()
     log = tmp_path / "broken" / "metrics.jsonl"
-    here = Path(__file__).parent
     command, path = (
         [sys.executable, "-c", RUN, shard, log.parent],
-        {"PYTHONPATH": f"{here}:{here.parent}"},
+        {"PYTHONPATH": PYTHON_PATH},
     )
     with subprocess.Popen(command, env=os.environ | path) as run:
         deadline = time.time() + 300

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import drawing, write_shard
 
+from support.drawings import drawing, write_shard
+from support.models import RECIPES
 from tandem_training.data.draws import Shuffle
 from tandem_training.data.samples import augment, decode, read_shards
 from tandem_training.data.tokens import drop_words, pad
@@ -66,7 +67,7 @@ def test_a_wrong_recipe_is_an_error_that_helps(tmp_path: Path, text: str, messag
 
 
 def test_the_shipped_recipes_are_valid():
-    recipes = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+    recipes = sorted(RECIPES.glob("*.toml"))
     assert recipes and all(read_recipe(path).train.epochs > 0 for path in recipes)
 
 

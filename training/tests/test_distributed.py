@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import compute_in_float32, trainer, write_drawings
-from test_backward import STILL
 
+from support.drawings import write_drawings
+from support.models import PYTHON_PATH, STILL, compute_in_float32, trainer
 from tandem_training import distributed
 from tandem_training.models.text.second import SecondTextConfig
 
@@ -18,10 +18,10 @@ SECOND = {"languages": {"zh": 1.0}, "layers": 1, "width": 16, "heads": 2, "dropo
 RUN = f"""
 import sys, torch
 from pathlib import Path
-from conftest import compute_in_float32, tiny_tokenizer, trainer
+from support.models import compute_in_float32, tiny_tokenizer, trainer
 from tandem_training import distributed
 from tandem_training.models.text.second import SecondTextConfig
-from test_backward import STILL
+from support.models import STILL
 torch.set_num_threads(1)
 compute_in_float32(setattr)
 distributed.start()
@@ -42,9 +42,8 @@ def test_two_processes_train_as_one_with_the_same_global_batch(
 ):
     compute_in_float32(monkeypatch.setattr)
     write_drawings(shard, languages=("zh",))
-    here = Path(__file__).parent
     common = {
-        "PYTHONPATH": f"{here}:{here.parent}",
+        "PYTHONPATH": PYTHON_PATH,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
     }

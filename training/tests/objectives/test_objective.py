@@ -1,14 +1,13 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from test_taxonomy import VIT, tiny
 from tokenizers import Tokenizer, models
 
+from support.models import recipe_of, step_of, tiny
 from tandem_training.objectives.heads import Maskable
 from tandem_training.objectives.momentum import Queue
-from tandem_training.objectives.objective import Batch, Objectives, Step, encode
+from tandem_training.objectives.objective import Objectives
 from tandem_training.recipe import ObjectivesConfig, Recipe, TrainConfig, read_recipe
 
 
@@ -16,31 +15,6 @@ from tandem_training.recipe import ObjectivesConfig, Recipe, TrainConfig, read_r
 def masking(tokenizer: Tokenizer) -> Tokenizer:
     tokenizer.add_special_tokens(["[MASK]"])
     return tokenizer
-
-
-def step_of(model, generator: int = 0) -> Step:
-    torch.manual_seed(0)
-    ids = torch.randint(4, 14, (6, 7))
-    ids[:, 0], ids[:, -1] = 2, 3
-    mask = torch.ones_like(ids)
-    mask[0, 5:] = 0
-    pixels = torch.randint(0, 256, (6, 64, 64, 3), dtype=torch.uint8)
-    inputs = (model.vision.trunk(pixels), ids, mask)
-    batch = Batch(inputs, ids, mask, torch.arange(6) + 40)
-    return Step(
-        model, model, batch, encode(model, *inputs), torch.Generator().manual_seed(generator)
-    )
-
-
-def recipe_of(fusion: str, text: str = "bert", queue: int = 0, **weights: float) -> Recipe:
-    train = TrainConfig(
-        word_dropout=0.0, soft_mix=0.4 if queue else 0.0, queue=queue, itm_negatives=2
-    )
-    return Recipe(
-        model=replace(VIT, fusion=fusion, text=text),
-        train=train,
-        objectives=ObjectivesConfig(**weights),
-    )
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLOURS, SHAPES, drawing, write_shard
 from PIL import Image
 
+from support.drawings import COLOURS, SHAPES, drawing, write_shard
 from tandem_training import evaluate as evaluation
 from tandem_training.bundle.goldens import probability
 from tandem_training.data.samples import languages_of, read_shards

@@ -5,8 +5,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import drawing, write_drawings, write_shard
 
+from support.drawings import drawing, write_drawings, write_shard
 from tandem_training.data import shards
 from tandem_training.data.samples import read_shards
 from tandem_training.data.shards import HttpStream, locations

@@ -1,16 +1,13 @@
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, compute_in_float32, tiny_model, trainer
 from torch import nn
 
+from support.models import STILL, compute_in_float32, model_gradients, tiny_model, trainer
 from tandem_training.loop.backward import backward, recompute_layers
 from tandem_training.objectives.features import Towers
-
-STILL = replace(TINY, grid_dropout=0.0, text_dropout=0.0, fusion_dropout=0.0)
 
 
 class Pair(nn.Module):
@@ -63,15 +60,6 @@ def test_the_second_pass_repeats_the_dropout_of_the_first():
     backward(encode, pair.objective, inputs, chunk=2)
     assert len(seen) == 6
     assert all(torch.equal(first, second) for first, second in zip(seen[:3], seen[3:], strict=True))
-
-
-def model_gradients(run) -> dict[str, torch.Tensor]:
-    """Of the first batch of a run over the drawings, before any step."""
-    run.model.train().zero_grad()
-    torch.manual_seed(1)
-    batch = run.batch(0)
-    backward(run._encode, partial(run._losses, 1, batch), batch.inputs, run.recipe.train.chunk)
-    return {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize(("towers", "captions"), [(True, 1), (False, 1), (True, 3)])

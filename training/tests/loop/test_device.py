@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import trainer
-from test_step import recipe_of
-from test_taxonomy import tiny
 from tokenizers import Tokenizer
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+from support.models import recipe_of, tiny, trainer
 from tandem_training.objectives import objective as step
 from tandem_training.objectives.features import Batch, encode
 from tandem_training.objectives.objective import Objectives, Step

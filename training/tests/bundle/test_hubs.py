@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, tiny_model
 from torch import nn
 
+from support.models import TINY, tiny_model
 from tandem_training.bundle import hubs
 from tandem_training.bundle.bundle import BundleEncoders
 from tandem_training.bundle.graphs import Graphs

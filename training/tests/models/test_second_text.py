@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, compute_in_float32, trainer, write_drawings
-from test_backward import STILL, model_gradients
 
+from support.drawings import write_drawings
+from support.models import STILL, TINY, compute_in_float32, model_gradients, trainer
 from tandem_training.bundle.bundle import BundleEncoders
 from tandem_training.bundle.graphs import Graphs
 from tandem_training.bundle.torch_encoders import TorchEncoders
@@ -30,7 +30,7 @@ SECOND = SecondTextConfig(
     vocabulary=120,
     pretrain_steps=5,
 )
-RECORDED = Path(__file__).parents[2] / "test" / "fixtures" / "learnt-tokenizer.json"
+RECORDED = Path(__file__).parents[3] / "test" / "fixtures" / "learnt-tokenizer.json"
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
