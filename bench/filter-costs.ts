@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { filteredRecall } from '../src/collection/embedded/filtered-recall.js'
 import { FilteredSets } from '../src/collection/embedded/filtered-sets.js'
 import { openItemStore } from '../src/item-store/item-store.js'
+import { cosine } from '../src/vector-index/normalise.js'
 import { openVectorIndex } from '../src/vector-index/vector-index.js'
 import { parseFilter, testOf, type Filter } from '../src/filter/matches.js'
 import { randomEmbeddings } from '../test/support/random-embeddings.js'
@@ -67,10 +68,6 @@ async function each(count: number, work: (round: number) => unknown): Promise<nu
   return (1000 * (spent.sort((a, b) => a - b)[ROUNDS / 2] as number)) / count
 }
 
-function dot(a: Float32Array, b: Float32Array | undefined): number {
-  return b === undefined ? 0 : a.reduce((sum, value, at) => sum + value * (b[at] as number), 0)
-}
-
 const query = (round: number): Float32Array => embeddings[round * 7] as Float32Array
 const row = (what: string, value: number): void =>
   console.log(`${what.padEnd(52)} ${value.toFixed(2).padStart(8)}`)
@@ -94,7 +91,7 @@ for (const count of [100, 1000, 10_000].filter((one) => one < items)) {
   const ids = Array.from({ length: count }, (_, at) => idOf(at * Math.floor(items / count)))
   row(
     `embeddings of ${count} read and compared, each`,
-    await each(count, (round) => ids.map((id) => dot(query(round), store.embedding(id)))),
+    await each(count, (round) => ids.map((id) => cosine(query(round), store.embedding(id) ?? []))),
   )
   row(
     `payloads of ${count} read and tested, each`,

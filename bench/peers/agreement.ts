@@ -1,4 +1,5 @@
 /** Whether a peer makes the same embeddings as Tandem: otherwise its speed would say nothing. */
+import { cosine } from '../../src/vector-index/normalise.js'
 import type { Asked } from '../load.js'
 import type { Workload } from './workloads.js'
 
@@ -52,10 +53,4 @@ function embeddingOf(answer: unknown): number[] {
     Record<'embeddings' | 'data', [{ embedding: number[] }]>
   >
   return (embeddings ?? data)?.[0].embedding ?? []
-}
-
-function cosine(a: readonly number[], b: readonly number[]): number {
-  const dot = (x: readonly number[], y: readonly number[]): number =>
-    x.reduce((sum, value, at) => sum + value * (y[at] ?? Number.NaN), 0)
-  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))
 }

@@ -2,7 +2,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { CaptionedImage } from '../../src/cli/dataset.js'
 import type { Models } from '../../src/model/models.js'
-import { contendersOf } from '../../src/retrieval/rerank-margin.js'
+import { withinMargin } from '../../src/retrieval/rerank-margin.js'
 import { median } from '../../test/soak/figures.js'
 import { matched, recalled, type EncodedPhotos } from './encoded-photos.js'
 
@@ -67,7 +67,7 @@ export async function costsOf(
       note(`rerank ${depth}`, performance.now() - begun)
       note(`inference ${depth}`, timings.inference ?? 0)
     }
-    const close = contendersOf(repeated(ordered, candidates), HITS, margin)
+    const close = withinMargin(repeated(ordered, candidates), HITS, margin)
     const begun = performance.now()
     await matched(models, encoded, text, close)
     note('contenders', performance.now() - begun)

@@ -3,6 +3,7 @@
  */
 import type { CaptionedImage } from '../../src/cli/dataset.js'
 import type { EncodedImage, EncodedText, Models } from '../../src/model/models.js'
+import { cosine } from '../../src/vector-index/normalise.js'
 
 export interface EncodedPhotos {
   images: EncodedImage[]
@@ -36,10 +37,8 @@ export async function encodePhotos(
 
 /** All photos by their similarity to the caption, best first. */
 export function recalled({ images }: EncodedPhotos, { embedding }: EncodedText): Candidate[] {
-  const similarityOf = (other: Float32Array): number =>
-    other.reduce((sum, value, at) => sum + value * (embedding[at] as number), 0)
   return images
-    .map((one, image) => ({ image, similarity: similarityOf(one.embedding) }))
+    .map((one, image) => ({ image, similarity: cosine(embedding, one.embedding) }))
     .sort((a, b) => b.similarity - a.similarity)
 }
 

@@ -1,7 +1,7 @@
 /** What reranking brings at several depths, with all candidates and with the contenders alone. */
 import { rankOf, recallFigures, type RecallFigures } from '../../src/cli/recall.js'
 import type { Models } from '../../src/model/models.js'
-import { contendersOf } from '../../src/retrieval/rerank-margin.js'
+import { withinMargin } from '../../src/retrieval/rerank-margin.js'
 import { matched, recalled, type Candidate, type EncodedPhotos } from './encoded-photos.js'
 
 /** Of the hits of a search; deeper ones are not asked for. */
@@ -49,7 +49,7 @@ export async function recallReport(
     similarity.push(rank(candidates))
     for (const depth of seen) {
       const whole = found.slice(0, depth.candidates)
-      const close = [...contendersOf(whole, HITS, margin)]
+      const close = [...withinMargin(whole, HITS, margin)]
       const [all, contenders] = [hitsOf(whole), hitsOf(close)]
       depth.all.push(rank(all))
       depth.contenders.push(rank(contenders))

@@ -21,7 +21,7 @@ import type { WorkerStatus } from '../worker/worker-process.js'
 
 export { Follower } from './embedded/backfill.js'
 export { repairIndex } from './embedded/repair.js'
-export { isUnit } from '../vector-index/unit.js'
+export { isUnit } from '../vector-index/normalise.js'
 export type { Restored } from './embedded/restore.js'
 export type { BundleShelf, StandbyStatus } from './embedded/reembedder.js'
 export type { EmbeddedCollection, EngineStatus, Neighbour, NewItem, Payload, Rooms, Upkeep }

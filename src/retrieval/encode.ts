@@ -2,139 +2,132 @@
 import { isUnit, type Collection, type Item, type Visit } from '../collection/collection.js'
 import { TandemError } from '../errors.js'
 import type { Call, EncodedImage, EncodedText } from '../model/models.js'
-import { longest, type StageClock } from './stage-clock.js'
+import { longest, timed, type Timed } from './stage-clock.js'
 
 /** A text, or the bytes of an image file. */
 export type Input = { text: string } | { image: Uint8Array }
-/** What can be asked or scored: a text, an image, or the id of a stored item. */
+/** A text, an image, or the id of a stored item. */
 export type Query = Input | { id: string }
 
-/** After encoding: a text, or the part of an image that scoring needs. */
+/** An encoded query or document: a text, or the part of an image that scoring needs. */
 export type Encoded =
   | { kind: 'text'; text: EncodedText; embedding: Float32Array }
   | { kind: 'image'; imageTokens: Int8Array; embedding: Float32Array }
+
+/**
+ * Encodes queries and keeps their order. Reads stored items instead of encoding them again. Texts
+ * go to the model in one call, images one by one (its batcher joins them), so that an error can
+ * name its image.
+ *
+ * @param nameOf - names the query at a position in errors, such as "inputs[3]"; '' for no name
+ * @throws TandemError item_not_found, or what the model throws
+ */
+export async function encodeAll(
+  { models, items }: Visit,
+  queries: readonly Query[],
+  call?: Call,
+  nameOf: (at: number) => string = () => '',
+): Promise<Timed<Encoded[]>> {
+  const { value, timings } = await timed(
+    'encode',
+    async () => {
+      const ids = queries.flatMap((query) => ('id' in query ? [query.id] : []))
+      const stored = ids.length === 0 ? [] : await storedItems(items, ids, call)
+      const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
+      return cancelledTogether(queries.length, call?.signal, async (signal) => {
+        const each = { ...call, signal }
+        const encodedTexts =
+          texts.length > 0 ? models.encodeTexts(texts, each) : { encoded: [], timings: {} }
+        const encodedImages = queries.flatMap((query, at) => {
+          if (!('image' in query)) return []
+          return models.encodeImages([query.image], each).catch((error: unknown) => {
+            throw named(error, nameOf(at))
+          })
+        })
+        const [text, images] = await Promise.all([encodedTexts, Promise.all(encodedImages)])
+        return { stored, text, images }
+      })
+    },
+    ({ text, images }) => longest([text.timings, ...images.map((image) => image.timings)]),
+  )
+  const nextStored = value.stored.values()
+  const nextText = value.text.encoded.values()
+  const nextImage = value.images.flatMap(({ encoded }) => encoded).values()
+  const encoded = queries.map((query): Encoded => {
+    if ('text' in query) {
+      const text = present(nextText.next().value)
+      return { kind: 'text', text, embedding: text.embedding }
+    }
+    const image: Item | EncodedImage = present(
+      ('id' in query ? nextStored : nextImage).next().value,
+    )
+    return { kind: 'image', imageTokens: image.imageTokens, embedding: image.embedding }
+  })
+  return { value: encoded, timings }
+}
+
+/**
+ * Encodes an image to store with the bundle that serves now; returns that bundle's fingerprint too.
+ * @throws Error for an embedding that no collection takes
+ */
+export async function encodeImage(
+  collection: Collection,
+  bytes: Uint8Array,
+  call?: Call,
+): Promise<Timed<{ fingerprint: string; image: EncodedImage }>> {
+  using lease = collection.enter()
+  const { models } = lease
+  const { value, timings } = await timed(
+    'encode',
+    () => models.encodeImages([bytes], call),
+    (encoded) => encoded.timings,
+  )
+  const image = present(value.encoded[0])
+  if (!isUnit(image.embedding)) throw new Error('the model gave an embedding without length 1')
+  return { value: { fingerprint: models.info.fingerprint, image }, timings }
+}
 
 /** @throws TandemError item_not_found, always */
 export function noItem(id: string): never {
   throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
 }
 
-/** @throws TandemError item_not_found */
-async function storedItems({ items }: Visit, ids: readonly string[], call?: Call): Promise<Item[]> {
-  const found = await items.getMany(ids, call)
-  return found.map((item, at) => item ?? noItem(given(ids[at])))
+/** @throws Error for undefined: the model or the collection returned fewer results than inputs */
+export function present<Value>(value: Value | undefined): Value {
+  if (value === undefined) throw new Error('fewer results than inputs')
+  return value
 }
 
-/** An image that cannot be read is reported by its place in the request, as `name` gives it. */
+/** @throws TandemError item_not_found */
+async function storedItems(
+  items: Visit['items'],
+  ids: readonly string[],
+  call?: Call,
+): Promise<Item[]> {
+  const stored = await items.getMany(ids, call)
+  return stored.map((item, at) => item ?? noItem(present(ids[at])))
+}
+
+/** The error with the name of the input that it belongs to. */
 function named(error: unknown, name: string): unknown {
   if (!(error instanceof TandemError) || name === '') return error
-  return new TandemError(error.code, `${name}: ${error.message}`, {
-    cause: error,
-    ...retryOf(error),
-  })
+  const { code, message, retryAfterS } = error
+  const retry = retryAfterS === undefined ? {} : { retryAfterS }
+  return new TandemError(code, `${name}: ${message}`, { cause: error, ...retry })
 }
 
-function retryOf({ retryAfterS }: TandemError): { retryAfterS?: number } {
-  return retryAfterS === undefined ? {} : { retryAfterS }
-}
-
-/**
- * Encodes all, in the order given. Stored items are not encoded again. Texts go to the model
- * together, images one by one (its batcher joins them), so that an error can name the image it
- * belongs to.
- *
- * @param nameOf - how an error names the query at a position, such as "inputs[3]"; '' for none
- */
-export async function encodeAll(
-  visit: Visit,
-  queries: readonly Query[],
-  clock: StageClock,
-  call?: Call,
-  nameOf: (at: number) => string = () => '',
-): Promise<Encoded[]> {
-  return clock.time('encode', async () => {
-    const { models } = visit
-    const ids = queries.flatMap((query) => ('id' in query ? [query.id] : []))
-    // Where none is named, what is to be encoded waits for nothing.
-    const nextStored = (ids.length === 0 ? [] : await storedItems(visit, ids, call)).values()
-    const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
-    // One alone has no others that would be for nothing.
-    const { signal, failed } =
-      queries.length > 1 ? together(call?.signal) : { signal: call?.signal, failed: rethrow }
-    const each = { ...call, signal }
-    const encodedTexts =
-      texts.length > 0 ? models.encodeTexts(texts, each) : { encoded: [], timings: {} }
-    const encodedImages = queries.flatMap((query, at) => {
-      if (!('image' in query)) return []
-      return models.encodeImages([query.image], each).catch((error: unknown) => {
-        throw named(error, nameOf(at))
-      })
-    })
-    const [text, images] = await Promise.all([encodedTexts, Promise.all(encodedImages)]).catch(
-      failed,
-    )
-    clock.add(longest([text.timings, ...images.map(({ timings }) => timings)]))
-    const nextText = text.encoded.values()
-    const nextImage = images.flatMap(({ encoded }) => encoded).values()
-    return queries.map((query): Encoded => {
-      if ('text' in query) {
-        const found = given(nextText.next().value)
-        return { kind: 'text', text: found, embedding: found.embedding }
-      }
-      const { imageTokens, embedding } = given(
-        ('id' in query ? nextStored : nextImage).next().value,
-      )
-      return { kind: 'image', imageTokens, embedding }
-    })
-  })
-}
-
-function rethrow(error: unknown): never {
-  throw error
-}
-
-/**
- * A signal that fires with the given one, and when one of several calls has failed: the others are
- * then for nothing.
- */
-function together(outer: AbortSignal | undefined): {
-  signal: AbortSignal
-  failed: (error: unknown) => never
-} {
-  const controller = new AbortController()
-  const onAbort = (): void => controller.abort(outer?.reason)
-  if (outer?.aborted === true) onAbort()
-  outer?.addEventListener('abort', onAbort, { once: true })
-  const failed = (error: unknown): never => {
-    controller.abort(error)
+/** Runs `work` with a signal that also fires when it fails, so that its other calls stop. */
+async function cancelledTogether<Result>(
+  count: number,
+  outer: AbortSignal | undefined,
+  work: (signal: AbortSignal | undefined) => Promise<Result>,
+): Promise<Result> {
+  // A single query has no siblings to cancel when it fails.
+  if (count <= 1) return work(outer)
+  const failure = new AbortController()
+  const signals = outer === undefined ? [] : [outer]
+  return work(AbortSignal.any([failure.signal, ...signals])).catch((error: unknown) => {
+    failure.abort(error)
     throw error
-  }
-  return { signal: controller.signal, failed }
-}
-
-/**
- * One image to be stored, encoded by the bundle that serves at this moment, with the fingerprint of
- * that bundle.
- * @throws Error for an embedding that no collection takes
- */
-export async function encodeImage(
-  collection: Collection,
-  bytes: Uint8Array,
-  clock: StageClock,
-  call?: Call,
-): Promise<{ fingerprint: string; encoded: EncodedImage }> {
-  using visit = collection.enter()
-  const { models } = visit
-  const { encoded, timings } = await clock.time('encode', () => models.encodeImages([bytes], call))
-  clock.add(timings)
-  const [image] = encoded
-  if (!isUnit(given(image).embedding))
-    throw new Error('the model gave an embedding without length 1')
-  return { fingerprint: models.info.fingerprint, encoded: given(image) }
-}
-
-/** A room answers with one result for each input; anything else is a fault of that room. */
-export function given<Value>(value: Value | undefined): Value {
-  if (value === undefined) throw new Error('a room gave fewer results than it was asked for')
-  return value
+  })
 }

@@ -1,21 +1,28 @@
-/**
- * Fetches what is stored of recalled items: what is shown of them, and the tokens where they are
- * reranked.
- */
+/** Stored data of recalled items, and the hits that a search returns. */
 import type { Items, Neighbour, Payload } from '../collection/collection.js'
-import type { Call } from '../model/models.js'
+import type { Call, Match } from '../model/models.js'
+import { present } from './encode.js'
 
-/** An item that was recalled, and is there. */
+/** A recalled item that is stored. */
 export interface Candidate extends Neighbour {
   payload: Payload | null
-  /** Empty where they were not asked for. */
+  /** Empty if they were not fetched. */
   imageTokens: Int8Array
 }
 
-export interface Fetching {
-  /** Whether tokens are needed: they are most of what is stored of an item. */
+/** One result of a search; hits are ordered by score, best first. */
+export interface Hit {
+  id: string
+  score: number
+  similarity: number
+  match: number | null
+  payload: Payload | null
+}
+
+export interface FetchOptions {
+  /** Whether to fetch tokens: most bytes of a stored item are tokens. */
   tokens: boolean
-  /** What is passed over otherwise. */
+  /** Tests the payload; items that fail are left out. */
   passes: (payload: Payload | null) => boolean
   call: Call | undefined
 }
@@ -23,27 +30,48 @@ export interface Fetching {
 const NO_TOKENS = new Int8Array()
 
 /**
- * In the order given. An item removed since it was recalled is no candidate, nor one replaced since
- * by what does not pass.
+ * Keeps the order. Leaves out items that were removed after the recall, or replaced so that the
+ * payload does not pass any more.
  */
 export async function fetchCandidates(
   items: Items,
   recalled: readonly Neighbour[],
-  { tokens, passes, call }: Fetching,
+  { tokens, passes, call }: FetchOptions,
 ): Promise<Candidate[]> {
   const ids = recalled.map(({ id }) => id)
-  const found = tokens
+  const stored: (Pick<Candidate, 'payload' | 'imageTokens'> | undefined)[] = tokens
     ? await items.getMany(ids, call)
-    : (await items.payloads(ids, call)).map(payloadAlone)
+    : (await items.payloads(ids, call)).map((payload) =>
+        payload === undefined ? undefined : { payload, imageTokens: NO_TOKENS },
+      )
   return recalled.flatMap(({ id, similarity }, at) => {
-    const item = found[at]
+    const item = stored[at]
     if (item === undefined || !passes(item.payload)) return []
     return [{ id, similarity, payload: item.payload, imageTokens: item.imageTokens }]
   })
 }
 
-function payloadAlone(
-  payload: Payload | null | undefined,
-): Pick<Candidate, 'payload' | 'imageTokens'> | undefined {
-  return payload === undefined ? undefined : { payload, imageTokens: NO_TOKENS }
+/** The candidates as hits, in their order. */
+export function bySimilarity(candidates: readonly Candidate[]): Hit[] {
+  return candidates.map(({ id, similarity, payload }) => ({
+    id,
+    score: similarity,
+    similarity,
+    match: null,
+    payload,
+  }))
+}
+
+/** The best `k` candidates by match, without those below `minMatch`. */
+export function byMatch(
+  candidates: readonly Candidate[],
+  matches: readonly Match[],
+  { k, minMatch }: { k: number; minMatch: number },
+): Hit[] {
+  return candidates
+    .map((candidate, at) => ({ ...candidate, ...present(matches[at]) }))
+    .sort((a, b) => b.logit - a.logit)
+    .filter(({ match }) => match >= minMatch)
+    .slice(0, k)
+    .map(({ id, payload, similarity, match }) => ({ id, score: match, similarity, match, payload }))
 }

@@ -3,19 +3,16 @@ import type { Filter } from '../filter/matches.js'
 import type { ModelInfo } from '../model/models.js'
 import type { Query } from './encode.js'
 
-/**
- * How to search; what is absent takes its default, that of the bundle for `candidates` and
- * `rerank`.
- */
+/** How to search. The bundle has the defaults of `candidates` and `rerank`. */
 export interface SearchOptions {
-  /** Hits to return. */
+  /** Number of hits to return. */
   k?: number | undefined
-  /** Items recalled before reranking; at least k. */
+  /** Number of items to recall before reranking; at least k. */
   candidates?: number | undefined
   rerank?: boolean | undefined
-  /** Hits with a lower match are left out; only with rerank. */
+  /** Leaves out hits with a lower match; only with rerank. */
   minMatch?: number | undefined
-  /** Hits have payloads that it lets through. */
+  /** Only items whose payload passes. */
   filter?: Filter | undefined
 }
 
@@ -24,6 +21,7 @@ export interface SearchPlan {
   candidates: number
   rerank: boolean
   minMatch: number
+  filter: Filter | undefined
 }
 
 const DEFAULT_K = 10
@@ -31,8 +29,7 @@ const DEFAULT_K = 10
 /**
  * Fills in the defaults.
  *
- * @throws TandemError options_conflict where two options contradict each other, or one contradicts
- *   the query
+ * @throws TandemError options_conflict if an option contradicts another one or the query
  */
 export function planSearch(
   query: Query,
@@ -54,7 +51,7 @@ export function planSearch(
       `min_match is ${minMatch}, but without rerank (a text query, and rerank not false) no match is computed.`,
     )
   }
-  // Without rerank the order is that of the recall, and what comes after the k-th is no hit.
+  // Without rerank the hits are the first k that the recall returns.
   const candidates = options.candidates ?? (rerank ? Math.max(k, byDefault.candidates) : k)
   if (candidates < k) {
     throw new TandemError(
@@ -62,5 +59,5 @@ export function planSearch(
       `candidates is ${candidates}; expected at least k, which is ${k}.`,
     )
   }
-  return { k, candidates, rerank, minMatch }
+  return { k, candidates, rerank, minMatch, filter: options.filter }
 }

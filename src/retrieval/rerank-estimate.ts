@@ -1,24 +1,23 @@
-/**
- * How many pairs a search will have matched, told before its candidates are known: behind the k-th
- * the margin of the bundle leaves a share of them, which follows from the searches before it.
- */
-
-/** What one search changes the share by: the last twenty or so count. */
+/** Weight of the past searches in the average: about twenty searches count. */
 const MEMORY = 0.95
 
-export class ExpectedPairs {
+/**
+ * Estimates how many pairs a search will match, before its candidates are known. The margin of the
+ * bundle excludes some candidates after the k-th; earlier searches tell which share.
+ */
+export class RerankEstimate {
   /**
-   * Of the candidates behind the k-th. All, until a search has told: too many refuse what could
-   * have been answered.
+   * Share of the candidates after the k-th that are matched. Starts with all of them: a high
+   * estimate may refuse a search that could be answered, a low one lets a search time out.
    */
   #share = 1
 
-  of({ k, candidates }: { k: number; candidates: number }): number {
-    const sure = Math.min(k, candidates)
-    return sure + Math.ceil((candidates - sure) * this.#share)
+  pairs({ k, candidates }: { k: number; candidates: number }): number {
+    const certain = Math.min(k, candidates)
+    return certain + Math.ceil((candidates - certain) * this.#share)
   }
 
-  /** Takes note of a search that matched `pairs` of so many candidates. */
+  /** Learns from a search that matched `pairs` of its candidates. */
   observe({ k, candidates }: { k: number; candidates: number }, pairs: number): void {
     if (candidates <= k) return
     const share = Math.max(0, pairs - k) / (candidates - k)

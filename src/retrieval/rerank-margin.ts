@@ -1,19 +1,22 @@
 /**
- * The candidates that are worth reranking. What comes out of the fusion encoder moves a candidate
- * by a bounded way against the others; one that begins further below the k-th than that never comes
- * among the first k. The bundle says how far that is, as training learnt it.
+ * Which candidates are worth reranking. The fusion encoder moves a candidate by a bounded amount
+ * against the others; a candidate further than that below the k-th cannot reach the first k. The
+ * bundle has that bound, the margin, as training measured it.
  */
 
 /**
- * Those of `candidates`, best first, whose similarity is at most `margin` below that of the k-th:
- * never fewer than k where there are as many. All of them where the bundle knows no margin.
+ * The candidates with a similarity at most `margin` below that of the k-th.
+ *
+ * @param candidates - best first
+ * @param margin - undefined if the bundle has none; then all candidates are returned
+ * @returns at least k candidates, if there are as many
  */
-export function contendersOf<Candidate extends { similarity: number }>(
+export function withinMargin<Candidate extends { similarity: number }>(
   candidates: readonly Candidate[],
   k: number,
   margin: number | undefined,
 ): readonly Candidate[] {
-  const last = candidates[k - 1]
-  if (margin === undefined || last === undefined) return candidates
-  return candidates.filter(({ similarity }, at) => at < k || similarity >= last.similarity - margin)
+  const kth = candidates[k - 1]
+  if (margin === undefined || kth === undefined) return candidates
+  return candidates.filter(({ similarity }, at) => at < k || similarity >= kth.similarity - margin)
 }

@@ -1,33 +1,28 @@
 /**
- * The pipeline: embed, search, rerank, add, remove. Start reading here.
+ * The pipeline: embed, search, rerank, add, remove. Start reading in `search.ts`.
  *
- * A search walks one way: encode the query, recall candidates by similarity, fetch what is stored
- * of those that may be hits, rerank them with the fusion encoder, order and cut. An add encodes the
- * image once and puts everything that later stages need into the collection, which keeps and finds
- * it, in this process or in an engine elsewhere.
+ * An add encodes the image once and puts everything that later stages need into the collection,
+ * which stores and recalls it, in this process or in an external engine.
  */
 import type {
   Collection,
   EngineStatus,
   Item,
   ListedItem,
-  Neighbour,
   Payload,
   Restored,
   StandbyStatus,
   Upkeep,
 } from '../collection/collection.js'
-import { testOf } from '../filter/matches.js'
 import type { Call, ModelInfo } from '../model/models.js'
-import { contendersOf } from './rerank-margin.js'
-import { encodeAll, encodeImage, given, noItem, type Input, type Query } from './encode.js'
-import { ExpectedPairs } from './rerank-estimate.js'
-import { fetchCandidates, type Candidate } from './hits.js'
-import { byMatch, bySimilarity, type Hit } from './fetched-hits.js'
+import type { WorkerStatus } from '../worker/worker-process.js'
+import { encodeAll, encodeImage, noItem, present, type Input, type Query } from './encode.js'
+import type { Hit } from './hits.js'
 import { planSearch, type SearchOptions } from './plan.js'
 import { pairsOf, relevanceOf, type Relevance } from './relevance.js'
-import { StageClock, type Timings } from './stage-clock.js'
-import type { WorkerStatus } from '../worker/worker-process.js'
+import { RerankEstimate } from './rerank-estimate.js'
+import { search } from './search.js'
+import { StageClock, timed, type Timings } from './stage-clock.js'
 
 export type {
   Call,
@@ -45,7 +40,7 @@ export type {
   Upkeep,
 }
 
-/** An image to add: the bytes of its file, and what to keep beside it. */
+/** An image to add: the bytes of its file and its payload. */
 export interface Addition {
   id: string
   image: Uint8Array
@@ -54,34 +49,34 @@ export interface Addition {
 
 export class Retrieval {
   readonly #collection: Collection
-  readonly #expectedPairs = new ExpectedPairs()
+  readonly #estimate = new RerankEstimate()
 
-  /** @param collection - closed with the pipeline */
+  /** @param collection - `close` closes it too */
   constructor(collection: Collection) {
     this.#collection = collection
   }
 
-  /** Name, version, fingerprint and sizes of the bundle that serves. */
+  /** The bundle that serves. */
   get model(): ModelInfo {
-    using visit = this.#collection.enter()
-    return visit.models.info
+    using lease = this.#collection.enter()
+    return lease.models.info
   }
 
-  /** Change of bundle, copies and restore; null where the items are kept by an engine elsewhere. */
+  /** Change of bundle, backups and restore; null if an external engine stores the items. */
   get upkeep(): Upkeep | null {
     return this.#collection.upkeep
   }
 
   /**
-   * Makes the stored items findable, then runs the text side once so that the first search is not
-   * the slow one. A standby goes on where it was.
+   * Makes the stored items searchable and resumes a re-embedding. Runs text encoder and fusion
+   * encoder once, so that the first search is not slow.
    */
   async start(
     onProgress?: (replayed: number) => void,
   ): Promise<{ replayed: number; removed: number }> {
     const repaired = await this.#collection.start(onProgress)
-    using visit = this.#collection.enter()
-    const { models } = visit
+    using lease = this.#collection.enter()
+    const { models } = lease
     const { encoded } = await models.encodeTexts(['an image'])
     const { count, width } = models.info.imageTokens
     await models.match(
@@ -93,81 +88,43 @@ export class Retrieval {
     return repaired
   }
 
-  /** L2-normalised embeddings of texts and images, in the order given. */
+  /** L2-normalised embeddings of texts and images, in the order of the inputs. */
   async embed(
     inputs: readonly Input[],
     call?: Call,
   ): Promise<{ model: ModelInfo; embeddings: Float32Array[]; timings: Timings }> {
-    using visit = this.#collection.enter()
+    using lease = this.#collection.enter()
     const clock = new StageClock()
-    const encoded = await encodeAll(
-      visit,
-      inputs,
-      clock,
-      { ...call, embeddingOnly: true },
-      (at) => `inputs[${at}]`,
+    const encoded = clock.take(
+      await encodeAll(lease, inputs, { ...call, embeddingOnly: true }, (at) => `inputs[${at}]`),
     )
     const embeddings = encoded.map(({ embedding }) => embedding)
-    return { model: visit.models.info, embeddings, timings: clock.read() }
+    return { model: lease.models.info, embeddings, timings: clock.read() }
   }
 
   /**
    * The items that answer a query, best first.
    *
-   * A text query is reranked: `score` is the match. An image or an id finds similar images: there
-   * is no text to match, so `match` is null and `score` is the similarity; an item is not among the
-   * hits of its own id.
+   * A text query is reranked: `score` is the match. An image or an id finds similar images: `match`
+   * is null and `score` is the similarity. The item of the id is not among the hits.
    *
-   * @throws TandemError options_conflict, item_not_found, or what encoding the query meets
+   * @throws TandemError options_conflict, item_not_found, or what encoding the query throws
    */
   async search(
     query: Query,
     options: SearchOptions,
     call?: Call,
   ): Promise<{ hits: Hit[]; timings: Timings }> {
-    using visit = this.#collection.enter()
-    const { models, items } = visit
-    const { k, candidates, rerank, minMatch } = planSearch(query, options, models.info)
-    const clock = new StageClock()
-    const self = 'id' in query ? query.id : undefined
-    const { filter } = options
-    const passes = filter === undefined ? () => true : testOf(filter)
-
-    const pairsAhead = rerank
-      ? this.#expectedPairs.of({ k, candidates: Math.min(candidates, items.size) })
-      : 0
-    const encoded = given(
-      (await encodeAll(visit, [query], clock, { ...call, pairsAhead, embeddingOnly: !rerank }))[0],
-    )
-    const depth = self === undefined ? candidates : candidates + 1
-    const recalled = await clock.time('recall', () =>
-      items.recall(encoded.embedding, depth, { ...call, filter }),
-    )
-    const wanted = recalled.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)
-    const worthIt = <Some extends Neighbour>(some: readonly Some[]): readonly Some[] =>
-      rerank ? contendersOf(some, k, models.info.rerank.margin) : some
-    const fetch = (some: readonly Neighbour[]): Promise<Candidate[]> =>
-      clock.time('fetch', () => fetchCandidates(items, some, { tokens: rerank, passes, call }))
-    const first = worthIt(wanted)
-    let contenders: readonly Candidate[] = await fetch(first)
-    if (contenders.length < first.length) {
-      // What was replaced since a change of bundle is encoded by the new one alone: then the search
-      // begins again with that.
-      if (visit.isOutdated) return this.search(query, options, call)
-      // Behind one that is gone, others come within the margin of the k-th.
-      if (first.length < wanted.length) contenders = worthIt(await fetch(wanted))
-    }
-    if (!rerank || encoded.kind !== 'text' || contenders.length === 0) {
-      return { hits: bySimilarity(contenders), timings: clock.read() }
-    }
-    const pairs = contenders.map(({ similarity }, image) => ({ text: 0, image, similarity }))
-    this.#expectedPairs.observe({ k, candidates: wanted.length }, pairs.length)
-    const tokens = contenders.map(({ imageTokens }) => imageTokens)
-    const { matches, timings } = await clock.time('rerank', () =>
-      models.match([encoded.text], tokens, pairs, call),
-    )
-    clock.add(timings)
-    return { hits: byMatch(contenders, matches, { k, minMatch }), timings: clock.read() }
+    using lease = this.#collection.enter()
+    const { models, items } = lease
+    const plan = planSearch(query, options, models.info)
+    const expected = { k: plan.k, candidates: Math.min(plan.candidates, items.size) }
+    const pairsAhead = plan.rerank ? this.#estimate.pairs(expected) : 0
+    const result = await search(lease, query, plan, pairsAhead, call)
+    if (result === null) return this.search(query, options, call)
+    const { hits, timings, recalled, reranked } = result
+    if (reranked > 0) this.#estimate.observe({ k: plan.k, candidates: recalled }, reranked)
+    return { hits, timings }
   }
 
   /**
@@ -179,30 +136,22 @@ export class Retrieval {
     documents: readonly Query[],
     call?: Call,
   ): Promise<{ model: ModelInfo; ranked: Relevance[]; timings: Timings }> {
-    using visit = this.#collection.enter()
-    const { models } = visit
+    using lease = this.#collection.enter()
+    const { models } = lease
     const clock = new StageClock()
     const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
-    const pairsAhead = pairsOf(query, documents)
-    const [first, ...rest] = await encodeAll(
-      visit,
-      [query, ...documents],
-      clock,
-      { ...call, pairsAhead },
-      nameOf,
-    )
-    const { ranked, timings } = await clock.time('rerank', () =>
-      relevanceOf(models, given(first), rest, call),
-    )
-    clock.add(timings)
+    const queries = [query, ...documents]
+    const encoding = { ...call, pairsAhead: pairsOf(query, documents) }
+    const [first, ...rest] = clock.take(await encodeAll(lease, queries, encoding, nameOf))
+    const ranked = clock.take(await relevanceOf(models, present(first), rest, call))
     return { model: models.info, ranked, timings: clock.read() }
   }
 
   /**
    * Adds an image, or replaces the item of the same id. Resolves when it is on disk and searchable.
    *
-   * @throws TandemError image_type_unsupported, image_unreadable, image_too_large; nothing is
-   *   stored then
+   * @throws TandemError image_type_unsupported, image_unreadable, image_too_large; then nothing is
+   *   stored
    */
   async add(
     addition: Addition,
@@ -211,50 +160,47 @@ export class Retrieval {
     const clock = new StageClock()
     const { id, payload } = addition
     for (;;) {
-      const { fingerprint, encoded } = await encodeImage(
-        this.#collection,
-        addition.image,
-        clock,
-        call,
+      const { fingerprint, image: encoded } = clock.take(
+        await encodeImage(this.#collection, addition.image, call),
       )
       const { embedding, imageTokens, image } = encoded
       call?.signal?.throwIfAborted()
       const item = { id, payload, embedding, imageTokens, image }
-      const status = await clock.time('store', () => this.#collection.put(item, fingerprint, call))
-      // Encoded again where the bundle has changed meanwhile.
+      const status = clock.take(
+        await timed('store', () => this.#collection.put(item, fingerprint, call)),
+      )
+      // After a change of bundle the image is encoded again.
       if (status !== 'switched') return { status, timings: clock.read() }
     }
   }
 
-  /** Removes an item; resolves, once that is durable, to whether there was one. */
+  /** Removes an item. Resolves when that is durable, to whether the item existed. */
   remove(id: string, call?: Call): Promise<boolean> {
     return this.#collection.remove(id, call)
   }
 
   /** @throws TandemError item_not_found */
   async get(id: string, call?: Call): Promise<Item> {
-    using visit = this.#collection.enter()
-    const [item] = await visit.items.getMany([id], call)
+    using lease = this.#collection.enter()
+    const [item] = await lease.items.getMany([id], call)
     return item ?? noItem(id)
   }
 
   /** The stored image of an item, an upright JPEG. @throws TandemError item_not_found */
   async image(id: string, call?: Call): Promise<Uint8Array> {
-    using visit = this.#collection.enter()
-    return (await visit.items.image(id, call)) ?? noItem(id)
+    using lease = this.#collection.enter()
+    return (await lease.items.image(id, call)) ?? noItem(id)
   }
 
-  /**
-   * A page of items in the order of their ids, and the id to continue after, null on the last page.
-   */
+  /** A page of items, ordered by id; `next` is the id to continue after, null on the last page. */
   async list(
     { after, limit }: { after?: string | undefined; limit: number },
     call?: Call,
   ): Promise<{ items: ListedItem[]; next: string | null }> {
-    using visit = this.#collection.enter()
-    const found = await visit.items.list({ after, limit: limit + 1 }, call)
-    const items = found.slice(0, limit)
-    return { items, next: found.length > limit ? (items.at(-1)?.id ?? null) : null }
+    using lease = this.#collection.enter()
+    const read = await lease.items.list({ after, limit: limit + 1 }, call)
+    const items = read.slice(0, limit)
+    return { items, next: read.length > limit ? (items.at(-1)?.id ?? null) : null }
   }
 
   /** The processes that the service needs, for health and metrics. */
@@ -262,15 +208,15 @@ export class Retrieval {
     return this.#collection.workers
   }
 
-  /** The engine elsewhere that keeps the items, where there is one. */
+  /** The external engine that stores the items; null without one. */
   get engine(): EngineStatus | null {
     return this.#collection.engine
   }
 
   /** Numbers for the gauges. */
   stats(): { items: number; queueDepth: number; inFlight: number } {
-    using visit = this.#collection.enter()
-    return { items: visit.items.size, ...visit.models.stats() }
+    using lease = this.#collection.enter()
+    return { items: lease.items.size, ...lease.models.stats() }
   }
 
   /** Makes the next start short. */
@@ -278,7 +224,7 @@ export class Retrieval {
     return this.#collection.save()
   }
 
-  /** Ends what is under way and closes the collection. */
+  /** Finishes the work in progress and closes the collection. */
   close(): Promise<void> {
     return this.#collection.close()
   }

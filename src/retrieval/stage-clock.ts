@@ -1,49 +1,51 @@
 /** Milliseconds by stage: encode, recall, fetch, rerank, total, and the stages inside the model. */
 export type Timings = Record<string, number>
 
-/** Collects how long each stage of one request took. Stages that run again add up. */
+/** What the model reports may lack stages. */
+type StageTimings = Readonly<Partial<Timings>>
+
+/** The result of a stage and the time it took. */
+export interface Timed<Value> {
+  value: Value
+  timings: Timings
+}
+
+/** Runs a stage; the stages measured inside it come after it in the timings. */
+export async function timed<Value>(
+  stage: string,
+  run: () => Promise<Value>,
+  inside: (value: Value) => StageTimings = () => ({}),
+): Promise<Timed<Value>> {
+  const begun = performance.now()
+  const value = await run()
+  return { value, timings: { [stage]: performance.now() - begun, ...inside(value) } as Timings }
+}
+
+/** Adds up the stages of one request. */
 export class StageClock {
   readonly #begun = performance.now()
   readonly #stages: Timings = {}
 
-  /** Runs one stage and counts its time, also when it fails. */
-  async time<Value>(stage: string, run: () => Value | Promise<Value>): Promise<Value> {
-    const begun = performance.now()
-    // Its place comes before those of the stages inside it.
-    this.#add(stage, 0)
-    try {
-      return await run()
-    } finally {
-      this.#add(stage, performance.now() - begun)
-    }
+  /** Adds the timings of a stage, which may have run before, and returns its value. */
+  take<Value>({ value, timings }: Timed<Value>): Value {
+    for (const stage in timings)
+      this.#stages[stage] = (this.#stages[stage] ?? 0) + (timings[stage] ?? 0)
+    return value
   }
 
-  /** Adds timings that an inner room measured. */
-  add(timings: Readonly<Partial<Timings>>): void {
-    for (const stage in timings) this.#add(stage, timings[stage] ?? 0)
-  }
-
-  /** The stages so far, and `total` since the clock was made; to the microsecond. */
+  /** The stages so far, and `total` since the clock was made; rounded to microseconds. */
   read(): Timings {
-    const read: Timings = {}
-    for (const stage in this.#stages) read[stage] = rounded(this.#stages[stage] as number)
-    read['total'] = rounded(performance.now() - this.#begun)
-    return read
-  }
-
-  #add(stage: string, ms: number): void {
-    this.#stages[stage] = (this.#stages[stage] ?? 0) + ms
+    const stages = { ...this.#stages, total: performance.now() - this.#begun }
+    return Object.fromEntries(
+      Object.entries(stages).map(([stage, ms]) => [stage, Math.round(ms * 1000) / 1000]),
+    )
   }
 }
 
-function rounded(ms: number): number {
-  return Math.round(ms * 1000) / 1000
-}
-
-/** The timings of work done side by side: of each stage the longest. */
-export function longest(timings: readonly Readonly<Partial<Timings>>[]): Timings {
+/** The timings of parallel work: the longest of each stage. */
+export function longest(timings: readonly StageTimings[]): Timings {
   const stages: Timings = {}
-  for (const [stage, ms] of timings.flatMap((one) => Object.entries(one))) {
+  for (const [stage, ms] of timings.flatMap((each) => Object.entries(each))) {
     stages[stage] = Math.max(stages[stage] ?? 0, ms ?? 0)
   }
   return stages

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Collection } from '../../src/collection/collection.js'
 import { Retrieval } from '../../src/retrieval/retrieval.js'
-import { contendersOf } from '../../src/retrieval/rerank-margin.js'
+import { withinMargin } from '../../src/retrieval/rerank-margin.js'
 import { WordModels } from '../support/word-models.js'
 
 const similaritiesOf = (candidates: readonly { similarity: number }[]): number[] =>
@@ -12,17 +12,17 @@ const of = (...similarities: number[]) => similarities.map((similarity) => ({ si
 describe('contenders', () => {
   it('lie at most the margin below the k-th', () => {
     const candidates = of(0.9, 0.75, 0.5, 0.375, 0.25, 0.125)
-    expect(similaritiesOf(contendersOf(candidates, 2, 0.375))).toEqual([0.9, 0.75, 0.5, 0.375])
-    expect(similaritiesOf(contendersOf(candidates, 3, 0))).toEqual([0.9, 0.75, 0.5])
-    expect(similaritiesOf(contendersOf(candidates, 1, 2))).toEqual(similaritiesOf(candidates))
+    expect(similaritiesOf(withinMargin(candidates, 2, 0.375))).toEqual([0.9, 0.75, 0.5, 0.375])
+    expect(similaritiesOf(withinMargin(candidates, 3, 0))).toEqual([0.9, 0.75, 0.5])
+    expect(similaritiesOf(withinMargin(candidates, 1, 2))).toEqual(similaritiesOf(candidates))
   })
 
   it('are all where no margin is known, or there are no more than k', () => {
     const candidates = of(0.9, 0.1)
-    expect(contendersOf(candidates, 1, undefined)).toEqual(candidates)
-    expect(contendersOf(candidates, 2, 0)).toEqual(candidates)
-    expect(contendersOf(candidates, 5, 0)).toEqual(candidates)
-    expect(contendersOf([], 5, 0)).toEqual([])
+    expect(withinMargin(candidates, 1, undefined)).toEqual(candidates)
+    expect(withinMargin(candidates, 2, 0)).toEqual(candidates)
+    expect(withinMargin(candidates, 5, 0)).toEqual(candidates)
+    expect(withinMargin([], 5, 0)).toEqual([])
   })
 
   it('hold the first k of all, in order, wherever the fusion encoder moves none by more than half of the margin', () => {
@@ -38,7 +38,7 @@ describe('contenders', () => {
           const candidates = some.toSorted((a, b) => b.similarity - a.similarity)
           const first = (from: readonly (typeof some)[number][]) =>
             from.toSorted((a, b) => b.similarity + b.move - a.similarity - a.move).slice(0, k)
-          expect(first(contendersOf(candidates, k, 0.2 + 1e-9))).toEqual(first(candidates))
+          expect(first(withinMargin(candidates, k, 0.2 + 1e-9))).toEqual(first(candidates))
         },
       ),
     )

@@ -9,7 +9,7 @@ import type { Change } from '../../item-store/item-store.js'
 import type { Models } from '../../model/models.js'
 import { levelIndex } from './repair.js'
 import type { Rooms } from './serving.js'
-import { isUnit } from '../../vector-index/unit.js'
+import { isUnit } from '../../vector-index/normalise.js'
 
 /** Images encoded at a time: a search waits no longer for the processor than they take. */
 const GROUP = 8

@@ -10,6 +10,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Filter } from '../../filter/matches.js'
 import type { ItemStore } from '../../item-store/item-store.js'
+import { cosine } from '../../vector-index/normalise.js'
 import type { Neighbour, VectorIndex } from '../../vector-index/vector-index.js'
 import type { FilteredSets } from './filtered-sets.js'
 
@@ -102,18 +103,4 @@ async function inSlices<Entry>(
     if (start + SLICE < entries.length) await setImmediate()
     signal?.throwIfAborted()
   }
-}
-
-function cosine(a: Float32Array, b: Float32Array): number {
-  let dot = 0
-  let aa = 0
-  let bb = 0
-  for (let at = 0; at < a.length; at += 1) {
-    const x = a[at] as number
-    const y = b[at] as number
-    dot += x * y
-    aa += x * x
-    bb += y * y
-  }
-  return Math.max(-1, Math.min(1, dot / Math.sqrt(aa * bb)))
 }

@@ -11,7 +11,7 @@ import { TandemError } from '../../errors.js'
 import { newItem, type Item, type ItemStore, type NewItem } from '../../item-store/item-store.js'
 import type { Models } from '../../model/models.js'
 import type { VectorIndex } from '../../vector-index/vector-index.js'
-import { isUnit } from '../../vector-index/unit.js'
+import { isUnit } from '../../vector-index/normalise.js'
 import type { Writer } from './write-groups.js'
 
 /** Items of a turn: writes of clients wait that long. */

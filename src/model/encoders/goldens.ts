@@ -9,6 +9,7 @@ import { imageLane, textLane } from './dual-encoder.js'
 import { fusionLane } from './fusion-encoder.js'
 import type { Inference } from '../inference/process.js'
 import type { Pixels } from '../inference/pixel-files.js'
+import { cosine } from '../../vector-index/normalise.js'
 
 /** As far as it is looked at here; training/tandem_training/bundle/goldens.py writes it. */
 interface Goldens {
@@ -106,14 +107,4 @@ export async function selfTest(
 
 function rounded(number: number): number {
   return Number(number.toPrecision(3))
-}
-
-/**
- * Of a unit vector, or nearly one, and the recorded one; NaN where they do not have the same
- * length.
- */
-function cosine(found: Float32Array, recorded: readonly number[]): number {
-  if (found.length !== recorded.length) return Number.NaN
-  const dot = recorded.reduce((sum, value, i) => sum + value * (found[i] ?? 0), 0)
-  return dot / (Math.hypot(...found) * Math.hypot(...recorded))
 }

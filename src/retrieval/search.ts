@@ -1,0 +1,129 @@
+/**
+ * A search: encode the query, recall its nearest items, fetch their stored data, rerank them with
+ * the fusion encoder, order the hits. Each step takes values and returns a value with its time.
+ */
+import type { Items, Neighbour, Visit } from '../collection/collection.js'
+import { testOf } from '../filter/matches.js'
+import type { Call, EncodedText, Match, Models } from '../model/models.js'
+import { encodeAll, present, type Encoded, type Query } from './encode.js'
+import { byMatch, bySimilarity, fetchCandidates, type Candidate, type Hit } from './hits.js'
+import type { SearchPlan } from './plan.js'
+import { withinMargin } from './rerank-margin.js'
+import { StageClock, timed, type Timed, type Timings } from './stage-clock.js'
+
+export interface SearchResult {
+  hits: Hit[]
+  timings: Timings
+  /** Number of items recalled, and of those that were reranked. */
+  recalled: number
+  reranked: number
+}
+
+/**
+ * @param pairsAhead - estimate of the pairs to rerank, so that an overloaded model refuses early
+ * @returns null if recalled items are gone because another bundle serves by now: search again with
+ *   that one
+ */
+export async function search(
+  lease: Visit,
+  query: Query,
+  plan: SearchPlan,
+  pairsAhead: number,
+  call?: Call,
+): Promise<SearchResult | null> {
+  const { models, items } = lease
+  const clock = new StageClock()
+  const encoded = clock.take(await encode(lease, query, plan, { ...call, pairsAhead }))
+  const recalled = clock.take(await recall(items, query, encoded, plan, call))
+  const candidates = clock.take(await fetch(lease, recalled, plan, call))
+  if (candidates === null) return null
+  const text = plan.rerank && encoded.kind === 'text' ? encoded.text : null
+  const matches =
+    text && candidates.length > 0 ? clock.take(await rerank(models, text, candidates, call)) : null
+  return {
+    hits: order(candidates, matches, plan),
+    timings: clock.read(),
+    recalled: recalled.length,
+    reranked: matches?.length ?? 0,
+  }
+}
+
+/** A stored item is not encoded again. Only reranking needs the tokens of a text. */
+async function encode(
+  lease: Visit,
+  query: Query,
+  { rerank }: SearchPlan,
+  call: Call,
+): Promise<Timed<Encoded>> {
+  const { value, timings } = await encodeAll(lease, [query], { ...call, embeddingOnly: !rerank })
+  return { value: present(value[0]), timings }
+}
+
+/** The nearest items that pass the filter, best first, without the item that is the query. */
+function recall(
+  items: Items,
+  query: Query,
+  { embedding }: Encoded,
+  { k, candidates, rerank, filter }: SearchPlan,
+  call: Call | undefined,
+): Promise<Timed<Neighbour[]>> {
+  return timed('recall', async () => {
+    const self = 'id' in query ? query.id : undefined
+    const depth = self === undefined ? candidates : candidates + 1
+    const nearest = await items.recall(embedding, depth, { ...call, filter })
+    return nearest.filter(({ id }) => id !== self).slice(0, rerank ? candidates : k)
+  })
+}
+
+/**
+ * Stored data of the items that may become hits. When one of these is gone, items further down come
+ * within the margin of the k-th.
+ *
+ * @returns null if an item is gone and another bundle serves by now: only that one encodes items
+ *   that were replaced since
+ */
+function fetch(
+  lease: Visit,
+  recalled: readonly Neighbour[],
+  { k, rerank, filter }: SearchPlan,
+  call: Call | undefined,
+): Promise<Timed<readonly Candidate[] | null>> {
+  const { models, items } = lease
+  const margin = rerank ? models.info.rerank.margin : undefined
+  const passes = filter === undefined ? () => true : testOf(filter)
+  const options = { tokens: rerank, passes, call }
+  return timed('fetch', async () => {
+    const near = withinMargin(recalled, k, margin)
+    const candidates = await fetchCandidates(items, near, options)
+    if (candidates.length === near.length) return candidates
+    if (lease.isOutdated) return null
+    if (near.length === recalled.length) return candidates
+    return withinMargin(await fetchCandidates(items, recalled, options), k, margin)
+  })
+}
+
+/** Match of the text with each candidate, in their order. */
+async function rerank(
+  models: Models,
+  text: EncodedText,
+  candidates: readonly Candidate[],
+  call: Call | undefined,
+): Promise<Timed<Match[]>> {
+  const tokens = candidates.map(({ imageTokens }) => imageTokens)
+  const pairs = candidates.map(({ similarity }, image) => ({ text: 0, image, similarity }))
+  const { value, timings } = await timed(
+    'rerank',
+    () => models.match([text], tokens, pairs, call),
+    (matched) => matched.timings,
+  )
+  return { value: value.matches, timings }
+}
+
+/** Hits by match, or by similarity if there was no reranking. */
+function order(
+  candidates: readonly Candidate[],
+  matches: readonly Match[] | null,
+  plan: SearchPlan,
+): Hit[] {
+  return matches === null ? bySimilarity(candidates) : byMatch(candidates, matches, plan)
+}
