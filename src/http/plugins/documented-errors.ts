@@ -11,7 +11,7 @@ declare module 'fastify' {
      * Codes of errors that this route answers with and that others with a body, or without one, do
      * not.
      */
-    fails?: readonly ErrorCode[]
+    errors?: readonly ErrorCode[]
   }
 }
 
@@ -34,13 +34,13 @@ const WITH_BODY: readonly ErrorCode[] = [
 const LIMITED: readonly ErrorCode[] = ['rate_limited', 'overloaded', 'not_ready', 'timed_out']
 const WITH_KEYS: readonly ErrorCode[] = ['unauthorized', 'forbidden']
 /** What a call of the service that encodes can meet, where models are not in the service itself. */
-export const encoderFailures: readonly ErrorCode[] = [
+export const encoderErrors: readonly ErrorCode[] = [
   'encoder_failed',
   'encoder_unavailable',
   'encoder_timeout',
 ]
 /** What any image, text or option in a request can be refused for. */
-export const inputFailures: readonly ErrorCode[] = [
+export const inputErrors: readonly ErrorCode[] = [
   'batch_too_large',
   'image_too_large',
   'image_type_unsupported',
@@ -51,38 +51,42 @@ export const inputFailures: readonly ErrorCode[] = [
   'options_conflict',
   'model_unavailable',
   'decoder_unavailable',
-  ...encoderFailures,
+  ...encoderErrors,
 ]
 
 /** What searching and reading items can meet, whoever keeps them. */
-export const readFailures: readonly ErrorCode[] = [
+export const readErrors: readonly ErrorCode[] = [
   'index_unavailable',
   'engine_failed',
   'engine_unavailable',
   'engine_timeout',
 ]
 /** What reading a stored image can meet besides. */
-export const imageFailures: readonly ErrorCode[] = [
+export const imageErrors: readonly ErrorCode[] = [
   'image_store_failed',
   'image_store_unavailable',
   'image_store_timeout',
 ]
 /** What adding and removing items can meet. */
-export const writeFailures: readonly ErrorCode[] = [
-  ...readFailures,
-  ...imageFailures,
+export const writeErrors: readonly ErrorCode[] = [
+  ...readErrors,
+  ...imageErrors,
   'storage_full',
   'storage_read_only',
 ]
 
 interface Operation {
   method: string | readonly string[]
-  config: { open?: boolean; fails?: readonly ErrorCode[] } | undefined
+  config: { open?: boolean; errors?: readonly ErrorCode[] } | undefined
   keysNeeded: boolean
 }
 
 /** Status → its entry in the OpenAPI document, which names the codes that come with it. */
-export function failuresOf({ method, config, keysNeeded }: Operation): Record<string, object> {
+export function documentedErrors({
+  method,
+  config,
+  keysNeeded,
+}: Operation): Record<string, object> {
   const takesBody = [method].flat().some((one) => !['GET', 'HEAD'].includes(one))
   const isOpen = config?.open === true
   const codes = new Set([
@@ -90,7 +94,7 @@ export function failuresOf({ method, config, keysNeeded }: Operation): Record<st
     ...(takesBody ? WITH_BODY : []),
     ...(isOpen ? [] : LIMITED),
     ...(keysNeeded && !isOpen ? WITH_KEYS : []),
-    ...(config?.fails ?? []),
+    ...(config?.errors ?? []),
   ])
   const byStatus = new Map<number, ErrorCode[]>()
   for (const code of codes) {

@@ -9,7 +9,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import plugin from 'fastify-plugin'
 import { packageFolder } from '../../config.js'
 import { scopeNeeded } from './auth.js'
-import { failuresOf } from './documented-errors.js'
+import { documentedErrors } from './documented-errors.js'
 
 const { version, description } = JSON.parse(
   readFileSync(join(packageFolder, 'package.json'), 'utf8'),
@@ -55,7 +55,7 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
     transform: ({ schema, url, route }) => {
       const { method, config } = route
       const response = {
-        ...failuresOf({ method, config, keysNeeded }),
+        ...documentedErrors({ method, config, keysNeeded }),
         ...(schema?.response as object | undefined),
       }
       const isTimed = config?.open !== true && config?.permit !== false

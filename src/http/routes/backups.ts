@@ -30,7 +30,7 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
     request.audit(ended.action, ended.name, ended.failure?.code ?? 'done')
   }
 
-  const beginFails = [
+  const beginErrors = [
     'backup_busy',
     'backup_exists',
     'storage_full',
@@ -41,7 +41,7 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
   app.post(
     '/backups',
     {
-      config: { scope, audited: 'backup', fails: beginFails },
+      config: { scope, audited: 'backup', errors: beginErrors },
       schema: { ...begin, summary: 'Begin a backup' },
     },
     async (request, reply) => {
@@ -59,7 +59,7 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
   }
   app.get(
     '/backups',
-    { config: { scope, fails: ['not_supported'] }, schema: list },
+    { config: { scope, errors: ['not_supported'] }, schema: list },
     async (): Promise<BackupsReply> => {
       const backups = await safekeeping().list()
       const { running, last } = safekeeping().state
@@ -86,7 +86,7 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
       config: {
         scope,
         audited: 'restore',
-        fails: ['backup_busy', 'backup_not_found', 'backup_unusable', 'not_supported'],
+        errors: ['backup_busy', 'backup_not_found', 'backup_unusable', 'not_supported'],
       },
       schema: {
         ...one,
@@ -100,7 +100,7 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
     },
   )
 
-  const removalFails = [
+  const removalErrors = [
     'backup_busy',
     'backup_not_found',
     'storage_full',
@@ -114,7 +114,7 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
   }
   app.delete(
     '/backups/:name',
-    { config: { scope, audited: 'remove backup', fails: removalFails }, schema: removal },
+    { config: { scope, audited: 'remove backup', errors: removalErrors }, schema: removal },
     async (request, reply) => {
       await safekeeping().remove(nameOf(request))
       return reply.code(204).send()

@@ -1,7 +1,7 @@
 /** POST /embed: texts and images in, their embeddings out. */
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
-import { inputFailures } from '../plugins/documented-errors.js'
+import { inputErrors } from '../plugins/documented-errors.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Input } from '../../retrieval/retrieval.js'
 import { EmbedBody, NoQuery } from '../schemas/requests.js'
@@ -34,7 +34,7 @@ export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options
   app.post(
     '/embed',
     {
-      config: { scope: 'read', fails: inputFailures },
+      config: { scope: 'read', errors: inputErrors },
       schema: {
         tags: ['embed'],
         summary: 'Embed texts and images',

@@ -17,7 +17,7 @@ import {
 } from '../../model/remote/protocol.js'
 import { TandemError, type ErrorCode } from '../../errors.js'
 import { FRAME_TYPE, FrameError, readFrame, type Frame } from '../../model/remote/frames.js'
-import { inputFailures } from '../plugins/documented-errors.js'
+import { inputErrors } from '../plugins/documented-errors.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Readiness } from '../readiness.js'
 import { NoQuery } from '../schemas/requests.js'
@@ -52,7 +52,7 @@ export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (
   app.get(
     '/encoder',
     {
-      config: { permit: false, fails: ['not_ready'] },
+      config: { permit: false, errors: ['not_ready'] },
       schema: { ...schema, summary: 'The bundle that encodes', response: { 200: EncoderReply } },
     },
     () => {
@@ -66,7 +66,7 @@ export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (
   function answers(
     path: string,
     summary: string,
-    fails: readonly ErrorCode[],
+    errors: readonly ErrorCode[],
     answer: (frame: Frame, call: Call) => Promise<Buffer>,
   ): void {
     const response = {
@@ -76,7 +76,7 @@ export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (
       path,
       {
         bodyLimit: maxBodyBytes + HEAD_BYTES,
-        config: { scope: 'read', fails: ['bundle_mismatch', ...fails] },
+        config: { scope: 'read', errors: ['bundle_mismatch', ...errors] },
         schema: { ...schema, summary, body: { content: frames }, response },
       },
       async (request, reply) => {
@@ -94,7 +94,7 @@ export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (
     const { encoded, timings } = await encoder.encodeTexts(textsAsked(found), call)
     return answerTexts(encoded, timings, encoder.info)
   })
-  answers('/encoder/images', 'Encode images', inputFailures, async (found, call) => {
+  answers('/encoder/images', 'Encode images', inputErrors, async (found, call) => {
     const { encoded, timings } = await encoder.encodeImages(imagesAsked(found), call)
     return answerImages(encoded, timings, encoder.info)
   })

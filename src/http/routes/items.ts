@@ -4,12 +4,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { Static } from 'typebox'
 import { TandemError } from '../../errors.js'
-import {
-  inputFailures,
-  imageFailures,
-  readFailures,
-  writeFailures,
-} from '../plugins/documented-errors.js'
+import { inputErrors, imageErrors, readErrors, writeErrors } from '../plugins/documented-errors.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Addition, ListedItem } from '../../retrieval/retrieval.js'
 import { ItemBody, ItemParams, ListQuery, NoQuery, PutItemQuery } from '../schemas/requests.js'
@@ -48,7 +43,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
   const puts = {
     audited: 'add',
     priority: 'bulk',
-    fails: [...inputFailures, ...writeFailures, 'payload_invalid'],
+    errors: [...inputErrors, ...writeErrors, 'payload_invalid'],
   } as const
   app.put('/items/:id', { config: puts, schema: put }, async (request, reply) => {
     const addition = await additionOf(request, options)
@@ -57,7 +52,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     return { id: addition.id, status, timings: reply.timed(timings) }
   })
 
-  const one = { fails: ['item_not_found', ...readFailures, ...imageFailures] } as const
+  const one = { errors: ['item_not_found', ...readErrors, ...imageErrors] } as const
   const read = { ...schema, summary: 'An item', response: { 200: ItemReply } }
   app.get('/items/:id', { config: one, schema: read }, async (request) =>
     itemReply(await retrieval.get(idOf(request), request.call)),
@@ -68,7 +63,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     summary: 'Remove an item',
     response: { 204: { type: 'null', description: 'Removed, on disk too' } },
   }
-  const removes = { audited: 'remove', fails: ['item_not_found', ...writeFailures] } as const
+  const removes = { audited: 'remove', errors: ['item_not_found', ...writeErrors] } as const
   app.delete('/items/:id', { config: removes, schema: removal }, async (request, reply) => {
     const id = idOf(request)
     if (!(await retrieval.remove(id, request.call)))
@@ -107,7 +102,7 @@ export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options)
     querystring: ListQuery,
     response: { 200: ItemsReply },
   }
-  app.get('/items', { config: { fails: readFailures }, schema: list }, async (request) => {
+  app.get('/items', { config: { errors: readErrors }, schema: list }, async (request) => {
     const { limit = 100, after } = request.query as Static<typeof ListQuery>
     const { items, next } = await retrieval.list({ limit, after }, request.call)
     return { items: items.map(itemReply), next }

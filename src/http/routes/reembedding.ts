@@ -32,7 +32,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
   app.get(
     '/reembedding',
     {
-      config: { scope: 'admin', fails: ['not_supported'] },
+      config: { scope: 'admin', errors: ['not_supported'] },
       schema: {
         ...schema,
         summary: 'The bundle that serves, and the one that is being prepared',
@@ -45,7 +45,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
   app.put(
     '/reembedding',
     {
-      config: { scope: 'admin', fails: ['bundle_unusable', 'reembedding_conflict', ...disk] },
+      config: { scope: 'admin', errors: ['bundle_unusable', 'reembedding_conflict', ...disk] },
       schema: {
         ...schema,
         summary: 'Start to prepare a bundle',
@@ -66,7 +66,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
     {
       config: {
         scope: 'admin',
-        fails: ['reembedding_not_found', 'reembedding_not_ready', 'index_unavailable', ...disk],
+        errors: ['reembedding_not_found', 'reembedding_not_ready', 'index_unavailable', ...disk],
       },
       schema: {
         ...schema,
@@ -88,7 +88,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
   app.delete(
     '/reembedding',
     {
-      config: { scope: 'admin', fails: ['reembedding_not_found', ...disk] },
+      config: { scope: 'admin', errors: ['reembedding_not_found', ...disk] },
       schema: {
         ...schema,
         summary: 'Drop the prepared bundle',

@@ -1,6 +1,6 @@
 /** POST /rerank: documents ordered by their relevance to a query. */
 import type { FastifyPluginCallback } from 'fastify'
-import { inputFailures, readFailures } from '../plugins/documented-errors.js'
+import { inputErrors, readErrors } from '../plugins/documented-errors.js'
 import { NoQuery, RerankBody } from '../schemas/requests.js'
 import { RerankReply } from '../schemas/fields.js'
 import { limitBatch, MOST_INTERACTIVE, queryOf, type InputOptions } from '../wire/inputs.js'
@@ -21,7 +21,7 @@ export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, 
     {
       config: {
         scope: 'read',
-        fails: ['item_not_found', 'not_supported', ...readFailures, ...inputFailures],
+        errors: ['item_not_found', 'not_supported', ...readErrors, ...inputErrors],
       },
       schema,
     },

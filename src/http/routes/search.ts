@@ -3,7 +3,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsync } from 'fastify'
 import type { Static } from 'typebox'
 import { TandemError } from '../../errors.js'
-import { encoderFailures, inputFailures, readFailures } from '../plugins/documented-errors.js'
+import { encoderErrors, inputErrors, readErrors } from '../plugins/documented-errors.js'
 import { readByRoute } from '../plugins/validation.js'
 import type { Query } from '../../retrieval/retrieval.js'
 import { NoQuery, SearchBody, SearchOptions, SearchQuery } from '../schemas/requests.js'
@@ -31,12 +31,12 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
     '/search',
     {
       config: {
-        fails: [
+        errors: [
           'text_too_long',
           'options_conflict',
           'model_unavailable',
-          ...readFailures,
-          ...encoderFailures,
+          ...readErrors,
+          ...encoderErrors,
         ],
       },
       schema: { ...schema, summary: 'Search by a sentence', querystring: SearchQuery },
@@ -58,7 +58,7 @@ export const searchRoutes: FastifyPluginAsync<InputOptions> = async (app, option
   app.post(
     '/search',
     {
-      config: { scope: 'read', fails: ['item_not_found', ...readFailures, ...inputFailures] },
+      config: { scope: 'read', errors: ['item_not_found', ...readErrors, ...inputErrors] },
       schema: {
         ...schema,
         summary: 'Search by a sentence, an image or an item',
