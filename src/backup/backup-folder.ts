@@ -3,15 +3,17 @@
  *
  *   NAME/manifest.json         see manifest.ts
  *   NAME/items/                the copy of the item store, a store of its own
- *   .unfinished-OWNER-NAME/    one that is being made, or with a random name one that is being removed
+ *   .unfinished-OWNER-NAME/    a backup in progress; with a random name, a removal in progress
  */
 import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Backup, Backups, CopyStore } from './backups.js'
 import { TandemError } from '../errors.js'
+import { flush } from '../files/flush.js'
+import { sha256OfFile } from '../files/sha256.js'
 import { storageFailure } from '../files/storage-failure.js'
-import { digestOf, filesOf, flush, readManifest, writeManifest } from './manifest.js'
+import { filesOf, readManifest, writeManifest } from './manifest.js'
 
 const ITEMS = 'items'
 
@@ -98,7 +100,7 @@ export class BackupFolder implements Backups {
     const { files } = await this.find(name)
     const folder = join(this.#folder, name, ITEMS)
     for (const { path, bytes, sha256 } of files) {
-      const found = await digestOf(join(folder, path), signal).catch((error: unknown) => {
+      const found = await sha256OfFile(join(folder, path), signal).catch((error: unknown) => {
         signal.throwIfAborted()
         throw unusable(name, `${path} cannot be read`, error)
       })

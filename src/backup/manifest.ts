@@ -1,9 +1,8 @@
 /** What a backup says about itself: `manifest.json`, the last file that is written into it. */
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { open, readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
+import { flush, writeFlushed } from '../files/flush.js'
+import { sha256OfFile } from '../files/sha256.js'
 
 export const MANIFEST = 'manifest.json'
 const FORMAT = 1
@@ -53,13 +52,8 @@ export async function writeManifest(
   manifest: Omit<Manifest, 'format'>,
 ): Promise<Manifest> {
   const whole = { format: FORMAT, ...manifest }
-  const file = await open(join(folder, MANIFEST), 'wx')
-  try {
-    await file.writeFile(`${JSON.stringify(whole, null, 2)}\n`)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
+  const text = `${JSON.stringify(whole, null, 2)}\n`
+  await writeFlushed(join(folder, MANIFEST), text, { flags: 'wx' })
   return whole
 }
 
@@ -68,28 +62,8 @@ export async function filesOf(folder: string): Promise<Manifest['files']> {
   const found: Manifest['files'] = []
   for (const path of (await readdir(folder)).sort()) {
     await flush(join(folder, path))
-    found.push({ path, ...(await digestOf(join(folder, path))) })
+    found.push({ path, ...(await sha256OfFile(join(folder, path))) })
   }
   await flush(folder)
   return found
-}
-
-export async function digestOf(
-  file: string,
-  signal?: AbortSignal,
-): Promise<{ bytes: number; sha256: string }> {
-  const hash = createHash('sha256')
-  const stream = createReadStream(file, { highWaterMark: 1024 * 1024 })
-  await pipeline(stream, hash, { signal })
-  return { bytes: stream.bytesRead, sha256: hash.digest('hex') }
-}
-
-/** A file, or a folder with what was made, renamed and removed in it. */
-export async function flush(path: string): Promise<void> {
-  const handle = await open(path, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
 }

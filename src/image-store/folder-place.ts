@@ -1,7 +1,8 @@
 /** Images as files of a folder, which several services may share over a network file system. */
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { TandemError } from '../errors.js'
+import { flush, writeFlushed } from '../files/flush.js'
 import { storageFailure } from '../files/storage-failure.js'
 import { isKey, unfinished } from './key.js'
 import type { Kept, Place } from './place.js'
@@ -19,7 +20,7 @@ export class FolderPlace implements Place {
     try {
       const made = await mkdir(dirname(path), { recursive: true })
       try {
-        await writeDurably(aside, bytes, signal)
+        await writeFlushed(aside, bytes, { flags: 'wx', signal })
         await rename(aside, path)
       } catch (error) {
         await rm(aside, { force: true }).catch(() => undefined)
@@ -94,23 +95,4 @@ function failed(error: unknown): TandemError {
   const { code = 'no code' } = error as { code?: string }
   const sentence = `The folder of the images cannot be used (${code}).`
   return new TandemError('image_store_failed', sentence, { cause: error })
-}
-
-async function writeDurably(path: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
-  const file = await open(path, 'wx')
-  try {
-    await file.writeFile(bytes, { signal })
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-}
-
-async function flush(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
 }

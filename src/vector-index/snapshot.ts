@@ -6,11 +6,12 @@
  * then named by a sidecar that replaces the old one in one step. Whatever a crash leaves behind,
  * the sidecar that is found fits its graph.
  */
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
+import { flush, replaceFile } from '../files/flush.js'
+import { sha256OfFile } from '../files/sha256.js'
 
 /** 2: the sidecar names its item store. */
 const FORMAT = 2
@@ -64,7 +65,7 @@ export async function findSnapshot(folder: string, origin: Origin): Promise<Foun
     if (sidecar.storeIdentity !== storeIdentity)
       throw new Unusable('it was made from another item store')
     const file = join(folder, sidecar.graph.file)
-    if ((await sha256Of(file)) !== sidecar.graph.sha256)
+    if ((await digestOf(file)) !== sidecar.graph.sha256)
       throw new Unusable(`${sidecar.graph.file} is damaged`)
     return { sidecar, file }
   } catch (error) {
@@ -83,16 +84,8 @@ export async function publishSnapshot(
   folder: string,
   sidecar: Omit<Sidecar, 'format'>,
 ): Promise<void> {
-  const aside = join(folder, ASIDE)
-  const file = await open(aside, 'w')
-  try {
-    await writeFile(file, written({ format: FORMAT, ...sidecar }))
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-  await rename(aside, join(folder, SIDECAR))
-  await flushFolder(folder)
+  await replaceFile(join(folder, SIDECAR), written({ format: FORMAT, ...sidecar }))
+  await flush(folder)
   await removeAllBut(folder, sidecar.graph.file)
 }
 
@@ -182,23 +175,11 @@ async function parsed(chunks: AsyncIterable<string>): Promise<Sidecar> {
   return { ...head, ids }
 }
 
-async function sha256Of(file: string): Promise<string | null> {
-  const hash = createHash('sha256')
+async function digestOf(file: string): Promise<string | null> {
   try {
-    await pipeline(createReadStream(file), hash)
+    return (await sha256OfFile(file)).sha256
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
     throw error
-  }
-  return hash.digest('hex')
-}
-
-/** So that the renaming itself survives a power cut. */
-async function flushFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
   }
 }

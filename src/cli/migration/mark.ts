@@ -3,8 +3,9 @@
  * was that went over. So a second run knows what the first one brought, and leaves alone what
  * somebody else has written since.
  */
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { replaceFile } from '../../files/flush.js'
 
 interface Written {
   /** The identity of the item store. */
@@ -60,8 +61,6 @@ export class MigrationMark {
 
   /** Written whole or not at all. */
   async keep(): Promise<void> {
-    const fresh = `${this.#path}.new`
-    await writeFile(fresh, `${JSON.stringify(this.#written)}\n`, { flush: true })
-    await rename(fresh, this.#path)
+    await replaceFile(this.#path, `${JSON.stringify(this.#written)}\n`)
   }
 }
