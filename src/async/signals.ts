@@ -1,10 +1,44 @@
-/** A time limit also for what does not heed a signal, such as a disk that hangs. */
 /**
- * What `work` resolves to, unless the time is up or the caller has gone before: then `work` is left
- * to itself.
+ * Joined abort signals and time limits.
  *
- * @param signal - of the caller; its reason is thrown
- * @param timeUp - makes what is thrown when the time is up
+ * `AbortSignal.any` is only for signals that live as long as one request. On Node 20 a source keeps
+ * an entry for every signal derived from it, and the listeners of that signal. A source that lives
+ * as long as the service would keep those of all requests (nodejs/node#54614).
+ */
+
+/**
+ * Runs `work` with a signal that aborts when one of `signals` does, with its reason, and when
+ * `work` fails, so that what it started in parallel ends too. Removes its listeners afterwards.
+ * @throws the reason of an aborted signal; what `work` throws
+ */
+export async function withSignals<Result>(
+  signals: readonly (AbortSignal | undefined)[],
+  work: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const joined = new AbortController()
+  const removers = signals.map((signal) => {
+    const onAbort = (): void => joined.abort(signal?.reason)
+    if (signal?.aborted === true) onAbort()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    return () => signal?.removeEventListener('abort', onAbort)
+  })
+  try {
+    joined.signal.throwIfAborted()
+    return await work(joined.signal)
+  } catch (error) {
+    joined.signal.throwIfAborted()
+    joined.abort(error)
+    throw error
+  } finally {
+    for (const remove of removers) remove()
+  }
+}
+
+/**
+ * As `withSignals`, with a time limit. Does not wait for work that ignores its signal, such as a
+ * read from a disk that hangs.
+ * @param timeUp - makes the error that is thrown when the time is up
+ * @throws the reason of `signal`; the error of `timeUp`; what `work` throws
  */
 export async function within<Result>(
   timeoutMs: number,
@@ -12,24 +46,18 @@ export async function within<Result>(
   timeUp: () => Error,
   work: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
-  signal?.throwIfAborted()
-  const ended = new AbortController()
-  const gone = (): void => ended.abort(signal?.reason)
-  const timer = setTimeout(() => ended.abort(timeUp()), timeoutMs)
-  signal?.addEventListener('abort', gone)
+  const limit = new AbortController()
+  const timer = setTimeout(() => limit.abort(timeUp()), timeoutMs)
   try {
-    const over = new Promise<never>((_, reject) => {
-      // The reason of a caller is theirs to choose.
-      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
-      ended.signal.addEventListener('abort', () => reject(ended.signal.reason))
+    return await withSignals([signal, limit.signal], (joined) => {
+      const aborted = new Promise<never>((_, reject) => {
+        // The caller chooses the reason, which may be any value.
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
+        joined.addEventListener('abort', () => reject(joined.reason), { once: true })
+      })
+      return Promise.race([work(joined), aborted])
     })
-    return await Promise.race([work(ended.signal), over])
-  } catch (error) {
-    // An aborted request fails in words of its own.
-    ended.signal.throwIfAborted()
-    throw error
   } finally {
     clearTimeout(timer)
-    signal?.removeEventListener('abort', gone)
   }
 }

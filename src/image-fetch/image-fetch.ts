@@ -12,7 +12,8 @@ import { isPublicAddress } from './addresses.js'
 import { checkedUrl } from './allowed-hosts.js'
 import { checkedLookup, systemResolve, type Resolve } from './lookup.js'
 import { notFetched, imageIn, replyOf } from './reply.js'
-import { Turns } from '../async/limiter.js'
+import { Limiter } from '../async/limiter.js'
+import { within } from '../async/signals.js'
 
 export interface RemoteImagesOptions {
   /**
@@ -64,7 +65,7 @@ export function openRemoteImages(options: RemoteImagesOptions): RemoteImages {
     isAllowedAddress = isPublicAddress,
   } = options
   const lookup = checkedLookup(resolve, isAllowedAddress)
-  const turns = new Turns(AT_A_TIME)
+  const limiter = new Limiter(AT_A_TIME)
 
   async function follow(given: string, call: ImageCall, signal: AbortSignal): Promise<Uint8Array> {
     let url = checkedUrl(given, call.name, allowedHosts, isAllowedAddress)
@@ -92,15 +93,11 @@ export function openRemoteImages(options: RemoteImagesOptions): RemoteImages {
         )
       }
       checkedUrl(url, name, allowedHosts, isAllowedAddress)
-      const timeUp = AbortSignal.timeout(timeoutMs)
-      const either = signal === undefined ? timeUp : AbortSignal.any([signal, timeUp])
-      try {
-        return await turns.run(either, () => follow(url, call, either))
-      } catch (error) {
-        signal?.throwIfAborted()
-        if (!timeUp.aborted) throw error
-        throw notFetched(name, new URL(url), `it took longer than ${timeoutMs} ms`)
-      }
+      const timeUp = (): Error =>
+        notFetched(name, new URL(url), `it took longer than ${timeoutMs} ms`)
+      return within(timeoutMs, signal, timeUp, (limited) =>
+        limiter.run(() => follow(url, call, limited), { signal: limited }),
+      )
     },
   }
 }

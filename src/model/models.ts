@@ -6,6 +6,7 @@
 import type { Provider } from './onnx/provider.js'
 import type { GraphSpeed, SpeedOptions } from './onnx/graph-speed.js'
 import { openTandemModels } from './encoders/local-models.js'
+import type { Priority } from '../async/priority.js'
 import type { Report, WorkerStatus } from '../worker/worker-process.js'
 
 export { BundleError } from './bundle/bundle-error.js'
@@ -100,7 +101,7 @@ export interface Call {
    * `interactive` is the default: somebody waits for the answer. `bulk` runs while nothing
    * interactive waits.
    */
-  priority?: 'interactive' | 'bulk' | undefined
+  priority?: Priority | undefined
   /**
    * On the clock of `performance.now()`; what cannot be done before it is refused at once as
    * `overloaded`.

@@ -1,5 +1,6 @@
 /** Turns queries, documents and inputs into embeddings and tokens. */
 import { isUnit, type Collection, type Item, type Visit } from '../collection/collection.js'
+import { withSignals } from '../async/signals.js'
 import { TandemError } from '../errors.js'
 import type { Call, EncodedImage, EncodedText } from '../model/models.js'
 import { longest, timed, type Timed } from './stage-clock.js'
@@ -34,7 +35,7 @@ export async function encodeAll(
       const ids = queries.flatMap((query) => ('id' in query ? [query.id] : []))
       const stored = ids.length === 0 ? [] : await storedItems(items, ids, call)
       const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
-      return cancelledTogether(queries.length, call?.signal, async (signal) => {
+      return withSignals([call?.signal], async (signal) => {
         const each = { ...call, signal }
         const encodedTexts =
           texts.length > 0 ? models.encodeTexts(texts, each) : { encoded: [], timings: {} }
@@ -114,20 +115,4 @@ function named(error: unknown, name: string): unknown {
   const { code, message, retryAfterS } = error
   const retry = retryAfterS === undefined ? {} : { retryAfterS }
   return new TandemError(code, `${name}: ${message}`, { cause: error, ...retry })
-}
-
-/** Runs `work` with a signal that also fires when it fails, so that its other calls stop. */
-async function cancelledTogether<Result>(
-  count: number,
-  outer: AbortSignal | undefined,
-  work: (signal: AbortSignal | undefined) => Promise<Result>,
-): Promise<Result> {
-  // A single query has no siblings to cancel when it fails.
-  if (count <= 1) return work(outer)
-  const failure = new AbortController()
-  const signals = outer === undefined ? [] : [outer]
-  return work(AbortSignal.any([failure.signal, ...signals])).catch((error: unknown) => {
-    failure.abort(error)
-    throw error
-  })
 }

@@ -5,6 +5,7 @@
  * `WorkerProcess.call`. A process that dies fails the calls that it had not answered and is started
  * again, after a pause that doubles with each death.
  */
+import { Backoff } from '../async/backoff.js'
 import { TandemError, type ErrorCode } from '../errors.js'
 import { Life, type Call, type Commands } from './child.js'
 
@@ -62,7 +63,7 @@ export class WorkerProcess<C extends Commands<C>> {
   /** Whether there was a process that was ready; without one the service does not start. */
   #started = false
   #restarts = 0
-  #pauseMs = FIRST_PAUSE_MS
+  readonly #backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
   #timer: NodeJS.Timeout | undefined
 
   private constructor(options: WorkerOptions<C>) {
@@ -109,7 +110,7 @@ export class WorkerProcess<C extends Commands<C>> {
     return life.call(name, ask).then(
       (answer) => {
         clearTimeout(timer)
-        this.#pauseMs = FIRST_PAUSE_MS
+        this.#backoff.reset()
         return answer
       },
       (error: unknown) => {
@@ -125,7 +126,7 @@ export class WorkerProcess<C extends Commands<C>> {
     return this.#closed
       ? new TandemError(code, `${subject} has been closed: the service is stopping.`)
       : new TandemError(code, `${subject} stopped unexpectedly and is being started again.`, {
-          retryAfterS: Math.ceil(this.#pauseMs / 1000),
+          retryAfterS: Math.ceil(this.#backoff.ms / 1000),
         })
   }
 
@@ -163,7 +164,7 @@ export class WorkerProcess<C extends Commands<C>> {
     if (this.#closed || !wasReady) return
     const { name, report, onLost } = this.#options
     report?.(
-      `The ${name} process (${pid}) ended with ${how}; it is started again in ${this.#pauseMs / 1000} s.`,
+      `The ${name} process (${pid}) ended with ${how}; it is started again in ${this.#backoff.ms / 1000} s.`,
     )
     onLost?.()
     this.#restartLater()
@@ -172,7 +173,7 @@ export class WorkerProcess<C extends Commands<C>> {
   /** Each death doubles the pause; a call that is answered resets it. */
   #restartLater(): void {
     this.#timer = setTimeout(() => {
-      this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS)
+      this.#backoff.double()
       this.#restarts += 1
       this.#launch().then(
         () => this.#ready && this.#options.onReturn?.(),
@@ -184,6 +185,6 @@ export class WorkerProcess<C extends Commands<C>> {
           this.#restartLater()
         },
       )
-    }, this.#pauseMs)
+    }, this.#backoff.ms)
   }
 }

@@ -405,7 +405,7 @@ describe('a request that fetches', () => {
   it('shares its budget among its images', async () => {
     const { port } = await serve(image)
     const get = fetchOf({ allowedHosts: [`a.example:${port}`] })
-    const budget = { bytes: 20 }
+    const budget = { bytes: 18 }
     await get(`http://a.example:${port}/`, { budget })
     await get(`http://a.example:${port}/`, { budget })
     expect(budget.bytes).toBe(2)

@@ -4,6 +4,7 @@
  * index. What it has done is durable with each group, so it goes on from there after a restart.
  */
 import { setTimeout as pause } from 'node:timers/promises'
+import { Backoff } from '../../async/backoff.js'
 import { TandemError } from '../../errors.js'
 import type { Change } from '../../item-store/item-store.js'
 import type { Models } from '../../model/models.js'
@@ -98,22 +99,22 @@ export class Follower {
   }
 
   async #run(): Promise<void> {
-    let retryMs = FIRST_RETRY_MS
+    const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS)
     while (!this.#stopped) {
       const awake = new Promise<void>((resolve) => (this.#wake = resolve))
       try {
         const more = await this.step()
         this.problem = null
         this.#group = GROUP
-        retryMs = FIRST_RETRY_MS
+        backoff.reset()
         await (more ? this.#courtesy() : awake)
       } catch (error) {
         this.problem = (error as Error).message
         this.#group = 1
         // The index is compared as a whole before the next group.
         this.#changed.clear()
-        await this.#waitUnlessStopped(retryMs)
-        retryMs = Math.min(retryMs * 2, LONGEST_RETRY_MS)
+        await this.#waitUnlessStopped(backoff.ms)
+        backoff.double()
       }
     }
   }

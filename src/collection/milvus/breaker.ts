@@ -3,6 +3,8 @@
  * whoever calls is refused at once. It tries the engine by itself, after a pause that doubles, and
  * closes when that answers: a service that is asked for nothing meanwhile finds its way back too.
  */
+import { Backoff } from '../../async/backoff.js'
+
 export type BreakerState = 'closed' | 'open' | 'half_open'
 
 export interface BreakerOptions {
@@ -20,13 +22,13 @@ export class Breaker {
   #state: BreakerState = 'closed'
   #failures = 0
   #opened = 0
-  #pauseMs: number
+  readonly #backoff: Backoff
   #timer: NodeJS.Timeout | undefined
   #ended = false
 
   constructor(options: BreakerOptions) {
     this.#options = options
-    this.#pauseMs = options.firstPauseMs
+    this.#backoff = new Backoff(options.firstPauseMs, options.longestPauseMs)
   }
 
   /** `half_open` while the engine is being tried; calls are refused then, too. */
@@ -41,7 +43,7 @@ export class Breaker {
 
   /** Seconds until the engine is tried again, at least 1. */
   get retryAfterS(): number {
-    return Math.max(1, Math.ceil(this.#pauseMs / 1000))
+    return Math.max(1, Math.ceil(this.#backoff.ms / 1000))
   }
 
   succeeded(): void {
@@ -64,23 +66,23 @@ export class Breaker {
   }
 
   #probeLater(): void {
-    const { longestPauseMs, firstPauseMs, probe, onChange } = this.#options
+    const { probe, onChange } = this.#options
     this.#timer = setTimeout(() => {
       this.#state = 'half_open'
       probe().then(
         () => {
           this.#state = 'closed'
           this.#failures = 0
-          this.#pauseMs = firstPauseMs
+          this.#backoff.reset()
           if (!this.#ended) onChange('closed')
         },
         () => {
           this.#state = 'open'
-          this.#pauseMs = Math.min(this.#pauseMs * 2, longestPauseMs)
+          this.#backoff.double()
           if (!this.#ended) this.#probeLater()
         },
       )
-    }, this.#pauseMs)
+    }, this.#backoff.ms)
     this.#timer.unref()
   }
 }

@@ -4,6 +4,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Asker } from './milvus.js'
+import { Backoff } from '../../async/backoff.js'
 import { within } from '../../async/signals.js'
 import { Breaker, type BreakerState } from './breaker.js'
 import { EngineFailure, failureOf, problemOf, type FailureKind } from './failure.js'
@@ -92,6 +93,7 @@ export class Calls {
       deadline === undefined ? Infinity : deadline - performance.now(),
     )
     const until = performance.now() + limit
+    const backoff = new Backoff(FIRST_PAUSE_MS)
     for (let attempt = 1; ; attempt += 1) {
       this.#refuseWhileOpen(limit)
       try {
@@ -102,11 +104,12 @@ export class Calls {
         signal?.throwIfAborted()
         const failure = failureOf(error)
         this.#count(failure, limit)
-        const wait = FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random())
+        const wait = backoff.jitteredMs
         const again = ['unavailable', 'released'].includes(failure.kind) && attempt < MOST_ATTEMPTS
         if (!again || performance.now() + wait >= until)
           throw problemOf(failure, limit, this.#breaker.retryAfterS)
         this.#retries += 1
+        backoff.double()
         if (failure.kind === 'released')
           await this.#load(until - performance.now()).catch(() => undefined)
         else

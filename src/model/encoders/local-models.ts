@@ -3,6 +3,8 @@
  * own.
  */
 import { totalmem } from 'node:os'
+import { Limiter } from '../../async/limiter.js'
+import { MovingAverage } from '../../async/moving-average.js'
 import { TandemError } from '../../errors.js'
 import type {
   Call,
@@ -30,9 +32,10 @@ import { tokenSizes, type Manifest } from '../bundle/manifest.js'
 import { Passage } from '../inference/pixel-files.js'
 import { readRecorded, selfTest } from './goldens.js'
 import { Tokenizer } from './tokenizer.js'
-import { Turns } from '../queue/limiter.js'
 
 const DEFAULT_MAX_QUEUE = 2048
+/** The last ten or so images count. */
+const DECODE_MEMORY = 0.9
 
 interface Parts {
   manifest: Manifest
@@ -41,7 +44,8 @@ interface Parts {
   inference: InferencePool
   decoder: Decoder
   batcher: Batcher
-  decoding: Turns
+  decoding: Limiter
+  cores: number
   passage: Passage
 }
 
@@ -82,7 +86,15 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
   note?.(sentenceOf(inference))
   const batcher = new Batcher(inference, maxQueue)
   // As many images at a time as there are cores: more would only hold more of them in memory.
-  const decoding = new Turns(cores, maxQueue, 'images wait to be decoded')
+  const decoding = new Limiter(cores, {
+    maxWaiting: maxQueue,
+    full: (waiting) =>
+      new TandemError(
+        'overloaded',
+        `${waiting} images wait to be decoded, the most that may; try again in a moment.`,
+        { retryAfterS: 1 },
+      ),
+  })
   return new TandemModels({
     manifest,
     fingerprint,
@@ -91,6 +103,7 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
     decoder,
     batcher,
     decoding,
+    cores,
     passage: await Passage.open(),
   })
 }
@@ -104,6 +117,7 @@ class TandemModels implements Models {
   readonly info: ModelInfo
   readonly #parts: Parts
   readonly #lanes
+  readonly #decodeMs = new MovingAverage(DECODE_MEMORY)
 
   constructor(parts: Parts) {
     const {
@@ -141,10 +155,10 @@ class TandemModels implements Models {
     images: readonly Uint8Array[],
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
-    const { batcher, decoding, passage } = this.#parts
+    const { batcher, decoding, passage, cores } = this.#parts
     // Those that are still being decoded go before these on the way through the image encoder, too.
-    const before = decoding.before(call?.priority ?? 'interactive')
-    const decoded = before === 0 ? 0 : decoding.milliseconds(before + images.length)
+    const before = decoding.ahead(call?.priority ?? 'interactive')
+    const decoded = before === 0 ? 0 : (this.#decodeMs.value * (before + images.length)) / cores
     batcher.admit('image', images.length + before, call, decoded)
     const started = performance.now()
     const ready = await this.#preprocessAll(images, call)
@@ -217,13 +231,16 @@ class TandemModels implements Models {
     const { manifest, decoder, decoding, passage } = this.#parts
     const isStored = call?.embeddingOnly !== true
     const one = (bytes: Uint8Array): Promise<Decoded> =>
-      decoding.run(
-        () =>
-          passage.through((into) =>
+      decoding.run(async () => {
+        const started = performance.now()
+        try {
+          return await passage.through((into) =>
             decoder.decode(bytes, manifest.image_encoder.size, into, isStored),
-          ),
-        call,
-      )
+          )
+        } finally {
+          this.#decodeMs.add(performance.now() - started)
+        }
+      }, call)
     const decoded = images.map(one)
     const named = decoded.map((image, place) =>
       image.catch((error: unknown) => {

@@ -6,7 +6,7 @@ import { TandemError } from '../../errors.js'
 import type { Call } from '../models.js'
 import { LONGEST_BULK_DELAY, type Forecast } from './cost-model.js'
 import type { GraphName } from '../onnx/graph-inputs.js'
-import type { Priority } from './priority.js'
+import type { Priority } from '../../async/priority.js'
 import type { Waiter, Waiting } from './queue.js'
 
 /**

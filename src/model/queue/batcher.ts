@@ -9,7 +9,7 @@ import { Admission } from './admission.js'
 import { Forecast } from './cost-model.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
 import type { InferencePool } from '../inference/pool.js'
-import type { Priority } from './priority.js'
+import type { Priority } from '../../async/priority.js'
 import { Waiting } from './queue.js'
 
 /** How inputs of one kind become a batch, and its outputs become results. */

@@ -1,6 +1,6 @@
 /** What waits for the model, by graph and priority, and what of it runs next. */
 import type { GraphName } from '../onnx/graph-inputs.js'
-import { Precedence, type Priority } from './priority.js'
+import { PriorityScheduler, type Priority } from '../../async/priority.js'
 
 export interface Waiter {
   readonly graph: GraphName
@@ -27,7 +27,7 @@ export class Waiting<Entry extends Waiter> {
     interactive: lines(),
     bulk: lines(),
   }
-  readonly #precedence = new Precedence()
+  readonly #scheduler = new PriorityScheduler()
   #size = 0
 
   get size(): number {
@@ -73,7 +73,7 @@ export class Waiting<Entry extends Waiter> {
    *   shorter runs by itself
    */
   take(limit: Limit<Entry>, padding: (entry: Entry) => number = () => Infinity): Entry[] {
-    const next = this.#precedence.next({
+    const next = this.#scheduler.next({
       interactive: this.#waits('interactive'),
       bulk: this.#waits('bulk'),
     })

@@ -6,7 +6,8 @@ import { fingerprintIn } from './protocol.js'
 import { TandemError } from '../../errors.js'
 import { FRAME_TYPE, FrameError, readFrame, type Frame } from './frames.js'
 import type { Call } from '../models.js'
-import { withEither } from '../../async/either.js'
+import { Backoff } from '../../async/backoff.js'
+import { within, withSignals } from '../../async/signals.js'
 import { refusalOf, unavailable, type Answer } from './refusal.js'
 
 export interface ConnectionOptions {
@@ -63,7 +64,6 @@ export class Connection {
    *   encoder says of the input or of its models; the reason of the call's signal
    */
   ask<Result>(question: Question<Result>, { signal, deadline, trace }: Call): Promise<Result> {
-    const timeUp = deadline === undefined ? AbortSignal.timeout(this.#timeoutMs) : undefined
     const headers = (): Record<string, string> => {
       const seconds =
         (deadline === undefined ? this.#timeoutMs : Math.max(1, deadline - performance.now())) /
@@ -76,26 +76,27 @@ export class Connection {
         ...(trace?.tracestate === undefined ? {} : { tracestate: trace.tracestate }),
       }
     }
-    return withEither([signal, timeUp], async (either) => {
+    const attempts = async (limited: AbortSignal): Promise<Result> => {
+      const backoff = new Backoff(FIRST_PAUSE_MS)
       for (let attempt = 1; ; attempt += 1) {
         try {
-          return await this.#once(question, headers(), either)
+          return await this.#once(question, headers(), limited)
         } catch (error) {
-          if (signal?.aborted === true) throw signal.reason
-          if (timeUp?.aborted === true) {
-            throw new TandemError(
-              'encoder_timeout',
-              `The encoder at ${this.place} has not answered within ${this.#timeoutMs} ms.`,
-            )
-          }
+          limited.throwIfAborted()
           if (!(error instanceof Passing)) throw error
           if (attempt === ATTEMPTS) throw error.cause
         }
-        await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random()), undefined, {
-          signal: either,
-        }).catch(() => undefined)
+        await sleep(backoff.jitteredMs, undefined, { signal: limited })
+        backoff.double()
       }
-    })
+    }
+    if (deadline !== undefined) return withSignals([signal], attempts)
+    const timeUp = (): TandemError =>
+      new TandemError(
+        'encoder_timeout',
+        `The encoder at ${this.place} has not answered within ${this.#timeoutMs} ms.`,
+      )
+    return within(this.#timeoutMs, signal, timeUp, attempts)
   }
 
   /**

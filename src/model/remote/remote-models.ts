@@ -27,9 +27,9 @@ import type {
 } from '../models.js'
 import { parted } from './comparison-parts.js'
 import { Connection, type Question } from './connection.js'
-import { withEither } from '../../async/either.js'
+import { withSignals } from '../../async/signals.js'
 import { Watch } from './watch.js'
-import { Turns } from '../../async/limiter.js'
+import { Limiter } from '../../async/limiter.js'
 import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 
 export interface RemoteModelsOptions {
@@ -73,7 +73,7 @@ export async function openRemoteModels(options: RemoteModelsOptions): Promise<Mo
 class RemoteModels implements Models {
   readonly #connection: Connection
   readonly #watch: Watch
-  readonly #bulk = new Turns(BULK_AT_A_TIME)
+  readonly #bulk = new Limiter(BULK_AT_A_TIME)
   #inFlight = 0
 
   constructor(connection: Connection, watch: Watch) {
@@ -120,7 +120,7 @@ class RemoteModels implements Models {
     call: Call = {},
   ): Promise<{ matches: Match[]; timings: StageTimings }> {
     const { info } = this
-    const answers = await withEither([call.signal], (signal) =>
+    const answers = await withSignals([call.signal], (signal) =>
       Promise.all(
         parted({ texts, imageTokens, pairs }).map((part) =>
           this.#ask({ ...call, signal }, () => ({
@@ -160,7 +160,7 @@ class RemoteModels implements Models {
   ): Promise<Answer> {
     this.#watch.present()
     const now = (): Promise<Answer> => this.#askNow(call, question)
-    return call.priority === 'bulk' ? this.#bulk.run(call.signal, now) : now()
+    return call.priority === 'bulk' ? this.#bulk.run(now, { signal: call.signal }) : now()
   }
 
   async #askNow<Answer>(
@@ -170,7 +170,7 @@ class RemoteModels implements Models {
     this.#inFlight += 1
     try {
       const { fingerprint } = this.info
-      return await withEither([call.signal, this.#watch.present()], (signal) =>
+      return await withSignals([call.signal, this.#watch.present()], (signal) =>
         this.#connection.ask({ ...question(), fingerprint }, { ...call, signal }),
       )
     } finally {
