@@ -87,11 +87,7 @@ export const saturationBench: Bench<Figures> = {
       : join(benchCache, `peers-${extent.items}`)
     const found = await corpus(bundle, given.items, given.queries, place)
     const cores = coresGiven()
-    const service = await Service.start({
-      bundle,
-      folder: found.data,
-      environment: { SNAPSHOT_INTERVAL_S: '3600' },
-    })
+    const service = await Service.start({ bundle, folder: found.data })
     const load = new Load(service.address, nextOf(workloads(given.captions, []).search.tandem))
     try {
       const ways = await tried(bundle, cores, given.captions, extent)

@@ -15,8 +15,6 @@ export interface ServiceOptions {
   bundle: string
   /** Its data, kept when the service stops; a fresh one, removed then, by default. */
   folder?: string
-  /** Settings beside these. */
-  environment?: Readonly<Record<string, string>>
 }
 
 export class Service {
@@ -34,10 +32,10 @@ export class Service {
   }
 
   /** Resolves when the service says that it is ready. `npm run build` comes before it. */
-  static async start({ bundle, folder, environment = {} }: ServiceOptions): Promise<Service> {
+  static async start({ bundle, folder }: ServiceOptions): Promise<Service> {
     const data = folder ?? (await mkdtemp(join(tmpdir(), 'tandem-bench-')))
     const { PATH } = process.env
-    const own = {
+    const env = {
       PATH,
       HOST: '127.0.0.1',
       PORT: '0',
@@ -46,7 +44,7 @@ export class Service {
       MALLOC_ARENA_MAX: '2',
     }
     const child = spawn(process.execPath, [join(packageFolder, 'dist', 'server.js')], {
-      env: { ...own, ...environment },
+      env,
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const address = await addressWhenReady(child.stdout)

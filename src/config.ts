@@ -1,290 +1,262 @@
 /**
- * Every setting of the service: one table, the only reader of the environment.
+ * The settings of the service: one schema, read from the environment.
  *
- * `docs/configuration.md` and `.env.example` list the same settings; a test holds the three
- * together.
+ * `docs/configuration.md` and `.env.example` list the same settings; a test compares the three.
+ * Two other files read `process.env`, neither for a setting: `worker/child.ts` passes the
+ * environment on to workers without the secrets, and `vector-index/graph-process.ts` passes on
+ * GLIBC_TUNABLES.
  */
-import { dirname, isAbsolute, resolve } from 'node:path'
+import { isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { envSchema, type EnvSchemaOpt } from 'env-schema'
+import { Type, type Static, type TProperties, type TSchemaOptions } from 'typebox'
 
-/** The folder of the package: shipped bundles and the search page live in it. */
-export const packageFolder = resolve(dirname(fileURLToPath(import.meta.url)), '..')
+/** The folder of the package, which holds the shipped bundles and the search page. */
+export const packageFolder = fileURLToPath(new URL('..', import.meta.url)).replace(/[\\/]$/, '')
 
-/**
- * Thrown when the environment holds a value that a setting cannot take; the message lists every
- * one.
- */
+/** A variable has a value that its setting does not take; the message names every such variable. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
 
-/** One row of the table. `read` throws a sentence that says what the setting takes. */
-export interface Setting<Value> {
-  readonly variable: string
-  /** The value when the variable is absent or empty, as it would be written in the environment. */
-  readonly fallback: string
-  readonly read: (raw: string) => Value
+function text(fallback: string) {
+  return Type.String({ default: fallback })
 }
 
-function text(variable: string, fallback: string): Setting<string> {
-  return { variable, fallback, read: (raw) => raw }
+/** @param takes - what the setting takes, for the error */
+function checkedText(fallback: string, takes: string, check: (raw: string) => boolean) {
+  return Type.Unsafe<string>({ type: 'string', default: fallback, description: takes, check })
 }
 
-function integer(variable: string, fallback: number, least: number, most: number): Setting<number> {
-  const read = (raw: string): number => {
-    const value = /^\d+$/.test(raw) ? Number(raw) : Number.NaN
-    if (value >= least && value <= most) return value
-    throw new Error(`takes a whole number from ${least} to ${most}`)
-  }
-  return { variable, fallback: String(fallback), read }
-}
-
-function share(variable: string, fallback: number, least: number, most: number): Setting<number> {
-  const read = (raw: string): number => {
-    const value = /^(\d+|\d*\.\d+)$/.test(raw) ? Number(raw) : Number.NaN
-    if (value >= least && value <= most) return value
-    throw new Error(`takes a number from ${least} to ${most}`)
-  }
-  return { variable, fallback: String(fallback), read }
+function integer(fallback: number, minimum: number, maximum: number) {
+  return Type.Unsafe<number>({
+    default: String(fallback),
+    description: `a whole number from ${minimum} to ${maximum}`,
+    // Digits only: the conversion to a number would also accept 1e3 and 0x10.
+    allOf: [
+      { type: 'string', pattern: '^\\d+$' },
+      { type: 'integer', minimum, maximum },
+    ],
+  })
 }
 
 function oneOf<const Choice extends string>(
-  variable: string,
+  choices: readonly [Choice, ...Choice[]],
   fallback: NoInfer<Choice>,
-  choices: readonly Choice[],
-): Setting<Choice> {
-  const read = (raw: string): Choice => {
-    const found = choices.find((choice) => choice === raw)
-    if (found !== undefined) return found
-    throw new Error(`takes one of ${choices.join(', ')}`)
-  }
-  return { variable, fallback, read }
+) {
+  return Type.Unsafe<Choice>({
+    type: 'string',
+    default: fallback,
+    description: `one of ${choices.join(', ')}`,
+    enum: choices,
+  })
 }
 
-/** Some of `choices`, each once, in an order that means something. */
-function someOf<const Choice extends string>(
-  variable: string,
-  fallback: NoInfer<Choice>,
-  choices: readonly Choice[],
-): Setting<readonly Choice[]> {
-  const read = (raw: string): readonly Choice[] => {
-    const named = raw.split(',').map((name) => name.trim())
-    const found = named
-      .map((name) => choices.find((choice) => choice === name))
-      .filter((choice) => choice !== undefined)
-    if (found.length === named.length && new Set(found).size === found.length) return found
-    throw new Error(`takes ${choices.join(', ')}, each at most once, separated by commas`)
-  }
-  return { variable, fallback, read }
-}
-
-/** Numbers of devices, each once. */
-function devices(variable: string, fallback: string): Setting<readonly number[]> {
-  const read = (raw: string): readonly number[] => {
-    const found = raw.split(',').map((number) => number.trim())
-    if (
-      found.every((number) => /^\d{1,3}$/.test(number)) &&
-      new Set(found.map(Number)).size === found.length
-    )
-      return found.map(Number)
-    throw new Error('takes numbers of devices, from 0 and each at most once, separated by commas')
-  }
-  return { variable, fallback, read }
-}
-
-function boolean(variable: string, fallback: boolean): Setting<boolean> {
-  const { read, ...setting } = oneOf(variable, fallback ? 'true' : 'false', ['false', 'true'])
-  return { ...setting, read: (raw) => read(raw) === 'true' }
-}
-
-/** A file or folder that need not be named; then the value is undefined. */
-function file(variable: string): Setting<string | undefined> {
-  return { variable, fallback: '', read: (raw) => (raw === '' ? undefined : resolve(raw)) }
-}
-
-function folder(variable: string, fallback: string): Setting<string> {
-  return { variable, fallback, read: (raw) => resolve(raw) }
-}
-
-/** A bundle: a bare name is one of those shipped in `models/`, anything with a slash is a path. */
-function bundle(variable: string, fallback: string): Setting<string> {
-  const read = (raw: string): string =>
-    isAbsolute(raw) || /[\\/]|^\.+$/.test(raw)
-      ? resolve(raw)
-      : resolve(packageFolder, 'models', raw)
-  return { variable, fallback, read }
-}
-
-/** What commas separate, without the space around it. */
-function listed(raw: string): string[] {
-  return raw
-    .split(',')
-    .map((one) => one.trim())
-    .filter((one) => one !== '')
-}
-
-function keys(variable: string): Setting<readonly string[]> {
-  const read = (raw: string): readonly string[] => {
-    const found = listed(raw)
-    if (found.every((key) => /^[\x21-\x7e]{8,}$/.test(key))) return found
-    throw new Error('takes keys of 8 or more visible ASCII characters, separated by commas')
-  }
-  return { variable, fallback: '', read }
-}
-
-function hosts(variable: string): Setting<readonly string[]> {
-  const read = (raw: string): readonly string[] => {
-    const found = listed(raw.toLowerCase())
-    if (found.every((host) => /^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/.test(host)))
-      return found
-    throw new Error('takes host names without ports, separated by commas')
-  }
-  return { variable, fallback: '', read }
-}
-
-/**
- * Hosts that are asked, as the host of a URL is written: a port only where it is not that of the
- * scheme.
- */
-function hostsAndPorts(variable: string): Setting<readonly string[]> {
-  const { read: readHosts } = hosts(variable)
-  const read = (raw: string): readonly string[] => {
-    const found = listed(raw.toLowerCase())
-    const expected =
-      'takes host names, each with a port where that is not 80 or 443, separated by commas'
-    return found.map((host) => {
-      const [, name = '', port = '0'] = /^(.*?)(?::(\d{1,5}))?$/.exec(host) ?? []
-      if (['80', '443'].includes(port) || Number(port) > 65_535) throw new Error(expected)
-      try {
-        readHosts(name)
-      } catch {
-        throw new Error(expected)
-      }
-      return host
-    })
-  }
-  return { variable, fallback: '', read }
-}
-
-/** A folder, or a bucket as `s3://bucket/prefix`; then a value is undefined. */
-function imageStore(
-  variable: string,
-): Setting<{ folder: string } | { bucket: string; prefix: string } | undefined> {
-  const read = (raw: string): ReturnType<ReturnType<typeof imageStore>['read']> => {
-    if (raw === '') return undefined
-    if (!/^[a-z0-9]+:/i.test(raw)) return { folder: resolve(raw) }
-    const [, bucket, prefix = ''] =
-      /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(\w[\w.-]*(?:\/\w[\w.-]*)*)?)?$/.exec(raw) ??
-      []
-    if (bucket === undefined) throw new Error('takes a folder or s3://bucket/prefix')
-    return { bucket, prefix }
-  }
-  return { variable, fallback: '', read }
-}
-
-/** The address of a server, without a path; empty means undefined. */
-function origin(variable: string): Setting<string | undefined> {
-  const read = (raw: string): string | undefined => {
-    if (raw === '') return undefined
-    const {
-      protocol,
-      origin: address,
-      href,
-    } = URL.canParse(raw) ? new URL(raw) : { protocol: '', origin: '', href: '' }
-    if (['http:', 'https:'].includes(protocol) && href === `${address}/`) return address
-    throw new Error('takes the address of a server, such as https://s3.example.org:9000')
-  }
-  return { variable, fallback: '', read }
-}
-
+const PROVIDERS = ['cuda', 'tensorrt', 'cpu'] as const
 const MIB = 1024 * 1024
 
-/** The table. The unit is part of the variable's name; limits are inclusive. */
-export const settings = {
-  host: text('HOST', '127.0.0.1'),
-  port: integer('PORT', 3000, 0, 65_535),
-  dataFolder: folder('TANDEM_DATA_DIR', './data'),
-  backupFolder: file('BACKUP_DIR'),
-  modelFolder: bundle('TANDEM_MODEL', 'tandem-small'),
-  logLevel: oneOf('LOG_LEVEL', 'info', [
-    'trace',
-    'debug',
-    'info',
-    'warn',
-    'error',
-    'fatal',
-    'silent',
-  ]),
-  vectorIndex: oneOf('VECTOR_INDEX', 'hnsw', ['hnsw', 'exact', 'milvus']),
-  annRecall: share('ANN_RECALL', 0.99, 0.8, 0.999),
-  role: oneOf('TANDEM_ROLE', 'all', ['all', 'encode', 'search']),
-  encoderUrl: origin('ENCODER_URL'),
-  encoderApiKey: text('ENCODER_API_KEY', ''),
-  maxBodyBytes: integer('MAX_BODY_BYTES', 20 * MIB, 1024, 1024 * MIB),
-  maxTextChars: integer('MAX_TEXT_CHARS', 10_000, 1, 1_000_000),
-  maxImagePixels: integer('MAX_IMAGE_PIXELS', 50_000_000, 1, 1_000_000_000),
-  maxBatchItems: integer('MAX_BATCH_ITEMS', 128, 1, 10_000),
-  maxConcurrentRequests: integer('MAX_CONCURRENT_REQUESTS', 64, 1, 100_000),
-  maxConcurrentBulkRequests: integer('MAX_CONCURRENT_BULK_REQUESTS', 16, 1, 100_000),
-  rateLimitPerSecond: integer('RATE_LIMIT_PER_SECOND', 0, 0, 1_000_000),
-  rateLimitBurst: integer('RATE_LIMIT_BURST', 50, 1, 1_000_000),
-  requestTimeoutMs: integer('REQUEST_TIMEOUT_MS', 30_000, 100, 3_600_000),
-  executionProviders: someOf('EXECUTION_PROVIDERS', 'cpu', ['cuda', 'tensorrt', 'cpu']),
-  gpuDevices: devices('GPU_DEVICES', '0'),
-  inferenceThreads: integer('INFERENCE_THREADS', 0, 0, 1024),
-  snapshotIntervalS: integer('SNAPSHOT_INTERVAL_S', 300, 1, 86_400),
-  apiKeys: keys('API_KEYS'),
-  apiKeysFile: file('API_KEYS_FILE'),
-  trustedNetwork: boolean('TRUSTED_NETWORK', false),
-  allowedHosts: hosts('ALLOWED_HOSTS'),
-  tlsCertFile: file('TLS_CERT_FILE'),
-  tlsKeyFile: file('TLS_KEY_FILE'),
-  maxConnections: integer('MAX_CONNECTIONS', 1000, 1, 1_000_000),
-  headersTimeoutMs: integer('HEADERS_TIMEOUT_MS', 10_000, 100, 600_000),
-  keepAliveTimeoutMs: integer('KEEP_ALIVE_TIMEOUT_MS', 72_000, 100, 600_000),
-  minClientBytesPerS: integer('MIN_CLIENT_BYTES_PER_S', 500, 0, 1_000_000_000),
-  allowedImageHosts: hostsAndPorts('ALLOWED_IMAGE_HOSTS'),
-  imageFetchTimeoutMs: integer('IMAGE_FETCH_TIMEOUT_MS', 10_000, 100, 600_000),
-  milvusAddress: text('MILVUS_ADDRESS', ''),
-  milvusToken: text('MILVUS_TOKEN', ''),
-  milvusDatabase: text('MILVUS_DATABASE', ''),
-  milvusCollection: text('MILVUS_COLLECTION', 'tandem'),
-  milvusConsistency: oneOf('MILVUS_CONSISTENCY', 'strong', [
-    'strong',
-    'bounded',
-    'session',
-    'eventually',
-  ]),
-  milvusTimeoutMs: integer('MILVUS_TIMEOUT_MS', 5000, 100, 600_000),
-  imageStore: imageStore('IMAGE_STORE'),
-  s3Endpoint: origin('S3_ENDPOINT'),
-  s3Region: text('S3_REGION', 'us-east-1'),
-  imageStoreTimeoutMs: integer('IMAGE_STORE_TIMEOUT_MS', 5000, 100, 600_000),
-} as const satisfies Record<string, Setting<unknown>>
+/**
+ * Every setting by its variable. The unit is part of the name; limits are inclusive. `description`
+ * is what the setting takes, and a value that is `writeOnly` is not repeated in errors.
+ */
+const schema = Type.Object({
+  HOST: text('127.0.0.1'),
+  PORT: integer(3000, 0, 65_535),
+  TANDEM_DATA_DIR: text('./data'),
+  BACKUP_DIR: text(''),
+  TANDEM_MODEL: text('tandem-small'),
+  LOG_LEVEL: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
+  VECTOR_INDEX: oneOf(['hnsw', 'exact', 'milvus'], 'hnsw'),
+  EXECUTION_PROVIDERS: checkedText(
+    'cpu',
+    `${PROVIDERS.join(', ')}, each at most once, separated by commas`,
+    (raw) => {
+      const names = raw.split(/ *, */)
+      return names.every(isProvider) && new Set(names).size === names.length
+    },
+  ),
+  CUDA_VISIBLE_DEVICES: text('0'),
+  INFERENCE_THREADS: integer(0, 0, 1024),
+  TANDEM_ROLE: oneOf(['all', 'encode', 'search'], 'all'),
+  ENCODER_URL: checkedText('', 'the address of a server, such as http://127.0.0.1:3001', isOrigin),
+  ENCODER_API_KEY: {
+    ...checkedText('', 'visible ASCII characters', (raw) => /^[\x21-\x7e]*$/.test(raw)),
+    writeOnly: true,
+  },
+  MAX_BODY_BYTES: integer(20 * MIB, 1024, 1024 * MIB),
+  MAX_IMAGE_PIXELS: integer(50_000_000, 1, 1_000_000_000),
+  MAX_BATCH_ITEMS: integer(128, 1, 10_000),
+  MAX_CONCURRENT_REQUESTS: integer(64, 1, 100_000),
+  RATE_LIMIT_PER_SECOND: integer(0, 0, 1_000_000),
+  REQUEST_TIMEOUT_MS: integer(30_000, 100, 3_600_000),
+  API_KEYS: {
+    ...checkedText('', 'keys of 8 or more visible ASCII characters, separated by commas', (raw) =>
+      listOf(raw).every((key) => /^[\x21-\x7e]{8,}$/.test(key)),
+    ),
+    writeOnly: true,
+  },
+  API_KEYS_FILE: text(''),
+  TRUSTED_NETWORK: oneOf(['false', 'true'], 'false'),
+  ALLOWED_HOSTS: checkedText('', 'host names without ports, separated by commas', (raw) =>
+    listOf(raw).every(isHost),
+  ),
+  TLS_CERT_FILE: text(''),
+  TLS_KEY_FILE: text(''),
+  ALLOWED_IMAGE_HOSTS: checkedText(
+    '',
+    'host names, each with a port where that is not 80 or 443, separated by commas',
+    (raw) => listOf(raw).every(isHostWithPort),
+  ),
+  MILVUS_ADDRESS: text(''),
+  MILVUS_TOKEN: { ...text(''), writeOnly: true },
+  MILVUS_DATABASE: text(''),
+  MILVUS_COLLECTION: checkedText(
+    'tandem',
+    'letters, digits and underscores, at most 255, the first no digit',
+    (raw) => /^[A-Za-z_]\w{0,254}$/.test(raw),
+  ),
+  IMAGE_STORE: checkedText(
+    '',
+    'a folder or s3://bucket/prefix',
+    (raw) => !isUrl(raw) || BUCKET.test(raw),
+  ),
+  S3_ENDPOINT: checkedText(
+    '',
+    'the address of a server, such as https://s3.example.org:9000',
+    isOrigin,
+  ),
+  S3_REGION: text('us-east-1'),
+})
 
-/** The settings as read: what every room gets its numbers from. */
-export type Config = {
-  readonly [Name in keyof typeof settings]: ReturnType<(typeof settings)[Name]['read']>
+export const settings = schema.properties as TProperties as Record<string, TSchemaOptions>
+
+const BUCKET = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(\w[\w.-]*(?:\/\w[\w.-]*)*)?)?$/
+
+function listOf(raw: string): readonly string[] {
+  return raw
+    .split(',')
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== '')
+}
+
+function isProvider(name: string): name is (typeof PROVIDERS)[number] {
+  return PROVIDERS.some((provider) => provider === name)
+}
+
+function isHost(name: string): boolean {
+  return /^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/i.test(name)
+}
+
+/** The port of the scheme itself is refused, since the host of a URL does not show it. */
+function isHostWithPort(host: string): boolean {
+  const [, name = '', port = '0'] = /^(.*?)(?::(\d{1,5}))?$/.exec(host) ?? []
+  return isHost(name) && !['80', '443'].includes(port) && Number(port) <= 65_535
+}
+
+/** Whether it is the address of a server without a path, or empty. */
+function isOrigin(raw: string): boolean {
+  if (raw === '') return true
+  if (!URL.canParse(raw)) return false
+  const { protocol, origin, href } = new URL(raw)
+  return ['http:', 'https:'].includes(protocol) && href === `${origin}/`
+}
+
+function isUrl(raw: string): boolean {
+  return /^[a-z0-9]+:/i.test(raw)
+}
+
+/** A bare name is a bundle in `models/`; a name with a slash is a path. */
+function bundleFolder(raw: string): string {
+  const isPath = isAbsolute(raw) || /[\\/]|^\.+$/.test(raw)
+  return isPath ? resolve(raw) : join(packageFolder, 'models', raw)
+}
+
+function imageStoreOf(raw: string): { folder: string } | { bucket: string; prefix: string } {
+  const [, bucket, prefix = ''] = BUCKET.exec(raw) ?? []
+  return bucket === undefined ? { folder: resolve(raw) } : { bucket, prefix }
+}
+
+/** Undefined for an empty value. */
+function optional<Value>(raw: string, read: (raw: string) => Value): Value | undefined {
+  return raw === '' ? undefined : read(raw)
+}
+
+function originOf(raw: string): string {
+  return new URL(raw).origin
+}
+
+export type Config = Readonly<ReturnType<typeof configOf>>
+
+function configOf(values: Static<typeof schema>) {
+  return {
+    host: values.HOST,
+    port: values.PORT,
+    dataFolder: resolve(values.TANDEM_DATA_DIR),
+    backupFolder: optional(values.BACKUP_DIR, resolve),
+    modelFolder: bundleFolder(values.TANDEM_MODEL),
+    logLevel: values.LOG_LEVEL,
+    vectorIndex: values.VECTOR_INDEX,
+    executionProviders: values.EXECUTION_PROVIDERS.split(/ *, */).filter(isProvider),
+    /** CUDA numbers the devices of CUDA_VISIBLE_DEVICES from 0. */
+    gpuDevices: values.CUDA_VISIBLE_DEVICES.split(',').map((_, index) => index),
+    inferenceThreads: values.INFERENCE_THREADS,
+    role: values.TANDEM_ROLE,
+    encoderUrl: optional(values.ENCODER_URL, originOf),
+    encoderApiKey: values.ENCODER_API_KEY,
+    maxBodyBytes: values.MAX_BODY_BYTES,
+    maxImagePixels: values.MAX_IMAGE_PIXELS,
+    maxBatchItems: values.MAX_BATCH_ITEMS,
+    maxConcurrentRequests: values.MAX_CONCURRENT_REQUESTS,
+    rateLimitPerSecond: values.RATE_LIMIT_PER_SECOND,
+    requestTimeoutMs: values.REQUEST_TIMEOUT_MS,
+    apiKeys: listOf(values.API_KEYS),
+    apiKeysFile: optional(values.API_KEYS_FILE, resolve),
+    trustedNetwork: values.TRUSTED_NETWORK === 'true',
+    allowedHosts: listOf(values.ALLOWED_HOSTS.toLowerCase()),
+    tlsCertFile: optional(values.TLS_CERT_FILE, resolve),
+    tlsKeyFile: optional(values.TLS_KEY_FILE, resolve),
+    allowedImageHosts: listOf(values.ALLOWED_IMAGE_HOSTS.toLowerCase()),
+    milvusAddress: values.MILVUS_ADDRESS,
+    milvusToken: values.MILVUS_TOKEN,
+    milvusDatabase: values.MILVUS_DATABASE,
+    milvusCollection: values.MILVUS_COLLECTION,
+    imageStore: optional(values.IMAGE_STORE, imageStoreOf),
+    s3Endpoint: optional(values.S3_ENDPOINT, originOf),
+    s3Region: values.S3_REGION,
+  }
+}
+
+type Ajv = Extract<NonNullable<EnvSchemaOpt['ajv']>, { addKeyword: unknown }>
+
+/** Adds the keyword of `checkedText`. */
+function withCheck(ajv: Ajv): Ajv {
+  const validate = (check: (raw: string) => boolean, raw: string): boolean => check(raw)
+  return ajv.addKeyword({ keyword: 'check', type: 'string', validate })
 }
 
 /**
- * Reads every setting from `environment`; an absent or empty variable means its default.
+ * Reads the settings from `environment`. An absent or empty variable means its default.
  *
- * @throws ConfigError naming each variable with a value it cannot take. Keys are never repeated in
- *   the message.
+ * @throws ConfigError with a sentence for each variable whose value its setting does not take; it
+ *   does not repeat secrets
  */
 export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
-  const problems: string[] = []
-  const values = Object.entries(settings).map(([name, setting]: [string, Setting<unknown>]) => {
-    const raw = environment[setting.variable]?.trim() || setting.fallback
-    try {
-      return [name, setting.read(raw)]
-    } catch (error) {
-      const given = setting.variable === settings.apiKeys.variable ? '' : `, not "${raw}"`
-      problems.push(`${setting.variable} ${(error as Error).message}${given}.`)
-      return [name, undefined]
-    }
-  })
-  if (problems.length > 0) throw new ConfigError(problems.join('\n'))
-  return Object.fromEntries(values) as Config
+  const data = Object.fromEntries(
+    Object.keys(schema.properties)
+      .map((variable) => [variable, environment[variable]?.trim()])
+      .filter(([, value]) => value),
+  ) as Record<string, string>
+  try {
+    const ajv = { customOptions: withCheck }
+    return configOf(envSchema<Static<typeof schema>>({ schema, data, env: false, ajv }))
+  } catch (error) {
+    const { errors } = error as { errors?: { instancePath: string }[] }
+    if (errors === undefined) throw error
+    const variables = new Set(errors.map(({ instancePath }) => instancePath.slice(1)))
+    const sentences = [...variables].map((variable) => {
+      const { description, writeOnly } = settings[variable] ?? {}
+      return `${variable} takes ${description}${writeOnly ? '' : `, not "${data[variable]}"`}.`
+    })
+    throw new ConfigError(sentences.join('\n'))
+  }
 }

@@ -3,7 +3,10 @@ import { isAbsolute, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { ConfigError, packageFolder, readConfig, settings } from '../src/config.js'
 
-const rows = Object.values(settings).map(({ variable, fallback }) => ({ variable, fallback }))
+const rows = Object.entries(settings).map(([variable, { default: fallback }]) => ({
+  variable,
+  fallback: String(fallback),
+}))
 const byName = (a: { variable: string }, b: { variable: string }): number =>
   a.variable.localeCompare(b.variable)
 
@@ -54,13 +57,15 @@ describe('the settings', () => {
     })
   })
 
-  it('read providers in their order, and GPUs', () => {
-    const config = readConfig({ EXECUTION_PROVIDERS: 'tensorrt, cuda,cpu', GPU_DEVICES: '1, 0' })
-    expect(config).toMatchObject({
-      executionProviders: ['tensorrt', 'cuda', 'cpu'],
-      gpuDevices: [1, 0],
-    })
-    expect(readConfig({})).toMatchObject({ executionProviders: ['cpu'], gpuDevices: [0] })
+  it('keep the order of providers', () => {
+    const { executionProviders } = readConfig({ EXECUTION_PROVIDERS: 'tensorrt, cuda,cpu' })
+    expect(executionProviders).toEqual(['tensorrt', 'cuda', 'cpu'])
+    expect(readConfig({}).executionProviders).toEqual(['cpu'])
+  })
+
+  it('number the GPUs of CUDA_VISIBLE_DEVICES from 0, as CUDA does', () => {
+    expect(readConfig({ CUDA_VISIBLE_DEVICES: '3,GPU-8932f937' }).gpuDevices).toEqual([0, 1])
+    expect(readConfig({}).gpuDevices).toEqual([0])
   })
 
   it('read hosts of images with and without ports', () => {
@@ -107,9 +112,9 @@ describe('the settings', () => {
     ['EXECUTION_PROVIDERS', 'gpu'],
     ['EXECUTION_PROVIDERS', 'cuda,cuda'],
     ['EXECUTION_PROVIDERS', 'cuda,'],
-    ['GPU_DEVICES', '-1'],
-    ['GPU_DEVICES', '0,00'],
-    ['GPU_DEVICES', '0 1'],
+    ['PORT', '0x10'],
+    ['TRUSTED_NETWORK', '1'],
+    ['MILVUS_COLLECTION', '1st'],
     ['ALLOWED_HOSTS', 'localhost:3000'],
     ['ALLOWED_HOSTS', 'http://a.example'],
     ['ALLOWED_IMAGE_HOSTS', 'http://a.example'],
@@ -133,8 +138,11 @@ describe('the settings', () => {
   })
 
   it('report all problems at once, and never a key', () => {
-    const read = (): unknown => readConfig({ PORT: 'x', API_KEYS: 'hunter2' })
-    expect(read).toThrow(/PORT[^]*API_KEYS/)
-    expect(read).not.toThrow(/hunter2/)
+    const read = (): unknown =>
+      readConfig({ PORT: 'x', API_KEYS: 'hunter2', ENCODER_API_KEY: 'hünter3' })
+    expect(read).toThrow(
+      /^PORT takes .*, not "x"\.\nENCODER_API_KEY takes visible ASCII characters\.\nAPI_KEYS takes keys of 8 or more .*\.$/,
+    )
+    expect(read).not.toThrow(/h.nter/)
   })
 })

@@ -46,6 +46,42 @@ import { searchRoutes } from './routes/search.js'
 import { reembeddingRoutes } from './routes/reembedding.js'
 import { Safekeeping } from '../backup/jobs.js'
 
+/** Limits that are no settings; tests give others. */
+export interface Limits {
+  maxConnections: number
+  /** For the head of a request, from the start of a connection, and for the handshake of TLS. */
+  headersTimeoutMs: number
+  keepAliveTimeoutMs: number
+  /** See SlowClientsOptions. */
+  minClientBytesPerS: number
+  /** Requests of one client at once, where RATE_LIMIT_PER_SECOND is set. */
+  rateLimitBurst: number
+  maxConcurrentBulkRequests: number
+  maxTextChars: number
+  snapshotIntervalMs: number
+}
+
+const LIMITS: Limits = {
+  maxConnections: 1000,
+  headersTimeoutMs: 10_000,
+  // Longer than the 60 s for which most proxies keep a connection: the proxy closes it first.
+  keepAliveTimeoutMs: 72_000,
+  // A mobile network at its worst is faster.
+  minClientBytesPerS: 500,
+  rateLimitBurst: 50,
+  // Each may hold a body of MAX_BODY_BYTES, while the writer stores one group at a time.
+  maxConcurrentBulkRequests: 16,
+  // The models read a few hundred tokens; the rest of a longer text would have no effect.
+  maxTextChars: 10_000,
+  // Only bounds the replay at the next start: the store is durable without a snapshot.
+  snapshotIntervalMs: 300_000,
+}
+
+export interface AppOptions {
+  open?: typeof openCollection
+  limits?: Partial<Limits>
+}
+
 /** The service, not listening yet. */
 export interface Tandem {
   app: FastifyInstance
@@ -68,14 +104,14 @@ const CALLS_ON_A_CONNECTION = 256
 /**
  * Opens everything that `config` names. What was opened is closed again when a later step fails.
  *
- * @param open - opens the collection; a test may put another in its place
  * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle or in
  *   use, a broken file of keys or certificate
  */
 export async function buildApp(
   config: Config,
-  open: typeof openCollection = openCollection,
+  { open = openCollection, limits: otherLimits }: AppOptions = {},
 ): Promise<Tandem> {
+  const limits = { ...LIMITS, ...otherLimits }
   const log: FastifyBaseLogger = pino({
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]'],
@@ -95,7 +131,7 @@ export async function buildApp(
     collection.engine === null ? 'the index is repaired' : `${collection.engine.name} is waited for`
   const readiness: Readiness = { state: 'starting', detail: `${firstOfAll} and the model warmed` }
   const app = Fastify({
-    ...connectionOptions(config, certificate),
+    ...connectionOptions(limits, certificate),
     loggerInstance: log,
     logController: new LogController({
       disableRequestLogging: !['trace', 'debug'].includes(config.logLevel),
@@ -105,7 +141,7 @@ export async function buildApp(
     frameworkErrors: sendProblem,
     clientErrorHandler: answerClientError,
   })
-  app.server.maxConnections = config.maxConnections
+  app.server.maxConnections = limits.maxConnections
   // Connections between services are kept: so those of an encoder that was just added get their
   // share of calls.
   if (config.role === 'encode') app.server.maxRequestsPerSocket = CALLS_ON_A_CONNECTION
@@ -114,8 +150,8 @@ export async function buildApp(
   // What no route takes is 415: the framework would hand over text/plain as a string.
   app.removeContentTypeParser('text/plain')
   try {
-    await addPlugins(app, config, keys, retrieval, readiness)
-    await addRoutes(app, config, { collection, retrieval, safekeeping, readiness })
+    await addPlugins(app, config, limits, keys, retrieval, readiness)
+    await addRoutes(app, config, limits, { collection, retrieval, safekeeping, readiness })
     await app.ready()
   } catch (error) {
     await closeRooms()
@@ -135,7 +171,7 @@ export async function buildApp(
       retrieval
         .save()
         .catch((error: unknown) => log.error({ err: error }, 'the index could not be saved'))
-    }, config.snapshotIntervalS * 1000)
+    }, limits.snapshotIntervalMs)
     Object.assign(readiness, {
       state: 'ready',
       detail: 'the model is warm and the index agrees with the store',
@@ -163,10 +199,9 @@ export async function buildApp(
  * times the rest.
  */
 function connectionOptions(
-  config: Config,
+  { headersTimeoutMs, keepAliveTimeoutMs: keepAliveTimeout }: Limits,
   certificate: Certificate | null,
 ): FastifyHttpOptions<Server> {
-  const { headersTimeoutMs, keepAliveTimeoutMs: keepAliveTimeout } = config
   const limits = {
     headersTimeout: headersTimeoutMs,
     connectionsCheckingInterval: Math.min(1000, headersTimeoutMs),
@@ -200,29 +235,29 @@ function safekeepingOf(
 async function addPlugins(
   app: FastifyInstance,
   config: Config,
+  limits: Limits,
   keys: Keys,
   retrieval: Retrieval,
   readiness: Readiness,
 ): Promise<void> {
-  const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, host, allowedHosts } =
-    config
+  const { maxConcurrentRequests, requestTimeoutMs, host, allowedHosts } = config
   await app.register(tracing)
   await app.register(problems)
   await app.register(audit)
   await app.register(headers)
-  await app.register(slowClients, { minBytesPerS: config.minClientBytesPerS })
+  await app.register(slowClients, { minBytesPerS: limits.minClientBytesPerS })
   await app.register(strangers, { host, allowedHosts })
   await app.register(jsonBodies)
   await app.register(validation)
   await app.register(identity, { keys })
   await app.register(rateLimit, {
     perSecond: config.rateLimitPerSecond,
-    burst: config.rateLimitBurst,
+    burst: limits.rateLimitBurst,
   })
   await app.register(auth, { keys })
   await app.register(overload, {
     maxConcurrentRequests,
-    maxConcurrentBulkRequests,
+    maxConcurrentBulkRequests: limits.maxConcurrentBulkRequests,
     requestTimeoutMs,
     readiness,
   })
@@ -240,10 +275,11 @@ interface Parts {
 async function addRoutes(
   app: FastifyInstance,
   config: Config,
+  { maxTextChars }: Limits,
   { collection, retrieval, safekeeping, readiness }: Parts,
 ): Promise<void> {
-  const { maxTextChars, maxBatchItems, maxBodyBytes, allowedImageHosts: allowedHosts } = config
-  const remote = openRemoteImages({ allowedHosts, timeoutMs: config.imageFetchTimeoutMs })
+  const { maxBatchItems, maxBodyBytes, allowedImageHosts: allowedHosts } = config
+  const remote = openRemoteImages({ allowedHosts })
   const limits = { maxTextChars, maxBatchItems, maxBodyBytes }
   const options = { retrieval, limits, fetchImage: remote.fetch }
   await app.register(healthRoutes, { readiness, retrieval })

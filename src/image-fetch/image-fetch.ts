@@ -22,7 +22,7 @@ export interface RemoteImagesOptions {
    */
   allowedHosts: readonly string[]
   /** For one image, its redirects included, in milliseconds. */
-  timeoutMs: number
+  timeoutMs?: number
   /**
    * How names become addresses, and which of them may be connected to; a test may put others in
    * their place.
@@ -50,6 +50,7 @@ export interface RemoteImages {
   readonly fetch: (url: string, call: ImageCall) => Promise<Uint8Array>
 }
 
+const TIMEOUT_MS = 10_000
 const MOST_REDIRECTS = 3
 /**
  * Fetches under way at a time: each may hold as much memory as a body. The others wait, within
@@ -60,7 +61,7 @@ const AT_A_TIME = 16
 export function openRemoteImages(options: RemoteImagesOptions): RemoteImages {
   const {
     allowedHosts,
-    timeoutMs,
+    timeoutMs = TIMEOUT_MS,
     resolve = systemResolve,
     isAllowedAddress = isPublicAddress,
   } = options

@@ -70,8 +70,10 @@ export interface ImageStoreOptions {
   endpoint?: string | undefined
   region?: string
   /** For one call, its retries included, in milliseconds. */
-  timeoutMs: number
+  timeoutMs?: number
 }
+
+const TIMEOUT_MS = 5000
 
 /**
  * Opens the store, and tries it by keeping, reading and removing a few bytes. The credentials of a
@@ -81,8 +83,8 @@ export interface ImageStoreOptions {
  * @throws TandemError with a sentence that says what is wrong with the place
  */
 export async function openImageStore(options: ImageStoreOptions): Promise<ImageStore> {
-  const { timeoutMs } = options
-  const place = await openPlace(options)
+  const { timeoutMs = TIMEOUT_MS } = options
+  const place = await openPlace({ ...options, timeoutMs })
   const timeUp = (): TandemError =>
     new TandemError('image_store_timeout', `The image store took longer than ${timeoutMs} ms.`)
   const limited = <Result>(
@@ -112,7 +114,11 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
   return store
 }
 
-async function openPlace({ place, collection, ...options }: ImageStoreOptions): Promise<Place> {
+async function openPlace({
+  place,
+  collection,
+  ...options
+}: ImageStoreOptions & { timeoutMs: number }): Promise<Place> {
   if (!/^\w[\w.-]*$/.test(collection))
     throw new Error(`${JSON.stringify(collection)} cannot be the name of a folder`)
   if ('folder' in place) return new FolderPlace(join(place.folder, collection))

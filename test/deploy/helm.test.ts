@@ -123,10 +123,10 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     )
     expect(variable(searching, 'API_KEYS')?.valueFrom?.secretKeyRef.name).toBe('photos-tandem-keys')
     expect(encoding.containers[0].resources.limits['nvidia.com/gpu']).toBe(2)
-    expect([valueOf(encoding, 'GPU_DEVICES'), valueOf(encoding, 'EXECUTION_PROVIDERS')]).toEqual([
-      '0,1',
-      'cuda',
-    ])
+    expect([
+      valueOf(encoding, 'CUDA_VISIBLE_DEVICES'),
+      valueOf(encoding, 'EXECUTION_PROVIDERS'),
+    ]).toEqual(['0,1', 'cuda'])
     expect(encoding.tolerations).toHaveLength(1)
     expect(encoding.containers[0].image).toContain('gpu')
     expect(searching.containers[0].resources.limits).not.toHaveProperty(['nvidia.com/gpu'])

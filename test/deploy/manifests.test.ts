@@ -24,7 +24,7 @@ import {
 
 const kubeconform = find('kubeconform')
 const kubeScore = find('kube-score')
-const known = new Set<string>(Object.values(settings).map(({ variable }) => variable))
+const known = new Set<string>(Object.keys(settings))
 /** Read by libraries of the service, not by the service. */
 const OTHERS = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'NODE_EXTRA_CA_CERTS']
 const schemas = join(

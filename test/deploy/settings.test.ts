@@ -7,7 +7,7 @@ import { packageFolder, readConfig, settings } from '../../src/config.js'
 import { exposureRemark } from '../../src/http/exposure.js'
 
 const read = (...path: string[]): string => readFileSync(join(packageFolder, ...path), 'utf8')
-const known = new Set<string>(Object.values(settings).map(({ variable }) => variable))
+const known = new Set<string>(Object.keys(settings))
 describe.each([['Dockerfile'], ['docker', 'Dockerfile.gpu']])('%s %s', (...path) => {
   const dockerfile = read(...path.filter((part) => part !== undefined))
 

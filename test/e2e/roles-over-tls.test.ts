@@ -142,7 +142,6 @@ describe.skipIf(!hasOpenssl)(
           const shared = {
             VECTOR_INDEX: 'milvus',
             MILVUS_ADDRESS: milvus.address,
-            MILVUS_CONSISTENCY: 'strong',
             IMAGE_STORE: join(folder, 'images'),
           }
           const [first, second] = await Promise.all([

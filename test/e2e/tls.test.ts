@@ -60,7 +60,7 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
     tandem = await wordTandem({
       tlsCertFile: join(folder, 'own.pem'),
       tlsKeyFile: join(folder, 'own.key'),
-      headersTimeoutMs: 500,
+      limits: { headersTimeoutMs: 500 },
     })
     const address = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     expect(address).toMatch(/^https:/)

@@ -6,7 +6,7 @@ import sharp from 'sharp'
 import { packageFolder } from '../../src/config.js'
 import { addressWhenReady } from '../support/server-output.js'
 
-const LOADER = join(packageFolder, 'test', 'support', 'run-source.mjs')
+const SUPPORT = join(packageFolder, 'test', 'support')
 
 export class Service {
   readonly #process: ChildProcess
@@ -28,10 +28,13 @@ export class Service {
       TANDEM_DATA_DIR: dataFolder,
       TANDEM_MODEL: join(packageFolder, 'test', 'fixtures', 'tiny-bundle'),
       INFERENCE_THREADS: '1',
-      SNAPSHOT_INTERVAL_S: '1',
     }
-    const entry = join(packageFolder, 'src', 'server.ts')
-    const child = spawn(process.execPath, ['--import', LOADER, entry], {
+    const program = [
+      '--import',
+      join(SUPPORT, 'run-source.mjs'),
+      join(SUPPORT, 'snapshot-service.ts'),
+    ]
+    const child = spawn(process.execPath, program, {
       env: environment,
       stdio: ['ignore', 'pipe', 'pipe'],
     })

@@ -5,7 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { buildApp, type Tandem } from '../../src/http/app.js'
+import { buildApp, type Limits, type Tandem } from '../../src/http/app.js'
 import { openEmbedded, type BundleShelf } from '../../src/collection/collection.js'
 import { readConfig, type Config } from '../../src/config.js'
 import { TandemError } from '../../src/errors.js'
@@ -212,7 +212,7 @@ export interface WordTandem extends Tandem {
 
 /** The whole service around word rooms, started. */
 export async function wordTandem(
-  settings: Partial<Config> = {},
+  { limits = {}, ...settings }: Partial<Config> & { limits?: Partial<Limits> } = {},
   start = true,
   shelf: BundleShelf = emptyShelf,
 ): Promise<WordTandem> {
@@ -220,12 +220,14 @@ export async function wordTandem(
   const models = new WordModels()
   const index = new MemoryIndex()
   const config: Config = { ...readConfig({}), logLevel: 'silent', dataFolder: folder, ...settings }
-  const tandem = await buildApp(config, async () =>
-    openEmbedded(
-      { models, index, store: await openItemStore({ folder, fingerprint: info.fingerprint }) },
-      shelf,
-    ),
-  )
+  const tandem = await buildApp(config, {
+    limits,
+    open: async () =>
+      openEmbedded(
+        { models, index, store: await openItemStore({ folder, fingerprint: info.fingerprint }) },
+        shelf,
+      ),
+  })
   if (start) await tandem.start()
   const end = async (): Promise<void> => {
     await tandem.close()

@@ -1,9 +1,11 @@
-/** The built service with its workers, which can be killed one by one. */
+/** The service from its sources, with its workers, which can be killed one by one. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { packageFolder } from '../../src/config.js'
 import { addressWhenReady } from '../support/server-output.js'
+
+const SUPPORT = join(packageFolder, 'test', 'support')
 
 export const workers = ['inference', 'decoder', 'hnsw'] as const
 export type Worker = (typeof workers)[number]
@@ -19,13 +21,17 @@ export class Service {
 
   /** Resolves when the service says that it is ready. */
   static async start(dataFolder: string, model: string): Promise<Service> {
-    const child = spawn(process.execPath, [join(packageFolder, 'dist', 'server.js')], {
+    const program = [
+      '--import',
+      join(SUPPORT, 'run-source.mjs'),
+      join(SUPPORT, 'snapshot-service.ts'),
+    ]
+    const child = spawn(process.execPath, program, {
       env: {
         PATH: process.env['PATH'],
         PORT: '0',
         TANDEM_DATA_DIR: dataFolder,
         TANDEM_MODEL: model,
-        SNAPSHOT_INTERVAL_S: '1',
       },
       stdio: ['ignore', 'pipe', 'ignore'],
     })

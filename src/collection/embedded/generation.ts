@@ -221,7 +221,6 @@ async function withIndex(
       dim,
       fingerprint,
       storeIdentity: store.identity,
-      recall: config.annRecall,
       report: (sentence) => log.error(sentence),
     })
     if (index.discarded !== null) log.warn(index.discarded)

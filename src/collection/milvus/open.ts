@@ -3,16 +3,14 @@ import type { Config } from '../../config.js'
 import type { MilvusOptions } from './milvus.js'
 import { openImageStore, type ImageStore } from '../../image-store/image-store.js'
 
+/** For one call of Milvus, retries included. */
+const MILVUS_TIMEOUT_MS = 5000
+
 /** @throws Error with a sentence that says which setting is missing or takes something else */
-export function checkSharedPlace({ milvusAddress, milvusCollection, imageStore }: Config): void {
+export function checkSharedPlace({ milvusAddress, imageStore }: Config): void {
   const purpose = 'The items are to be in Milvus'
   if (milvusAddress === '')
     throw new Error(`${purpose}; expected an address in MILVUS_ADDRESS, such as 127.0.0.1:19530.`)
-  if (!/^[A-Za-z_]\w{0,254}$/.test(milvusCollection)) {
-    throw new Error(
-      `MILVUS_COLLECTION takes letters, digits and underscores, at most 255, the first no digit, not "${milvusCollection}".`,
-    )
-  }
   if (imageStore !== undefined) return
   throw new Error(
     `${purpose}; expected a place for images in IMAGE_STORE that all services reach: a folder, or s3://bucket/prefix.`,
@@ -32,7 +30,7 @@ export async function openSharedPlace(
   report: (sentence: string) => void,
 ): Promise<{ milvus: MilvusOptions; images: ImageStore }> {
   checkSharedPlace(config)
-  const { imageStore, s3Endpoint: endpoint, s3Region: region, imageStoreTimeoutMs } = config
+  const { imageStore, s3Endpoint: endpoint, s3Region: region } = config
   const place = imageStore as NonNullable<typeof imageStore>
   const images = await openImageStore({
     place,
@@ -40,15 +38,15 @@ export async function openSharedPlace(
     collection: `${config.milvusDatabase || 'default'}.${config.milvusCollection}`,
     endpoint,
     region,
-    timeoutMs: imageStoreTimeoutMs,
   })
   const milvus = {
     address: config.milvusAddress,
     token: config.milvusToken || undefined,
     database: config.milvusDatabase || undefined,
     collection: config.milvusCollection,
-    consistency: config.milvusConsistency,
-    timeoutMs: config.milvusTimeoutMs,
+    // What one service acknowledges, the others must find at once.
+    consistency: 'strong' as const,
+    timeoutMs: MILVUS_TIMEOUT_MS,
     fingerprint,
     dim,
     images,

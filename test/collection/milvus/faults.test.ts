@@ -51,9 +51,10 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
       images,
     }
     const config = { ...readConfig({}), logLevel: 'silent', vectorIndex: 'milvus' } as const
-    tandem = await buildApp(config, () =>
-      Promise.resolve(openShared(models, connectMilvus(settings), () => images.close())),
-    )
+    tandem = await buildApp(config, {
+      open: () =>
+        Promise.resolve(openShared(models, connectMilvus(settings), () => images.close())),
+    })
     url = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     await proxy.set('refuse')
     const starting = tandem.start()

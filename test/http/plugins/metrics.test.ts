@@ -52,7 +52,7 @@ describe('/metrics', () => {
       /^tandem_refusal_duration_seconds_count (\d+)$/m.exec(await metrics())?.[1] ?? ''
     await tandem.app.inject('/items/b')
     expect(await counted()).toBe('0')
-    const busy = await wordTandem({ rateLimitPerSecond: 1, rateLimitBurst: 1 })
+    const busy = await wordTandem({ rateLimitPerSecond: 1, limits: { rateLimitBurst: 1 } })
     for (let i = 0; i < 3; i += 1) await busy.app.inject('/search?q=dog')
     const { body } = await busy.app.inject({ url: '/metrics', remoteAddress: '127.0.0.9' })
     await busy.end()

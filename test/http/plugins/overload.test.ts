@@ -130,7 +130,10 @@ describe('bulk requests', () => {
     })
 
   it('have permits of their own, so that they leave searches theirs', async () => {
-    tandem = await wordTandem({ maxConcurrentRequests: 2, maxConcurrentBulkRequests: 1 })
+    tandem = await wordTandem({
+      maxConcurrentRequests: 2,
+      limits: { maxConcurrentBulkRequests: 1 },
+    })
     const { open, signals } = holdModel()
     const held = put('a')
     await expect.poll(() => signals.length).toBe(1)

@@ -54,7 +54,7 @@ describe('with a limit', () => {
     tandem = await wordTandem({
       apiKeys: ['first-secret', 'second-secret'],
       rateLimitPerSecond: 1,
-      rateLimitBurst: 3,
+      limits: { rateLimitBurst: 3 },
     })
   })
   afterAll(() => tandem.end())

@@ -52,7 +52,7 @@ const portOf = ({ server }: FastifyInstance): number => (server.address() as Add
 describe('the head of a request', () => {
   let tandem: WordTandem
   beforeAll(async () => {
-    tandem = await wordTandem({ headersTimeoutMs: 400, maxConnections: 5 })
+    tandem = await wordTandem({ limits: { headersTimeoutMs: 400, maxConnections: 5 } })
     await tandem.app.listen({ host: '127.0.0.1', port: 0 })
   })
   afterAll(() => tandem.end())

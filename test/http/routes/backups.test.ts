@@ -134,9 +134,11 @@ describe('a backup', () => {
     const models = Object.assign(new WordModels(), {
       info: { ...tandem.retrieval.model, fingerprint },
     })
-    const other = await buildApp(config, async () => {
-      const store = await openItemStore({ folder: dataFolder, fingerprint })
-      return openEmbedded({ models, index: new MemoryIndex(), store }, emptyShelf)
+    const other = await buildApp(config, {
+      open: async () => {
+        const store = await openItemStore({ folder: dataFolder, fingerprint })
+        return openEmbedded({ models, index: new MemoryIndex(), store }, emptyShelf)
+      },
     })
     try {
       await other.start()
@@ -253,17 +255,22 @@ describe('a restore', () => {
     const { fingerprint } = tandem.retrieval.model
     const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-'))
     const config = { ...readConfig({}), logLevel: 'silent' as const, dataFolder, backupFolder }
-    const other = await buildApp(config, async () => {
-      const store = await openItemStore({ folder: dataFolder, fingerprint })
-      const bytes = await tandem.retrieval.image('a')
-      await store.put([
-        {
-          ...item,
-          embedding: embedding.map((value) => length * value),
-          image: { ...image, bytes },
-        },
-      ])
-      return openEmbedded({ models: new WordModels(), index: new MemoryIndex(), store }, emptyShelf)
+    const other = await buildApp(config, {
+      open: async () => {
+        const store = await openItemStore({ folder: dataFolder, fingerprint })
+        const bytes = await tandem.retrieval.image('a')
+        await store.put([
+          {
+            ...item,
+            embedding: embedding.map((value) => length * value),
+            image: { ...image, bytes },
+          },
+        ])
+        return openEmbedded(
+          { models: new WordModels(), index: new MemoryIndex(), store },
+          emptyShelf,
+        )
+      },
     })
     try {
       await other.start()

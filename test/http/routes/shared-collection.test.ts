@@ -40,9 +40,9 @@ describe('a service over a shared collection', () => {
 
   beforeAll(async () => {
     const config = { ...readConfig({}), logLevel: 'silent', vectorIndex: 'milvus' } as const
-    tandem = await buildApp(config, () =>
-      Promise.resolve(openShared(new WordModels(), items, () => undefined)),
-    )
+    tandem = await buildApp(config, {
+      open: () => Promise.resolve(openShared(new WordModels(), items, () => undefined)),
+    })
     await tandem.start()
   })
   afterAll(() => tandem.close())

@@ -257,9 +257,9 @@ describe('a call', () => {
   it('is broken off through both services when the client of the first one hangs up', async () => {
     const { encoder, url } = await wordEncoder()
     const models = await remote(url)
-    const front = await buildApp({ ...readConfig({}), logLevel: 'silent' }, () =>
-      Promise.resolve(openItemless(models)),
-    )
+    const front = await buildApp({ ...readConfig({}), logLevel: 'silent' }, {
+      open: () => Promise.resolve(openItemless(models)),
+    })
     opened.push({ close: () => front.close() })
     const address = await front.app.listen({ host: '127.0.0.1', port: 0 })
     await front.start()

@@ -53,7 +53,7 @@
 {{- if and $values.gpu.enabled (ne $role "search") }}
 - name: EXECUTION_PROVIDERS
   value: {{ $values.gpu.executionProviders | quote }}
-- name: GPU_DEVICES
+- name: CUDA_VISIBLE_DEVICES
   value: {{ untilStep 0 ($values.gpu.count | int) 1 | join "," | quote }}
 {{- end }}
 {{- with $values.tls.existingSecret }}
