@@ -10,8 +10,10 @@ import { filteredRecall } from '../src/collection/embedded/filtered-recall.js'
 import { FilteredSets } from '../src/collection/embedded/filtered-sets.js'
 import { openItemStore } from '../src/item-store/item-store.js'
 import { cosine } from '../src/vector-index/normalise.js'
-import { openVectorIndex } from '../src/vector-index/vector-index.js'
-import { parseFilter, testOf, type Filter } from '../src/filter/matches.js'
+import { openVectorIndex } from '../src/vector-index/open.js'
+import type { Filter } from '../src/filter/filter.js'
+import { parseFilter } from '../src/filter/parse.js'
+import { testOf } from '../src/filter/matches.js'
 import { randomEmbeddings } from '../test/support/random-embeddings.js'
 
 const DIM = 256

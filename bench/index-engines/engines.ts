@@ -1,7 +1,7 @@
 /** What is compared: each takes unit vectors by label and finds labels, however it keeps them. */
 import { Index, MetricKind, type ScalarKind } from 'usearch'
 import { HnswGraph } from '../../src/vector-index/hnsw-graph.js'
-import { Nearest, type Found } from '../../src/vector-index/top-k.js'
+import { TopK, type Found } from '../../src/vector-index/top-k.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
 
 export interface Engine {
@@ -69,7 +69,7 @@ class UsearchEngine implements Engine {
   /** ef is fixed when an index is made; to ask for so many comes to the same. */
   search(query: Float32Array, limit: number, ef: number): Found {
     const { keys } = this.#index.search(query, ef, 1)
-    const nearest = new Nearest(limit)
+    const nearest = new TopK(limit)
     for (const key of keys) nearest.offer(Number(key), this.#rows.similarity(query, Number(key)))
     return nearest.found()
   }

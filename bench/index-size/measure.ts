@@ -1,6 +1,6 @@
 /** One index, measured beside the smallest: time, memory and recall of its searches. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { Nearest } from '../../src/vector-index/top-k.js'
+import { TopK } from '../../src/vector-index/top-k.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
 import type { VectorIndex } from '../../src/vector-index/vector-index.js'
 import { median, quantile } from '../../test/soak/figures.js'
@@ -26,7 +26,7 @@ export function exactNearest(
   queries: readonly Float32Array[],
   sizes: readonly number[],
 ): Map<number, number[][]> {
-  const nearest = queries.map(() => new Nearest(CANDIDATES))
+  const nearest = queries.map(() => new TopK(CANDIDATES))
   const truth = new Map<number, number[][]>()
   let from = 0
   for (const items of sizes) {

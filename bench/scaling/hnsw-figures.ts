@@ -1,5 +1,5 @@
 /** What the embedded HNSW takes, in its process, for one insert, one search and one item. */
-import { openVectorIndex } from '../../src/vector-index/vector-index.js'
+import { openVectorIndex } from '../../src/vector-index/open.js'
 import { memoryByProcess } from '../../test/support/process-memory.js'
 import { coreSecondsOf, total } from '../core-time.js'
 import type { Figures } from './figures.js'

@@ -9,7 +9,8 @@ import { repairIndex } from '../collection/collection.js'
 import type { Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
 import { openItemStore, type ItemStore } from '../item-store/item-store.js'
-import { openVectorIndex, type VectorIndexOptions } from '../vector-index/vector-index.js'
+import { openVectorIndex } from '../vector-index/open.js'
+import type { VectorIndexOptions } from '../vector-index/vector-index.js'
 import { selfCheck, type SelfCheck } from './self-check.js'
 
 /**

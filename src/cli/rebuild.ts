@@ -12,7 +12,7 @@ import { lockDataFolder } from '../files/lock.js'
 import { openItemStore, type ItemStore } from '../item-store/item-store.js'
 import { openModels, type Models } from '../model/models.js'
 import { modelSettings } from '../model/open.js'
-import { openVectorIndex } from '../vector-index/vector-index.js'
+import { openVectorIndex } from '../vector-index/open.js'
 import { startProgress, type Terminal } from './terminal.js'
 
 /**

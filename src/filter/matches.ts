@@ -1,63 +1,25 @@
 /**
- * A condition on payloads, as clients write it and as whoever holds the items evaluates it. What is
- * here is the reference: an engine that is given a translation of a filter has to find the same
- * items.
+ * Evaluates a filter on a payload. This is the reference: an engine that gets a translated filter
+ * has to select the same items.
  *
- * Two truth values only: a condition on what a payload does not have, or has as another type, does
- * not hold, and under `mustNot` it is therefore met.
+ * There are two truth values. A condition on a missing value, or on a value of another type, is
+ * false; under `mustNot` it is therefore met.
  */
-import { compareText } from './text-order.js'
-
-export { parseFilter } from './parse.js'
-
-export type Scalar = string | number | boolean
-
-/**
- * Holds where all of `must` hold, at least one of `should` where there are any, and none of
- * `mustNot`.
- */
-export interface Filter {
-  readonly must: readonly Condition[]
-  readonly should: readonly Condition[]
-  readonly mustNot: readonly Condition[]
-}
-
-/**
- * `path` is one name or more: the first in the payload, the next in the object found there. It does
- * not lead into lists.
- *
- * - match: the value is one of `values` (same type, same value), or a list with such an element; at least one value
- * - range: the value meets all `bounds`; at least one, and all of them numbers or all of them texts, as the value has to
- *   be. Texts are ordered by their code points, as their UTF-8 bytes are. No element of a list is looked at.
- * - exists: whether there is a value other than null (an empty list or object is one)
- */
-export type Condition =
-  | { readonly kind: 'match'; readonly path: readonly string[]; readonly values: readonly Scalar[] }
-  | { readonly kind: 'range'; readonly path: readonly string[]; readonly bounds: readonly Bound[] }
-  | { readonly kind: 'exists'; readonly path: readonly string[]; readonly exists: boolean }
-  | { readonly kind: 'filter'; readonly filter: Filter }
-
-export interface Bound {
-  readonly than: 'gt' | 'gte' | 'lt' | 'lte'
-  readonly value: number | string
-}
+import type { Bound, Condition, Filter } from './filter.js'
 
 type Payload = Readonly<Record<string, unknown>>
 type Test = (payload: Payload | null) => boolean
 
-/**
- * A function that says of a payload whether the filter holds; null is the payload of an item
- * without one.
- */
-export function testOf({ must, should, mustNot }: Filter): (payload: Payload | null) => boolean {
-  const [all, some, none] = [
+/** The test that payloads have to pass; null is the payload of an item that has none. */
+export function testOf({ must, should, mustNot }: Filter): Test {
+  const [all, any, none] = [
     must.map(testOfCondition),
     should.map(testOfCondition),
     mustNot.map(testOfCondition),
   ]
   return (payload) => {
     const holds = (test: Test): boolean => test(payload)
-    return all.every(holds) && (some.length === 0 || some.some(holds)) && !none.some(holds)
+    return all.every(holds) && (any.length === 0 || any.some(holds)) && !none.some(holds)
   }
 }
 
@@ -89,7 +51,7 @@ function testOfCondition(condition: Condition): Test {
   }
 }
 
-/** Names of the payload's own alone: every object has a "constructor". */
+/** Own properties only: every object inherits a "constructor". */
 function valueAt(payload: Payload | null, path: readonly string[]): unknown {
   let value: unknown = payload
   for (const name of path) {
@@ -120,9 +82,15 @@ function isWithin(value: unknown, { than, value: bound }: Bound): boolean {
   }
 }
 
-/** Below 0 where `value` comes before `bound`; undefined for two types. */
+/** Below 0 if `value` comes before `bound`; undefined if their types differ. */
 function orderOf(value: unknown, bound: number | string): number | undefined {
   if (typeof value === 'number' && typeof bound === 'number') return Math.sign(value - bound)
   if (typeof value === 'string' && typeof bound === 'string') return compareText(value, bound)
   return undefined
+}
+
+/** Order by code points. The operator `<` compares UTF-16, which differs beyond U+D7FF. */
+function compareText(a: string, b: string): number {
+  if (a === b) return 0
+  return Buffer.compare(Buffer.from(a), Buffer.from(b))
 }

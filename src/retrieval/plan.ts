@@ -1,5 +1,5 @@
 import { TandemError } from '../errors.js'
-import type { Filter } from '../filter/matches.js'
+import type { Filter } from '../filter/filter.js'
 import type { ModelInfo } from '../model/models.js'
 import type { Query } from './encode.js'
 

@@ -24,7 +24,7 @@ const NARROWER = 0.95
 const WIDEST = 16
 const NARROWEST = 0.5
 
-export class Beam {
+export class AdaptiveEf {
   readonly #target: number
   #effort = 1
   #found = 0

@@ -4,11 +4,11 @@
  * and how widely it is searched follows from that.
  */
 import { closeSync, openSync } from 'node:fs'
-import { Beam } from './adaptive-ef.js'
+import { AdaptiveEf } from './adaptive-ef.js'
 import { embeddingsIn } from './graph-file.js'
 import { HnswGraph } from './hnsw-graph.js'
 import type { Found } from './top-k.js'
-import { RowSample } from './recall-sample.js'
+import { RecallSample } from './recall-sample.js'
 
 /**
  * What a search of the graph costs, in rows compared: so much at the least, and so much for each
@@ -33,28 +33,28 @@ export interface GraphOptions {
 export class AdaptiveGraph {
   readonly #dim: number
   readonly #graph: HnswGraph
-  readonly #sample: RowSample
-  readonly #beam: Beam
+  readonly #sample: RecallSample
+  readonly #beam: AdaptiveEf
   #live: number
   #searches = 0
 
   private constructor(
     graph: HnswGraph,
-    sample: RowSample,
+    sample: RecallSample,
     { dim, recall }: GraphOptions,
     live = 0,
   ) {
     this.#dim = dim
     this.#graph = graph
     this.#sample = sample
-    this.#beam = new Beam(recall)
+    this.#beam = new AdaptiveEf(recall)
     this.#live = live
   }
 
   static empty(options: GraphOptions, capacity = 0): AdaptiveGraph {
     return new AdaptiveGraph(
       HnswGraph.empty(options.dim, capacity),
-      new RowSample(options),
+      new RecallSample(options),
       options,
     )
   }
@@ -65,7 +65,7 @@ export class AdaptiveGraph {
    */
   static load(options: GraphOptions, file: string, deleted: readonly number[]): AdaptiveGraph {
     const graph = HnswGraph.load(options.dim, file)
-    const sample = new RowSample(options, graph.count)
+    const sample = new RecallSample(options, graph.count)
     const descriptor = openSync(file, 'r')
     try {
       let label = 0
@@ -80,7 +80,7 @@ export class AdaptiveGraph {
     return new AdaptiveGraph(graph, sample, options, graph.count - deleted.length)
   }
 
-  /** Labels in the graph, those marked as deleted included. */
+  /** Number of labels in the graph, with those marked as deleted. */
   get count(): number {
     return this.#graph.count
   }

@@ -4,7 +4,7 @@
  */
 import type { WorkerProcess } from '../worker/worker-process.js'
 import type { Commands } from './hnsw-worker.js'
-import { Labels } from './id-map.js'
+import { IdMap } from './id-map.js'
 
 /** Embeddings copied at a time; a search waits for one such step at most. */
 const STEP = 64
@@ -12,11 +12,11 @@ const STEP = 64
 export interface Compaction {
   process: WorkerProcess<Commands>
   /** Those of the graph in use: changes add to them and empty some of them meanwhile. */
-  labels: () => Labels
+  labels: () => IdMap
   /** Runs a step while nothing changes the graph. */
   inTurn: (step: () => Promise<boolean>) => Promise<boolean>
   /** Called with the labels of the copy when it is the graph in use. */
-  replace: (labels: Labels) => void
+  replace: (labels: IdMap) => void
 }
 
 /**
@@ -40,7 +40,7 @@ export async function compact({ process, labels, inTurn, replace }: Compaction):
     const ids = copied.map((label) => original.idOf(label))
     // What was replaced or removed after it had been copied.
     const deleted = ids.flatMap((id, label) => (id === null ? [label] : []))
-    const remaining = await Labels.of(ids)
+    const remaining = await IdMap.of(ids)
     await process.call('end-compaction', { deleted })
     replace(remaining)
     return true

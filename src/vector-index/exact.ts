@@ -4,7 +4,7 @@
  * thousand items. It has no snapshot; it is replayed from the item store at every start.
  */
 import type { Neighbour, VectorIndex } from './vector-index.js'
-import { Nearest } from './top-k.js'
+import { TopK } from './top-k.js'
 import { checkCandidates, normalise } from './normalise.js'
 import { PackedRows } from './packed-rows.js'
 
@@ -66,7 +66,7 @@ export class ExactIndex implements VectorIndex {
     return settled(() => {
       checkCandidates(candidates)
       const query = normalise(embedding, this.#dim)
-      const nearest = new Nearest(Math.min(candidates, this.size))
+      const nearest = new TopK(Math.min(candidates, this.size))
       this.#rows.compare(query, (row, similarity) => nearest.offer(row, similarity))
       const { labels, similarities } = nearest.found()
       return labels.map((row, at) => ({

@@ -42,7 +42,7 @@ export class HnswGraph {
     return new HnswGraph(index)
   }
 
-  /** Labels in the graph, those marked as deleted included. */
+  /** Number of labels in the graph, with those marked as deleted. */
   get count(): number {
     return this.#index.getCurrentCount()
   }

@@ -11,7 +11,7 @@ import type { WorkerProcess, WorkerStatus } from '../worker/worker-process.js'
 import { compact } from './compaction.js'
 import { startGraphProcess } from './graph-process.js'
 import type { Commands } from './hnsw-worker.js'
-import { Labels } from './id-map.js'
+import { IdMap } from './id-map.js'
 import type { Found } from './top-k.js'
 import { checkCandidates, normalise } from './normalise.js'
 import { SearchGroups } from './search-groups.js'
@@ -47,7 +47,7 @@ export class HnswIndex implements VectorIndex {
   #state: 'open' | 'lost' | 'recovering' = 'open'
   #onReturn: () => void = () => undefined
   #discarded: string | null = null
-  #labels = new Labels()
+  #labels = new IdMap()
   #position = 0
   #annRecall: number | null = null
   /** Ends when the last change so far has; changes follow one another. */
@@ -207,7 +207,7 @@ export class HnswIndex implements VectorIndex {
     const found = await findSnapshot(folder, this.#options)
     if ('sidecar' in found) {
       const { ids, position } = found.sidecar
-      const labels = await Labels.of(ids)
+      const labels = await IdMap.of(ids)
       const saved = { file: found.file, deleted: labels.empty() }
       const count = await this.#process.call('open', { ...options, saved })
       if (count === ids.length) return this.#begin(labels, position, null)
@@ -217,10 +217,10 @@ export class HnswIndex implements VectorIndex {
       'sidecar' in found
         ? `The snapshot in ${folder} is not used: it names other items.`
         : found.discarded
-    this.#begin(new Labels(), 0, discarded)
+    this.#begin(new IdMap(), 0, discarded)
   }
 
-  #begin(labels: Labels, position: number, discarded: string | null): void {
+  #begin(labels: IdMap, position: number, discarded: string | null): void {
     this.#labels = labels
     this.#position = position
     this.#discarded = discarded

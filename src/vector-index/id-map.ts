@@ -7,14 +7,14 @@ const SLICE = 4096
  * Ids of items ↔ labels of the graph. A label is used once; a replaced or removed item leaves its
  * label empty.
  */
-export class Labels {
+export class IdMap {
   /** Label → id; null where the label is empty. */
   readonly #ids: (string | null)[] = []
   readonly #labels = new Map<string, number>()
 
   /** @param ids - label → id; null where the label is empty */
-  static async of(ids: readonly (string | null)[]): Promise<Labels> {
-    const labels = new Labels()
+  static async of(ids: readonly (string | null)[]): Promise<IdMap> {
+    const labels = new IdMap()
     for (const [at, id] of ids.entries()) {
       if (id !== null) labels.#labels.set(id, labels.#ids.length)
       labels.#ids.push(id)
@@ -28,7 +28,7 @@ export class Labels {
     return this.#labels.size
   }
 
-  /** Labels given out so far, the empty ones included: the next one. */
+  /** Number of labels assigned so far, with the empty ones; also the next label. */
   get count(): number {
     return this.#ids.length
   }

@@ -3,10 +3,10 @@
  * can be searched exactly; of more, every second, every fourth and so on, evenly over the labels,
  * to hold against what the graph finds.
  */
-import { Nearest, type Found } from './top-k.js'
+import { TopK, type Found } from './top-k.js'
 import { PackedRows } from './packed-rows.js'
 
-export class RowSample {
+export class RecallSample {
   readonly #rows: PackedRows
   readonly #mostRows: number
   /** Row r holds the label r × every. */
@@ -55,7 +55,7 @@ export class RowSample {
 
   /** Of those that are there, the nearest, exactly. */
   search(query: Float32Array, limit: number): Found {
-    const nearest = new Nearest(limit)
+    const nearest = new TopK(limit)
     this.#rows.compare(query, (row, similarity) => nearest.offer(row * this.#every, similarity))
     return nearest.found()
   }

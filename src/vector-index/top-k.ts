@@ -7,7 +7,7 @@ export interface Found {
   similarities: number[]
 }
 
-export class Nearest {
+export class TopK {
   readonly #labels: Int32Array
   readonly #similarities: Float64Array
   #count = 0

@@ -4,8 +4,6 @@
  * It is a cache of the item store. `position` says up to which change of the store it is complete;
  * whoever opens it replays what is missing.
  */
-import { ExactIndex } from './exact.js'
-import { HnswIndex } from './hnsw.js'
 import type { Report, WorkerStatus } from '../worker/worker-process.js'
 
 export interface Neighbour {
@@ -97,9 +95,4 @@ export interface VectorIndexOptions {
   sampleRows?: number
   /** Told what happens to the index's process, for the log. */
   report?: Report
-}
-
-/** Opens the index of `kind` from its snapshot, or empty when there is none that fits. */
-export async function openVectorIndex(options: VectorIndexOptions): Promise<VectorIndex> {
-  return options.kind === 'hnsw' ? HnswIndex.open(options) : new ExactIndex(options.dim)
 }

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Collection, NewItem } from '../../src/collection/collection.js'
-import { parseFilter } from '../../src/filter/matches.js'
+import { parseFilter } from '../../src/filter/parse.js'
 import { cosine } from '../support/random-embeddings.js'
 import { embeddings, fingerprint, itemOf, kinds, type Opened } from '../support/collection-kinds.js'
 

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { openEmbedded, type BundleShelf, type Rooms } from '../../src/collection/collection.js'
 import { openItemStore, type ItemStore } from '../../src/item-store/item-store.js'
 import { Retrieval } from '../../src/retrieval/retrieval.js'
-import { openVectorIndex } from '../../src/vector-index/vector-index.js'
+import { openVectorIndex } from '../../src/vector-index/open.js'
 import {
   digestOf,
   fingerprints,

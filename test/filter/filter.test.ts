@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { parseFilter, testOf } from '../../src/filter/matches.js'
+import { parseFilter } from '../../src/filter/parse.js'
+import { testOf } from '../../src/filter/matches.js'
 
 const payload = {
   album: 'sea',

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Collection, Recall } from '../../src/collection/collection.js'
-import { parseFilter } from '../../src/filter/matches.js'
+import { parseFilter } from '../../src/filter/parse.js'
 import { Retrieval } from '../../src/retrieval/retrieval.js'
 import { embeddingOf, wordTandem, WordModels, type WordTandem } from '../support/word-models.js'
 

@@ -14,7 +14,7 @@ import {
 import { openItemStore } from '../../src/item-store/item-store.js'
 import { connectMilvus } from '../../src/collection/milvus/milvus.js'
 import { openImageStore } from '../../src/image-store/image-store.js'
-import { openVectorIndex } from '../../src/vector-index/vector-index.js'
+import { openVectorIndex } from '../../src/vector-index/open.js'
 import { hasMilvus, Milvus, withoutMilvus } from './milvus.js'
 import { randomEmbeddings } from './random-embeddings.js'
 import { emptyShelf, WordModels } from './word-models.js'

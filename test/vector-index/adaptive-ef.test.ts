@@ -1,24 +1,24 @@
 import { describe, expect, it } from 'vitest'
-import { Beam } from '../../src/vector-index/adaptive-ef.js'
+import { AdaptiveEf } from '../../src/vector-index/adaptive-ef.js'
 
 /** Tells it of `searches` that found `share` of a hundred neighbours each. */
-function judged(beam: Beam, share: number, searches = 20): void {
+function judged(beam: AdaptiveEf, share: number, searches = 20): void {
   for (let at = 0; at < searches; at += 1) beam.judge(100 * share, 100 * (1 - share))
 }
 
 describe('the beam', () => {
   it('is at least as wide as what is asked for, and wider for more candidates and items', () => {
-    const beam = new Beam(0.9)
+    const beam = new AdaptiveEf(0.9)
     for (let round = 0; round < 100; round += 1) judged(beam, 1)
     for (const candidates of [1, 10, 64, 1000])
       expect(beam.width(candidates, 10_000)).toBeGreaterThanOrEqual(candidates)
-    const fresh = new Beam(0.99)
+    const fresh = new AdaptiveEf(0.99)
     expect(fresh.width(64, 10_000)).toBeGreaterThan(fresh.width(10, 10_000))
     expect(fresh.width(10, 1_000_000)).toBeGreaterThan(fresh.width(10, 10_000))
   })
 
   it('knows nothing before there is enough to go by', () => {
-    const beam = new Beam(0.99)
+    const beam = new AdaptiveEf(0.99)
     const before = beam.width(64, 10_000)
     judged(beam, 0.5, 19)
     expect([beam.recall, beam.width(64, 10_000)]).toEqual([null, before])
@@ -27,7 +27,7 @@ describe('the beam', () => {
   })
 
   it('widens while too little is found, narrows while more is found than wanted, and rests between', () => {
-    const beam = new Beam(0.99)
+    const beam = new AdaptiveEf(0.99)
     const widths = [0.98, 0.98, 0.992, 0.9995, 0.9995].map((share) => {
       judged(beam, share)
       return beam.width(64, 10_000)
@@ -39,7 +39,7 @@ describe('the beam', () => {
       number,
       number,
     ]
-    expect(once).toBeGreaterThan(new Beam(0.99).width(64, 10_000))
+    expect(once).toBeGreaterThan(new AdaptiveEf(0.99).width(64, 10_000))
     expect(twice).toBeGreaterThan(once)
     expect(rested).toBe(twice)
     expect(narrower).toBeLessThan(rested)
@@ -47,7 +47,7 @@ describe('the beam', () => {
   })
 
   it('stays within bounds', () => {
-    const beam = new Beam(0.99)
+    const beam = new AdaptiveEf(0.99)
     for (let round = 0; round < 100; round += 1) judged(beam, 0)
     const widest = beam.width(64, 10_000)
     judged(beam, 0)

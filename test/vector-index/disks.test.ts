@@ -1,7 +1,8 @@
 /** Snapshots of the index on a disk that is full. */
 import { readdir } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
-import { openVectorIndex, type VectorIndex } from '../../src/vector-index/vector-index.js'
+import { openVectorIndex } from '../../src/vector-index/open.js'
+import type { VectorIndex } from '../../src/vector-index/vector-index.js'
 import { smallDisk, type Disk } from '../support/small-disk.js'
 import { randomEmbeddings } from '../support/random-embeddings.js'
 

@@ -6,11 +6,8 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import {
-  openVectorIndex,
-  type VectorIndex,
-  type VectorIndexOptions,
-} from '../../src/vector-index/vector-index.js'
+import { openVectorIndex } from '../../src/vector-index/open.js'
+import type { VectorIndex, VectorIndexOptions } from '../../src/vector-index/vector-index.js'
 import type { Sidecar } from '../../src/vector-index/snapshot.js'
 import { randomEmbeddings } from '../support/random-embeddings.js'
 

@@ -3,9 +3,9 @@
  */
 import { describe, expect, it } from 'vitest'
 import { ASSEMBLED } from '../../src/vector-index/dot-products.js'
-import { Nearest } from '../../src/vector-index/top-k.js'
+import { TopK } from '../../src/vector-index/top-k.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
-import { RowSample } from '../../src/vector-index/recall-sample.js'
+import { RecallSample } from '../../src/vector-index/recall-sample.js'
 import { assembled } from '../support/assembled.js'
 import { randomEmbeddings, randomNumbers } from '../support/random-embeddings.js'
 
@@ -57,7 +57,7 @@ describe('the nearest', () => {
     const similarities = Array.from({ length: 1000 }, () =>
       next() < 0.1 ? Number.NaN : Math.round(next() * 200) / 100 - 1,
     )
-    const nearest = new Nearest(limit)
+    const nearest = new TopK(limit)
     similarities.forEach((similarity, label) => nearest.offer(label, similarity))
     const found = nearest.found()
     const sorted = similarities.filter((one) => !Number.isNaN(one)).sort((a, b) => b - a)
@@ -67,7 +67,7 @@ describe('the nearest', () => {
   })
 
   it('of fewer are all of them', () => {
-    const nearest = new Nearest(10)
+    const nearest = new TopK(10)
     for (const similarity of [0.1, 0.3, 0.2]) nearest.offer(similarity * 10, similarity)
     expect(nearest.found().labels).toEqual([3, 2, 1])
   })
@@ -77,14 +77,14 @@ describe('the sample of rows', () => {
   const embeddings = randomEmbeddings(1000, 8)
   const [query] = randomEmbeddings(1, 8, 5) as [Float32Array]
 
-  function sampled(labels: number, sampleRows: number): RowSample {
-    const sample = new RowSample({ dim: 8, sampleRows })
+  function sampled(labels: number, sampleRows: number): RecallSample {
+    const sample = new RecallSample({ dim: 8, sampleRows })
     for (let label = 0; label < labels; label += 1)
       sample.add(label, embeddings[label] as Float32Array)
     return sample
   }
 
-  const all = (sample: RowSample, end = 1000): number[] => {
+  const all = (sample: RecallSample, end = 1000): number[] => {
     const labels: number[] = []
     sample.above(query, -Infinity, end, (label) => labels.push(label))
     return labels
@@ -99,7 +99,7 @@ describe('the sample of rows', () => {
   })
 
   it('is the same where the labels are known beforehand', () => {
-    const sample = new RowSample({ dim: 8, sampleRows: 64 }, 1000)
+    const sample = new RecallSample({ dim: 8, sampleRows: 64 }, 1000)
     for (let label = 0; label < 1000; label += sample.every)
       sample.add(label, embeddings[label] as Float32Array)
     expect(all(sample)).toEqual(all(sampled(1000, 64)))

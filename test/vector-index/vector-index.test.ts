@@ -3,7 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openVectorIndex, type VectorIndex } from '../../src/vector-index/vector-index.js'
+import { openVectorIndex } from '../../src/vector-index/open.js'
+import type { VectorIndex } from '../../src/vector-index/vector-index.js'
 import { cosine, randomEmbeddings, randomNumbers } from '../support/random-embeddings.js'
 
 const DIM = 24

@@ -1,7 +1,8 @@
 /** Whether two collections of the same items answer alike: the check at the end of a migration. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Item } from '../../collection/collection.js'
-import { openVectorIndex, type VectorIndex } from '../../vector-index/vector-index.js'
+import { openVectorIndex } from '../../vector-index/open.js'
+import type { VectorIndex } from '../../vector-index/vector-index.js'
 import type { Searched, Side } from './sides.js'
 
 /** Neighbours that are compared for each item of the sample. */

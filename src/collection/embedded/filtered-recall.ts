@@ -8,7 +8,7 @@
  * are more that pass.
  */
 import { setImmediate } from 'node:timers/promises'
-import type { Filter } from '../../filter/matches.js'
+import type { Filter } from '../../filter/filter.js'
 import type { ItemStore } from '../../item-store/item-store.js'
 import { cosine } from '../../vector-index/normalise.js'
 import type { Neighbour, VectorIndex } from '../../vector-index/vector-index.js'

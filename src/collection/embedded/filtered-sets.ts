@@ -5,7 +5,8 @@
  * every payload.
  */
 import { setImmediate } from 'node:timers/promises'
-import { testOf, type Filter } from '../../filter/matches.js'
+import type { Filter } from '../../filter/filter.js'
+import { testOf } from '../../filter/matches.js'
 import type { ItemStore } from '../../item-store/item-store.js'
 
 /** Payloads tested in one go, a millisecond or two; other requests go on between. */

@@ -20,7 +20,7 @@ import { openItemStore, type ItemStore } from '../../item-store/item-store.js'
 import { BundleError, verifyBundle, type Models } from '../../model/models.js'
 import { openServedModels } from '../../model/open.js'
 import { checkSharedPlace, openSharedPlace } from '../milvus/open.js'
-import { openVectorIndex } from '../../vector-index/vector-index.js'
+import { openVectorIndex } from '../../vector-index/open.js'
 
 /**
  * The collection of a service. An embedded one holds its data folder until it is closed.

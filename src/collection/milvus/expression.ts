@@ -3,7 +3,7 @@
  * quoted.
  */
 import { TandemError } from '../../errors.js'
-import type { Condition, Filter } from '../../filter/matches.js'
+import type { Condition, Filter } from '../../filter/filter.js'
 import { typeTerm, valueTerm, VALUE_TYPES } from './terms.js'
 
 /** A text as a literal of an expression. */

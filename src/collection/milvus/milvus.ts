@@ -8,7 +8,7 @@
 import { Items } from './items.js'
 import type { Consistency } from './engine.js'
 import type { EngineStatus } from './calls.js'
-import type { Filter } from '../../filter/matches.js'
+import type { Filter } from '../../filter/filter.js'
 
 export type { Consistency, EngineStatus, Filter }
 

@@ -1,6 +1,7 @@
 /** The filter of a search: JSON text in an address or a form, an object in a JSON body. */
 import { TandemError } from '../../errors.js'
-import { parseFilter, type Filter } from '../../filter/matches.js'
+import type { Filter } from '../../filter/filter.js'
+import { parseFilter } from '../../filter/parse.js'
 import { JsonTextError, parsedJsonText } from '../json-text.js'
 
 /** @throws TandemError invalid_request */

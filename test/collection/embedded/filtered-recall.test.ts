@@ -9,9 +9,10 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { filteredRecall } from '../../../src/collection/embedded/filtered-recall.js'
 import { FilteredSets } from '../../../src/collection/embedded/filtered-sets.js'
-import { parseFilter } from '../../../src/filter/matches.js'
+import { parseFilter } from '../../../src/filter/parse.js'
 import { openItemStore, type ItemStore, type Payload } from '../../../src/item-store/item-store.js'
-import { openVectorIndex, type VectorIndex } from '../../../src/vector-index/vector-index.js'
+import { openVectorIndex } from '../../../src/vector-index/open.js'
+import type { VectorIndex } from '../../../src/vector-index/vector-index.js'
 import { cosine, randomEmbeddings, randomNumbers } from '../../support/random-embeddings.js'
 
 const DIM = 16
