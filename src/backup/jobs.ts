@@ -4,7 +4,7 @@
  */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backup, Backups } from './backups.js'
-import type { Restored, Upkeep } from '../collection/collection.js'
+import type { Restored, Maintenance } from '../collection/collection.js'
 import { TandemError, type ErrorCode } from '../errors.js'
 import { StoreMismatchError } from '../item-store/item-store.js'
 
@@ -31,16 +31,16 @@ export interface Ended extends Work {
 
 export class Safekeeping {
   readonly #backups: Backups
-  readonly #upkeep: Upkeep
+  readonly #maintenance: Maintenance
   readonly #log: FastifyBaseLogger
   readonly #stop = new AbortController()
   #working: Promise<void> | undefined
   #work: Work | null = null
   #last: Ended | null = null
 
-  constructor(backups: Backups, upkeep: Upkeep, log: FastifyBaseLogger) {
+  constructor(backups: Backups, maintenance: Maintenance, log: FastifyBaseLogger) {
     this.#backups = backups
-    this.#upkeep = upkeep
+    this.#maintenance = maintenance
     this.#log = log
   }
 
@@ -60,13 +60,13 @@ export class Safekeeping {
    * @throws TandemError backup_busy, backup_exists, storage_full, storage_read_only
    */
   async backup(given: string | undefined, onEnd: (ended: Ended) => void): Promise<Work> {
-    const { storage } = this.#upkeep
+    const { storage } = this.#maintenance
     const name = given ?? nameOf(new Date())
     this.#checkFree()
     await this.#backups.check(name, storage.bytes)
     return this.#begin('backup', name, onEnd, async (work) => {
       const copy = async (folder: string) => {
-        const { size, position, fingerprint } = await this.#upkeep.copyTo(folder)
+        const { size, position, fingerprint } = await this.#maintenance.copyTo(folder)
         return { items: size, position, fingerprint }
       }
       const { items } = await this.#backups.make(work.name, copy, storage.bytes)
@@ -88,7 +88,7 @@ export class Safekeeping {
       const folder = await this.#backups.verified(name, signal)
       work.progress = { items: 0, of }
       const onProgress = (items: number): void => void (work.progress = { items, of })
-      return this.#upkeep.restoreFrom(folder, { signal, onProgress })
+      return this.#maintenance.restoreFrom(folder, { signal, onProgress })
     })
   }
 

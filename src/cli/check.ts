@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { repairIndex } from '../collection/collection.js'
+import { repairIndex } from '../collection/embedded/repair.js'
 import type { Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
 import { openItemStore, type ItemStore } from '../item-store/item-store.js'
@@ -88,12 +88,10 @@ async function checkIndex(
   const dim = store.list({ limit: 1 })[0]?.embedding.length ?? 1
   const { fingerprint, identity: storeIdentity } = store
   const folder = indexFolder(config, store)
-  const formerFolder = join(config.dataFolder, 'index')
   const kind = config.vectorIndex === 'exact' ? 'exact' : 'hnsw'
   const options: VectorIndexOptions = {
     kind,
     folder,
-    formerFolder,
     dim,
     fingerprint,
     storeIdentity,

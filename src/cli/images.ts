@@ -3,7 +3,7 @@
  */
 import type { Command } from 'commander'
 import { readConfig } from '../config.js'
-import { connectMilvus } from '../collection/milvus/milvus.js'
+import { connectMilvus } from '../collection/milvus/items.js'
 import { verifyBundle } from '../model/models.js'
 import type { ImageStore } from '../image-store/image-store.js'
 import { openSharedPlace } from '../collection/milvus/open.js'

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { Follower } from '../collection/collection.js'
+import { Backfill } from '../collection/embedded/backfill.js'
 import type { Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
 import { openItemStore, type ItemStore } from '../item-store/item-store.js'
@@ -71,13 +71,13 @@ async function followAll(
     fingerprint,
     storeIdentity: identity,
   })
-  const follower = new Follower({ models, index, store }, () => false, false)
-  let { behind } = follower
-  const progress = startProgress(terminal, behind, 'images')
+  const backfill = new Backfill({ models, index, store }, () => false, false)
+  let { lag } = backfill
+  const progress = startProgress(terminal, lag, 'images')
   try {
-    for (let more = true; more; behind = follower.behind) {
-      more = await follower.step()
-      progress.advance(behind - follower.behind)
+    for (let more = true; more; lag = backfill.lag) {
+      more = await backfill.step()
+      progress.advance(lag - backfill.lag)
     }
   } finally {
     progress.stop()

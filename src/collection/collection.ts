@@ -1,136 +1,186 @@
 /**
- * DOOR of the collection: the items of the service, kept and searched, with the bundle that encodes
- * them.
+ * The collection: stored items, searched by similarity, and the bundle that encodes them.
  *
- * The pipeline asks it for items and never for a store or an index, which are two rooms of the
- * embedded collection and one engine elsewhere. So everything here is asynchronous; what lies in
- * this process answers in the same breath.
+ * Three kinds implement it: `embedded/` keeps items in this process, `milvus/` in a vector database
+ * that several services share, and `encode-only.ts` keeps none. All methods are therefore
+ * asynchronous.
  */
-import type { BundleShelf } from './embedded/reembedder.js'
-import type { Rooms } from './embedded/serving.js'
-import { EmbeddedCollection } from './embedded/embedded.js'
-import { ItemlessCollection } from './encode-only.js'
-import { SharedCollection } from './milvus/shared.js'
-import type { Upkeep } from './embedded/maintenance.js'
 import type { Filter } from '../filter/filter.js'
-import type { Item as StoredItem, NewItem, Payload } from '../item-store/item-store.js'
-import type { EngineStatus, MilvusItems } from './milvus/milvus.js'
+import type {
+  Copied,
+  Item as StoredItem,
+  NamedBundle,
+  NewItem,
+  Payload,
+} from '../item-store/item-store.js'
 import type { Call, Models } from '../model/models.js'
 import type { Neighbour } from '../vector-index/vector-index.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
 
-export { Follower } from './embedded/backfill.js'
-export { repairIndex } from './embedded/repair.js'
-export { isUnit } from '../vector-index/normalise.js'
-export type { Restored } from './embedded/restore.js'
-export type { BundleShelf, StandbyStatus } from './embedded/reembedder.js'
-export type { EmbeddedCollection, EngineStatus, Neighbour, NewItem, Payload, Rooms, Upkeep }
+export type { Neighbour, NewItem, Payload }
 
-/** An item with what the bundle made of its image. */
+/** An item with its encodings by one bundle. */
 export type Item = Omit<StoredItem, 'position'>
-/** An item as it is listed. */
+/** An item of a list: without encodings. */
 export type ListedItem = Omit<Item, 'embedding' | 'imageTokens'>
 
-/**
- * On whose behalf items are asked for. What lies in this process answers at once and heeds neither.
- */
-export type Asker = Pick<Call, 'signal' | 'deadline'>
+/** Limits of a call to a vector database. Calls that stay in this process ignore them. */
+export type CallContext = Pick<Call, 'signal' | 'deadline'>
 
-/** How items are recalled. */
-export interface Recall extends Asker {
-  /** Only items whose payload it lets through. */
+export interface RecallOptions extends CallContext {
+  /** Recalls only items whose payload passes. */
   filter?: Filter | undefined
 }
 
 /** The items with the encodings of one bundle. */
 export interface Items {
   /**
-   * The `candidates` nearest items, best first; fewer where there are fewer, or fewer that the
-   * filter lets through.
-   * @throws TandemError `index_unavailable`, or what an engine elsewhere meets; the reason of the
-   *   signal
+   * The `candidates` nearest items by cosine similarity, best first; fewer when fewer pass the
+   * filter.
+   * @throws TandemError `index_unavailable`, `engine_*`; the reason of the signal
    */
-  recall(embedding: Float32Array, candidates: number, options?: Recall): Promise<Neighbour[]>
-  /** In the order of `ids`; undefined where there is no such item. */
-  getMany(ids: readonly string[], asker?: Asker): Promise<(Item | undefined)[]>
-  /** As `getMany`, of each item the payload alone, null where it has none: cheaper. */
-  payloads(ids: readonly string[], asker?: Asker): Promise<(Payload | null | undefined)[]>
-  /** The bytes of the stored image; undefined where there is no such item. */
-  image(id: string, asker?: Asker): Promise<Uint8Array | undefined>
-  /** Items in the order of their ids (that of their bytes in UTF-8), those after `after`. */
-  list(page: { after?: string | undefined; limit: number }, asker?: Asker): Promise<ListedItem[]>
-  /** As last known, for gauges and forecasts. */
+  recall(embedding: Float32Array, candidates: number, options?: RecallOptions): Promise<Neighbour[]>
+  /** In the order of `ids`; undefined for an unknown id. */
+  getMany(ids: readonly string[], call?: CallContext): Promise<(Item | undefined)[]>
+  /** Payloads in the order of `ids`: null without payload, undefined for an unknown id. */
+  payloads(ids: readonly string[], call?: CallContext): Promise<(Payload | null | undefined)[]>
+  /** The bytes of the stored image; undefined for an unknown id. */
+  image(id: string, call?: CallContext): Promise<Uint8Array | undefined>
+  /** Items after the id `after`, in the byte order of their ids in UTF-8. */
+  list(
+    page: { after?: string | undefined; limit: number },
+    call?: CallContext,
+  ): Promise<ListedItem[]>
+  /** The last known number of items, for gauges and estimates. */
   readonly size: number
 }
 
-/**
- * The bundle that serves and the items as it sees them, kept open until the visit is disposed of.
- */
-export interface Visit extends Disposable {
+/** The serving bundle and its view of the items. Both stay open until the lease is disposed of. */
+export interface Lease extends Disposable {
   readonly models: Models
   readonly items: Items
-  /** Whether another bundle serves by now: what was written since is encoded by that alone. */
+  /** True once another bundle serves. The view then lacks encodings of later writes. */
   readonly isOutdated: boolean
 }
 
-/** `switched`: not stored, because another bundle than the one that encoded it serves by now. */
-export type Put = 'created' | 'replaced' | 'switched'
+/** `outdated`: not stored, because the bundle that encoded the item no longer serves. */
+export type PutOutcome = 'created' | 'replaced' | 'outdated'
 
 export interface Collection {
-  /** The bundle and the items of this moment; a change of bundle does not touch them. */
-  enter(): Visit
+  /** The serving bundle and its items; a later promotion does not change them. */
+  acquire(): Lease
   /**
-   * Adds or replaces; durable and findable when it resolves.
+   * Adds or replaces; durable and searchable when it resolves.
    * @param fingerprint - of the bundle that encoded the item
-   * @throws TandemError `storage_full`, `storage_read_only`, `index_unavailable`, `overloaded`, or
-   *   what an engine meets
+   * @throws TandemError `storage_full`, `storage_read_only`, `index_unavailable`, `overloaded`,
+   *   `engine_*`
    */
-  put(item: NewItem, fingerprint: string, asker?: Asker): Promise<Put>
-  /** Resolves, once it is durable, to whether there was one. */
-  remove(id: string, asker?: Asker): Promise<boolean>
-  /** Makes the items findable that are stored; to be awaited before anything else. */
+  put(item: NewItem, fingerprint: string, call?: CallContext): Promise<PutOutcome>
+  /** Resolves, once it is durable, to whether the item existed. */
+  remove(id: string, call?: CallContext): Promise<boolean>
+  /** Brings the index up to date with the stored items. Call it before any other method. */
   start(onProgress?: (replayed: number) => void): Promise<{ replayed: number; removed: number }>
-  /** Makes the next start short. */
+  /** Writes a snapshot of the index, so that the next start replays less. */
   save(): Promise<void>
-  /** The processes that the collection needs, those of the models among them. */
+  /** The processes of the collection and of its models. */
   readonly workers: readonly WorkerStatus[]
-  /** Change of bundle, copies and restore: of the embedded collection alone, null elsewhere. */
-  readonly upkeep: Upkeep | null
-  /** Of the engine elsewhere that keeps the items; null where they are kept in this process. */
+  /** Null where the items are not kept in this process. */
+  readonly maintenance: Maintenance | null
+  /** Status of the vector database; null where the items are kept in this process. */
   readonly engine: EngineStatus | null
-  /** Ends what is under way, and closes the models too. */
+  /** Waits for writes, then closes the collection and the models. */
   close(): Promise<void>
 }
 
-/**
- * The collection whose items lie in an item store and a vector index of this process.
- *
- * @param rooms - of the bundle that serves; they are closed with the collection
- * @param onClosed - called when they are
- */
-export function openEmbedded(
-  rooms: Rooms,
-  shelf: BundleShelf,
-  onClosed?: () => Promise<void>,
-): EmbeddedCollection {
-  return new EmbeddedCollection(rooms, shelf, onClosed)
+/** Operations on an embedded collection while it serves. */
+export interface Maintenance {
+  readonly reembedder: Reembedder
+  /** Identity of the item store, and its size on disk. */
+  readonly storage: { identity: string; bytes: number }
+  /** See `VectorIndex.annRecall`; of the serving bundle. */
+  readonly annRecall: number | null
+  /** Copies the item store as of one moment, while writes go on. See `ItemStore.copyTo`. */
+  copyTo(folder: string): Promise<Copied>
+  /**
+   * Replaces the items by those of a copy, while searches and writes go on.
+   * @param folder - of the copy, which is not changed
+   * @throws StoreMismatchError for a copy by another version of the service; TandemError
+   *   `storage_full`, `storage_read_only`, `backup_unusable`, `backup_busy`. Groups restored before
+   *   the error stay; the same restore can be run again.
+   */
+  restoreFrom(folder: string, options: RestoreOptions): Promise<Restored>
+}
+
+export interface RestoreOptions {
+  /** Ends the restore between two groups of items. */
+  signal: AbortSignal
+  /** Called with the number of items of the backup processed so far. */
+  onProgress: (items: number) => void
+}
+
+/** Counts of items. */
+export interface Restored {
+  /** Added or replaced. */
+  stored: number
+  /** Not in the backup. */
+  removed: number
+  /** Equal to the backup before. */
+  unchanged: number
+}
+
+/** Changes the bundle without downtime; see `embedded/reembedder.ts`. */
+export interface Reembedder {
+  status(): { serving: NamedBundle; reembedding: ReembeddingStatus | null }
+  /** Continues the re-embedding that the store remembers, if any, in the background. */
+  resume(): void
+  /**
+   * Begins to re-embed the stored images with the bundle in the folder `name`. The same call again
+   * retries a failed opening.
+   * @throws TandemError `bundle_unusable`; `reembedding_conflict` when it serves already or another
+   *   bundle is being prepared
+   */
+  start(name: string): Promise<void>
+  /**
+   * Makes the prepared bundle serve, and the former one the prepared bundle. Writes wait meanwhile;
+   * running requests finish with the bundle that they began with.
+   * @throws TandemError `reembedding_not_found`, `reembedding_not_ready`; the reason of the signal,
+   *   in which case nothing changes
+   */
+  promote(call?: Call): Promise<void>
+  /** Drops the prepared bundle and its encodings. @throws TandemError `reembedding_not_found` */
+  end(): Promise<void>
+  /** The processes of the prepared bundle. */
+  readonly workers: readonly WorkerStatus[]
+}
+
+export interface ReembeddingStatus extends NamedBundle {
+  /**
+   * `opening`: models are being loaded; `embedding`: items remain; `ready`: the bundle can be
+   * promoted; `failed`: the models could not be opened, see `problem`.
+   */
+  state: 'opening' | 'embedding' | 'ready' | 'failed'
+  items: number
+  /** Items not yet embedded. */
+  lag: number
+  /** Why it makes no progress; null while it does. */
+  problem: string | null
+}
+
+/** Status of the vector database, for health and metrics. */
+export interface EngineStatus {
+  readonly name: string
+  /** Of the circuit breaker: calls are refused unless it is closed. */
+  readonly state: 'closed' | 'open' | 'half_open'
+  /** How often the breaker has opened. */
+  readonly opened: number
+  /** Calls repeated. */
+  readonly retries: number
+  /** Failed calls by kind, repeated ones included. */
+  readonly failures: Readonly<Record<FailureKind, number>>
 }
 
 /**
- * The collection of a service that encodes for others and keeps nothing: whatever asks for items is
- * refused as `not_supported`.
- * @param models - closed with the collection
+ * `unavailable`: not reached, cut off, or told to retry. `timeout`: no answer in time. `released`:
+ * the collection is not loaded. `failed`: refused.
  */
-export function openItemless(models: Models): Collection {
-  return new ItemlessCollection(models)
-}
-
-/**
- * The collection whose items lie in Milvus, where other services reach them too.
- *
- * @param models - and items are closed with the collection
- * @param onClosed - called once the items are
- */
-export function openShared(models: Models, items: MilvusItems, onClosed: () => void): Collection {
-  return new SharedCollection(models, items, onClosed)
-}
+export type FailureKind = 'unavailable' | 'timeout' | 'released' | 'failed'

@@ -1,16 +1,18 @@
-/** The collection of a service that encodes for others: the models of a bundle, and no items. */
-import type { Collection, Items, Visit } from './collection.js'
+/** The collection of a service that only encodes: the models of a bundle, and no items. */
+import type { Collection, Lease } from './collection.js'
 import { TandemError } from '../errors.js'
 import type { Models } from '../model/models.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
 
-const refuse = (): Promise<never> => {
-  const sentence =
-    'This service encodes and keeps no items (TANDEM_ROLE=encode): ask one that searches.'
-  return Promise.reject(new TandemError('not_supported', sentence))
-}
+const refuse = (): Promise<never> =>
+  Promise.reject(
+    new TandemError(
+      'not_supported',
+      'This service encodes and stores no items (TANDEM_ROLE=encode); send this request to one that searches.',
+    ),
+  )
 
-const noItems: Items = {
+const items = {
   recall: refuse,
   getMany: refuse,
   payloads: refuse,
@@ -19,30 +21,21 @@ const noItems: Items = {
   size: 0,
 }
 
-export class ItemlessCollection implements Collection {
-  readonly upkeep = null
+/** Refuses every operation on items as `not_supported`. */
+export class EncodeOnlyCollection implements Collection {
+  readonly maintenance = null
   readonly engine = null
+  readonly put = refuse
+  readonly remove = refuse
   readonly #models: Models
 
+  /** @param models - closed with the collection */
   constructor(models: Models) {
     this.#models = models
   }
 
-  enter(): Visit {
-    return {
-      models: this.#models,
-      items: noItems,
-      isOutdated: false,
-      [Symbol.dispose]: () => undefined,
-    }
-  }
-
-  put(): Promise<never> {
-    return refuse()
-  }
-
-  remove(): Promise<never> {
-    return refuse()
+  acquire(): Lease {
+    return { models: this.#models, items, isOutdated: false, [Symbol.dispose]: () => undefined }
   }
 
   start(): Promise<{ replayed: number; removed: number }> {

@@ -33,7 +33,7 @@ import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
 import { openRemoteImages } from '../image-fetch/image-fetch.js'
 import { Retrieval } from '../retrieval/retrieval.js'
-import { openCollection } from '../collection/embedded/generation.js'
+import { openCollection } from '../collection/open.js'
 import { backupRoutes } from './routes/backups.js'
 import { embedRoutes } from './routes/embed.js'
 import { encoderRoutes } from './routes/encoder.js'
@@ -223,12 +223,15 @@ function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
 /** Null where the items are kept by an engine elsewhere, which has backups of its own. */
 function safekeepingOf(
   { backupFolder, dataFolder }: Config,
-  { upkeep }: Retrieval,
+  { maintenance }: Retrieval,
   log: FastifyBaseLogger,
 ): Safekeeping | null {
-  if (upkeep === null) return null
-  const backups = openBackups(backupFolder ?? join(dataFolder, 'backups'), upkeep.storage.identity)
-  return new Safekeeping(backups, upkeep, log)
+  if (maintenance === null) return null
+  const backups = openBackups(
+    backupFolder ?? join(dataFolder, 'backups'),
+    maintenance.storage.identity,
+  )
+  return new Safekeeping(backups, maintenance, log)
 }
 
 /** Outermost first: what fails in one is answered by those before it. */
@@ -289,7 +292,7 @@ async function addRoutes(
   if (config.role === 'encode') {
     // Its bundle does not change while it serves: what was entered need not be left.
     await app.register(encoderRoutes, {
-      encoder: collection.enter().models,
+      encoder: collection.acquire().models,
       readiness,
       maxBodyBytes,
     })

@@ -1,8 +1,9 @@
 /** Turns queries, documents and inputs into embeddings and tokens. */
-import { isUnit, type Collection, type Item, type Visit } from '../collection/collection.js'
 import { withSignals } from '../async/signals.js'
+import type { Collection, Item, Lease } from '../collection/collection.js'
 import { TandemError } from '../errors.js'
 import type { Call, EncodedImage, EncodedText } from '../model/models.js'
+import { isUnit } from '../vector-index/normalise.js'
 import { longest, timed, type Timed } from './stage-clock.js'
 
 /** A text, or the bytes of an image file. */
@@ -24,7 +25,7 @@ export type Encoded =
  * @throws TandemError item_not_found, or what the model throws
  */
 export async function encodeAll(
-  { models, items }: Visit,
+  { models, items }: Lease,
   queries: readonly Query[],
   call?: Call,
   nameOf: (at: number) => string = () => '',
@@ -76,7 +77,7 @@ export async function encodeImage(
   bytes: Uint8Array,
   call?: Call,
 ): Promise<Timed<{ fingerprint: string; image: EncodedImage }>> {
-  using lease = collection.enter()
+  using lease = collection.acquire()
   const { models } = lease
   const { value, timings } = await timed(
     'encode',
@@ -101,7 +102,7 @@ export function present<Value>(value: Value | undefined): Value {
 
 /** @throws TandemError item_not_found */
 async function storedItems(
-  items: Visit['items'],
+  items: Lease['items'],
   ids: readonly string[],
   call?: Call,
 ): Promise<Item[]> {

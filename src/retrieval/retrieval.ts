@@ -9,10 +9,10 @@ import type {
   EngineStatus,
   Item,
   ListedItem,
+  Maintenance,
   Payload,
+  Reembedder,
   Restored,
-  StandbyStatus,
-  Upkeep,
 } from '../collection/collection.js'
 import type { Call, ModelInfo } from '../model/models.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
@@ -30,14 +30,14 @@ export type {
   Input,
   Item,
   ListedItem,
+  Maintenance,
   Payload,
   Query,
+  Reembedder,
   Relevance,
   Restored,
   SearchOptions,
-  StandbyStatus,
   Timings,
-  Upkeep,
 }
 
 /** An image to add: the bytes of its file and its payload. */
@@ -58,13 +58,13 @@ export class Retrieval {
 
   /** The bundle that serves. */
   get model(): ModelInfo {
-    using lease = this.#collection.enter()
+    using lease = this.#collection.acquire()
     return lease.models.info
   }
 
   /** Change of bundle, backups and restore; null if an external engine stores the items. */
-  get upkeep(): Upkeep | null {
-    return this.#collection.upkeep
+  get maintenance(): Maintenance | null {
+    return this.#collection.maintenance
   }
 
   /**
@@ -75,7 +75,7 @@ export class Retrieval {
     onProgress?: (replayed: number) => void,
   ): Promise<{ replayed: number; removed: number }> {
     const repaired = await this.#collection.start(onProgress)
-    using lease = this.#collection.enter()
+    using lease = this.#collection.acquire()
     const { models } = lease
     const { encoded } = await models.encodeTexts(['an image'])
     const { count, width } = models.info.imageTokens
@@ -84,7 +84,7 @@ export class Retrieval {
       [new Int8Array(count * width)],
       [{ text: 0, image: 0, similarity: 0 }],
     )
-    this.upkeep?.standby.resume()
+    this.maintenance?.reembedder.resume()
     return repaired
   }
 
@@ -93,7 +93,7 @@ export class Retrieval {
     inputs: readonly Input[],
     call?: Call,
   ): Promise<{ model: ModelInfo; embeddings: Float32Array[]; timings: Timings }> {
-    using lease = this.#collection.enter()
+    using lease = this.#collection.acquire()
     const clock = new StageClock()
     const encoded = clock.take(
       await encodeAll(lease, inputs, { ...call, embeddingOnly: true }, (at) => `inputs[${at}]`),
@@ -115,7 +115,7 @@ export class Retrieval {
     options: SearchOptions,
     call?: Call,
   ): Promise<{ hits: Hit[]; timings: Timings }> {
-    using lease = this.#collection.enter()
+    using lease = this.#collection.acquire()
     const { models, items } = lease
     const plan = planSearch(query, options, models.info)
     const expected = { k: plan.k, candidates: Math.min(plan.candidates, items.size) }
@@ -136,7 +136,7 @@ export class Retrieval {
     documents: readonly Query[],
     call?: Call,
   ): Promise<{ model: ModelInfo; ranked: Relevance[]; timings: Timings }> {
-    using lease = this.#collection.enter()
+    using lease = this.#collection.acquire()
     const { models } = lease
     const clock = new StageClock()
     const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
@@ -170,7 +170,7 @@ export class Retrieval {
         await timed('store', () => this.#collection.put(item, fingerprint, call)),
       )
       // After a change of bundle the image is encoded again.
-      if (status !== 'switched') return { status, timings: clock.read() }
+      if (status !== 'outdated') return { status, timings: clock.read() }
     }
   }
 
@@ -181,14 +181,14 @@ export class Retrieval {
 
   /** @throws TandemError item_not_found */
   async get(id: string, call?: Call): Promise<Item> {
-    using lease = this.#collection.enter()
+    using lease = this.#collection.acquire()
     const [item] = await lease.items.getMany([id], call)
     return item ?? noItem(id)
   }
 
   /** The stored image of an item, an upright JPEG. @throws TandemError item_not_found */
   async image(id: string, call?: Call): Promise<Uint8Array> {
-    using lease = this.#collection.enter()
+    using lease = this.#collection.acquire()
     return (await lease.items.image(id, call)) ?? noItem(id)
   }
 
@@ -197,7 +197,7 @@ export class Retrieval {
     { after, limit }: { after?: string | undefined; limit: number },
     call?: Call,
   ): Promise<{ items: ListedItem[]; next: string | null }> {
-    using lease = this.#collection.enter()
+    using lease = this.#collection.acquire()
     const read = await lease.items.list({ after, limit: limit + 1 }, call)
     const items = read.slice(0, limit)
     return { items, next: read.length > limit ? (items.at(-1)?.id ?? null) : null }
@@ -215,7 +215,7 @@ export class Retrieval {
 
   /** Numbers for the gauges. */
   stats(): { items: number; queueDepth: number; inFlight: number } {
-    using lease = this.#collection.enter()
+    using lease = this.#collection.acquire()
     return { items: lease.items.size, ...lease.models.stats() }
   }
 

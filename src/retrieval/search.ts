@@ -2,7 +2,7 @@
  * A search: encode the query, recall its nearest items, fetch their stored data, rerank them with
  * the fusion encoder, order the hits. Each step takes values and returns a value with its time.
  */
-import type { Items, Neighbour, Visit } from '../collection/collection.js'
+import type { Items, Neighbour, Lease } from '../collection/collection.js'
 import { testOf } from '../filter/matches.js'
 import type { Call, EncodedText, Match, Models } from '../model/models.js'
 import { encodeAll, present, type Encoded, type Query } from './encode.js'
@@ -25,7 +25,7 @@ export interface SearchResult {
  *   that one
  */
 export async function search(
-  lease: Visit,
+  lease: Lease,
   query: Query,
   plan: SearchPlan,
   pairsAhead: number,
@@ -50,7 +50,7 @@ export async function search(
 
 /** A stored item is not encoded again. Only reranking needs the tokens of a text. */
 async function encode(
-  lease: Visit,
+  lease: Lease,
   query: Query,
   { rerank }: SearchPlan,
   call: Call,
@@ -83,7 +83,7 @@ function recall(
  *   that were replaced since
  */
 function fetch(
-  lease: Visit,
+  lease: Lease,
   recalled: readonly Neighbour[],
   { k, rerank, filter }: SearchPlan,
   call: Call | undefined,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { compareImages, imagesLines, type Named } from '../../src/cli/images.js'
 import { readConfig } from '../../src/config.js'
-import { connectMilvus } from '../../src/collection/milvus/milvus.js'
+import { connectMilvus } from '../../src/collection/milvus/items.js'
 import { openSharedPlace } from '../../src/collection/milvus/open.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
 

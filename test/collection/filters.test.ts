@@ -127,8 +127,8 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
     candidates = 1000,
     at = 0,
   ): Promise<{ id: string; similarity: number }[]> => {
-    using visit = collection.enter()
-    return await visit.items.recall(embeddings[at] as Float32Array, candidates, {
+    using lease = collection.acquire()
+    return await lease.items.recall(embeddings[at] as Float32Array, candidates, {
       filter: parseFilter(filter),
     })
   }
@@ -145,8 +145,8 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
   })
   afterAll(() => opened.end())
   beforeEach(async () => {
-    using visit = collection.enter()
-    const listed = await visit.items.list({ limit: 1000 })
+    using lease = collection.acquire()
+    const listed = await lease.items.list({ limit: 1000 })
     await Promise.all(listed.map(({ id }) => collection.remove(id)))
   })
 

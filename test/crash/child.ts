@@ -5,7 +5,9 @@
  */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openEmbedded, type BundleShelf, type Rooms } from '../../src/collection/collection.js'
+import type { BundleCatalog } from '../../src/collection/embedded/bundle-catalog.js'
+import { EmbeddedCollection } from '../../src/collection/embedded/embedded.js'
+import type { Generation } from '../../src/collection/embedded/generation.js'
 import { openItemStore, type ItemStore } from '../../src/item-store/item-store.js'
 import { Retrieval } from '../../src/retrieval/retrieval.js'
 import { openVectorIndex } from '../../src/vector-index/open.js'
@@ -69,7 +71,7 @@ const [folder = '', configured = 'made-a', manner] = process.argv.slice(2) as [
   string?,
 ]
 
-async function roomsOf(name: BundleName, store: ItemStore): Promise<Rooms> {
+async function generationOf(name: BundleName, store: ItemStore): Promise<Generation> {
   const models = new MadeModels(name)
   const { dim, fingerprint } = models.info
   const place = {
@@ -81,9 +83,9 @@ async function roomsOf(name: BundleName, store: ItemStore): Promise<Rooms> {
   return { models, store, index: await openVectorIndex({ kind: 'hnsw', ...place }) }
 }
 
-const shelf: BundleShelf = {
+const catalog: BundleCatalog = {
   fingerprintOf: (name) => Promise.resolve(fingerprints[name as BundleName]),
-  open: (name, store) => roomsOf(name as BundleName, store),
+  open: (name, store) => generationOf(name as BundleName, store),
   discard: (fingerprint) =>
     rm(join(folder, 'index', fingerprint), { recursive: true, force: true }),
 }
@@ -96,11 +98,11 @@ const store = await openItemStore({
 // left the index of a bundle that stood by.
 const stamped = [store.bundles.serving, store.bundles.standby].map((bundle) => bundle?.fingerprint)
 for (const name of await readdir(join(folder, 'index')).catch(() => [])) {
-  if (!stamped.includes(name)) await shelf.discard(name)
+  if (!stamped.includes(name)) await catalog.discard(name)
 }
 const serving = store.bundles.serving.name as BundleName
-const { index, ...others } = await roomsOf(serving, store)
-const collection = openEmbedded({ ...others, index }, shelf)
+const { index, ...others } = await generationOf(serving, store)
+const collection = new EmbeddedCollection({ ...others, index }, catalog)
 const retrieval = new Retrieval(collection)
 await retrieval.start()
 
@@ -151,11 +153,11 @@ async function answer(asked: Asked): Promise<unknown> {
       return hits.map((hit) => ({ id: hit.id, similarity: hit.similarity }))
     }
     case 'begin-standby':
-      return collection.upkeep.standby.start(asked.ask.name)
+      return collection.maintenance.reembedder.start(asked.ask.name)
     case 'switch':
-      return collection.upkeep.standby.switch()
+      return collection.maintenance.reembedder.promote()
     case 'end-standby':
-      return collection.upkeep.standby.end()
+      return collection.maintenance.reembedder.end()
     case 'kill-index':
       for (const { pid } of index.workers) if (pid !== null) process.kill(pid, 'SIGKILL')
       return null

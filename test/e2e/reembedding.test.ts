@@ -190,7 +190,7 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
   it('is not what the service waits for when a process of the prepared bundle dies; its metrics count that', async () => {
     expect((await ask('PUT', '/reembedding', { model: 'second' })).status).toBe(202)
     await becomesReady()
-    const reembedder = (tandem as Tandem).retrieval.upkeep?.standby
+    const reembedder = (tandem as Tandem).retrieval.maintenance?.reembedder
     process.kill(
       reembedder?.workers.find(({ name }) => name === 'inference')?.pid as number,
       'SIGKILL',

@@ -75,11 +75,11 @@ describe('a search with a margin in the bundle', () => {
       },
       size: 10,
     }
-    const visit = { models, items, isOutdated: false, [Symbol.dispose]: () => undefined }
+    const lease = { models, items, isOutdated: false, [Symbol.dispose]: () => undefined }
     return {
       compared,
       fetched,
-      retrieval: new Retrieval({ enter: () => visit } as unknown as Collection),
+      retrieval: new Retrieval({ acquire: () => lease } as unknown as Collection),
     }
   }
 

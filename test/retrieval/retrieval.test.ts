@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Collection, Recall } from '../../src/collection/collection.js'
+import type { Collection, RecallOptions } from '../../src/collection/collection.js'
 import { parseFilter } from '../../src/filter/parse.js'
 import { Retrieval } from '../../src/retrieval/retrieval.js'
 import { embeddingOf, wordTandem, WordModels, type WordTandem } from '../support/word-models.js'
@@ -155,7 +155,7 @@ describe('a search', () => {
       embedding: embeddingOf(id),
     })
     const items = {
-      recall: (_: Float32Array, __: number, options: Recall) => {
+      recall: (_: Float32Array, __: number, options: RecallOptions) => {
         asked.push(options.filter)
         return Promise.resolve(['dog', 'cat', 'gone'].map((id) => ({ id, similarity: 0.5 })))
       },
@@ -163,13 +163,13 @@ describe('a search', () => {
       payloads: () => Promise.resolve([{ album: 'sea' }, { album: 'land' }, undefined]),
       size: 3,
     }
-    const visit = {
+    const lease = {
       models: new WordModels(),
       items,
       isOutdated: false,
       [Symbol.dispose]: () => undefined,
     }
-    const retrieval = new Retrieval({ enter: () => visit } as unknown as Collection)
+    const retrieval = new Retrieval({ acquire: () => lease } as unknown as Collection)
     const filter = parseFilter({ must: [{ key: 'album', match: 'sea' }] })
     for (const rerank of [true, false]) {
       const { hits } = await retrieval.search({ text: 'dog' }, { filter, rerank })

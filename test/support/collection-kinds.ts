@@ -5,19 +5,16 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import {
-  openEmbedded,
-  openShared,
-  type Collection,
-  type NewItem,
-} from '../../src/collection/collection.js'
+import type { Collection, NewItem } from '../../src/collection/collection.js'
+import { EmbeddedCollection } from '../../src/collection/embedded/embedded.js'
+import { SharedCollection } from '../../src/collection/milvus/shared.js'
 import { openItemStore } from '../../src/item-store/item-store.js'
-import { connectMilvus } from '../../src/collection/milvus/milvus.js'
+import { connectMilvus } from '../../src/collection/milvus/items.js'
 import { openImageStore } from '../../src/image-store/image-store.js'
 import { openVectorIndex } from '../../src/vector-index/open.js'
 import { hasMilvus, Milvus, withoutMilvus } from './milvus.js'
 import { randomEmbeddings } from './random-embeddings.js'
-import { emptyShelf, WordModels } from './word-models.js'
+import { emptyCatalog, WordModels } from './word-models.js'
 
 export const { fingerprint, dim } = new WordModels().info
 export const embeddings = randomEmbeddings(400, dim)
@@ -37,7 +34,10 @@ async function openLocal(kind: 'hnsw' | 'exact'): Promise<Opened> {
     fingerprint,
     storeIdentity: store.identity,
   })
-  const collection = openEmbedded({ models: new WordModels(), index, store }, emptyShelf)
+  const collection = new EmbeddedCollection(
+    { models: new WordModels(), index, store },
+    emptyCatalog,
+  )
   const end = async (): Promise<void> => {
     await collection.close()
     await rm(folder, { recursive: true, force: true })
@@ -54,7 +54,7 @@ async function openInMilvus(): Promise<Opened> {
     timeoutMs: 5000,
   })
   const items = connectMilvus({ ...milvus.settings, fingerprint, dim, images })
-  const collection = openShared(new WordModels(), items, () => images.close())
+  const collection = new SharedCollection(new WordModels(), items, () => images.close())
   const end = async (): Promise<void> => {
     await collection.close()
     await milvus.end()

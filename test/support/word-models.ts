@@ -6,7 +6,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buildApp, type Limits, type Tandem } from '../../src/http/app.js'
-import { openEmbedded, type BundleShelf } from '../../src/collection/collection.js'
+import type { BundleCatalog } from '../../src/collection/embedded/bundle-catalog.js'
+import { EmbeddedCollection } from '../../src/collection/embedded/embedded.js'
 import { readConfig, type Config } from '../../src/config.js'
 import { TandemError } from '../../src/errors.js'
 import { openItemStore } from '../../src/item-store/item-store.js'
@@ -196,7 +197,7 @@ export class MemoryIndex implements VectorIndex {
 }
 
 /** No other bundle is there. */
-export const emptyShelf: BundleShelf = {
+export const emptyCatalog: BundleCatalog = {
   fingerprintOf: (name) =>
     Promise.reject(new TandemError('bundle_unusable', `There is no bundle ${name}.`)),
   open: (name) => Promise.reject(new Error(`There is no bundle ${name}.`)),
@@ -210,11 +211,11 @@ export interface WordTandem extends Tandem {
   end(): Promise<void>
 }
 
-/** The whole service around word rooms, started. */
+/** The whole service around word models, started. */
 export async function wordTandem(
   { limits = {}, ...settings }: Partial<Config> & { limits?: Partial<Limits> } = {},
   start = true,
-  shelf: BundleShelf = emptyShelf,
+  catalog: BundleCatalog = emptyCatalog,
 ): Promise<WordTandem> {
   const folder = await mkdtemp(join(tmpdir(), 'tandem-'))
   const models = new WordModels()
@@ -223,9 +224,9 @@ export async function wordTandem(
   const tandem = await buildApp(config, {
     limits,
     open: async () =>
-      openEmbedded(
+      new EmbeddedCollection(
         { models, index, store: await openItemStore({ folder, fingerprint: info.fingerprint }) },
-        shelf,
+        catalog,
       ),
   })
   if (start) await tandem.start()

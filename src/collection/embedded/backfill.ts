@@ -1,84 +1,81 @@
-/**
- * Makes the encodings of a standby: walks the changes of the store, encodes the stored images with
- * the standby's models, a small group at a time, and keeps them in its view of the store and in its
- * index. What it has done is durable with each group, so it goes on from there after a restart.
- */
 import { setTimeout as pause } from 'node:timers/promises'
 import { Backoff } from '../../async/backoff.js'
 import { TandemError } from '../../errors.js'
-import type { Change } from '../../item-store/item-store.js'
-import type { Models } from '../../model/models.js'
-import { levelIndex } from './repair.js'
-import type { Rooms } from './serving.js'
+import type { Change, Encoding } from '../../item-store/item-store.js'
 import { isUnit } from '../../vector-index/normalise.js'
+import type { Generation } from './generation.js'
+import { repairIfBehind } from './repair.js'
 
-/** Images encoded at a time: a search waits no longer for the processor than they take. */
+/** Images encoded at a time: a search never waits longer for the processor than they take. */
 const GROUP = 8
-/**
- * While the models that serve are at work, the follower waits, this long at most before each group.
- */
-const LONGEST_COURTESY_MS = 100
-const COURTESY_STEP_MS = 20
+/** The longest wait before each group while the serving models are busy. */
+const MAX_YIELD_MS = 100
+const POLL_MS = 20
 const FIRST_RETRY_MS = 500
-const LONGEST_RETRY_MS = 30_000
+const MAX_RETRY_MS = 30_000
 
-export class Follower {
-  readonly rooms: Rooms
-  /** Why the last group failed, as a sentence; null once one has succeeded. It is tried again. */
+/**
+ * Embeds the stored images with a bundle that does not serve, in the order of the store's changes,
+ * and adds them to that bundle's view of the store and to its index. Each group is durable, so a
+ * restart continues behind the last one.
+ */
+export class Backfill {
+  readonly generation: Generation
+  /** Why the last group failed, as a sentence; null after a success. Failed groups are retried. */
   problem: string | null = null
   readonly #isBusy: () => boolean
-  /** Ids of which the index may hold what the store does no longer. */
+  /** Ids that the index may have and the store may lack. */
   readonly #changed = new Set<string>()
   /** Whether index and store agreed after the last step. */
   #isSound: boolean
-  /** Images in the next group; one by one after a failure, so that the one that fails is named. */
+  /** Images in the next group; 1 after a failure, so that the error names the image. */
   #group = GROUP
   #stopped = true
   #running: Promise<void> = Promise.resolve()
   #wake: () => void = () => undefined
 
   /**
-   * @param isBusy - whether the models that serve are at work
+   * @param isBusy - whether the serving models are busy
    * @param isSound - whether index and store are known to agree
    */
-  constructor(rooms: Rooms, isBusy: () => boolean, isSound: boolean) {
-    this.rooms = rooms
+  constructor(generation: Generation, isBusy: () => boolean, isSound: boolean) {
+    this.generation = generation
     this.#isBusy = isBusy
     this.#isSound = isSound
   }
 
-  /** Items that are still to be encoded. */
-  get behind(): number {
-    return this.rooms.store.countBehind()
+  /** Items not yet embedded. */
+  get lag(): number {
+    return this.generation.store.countBehind()
   }
 
-  /** Goes on until `stop`, whenever there is something to follow. */
+  /** Runs until `stop`, sleeping while there is nothing to embed. */
   start(): void {
     this.#stopped = false
     this.#running = this.#run()
   }
 
-  /** Resolves when the group that it was at is done. */
+  /** Resolves when the current group is done. */
   async stop(): Promise<void> {
     this.#stopped = true
     this.#wake()
     await this.#running
   }
 
-  /** To be called after changes of the store. @param ids - of items added, replaced or removed */
-  hear(ids: readonly string[]): void {
+  /** Reports a change of the store. @param ids - of items added, replaced or removed */
+  onChange(ids: readonly string[]): void {
     for (const id of ids) this.#changed.add(id)
     this.#wake()
   }
 
   /**
-   * Follows the next group of changes.
+   * Embeds the next group of changes.
    * @returns whether there may be more
-   * @throws what the models or the store throw; nothing is lost then
+   * @throws what the models or the store throw; the group is then retried by the next step
    */
   async step(signal?: AbortSignal): Promise<boolean> {
-    const { store, index } = this.rooms
-    await levelIndex(this.rooms, this.#isSound)
+    const { store, index } = this.generation
+    await repairIfBehind(this.generation, this.#isSound)
     this.#isSound = false
     const { changes, position } = store.behind(this.#group)
     const changed = [...this.#changed]
@@ -88,18 +85,18 @@ export class Follower {
       await store.follow(encodings, position)
       await index.upsert(encodings, position)
     }
-    // Asked only now: what was removed and added again may be among what has just been followed.
+    // Checked last: an item removed and added again may be in the group just stored.
     const removed = changed.filter((id) => index.has(id) && !store.has(id))
     if (removed.length > 0) await index.remove(removed, position)
     const more = changes.length === this.#group || this.#changed.size > 0
-    // Removed by somebody who names no ids, as a restore does.
-    if (!more && index.size !== store.size) await levelIndex(this.rooms, false)
+    // A restore removes items without reporting their ids.
+    if (!more && index.size !== store.size) await repairIfBehind(this.generation, false)
     this.#isSound = true
     return more
   }
 
   async #run(): Promise<void> {
-    const backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS)
+    const backoff = new Backoff(FIRST_RETRY_MS, MAX_RETRY_MS)
     while (!this.#stopped) {
       const awake = new Promise<void>((resolve) => (this.#wake = resolve))
       try {
@@ -107,68 +104,56 @@ export class Follower {
         this.problem = null
         this.#group = GROUP
         backoff.reset()
-        await (more ? this.#courtesy() : awake)
+        await (more ? this.#pauseWhile(this.#isBusy, MAX_YIELD_MS) : awake)
       } catch (error) {
         this.problem = (error as Error).message
         this.#group = 1
-        // The index is compared as a whole before the next group.
+        // The next step compares the whole index.
         this.#changed.clear()
-        await this.#waitUnlessStopped(backoff.ms)
+        await this.#pauseWhile(() => true, backoff.ms)
         backoff.double()
       }
     }
   }
 
-  async #encode(changes: readonly Change[], signal?: AbortSignal): Promise<(Change & Encoded)[]> {
-    const { store, models } = this.rooms
-    // Read before anything is awaited: the images are those of these changes.
-    const found = changes.flatMap((change) => {
+  async #encode(changes: readonly Change[], signal?: AbortSignal): Promise<(Change & Encoding)[]> {
+    const { store, models } = this.generation
+    // Read before any await, so that each image is the one of its change.
+    const images = changes.flatMap((change) => {
       const bytes = store.image(change.id)
       return bytes === undefined ? [] : [{ change, bytes }]
     })
-    if (found.length === 0) return []
-    const call = { priority: 'bulk', ...(signal === undefined ? {} : { signal }) } as const
-    const images = found.map(({ bytes }) => bytes)
-    const { encoded } = await models.encodeImages(images, call).catch((error: unknown) => {
-      signal?.throwIfAborted()
-      const ids = found.map(({ change }) => JSON.stringify(change.id)).join(', ')
-      throw notLevel(
-        `the stored images of ${ids} could not be embedded: ${(error as Error).message}`,
-        error,
+    if (images.length === 0) return []
+    const { encoded } = await models
+      .encodeImages(
+        images.map(({ bytes }) => bytes),
+        { priority: 'bulk', signal },
       )
-    })
-    return found.map(({ change }, at) => {
+      .catch((error: unknown) => {
+        signal?.throwIfAborted()
+        const ids = images.map(({ change }) => JSON.stringify(change.id)).join(', ')
+        throw notReady(
+          `the stored images of ${ids} could not be embedded: ${(error as Error).message}`,
+          error,
+        )
+      })
+    return images.map(({ change }, at) => {
       const { embedding, imageTokens } = encoded[at] as (typeof encoded)[number]
       if (!isUnit(embedding))
-        throw notLevel(`the bundle gives "${change.id}" an embedding without length 1.`)
+        throw notReady(`the bundle's embedding of "${change.id}" does not have length 1.`)
       return { ...change, embedding, imageTokens }
     })
   }
 
-  /** Searches come first, but the follower is not starved. */
-  async #courtesy(): Promise<void> {
-    for (
-      let waited = 0;
-      waited < LONGEST_COURTESY_MS && this.#isBusy() && !this.#stopped;
-      waited += COURTESY_STEP_MS
-    ) {
-      await pause(COURTESY_STEP_MS)
-    }
-  }
-
-  async #waitUnlessStopped(ms: number): Promise<void> {
-    for (let waited = 0; waited < ms && !this.#stopped; waited += COURTESY_STEP_MS)
-      await pause(COURTESY_STEP_MS)
+  /** Waits while `condition` holds, for `ms` at most; ends early when stopped. */
+  async #pauseWhile(condition: () => boolean, ms: number): Promise<void> {
+    for (let waited = 0; waited < ms && condition() && !this.#stopped; waited += POLL_MS)
+      await pause(POLL_MS)
   }
 }
 
-function notLevel(why: string, cause?: unknown): TandemError {
-  return new TandemError('reembedding_not_ready', `Re-embedding makes no progress: ${why}`, {
+function notReady(reason: string, cause?: unknown): TandemError {
+  return new TandemError('reembedding_not_ready', `Re-embedding makes no progress: ${reason}`, {
     cause,
   })
 }
-
-type Encoded = Pick<
-  Awaited<ReturnType<Models['encodeImages']>>['encoded'][number],
-  'embedding' | 'imageTokens'
->

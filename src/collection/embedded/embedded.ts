@@ -1,125 +1,113 @@
 /**
- * The embedded collection: an item store and a vector index of this process, and one writer that
- * orders all changes. The item store is the truth; the index is repaired from it. Another bundle
- * may stand by.
+ * The embedded collection: an item store and a vector index in this process. The store is the
+ * truth; the index is repaired from it. All writes pass one queue.
  */
-import type { Collection, Items, Put, Visit } from '../collection.js'
 import type { NewItem } from '../../item-store/item-store.js'
 import type { VectorIndex } from '../../vector-index/vector-index.js'
 import type { WorkerStatus } from '../../worker/worker-process.js'
+import type { Collection, Items, Lease, PutOutcome } from '../collection.js'
+import type { BundleCatalog } from './bundle-catalog.js'
 import { filteredRecall } from './filtered-recall.js'
 import { FilteredSets } from './filtered-sets.js'
+import type { Generation } from './generation.js'
+import { EmbeddedMaintenance } from './maintenance.js'
+import { EmbeddedReembedder } from './reembedder.js'
 import { repairIndex } from './repair.js'
-import { Serving, type Rooms } from './serving.js'
-import { Standby, type BundleShelf } from './reembedder.js'
-import { Upkeep } from './maintenance.js'
-import { Writer } from './write-groups.js'
+import { Serving } from './serving.js'
+import { WriteGroups } from './write-groups.js'
 
 export class EmbeddedCollection implements Collection {
-  readonly upkeep: Upkeep
+  readonly maintenance: EmbeddedMaintenance
   readonly engine = null
   readonly #serving: Serving
-  readonly #writer: Writer
-  readonly #standby: Standby
+  readonly #writes: WriteGroups
+  readonly #reembedder: EmbeddedReembedder
   readonly #filtered = new FilteredSets()
-  /** Up to which change of the store the snapshot of an index is complete. */
+  /** The position up to which the snapshot of an index is complete. */
   readonly #saved = new WeakMap<VectorIndex, number>()
-
   readonly #onClosed: () => Promise<void>
 
+  /**
+   * @param generation - the serving one; closed with the collection
+   * @param onClosed - called after that
+   */
   constructor(
-    rooms: Rooms,
-    shelf: BundleShelf,
+    generation: Generation,
+    catalog: BundleCatalog,
     onClosed: () => Promise<void> = () => Promise.resolve(),
   ) {
     this.#onClosed = onClosed
-    this.#serving = new Serving(rooms)
-    this.#writer = new Writer(this.#serving)
-    this.#standby = new Standby(this.#serving, this.#writer, shelf)
-    this.upkeep = new Upkeep(this.#serving, this.#writer, this.#standby)
-    this.#saved.set(rooms.index, rooms.index.position)
+    this.#serving = new Serving(generation)
+    this.#writes = new WriteGroups(this.#serving)
+    this.#reembedder = new EmbeddedReembedder(this.#serving, this.#writes, catalog)
+    this.maintenance = new EmbeddedMaintenance(this.#serving, this.#writes, this.#reembedder)
+    this.#saved.set(generation.index, generation.index.position)
   }
 
-  enter(): Visit {
+  acquire(): Lease {
     const serving = this.#serving
-    const visit = serving.enter()
-    const { rooms } = visit
-    const isOutdated = (): boolean => serving.rooms !== rooms
+    const lease = serving.acquire()
+    const { generation } = lease
+    const isOutdated = (): boolean => serving.generation !== generation
     return {
-      models: rooms.models,
-      items: itemsOf(rooms, isOutdated, this.#filtered),
+      models: generation.models,
+      items: itemsOf(generation, isOutdated, this.#filtered),
       get isOutdated() {
         return isOutdated()
       },
-      [Symbol.dispose]: () => visit[Symbol.dispose](),
+      [Symbol.dispose]: () => lease[Symbol.dispose](),
     }
   }
 
-  put(item: NewItem, fingerprint: string): Promise<Put> {
-    return this.#writer.add(item, fingerprint)
+  put(item: NewItem, fingerprint: string): Promise<PutOutcome> {
+    return this.#writes.add(item, fingerprint)
   }
 
   remove(id: string): Promise<boolean> {
-    return this.#writer.remove(id)
+    return this.#writes.remove(id)
   }
 
-  /** Repairs the index from the store. */
   start(onProgress?: (replayed: number) => void): Promise<{ replayed: number; removed: number }> {
-    const { index, store } = this.#serving.rooms
+    const { index, store } = this.#serving.generation
     return repairIndex(store, index, onProgress)
   }
 
   get workers(): readonly WorkerStatus[] {
-    const { models, index } = this.#serving.rooms
+    const { models, index } = this.#serving.generation
     return [...models.workers, ...index.workers]
   }
 
-  /**
-   * Writes the index's snapshot if anything changed, so that the next start has less to repair.
-   * Takes its turn among the writes: to wait for their end would be to wait for ever where they do
-   * not cease.
-   */
+  /** Saves each index that changed. It does not wait for writes, which may never pause. */
   async save(): Promise<void> {
-    for (const rooms of [this.#serving.rooms, this.#standby.rooms]) {
-      if (
-        rooms === null ||
-        rooms.index.lost ||
-        rooms.index.position === this.#saved.get(rooms.index)
-      )
-        continue
-      const { position } = rooms.index
-      await rooms.index.save()
-      this.#saved.set(rooms.index, position)
+    const prepared = this.#reembedder.generation
+    for (const { index } of [this.#serving.generation, ...(prepared === null ? [] : [prepared])]) {
+      const { position } = index
+      if (index.lost || position === this.#saved.get(index)) continue
+      await index.save()
+      this.#saved.set(index, position)
     }
   }
 
-  /**
-   * Waits for writes, saves the index and closes the rooms in the reverse order of their opening.
-   */
   async close(): Promise<void> {
     try {
-      await this.#writer.settled()
+      await this.#writes.settled()
       await this.save()
     } finally {
-      await this.#closeRooms().finally(this.#onClosed)
+      await this.#closeGenerations().finally(this.#onClosed)
     }
   }
 
-  async #closeRooms(): Promise<void> {
-    await this.#standby.close()
-    const { models, index, store } = this.#serving.rooms
+  async #closeGenerations(): Promise<void> {
+    await this.#reembedder.close()
+    const { models, index, store } = this.#serving.generation
     await index.close()
     await store.close()
     await models.close()
   }
 }
 
-/**
- * Store and index as the pipeline asks for them; a read of the store is done before its promise is
- * there.
- */
 function itemsOf(
-  { index, store }: Rooms,
+  { index, store }: Generation,
   isOutdated: () => boolean,
   filtered: FilteredSets,
 ): Items {
@@ -129,7 +117,7 @@ function itemsOf(
         ? index.search(embedding, candidates)
         : filteredRecall({ index, store }, filtered, { filter, embedding, candidates, signal }),
     getMany: (ids) => promised(() => store.getMany(ids)),
-    // The bundle that serves has encoded every item as it is; of another one's, the encodings tell.
+    // An outdated bundle lacks encodings of later writes; only `get` reports those as missing.
     payloads: (ids) =>
       promised(() => ids.map((id) => (isOutdated() ? store.get(id)?.payload : store.payload(id)))),
     image: (id) => promised(() => store.image(id)),
@@ -141,7 +129,7 @@ function itemsOf(
   }
 }
 
-/** What the read throws, the promise is rejected with. */
+/** Reads at once; an error rejects the promise. */
 function promised<Value>(read: () => Value): Promise<Value> {
   return new Promise((resolve) => resolve(read()))
 }

@@ -1,107 +1,70 @@
 /**
- * The change of bundle without downtime: a second bundle stands by, its follower embeds the stored
- * images, and once it is level a switch makes it the one that serves. Then the bundle that served
- * stands by, so that switching back is as quick. The store remembers all of it; a restart goes on
- * where it was.
+ * Changes the bundle without downtime. A second bundle is prepared: its backfill embeds the stored
+ * images. Once its lag is small, `promote` makes it serve, and the former bundle becomes the
+ * prepared one, so that changing back is as quick. The store remembers both across restarts.
  */
 import { TandemError } from '../../errors.js'
 import type { ItemStore, NamedBundle } from '../../item-store/item-store.js'
 import type { Call } from '../../model/models.js'
-import { Follower } from './backfill.js'
-import type { Rooms, Serving } from './serving.js'
 import type { WorkerStatus } from '../../worker/worker-process.js'
-import type { Writer } from './write-groups.js'
+import type { ReembeddingStatus, Reembedder } from '../collection.js'
+import { Backfill } from './backfill.js'
+import type { BundleCatalog } from './bundle-catalog.js'
+import type { Generation } from './generation.js'
+import type { Serving } from './serving.js'
+import type { WriteGroups } from './write-groups.js'
 
-/**
- * So many items at most may be left for the switch itself, which holds up writes while it follows
- * them.
- */
-const MOST_LEFT_TO_SWITCH = 256
+/** Items that `promote` may still have to embed itself, while writes wait. */
+const MAX_LAG_TO_PROMOTE = 256
 
-/** The bundles that a service can change to, by the names of their folders. */
-export interface BundleShelf {
-  /** Verifies a bundle. @throws TandemError bundle_unusable */
-  fingerprintOf(name: string): Promise<string>
-  /** Opens its models, and its index of `store`. */
-  open(name: string, store: ItemStore): Promise<Rooms>
-  /** Removes what is kept of its index. */
-  discard(fingerprint: string): Promise<void>
-}
-
-export interface StandbyStatus extends NamedBundle {
-  /**
-   * `opening`: its models are loaded; `following`: it lacks items; `level`: it can serve; `failed`:
-   * see `problem`.
-   */
-  state: 'opening' | 'following' | 'level' | 'failed'
-  items: number
-  /** How many of them it has still to encode. */
-  behind: number
-  /** Why it does not get on, as a sentence; null where it does. */
-  problem: string | null
-}
-
-export class Standby {
+export class EmbeddedReembedder implements Reembedder {
   readonly #serving: Serving
-  readonly #writer: Writer
-  readonly #shelf: BundleShelf
-  #follower: Follower | null = null
+  readonly #writes: WriteGroups
+  readonly #catalog: BundleCatalog
+  #backfill: Backfill | null = null
   #opening: Promise<void> | null = null
-  /** Why the bundle could not be opened. */
+  /** Why the prepared bundle could not be opened. */
   #failure: string | null = null
-  /** Ends when the last command has: they follow one another. */
+  /** Commands run one after another. */
   #commands: Promise<unknown> = Promise.resolve()
-  /** Ends when the rooms of the last standby are closed, which waits for their last visitor. */
+  /** Resolves when the last dropped generation is closed, after its last lease. */
   #closing: Promise<unknown> = Promise.resolve()
   #closed = false
 
-  constructor(serving: Serving, writer: Writer, shelf: BundleShelf) {
+  constructor(serving: Serving, writes: WriteGroups, catalog: BundleCatalog) {
     this.#serving = serving
-    this.#writer = writer
-    this.#shelf = shelf
-    writer.follow((ids) => this.#follower?.hear(ids))
+    this.#writes = writes
+    this.#catalog = catalog
+    writes.onChange((ids) => this.#backfill?.onChange(ids))
   }
 
-  /** The bundle that serves, and how far the one that stands by is; null where none does. */
-  status(): { serving: NamedBundle; standby: StandbyStatus | null } {
+  status(): { serving: NamedBundle; reembedding: ReembeddingStatus | null } {
     const { serving, standby } = this.#store.bundles
-    if (standby === null) return { serving, standby: null }
-    const { size } = this.#store
-    const behind = this.#store.bundles.view(standby.fingerprint).countBehind()
-    const problem = this.#failure ?? this.#follower?.problem ?? null
-    return {
-      serving,
-      standby: { ...standby, state: this.#stateAt(behind), items: size, behind, problem },
-    }
+    if (standby === null) return { serving, reembedding: null }
+    const { size: items } = this.#store
+    const lag = this.#store.bundles.view(standby.fingerprint).countBehind()
+    const problem = this.#failure ?? this.#backfill?.problem ?? null
+    return { serving, reembedding: { ...standby, state: this.#stateAt(lag), items, lag, problem } }
   }
 
-  /**
-   * Goes on with the standby that the store remembers, if it remembers one. Opening it goes on
-   * behind.
-   */
   resume(): void {
     if (this.#store.bundles.standby !== null) this.#open()
   }
 
-  /**
-   * Makes the bundle in the folder `name` stand by and begins to follow. The same again goes on, or
-   * tries again to open it.
-   * @throws TandemError bundle_unusable; reembedding_conflict where it serves, or another one stands by
-   */
   start(name: string): Promise<void> {
     return this.#command(async () => {
-      const fingerprint = await this.#shelf.fingerprintOf(name)
+      const fingerprint = await this.#catalog.fingerprintOf(name)
       const { serving, standby } = this.#store.bundles
       if (fingerprint === serving.fingerprint) {
         throw new TandemError(
           'reembedding_conflict',
-          `The bundle ${name} has the fingerprint ${fingerprint}, as the one that serves: there is nothing to embed again.`,
+          `The bundle ${name} has the fingerprint ${fingerprint}, as the serving one: there is nothing to embed again.`,
         )
       }
       if (standby !== null && fingerprint !== standby.fingerprint) {
         throw new TandemError(
           'reembedding_conflict',
-          `The bundle ${standby.name ?? standby.fingerprint} is being prepared already; end that before ${name} can start.`,
+          `The bundle ${standby.name ?? standby.fingerprint} is being prepared; end that before you start ${name}.`,
         )
       }
       if (standby === null) await this.#store.bundles.begin({ name, fingerprint })
@@ -109,82 +72,75 @@ export class Standby {
     })
   }
 
-  /**
-   * The standby serves from now on, and the bundle that served stands by. Writes wait for it;
-   * requests under way end with the bundle that they began with.
-   * @throws TandemError reembedding_not_found; reembedding_not_ready; the reason of the call's signal, and
-   *   then nothing changes
-   */
-  switch(call: Call = {}): Promise<void> {
+  promote(call: Call = {}): Promise<void> {
     return this.#command(async () => {
-      const follower = this.#levelFollower()
-      await this.#writer.turn(async () => {
-        await follower.stop()
+      const backfill = this.#readyBackfill()
+      await this.#writes.exclusive(async () => {
+        await backfill.stop()
         try {
-          while (await follower.step(call.signal)) call.signal?.throwIfAborted()
+          while (await backfill.step(call.signal)) call.signal?.throwIfAborted()
           call.signal?.throwIfAborted()
           await this.#store.bundles.switch()
         } catch (error) {
-          follower.start()
+          backfill.start()
           throw error
         }
-        const former = this.#serving.rooms
-        this.#serving.swap(follower.rooms)
-        this.#writer.watch(follower.rooms.index)
-        this.#follow(former, true)
+        const former = this.#serving.generation
+        this.#serving.replace(backfill.generation)
+        this.#writes.repairOnReturn(backfill.generation.index)
+        this.#startBackfill(former, true)
       })
     })
   }
 
-  /** Drops the standby and its encodings. @throws TandemError reembedding_not_found */
   end(): Promise<void> {
     return this.#command(async () => {
-      const standby = this.#found()
+      const { fingerprint } = this.#prepared()
       await this.#opening
-      const follower = this.#follower
-      await follower?.stop()
+      const backfill = this.#backfill
+      await backfill?.stop()
       await this.#store.bundles.end()
-      this.#follower = null
+      this.#backfill = null
       this.#failure = null
-      this.#closing = this.#clear(standby.fingerprint, follower?.rooms)
+      this.#closing = this.#drop(fingerprint, backfill?.generation)
     })
   }
 
-  /** The rooms of the standby, once they are open. */
-  get rooms(): Rooms | null {
-    return this.#follower?.rooms ?? null
+  /** Of the prepared bundle, once it is open. */
+  get generation(): Generation | null {
+    return this.#backfill?.generation ?? null
   }
 
-  /** The processes of the standby; none where there is none. */
   get workers(): readonly WorkerStatus[] {
-    return this.rooms === null ? [] : [...this.rooms.models.workers, ...this.rooms.index.workers]
+    const { generation } = this
+    return generation === null ? [] : [...generation.models.workers, ...generation.index.workers]
   }
 
-  /** Ends following, and closes the rooms of the standby without saving. */
+  /** Stops the backfill and closes its generation without saving. */
   async close(): Promise<void> {
     this.#closed = true
     await this.#commands
     await this.#opening
-    await this.#follower?.stop()
+    await this.#backfill?.stop()
     await this.#closing
-    if (this.#follower !== null) await closeAll(this.#follower.rooms)
+    if (this.#backfill !== null) await closeModelsAndIndex(this.#backfill.generation)
   }
 
   get #store(): ItemStore {
-    return this.#serving.rooms.store
+    return this.#serving.generation.store
   }
 
-  #stateAt(behind: number): StandbyStatus['state'] {
+  #stateAt(lag: number): ReembeddingStatus['state'] {
     if (this.#failure !== null) return 'failed'
-    if (this.#follower === null) return 'opening'
-    return behind > 0 ? 'following' : 'level'
+    if (this.#backfill === null) return 'opening'
+    return lag > 0 ? 'embedding' : 'ready'
   }
 
-  /** Opens the standby's rooms behind, unless they are open or being opened. */
+  /** Opens the prepared bundle in the background, unless it is open or being opened. */
   #open(): void {
-    if (this.#follower !== null || this.#closed) return
+    if (this.#backfill !== null || this.#closed) return
     this.#failure = null
-    this.#opening ??= this.#openRooms()
+    this.#opening ??= this.#openPrepared()
       .catch((error: unknown) => {
         this.#failure = (error as Error).message
       })
@@ -193,57 +149,54 @@ export class Standby {
       })
   }
 
-  async #openRooms(): Promise<void> {
-    const { name, fingerprint } = this.#found()
+  async #openPrepared(): Promise<void> {
+    const { name, fingerprint } = this.#prepared()
     if (name === null)
       throw new Error(
-        `The store does not know the folder of the bundle of fingerprint ${fingerprint}.`,
+        `The store does not know the folder of the bundle with the fingerprint ${fingerprint}.`,
       )
     await this.#closing
-    const rooms = await this.#shelf.open(name, this.#store.bundles.view(fingerprint))
-    this.#follow(rooms, false)
+    const view = this.#store.bundles.view(fingerprint)
+    this.#startBackfill(await this.#catalog.open(name, view), false)
   }
 
-  #follow(rooms: Rooms, isSound: boolean): void {
+  #startBackfill(generation: Generation, isSound: boolean): void {
     const isBusy = (): boolean => {
-      const { queueDepth, inFlight } = this.#serving.rooms.models.stats()
+      const { queueDepth, inFlight } = this.#serving.generation.models.stats()
       return queueDepth + inFlight > 0
     }
-    this.#follower = new Follower(rooms, isBusy, isSound)
-    this.#follower.start()
+    this.#backfill = new Backfill(generation, isBusy, isSound)
+    this.#backfill.start()
   }
 
-  #found(): NamedBundle {
+  #prepared(): NamedBundle {
     const { standby } = this.#store.bundles
     if (standby === null)
       throw new TandemError('reembedding_not_found', 'No bundle is being prepared.')
     return standby
   }
 
-  #levelFollower(): Follower {
-    const { name, fingerprint } = this.#found()
-    const sentence = `The bundle ${name ?? fingerprint} cannot serve yet: `
-    if (this.#follower === null) {
-      throw new TandemError(
+  #readyBackfill(): Backfill {
+    const { name, fingerprint } = this.#prepared()
+    const notReady = (reason: string): TandemError =>
+      new TandemError(
         'reembedding_not_ready',
-        `${sentence}${this.#failure ?? 'its models are being loaded.'}`,
+        `The bundle ${name ?? fingerprint} cannot serve yet: ${reason}`,
       )
-    }
-    const { behind } = this.#follower
-    if (behind <= MOST_LEFT_TO_SWITCH) return this.#follower
-    throw new TandemError(
-      'reembedding_not_ready',
-      `${sentence}${behind} of ${this.#store.size} items are still to be embedded.`,
-    )
+    if (this.#backfill === null)
+      throw notReady(this.#failure ?? 'its models are still being loaded.')
+    const { lag } = this.#backfill
+    if (lag <= MAX_LAG_TO_PROMOTE) return this.#backfill
+    throw notReady(`${lag} of ${this.#store.size} items are still to be embedded.`)
   }
 
-  async #clear(fingerprint: string, rooms: Rooms | undefined): Promise<void> {
-    if (rooms !== undefined) {
-      await this.#serving.empty(rooms)
-      // A process that does not end as asked is no reason to keep what it left.
-      await closeAll(rooms).catch(() => undefined)
+  async #drop(fingerprint: string, generation: Generation | undefined): Promise<void> {
+    if (generation !== undefined) {
+      await this.#serving.idle(generation)
+      // The files are removed even if a process does not end properly.
+      await closeModelsAndIndex(generation).catch(() => undefined)
     }
-    await this.#shelf.discard(fingerprint).catch(() => undefined)
+    await this.#catalog.discard(fingerprint).catch(() => undefined)
   }
 
   #command<Result>(work: () => Promise<Result>): Promise<Result> {
@@ -253,8 +206,8 @@ export class Standby {
   }
 }
 
-/** All but the store, which the two bundles share. */
-async function closeAll({ index, models }: Rooms): Promise<void> {
+/** The store stays open: both generations share it. */
+async function closeModelsAndIndex({ index, models }: Generation): Promise<void> {
   await index.close()
   await models.close()
 }

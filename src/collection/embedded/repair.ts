@@ -5,11 +5,10 @@ import type { VectorIndex } from '../../vector-index/vector-index.js'
 const BATCH = 512
 
 /**
- * Makes the index agree with the store, which is the truth: replays what was stored after the
- * index's position, and removes ids that the store no longer has. A crash between storing and
- * indexing, a lost snapshot and a failed write all end here.
+ * Makes the index agree with the store after a crash between the two, a lost snapshot or a failed
+ * write: replays changes after the index's position, and removes ids that the store lacks.
  *
- * @param onProgress - called after each batch with how many items have been replayed so far
+ * @param onProgress - called after each batch with the number of items replayed so far
  */
 export async function repairIndex(
   store: ItemStore,
@@ -25,8 +24,7 @@ export async function repairIndex(
     batch = []
     onProgress(replayed)
   }
-  // An index ahead of the store belongs to a store that was there before: nothing of it can be
-  // trusted.
+  // An index ahead of the store belongs to a former store: replay everything.
   const from = index.position > store.position ? 0 : index.position
   for (const item of store.since(from)) {
     batch.push({ id: item.id, embedding: item.embedding })
@@ -34,39 +32,35 @@ export async function repairIndex(
     if (batch.length === BATCH) await flush()
   }
   if (batch.length > 0) await flush()
-  const removed = await removeGone(store, index)
-  return { replayed, removed }
+  return { replayed, removed: await removeStale(store, index) }
 }
 
-/**
- * Looks at all ids, some at a time, and removes those that the store no longer has; answers how
- * many.
- */
-async function removeGone(store: ItemStore, index: VectorIndex): Promise<number> {
-  // After the replay the index has every id of the store, so one that is as large has no other.
+/** Removes ids that the store lacks, in batches. @returns how many */
+async function removeStale(store: ItemStore, index: VectorIndex): Promise<number> {
+  // After the replay the index has every id of the store, so equal sizes mean equal ids.
   if (index.size === store.size) return 0
   let removed = 0
-  let looked = 0
-  let gone: string[] = []
+  let visited = 0
+  let stale: string[] = []
   for (const id of index.ids()) {
-    if (!store.has(id)) gone.push(id)
-    looked += 1
-    if (looked % BATCH !== 0) continue
-    // At once, before any of them may be there again.
-    if (gone.length > 0) await index.remove(gone, store.position)
+    if (!store.has(id)) stale.push(id)
+    visited += 1
+    if (visited % BATCH !== 0) continue
+    // Removed in the same turn as the check: an id may be added again later.
+    if (stale.length > 0) await index.remove(stale, store.position)
     else await setImmediate()
-    removed += gone.length
-    gone = []
+    removed += stale.length
+    stale = []
   }
-  await index.remove(gone, store.position)
-  return removed + gone.length
+  await index.remove(stale, store.position)
+  return removed + stale.length
 }
 
 /**
- * Brings an index level with its store where it missed a change, or was lost.
- * @param isSound - false where it may differ though it stands at the store's position
+ * Repairs an index that missed a change or was lost.
+ * @param isSound - false where the two may differ although their positions are equal
  */
-export async function levelIndex(
+export async function repairIfBehind(
   { store, index }: { store: ItemStore; index: VectorIndex },
   isSound = true,
 ): Promise<void> {

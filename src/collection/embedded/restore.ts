@@ -1,64 +1,44 @@
-/**
- * Brings the items of another store, a backup, into the one that serves: a group at a time in the
- * writer's turns, so that searches go on and both rooms agree after each.
- *
- * Items that are the same already are left alone: run again after an interruption, a restore goes
- * on where it ended. What clients add, replace or remove while it runs is newer than the backup and
- * stays as they left it.
- */
 import { setImmediate } from 'node:timers/promises'
 import { TandemError } from '../../errors.js'
 import { newItem, type Item, type ItemStore, type NewItem } from '../../item-store/item-store.js'
 import type { Models } from '../../model/models.js'
-import type { VectorIndex } from '../../vector-index/vector-index.js'
 import { isUnit } from '../../vector-index/normalise.js'
-import type { Writer } from './write-groups.js'
+import type { Restored, RestoreOptions } from '../collection.js'
+import type { Generation } from './generation.js'
+import type { WriteGroups } from './write-groups.js'
 
-/** Items of a turn: writes of clients wait that long. */
+/** Items in a group: writes of clients wait for one at most. */
 const GROUP = 64
 
-export interface Restored {
-  /** Items added or replaced. */
-  stored: number
-  /** Items that the backup does not have. */
-  removed: number
-  /** Items that were the same already. */
-  unchanged: number
-}
-
-export interface RestoreOptions {
-  /** Ends the restore between two groups. */
-  signal: AbortSignal
-  /** Called with how many items of the backup have been dealt with so far. */
-  onProgress: (items: number) => void
-}
-
 /**
- * @param from - its items, whole: encodings of another bundle are made anew from the stored images
- * @throws TandemError storage_full, storage_read_only, backup_unusable for an embedding that no
- *   bundle made, or backup_busy where another bundle serves meanwhile; the groups before stay, and
- *   the same restore can be run again
+ * Makes the items of the serving generation those of `source`, a group at a time between the writes
+ * of clients. Searches go on, and store and index agree after each group.
+ *
+ * Equal items are skipped, so an interrupted restore continues when it is run again. Items that
+ * clients change meanwhile are newer than the backup and stay.
+ *
+ * @param source - if another bundle encoded its items, their stored images are encoded again
+ * @throws TandemError as `Maintenance.restoreFrom`
  */
 export async function restore(
-  rooms: { models: Models; store: ItemStore; index: VectorIndex },
-  writer: Writer,
-  from: ItemStore,
+  { models, store, index }: Generation,
+  writes: WriteGroups,
+  source: ItemStore,
   { signal, onProgress }: RestoreOptions,
 ): Promise<Restored> {
-  const { models, store, index } = rooms
   const touched = new Set<string>()
-  const ended = writer.follow((ids) => ids.forEach((id) => touched.add(id)))
-  const sameBundle = from.fingerprint === store.fingerprint
+  const stopListening = writes.onChange((ids) => ids.forEach((id) => touched.add(id)))
+  const sameBundle = source.fingerprint === store.fingerprint
   const restored: Restored = { stored: 0, removed: 0, unchanged: 0 }
-  let seen = 0
+  let processed = 0
   try {
-    for (const page of pagesOf(from)) {
-      await breath(signal)
-      const wanted = page.filter((item) => !isSame(item, from, store, sameBundle))
+    for (const page of pagesOf(source)) {
+      await yieldToEventLoop(signal)
+      const changed = page.filter((item) => !isSame(item, source, store, sameBundle))
       const items = sameBundle
-        ? wanted.map((item) => newItem(checked(item), imageOf(item, from)))
-        : await encodedAgain(wanted, from, models, signal)
-      await writer.turn(async () => {
+        ? changed.map((item) => newItem(checked(item), imageOf(item, source)))
+        : await encodedAgain(changed, source, models, signal)
+      await writes.exclusive(async () => {
         checkServing(store)
         const untouched = items.filter(({ id }) => !touched.has(id))
         if (untouched.length === 0) return
@@ -66,13 +46,13 @@ export async function restore(
         await index.upsert(untouched, position)
         restored.stored += untouched.length
       })
-      restored.unchanged += page.length - wanted.length
-      onProgress((seen += page.length))
+      restored.unchanged += page.length - changed.length
+      onProgress((processed += page.length))
     }
     for (const page of pagesOf(store)) {
-      await breath(signal)
-      const extra = page.map(({ id }) => id).filter((id) => !from.has(id))
-      await writer.turn(async () => {
+      await yieldToEventLoop(signal)
+      const extra = page.map(({ id }) => id).filter((id) => !source.has(id))
+      await writes.exclusive(async () => {
         checkServing(store)
         const { position, removed } = await store.remove(extra.filter((id) => !touched.has(id)))
         if (removed.length > 0) await index.remove(removed, position)
@@ -81,24 +61,21 @@ export async function restore(
     }
     return restored
   } finally {
-    ended()
+    stopListening()
   }
 }
 
-/**
- * After a switch the rooms are those of the bundle that served before, and their encodings no
- * longer those to store.
- */
+/** After a promotion the encodings of this generation are no longer those to store. */
 function checkServing({ bundles, fingerprint }: ItemStore): void {
   if (bundles.serving.fingerprint === fingerprint) return
   throw new TandemError(
     'backup_busy',
-    'The serving bundle was changed meanwhile; the restore has to be run again.',
+    'Another bundle was promoted during the restore; run the restore again.',
   )
 }
 
-/** Lets others run: a page of which nothing changes waits for no disk. */
-async function breath(signal: AbortSignal): Promise<void> {
+/** A page of equal items waits for no disk, so it has to let other requests run. */
+async function yieldToEventLoop(signal: AbortSignal): Promise<void> {
   await setImmediate()
   signal.throwIfAborted()
 }
@@ -110,7 +87,7 @@ function* pagesOf(store: ItemStore): Generator<Item[]> {
   }
 }
 
-function isSame(item: Item, from: ItemStore, store: ItemStore, sameBundle: boolean): boolean {
+function isSame(item: Item, source: ItemStore, store: ItemStore, sameBundle: boolean): boolean {
   const stored = store.get(item.id)
   const image = store.image(item.id)
   return (
@@ -118,7 +95,7 @@ function isSame(item: Item, from: ItemStore, store: ItemStore, sameBundle: boole
     image !== undefined &&
     stored.addedAt === item.addedAt &&
     JSON.stringify([stored.payload, stored.image]) === JSON.stringify([item.payload, item.image]) &&
-    Buffer.compare(image, imageOf(item, from)) === 0 &&
+    Buffer.compare(image, imageOf(item, source)) === 0 &&
     (!sameBundle ||
       (areEqual(stored.embedding, item.embedding) &&
         areEqual(stored.imageTokens, item.imageTokens)))
@@ -129,32 +106,32 @@ function areEqual(a: Float32Array | Int8Array, b: Float32Array | Int8Array): boo
   return a.length === b.length && a.every((value, at) => value === b[at])
 }
 
-function imageOf({ id }: Item, from: ItemStore): Uint8Array {
-  const bytes = from.image(id)
+function imageOf({ id }: Item, source: ItemStore): Uint8Array {
+  const bytes = source.image(id)
   if (bytes === undefined) throw new Error(`The stored image of "${id}" is missing.`)
   return bytes
 }
 
 function checked(item: Item): Item {
-  if (!isUnit(item.embedding)) {
-    const length = Math.hypot(...item.embedding).toPrecision(4)
-    const found = `The embedding of "${item.id}" has the length ${length}; expected 1.`
-    throw new TandemError('backup_unusable', `${found} The backup was changed after it was made.`)
-  }
-  return item
+  if (isUnit(item.embedding)) return item
+  const length = Math.hypot(...item.embedding).toPrecision(4)
+  throw new TandemError(
+    'backup_unusable',
+    `The embedding of "${item.id}" has the length ${length}; expected 1. The backup was changed after it was made.`,
+  )
 }
 
 async function encodedAgain(
   items: readonly Item[],
-  from: ItemStore,
+  source: ItemStore,
   models: Models,
   signal: AbortSignal,
 ): Promise<NewItem[]> {
   if (items.length === 0) return []
-  const kept = items.map((item) => newItem(item, imageOf(item, from)))
-  const images = kept.map(({ image }) => image.bytes)
+  const newItems = items.map((item) => newItem(item, imageOf(item, source)))
+  const images = newItems.map(({ image }) => image.bytes)
   const { encoded } = await models.encodeImages(images, { signal, priority: 'bulk' })
-  return kept.map((item, at) => {
+  return newItems.map((item, at) => {
     const { embedding, imageTokens } = encoded[at] as (typeof encoded)[number]
     return { ...item, embedding, imageTokens }
   })

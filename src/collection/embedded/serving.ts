@@ -1,67 +1,51 @@
-/**
- * The rooms that serve. A change of bundle swaps them as a whole: who has entered stays in the
- * rooms of that moment until the end, and only when the last one has left may they be closed.
- */
-import type { ItemStore } from '../../item-store/item-store.js'
-import type { Models } from '../../model/models.js'
-import type { VectorIndex } from '../../vector-index/vector-index.js'
+import type { Generation } from './generation.js'
 
-/** The open rooms of one bundle. Two bundles share what is behind their stores. */
-export interface Rooms {
-  models: Models
-  index: VectorIndex
-  store: ItemStore
+/** Keeps a generation open until it is disposed of. */
+export interface GenerationLease extends Disposable {
+  readonly generation: Generation
 }
 
-export interface Visit extends Disposable {
-  readonly rooms: Rooms
-}
-
+/** The serving generation, with a count of leases for each generation that has any. */
 export class Serving {
-  #rooms: Rooms
-  readonly #visitors = new Map<Rooms, number>()
-  /** Called when the last visitor of the rooms has left. */
-  readonly #emptied = new Map<Rooms, () => void>()
+  #generation: Generation
+  readonly #leases = new Map<Generation, number>()
+  /** Resolved when the last lease of the generation ends. */
+  readonly #onIdle = new Map<Generation, () => void>()
 
-  constructor(rooms: Rooms) {
-    this.#rooms = rooms
+  constructor(generation: Generation) {
+    this.#generation = generation
   }
 
-  /** As they are now. Who awaits anything while working with them has to `enter`. */
-  get rooms(): Rooms {
-    return this.#rooms
+  /** The current generation. Code that awaits while using it has to `acquire` it. */
+  get generation(): Generation {
+    return this.#generation
   }
 
-  /** The rooms of now, kept open until the visit is disposed of. */
-  enter(): Visit {
-    const rooms = this.#rooms
-    this.#visitors.set(rooms, this.#count(rooms) + 1)
-    return { rooms, [Symbol.dispose]: () => this.#leave(rooms) }
+  acquire(): GenerationLease {
+    const generation = this.#generation
+    this.#leases.set(generation, (this.#leases.get(generation) ?? 0) + 1)
+    return { generation, [Symbol.dispose]: () => this.#release(generation) }
   }
 
-  /** Who enters from now on comes into `rooms`. */
-  swap(rooms: Rooms): void {
-    this.#rooms = rooms
+  /** Later leases are of `generation`; present ones keep theirs. */
+  replace(generation: Generation): void {
+    this.#generation = generation
   }
 
-  /** Resolves when nobody is in `rooms`, which must not be those that serve. */
-  async empty(rooms: Rooms): Promise<void> {
-    if (this.#count(rooms) === 0) return
-    await new Promise<void>((resolve) => this.#emptied.set(rooms, resolve))
+  /** Resolves when `generation` has no lease. It must not be the current one. */
+  async idle(generation: Generation): Promise<void> {
+    if (!this.#leases.has(generation)) return
+    await new Promise<void>((resolve) => this.#onIdle.set(generation, resolve))
   }
 
-  #count(rooms: Rooms): number {
-    return this.#visitors.get(rooms) ?? 0
-  }
-
-  #leave(rooms: Rooms): void {
-    const left = this.#count(rooms) - 1
+  #release(generation: Generation): void {
+    const left = (this.#leases.get(generation) ?? 0) - 1
     if (left > 0) {
-      this.#visitors.set(rooms, left)
+      this.#leases.set(generation, left)
       return
     }
-    this.#visitors.delete(rooms)
-    this.#emptied.get(rooms)?.()
-    this.#emptied.delete(rooms)
+    this.#leases.delete(generation)
+    this.#onIdle.get(generation)?.()
+    this.#onIdle.delete(generation)
   }
 }

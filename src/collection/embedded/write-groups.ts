@@ -1,179 +1,117 @@
 /**
- * The one writer of item store and vector index.
- *
- * Writes run a group at a time: all that arrived while the previous group was being written. So the
- * two rooms see the same order, a delete cannot overtake an add of the same id, and many small adds
- * share one commit to disk.
+ * The only writer of item store and vector index. Both see the same order of changes, and a delete
+ * cannot overtake an add of the same id.
  */
-import type { Put } from '../collection.js'
-import { TandemError } from '../../errors.js'
+import { GroupCommit } from '../../async/group-commit.js'
 import type { NewItem } from '../../item-store/item-store.js'
 import type { VectorIndex } from '../../vector-index/vector-index.js'
-import { levelIndex } from './repair.js'
+import type { PutOutcome } from '../collection.js'
+import { repairIfBehind } from './repair.js'
 import type { Serving } from './serving.js'
 
-type Failed = (error: unknown) => void
 type Write =
-  | {
-      kind: 'add'
-      id: string
-      item: NewItem
-      fingerprint: string
-      done: (outcome: Put) => void
-      failed: Failed
-    }
-  | { kind: 'remove'; id: string; done: (existed: boolean) => void; failed: Failed }
-  | { kind: 'turn'; id: null; work: () => Promise<void>; done: () => void; failed: Failed }
+  | { kind: 'add'; id: string; item: NewItem; fingerprint: string }
+  | { kind: 'remove'; id: string }
+  | { kind: 'exclusive'; id: null; work: () => Promise<unknown> }
 
 type Add = Extract<Write, { kind: 'add' }>
-type Remove = Extract<Write, { kind: 'remove' }>
 
-const LARGEST_GROUP = 512
-/** Permits keep it shorter than that; this is for whoever asks without one. */
-const MOST_WAITING = 2048
+const MAX_GROUP = 512
 
-export class Writer {
+export class WriteGroups {
   readonly #serving: Serving
-  readonly #waiting: Write[] = []
   readonly #listeners = new Set<(ids: readonly string[]) => void>()
-  #running: Promise<void> | undefined
+  readonly #groups: GroupCommit<Write, unknown>
 
   constructor(serving: Serving) {
     this.#serving = serving
-    this.watch(serving.rooms.index)
+    this.#groups = new GroupCommit({
+      maxGroup: MAX_GROUP,
+      target: 'the disk',
+      commit: (group) => this.#commit(group),
+    })
+    this.repairOnReturn(serving.generation.index)
   }
 
-  /**
-   * Brings the index level whenever its process has died and is there again. Where that fails, the
-   * next write tries.
-   */
-  watch(index: VectorIndex): void {
-    index.onReturn(() => void this.turn(() => Promise.resolve()).catch(() => undefined))
+  /** Repairs the index whenever its process is back. If that fails, the next write retries. */
+  repairOnReturn(index: VectorIndex): void {
+    index.onReturn(() => void this.exclusive(() => Promise.resolve()).catch(() => undefined))
   }
 
   /**
    * Stores an item; resolves when it is on disk and searchable.
    * @param fingerprint - of the bundle that encoded it
    */
-  add(item: NewItem, fingerprint: string): Promise<Put> {
-    const { id } = item
-    return new Promise((done, failed) =>
-      this.#enqueue({ kind: 'add', id, item, fingerprint, done, failed }),
-    )
+  add(item: NewItem, fingerprint: string): Promise<PutOutcome> {
+    const write: Write = { kind: 'add', id: item.id, item, fingerprint }
+    return this.#groups.add(write) as Promise<PutOutcome>
   }
 
-  /** Removes an item; resolves to whether there was one. */
+  /** Resolves to whether the item existed. */
   remove(id: string): Promise<boolean> {
-    return new Promise((done, failed) => this.#enqueue({ kind: 'remove', id, done, failed }))
+    return this.#groups.add({ kind: 'remove', id }) as Promise<boolean>
   }
 
   /**
-   * Runs `work`, which may change both rooms, when the writes before it have ended and before those
-   * after it begin. The index is level with the store then.
+   * Runs `work`, which may change store and index, between the writes before and after it. The
+   * index is up to date with the store when it begins.
    */
-  async turn<Result>(work: () => Promise<Result>): Promise<Result> {
-    let result: { value: Result } | undefined
-    await new Promise<void>((done, failed) =>
-      this.#enqueue({
-        kind: 'turn',
-        id: null,
-        work: async () => void (result = { value: await work() }),
-        done,
-        failed,
-      }),
-    )
-    return (result as unknown as { value: Result }).value
+  exclusive<Result>(work: () => Promise<Result>): Promise<Result> {
+    return this.#groups.add({ kind: 'exclusive', id: null, work }) as Promise<Result>
   }
 
   /**
-   * Calls `listener` after each change with the ids of its items, none after a turn; the answer
-   * ends that.
+   * Calls `listener` after each group with the ids it changed; none after `exclusive`.
+   * @returns a function that removes the listener
    */
-  follow(listener: (ids: readonly string[]) => void): () => void {
+  onChange(listener: (ids: readonly string[]) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
 
-  /** Resolves when nothing waits any more, which it may not while writes keep coming. */
-  async settled(): Promise<void> {
-    await this.#running
+  /** Resolves when no write waits. */
+  settled(): Promise<void> {
+    return this.#groups.settled()
   }
 
-  #enqueue(write: Write): void {
-    if (this.#waiting.length >= MOST_WAITING) {
-      const sentence = `${MOST_WAITING} writes wait for the disk, the most that may; try again in a moment.`
-      return write.failed(new TandemError('overloaded', sentence, { retryAfterS: 1 }))
-    }
-    this.#waiting.push(write)
-    this.#running ??= this.#run()
-  }
-
-  async #run(): Promise<void> {
-    // Adds of the same turn of the event loop belong to one group.
-    await Promise.resolve()
-    while (this.#waiting.length > 0) {
-      const group = this.#takeGroup()
-      try {
-        // An index that missed a write catches up before the next one; without an index nothing is
-        // written.
-        await levelIndex(this.#serving.rooms)
-        await this.#write(group)
-      } catch (error) {
-        for (const write of group) write.failed(error)
-      }
-      // Also after a failure, which may come when the store has changed already.
+  async #commit(group: readonly Write[]): Promise<readonly unknown[]> {
+    try {
+      // Without an index nothing is written; one that missed a write is repaired first.
+      await repairIfBehind(this.#serving.generation)
+      const [first] = group
+      if (first?.kind === 'exclusive') return [await first.work()]
+      return first?.kind === 'add'
+        ? await this.#commitAdds(group as Add[])
+        : await this.#commitRemoves(group.map(({ id }) => id as string))
+    } finally {
+      // Also after a failure: the store may have changed already.
       const ids = group.flatMap(({ id }) => (id === null ? [] : [id]))
       for (const listener of this.#listeners) listener(ids)
     }
-    // In the same breath as nothing was found to wait: what comes from now on starts another run.
-    this.#running = undefined
   }
 
-  async #write(group: readonly Write[]): Promise<void> {
-    const [first] = group
-    if (first?.kind === 'add') await this.#writeAdds(group as Add[])
-    else if (first?.kind === 'remove') await this.#writeRemoves(group as Remove[])
-    else if (first?.kind === 'turn') {
-      await first.work()
-      first.done()
-    }
-  }
-
-  /**
-   * The longest run of one kind at the head of the queue in which no id comes twice; a turn has
-   * none, and is alone.
-   */
-  #takeGroup(): Write[] {
-    const ids = new Set<string | null>()
-    const kind = this.#waiting[0]?.kind
-    if (kind === 'turn') return this.#waiting.splice(0, 1)
-    const end = this.#waiting.findIndex((write, at) => {
-      if (write.kind !== kind || ids.has(write.id) || at === LARGEST_GROUP) return true
-      ids.add(write.id)
-      return false
-    })
-    return this.#waiting.splice(0, end === -1 ? this.#waiting.length : end)
-  }
-
-  async #writeAdds(group: readonly Add[]): Promise<void> {
-    const { store, index } = this.#serving.rooms
+  async #commitAdds(group: readonly Add[]): Promise<PutOutcome[]> {
+    const { store, index } = this.#serving.generation
     const current = group.filter(({ fingerprint }) => fingerprint === store.fingerprint)
-    const outcomes = current.map(({ id }): Put => (store.has(id) ? 'replaced' : 'created'))
+    const outcomes = new Map(
+      current.map(({ id }) => [id, store.has(id) ? 'replaced' : 'created'] as const),
+    )
     if (current.length > 0) {
-      const { position } = await store.put(current.map(({ item }) => item))
+      const items = current.map(({ item }) => item)
+      const { position } = await store.put(items)
       await index.upsert(
-        current.map(({ item: { id, embedding } }) => ({ id, embedding })),
+        items.map(({ id, embedding }) => ({ id, embedding })),
         position,
       )
     }
-    for (const write of group) write.done(outcomes[current.indexOf(write)] ?? 'switched')
+    return group.map(({ id }) => outcomes.get(id) ?? 'outdated')
   }
 
-  async #writeRemoves(group: readonly Remove[]): Promise<void> {
-    const { store, index } = this.#serving.rooms
-    const { position, removed } = await store.remove(group.map(({ id }) => id))
+  async #commitRemoves(ids: readonly string[]): Promise<boolean[]> {
+    const { store, index } = this.#serving.generation
+    const { position, removed } = await store.remove(ids)
     if (removed.length > 0) await index.remove(removed, position)
     const gone = new Set(removed)
-    for (const write of group) write.done(gone.has(write.id))
+    return ids.map((id) => gone.has(id))
   }
 }

@@ -1,25 +1,24 @@
-/**
- * Keeps calls from an engine that does not answer: after some failures in a row it opens, and
- * whoever calls is refused at once. It tries the engine by itself, after a pause that doubles, and
- * closes when that answers: a service that is asked for nothing meanwhile finds its way back too.
- */
 import { Backoff } from '../../async/backoff.js'
-
-export type BreakerState = 'closed' | 'open' | 'half_open'
+import type { EngineStatus } from '../collection.js'
 
 export interface BreakerOptions {
-  /** Failures in a row after which it opens. */
+  /** Consecutive failures that open it. */
   failures: number
   firstPauseMs: number
-  longestPauseMs: number
-  /** Asks the engine for something that only a well one can do. */
+  maxPauseMs: number
+  /** Succeeds only when the engine is healthy. */
   probe: () => Promise<void>
   onChange: (state: 'closed' | 'open') => void
 }
 
+/**
+ * A circuit breaker that probes the engine itself: after some consecutive failures it opens, and
+ * calls are refused at once. It probes after a pause that doubles, and closes when a probe
+ * succeeds. So a service without traffic recovers too, and no client waits for a probe.
+ */
 export class Breaker {
   readonly #options: BreakerOptions
-  #state: BreakerState = 'closed'
+  #state: EngineStatus['state'] = 'closed'
   #failures = 0
   #opened = 0
   readonly #backoff: Backoff
@@ -28,11 +27,11 @@ export class Breaker {
 
   constructor(options: BreakerOptions) {
     this.#options = options
-    this.#backoff = new Backoff(options.firstPauseMs, options.longestPauseMs)
+    this.#backoff = new Backoff(options.firstPauseMs, options.maxPauseMs)
   }
 
-  /** `half_open` while the engine is being tried; calls are refused then, too. */
-  get state(): BreakerState {
+  /** `half_open` during a probe; calls are refused then, too. */
+  get state(): EngineStatus['state'] {
     return this.#state
   }
 
@@ -41,13 +40,13 @@ export class Breaker {
     return this.#opened
   }
 
-  /** Seconds until the engine is tried again, at least 1. */
+  /** Seconds until the next probe, at least 1. */
   get retryAfterS(): number {
     return Math.max(1, Math.ceil(this.#backoff.ms / 1000))
   }
 
   succeeded(): void {
-    // An answer that was under way when it opened does not close it: the probe does.
+    // Only a probe closes it, not a call that began before it opened.
     if (this.#state === 'closed') this.#failures = 0
   }
 
@@ -57,7 +56,7 @@ export class Breaker {
     this.#state = 'open'
     this.#opened += 1
     this.#options.onChange('open')
-    this.#probeLater()
+    this.#scheduleProbe()
   }
 
   end(): void {
@@ -65,7 +64,7 @@ export class Breaker {
     clearTimeout(this.#timer)
   }
 
-  #probeLater(): void {
+  #scheduleProbe(): void {
     const { probe, onChange } = this.#options
     this.#timer = setTimeout(() => {
       this.#state = 'half_open'
@@ -79,7 +78,7 @@ export class Breaker {
         () => {
           this.#state = 'open'
           this.#backoff.double()
-          if (!this.#ended) this.#probeLater()
+          if (!this.#ended) this.#scheduleProbe()
         },
       )
     }, this.#backoff.ms)

@@ -1,41 +1,25 @@
-/**
- * How Milvus is called: within a time limit, again where the connection was lost, and not at all
- * while it is away.
- */
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Asker } from './milvus.js'
 import { Backoff } from '../../async/backoff.js'
 import { within } from '../../async/signals.js'
-import { Breaker, type BreakerState } from './breaker.js'
-import { EngineFailure, failureOf, problemOf, type FailureKind } from './failure.js'
-
-/** How the engine is, for health and metrics. */
-export interface EngineStatus {
-  readonly name: string
-  /** Of the breaker: calls are refused unless it is closed. */
-  readonly state: BreakerState
-  /** How often the breaker has opened. */
-  readonly opened: number
-  /** Calls that were made again. */
-  readonly retries: number
-  /** Calls that failed, those that were made again included. */
-  readonly failures: Readonly<Record<FailureKind, number>>
-}
+import type { CallContext, EngineStatus, FailureKind } from '../collection.js'
+import { Breaker } from './breaker.js'
+import { EngineFailure, failureOf, problemOf } from './failure.js'
 
 export interface CallsOptions {
-  /** For one call with its retries, where the asker has no less. */
+  /** For one call with its retries, unless its deadline is earlier. */
   timeoutMs: number
-  /** Makes the collection ready to be searched. */
+  /** Loads the collection into memory. */
   load: (timeoutMs: number) => Promise<void>
   report: (sentence: string) => void
 }
 
-const MOST_ATTEMPTS = 4
+const MAX_ATTEMPTS = 4
 const FIRST_PAUSE_MS = 40
 const FAILURES_TO_OPEN = 5
 const FIRST_PROBE_MS = 500
-const LONGEST_PROBE_PAUSE_MS = 8000
+const MAX_PROBE_PAUSE_MS = 8000
 
+/** Calls to Milvus with a time limit, retries after lost connections, and a circuit breaker. */
 export class Calls {
   readonly #options: CallsOptions
   readonly #breaker: Breaker
@@ -53,12 +37,12 @@ export class Calls {
     this.#breaker = new Breaker({
       failures: FAILURES_TO_OPEN,
       firstPauseMs: FIRST_PROBE_MS,
-      longestPauseMs: LONGEST_PROBE_PAUSE_MS,
+      maxPauseMs: MAX_PROBE_PAUSE_MS,
       probe: () => this.#load(options.timeoutMs),
       onChange: (state) =>
         options.report(
           state === 'open'
-            ? 'Milvus does not answer: it is left alone, but for a try now and then.'
+            ? 'Milvus does not answer: calls are refused until a probe succeeds.'
             : 'Milvus answers again.',
         ),
     })
@@ -66,38 +50,28 @@ export class Calls {
 
   get status(): EngineStatus {
     const { state, opened } = this.#breaker
-    return {
-      name: 'milvus',
-      state,
-      opened,
-      retries: this.#retries,
-      failures: { ...this.#failures },
-    }
+    const failures = { ...this.#failures }
+    return { name: 'milvus', state, opened, retries: this.#retries, failures }
   }
 
   /**
-   * What `ask` resolves to. It is asked again where that may help: it has to be something that may
-   * be done twice.
-   * @param ask - is given the milliseconds that are left; it may go on in the background when
-   *   nobody waits any longer
+   * Runs `work`, again after a lost connection or once the collection is loaded.
+   * @param work - idempotent; takes the milliseconds left, and is abandoned when they are over
    * @throws TandemError `engine_unavailable`, `engine_timeout`, `engine_failed`; the reason of the
    *   signal
    */
   async call<Answer>(
-    ask: (timeoutMs: number) => Promise<Answer>,
-    { signal, deadline }: Asker = {},
+    work: (timeoutMs: number) => Promise<Answer>,
+    { signal, deadline = Infinity }: CallContext = {},
   ): Promise<Answer> {
     signal?.throwIfAborted()
-    const limit = Math.min(
-      this.#options.timeoutMs,
-      deadline === undefined ? Infinity : deadline - performance.now(),
-    )
+    const limit = Math.min(this.#options.timeoutMs, deadline - performance.now())
     const until = performance.now() + limit
     const backoff = new Backoff(FIRST_PAUSE_MS)
     for (let attempt = 1; ; attempt += 1) {
-      this.#refuseWhileOpen(limit)
+      this.#refuseUnlessClosed(limit)
       try {
-        const answer = await waited(ask, until - performance.now(), signal)
+        const answer = await limited(work, until - performance.now(), signal)
         this.#breaker.succeeded()
         return answer
       } catch (error) {
@@ -105,7 +79,7 @@ export class Calls {
         const failure = failureOf(error)
         this.#count(failure, limit)
         const wait = backoff.jitteredMs
-        const again = ['unavailable', 'released'].includes(failure.kind) && attempt < MOST_ATTEMPTS
+        const again = ['unavailable', 'released'].includes(failure.kind) && attempt < MAX_ATTEMPTS
         if (!again || performance.now() + wait >= until)
           throw problemOf(failure, limit, this.#breaker.retryAfterS)
         this.#retries += 1
@@ -124,7 +98,7 @@ export class Calls {
     this.#breaker.end()
   }
 
-  #refuseWhileOpen(limit: number): void {
+  #refuseUnlessClosed(limit: number): void {
     const { state, retryAfterS } = this.#breaker
     if (state !== 'closed')
       throw problemOf(new EngineFailure('unavailable', 'the breaker is open'), limit, retryAfterS)
@@ -132,27 +106,24 @@ export class Calls {
 
   #count(failure: EngineFailure, limit: number): void {
     this.#failures[failure.kind] += 1
-    // An asker in a hurry says nothing about the engine.
+    // A timeout before the full limit says nothing about the engine.
     const isSlow = failure.kind === 'timeout' && limit >= this.#options.timeoutMs
     if (isSlow || failure.kind === 'unavailable') this.#breaker.failed()
     else if (failure.kind === 'failed') this.#breaker.succeeded()
   }
 
-  /** One at a time: many calls find out at once that the collection is not loaded. */
+  /** One load at a time: many calls notice at once that the collection is not loaded. */
   #load(timeoutMs: number): Promise<void> {
-    this.#loading ??= waited(this.#options.load, timeoutMs).finally(() => {
+    this.#loading ??= limited(this.#options.load, timeoutMs).finally(() => {
       this.#loading = undefined
     })
     return this.#loading
   }
 }
 
-/**
- * @throws EngineFailure `timeout` after `limitMs`; the reason of the signal. What was asked goes on
- * without its asker
- */
-async function waited<Answer>(
-  ask: (timeoutMs: number) => Promise<Answer>,
+/** @throws EngineFailure `timeout` after `limitMs`; the reason of the signal. Work goes on. */
+async function limited<Answer>(
+  work: (timeoutMs: number) => Promise<Answer>,
   limitMs: number,
   signal?: AbortSignal,
 ): Promise<Answer> {
@@ -162,6 +133,6 @@ async function waited<Answer>(
     ms,
     signal,
     () => new EngineFailure('timeout', `no answer within ${ms} ms`),
-    () => ask(ms),
+    () => work(ms),
   )
 }

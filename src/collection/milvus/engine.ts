@@ -1,4 +1,3 @@
-/** The calls of Milvus that the items need; what fails is an EngineFailure. */
 import { setTimeout as pause } from 'node:timers/promises'
 import {
   ConsistencyLevelEnum,
@@ -6,15 +5,11 @@ import {
   MilvusClient,
   type FieldType,
 } from '@zilliz/milvus2-sdk-node'
-import type { MilvusOptions } from './milvus.js'
+import type { Neighbour } from '../collection.js'
 import { checkStatus, EngineFailure, failureOf, type Status } from './failure.js'
+import type { Consistency, MilvusOptions } from './milvus.js'
+import type { Row } from './rows.js'
 import { checkFields, embeddingField, fieldsOf, type DescribedField } from './schema.js'
-
-export type Consistency = 'strong' | 'bounded' | 'session' | 'eventually'
-
-export type EngineOptions = Omit<MilvusOptions, 'images' | 'report'>
-
-type Row = Record<string, unknown>
 
 const LEVELS = {
   strong: ConsistencyLevelEnum.Strong,
@@ -23,20 +18,21 @@ const LEVELS = {
   eventually: ConsistencyLevelEnum.Eventually,
 } as const
 
-/** Those of the embedded index. */
+/** HNSW parameters, equal to those of the embedded index. */
 const M = 16
 const EF_CONSTRUCTION = 200
-const LEAST_EF = 64
-/** Calls at a time; they share a connection. What waits longer than a call may take is given up. */
-const MOST_CALLS = 100
-const LOAD_PAUSE_MS = 200
+const MIN_EF = 64
+/** Concurrent calls on the one connection. */
+const MAX_CALLS = 100
+const LOAD_POLL_MS = 200
 
+/** Single calls to Milvus, without retries. They throw EngineFailure. */
 export class Engine {
   readonly #client: MilvusClient
-  readonly #options: EngineOptions
+  readonly #options: MilvusOptions
   readonly #name: { collection_name: string }
 
-  constructor(options: EngineOptions) {
+  constructor(options: MilvusOptions) {
     const { address, token, database, timeoutMs, collection } = options
     this.#options = options
     this.#name = { collection_name: collection }
@@ -45,31 +41,32 @@ export class Engine {
       ...(token === undefined ? {} : { token }),
       ...(database === undefined ? {} : { database }),
       timeout: timeoutMs,
-      // Who calls decides what is tried again, and for how long.
+      // `Calls` retries.
       maxRetries: 0,
       logLevel: 'error',
       telemetry: { enabled: false },
-      pool: { min: 1, max: MOST_CALLS, acquireTimeoutMillis: timeoutMs },
-      // An engine that comes back is found soon.
+      pool: { min: 1, max: MAX_CALLS, acquireTimeoutMillis: timeoutMs },
+      // Reconnects soon after an outage.
       channelOptions: {
         'grpc.initial_reconnect_backoff_ms': 100,
         'grpc.max_reconnect_backoff_ms': 2000,
         'grpc.enable_retries': 0,
       },
     })
-    // Whether it is there shows in the first call.
+    // The first call reports an engine that is away.
     this.#client.connectPromise.catch(() => undefined)
   }
 
   /**
-   * Makes the collection and its indexes where they are missing; other services may be at it, too.
-   * @throws Error where the collection is of another bundle, or not of items
+   * Makes the collection and its indexes if they are missing; other services may do so at the same
+   * time.
+   * @throws Error for a collection of another bundle, or one without the fields of items
    */
   async prepare(timeout: number): Promise<void> {
     const { collection, fingerprint, dim } = this.#options
-    await this.#greet()
+    await this.#connect()
     let failure: unknown
-    const { value: exists } = await this.#asked(() =>
+    const { value: exists } = await this.#checked(() =>
       this.#client.hasCollection({ ...this.#name, timeout }),
     )
     if (exists !== true) {
@@ -77,16 +74,16 @@ export class Engine {
         (field) => ({ ...field, data_type: DataType[field.data_type] }) as FieldType,
       )
       const description = `Items of Tandem, by the bundle ${fingerprint}`
-      // Made by another service in the meantime, it is looked at as any other.
-      const made = this.#asked(() =>
+      const creation = this.#checked(() =>
         this.#client.createCollection({ ...this.#name, description, fields, timeout }),
       )
-      failure = await made.then(
+      // May fail because another service has just made it: describe it in any case.
+      failure = await creation.then(
         () => undefined,
         (error: unknown) => error,
       )
     }
-    const described = await this.#asked(() =>
+    const described = await this.#checked(() =>
       this.#client.describeCollection({ ...this.#name, timeout }),
     ).catch((error: unknown) => {
       throw failure ?? error
@@ -104,31 +101,31 @@ export class Engine {
       params: { M, efConstruction: EF_CONSTRUCTION },
     }
     await this.#index({ field_name: field, ...index }, timeout)
-    // Without it filters are answered more slowly, and not every engine has it.
+    // Optional: it makes filters faster, and not every engine has it.
     await this.#index({ field_name: 'terms', index_type: 'INVERTED' }, timeout).catch(
       () => undefined,
     )
     await this.load(timeout)
   }
 
-  /** Makes the collection ready to be searched, which nothing happens to where it is. */
+  /** Loads the collection into memory; a no-op if it is loaded. */
   async load(timeout: number): Promise<void> {
     const until = performance.now() + timeout
-    await this.#asked(() => this.#client.loadCollection({ ...this.#name, timeout }))
+    await this.#checked(() => this.#client.loadCollection({ ...this.#name, timeout }))
     for (;;) {
-      const { progress } = await this.#asked(() =>
+      const { progress } = await this.#checked(() =>
         this.#client.getLoadingProgress({ ...this.#name, timeout }),
       )
       if (Number(progress) >= 100) return
-      if (performance.now() + LOAD_PAUSE_MS >= until)
+      if (performance.now() + LOAD_POLL_MS >= until)
         throw new EngineFailure('timeout', `the collection is loaded to ${progress} %`)
-      await pause(LOAD_PAUSE_MS)
+      await pause(LOAD_POLL_MS)
     }
   }
 
   async upsert(rows: Row[], timeout: number): Promise<void> {
     const data = rows as Record<string, never>[]
-    const { err_index: refused } = await this.#asked(() =>
+    const { err_index: refused } = await this.#checked(() =>
       this.#client.upsert({ ...this.#name, data, timeout }),
     )
     if (refused?.length > 0)
@@ -136,40 +133,40 @@ export class Engine {
   }
 
   async delete(filter: string, timeout: number): Promise<void> {
-    await this.#asked(() => this.#client.deleteEntities({ ...this.#name, filter, timeout }))
+    await this.#checked(() => this.#client.deleteEntities({ ...this.#name, filter, timeout }))
   }
 
-  /** @param consistency - that of the options where it is undefined */
+  /** @param query - `consistency` defaults to that of the options */
   async query(
-    ask: {
+    query: {
       filter: string
       output_fields: string[]
       limit?: number
       params?: Record<string, string>
-      consistency?: Consistency
+      consistency?: Consistency | undefined
     },
     timeout: number,
   ): Promise<Row[]> {
-    const { consistency, ...rest } = ask
+    const { consistency, ...rest } = query
     const level = { consistency_level: LEVELS[consistency ?? this.#options.consistency] }
     return (
-      await this.#asked(() => this.#client.query({ ...this.#name, ...rest, ...level, timeout }))
+      await this.#checked(() => this.#client.query({ ...this.#name, ...rest, ...level, timeout }))
     ).data
   }
 
-  /** @returns ids and cosines, best first */
+  /** @returns the nearest by cosine, best first */
   async search(
-    ask: { embedding: Float32Array; limit: number; filter: string | undefined },
+    query: { embedding: Float32Array; limit: number; filter: string | undefined },
     timeout: number,
-  ): Promise<{ id: string; similarity: number }[]> {
-    const { embedding, limit, filter } = ask
-    const answer = await this.#asked(() =>
+  ): Promise<Neighbour[]> {
+    const { embedding, limit, filter } = query
+    const answer = await this.#checked(() =>
       this.#client.search({
         ...this.#name,
         anns_field: embeddingField(this.#options.fingerprint),
         data: Array.from(embedding),
         limit,
-        params: { ef: Math.max(limit * 2, LEAST_EF) },
+        params: { ef: Math.max(limit * 2, MIN_EF) },
         ...(filter === undefined ? {} : { filter }),
         output_fields: ['id'],
         consistency_level: LEVELS[this.#options.consistency],
@@ -183,7 +180,7 @@ export class Engine {
   }
 
   async count(timeout: number): Promise<number> {
-    const answer = await this.#asked(() => this.#client.count({ ...this.#name, timeout }))
+    const answer = await this.#checked(() => this.#client.count({ ...this.#name, timeout }))
     return Number(answer.data)
   }
 
@@ -191,11 +188,8 @@ export class Engine {
     await this.#client.closeConnection()
   }
 
-  /**
-   * The client greets Milvus once, as it is made; where that failed it would never make a
-   * collection.
-   */
-  async #greet(): Promise<void> {
+  /** The client connects once, when it is made. After a failure it has to be told to retry. */
+  async #connect(): Promise<void> {
     try {
       await this.#client.connectPromise.catch(() => {
         this.#client.connect(MilvusClient.sdkInfo.version)
@@ -206,26 +200,26 @@ export class Engine {
     }
   }
 
-  /** Makes an index, unless there is one, or another service makes it at this moment. */
+  /** Makes an index if it is missing; another service may make it at the same time. */
   async #index(index: { field_name: string; index_type: string }, timeout: number): Promise<void> {
     const { field_name: field } = index
     const exists = async (): Promise<boolean> => {
-      const known = await this.#asked(() =>
+      const reply = await this.#checked(() =>
         this.#client.describeIndex({ ...this.#name, field_name: field, timeout }),
       ).catch(() => null)
-      return known?.index_descriptions.some(({ field_name: name }) => name === field) === true
+      return reply?.index_descriptions.some(({ field_name: name }) => name === field) === true
     }
     if (await exists()) return
-    await this.#asked(() => this.#client.createIndex({ ...this.#name, ...index, timeout })).catch(
+    await this.#checked(() => this.#client.createIndex({ ...this.#name, ...index, timeout })).catch(
       async (error: unknown) => {
         if (!(await exists())) throw error
       },
     )
   }
 
-  async #asked<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+  async #checked<Answer>(call: () => Promise<Answer>): Promise<Answer> {
     try {
-      const answer = await ask()
+      const answer = await call()
       const { status, ...own } = answer as { status?: Status } & Status
       checkStatus(status ?? own)
       return answer

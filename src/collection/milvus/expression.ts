@@ -1,6 +1,6 @@
 /**
- * Filters as expressions of Milvus. What clients write comes into them as digests, as numbers, or
- * quoted.
+ * Filters as expressions of Milvus. Values of clients appear in them as digests, numbers or quoted
+ * text.
  */
 import { TandemError } from '../../errors.js'
 import type { Condition, Filter } from '../../filter/filter.js'
@@ -17,24 +17,26 @@ export function quoted(text: string): string {
 
 const ESCAPES: Readonly<Record<string, string>> = { '\n': 'n', '\r': 'r', '\t': 't' }
 
-/** The rows of these ids. */
+/** Selects the rows of these ids. */
 export function hasId(ids: readonly string[]): string {
   return `id in [${ids.map(quoted).join(', ')}]`
 }
 
 /**
- * The rows whose payload the filter holds for; undefined where that is every row.
- * @throws TandemError invalid_request for a range over a key with characters that Milvus cannot
- *   take
+ * Selects the rows whose payload passes the filter; undefined for a filter that all pass.
+ * @throws TandemError `invalid_request` for a range over a key that Milvus cannot address
  */
 export function expressionOf({ must, should, mustNot }: Filter): string | undefined {
-  const some = should.map(conditionOf)
-  const all = [
+  const clauses = [
     ...must.map(conditionOf),
     ...mustNot.map((condition) => `not (${conditionOf(condition)})`),
   ]
-  if (some.length > 0) all.push(some.join(' or '))
-  return all.length === 0 ? undefined : all.map((one) => `(${one})`).join(' and ')
+  if (should.length > 0) clauses.push(should.map(conditionOf).join(' or '))
+  return clauses.length === 0 ? undefined : conjunction(clauses)
+}
+
+function conjunction(clauses: readonly string[]): string {
+  return clauses.map((clause) => `(${clause})`).join(' and ')
 }
 
 function conditionOf(condition: Condition): string {
@@ -47,16 +49,13 @@ function conditionOf(condition: Condition): string {
     }
     case 'range': {
       const { path, bounds } = condition
-      const place = placeOf(path)
+      const field = fieldOf(path)
       const type = typeof bounds[0]?.value === 'number' ? 'number' : 'string'
       const comparisons = bounds.map(
-        ({ than, value }) => `${place} ${OPERATORS[than]} ${literal(value)}`,
+        ({ than, value }) => `${field} ${OPERATORS[than]} ${literal(value)}`,
       )
-      // The type comes first: Milvus has its own ideas of comparing two types, and of what is not
-      // there.
-      return [hasTerm([typeTerm(path, type)]), ...comparisons]
-        .map((one) => `(${one})`)
-        .join(' and ')
+      // The type is checked first: Milvus compares mixed types and missing keys differently.
+      return conjunction([hasTerm([typeTerm(path, type)]), ...comparisons])
     }
     case 'filter':
       return expressionOf(condition.filter) ?? EVERY_ROW
@@ -64,23 +63,23 @@ function conditionOf(condition: Condition): string {
 }
 
 const OPERATORS = { gt: '>', gte: '>=', lt: '<', lte: '<=' } as const
-/** No id is empty. */
+/** True for every row: no id is empty. */
 const EVERY_ROW = 'id != ""'
 
 function hasTerm(terms: readonly string[]): string {
   return `ARRAY_CONTAINS_ANY(terms, [${terms.map(quoted).join(', ')}])`
 }
 
-/** Milvus reads a path without heeding escapes, so that such a key would be another one there. */
-function placeOf(path: readonly string[]): string {
-  const strange = path.find((name) => !/^[^\p{C}"'\\/~[\]]+$/u.test(name))
-  if (strange === undefined) return `payload${path.map((name) => `["${name}"]`).join('')}`
-  const sentence = `A range cannot be asked of the key ${JSON.stringify(strange)} in Milvus: expected one without quotes, brackets, slashes, tildes and control characters.`
+/** Milvus ignores escapes in a path, so it cannot address every key. */
+function fieldOf(path: readonly string[]): string {
+  const unsupported = path.find((name) => !/^[^\p{C}"'\\/~[\]]+$/u.test(name))
+  if (unsupported === undefined) return `payload${path.map((name) => `["${name}"]`).join('')}`
+  const sentence = `Milvus cannot compare the key ${JSON.stringify(unsupported)} with a range: expected one without quotes, brackets, slashes, tildes and control characters.`
   throw new TandemError('invalid_request', sentence)
 }
 
 function literal(value: number | string): string {
   if (typeof value === 'string') return quoted(value)
-  // Whole numbers beyond 64 bits are refused, unless they are written as what they are.
+  // Milvus refuses integers beyond 64 bits; exponential notation makes them floating point.
   return Number.isSafeInteger(value) ? String(value) : value.toExponential()
 }

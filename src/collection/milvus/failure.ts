@@ -1,15 +1,6 @@
-/**
- * How a call of Milvus fails, whichever way it says so: as a status of gRPC or as one in its
- * answer.
- */
+/** Failures of calls to Milvus, which reports them as gRPC codes or as a status in its reply. */
 import { TandemError } from '../../errors.js'
-
-/**
- * unavailable: not reached, or cut off, or told to come again: may be tried again · timeout: no
- * answer in time · released: the collection has to be loaded first · failed: refused, or an answer
- * that makes no sense
- */
-export type FailureKind = 'unavailable' | 'timeout' | 'released' | 'failed'
+import type { FailureKind } from '../collection.js'
 
 export class EngineFailure extends Error {
   override readonly name = 'EngineFailure'
@@ -21,24 +12,31 @@ export class EngineFailure extends Error {
   }
 }
 
+/** gRPC codes; all others are `failed`. */
 const GRPC_KINDS: Readonly<Record<number, FailureKind>> = {
-  // Cancelled, resource exhausted, aborted, internal (a connection that drops during a call) and
-  // unavailable.
+  // Cancelled.
   1: 'unavailable',
+  // Deadline exceeded.
   4: 'timeout',
+  // Resource exhausted.
   8: 'unavailable',
+  // Aborted.
   10: 'unavailable',
+  // Internal: the connection dropped during the call.
   13: 'unavailable',
+  // Unavailable.
   14: 'unavailable',
 }
 
-/**
- * Of Milvus: unavailable, too many requests, over the rate; and that the collection is not loaded.
- */
+/** Milvus error codes; all others are `failed`, unless Milvus calls them retriable. */
 const STATUS_KINDS: Readonly<Record<number, FailureKind>> = {
+  // Unavailable.
   2: 'unavailable',
+  // Too many requests.
   4: 'unavailable',
+  // Rate limit exceeded.
   8: 'unavailable',
+  // Collection not loaded.
   101: 'released',
 }
 
@@ -49,7 +47,7 @@ export interface Status {
   retriable?: boolean
 }
 
-/** @throws EngineFailure unless the status is that of success */
+/** @throws EngineFailure unless the status is success */
 export function checkStatus(status: Status | undefined): void {
   if (status === undefined) throw new EngineFailure('failed', 'Milvus does not know this call')
   const { error_code: legacy = 'Success', code = 0, reason = '', retriable = false } = status
@@ -58,7 +56,7 @@ export function checkStatus(status: Status | undefined): void {
   throw new EngineFailure(kind, `Milvus answers ${legacy} (${code}): ${reason}`)
 }
 
-/** What the SDK throws, as a failure. */
+/** Converts an error of the SDK. */
 export function failureOf(error: unknown): EngineFailure {
   if (error instanceof EngineFailure) return error
   const { code, message, status } = error as { code?: unknown; message?: string; status?: Status }
@@ -69,41 +67,38 @@ export function failureOf(error: unknown): EngineFailure {
       return failure as EngineFailure
     }
   }
-  // What waits for a connection of the pool too long.
+  // The connection pool gave no free slot in time.
   if ((error as Error).name === 'TimeoutError')
-    return new EngineFailure('timeout', 'Milvus is still at other calls', error)
+    return new EngineFailure('timeout', 'Milvus is still busy with other calls', error)
   const kind = typeof code === 'number' ? GRPC_KINDS[code] : undefined
-  return new EngineFailure(kind ?? 'failed', message ?? 'Milvus failed without a word', error)
+  return new EngineFailure(kind ?? 'failed', message ?? 'Milvus failed without a message', error)
 }
 
-/** As a client may see it: the sentences of Milvus are for the log, where the cause goes. */
+/** The error for the client. The message of Milvus is its cause, which is only logged. */
 export function problemOf(
-  failure: EngineFailure,
+  cause: EngineFailure,
   timeoutMs: number,
   retryAfterS: number,
 ): TandemError {
-  const options = { cause: failure, retryAfterS }
-  switch (failure.kind) {
+  switch (cause.kind) {
     case 'unavailable':
     case 'released':
       return new TandemError(
         'engine_unavailable',
         'The vector database cannot be reached; try again in a moment.',
-        options,
+        { cause, retryAfterS },
       )
     case 'timeout':
       return new TandemError(
         'engine_timeout',
         `The vector database did not answer within ${Math.ceil(timeoutMs)} ms.`,
-        options,
+        { cause, retryAfterS },
       )
     case 'failed':
       return new TandemError(
         'engine_failed',
-        'The vector database could not do this; the log of the service has its words.',
-        {
-          cause: failure,
-        },
+        'The vector database refused the call; the log of the service has its message.',
+        { cause },
       )
   }
 }

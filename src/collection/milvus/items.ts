@@ -1,42 +1,58 @@
-/** The items in Milvus, with their images in an image store. */
 import { setTimeout as pause } from 'node:timers/promises'
+import { GroupCommit } from '../../async/group-commit.js'
 import type {
-  Asker,
-  Filter,
-  ListedMilvusItem,
-  MilvusItem,
-  MilvusItems,
-  MilvusOptions,
-  NewMilvusItem,
-} from './milvus.js'
-import { Calls, type EngineStatus } from './calls.js'
+  CallContext,
+  EngineStatus,
+  Item,
+  ListedItem,
+  Neighbour,
+  NewItem,
+  Payload,
+  RecallOptions,
+} from '../collection.js'
+import { Calls } from './calls.js'
 import { Engine } from './engine.js'
 import { expressionOf, hasId, quoted } from './expression.js'
 import { EngineFailure } from './failure.js'
-import { Groups } from './write-groups.js'
+import type { MilvusItems, MilvusOptions } from './milvus.js'
 import { ReplacedImages } from './replaced-images.js'
-import { itemOf, LISTED, listedItemOf, imageKeyOf, IMAGED, rowOf, type Row } from './rows.js'
+import { IMAGED, imageKeyOf, itemOf, LISTED, listedItemOf, rowOf, type Row } from './rows.js'
 import { embeddingField } from './schema.js'
 
-type Work = { kind: 'put'; item: NewMilvusItem } | { kind: 'remove' }
-type Group = readonly { id: string; work: Work }[]
+type Write = { kind: 'put'; id: string; item: NewItem } | { kind: 'remove'; id: string }
 
-/** Rows of 17 kB each: calls of a megabyte or so. */
-const LARGEST_GROUP = 64
-const READ_AT_ONCE = 128
-const LISTED_AT_ONCE = 1000
-const COUNT_EVERY_MS = 30_000
-const START_PAUSE_MS = 500
-/** A write is on its way for at most as long as one call takes: with much to spare. */
+/** A row has some 17 kB, so that a call has about a megabyte. */
+const MAX_GROUP = 64
+const READ_PAGE = 128
+const LIST_PAGE = 1000
+const COUNT_INTERVAL_MS = 30_000
+const START_RETRY_MS = 500
+const DEFAULT_START_WAIT_MS = 20_000
+/** A write is under way for one call at most; this leaves a wide margin. */
 const KEEP_REPLACED_MS = 60_000
-/** Of a command, whose user waits with it. */
-const PATIENCE_MS = 20_000
 
-export class Items implements MilvusItems {
+/** Items that are not started: no call has been made yet. */
+export function connectMilvus(options: MilvusOptions): MilvusItems {
+  return new RowItems(options)
+}
+
+/** Items that are started. @throws Error as `start` */
+export async function openMilvus(options: MilvusOptions): Promise<MilvusItems> {
+  const items = connectMilvus(options)
+  try {
+    await items.start()
+    return items
+  } catch (error) {
+    await items.close().catch(() => undefined)
+    throw error
+  }
+}
+
+class RowItems implements MilvusItems {
   readonly #options: MilvusOptions
   readonly #engine: Engine
   readonly #calls: Calls
-  readonly #writes: Groups<Work>
+  readonly #writes: GroupCommit<Write, boolean>
   readonly #replaced: ReplacedImages
   readonly #counting: NodeJS.Timeout
   #size = 0
@@ -48,33 +64,37 @@ export class Items implements MilvusItems {
     this.#options = options
     this.#engine = engine
     this.#calls = new Calls({ timeoutMs, report, load: (timeout) => engine.load(timeout) })
-    this.#writes = new Groups(LARGEST_GROUP, (group) => this.#write(group))
+    this.#writes = new GroupCommit({
+      maxGroup: MAX_GROUP,
+      target: 'the vector database',
+      commit: (group) => this.#commit(group),
+    })
     this.#replaced = new ReplacedImages({
       keepMs: Math.max(KEEP_REPLACED_MS, 2 * timeoutMs),
-      named: (ids) => this.#imageKeys(ids),
+      currentKeys: (ids) => this.#imageKeys(ids),
       remove: (keys) => this.#discard(keys),
     })
-    this.#counting = setInterval(() => void this.count().catch(() => undefined), COUNT_EVERY_MS)
+    this.#counting = setInterval(() => void this.count().catch(() => undefined), COUNT_INTERVAL_MS)
     this.#counting.unref()
   }
 
-  async start(patienceMs = PATIENCE_MS): Promise<void> {
+  async start(waitMs = DEFAULT_START_WAIT_MS): Promise<void> {
     const { address, timeoutMs, report } = this.#options
-    const until = performance.now() + patienceMs
-    for (let tries = 1; ; tries += 1) {
+    const until = performance.now() + waitMs
+    for (let attempt = 1; ; attempt += 1) {
       try {
         await this.#engine.prepare(timeoutMs)
         this.#size = await this.#engine.count(timeoutMs)
         return
       } catch (error) {
-        // What the collection is like is told in words of its own.
+        // The error of a wrong collection has a sentence of its own.
         if (!(error instanceof EngineFailure)) throw error
         const isAway = ['unavailable', 'timeout', 'released'].includes(error.kind)
         const sentence = `Milvus at ${address} ${isAway ? 'cannot be used' : 'refused the collection'}: ${error.message}.`
         if (!isAway || this.#isClosed || performance.now() >= until)
           throw new Error(sentence, { cause: error })
-        if (tries === 1) report?.(`${sentence} It is tried until it can.`)
-        await pause(START_PAUSE_MS)
+        if (attempt === 1) report?.(`${sentence} The service keeps trying.`)
+        await pause(START_RETRY_MS)
       }
     }
   }
@@ -87,99 +107,98 @@ export class Items implements MilvusItems {
     return this.#calls.status
   }
 
-  async count(asker?: Asker): Promise<number> {
-    this.#size = await this.#calls.call((timeout) => this.#engine.count(timeout), asker)
+  async count(call?: CallContext): Promise<number> {
+    this.#size = await this.#calls.call((timeout) => this.#engine.count(timeout), call)
     return this.#size
   }
 
-  async recall(
+  recall(
     embedding: Float32Array,
     candidates: number,
-    asker: Asker & { filter?: Filter | undefined } = {},
-  ) {
-    const filter = asker.filter === undefined ? undefined : expressionOf(asker.filter)
-    return this.#calls.call(
-      (timeout) => this.#engine.search({ embedding, limit: candidates, filter }, timeout),
-      asker,
-    )
+    options: RecallOptions = {},
+  ): Promise<Neighbour[]> {
+    const filter = options.filter === undefined ? undefined : expressionOf(options.filter)
+    const query = { embedding, limit: candidates, filter }
+    return this.#calls.call((timeout) => this.#engine.search(query, timeout), options)
   }
 
-  async getMany(ids: readonly string[], asker?: Asker): Promise<(MilvusItem | undefined)[]> {
+  async getMany(ids: readonly string[], call?: CallContext): Promise<(Item | undefined)[]> {
     const { fingerprint } = this.#options
     const fields = ['id', embeddingField(fingerprint), 'image_tokens', 'payload', 'about']
-    const rows = await this.#rowsWith(ids, fields, asker)
+    const rows = await this.#rowsInOrder(ids, fields, call)
     return rows.map((row) => row && itemOf(row, fingerprint))
   }
 
   async payloads(
     ids: readonly string[],
-    asker?: Asker,
-  ): Promise<(MilvusItem['payload'] | undefined)[]> {
-    const rows = await this.#rowsWith(ids, LISTED, asker)
+    call?: CallContext,
+  ): Promise<(Payload | null | undefined)[]> {
+    const rows = await this.#rowsInOrder(ids, LISTED, call)
     return rows.map((row) => row && listedItemOf(row).payload)
   }
 
-  /** In the order of `ids`; undefined where there is none. */
-  async #rowsWith(
+  /** In the order of `ids`; undefined for an unknown id. */
+  async #rowsInOrder(
     ids: readonly string[],
     fields: string[],
-    asker?: Asker,
+    call?: CallContext,
   ): Promise<(Row | undefined)[]> {
-    const parts = Array.from({ length: Math.ceil(ids.length / READ_AT_ONCE) }, (_, part) =>
-      ids.slice(part * READ_AT_ONCE, (part + 1) * READ_AT_ONCE),
+    const pages = Array.from({ length: Math.ceil(ids.length / READ_PAGE) }, (_, page) =>
+      ids.slice(page * READ_PAGE, (page + 1) * READ_PAGE),
     )
-    const rows = (await Promise.all(parts.map((part) => this.#rows(part, fields, asker)))).flat()
-    const found = new Map(rows.map((row) => [row['id'], row]))
-    return ids.map((id) => found.get(id))
+    const rows = (await Promise.all(pages.map((page) => this.#rows(page, fields, call)))).flat()
+    const byId = new Map(rows.map((row) => [row['id'], row]))
+    return ids.map((id) => byId.get(id))
   }
 
-  async image(id: string, asker?: Asker): Promise<Uint8Array | undefined> {
-    let before: string | undefined
+  async image(id: string, call?: CallContext): Promise<Uint8Array | undefined> {
+    let previousKey: string | undefined
     for (;;) {
-      const [row] = await this.#rows([id], IMAGED, asker)
+      const [row] = await this.#rows([id], IMAGED, call)
       if (row === undefined) return undefined
       const key = imageKeyOf(row)
-      const bytes = await this.#options.images.get(key, { signal: asker?.signal })
-      // The item may have been replaced after its row was read, and its image with it.
-      if (bytes !== undefined || key === before) return bytes
-      before = key
+      const bytes = await this.#options.images.get(key, { signal: call?.signal })
+      // A replacement between the two reads removes the image: read the row again.
+      if (bytes !== undefined || key === previousKey) return bytes
+      previousKey = key
     }
   }
 
   async list(
     { after = '', limit }: { after?: string | undefined; limit: number },
-    asker?: Asker,
-  ): Promise<ListedMilvusItem[]> {
-    return (await this.#page(after, limit, LISTED, asker)).map(listedItemOf)
+    call?: CallContext,
+  ): Promise<ListedItem[]> {
+    return (await this.#page(after, limit, LISTED, call)).map(listedItemOf)
   }
 
   async *imageKeys(): AsyncIterable<{ id: string; key: string }> {
     let after = ''
     for (;;) {
-      const rows = await this.#page(after, LISTED_AT_ONCE, IMAGED)
+      const rows = await this.#page(after, LIST_PAGE, IMAGED)
       for (const row of rows) yield { id: row['id'] as string, key: imageKeyOf(row) }
       if (rows.length === 0) return
       after = rows.at(-1)?.['id'] as string
     }
   }
 
-  async #page(after: string, limit: number, fields: string[], asker?: Asker): Promise<Row[]> {
+  #page(after: string, limit: number, fields: string[], call?: CallContext): Promise<Row[]> {
     const filter = `id > ${quoted(after)}`
-    // As an iterator asks, which is when rows come in the order of their ids.
+    // The parameters of an iterator: only then are rows ordered by id.
     const params = { iterator: 'True', reduce_stop_for_best: 'True' }
-    const ask = { filter, output_fields: fields, limit, params }
-    return this.#calls.call((timeout) => this.#engine.query(ask, timeout), asker)
+    const query = { filter, output_fields: fields, limit, params }
+    return this.#calls.call((timeout) => this.#engine.query(query, timeout), call)
   }
 
-  async put(item: NewMilvusItem, asker?: Asker): Promise<'created' | 'replaced'> {
-    // What cannot be stored is refused for itself, and not with its group.
+  async put(item: NewItem, call?: CallContext): Promise<'created' | 'replaced'> {
+    // Checked here, so that an invalid item does not fail its group.
     rowOf(item, this.#options.fingerprint, '')
-    asker?.signal?.throwIfAborted()
-    return (await this.#writes.add(item.id, { kind: 'put', item })) ? 'replaced' : 'created'
+    call?.signal?.throwIfAborted()
+    const existed = await this.#writes.add({ kind: 'put', id: item.id, item })
+    return existed ? 'replaced' : 'created'
   }
 
   remove(id: string): Promise<boolean> {
-    return this.#writes.add(id, { kind: 'remove' })
+    return this.#writes.add({ kind: 'remove', id })
   }
 
   async close(): Promise<void> {
@@ -191,18 +210,18 @@ export class Items implements MilvusItems {
     await this.#engine.close()
   }
 
-  /** @returns of each whether there was one before */
-  async #write(group: Group): Promise<boolean[]> {
+  /** @returns for each write whether the item existed before */
+  async #commit(group: readonly Write[]): Promise<boolean[]> {
     const ids = group.map(({ id }) => id)
-    const items = group.flatMap(({ work }) => (work.kind === 'put' ? [work.item] : []))
-    // First of all: while Milvus is away, no image is stored for nothing.
+    const items = group.flatMap((write) => (write.kind === 'put' ? [write.item] : []))
+    // Read first, so that no image is stored while Milvus is unavailable.
     const before = await this.#imageKeys(ids)
     const rows = await this.#rowsOf(items)
     if (rows.length > 0) {
       await this.#calls
         .call((timeout) => this.#engine.upsert(rows, timeout))
         .catch((error: unknown) => {
-          // They may be there all the same.
+          // The rows may have been written all the same.
           this.#replaced.add(rows.map((row) => ({ id: row['id'] as string, key: imageKeyOf(row) })))
           throw error
         })
@@ -213,27 +232,27 @@ export class Items implements MilvusItems {
     return ids.map((id) => before.has(id))
   }
 
-  /** Stores the images, all or none. */
-  async #rowsOf(items: readonly NewMilvusItem[]): Promise<Row[]> {
+  /** Stores the images of all items or of none. */
+  async #rowsOf(items: readonly NewItem[]): Promise<Row[]> {
     const { images, fingerprint } = this.#options
-    const stored = await Promise.allSettled(
+    const results = await Promise.allSettled(
       items.map(({ id, image }) => images.put(id, image.bytes)),
     )
-    const keys = stored.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
-    const failure = stored.find((one) => one.status === 'rejected')
+    const keys = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    const failure = results.find((result) => result.status === 'rejected')
     if (failure === undefined)
       return items.map((item, at) => rowOf(item, fingerprint, keys[at] as string))
     await this.#discard(keys)
     throw failure.reason
   }
 
-  /** Of the ids that there are, as the last write of any service left them. */
+  /** Keys of the existing ids among `ids`, after the last write of any service. */
   async #imageKeys(ids: readonly string[]): Promise<Map<string, string>> {
     const rows = await this.#rows(ids, IMAGED, undefined, 'strong')
     return new Map(rows.map((row) => [row['id'] as string, imageKeyOf(row)]))
   }
 
-  /** An image that stays behind costs its bytes, and no write has to fail for it. */
+  /** An image that is not removed only takes space, so errors are ignored. */
   async #discard(keys: readonly string[]): Promise<void> {
     await Promise.all(keys.map((key) => this.#options.images.remove(key).catch(() => undefined)))
   }
@@ -241,14 +260,10 @@ export class Items implements MilvusItems {
   #rows(
     ids: readonly string[],
     fields: string[],
-    asker?: Asker,
+    call?: CallContext,
     consistency?: 'strong',
   ): Promise<Row[]> {
-    const ask = {
-      filter: hasId(ids),
-      output_fields: fields,
-      ...(consistency === undefined ? {} : { consistency }),
-    }
-    return this.#calls.call((timeout) => this.#engine.query(ask, timeout), asker)
+    const query = { filter: hasId(ids), output_fields: fields, consistency }
+    return this.#calls.call((timeout) => this.#engine.query(query, timeout), call)
   }
 }

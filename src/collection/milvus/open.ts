@@ -1,40 +1,51 @@
-/** Where the settings say that shared items are: rows in Milvus, and images in an image store. */
+/** Opens the shared collection that the settings describe: rows in Milvus, images in a store. */
+import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from '../../config.js'
-import type { MilvusOptions } from './milvus.js'
 import { openImageStore, type ImageStore } from '../../image-store/image-store.js'
+import { openServedModels } from '../../model/open.js'
+import type { Collection } from '../collection.js'
+import { connectMilvus } from './items.js'
+import type { MilvusOptions } from './milvus.js'
+import { SharedCollection } from './shared.js'
 
 /** For one call of Milvus, retries included. */
 const MILVUS_TIMEOUT_MS = 5000
 
-/** @throws Error with a sentence that says which setting is missing or takes something else */
-export function checkSharedPlace({ milvusAddress, imageStore }: Config): void {
-  const purpose = 'The items are to be in Milvus'
-  if (milvusAddress === '')
-    throw new Error(`${purpose}; expected an address in MILVUS_ADDRESS, such as 127.0.0.1:19530.`)
-  if (imageStore !== undefined) return
-  throw new Error(
-    `${purpose}; expected a place for images in IMAGE_STORE that all services reach: a folder, or s3://bucket/prefix.`,
-  )
+/** @throws Error with a sentence for the terminal */
+export async function openSharedCollection(
+  config: Config,
+  log: FastifyBaseLogger,
+): Promise<Collection> {
+  checkSettings(config)
+  const models = await openServedModels(config, log)
+  try {
+    const { milvus, images } = await openSharedPlace(config, models.info, (sentence) =>
+      log.warn(sentence),
+    )
+    return new SharedCollection(models, connectMilvus(milvus), () => images.close())
+  } catch (error) {
+    await models.close()
+    throw error
+  }
 }
 
 /**
- * Opens the images, and says how to connect to the rows.
+ * Opens the image store, and gives the options to connect to Milvus.
  *
  * @param bundle - that encodes the items
- * @param report - told, as a sentence for the log, what happens to the connection
- * @throws as checkSharedPlace, and what the image store says of its place
+ * @param report - called with sentences for the log about the connection
+ * @throws Error that names the setting that is missing or wrong; those of the image store
  */
 export async function openSharedPlace(
   config: Config,
   { fingerprint, dim }: { fingerprint: string; dim: number },
   report: (sentence: string) => void,
 ): Promise<{ milvus: MilvusOptions; images: ImageStore }> {
-  checkSharedPlace(config)
+  checkSettings(config)
   const { imageStore, s3Endpoint: endpoint, s3Region: region } = config
-  const place = imageStore as NonNullable<typeof imageStore>
   const images = await openImageStore({
-    place,
-    // Without a name the database is the one of this name.
+    place: imageStore as NonNullable<typeof imageStore>,
+    // An unnamed database is the one called "default".
     collection: `${config.milvusDatabase || 'default'}.${config.milvusCollection}`,
     endpoint,
     region,
@@ -44,7 +55,7 @@ export async function openSharedPlace(
     token: config.milvusToken || undefined,
     database: config.milvusDatabase || undefined,
     collection: config.milvusCollection,
-    // What one service acknowledges, the others must find at once.
+    // Services have to find at once what one of them has acknowledged.
     consistency: 'strong' as const,
     timeoutMs: MILVUS_TIMEOUT_MS,
     fingerprint,
@@ -53,4 +64,14 @@ export async function openSharedPlace(
     report,
   }
   return { milvus, images }
+}
+
+function checkSettings({ milvusAddress, imageStore }: Config): void {
+  const purpose = 'VECTOR_INDEX is milvus'
+  if (milvusAddress === '')
+    throw new Error(`${purpose}; expected an address in MILVUS_ADDRESS, such as 127.0.0.1:19530.`)
+  if (imageStore !== undefined) return
+  throw new Error(
+    `${purpose}; expected in IMAGE_STORE a place for images that all services reach: a folder, or s3://bucket/prefix.`,
+  )
 }

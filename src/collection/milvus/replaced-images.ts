@@ -1,14 +1,8 @@
-/**
- * Images whose item names another one by now, or is gone. They are removed a while later, and only
- * where no row names them again: a write whose call timed out, or that was sent twice because its
- * connection was lost, may land after the one that replaced it. An item then is older than it
- * should be, but whole.
- */
 export interface ReplacedImagesOptions {
-  /** How long one is kept: longer than a write can be on its way. */
+  /** How long an image is kept: longer than a write can be under way. */
   keepMs: number
-  /** The key that the row of each id names now, as the last write of any service left it. */
-  named: (ids: readonly string[]) => Promise<ReadonlyMap<string, string>>
+  /** The image keys in the rows of these ids, after the last write of any service. */
+  currentKeys: (ids: readonly string[]) => Promise<ReadonlyMap<string, string>>
   remove: (keys: readonly string[]) => Promise<void>
 }
 
@@ -17,17 +11,20 @@ interface Replaced {
   key: string
 }
 
-const REMOVED_AT_ONCE = 128
-/** Some 300 bytes each; what is beyond stays until `tandem images --remove`. */
-const MOST_WAITING = 100_000
-/**
- * No stop is held up for longer by a store of images that is slow or away, but for one call of it.
- */
+const BATCH = 128
+/** Some 300 bytes each. Images beyond stay until `tandem images --remove`. */
+const MAX_WAITING = 100_000
+/** A slow image store delays the shutdown by this, plus one call. */
 const END_MS = 5000
 
+/**
+ * Removes the images of replaced and removed items after a delay, and only if no row has their key
+ * again: a write that timed out or was sent twice may land after its successor. The item is then
+ * older than it should be, but complete.
+ */
 export class ReplacedImages {
   readonly #options: ReplacedImagesOptions
-  /** The oldest first; `since` on the clock of performance.now(). */
+  /** Oldest first; `since` on the clock of performance.now(). */
   #waiting: (Replaced & { since: number })[] = []
   #timer: NodeJS.Timeout | undefined
   #removing = Promise.resolve()
@@ -40,11 +37,11 @@ export class ReplacedImages {
   add(replaced: readonly Replaced[]): void {
     const since = performance.now()
     this.#waiting.push(...replaced.map(({ id, key }) => ({ id, key, since })))
-    if (this.#waiting.length > MOST_WAITING) this.#waiting = this.#waiting.slice(-MOST_WAITING)
+    if (this.#waiting.length > MAX_WAITING) this.#waiting = this.#waiting.slice(-MAX_WAITING)
     this.#removeLater()
   }
 
-  /** Removes all that wait, as far as that can be done now: the service ends. */
+  /** Removes those that wait, as far as possible within END_MS. */
   async end(): Promise<void> {
     this.#hasEnded = true
     clearTimeout(this.#timer)
@@ -72,16 +69,16 @@ export class ReplacedImages {
     const before = performance.now() - this.#options.keepMs
     const end = this.#waiting.findIndex(({ since }) => since > before)
     const due = this.#waiting.splice(0, end === -1 ? this.#waiting.length : end)
-    // While Milvus is away nobody knows what its rows name.
+    // The keys are unknown while Milvus is unavailable: try again later.
     await this.#remove(due).catch(() => this.add(due))
   }
 
   async #remove(replaced: readonly Replaced[], until = Infinity): Promise<void> {
-    for (let at = 0; at < replaced.length && performance.now() < until; at += REMOVED_AT_ONCE) {
-      const part = replaced.slice(at, at + REMOVED_AT_ONCE)
-      const named = await this.#options.named([...new Set(part.map(({ id }) => id))])
+    for (let at = 0; at < replaced.length && performance.now() < until; at += BATCH) {
+      const batch = replaced.slice(at, at + BATCH)
+      const current = await this.#options.currentKeys([...new Set(batch.map(({ id }) => id))])
       await this.#options.remove(
-        part.filter(({ id, key }) => named.get(id) !== key).map(({ key }) => key),
+        batch.filter(({ id, key }) => current.get(id) !== key).map(({ key }) => key),
       )
     }
   }

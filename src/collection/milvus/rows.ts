@@ -1,21 +1,21 @@
 /** An item as a row of the collection, and back. */
-import type { ListedMilvusItem, MilvusItem, NewMilvusItem } from './milvus.js'
+import type { Item, ListedItem, NewItem, Payload } from '../collection.js'
 import { embeddingField } from './schema.js'
 import { termsOf } from './terms.js'
 
 export type Row = Record<string, unknown>
 
-/** What is kept beside the payload; `has_payload` tells no payload from an empty one;
- * collections of earlier versions have the names `picture` and `picture_key`. */
+/** JSON column next to the payload. Its keys are stored, so they keep the older word for image. */
 interface About {
+  /** Distinguishes no payload from an empty one. */
   has_payload: boolean
   picture: { mime: string; width: number; height: number; size: number }
   picture_key: string
   added_at: string
 }
 
-/** @throws TandemError payload_invalid */
-export function rowOf(item: NewMilvusItem, fingerprint: string, imageKey: string): Row {
+/** @throws TandemError `payload_invalid` */
+export function rowOf(item: NewItem, fingerprint: string, imageKey: string): Row {
   const { id, payload, embedding, imageTokens, image, addedAt } = item
   const { bytes, mime, width, height } = image
   const about: About = {
@@ -27,7 +27,7 @@ export function rowOf(item: NewMilvusItem, fingerprint: string, imageKey: string
   return {
     id,
     [embeddingField(fingerprint)]: Array.from(embedding),
-    // Bytes of any kind have no type in Milvus that is neither a vector nor four times larger.
+    // Milvus has no type for bytes except vectors, and an array of int8 takes four times the space.
     image_tokens: Buffer.from(
       imageTokens.buffer,
       imageTokens.byteOffset,
@@ -41,16 +41,16 @@ export function rowOf(item: NewMilvusItem, fingerprint: string, imageKey: string
 
 /** The fields that `listedItemOf` reads. */
 export const LISTED = ['id', 'payload', 'about']
-/** The fields that tell whose image `imageKeyOf` names: payloads may be large. */
+/** The fields that `imageKeyOf` needs; payloads may be large. */
 export const IMAGED = ['id', 'about']
 
-export function listedItemOf(row: Row): ListedMilvusItem {
+export function listedItemOf(row: Row): ListedItem {
   const { has_payload: hasPayload, picture: image, added_at: addedAt } = row['about'] as About
-  const payload = hasPayload ? (row['payload'] as Readonly<Record<string, unknown>>) : null
+  const payload = hasPayload ? (row['payload'] as Payload) : null
   return { id: row['id'] as string, payload, image, addedAt }
 }
 
-export function itemOf(row: Row, fingerprint: string): MilvusItem {
+export function itemOf(row: Row, fingerprint: string): Item {
   const bytes = Buffer.from(row['image_tokens'] as string, 'base64')
   return {
     ...listedItemOf(row),

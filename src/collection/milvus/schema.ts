@@ -1,8 +1,8 @@
 /**
- * What the collection looks like. The field of the embeddings bears the fingerprint of the bundle
- * that makes them: of all that a collection remembers about itself, every engine that speaks the
- * protocol keeps the names of its fields.
+ * The fields of the collection. The name of the embedding field contains the fingerprint of the
+ * bundle: field names are the only metadata that every engine with this protocol keeps.
  */
+import { MAX_TERMS } from './terms.js'
 
 const PREFIX = 'embedding_'
 
@@ -19,10 +19,10 @@ export function embeddingField(fingerprint: string): string {
 /** @param dim - values of an embedding */
 export function fieldsOf(fingerprint: string, dim: number): Field[] {
   return [
-    // 256 characters of at most 4 bytes.
+    // 256 characters of up to 4 bytes.
     { name: 'id', data_type: 'VarChar', is_primary_key: true, max_length: 1024 },
     { name: embeddingField(fingerprint), data_type: 'FloatVector', dim },
-    // Most of a row, and no search looks at it: on the disk of a node, and read from there.
+    // Most of a row, and no search reads it: kept on disk.
     { name: 'image_tokens', data_type: 'VarChar', max_length: 65_535, 'mmap.enabled': true },
     { name: 'payload', data_type: 'JSON' },
     {
@@ -30,7 +30,7 @@ export function fieldsOf(fingerprint: string, dim: number): Field[] {
       data_type: 'Array',
       element_type: 'VarChar',
       max_length: 32,
-      max_capacity: 4096,
+      max_capacity: MAX_TERMS,
     },
     { name: 'about', data_type: 'JSON' },
   ]
@@ -43,32 +43,30 @@ export interface DescribedField {
   dim?: string | number
 }
 
-/**
- * @throws Error with a sentence that says what the collection is instead of the one for these items
- */
+/** @throws Error with a sentence that tells how the collection differs from the expected one */
 export function checkFields(
   collection: string,
-  found: readonly DescribedField[],
+  fields: readonly DescribedField[],
   fingerprint: string,
   dim: number,
 ): void {
-  const other = found.find(
+  const other = fields.find(
     ({ name }) => name.startsWith(PREFIX) && name !== embeddingField(fingerprint),
   )
   if (other !== undefined) {
     throw new Error(
-      `The Milvus collection ${collection} holds items of a bundle with the fingerprint ${other.name.slice(PREFIX.length)}; expected ${fingerprint}, that of the bundle of TANDEM_MODEL. Items of two bundles cannot be mixed: name another collection in MILVUS_COLLECTION, or the other bundle.`,
+      `The Milvus collection ${collection} holds items of a bundle with the fingerprint ${other.name.slice(PREFIX.length)}; expected ${fingerprint}, the one of TANDEM_MODEL. Items of two bundles cannot be mixed: name another collection in MILVUS_COLLECTION, or the other bundle.`,
     )
   }
   for (const { name, data_type: type } of fieldsOf(fingerprint, dim)) {
-    const field = found.find((candidate) => candidate.name === name)
+    const field = fields.find((candidate) => candidate.name === name)
     if (field?.data_type === type && (type !== 'FloatVector' || Number(field.dim) === dim)) continue
-    const instead =
+    const actual =
       field === undefined
         ? 'none'
         : `one of type ${field.data_type}${type === 'FloatVector' ? ` and ${field.dim} values` : ''}`
     throw new Error(
-      `The Milvus collection ${collection} is not one of Tandem's items: expected a field ${name} of type ${type}, and it has ${instead}. Name another collection in MILVUS_COLLECTION.`,
+      `The Milvus collection ${collection} is not one of Tandem's items: expected a field ${name} of type ${type}, and it has ${actual}. Name another collection in MILVUS_COLLECTION.`,
     )
   }
 }

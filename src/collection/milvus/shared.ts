@@ -1,46 +1,48 @@
-/**
- * A collection that any number of services share: its items are in Milvus and an image store, and
- * this process keeps none of them. Its bundle is the configured one for as long as it runs.
- */
-import type { Asker, Collection, Items, Put, Visit } from '../collection.js'
 import type { NewItem } from '../../item-store/item-store.js'
-import type { EngineStatus, MilvusItems } from './milvus.js'
 import type { Models } from '../../model/models.js'
 import type { WorkerStatus } from '../../worker/worker-process.js'
+import type { CallContext, Collection, EngineStatus, Lease, PutOutcome } from '../collection.js'
+import type { MilvusItems } from './milvus.js'
 
+/**
+ * A collection that any number of services share: this process keeps none of its items. Its bundle
+ * is the configured one for as long as the service runs.
+ */
 export class SharedCollection implements Collection {
-  readonly upkeep = null
+  readonly maintenance = null
   readonly #models: Models
   readonly #items: MilvusItems
   readonly #onClosed: () => void
 
+  /**
+   * @param models - closed with the collection, like the items
+   * @param onClosed - called when the items are closed
+   */
   constructor(models: Models, items: MilvusItems, onClosed: () => void) {
     this.#models = models
     this.#items = items
     this.#onClosed = onClosed
   }
 
-  enter(): Visit {
-    const items: Items = this.#items
-    return { models: this.#models, items, isOutdated: false, [Symbol.dispose]: () => undefined }
+  acquire(): Lease {
+    return {
+      models: this.#models,
+      items: this.#items,
+      isOutdated: false,
+      [Symbol.dispose]: () => undefined,
+    }
   }
 
-  /**
-   * Items of another bundle never come here: there is one, and the collection was checked to be of
-   * it.
-   */
-  put(item: NewItem, _fingerprint: string, asker?: Asker): Promise<Put> {
-    return this.#items.put(item, asker)
+  /** The start has checked that the collection is of the one bundle that this service has. */
+  put(item: NewItem, _fingerprint: string, call?: CallContext): Promise<PutOutcome> {
+    return this.#items.put(item, call)
   }
 
-  remove(id: string, asker?: Asker): Promise<boolean> {
-    return this.#items.remove(id, asker)
+  remove(id: string): Promise<boolean> {
+    return this.#items.remove(id)
   }
 
-  /**
-   * Waits for an engine that is away, as long as it is. What is stored there can be found, and
-   * nothing has to be replayed.
-   */
+  /** Waits without limit for an unavailable Milvus. Nothing has to be replayed. */
   async start(): Promise<{ replayed: number; removed: number }> {
     await this.#items.start(Infinity)
     return { replayed: 0, removed: 0 }

@@ -73,22 +73,22 @@ export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, don
     collect() {
       this.reset()
       for (const { name, restarts } of retrieval.workers) this.inc({ worker: name }, restarts)
-      const ofStandby = retrieval.upkeep?.standby.workers ?? []
+      const ofStandby = retrieval.maintenance?.reembedder.workers ?? []
       for (const { name, restarts } of ofStandby)
         this.inc({ worker: `reembedding-${name}` }, restarts)
     },
   })
-  const { upkeep } = retrieval
-  if (upkeep !== null) {
-    const behind = (): number => upkeep.standby.status().standby?.behind ?? 0
+  const { maintenance } = retrieval
+  if (maintenance !== null) {
+    const behind = (): number => maintenance.reembedder.status().reembedding?.lag ?? 0
     new Gauge({
       name: 'tandem_ann_recall',
       help: 'Share of the exact nearest items that searches of the graph find, by those verified last',
       registers,
       collect() {
         this.reset()
-        if (upkeep.annRecall === null) this.remove()
-        else this.set(upkeep.annRecall)
+        if (maintenance.annRecall === null) this.remove()
+        else this.set(maintenance.annRecall)
       },
     })
     gauge('tandem_reembedding_lag', 'Items that the prepared bundle still has to embed', behind)

@@ -1,7 +1,7 @@
 /** /reembedding: prepares another bundle while this one serves, then promotes it. */
 import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { TandemError } from '../../errors.js'
-import type { Retrieval, Upkeep } from '../../retrieval/retrieval.js'
+import type { Reembedder, Retrieval } from '../../retrieval/retrieval.js'
 import { empty } from '../schemas/fields.js'
 import { ReembeddingBody, ReembeddingReply } from '../schemas/reembedding.js'
 import { NoQuery } from '../schemas/requests.js'
@@ -9,20 +9,14 @@ import { NoQuery } from '../schemas/requests.js'
 const NOT_SUPPORTED =
   'Only an embedded collection can prepare a second bundle. Index the images with the other bundle into a second ' +
   'collection of the engine (MILVUS_COLLECTION), and start the services with both.'
-const STATES = {
-  opening: 'opening',
-  following: 'embedding',
-  level: 'ready',
-  failed: 'failed',
-} as const
 
 export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrieval }> = (
   app,
   { retrieval },
   done,
 ) => {
-  const reembedder = (): Upkeep['standby'] => {
-    if (retrieval.upkeep !== null) return retrieval.upkeep.standby
+  const reembedder = (): Reembedder => {
+    if (retrieval.maintenance !== null) return retrieval.maintenance.reembedder
     throw new TandemError('not_supported', NOT_SUPPORTED)
   }
   const status = (): ReembeddingReply => replyOf(reembedder().status())
@@ -75,7 +69,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
       },
     },
     async (request) => {
-      await reembedder().switch(request.call)
+      await reembedder().promote(request.call)
       const { serving, reembedding } = status()
       request.log.warn(
         { bundle: serving.model, fingerprint: serving.fingerprint },
@@ -104,16 +98,11 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
   done()
 }
 
-function replyOf({ serving, standby }: ReturnType<Upkeep['standby']['status']>): ReembeddingReply {
-  return {
-    serving: { model: serving.name, fingerprint: serving.fingerprint },
-    reembedding: standby && {
-      model: standby.name,
-      fingerprint: standby.fingerprint,
-      state: STATES[standby.state],
-      items: standby.items,
-      lag: standby.behind,
-      problem: standby.problem,
-    },
-  }
+function replyOf({ serving, reembedding }: ReturnType<Reembedder['status']>): ReembeddingReply {
+  return { serving: withModel(serving), reembedding: reembedding && withModel(reembedding) }
+}
+
+/** The API calls the name of a bundle's folder `model`. */
+function withModel<Bundle extends { name: string | null }>({ name, ...rest }: Bundle) {
+  return { model: name, ...rest }
 }

@@ -21,10 +21,10 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
 
   const put = (item: NewItem) => collection.put(item, fingerprint)
   const read = <Value>(
-    use: (visit: ReturnType<Collection['enter']>) => Promise<Value>,
+    use: (lease: ReturnType<Collection['acquire']>) => Promise<Value>,
   ): Promise<Value> => {
-    using visit = collection.enter()
-    return use(visit)
+    using lease = collection.acquire()
+    return use(lease)
   }
   const recall = (at: number, candidates: number) =>
     read(({ items }) => items.recall(embeddings[at] as Float32Array, candidates))
@@ -134,8 +134,8 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
       )
     }
     expect(await recall(250, 1000)).toHaveLength(200)
-    using visit = collection.enter()
-    expect(visit.items.size).toBe(200)
+    using lease = collection.acquire()
+    expect(lease.items.size).toBe(200)
   })
 
   it('lists by the bytes of ids, a page at a time', async () => {

@@ -1,24 +1,18 @@
-/**
- * The change of bundle, with two made bundles whose embeddings cannot be mistaken for one
- * another's. The store is real.
- */
+/** Changes of bundle over a real store, with two fake bundles whose embeddings differ. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import {
-  openEmbedded,
-  type BundleShelf,
-  type EmbeddedCollection,
-  type StandbyStatus,
-} from '../../../src/collection/collection.js'
+import type { ReembeddingStatus } from '../../../src/collection/collection.js'
+import type { BundleCatalog } from '../../../src/collection/embedded/bundle-catalog.js'
+import { EmbeddedCollection } from '../../../src/collection/embedded/embedded.js'
 import { TandemError } from '../../../src/errors.js'
 import { openItemStore } from '../../../src/item-store/item-store.js'
 import type { ModelInfo } from '../../../src/model/models.js'
 import { Retrieval } from '../../../src/retrieval/retrieval.js'
 import { embeddingOf, MemoryIndex, WordModels } from '../../support/word-models.js'
 
-/** As the word bundle, with every embedding the other way round and one value longer. */
+/** The embedding of the word bundle, reversed and one value longer. */
 function otherEmbeddingOf(text: string): Float32Array {
   return Float32Array.from([...embeddingOf(text), 0].reverse())
 }
@@ -32,22 +26,25 @@ class OtherModels extends WordModels {
   }
   closed = false
 
-  override async encodeTexts(...given: Parameters<WordModels['encodeTexts']>) {
-    const { encoded, timings } = await super.encodeTexts(...given)
+  override async encodeTexts(...args: Parameters<WordModels['encodeTexts']>) {
+    const { encoded, timings } = await super.encodeTexts(...args)
     return {
-      encoded: encoded.map((one, at) => ({
-        ...one,
-        embedding: otherEmbeddingOf(given[0][at] ?? ''),
+      encoded: encoded.map((text, at) => ({
+        ...text,
+        embedding: otherEmbeddingOf(args[0][at] ?? ''),
       })),
       timings,
     }
   }
 
-  override async encodeImages(...given: Parameters<WordModels['encodeImages']>) {
-    const { encoded, timings } = await super.encodeImages(...given)
-    const words = given[0].map((bytes) => Buffer.from(bytes).toString())
+  override async encodeImages(...args: Parameters<WordModels['encodeImages']>) {
+    const { encoded, timings } = await super.encodeImages(...args)
+    const words = args[0].map((bytes) => Buffer.from(bytes).toString())
     return {
-      encoded: encoded.map((one, at) => ({ ...one, embedding: otherEmbeddingOf(words[at] ?? '') })),
+      encoded: encoded.map((image, at) => ({
+        ...image,
+        embedding: otherEmbeddingOf(words[at] ?? ''),
+      })),
       timings,
     }
   }
@@ -61,7 +58,7 @@ class OtherModels extends WordModels {
 let folder: string
 let collection: EmbeddedCollection
 let retrieval: Retrieval
-/** What each bundle's rooms are, once they have been opened. */
+/** Models and indexes of the two bundles since the last `open`. */
 let words: WordModels
 let other: OtherModels
 let indexes: Map<string, MemoryIndex>
@@ -76,24 +73,24 @@ async function open(): Promise<void> {
   discarded = []
   const { fingerprint } = words.info
   const store = await openItemStore({ folder, fingerprint, name: 'words' })
-  const index = (one: string): MemoryIndex => {
-    const made = new MemoryIndex()
-    indexes.set(one, made)
-    return made
+  const indexOf = (bundle: string): MemoryIndex => {
+    const index = new MemoryIndex()
+    indexes.set(bundle, index)
+    return index
   }
-  const shelf: BundleShelf = {
+  const catalog: BundleCatalog = {
     fingerprintOf: async (name) => {
       if (!['words', 'other'].includes(name))
         throw new TandemError('bundle_unusable', `no bundle ${name}`)
       return Promise.resolve(byName(name).info.fingerprint)
     },
-    open: (name, items) =>
-      Promise.resolve({ models: byName(name), index: index(items.fingerprint), store: items }),
-    discard: (one) => Promise.resolve(void discarded.push(one)),
+    open: (name, view) =>
+      Promise.resolve({ models: byName(name), index: indexOf(view.fingerprint), store: view }),
+    discard: (bundle) => Promise.resolve(void discarded.push(bundle)),
   }
   const serving = store.fingerprint
   const models = serving === fingerprint ? words : other
-  collection = openEmbedded({ models, index: index(serving), store }, shelf)
+  collection = new EmbeddedCollection({ models, index: indexOf(serving), store }, catalog)
   retrieval = new Retrieval(collection)
   await retrieval.start()
 }
@@ -104,7 +101,7 @@ async function restart(): Promise<void> {
 }
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'tandem-standby-'))
+  folder = await mkdtemp(join(tmpdir(), 'tandem-reembedder-'))
   await open()
 })
 afterEach(async () => {
@@ -114,10 +111,11 @@ afterEach(async () => {
 
 const add = (id: string, word: string) =>
   retrieval.add({ id, image: Buffer.from(word), payload: { word } })
-const status = (): StandbyStatus | null => collection.upkeep.standby.status().standby
-const reaches = (state: StandbyStatus['state']) =>
+const reembedder = () => collection.maintenance.reembedder
+const status = (): ReembeddingStatus | null => reembedder().status().reembedding
+const reaches = (state: ReembeddingStatus['state']) =>
   expect.poll(() => status()?.state, { timeout: 20_000 }).toBe(state)
-const serving = (): string | null => collection.upkeep.standby.status().serving.name
+const serving = (): string | null => reembedder().status().serving.name
 
 async function fill(count: number): Promise<void> {
   await Promise.all(Array.from({ length: count }, (_, at) => add(`item-${at}`, `dog ${at}`)))
@@ -132,9 +130,9 @@ async function similarities(): Promise<Record<string, number>> {
   return Object.fromEntries(hits.map(({ id, similarity }) => [id, similarity]))
 }
 
-/** Store and both indexes agree for both bundles, and every embedding is of its bundle. */
+/** Asserts that store and both indexes agree, and that each embedding is of its bundle. */
 async function expectAgreement(): Promise<void> {
-  await reaches('level')
+  await reaches('ready')
   const stored = (await retrieval.list({ limit: 1000 })).items
   for (const { info } of [words, other]) {
     const index = indexes.get(info.fingerprint)
@@ -150,10 +148,10 @@ async function expectAgreement(): Promise<void> {
   }
 }
 
-describe('a bundle that stands by', () => {
-  it('follows what is stored, and what is added, replaced and removed meanwhile', async () => {
+describe('a backfill', () => {
+  it('embeds stored items and those added, replaced and removed meanwhile', async () => {
     await fill(40)
-    await collection.upkeep.standby.start('other')
+    await reembedder().start('other')
     expect(serving()).toBe('words')
     await Promise.all([
       add('new', 'cat'),
@@ -161,16 +159,16 @@ describe('a bundle that stands by', () => {
       retrieval.remove('item-4'),
       retrieval.remove('item-39'),
     ])
-    await reaches('level')
+    await reaches('ready')
     await Promise.all([add('later', 'zebra'), retrieval.remove('item-7')])
     await expectAgreement()
-    expect(status()).toMatchObject({ name: 'other', items: 39, behind: 0, problem: null })
+    expect(status()).toMatchObject({ name: 'other', items: 39, lag: 0, problem: null })
   })
 
-  it('keeps an item that was removed and added again while it was at something else', async () => {
+  it('keeps an item that was removed and added again while it was busy', async () => {
     await fill(3)
-    await collection.upkeep.standby.start('other')
-    await reaches('level')
+    await reembedder().start('other')
+    await reaches('ready')
     let release = (): void => undefined
     other.gate = () => new Promise((resolve) => (release = resolve))
     await add('item-0', 'horse')
@@ -181,27 +179,29 @@ describe('a bundle that stands by', () => {
     await expectAgreement()
   })
 
-  it('is refused where it serves, is none, or another one stands by', async () => {
+  it('is refused for the serving bundle, an unknown bundle, and a second bundle', async () => {
     const refused = (name: string) =>
-      collection.upkeep.standby.start(name).then(
-        () => '',
-        (error: TandemError) => error.code,
-      )
+      reembedder()
+        .start(name)
+        .then(
+          () => '',
+          (error: TandemError) => error.code,
+        )
     expect(await refused('words')).toBe('reembedding_conflict')
     expect(await refused('nothing')).toBe('bundle_unusable')
     expect(await refused('other')).toBe('')
     expect(await refused('other')).toBe('')
-    await expect(collection.upkeep.standby.switch()).resolves.toBeUndefined()
+    await expect(reembedder().promote()).resolves.toBeUndefined()
     expect(await refused('other')).toBe('reembedding_conflict')
   })
 
-  it('says what is wrong, and gets on when it no longer is', async () => {
+  it('reports the problem of a group and continues when it is solved', async () => {
     await fill(3)
     other.gate = () => Promise.reject(new Error('the disk of the bundle is gone'))
-    await collection.upkeep.standby.start('other')
+    await reembedder().start('other')
     await expect.poll(() => status()?.problem).toMatch(/item-0.*the disk of the bundle is gone/)
-    expect(status()).toMatchObject({ state: 'following', behind: 3 })
-    await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({
+    expect(status()).toMatchObject({ state: 'embedding', lag: 3 })
+    await expect(reembedder().promote()).rejects.toMatchObject({
       code: 'reembedding_not_ready',
     })
     expect(serving()).toBe('words')
@@ -210,44 +210,44 @@ describe('a bundle that stands by', () => {
     expect(status()?.problem).toBeNull()
   })
 
-  it('is gone when it is ended, at any moment, and can stand by again', async () => {
+  it('drops its encodings when it is ended early and can be started again', async () => {
     await fill(20)
-    await collection.upkeep.standby.start('other')
-    await collection.upkeep.standby.end()
+    await reembedder().start('other')
+    await reembedder().end()
     expect(status()).toBeNull()
-    await expect(collection.upkeep.standby.end()).rejects.toMatchObject({
+    await expect(reembedder().end()).rejects.toMatchObject({
       code: 'reembedding_not_found',
     })
-    await expect(collection.upkeep.standby.switch()).rejects.toMatchObject({
+    await expect(reembedder().promote()).rejects.toMatchObject({
       code: 'reembedding_not_found',
     })
     await expect.poll(() => discarded).toEqual([other.info.fingerprint])
-    await collection.upkeep.standby.start('other')
+    await reembedder().start('other')
     await expectAgreement()
   })
 })
 
-describe('a switch', () => {
-  it('is refused while much is behind, and follows the rest itself', async () => {
+describe('a promotion', () => {
+  it('is refused while the lag is large and embeds a small rest itself', async () => {
     await fill(300)
     let release = (): void => undefined
     other.gate = () => new Promise((resolve) => (release = resolve))
-    await collection.upkeep.standby.start('other')
-    await expect.poll(() => status()?.state).toBe('following')
-    await expect(collection.upkeep.standby.switch()).rejects.toThrow(/300 of 300 items/)
+    await reembedder().start('other')
+    await expect.poll(() => status()?.state).toBe('embedding')
+    await expect(reembedder().promote()).rejects.toThrow(/300 of 300 items/)
     other.gate = () => Promise.resolve()
     release()
-    await expect.poll(() => status()?.behind, { timeout: 20_000 }).toBeLessThan(250)
-    await collection.upkeep.standby.switch()
+    await expect.poll(() => status()?.lag, { timeout: 20_000 }).toBeLessThan(250)
+    await reembedder().promote()
     expect(serving()).toBe('other')
     await expectAgreement()
   })
 
-  it('changes what searches are answered from, and back', async () => {
+  it('changes the bundle that answers searches, and back', async () => {
     await fill(10)
-    await collection.upkeep.standby.start('other')
-    await reaches('level')
-    await collection.upkeep.standby.switch()
+    await reembedder().start('other')
+    await reaches('ready')
+    await reembedder().promote()
     expect(retrieval.model.name).toBe('other')
     expect((await retrieval.embed([{ text: 'dog' }])).embeddings[0]).toEqual(
       otherEmbeddingOf('dog'),
@@ -255,36 +255,36 @@ describe('a switch', () => {
     await Promise.all([add('item-1', 'cat'), add('new', 'dog'), retrieval.remove('item-2')])
     expect((await similarities())['new']).toBeCloseTo(1)
     await expectAgreement()
-    await collection.upkeep.standby.switch()
+    await reembedder().promote()
     expect(retrieval.model.name).toBe('words')
     expect((await retrieval.embed([{ text: 'dog' }])).embeddings[0]).toEqual(embeddingOf('dog'))
     expect((await similarities())['new']).toBeCloseTo(1)
     await expectAgreement()
   })
 
-  it('does not happen when the request for it ends first; following goes on', async () => {
+  it('is cancelled with its request, and the backfill continues', async () => {
     await fill(30)
     other.gate = () => new Promise((resolve) => setTimeout(resolve, 50))
-    await collection.upkeep.standby.start('other')
-    await expect.poll(() => status()?.state).toBe('following')
-    await expect(
-      collection.upkeep.standby.switch({ signal: AbortSignal.timeout(10) }),
-    ).rejects.toThrow(/timeout/)
+    await reembedder().start('other')
+    await expect.poll(() => status()?.state).toBe('embedding')
+    await expect(reembedder().promote({ signal: AbortSignal.timeout(10) })).rejects.toThrow(
+      /timeout/,
+    )
     expect(serving()).toBe('words')
     await expectAgreement()
   })
 
-  it('lets a search end with the bundle that it began with, and closes that only then', async () => {
+  it('lets a search finish with its bundle and closes the bundle afterwards', async () => {
     await fill(5)
-    await collection.upkeep.standby.start('other')
-    await reaches('level')
+    await reembedder().start('other')
+    await reaches('ready')
     let release = (): void => undefined
     words.gate = () => new Promise((resolve) => (release = resolve))
     let closed = false
     words.close = () => Promise.resolve(void (closed = true))
     const search = similarities()
-    await collection.upkeep.standby.switch()
-    await collection.upkeep.standby.end()
+    await reembedder().promote()
+    await reembedder().end()
     expect(Object.keys(await similarities())).toHaveLength(5)
     expect(closed).toBe(false)
     release()
@@ -298,13 +298,13 @@ describe('a switch', () => {
     await expect.poll(() => closed).toBe(true)
   })
 
-  it('has an image encoded again that was encoded by the former bundle', async () => {
-    await collection.upkeep.standby.start('other')
-    await reaches('level')
+  it('makes an add encode its image again that the former bundle encoded', async () => {
+    await reembedder().start('other')
+    await reaches('ready')
     let release = (): void => undefined
     words.gate = () => new Promise((resolve) => (release = resolve))
     const added = add('late', 'dog')
-    await collection.upkeep.standby.switch()
+    await reembedder().promote()
     words.gate = () => Promise.resolve()
     release()
     expect((await added).status).toBe('created')
@@ -313,34 +313,34 @@ describe('a switch', () => {
   })
 })
 
-describe('a restart', () => {
+describe('re-embedding after a restart', () => {
   it.each([
     [
-      'while it follows',
+      'while items remain',
       async () => {
         other.gate = () => new Promise((resolve) => setTimeout(resolve, 20))
-        await collection.upkeep.standby.start('other')
+        await reembedder().start('other')
       },
       'words',
     ],
     [
-      'when it is level',
+      'once the bundle is ready',
       async () => {
-        await collection.upkeep.standby.start('other')
-        await reaches('level')
+        await reembedder().start('other')
+        await reaches('ready')
       },
       'words',
     ],
     [
-      'after a switch',
+      'after a promotion',
       async () => {
-        await collection.upkeep.standby.start('other')
-        await reaches('level')
-        await collection.upkeep.standby.switch()
+        await reembedder().start('other')
+        await reaches('ready')
+        await reembedder().promote()
       },
       'other',
     ],
-  ] as const)('%s goes on where it was', async (_when, bring, expected) => {
+  ] as const)('%s continues where it stopped', async (_when, bring, expected) => {
     await fill(30)
     await bring()
     await restart()
@@ -348,25 +348,25 @@ describe('a restart', () => {
     await add('item-5', 'cat')
     await retrieval.remove('item-6')
     await expectAgreement()
-    await collection.upkeep.standby.switch()
+    await reembedder().promote()
     expect(serving()).toBe(expected === 'words' ? 'other' : 'words')
     await expectAgreement()
   })
 
-  it('after the end of the former bundle goes on with the new one', async () => {
+  it('after the former bundle was dropped, the new one serves', async () => {
     await fill(5)
-    await collection.upkeep.standby.start('other')
-    await reaches('level')
-    await collection.upkeep.standby.switch()
-    await collection.upkeep.standby.end()
+    await reembedder().start('other')
+    await reaches('ready')
+    await reembedder().promote()
+    await reembedder().end()
     await restart()
     expect([serving(), status()]).toEqual(['other', null])
     expect(Object.keys(await similarities())).toHaveLength(5)
   })
 })
 
-describe('searches during changes of bundle and writes', () => {
-  it('are answered from one bundle each, exactly', async () => {
+describe('searches during promotions and writes', () => {
+  it('are each answered exactly, by one bundle', async () => {
     const still = Array.from({ length: 60 }, (_, at) => `still-${at}`)
     await Promise.all(still.map((id, at) => add(id, `dog ${at}`)))
     const cosine = (text: string): number =>
@@ -376,11 +376,10 @@ describe('searches during changes of bundle and writes', () => {
     let [searches, writes] = [0, 0]
     const search = async (): Promise<void> => {
       while (!over) {
-        // Made rooms answer without ever letting others run.
+        // Fakes answer without yielding to the event loop.
         await new Promise((resolve) => setImmediate(resolve))
         const found = Object.entries(await similarities()).filter(([id]) => id in exact)
-        // The two bundles agree on similarities; one of a query and an item of different bundles
-        // would be another.
+        // Both bundles give the same similarities; mixing them would give another one.
         expect(found).toHaveLength(still.length)
         for (const [id, similarity] of found) expect(similarity, id).toBeCloseTo(exact[id] ?? 9, 5)
         searches += 1
@@ -395,13 +394,13 @@ describe('searches during changes of bundle and writes', () => {
     }
     const busy = [search(), search(), write('a'), write('b'), write('c')]
     for (let at = 0; at < 3; at += 1) {
-      await collection.upkeep.standby.start('other')
+      await reembedder().start('other')
       for (const expected of ['other', 'words']) {
-        await expect.poll(() => status()?.behind ?? 999, { timeout: 20_000 }).toBeLessThan(20)
-        await collection.upkeep.standby.switch()
+        await expect.poll(() => status()?.lag ?? 999, { timeout: 20_000 }).toBeLessThan(20)
+        await reembedder().promote()
         expect(serving()).toBe(expected)
       }
-      if (at < 2) await collection.upkeep.standby.end()
+      if (at < 2) await reembedder().end()
     }
     over = true
     await Promise.all(busy)

@@ -19,7 +19,7 @@ describe('the breaker', () => {
     breaker = new Breaker({
       failures: 3,
       firstPauseMs: 100,
-      longestPauseMs: 400,
+      maxPauseMs: 400,
       probe,
       onChange: (state) => changes.push(state),
     })

@@ -8,9 +8,9 @@ import { join } from 'node:path'
 import { MilvusClient } from '@zilliz/milvus2-sdk-node'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../../src/http/app.js'
-import { openShared } from '../../../src/collection/collection.js'
+import { SharedCollection } from '../../../src/collection/milvus/shared.js'
 import { readConfig } from '../../../src/config.js'
-import { connectMilvus } from '../../../src/collection/milvus/milvus.js'
+import { connectMilvus } from '../../../src/collection/milvus/items.js'
 import { openImageStore } from '../../../src/image-store/image-store.js'
 import { FaultyProxy } from '../../support/faulty-proxy.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
@@ -53,7 +53,9 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     const config = { ...readConfig({}), logLevel: 'silent', vectorIndex: 'milvus' } as const
     tandem = await buildApp(config, {
       open: () =>
-        Promise.resolve(openShared(models, connectMilvus(settings), () => images.close())),
+        Promise.resolve(
+          new SharedCollection(models, connectMilvus(settings), () => images.close()),
+        ),
     })
     url = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     await proxy.set('refuse')

@@ -6,7 +6,8 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Condition, Filter } from '../../../src/filter/filter.js'
 import { testOf } from '../../../src/filter/matches.js'
-import { openMilvus, type MilvusItems } from '../../../src/collection/milvus/milvus.js'
+import { openMilvus } from '../../../src/collection/milvus/items.js'
+import type { MilvusItems } from '../../../src/collection/milvus/milvus.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 
 const DIM = 4

@@ -1,7 +1,8 @@
 /** When the images of replaced items go, and that none goes that an item names. */
 import { MilvusClient } from '@zilliz/milvus2-sdk-node'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { openMilvus, type MilvusItems } from '../../../src/collection/milvus/milvus.js'
+import { openMilvus } from '../../../src/collection/milvus/items.js'
+import type { MilvusItems } from '../../../src/collection/milvus/milvus.js'
 import { ReplacedImages } from '../../../src/collection/milvus/replaced-images.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 
@@ -22,7 +23,7 @@ describe('images that were replaced', () => {
     slowMs = 0
     replaced = new ReplacedImages({
       keepMs: KEEP_MS,
-      named: () => (isAway ? Promise.reject(new Error('away')) : Promise.resolve(named)),
+      currentKeys: () => (isAway ? Promise.reject(new Error('away')) : Promise.resolve(named)),
       remove: async (keys) => {
         if (slowMs > 0) await new Promise((resolve) => setTimeout(resolve, slowMs))
         removed.push(...keys)

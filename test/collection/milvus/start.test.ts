@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageFolder, readConfig } from '../../../src/config.js'
-import { openMilvus } from '../../../src/collection/milvus/milvus.js'
-import { openCollection } from '../../../src/collection/embedded/generation.js'
+import { openMilvus } from '../../../src/collection/milvus/items.js'
+import { openCollection } from '../../../src/collection/open.js'
 import { freePort } from '../../support/free-port.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 import { startServer } from '../../support/server-process.js'
@@ -52,7 +52,7 @@ describe('a service that is to use Milvus', () => {
       const ended = once(service, 'exit')
       await expect
         .poll(() => log.join(''), { timeout: 60_000 })
-        .toContain('It is tried until it can')
+        .toContain('The service keeps trying')
       service.kill('SIGTERM')
       expect(await ended).toEqual([0, null])
       expect(String(await ready)).toMatch(/ended before it was ready/)

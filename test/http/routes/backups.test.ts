@@ -5,13 +5,13 @@ import { join } from 'node:path'
 import type { InjectOptions } from 'fastify'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../../src/http/app.js'
-import { openEmbedded } from '../../../src/collection/collection.js'
+import { EmbeddedCollection } from '../../../src/collection/embedded/embedded.js'
 import { readConfig } from '../../../src/config.js'
 import { openItemStore } from '../../../src/item-store/item-store.js'
 import type { BackupsReply } from '../../../src/http/schemas/fields.js'
 import { smallDisk } from '../../support/small-disk.js'
 import {
-  emptyShelf,
+  emptyCatalog,
   MemoryIndex,
   WordModels,
   type WordTandem,
@@ -137,7 +137,7 @@ describe('a backup', () => {
     const other = await buildApp(config, {
       open: async () => {
         const store = await openItemStore({ folder: dataFolder, fingerprint })
-        return openEmbedded({ models, index: new MemoryIndex(), store }, emptyShelf)
+        return new EmbeddedCollection({ models, index: new MemoryIndex(), store }, emptyCatalog)
       },
     })
     try {
@@ -266,9 +266,9 @@ describe('a restore', () => {
             image: { ...image, bytes },
           },
         ])
-        return openEmbedded(
+        return new EmbeddedCollection(
           { models: new WordModels(), index: new MemoryIndex(), store },
-          emptyShelf,
+          emptyCatalog,
         )
       },
     })

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../../src/http/app.js'
-import { openShared } from '../../../src/collection/collection.js'
+import { SharedCollection } from '../../../src/collection/milvus/shared.js'
 import { readConfig } from '../../../src/config.js'
 import type { MilvusItems } from '../../../src/collection/milvus/milvus.js'
 import { WordModels } from '../../support/word-models.js'
@@ -41,7 +41,7 @@ describe('a service over a shared collection', () => {
   beforeAll(async () => {
     const config = { ...readConfig({}), logLevel: 'silent', vectorIndex: 'milvus' } as const
     tandem = await buildApp(config, {
-      open: () => Promise.resolve(openShared(new WordModels(), items, () => undefined)),
+      open: () => Promise.resolve(new SharedCollection(new WordModels(), items, () => undefined)),
     })
     await tandem.start()
   })

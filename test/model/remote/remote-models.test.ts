@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import sharp from 'sharp'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { buildApp, type Tandem } from '../../../src/http/app.js'
-import { openItemless } from '../../../src/collection/collection.js'
+import { EncodeOnlyCollection } from '../../../src/collection/encode-only.js'
 import { packageFolder, readConfig, type Config } from '../../../src/config.js'
 import { askTexts } from '../../../src/model/remote/protocol.js'
 import { TandemError } from '../../../src/errors.js'
@@ -257,9 +257,12 @@ describe('a call', () => {
   it('is broken off through both services when the client of the first one hangs up', async () => {
     const { encoder, url } = await wordEncoder()
     const models = await remote(url)
-    const front = await buildApp({ ...readConfig({}), logLevel: 'silent' }, {
-      open: () => Promise.resolve(openItemless(models)),
-    })
+    const front = await buildApp(
+      { ...readConfig({}), logLevel: 'silent' },
+      {
+        open: () => Promise.resolve(new EncodeOnlyCollection(models)),
+      },
+    )
     opened.push({ close: () => front.close() })
     const address = await front.app.listen({ host: '127.0.0.1', port: 0 })
     await front.start()
