@@ -24,6 +24,7 @@ import { jsonBodies } from './plugins/json-bodies.js'
 import { metrics } from './plugins/metrics.js'
 import { openapi } from './plugins/openapi.js'
 import { overload } from './plugins/overload.js'
+import { pipelining } from './plugins/pipelining.js'
 import { problems, sendProblem } from './plugins/problems.js'
 import { rateLimit } from './plugins/rate-limit.js'
 import { slowClients } from './plugins/slow-clients.js'
@@ -244,6 +245,7 @@ async function addPlugins(
   readiness: Readiness,
 ): Promise<void> {
   const { maxConcurrentRequests, requestTimeoutMs, host, allowedHosts } = config
+  await app.register(pipelining)
   await app.register(tracing)
   await app.register(problems)
   await app.register(audit)

@@ -3,11 +3,12 @@
  * routes.
  */
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
 import swagger from '@fastify/swagger'
-import swaggerUi from '@fastify/swagger-ui'
 import plugin from 'fastify-plugin'
 import { packageFolder } from '../../config.js'
+import { documentRoutes, filesIn } from '../documents.js'
 import { scopeNeeded } from './auth.js'
 import { documentedErrors } from './documented-errors.js'
 
@@ -22,6 +23,30 @@ const { version, description } = JSON.parse(
 const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
   "base-uri 'none'; frame-ancestors 'none'"
+
+const require = createRequire(import.meta.url)
+/** The files of Swagger UI that the page needs; its plugin would serve them as open streams. */
+const ASSETS = ['swagger-ui.css', 'index.css', 'swagger-ui-bundle.js', 'favicon-32x32.png']
+
+const PAGE = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Tandem: the API</title>
+<link rel="stylesheet" href="docs/static/swagger-ui.css">
+<link rel="stylesheet" href="docs/static/index.css">
+<link rel="icon" type="image/png" href="docs/static/favicon-32x32.png">
+<div id="swagger-ui"></div>
+<script src="docs/static/swagger-ui-bundle.js"></script>
+<script src="docs/static/initializer.js"></script>
+</html>`
+
+const INITIALIZER = `SwaggerUIBundle({
+  url: 'openapi.json',
+  dom_id: '#swagger-ui',
+  deepLinking: true,
+  validatorUrl: null,
+})
+`
 
 const REQUEST_TIMEOUT = {
   type: 'string',
@@ -69,15 +94,16 @@ export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded 
       return { schema: { ...documented, security }, url }
     },
   })
-  await app.register(async (docs) => {
-    docs.addHook('onRoute', (route) => {
-      route.config = { ...route.config, open: true }
-    })
-    await docs.register(swaggerUi, {
-      routePrefix: '/docs',
-      staticCSP: POLICY,
-      uiConfig: { validatorUrl: null },
-    })
-    docs.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
+  const hidden = { config: { open: true }, schema: { hide: true } }
+  app.get('/docs/', hidden, (_request, reply) => reply.redirect('../docs'))
+  const assets = dirname(require.resolve('@fastify/swagger-ui/static/swagger-ui.css'))
+  await app.register(documentRoutes, {
+    policy: POLICY,
+    documents: {
+      '/docs': Buffer.from(PAGE),
+      '/docs/static/initializer.js': Buffer.from(INITIALIZER),
+      ...filesIn(assets, ASSETS, '/docs/static/'),
+      '/openapi.json': () => Buffer.from(JSON.stringify(app.swagger())),
+    },
   })
 })

@@ -67,7 +67,7 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
     const taken = permits.take(priority, clientOf(request))
     if (typeof taken === 'string')
       throw new TandemError('overloaded', taken, { retryAfterS: RETRY_AFTER_S })
-    reply.raw.once('close', taken)
+    onceOver(reply, taken)
   }
 
   app.decorateRequest('call', undefined)
@@ -129,9 +129,24 @@ function signalFor(reply: FastifyReply, milliseconds: number | undefined): Abort
     if (!reply.sent) reply.send(error)
   }
   const timer = milliseconds === undefined ? undefined : setTimeout(onTime, milliseconds)
-  reply.raw.once('close', () => {
+  onceOver(reply, () => {
     clearTimeout(timer)
     if (!reply.raw.writableFinished) controller.abort()
   })
   return controller.signal
+}
+
+/**
+ * Calls `listener` once: when the reply is finished, or its connection closes. On Node 20 a reply
+ * that waits behind another one emits no `close` when the socket is destroyed.
+ */
+function onceOver({ request, raw }: FastifyReply, listener: () => void): void {
+  const { socket } = request.raw
+  const over = (): void => {
+    raw.off('close', over)
+    socket.off('close', over)
+    listener()
+  }
+  raw.once('close', over)
+  socket.once('close', over)
 }

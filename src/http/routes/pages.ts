@@ -1,42 +1,26 @@
 /** The search page at /, and the list of errors that problem+json points to. */
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import fastifyStatic from '@fastify/static'
-import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
+import type { FastifyPluginAsync } from 'fastify'
 import { packageFolder } from '../../config.js'
 import { errorTable } from '../../errors.js'
+import { documentRoutes, filesIn } from '../documents.js'
 
 const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; " +
   "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 export const pageRoutes: FastifyPluginAsync = async (app) => {
-  addHooks(app)
-  // Every file is a route of its own: an unknown address is a problem+json, not a missing file.
-  await app.register(fastifyStatic, {
-    root: join(packageFolder, 'web'),
-    wildcard: false,
-    cacheControl: false,
-  })
+  const folder = join(packageFolder, 'web')
+  const { '/index.html': page, ...files } = filesIn(folder, readdirSync(folder), '/')
+  if (page === undefined) throw new Error(`${folder} has no index.html.`)
+  const documents = { '/': page, '/index.html': page, ...files }
+  await app.register(documentRoutes, { policy: POLICY, documents })
 }
 
-export const errorsRoute: FastifyPluginCallback = (app, _options, done) => {
-  addHooks(app)
-  app.get('/docs/errors', (_request, reply) =>
-    reply.type('text/html; charset=utf-8').send(errorsPage()),
-  )
-  done()
-}
-
-/** Open to all, not an operation of the API, and with a content policy for a page. */
-function addHooks(app: FastifyInstance): void {
-  app.addHook('onRoute', (route) => {
-    route.config = { ...route.config, open: true }
-    route.schema = { ...route.schema, hide: true }
-  })
-  app.addHook('onRequest', (_request, reply, next) => {
-    reply.header('content-security-policy', POLICY)
-    next()
-  })
+export const errorsRoute: FastifyPluginAsync = async (app) => {
+  const documents = { '/docs/errors': Buffer.from(errorsPage()) }
+  await app.register(documentRoutes, { policy: POLICY, documents })
 }
 
 function errorsPage(): string {
