@@ -45,13 +45,11 @@ export class Milvus {
   /** For openMilvus, but for the bundle and the images. */
   get settings() {
     const { address } = this
-    const consistency = 'strong' as const
     return {
       address,
       token: undefined,
       database: undefined,
       collection: 'tandem',
-      consistency,
       timeoutMs: 5000,
     }
   }

@@ -1,12 +1,3 @@
-/**
- * Recall among the items that a filter lets through, in one of two ways.
- *
- * Where many pass, the graph is searched deeper than asked and what does not pass is dropped,
- * deeper again until enough is left. Where few pass, that would lead through most of the graph:
- * then every payload is looked at once, the set is remembered, and the query is compared with the
- * embedding of each item in it, which is exact. So never are there fewer than asked for while there
- * are more that pass.
- */
 import { setImmediate } from 'node:timers/promises'
 import type { Filter } from '../../filter/filter.js'
 import type { ItemStore } from '../../item-store/item-store.js'
@@ -15,27 +6,19 @@ import type { Neighbour, VectorIndex } from '../../vector-index/vector-index.js'
 import type { FilteredSets } from './filtered-sets.js'
 
 /**
- * Costs by what is looked at, of which a payload is 1. `bench/filter-costs.ts`, 20,000 items of 256
- * dimensions: a payload about 3 microseconds, an embedding 6, and an item in the graph 3 more than
- * its payload.
+ * Costs relative to reading a payload, which takes about 3 µs: an embedding takes 6 µs, a graph
+ * candidate 3 µs plus its payload (`bench/filter-costs.ts`, 20,000 items of 256 dimensions).
  */
 const GRAPH_COST = 2
 const EMBEDDING_COST = 2
-/**
- * A payload looked at for the set counts less: filters are asked again, and the next time that is
- * done.
- */
+/** Reading a payload for the set counts less, because the next search with the filter reuses it. */
 const SET_COST = 0.25
-/**
- * How much deeper than the share of items that pass says: those near the query may pass less often.
- */
+/** Extra depth: items near the query may pass less often than the average item. */
 const MARGIN = 1.5
-/**
- * Payloads or embeddings looked at in one go, a millisecond or two; other requests go on between.
- */
+/** Entries read before yielding to the event loop, which takes a millisecond or two. */
 const SLICE = 250
 
-export interface FilteredAsk {
+export interface FilteredQuery {
   filter: Filter
   embedding: Float32Array
   candidates: number
@@ -43,20 +26,25 @@ export interface FilteredAsk {
 }
 
 /**
- * The nearest items that pass, best first.
+ * The nearest items that pass a filter, best first.
+ *
+ * If many items pass, the graph is searched for more candidates than needed, and again for more,
+ * until enough of them pass. If few pass, that would visit most of the graph: then the set of
+ * passing items is computed from all payloads, cached, and compared with the query exactly. Both
+ * ways return `candidates` items whenever as many pass.
  * @throws TandemError `index_unavailable`; the reason of the signal
  */
 export async function filteredRecall(
   { index, store }: { index: VectorIndex; store: ItemStore },
   sets: FilteredSets,
-  { filter, embedding, candidates, signal }: FilteredAsk,
+  { filter, embedding, candidates, signal }: FilteredQuery,
 ): Promise<Neighbour[]> {
   const set = sets.find(filter, store)
   const size = store.size
-  /** Of all items, how many pass: as the set has it, or all, while nothing is known. */
+  /** Estimated share of items that pass; 1 while nothing is known. */
   let share = set.isNew ? 1 : set.ids.size / size
   let depth = Math.ceil((MARGIN * candidates) / share)
-  while (depth * GRAPH_COST < set.behind(store) * SET_COST + share * size * EMBEDDING_COST) {
+  while (depth * GRAPH_COST < set.lag(store) * SET_COST + share * size * EMBEDDING_COST) {
     const recalled = await index.search(embedding, depth)
     const passed: Neighbour[] = []
     await inSlices(recalled, signal, (neighbour) => {
@@ -65,18 +53,15 @@ export async function filteredRecall(
     })
     if (passed.length >= candidates) return passed.slice(0, candidates)
     if (recalled.length < depth) break
-    // Half an item where none passed: one in twice as many may.
+    // If none passed, assume half an item, so that the depth doubles.
     share = Math.max(passed.length, 0.5) / depth
     depth = Math.max(2 * depth, Math.ceil((MARGIN * candidates) / share))
   }
-  const { ids } = await sets.level(filter, store, signal)
+  const { ids } = await sets.upToDate(filter, store, signal)
   return nearest(store, ids, embedding, candidates, signal)
 }
 
-/**
- * The nearest of `ids` by a comparison with each; those that are not there any more are passed
- * over.
- */
+/** The nearest of `ids` by exact comparison; skips removed items. */
 async function nearest(
   store: ItemStore,
   ids: Iterable<string>,
@@ -84,22 +69,22 @@ async function nearest(
   candidates: number,
   signal: AbortSignal | undefined,
 ): Promise<Neighbour[]> {
-  const found: Neighbour[] = []
+  const neighbours: Neighbour[] = []
   await inSlices([...ids], signal, (id) => {
     const other = store.embedding(id)
-    if (other !== undefined) found.push({ id, similarity: cosine(embedding, other) })
+    if (other !== undefined) neighbours.push({ id, similarity: cosine(embedding, other) })
   })
-  return found.sort((a, b) => b.similarity - a.similarity).slice(0, candidates)
+  return neighbours.sort((a, b) => b.similarity - a.similarity).slice(0, candidates)
 }
 
 /** @throws the reason of the signal */
 async function inSlices<Entry>(
   entries: readonly Entry[],
   signal: AbortSignal | undefined,
-  look: (entry: Entry) => void,
+  visit: (entry: Entry) => void,
 ): Promise<void> {
   for (let start = 0; start < entries.length; start += SLICE) {
-    entries.slice(start, start + SLICE).forEach(look)
+    entries.slice(start, start + SLICE).forEach(visit)
     if (start + SLICE < entries.length) await setImmediate()
     signal?.throwIfAborted()
   }

@@ -1,23 +1,21 @@
-/**
- * The items that filters let through, as far as they have been looked for. Such a set is a cache of
- * the item store as the index is: it has a position, and is brought level by the payloads that
- * changed since. So a filter that is asked again costs what changed meanwhile, not another look at
- * every payload.
- */
 import { setImmediate } from 'node:timers/promises'
 import type { Filter } from '../../filter/filter.js'
 import { testOf } from '../../filter/matches.js'
 import type { ItemStore } from '../../item-store/item-store.js'
 
-/** Payloads tested in one go, a millisecond or two; other requests go on between. */
+/** Payloads tested before yielding to the event loop, which takes a millisecond or two. */
 const SLICE = 500
-const MOST_SETS = 32
-/** Ids kept in all sets together, some hundred bytes each. */
-const MOST_IDS = 500_000
+const MAX_SETS = 32
+/** In all sets together; some hundred bytes each. */
+const MAX_IDS = 500_000
 
+/**
+ * The ids of the items that pass a filter: a cache of the item store up to a position. Repeating a
+ * filter only tests the payloads that changed since.
+ */
 export class FilteredSet {
   readonly test: ReturnType<typeof testOf>
-  /** Removed items may still be among them. */
+  /** May contain removed items. */
   readonly ids = new Set<string>()
   #position = 0
 
@@ -25,18 +23,18 @@ export class FilteredSet {
     this.test = testOf(filter)
   }
 
-  /** Whether no payload has been looked at. */
+  /** Whether no payload has been tested. */
   get isNew(): boolean {
     return this.#position === 0
   }
 
-  /** How many payloads have to be looked at, at most, until the set is level with the store. */
-  behind(store: ItemStore): number {
+  /** The most payloads left to test. */
+  lag(store: ItemStore): number {
     return Math.min(store.size, Math.max(0, store.position - this.#position))
   }
 
-  /** Takes in what has been stored until now. @throws the reason of the signal */
-  async level(store: ItemStore, signal: AbortSignal | undefined): Promise<void> {
+  /** Tests the payloads that changed up to now. @throws the reason of the signal */
+  async update(store: ItemStore, signal: AbortSignal | undefined): Promise<void> {
     const target = store.position
     while (this.#position < target) {
       const { payloads, position } = store.payloadsSince(this.#position, SLICE)
@@ -44,7 +42,7 @@ export class FilteredSet {
         if (this.test(payload)) this.ids.add(id)
         else this.ids.delete(id)
       }
-      // Several requests may do this at once: each goes on from where the set is by now.
+      // Concurrent requests share the work: each continues from the common position.
       this.#position = position
       await setImmediate()
       signal?.throwIfAborted()
@@ -52,19 +50,20 @@ export class FilteredSet {
   }
 }
 
+/** The sets of the filters used last. */
 export class FilteredSets {
-  /** Those used last come last. */
+  /** In the order of their last use. */
   readonly #sets = new Map<string, FilteredSet>()
 
-  /** The set of a filter that has been asked before, otherwise a new one. */
+  /** The cached set of a filter, or a new one. */
   find(filter: Filter, store: ItemStore): FilteredSet {
-    const known = this.#sets.get(JSON.stringify(filter))
-    // With more ids than there are items, much of it has been removed: made again it is smaller.
-    return known === undefined || known.ids.size > store.size ? new FilteredSet(filter) : known
+    const cached = this.#sets.get(JSON.stringify(filter))
+    // A set with more ids than items contains many removed ones: replace it.
+    return cached === undefined || cached.ids.size > store.size ? new FilteredSet(filter) : cached
   }
 
-  /** The set of a filter, level, which is kept. @throws the reason of the signal */
-  async level(
+  /** The set of a filter, updated and cached. @throws the reason of the signal */
+  async upToDate(
     filter: Filter,
     store: ItemStore,
     signal: AbortSignal | undefined,
@@ -72,23 +71,22 @@ export class FilteredSets {
     const set = this.find(filter, store)
     const key = JSON.stringify(filter)
     this.#sets.delete(key)
-    // Before it is level: who asks the same meanwhile shares the work.
+    // Cached before it is updated, so that concurrent searches share the work.
     this.#sets.set(key, set)
     try {
-      await set.level(store, signal)
+      await set.update(store, signal)
       return set
     } finally {
-      this.#forget()
+      this.#evict()
     }
   }
 
-  /** Of all sets keeps those used last. */
-  #forget(): void {
-    let ids = [...this.#sets.values()].reduce((sum, one) => sum + one.ids.size, 0)
-    for (const [oldest, { ids: its }] of this.#sets) {
-      if (this.#sets.size <= MOST_SETS && ids <= MOST_IDS) return
+  #evict(): void {
+    let ids = [...this.#sets.values()].reduce((sum, set) => sum + set.ids.size, 0)
+    for (const [oldest, set] of this.#sets) {
+      if (this.#sets.size <= MAX_SETS && ids <= MAX_IDS) return
       this.#sets.delete(oldest)
-      ids -= its.size
+      ids -= set.ids.size
     }
   }
 }

@@ -3,6 +3,7 @@
  * images. Once its lag is small, `promote` makes it serve, and the former bundle becomes the
  * prepared one, so that changing back is as quick. The store remembers both across restarts.
  */
+import { SerialQueue } from '../../async/serial-queue.js'
 import { TandemError } from '../../errors.js'
 import type { ItemStore, NamedBundle } from '../../item-store/item-store.js'
 import type { Call } from '../../model/models.js'
@@ -25,8 +26,7 @@ export class EmbeddedReembedder implements Reembedder {
   #opening: Promise<void> | null = null
   /** Why the prepared bundle could not be opened. */
   #failure: string | null = null
-  /** Commands run one after another. */
-  #commands: Promise<unknown> = Promise.resolve()
+  readonly #commands = new SerialQueue()
   /** Resolves when the last dropped generation is closed, after its last lease. */
   #closing: Promise<unknown> = Promise.resolve()
   #closed = false
@@ -52,7 +52,7 @@ export class EmbeddedReembedder implements Reembedder {
   }
 
   start(name: string): Promise<void> {
-    return this.#command(async () => {
+    return this.#commands.run(async () => {
       const fingerprint = await this.#catalog.fingerprintOf(name)
       const { serving, standby } = this.#store.bundles
       if (fingerprint === serving.fingerprint) {
@@ -73,7 +73,7 @@ export class EmbeddedReembedder implements Reembedder {
   }
 
   promote(call: Call = {}): Promise<void> {
-    return this.#command(async () => {
+    return this.#commands.run(async () => {
       const backfill = this.#readyBackfill()
       await this.#writes.exclusive(async () => {
         await backfill.stop()
@@ -94,7 +94,7 @@ export class EmbeddedReembedder implements Reembedder {
   }
 
   end(): Promise<void> {
-    return this.#command(async () => {
+    return this.#commands.run(async () => {
       const { fingerprint } = this.#prepared()
       await this.#opening
       const backfill = this.#backfill
@@ -119,7 +119,7 @@ export class EmbeddedReembedder implements Reembedder {
   /** Stops the backfill and closes its generation without saving. */
   async close(): Promise<void> {
     this.#closed = true
-    await this.#commands
+    await this.#commands.idle()
     await this.#opening
     await this.#backfill?.stop()
     await this.#closing
@@ -197,12 +197,6 @@ export class EmbeddedReembedder implements Reembedder {
       await closeModelsAndIndex(generation).catch(() => undefined)
     }
     await this.#catalog.discard(fingerprint).catch(() => undefined)
-  }
-
-  #command<Result>(work: () => Promise<Result>): Promise<Result> {
-    const result = this.#commands.then(work)
-    this.#commands = result.catch(() => undefined)
-    return result
   }
 }
 

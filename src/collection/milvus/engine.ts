@@ -7,17 +7,12 @@ import {
 } from '@zilliz/milvus2-sdk-node'
 import type { Neighbour } from '../collection.js'
 import { checkStatus, EngineFailure, failureOf, type Status } from './failure.js'
-import type { Consistency, MilvusOptions } from './milvus.js'
+import type { MilvusOptions } from './milvus.js'
 import type { Row } from './rows.js'
 import { checkFields, embeddingField, fieldsOf, type DescribedField } from './schema.js'
 
-const LEVELS = {
-  strong: ConsistencyLevelEnum.Strong,
-  bounded: ConsistencyLevelEnum.Bounded,
-  session: ConsistencyLevelEnum.Session,
-  eventually: ConsistencyLevelEnum.Eventually,
-} as const
-
+/** Services have to find at once what one of them has acknowledged. */
+const STRONG = { consistency_level: ConsistencyLevelEnum.Strong }
 /** HNSW parameters, equal to those of the embedded index. */
 const M = 16
 const EF_CONSTRUCTION = 200
@@ -136,22 +131,19 @@ export class Engine {
     await this.#checked(() => this.#client.deleteEntities({ ...this.#name, filter, timeout }))
   }
 
-  /** @param query - `consistency` defaults to that of the options */
   async query(
     query: {
       filter: string
       output_fields: string[]
       limit?: number
       params?: Record<string, string>
-      consistency?: Consistency | undefined
     },
     timeout: number,
   ): Promise<Row[]> {
-    const { consistency, ...rest } = query
-    const level = { consistency_level: LEVELS[consistency ?? this.#options.consistency] }
-    return (
-      await this.#checked(() => this.#client.query({ ...this.#name, ...rest, ...level, timeout }))
-    ).data
+    const reply = await this.#checked(() =>
+      this.#client.query({ ...this.#name, ...query, ...STRONG, timeout }),
+    )
+    return reply.data
   }
 
   /** @returns the nearest by cosine, best first */
@@ -169,7 +161,7 @@ export class Engine {
         params: { ef: Math.max(limit * 2, MIN_EF) },
         ...(filter === undefined ? {} : { filter }),
         output_fields: ['id'],
-        consistency_level: LEVELS[this.#options.consistency],
+        ...STRONG,
         timeout,
       }),
     )

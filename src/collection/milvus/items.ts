@@ -246,9 +246,9 @@ class RowItems implements MilvusItems {
     throw failure.reason
   }
 
-  /** Keys of the existing ids among `ids`, after the last write of any service. */
+  /** Image keys of the existing ids among `ids`. */
   async #imageKeys(ids: readonly string[]): Promise<Map<string, string>> {
-    const rows = await this.#rows(ids, IMAGED, undefined, 'strong')
+    const rows = await this.#rows(ids, IMAGED)
     return new Map(rows.map((row) => [row['id'] as string, imageKeyOf(row)]))
   }
 
@@ -257,13 +257,8 @@ class RowItems implements MilvusItems {
     await Promise.all(keys.map((key) => this.#options.images.remove(key).catch(() => undefined)))
   }
 
-  #rows(
-    ids: readonly string[],
-    fields: string[],
-    call?: CallContext,
-    consistency?: 'strong',
-  ): Promise<Row[]> {
-    const query = { filter: hasId(ids), output_fields: fields, consistency }
+  #rows(ids: readonly string[], fields: string[], call?: CallContext): Promise<Row[]> {
+    const query = { filter: hasId(ids), output_fields: fields }
     return this.#calls.call((timeout) => this.#engine.query(query, timeout), call)
   }
 }

@@ -7,8 +7,6 @@
 import type { ImageStore } from '../../image-store/image-store.js'
 import type { CallContext, EngineStatus, Items, NewItem } from '../collection.js'
 
-export type Consistency = 'strong' | 'bounded' | 'session' | 'eventually'
-
 /**
  * All methods throw TandemError `engine_unavailable`, `engine_timeout` or `engine_failed`, or the
  * reason of the signal. Calls that lost their connection are repeated until their time is up.
@@ -26,8 +24,8 @@ export interface MilvusItems extends Items {
   /** Counts the items; `size` is the last count plus the changes of this service. */
   count(call?: CallContext): Promise<number>
   /**
-   * Adds or replaces; durable when it resolves, and visible to every service that reads with
-   * consistency `strong`. The item may be stored even when this fails.
+   * Adds or replaces; durable and visible to every service when it resolves. The item may be
+   * stored even when this fails.
    * @throws TandemError also `payload_invalid`, and those of the image store
    */
   put(item: NewItem, call?: CallContext): Promise<'created' | 'replaced'>
@@ -47,8 +45,6 @@ export interface MilvusOptions {
   database: string | undefined
   /** Made if it is missing. */
   collection: string
-  /** Of searches and reads. What a write depends on is read as `strong`. */
-  consistency: Consistency
   /** For one call, its retries included. */
   timeoutMs: number
   /** Of the bundle that makes the embeddings. */

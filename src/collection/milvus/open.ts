@@ -55,8 +55,6 @@ export async function openSharedPlace(
     token: config.milvusToken || undefined,
     database: config.milvusDatabase || undefined,
     collection: config.milvusCollection,
-    // Services have to find at once what one of them has acknowledged.
-    consistency: 'strong' as const,
     timeoutMs: MILVUS_TIMEOUT_MS,
     fingerprint,
     dim,
