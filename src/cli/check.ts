@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { indexFolder } from '../collection/embedded/generation.js'
 import { repairIndex } from '../collection/embedded/repair.js'
 import type { Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
@@ -66,16 +67,12 @@ async function checkStore(
   try {
     const found = await checkIndex(store, config, options.sample)
     if (found.isSound || !options.repair) return { ...found, isRepaired: false }
-    await rm(indexFolder(config, store), { recursive: true, force: true })
+    await rm(indexFolder(config.dataFolder, store.fingerprint), { recursive: true, force: true })
     const { remark } = found
     return { ...(await checkIndex(store, config, options.sample, true)), remark, isRepaired: true }
   } finally {
     await store.close()
   }
-}
-
-function indexFolder({ dataFolder }: Config, { fingerprint }: ItemStore): string {
-  return join(dataFolder, 'index', fingerprint)
 }
 
 /** @param save - whether the index is kept as it is after its repair */
@@ -87,7 +84,7 @@ async function checkIndex(
 ): Promise<Omit<CheckOutcome, 'isRepaired'>> {
   const dim = store.list({ limit: 1 })[0]?.embedding.length ?? 1
   const { fingerprint, identity: storeIdentity } = store
-  const folder = indexFolder(config, store)
+  const folder = indexFolder(config.dataFolder, store.fingerprint)
   const kind = config.vectorIndex === 'exact' ? 'exact' : 'hnsw'
   const options: VectorIndexOptions = {
     kind,

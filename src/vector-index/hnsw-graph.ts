@@ -6,13 +6,8 @@ import { closeSync, fsyncSync, openSync } from 'node:fs'
 import hnswlib from 'hnswlib-node'
 import { isWholeGraph, sha256Of } from './graph-file.js'
 import type { Found } from './top-k.js'
+import { HNSW } from './vector-index.js'
 
-/**
- * M: links of a node; efConstruction: beam while building. The defaults of hnswlib's authors for
- * such data.
- */
-const M = 16
-const EF_CONSTRUCTION = 200
 const FIRST_CAPACITY = 1024
 
 export class HnswGraph {
@@ -24,11 +19,7 @@ export class HnswGraph {
 
   static empty(dim: number, capacity = 0): HnswGraph {
     const index = new hnswlib.HierarchicalNSW('ip', dim)
-    index.initIndex({
-      maxElements: Math.max(capacity, FIRST_CAPACITY),
-      m: M,
-      efConstruction: EF_CONSTRUCTION,
-    })
+    index.initIndex({ maxElements: Math.max(capacity, FIRST_CAPACITY), ...HNSW })
     return new HnswGraph(index)
   }
 
@@ -101,6 +92,6 @@ export class HnswGraph {
    * process of few objects hardly ever runs, one graph after another would be kept.
    */
   free(): void {
-    this.#index.initIndex({ maxElements: 1, m: M, efConstruction: EF_CONSTRUCTION })
+    this.#index.initIndex({ maxElements: 1, ...HNSW })
   }
 }

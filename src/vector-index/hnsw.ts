@@ -5,6 +5,7 @@
  * labels are, the graph is copied without them, in small steps between which searches and writes go
  * on.
  */
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Neighbour, VectorIndex, VectorIndexOptions } from './vector-index.js'
 import type { WorkerProcess, WorkerStatus } from '../worker/worker-process.js'
@@ -15,13 +16,7 @@ import { IdMap } from './id-map.js'
 import type { Found } from './top-k.js'
 import { checkCandidates, normalise } from './normalise.js'
 import { SearchGroups } from './search-groups.js'
-import {
-  findSnapshot,
-  makeFolder,
-  newGraphFile,
-  publishSnapshot,
-  removeLeftovers,
-} from './snapshot.js'
+import { findSnapshot, newGraphFile, publishSnapshot, removeLeftovers } from './snapshot.js'
 
 /** Embeddings that the process adds at a time; a search waits for one such step at most. */
 const STEP = 64
@@ -66,7 +61,7 @@ export class HnswIndex implements VectorIndex {
   }
 
   static async open(options: Options): Promise<HnswIndex> {
-    await makeFolder(options.folder, options.formerFolder)
+    await mkdir(options.folder, { recursive: true })
     const index = new HnswIndex(options)
     index.#process = await startGraphProcess({
       report: options.report,

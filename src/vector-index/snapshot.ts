@@ -8,7 +8,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { flush, replaceFile } from '../files/flush.js'
 import { sha256OfFile } from '../files/sha256.js'
@@ -108,20 +108,6 @@ async function removeAllBut(folder: string, used: string | undefined): Promise<v
     (name) => /^hnsw-.*\.bin$/.test(name) && name !== used,
   )
   await Promise.all(others.map((name) => rm(join(folder, name), { force: true })))
-}
-
-/**
- * Makes the folder when it is missing, and moves the snapshot in `former` into it, the folder of an
- * earlier version.
- */
-export async function makeFolder(folder: string, former?: string): Promise<void> {
-  await mkdir(folder, { recursive: true })
-  if (former === undefined) return
-  const names = (await readdir(former)).filter((name) => /^hnsw-.*\.bin$|^hnsw\.json$/.test(name))
-  // The sidecar comes last, so that it never names a graph that is not beside it.
-  for (const name of names.sort((a, b) => Number(a === SIDECAR) - Number(b === SIDECAR))) {
-    await rename(join(former, name), join(folder, name))
-  }
 }
 
 /** The sidecar as JSON, with each id on a line of its own. */

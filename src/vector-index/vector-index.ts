@@ -66,15 +66,13 @@ export interface VectorIndex {
   close(): Promise<void>
 }
 
+/** Parameters of HNSW graphs, the defaults of its authors: links of a node, beam while building. */
+export const HNSW = { m: 16, efConstruction: 200 }
+
 export interface VectorIndexOptions {
   kind: 'hnsw' | 'exact'
   /** Where the snapshot lies; made when it is missing. */
   folder: string
-  /**
-   * A folder that holds `folder`, where an earlier version kept the snapshot: it is taken from
-   * there.
-   */
-  formerFolder?: string
   dim: number
   /** Of the bundle that makes the embeddings: a snapshot of another one is not used. */
   fingerprint: string

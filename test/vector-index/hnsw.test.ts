@@ -77,18 +77,6 @@ describe('the snapshot', () => {
     expect((await readdir(folder)).sort()).toEqual([(await sidecar()).graph.file, 'hnsw.json'])
   })
 
-  it('is taken from the folder of an earlier version', async () => {
-    await index.upsert(entries, 400)
-    await index.save()
-    const before = await index.search(query, 25)
-    await index.close()
-    const own = join(folder, 'aaaa')
-    index = await open({ folder: own, formerFolder: folder })
-    expect([index.discarded, index.size, index.position]).toEqual([null, 400, 400])
-    expect(await index.search(query, 25)).toEqual(before)
-    expect(await readdir(folder)).toEqual(['aaaa'])
-  })
-
   it('of an empty index is read as well', async () => {
     await index.save()
     await reopen()

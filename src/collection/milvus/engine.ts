@@ -5,6 +5,7 @@ import {
   MilvusClient,
   type FieldType,
 } from '@zilliz/milvus2-sdk-node'
+import { HNSW } from '../../vector-index/vector-index.js'
 import type { Neighbour } from '../collection.js'
 import { checkStatus, EngineFailure, failureOf, type Status } from './failure.js'
 import type { MilvusOptions } from './milvus.js'
@@ -13,9 +14,6 @@ import { checkFields, embeddingField, fieldsOf, type DescribedField } from './sc
 
 /** Services have to find at once what one of them has acknowledged. */
 const STRONG = { consistency_level: ConsistencyLevelEnum.Strong }
-/** HNSW parameters, equal to those of the embedded index. */
-const M = 16
-const EF_CONSTRUCTION = 200
 const MIN_EF = 64
 /** Concurrent calls on the one connection. */
 const MAX_CALLS = 100
@@ -93,7 +91,7 @@ export class Engine {
     const index = {
       index_type: 'HNSW',
       metric_type: 'COSINE',
-      params: { M, efConstruction: EF_CONSTRUCTION },
+      params: { M: HNSW.m, efConstruction: HNSW.efConstruction },
     }
     await this.#index({ field_name: field, ...index }, timeout)
     // Optional: it makes filters faster, and not every engine has it.
