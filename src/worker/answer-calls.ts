@@ -1,59 +1,43 @@
-/** The worker's side: answers the service's calls for as long as the service lives. */
-import { TandemError, type ErrorCode } from '../errors.js'
-import type { Commands } from './child.js'
-
-export interface Question {
-  number: number
-  name: string
-  ask: unknown
-}
-
-export type Reply =
-  | { number: number; answer: unknown }
-  | { number: number; failure: { code: ErrorCode | null; message: string } }
-
-/** The number of the reply that nobody asked for: from now on there are answers. */
-export const HELLO = 0
+/** The worker's side: answers calls until the service ends. */
+import { TandemError } from '../errors.js'
+import { HELLO, type Commands, type Question, type Reply } from './messages.js'
 
 export type Handlers<C extends Commands<C>> = {
-  [Name in keyof C]: (ask: C[Name]['ask']) => C[Name]['answer'] | Promise<C[Name]['answer']>
+  [Name in keyof C]: (input: C[Name]['input']) => C[Name]['output'] | Promise<C[Name]['output']>
 }
 
-/**
- * Begins to answer. The handlers are called in the order of the calls, one beginning as soon as it
- * has come.
- */
+/** Starts to answer. Handlers are called in the order of the calls, without waiting for promises. */
 export function answerCalls<C extends Commands<C>>(handlers: Handlers<C>): void {
-  // Ctrl-C reaches every process of a terminal: the service is the one to decide, and answers what
-  // it accepted first.
+  // Ctrl-C reaches every process of a terminal. The service decides when a worker ends, and gets
+  // the replies to the calls that it has accepted.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined)
-  // The service has ended, or wants this process to. A worker has nothing to lose, and native code
-  // that is in the middle of something is better killed than torn down around it.
+  // The service has ended, or wants this process to end. A worker has no state to save, and native
+  // code that is running is safer killed than torn down.
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
   process.on('message', (question: Question) => answer(handlers, question))
-  send({ number: HELLO, answer: null })
+  send({ number: HELLO, output: null })
 }
 
 function answer<C extends Commands<C>>(
   handlers: Handlers<C>,
-  { number, name, ask }: Question,
+  { number, name, input }: Question,
 ): void {
   const fail = (error: Error): void => {
     const code = error instanceof TandemError ? error.code : null
     send({ number, failure: { code, message: error.message } })
   }
   try {
-    const answered: unknown = handlers[name as keyof C](ask)
-    if (answered instanceof Promise)
-      answered.then((later: unknown) => send({ number, answer: later }), fail)
-    // Sent before the next call begins, which may block.
-    else send({ number, answer: answered })
+    const output: unknown = handlers[name as keyof C](input)
+    if (output instanceof Promise)
+      output.then((value: unknown) => send({ number, output: value }), fail)
+    // Sent before the next call starts, which may block.
+    else send({ number, output })
   } catch (error) {
     fail(error as Error)
   }
 }
 
-/** Nobody is left to hear of a reply that cannot be sent. */
+/** Ignores a failure to send: the service has ended. */
 function send(reply: Reply): void {
   process.send?.(reply, undefined, undefined, () => undefined)
 }

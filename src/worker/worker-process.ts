@@ -1,69 +1,60 @@
 /**
- * DOOR: native code in a process of its own, so that what ends it does not end the service.
+ * Native code in a process of its own, so that a crash does not end the service.
  *
- * The module of a worker calls `answerCalls` with what it can do; the service asks with
- * `WorkerProcess.call`. A process that dies fails the calls that it had not answered and is started
- * again, after a pause that doubles with each death.
+ * The module of a worker calls `answerCalls` with a handler for each command; the service calls
+ * `WorkerProcess.call`. The death of a process fails its pending calls. It is started again after a
+ * pause that doubles with each death.
  */
 import { Backoff } from '../async/backoff.js'
 import { TandemError, type ErrorCode } from '../errors.js'
-import { Life, type Call, type Commands } from './child.js'
+import { ChildProcess } from './child.js'
+import type { Call, Commands } from './messages.js'
 
-export { answerCalls } from './answer-calls.js'
-export { Refusal } from './child.js'
-export type { Call }
-
-/** How one worker is, for health and metrics. */
+/** The state of a worker, for health and metrics. */
 export interface WorkerStatus {
   readonly name: string
   /** Null while there is no process. */
   readonly pid: number | null
   /** Whether it takes calls. */
   readonly ready: boolean
-  /** How often a process was started after the first one. */
+  /** Starts after the first one. */
   readonly restarts: number
 }
 
-/** Told, as a sentence for the log, that a worker died. */
+/** Gets a sentence for the log. */
 export type Report = (sentence: string) => void
 
 export interface WorkerOptions<C extends Commands<C>> {
   name: string
-  /** What the process runs. */
+  /** The file that the process runs. */
   module: URL
-  /**
-   * What a caller is told while there is no process: the error, and what the sentence is about
-   * ("The model").
-   */
+  /** Error code of calls while there is no process, and the subject of its sentence: "The model". */
   code: ErrorCode
   subject: string
-  /** Makes a fresh process ready by calls of its own; until it resolves, others are refused. */
+  /** Prepares each new process by calls of its own; until it resolves, other calls are refused. */
   open?: (call: Call<C>) => Promise<unknown>
-  /** Added to what the process inherits of the service's environment. */
+  /** Added to the variables that the process inherits (environment.ts). */
   environment?: Readonly<Record<string, string>>
-  /**
-   * Whether it computes for long at a time, and the service's own event loop goes first: by default
-   * it does.
-   */
-  givesWay?: boolean
+  /** Whether the service's event loop has priority over long computations; true by default. */
+  lowPriority?: boolean
   report?: Report | undefined
-  /** Called when a process that was ready has died, and when another one is ready in its place. */
+  /** Called when a ready process has died, and when its successor is ready. */
   onLost?: () => void
   onReturn?: () => void
 }
 
 const FIRST_PAUSE_MS = 500
-const LONGEST_PAUSE_MS = 30_000
+const MAX_PAUSE_MS = 30_000
 
 export class WorkerProcess<C extends Commands<C>> {
   readonly #options: WorkerOptions<C>
-  #life: Life<C> | null = null
+  readonly #backoff = new Backoff(FIRST_PAUSE_MS, MAX_PAUSE_MS)
+  #child: ChildProcess<C> | null = null
   #ready = false
   #closed = false
-  /** Whether there was a process that was ready; without one the service does not start. */
+  /** Whether the first process became ready; without it the service does not start. */
   #started = false
   #restarts = 0
-  readonly #backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
   #timer: NodeJS.Timeout | undefined
 
   private constructor(options: WorkerOptions<C>) {
@@ -71,8 +62,8 @@ export class WorkerProcess<C extends Commands<C>> {
   }
 
   /**
-   * Starts the process and waits until it is ready. @throws what `open` throws, and Error when the
-   * process dies before
+   * Starts the process and waits until it is ready.
+   * @throws what `open` throws; Error when the process dies before
    */
   static async start<C extends Commands<C>>(options: WorkerOptions<C>): Promise<WorkerProcess<C>> {
     const worker = new WorkerProcess<C>(options)
@@ -88,39 +79,34 @@ export class WorkerProcess<C extends Commands<C>> {
 
   get status(): WorkerStatus {
     const { name } = this.#options
-    return { name, pid: this.#life?.pid ?? null, ready: this.#ready, restarts: this.#restarts }
+    return { name, pid: this.#child?.pid ?? null, ready: this.#ready, restarts: this.#restarts }
   }
 
   /**
-   * Asks the process. Several calls may be under way; what is asked is copied, and so is the
-   * answer.
-   * @param limitMs - the process is killed, and with it the other calls, when it has not answered
-   *   by then
-   * @throws TandemError as the worker threw it, or that the worker is not there; Refusal for any
-   *   other error of the worker
+   * Calls the process. Calls may run in parallel; input and output are copied.
+   * @param limitMs - the process is killed when it has not answered by then, which fails its other
+   *   calls too
+   * @throws TandemError as the worker threw it, or with the code of the options while there is no
+   *   process; Refusal for any other error of the worker
    */
-  call<Name extends keyof C>(
+  async call<Name extends keyof C>(
     name: Name,
-    ask: C[Name]['ask'],
+    input: C[Name]['input'],
     limitMs?: number,
-  ): Promise<C[Name]['answer']> {
-    const life = this.#life
-    if (life === null || !this.#ready) return Promise.reject(this.unavailable())
-    const timer = limitMs === undefined ? undefined : setTimeout(() => life.kill(), limitMs)
-    return life.call(name, ask).then(
-      (answer) => {
-        clearTimeout(timer)
-        this.#backoff.reset()
-        return answer
-      },
-      (error: unknown) => {
-        clearTimeout(timer)
-        throw error
-      },
-    )
+  ): Promise<C[Name]['output']> {
+    const child = this.#child
+    if (child === null || !this.#ready) throw this.unavailable()
+    const timer = limitMs === undefined ? undefined : setTimeout(() => child.kill(), limitMs)
+    try {
+      const output = await child.call(name, input)
+      this.#backoff.reset()
+      return output
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
-  /** What a caller is told while there is no process. */
+  /** The error of calls while there is no process. */
   unavailable(): TandemError {
     const { code, subject } = this.#options
     return this.#closed
@@ -130,58 +116,56 @@ export class WorkerProcess<C extends Commands<C>> {
         })
   }
 
-  /** Resolves when the calls under way have been answered and the process has ended. */
+  /** Resolves when the calls in progress have been answered and the process has ended. */
   async close(): Promise<void> {
     this.#closed = true
     this.#ready = false
     clearTimeout(this.#timer)
-    await this.#life?.end()
+    await this.#child?.end()
   }
 
   async #launch(): Promise<void> {
-    const { name, module, environment = {}, givesWay = true, open } = this.#options
+    const { name, module, environment = {}, lowPriority = true, open } = this.#options
     const lost = (): Error =>
       this.#started
         ? this.unavailable()
         : new Error(`The ${name} process ended before it was ready.`)
-    const life = new Life<C>({ module, environment, givesWay, lost })
-    this.#life = life
-    void life.ended.then((how) => this.#onEnd(life, how))
+    const child = new ChildProcess<C>({ module, environment, lowPriority, lost })
+    this.#child = child
+    void child.ended.then((how) => this.#onEnd(child, how))
     try {
-      await life.begun
-      await open?.((command, ask) => life.call(command, ask))
+      await child.started
+      await open?.((command, input) => child.call(command, input))
     } catch (error) {
-      await life.end()
+      await child.end()
       throw error
     }
-    if (this.#life === life) this.#ready = !this.#closed
+    if (this.#child === child) this.#ready = !this.#closed
   }
 
-  #onEnd({ pid }: Life<C>, how: string): void {
+  #onEnd({ pid }: ChildProcess<C>, how: string): void {
     const wasReady = this.#ready
     this.#ready = false
-    this.#life = null
+    this.#child = null
     if (this.#closed || !wasReady) return
     const { name, report, onLost } = this.#options
-    report?.(
-      `The ${name} process (${pid}) ended with ${how}; it is started again in ${this.#backoff.ms / 1000} s.`,
-    )
+    const seconds = this.#backoff.ms / 1000
+    report?.(`The ${name} process (${pid}) ended with ${how}; it is started again in ${seconds} s.`)
     onLost?.()
     this.#restartLater()
   }
 
   /** Each death doubles the pause; a call that is answered resets it. */
   #restartLater(): void {
+    const { name, report, onReturn } = this.#options
     this.#timer = setTimeout(() => {
       this.#backoff.double()
       this.#restarts += 1
       this.#launch().then(
-        () => this.#ready && this.#options.onReturn?.(),
+        () => this.#ready && onReturn?.(),
         (error: Error) => {
           if (this.#closed) return
-          this.#options.report?.(
-            `The ${this.#options.name} process could not be started again: ${error.message}`,
-          )
+          report?.(`The ${name} process could not be started again: ${error.message}`)
           this.#restartLater()
         },
       )
