@@ -1,7 +1,7 @@
 /** One engine in a process of its own, so that its memory can be told from that of the others. */
 import { readFileSync } from 'node:fs'
 import { normalise } from '../../src/vector-index/normalise.js'
-import { answerCalls } from '../../src/worker/worker-process.js'
+import { answerCalls } from '../../src/worker/answer-calls.js'
 import { randomEmbeddings, randomNumbers } from '../../test/support/random-embeddings.js'
 import type { Scale } from '../bench.js'
 import { embeddingsFor, extended, row, type RealEmbeddings } from '../vectors.js'
@@ -10,17 +10,17 @@ import { openEngine, type Engine, type EngineName } from './engines.js'
 export interface Commands {
   /** Core-seconds, and bytes of memory of its own. */
   build: {
-    ask: { name: EngineName; scale: Scale; items: number }
-    answer: { seconds: number; bytes: number }
+    input: { name: EngineName; scale: Scale; items: number }
+    output: { seconds: number; bytes: number }
   }
   /** Share of `truth` (labels, best first) that is found among the first `k`. */
-  recall: { ask: { truth: number[][]; k: number; ef: number }; answer: number }
+  recall: { input: { truth: number[][]; k: number; ef: number }; output: number }
   /** Core-microseconds of one search, the mean over all queries. */
-  search: { ask: { queries: number; k: number; ef: number }; answer: number }
+  search: { input: { queries: number; k: number; ef: number }; output: number }
   /** How many of equal embeddings are found. */
-  equal: { ask: { name: EngineName }; answer: number }
+  equal: { input: { name: EngineName }; output: number }
   /** Replaces and removes at random; answers when it has. */
-  churn: { ask: { name: EngineName }; answer: null }
+  churn: { input: { name: EngineName }; output: null }
 }
 
 /** What an index must not lose: docs/adr/0004-vector-engine.md. */

@@ -18,7 +18,7 @@ export function startGraphProcess(
     subject: 'The vector index',
     environment: { GLIBC_TUNABLES: process.env.GLIBC_TUNABLES ?? LARGE_PAGES },
     // A search takes less than a millisecond; behind batches of the model it would wait for longer.
-    givesWay: false,
+    lowPriority: false,
     ...told,
   })
 }

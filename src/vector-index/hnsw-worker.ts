@@ -3,7 +3,7 @@
  * are served, and what hnswlib does not survive ends this process alone. Commands are answered one
  * after the other, in the order in which they came.
  */
-import { answerCalls } from '../worker/worker-process.js'
+import { answerCalls } from '../worker/answer-calls.js'
 import { AdaptiveGraph, type GraphOptions } from './adaptive-graph.js'
 import type { Found } from './top-k.js'
 import type { Searched } from './search-groups.js'
@@ -15,24 +15,24 @@ export interface Commands {
    * many are in it.
    */
   open: {
-    ask: GraphOptions & { saved: { file: string; deleted: number[] } | null }
-    answer: number
+    input: GraphOptions & { saved: { file: string; deleted: number[] } | null }
+    output: number
   }
   /** Adds, then marks as deleted, as one step. */
-  change: { ask: { labels: number[]; packed: Float32Array; deleted: number[] }; answer: null }
+  change: { input: { labels: number[]; packed: Float32Array; deleted: number[] }; output: null }
   /**
    * Answers in the order of the searches, and the share of the exact nearest that they have lately
    * been found to find.
    */
-  search: { ask: readonly Searched[]; answer: { found: Found[]; recall: number | null } }
+  search: { input: readonly Searched[]; output: { found: Found[]; recall: number | null } }
   /** Answers the SHA-256 of the file. */
-  save: { ask: { file: string }; answer: string }
+  save: { input: { file: string }; output: string }
   /** Begins a second graph beside the one in use. */
-  'begin-compaction': { ask: { capacity: number }; answer: null }
+  'begin-compaction': { input: { capacity: number }; output: null }
   /** Copies some embeddings into the second graph. */
-  'copy-for-compaction': { ask: { from: number[]; to: number[] }; answer: null }
+  'copy-for-compaction': { input: { from: number[]; to: number[] }; output: null }
   /** Puts the second graph in the place of the first. */
-  'end-compaction': { ask: { deleted: number[] }; answer: null }
+  'end-compaction': { input: { deleted: number[] }; output: null }
 }
 
 let graph: AdaptiveGraph | null = null

@@ -6,7 +6,7 @@ export type Handlers<C extends Commands<C>> = {
   [Name in keyof C]: (input: C[Name]['input']) => C[Name]['output'] | Promise<C[Name]['output']>
 }
 
-/** Starts to answer. Handlers are called in the order of the calls, without waiting for promises. */
+/** Starts to answer: calls the handlers in the order of the calls, without awaiting promises. */
 export function answerCalls<C extends Commands<C>>(handlers: Handlers<C>): void {
   // Ctrl-C reaches every process of a terminal. The service decides when a worker ends, and gets
   // the replies to the calls that it has accepted.

@@ -28,7 +28,7 @@ export interface WorkerOptions<C extends Commands<C>> {
   name: string
   /** The file that the process runs. */
   module: URL
-  /** Error code of calls while there is no process, and the subject of its sentence: "The model". */
+  /** Error of calls while there is no process: its code and the subject of its sentence. */
   code: ErrorCode
   subject: string
   /** Prepares each new process by calls of its own; until it resolves, other calls are refused. */

@@ -1,7 +1,4 @@
-/**
- * A parent for tests, to be killed: it says the pid of its worker, which is then in the middle of a
- * call that blocks.
- */
+/** A parent process for tests: prints the pid of its worker during a call that blocks. */
 import { WorkerProcess } from '../../src/worker/worker-process.js'
 import type { Commands } from './worker.js'
 

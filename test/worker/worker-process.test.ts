@@ -1,16 +1,13 @@
-/** What every worker has: calls, deaths, restarts, and an end with its parent. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { getPriority } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import {
-  Refusal,
-  WorkerProcess,
-  type Call,
-  type WorkerOptions,
-} from '../../src/worker/worker-process.js'
+import { Refusal } from '../../src/worker/child.js'
+import { inheritedOptions } from '../../src/worker/environment.js'
+import type { Call } from '../../src/worker/messages.js'
+import { WorkerProcess, type WorkerOptions } from '../../src/worker/worker-process.js'
 import type { Commands } from './worker.js'
 
 const module = new URL('./worker.js', import.meta.url)
@@ -46,23 +43,23 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-describe('a worker', () => {
-  it('gives way to the process that started it, unless it is not to', async () => {
+describe('the priority of a worker', () => {
+  it('is lower than that of the service unless its options say otherwise', async () => {
     expect(getPriority(worker.status.pid as number)).toBe(Math.min(19, getPriority() + 5))
-    const prompt = await start({ givesWay: false })
-    expect(getPriority(prompt.status.pid as number)).toBe(getPriority())
-    await prompt.close()
+    const normal = await start({ lowPriority: false })
+    expect(getPriority(normal.status.pid as number)).toBe(getPriority())
+    await normal.close()
   })
 })
 
-describe('calls', () => {
-  it('carry typed arrays, and are answered as each is done', async () => {
-    const ask = {
+describe('calls of a worker', () => {
+  it('carry typed arrays and are answered in the order in which they end', async () => {
+    const input = {
       floats: new Float32Array([1, -2.5]),
       bytes: new Uint8Array([1, 2, 255]).subarray(1),
       big: new BigInt64Array([-1n]),
     }
-    expect(await worker.call('echo', ask)).toEqual(ask)
+    expect(await worker.call('echo', input)).toEqual(input)
     const done: number[] = []
     const calls = [300, 1, 150].map((ms) =>
       worker.call('later', { ms, value: ms }).then((value) => done.push(value)),
@@ -71,13 +68,13 @@ describe('calls', () => {
     expect(done).toEqual([1, 150, 300])
   })
 
-  it('carry 30 MB', async () => {
+  it('carry 30 MB each way', async () => {
     const bytes = new Uint8Array(30_000_000).fill(7)
     const answer = (await worker.call('echo', bytes)) as Uint8Array
     expect(Buffer.compare(answer, bytes)).toBe(0)
   })
 
-  it('fail as the worker says, and only they do', async () => {
+  it('fail with the error that their handler threw, and do not affect the others', async () => {
     const [known, unknown, fine] = await Promise.allSettled([
       worker.call('refuse', { tandem: true }),
       worker.call('refuse', { tandem: false }),
@@ -93,8 +90,8 @@ describe('calls', () => {
   })
 })
 
-describe('a death', () => {
-  it('fails what is under way and what comes, until another process answers', async () => {
+describe('the death of a worker', () => {
+  it('fails pending and new calls until the next process is ready', async () => {
     const pid = worker.status.pid
     const calls = Promise.allSettled([
       worker.call('later', { ms: 60_000, value: 1 }),
@@ -113,7 +110,7 @@ describe('a death', () => {
     expect(worker.status.pid).not.toBe(pid)
   })
 
-  it('is followed by a longer pause each time, until a call is answered', async () => {
+  it('is followed by a pause that doubles until a call is answered', async () => {
     const pauses = (): unknown[] => reports.map((sentence) => /in ([\d.]+) s/.exec(sentence)?.[1])
     for (const deaths of [1, 2]) {
       kill()
@@ -126,7 +123,7 @@ describe('a death', () => {
     expect(pauses()).toEqual(['0.5', '1', '0.5'])
   })
 
-  it('of a process that hangs is the limit of the call', async () => {
+  it('is caused by a call that is not answered within its limit', async () => {
     const others = Promise.allSettled([
       worker.call('echo', 1),
       worker.call('block', { ms: 60_000 }, 500),
@@ -138,7 +135,7 @@ describe('a death', () => {
     expect(reports[0]).toMatch(/SIGKILL/)
   })
 
-  it('is told, and so is the return; each fresh process is opened first', async () => {
+  it('calls onLost, and onReturn once the next process has been opened', async () => {
     await worker.close()
     const open = vi.fn((call: Call<Commands>) => call('echo', 1))
     const [onLost, onReturn] = [vi.fn(), vi.fn()]
@@ -151,12 +148,12 @@ describe('a death', () => {
     expect([open.mock.calls.length, onLost.mock.calls.length, worker.ready]).toEqual([2, 1, true])
   })
 
-  it('while opening is tried again; at the first start it is refused', async () => {
+  it('while it opens is an error at the first start and is retried later', async () => {
     const before = /^The test process ended before it was ready\.$/
     await expect(start({ open: (call) => call('die', null) })).rejects.toThrow(before)
-    await expect(
-      start({ module: new URL('./worker-process/nothing.js', import.meta.url) }),
-    ).rejects.toThrow(before)
+    await expect(start({ module: new URL('./missing.js', import.meta.url) })).rejects.toThrow(
+      before,
+    )
     await expect(start({ open: (call) => call('refuse', { tandem: false }) })).rejects.toThrow(
       'It cannot be done.',
     )
@@ -173,8 +170,8 @@ describe('a death', () => {
   })
 })
 
-describe('an end', () => {
-  it('waits for what is under way, takes nothing more, and starts nothing', async () => {
+describe('the end of a worker', () => {
+  it('comes after the pending calls; new calls are refused and no process is started', async () => {
     const pid = worker.status.pid as number
     const running = worker.call('later', { ms: 300, value: 9 })
     const closed = Promise.all([worker.close(), worker.close()])
@@ -189,7 +186,7 @@ describe('an end', () => {
     expect(worker.status).toMatchObject({ pid: null, restarts: 0 })
   })
 
-  it('is not brought by the signals that the service gets', async () => {
+  it('is not caused by the signals that a terminal sends to all processes', async () => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
       process.kill(worker.status.pid as number, signal)
     await new Promise((resolve) => setTimeout(resolve, 200))
@@ -197,7 +194,7 @@ describe('an end', () => {
     expect(reports).toEqual([])
   })
 
-  it('comes with the death of the parent, also in the middle of what blocks', async () => {
+  it('follows the death of the service, also during a call that blocks', async () => {
     const program = fileURLToPath(new URL('./parent.ts', import.meta.url))
     const parent = spawn(process.execPath, [...process.execArgv, program, '1500'], {
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -209,14 +206,22 @@ describe('an end', () => {
   })
 })
 
-it('a worker has neither the secrets nor the input of its parent', async () => {
+it('a worker inherits only listed variables and no standard input', async () => {
   vi.stubEnv('API_KEYS', 'a-secret-key')
+  vi.stubEnv('NODE_AUTH_TOKEN', 'a-secret-token')
   vi.stubEnv('TANDEM_DATA_DIR', '/somewhere')
+  vi.stubEnv('OMP_NUM_THREADS', '3')
   await worker.close()
   worker = await start({ environment: { ADDED: 'yes' } })
   vi.unstubAllEnvs()
   const { environment, stdin } = await worker.call('surroundings', null)
-  expect(environment).toMatchObject({ ADDED: 'yes', TANDEM_DATA_DIR: '/somewhere' })
-  expect(environment).not.toHaveProperty('API_KEYS')
+  expect(environment).toMatchObject({ ADDED: 'yes', OMP_NUM_THREADS: '3', PATH: process.env.PATH })
+  for (const name of ['API_KEYS', 'NODE_AUTH_TOKEN', 'TANDEM_DATA_DIR'])
+    expect(environment).not.toHaveProperty(name)
   expect(stdin).toBe(true)
+})
+
+it('a worker inherits the options of Node without environment files', () => {
+  const options = ['--env-file', 'a', '--inspect', '--env-file=b', '--env-file-if-exists', 'c']
+  expect(inheritedOptions([...options, '--import', 'd'])).toEqual(['--inspect', '--import', 'd'])
 })

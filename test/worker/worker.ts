@@ -1,22 +1,22 @@
-/** A worker for tests: it answers, refuses, dies, hangs and tells what it has of its parent. */
+/** A worker for tests. */
 import { TandemError } from '../../src/errors.js'
-import { answerCalls } from '../../src/worker/worker-process.js'
+import { answerCalls } from '../../src/worker/answer-calls.js'
 
 export interface Commands {
-  echo: { ask: unknown; answer: unknown }
-  refuse: { ask: { tandem: boolean }; answer: null }
-  later: { ask: { ms: number; value: number }; answer: number }
+  echo: { input: unknown; output: unknown }
+  refuse: { input: { tandem: boolean }; output: null }
+  later: { input: { ms: number; value: number }; output: number }
   /** Blocks the process, as native code does. */
-  block: { ask: { ms: number }; answer: null }
-  die: { ask: null; answer: null }
+  block: { input: { ms: number }; output: null }
+  die: { input: null; output: null }
   surroundings: {
-    ask: null
-    answer: { environment: Record<string, string | undefined>; stdin: boolean }
+    input: null
+    output: { environment: Record<string, string | undefined>; stdin: boolean }
   }
 }
 
 answerCalls<Commands>({
-  echo: (ask) => ask,
+  echo: (input) => input,
   refuse: ({ tandem }) => {
     throw tandem
       ? new TandemError('image_unreadable', 'It is cut off.')

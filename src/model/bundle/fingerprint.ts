@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import type { Manifest } from './manifest.js'
 
 /**
- * 16 hexadecimal digits that two bundles share when their embeddings and tokens can be mixed: SHA-256 over the shapes
- * and the graph and tokenizer files. Metrics, card and calibration may change without embedding
- * anything again.
+ * 16 hexadecimal digits that are the same for two bundles whose embeddings and tokens can be mixed:
+ * SHA-256 over the shapes and the graph and tokenizer files. Metrics, card and calibration may
+ * change without embedding anything again.
  */
 export function fingerprintOf(manifest: Manifest): string {
   const { embedding, image_tokens, image_encoder, text_encoder, fusion_encoder } = manifest

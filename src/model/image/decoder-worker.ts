@@ -2,7 +2,7 @@
  * The process that decodes images: the bytes of strangers meet libvips here, far from keys, items
  * and sockets.
  */
-import { answerCalls } from '../../worker/worker-process.js'
+import { answerCalls } from '../../worker/answer-calls.js'
 import { leavePixels, type Pixels } from '../inference/pixel-files.js'
 import { preprocess, type Preprocessed } from './preprocess.js'
 
@@ -15,14 +15,14 @@ export interface Commands {
    * written.
    */
   decode: {
-    ask: {
+    input: {
       bytes: Uint8Array
       size: number
       maxPixels: number
       into: string | null
       isStored: boolean
     }
-    answer: Decoded
+    output: Decoded
   }
 }
 

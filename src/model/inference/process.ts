@@ -1,19 +1,15 @@
 /** The service's side of one process that runs the graphs. */
 import type { TandemError } from '../../errors.js'
-import {
-  Refusal,
-  WorkerProcess,
-  type Report,
-  type WorkerStatus,
-} from '../../worker/worker-process.js'
+import { Refusal } from '../../worker/child.js'
+import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
 import { BundleError } from '../bundle/bundle-error.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
 import type { Commands, Found } from './worker.js'
 
-export type BatchResult = Commands['run']['answer']
+export type BatchResult = Commands['run']['output']
 
 /** The bundle to run, and what on. A process that is started again must not load another one. */
-export type InferenceStart = Commands['open']['ask']
+export type InferenceStart = Commands['open']['input']
 
 export class Inference {
   /** Whether it has prepared graphs: another process that loads them needs less memory. */

@@ -3,7 +3,7 @@
  * ends this process alone. A session that is made again leaks, so another bundle, another provider
  * or a fresh start is another process.
  */
-import { answerCalls } from '../../worker/worker-process.js'
+import { answerCalls } from '../../worker/answer-calls.js'
 import type { Need } from './process-plan.js'
 import { largestBatch, searchOnCpu, searchOnDevice, type BatchLimits } from './autotune.js'
 import type { Bundle } from '../bundle/bundle.js'
@@ -36,18 +36,18 @@ export interface Commands {
    * are: a process that has prepared graphs holds more memory than one that loads them.
    */
   open: {
-    ask: { bundle: Bundle; execution: Execution; preparedFolder: string | null }
-    answer: { prepared: boolean }
+    input: { bundle: Bundle; execution: Execution; preparedFolder: string | null }
+    output: { prepared: boolean }
   }
   /** Finds the batches that suit the device by running some. */
-  measure: { ask: null; answer: Found }
+  measure: { input: null; output: Found }
   /**
    * Runs one batch for the outputs that are `wanted`, all by default; `milliseconds` are of the run
    * alone.
    */
   run: {
-    ask: { graph: GraphName; inputs: Tensors; wanted?: readonly string[] | undefined }
-    answer: { outputs: Tensors; milliseconds: number }
+    input: { graph: GraphName; inputs: Tensors; wanted?: readonly string[] | undefined }
+    output: { outputs: Tensors; milliseconds: number }
   }
 }
 

@@ -2,7 +2,7 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { env, InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
+import type { InferenceSession } from 'onnxruntime-node'
 import { BundleError } from '../bundle/bundle-error.js'
 import type { Execution, Provider } from './provider.js'
 import { checkGraphFile } from './graph-file.js'
@@ -12,6 +12,10 @@ import { computesInHalf } from './half-precision.js'
 import { misplacement } from './provider-check.js'
 import { tryGraph } from './dry-run.js'
 
+// onnxruntime sends telemetry to Microsoft unless this is set before it is loaded.
+process.env.ORT_DISABLE_TELEMETRY = '1'
+const onnxruntime = await import('onnxruntime-node')
+
 /** What the runtime tries for each operator, in this order, before it leaves it to the CPU. */
 const TRIED: Readonly<Record<Provider, readonly Provider[]>> = {
   cpu: ['cpu'],
@@ -20,7 +24,7 @@ const TRIED: Readonly<Record<Provider, readonly Provider[]>> = {
 }
 
 /** Of the runtime. */
-export const runtimeVersion = env.versions.node ?? ''
+export const runtimeVersion = onnxruntime.env.versions.node ?? ''
 /** Bytes: what is larger than this is mapped from a file, where graphs are prepared. */
 const LEAST_MAPPED = 1024
 /**
@@ -81,7 +85,7 @@ export class Session {
     execution: Execution,
   ): Promise<Session> {
     const { provider } = execution
-    const found = listSupportedBackends().map(({ name }) => name)
+    const found = onnxruntime.listSupportedBackends().map(({ name }) => name)
     if (!found.includes(provider))
       throw new BundleError(
         `This build of onnxruntime knows ${found.join(', ')}, but not ${provider}.`,
@@ -132,8 +136,8 @@ export class Session {
     }
     const created =
       typeof graph === 'string'
-        ? InferenceSession.create(graph, all)
-        : InferenceSession.create(graph, all)
+        ? onnxruntime.InferenceSession.create(graph, all)
+        : onnxruntime.InferenceSession.create(graph, all)
     const session = await created.catch((error: Error) => {
       const where = provider === 'cpu' ? '' : ` on ${provider}, device ${device}`
       throw new BundleError(`${file} is not a graph that can be run${where}: ${error.message}`)
@@ -151,7 +155,7 @@ export class Session {
     const feeds = Object.fromEntries(
       Object.entries(inputs).map(([name, { type, data, dims }]) => [
         name,
-        new OrtTensor(type, data, dims),
+        new onnxruntime.Tensor(type, data, dims),
       ]),
     )
     const outputs = await (wanted === undefined
