@@ -2,7 +2,7 @@
  * Backup and restore of a service that serves: one at a time, in the background, and what came of
  * the last.
  */
-import type { FastifyBaseLogger } from 'fastify'
+import type { BaseLogger } from 'pino'
 import type { Backup, Backups } from './backups.js'
 import type { Restored, Maintenance } from '../collection/collection.js'
 import { TandemError, type ErrorCode } from '../errors.js'
@@ -32,13 +32,13 @@ export interface Ended extends Work {
 export class Safekeeping {
   readonly #backups: Backups
   readonly #maintenance: Maintenance
-  readonly #log: FastifyBaseLogger
+  readonly #log: Pick<BaseLogger, 'info' | 'error'>
   readonly #stop = new AbortController()
   #working: Promise<void> | undefined
   #work: Work | null = null
   #last: Ended | null = null
 
-  constructor(backups: Backups, maintenance: Maintenance, log: FastifyBaseLogger) {
+  constructor(backups: Backups, maintenance: Maintenance, log: Pick<BaseLogger, 'info' | 'error'>) {
     this.#backups = backups
     this.#maintenance = maintenance
     this.#log = log

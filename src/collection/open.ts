@@ -1,5 +1,5 @@
 /** Opens the kind of collection that the settings name. */
-import type { FastifyBaseLogger } from 'fastify'
+import type { BaseLogger } from 'pino'
 import type { Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
 import { openServedModels } from '../model/open.js'
@@ -16,9 +16,12 @@ import { EncodeOnlyCollection } from './encode-only.js'
 /**
  * Opens the collection of a service. An embedded one locks its data folder until it is closed.
  *
- * @throws Error with a sentence for the terminal; whatever was opened before is closed
+ * @throws Error with a sentence for the terminal; resources opened before are closed
  */
-export async function openCollection(config: Config, log: FastifyBaseLogger): Promise<Collection> {
+export async function openCollection(
+  config: Config,
+  log: Pick<BaseLogger, 'info' | 'warn' | 'error'>,
+): Promise<Collection> {
   if (config.role === 'encode') return new EncodeOnlyCollection(await openServedModels(config, log))
   if (config.vectorIndex === 'milvus') {
     // Loaded on demand: the client is large.

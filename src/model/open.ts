@@ -3,7 +3,7 @@
  * searches, an encoder's.
  */
 import { join } from 'node:path'
-import type { FastifyBaseLogger } from 'fastify'
+import type { BaseLogger } from 'pino'
 import type { Config } from '../config.js'
 import { openModels, type Models, type ModelsOptions } from './models.js'
 import { openRemoteModels } from './remote/remote-models.js'
@@ -32,7 +32,7 @@ export function modelSettings(config: Config): Omit<ModelsOptions, 'folder'> {
  */
 export async function openServedModels(
   config: Config,
-  log: FastifyBaseLogger,
+  log: Pick<BaseLogger, 'info' | 'warn' | 'error'>,
   folder = config.modelFolder,
 ): Promise<Models> {
   const report = (sentence: string): void => log.error(sentence)

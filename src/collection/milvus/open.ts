@@ -1,5 +1,5 @@
 /** Opens the shared collection that the settings describe: rows in Milvus, images in a store. */
-import type { FastifyBaseLogger } from 'fastify'
+import type { BaseLogger } from 'pino'
 import type { Config } from '../../config.js'
 import { openImageStore, type ImageStore } from '../../image-store/image-store.js'
 import { openServedModels } from '../../model/open.js'
@@ -14,7 +14,7 @@ const MILVUS_TIMEOUT_MS = 5000
 /** @throws Error with a sentence for the terminal */
 export async function openSharedCollection(
   config: Config,
-  log: FastifyBaseLogger,
+  log: Pick<BaseLogger, 'info' | 'warn' | 'error'>,
 ): Promise<Collection> {
   checkSettings(config)
   const models = await openServedModels(config, log)
