@@ -72,9 +72,7 @@ def embed_texts(texts: list[str]) -> np.ndarray:
     encodings = tokenizer.encode_batch(texts)
     feeds = {
         "token_ids": np.array([encoding.ids for encoding in encodings], np.int64),
-        "attention_mask": np.array(
-            [encoding.attention_mask for encoding in encodings], np.int64
-        ),
+        "attention_mask": np.array([encoding.attention_mask for encoding in encodings], np.int64),
     }
     return text_session.run(["embedding"], feeds)[0]
 
@@ -99,9 +97,7 @@ def search_text(text: str, k: int) -> list[dict[str, Any]]:
     labels, distances = index.knn_query(embed_texts([text]), k, num_threads=1)
     return [
         {**items[label], "similarity": 1 - distance}
-        for label, distance in zip(
-            labels[0].tolist(), distances[0].tolist(), strict=True
-        )
+        for label, distance in zip(labels[0].tolist(), distances[0].tolist(), strict=True)
     ]
 
 
@@ -117,9 +113,7 @@ def reply(content: Any) -> Response:
 
 
 def embeddings(rows: np.ndarray) -> Response:
-    return reply(
-        {"embeddings": [{"index": at, "embedding": row} for at, row in enumerate(rows)]}
-    )
+    return reply({"embeddings": [{"index": at, "embedding": row} for at, row in enumerate(rows)]})
 
 
 @app.get("/health")

@@ -15,13 +15,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from . import distributed
+from .bundle.encoders import TorchEncoders
 from .bundle.graphs import Graphs
-from .bundle.torch_encoders import TorchEncoders
 from .data.cache import TrunkCache
 from .data.draws import Shuffle
 from .data.samples import read_languages, read_shards
 from .data.tokens import drop_words, pad, read_tokenizer
-from .evaluate import Pictures, Scored
+from .evaluation.retrieval import EncodedImages, Scored
 from .loop.backward import backward, recompute_layers
 from .loop.checkpoint import load, save
 from .loop.curves import draw
@@ -206,7 +206,7 @@ class Trainer:
         return distributed.mean(dict(values))
 
     def evaluate(
-        self, language: str, ks: tuple[int, ...], pictures: Pictures | None = None
+        self, language: str, ks: tuple[int, ...], pictures: EncodedImages | None = None
     ) -> dict:
         """Recall of the average on dev by captions of one language. `pictures`, if given, are the
         dev photos after its image encoder."""
@@ -236,7 +236,7 @@ class Trainer:
             epoch, at = divmod(self.step, self.shuffle.steps_per_epoch)
             if self.step == self.total or (at == 0 and epoch % config.evaluate_every == 0):
                 every = [sample for found in self.dev.values() for sample in found]
-                pictures = Pictures(self.encoders(next(iter(self.dev))), every)
+                pictures = EncodedImages(self.encoders(next(iter(self.dev))), every)
                 for language in self.dev:
                     report = self.evaluate(language, (16,), pictures)
                     print(f"epoch {epoch}, {language}: {json.dumps(report)}", flush=True)

@@ -10,10 +10,10 @@ import torch
 from tokenizers import Tokenizer
 
 from support.models import NAMES, RECIPES, compute_in_float32, recipe_trainer, small
-from tandem_training.bundle.bundle import BundleEncoders
+from tandem_training.bundle.encoders import BundleEncoders
+from tandem_training.bundle.write import export_bundle
 from tandem_training.data.samples import read_shards
-from tandem_training.evaluate import evaluate
-from tandem_training.export import export_bundle
+from tandem_training.evaluation.retrieval import evaluate
 from tandem_training.loop.backward import backward
 from tandem_training.models.model import Tandem
 from tandem_training.recipe import read_recipe

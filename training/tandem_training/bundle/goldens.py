@@ -1,4 +1,4 @@
-"""Goldens of a bundle: recorded inputs, and the outputs of the float32 model that its graphs must
+"""Goldens of a bundle: recorded inputs, and the float32 model's outputs, which its graphs must
 reproduce."""
 
 import json
@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.samples import decode
-from .torch_encoders import TorchEncoders
+from ..data.images import decode
+from ..evaluation.recall import probability
+from .encoders import BundleEncoders, TorchEncoders
 
 TEXTS = [
     "a brown dog runs across the grass",
@@ -16,16 +17,16 @@ TEXTS = [
     "café – naïve façade, 東京, 🙂",
     "a",
 ]
-# More of them for a bundle that reads these.
-OTHERS = {
+# Added for a bundle of these languages.
+TEXTS_OF = {
     "ar": "كلب بني يركض على العشب",
     "cs": "Hnědý pes běží po trávě .",
     "de": "Ein brauner Hund läuft über die Wiese .",
     "fr": "Un chien brun court dans l’herbe .",
     "zh": "一只棕色的狗在草地上奔跑。",
 }
-# By precision: least cosine of an embedding with the float32 model's, most difference of a logit,
-# most steps by which a stored image token may differ.
+# By precision: least cosine of an embedding with the float32 model's, largest difference of a
+# logit, largest difference of a stored image token in steps of int8.
 TOLERANCES = {
     "fp32": {"embedding_cosine": 0.999, "logit": 0.1},
     "fp16": {"embedding_cosine": 0.999, "logit": 0.2, "image_token": 2},
@@ -34,8 +35,10 @@ TOLERANCES = {
 
 
 def golden_image(path: Path) -> bytes:
-    """A drawn picture, the same on every machine, saved as PNG: not square, and smaller than the
-    encoder's input, so that the goldens hold the service's resampling too."""
+    """Save a drawn image, the same on every machine, as PNG → its bytes.
+
+    It is not square and smaller than the encoder's input, so that the goldens also hold the
+    service's resampling."""
     y, x = np.mgrid[0:180, 0:224] / 200
     pixels = np.stack([x, y, (np.sin(9 * x) * np.cos(7 * y) + 1) / 2], -1).clip(0, 1)
     pixels[(x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.04] = (0.9, 0.2, 0.1)
@@ -46,15 +49,15 @@ def golden_image(path: Path) -> bytes:
 def record(
     encoders: TorchEncoders, match: dict, folder: Path, precision: str, languages: list[str]
 ) -> None:
-    """Write `goldens.json` and its picture into the bundle's folder."""
-    texts = TEXTS + [OTHERS[language] for language in languages if language in OTHERS]
+    """Write `goldens.json` and its image into the bundle's folder."""
+    texts = TEXTS + [TEXTS_OF[language] for language in languages if language in TEXTS_OF]
     pixels = decode(golden_image(folder / "goldens-image.png"), encoders.image_size)
     image_embedding, image_tokens = encoders.images(pixels[None])
     embeddings, text_tokens = encoders.texts(texts)
     pairs = np.stack([np.arange(len(texts)), np.zeros(len(texts), int)], 1)
     logits = encoders.logits(text_tokens, image_tokens, pairs)
     similarity = embeddings @ image_embedding[0]
-    found = zip(logits, similarity, probability(match, logits, similarity), strict=True)
+    matches = zip(logits, similarity, probability(match, logits, similarity), strict=True)
     ids = [e.ids for e in encoders.tokenizer.encode_batch(texts)]
     recorded = {
         "texts": [
@@ -68,34 +71,29 @@ def record(
         },
         "matches": [
             {"text": i, "logit": float(logit), "similarity": float(s), "match": float(p)}
-            for i, (logit, s, p) in enumerate(found)
+            for i, (logit, s, p) in enumerate(matches)
         ],
         "tolerances": TOLERANCES[precision],
     }
     (folder / "goldens.json").write_text(json.dumps(recorded, ensure_ascii=False) + "\n")
 
 
-def probability(match: dict, logits: np.ndarray, similarity: np.ndarray) -> np.ndarray:
-    """The calibrated match of each pair by a manifest's rule."""
-    argument = match["logit"] * logits + match["similarity"] * similarity + match["bias"]
-    if "knots" in match:
-        return np.interp(argument, *zip(*match["knots"], strict=True))
-    return 1 / (1 + np.exp(-np.clip(argument, -500, 500)))
+def check(encoders: BundleEncoders, folder: Path) -> None:
+    """Compare the graphs of the bundle in `folder`, run by `encoders`, with its goldens.
 
-
-def check(encoders, folder: Path) -> None:
-    """ValueError when the graphs of the bundle in `folder`, run by `encoders`, do not give what was
-    recorded."""
+    Raises:
+        ValueError: an output is outside its tolerance.
+    """
     recorded = json.loads((folder / "goldens.json").read_text())
     tolerances = recorded["tolerances"]
-    picture = (folder / recorded["image"]["file"]).read_bytes()
-    embedding, tokens = encoders.images(decode(picture, encoders.image_size)[None])
-    found = {"the picture": float(embedding[0] @ np.array(recorded["image"]["embedding"]))}
+    image = (folder / recorded["image"]["file"]).read_bytes()
+    embedding, tokens = encoders.images(decode(image, encoders.image_size)[None])
+    cosines = {"the image": float(embedding[0] @ np.array(recorded["image"]["embedding"]))}
     for text in recorded["texts"]:
-        found[repr(text["text"])] = float(
+        cosines[repr(text["text"])] = float(
             encoders.texts([text["text"]])[0][0] @ np.array(text["embedding"])
         )
-    for name, cosine in found.items():
+    for name, cosine in cosines.items():
         if not cosine >= tolerances["embedding_cosine"]:
             least = tolerances["embedding_cosine"]
             raise ValueError(

@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.samples import Sample
-from ..evaluate import Encoded
+from ..evaluation.retrieval import Encoded
+from .encoders import TorchEncoders
 from .graphs import Graphs
-from .torch_encoders import TorchEncoders
 
 BANK_PHOTOS = 2048  # at most, each with one of its captions
 # By Flickr8k dev, where a half more or less of either costs little.

@@ -12,11 +12,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from torch import nn
 
-from ..export import write_bundle
 from .card import imported_card
-from .goldens import TOLERANCES
 from .graphs import Graphs
 from .hugging_face_graphs import Pixels, blip_graphs, clip_graphs, siglip_graphs
+from .write import add_options, write_bundle
 
 ARCHITECTURES = {"CLIPModel": "CLIP", "SiglipModel": "SigLIP", "BlipForImageTextRetrieval": "BLIP"}
 # Without shards to calibrate on, a pair of CLIP's counts as a match from this similarity on: the
@@ -158,30 +157,15 @@ def _json(path: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "checkpoint", type=Path, help="folder with config.json, weights, tokenizer and preprocessor"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "folder", type=Path, help="folder of the bundle; one that is there is replaced"
+        "source", type=Path, help="folder with config.json, weights, tokenizer and preprocessor"
     )
-    parser.add_argument("--version", default="1.0.0")
+    add_options(parser, version="1.0.0")
     parser.add_argument("--languages", nargs="+", default=["en"])
-    parser.add_argument("--dev", default="", help="glob of shards to calibrate and evaluate on")
-    parser.add_argument(
-        "--precision", choices=sorted(TOLERANCES), default="fp32", help="fp16 is for a GPU"
-    )
-    parser.add_argument(
-        "--calibrate", default="", help="glob of training shards that int8 finds its ranges with"
-    )
-    parser.add_argument(
-        "--bank", default="", help="glob of shards, none of --dev, that hubs are known by"
-    )
-    args = parser.parse_args()
-    wanted = (args.precision, args.calibrate, args.dev, args.bank)
-    manifest = import_checkpoint(
-        args.checkpoint, args.folder, args.version, tuple(args.languages), *wanted
-    )
+    manifest = import_checkpoint(**vars(parser.parse_args()))
     print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))
 
 

@@ -23,7 +23,8 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tokenizers import Tokenizer
 
-from ..data.samples import Sample, decode
+from ..data.images import decode
+from ..data.samples import Sample
 from .products import products_to_int8
 
 PHOTOS_AT_ONCE = 4

@@ -1,12 +1,10 @@
-r"""The margin of a bundle: how far below the k-th candidate in similarity one may lie and still
-come among the first k.
+r"""The rerank margin: candidates further than it below the k-th similarity are not reranked.
 
-Candidates beyond it are not reranked. Most of a match follows from the similarity, and what the
-fusion encoder says moves a pair by a bounded way, so the tail of the candidates cannot reach the
-top.
+Most of a match follows from the similarity, and the fusion encoder moves a pair by a bounded way.
+So the tail of the candidates cannot reach the first k.
 
-python -m tandem_training.bundle.rerank_margin ../models/tandem-small
-'../../shared/data/flickr8k-dev-*.tar' --k 16 64 256"""
+python -m tandem_training.bundle.rerank_margin ../models/tandem-small \
+    '../../shared/data/flickr8k-dev-*.tar' --k 16 64 256"""
 
 import argparse
 import json
@@ -14,70 +12,71 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluate import Scored
-from ..evaluation.recall import KS, recall_at_k, reranked
+from ..data.samples import read_shards
+from ..evaluation.recall import KS, match_score, recall_at_k, reranked
+from ..evaluation.retrieval import Scored
+from .bundle import data_name, write_manifest
+from .encoders import BundleEncoders
 
-# share of captions whose first k stay as they are: none of their R@k can move by more than the rest
-KEPT = 0.998
+UNCHANGED = (
+    0.998  # share of captions whose first k must stay; no R@k can move by more than the rest
+)
 FOLDS = 5
 
 
-def needed(similarity: np.ndarray, argument: np.ndarray, k: int) -> np.ndarray:
-    """Candidates [q, d], most similar first, with what they are ordered by [q, d] → how far below
-    the k-th similarity the lowest of the k best lies: [q]. With that margin, or a wider one, the
-    first k and their order stay."""
-    best = np.argsort(-argument, axis=1, kind="stable")[:, :k]
+def needed(similarity: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    """The narrowest margin of each query with which its first k hits and their order stay: [q].
+
+    similarity [q, d] of the candidates, most similar first; scores [q, d] order the hits. It is
+    how far the lowest of the k best lies below the k-th similarity."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     lowest = np.take_along_axis(similarity, best, 1).min(1)
     return np.maximum(similarity[:, k - 1] - lowest, 0)
 
 
-def contenders(similarity: np.ndarray, k: int, margin: float) -> np.ndarray:
-    """Which candidates [q, d], most similar first, are reranked for k hits: bool [q, d]."""
+def within_margin(similarity: np.ndarray, k: int, margin: float) -> np.ndarray:
+    """The candidates [q, d], most similar first, that are reranked for k hits: bool [q, d]."""
     return similarity >= similarity[:, [k - 1]] - margin
 
 
 def fit_margin(scored: Scored, match: dict, depth: int) -> tuple[float, dict]:
-    """The narrowest margin with which the first k of at least KEPT of all captions stay, for k of
-    1, 5 and 10, when `depth` candidates are recalled.
+    """The narrowest margin with which the first k of a share UNCHANGED of the captions stay, for k
+    of 1, 5 and 10, with `depth` recalled candidates.
 
-    The report says for each k what share stays (cross-validated: by margins fitted without the
-    caption's photo), how many candidates are reranked on average, and recall with all of them and
-    with those alone."""
-    encoded, candidates = scored.encoded, scored.images[:, :depth]
-    similarity = np.take_along_axis(encoded.similarity, candidates, 1)
-    argument = match["logit"] * scored.image_logits[:, :depth] + match["similarity"] * similarity
-    hits = [k for k in KS if k < candidates.shape[1]]
-    gaps = {k: needed(similarity, argument, k) for k in hits}
-    fold = (
-        np.random.default_rng(0).permutation(encoded.similarity.shape[1])[encoded.photo_of] % FOLDS
-    )
-    left_out = np.array(
-        [narrowest([gap[fold != one] for gap in gaps.values()]) for one in range(FOLDS)]
+    The report has for each k the share of captions whose hits stay (cross-validated over images),
+    the mean number of reranked candidates, and recall with all of them and with those alone."""
+    way, image_of = scored.text_to_image.first(depth), scored.encoded.image_of
+    similarity = way.similarity
+    scores = match_score(match, way.logits, similarity)
+    hits = [k for k in KS if k < scores.shape[1]]
+    gaps = {k: needed(similarity, scores, k) for k in hits}
+    images = way.all_similarity.shape[1]
+    fold = np.random.default_rng(0).permutation(images)[image_of] % FOLDS
+    held_out = np.array(
+        [narrowest([gap[fold != left] for gap in gaps.values()]) for left in range(FOLDS)]
     )[fold]
     margin = narrowest(gaps.values())
-    report: dict = {"candidates": candidates.shape[1]}
+    report: dict = {"candidates": scores.shape[1]}
     for k, gap in gaps.items():
-        kept = contenders(similarity, k, margin)
-        found = {
-            name: recall_at_k(reranked(encoded.similarity, candidates, scores), encoded.positive)
-            for name, scores in (
-                ("all", argument),
-                ("contenders", np.where(kept, argument, -np.inf)),
-            )
+        within = within_margin(similarity, k, margin)
+        entry = {
+            "unchanged": round(100 * float((gap <= held_out).mean()), 2),
+            "reranked": round(float(within.sum(1).mean()), 1),
         }
-        report[f"k={k}"] = {
-            "unchanged": round(100 * float((gap <= left_out).mean()), 2),
-            "reranked": round(float(kept.sum(1).mean()), 1),
-        } | {
-            name: {f"r{at}": recall[f"r{at}"] for at in KS if at <= k}
-            for name, recall in found.items()
-        }
+        # "contenders" is the name in the manifests of published bundles.
+        for name, used in (("all", scores), ("contenders", np.where(within, scores, -np.inf))):
+            ranking = reranked(way.all_similarity, way.candidates, used)
+            recall = recall_at_k(ranking, way.positive)
+            entry[name] = {f"r{at}": recall[f"r{at}"] for at in KS if at <= k}
+        report[f"k={k}"] = entry
     return margin, report
 
 
 def narrowest(gaps) -> float:
-    """The margin, to four places upwards, that KEPT of each list of gaps fit in; 0 for no list."""
-    widest = max((float(np.quantile(gap, KEPT, method="higher")) for gap in gaps), default=0.0)
+    """The margin that a share UNCHANGED of each list of gaps fits in, rounded up to four places.
+
+    0 for no list."""
+    widest = max((float(np.quantile(gap, UNCHANGED, method="higher")) for gap in gaps), default=0.0)
     return float(np.ceil(widest * 1e4) / 1e4)
 
 
@@ -85,20 +84,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "bundle", type=Path, help="folder of an exported bundle; its manifest is written anew"
-    )
-    parser.add_argument(
-        "shards", help="glob of WebDataset shards that the model was not trained on"
-    )
-    parser.add_argument(
-        "--k", type=int, nargs="+", default=[16, 64], help="rerank depths to report"
-    )
+    add = parser.add_argument
+    add("bundle", type=Path, help="folder of an exported bundle; its manifest is rewritten")
+    add("shards", help="glob of WebDataset shards that the model was not trained on")
+    add("--k", type=int, nargs="+", default=[16, 64], help="rerank depths to report")
     args = parser.parse_args()
-    from ..data.samples import read_shards
-    from ..export import data_name
-    from .bundle import BundleEncoders, write_manifest
-
     encoders = BundleEncoders(args.bundle)
     manifest = encoders.manifest
     scored = Scored(encoders, read_shards(args.shards), max(args.k))

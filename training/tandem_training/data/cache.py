@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .samples import Sample, augment, decode
 from ..models.vision.efficientnet import EfficientNetLite
 from ..models.vision.vit import VisionTransformer
+from .images import augment, decode
+from .samples import Sample
 
 
 class TrunkCache:
@@ -71,7 +72,6 @@ class TrunkCache:
         array.flush()
 
     def batch(self, views: np.ndarray, photos: np.ndarray) -> torch.Tensor:
-        """Activations bfloat16 [b, c, h, w] (channels last) of the given view of each given photo.
-        """
+        """Activations bfloat16 [b, c, h, w] (channels last) of the given view of each given photo."""
         rows = torch.from_numpy(np.ascontiguousarray(self.array[views, photos]))
         return rows.view(torch.bfloat16).permute(0, 3, 1, 2)

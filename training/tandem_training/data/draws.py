@@ -12,8 +12,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from .samples import Sample
 from ..recipe import TrainConfig
+from .samples import Sample
 from .tokens import drop_words, pad
 
 

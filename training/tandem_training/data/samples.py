@@ -1,15 +1,12 @@
 """Photos with captions, read from WebDataset shards (tar files of `<key>.jpg` and `<key>.json`)."""
 
-import io
 import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from PIL import Image
-
+from .images import check_image
 from .shards import locations, members
 
 ENGLISH = {"en": 1.0}
@@ -121,7 +118,7 @@ def _sample(
     for kind in ("jpg", "json"):
         if part.get(kind) is None:
             raise ValueError(f"its .{kind} is too large" if kind in part else f"it has no .{kind}")
-    check_photo(part["jpg"])
+    check_image(part["jpg"])
     try:
         of_language = json.loads(part["json"])["captions"]
         first, others = (
@@ -151,42 +148,3 @@ def _weighed(
         for _ in captions
     ]
     return sum(lists.values(), []), weights if len(lists) > 1 else []
-
-
-def check_photo(jpeg: bytes) -> None:
-    """Read the whole picture at an eighth of its size, which is fast. ValueError when it cannot be
-    decoded."""
-    try:
-        with Image.open(io.BytesIO(jpeg)) as image:
-            image.draft("RGB", (image.width // 8, image.height // 8))
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"its picture cannot be decoded: {error}") from error
-
-
-def decode(jpeg: bytes, size: int) -> np.ndarray:
-    """JPEG → uint8 [size, size, 3], squashed: nothing is cropped."""
-    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def augment(
-    jpeg: bytes, size: int, rng: np.random.Generator, least_area: float = 0.6
-) -> np.ndarray:
-    """Random resized crop of at least `least_area` of the photo, mirrored half of the time,
-    brightness and contrast varied by ±20 % → uint8 [size, size, 3]."""
-    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    scale = np.sqrt(rng.uniform(least_area, 1.0))
-    aspect = np.exp(rng.uniform(-0.15, 0.15))
-    w, h = (
-        max(1, round(side * min(1.0, scale * f)))
-        for side, f in zip(image.size, (aspect, 1 / aspect), strict=True)
-    )
-    x, y = rng.integers(0, image.width - w + 1), rng.integers(0, image.height - h + 1)
-    image = image.resize((size, size), Image.Resampling.BICUBIC, box=(x, y, x + w, y + h))
-    pixels = np.asarray(image, dtype=np.float32)
-    pixels = (pixels - pixels.mean()) * rng.uniform(0.8, 1.2) + pixels.mean() * rng.uniform(
-        0.8, 1.2
-    )
-    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-    return pixels[:, ::-1] if rng.random() < 0.5 else pixels

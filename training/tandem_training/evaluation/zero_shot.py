@@ -1,19 +1,14 @@
-r"""Zero-shot classification (Radford et al. 2021, arXiv:2103.00020): the class whose sentences a
-photo is nearest to.
+"""Zero-shot classification (Radford et al. 2021, arXiv:2103.00020): an image gets the class whose
+sentences are nearest to it."""
 
-python -m tandem_training.evaluation.zero_shot ../models/tandem-small photos            # a folder
-with a folder for each class python -m tandem_training.evaluation.zero_shot ../models/tandem-small
-photos --labels labels.csv     # columns file and label"""
-
-import argparse
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
 
-from ..data.samples import Corrupt, check_photo, decode
-from ..evaluate import Encoders
+from ..data.images import check_image, decode
+from ..data.samples import Corrupt
+from .retrieval import BATCH, Encoders
 
 TEMPLATES = [
     "a photo of a {}.", "a photo of the {}.", "a picture of a {}.", "a close-up photo of a {}.",
@@ -23,8 +18,11 @@ ENDINGS = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def labelled_files(folder: Path, labels: Path | None) -> list[tuple[Path, str]]:
-    """Every photo with its class, from `labels` or the folder that it lies in. ValueError where
-    there are none."""
+    """Every image with its class, from the CSV file `labels` or from the name of its folder.
+
+    Raises:
+        ValueError: there are no images, or a row of `labels` names none.
+    """
     if labels is None:
         found = [
             (path, path.relative_to(folder).parts[0])
@@ -32,9 +30,8 @@ def labelled_files(folder: Path, labels: Path | None) -> list[tuple[Path, str]]:
             if path.suffix.lower() in ENDINGS and len(path.relative_to(folder).parts) > 1
         ]
         if not found:
-            raise ValueError(
-                f"{folder} holds no photos in folders of their class ({', '.join(sorted(ENDINGS))})"
-            )
+            endings = ", ".join(sorted(ENDINGS))
+            raise ValueError(f"{folder} holds no images in folders of their class ({endings})")
         return found
     with labels.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
@@ -43,14 +40,27 @@ def labelled_files(folder: Path, labels: Path | None) -> list[tuple[Path, str]]:
     for line, row in enumerate(rows, 2):
         if not row["file"] or not row["label"] or not (folder / row["file"]).is_file():
             raise ValueError(
-                f"{labels}, line {line}: file {row['file']!r}, label {row['label']!r}; no such photo"
+                f"{labels}, line {line}: file {row['file']!r}, label {row['label']!r}; "
+                "expected an image and its class"
             )
     return [(folder / row["file"], row["label"]) for row in rows]
 
 
+def read_templates(path: Path | None) -> list[str]:
+    """The sentences of a file, one a line, or TEMPLATES. ValueError for a line without `{}`."""
+    if path is None:
+        return TEMPLATES
+    lines = path.read_text(encoding="utf-8").splitlines()
+    templates = [line.strip() for line in lines if line.strip()]
+    if not templates or not all("{}" in line for line in templates):
+        raise ValueError(f"{path}: expected a sentence with {{}} on every line")
+    return templates
+
+
 def class_embeddings(encoders: Encoders, classes: list[str], templates: list[str]) -> np.ndarray:
-    """The mean of a class's sentences, of unit length: float32 [classes, dim]. Underscores of a
-    name read as spaces."""
+    """The unit mean of the embeddings of each class's sentences: float32 [classes, dim].
+
+    Underscores of a class name are read as spaces."""
     rows = []
     for name in classes:
         sentences = [template.format(name.replace("_", " ")) for template in templates]
@@ -59,34 +69,40 @@ def class_embeddings(encoders: Encoders, classes: list[str], templates: list[str
     return np.stack(rows)
 
 
-def classify(encoders: Encoders, files: list[tuple[Path, str]], templates: list[str], max_corrupt: float = 0.01,
-             batch: int = 32) -> dict:  # fmt: skip
-    """Share of photos in per cent whose class is the nearest (top1), or among the five nearest
-    (top5); of each class, too, and which other it is taken for most. Photos that cannot be decoded
-    are skipped up to a share `max_corrupt`."""
+def classify(
+    encoders: Encoders,
+    files: list[tuple[Path, str]],
+    templates: list[str],
+    max_corrupt: float = 0.01,
+) -> dict:
+    """Share of images, in per cent, whose class is the nearest (top1) or among the five nearest
+    (top5), overall and by class, with the class that each is most often taken for.
+
+    Raises:
+        ValueError: more than a share `max_corrupt` of the images cannot be decoded.
+    """
     classes = sorted({label for _, label in files})
-    corrupt, kept = Corrupt(max_corrupt), []
+    corrupt, decodable = Corrupt(max_corrupt), []
     for path, label in files:
         try:
-            check_photo(path.read_bytes())
+            check_image(path.read_bytes())
         except ValueError as error:
             corrupt.add(str(path.parent), path.name, str(error))
         else:
-            kept.append((path, classes.index(label)))
+            decodable.append((path, classes.index(label)))
     corrupt.check(len(files))
-    if not kept:
-        raise ValueError("no photo could be decoded")
+    if not decodable:
+        raise ValueError("no image could be decoded")
     texts = class_embeddings(encoders, classes, templates)
     order = []
-    for i in range(0, len(kept), batch):
-        pixels = np.stack(
-            [decode(path.read_bytes(), encoders.image_size) for path, _ in kept[i : i + batch]]
-        )
+    for i in range(0, len(decodable), BATCH):
+        batch = decodable[i : i + BATCH]
+        pixels = np.stack([decode(path.read_bytes(), encoders.image_size) for path, _ in batch])
         order.append(np.argsort(-(encoders.images(pixels)[0] @ texts.T), axis=1, kind="stable"))
-    order, truth = np.concatenate(order), np.array([label for _, label in kept])
+    order, truth = np.concatenate(order), np.array([label for _, label in decodable])
     right, among = order[:, 0] == truth, (order[:, :5] == truth[:, None]).any(1)
     report: dict = {
-        "photos": len(kept),
+        "images": len(decodable),
         "top1": _per_cent(right),
         "top5": _per_cent(among),
         "classes": {},
@@ -96,44 +112,13 @@ def classify(encoders: Encoders, files: list[tuple[Path, str]], templates: list[
         if not own.any():
             continue
         wrong = order[own & ~right, 0]
-        taken = classes[np.bincount(wrong, minlength=len(classes)).argmax()] if len(wrong) else None
         report["classes"][name] = {
-            "photos": int(own.sum()),
+            "images": int(own.sum()),
             "top1": _per_cent(right[own]),
-            "taken_for": taken,
+            "taken_for": classes[np.bincount(wrong).argmax()] if len(wrong) else None,
         }
     return report
 
 
 def _per_cent(found: np.ndarray) -> float:
     return round(100 * float(found.mean()), 2)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bundle", type=Path, help="folder of an exported bundle")
-    parser.add_argument("folder", type=Path, help="photos")
-    parser.add_argument(
-        "--labels", type=Path, help="CSV with the columns file (below the folder) and label"
-    )
-    parser.add_argument("--templates", type=Path, help="a sentence a line, {} stands for the class")
-    args = parser.parse_args()
-    from ..bundle.bundle import BundleEncoders
-
-    templates = TEMPLATES
-    if args.templates is not None:
-        templates = [
-            line.strip()
-            for line in args.templates.read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        ]
-        if not templates or not all("{}" in line for line in templates):
-            raise ValueError(f"{args.templates}: expected a sentence with {{}} on every line")
-    files = labelled_files(args.folder, args.labels)
-    print(json.dumps(classify(BundleEncoders(args.bundle), files, templates), indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..evaluation.plot import new_figure
 from .log import read_lines
 
 SIDES = {"text_to_image": "text → image", "image_to_text": "image → text"}
@@ -45,13 +46,7 @@ def series(lines: list[dict]) -> tuple[dict[str, np.ndarray], dict[tuple[str, st
 def draw(runs: list[Path], out: Path) -> None:
     """A row a run: its losses, then R@k on dev both ways, ITC alone dashed, reranked solid.
     ValueError for a run without a log, ModuleNotFoundError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "curves need matplotlib; run: pip install -e 'training[curves]'"
-        ) from error
-    figure = Figure(figsize=(15, 4 * len(runs)), layout="constrained")
+    figure = new_figure(15, 4 * len(runs))
     for run, (left, *sides) in zip(runs, figure.subplots(len(runs), 3, squeeze=False), strict=True):
         lines = read_lines(run / "metrics.jsonl")
         if not lines:

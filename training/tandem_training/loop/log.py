@@ -6,6 +6,8 @@ import json
 import time
 from pathlib import Path
 
+from ..data.atomic import replace_file
+
 
 class Metrics:
     def __init__(self, folder: Path, step: int):
@@ -13,9 +15,8 @@ class Metrics:
         undid, and the last line may be torn; both go."""
         path = folder / "metrics.jsonl"
         kept = [line for line in read_lines(path) if line["step"] <= step]
-        aside = path.with_suffix(".tmp")
-        aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        aside.replace(path)
+        with replace_file(path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
         self.file = path.open("a")
         self.board = _board(folder / "tensorboard", step)
 

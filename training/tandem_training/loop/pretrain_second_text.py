@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from .. import distributed
+from ..data.atomic import replace_file
 from ..data.draws import SecondCaptions, Shuffle
 from ..data.samples import Sample
 from ..models.text.second import SecondText, learn_tokenizer
@@ -51,9 +52,8 @@ def second_tokenizer(samples: list[Sample], vocabulary: int, cache: Path) -> Tok
     with distributed.first_rank_first():
         if not path.exists():
             cache.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(".tmp")
-            learn_tokenizer(captions, vocabulary).save(str(aside))
-            aside.replace(path)
+            with replace_file(path) as file:
+                file.write(learn_tokenizer(captions, vocabulary).to_str(pretty=True).encode())
     return Tokenizer.from_file(str(path))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from ..loop.gather import gather
+from ..distributed import gather
 from ..models.model import Tandem
 
 LENGTHS = 4  # groups of further captions, by length

@@ -11,7 +11,7 @@ from torch import nn
 
 from support.models import TINY, tiny_model
 from tandem_training.bundle import hubs
-from tandem_training.bundle.bundle import BundleEncoders
+from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.graphs import Graphs
 from tandem_training.bundle.hubs import (
     FARTHEST,
@@ -24,11 +24,10 @@ from tandem_training.bundle.hubs import (
     correct_hubs,
     flattening,
 )
-from tandem_training.bundle.torch_encoders import TorchEncoders
+from tandem_training.bundle.write import export_bundle
 from tandem_training.data.samples import read_shards
-from tandem_training.evaluate import Encoded
 from tandem_training.evaluation.recall import recall_at_k
-from tandem_training.export import export_bundle
+from tandem_training.evaluation.retrieval import Encoded
 from tandem_training.loop.checkpoint import save
 from tandem_training.models.model import ModelConfig
 

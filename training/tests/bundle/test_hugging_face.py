@@ -8,7 +8,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from tandem_training.bundle.bundle import BundleEncoders, read_manifest
+from tandem_training.bundle.bundle import read_manifest
+from tandem_training.bundle.encoders import BundleEncoders
 from tandem_training.bundle.hugging_face import import_checkpoint
 from tandem_training.bundle.hugging_face_graphs import pack, unpack
 

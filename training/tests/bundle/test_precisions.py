@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from tandem_training.bundle import goldens
-from tandem_training.bundle.bundle import BundleEncoders, read_manifest
+from tandem_training.bundle.bundle import read_manifest
+from tandem_training.bundle.encoders import OUTPUTS, BundleEncoders, TorchEncoders
 from tandem_training.bundle.goldens import TOLERANCES
 from tandem_training.bundle.graphs import Graphs, export_graphs
 from tandem_training.bundle.int8 import store_int8_rows
-from tandem_training.bundle.torch_encoders import TorchEncoders
+from tandem_training.bundle.write import export_bundle
 from tandem_training.data.samples import read_shards
-from tandem_training.evaluate import Encoded
-from tandem_training.export import PARTS, export_bundle
+from tandem_training.evaluation.retrieval import Encoded
 from tandem_training.loop.checkpoint import save
 
 TEXTS = ["a red square", "one bar that is blue", "a", "green"]
@@ -56,7 +56,7 @@ def test_a_bundle_of_each_precision_reproduces_the_model(
 ):
     folder = exported(precision, shard, model, tokenizer, tmp_path)
     manifest, encoders = read_manifest(folder), BundleEncoders(folder)
-    assert [manifest[part]["precision"] for part in PARTS] == [precision] * 3
+    assert [manifest[part]["precision"] for part in OUTPUTS] == [precision] * 3
     assert json.loads((folder / "goldens.json").read_text())["tolerances"] == TOLERANCES[precision]
     tolerances = TOLERANCES[precision]
     reference = TorchEncoders(Graphs.of(model), tokenizer, bfloat16=False)
@@ -129,7 +129,7 @@ def test_int8_without_photos_and_a_folder_that_is_no_bundle_are_refused(
     save(tmp_path / "model.pt", model.checkpoint())
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     given = (tmp_path / "model.pt", tmp_path / "out", tmp_path / "tokenizer.json", "", "1.0.0")
-    with pytest.raises(ValueError, match="int8 needs photos"):
+    with pytest.raises(ValueError, match="int8 needs images"):
         export_bundle(*given, precision="int8")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("kept")

@@ -3,7 +3,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tandem_training.bundle.rerank_margin import KEPT, contenders, fit_margin, narrowest, needed
+from tandem_training.bundle.rerank_margin import (
+    UNCHANGED,
+    fit_margin,
+    narrowest,
+    needed,
+    within_margin,
+)
+from tandem_training.evaluation.retrieval import Direction
 
 MATCH = {"logit": 0.1, "similarity": 10.0}
 
@@ -20,22 +27,25 @@ def first_within(margin: float, similarity: np.ndarray, argument: np.ndarray, k:
 
 @pytest.fixture
 def scored() -> SimpleNamespace:
-    """500 captions of 100 photos among 40 candidates, whose logits have a tail."""
+    """500 captions of 100 images among 40 candidates, whose logits have a tail."""
     rng = np.random.default_rng(0)
     similarity = rng.uniform(0, 0.6, (500, 100))
-    photo_of = np.repeat(np.arange(100), 5)
-    similarity[np.arange(500), photo_of] += 0.3
-    images = np.argsort(-similarity, 1)[:, :40]
-    logits = np.clip(rng.standard_t(4, images.shape), -6, 6)
-    positive = photo_of[:, None] == np.arange(100)
-    encoded = SimpleNamespace(similarity=similarity, photo_of=photo_of, positive=positive)
-    return SimpleNamespace(encoded=encoded, images=images, image_logits=logits)
+    image_of = np.repeat(np.arange(100), 5)
+    similarity[np.arange(500), image_of] += 0.3
+    candidates = np.argsort(-similarity, 1)[:, :40]
+    logits = np.clip(rng.standard_t(4, candidates.shape), -6, 6)
+    positive = image_of[:, None] == np.arange(100)
+    return SimpleNamespace(
+        encoded=SimpleNamespace(image_of=image_of),
+        text_to_image=Direction(similarity, positive, candidates, logits),
+    )
 
 
 @pytest.mark.parametrize("k", [1, 5, 10])
 def test_the_needed_margin_is_the_narrowest_that_changes_nothing(scored, k: int):
-    similarity = np.take_along_axis(scored.encoded.similarity, scored.images, 1)[:50]
-    argument = MATCH["logit"] * scored.image_logits[:50] + MATCH["similarity"] * similarity
+    way = scored.text_to_image
+    similarity = way.similarity[:50]
+    argument = MATCH["logit"] * way.logits[:50] + MATCH["similarity"] * similarity
     found = needed(similarity, argument, k)
     for margin, s, a in zip(found, similarity, argument, strict=True):
         assert first_within(margin + 1e-12, s, a, k) == first(a, k)
@@ -45,17 +55,17 @@ def test_the_needed_margin_is_the_narrowest_that_changes_nothing(scored, k: int)
 
 def test_the_fitted_margin_keeps_what_it_promises(scored):
     margin, report = fit_margin(scored, MATCH, 40)
-    similarity = np.take_along_axis(scored.encoded.similarity, scored.images, 1)
-    argument = MATCH["logit"] * scored.image_logits + MATCH["similarity"] * similarity
+    similarity = scored.text_to_image.similarity
+    argument = MATCH["logit"] * scored.text_to_image.logits + MATCH["similarity"] * similarity
     for k in (1, 5, 10):
-        kept = contenders(similarity, k, margin)
+        kept = within_margin(similarity, k, margin)
         within = np.where(kept, argument, -np.inf)
         same = np.mean([first(a, k) == first(w, k) for a, w in zip(argument, within, strict=True)])
         said = report[f"k={k}"]
-        assert same >= KEPT and said["reranked"] == round(kept.sum(1).mean(), 1) < 40
+        assert same >= UNCHANGED and said["reranked"] == round(kept.sum(1).mean(), 1) < 40
         assert said["unchanged"] >= 99
         for name, value in said["all"].items():
-            assert abs(said["contenders"][name] - value) <= 100 * (1 - KEPT) + 1e-9
+            assert abs(said["contenders"][name] - value) <= 100 * (1 - UNCHANGED) + 1e-9
     assert report["candidates"] == 40
 
 

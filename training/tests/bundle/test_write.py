@@ -6,12 +6,12 @@ import onnx
 import pytest
 import torch
 
-from tandem_training.bundle.bundle import BundleEncoders, read_manifest, write_manifest
+from tandem_training.bundle.bundle import read_manifest, write_manifest
+from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.graphs import Graphs, export_graphs
 from tandem_training.bundle.half_storage import LEAST_ELEMENTS, store_float16
-from tandem_training.bundle.torch_encoders import TorchEncoders
+from tandem_training.bundle.write import export_bundle
 from tandem_training.data.tokens import pad
-from tandem_training.export import export_bundle
 from tandem_training.loop.checkpoint import save
 from tandem_training.models.vision.efficientnet import (
     dequantise_tokens,

@@ -6,7 +6,8 @@ import pytest
 from support.drawings import drawing, write_shard
 from support.models import RECIPES
 from tandem_training.data.draws import Shuffle
-from tandem_training.data.samples import augment, decode, read_shards
+from tandem_training.data.images import augment, decode
+from tandem_training.data.samples import read_shards
 from tandem_training.data.tokens import drop_words, pad
 from tandem_training.recipe import TrainConfig, read_recipe
 

@@ -146,7 +146,7 @@ def test_too_many_corrupt_samples_are_an_error_that_names_the_worst_shard(tmp_pa
     broken_shard(tmp_path / "b.tar")
     with pytest.raises(
         ValueError,
-        match="6 of 15 samples.* 5, in .*b.tar, first torn: its picture cannot be decoded",
+        match="6 of 15 samples.* 5, in .*b.tar, first torn: the image cannot be decoded",
     ):
         read_shards(str(tmp_path / "*.tar"))
 

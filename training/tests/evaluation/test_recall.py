@@ -5,6 +5,7 @@ import pytest
 
 from tandem_training.evaluation.calibration import calibration_error, fit_match, logistic_regression
 from tandem_training.evaluation.recall import recall_at_k, reranked, top_candidates
+from tandem_training.evaluation.retrieval import Direction
 
 
 def slow_recall(scores, positive, k):
@@ -55,17 +56,15 @@ def test_logistic_regression_recovers_its_own_parameters():
 
 
 def scored(similarity: np.ndarray) -> SimpleNamespace:
-    """A data set of one caption a photo, as `Scored` holds it, whose model has no fusion: every
-    logit is 0."""
+    """A data set of one caption an image, as `Scored` holds it, by a model without fusion."""
     count = len(similarity)
-    encoded = SimpleNamespace(
-        similarity=similarity, positive=np.eye(count, dtype=bool), photo_of=np.arange(count)
-    )
-    zeros = np.zeros((count, count))
-    images, texts = top_candidates(similarity, count), top_candidates(similarity.T, count)
-    return SimpleNamespace(
-        encoded=encoded, images=images, texts=texts, image_logits=zeros, text_logits=zeros
-    )
+    positive, zeros = np.eye(count, dtype=bool), np.zeros((count, count))
+    ways = [
+        Direction(matrix, positive, top_candidates(matrix, count), zeros)
+        for matrix in (similarity, similarity.T)
+    ]
+    encoded = SimpleNamespace(image_of=np.arange(count))
+    return SimpleNamespace(encoded=encoded, text_to_image=ways[0], image_to_text=ways[1])
 
 
 def test_a_dual_encoder_alone_is_calibrated_on_its_similarity():
@@ -78,15 +77,10 @@ def test_a_dual_encoder_alone_is_calibrated_on_its_similarity():
 
 def test_the_match_rule_serves_both_directions():
     similarity = np.random.default_rng(3).normal(0, 0.1, (40, 40)) + 0.15 * np.eye(40)
-    given = scored(similarity)
-    # Only from photo to caption does the fusion encoder know more than the similarity.
-    given.text_logits = 20.0 * (given.texts == np.arange(40)[:, None])
-    rule, _ = fit_match(given)
-    scores = rule["logit"] * given.text_logits + rule["similarity"] * np.take_along_axis(
-        similarity.T, given.texts, 1
-    )
-    assert (
-        recall_at_k(reranked(similarity.T, given.texts, scores), np.eye(40, dtype=bool))["r1"]
-        == 100
-    )
+    data_set = scored(similarity)
+    way = data_set.image_to_text
+    # Only from image to caption does the fusion encoder know more than the similarity.
+    way.logits = 20.0 * (way.candidates == np.arange(40)[:, None])
+    rule, _ = fit_match(data_set)
+    assert recall_at_k(way.scores(rule), way.positive)["r1"] == 100
     assert recall_at_k(similarity, np.eye(40, dtype=bool))["r1"] < 100 and rule["similarity"] > 0

@@ -13,9 +13,7 @@ from PIL import Image
 
 from support.drawings import COLOURS, SHAPES, drawing, write_shard
 from tandem_training import evaluate as evaluation
-from tandem_training.bundle.goldens import probability
 from tandem_training.data.samples import languages_of, read_shards
-from tandem_training.evaluate import Scored, evaluate, evaluate_languages
 from tandem_training.evaluation.calibration import (
     FITS,
     cross_validated,
@@ -24,7 +22,9 @@ from tandem_training.evaluation.calibration import (
     log_loss,
 )
 from tandem_training.evaluation.misses import page
-from tandem_training.evaluation.reliability import draw
+from tandem_training.evaluation.plot import draw_reliability
+from tandem_training.evaluation.recall import probability
+from tandem_training.evaluation.retrieval import Scored, evaluate, evaluate_languages
 from tandem_training.evaluation.zero_shot import classify, labelled_files
 
 MATCH = {"logit": 1.0, "similarity": 2.0, "bias": 0.0}
@@ -84,7 +84,7 @@ def test_every_language_is_measured_on_the_photos_that_have_it(tongues: Path):
 def test_the_page_of_misses_shows_the_wrong_and_is_safe_to_open(tongues: Path):
     _, scored = evaluate_languages(Seeing(), str(tongues), ["de"], MATCH, (2,))
     html = page(scored, MATCH)
-    assert "rot &amp; falsch" in html and "its photo, at 2." in html
+    assert "rot &amp; falsch" in html and "its image, at 2." in html
     assert "<b>" not in html
     sources = []
 
@@ -157,7 +157,7 @@ def test_the_diagram_is_drawn(tmp_path: Path):
         {"predicted": 0.1, "observed": 0.2, "share": 0.7},
         {"predicted": 0.9, "observed": 0.8, "share": 0.3},
     ]
-    draw(bins, tmp_path / "r.png")
+    draw_reliability(bins, tmp_path / "r.png")
     with Image.open(tmp_path / "r.png") as image:
         assert min(image.size) > 300
 
@@ -167,7 +167,7 @@ def test_the_command_writes_its_report(
     own: str, other: str, tongues: Path, tmp_path: Path, monkeypatch, capsys
 ):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra curves)")
-    monkeypatch.setattr("tandem_training.bundle.BundleEncoders", lambda _: Served(own))
+    monkeypatch.setattr("tandem_training.evaluate.BundleEncoders", lambda _: Served(own))
     monkeypatch.setattr(
         sys, "argv", ["evaluate", "bundle", str(tongues), "--report", str(tmp_path / "report")]
     )
@@ -207,8 +207,8 @@ def photos(tmp_path: Path) -> Path:
 def test_photos_in_folders_are_classified_by_the_sentences_of_their_class(photos: Path):
     (photos / "stray.jpg").write_bytes(drawing("red", "bar"))  # in no class
     report = classify(Seeing(), labelled_files(photos, None), ["a {}", "one {}"])
-    assert (report["photos"], report["top1"], report["top5"]) == (8, 100.0, 100.0)
-    assert report["classes"]["red_thing"] == {"photos": 2, "top1": 100.0, "taken_for": None}
+    assert (report["images"], report["top1"], report["top5"]) == (8, 100.0, 100.0)
+    assert report["classes"]["red_thing"] == {"images": 2, "top1": 100.0, "taken_for": None}
 
 
 def test_photos_are_classified_by_a_file_of_labels(photos: Path, tmp_path: Path):
@@ -226,7 +226,7 @@ def test_photos_are_classified_by_a_file_of_labels(photos: Path, tmp_path: Path)
     labels.write_text("path,label\na,b\n")
     with pytest.raises(ValueError, match="columns file and label"):
         labelled_files(photos, labels)
-    with pytest.raises(ValueError, match="holds no photos in folders"):
+    with pytest.raises(ValueError, match="holds no images in folders"):
         labelled_files(tmp_path / "photos" / "red_thing", None)
 
 
@@ -235,7 +235,7 @@ def test_corrupt_photos_are_skipped_up_to_a_limit(photos: Path):
     files = labelled_files(photos, None)
     with pytest.raises(ValueError, match="1 of 9 samples are corrupt"):
         classify(Seeing(), files, ["a {}"])
-    assert classify(Seeing(), files, ["a {}"], max_corrupt=0.2)["photos"] == 8
+    assert classify(Seeing(), files, ["a {}"], max_corrupt=0.2)["images"] == 8
 
 
 def test_what_was_scored_keeps_its_captions(tongues: Path):

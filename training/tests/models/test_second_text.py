@@ -11,12 +11,12 @@ import torch
 
 from support.drawings import write_drawings
 from support.models import STILL, TINY, compute_in_float32, model_gradients, trainer
-from tandem_training.bundle.bundle import BundleEncoders
+from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.graphs import Graphs
-from tandem_training.bundle.torch_encoders import TorchEncoders
+from tandem_training.bundle.second_text import export_second_text
+from tandem_training.bundle.write import export_bundle
 from tandem_training.data.samples import read_shards
-from tandem_training.evaluate import evaluate
-from tandem_training.export import export_bundle, export_second_text
+from tandem_training.evaluation.retrieval import evaluate
 from tandem_training.loop import pretrain_second_text as pretraining
 from tandem_training.models.text.second import SecondTextConfig, learn_tokenizer
 from tandem_training.recipe import Recipe, read_recipe

@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from support.models import VIT, tiny
-from tandem_training.bundle.bundle import BundleEncoders
+from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.graphs import Graphs
-from tandem_training.bundle.torch_encoders import TorchEncoders
-from tandem_training.export import export_bundle
+from tandem_training.bundle.write import export_bundle
 from tandem_training.loop.checkpoint import save
 from tandem_training.models.model import FUSIONS, ModelConfig, Tandem
 from tandem_training.models.text.causal import CausalTextEncoder

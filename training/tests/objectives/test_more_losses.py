@@ -6,7 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from tandem_training.loop.gather import gather
+from tandem_training.distributed import gather
 from tandem_training.objectives.losses import (
     itc_loss,
     lm_loss,

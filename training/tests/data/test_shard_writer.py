@@ -7,13 +7,14 @@ from PIL import Image
 
 from support.drawings import drawing
 from tandem_training.data.captions import read_captions
+from tandem_training.data.images import ORIENTATION, as_jpeg
 from tandem_training.data.samples import read_shards
-from tandem_training.prepare import ORIENTATION, as_jpeg, prepare
+from tandem_training.data.shard_writer import write_shards
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     (folder / "a.jpg").write_bytes(drawing("red", "square"))
     (folder / "sub" / "b.v2.jpg").write_bytes(drawing("blue", "bar"))
@@ -21,7 +22,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_csv_json_and_coco_make_the_same_shards(photos: Path, tmp_path: Path):
+def test_csv_json_and_coco_make_the_same_shards(images: Path, tmp_path: Path):
     (tmp_path / "captions.csv").write_text(
         'image,caption,language\na.jpg,"one, red",en\na.jpg,红,zh\nsub/b.v2.jpg,two,\nc.png, three ,en\n'
     )
@@ -30,12 +31,12 @@ def test_csv_json_and_coco_make_the_same_shards(photos: Path, tmp_path: Path):
     (tmp_path / "rows.json").write_text(
         json.dumps([{"file": f, "captions": c} for f, c in table.items()])
     )
-    made = {}
+    shards = {}
     for name in ("captions.csv", "table.json", "rows.json"):
-        held = prepare(photos, tmp_path / name, str(tmp_path / f"out-{name}"), size=2)
-        assert held == {"shards": 2, "photos": 3, "captions": 4}
-        made[name] = [(tmp_path / f"out-{name}-000{i}.tar").read_bytes() for i in range(2)]
-    assert made["captions.csv"] == made["table.json"] == made["rows.json"]
+        counts = write_shards(images, tmp_path / name, str(tmp_path / f"out-{name}"), size=2)
+        assert counts == {"shards": 2, "images": 3, "captions": 4}
+        shards[name] = [(tmp_path / f"out-{name}-000{i}.tar").read_bytes() for i in range(2)]
+    assert shards["captions.csv"] == shards["table.json"] == shards["rows.json"]
     samples = read_shards(str(tmp_path / "out-rows.json-*.tar"))
     assert [(s.key, s.captions) for s in samples] == [
         ("a", ["one, red"]),
@@ -44,11 +45,11 @@ def test_csv_json_and_coco_make_the_same_shards(photos: Path, tmp_path: Path):
     ]
 
 
-def test_coco_annotations(photos: Path, tmp_path: Path):
+def test_coco_annotations_are_read(images: Path, tmp_path: Path):
     content = {
         "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "c.png"}],
         "annotations": [
-            {"image_id": photo, "caption": text} for photo, text in ((9, "x"), (7, "y"), (9, "z"))
+            {"image_id": image, "caption": text} for image, text in ((9, "x"), (7, "y"), (9, "z"))
         ],
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
@@ -58,56 +59,56 @@ def test_coco_annotations(photos: Path, tmp_path: Path):
     }
 
 
-def test_photos_are_upright_jpeg(photos: Path):
-    assert as_jpeg(photos / "a.jpg") == (photos / "a.jpg").read_bytes()
-    assert Image.open(io.BytesIO(as_jpeg(photos / "c.png"))).format == "JPEG"
+def test_images_become_upright_jpeg(images: Path):
+    assert as_jpeg(images / "a.jpg") == (images / "a.jpg").read_bytes()
+    assert Image.open(io.BytesIO(as_jpeg(images / "c.png"))).format == "JPEG"
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    Image.new("RGB", (40, 20)).save(photos / "turned.jpg", exif=exif)
-    assert Image.open(io.BytesIO(as_jpeg(photos / "turned.jpg"))).size == (20, 40)
+    Image.new("RGB", (40, 20)).save(images / "turned.jpg", exif=exif)
+    assert Image.open(io.BytesIO(as_jpeg(images / "turned.jpg"))).size == (20, 40)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("file,caption\nz.jpg,x\n", "captions.csv, first z.jpg: no such file in .*photos"),
+        ("file,caption\nz.jpg,x\n", "captions.csv, first z.jpg: no such file in .*images"),
         ("file,caption\n../captions.csv,x\n", "it lies outside"),
         ("file,caption\na.jpg,  \n", "a.jpg: one of its captions is empty"),
         ("file,caption\nbad.jpg,x\n", "bad.jpg: it cannot be decoded"),
-        ("file,caption\na.jpg,x\na.png,x\n", "another photo has the same key, a"),
+        ("file,caption\na.jpg,x\na.png,x\n", "another image has the same key, a"),
         ("name,text\na.jpg,x\n", "columns name, text; expected file, caption"),
         ("file,caption\na.jpg,x, y\n", "line 2: more fields than columns"),
         ("file,caption\na.jpg\n", "line 2: expected a file and a caption"),
         ("file,caption\n", "no captions in it"),
     ],
 )
-def test_bad_input_is_named_and_leaves_nothing(
-    photos: Path, tmp_path: Path, rows: str, message: str
+def test_bad_input_is_named_and_leaves_no_shard(
+    images: Path, tmp_path: Path, rows: str, message: str
 ):
-    (photos / "bad.jpg").write_bytes(drawing("red", "bar")[:300])
-    (photos / "a.png").write_bytes(drawing("red", "bar"))
+    (images / "bad.jpg").write_bytes(drawing("red", "bar")[:300])
+    (images / "a.png").write_bytes(drawing("red", "bar"))
     (tmp_path / "captions.csv").write_text(rows)
     with pytest.raises(ValueError, match=message):
-        prepare(photos, tmp_path / "captions.csv", str(tmp_path / "out" / "x"), size=1)
+        write_shards(images, tmp_path / "captions.csv", str(tmp_path / "out" / "x"), size=1)
     assert not list(tmp_path.glob("out/*"))
 
 
 @pytest.mark.parametrize(
     "content", ['{"a.jpg": 5}', '[{"file": "a.jpg"}]', "not json", '{"a.jpg": {"en": 5}}', "5"]
 )
-def test_a_file_that_is_no_caption_table_is_named(tmp_path: Path, content: str):
+def test_the_error_names_a_file_that_is_no_caption_table(tmp_path: Path, content: str):
     (tmp_path / "captions.json").write_text(content)
     with pytest.raises(ValueError, match="captions.json"):
         read_captions(tmp_path / "captions.json", "en")
 
 
-def test_shards_are_never_overwritten_and_a_limit_of_bad_photos_is_obeyed(
-    photos: Path, tmp_path: Path
+def test_shards_are_never_overwritten_and_bad_images_are_skipped_up_to_a_limit(
+    images: Path, tmp_path: Path
 ):
     (tmp_path / "captions.csv").write_text("file,caption\na.jpg,x\nnone.jpg,y\n")
-    held = prepare(photos, tmp_path / "captions.csv", str(tmp_path / "x"), max_corrupt=0.5)
-    assert held == {"shards": 1, "photos": 1, "captions": 1}
+    counts = write_shards(images, tmp_path / "captions.csv", str(tmp_path / "x"), max_corrupt=0.5)
+    assert counts == {"shards": 1, "images": 1, "captions": 1}
     before = (tmp_path / "x-0000.tar").read_bytes()
     with pytest.raises(FileExistsError, match="x-0000.tar exists"):
-        prepare(photos, tmp_path / "captions.csv", str(tmp_path / "x"), max_corrupt=0.5)
+        write_shards(images, tmp_path / "captions.csv", str(tmp_path / "x"), max_corrupt=0.5)
     assert (tmp_path / "x-0000.tar").read_bytes() == before

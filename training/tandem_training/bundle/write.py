@@ -1,0 +1,194 @@
+"""Writes a bundle: graphs, tokenizer, match rule, measurements, goldens, model card, manifest."""
+
+import shutil
+from argparse import ArgumentParser
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.samples import Sample, read_languages, read_shards
+from ..data.tokens import read_tokenizer
+from ..evaluation.calibration import fit_match
+from ..evaluation.retrieval import evaluate, report_languages, score_languages
+from ..models.model import Tandem
+from . import goldens
+from .bundle import data_name, write_manifest
+from .card import model_card, spoken
+from .encoders import OUTPUTS, BundleEncoders, TorchEncoders
+from .float16 import to_float16
+from .graphs import Graphs, export_graphs
+from .half_storage import store_float16
+from .hubs import correct_hubs
+from .int8 import feeds_of, to_int8
+from .padding import fold_padding
+from .rerank_margin import fit_margin
+
+CANDIDATES = 64  # reranked by a search that asks for no other number
+RERANK_DEPTHS = (16, CANDIDATES, 128)
+CALIBRATION_IMAGES = 64
+
+
+def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict, card: Callable[[dict], str],
+                 precision: str = "fp32", calibrate: str = "", dev: str = "", bank: str = "") -> dict:  # fmt: skip
+    """Write a bundle and check that its graphs reproduce the model.
+
+    Args:
+        about: description, license, languages, version and the first match rule.
+        card: manifest → model card.
+        precision: fp32, int8 or fp16.
+        calibrate: shards of training images; int8 takes the ranges of activations from them.
+        dev: shards to fit the match rule on, by captions in the first of the languages, and to
+            measure the graphs on in all of them.
+        bank: shards of training images; with them, the embeddings avoid hubs (`hubs`).
+    Returns:
+        The manifest. A bundle in `folder` is replaced at the end.
+    Raises:
+        ValueError: int8 without `calibrate`; `folder` is no bundle; a graph misses a tolerance.
+    """
+    if precision == "int8" and not calibrate:
+        raise ValueError("precision int8 needs images to take its ranges from: give --calibrate")
+    if folder.exists() and not (folder / "manifest.json").is_file():
+        raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
+    languages = dict.fromkeys(about["languages"], 1.0)
+    tokenizer = read_tokenizer(tokenizer_file, graphs.max_tokens)
+    float_encoders = TorchEncoders(graphs, tokenizer, bfloat16=False)
+    if bank:
+        graphs = correct_hubs(graphs, float_encoders, read_shards(bank, languages))
+        float_encoders = TorchEncoders(graphs, tokenizer, bfloat16=False)
+    partial_folder = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    paths = export_graphs(graphs, partial_folder)
+    fold_padding(paths[0])
+    shutil.copy(tokenizer_file, partial_folder / "tokenizer.json")
+    if precision == "int8":
+        samples = read_shards(calibrate, languages)
+        rows = np.random.default_rng(0).permutation(len(samples))[:CALIBRATION_IMAGES]
+        feeds = feeds_of([samples[row] for row in rows], graphs.image_size, tokenizer)
+        for path in paths:
+            to_int8(path, feeds)
+    for path in paths:
+        store_float16(path)
+    manifest = _first_manifest(graphs, folder.name, about)
+
+    def finish(computed: str) -> None:
+        for part in OUTPUTS:
+            if part in manifest:
+                manifest[part]["precision"] = computed
+        goldens.record(float_encoders, manifest["match"], partial_folder, computed, [*languages])
+        (partial_folder / "README.md").write_text(card(manifest))
+        write_manifest(partial_folder, manifest)
+
+    # A whole bundle first: calibration and evaluation read it as the service does. fp16 is measured
+    # in float32 with weights of float16, because no CPU runtime computes in it.
+    finish("int8" if precision == "int8" else "fp32")
+    if dev:
+        samples = read_languages(dev, languages)
+        manifest["match"], figures, margin, gain = _measure(partial_folder, float_encoders, samples)
+        manifest["metrics"] = {data_name(dev): figures}
+        manifest["rerank"]["default"] = gain > 0
+        if graphs.fusion is not None:
+            manifest["rerank"]["margin"] = margin
+    if precision == "fp16":
+        for path in paths:
+            to_float16(path)
+    finish(precision)
+    goldens.check(BundleEncoders(partial_folder), partial_folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial_folder.rename(folder)
+    return manifest
+
+
+def _first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
+    """The manifest of a bundle that has not been measured."""
+    manifest = {
+        "schema_version": 1, "name": name, **about, "embedding": {"dim": graphs.dim},
+        "image_encoder": {"file": "image-encoder.onnx", "size": graphs.image_size, "fit": "fill"},
+        "text_encoder": {"file": "text-encoder.onnx", "tokenizer": "tokenizer.json", "max_tokens": graphs.max_tokens},
+        "rerank": {"default": graphs.fusion is not None, "candidates": CANDIDATES},
+        "goldens": "goldens.json",
+        "metrics": {},
+    }  # fmt: skip
+    if graphs.fusion is not None:
+        manifest["image_tokens"] = {
+            "count": graphs.cells,
+            "width": graphs.image_token_width,
+            "dtype": "int8",
+        }
+        manifest["text_encoder"]["token_width"] = graphs.token_width
+        manifest["fusion_encoder"] = {"file": "fusion-encoder.onnx"}
+    return manifest
+
+
+def _measure(
+    folder: Path, model: TorchEncoders, languages: dict[str, list[Sample]]
+) -> tuple[dict, dict, float, float]:
+    """Fit the match rule on the captions of the first language → the rule, the metrics, the rerank
+    margin, and the points of R@1 that rerank gains."""
+    encoders, samples = BundleEncoders(folder), next(iter(languages.values()))
+    scored = score_languages(encoders, languages, max(RERANK_DEPTHS))
+    first = next(iter(scored.values()))
+    match, calibration = fit_match(first)
+    report = report_languages(scored, match, RERANK_DEPTHS)
+    other_languages = report.pop("languages")
+    margin, margin_report = fit_margin(first, match, CANDIDATES)
+    torch_encoders = TorchEncoders(model.graphs, model.tokenizer)
+    figures = {
+        "bundle": report,
+        "bundle_first_100": evaluate(encoders, samples[:100], match, RERANK_DEPTHS),
+        "pytorch": evaluate(torch_encoders, samples, match, RERANK_DEPTHS[:1]),
+        "calibration": calibration,
+        "margin": margin_report,
+        "pair_ms": round(first.pair_ms, 3),
+    }
+    if other_languages:
+        figures["languages"] = other_languages
+    recall = report["text_to_image"]
+    return match, figures, margin, recall[f"rerank@{CANDIDATES}"]["r1"] - recall["itc"]["r1"]
+
+
+def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str,
+                  precision: str = "fp32", calibrate: str = "", bank: str = "") -> dict:  # fmt: skip
+    """Write the bundle of a checkpoint of `train`; see `write_bundle`."""
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    model = Tandem.from_checkpoint(saved)
+    second = list(second_languages(saved))
+    card = partial(model_card, config=model.config, second=second, avoids_hubs=bool(bank))
+    dual = model.config.fusion == "none"
+    about = about_ours(
+        version, "Dual encoder" if dual else "Dual encoder and fusion encoder", ["en"]
+    )
+    graphs = Graphs.of(model)
+    return write_bundle(
+        graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
+    )
+
+
+def second_languages(saved: dict) -> dict[str, float]:
+    """Languages of a checkpoint's second text encoder, with their weights; empty without one."""
+    return saved.get("second_text", {"config": {"languages": {}}})["config"]["languages"]
+
+
+def about_ours(version: str, kind: str, languages: list[str]) -> dict:
+    """The part `about` of `write_bundle` for a checkpoint of `train`."""
+    return {
+        "version": version,
+        "description": f"{kind} for {spoken(languages)} captions of everyday photos",
+        "license": "Weights: see README.md of the bundle (trained on Flickr8k, for research and education)",
+        "languages": languages,
+        "match": {"logit": 1.0, "similarity": 1.0, "bias": 0.0},
+    }
+
+
+def add_options(parser: ArgumentParser, version: str) -> None:
+    """The command line options that every export has."""
+    add = parser.add_argument
+    add("folder", type=Path, help="folder of the bundle; a bundle in it is replaced")
+    add("--dev", default="", help="glob of shards to calibrate and evaluate on")
+    add("--version", default=version)
+    add("--precision", choices=sorted(goldens.TOLERANCES), default="fp32", help="fp16 is for a GPU")
+    add("--calibrate", default="", help="glob of training shards that int8 takes its ranges from")
+    add("--bank", default="", help="glob of training shards; with them, embeddings avoid hubs")
