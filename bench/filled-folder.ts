@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openItemStore } from '../src/item-store/item-store.js'
+import { openItemStore } from '../src/item-store/open.js'
 import { openVectorIndex } from '../src/vector-index/open.js'
 import { verifyBundle } from '../src/model/models.js'
 import { row, type Vectors } from './vectors.js'

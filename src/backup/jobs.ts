@@ -6,7 +6,7 @@ import type { BaseLogger } from 'pino'
 import type { Backup, Backups } from './backups.js'
 import type { Restored, Maintenance } from '../collection/collection.js'
 import { TandemError, type ErrorCode } from '../errors.js'
-import { StoreMismatchError } from '../item-store/item-store.js'
+import { StoreMismatchError } from '../item-store/stamp.js'
 
 export interface Work {
   action: 'backup' | 'restore'

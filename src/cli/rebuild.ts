@@ -9,7 +9,8 @@ import { basename, join } from 'node:path'
 import { Backfill } from '../collection/embedded/backfill.js'
 import type { Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
-import { openItemStore, type ItemStore } from '../item-store/item-store.js'
+import type { ItemStore } from '../item-store/item-store.js'
+import { openItemStore } from '../item-store/open.js'
 import { openModels, type Models } from '../model/models.js'
 import { modelSettings } from '../model/open.js'
 import { openVectorIndex } from '../vector-index/open.js'
@@ -40,7 +41,7 @@ async function rebuildStore(config: Config, terminal: Terminal): Promise<{ items
     try {
       if (store.fingerprint === models.info.fingerprint) return { items: 0 }
       await followAll(store, models, basename(modelFolder), terminal)
-      await store.bundles.switch()
+      await store.bundles.promote()
       await store.bundles.end()
       // A cache of what served before: the service makes a new one when it starts.
       await rm(join(config.dataFolder, 'index'), { recursive: true, force: true })
@@ -61,8 +62,8 @@ async function followAll(
   terminal: Terminal,
 ): Promise<void> {
   const { fingerprint, dim } = models.info
-  if (bundles.standby !== null && bundles.standby.fingerprint !== fingerprint) await bundles.end()
-  if (bundles.standby === null) await bundles.begin({ name, fingerprint })
+  if (bundles.next !== null && bundles.next.fingerprint !== fingerprint) await bundles.end()
+  if (bundles.next === null) await bundles.begin({ name, fingerprint })
   const store = bundles.view(fingerprint)
   const index = await openVectorIndex({
     kind: 'exact',

@@ -3,25 +3,20 @@ import { mkdir } from 'node:fs/promises'
 import { getSystemErrorMap } from 'node:util'
 import { storageFailure } from '../files/storage-failure.js'
 
-/**
- * Where LMDB keeps the pages of an environment, in its folder, and what tells its readers of one
- * another.
- */
+/** Files of an environment: its pages, and the table of its readers. */
 export const DATA_FILE = 'data.mdb'
 export const LOCK_FILE = 'lock.mdb'
 
-/** What is copied: an environment as the binding opened it. */
+/** An environment of the binding. */
 interface Copyable {
   backup(folder: string, compact: boolean): Promise<void>
 }
 
 /**
- * Copies the pages of one moment: LMDB reads them inside one read transaction, in a thread of its
- * own.
+ * Copies an environment while it is in use: LMDB reads in one read transaction, in its own thread.
  *
- * It copies page by page in the order of the trees ("compact"). That leaves free pages out, and
- * takes no lock: the plain copy of this binding held up all writers until its end, and the event
- * loop with them.
+ * The compact copy follows the trees, omits free pages and takes no lock. The plain copy of this
+ * binding blocks all writers, and the event loop with them, until it ends.
  */
 export async function copyPages(environment: Copyable, folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
@@ -32,7 +27,7 @@ export async function copyPages(environment: Copyable, folder: string): Promise<
   }
 }
 
-/** The binding gives the sentence of the operating system alone. */
+/** Adds the error code: the binding passes on only the sentence of the operating system. */
 function withCode(error: Error): Error {
   const known = [...getSystemErrorMap()].find(
     ([, [, sentence]]) => sentence.toLowerCase() === error.message.toLowerCase(),

@@ -2,11 +2,11 @@
  * The LMDB environment of a store: tables in one file, one transaction a change, reads from mapped
  * memory.
  *
- *   items      id → record (see record.ts)
- *   images   id → bytes of the stored image
- *   encodings  id → encoding (see encoding.ts), a table for each bundle
- *   changes    position → id, one entry for each item: where its last change stands in the sequence
- *   about      stamp, position, and up to which position the standby has followed
+ *   items      id → record (record.ts)
+ *   pictures   id → bytes of the stored image
+ *   encodings  id → encoding (encoding.ts), one table for each bundle
+ *   changes    position → id, one entry for each item: the number of its last change
+ *   about      stamp, position, and `followed`: the last position that the next bundle encoded
  *
  * The only importer of lmdb.
  */
@@ -14,12 +14,13 @@ import { statSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { open, type Database, type RootDatabase } from 'lmdb'
-import { commitFailure } from './commit-failure.js'
+import { TandemError } from '../errors.js'
+import { storageFailure } from '../files/storage-failure.js'
 import { copyPages, DATA_FILE } from './copy.js'
 import type { FirstStamp, Stamp } from './stamp.js'
 
-/** Tables that one process may have opened: the four, and one for each bundle that it has seen. */
-const MOST_TABLES = 64
+/** Tables that one process may open: four, and one for each bundle that it has seen. */
+const MAX_TABLES = 64
 
 export type Records = Database<Buffer, string>
 
@@ -37,31 +38,29 @@ export class Environment {
     this.#root = root
     this.folder = folder
     this.items = root.openDB({ name: 'items', encoding: 'binary' })
+    // The stored name: data folders of earlier versions have it.
     this.images = root.openDB({ name: 'pictures', encoding: 'binary' })
     this.changes = root.openDB({ name: 'changes', encoding: 'string' })
     this.#about = root.openDB({ name: 'about', encoding: 'json' })
   }
 
-  /** Makes the folder where it is missing, unless nothing there may be changed. */
+  /** Creates the folder if it is missing, unless `readOnly`. */
   static async open(folder: string, readOnly = false): Promise<Environment> {
     if (!readOnly) await mkdir(folder, { recursive: true })
-    // Without overlappingSync a commit is flushed to the disk before its promise resolves. Without
-    // event turn batches no promise is left unheard when a commit fails (concurrent callers still
-    // share one).
-    const how = {
+    const options = {
       noSubdir: false,
+      // A commit is flushed to the disk before its promise resolves.
       overlappingSync: false,
+      // With event turn batches a failed commit leaves an unhandled rejection. Concurrent callers
+      // share a commit without them too.
       eventTurnBatching: false,
-      maxDbs: MOST_TABLES,
+      maxDbs: MAX_TABLES,
       readOnly,
     }
-    return new Environment(open({ path: folder, ...how }), folder)
+    return new Environment(open({ path: folder, ...options }), folder)
   }
 
-  /**
-   * The table of one bundle; made when it is missing, so not to be called for the first time inside
-   * a change.
-   */
+  /** Table of one bundle. Created if missing, so the first call must not be inside a change. */
   encodings(fingerprint: string): Records {
     const known = this.#encodings.get(fingerprint)
     if (known !== undefined) return known
@@ -73,32 +72,9 @@ export class Environment {
     return table
   }
 
-  /** What the store says about itself; undefined in a new one. */
+  /** A value of the table `about`; undefined in a new store. */
   about<Value extends number | string | Stamp | FirstStamp>(name: string): Value | undefined {
     return this.#about.get(name) as Value | undefined
-  }
-
-  /** The number of the last change. */
-  get position(): number {
-    return this.about<number>('position') ?? 0
-  }
-
-  /** The last change that the standby has followed. */
-  get followed(): number {
-    return this.about<number>('followed') ?? 0
-  }
-
-  /** The encodings of the bundle that serves and of the one that stands by. */
-  get stampedEncodings(): Records[] {
-    const { serving, standby } = this.stamp
-    return [serving, standby].flatMap((bundle) =>
-      bundle === null ? [] : [this.encodings(bundle.fingerprint)],
-    )
-  }
-
-  /** Of a store that has been claimed. */
-  get stamp(): Stamp {
-    return this.about<Stamp>('stamp') as Stamp
   }
 
   /** Only inside a change; undefined removes. */
@@ -107,9 +83,43 @@ export class Environment {
     else this.#about.putSync(name, value)
   }
 
+  /** Number of the last change. */
+  get position(): number {
+    return this.about<number>('position') ?? 0
+  }
+
+  /** The last position that the next bundle encoded. */
+  get nextPosition(): number {
+    return this.about<number>('followed') ?? 0
+  }
+
+  /** Only inside a change. */
+  set nextPosition(position: number | undefined) {
+    this.setAbout('followed', position)
+  }
+
+  /** Encodings of the serving and of the next bundle. */
+  get stampedEncodings(): Records[] {
+    const { serving, standby } = this.stamp
+    return [serving, standby].flatMap((bundle) =>
+      bundle === null ? [] : [this.encodings(bundle.fingerprint)],
+    )
+  }
+
+  /** Of a store that was opened before. */
+  get stamp(): Stamp {
+    return this.about<Stamp>('stamp') as Stamp
+  }
+
+  /** Only inside a change. */
+  set stamp(stamp: Stamp) {
+    this.setAbout('stamp', stamp)
+  }
+
   /**
-   * Runs `work` in a transaction of its own inside the commit shared with concurrent callers: all
-   * of it or none. Durable when it resolves.
+   * Runs `work` in a transaction of its own, all or nothing, inside the commit that concurrent
+   * callers share. Durable when it resolves.
+   * @throws TandemError storage_full, storage_read_only; what `work` throws
    */
   async change<Result>(work: () => Result): Promise<Result> {
     try {
@@ -119,12 +129,12 @@ export class Environment {
     }
   }
 
-  /** Of the file with the pages. */
+  /** Size of the file with the pages. */
   bytesOnDisk(): number {
     return statSync(join(this.folder, DATA_FILE)).size
   }
 
-  /** Copies the pages of one moment into the folder, which is made; see copy.ts. */
+  /** Copies the pages of one moment into a new folder; see copy.ts. */
   async copyTo(folder: string): Promise<void> {
     const copy = copyPages(this.#root, folder)
     this.#copies.add(copy)
@@ -135,12 +145,27 @@ export class Environment {
     }
   }
 
-  /**
-   * Waits for copies: they read from the mapped memory in a thread of their own, and cannot be
-   * called off.
-   */
+  /** Waits for copies: their thread reads the mapped memory and cannot be cancelled. */
   async close(): Promise<void> {
     await Promise.allSettled(this.#copies)
     await this.#root.close()
   }
+}
+
+/**
+ * The error to throw for a failed transaction: storage_full or storage_read_only where the disk is
+ * the reason.
+ *
+ * lmdb hands over the cause of a failed commit as a promise. Not awaited, it would end the process
+ * as an unhandled rejection. A large transaction that fails before its commit has no such promise.
+ */
+async function commitFailure(error: unknown, folder: string): Promise<unknown> {
+  const atCommit = error instanceof Error && 'commitError' in error
+  const cause = atCommit
+    ? await Promise.resolve(error.commitError).catch((reason: unknown) => reason)
+    : error
+  const failure = await storageFailure(cause, folder, 'the items')
+  return atCommit && !(failure instanceof TandemError)
+    ? new Error('The item store could not commit.', { cause })
+    : failure
 }

@@ -1,6 +1,6 @@
-/** The two bundles of a store: the stamp says which one serves and which one stands by. */
-import type { Bundles, ItemStore, NamedBundle } from './item-store.js'
+/** The two bundles of a store, as its stamp names them. */
 import type { Environment } from './environment.js'
+import type { Bundles, ItemStore, NamedBundle } from './item-store.js'
 
 export class LmdbBundles implements Bundles {
   readonly view: (fingerprint: string) => ItemStore
@@ -17,19 +17,19 @@ export class LmdbBundles implements Bundles {
     return this.#environment.stamp.serving
   }
 
-  get standby(): NamedBundle | null {
+  get next(): NamedBundle | null {
     return this.#environment.stamp.standby
   }
 
-  async begin(standby: NamedBundle): Promise<void> {
-    this.#environment.encodings(standby.fingerprint)
+  async begin(next: NamedBundle): Promise<void> {
+    this.#environment.encodings(next.fingerprint)
     await this.#environment.change(() => {
       const { stamp } = this.#environment
-      if (stamp.standby !== null) throw new Error('a bundle stands by already')
-      if (stamp.serving.fingerprint === standby.fingerprint)
+      if (stamp.standby !== null) throw new Error('another bundle is being prepared already')
+      if (stamp.serving.fingerprint === next.fingerprint)
         throw new Error('the bundle serves already')
-      this.#environment.setAbout('stamp', { ...stamp, standby })
-      this.#environment.setAbout('followed', 0)
+      this.#environment.stamp = { ...stamp, standby: next }
+      this.#environment.nextPosition = 0
     })
   }
 
@@ -38,23 +38,19 @@ export class LmdbBundles implements Bundles {
       const { stamp } = this.#environment
       if (stamp.standby === null) return
       this.#environment.encodings(stamp.standby.fingerprint).clearSync()
-      this.#environment.setAbout('stamp', { ...stamp, standby: null })
-      this.#environment.setAbout('followed', undefined)
+      this.#environment.stamp = { ...stamp, standby: null }
+      this.#environment.nextPosition = undefined
     })
   }
 
-  async switch(): Promise<void> {
+  async promote(): Promise<void> {
     await this.#environment.change(() => {
-      const { stamp, position, followed, changes } = this.#environment
-      if (stamp.standby === null) throw new Error('no bundle stands by')
-      const isBehind = changes.getKeysCount({ start: followed + 1, limit: 1 }) > 0
-      if (isBehind) throw new Error('the standby is not level with the items')
-      this.#environment.setAbout('stamp', {
-        ...stamp,
-        serving: stamp.standby,
-        standby: stamp.serving,
-      })
-      this.#environment.setAbout('followed', position)
+      const { stamp, position, nextPosition, changes } = this.#environment
+      if (stamp.standby === null) throw new Error('no bundle is being prepared')
+      const lags = changes.getKeysCount({ start: nextPosition + 1, limit: 1 }) > 0
+      if (lags) throw new Error('the next bundle lags behind the items')
+      this.#environment.stamp = { ...stamp, serving: stamp.standby, standby: stamp.serving }
+      this.#environment.nextPosition = position
     })
   }
 }

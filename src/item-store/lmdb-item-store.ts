@@ -1,7 +1,9 @@
 /** The item store on LMDB: the items of an environment, with the encodings of one bundle. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
+import { LOCK_FILE } from './copy.js'
+import { decodeEmbedding, decodeEncoding, encodeEncoding } from './encoding.js'
+import { Environment, type Records } from './environment.js'
 import type {
   Bundles,
   Change,
@@ -9,70 +11,15 @@ import type {
   Encoding,
   Item,
   ItemStore,
-  ItemStoreOptions,
   NewItem,
   Payload,
 } from './item-store.js'
-import { LmdbBundles } from './lmdb-bundles.js'
-import { LOCK_FILE } from './copy.js'
-import { decodeEmbedding, decodeEncoding, encodeEncoding } from './encoding.js'
-import { Environment, type Records } from './environment.js'
-import { beginMigration, finishMigration } from './migration.js'
 import { decodeRecord, encodeRecord, positionOf, stampPosition } from './record.js'
-import {
-  claimedStamp,
-  isFirst,
-  presentStamp,
-  StoreMismatchError,
-  type FirstStamp,
-  type Stamp,
-} from './stamp.js'
 
-/** Items that `since` reads at once; between two readings the store may change. */
+/** Items that `since` reads at once; the store may change between two reads. */
 const REPLAY_STEP = 256
 
-export async function openLmdbItemStore(options: ItemStoreOptions): Promise<ItemStore> {
-  const environment = await Environment.open(options.folder, options.readOnly).catch(
-    (error: Error) => {
-      throw new Error(`The item store in ${options.folder} cannot be opened: ${error.message}.`, {
-        cause: error,
-      })
-    },
-  )
-  try {
-    await claim(environment, options)
-    if (options.readOnly !== true)
-      await finishMigration(environment, options.onMigration ?? (() => undefined))
-    const bundles: Bundles = new LmdbBundles(
-      environment,
-      (fingerprint) => new LmdbItemStore(environment, bundles, fingerprint),
-    )
-    return bundles.view(bundles.serving.fingerprint)
-  } catch (error) {
-    await environment.close()
-    throw error
-  }
-}
-
-/** Stamps a new store, and checks the stamp of an existing one. */
-async function claim(environment: Environment, options: ItemStoreOptions): Promise<void> {
-  const { folder, fingerprint, name = null, readOnly = false } = options
-  const found = environment.about<Stamp | FirstStamp>('stamp')
-  const stamp = found === undefined ? null : presentStamp(found, folder)
-  const claimed = fingerprint === null ? stamp : claimedStamp(stamp, folder, { name, fingerprint })
-  if (claimed === null) throw new StoreMismatchError(`There is no item store in ${folder}.`)
-  if (readOnly && found !== undefined && isFirst(found)) {
-    throw new StoreMismatchError(
-      `The item store in ${folder} has an earlier format, which only a start of the service migrates.`,
-    )
-  }
-  if (readOnly) return
-  if (found !== undefined && isFirst(found)) await beginMigration(environment, claimed)
-  else if (!isDeepStrictEqual(found, claimed))
-    await environment.change(() => environment.setAbout('stamp', claimed))
-}
-
-class LmdbItemStore implements ItemStore {
+export class LmdbItemStore implements ItemStore {
   readonly bundles: Bundles
   readonly fingerprint: string
   readonly #environment: Environment
@@ -90,28 +37,28 @@ class LmdbItemStore implements ItemStore {
   }
 
   get position(): number {
-    return this.#isServing ? this.#environment.position : this.#environment.followed
+    return this.#isServing ? this.#environment.position : this.#environment.nextPosition
   }
 
   get size(): number {
-    return (this.#encodings.getStats() as { entryCount: number }).entryCount
+    return sizeOf(this.#encodings)
   }
 
   async put(items: readonly NewItem[]): Promise<{ position: number; replaced: number }> {
     const { items: records, images, changes } = this.#environment
     const now = new Date().toISOString()
-    const made = items.map((item) => ({
+    const entries = items.map((item) => ({
       item,
       record: encodeRecord(item, now),
       encoding: encodeEncoding(item),
     }))
     return this.#environment.change(() => {
-      // The last line of defence: searches never meet embeddings of two bundles.
+      // Embeddings of two bundles must not meet in one index.
       if (!this.#isServing)
         throw new Error(`the bundle of fingerprint ${this.fingerprint} does not serve`)
       let { position } = this.#environment
       let replaced = 0
-      for (const { item, record, encoding } of made) {
+      for (const { item, record, encoding } of entries) {
         if (this.#forgetChange(item.id)) replaced += 1
         position += 1
         stampPosition(record, position)
@@ -144,10 +91,11 @@ class LmdbItemStore implements ItemStore {
     const record = this.#environment.items.getBinaryFast(id)
     if (record === undefined) return undefined
     const position = positionOf(record)
-    const kept = decodeRecord(record)
+    // Decoded before the next read, which reuses the buffer of the record.
+    const content = decodeRecord(record)
     const encoding = this.#encodings.getBinaryFast(id)
     if (encoding === undefined || positionOf(encoding) !== position) return undefined
-    return { id, ...kept, ...decodeEncoding(encoding), position }
+    return { id, ...content, ...decodeEncoding(encoding), position }
   }
 
   getMany(ids: readonly string[]): (Item | undefined)[] {
@@ -169,7 +117,7 @@ class LmdbItemStore implements ItemStore {
     limit: number,
   ): { payloads: { id: string; payload: Payload | null }[]; position: number } {
     const { changes, position } = this.#changesAfter(from, limit)
-    // An item that changed meanwhile is there as it is now, and comes again.
+    // An item that has changed since is read in its present state, and again at its position.
     const payloads = changes.flatMap(({ id }) => {
       const payload = this.payload(id)
       return payload === undefined ? [] : [{ id, payload }]
@@ -186,7 +134,7 @@ class LmdbItemStore implements ItemStore {
   }
 
   list({ after, limit }: { after?: string; limit: number }): Item[] {
-    // One more than asked: the range begins with `after` itself where that item still exists.
+    // One more than `limit`: the range begins with `after` if that item still exists.
     const range = after === undefined ? { limit } : { start: after, limit: limit + 1 }
     const ids = [...this.#environment.items.getKeys(range)]
       .filter((id) => id !== after)
@@ -203,34 +151,34 @@ class LmdbItemStore implements ItemStore {
       for (const { key, value: id } of changes) {
         last = key
         const item = this.get(id)
-        // An item that changed meanwhile comes again at its new position.
+        // An item that has changed since comes again at its new position.
         if (item?.position === key) yield item
       }
       if (changes.length < REPLAY_STEP) return
     }
   }
 
-  behind(limit: number): { changes: Change[]; position: number } {
+  pending(limit: number): { changes: Change[]; position: number } {
     return this.#changesAfter(this.position, limit)
   }
 
-  countBehind(): number {
+  get lag(): number {
     return this.#environment.changes.getKeysCount({ start: this.position + 1 })
   }
 
-  async follow(encodings: readonly (Change & Encoding)[], position: number): Promise<void> {
-    const made = encodings.map((one) => ({ ...one, encoding: encodeEncoding(one) }))
+  async addEncodings(encodings: readonly (Change & Encoding)[], position: number): Promise<void> {
+    const entries = encodings.map((entry) => ({ ...entry, encoding: encodeEncoding(entry) }))
     await this.#environment.change(() => {
       if (this.#environment.stamp.standby?.fingerprint !== this.fingerprint) {
-        throw new Error(`the bundle of fingerprint ${this.fingerprint} does not stand by`)
+        throw new Error(`the bundle of fingerprint ${this.fingerprint} is not being prepared`)
       }
-      for (const { id, encoding, position: at } of made) {
+      for (const { id, encoding, position: at } of entries) {
         const record = this.#environment.items.getBinaryFast(id)
         if (record === undefined || positionOf(record) !== at) continue
         stampPosition(encoding, at)
         this.#encodings.putSync(id, encoding)
       }
-      this.#environment.setAbout('followed', position)
+      this.#environment.nextPosition = position
     })
   }
 
@@ -240,10 +188,12 @@ class LmdbItemStore implements ItemStore {
 
   async copyTo(folder: string): Promise<Copied> {
     await this.#environment.copyTo(folder)
-    const copied = await openLmdbItemStore({ folder, fingerprint: null, readOnly: true })
-    const { size, position, fingerprint } = copied
-    await copied.close()
-    // Made by looking into the copy; it is no part of it.
+    const copy = await Environment.open(folder, true)
+    const { position, stamp } = copy
+    const { fingerprint } = stamp.serving
+    const size = sizeOf(copy.encodings(fingerprint))
+    await copy.close()
+    // Reading the copy creates the lock file, which is no part of it.
     await rm(join(folder, LOCK_FILE), { force: true })
     return { size, position, fingerprint }
   }
@@ -257,13 +207,13 @@ class LmdbItemStore implements ItemStore {
   }
 
   #changesAfter(position: number, limit: number): { changes: Change[]; position: number } {
-    const found = this.#environment.changes.getRange({ start: position + 1, limit })
-    const changes = [...found].map(({ key, value }) => ({ id: value, position: key }))
+    const range = this.#environment.changes.getRange({ start: position + 1, limit })
+    const changes = [...range].map(({ key, value }) => ({ id: value, position: key }))
     const last = changes.length < limit ? this.#environment.position : changes.at(-1)?.position
     return { changes, position: last ?? position }
   }
 
-  /** Takes an item's last change out of the sequence; false when there is no such item. */
+  /** Removes an item's last change from the sequence. @returns whether the item exists */
   #forgetChange(id: string): boolean {
     const record = this.#environment.items.getBinaryFast(id)
     if (record === undefined) return false
@@ -272,7 +222,11 @@ class LmdbItemStore implements ItemStore {
   }
 }
 
-/** The same memory as a Buffer, which is what the binding takes. */
+function sizeOf(table: Records): number {
+  return (table.getStats() as { entryCount: number }).entryCount
+}
+
+/** The same memory as a Buffer, as the binding requires. */
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }

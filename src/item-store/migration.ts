@@ -1,21 +1,20 @@
 /**
- * Brings a store of the first format to the present one: there, the encoding of the one bundle lay
- * in the item's record.
+ * Migrates a store of the first format, where a record held the encoding of the only bundle.
  *
- * It goes by id, a batch in a transaction, and notes how far it has come in the same transaction:
- * ended at any moment, it goes on from there at the next opening. The new stamp comes first, so
- * that no older version reads a store half moved.
+ * Items are migrated in batches in the order of their ids. Each transaction also stores the last
+ * id, so an interrupted migration continues at the next start. The new stamp is written first: an
+ * older version then refuses a store that is half migrated.
  */
 import type { Environment } from './environment.js'
 import { endsOf } from './encoding.js'
-import { positionOf, recordOf, stampPosition, type Kept } from './record.js'
+import { parseContent, positionOf, recordOf, stampPosition } from './record.js'
 import type { Stamp } from './stamp.js'
 
 const BATCH = 512
-/** The last id that has been moved; there only while a migration is under way. */
+/** Name of the last migrated id in the table `about`; present only during a migration. */
 const MARK = 'migrated'
 
-/** Begins the migration of a store of the first format, which gets `stamp`. */
+/** Begins the migration of a store of the first format. @param stamp - of the present format */
 export function beginMigration(environment: Environment, stamp: Stamp): Promise<void> {
   return environment.change(() => {
     environment.setAbout('stamp', stamp)
@@ -23,26 +22,24 @@ export function beginMigration(environment: Environment, stamp: Stamp): Promise<
   })
 }
 
-/**
- * Moves the items that are still of the first format. Where no migration has begun, there are none.
- */
+/** Migrates the remaining items; returns at once where no migration has begun. */
 export async function finishMigration(
   environment: Environment,
   onProgress: (items: number) => void,
 ): Promise<void> {
-  let moved = 0
+  let migrated = 0
   for (
     let after = environment.about<string>(MARK);
     after !== undefined;
     after = environment.about<string>(MARK)
   ) {
-    moved += await moveBatch(environment, after)
-    onProgress(moved)
+    migrated += await migrateBatch(environment, after)
+    onProgress(migrated)
   }
 }
 
-/** Moves the next items after the id `after`, and the mark with them. @returns how many */
-async function moveBatch(environment: Environment, after: string): Promise<number> {
+/** Migrates a batch of items after the id `after`. @returns their number */
+async function migrateBatch(environment: Environment, after: string): Promise<number> {
   const { items } = environment
   const encodings = environment.encodings(environment.stamp.serving.fingerprint)
   const range = after === '' ? { limit: BATCH } : { start: after, limit: BATCH + 1 }
@@ -58,10 +55,10 @@ async function moveBatch(environment: Environment, after: string): Promise<numbe
   return ids.length
 }
 
-/** The two records of the present format that one of the first becomes. */
+/** Splits a record of the first format into record and encoding. */
 function partsOf(first: Buffer): { record: Buffer; encoding: Buffer } {
   const { tokensEnd } = endsOf(first)
-  const record = recordOf(JSON.parse(first.toString('utf8', tokensEnd)) as Kept)
+  const record = recordOf(parseContent(first.toString('utf8', tokensEnd)))
   stampPosition(record, positionOf(first))
   return { record, encoding: first.subarray(0, tokensEnd) }
 }

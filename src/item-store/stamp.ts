@@ -1,36 +1,30 @@
-/** What a store says about itself, checked before anything in it is read. */
+/** The stamp of a store: format, identity and bundles. Checked before anything is read. */
 import { randomUUID } from 'node:crypto'
 import type { NamedBundle } from './item-store.js'
 
-/**
- * Raised when the layout of records or tables changes. 2: encodings have tables of their own, one
- * for each bundle.
- */
+/** 2: encodings have a table for each bundle. */
 export const STORE_FORMAT = 2
 
 export interface Stamp {
   format: number
-  /** Random, so that no two stores have the same. */
+  /** Random and unique. */
   identity: string
-  /** The bundle whose encodings are searched. */
+  /** Searches use its encodings. */
   serving: NamedBundle
-  /** The bundle that is made ready to take its place. */
+  /** The next bundle during a re-embedding; the stored name of earlier versions. */
   standby: NamedBundle | null
-  /**
-   * Fingerprint of the bundle in the settings when the store was last opened with the one that
-   * serves.
-   */
+  /** Fingerprint of the configured bundle when it last was the serving one. */
   configured: string
 }
 
-/** Of the first format, whose earliest stores have no identity. */
+/** Stamp of the first format; its earliest stores have no identity. */
 export interface FirstStamp {
   format: 1
   identity?: string
   fingerprint: string
 }
 
-/** Thrown for a data folder that another bundle wrote, or another version of the service. */
+/** The store belongs to another bundle, or to an unknown format. */
 export class StoreMismatchError extends Error {
   override readonly name = 'StoreMismatchError'
 }
@@ -46,15 +40,18 @@ function newStamp({ name, fingerprint }: NamedBundle, identity: string = randomU
 }
 
 /**
- * A stamp as it was found, in the present form.
- * @throws StoreMismatchError for one of another version of the service
+ * @returns the stored stamp in the present form
+ * @throws StoreMismatchError for an unknown format
  */
-export function presentStamp(found: Stamp | FirstStamp, folder: string): Stamp {
-  if (isFirst(found))
-    return newStamp({ name: null, fingerprint: found.fingerprint }, found.identity ?? randomUUID())
-  if (found.format === STORE_FORMAT) return found
+export function presentStamp(stored: Stamp | FirstStamp, folder: string): Stamp {
+  if (isFirst(stored))
+    return newStamp(
+      { name: null, fingerprint: stored.fingerprint },
+      stored.identity ?? randomUUID(),
+    )
+  if (stored.format === STORE_FORMAT) return stored
   throw new StoreMismatchError(
-    `The item store in ${folder} has format ${found.format}; this version of tandem reads formats up to ${STORE_FORMAT}.`,
+    `The item store in ${folder} has format ${stored.format}; this version of tandem reads formats up to ${STORE_FORMAT}.`,
   )
 }
 
@@ -63,11 +60,11 @@ export function isFirst(stamp: Stamp | FirstStamp): stamp is FirstStamp {
 }
 
 /**
- * The stamp of a store that is opened with `bundle` in the settings, null being that of a new one.
- * It may be another bundle than the one that serves where a switch has come after the setting, or
- * is being made ready.
+ * The stamp after opening with the configured `bundle`. The configured bundle differs from the
+ * serving one after a promotion and during a re-embedding.
  *
- * @throws StoreMismatchError saying what the store is and what was expected
+ * @param stamp - of the store; null for a new one
+ * @throws StoreMismatchError naming both bundles and the commands that mend it
  */
 export function claimedStamp(stamp: Stamp | null, folder: string, bundle: NamedBundle): Stamp {
   if (stamp === null) return newStamp(bundle)

@@ -7,7 +7,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { rebuild } from '../../src/cli/rebuild.js'
 import { packageFolder, readConfig, type Config } from '../../src/config.js'
 import { lockDataFolder } from '../../src/files/lock.js'
-import { openItemStore, StoreMismatchError } from '../../src/item-store/item-store.js'
+import { StoreMismatchError } from '../../src/item-store/stamp.js'
+import { openItemStore } from '../../src/item-store/open.js'
 import { openModels, type Models } from '../../src/model/models.js'
 
 const tinyBundle = join(packageFolder, 'test', 'fixtures', 'tiny-bundle')
@@ -124,9 +125,9 @@ describe('rebuild', { timeout: 120_000 }, () => {
     })
     const [item] = store.list({ limit: 1 })
     await store.bundles.begin({ name: 'other-bundle', fingerprint })
-    const { changes } = store.bundles.view(fingerprint).behind(1)
+    const { changes } = store.bundles.view(fingerprint).pending(1)
     const { embedding, imageTokens } = item as NonNullable<typeof item>
-    await store.bundles.view(fingerprint).follow(
+    await store.bundles.view(fingerprint).addEncodings(
       changes.map((change) => ({ ...change, embedding, imageTokens })),
       1,
     )

@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import type { BundleCatalog } from '../../src/collection/embedded/bundle-catalog.js'
 import { EmbeddedCollection } from '../../src/collection/embedded/embedded.js'
 import type { Generation } from '../../src/collection/embedded/generation.js'
-import { openItemStore, type ItemStore } from '../../src/item-store/item-store.js'
+import type { ItemStore } from '../../src/item-store/item-store.js'
+import { openItemStore } from '../../src/item-store/open.js'
 import { Retrieval } from '../../src/retrieval/retrieval.js'
 import { openVectorIndex } from '../../src/vector-index/open.js'
 import {
@@ -96,7 +97,7 @@ const store = await openItemStore({
 })
 // As the service does (src/collection/embedded/generation.ts): a process that was killed may have
 // left the index of a bundle that stood by.
-const stamped = [store.bundles.serving, store.bundles.standby].map((bundle) => bundle?.fingerprint)
+const stamped = [store.bundles.serving, store.bundles.next].map((bundle) => bundle?.fingerprint)
 for (const name of await readdir(join(folder, 'index')).catch(() => [])) {
   if (!stamped.includes(name)) await catalog.discard(name)
 }
@@ -122,12 +123,12 @@ function itemsIn(view: ItemStore): FoundItem[] {
 }
 
 function stateNow(): State {
-  const { standby } = store.bundles
+  const { next: standby } = store.bundles
   const view = standby === null ? null : store.bundles.view(standby.fingerprint)
   return {
     serving,
     items: itemsIn(store),
-    standby: view === null ? null : { items: itemsIn(view), behind: view.countBehind() },
+    standby: view === null ? null : { items: itemsIn(view), behind: view.lag },
     replay: [...store.since(0)].map(({ id }) => id),
     size: store.size,
     indexed: [...index.ids()],

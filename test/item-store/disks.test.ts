@@ -1,6 +1,7 @@
 /** The store on a disk that is full, and on one that turns read-only while it is open. */
 import { afterEach, describe, expect, it, type TestContext } from 'vitest'
-import { openItemStore, type ItemStore } from '../../src/item-store/item-store.js'
+import type { ItemStore } from '../../src/item-store/item-store.js'
+import { openItemStore } from '../../src/item-store/open.js'
 import { breakableDisk, smallDisk, type Disk } from '../support/small-disk.js'
 import { madeItem } from '../support/made-item.js'
 

@@ -2,7 +2,7 @@
  * Writes items until it is killed, four writers at once, and prints each id after the store has
  * acknowledged it. Arguments: the folder of the store.
  */
-import { openItemStore } from '../../src/item-store/item-store.js'
+import { openItemStore } from '../../src/item-store/open.js'
 import { madeItem } from '../support/made-item.js'
 
 const store = await openItemStore({ folder: process.argv[2] ?? '', fingerprint: 'crash-test' })

@@ -5,13 +5,9 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import {
-  openItemStore,
-  StoreMismatchError,
-  type Item,
-  type ItemStore,
-  type NewItem,
-} from '../../src/item-store/item-store.js'
+import type { Item, ItemStore, NewItem } from '../../src/item-store/item-store.js'
+import { StoreMismatchError } from '../../src/item-store/stamp.js'
+import { openItemStore } from '../../src/item-store/open.js'
 import { madeItem } from '../support/made-item.js'
 
 let folder: string

@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { open } from 'lmdb'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { openItemStore, type NewItem } from '../../src/item-store/item-store.js'
+import type { NewItem } from '../../src/item-store/item-store.js'
+import { openItemStore } from '../../src/item-store/open.js'
 import { madeItem } from '../support/made-item.js'
 
 const ITEMS = 1300
@@ -37,7 +38,7 @@ function firstRecord(
   header.writeDoubleLE(position, 0)
   header.writeUInt32LE(embedding.length, 8)
   header.writeUInt32LE(imageTokens.length, 12)
-  const rest = { payload, image: { ...image, size: bytes.length }, addedAt: ADDED_AT }
+  const rest = { payload, picture: { ...image, size: bytes.length }, addedAt: ADDED_AT }
   return Buffer.concat([
     header,
     new Uint8Array(embedding.buffer),
@@ -48,7 +49,7 @@ function firstRecord(
 
 async function makeFirstStore(): Promise<void> {
   const root = open({ path: folder, noSubdir: false })
-  const tables = ['items', 'images'].map((name) =>
+  const tables = ['items', 'pictures'].map((name) =>
     root.openDB<Buffer, string>({ name, encoding: 'binary' }),
   )
   const changes = root.openDB<string, number>({ name: 'changes', encoding: 'string' })

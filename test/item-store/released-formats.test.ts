@@ -5,11 +5,9 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
-import {
-  openItemStore,
-  StoreMismatchError,
-  type ItemStore,
-} from '../../src/item-store/item-store.js'
+import type { ItemStore } from '../../src/item-store/item-store.js'
+import { StoreMismatchError } from '../../src/item-store/stamp.js'
+import { openItemStore } from '../../src/item-store/open.js'
 import { STORE_FORMAT } from '../../src/item-store/stamp.js'
 
 const fixtures = join(packageFolder, 'test', 'fixtures')

@@ -10,7 +10,7 @@ import type { BundleCatalog } from '../../src/collection/embedded/bundle-catalog
 import { EmbeddedCollection } from '../../src/collection/embedded/embedded.js'
 import { readConfig, type Config } from '../../src/config.js'
 import { TandemError } from '../../src/errors.js'
-import { openItemStore } from '../../src/item-store/item-store.js'
+import { openItemStore } from '../../src/item-store/open.js'
 import type {
   Call,
   ModelInfo,

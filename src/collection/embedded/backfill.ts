@@ -46,7 +46,7 @@ export class Backfill {
 
   /** Items not yet embedded. */
   get lag(): number {
-    return this.generation.store.countBehind()
+    return this.generation.store.lag
   }
 
   /** Runs until `stop`, sleeping while there is nothing to embed. */
@@ -77,12 +77,12 @@ export class Backfill {
     const { store, index } = this.generation
     await repairIfBehind(this.generation, this.#isSound)
     this.#isSound = false
-    const { changes, position } = store.behind(this.#group)
+    const { changes, position } = store.pending(this.#group)
     const changed = [...this.#changed]
     this.#changed.clear()
     const encodings = await this.#encode(changes, signal)
     if (changes.length > 0 || position !== store.position) {
-      await store.follow(encodings, position)
+      await store.addEncodings(encodings, position)
       await index.upsert(encodings, position)
     }
     // Checked last: an item removed and added again may be in the group just stored.

@@ -2,7 +2,8 @@
 import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { BaseLogger } from 'pino'
-import { openItemStore, type ItemStore } from '../../item-store/item-store.js'
+import type { ItemStore } from '../../item-store/item-store.js'
+import { openItemStore } from '../../item-store/open.js'
 import { BundleError, verifyBundle, type Models } from '../../model/models.js'
 import { openVectorIndex } from '../../vector-index/open.js'
 import type { VectorIndex } from '../../vector-index/vector-index.js'
@@ -34,7 +35,7 @@ export async function openServingGeneration(options: GenerationOptions): Promise
   const name = basename(modelFolder)
   const store = await openStore(options, { fingerprint, name })
   return orClose(store, async () => {
-    const { serving, standby } = store.bundles
+    const { serving, next: standby } = store.bundles
     const isPromoted = serving.fingerprint !== fingerprint
     if (isPromoted) {
       log.warn(

@@ -1,4 +1,5 @@
-import { openItemStore, type Copied } from '../../item-store/item-store.js'
+import type { Copied } from '../../item-store/item-store.js'
+import { openItemStore } from '../../item-store/open.js'
 import type { Maintenance, Reembedder, Restored, RestoreOptions } from '../collection.js'
 import { restore } from './restore.js'
 import type { Serving } from './serving.js'

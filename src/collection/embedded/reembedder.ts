@@ -39,22 +39,22 @@ export class EmbeddedReembedder implements Reembedder {
   }
 
   status(): { serving: NamedBundle; reembedding: ReembeddingStatus | null } {
-    const { serving, standby } = this.#store.bundles
+    const { serving, next: standby } = this.#store.bundles
     if (standby === null) return { serving, reembedding: null }
     const { size: items } = this.#store
-    const lag = this.#store.bundles.view(standby.fingerprint).countBehind()
+    const lag = this.#store.bundles.view(standby.fingerprint).lag
     const problem = this.#failure ?? this.#backfill?.problem ?? null
     return { serving, reembedding: { ...standby, state: this.#stateAt(lag), items, lag, problem } }
   }
 
   resume(): void {
-    if (this.#store.bundles.standby !== null) this.#open()
+    if (this.#store.bundles.next !== null) this.#open()
   }
 
   start(name: string): Promise<void> {
     return this.#commands.run(async () => {
       const fingerprint = await this.#catalog.fingerprintOf(name)
-      const { serving, standby } = this.#store.bundles
+      const { serving, next: standby } = this.#store.bundles
       if (fingerprint === serving.fingerprint) {
         throw new TandemError(
           'reembedding_conflict',
@@ -80,7 +80,7 @@ export class EmbeddedReembedder implements Reembedder {
         try {
           while (await backfill.step(call.signal)) call.signal?.throwIfAborted()
           call.signal?.throwIfAborted()
-          await this.#store.bundles.switch()
+          await this.#store.bundles.promote()
         } catch (error) {
           backfill.start()
           throw error
@@ -170,7 +170,7 @@ export class EmbeddedReembedder implements Reembedder {
   }
 
   #prepared(): NamedBundle {
-    const { standby } = this.#store.bundles
+    const { next: standby } = this.#store.bundles
     if (standby === null)
       throw new TandemError('reembedding_not_found', 'No bundle is being prepared.')
     return standby
