@@ -24,13 +24,13 @@ describe('the settings', () => {
 
   it('are those of .env.example, with the same defaults', () => {
     const text = readFileSync(join(packageFolder, '.env.example'), 'utf8')
-    const given = [...text.matchAll(/^([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(
+    const listed = [...text.matchAll(/^([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(
       ([, variable = '', fallback = '']) => ({
         variable,
         fallback,
       }),
     )
-    expect(given.sort(byName)).toEqual(rows.toSorted(byName))
+    expect(listed.sort(byName)).toEqual(rows.toSorted(byName))
   })
 
   it('take their defaults from an empty environment, and from empty values', () => {
@@ -44,7 +44,7 @@ describe('the settings', () => {
     expect(readConfig({ HOST: '', PORT: ' ' })).toEqual(config)
   })
 
-  it('read what the environment says', () => {
+  it('read the environment', () => {
     const config = readConfig({
       PORT: '0',
       VECTOR_INDEX: 'exact',
@@ -81,8 +81,8 @@ describe('the settings', () => {
     ['s3://my.photos/tandem/eu-1', { bucket: 'my.photos', prefix: 'tandem/eu-1' }],
     ['/srv/images', { folder: '/srv/images' }],
     ['', undefined],
-  ])('read where images are: %s', (given, place) => {
-    expect(readConfig({ IMAGE_STORE: given }).imageStore).toEqual(place)
+  ])('read the image store %s', (raw, imageStore) => {
+    expect(readConfig({ IMAGE_STORE: raw }).imageStore).toEqual(imageStore)
   })
 
   it('read the address of an S3-compatible server without its last slash', () => {
@@ -92,7 +92,7 @@ describe('the settings', () => {
     expect(readConfig({}).s3Endpoint).toBeUndefined()
   })
 
-  it('find a bundle by its name among the shipped ones, or by its path', () => {
+  it('find a bundle by its name in models/ or by its path', () => {
     expect(readConfig({ TANDEM_MODEL: 'other' }).modelFolder).toBe(
       join(packageFolder, 'models', 'other'),
     )
@@ -130,14 +130,14 @@ describe('the settings', () => {
     ['S3_ENDPOINT', 's3.example:9000'],
     ['S3_ENDPOINT', 'https://s3.example/photos'],
     ['S3_ENDPOINT', 'https://user@s3.example'],
-  ])('refuse %s=%s and say what it takes', (variable, value) => {
+  ])('refuse %s=%s and name what the setting takes', (variable, value) => {
     expect(() => readConfig({ [variable]: value })).toThrow(ConfigError)
     expect(() => readConfig({ [variable]: value })).toThrow(
       new RegExp(`^${variable} takes .*, not "${value}"`),
     )
   })
 
-  it('report all problems at once, and never a key', () => {
+  it('report all problems at once, without secrets', () => {
     const read = (): unknown =>
       readConfig({ PORT: 'x', API_KEYS: 'hunter2', ENCODER_API_KEY: 'hünter3' })
     expect(read).toThrow(

@@ -1,15 +1,40 @@
-/** `tandem backup` and `tandem restore`: begin it, show how far it is, and say what came of it. */
+/** `tandem backup` and `tandem restore`: start the job, show its progress, print its outcome. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { readConfig } from '../config.js'
 import type { BackupsReply, WorkReply } from '../http/schemas/fields.js'
 import type { Client } from './client.js'
-import { startProgress, type Progress, type Terminal } from './terminal.js'
+import { withServiceOptions, type ServiceOptions } from './options.js'
+import { withService } from './service.js'
+import { printLine, startProgress, type Progress, type Terminal } from './terminal.js'
 
 type EndedWork = NonNullable<BackupsReply['last']>
 
 const ASK_EVERY_MS = 250
 
-/** @throws Error with the reason, where it failed */
-export async function backup(
+export function addBackupCommands(program: Command, terminal: Terminal): void {
+  const backups = program
+    .command('backup')
+    .description('copy all items into a folder of BACKUP_DIR, while the service runs')
+    .argument('[name]', 'name of the backup (default: the current time)')
+  withServiceOptions(backups).action(async (name: string | undefined, options: ServiceOptions) => {
+    const work = (client: Client): Promise<string> => backup(client, name, terminal)
+    printLine(terminal.out, await withService(options, readConfig(process.env), work))
+  })
+  const restores = program
+    .command('restore')
+    .description(
+      'restore the items of a backup, while the service runs; resumes an interrupted restore',
+    )
+    .argument('<name>', 'name of the backup')
+  withServiceOptions(restores).action(async (name: string, options: ServiceOptions) => {
+    const work = (client: Client): Promise<string> => restore(client, name, terminal)
+    printLine(terminal.out, await withService(options, readConfig(process.env), work))
+  })
+}
+
+/** @throws Error with the reason of a failure */
+async function backup(
   client: Client,
   name: string | undefined,
   terminal: Terminal,
@@ -18,11 +43,11 @@ export async function backup(
   return `${ended.progress?.items ?? 0} items backed up as ${ended.name}`
 }
 
-/** @throws Error with the reason, where it failed; what has been restored until then stays */
-export async function restore(client: Client, name: string, terminal: Terminal): Promise<string> {
+/** @throws Error with the reason of a failure; items restored before it stay */
+async function restore(client: Client, name: string, terminal: Terminal): Promise<string> {
   const { restored } = await endOf(client, await client.beginRestore(name), terminal)
   const { stored = 0, removed = 0, unchanged = 0 } = restored ?? {}
-  return `${name} is restored: ${stored} items stored, ${removed} removed, ${unchanged} were the same`
+  return `${name} is restored: ${stored} items stored, ${removed} removed, ${unchanged} unchanged`
 }
 
 async function endOf(client: Client, begun: WorkReply, terminal: Terminal): Promise<EndedWork> {
@@ -33,9 +58,7 @@ async function endOf(client: Client, begun: WorkReply, terminal: Terminal): Prom
       if (last?.started_at === begun.started_at && last.action === begun.action)
         return succeeded(last)
       if (running?.started_at !== begun.started_at) {
-        throw new Error(
-          `what came of the ${begun.action} is not known: the service was started again`,
-        )
+        throw new Error(`the outcome of the ${begun.action} is unknown: the service was restarted`)
       }
       if (running.progress !== null) {
         const { items, of } = running.progress

@@ -1,44 +1,54 @@
-/**
- * `tandem check`: whether the items are whole and the index finds them; on demand it makes the
- * index again.
- */
+/** `tandem check`: verifies items and index, and can rebuild the index from the items. */
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Command } from 'commander'
 import { indexFolder } from '../collection/embedded/generation.js'
 import { repairIndex } from '../collection/embedded/repair.js'
-import type { Config } from '../config.js'
+import { readConfig, type Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
 import type { ItemStore } from '../item-store/item-store.js'
 import { openItemStore } from '../item-store/open.js'
 import { openVectorIndex } from '../vector-index/open.js'
 import type { VectorIndexOptions } from '../vector-index/vector-index.js'
+import { wholeNumber } from './options.js'
 import { selfCheck, type SelfCheck } from './self-check.js'
+import { firstNames, printLine, type Terminal } from './terminal.js'
 
-/**
- * With the default M and ef, a graph of real embeddings finds more than this; one with damage does
- * not.
- */
-const LEAST_ANN_RECALL = 0.95
-/** Ids that a line of the report names. */
-const NAMED = 5
+/** An intact graph of real embeddings finds more than this, a damaged one less. */
+const MIN_ANN_RECALL = 0.95
 
 export interface CheckOutcome extends SelfCheck {
-  /**
-   * What the next start has to repair: why there is no snapshot, or how far it is behind. Not a
-   * fault.
-   */
+  /** Why the next start must repair the index: no usable snapshot, or an old one. Not a fault. */
   remark: string | null
   isSound: boolean
-  /** The index was made again; the figures are those after it. */
+  /** The index was rebuilt; the figures are from after that. */
   isRepaired: boolean
 }
 
+export function addCheckCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('check')
+    .description('verify items and index (the service must be stopped)')
+    .option(
+      '--sample <items>',
+      'items whose neighbours are compared with an exact search',
+      wholeNumber(1, 1_000_000),
+      200,
+    )
+    .option('--repair', 'rebuild the index from the items if it is not sound')
+    .action(async ({ sample, repair = false }: { sample: number; repair?: boolean }) => {
+      const outcome = await check(readConfig(process.env), { sample, repair })
+      for (const line of checkLines(outcome)) printLine(terminal.out, line)
+      if (!outcome.isSound) process.exitCode = 1
+    })
+}
+
 /**
- * Checks the data folder of `config`, which nobody else may use meanwhile.
+ * Checks the data folder of `config` and locks it meanwhile.
  *
- * @param sample - items whose neighbours are compared with exact search
- * @throws when there is no item store, or one of another format, or when the folder is in use
+ * @param sample - items whose neighbours are compared with an exact search
+ * @throws Error when there is no item store or one of another format, or the folder is in use
  */
 export async function check(
   config: Config,
@@ -76,7 +86,7 @@ async function checkStore(
   }
 }
 
-/** @param save - whether the index is kept as it is after its repair */
+/** @param save - saves the repaired index */
 async function checkIndex(
   store: ItemStore,
   config: Config,
@@ -85,11 +95,9 @@ async function checkIndex(
 ): Promise<Omit<CheckOutcome, 'isRepaired'>> {
   const dim = store.list({ limit: 1 })[0]?.embedding.length ?? 1
   const { fingerprint, identity: storeIdentity } = store
-  const folder = indexFolder(config.dataFolder, store.fingerprint)
-  const kind = config.vectorIndex === 'exact' ? 'exact' : 'hnsw'
   const options: VectorIndexOptions = {
-    kind,
-    folder,
+    kind: config.vectorIndex === 'exact' ? 'exact' : 'hnsw',
+    folder: indexFolder(config.dataFolder, fingerprint),
     dim,
     fingerprint,
     storeIdentity,
@@ -97,49 +105,42 @@ async function checkIndex(
   const index = await openVectorIndex(options)
   const exact = await openVectorIndex({ ...options, kind: 'exact' })
   try {
-    const isLevel = index.position === store.position
     const remark =
       index.discarded ??
-      (isLevel
+      (index.position === store.position
         ? null
-        : `The snapshot of the index stands at change ${index.position}, the store at ${store.position}.`)
+        : `The snapshot of the index is at change ${index.position}, the store at ${store.position}.`)
     await repairIndex(store, index)
     const found = await selfCheck(store, index, exact, sample)
     if (save) await index.save()
     const faults = [
       found.broken,
       found.missing,
-      found.strange,
+      found.extra,
       found.unreachable,
       found.outdated,
     ].flat()
-    return { ...found, remark, isSound: faults.length === 0 && found.annRecall >= LEAST_ANN_RECALL }
+    return { ...found, remark, isSound: faults.length === 0 && found.annRecall >= MIN_ANN_RECALL }
   } finally {
     await index.close()
     await exact.close()
   }
 }
 
-/** The report, a line each. */
 export function checkLines(outcome: CheckOutcome): string[] {
   const { items, sample, annRecall, remark, isRepaired, isSound } = outcome
   const faults: [string, string[]][] = [
     ['broken in the store', outcome.broken],
     ['missing in the index', outcome.missing],
-    ['in the index alone', outcome.strange],
+    ['only in the index', outcome.extra],
     ['unreachable in the sample', outcome.unreachable],
     ['outdated in the sample', outcome.outdated],
   ]
   return [
     ...(remark === null ? [] : [remark]),
-    ...(isRepaired ? ['The index was made again from the store.'] : []),
+    ...(isRepaired ? ['The index was rebuilt from the store.'] : []),
     `${items} items; ANN recall ${annRecall.toFixed(4)} on a sample of ${sample}`,
-    ...faults.map(([what, ids]) => `${what}: ${ids.length}${namesOf(ids)}`),
+    ...faults.map(([what, ids]) => `${what}: ${ids.length}${firstNames(ids)}`),
     isSound ? 'sound' : 'not sound',
   ]
-}
-
-function namesOf(ids: readonly string[]): string {
-  if (ids.length === 0) return ''
-  return ` (${ids.slice(0, NAMED).join(', ')}${ids.length > NAMED ? ', …' : ''})`
 }

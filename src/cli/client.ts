@@ -1,4 +1,4 @@
-/** The service over HTTP, as the commands use it. */
+/** Client of the HTTP API for the commands. */
 import type { Static } from 'typebox'
 import type {
   BackupsReply,
@@ -17,9 +17,7 @@ export type Hit = Static<typeof SearchReply>['hits'][number]
 export type SearchAnswer = Static<typeof SearchReply>
 export type StoredItem = Static<typeof ItemReply>
 
-/**
- * An answer that is not a success, or no answer (`status` 0). The message is fit for a terminal.
- */
+/** An error reply, or no reply (`status` 0). The message is for the terminal. */
 export class ServiceError extends Error {
   override readonly name = 'ServiceError'
   readonly status: number
@@ -39,17 +37,14 @@ export interface SearchOptions {
 }
 
 const JSON_HEADERS = { 'content-type': 'application/json' }
-const BUSY_TRIES = 5
+const MAX_TRIES = 5
 
-/**
- * Talks to one service. Every method throws ServiceError when the service refuses or is not
- * reached.
- */
+/** Every method throws ServiceError for an error reply, or if the service is unreachable. */
 export class Client {
   readonly #base: string
   readonly #headers: Record<string, string>
 
-  /** @param base - where the service is, with or without a path prefix: `http://127.0.0.1:3000` */
+  /** @param base - address of the service, may have a path: `http://127.0.0.1:3000` */
   constructor(base: string, apiKey?: string) {
     this.#base = base.endsWith('/') ? base : `${base}/`
     this.#headers = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }
@@ -62,13 +57,13 @@ export class Client {
     )
   }
 
-  /** Stores an image file as it is; resolves when it is durable. */
+  /** Stores an image; resolves when it is durable. */
   async put(id: string, image: Uint8Array, mime: string, payload: Payload): Promise<void> {
     const path = `items/${encodeURIComponent(id)}?${new URLSearchParams({ payload: JSON.stringify(payload) }).toString()}`
     await this.#send(path, { method: 'PUT', body: image, headers: { 'content-type': mime } })
   }
 
-  /** The item, or undefined where there is none. */
+  /** The item; undefined if there is none. */
   async item(id: string): Promise<StoredItem | undefined> {
     try {
       return (await this.#json(`items/${encodeURIComponent(id)}`)) as StoredItem
@@ -100,7 +95,7 @@ export class Client {
     })) as WorkReply
   }
 
-  /** Those that there are, what is under way, and what came of the last. */
+  /** The backups, the running job, and the outcome of the last one. */
   async backups(): Promise<BackupsReply> {
     return (await this.#json('backups')) as BackupsReply
   }
@@ -126,7 +121,7 @@ export class Client {
     await this.#send('reembedding', { method: 'DELETE' })
   }
 
-  /** Asks a sentence through `GET /search`. */
+  /** `GET /search`. */
   async search(sentence: string, options: SearchOptions): Promise<SearchAnswer> {
     const query = new URLSearchParams({ q: sentence })
     for (const [name, value] of Object.entries(options))
@@ -134,7 +129,7 @@ export class Client {
     return (await this.#json(`search?${query.toString()}`)) as SearchAnswer
   }
 
-  /** The embeddings of `inputs`, in their order. */
+  /** The embeddings of `inputs`, in order. */
   async embed(inputs: readonly ({ text: string } | { image: string })[]): Promise<Float32Array[]> {
     const { embeddings } = await this.#embed(inputs)
     return embeddings.map(({ embedding }) => {
@@ -145,12 +140,12 @@ export class Client {
     })
   }
 
-  /** The name of the bundle that the service runs. */
+  /** The name of the bundle that serves. */
   async bundleName(): Promise<string> {
     return (await this.#embed([{ text: 'an image' }])).model
   }
 
-  /** Orders `texts` for a stored item by match; answers positions in `texts`, best first. */
+  /** Indices of `texts` by match with a stored item, best first. */
   async rerankTexts(id: string, texts: readonly string[]): Promise<number[]> {
     const body = JSON.stringify({ query: { id }, documents: texts.map((text) => ({ text })) })
     const reply = (await this.#json('rerank', {
@@ -173,16 +168,13 @@ export class Client {
     return (await this.#send(path, init)).json()
   }
 
-  /**
-   * Sends, and waits as told when the service is busy or limits the rate (503 or 429 with
-   * Retry-After).
-   */
+  /** Repeats the request after the time in Retry-After of a 429 or 503. */
   async #send(path: string, init: RequestInit): Promise<Response> {
     for (let tries = 1; ; tries += 1) {
       const answer = await this.#once(path, init)
       if (answer.ok) return answer
       const waitS = Number(answer.headers.get('retry-after') ?? Number.NaN)
-      if (![429, 503].includes(answer.status) || !(waitS >= 0) || tries === BUSY_TRIES)
+      if (![429, 503].includes(answer.status) || !(waitS >= 0) || tries === MAX_TRIES)
         throw await refusal(answer)
       await answer.body?.cancel()
       await new Promise((done) => setTimeout(done, waitS * 1000))

@@ -1,6 +1,6 @@
 /**
- * Images with captions from WebDataset shards: tar files in which `<key>.jpg` and `<key>.json`
- * belong together and the JSON holds `{"captions": {"en": ["…"]}}`.
+ * Images with captions from WebDataset shards: tar files with `<key>.jpg` and `<key>.json` for each
+ * image. The JSON is `{"captions": {"en": ["…"]}}`.
  */
 import { createReadStream } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
@@ -22,11 +22,11 @@ interface Sample {
   captions?: string[]
 }
 
-/** The shards that `path` names: a tar file, or the tar files of a folder. */
+/** @param path - a tar file, or a folder of them */
 export async function shardsOf(path: string): Promise<string[]> {
   if (!(await stat(path)).isDirectory()) return [path]
   const names = (await readdir(path)).filter((name) => name.endsWith('.tar')).sort()
-  if (names.length === 0) throw new Error(`${path} holds no .tar shards.`)
+  if (names.length === 0) throw new Error(`${path} has no .tar shards.`)
   return names.map((name) => join(path, name))
 }
 
@@ -47,10 +47,25 @@ function captionsOf(json: string, language: string, where: string): string[] {
 }
 
 /**
+ * The first `limit` images of a dataset with captions in `language`.
+ *
+ * @throws Error as `readShards`, and if there is no such image
+ */
+export async function readCaptionedImages(
+  dataset: string,
+  language: string,
+  limit: number,
+): Promise<CaptionedImage[]> {
+  const images = (await readShards(await shardsOf(dataset), language)).slice(0, limit)
+  if (images.length > 0) return images
+  throw new Error(`${dataset} has no image with captions in "${language}".`)
+}
+
+/**
  * Reads every image that has captions in `language`.
  *
- * @throws Error naming the shard and entry when an image lacks its JSON, or a JSON its image, or
- *   cannot be read
+ * @throws Error with shard and entry for an image without JSON, a JSON without image, and invalid
+ *   JSON
  */
 export async function readShards(
   shards: readonly string[],
@@ -74,9 +89,9 @@ export async function readShards(
   }
   return [...samples].flatMap(([key, { image, mime, captions }]) => {
     if (captions === undefined)
-      throw new Error(`"${key}" has an image and no ${key}.json in its shard.`)
+      throw new Error(`"${key}" has an image but no ${key}.json in its shard.`)
     if (image === undefined || mime === undefined)
-      throw new Error(`"${key}" has captions and no image in its shard.`)
+      throw new Error(`"${key}" has captions but no image in its shard.`)
     return captions.length === 0 ? [] : [{ key, image, mime, captions }]
   })
 }

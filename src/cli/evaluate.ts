@@ -1,16 +1,17 @@
-/**
- * `tandem evaluate`: recall@k by the standard retrieval protocol, measured through the HTTP API, so
- * that what is reported is what clients get.
- */
+/** `tandem evaluate`: recall@k of the standard retrieval protocol, measured through the HTTP API. */
+import type { Command } from 'commander'
+import { readConfig } from '../config.js'
 import type { Client } from './client.js'
-import type { CaptionedImage } from './dataset.js'
+import { readCaptionedImages, type CaptionedImage } from './dataset.js'
+import { wholeNumber, withServiceOptions, type ServiceOptions } from './options.js'
 import { orderBySimilarity, rankOf, recallFigures, type RecallFigures } from './recall.js'
-import { startProgress, type Terminal } from './terminal.js'
+import { withEmptyService, withService } from './service.js'
+import { printLine, startProgress, type Terminal } from './terminal.js'
 
-const AT_ONCE = 8
-const DEEPEST_K = 10
-const TEXTS_A_REQUEST = 64
-const IMAGES_A_REQUEST = 4
+const CONCURRENT_REQUESTS = 8
+const MAX_K = 10
+const TEXTS_PER_REQUEST = 64
+const IMAGES_PER_REQUEST = 4
 
 export interface Direction {
   similarity: RecallFigures
@@ -18,7 +19,7 @@ export interface Direction {
 }
 
 export interface Evaluation {
-  /** Name of the bundle that answered. */
+  /** Its name. */
   bundle: string
   images: number
   captions: number
@@ -28,11 +29,52 @@ export interface Evaluation {
 }
 
 export interface EvaluateOptions {
-  /** Recall depth that is reranked. */
+  /** Number of candidates for rerank. */
   candidates: number
   rerank: boolean
-  /** Whether to measure image → sentence as well, which takes longer than the other direction. */
+  /** Measures image → sentence, too, which takes longer than sentence → image. */
   imageToText: boolean
+}
+
+interface EvaluateFlags extends ServiceOptions, EvaluateOptions {
+  language: string
+  limit: number
+  json?: boolean
+}
+
+export function addEvaluateCommand(program: Command, terminal: Terminal): void {
+  const command = program
+    .command('evaluate')
+    .description('measure recall@k on images with captions, through the HTTP API')
+    .argument('<dataset>', 'a WebDataset shard (.tar), or a folder of shards')
+    .option('--candidates <count>', 'candidates for rerank', wholeNumber(10, 1000), 64)
+    .option('--no-rerank', 'measure only the dual encoder')
+    .option('--no-image-to-text', 'measure only sentence → image, which is faster')
+    .option('--language <code>', 'language of the captions', 'en')
+    .option(
+      '--limit <images>',
+      'measure only the first images',
+      wholeNumber(1, Number.MAX_SAFE_INTEGER),
+      Infinity,
+    )
+    .option('--json', 'print the figures as JSON')
+  withServiceOptions(command, 'a temporary empty one').action(
+    async (dataset: string, options: EvaluateFlags) => {
+      const images = await readCaptionedImages(dataset, options.language, options.limit)
+      const config = readConfig(process.env)
+      const work = (client: Client): Promise<Evaluation> =>
+        evaluate(client, images, options, terminal)
+      const result = await (options.url === undefined
+        ? withEmptyService(config, work)
+        : withService(options, config, work))
+      printLine(
+        terminal.out,
+        options.json === true
+          ? JSON.stringify({ dataset, ...result }, null, 2)
+          : evaluationTable(result),
+      )
+    },
+  )
 }
 
 interface Caption {
@@ -40,24 +82,24 @@ interface Caption {
   text: string
 }
 
-/** Runs `work` over `all`, a few at a time, with progress; results keep the order. */
+/** Runs `work` on a few of `all` at a time, with progress. Results keep the order. */
 async function forAll<In, Out>(
   all: readonly In[],
   unit: string,
   terminal: Terminal,
-  work: (one: In) => Promise<Out>,
+  work: (entry: In) => Promise<Out>,
 ): Promise<Out[]> {
   const progress = startProgress(terminal, all.length, unit)
   const results = new Array<Out>(all.length)
-  const waiting = all.entries()
+  const queue = all.entries()
   const worker = async (): Promise<void> => {
-    for (const [at, one] of waiting) {
-      results[at] = await work(one)
+    for (const [at, entry] of queue) {
+      results[at] = await work(entry)
       progress.advance()
     }
   }
   try {
-    await Promise.all(Array.from({ length: AT_ONCE }, worker))
+    await Promise.all(Array.from({ length: CONCURRENT_REQUESTS }, worker))
   } finally {
     progress.stop()
   }
@@ -70,10 +112,7 @@ function chunks<Entry>(all: readonly Entry[], size: number): Entry[][] {
   )
 }
 
-/**
- * Stores the images under their keys, after making sure that nothing else is stored that would take
- * ranks.
- */
+/** @throws Error if the service stores other items, which would take ranks */
 async function storeImages(
   client: Client,
   images: readonly CaptionedImage[],
@@ -83,7 +122,7 @@ async function storeImages(
   for await (const { id } of client.items()) {
     if (!keys.has(id))
       throw new Error(
-        `The service already stores other items ("${id}"): recall@k needs the images of the data set alone.`,
+        `The service already stores other items ("${id}"): recall@k needs a service with only the images of the dataset.`,
       )
   }
   await forAll(images, 'images stored', terminal, ({ key, image, mime }) =>
@@ -91,7 +130,7 @@ async function storeImages(
   )
 }
 
-/** Rank of the right image for each caption, through `GET /search`. */
+/** Rank of the correct image for each caption, by `GET /search`. */
 function textToImage(
   client: Client,
   captions: readonly Caption[],
@@ -99,10 +138,10 @@ function textToImage(
   options: EvaluateOptions,
   terminal: Terminal,
 ): Promise<number[]> {
-  const unit = rerank ? 'captions asked with rerank' : 'captions asked'
+  const unit = rerank ? 'captions searched with rerank' : 'captions searched'
   return forAll(captions, unit, terminal, async ({ key, text }) => {
     const { hits } = await client.search(text, {
-      k: DEEPEST_K,
+      k: MAX_K,
       rerank,
       candidates: options.candidates,
     })
@@ -110,10 +149,7 @@ function textToImage(
   })
 }
 
-/**
- * For each image, the positions of all captions ordered by similarity; embeddings through `POST
- * /embed`.
- */
+/** For each image, the indices of all captions by similarity; embeddings by `POST /embed`. */
 async function captionOrders(
   client: Client,
   images: readonly CaptionedImage[],
@@ -121,13 +157,13 @@ async function captionOrders(
   terminal: Terminal,
 ): Promise<number[][]> {
   const texts = await forAll(
-    chunks(captions, TEXTS_A_REQUEST),
+    chunks(captions, TEXTS_PER_REQUEST),
     'batches of captions embedded',
     terminal,
     (chunk) => client.embed(chunk.map(({ text }) => ({ text }))),
   )
   const embeddings = await forAll(
-    chunks(images, IMAGES_A_REQUEST),
+    chunks(images, IMAGES_PER_REQUEST),
     'batches of images embedded',
     terminal,
     (chunk) =>
@@ -151,7 +187,7 @@ async function imageToText(
   if (!options.rerank) return { similarity }
   const ranks = await forAll(
     [...orders.entries()],
-    'images asked with rerank',
+    'images reranked',
     terminal,
     async ([image, order]) => {
       const recalled = order.slice(0, options.candidates)
@@ -166,10 +202,7 @@ async function imageToText(
   return { similarity, rerank: recallFigures(ranks) }
 }
 
-/**
- * Stores the images of a data set and measures both directions, by similarity alone and with
- * rerank.
- */
+/** Stores the images of a dataset and measures recall by similarity and with rerank. */
 export async function evaluate(
   client: Client,
   images: readonly CaptionedImage[],
@@ -196,7 +229,6 @@ export async function evaluate(
   }
 }
 
-/** The figures as a table for people. */
 export function evaluationTable(result: Evaluation): string {
   const figure = (value: number): string => value.toFixed(1).padStart(7)
   const row = (label: string, figures: RecallFigures | undefined): string[] =>

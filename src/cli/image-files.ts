@@ -3,10 +3,7 @@ import { createHash } from 'node:crypto'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/**
- * Media types by file extension: what counts as an image file. The service decides which of them it
- * can read.
- */
+/** Files with other extensions are no images. The service decides which types it can read. */
 const MIME_BY_EXTENSION: Readonly<Record<string, string>> = {
   jpg: 'image/jpeg',
   jpeg: 'image/jpeg',
@@ -23,24 +20,22 @@ const MIME_BY_EXTENSION: Readonly<Record<string, string>> = {
 }
 
 export interface ImageFile {
-  /** Where the file is. */
   file: string
   /** Its path below the folder, with `/`. */
   path: string
   mime: string
 }
 
-/** The media type that a file's name tells, or undefined where it is not an image's. */
+/** The media type by the file's extension; undefined if that is not one of an image. */
 export function mimeOf(name: string): string | undefined {
   return MIME_BY_EXTENSION[/\.([^./\\]+)$/.exec(name)?.[1]?.toLowerCase() ?? '']
 }
 
 /**
- * Lists image files below `folder`, sorted by path. Hidden files and folders are left out; links to
- * folders are not followed, so a loop cannot happen.
+ * Lists image files below `folder`, sorted by path, without hidden files and folders. Does not
+ * follow links to folders, which could form a loop.
  *
- * @param onUnreadable - told of each folder or link that cannot be read, with the reason; the walk
- *   goes on
+ * @param onUnreadable - is called with each folder or link that cannot be read, and the reason
  */
 export async function imageFiles(
   folder: string,
@@ -69,20 +64,13 @@ export async function imageFiles(
   return { images, others }
 }
 
-const LONGEST_ID = 256
+const MAX_ID_LENGTH = 256
 const NOT_IN_AN_ID = /[\p{C}\p{Zl}\p{Zp}]/gu
 
-/**
- * The id of a file: its path. One that cannot be an id is changed as little as needed, and ends in
- * a hash of the path.
- */
+/** The path if it is a valid id, otherwise a valid id like it that ends in a hash of the path. */
 export function idOfPath(path: string): string {
   const plain = path.replace(NOT_IN_AN_ID, '_').trim()
-  if (plain === path && path.length <= LONGEST_ID) return path
+  if (plain === path && path.length <= MAX_ID_LENGTH) return path
   const hash = createHash('sha256').update(path).digest('hex').slice(0, 12)
   return `${[...plain].slice(-200).join('').trim()}~${hash}`
-}
-
-export function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
 }

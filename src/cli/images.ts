@@ -1,25 +1,22 @@
-/**
- * `tandem images`: images of a shared collection that no item names, and items whose image is gone.
- */
+/** `tandem images`: finds images of a shared collection without an item, and items without an image. */
 import type { Command } from 'commander'
 import { readConfig } from '../config.js'
 import { connectMilvus } from '../collection/milvus/items.js'
 import { verifyBundle } from '../model/models.js'
 import type { ImageStore } from '../image-store/image-store.js'
 import { openSharedPlace } from '../collection/milvus/open.js'
-import { printLine, type Terminal } from './terminal.js'
+import { wholeNumber } from './options.js'
+import { firstNames, printLine, type Terminal } from './terminal.js'
 
 const HOUR_MS = 3_600_000
-/** How long to wait for an engine that is away. */
+/** Limit for connecting to Milvus. */
 const START_MS = 10_000
-/** Ids and keys that a line of the report names. */
-const NAMED = 5
+const MAX_AGE_HOURS = 8760
 
-/** What the comparison asks of a collection. */
-export interface Named {
-  /** Every item with the key of its image. */
+/** The part of a collection that the comparison reads. */
+export interface ItemImages {
   imageKeys(): AsyncIterable<{ id: string; key: string }>
-  /** The bytes, and nothing where there is no such item, or it has no image. */
+  /** The bytes; undefined without such an item or its image. */
   image(id: string): Promise<Uint8Array | undefined>
   getMany(ids: readonly string[]): Promise<readonly unknown[]>
 }
@@ -27,25 +24,25 @@ export interface Named {
 export interface ImagesOutcome {
   images: number
   items: number
-  /** Keys of images that no item names, of those that are old enough. */
+  /** Keys of images without an item, except young ones. */
   orphans: string[]
-  /** Ids of items whose image is not there. */
+  /** Ids of items without their image. */
   missing: string[]
 }
 
 /**
- * Compares images with items, while services add and remove both. It keeps the keys of all images
- * in memory, some 300 bytes each.
+ * Compares images with items, while services add and remove both. Needs about 300 bytes of memory
+ * for each image.
  *
- * @param olderThanMs - younger images may be of an item that is being added: they are passed over
+ * @param olderThanMs - younger images are ignored: their item may be in the process of being added
  */
 export async function compareImages(
   images: Pick<ImageStore, 'list'>,
-  items: Named,
+  items: ItemImages,
   olderThanMs: number,
 ): Promise<ImagesOutcome> {
   const [listed, orphans, doubtful] = [new Set<string>(), new Set<string>(), [] as string[]]
-  // Images first: those that are put from now on are in no list.
+  // Images first, so that every item of a listed image can be seen.
   const before = Date.now() - olderThanMs
   for await (const { key, storedAt } of images.list()) {
     listed.add(key)
@@ -59,52 +56,42 @@ export async function compareImages(
   }
   const missing: string[] = []
   for (const id of doubtful) {
-    // Added since the list was made, or replaced, or removed.
+    // Not missing if added, replaced or removed since the list was made.
     if ((await items.image(id)) !== undefined) continue
     if ((await items.getMany([id]))[0] !== undefined) missing.push(id)
   }
   return { images: listed.size, items: count, orphans: [...orphans], missing }
 }
 
-/** The report, a line each. */
 export function imagesLines(
   { images, items, orphans, missing }: ImagesOutcome,
   isRemoved: boolean,
 ): string[] {
   return [
     `${images} images of ${items} items`,
-    `images that no item names: ${orphans.length}${namesOf(orphans)}${isRemoved && orphans.length > 0 ? ', removed' : ''}`,
-    `items without their image: ${missing.length}${namesOf(missing)}`,
+    `images without an item: ${orphans.length}${firstNames(orphans)}${isRemoved && orphans.length > 0 ? ', removed' : ''}`,
+    `items without their image: ${missing.length}${firstNames(missing)}`,
   ]
 }
 
-function namesOf(names: readonly string[]): string {
-  if (names.length === 0) return ''
-  return ` (${names.slice(0, NAMED).join(', ')}${names.length > NAMED ? ', …' : ''})`
-}
-
-export function addImagesCommand(
-  program: Command,
-  terminal: Terminal,
-  wholeNumber: (raw: string) => number,
-): void {
+export function addImagesCommand(program: Command, terminal: Terminal): void {
   program
     .command('images')
     .description(
-      'compare IMAGE_STORE with the items in Milvus, while services serve; ends with 1 where an item lacks its image',
+      'compare IMAGE_STORE with the items in Milvus, while services run; exits with 1 if an item lacks its image',
     )
     .option(
       '--older-than <hours>',
-      'pass over younger images, which may be of items being added',
-      wholeNumber,
+      'ignore younger images, whose items may be in the process of being added',
+      wholeNumber(1, MAX_AGE_HOURS),
       24,
     )
-    .option('--remove', 'remove the images that no item names')
+    .option('--remove', 'remove the images without an item')
     .action(async (options: { olderThan: number; remove?: boolean }) => {
       const config = readConfig(process.env)
       if (config.vectorIndex !== 'milvus') {
         throw new Error(
-          'The collection is embedded, with its images in it; expected VECTOR_INDEX=milvus.',
+          'An embedded collection stores its images itself; expected VECTOR_INDEX=milvus.',
         )
       }
       const { fingerprint, manifest } = await verifyBundle(config.modelFolder)

@@ -1,10 +1,11 @@
 /**
  * `tandem migrate`: copies an embedded collection into Milvus, or back, while the source serves.
- * Nothing is encoded again. Ended on the way, the same command goes on from there.
+ * Embeddings are copied, not computed. A repeated command resumes an interrupted one.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Config } from '../config.js'
+import { Option, type Command } from 'commander'
+import { readConfig, type Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
 import type { ItemStore } from '../item-store/item-store.js'
 import { openItemStore } from '../item-store/open.js'
@@ -20,20 +21,36 @@ import { MilvusSide } from './migration/milvus-side.js'
 import type { Side } from './migration/sides.js'
 import { printLine, startProgress, type Terminal } from './terminal.js'
 
-export const destinations = ['milvus', 'embedded'] as const
-export type Destination = (typeof destinations)[number]
+const destinations = ['milvus', 'embedded'] as const
+type Destination = (typeof destinations)[number]
 
-/** What is compared at the end. */
+/** Sizes of the comparison at the end. */
 const SAMPLE = { items: 200, searches: 50 }
 
 export interface Migrated extends Copied, Comparison {
-  /** What is wrong, a sentence each. */
+  /** Sentences; empty after a complete migration. */
   faults: string[]
 }
 
+export function addMigrateCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('migrate')
+    .description(
+      'copy the items of the data folder into Milvus, or back, while the source serves; resumes an interrupted migration',
+    )
+    .addOption(
+      new Option('--to <collection>', 'the target').choices(destinations).makeOptionMandatory(),
+    )
+    .action(async ({ to }: { to: Destination }) => {
+      const outcome = await migrate(readConfig(process.env), to, terminal)
+      for (const line of migrationLines(outcome)) printLine(terminal.out, line)
+      if (outcome.faults.length > 0) process.exitCode = 1
+    })
+}
+
 /**
- * @throws with a sentence fit for a terminal: no source, another bundle, a target that holds other
- *   items; what has gone over until then stays
+ * @throws Error for a missing source, another bundle, or a target with other items; copied items
+ *   stay
  */
 export async function migrate(
   config: Config,
@@ -47,7 +64,7 @@ export async function migrate(
     )
   const { fingerprint, manifest } = await verifyBundle(config.modelFolder)
   const { dim } = manifest.embedding
-  // Only who writes needs the folder alone.
+  // Reading needs no lock.
   const lock = to === 'embedded' ? await lockDataFolder(config.dataFolder, 'tandem migrate') : null
   try {
     const store = await openItemStore(
@@ -83,7 +100,7 @@ async function between(
   const embedded = new EmbeddedSide(`the data folder ${dataFolder}`, store)
   const milvus = new MilvusSide(`the Milvus collection ${milvusCollection}`, items)
   const [source, target] = to === 'milvus' ? [embedded, milvus] : [milvus, embedded]
-  // Also what a misspelt name leads to, and then nothing of the target may go.
+  // A misspelt name has no items either, and must not empty the target.
   if (source.size === 0)
     throw new Error(`There are no items in ${source.name}: nothing to migrate.`)
   const collection = [milvusAddress, milvusDatabase, milvusCollection].join(' ')
@@ -114,13 +131,13 @@ function checkBundle(
   )
 }
 
-/** What somebody else has stored there is not to be mixed with what goes over, nor removed. */
+/** @throws Error if the target has items that no migration of this pair copied */
 async function checkTarget(target: Side, mark: MigrationMark): Promise<void> {
   if (mark.isKnown) return
   for await (const page of target.pages()) {
     if (page.length === 0) continue
     throw new Error(
-      `${target.name} holds items already that no migration between these two has brought there. A migration begins with an empty target.`,
+      `${target.name} has items that no migration of these two copied. A migration starts with an empty target.`,
     )
   }
 }
@@ -130,17 +147,14 @@ function unfinished({ isLevel, foreign }: Copied, source: Side, target: Side): s
     ...(isLevel
       ? []
       : [
-          `${source.name} goes on changing faster than can be followed: stop the writes to it and run this again`,
+          `${source.name} changes faster than it can be copied: stop the writes and run this again`,
         ]),
     ...(foreign.size > 0
-      ? [
-          `${foreign.size} items that others have written to ${target.name} since were left as they are`,
-        ]
+      ? [`${foreign.size} items that others wrote to ${target.name} meanwhile were left unchanged`]
       : []),
   ]
 }
 
-/** The outcome, a line each. */
 export function migrationLines({
   copied,
   removed,
@@ -152,8 +166,8 @@ export function migrationLines({
 }: Migrated): string[] {
   return [
     `${items} items; ${copied} copied, ${removed} removed`,
-    `compared: ${same} items of a sample are the same; ${searches} searches, ANN recall ${annRecall.toFixed(4)}`,
+    `compared: ${same} sampled items are equal; ${searches} searches, ANN recall ${annRecall.toFixed(4)}`,
     ...faults.map((fault) => `fault: ${fault}`),
-    faults.length === 0 ? 'level' : 'not level',
+    faults.length === 0 ? 'complete' : 'not complete',
   ]
 }

@@ -1,8 +1,22 @@
-/** `tandem models`: the bundles of a folder, each verified. */
+/** `tandem models`: verifies the bundles of a folder. */
 import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
-import { packageFolder, type Config } from '../config.js'
+import { join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { packageFolder, readConfig, type Config } from '../config.js'
 import { verifyBundle } from '../model/models.js'
+import { printLine, type Terminal } from './terminal.js'
+
+export function addModelsCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('models')
+    .description('list the bundles of a folder and verify each')
+    .argument('[folder]', 'folder of bundles', join(packageFolder, 'models'))
+    .action(async (folder: string) => {
+      const { lines, broken } = await listBundles(resolve(folder), readConfig(process.env))
+      for (const line of lines) printLine(terminal.out, line)
+      if (broken > 0) process.exitCode = 1
+    })
+}
 
 async function bundleFolders(folder: string): Promise<string[]> {
   const entries = await readdir(folder)
@@ -15,14 +29,13 @@ async function bundleFolders(folder: string): Promise<string[]> {
   return found.flat()
 }
 
-/** A line for each folder: what the bundle is, or what is wrong with it. */
-export async function listBundles(
-  folder: string | undefined,
+async function listBundles(
+  folder: string,
   config: Config,
 ): Promise<{ lines: string[]; broken: number }> {
   const lines: string[] = []
   let broken = 0
-  for (const path of await bundleFolders(folder ?? join(packageFolder, 'models'))) {
+  for (const path of await bundleFolders(folder)) {
     const mark = path === config.modelFolder ? '*' : ' '
     try {
       const { manifest, fingerprint } = await verifyBundle(path)

@@ -1,25 +1,39 @@
 /**
- * `tandem rebuild`: embeds every stored image again with the configured bundle, which serves from
- * then on. It is a change of bundle as a service makes it, while no service runs: ended on the way,
- * the same command goes on from there, and until its end nothing of what served before has changed.
+ * `tandem rebuild`: re-embeds every stored image with the configured bundle and lets it serve. The
+ * same steps as `tandem reembed`, without a service. A repeated command resumes an interrupted one,
+ * and the former embeddings stay until the end.
  */
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import type { Command } from 'commander'
 import { Backfill } from '../collection/embedded/backfill.js'
-import type { Config } from '../config.js'
+import { readConfig, type Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
 import type { ItemStore } from '../item-store/item-store.js'
 import { openItemStore } from '../item-store/open.js'
 import { openModels, type Models } from '../model/models.js'
 import { modelSettings } from '../model/open.js'
 import { openVectorIndex } from '../vector-index/open.js'
-import { startProgress, type Terminal } from './terminal.js'
+import { printLine, startProgress, type Terminal } from './terminal.js'
+
+export function addRebuildCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('rebuild')
+    .description(
+      're-embed every stored image after a change of TANDEM_MODEL (the service must be stopped)',
+    )
+    .action(async () => {
+      const { items } = await rebuild(readConfig(process.env), terminal)
+      printLine(terminal.out, `${items} items re-embedded`)
+    })
+}
 
 /**
- * Rebuilds the data folder of `config`, which nobody else may use meanwhile.
+ * Rebuilds the data folder of `config` and locks it meanwhile.
  *
- * @throws when the folder is in use, the bundle or the store cannot be opened, or the disk is full
+ * @throws Error when the folder is in use, the bundle or the store cannot be opened, or the disk is
+ *   full
  */
 export async function rebuild(config: Config, terminal: Terminal): Promise<{ items: number }> {
   const lock = await lockDataFolder(config.dataFolder, 'tandem rebuild')
@@ -40,10 +54,10 @@ async function rebuildStore(config: Config, terminal: Terminal): Promise<{ items
     const store = await openItemStore({ folder, fingerprint: null })
     try {
       if (store.fingerprint === models.info.fingerprint) return { items: 0 }
-      await followAll(store, models, basename(modelFolder), terminal)
+      await embedAll(store, models, basename(modelFolder), terminal)
       await store.bundles.promote()
       await store.bundles.end()
-      // A cache of what served before: the service makes a new one when it starts.
+      // The index of the former bundle; the service builds a new one when it starts.
       await rm(join(config.dataFolder, 'index'), { recursive: true, force: true })
       return { items: store.bundles.view(models.info.fingerprint).size }
     } finally {
@@ -54,8 +68,8 @@ async function rebuildStore(config: Config, terminal: Terminal): Promise<{ items
   }
 }
 
-/** Makes the bundle of `models` stand by, unless it does, and embeds what it lacks. */
-async function followAll(
+/** Prepares the bundle of `models` in the store, and embeds the images that it lacks. */
+async function embedAll(
   { bundles, identity }: ItemStore,
   models: Models,
   name: string,

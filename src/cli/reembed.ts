@@ -3,7 +3,8 @@ import type { Command } from 'commander'
 import { readConfig } from '../config.js'
 import type { Client } from './client.js'
 import type { ReembeddingReply } from '../http/schemas/reembedding.js'
-import { configuredUrl, remoteService } from './service.js'
+import { withServiceOptions, type ServiceOptions } from './options.js'
+import { configuredUrl, withService } from './service.js'
 import { printLine, startProgress, type Terminal } from './terminal.js'
 
 const LOOK_AGAIN_MS = 1000
@@ -52,41 +53,27 @@ async function waitUntilReady(client: Client, terminal: Terminal): Promise<void>
   }
 }
 
-interface ServiceOptions {
-  url?: string
-  key?: string
-}
-
-/** @param readUrl - of an option; refuses what is no address */
-export function addReembedCommands(
-  program: Command,
-  readUrl: (raw: string) => string,
-  terminal: Terminal,
-): void {
+export function addReembedCommands(program: Command, terminal: Terminal): void {
   const reembed = program
     .command('reembed')
     .description(
       'change the bundle of a running service without downtime (needs a key with the scope admin)',
     )
   const add = (name: string, description: string): Command =>
-    reembed
-      .command(name)
-      .description(description)
-      .option(
-        '--url <address>',
-        'of the service (default: where the settings say that it listens)',
-        readUrl,
-      )
-      .option('--key <key>', 'API key (default: the first of API_KEYS)')
-  /** Does the work and prints how things stand then. */
-  const ask = async (
-    { url, key }: ServiceOptions,
+    withServiceOptions(
+      reembed.command(name).description(description),
+      'the configured HOST and PORT',
+    )
+  /** Calls the service and prints the status afterwards. */
+  const call = async (
+    options: ServiceOptions,
     work: (client: Client) => Promise<void>,
   ): Promise<void> => {
     const config = readConfig(process.env)
-    const { client } = remoteService(url ?? configuredUrl(config), key ?? config.apiKeys[0])
-    await work(client)
-    for (const line of statusLines(await client.reembedding())) printLine(terminal.out, line)
+    await withService({ url: configuredUrl(config), ...options }, config, async (client) => {
+      await work(client)
+      for (const line of statusLines(await client.reembedding())) printLine(terminal.out, line)
+    })
   }
 
   add(
@@ -95,7 +82,7 @@ export function addReembedCommands(
   )
     .option('--wait', 'until the bundle is ready')
     .action((bundle: string, options: ServiceOptions & { wait?: boolean }) =>
-      ask(options, async (client) => {
+      call(options, async (client) => {
         await client.startReembedding(bundle)
         if (options.wait === true) await waitUntilReady(client, terminal)
       }),
@@ -103,11 +90,11 @@ export function addReembedCommands(
   add(
     'status',
     'print the bundle that serves, the one that is being prepared, and its progress',
-  ).action((options: ServiceOptions) => ask(options, () => Promise.resolve()))
+  ).action((options: ServiceOptions) => call(options, () => Promise.resolve()))
   add('promote', 'let the prepared bundle serve; the one that served is kept up to date').action(
-    (options: ServiceOptions) => ask(options, (client) => client.promote()),
+    (options: ServiceOptions) => call(options, (client) => client.promote()),
   )
   add('end', 'drop the prepared bundle and its embeddings').action((options: ServiceOptions) =>
-    ask(options, (client) => client.endReembedding()),
+    call(options, (client) => client.endReembedding()),
   )
 }

@@ -1,37 +1,34 @@
-/** How well an index finds what the store holds: the part of `tandem check` that compares. */
+/** Compares an index with its store and with an exact search, for `tandem check`. */
 import type { ItemStore } from '../item-store/item-store.js'
 import type { VectorIndex } from '../vector-index/vector-index.js'
 
-/** Neighbours that are compared for each item of the sample. */
+/** Neighbours compared for each item of the sample. */
 const K = 10
-/** Similarities that differ by less are equal: 32-bit sums in another order. */
+/** 32-bit sums in another order differ by less than this. */
 const SIMILARITY_TOLERANCE = 1e-5
 const BATCH = 512
 
 export interface SelfCheck {
   items: number
-  /** Items of which the store lacks a part. */
+  /** Items without their image in the store. */
   broken: string[]
-  /** Items that the index lacks, and ids that the store lacks. */
+  /** Items that are not in the index. */
   missing: string[]
-  strange: string[]
-  /** Items whose neighbours were compared. */
+  /** Ids of the index that are not in the store. */
+  extra: string[]
+  /** Number of items in the sample. */
   sample: number
   /** Share of the exact top k that the index finds for the sample. */
   annRecall: number
-  /** Items of the sample that a search for their own embedding does not find. */
+  /** Items of the sample that a search by their own embedding does not find. */
   unreachable: string[]
-  /** Items of the sample that are in the index with another embedding. */
+  /** Items of the sample with another embedding in the index. */
   outdated: string[]
 }
 
 /**
- * Compares `index` with `exact`, an index of the same items that compares with every embedding, and
- * both with the store.
- *
- * @param exact - empty; it is filled from the store
- * @param sample - how many items are searched for by their own embedding; they are spread over all
- *   ids
+ * @param exact - an empty exact index; filled from the store
+ * @param sample - number of items, spread over all ids, that are searched by their embedding
  */
 export async function selfCheck(
   store: ItemStore,
@@ -53,7 +50,7 @@ export async function selfCheck(
     items: ids.length,
     broken,
     missing: ids.filter((id) => !index.has(id)),
-    strange: [...index.ids()].filter((id) => !store.has(id)),
+    extra: [...index.ids()].filter((id) => !store.has(id)),
     sample: sampled.length,
     annRecall: 1,
     unreachable: [],
@@ -66,7 +63,7 @@ export async function selfCheck(
     const truth = await exact.search(embedding, K)
     const answer = await index.search(embedding, K)
     const worst = (truth.at(-1)?.similarity ?? 1) - SIMILARITY_TOLERANCE
-    // By similarity: of equal images, any may be among the first.
+    // Compares similarities, not ids: equal images may come in any order.
     common += answer.filter(({ similarity }) => similarity >= worst).length
     possible += truth.length
     const self = answer.find((neighbour) => neighbour.id === id)
@@ -77,7 +74,7 @@ export async function selfCheck(
   return { ...found, annRecall: possible === 0 ? 1 : common / possible }
 }
 
-/** Whether it is the similarity of an embedding with itself. */
+/** Whether a similarity is that of an embedding with itself. */
 function isSame(similarity: number): boolean {
   return similarity > 1 - SIMILARITY_TOLERANCE
 }

@@ -1,31 +1,62 @@
-/**
- * The service that a command talks to: one that runs already, or one of its own that lasts as long
- * as the command.
- */
+/** The service that a command calls: a running one, or one that the command starts for itself. */
 import { randomBytes } from 'node:crypto'
+import { rmSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { buildApp } from '../http/app.js'
 import type { Config } from '../config.js'
 import { Client } from './client.js'
+import type { ServiceOptions } from './options.js'
 
 export interface Service {
   client: Client
   close(): Promise<void>
 }
 
-/** A service that runs already, at `url`. */
-export function remoteService(url: string, apiKey: string | undefined): Service {
-  return { client: new Client(url, apiKey), close: () => Promise.resolve() }
+/** Calls the service at `--url`, or one on the data folder that ends with `work`. */
+export async function withService<Result>(
+  { url, key }: ServiceOptions,
+  config: Config,
+  work: (client: Client) => Promise<Result>,
+): Promise<Result> {
+  if (url !== undefined) return work(new Client(url, key ?? config.apiKeys[0]))
+  const { client, close } = await ownService(config)
+  try {
+    return await work(client)
+  } finally {
+    await close()
+  }
 }
 
-/** Where a service with these settings listens. */
+/** Calls a service on an empty temporary data folder, which is removed afterwards. */
+export async function withEmptyService<Result>(
+  config: Config,
+  work: (client: Client) => Promise<Result>,
+): Promise<Result> {
+  const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-'))
+  const onInterrupt = (): void => {
+    rmSync(dataFolder, { recursive: true, force: true })
+    process.exit(130)
+  }
+  process.once('SIGINT', onInterrupt)
+  try {
+    return await withService({}, { ...config, dataFolder, port: 0 }, work)
+  } finally {
+    process.off('SIGINT', onInterrupt)
+    await rm(dataFolder, { recursive: true })
+  }
+}
+
+/** The address of a service with these settings. */
 export function configuredUrl({ host, port }: Config): string {
   const reached = ['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host
   return `http://${reached.includes(':') ? `[${reached}]` : reached}:${port}`
 }
 
 /**
- * Refuses when the configured address answers, which says how to go on. A service at another
- * address is found by the lock of the data folder.
+ * Refuses if the configured address answers: the error names the option for that service. The lock
+ * of the data folder finds a service at another address.
  */
 async function refuseWhileServing(config: Config): Promise<void> {
   const url = configuredUrl(config)
@@ -35,11 +66,10 @@ async function refuseWhileServing(config: Config): Promise<void> {
 }
 
 /**
- * Starts a service on a free loopback port, for this command alone: it takes a key that only the
- * command knows.
+ * Starts a service on a free loopback port, with a random key.
  *
- * @throws with a sentence fit for a terminal when the bundle or the data folder cannot be opened,
- *   or when a service runs already at the configured address
+ * @throws Error when the bundle or the data folder cannot be opened, or a service runs already at
+ *   the configured address
  */
 export async function ownService(config: Config): Promise<Service> {
   await refuseWhileServing(config)

@@ -1,10 +1,8 @@
-/** Where a command writes. Given to it, so that only cli.ts touches the process. */
+/** What a command prints: results on `out`, progress and remarks on `err`. */
 import cliProgress from 'cli-progress'
 
 export interface Terminal {
-  /** Results. */
   out: NodeJS.WritableStream
-  /** Progress and remarks. */
   err: NodeJS.WritableStream & { isTTY?: boolean }
 }
 
@@ -12,21 +10,28 @@ export function printLine(stream: NodeJS.WritableStream, line = ''): void {
   stream.write(`${line}\n`)
 }
 
+/** The first few of `names` in parentheses. */
+export function firstNames(names: readonly string[]): string {
+  if (names.length === 0) return ''
+  return ` (${names.slice(0, NAMES).join(', ')}${names.length > NAMES ? ', …' : ''})`
+}
+
 export interface Progress {
-  /** So many more are through; one, unless said. */
+  /** @param count - 1 by default */
   advance(count?: number): void
-  /** Prints a remark without breaking the bar. */
+  /** Prints a line above the bar. */
   remark(line: string): void
   stop(): void
 }
 
-const PLAIN_LINE_EVERY_MS = 5000
+const NAMES = 5
+const LINE_INTERVAL_MS = 5000
 
 /**
- * Shows how far `total` things are: a bar with rate and time left on a terminal, a line every five
- * seconds otherwise.
+ * Shows the progress of `total` steps with rate and time left: a bar on a terminal, otherwise a
+ * line every five seconds.
  *
- * @param unit - plural name of the things, and what happens to them: "images", "captions asked"
+ * @param unit - a plural, such as "images" or "captions searched"
  */
 export function startProgress(terminal: Terminal, total: number, unit: string): Progress {
   return terminal.err.isTTY === true && total > 0
@@ -34,12 +39,12 @@ export function startProgress(terminal: Terminal, total: number, unit: string): 
     : plainLines(terminal, total, unit)
 }
 
-/** What the rate counts: the first word of the unit. */
-function thing(unit: string): string {
+/** The first word of the unit, for the rate. */
+function noun(unit: string): string {
   return unit.split(' ', 1)[0] ?? unit
 }
 
-/** Things a second since `begun`. */
+/** Steps a second. */
 function rate(done: number, begun: number): number {
   return done / Math.max((performance.now() - begun) / 1000, 1e-3)
 }
@@ -47,7 +52,7 @@ function rate(done: number, begun: number): number {
 function bar(terminal: Terminal, total: number, unit: string): Progress {
   const begun = performance.now()
   const line = new cliProgress.SingleBar({
-    format: `{bar} {value}/{total} ${unit} · {rate} ${thing(unit)}/s · {eta_formatted} left`,
+    format: `{bar} {value}/{total} ${unit} · {rate} ${noun(unit)}/s · {eta_formatted} left`,
     stream: terminal.err,
     barsize: 24,
     barCompleteChar: '█',
@@ -64,7 +69,7 @@ function bar(terminal: Terminal, total: number, unit: string): Progress {
       line.update(done, { rate: rate(done, begun).toFixed(1) })
     },
     remark: (text) => {
-      // Over the bar: it is drawn again below the remark at its next update.
+      // Overwrites the bar, whose next update draws it again below.
       terminal.err.write(`\r\u001b[K${text}\n`)
     },
     stop: () => line.stop(),
@@ -80,13 +85,13 @@ function plainLines(terminal: Terminal, total: number, unit: string): Progress {
     const left = perSecond > 0 ? `, about ${Math.ceil((total - done) / perSecond)} s left` : ''
     printLine(
       terminal.err,
-      `${done}/${total} ${unit}, ${perSecond.toFixed(1)} ${thing(unit)}/s${done < total ? left : ''}`,
+      `${done}/${total} ${unit}, ${perSecond.toFixed(1)} ${noun(unit)}/s${done < total ? left : ''}`,
     )
   }
   return {
     advance: (count = 1) => {
       done += count
-      if (performance.now() - printed < PLAIN_LINE_EVERY_MS) return
+      if (performance.now() - printed < LINE_INTERVAL_MS) return
       printed = performance.now()
       report()
     },

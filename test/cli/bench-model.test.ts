@@ -8,9 +8,9 @@ const quiet = { out: new PassThrough(), err: new PassThrough() }
 const fixture = (name: string): string => join(packageFolder, 'test', 'fixtures', name)
 
 describe('bench-model', () => {
-  it('times each graph of both bundles, and of a dual encoder the two that it has', async () => {
+  it('measures each graph of both bundles, two for a dual encoder', async () => {
     const options = { against: fixture('tiny-dual-bundle'), images: 1, rounds: 1 }
-    const { bundles, speeds, found } = await benchModel(
+    const { bundles, speeds, recall } = await benchModel(
       fixture('tiny-bundle'),
       options,
       readConfig({}),
@@ -19,20 +19,22 @@ describe('bench-model', () => {
     expect(bundles.map(({ precisions }) => precisions)).toEqual([['fp32'], ['fp32']])
     const graphs = new Map(speeds.map(({ graph, milliseconds }) => [graph, milliseconds.length]))
     expect(Object.fromEntries(graphs)).toEqual({ image: 2, text: 2, fusion: 1 })
-    expect(speeds.flatMap(({ milliseconds }) => milliseconds).every((one) => one > 0)).toBe(true)
-    expect(found).toEqual([])
+    expect(speeds.flatMap(({ milliseconds }) => milliseconds).every((median) => median > 0)).toBe(
+      true,
+    )
+    expect(recall).toEqual([])
   })
 
-  it('refuses a folder that is no bundle', async () => {
+  it('refuses a folder without a bundle', async () => {
     await expect(
       benchModel(fixture('nothing'), { images: 1, rounds: 1 }, readConfig({}), quiet),
     ).rejects.toThrow('There is no model bundle in')
   })
 })
 
-describe('its report', () => {
+describe('benchModelLines', () => {
   const recall = (r1: number) => ({ r1, r5: r1 + 10, r10: r1 + 20 })
-  const found = (r1: number): BenchModelReport['found'][number] => ({
+  const found = (r1: number): BenchModelReport['recall'][number] => ({
     bundle: 'b',
     images: 2,
     captions: 10,
@@ -46,11 +48,11 @@ describe('its report', () => {
     precisions: [precision],
   })
 
-  it('says how many times as fast the first is, and how many points it gains or loses', () => {
+  it('prints the speed-up and the difference in recall of the first bundle', () => {
     const lines = benchModelLines({
       bundles: [bundle('small', 'int8'), bundle('large', 'fp32')],
       speeds: [{ graph: 'text', rows: 8, threads: 2, milliseconds: [4, 10] }],
-      found: [found(20), found(21.5)],
+      recall: [found(20), found(21.5)],
     })
     expect(lines[0]).toBe('small 1.0.0 (int8), against large 1.0.0 (fp32)')
     expect(lines.find((line) => line.startsWith('text '))?.split(/\s+/)).toEqual([
@@ -69,11 +71,11 @@ describe('its report', () => {
     ).toEqual(['33.0', '34.5', '-1.5'])
   })
 
-  it('of one bundle has its figures alone', () => {
+  it('prints no comparison for one bundle', () => {
     const lines = benchModelLines({
       bundles: [bundle('small', 'int8')],
       speeds: [{ graph: 'fusion', rows: 64, threads: 1, milliseconds: [4] }],
-      found: [found(20)],
+      recall: [found(20)],
     })
     expect(lines[0]).toBe('small 1.0.0 (int8)')
     expect(lines.find((line) => line.startsWith('fusion'))?.split(/\s+/)).toEqual([

@@ -61,7 +61,7 @@ const sidecar = async (): Promise<Sidecar> =>
   JSON.parse(await readFile(sidecarFile(), 'utf8')) as Sidecar
 
 describe('tandem check', () => {
-  it('keeps out of a folder that is in use, and says by whom', async () => {
+  it('refuses a folder in use and names its process', async () => {
     const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
     await expect(check(config, options)).rejects.toThrow(
       `in use by a Tandem service (process ${process.pid}`,
@@ -70,7 +70,7 @@ describe('tandem check', () => {
     expect(await check(config, options)).toMatchObject({ isSound: true })
   })
 
-  it('finds a folder sound, and changes nothing in it', async () => {
+  it('finds an intact folder sound and changes nothing', async () => {
     const before = await readFile(sidecarFile())
     const outcome = await check(config, options)
     expect(outcome).toMatchObject({
@@ -84,7 +84,7 @@ describe('tandem check', () => {
     expect(await readFile(sidecarFile())).toEqual(before)
   })
 
-  it('takes a snapshot that is behind, or missing, for what it is', async () => {
+  it('reports an old or missing snapshot, which is no fault', async () => {
     await withRooms(async (store) => void (await store.put([item(7, embeddings[8])])))
     expect(await check(config, options)).toMatchObject({
       isSound: true,
@@ -97,7 +97,7 @@ describe('tandem check', () => {
     })
   })
 
-  it('names items that the graph has with another embedding, and repairs them', async () => {
+  it('names items with another embedding in the graph and repairs them', async () => {
     await withRooms(async (store, index) => {
       await index.upsert(
         [{ id: 'item 3', embedding: embeddings[200] as Float32Array }],
@@ -121,7 +121,7 @@ describe('tandem check', () => {
     })
   })
 
-  it('names items that the index lacks although it says it is complete', async () => {
+  it('names items missing in an index that claims to be complete', async () => {
     await withRooms(async (store, index) => {
       await index.remove(['item 5', 'item 6'], store.position)
       await index.save()
@@ -132,7 +132,7 @@ describe('tandem check', () => {
     })
   })
 
-  it('sees a graph whose labels belong to other items', async () => {
+  it('finds a graph with swapped labels not sound', async () => {
     const { ids, ...rest } = await sidecar()
     await writeFile(sidecarFile(), JSON.stringify({ ...rest, ids: [...ids].reverse() }))
     const { annRecall, isSound, unreachable } = await check(config, options)
@@ -141,7 +141,7 @@ describe('tandem check', () => {
     expect(annRecall).toBeGreaterThan(0)
   })
 
-  it('says so when there is nothing to check', async () => {
+  it('refuses a data folder without items', async () => {
     await expect(
       check({ ...config, dataFolder: join(config.dataFolder, 'none') }, options),
     ).rejects.toThrow(/There are no items in/)

@@ -25,22 +25,22 @@ async function shard(name: string, entries: Record<string, string>): Promise<str
 const captions = (...en: string[]): string => JSON.stringify({ captions: { en } })
 
 describe('readShards', () => {
-  it('joins photo and captions by key, whatever their order, across shards', async () => {
+  it('joins image and captions by key, in any order, across shards', async () => {
     const first = await shard('a.tar', {
       'x.jpg': 'X',
       'x.json': captions('one', 'two'),
       'd/y.json': captions('three'),
     })
     const second = await shard('b.tar', { 'd/y.jpg': 'Y' })
-    const photos = await readShards([first, second], 'en')
-    expect(photos.map(({ key, captions, mime }) => ({ key, captions, mime }))).toEqual([
+    const images = await readShards([first, second], 'en')
+    expect(images.map(({ key, captions, mime }) => ({ key, captions, mime }))).toEqual([
       { key: 'x', captions: ['one', 'two'], mime: 'image/jpeg' },
       { key: 'd/y', captions: ['three'], mime: 'image/jpeg' },
     ])
-    expect(Buffer.from(photos[0]?.image ?? []).toString()).toBe('X')
+    expect(Buffer.from(images[0]?.image ?? []).toString()).toBe('X')
   })
 
-  it('leaves out photos without captions in the language', async () => {
+  it('skips images without captions in the language', async () => {
     const path = await shard('a.tar', {
       'x.jpg': 'X',
       'x.json': JSON.stringify({ captions: { zh: ['狗'] } }),
@@ -50,8 +50,8 @@ describe('readShards', () => {
   })
 
   it.each([
-    [{ 'x.jpg': 'X' }, /"x" has a photo and no x\.json/],
-    [{ 'x.json': captions('one') }, /"x" has captions and no photo/],
+    [{ 'x.jpg': 'X' }, /"x" has an image but no x\.json/],
+    [{ 'x.json': captions('one') }, /"x" has captions but no image/],
     [
       { 'x.jpg': 'X', 'x.json': '{"captions":{"en":"one"}}' },
       /a\.tar: x\.json: captions\.en must be a list/,
@@ -64,7 +64,7 @@ describe('readShards', () => {
 })
 
 describe('shardsOf', () => {
-  it('takes a shard, or the shards of a folder in order', async () => {
+  it('lists one shard, or the shards of a folder in order', async () => {
     const b = await shard('b.tar', {})
     const a = await shard('a.tar', {})
     await writeFile(join(folder, 'README'), 'x')
@@ -73,6 +73,6 @@ describe('shardsOf', () => {
   })
 
   it('refuses a folder without shards', async () => {
-    await expect(shardsOf(folder)).rejects.toThrow(/holds no \.tar shards/)
+    await expect(shardsOf(folder)).rejects.toThrow(/has no \.tar shards/)
   })
 })

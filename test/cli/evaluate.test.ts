@@ -8,13 +8,13 @@ const quiet = { out: new PassThrough(), err: new PassThrough() }
 const unit = (at: number): Float32Array =>
   Float32Array.from({ length: 4 }, (_, index) => (index === at ? 1 : 0))
 
-const photos: CaptionedImage[] = ['a', 'b', 'c', 'd'].map((key) => ({
+const images: CaptionedImage[] = ['a', 'b', 'c', 'd'].map((key) => ({
   key,
   image: Buffer.from(key),
   mime: 'image/jpeg',
   captions: [`${key} first`, `${key} second`],
 }))
-const keys = photos.map(({ key }) => key)
+const keys = images.map(({ key }) => key)
 
 /** A service whose similarity mistakes a for b and b for a, and whose rerank makes no mistake. */
 class MistakenService {
@@ -71,12 +71,12 @@ describe('evaluate', () => {
     const service = new MistakenService()
     const result = await evaluate(
       asClient(service),
-      photos,
+      images,
       { candidates: 8, rerank: true, imageToText: true },
       quiet,
     )
     expect(service.stored.sort()).toEqual(keys)
-    expect(result).toMatchObject({ bundle: 'mistaken', photos: 4, captions: 8, candidates: 8 })
+    expect(result).toMatchObject({ bundle: 'mistaken', images: 4, captions: 8, candidates: 8 })
     expect(result.text_to_image.similarity).toEqual({ r1: 50, r5: 100, r10: 100 })
     expect(result.text_to_image.rerank).toEqual({ r1: 100, r5: 100, r10: 100 })
     expect(result.image_to_text?.similarity.r1).toBe(50)
@@ -84,17 +84,17 @@ describe('evaluate', () => {
     expect(evaluationTable(result)).toMatch(/text→image, rerank of 8 +100\.0 +100\.0 +100\.0/)
   })
 
-  it('leaves photo → sentence out when it is not wanted', async () => {
+  it('measures only sentence → image without imageToText', async () => {
     const options = { candidates: 8, rerank: true, imageToText: false }
-    const result = await evaluate(asClient(new MistakenService()), photos, options, quiet)
+    const result = await evaluate(asClient(new MistakenService()), images, options, quiet)
     expect(result.image_to_text).toBeUndefined()
     expect(evaluationTable(result)).not.toContain('image→text')
   })
 
-  it('leaves rerank out when it is not wanted', async () => {
+  it('measures only similarity without rerank', async () => {
     const result = await evaluate(
       asClient(new MistakenService()),
-      photos,
+      images,
       { candidates: 8, rerank: false, imageToText: true },
       quiet,
     )
@@ -103,15 +103,15 @@ describe('evaluate', () => {
   })
 
   it('refuses a service that stores other items, which would take ranks', async () => {
-    const service = new MistakenService(['a', 'stranger'])
+    const service = new MistakenService(['a', 'other'])
     await expect(
       evaluate(
         asClient(service),
-        photos,
+        images,
         { candidates: 8, rerank: true, imageToText: true },
         quiet,
       ),
-    ).rejects.toThrow(/"stranger"/)
+    ).rejects.toThrow(/"other"/)
     expect(service.stored).toEqual([])
   })
 })

@@ -29,13 +29,13 @@ describe('imageFiles', () => {
     expect(others).toBe(2)
   })
 
-  it('leaves out hidden files and folders', async () => {
+  it('ignores hidden files and folders', async () => {
     await mkdir(join(folder, '.cache'))
     for (const name of ['.cache/a.jpg', '.b.jpg', 'c.jpg']) await writeFile(join(folder, name), 'x')
     expect((await imageFiles(folder, never)).images.map(({ path }) => path)).toEqual(['c.jpg'])
   })
 
-  it('follows links to files, not to folders, and reports a link that leads nowhere', async () => {
+  it('follows links to files, not to folders, and reports a broken link', async () => {
     await writeFile(join(folder, 'a.jpg'), 'x')
     await symlink(join(folder, 'a.jpg'), join(folder, 'b.jpg'))
     await symlink(folder, join(folder, 'loop.jpg'))
@@ -66,14 +66,14 @@ describe('idOfPath', () => {
   })
 
   it.each([' space.jpg', 'tab\there.jpg', `${'long/'.repeat(100)}a.jpg`, 'line\u2028sep.jpg'])(
-    'turns %j into an id that the service takes',
+    'turns %j into a valid id',
     (path) => {
       expect(Value.Check(Id, path)).toBe(false)
       expect(Value.Check(Id, idOfPath(path))).toBe(true)
     },
   )
 
-  it('keeps changed paths apart', () => {
+  it('gives different ids to paths that are changed alike', () => {
     expect(idOfPath('a\tb.jpg')).not.toBe(idOfPath('a\nb.jpg'))
   })
 })

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { compareImages, imagesLines, type Named } from '../../src/cli/images.js'
+import { compareImages, imagesLines, type ItemImages } from '../../src/cli/images.js'
 import { readConfig } from '../../src/config.js'
 import { connectMilvus } from '../../src/collection/milvus/items.js'
 import { openSharedPlace } from '../../src/collection/milvus/open.js'
@@ -21,7 +21,7 @@ function collection(images: Record<string, number>, items: Record<string, string
         yield await Promise.resolve({ key, storedAt: agoH(hours) })
     },
   }
-  const shared: Named = {
+  const shared: ItemImages = {
     async *imageKeys() {
       for (const [id, key] of [...named]) yield await Promise.resolve({ id, key })
     },
@@ -32,25 +32,25 @@ function collection(images: Record<string, number>, items: Record<string, string
 }
 
 describe('comparing images with items', () => {
-  it('finds images that no item names, and items whose image is gone', async () => {
+  it('finds images without an item, and items without their image', async () => {
     const { store, shared } = collection({ a1: 48, a2: 48, b1: 48 }, { a: 'a2', b: 'b1', c: 'c1' })
     const outcome = await compareImages(store, shared, HOUR_MS)
     expect(outcome).toEqual({ images: 3, items: 3, orphans: ['a1'], missing: ['c'] })
     expect(imagesLines(outcome, false)).toEqual([
       '3 images of 3 items',
-      'images that no item names: 1 (a1)',
+      'images without an item: 1 (a1)',
       'items without their image: 1 (c)',
     ])
   })
 
-  it('passes over young images: their items may be on their way', async () => {
+  it('ignores young images, whose items may be in the process of being added', async () => {
     const { store, shared } = collection({ young: 0.5, old: 2 }, {})
     expect(await compareImages(store, shared, HOUR_MS)).toMatchObject({ orphans: ['old'] })
   })
 
-  it('takes what is added, replaced and removed meanwhile for neither', async () => {
+  it('reports nothing for items that are added, replaced or removed meanwhile', async () => {
     const { there, named, store, shared } = collection({ a1: 48, b1: 48 }, { a: 'a1', b: 'b1' })
-    async function* imageKeys(): ReturnType<Named['imageKeys']> {
+    async function* imageKeys(): ReturnType<ItemImages['imageKeys']> {
       there.set('a2', 0)
       named.set('a', 'a2')
       there.delete('a1')
@@ -69,7 +69,7 @@ describe('comparing images with items', () => {
 describe.skipIf(!hasMilvus)(
   `images of a collection in Milvus ${hasMilvus ? '' : withoutMilvus}`,
   () => {
-    it('are compared with its items, and those of other collections left alone', async () => {
+    it('are compared with its items only', async () => {
       const folder = await mkdtemp(join(tmpdir(), 'tandem-images-'))
       const milvus = await Milvus.start()
       const config = readConfig({

@@ -8,9 +8,9 @@ import { PassThrough } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Client } from '../../src/cli/client.js'
-import { indexFolder, summaryLine } from '../../src/cli/index-folder.js'
+import { indexImages, summaryLine } from '../../src/cli/index-folder.js'
 
-/** As much of the service as indexing needs: keeps what is put, refuses images that say so. */
+/** A service that stores items, and refuses images whose bytes say so. */
 class Stored {
   readonly items = new Map<string, { payload: unknown }>()
   puts = 0
@@ -71,60 +71,60 @@ async function write(files: Record<string, string>): Promise<void> {
   }
 }
 
-describe('indexFolder', () => {
+describe('indexImages', () => {
   it('stores every image under its path', async () => {
     await write({ 'a.jpg': '1', 'deep/b é.png': '2', 'notes.txt': '3' })
-    const outcome = await indexFolder(client, folder, terminal)
+    const outcome = await indexImages(client, folder, terminal)
     expect(outcome).toEqual({ added: 2, skipped: 0, failed: [] })
     expect([...stored.items.keys()].sort()).toEqual(['a.jpg', 'deep/b é.png'])
     expect(stored.items.get('deep/b é.png')?.payload).toMatchObject({ path: 'deep/b é.png' })
   })
 
-  it('skips what is stored and unchanged, and stores what has changed', async () => {
+  it('skips unchanged files and stores changed ones', async () => {
     await write({ 'a.jpg': '1', 'b.jpg': '2' })
-    await indexFolder(client, folder, terminal)
+    await indexImages(client, folder, terminal)
     await write({ 'b.jpg': 'changed', 'c.jpg': '3' })
-    const outcome = await indexFolder(client, folder, terminal)
+    const outcome = await indexImages(client, folder, terminal)
     expect(outcome).toEqual({ added: 2, skipped: 1, failed: [] })
     expect(stored.puts).toBe(4)
   })
 
-  it('reports a file that the service refuses, with its reason, and goes on', async () => {
+  it('reports a refused file with the reason and continues', async () => {
     await write({ 'a.jpg': 'broken', 'b.jpg': '2' })
-    const outcome = await indexFolder(client, folder, terminal)
+    const outcome = await indexImages(client, folder, terminal)
     expect(outcome.failed).toEqual([{ path: 'a.jpg', reason: 'The image cannot be decoded.' }])
     expect(outcome.added).toBe(1)
     expect(lines.join('')).toContain('not added: a.jpg: The image cannot be decoded.')
     expect(summaryLine(outcome)).toBe('1 added, 0 already stored, 1 not added')
   })
 
-  it('tries again when the service is busy', async () => {
+  it('repeats an upload when the service is busy', async () => {
     stored.busy = 2
     await write({ 'a.jpg': '1' })
-    expect(await indexFolder(client, folder, terminal)).toEqual({
+    expect(await indexImages(client, folder, terminal)).toEqual({
       added: 1,
       skipped: 0,
       failed: [],
     })
   })
 
-  it('stops when the service has no space left', async () => {
+  it('stops when the disk of the service is full', async () => {
     stored.full = true
     await write({ 'a.jpg': '1', 'b.jpg': '2' })
-    await expect(indexFolder(client, folder, terminal)).rejects.toThrow('no space is left')
-    expect(lines.join('')).toContain('The same command goes on from there')
+    await expect(indexImages(client, folder, terminal)).rejects.toThrow('no space is left')
+    expect(lines.join('')).toContain('The same command resumes')
   })
 
-  it('stops when the service has gone', async () => {
+  it('stops when the service is unreachable', async () => {
     await write({ 'a.jpg': '1' })
     stored.server.close()
     await once(stored.server, 'close')
-    await expect(indexFolder(client, folder, terminal)).rejects.toThrow(
+    await expect(indexImages(client, folder, terminal)).rejects.toThrow(
       /No service answers at http:\/\/127/,
     )
   })
 
   it('rejects for a folder that does not exist', async () => {
-    await expect(indexFolder(client, join(folder, 'none'), terminal)).rejects.toThrow(/ENOENT/)
+    await expect(indexImages(client, join(folder, 'none'), terminal)).rejects.toThrow(/ENOENT/)
   })
 })

@@ -1,6 +1,5 @@
 /**
- * `tandem migrate` as a process of its own, between a data folder that this process writes to and a
- * real Milvus.
+ * `tandem migrate` as a process, between a data folder that the test writes to and a real Milvus.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -165,7 +164,7 @@ async function everythingInMilvus(): Promise<unknown[]> {
 }
 
 describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
-  it('copies a data folder that is written to meanwhile, every byte of it, and is level at the end', async () => {
+  it('copies every byte of a data folder, with the writes during the copy', async () => {
     const data = await openData()
     await data.put(named(300))
     const child = begin('milvus')
@@ -181,7 +180,7 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     over = true
     await writing
     expect(first, first.err).toMatchObject({ status: 0 })
-    expect(first.out).toMatch(/ANN recall 1\.0000\nlevel\n$/)
+    expect(first.out).toMatch(/ANN recall 1\.0000\ncomplete\n$/)
     const second = await migrate('milvus')
     expect(second, second.err).toMatchObject({ status: 0 })
     expect(second.out).toMatch(new RegExp(`^${data.size} items; `))
@@ -190,7 +189,7 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     expect(third.out).toMatch(/; 0 copied, 0 removed\n/)
   })
 
-  it('goes on where it was killed', async () => {
+  it('resumes after a kill', async () => {
     const data = await openData()
     await data.put(named(600))
     const child = begin('milvus')
@@ -208,7 +207,7 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     expect(await everythingInMilvus()).toEqual(everythingIn(data))
   })
 
-  it('copies what is in Milvus into a data folder, from which a service answers', async () => {
+  it('copies a Milvus collection into a data folder that a service can open', async () => {
     const found = await inMilvus()
     await Promise.all([...named(90), made('removed')].map((item) => found.put(item)))
     const first = await migrate('embedded')
@@ -243,20 +242,20 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     }
   })
 
-  it('begins with an empty target alone', async () => {
+  it('refuses a target with other items', async () => {
     await (await openData()).put(named(3))
     await (await inMilvus()).put(made('of-somebody'))
     const { status, err } = await migrate('milvus')
     expect(status).toBe(1)
-    expect(err).toMatch(/collection migrated_\d+ holds items already that no migration/)
+    expect(err).toMatch(/collection migrated_\d+ has items that no migration/)
     await closeData()
     const back = await migrate('embedded')
-    expect(back.err).toMatch(/data folder .* holds items already/)
+    expect(back.err).toMatch(/data folder .* has items that no migration/)
     expect((await everythingInMilvus()).length).toBe(1)
     expect(everythingIn(await openData()).length).toBe(3)
   })
 
-  it('leaves alone what others have written to the target since, and says so', async () => {
+  it('keeps and reports items that others wrote to the target', async () => {
     const data = await openData()
     await data.put(named(5))
     expect(await migrate('milvus')).toMatchObject({ status: 0 })
@@ -266,13 +265,13 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     const { status, out } = await migrate('milvus')
     expect(status).toBe(1)
     expect(out).toMatch(
-      /fault: 2 items that others have written to .* were left as they are\nnot level\n$/,
+      /fault: 2 items that others wrote to .* were left unchanged\nnot complete\n$/,
     )
     expect((await found.getMany(['item-2']))[0]?.payload).toMatchObject({ version: 9 })
     expect(await found.count()).toBe(6)
   })
 
-  it('refuses another bundle, a folder in use, and settings that lack something, before anything is copied', async () => {
+  it('refuses another bundle, a folder in use, and missing settings before it copies anything', async () => {
     await (await openData()).put(named(2))
     const service = await buildApp({
       ...readConfig({}),
@@ -300,7 +299,7 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
     )
   })
   it.skipIf(s3ServerMissing !== null)(
-    `takes images to a bucket and back ${s3ServerMissing ?? ''}`,
+    `copies images to a bucket and back ${s3ServerMissing ?? ''}`,
     async () => {
       const server = await S3Server.start()
       const settings = {

@@ -1,4 +1,4 @@
-/** The check at the end of a migration notices every kind of difference. */
+/** The comparison at the end of a migration. */
 import { describe, expect, it } from 'vitest'
 import type { Item } from '../../src/collection/collection.js'
 import { compare, faultsOf } from '../../src/cli/migration/comparison.js'
@@ -68,8 +68,8 @@ async function faults(spoil: (side: MadeSide) => void): Promise<string[]> {
   return faultsOf(await compare(new MadeSide(), other, 8, SAMPLE))
 }
 
-describe('two collections', () => {
-  it('of the same items have no fault', async () => {
+describe('the comparison of two collections', () => {
+  it('finds no fault in equal ones', async () => {
     expect(await faults(() => undefined)).toEqual([])
     const side = new MadeSide()
     expect(await compare(side, side, 8, SAMPLE)).toMatchObject({
@@ -97,11 +97,11 @@ describe('two collections', () => {
     ],
     ['another image', (side: MadeSide) => void side.images.set('item-3', Buffer.from('x'))],
     ['no image', (side: MadeSide) => void side.images.delete('item-3')],
-  ])('differ by %s', async (_what, spoil) => {
+  ])('finds %s', async (_what, spoil) => {
     expect(await faults(spoil)).toEqual(['items that differ: 1 (item-3)'])
   })
 
-  it('are not compared by what has changed meanwhile', async () => {
+  it('ignores items that changed meanwhile', async () => {
     expect(
       await faults((side) =>
         side.change('item-3', { payload: null, addedAt: '2026-01-02T00:00:00.000Z' }),
@@ -109,7 +109,7 @@ describe('two collections', () => {
     ).toEqual([])
   })
 
-  it('differ by similarities, and by what a search misses', async () => {
+  it('finds other similarities and missed neighbours', async () => {
     expect((await faults((side) => (side.error = 0.002))).join()).toMatch(
       /items with other similarities/,
     )

@@ -64,7 +64,7 @@ async function fill(count: number): Promise<void> {
 }
 
 describe('rebuild', { timeout: 120_000 }, () => {
-  it('moves every item to the configured bundle, with its image, payload and time', async () => {
+  it('re-embeds every item and keeps its image, payload and time', async () => {
     await fill(40)
     const items = join(config.dataFolder, 'items')
     const before = await openItemStore({ folder: items, fingerprint: null })
@@ -94,7 +94,7 @@ describe('rebuild', { timeout: 120_000 }, () => {
     expect((await readdir(config.dataFolder)).sort()).toEqual(['items', 'lock'])
   })
 
-  it('leaves the old store as it was when a bundle cannot be opened', async () => {
+  it('changes nothing if the bundle cannot be opened', async () => {
     await fill(1)
     await expect(rebuild({ ...config, modelFolder: join(folder, 'none') }, quiet)).rejects.toThrow(
       /no model bundle/,
@@ -109,14 +109,14 @@ describe('rebuild', { timeout: 120_000 }, () => {
     ).rejects.toThrow(StoreMismatchError)
   })
 
-  it('keeps out of a folder that is in use, and says by whom', async () => {
+  it('refuses a folder in use and names its process', async () => {
     await fill(1)
     const lock = await lockDataFolder(config.dataFolder, 'a Tandem service')
     await expect(rebuild(config, quiet)).rejects.toThrow(/in use by a Tandem service/)
     await lock.release()
   })
 
-  it('goes on where one ended, and does nothing once it is done', async () => {
+  it('resumes an interrupted rebuild and does nothing after a complete one', async () => {
     await fill(12)
     const { fingerprint } = await modelsInfo(otherBundle)
     const store = await openItemStore({
@@ -136,7 +136,7 @@ describe('rebuild', { timeout: 120_000 }, () => {
     expect(await rebuild(config, quiet)).toEqual({ items: 0 })
   })
 
-  it('says so when there is nothing to rebuild', async () => {
+  it('refuses a data folder without items', async () => {
     await expect(rebuild(config, quiet)).rejects.toThrow(/There are no items in/)
   })
 })

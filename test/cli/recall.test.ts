@@ -22,7 +22,7 @@ describe('recallFigures', () => {
 })
 
 describe('rankOf', () => {
-  it('is the place of the first correct entry, or Infinity', () => {
+  it('is the index of the first correct entry, or Infinity', () => {
     expect(rankOf(['a', 'b', 'b'], (entry) => entry === 'b')).toBe(1)
     expect(rankOf(['a'], (entry) => entry === 'c')).toBe(Infinity)
   })

@@ -13,7 +13,7 @@ describe('startProgress', () => {
   beforeEach(() => vi.useFakeTimers())
   afterEach(() => vi.useRealTimers())
 
-  it('prints a plain line every five seconds, and one at the end, where there is no terminal', () => {
+  it('prints a line every five seconds and at the end without a terminal', () => {
     const progress = startProgress(terminal(false), 20, 'images')
     for (let at = 0; at < 12; at += 1) {
       vi.advanceTimersByTime(1000)
@@ -30,7 +30,7 @@ describe('startProgress', () => {
     ])
   })
 
-  it('prints nothing for nothing', () => {
+  it('prints nothing without progress', () => {
     startProgress(terminal(false), 0, 'images').stop()
     expect(written).toBe('')
   })

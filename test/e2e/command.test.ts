@@ -120,7 +120,7 @@ describe('the tandem command', () => {
     )
     expect(tandem('index', join(folder, 'more')).status).toBe(0)
     expect(search()).not.toEqual(before)
-    const restored = 'first is restored: 0 items stored, 1 removed, 3 were the same\n'
+    const restored = 'first is restored: 0 items stored, 1 removed, 3 unchanged\n'
     expect(tandem('restore', 'first')).toMatchObject({ status: 0, stdout: restored })
     expect(search()).toEqual(before)
     expect(tandem('restore', 'second')).toMatchObject({

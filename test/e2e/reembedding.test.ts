@@ -286,7 +286,7 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     const run = async (...words: string[]): Promise<string> => {
       const [out, err] = [new PassThrough(), new PassThrough()]
       const program = new Command().exitOverride()
-      addReembedCommands(program, (raw) => raw, { out, err })
+      addReembedCommands(program, { out, err })
       await program.parseAsync(['node', 'tandem', 'reembed', ...words, '--url', url])
       printed.push(String(err.read() ?? ''))
       return String(out.read())

@@ -33,7 +33,7 @@ const run = (): number | null =>
   ]).status
 
 describe('figures', () => {
-  it('replaces what is between the markers, and nothing else, however often it runs', () => {
+  it('replaces only the text between the markers, also when repeated', () => {
     writeFileSync(
       join(folder, 'README.md'),
       '# A\n<!-- figures:begin -->\nold\n<!-- figures:end -->\nend\n',
@@ -49,13 +49,13 @@ describe('figures', () => {
     )
   })
 
-  it('fails, and changes nothing, where the markers are missing', () => {
+  it('fails and changes nothing without the markers', () => {
     writeFileSync(join(folder, 'README.md'), '# A\n')
     expect(run()).not.toBe(0)
     expect(readFileSync(join(folder, 'README.md'), 'utf8')).toBe('# A\n')
   })
 
-  it('finds its markers in the README', () => {
+  it('the README has the markers', () => {
     const text = readFileSync(join(packageFolder, 'README.md'), 'utf8')
     expect(text).toMatch(/<!-- figures:begin -->\n[\s\S]*\n<!-- figures:end -->/)
   })

@@ -28,7 +28,7 @@ describe('npm ci', () => {
     expect(locked?.hasInstallScript).toBeUndefined()
   })
 
-  it('knows of every other install script whether to run it', () => {
+  it('runs or skips every other install script by allowScripts', () => {
     const names = packages
       .filter(([, { hasInstallScript }]) => hasInstallScript === true)
       .map(([path]) => path.replace(/^.*node_modules\//, ''))

@@ -47,11 +47,11 @@ const needOf = (needs: { of: string; machines: number }[], of: RegExp): number |
   needs.find((need) => of.test(need.of))?.machines
 
 describe('docs/scaling.md', () => {
-  it('has the tables that its figures and assumptions make (npm run scaling writes them)', () => {
+  it('has the tables of its figures and assumptions (npm run scaling writes them)', () => {
     expect(readFileSync(page, 'utf8')).toBe(writtenPage())
   })
 
-  it('has a column and a part for each size', () => {
+  it('has a column and a section for each size', () => {
     const text = readFileSync(page, 'utf8')
     for (const items of ['10⁶ items', '10⁸ items', '10¹⁰ items'])
       expect(text.split(items).length).toBeGreaterThan(2)
@@ -59,7 +59,7 @@ describe('docs/scaling.md', () => {
 })
 
 describe('a sizing', () => {
-  it('of what one machine holds is embedded', () => {
+  it('is embedded if one machine holds the index', () => {
     const { engine, bytes, queries, cost } = sizingOf(1_000_000, 1, figures, assumptions)
     expect(engine).toBe('embedded')
     expect(bytes).toMatchObject({
@@ -73,7 +73,7 @@ describe('a sizing', () => {
     expect(cost.perThousandQueries).toBeCloseTo(1000 / 3600)
   })
 
-  it('says what breaks first', () => {
+  it('names the first limit', () => {
     const { embedded } = sizingOf(1_000_000, 1, figures, assumptions)
     // 10⁶ × 0.102 s in two days of 10 cores that are half busy.
     expect(needOf(embedded, /encode and index/)).toBeCloseTo(
@@ -88,7 +88,7 @@ describe('a sizing', () => {
     expect(busy.embedded[0]?.of).toBe('cores for searches')
   })
 
-  it('of what one machine cannot hold is a cluster, of which every segment is searched', () => {
+  it('is a cluster if one machine cannot hold the index; it searches every segment', () => {
     const { engine, queries, indexing, cost, bytes } = sizingOf(
       100_000_000,
       100,

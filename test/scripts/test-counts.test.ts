@@ -27,7 +27,7 @@ function counts(
 }
 
 describe('test-counts', () => {
-  it('adds up the suites of a junit report', () => {
+  it('adds the suites of a junit report', () => {
     const report =
       '<testsuites><testsuite name="a" errors="1" failures="2" skipped="3" tests="10" time="0"></testsuite>' +
       '<testsuite name="b" errors="0" failures="0" skipped="0" tests="5"></testsuite></testsuites>'
@@ -70,7 +70,7 @@ describe('test-counts', () => {
     ])
   })
 
-  it('fails for a report that is not one', () => {
+  it('fails for an invalid report', () => {
     expect(counts('vitest', 'nonsense').status).not.toBe(0)
     expect(counts('mocha', '{}').status).not.toBe(0)
   })
