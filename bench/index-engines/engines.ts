@@ -1,14 +1,15 @@
 /** What is compared: each takes unit vectors by label and finds labels, however it keeps them. */
 import { Index, MetricKind, type ScalarKind } from 'usearch'
 import { HnswGraph } from '../../src/vector-index/hnsw-graph.js'
-import { TopK, type Found } from '../../src/vector-index/top-k.js'
+import { TopK, type Nearest } from '../../src/vector-index/top-k.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
+import { HNSW } from '../../src/vector-index/vector-index.js'
 
 export interface Engine {
   add(label: number, embedding: Float32Array): void
   remove(labels: readonly number[]): void
   /** @param ef - how widely to search, at least `limit` */
-  search(query: Float32Array, limit: number, ef: number): Found
+  search(query: Float32Array, limit: number, ef: number): Nearest
 }
 
 /**
@@ -38,7 +39,7 @@ export function openEngine(name: EngineName, dim: number): Engine {
 
 type Precision = 'f32' | 'f16' | 'bf16' | 'i8'
 
-/** M and efConstruction as in src/vector-index/hnsw-graph.ts. */
+/** M and efConstruction as in the service. */
 class UsearchEngine implements Engine {
   readonly #index: Index
   readonly #rows: PackedRows
@@ -49,8 +50,8 @@ class UsearchEngine implements Engine {
       // Integers have no unit length, so that their dot product is no cosine.
       metric: precision === 'i8' ? MetricKind.Cos : MetricKind.IP,
       quantization: precision as ScalarKind,
-      connectivity: 16,
-      expansion_add: 200,
+      connectivity: HNSW.m,
+      expansion_add: HNSW.efConstruction,
       expansion_search: 64,
       multi: false,
     })
@@ -67,10 +68,10 @@ class UsearchEngine implements Engine {
   }
 
   /** ef is fixed when an index is made; to ask for so many comes to the same. */
-  search(query: Float32Array, limit: number, ef: number): Found {
+  search(query: Float32Array, limit: number, ef: number): Nearest {
     const { keys } = this.#index.search(query, ef, 1)
     const nearest = new TopK(limit)
     for (const key of keys) nearest.offer(Number(key), this.#rows.similarity(query, Number(key)))
-    return nearest.found()
+    return nearest.sorted()
   }
 }

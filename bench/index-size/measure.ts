@@ -41,7 +41,7 @@ export function exactNearest(
     }
     truth.set(
       items,
-      nearest.map((one) => one.found().labels),
+      nearest.map((one) => one.sorted().labels),
     )
   }
   return truth

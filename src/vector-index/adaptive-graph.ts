@@ -7,7 +7,7 @@ import { closeSync, openSync } from 'node:fs'
 import { AdaptiveEf } from './adaptive-ef.js'
 import { embeddingsIn } from './graph-file.js'
 import { HnswGraph } from './hnsw-graph.js'
-import type { Found } from './top-k.js'
+import type { Nearest } from './top-k.js'
 import { RecallSample } from './recall-sample.js'
 
 /**
@@ -117,7 +117,7 @@ export class AdaptiveGraph {
   /**
    * @param candidates - at least 1; of fewer labels, all that are not marked as deleted are found
    */
-  search(embedding: Float32Array, candidates: number): Found {
+  search(embedding: Float32Array, candidates: number): Nearest {
     const limit = Math.min(candidates, this.#live)
     if (limit === 0) return { labels: [], similarities: [] }
     const ef = this.#beam.width(limit, this.#live)
@@ -134,8 +134,8 @@ export class AdaptiveGraph {
   }
 
   /** See HnswGraph.save. */
-  save(file: string): string {
-    return this.#graph.save(file)
+  save(file: string): void {
+    this.#graph.save(file)
   }
 
   /** See HnswGraph.free. */
@@ -150,7 +150,7 @@ export class AdaptiveGraph {
   }
 
   /** What the sample holds below `end` that belongs among what was found counts as missed. */
-  #verify(embedding: Float32Array, { labels, similarities }: Found, end: number): void {
+  #verify(embedding: Float32Array, { labels, similarities }: Nearest, end: number): void {
     const found = new Set(labels)
     const inSample = labels.filter((label) => label % this.#sample.every === 0).length
     let missed = 0

@@ -1,46 +1,43 @@
 /**
- * Copies a graph without its deleted labels, in small steps between which searches and changes go
- * on, and puts the copy in its place.
+ * Replaces a graph by a copy without its deleted labels. Searches and changes go on between the
+ * small steps of the copying.
  */
 import type { WorkerProcess } from '../worker/worker-process.js'
 import type { Commands } from './hnsw-worker.js'
 import { IdMap } from './id-map.js'
 
-/** Embeddings copied at a time; a search waits for one such step at most. */
+/** Embeddings copied in one step. A search waits for one step at most. */
 const STEP = 64
 
 export interface Compaction {
   process: WorkerProcess<Commands>
-  /** Those of the graph in use: changes add to them and empty some of them meanwhile. */
-  labels: () => IdMap
-  /** Runs a step while nothing changes the graph. */
+  /** The ids of the graph in use, which may change during the compaction. */
+  ids: () => IdMap
+  /** Runs a step when no other change runs. */
   inTurn: (step: () => Promise<boolean>) => Promise<boolean>
-  /** Called with the labels of the copy when it is the graph in use. */
-  replace: (labels: IdMap) => void
+  /** Called with the ids of the copy once it is the graph in use. */
+  replace: (ids: IdMap) => void
 }
 
-/**
- * Copies labels in ascending order: those that are given out meanwhile come last, and none is
- * missed.
- */
-export async function compact({ process, labels, inTurn, replace }: Compaction): Promise<void> {
-  const original = labels()
+/** Copies labels in ascending order, so that labels assigned meanwhile are copied last. */
+export async function compact({ process, ids, inTurn, replace }: Compaction): Promise<void> {
+  const original = ids()
   await process.call('begin-compaction', { capacity: original.size })
   /** New label → old label. */
   const copied: number[] = []
   const step = async (): Promise<boolean> => {
-    // Another graph has been loaded: this copy is of one that is gone.
-    if (labels() !== original) return true
+    // Another graph was loaded: the copied one is gone.
+    if (ids() !== original) return true
     const from = original.used((copied.at(-1) ?? -1) + 1, STEP)
     if (from.length > 0) {
       await process.call('copy-for-compaction', { from, to: from.map((_, i) => copied.length + i) })
       copied.push(...from)
       return false
     }
-    const ids = copied.map((label) => original.idOf(label))
-    // What was replaced or removed after it had been copied.
-    const deleted = ids.flatMap((id, label) => (id === null ? [label] : []))
-    const remaining = await IdMap.of(ids)
+    const copiedIds = copied.map((label) => original.idOf(label))
+    // Replaced or removed after they were copied.
+    const deleted = copiedIds.flatMap((id, label) => (id === null ? [label] : []))
+    const remaining = await IdMap.of(copiedIds)
     await process.call('end-compaction', { deleted })
     replace(remaining)
     return true

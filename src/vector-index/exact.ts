@@ -1,12 +1,12 @@
 /**
- * The exact index: compares with every embedding, in this process, some 20 of them in a
- * microsecond. The truth that the approximate index is held to, and good enough for some ten
- * thousand items. It has no snapshot; it is replayed from the item store at every start.
+ * The exact index compares the query with every embedding, in this process, about 20 in a
+ * microsecond. It is the ground truth of the approximate index, and fast enough for some ten
+ * thousand items. It has no snapshot; each start replays the item store.
  */
 import type { Neighbour, VectorIndex } from './vector-index.js'
-import { TopK } from './top-k.js'
-import { checkCandidates, normalise } from './normalise.js'
+import { normalise } from './normalise.js'
 import { PackedRows } from './packed-rows.js'
+import { checkCandidates, TopK } from './top-k.js'
 
 export class ExactIndex implements VectorIndex {
   readonly discarded = null
@@ -14,7 +14,7 @@ export class ExactIndex implements VectorIndex {
   readonly annRecall = 1
   readonly workers = []
   readonly #dim: number
-  /** Row → id; rows have no gaps. */
+  /** Row → id, without gaps. */
   readonly #ids: string[] = []
   readonly #rowOf = new Map<string, number>()
   readonly #rows: PackedRows
@@ -66,9 +66,9 @@ export class ExactIndex implements VectorIndex {
     return settled(() => {
       checkCandidates(candidates)
       const query = normalise(embedding, this.#dim)
-      const nearest = new TopK(Math.min(candidates, this.size))
-      this.#rows.compare(query, (row, similarity) => nearest.offer(row, similarity))
-      const { labels, similarities } = nearest.found()
+      const topK = new TopK(Math.min(candidates, this.size))
+      this.#rows.compare(query, (row, similarity) => topK.offer(row, similarity))
+      const { labels, similarities } = topK.sorted()
       return labels.map((row, at) => ({
         id: this.#ids[row] as string,
         similarity: similarities[at] as number,
@@ -86,7 +86,7 @@ export class ExactIndex implements VectorIndex {
 
   async close(): Promise<void> {}
 
-  /** The row of `id`, the next one where it has none. */
+  /** The row of `id`, or a new one. */
   #rowFor(id: string): number {
     const existing = this.#rowOf.get(id)
     if (existing !== undefined) return existing
@@ -95,7 +95,7 @@ export class ExactIndex implements VectorIndex {
     return row
   }
 
-  /** The last row takes the place of the one that goes. */
+  /** Moves the last row into the place of the removed one. */
   #forget(id: string): void {
     const row = this.#rowOf.get(id)
     if (row === undefined) return
@@ -110,7 +110,7 @@ export class ExactIndex implements VectorIndex {
   }
 }
 
-/** What `work` gives or throws, as a promise. */
+/** The result or error of `work` as a promise. */
 function settled<Result>(work: () => Result): Promise<Result> {
   return new Promise((resolve) => resolve(work()))
 }

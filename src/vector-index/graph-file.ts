@@ -1,25 +1,24 @@
 /**
- * The file that hnswlib writes, as far as we read it ourselves: whether it is whole, for hnswlib
- * passes over errors of writing, so that a full disk leaves a graph that is cut off and no word
- * about it; and embeddings out of it, for which hnswlib takes ten times as long.
+ * Reads files of hnswlib. It checks that a file is complete: hnswlib ignores write errors, so a
+ * full disk silently truncates the graph. It also reads embeddings ten times as fast as hnswlib.
  *
  *    0  uint64  offset, capacity
  *   16  uint64  elements
  *   24  uint64  bytes of an element
- *   40  uint64    at which of them its embedding begins
+ *   40  uint64    offset of the embedding in the element
  *    …  up to 96 bytes of other numbers, then the elements
- *    …  for each element uint32 bytes of its links above the lowest level, and those bytes
+ *    …  for each element uint32 n, then n bytes: its links above the lowest level
  *
- * As written on a machine that is little-endian with 64 bits, as all that we run on.
+ * Numbers are little-endian with 64 bits, as on every machine that the service supports.
  */
-import { createHash } from 'node:crypto'
 import { fstatSync, readSync } from 'node:fs'
 
 const HEADER_BYTES = 96
-/** Read at a time: a graph may be larger than what one buffer may hold. */
+/** Size of one read: a graph may be larger than the largest buffer. */
 const PIECE_BYTES = 1 << 20
 
-export function isWholeGraph(descriptor: number): boolean {
+/** Whether the file holds all that its header announces, and nothing else. */
+export function isCompleteGraph(descriptor: number): boolean {
   const { size } = fstatSync(descriptor)
   if (size < HEADER_BYTES) return false
   const { elements, elementBytes } = headerOf(descriptor)
@@ -34,19 +33,7 @@ export function isWholeGraph(descriptor: number): boolean {
   return at === links.length
 }
 
-/** SHA-256 in hexadecimal. */
-export function sha256Of(descriptor: number): string {
-  const hash = createHash('sha256')
-  const piece = Buffer.alloc(PIECE_BYTES)
-  for (let at = 0; ;) {
-    const length = readSync(descriptor, piece, 0, PIECE_BYTES, at)
-    if (length === 0) return hash.digest('hex')
-    hash.update(piece.subarray(0, length))
-    at += length
-  }
-}
-
-/** Every so many-th embedding, in the order in which they were added. */
+/** Every `every`-th embedding, in the order of their labels. */
 export function* embeddingsIn(
   descriptor: number,
   dim: number,
@@ -73,9 +60,9 @@ function headerOf(descriptor: number): {
   return { elements: number(16), elementBytes: number(24), embeddingAt: number(40) }
 }
 
-/** @throws Error where the file ends before */
+/** @throws Error if the file ends before */
 function bytesAt(descriptor: number, from: number, length: number): Buffer {
-  // With a buffer of its own, whose start suits floats.
+  // A buffer outside the pool starts at a multiple of 4, as floats need.
   const bytes = Buffer.allocUnsafeSlow(length)
   for (let read = 0; read < length;) {
     const more = readSync(

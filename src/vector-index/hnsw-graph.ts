@@ -1,11 +1,11 @@
 /**
- * The HNSW graph itself, by label. The only importer of hnswlib-node, whose calls block and whose
- * C++ exceptions end the process: everything that it would refuse is refused before it is asked.
+ * The HNSW graph, by label. The only importer of hnswlib-node. Its calls block and its C++
+ * exceptions end the process, so callers have to check arguments first.
  */
 import { closeSync, fsyncSync, openSync } from 'node:fs'
 import hnswlib from 'hnswlib-node'
-import { isWholeGraph, sha256Of } from './graph-file.js'
-import type { Found } from './top-k.js'
+import { isCompleteGraph } from './graph-file.js'
+import type { Nearest } from './top-k.js'
 import { HNSW } from './vector-index.js'
 
 const FIRST_CAPACITY = 1024
@@ -23,10 +23,7 @@ export class HnswGraph {
     return new HnswGraph(index)
   }
 
-  /**
-   * The graph that `save` wrote; the dimensions must be known to be its own, since wrong ones go
-   * unnoticed.
-   */
+  /** @param dim - has to be that of the saved graph; hnswlib does not check it */
   static load(dim: number, file: string): HnswGraph {
     const index = new hnswlib.HierarchicalNSW('ip', dim)
     index.readIndexSync(file)
@@ -54,10 +51,10 @@ export class HnswGraph {
   }
 
   /**
-   * @param limit - at least 1, and at most the labels that are not marked as deleted
-   * @param ef - how widely the graph is searched, at least `limit`
+   * @param limit - at least 1, and at most the number of labels not marked as deleted
+   * @param ef - width of the search, at least `limit`
    */
-  search(embedding: Float32Array, limit: number, ef: number): Found {
+  search(embedding: Float32Array, limit: number, ef: number): Nearest {
     this.#index.setEf(ef)
     const { neighbors, distances } = this.#index.searchKnn(Array.from(embedding), limit)
     return {
@@ -67,29 +64,27 @@ export class HnswGraph {
   }
 
   /**
-   * Writes the graph to the new `file` and flushes it to the disk; answers its SHA-256 in
-   * hexadecimal.
+   * Writes the graph to the new `file` and flushes it.
    *
-   * @throws the error of the operating system where the disk cannot be written to, or Error where
-   *   it became full: hnswlib writes what it can and says nothing. What there is of the file stays.
+   * @throws the error of the operating system, or Error if the disk is full. The incomplete file
+   *   stays
    */
-  save(file: string): string {
-    // Opened here first: hnswlib does not say either that it could not make the file.
+  save(file: string): void {
+    // Makes the file first: hnswlib does not report that it cannot.
     const descriptor = openSync(file, 'wx+')
     try {
       this.#index.writeIndexSync(file)
       fsyncSync(descriptor)
-      if (!isWholeGraph(descriptor))
-        throw new Error(`${file} is not whole: no space is left on the disk`)
-      return sha256Of(descriptor)
+      if (!isCompleteGraph(descriptor))
+        throw new Error(`${file} is not complete: no space is left on the disk`)
     } finally {
       closeSync(descriptor)
     }
   }
 
   /**
-   * Gives back the memory of a graph that is not used any more. Left to the collector, which in a
-   * process of few objects hardly ever runs, one graph after another would be kept.
+   * Releases the memory of a graph that is not used any more. The garbage collector would do so
+   * late: it rarely runs in a process with few objects.
    */
   free(): void {
     this.#index.initIndex({ maxElements: 1, ...HNSW })

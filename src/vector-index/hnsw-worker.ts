@@ -1,37 +1,32 @@
 /**
- * The process that owns the graph: searching and adding block, so they must not run where requests
- * are served, and what hnswlib does not survive ends this process alone. Commands are answered one
- * after the other, in the order in which they came.
+ * The process that owns the graph. Searching and adding block, so they must not run in the process
+ * that serves requests, and a crash of hnswlib ends this process alone. Handlers start in the order
+ * of the commands.
  */
+import { sha256OfFile } from '../files/sha256.js'
 import { answerCalls } from '../worker/answer-calls.js'
 import { AdaptiveGraph, type GraphOptions } from './adaptive-graph.js'
-import type { Found } from './top-k.js'
-import type { Searched } from './search-groups.js'
+import type { Search } from './search-groups.js'
+import type { Nearest } from './top-k.js'
 
-/** Every command and what it is answered with. */
+/** Commands with their answers. */
 export interface Commands {
-  /**
-   * Begins with an empty graph, or the one in `file`, of whose labels some are deleted. Answers how
-   * many are in it.
-   */
+  /** Opens an empty graph, or the one in `file`. Answers its number of labels. */
   open: {
     input: GraphOptions & { saved: { file: string; deleted: number[] } | null }
     output: number
   }
-  /** Adds, then marks as deleted, as one step. */
+  /** Adds labels and marks others as deleted, in one step. */
   change: { input: { labels: number[]; packed: Float32Array; deleted: number[] }; output: null }
-  /**
-   * Answers in the order of the searches, and the share of the exact nearest that they have lately
-   * been found to find.
-   */
-  search: { input: readonly Searched[]; output: { found: Found[]; recall: number | null } }
-  /** Answers the SHA-256 of the file. */
+  /** Answers in the order of the searches, with the measured recall. */
+  search: { input: readonly Search[]; output: { found: Nearest[]; recall: number | null } }
+  /** Writes the graph. Answers the SHA-256 of the file. */
   save: { input: { file: string }; output: string }
-  /** Begins a second graph beside the one in use. */
+  /** Opens a second graph. */
   'begin-compaction': { input: { capacity: number }; output: null }
   /** Copies some embeddings into the second graph. */
   'copy-for-compaction': { input: { from: number[]; to: number[] }; output: null }
-  /** Puts the second graph in the place of the first. */
+  /** Replaces the first graph by the second. */
   'end-compaction': { input: { deleted: number[] }; output: null }
 }
 
@@ -63,9 +58,12 @@ answerCalls<Commands>({
     const found = group.map(({ embedding, candidates }) => searched.search(embedding, candidates))
     return { found, recall: searched.recall }
   },
-  save: ({ file }) => opened(graph).save(file),
+  save: async ({ file }) => {
+    opened(graph).save(file)
+    return (await sha256OfFile(file)).sha256
+  },
   'begin-compaction': ({ capacity }) => {
-    // Of a compaction that failed.
+    // A failed compaction may have left one.
     successor?.free()
     successor = AdaptiveGraph.empty(options, capacity)
     return null

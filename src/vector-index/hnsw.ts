@@ -1,59 +1,61 @@
 /**
- * The approximate index: an HNSW graph in a process of its own, ids and order of changes here.
+ * The approximate index. A process of its own owns the HNSW graph; ids and the order of changes are
+ * here.
  *
- * A replaced item gets a new label and its old one is marked as deleted; when more than half of the
- * labels are, the graph is copied without them, in small steps between which searches and writes go
- * on.
+ * Replacing an item marks its label as deleted and assigns a new one. When more than half of the
+ * labels are deleted, the graph is compacted.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Neighbour, VectorIndex, VectorIndexOptions } from './vector-index.js'
-import type { WorkerProcess, WorkerStatus } from '../worker/worker-process.js'
+import { SerialQueue } from '../async/serial-queue.js'
+import { WorkerProcess, type WorkerOptions, type WorkerStatus } from '../worker/worker-process.js'
 import { compact } from './compaction.js'
-import { startGraphProcess } from './graph-process.js'
 import type { Commands } from './hnsw-worker.js'
 import { IdMap } from './id-map.js'
-import type { Found } from './top-k.js'
-import { checkCandidates, normalise } from './normalise.js'
+import { normalise } from './normalise.js'
 import { SearchGroups } from './search-groups.js'
 import { findSnapshot, newGraphFile, publishSnapshot, removeLeftovers } from './snapshot.js'
+import { checkCandidates, type Nearest } from './top-k.js'
+import type { Neighbour, VectorIndex, VectorIndexOptions } from './vector-index.js'
 
-/** Embeddings that the process adds at a time; a search waits for one such step at most. */
+/** Embeddings added in one step. A search waits for one step at most. */
 const STEP = 64
 /**
- * Below this, deleted labels cost too little to copy the graph. Above, they also hide others: few
- * links lead to what is left.
+ * Labels from which on a compaction is worth it. Deleted labels cost time, and they hide items: few
+ * links lead to the labels in use.
  */
 const COMPACT_FROM = 32
 
-/** Unless the options say otherwise. 16,384 embeddings of 384 dimensions are 25 MB. */
+/** Share of the exact nearest that a search has to find. */
 const RECALL = 0.99
+/** 16,384 embeddings of 384 dimensions take 25 MB. */
 const SAMPLE_ROWS = 16_384
+
+/**
+ * A search of a large graph reads memory at random: with pages of 2 MiB it takes a quarter less. A
+ * C library other than glibc ignores it.
+ */
+const LARGE_PAGES = 'glibc.malloc.hugetlb=1'
 
 type Options = Omit<VectorIndexOptions, 'kind'>
 
 export class HnswIndex implements VectorIndex {
   readonly #options: Options
   #process!: WorkerProcess<Commands>
-  /**
-   * `lost` with the process, until `recover` has loaded the snapshot; `recovering` until the rest
-   * is replayed.
-   */
+  /** `lost` until `recover` has loaded the snapshot, `recovering` until later changes are in. */
   #state: 'open' | 'lost' | 'recovering' = 'open'
   #onReturn: () => void = () => undefined
   #discarded: string | null = null
-  #labels = new IdMap()
+  #ids = new IdMap()
   #position = 0
   #annRecall: number | null = null
-  /** Ends when the last change so far has; changes follow one another. */
-  #changes: Promise<unknown> = Promise.resolve()
+  readonly #changes = new SerialQueue()
   #compacting = false
   readonly #searches = new SearchGroups(async (group) => {
     const { found, recall } = await this.#process.call('search', group)
     this.#annRecall = recall
-    // Here, before the next answer is dealt with: that may be of a change after which the labels
-    // are others.
-    return found.map((one) => this.#named(one))
+    // Before the next answer arrives: it may be that of a change, after which labels differ.
+    return found.map((nearest) => this.#neighbours(nearest))
   })
 
   private constructor(options: Options) {
@@ -78,7 +80,7 @@ export class HnswIndex implements VectorIndex {
   }
 
   get size(): number {
-    return this.#labels.size
+    return this.#ids.size
   }
 
   get position(): number {
@@ -108,13 +110,13 @@ export class HnswIndex implements VectorIndex {
   async recover(repair: () => Promise<unknown>): Promise<void> {
     if (!this.#process.ready) throw this.#process.unavailable()
     try {
-      await this.#afterOthers(async () => {
+      await this.#changes.run(async () => {
         await this.#load()
         this.#state = 'recovering'
       })
       if (this.#discarded !== null) this.#options.report?.(this.#discarded)
       await repair()
-      // The process may have died meanwhile, and have been replaced by one without a graph.
+      // The process may have died again: the next one has no graph yet.
       this.#refuseWhile('lost')
       this.#state = 'open'
     } catch (error) {
@@ -125,11 +127,11 @@ export class HnswIndex implements VectorIndex {
   }
 
   has(id: string): boolean {
-    return this.#labels.labelOf(id) !== undefined
+    return this.#ids.labelOf(id) !== undefined
   }
 
   ids(): Iterable<string> {
-    return this.#labels.ids()
+    return this.#ids.ids()
   }
 
   async upsert(
@@ -137,27 +139,27 @@ export class HnswIndex implements VectorIndex {
     position: number,
   ): Promise<void> {
     const { dim } = this.#options
-    const ready = new Map(entries.map(({ id, embedding }) => [id, normalise(embedding, dim)]))
-    await this.#afterOthers(async () => {
+    const normalised = new Map(entries.map(({ id, embedding }) => [id, normalise(embedding, dim)]))
+    await this.#changes.run(async () => {
       this.#refuseWhile('lost')
-      const rows = [...ready]
+      const rows = [...normalised]
       for (let start = 0; start < rows.length; start += STEP)
         await this.#add(rows.slice(start, start + STEP))
       this.#position = position
     })
-    this.#compactWhenWorthIt()
+    this.#compactIfWorthIt()
   }
 
   async remove(ids: readonly string[], position: number): Promise<void> {
-    await this.#afterOthers(async () => {
+    await this.#changes.run(async () => {
       this.#refuseWhile('lost')
       const known = [...new Set(ids)].filter((id) => this.has(id))
       const deleted = this.#labelsOf(known)
       await this.#process.call('change', { labels: [], packed: new Float32Array(0), deleted })
-      for (const id of known) this.#labels.release(id)
+      for (const id of known) this.#ids.release(id)
       this.#position = position
     })
-    this.#compactWhenWorthIt()
+    this.#compactIfWorthIt()
   }
 
   async search(embedding: Float32Array, candidates: number): Promise<Neighbour[]> {
@@ -168,13 +170,13 @@ export class HnswIndex implements VectorIndex {
   }
 
   save(): Promise<void> {
-    return this.#afterOthers(async () => {
+    return this.#changes.run(async () => {
       this.#refuseWhile('lost', 'recovering')
       const { folder, dim, fingerprint, storeIdentity } = this.#options
       const file = newGraphFile(this.#position)
       try {
         const sha256 = await this.#process.call('save', { file: join(folder, file) })
-        const ids = this.#labels.toJSON()
+        const ids = this.#ids.toJSON()
         const position = this.#position
         await publishSnapshot(folder, {
           fingerprint,
@@ -195,28 +197,28 @@ export class HnswIndex implements VectorIndex {
     await this.#process.close()
   }
 
-  /** Gives a process without a graph the one of the snapshot, or an empty one. */
+  /** Opens the graph of the snapshot, or an empty one, in the process. */
   async #load(): Promise<void> {
-    const { folder, dim, recall = RECALL, sampleRows = SAMPLE_ROWS } = this.#options
-    const options = { dim, recall, sampleRows }
-    const found = await findSnapshot(folder, this.#options)
-    if ('sidecar' in found) {
-      const { ids, position } = found.sidecar
-      const labels = await IdMap.of(ids)
-      const saved = { file: found.file, deleted: labels.empty() }
+    const { folder, dim, sampleRows = SAMPLE_ROWS } = this.#options
+    const options = { dim, recall: RECALL, sampleRows }
+    const snapshot = await findSnapshot(folder, this.#options)
+    if ('sidecar' in snapshot) {
+      const { ids, position } = snapshot.sidecar
+      const map = await IdMap.of(ids)
+      const saved = { file: snapshot.file, deleted: map.empty() }
       const count = await this.#process.call('open', { ...options, saved })
-      if (count === ids.length) return this.#begin(labels, position, null)
+      if (count === ids.length) return this.#begin(map, position, null)
     }
     await this.#process.call('open', { ...options, saved: null })
     const discarded =
-      'sidecar' in found
+      'sidecar' in snapshot
         ? `The snapshot in ${folder} is not used: it names other items.`
-        : found.discarded
+        : snapshot.discarded
     this.#begin(new IdMap(), 0, discarded)
   }
 
-  #begin(labels: IdMap, position: number, discarded: string | null): void {
-    this.#labels = labels
+  #begin(ids: IdMap, position: number, discarded: string | null): void {
+    this.#ids = ids
     this.#position = position
     this.#discarded = discarded
   }
@@ -226,10 +228,10 @@ export class HnswIndex implements VectorIndex {
     if (states.includes(this.#state)) throw this.#process.unavailable()
   }
 
-  /** The process answers in order, so an answer finds the labels of the graph that was searched. */
-  #named({ labels, similarities }: Found): Neighbour[] {
+  /** The process answers in order, so the ids are those of the graph that was searched. */
+  #neighbours({ labels, similarities }: Nearest): Neighbour[] {
     return labels.flatMap((label, i) => {
-      const id = this.#labels.idOf(label)
+      const id = this.#ids.idOf(label)
       return id === null ? [] : [{ id, similarity: similarities[i] as number }]
     })
   }
@@ -238,34 +240,43 @@ export class HnswIndex implements VectorIndex {
     const { dim } = this.#options
     const packed = new Float32Array(rows.length * dim)
     rows.forEach(([, embedding], row) => packed.set(embedding, row * dim))
-    const labels = rows.map((_, row) => this.#labels.count + row)
+    const labels = rows.map((_, row) => this.#ids.count + row)
     const deleted = this.#labelsOf(rows.map(([id]) => id))
     await this.#process.call('change', { labels, packed, deleted })
-    for (const [id] of rows) this.#labels.append(id)
+    for (const [id] of rows) this.#ids.append(id)
   }
 
   #labelsOf(ids: readonly string[]): number[] {
-    return ids.map((id) => this.#labels.labelOf(id)).filter((label) => label !== undefined)
+    return ids.map((id) => this.#ids.labelOf(id)).filter((label) => label !== undefined)
   }
 
-  #compactWhenWorthIt(): void {
-    const { count, size } = this.#labels
+  #compactIfWorthIt(): void {
+    const { count, size } = this.#ids
     if (this.#compacting || count < COMPACT_FROM || count < size * 2) return
     this.#compacting = true
-    // A failure leaves the graph as it was; the next change tries again.
+    // After a failure the graph is unchanged; the next change tries again.
     void compact({
       process: this.#process,
-      labels: () => this.#labels,
-      inTurn: (step) => this.#afterOthers(step),
-      replace: (labels) => (this.#labels = labels),
+      ids: () => this.#ids,
+      inTurn: (step) => this.#changes.run(step),
+      replace: (ids) => (this.#ids = ids),
     })
       .catch(() => undefined)
       .finally(() => (this.#compacting = false))
   }
+}
 
-  #afterOthers<Result>(work: () => Promise<Result>): Promise<Result> {
-    const result = this.#changes.then(work)
-    this.#changes = result.catch(() => undefined)
-    return result
-  }
+function startGraphProcess(
+  options: Pick<WorkerOptions<Commands>, 'report' | 'onLost' | 'onReturn'>,
+): Promise<WorkerProcess<Commands>> {
+  return WorkerProcess.start<Commands>({
+    name: 'index',
+    module: new URL('./hnsw-worker.js', import.meta.url),
+    code: 'index_unavailable',
+    subject: 'The vector index',
+    environment: { GLIBC_TUNABLES: process.env.GLIBC_TUNABLES ?? LARGE_PAGES },
+    // A search takes less than a millisecond; it must not wait behind batches of the model.
+    lowPriority: false,
+    ...options,
+  })
 }

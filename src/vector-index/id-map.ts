@@ -1,29 +1,26 @@
 import { setImmediate } from 'node:timers/promises'
 
-/** Ids taken in one go, a millisecond or two; requests go on between. */
+/** Ids between two yields to the event loop: one or two milliseconds. */
 const SLICE = 4096
 
-/**
- * Ids of items ↔ labels of the graph. A label is used once; a replaced or removed item leaves its
- * label empty.
- */
+/** Ids of items ↔ labels of the graph. A label is used once; removing its item leaves it empty. */
 export class IdMap {
-  /** Label → id; null where the label is empty. */
+  /** Label → id; null for an empty label. */
   readonly #ids: (string | null)[] = []
   readonly #labels = new Map<string, number>()
 
-  /** @param ids - label → id; null where the label is empty */
+  /** @param ids - label → id; null for an empty label */
   static async of(ids: readonly (string | null)[]): Promise<IdMap> {
-    const labels = new IdMap()
+    const map = new IdMap()
     for (const [at, id] of ids.entries()) {
-      if (id !== null) labels.#labels.set(id, labels.#ids.length)
-      labels.#ids.push(id)
+      if (id !== null) map.#labels.set(id, map.#ids.length)
+      map.#ids.push(id)
       if (at % SLICE === SLICE - 1) await setImmediate()
     }
-    return labels
+    return map
   }
 
-  /** Items that have a label. */
+  /** Number of items. */
   get size(): number {
     return this.#labels.size
   }
@@ -45,13 +42,13 @@ export class IdMap {
     return this.#labels.keys()
   }
 
-  /** Gives `id` the next label, leaving its old one empty. */
+  /** Assigns the next label to `id`; its old one becomes empty. */
   append(id: string): void {
     this.release(id)
     this.#labels.set(id, this.#ids.push(id) - 1)
   }
 
-  /** Leaves the label of `id` empty. */
+  /** Makes the label of `id` empty. */
   release(id: string): void {
     const label = this.#labels.get(id)
     if (label === undefined) return
@@ -59,18 +56,18 @@ export class IdMap {
     this.#labels.delete(id)
   }
 
-  /** The labels that are empty. */
+  /** All empty labels. */
   empty(): number[] {
     return this.#ids.flatMap((id, label) => (id === null ? [label] : []))
   }
 
-  /** Up to `limit` labels in use, from `start` on. */
+  /** Up to `limit` labels in use, starting at `start`. */
   used(start: number, limit: number): number[] {
-    const found: number[] = []
-    for (let label = start; label < this.#ids.length && found.length < limit; label += 1) {
-      if (this.#ids[label] !== null) found.push(label)
+    const labels: number[] = []
+    for (let label = start; label < this.#ids.length && labels.length < limit; label += 1) {
+      if (this.#ids[label] !== null) labels.push(label)
     }
-    return found
+    return labels
   }
 
   toJSON(): readonly (string | null)[] {

@@ -48,10 +48,3 @@ function squaredLength(embedding: Float32Array): number {
   for (const value of embedding) square += value * value
   return square
 }
-
-/** @throws RangeError for anything but a positive whole number */
-export function checkCandidates(candidates: number): void {
-  if (!Number.isInteger(candidates) || candidates < 1) {
-    throw new RangeError(`${candidates} candidates; expected a positive whole number.`)
-  }
-}

@@ -1,12 +1,27 @@
-/** Embeddings row after row, compared with a query one and all. */
-import { reserve, type Memory } from '../wasm.js'
-import { openDotProducts, paddedBytes, type DotProducts } from './dot-products.js'
+/** Embeddings in rows, compared with a query by dot products in WebAssembly. */
+import { compile, reserve, type Memory } from '../wasm.js'
 
-/** Rows compared in one go. */
+/** `dot-products.wat`, assembled; a test compares the two. SIMD is 5 times as fast as a loop. */
+export const ASSEMBLED =
+  'AGFzbQEAAAABCQFgBX9/f39/AAIOAQJqcwZtZW1vcnkCAAEDAgEABwgBBGRvdHMAAAqiAgGfAgICfwR7AkAgAkUNAANAIAAhBiABIANqIQX9DAAAAAAAAAAA' +
+  'AAAAAAAAAAAhB/0MAAAAAAAAAAAAAAAAAAAAACEI/QwAAAAAAAAAAAAAAAAAAAAAIQn9DAAAAAAAAAAAAAAAAAAAAAAhCgNAIAcgBv0ABAAgAf0ABAD95gH9' +
+  '5AEhByAIIAb9AAQQIAH9AAQQ/eYB/eQBIQggCSAG/QAEICAB/QAEIP3mAf3kASEJIAogBv0ABDAgAf0ABDD95gH95AEhCiAGQcAAaiEGIAFBwABqIQEgASAF' +
+  'SQ0ACyAHIAj95AEgCSAK/eQB/eQBIQcgBCAH/R8AIAf9HwGSIAf9HwIgB/0fA5KSOAIAIARBBGohBCACQQFrIQIgAg0ACwsL'
+
+/**
+ * Offsets are in bytes from the start of the memory: `query`, `row` (the first of `count`) and
+ * `out` (32-bit floats). A row has `bytes` bytes, a multiple of `ROW_MULTIPLE`, padded with zeros.
+ */
+type DotProducts = (query: number, row: number, count: number, bytes: number, out: number) => void
+
+const ROW_MULTIPLE = 64
+const openDotProducts = compile<{ dots: DotProducts }>(ASSEMBLED)
+
+/** Rows compared in one call. */
 const BLOCK = 2048
 const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT
 
-/** In its memory: the query, the products of a block, the rows. */
+/** Memory layout: the query, the products of a block, the rows. */
 export class PackedRows {
   readonly #dim: number
   readonly #rowBytes: number
@@ -17,52 +32,50 @@ export class PackedRows {
 
   constructor(dim: number) {
     this.#dim = dim
-    this.#rowBytes = paddedBytes(dim)
+    this.#rowBytes = Math.ceil((dim * FLOAT_BYTES) / ROW_MULTIPLE) * ROW_MULTIPLE
     const { memory, functions } = openDotProducts(this.#offset(0))
     this.#memory = memory
     this.#dots = functions.dots
     this.#values = new Float32Array(this.#memory.buffer)
   }
 
-  /** Rows, empty ones included. */
+  /** Number of rows, with the empty ones. */
   get count(): number {
     return this.#count
   }
 
-  /** @param row - one that is there, or the next */
+  /** @param row - an existing row, or the next */
   set(row: number, embedding: Float32Array): void {
     this.#count = Math.max(this.#count, row + 1)
     const needed = this.#offset(this.#count)
-    const held = this.#memory.buffer.byteLength
-    if (needed > held) {
-      // An eighth more than needed, so that it does not happen at each row.
-      reserve(this.#memory, needed + held / 8)
+    const size = this.#memory.buffer.byteLength
+    if (needed > size) {
+      // An eighth more, so that not every row grows the memory.
+      reserve(this.#memory, needed + size / 8)
       this.#values = new Float32Array(this.#memory.buffer)
     }
     this.#values.set(embedding, this.#offset(row) / FLOAT_BYTES)
   }
 
-  /** What is empty has no similarity to anything: NaN. */
+  /** The similarities of an empty row are NaN. */
   empty(row: number): void {
     this.#row(row).fill(Number.NaN)
   }
 
-  /** Puts the row `from` also where `to` is. */
+  /** Copies a row over another. */
   copy(from: number, to: number): void {
     this.#row(to).set(this.#row(from))
   }
 
-  /** Forgets the rows from `count` on. */
+  /** Removes the rows from `count` on. */
   cut(count: number): void {
     this.#count = count
   }
 
-  /**
-   * Tells `look` how similar `query` is to the rows, one after the other, up to the row `count`.
-   */
+  /** Calls `each` with the similarity of `query` to each of the first `count` rows. */
   compare(
     query: Float32Array,
-    look: (row: number, similarity: number) => void,
+    each: (row: number, similarity: number) => void,
     count = this.#count,
   ): void {
     this.#values.set(query, 0)
@@ -73,11 +86,11 @@ export class PackedRows {
     for (let from = 0; from < count; from += BLOCK) {
       const length = Math.min(BLOCK, count - from)
       this.#dots(0, this.#offset(from), length, this.#rowBytes, this.#rowBytes)
-      for (let at = 0; at < length; at += 1) look(from + at, products[at] as number)
+      for (let at = 0; at < length; at += 1) each(from + at, products[at] as number)
     }
   }
 
-  /** Of one row. */
+  /** The similarity of `query` to one row. */
   similarity(query: Float32Array, row: number): number {
     this.#values.set(query, 0)
     this.#dots(0, this.#offset(row), 1, this.#rowBytes, this.#rowBytes)
@@ -89,7 +102,7 @@ export class PackedRows {
     return this.#values.subarray(start, start + this.#dim)
   }
 
-  /** Where a row begins, in bytes. */
+  /** Start of a row in bytes. */
   #offset(row: number): number {
     return this.#rowBytes + BLOCK * FLOAT_BYTES + row * this.#rowBytes
   }

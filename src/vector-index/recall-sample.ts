@@ -3,7 +3,7 @@
  * can be searched exactly; of more, every second, every fourth and so on, evenly over the labels,
  * to hold against what the graph finds.
  */
-import { TopK, type Found } from './top-k.js'
+import { TopK, type Nearest } from './top-k.js'
 import { PackedRows } from './packed-rows.js'
 
 export class RecallSample {
@@ -54,10 +54,10 @@ export class RecallSample {
   }
 
   /** Of those that are there, the nearest, exactly. */
-  search(query: Float32Array, limit: number): Found {
+  search(query: Float32Array, limit: number): Nearest {
     const nearest = new TopK(limit)
     this.#rows.compare(query, (row, similarity) => nearest.offer(row * this.#every, similarity))
-    return nearest.found()
+    return nearest.sorted()
   }
 
   /** Tells `look` the labels below `end` that are more similar to `query` than `similarity`. */

@@ -1,33 +1,30 @@
 /**
- * Joins the searches of one turn into groups that the process of the graph is asked together: a
- * batch of texts ends for all of them in the same turn, and a message costs both sides as much as a
- * good part of a search.
+ * Sends the searches of one event loop turn to the graph's process in groups. A batch of texts ends
+ * in one turn for all of them, and a message costs a good part of a search.
  */
-export interface Searched {
+export interface Search {
   embedding: Float32Array
   candidates: number
 }
 
-interface Waiting<Answer> extends Searched {
+interface Waiting<Answer> extends Search {
   resolve: (answer: Answer) => void
   reject: (error: Error) => void
 }
 
-/**
- * A group is answered as a whole, and the first of it waits for the last: for a millisecond or so.
- */
+/** A group is answered as a whole: its first search waits about a millisecond for its last. */
 const LARGEST_GROUP = 4
 
 export class SearchGroups<Answer> {
-  readonly #ask: (group: readonly Searched[]) => Promise<readonly Answer[]>
+  readonly #ask: (group: readonly Search[]) => Promise<readonly Answer[]>
   #waiting: Waiting<Answer>[] = []
 
-  /** @param ask - answers in the order of the group */
-  constructor(ask: (group: readonly Searched[]) => Promise<readonly Answer[]>) {
+  /** @param ask - returns the answers in the order of the group */
+  constructor(ask: (group: readonly Search[]) => Promise<readonly Answer[]>) {
     this.#ask = ask
   }
 
-  /** @param embedding - not to be changed before the answer */
+  /** @param embedding - must not change before the answer */
   search(embedding: Float32Array, candidates: number): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const count = this.#waiting.push({ embedding, candidates, resolve, reject })

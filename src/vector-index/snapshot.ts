@@ -1,10 +1,10 @@
 /**
- * The snapshot of an HNSW index: a graph file that only hnswlib reads, and beside it `hnsw.json`,
- * which says what it is.
+ * The snapshot of an HNSW index: a graph file of hnswlib, and the sidecar `hnsw.json` that
+ * describes it.
  *
- * hnswlib writes in place and checks nothing, so a graph is written under a new name, flushed, and
- * then named by a sidecar that replaces the old one in one step. Whatever a crash leaves behind,
- * the sidecar that is found fits its graph.
+ * hnswlib writes in place without checks. So a graph is written under a new name and flushed; then
+ * a sidecar that names it atomically replaces the old one. After a crash the sidecar fits its
+ * graph.
  */
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -17,10 +17,7 @@ import { sha256OfFile } from '../files/sha256.js'
 const FORMAT = 2
 const SIDECAR = 'hnsw.json'
 const ASIDE = `${SIDECAR}.new`
-/**
- * Ids written, and about so many read, in one go: a sidecar may name millions, and requests go on
- * between.
- */
+/** Ids written between two yields to the event loop: a sidecar may have millions. */
 const SLICE = 4096
 const CHUNK_BYTES = 128 * 1024
 const OPENING = '"ids":['
@@ -30,24 +27,24 @@ export interface Sidecar {
   format: number
   fingerprint: string
   dim: number
-  /** The identity of the item store that was indexed. */
+  /** Identity of the indexed item store. */
   storeIdentity: string
-  /** Of that item store, up to which the graph is complete. */
+  /** The last change of that store that the graph has. */
   position: number
-  /** Label → id; null where the label is empty. */
+  /** Label → id; null for an empty label. */
   ids: readonly (string | null)[]
   graph: { file: string; sha256: string }
 }
 
 export type FoundSnapshot = { sidecar: Sidecar; file: string } | { discarded: string | null }
 
-/** Thrown inside this file for a snapshot that cannot be used; the message becomes `discarded`. */
+/** Why a snapshot cannot be used; internal to this file. The message becomes `discarded`. */
 class Unusable extends Error {}
 
-/** What a snapshot has to belong to. */
+/** The origin that a snapshot has to have. */
 export type Origin = Pick<Sidecar, 'fingerprint' | 'dim' | 'storeIdentity'>
 
-/** The snapshot in `folder` where it is whole and of this origin; otherwise why it is not used. */
+/** The snapshot in `folder` if it is complete and of this origin; otherwise why it is not used. */
 export async function findSnapshot(folder: string, origin: Origin): Promise<FoundSnapshot> {
   const { fingerprint, dim, storeIdentity } = origin
   try {
@@ -74,33 +71,31 @@ export async function findSnapshot(folder: string, origin: Origin): Promise<Foun
   }
 }
 
-/** A name for the next graph that no sidecar names yet. */
+/** A new name for a graph. */
 export function newGraphFile(position: number): string {
   return `hnsw-${position}-${randomUUID().slice(0, 8)}.bin`
 }
 
-/** Makes a graph that is already flushed to the disk the one in use, then removes the others. */
+/** Makes a flushed graph the one in use and removes the others. */
 export async function publishSnapshot(
   folder: string,
   sidecar: Omit<Sidecar, 'format'>,
 ): Promise<void> {
-  await replaceFile(join(folder, SIDECAR), written({ format: FORMAT, ...sidecar }))
+  await replaceFile(join(folder, SIDECAR), serialise({ format: FORMAT, ...sidecar }))
   await flush(folder)
   await removeAllBut(folder, sidecar.graph.file)
 }
 
 /**
- * Removes what a failed snapshot left, so that it takes no room on a disk that may be full. The
- * snapshot in use stays. What cannot be removed, as on a disk that cannot be written to, goes with
- * the next snapshot that succeeds.
+ * Removes the files of a failed snapshot, since the disk may be full. The snapshot in use stays.
  *
- * @throws where that is so, and where the sidecar cannot be read: then nothing says which graph is
- *   in use
+ * @throws if a file cannot be removed (the next snapshot tries again), or if the sidecar cannot be
+ *   read, so that the graph in use is unknown
  */
 export async function removeLeftovers(folder: string): Promise<void> {
-  const used = await readSidecar(folder)
+  const sidecar = await readSidecar(folder)
   await rm(join(folder, ASIDE), { force: true })
-  await removeAllBut(folder, used?.graph.file)
+  await removeAllBut(folder, sidecar?.graph.file)
 }
 
 async function removeAllBut(folder: string, used: string | undefined): Promise<void> {
@@ -110,8 +105,8 @@ async function removeAllBut(folder: string, used: string | undefined): Promise<v
   await Promise.all(others.map((name) => rm(join(folder, name), { force: true })))
 }
 
-/** The sidecar as JSON, with each id on a line of its own. */
-function* written({ ids, ...rest }: Sidecar): Iterable<string> {
+/** The sidecar as JSON, one id a line. */
+function* serialise({ ids, ...rest }: Sidecar): Iterable<string> {
   yield `${JSON.stringify(rest).slice(0, -1)},${OPENING}`
   for (let from = 0; from < ids.length; from += SLICE) {
     const lines = ids.slice(from, from + SLICE).map((id) => `\n${JSON.stringify(id)}`)
@@ -120,26 +115,24 @@ function* written({ ids, ...rest }: Sidecar): Iterable<string> {
   yield CLOSING
 }
 
-/** @throws Unusable for one that cannot be read */
+/** @throws Unusable if it cannot be read */
 async function readSidecar(folder: string): Promise<Sidecar | null> {
   try {
-    const value = await parsed(
+    const sidecar = await parse(
       createReadStream(join(folder, SIDECAR), { encoding: 'utf8', highWaterMark: CHUNK_BYTES }),
     )
-    if (Array.isArray(value.ids) && /^hnsw-[\w-]+\.bin$/.test(value.graph.file)) return value
+    if (Array.isArray(sidecar.ids) && /^hnsw-[\w-]+\.bin$/.test(sidecar.graph.file)) return sidecar
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return null
     if (code !== undefined) throw error
-    // Said below: whatever is wrong with it, the graph cannot be read without it.
+    // Malformed; refused below.
   }
   throw new Unusable(`${SIDECAR} cannot be read`)
 }
 
-/**
- * What `written` made, read line by line; or the same on one line, as earlier versions wrote it.
- */
-async function parsed(chunks: AsyncIterable<string>): Promise<Sidecar> {
+/** Parses line by line, or at once if an earlier version wrote all ids on one line. */
+async function parse(chunks: AsyncIterable<string>): Promise<Sidecar> {
   let head: Sidecar | null = null
   const ids: (string | null)[] = []
   let text = ''
@@ -161,6 +154,7 @@ async function parsed(chunks: AsyncIterable<string>): Promise<Sidecar> {
   return { ...head, ids }
 }
 
+/** Null if the file is missing. */
 async function digestOf(file: string): Promise<string | null> {
   try {
     return (await sha256OfFile(file)).sha256

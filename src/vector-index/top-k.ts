@@ -1,37 +1,34 @@
-/**
- * The best of many similarities, without sorting the rest: a heap whose top is the worst that is
- * kept.
- */
-export interface Found {
+/** Labels with their similarities, best first. */
+export interface Nearest {
   labels: number[]
   similarities: number[]
 }
 
+/** The `limit` highest of many similarities: a heap with the lowest of them at its top. */
 export class TopK {
   readonly #labels: Int32Array
   readonly #similarities: Float64Array
   #count = 0
 
-  /** @param limit - how many to keep, at least 1 */
+  /** @param limit - at least 1 */
   constructor(limit: number) {
     this.#labels = new Int32Array(limit)
     this.#similarities = new Float64Array(limit)
   }
 
-  /** What a similarity has to exceed to be kept. */
+  /** A similarity has to exceed it to be kept. */
   get threshold(): number {
     return this.#count < this.#labels.length ? -Infinity : (this.#similarities[0] as number)
   }
 
-  /** Keeps it where it is above the threshold; what is not a number is not. */
+  /** Keeps a similarity above the threshold; ignores NaN. */
   offer(label: number, similarity: number): void {
     if (!(similarity > this.threshold)) return
     if (this.#count < this.#labels.length) this.#raise(this.#count++, label, similarity)
     else this.#lower(label, similarity)
   }
 
-  /** Best first. */
-  found(): Found {
+  sorted(): Nearest {
     const order = Array.from({ length: this.#count }, (_, at) => at)
     order.sort((a, b) => (this.#similarities[b] as number) - (this.#similarities[a] as number))
     return {
@@ -49,7 +46,7 @@ export class TopK {
     this.#put(to, this.#labels[from] as number, this.#similarities[from] as number)
   }
 
-  /** From the end of the heap towards its top. */
+  /** Inserts at the end of the heap and moves towards the top. */
   #raise(from: number, label: number, similarity: number): void {
     let at = from
     while (at > 0) {
@@ -61,7 +58,7 @@ export class TopK {
     this.#put(at, label, similarity)
   }
 
-  /** In the place of the top, towards the end. */
+  /** Replaces the top and moves towards the end. */
   #lower(label: number, similarity: number): void {
     let at = 0
     for (;;) {
@@ -77,5 +74,12 @@ export class TopK {
       at = child
     }
     this.#put(at, label, similarity)
+  }
+}
+
+/** @throws RangeError unless it is a positive whole number */
+export function checkCandidates(candidates: number): void {
+  if (!Number.isInteger(candidates) || candidates < 1) {
+    throw new RangeError(`${candidates} candidates; expected a positive whole number.`)
   }
 }

@@ -1,10 +1,13 @@
 /**
- * DOOR of the vector index: nearest embeddings by cosine similarity, higher is better.
+ * The vector index: nearest embeddings by cosine similarity, higher is better.
  *
- * It is a cache of the item store. `position` says up to which change of the store it is complete;
- * whoever opens it replays what is missing.
+ * It is a cache of the item store. `position` is the last change of the store that it has; its
+ * owner replays later changes.
  */
 import type { Report, WorkerStatus } from '../worker/worker-process.js'
+
+/** HNSW: links of a node, and width of the search for them. hnswlib's defaults for such data. */
+export const HNSW = { m: 16, efConstruction: 200 } as const
 
 export interface Neighbour {
   id: string
@@ -22,75 +25,55 @@ export interface VectorIndex {
     entries: readonly { id: string; embedding: Float32Array }[],
     position: number,
   ): Promise<void>
-  /** Ids that are not there are passed over. */
+  /** Ignores unknown ids. */
   remove(ids: readonly string[], position: number): Promise<void>
   /**
-   * The `candidates` nearest ids, best first; fewer when the index holds fewer.
-   * @throws RangeError as `upsert`, and for a number of candidates that is not a positive integer
+   * The `candidates` nearest ids, best first; fewer if the index has fewer.
+   * @throws RangeError as `upsert`, and unless `candidates` is a positive integer; TandemError
+   *   `index_unavailable`
    */
   search(embedding: Float32Array, candidates: number): Promise<Neighbour[]>
   has(id: string): boolean
   ids(): Iterable<string>
   readonly size: number
-  /**
-   * Share of the exact nearest that searches have lately been found to find; null while too few
-   * have been verified.
-   */
+  /** Measured share of the exact nearest that searches find; null before enough searches. */
   readonly annRecall: number | null
   readonly position: number
-  /**
-   * Why a snapshot that was found could not be used, as a sentence; null where it was, or where
-   * there was none.
-   */
+  /** Why a snapshot was not used, as a sentence; null if it was used or none was found. */
   readonly discarded: string | null
   /**
-   * True from the death of the process that holds the graph on, until `recover` has brought it
-   * back. Meanwhile searches, changes and snapshots fail as `index_unavailable`; what the index
-   * says of itself is what was.
+   * True from the death of the graph's process until `recover` succeeds. Until then searches,
+   * changes and snapshots fail with `index_unavailable`; the other properties keep their values.
    */
   readonly lost: boolean
   /**
-   * Begins again from the snapshot, then lets `repair` replay what that lacks; searches are
-   * answered when it is done.
-   * @throws TandemError `index_unavailable` while there is no process to begin with; what `repair`
-   *   throws. Still lost then
+   * Loads the snapshot again and calls `repair`, which replays later changes. Searches are answered
+   * afterwards.
+   * @throws TandemError `index_unavailable` while there is no process; what `repair` throws. The
+   *   index is still lost then
    */
   recover(repair: () => Promise<unknown>): Promise<void>
-  /** Calls `listener` each time that a lost index can be recovered; there is one listener. */
+  /** Sets the one listener, called each time that a lost index can be recovered. */
   onReturn(listener: () => void): void
   /** The processes that the index needs. */
   readonly workers: readonly WorkerStatus[]
-  /** Makes the present state survive a restart. */
+  /** Writes a snapshot. */
   save(): Promise<void>
-  /** Ends the room without saving. */
+  /** Closes without saving. */
   close(): Promise<void>
 }
 
-/** Parameters of HNSW graphs, the defaults of its authors: links of a node, beam while building. */
-export const HNSW = { m: 16, efConstruction: 200 }
-
 export interface VectorIndexOptions {
   kind: 'hnsw' | 'exact'
-  /** Where the snapshot lies; made when it is missing. */
+  /** Folder of the snapshot; made if it is missing. */
   folder: string
   dim: number
-  /** Of the bundle that makes the embeddings: a snapshot of another one is not used. */
+  /** Of the bundle that makes the embeddings. A snapshot of another bundle is not used. */
   fingerprint: string
-  /**
-   * The identity of the item store that the index is a cache of: a snapshot of another one is not
-   * used.
-   */
+  /** Identity of the item store. A snapshot of another store is not used. */
   storeIdentity: string
-  /**
-   * Share of the exact nearest that a search has to find, .99 by default: an approximate one
-   * searches as widely as it takes.
-   */
-  recall?: number
-  /**
-   * Embeddings that an approximate index keeps beside its graph at most, to search a few exactly
-   * and to verify the others.
-   */
+  /** Most embeddings that `hnsw` keeps outside its graph, to search and verify exactly. */
   sampleRows?: number
-  /** Told what happens to the index's process, for the log. */
+  /** Receives events of the index's process, for the log. */
   report?: Report
 }

@@ -2,7 +2,7 @@
  * Similarities by SIMD, the best of many, and the sample of a graph, each against the obvious way.
  */
 import { describe, expect, it } from 'vitest'
-import { ASSEMBLED } from '../../src/vector-index/dot-products.js'
+import { ASSEMBLED } from '../../src/vector-index/packed-rows.js'
 import { TopK } from '../../src/vector-index/top-k.js'
 import { PackedRows } from '../../src/vector-index/packed-rows.js'
 import { RecallSample } from '../../src/vector-index/recall-sample.js'
@@ -59,7 +59,7 @@ describe('the nearest', () => {
     )
     const nearest = new TopK(limit)
     similarities.forEach((similarity, label) => nearest.offer(label, similarity))
-    const found = nearest.found()
+    const found = nearest.sorted()
     const sorted = similarities.filter((one) => !Number.isNaN(one)).sort((a, b) => b - a)
     expect(found.similarities).toEqual(sorted.slice(0, limit))
     expect(found.labels.map((label) => similarities[label])).toEqual(found.similarities)
@@ -69,7 +69,7 @@ describe('the nearest', () => {
   it('of fewer are all of them', () => {
     const nearest = new TopK(10)
     for (const similarity of [0.1, 0.3, 0.2]) nearest.offer(similarity * 10, similarity)
-    expect(nearest.found().labels).toEqual([3, 2, 1])
+    expect(nearest.sorted().labels).toEqual([3, 2, 1])
   })
 })
 

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { SearchGroups, type Searched } from '../../src/vector-index/search-groups.js'
+import { SearchGroups, type Search } from '../../src/vector-index/search-groups.js'
 
 /** Finds the label that the embedding names; fails a group that holds a negative one. */
 function asked() {
   const groups: number[] = []
-  const searches = new SearchGroups((group: readonly Searched[]) => {
+  const searches = new SearchGroups((group: readonly Search[]) => {
     groups.push(group.length)
     const labels = group.map(({ embedding }) => embedding[0] as number)
     if (labels.some((label) => label < 0)) return Promise.reject(new Error('the process died'))
