@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { readConfig } from '../config.js'
-import type { BackupsReply, WorkReply } from '../http/schemas/fields.js'
+import type { BackupsReply, JobReply } from '../http/schemas/backups.js'
 import type { Client } from './client.js'
 import { withServiceOptions, type ServiceOptions } from './options.js'
 import { withService } from './service.js'
@@ -50,7 +50,7 @@ async function restore(client: Client, name: string, terminal: Terminal): Promis
   return `${name} is restored: ${stored} items stored, ${removed} removed, ${unchanged} unchanged`
 }
 
-async function endOf(client: Client, begun: WorkReply, terminal: Terminal): Promise<EndedWork> {
+async function endOf(client: Client, begun: JobReply, terminal: Terminal): Promise<EndedWork> {
   let shown: { progress: Progress; items: number } | undefined
   try {
     for (;;) {

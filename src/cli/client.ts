@@ -1,21 +1,16 @@
 /** Client of the HTTP API for the commands. */
 import type { Static } from 'typebox'
-import type {
-  BackupsReply,
-  EmbedReply,
-  ItemReply,
-  ItemsReply,
-  Payload,
-  Problem,
-  RerankReply,
-  SearchReply,
-  WorkReply,
-} from '../http/schemas/fields.js'
+import type { BackupsReply, JobReply } from '../http/schemas/backups.js'
+import type { EmbedReply } from '../http/schemas/embed.js'
+import type { Payload, Problem } from '../http/schemas/fields.js'
+import type { ItemReply, ItemsReply } from '../http/schemas/items.js'
 import type { ReembeddingReply } from '../http/schemas/reembedding.js'
+import type { RerankReply } from '../http/schemas/rerank.js'
+import type { SearchReply } from '../http/schemas/search.js'
 
 export type Hit = Static<typeof SearchReply>['hits'][number]
 export type SearchAnswer = Static<typeof SearchReply>
-export type StoredItem = Static<typeof ItemReply>
+export type StoredItem = ItemReply
 
 /** An error reply, or no reply (`status` 0). The message is for the terminal. */
 export class ServiceError extends Error {
@@ -84,15 +79,15 @@ export class Client {
     } while (after !== null)
   }
 
-  async beginBackup(name: string | undefined): Promise<WorkReply> {
+  async beginBackup(name: string | undefined): Promise<JobReply> {
     const query = name === undefined ? '' : `?${new URLSearchParams({ name }).toString()}`
-    return (await this.#json(`backups${query}`, { method: 'POST' })) as WorkReply
+    return (await this.#json(`backups${query}`, { method: 'POST' })) as JobReply
   }
 
-  async beginRestore(name: string): Promise<WorkReply> {
+  async beginRestore(name: string): Promise<JobReply> {
     return (await this.#json(`backups/${encodeURIComponent(name)}/restore`, {
       method: 'POST',
-    })) as WorkReply
+    })) as JobReply
   }
 
   /** The backups, the running job, and the outcome of the last one. */
@@ -152,7 +147,7 @@ export class Client {
       method: 'POST',
       body,
       headers: JSON_HEADERS,
-    })) as Static<typeof RerankReply>
+    })) as RerankReply
     return reply.results.map(({ index }) => index)
   }
 

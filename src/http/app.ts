@@ -303,7 +303,7 @@ async function addRoutes(
   await app.register(itemRoutes, options)
   await app.register(manyItemsRoutes, options)
   await app.register(searchRoutes, options)
-  await app.register(backupRoutes, { safekeeping })
+  await app.register(backupRoutes, { jobs: safekeeping })
   await app.register(reembeddingRoutes, { retrieval })
   await app.register(pageRoutes)
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Value } from 'typebox/value'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { idOfPath, mimeOf, imageFiles } from '../../src/cli/image-files.js'
-import { Id } from '../../src/http/schemas/requests.js'
+import { Id } from '../../src/http/schemas/fields.js'
 
 let folder: string
 beforeEach(async () => {

@@ -6,6 +6,7 @@ import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import plugin from 'fastify-plugin'
 import type { TSchema } from 'typebox'
 import { TandemError } from '../../errors.js'
+import type { readByRoute } from '../schemas/fields.js'
 import { sentenceFor } from './validation-message.js'
 
 // verbose: errors carry the value and the schema that the sentence quotes.
@@ -18,12 +19,6 @@ const shared = {
 } as const
 const exact = new Ajv({ ...shared, coerceTypes: false })
 const coercing = new Ajv({ ...shared, coerceTypes: true })
-
-/**
- * Marks a schema that documents a body which a route reads by itself: a form, a file, a stream of
- * lines.
- */
-export const readByRoute = { 'x-read-by-route': true } as const
 
 /** Compiles a schema for values out of JSON. */
 export function compileExact<Value>(schema: TSchema): ValidateFunction<Value> {

@@ -1,85 +1,68 @@
-/**
- * Backups: POST /backups, GET /backups, POST /backups/:name/restore, DELETE /backups/:name. For
- * admins alone.
- */
-import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
-import type { Static } from 'typebox'
-import { TandemError } from '../../errors.js'
-import { BackupParams, BackupQuery, NoQuery } from '../schemas/requests.js'
+/** /backups: start, list, restore and remove backups; needs the scope admin. */
+import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
 import type { Ended, Safekeeping, Work } from '../../backup/jobs.js'
-import { BackupsReply, WorkReply } from '../schemas/fields.js'
+import { TandemError } from '../../errors.js'
+import { BackupParams, BackupQuery, BackupsReply, JobReply } from '../schemas/backups.js'
+import { empty, NoQuery } from '../schemas/fields.js'
 
-const NOT_HERE =
+const NOT_SUPPORTED =
   'The items are kept by an engine elsewhere, and so are their backups: use those of the engine (milvus-backup) and of ' +
   'the store of images, taken one after the other.'
 
-export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | null }> = (
+/** `jobs` is null where an external engine stores the items. */
+export const backupRoutes: FastifyPluginCallbackTypebox<{ jobs: Safekeeping | null }> = (
   app,
   options,
   done,
 ) => {
+  const jobs = (): Safekeeping => {
+    if (options.jobs !== null) return options.jobs
+    throw new TandemError('not_supported', NOT_SUPPORTED)
+  }
   const tags = ['backups']
   const scope = 'admin'
-  const safekeeping = (): Safekeeping => {
-    if (options.safekeeping !== null) return options.safekeeping
-    throw new TandemError('not_supported', NOT_HERE)
-  }
+  const disk = ['storage_full', 'storage_read_only', 'not_supported'] as const
 
-  /** The line of the audit that says how it ended, with the id of the request that asked for it. */
-  const auditEnd = (request: FastifyRequest) => (ended: Ended) => {
-    request.audit(ended.action, ended.name, ended.failure?.code ?? 'done')
-  }
-
-  const beginErrors = [
-    'backup_busy',
-    'backup_exists',
-    'storage_full',
-    'storage_read_only',
-    'not_supported',
-  ] as const
-  const begin = { tags, querystring: BackupQuery, response: { 202: WorkReply } }
   app.post(
     '/backups',
     {
-      config: { scope, audited: 'backup', errors: beginErrors },
-      schema: { ...begin, summary: 'Begin a backup' },
+      config: { scope, audited: 'backup', errors: ['backup_busy', 'backup_exists', ...disk] },
+      schema: {
+        tags,
+        summary: 'Start a backup',
+        querystring: BackupQuery,
+        response: { 202: JobReply },
+      },
     },
     async (request, reply) => {
-      const { name } = request.query as Static<typeof BackupQuery>
-      reply.code(202)
-      return workReply(await safekeeping().backup(name, auditEnd(request)))
+      const job = await jobs().backup(request.query.name, auditEnd(request))
+      return reply.code(202).send(replyOf(job))
     },
   )
 
-  const list = {
-    tags,
-    summary: 'List backups, and what is under way',
-    querystring: NoQuery,
-    response: { 200: BackupsReply },
-  }
   app.get(
     '/backups',
-    { config: { scope, errors: ['not_supported'] }, schema: list },
-    async (): Promise<BackupsReply> => {
-      const backups = await safekeeping().list()
-      const { running, last } = safekeeping().state
-      return {
-        backups: backups.map(({ name, createdAt, fingerprint, items, position, files }) => {
-          const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
-          return { name, created_at: createdAt, fingerprint, items, position, bytes }
-        }),
-        running: running && workReply(running),
-        last: last && {
-          ...workReply(last),
-          ended_at: last.endedAt,
-          failure: last.failure,
-          restored: last.restored && { ...last.restored },
-        },
-      }
+    {
+      config: { scope, errors: ['not_supported'] },
+      schema: {
+        tags,
+        summary: 'List backups, and the progress of a job',
+        querystring: NoQuery,
+        response: { 200: BackupsReply },
+      },
+    },
+    async () => {
+      const { running, last } = jobs().state
+      const backups = (await jobs().list()).map(({ createdAt, files, ...backup }) => ({
+        ...backup,
+        created_at: createdAt,
+        bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+      }))
+      return { backups, running: running && replyOf(running), last: last && finishedReply(last) }
     },
   )
 
-  const one = { tags, params: BackupParams, querystring: NoQuery }
   app.post(
     '/backups/:name/restore',
     {
@@ -89,44 +72,53 @@ export const backupRoutes: FastifyPluginCallback<{ safekeeping: Safekeeping | nu
         errors: ['backup_busy', 'backup_not_found', 'backup_unusable', 'not_supported'],
       },
       schema: {
-        ...one,
-        summary: 'Begin to make the items those of a backup',
-        response: { 202: WorkReply },
+        tags,
+        summary: 'Start to restore a backup',
+        params: BackupParams,
+        querystring: NoQuery,
+        response: { 202: JobReply },
       },
     },
     async (request, reply) => {
-      reply.code(202)
-      return workReply(await safekeeping().restore(nameOf(request), auditEnd(request)))
+      const job = await jobs().restore(request.params.name, auditEnd(request))
+      return reply.code(202).send(replyOf(job))
     },
   )
 
-  const removalErrors = [
-    'backup_busy',
-    'backup_not_found',
-    'storage_full',
-    'storage_read_only',
-    'not_supported',
-  ] as const
-  const removal = {
-    ...one,
-    summary: 'Remove a backup',
-    response: { 204: { type: 'null', description: 'Removed' } },
-  }
   app.delete(
     '/backups/:name',
-    { config: { scope, audited: 'remove backup', errors: removalErrors }, schema: removal },
+    {
+      config: {
+        scope,
+        audited: 'remove backup',
+        errors: ['backup_busy', 'backup_not_found', ...disk],
+      },
+      schema: {
+        tags,
+        summary: 'Remove a backup',
+        params: BackupParams,
+        querystring: NoQuery,
+        response: { 204: empty('Removed') },
+      },
+    },
     async (request, reply) => {
-      await safekeeping().remove(nameOf(request))
+      await jobs().remove(request.params.name)
       return reply.code(204).send()
     },
   )
   done()
 }
 
-function nameOf(request: FastifyRequest): string {
-  return (request.params as Static<typeof BackupParams>).name
+/** Writes the audit line for the end of a job, with the id of the request that started it. */
+function auditEnd(request: FastifyRequest): (job: Ended) => void {
+  return ({ action, name, failure }) => request.audit(action, name, failure?.code ?? 'done')
 }
 
-function workReply({ action, name, startedAt, progress }: Work): WorkReply {
+function replyOf({ action, name, startedAt, progress }: Work): JobReply {
   return { action, name, started_at: startedAt, progress }
+}
+
+function finishedReply(job: Ended): NonNullable<BackupsReply['last']> {
+  const { endedAt, failure, restored } = job
+  return { ...replyOf(job), ended_at: endedAt, failure, restored }
 }

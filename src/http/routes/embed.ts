@@ -1,36 +1,31 @@
-/** POST /embed: texts and images in, their embeddings out. */
+/** POST /embed: the embeddings of texts and images. */
 import multipart from '@fastify/multipart'
-import type { FastifyPluginAsync } from 'fastify'
-import { inputErrors } from '../plugins/documented-errors.js'
-import { readByRoute } from '../plugins/validation.js'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { Type, type Static } from 'typebox'
 import type { Input } from '../../retrieval/retrieval.js'
-import { EmbedBody, NoQuery } from '../schemas/requests.js'
-import { EmbedReply } from '../schemas/fields.js'
+import { inputErrors } from '../plugins/documented-errors.js'
+import { checked, compileExact } from '../plugins/validation.js'
+import { EmbedBody, EmbedForm, EmbedReply, EncodingFormat } from '../schemas/embed.js'
+import { bodyIn, NoQuery, Text } from '../schemas/fields.js'
 import { base64OfFloats, jsonOfFloats } from '../wire/embedding-text.js'
-import { isFile, onlyField, readForm, isForm, type FormField, type FormFile } from '../wire/form.js'
+import { isFile, onlyField, readForm } from '../wire/form.js'
 import {
-  inputOf,
-  limitBatch,
-  limitedText,
-  MOST_INTERACTIVE,
+  InputReader,
+  MAX_INTERACTIVE,
   type InputLimits,
   type InputOptions,
 } from '../wire/inputs.js'
-import { Images } from '../wire/image-source.js'
-import { embedForm, encodingFormat, filledText } from '../wire/options.js'
 
-type Format = 'float' | 'base64'
+interface Embed {
+  inputs: Input[]
+  format: EncodingFormat
+}
 
-export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
-  const { retrieval, limits, fetchImage } = options
+export const embedRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, options) => {
+  const { retrieval, limits } = options
   await app.register(multipart)
 
-  const body = {
-    content: {
-      'application/json': { schema: EmbedBody },
-      'multipart/form-data': { schema: { ...embedForm, ...readByRoute } },
-    },
-  }
   app.post(
     '/embed',
     {
@@ -39,77 +34,75 @@ export const embedRoutes: FastifyPluginAsync<InputOptions> = async (app, options
         tags: ['embed'],
         summary: 'Embed texts and images',
         querystring: NoQuery,
-        body,
-        response: { 200: EmbedReply },
+        body: bodyIn<EmbedBody | undefined>({
+          'application/json': EmbedBody,
+          'multipart/form-data': EmbedForm,
+        }),
+        // Written by the handler, as JSON.
+        response: { 200: Type.Unsafe<string>(EmbedReply) },
       },
     },
     async (request, reply) => {
-      const { inputs, format } = isForm(request)
-        ? fromForm(
-            await readForm(
-              request,
-              { fields: ['text', 'encoding_format'], files: ['image'] },
-              limits,
-            ),
-            limits,
-          )
-        : await fromJson(
-            request.body as EmbedBody,
-            limits,
-            new Images(fetchImage, limits, request.call?.signal),
-          )
-      const call = inputs.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
+      const reader = new InputReader(options, request.call?.signal)
+      const { inputs, format } =
+        request.body === undefined
+          ? await readEmbedForm(request, reader, limits)
+          : await readEmbedBody(request.body, reader)
+      const call = inputs.length > MAX_INTERACTIVE ? reply.asBulk() : request.call
       const { model, embeddings, timings } = await retrieval.embed(inputs, call)
       reply.type('application/json; charset=utf-8')
-      return written(
-        { model: model.name, dim: model.dim },
-        inputs,
-        embeddings,
-        format,
-        reply.timed(timings),
-      )
+      const head = { model: model.name, dim: model.dim, timings: reply.timed(timings) }
+      return jsonOf(head, inputs, embeddings, format)
     },
   )
 }
 
-async function fromJson(
-  body: EmbedBody,
-  limits: InputLimits,
-  images: Images,
-): Promise<{ inputs: Input[]; format: Format }> {
-  limitBatch(body.inputs.length, 'inputs', limits)
-  const inputs = await Promise.all(
-    body.inputs.map((input, at) => inputOf(input, `inputs[${at}]`, limits, images)),
-  )
-  return { inputs, format: body.encoding_format ?? 'float' }
+async function readEmbedBody(
+  { inputs, encoding_format: format = 'float' }: EmbedBody,
+  reader: InputReader,
+): Promise<Embed> {
+  reader.checkCount(inputs.length, 'inputs')
+  return {
+    inputs: await Promise.all(inputs.map((input, at) => reader.input(input, `inputs[${at}]`))),
+    format,
+  }
 }
 
-function fromForm(
-  parts: readonly (FormField | FormFile)[],
+const FormValues = Type.Object({
+  text: Type.Optional(Text),
+  encoding_format: Type.Optional(EncodingFormat),
+})
+const validate = compileExact<Static<typeof FormValues>>(FormValues)
+
+async function readEmbedForm(
+  request: FastifyRequest,
+  reader: InputReader,
   limits: InputLimits,
-): { inputs: Input[]; format: Format } {
-  const given = parts.filter((part) => isFile(part) || part.name === 'text')
-  limitBatch(given.length, 'The form', limits)
-  const inputs = given.map((part, at) =>
-    isFile(part)
-      ? { image: part.bytes }
-      : { text: limitedText(filledText(part.value), `inputs[${at}]`, limits) },
-  )
-  return { inputs, format: encodingFormat(onlyField(parts, 'encoding_format')) }
+): Promise<Embed> {
+  const shape = { fields: ['text', 'encoding_format'], files: ['image'] }
+  const parts = await readForm(request, shape, limits)
+  const values = parts.filter((part) => isFile(part) || part.name === 'text')
+  reader.checkCount(values.length, 'The form')
+  const inputs = values.map((part, at) => {
+    if (isFile(part)) return { image: part.bytes }
+    checked(validate, { text: part.value }, 'field')
+    return { text: reader.text(part.value, `inputs[${at}]`) }
+  })
+  const fields = { encoding_format: onlyField(parts, 'encoding_format') ?? 'float' }
+  return { inputs, format: checked(validate, fields, 'field').encoding_format ?? 'float' }
 }
 
-/** An `EmbedReply`, written here. */
-function written(
-  about: Pick<EmbedReply, 'model' | 'dim'>,
+/** An `EmbedReply` as JSON. */
+function jsonOf(
+  head: Omit<EmbedReply, 'embeddings'>,
   inputs: readonly Input[],
   embeddings: readonly Float32Array[],
-  format: Format,
-  timings: EmbedReply['timings'],
+  format: EncodingFormat,
 ): string {
   const rows = embeddings.map((embedding, index) => {
     const type = 'text' in (inputs[index] as Input) ? 'text' : 'image'
     const text = format === 'float' ? jsonOfFloats(embedding) : `"${base64OfFloats(embedding)}"`
     return `{"index":${index},"type":"${type}","embedding":${text}}`
   })
-  return `${JSON.stringify(about).slice(0, -1)},"embeddings":[${rows.join(',')}],"timings":${JSON.stringify(timings)}}`
+  return `${JSON.stringify(head).slice(0, -1)},"embeddings":[${rows.join(',')}]}`
 }

@@ -2,27 +2,26 @@
  * GET /encoder and POST /encoder/texts, /images, /match: the models, for services that search
  * (TANDEM_ROLE=search).
  */
-import type { FastifyPluginCallback, FastifyRequest } from 'fastify'
+import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
+import { TandemError, type ErrorCode } from '../../errors.js'
+import { FRAME_TYPE, FrameError, readFrame, type Frame } from '../../model/remote/frames.js'
 import {
   answerImages,
   answerMatch,
   answerTexts,
   callIn,
+  EncoderReply,
   fingerprintIn,
   imagesAsked,
   matchAsked,
   textsAsked,
   type Encoder,
 } from '../../model/remote/protocol.js'
-import { TandemError, type ErrorCode } from '../../errors.js'
-import { FRAME_TYPE, FrameError, readFrame, type Frame } from '../../model/remote/frames.js'
-import { inputErrors } from '../plugins/documented-errors.js'
-import { readByRoute } from '../plugins/validation.js'
-import type { Readiness } from '../readiness.js'
-import { NoQuery } from '../schemas/requests.js'
 import type { Call } from '../../retrieval/retrieval.js'
-import { EncoderReply } from '../schemas/fields.js'
+import { inputErrors } from '../plugins/documented-errors.js'
+import type { Readiness } from '../readiness.js'
+import { bodyIn, NoQuery } from '../schemas/fields.js'
 
 export interface EncoderOptions {
   encoder: Encoder
@@ -30,30 +29,35 @@ export interface EncoderOptions {
   maxBodyBytes: number
 }
 
-/**
- * An image that another service took may be as large as a body; what the frame adds must not refuse
- * it here.
- */
+/** An image that the other service accepted may fill a body; the head of the frame comes on top. */
 const HEAD_BYTES = 2 ** 20
 
-const frame = Type.String({ format: 'binary', description: 'a frame: docs/http-api.md' })
-const frames = { [FRAME_TYPE]: { schema: { ...frame, ...readByRoute } } }
+const FrameBytes = Type.Unsafe<Buffer>({
+  type: 'string',
+  format: 'binary',
+  description: 'a frame: docs/http-api.md',
+})
 
-export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (
+export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
   app,
   { encoder, readiness, maxBodyBytes },
   done,
 ) => {
+  const { info } = encoder
   app.addContentTypeParser(FRAME_TYPE, { parseAs: 'buffer' }, (_request, body, parsed) =>
     parsed(null, body),
   )
-  const schema = { tags: ['encoder'], querystring: NoQuery }
 
   app.get(
     '/encoder',
     {
       config: { permit: false, errors: ['not_ready'] },
-      schema: { ...schema, summary: 'The bundle that encodes', response: { 200: EncoderReply } },
+      schema: {
+        tags: ['encoder'],
+        summary: 'The bundle that encodes',
+        querystring: NoQuery,
+        response: { 200: EncoderReply },
+      },
     },
     () => {
       if (readiness.state !== 'ready')
@@ -62,75 +66,80 @@ export const encoderRoutes: FastifyPluginCallback<EncoderOptions> = (
     },
   )
 
-  /** @param answer - reads what a frame asks, and writes the frame that answers it */
-  function answers(
+  /** @param answer - returns the frame that answers a frame */
+  function addCall(
     path: string,
     summary: string,
     errors: readonly ErrorCode[],
     answer: (frame: Frame, call: Call) => Promise<Buffer>,
   ): void {
-    const response = {
-      200: { description: 'A frame', content: { [FRAME_TYPE]: { schema: frame } } },
-    }
     app.post(
       path,
       {
         bodyLimit: maxBodyBytes + HEAD_BYTES,
         config: { scope: 'read', errors: ['bundle_mismatch', ...errors] },
-        schema: { ...schema, summary, body: { content: frames }, response },
+        schema: {
+          tags: ['encoder'],
+          summary,
+          querystring: NoQuery,
+          body: bodyIn<unknown>({ [FRAME_TYPE]: FrameBytes }),
+          response: {
+            200: { description: 'A frame', content: { [FRAME_TYPE]: { schema: FrameBytes } } },
+          },
+        },
       },
-      async (request, reply) => {
-        const asked = await asFrame(async () => {
-          const found = readFrame(bodyOf(request))
-          refuseOther(fingerprintIn(found), encoder)
-          return answer(found, { ...request.call, ...callIn(found) })
-        })
-        return reply.type(FRAME_TYPE).send(asked)
+      async ({ body, headers, call }, reply) => {
+        if (!Buffer.isBuffer(body)) throw unsupported(headers['content-type'])
+        return reply.type(FRAME_TYPE).send(
+          await readingFrame(async () => {
+            const frame = readFrame(body)
+            checkFingerprint(fingerprintIn(frame), encoder)
+            return answer(frame, { ...call, ...callIn(frame) })
+          }),
+        )
       },
     )
   }
 
-  answers('/encoder/texts', 'Encode texts', ['model_unavailable'], async (found, call) => {
-    const { encoded, timings } = await encoder.encodeTexts(textsAsked(found), call)
-    return answerTexts(encoded, timings, encoder.info)
+  addCall('/encoder/texts', 'Encode texts', ['model_unavailable'], async (frame, call) => {
+    const { encoded, timings } = await encoder.encodeTexts(textsAsked(frame), call)
+    return answerTexts(encoded, timings, info)
   })
-  answers('/encoder/images', 'Encode images', inputErrors, async (found, call) => {
-    const { encoded, timings } = await encoder.encodeImages(imagesAsked(found), call)
-    return answerImages(encoded, timings, encoder.info)
+  addCall('/encoder/images', 'Encode images', inputErrors, async (frame, call) => {
+    const { encoded, timings } = await encoder.encodeImages(imagesAsked(frame), call)
+    return answerImages(encoded, timings, info)
   })
-  answers(
+  addCall(
     '/encoder/match',
     'Match texts and images',
     ['model_unavailable'],
-    async (found, call) => {
-      const { texts, imageTokens, pairs } = matchAsked(found, encoder.info)
+    async (frame, call) => {
+      const { texts, imageTokens, pairs } = matchAsked(frame, info)
       const { matches, timings } = await encoder.match(texts, imageTokens, pairs, call)
-      return answerMatch(matches, timings, encoder.info)
+      return answerMatch(matches, timings, info)
     },
   )
   done()
 }
 
-function bodyOf({ body, headers }: FastifyRequest): Buffer {
-  if (Buffer.isBuffer(body)) return body
-  throw new TandemError(
+function unsupported(type: string | undefined): TandemError {
+  return new TandemError(
     'media_type_unsupported',
-    `The Content-Type is ${JSON.stringify(headers['content-type'])}; expected ${FRAME_TYPE}.`,
+    `The Content-Type is ${JSON.stringify(type)}; expected ${FRAME_TYPE}.`,
   )
 }
 
-async function asFrame<Value>(work: () => Promise<Value>): Promise<Value> {
+async function readingFrame<Value>(work: () => Promise<Value>): Promise<Value> {
   try {
     return await work()
   } catch (error) {
-    throw error instanceof FrameError
-      ? new TandemError('body_unreadable', `The body ${error.message}.`)
-      : error
+    if (!(error instanceof FrameError)) throw error
+    throw new TandemError('body_unreadable', `The body ${error.message}.`)
   }
 }
 
-/** Before anything is spent on it. @throws TandemError bundle_mismatch */
-function refuseOther(fingerprint: string, { info }: Encoder): void {
+/** @throws TandemError bundle_mismatch */
+function checkFingerprint(fingerprint: string, { info }: Encoder): void {
   if (fingerprint === info.fingerprint) return
   throw new TandemError(
     'bundle_mismatch',
@@ -138,22 +147,14 @@ function refuseOther(fingerprint: string, { info }: Encoder): void {
   )
 }
 
-function replyOf({ info }: Encoder) {
-  const {
-    name,
-    version,
-    description,
-    license,
-    languages,
-    fingerprint,
-    dim,
-    imageTokens,
-    tokenWidth,
-    maxTokens,
-    rerank,
-  } = info
+function replyOf({ info }: Encoder): EncoderReply {
+  const { name, version, description, license, languages, fingerprint, dim } = info
+  const { margin, ...rerank } = info.rerank
   return {
     ...{ name, version, description, license, languages: [...languages], fingerprint, dim },
-    ...{ image_tokens: imageTokens, token_width: tokenWidth, max_tokens: maxTokens, rerank },
+    image_tokens: info.imageTokens,
+    token_width: info.tokenWidth,
+    max_tokens: info.maxTokens,
+    rerank: margin === undefined ? rerank : { ...rerank, margin },
   }
 }

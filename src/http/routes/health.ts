@@ -1,16 +1,16 @@
-/** Whether the process lives, and whether it can answer. */
-import type { FastifyPluginCallback } from 'fastify'
-import type { Readiness } from '../readiness.js'
-import { NoQuery } from '../schemas/requests.js'
+/** GET /health/live and /health/ready. */
+import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import type { Retrieval } from '../../retrieval/retrieval.js'
-import { HealthReply } from '../schemas/fields.js'
+import type { Readiness } from '../readiness.js'
+import { NoQuery } from '../schemas/fields.js'
+import { HealthReply } from '../schemas/health.js'
 
 interface HealthOptions {
   readiness: Readiness
   retrieval: Retrieval
 }
 
-export const healthRoutes: FastifyPluginCallback<HealthOptions> = (
+export const healthRoutes: FastifyPluginCallbackTypebox<HealthOptions> = (
   app,
   { readiness, retrieval },
   done,
@@ -27,44 +27,42 @@ export const healthRoutes: FastifyPluginCallback<HealthOptions> = (
     () => ({ status: 'live' }),
   )
 
-  const response = { 200: HealthReply, 503: HealthReply }
   app.get(
     '/health/ready',
-    { config, schema: { ...schema, summary: 'Whether requests can be answered', response } },
+    {
+      config,
+      schema: {
+        ...schema,
+        summary: 'Whether requests can be answered',
+        response: { 200: HealthReply, 503: HealthReply },
+      },
+    },
     (_request, reply) => {
-      const { state, detail } = present(readiness, retrieval)
-      reply.code(state === 'ready' ? 200 : 503).header('cache-control', 'no-store')
-      return { status: state, detail }
+      const { state: status, detail } = stateOf(readiness, retrieval)
+      reply.code(status === 'ready' ? 200 : 503).header('cache-control', 'no-store')
+      return { status, detail }
     },
   )
   done()
 }
 
 /**
- * What was ready is not while one of its processes is away; the requests that do without that one
- * are answered. Of several that do the same, one for each GPU, the others go on.
+ * A service is not ready while it has no worker of some name; with several of that name, one for
+ * each GPU, it is. It stays ready while the engine is away: all services share the engine, so other
+ * services could not answer either.
  */
-function present(
+function stateOf(
   readiness: Readiness,
   { workers, engine }: Retrieval,
 ): { state: string; detail: string } {
-  const names = [...new Set(workers.map(({ name }) => name))]
-  const away = names.filter(
-    (name) => !workers.some((worker) => worker.name === name && worker.ready),
-  )
-  if (
-    readiness.state === 'ready' &&
-    away.length === 0 &&
-    engine !== null &&
-    engine.state !== 'closed'
-  ) {
-    // All services share the engine: to send requests elsewhere would help nobody, and they are
-    // refused in words here.
-    return {
-      state: 'ready',
-      detail: `${engine.name} does not answer: searches and writes are refused until it does`,
-    }
+  if (readiness.state !== 'ready') return readiness
+  const ready = new Set(workers.filter((worker) => worker.ready).map(({ name }) => name))
+  const missing = new Set(workers.map(({ name }) => name).filter((name) => !ready.has(name)))
+  if (missing.size > 0) {
+    const detail = `being started again after a failure: ${[...missing].join(', ')}`
+    return { state: 'recovering', detail }
   }
-  if (readiness.state !== 'ready' || away.length === 0) return readiness
-  return { state: 'recovering', detail: `being started again after a failure: ${away.join(', ')}` }
+  if (engine === null || engine.state === 'closed') return readiness
+  const detail = `${engine.name} does not answer: searches and writes are refused until it does`
+  return { state: 'ready', detail }
 }

@@ -1,84 +1,75 @@
-/**
- * POST /items: many images in one request, as a form or as lines of JSON. Each has its own outcome.
- */
+/** POST /items: many images in one request, as a form or as lines of JSON. */
 import type { Readable } from 'node:stream'
 import multipart from '@fastify/multipart'
-import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
-import type { Static } from 'typebox'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
 import { TandemError } from '../../errors.js'
-import { problemOf, tandemError } from '../plugins/problems.js'
-import { checked, compileExact, readByRoute } from '../plugins/validation.js'
 import type { Addition, Retrieval } from '../../retrieval/retrieval.js'
-import { ItemLine, NoQuery } from '../schemas/requests.js'
-import { AddReply } from '../schemas/fields.js'
-import { fieldValues, isFile, isForm, readForm } from '../wire/form.js'
-import type { InputLimits, InputOptions } from '../wire/inputs.js'
-import { linesOf, type Line } from '../wire/lines.js'
-import { limitedPayload, parsedJson, payloadOf } from '../wire/payload.js'
-import { Images } from '../wire/image-source.js'
-import { itemsForm, validItemId } from '../wire/options.js'
+import { problemOf, tandemError } from '../plugins/problems.js'
+import { checked, compileExact } from '../plugins/validation.js'
+import { bodyIn, Id, NoQuery } from '../schemas/fields.js'
+import { AddReply, ItemLine, ItemsForm } from '../schemas/items.js'
+import { fieldValues, isFile, readForm } from '../wire/form.js'
+import { InputReader, type InputLimits, type InputOptions } from '../wire/inputs.js'
+import { linesOf } from '../wire/lines.js'
+import { limitedPayload, parseJson, payloadOf } from '../wire/payload.js'
 
-type Outcome = Static<typeof AddReply>['items'][number]
+type Outcome = AddReply['items'][number]
 
-/** An addition still to be read: reading it may fail, which is the outcome of that one alone. */
+/** An addition that is not read yet. If reading fails, the others of the request go on. */
 interface Pending {
   index: number
-  /** @param named - told the id as soon as it is known, so that a failure can say whose it is */
-  read: (named: (id: string) => void) => Addition | Promise<Addition>
+  /** @param onId - called with the id as soon as it is known, for the outcome of a failure */
+  read: (onId: (id: string) => void) => Addition | Promise<Addition>
 }
 
-// Enough to fill the model's batches, few enough that a long stream never piles up in memory.
-const AT_A_TIME = 16
-const validLine = compileExact<ItemLine>(ItemLine)
+/** Enough to fill batches of the model, few enough to bound the memory of a long stream. */
+const GROUP_SIZE = 16
+const validateLine = compileExact<ItemLine>(ItemLine)
+const validateId = compileExact<{ id: string }>(Type.Object({ id: Id }))
 
-export const manyItemsRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
+export const manyItemsRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, options) => {
   const { retrieval, limits } = options
   await app.register(multipart)
-  // One object is no line of a stream; PUT /items/{id} takes it.
+  // A single JSON object goes to PUT /items/{id}.
   app.removeContentTypeParser('application/json')
   app.addContentTypeParser('application/x-ndjson', (_request, payload, done) => done(null, payload))
 
-  const body = {
-    content: {
-      'multipart/form-data': { schema: { ...itemsForm, ...readByRoute } },
-      'application/x-ndjson': { schema: { ...ItemLine, ...readByRoute } },
-    },
-  }
-  const schema = {
-    tags: ['items'],
-    summary: 'Add or replace many items',
-    querystring: NoQuery,
-    body,
-    response: { 200: AddReply },
-  }
   app.post(
     '/items',
-    { config: { timeLimit: false, priority: 'bulk' }, schema },
+    {
+      config: { timeLimit: false, priority: 'bulk' },
+      schema: {
+        tags: ['items'],
+        summary: 'Add or replace many items',
+        querystring: NoQuery,
+        body: bodyIn<Readable | undefined>({
+          'multipart/form-data': ItemsForm,
+          'application/x-ndjson': ItemLine,
+        }),
+        response: { 200: AddReply },
+      },
+    },
     async (request) => {
-      const pending = isForm(request)
-        ? await fromForm(request, limits)
-        : fromLines(
-            linesOf(request.body as Readable, limits.maxBodyBytes),
-            options,
-            request.call?.signal,
-          )
+      const { body, call } = request
+      const pending =
+        body === undefined
+          ? await readItemsForm(request, limits)
+          : readLines(body, options, call?.signal)
       const items: Outcome[] = []
-      for await (const group of groupsOf(pending, AT_A_TIME)) {
-        items.push(...(await Promise.all(group.map((one) => outcomeOf(one, retrieval, request)))))
-      }
-      const count = (status: Outcome['status']) =>
-        items.filter((item) => item.status === status).length
-      return {
-        created: count('created'),
-        replaced: count('replaced'),
-        failed: count('failed'),
-        items,
-      }
+      for await (const group of groupsOf(pending, GROUP_SIZE))
+        items.push(...(await Promise.all(group.map((one) => add(one, retrieval, request)))))
+      const count = (wanted: Outcome['status']): number =>
+        items.filter(({ status }) => status === wanted).length
+      const [created, replaced] = [count('created'), count('replaced')]
+      return { created, replaced, failed: count('failed'), items }
     },
   )
 }
 
-async function outcomeOf(
+/** Adds one image. Does not throw: an error is the outcome of this image alone. */
+async function add(
   { index, read }: Pending,
   retrieval: Retrieval,
   request: FastifyRequest,
@@ -89,46 +80,39 @@ async function outcomeOf(
     const { status } = await retrieval.add(addition, request.call)
     request.audit('add', addition.id, status)
     return { index, id: addition.id, status }
-  } catch (error) {
-    const known = tandemError(error, request)
-    request.audit('add', id, known.code)
-    if (known.status >= 500) request.log.error({ err: known, index }, known.message)
-    return { index, id, status: 'failed', error: problemOf(known, request.id) }
+  } catch (thrown) {
+    const error = tandemError(thrown, request)
+    request.audit('add', id, error.code)
+    if (error.status >= 500) request.log.error({ err: error, index }, error.message)
+    return { index, id, status: 'failed', error: problemOf(error, request.id) }
   }
 }
 
-async function* fromLines(
-  lines: AsyncIterable<Line>,
-  { limits, fetchImage }: InputOptions,
+async function* readLines(
+  body: Readable,
+  options: InputOptions,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Pending> {
-  for await (const { index, text } of lines) {
-    const read: Pending['read'] = async (named) => {
+  const { maxBodyBytes } = options.limits
+  for await (const { index, text } of linesOf(body, maxBodyBytes)) {
+    const read: Pending['read'] = async (onId) => {
       if (text === null)
         throw new TandemError(
           'body_too_large',
-          `The line is longer than ${limits.maxBodyBytes} bytes, the most this service takes.`,
+          `The line is longer than ${maxBodyBytes} bytes, the most this service takes.`,
         )
-      const value = parsedJson(text, 'The line')
-      const given = (value as Partial<ItemLine> | null)?.id
-      if (typeof given === 'string') named(given)
-      const { id, image, payload } = checked(validLine, value, 'field')
-      const stored = limitedPayload(payload)
-      return {
-        id,
-        image: await new Images(fetchImage, limits, signal).read(image, 'image'),
-        payload: stored,
-      }
+      const value = parseJson(text, 'The line') as Partial<ItemLine> | null
+      if (typeof value?.id === 'string') onId(value.id)
+      const { id, image, payload: unlimited } = checked(validateLine, value, 'field')
+      const payload = limitedPayload(unlimited)
+      return { id, image: await new InputReader(options, signal).image(image, 'image'), payload }
     }
     yield { index, read }
   }
 }
 
-/**
- * Ids are the fields named id, or the names of the files; payloads, where there are any, come one
- * for each image.
- */
-async function fromForm(request: FastifyRequest, limits: InputLimits): Promise<Pending[]> {
+/** The n-th id and payload belong to the n-th image; without ids, the file names are the ids. */
+async function readItemsForm(request: FastifyRequest, limits: InputLimits): Promise<Pending[]> {
   const parts = await readForm(request, { fields: ['id', 'payload'], files: ['image'] }, limits)
   const files = parts.filter(isFile)
   const [ids, payloads] = [fieldValues(parts, 'id'), fieldValues(parts, 'payload')]
@@ -139,23 +123,24 @@ async function fromForm(request: FastifyRequest, limits: InputLimits): Promise<P
       `The form has ${files.length} files named image and ${values.length} fields named ${name}; expected as many, or none.`,
     )
   }
-  return files.map(({ fileName, bytes }, index) => ({
+  return files.map(({ fileName, bytes: image }, index) => ({
     index,
-    read: (named) => {
+    read: (onId) => {
       const id = ids[index] ?? fileName
-      named(id)
-      return { id: validItemId(id), image: bytes, payload: payloadOf(payloads[index], 'payload') }
+      onId(id)
+      checked(validateId, { id }, 'field')
+      return { id, image, payload: payloadOf(payloads[index], 'payload') }
     },
   }))
 }
 
-async function* groupsOf<One>(
-  all: AsyncIterable<One> | Iterable<One>,
+async function* groupsOf<Value>(
+  values: AsyncIterable<Value> | Iterable<Value>,
   size: number,
-): AsyncGenerator<One[]> {
-  let group: One[] = []
-  for await (const one of all) {
-    if (group.push(one) < size) continue
+): AsyncGenerator<Value[]> {
+  let group: Value[] = []
+  for await (const value of values) {
+    if (group.push(value) < size) continue
     yield group
     group = []
   }

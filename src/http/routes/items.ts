@@ -1,153 +1,171 @@
-/** One item at a time: PUT, GET and DELETE /items/:id, its image, and the list of all. */
+/** One item: PUT, GET and DELETE /items/:id, its image; and the list of all. */
 import { createHash } from 'node:crypto'
 import multipart from '@fastify/multipart'
-import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
-import type { Static } from 'typebox'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
 import { TandemError } from '../../errors.js'
-import { inputErrors, imageErrors, readErrors, writeErrors } from '../plugins/documented-errors.js'
-import { readByRoute } from '../plugins/validation.js'
 import type { Addition, ListedItem } from '../../retrieval/retrieval.js'
-import { ItemBody, ItemParams, ListQuery, NoQuery, PutItemQuery } from '../schemas/requests.js'
-import { ItemReply, ItemsReply, PutItemReply } from '../schemas/fields.js'
-import { isForm, onlyField, onlyFile, readForm } from '../wire/form.js'
-import type { InputOptions } from '../wire/inputs.js'
+import { imageErrors, inputErrors, readErrors, writeErrors } from '../plugins/documented-errors.js'
+import { bodyIn, empty, ImageFile, NoQuery } from '../schemas/fields.js'
+import {
+  ItemBody,
+  ItemForm,
+  ItemParams,
+  ItemReply,
+  ItemsReply,
+  ListQuery,
+  PutItemQuery,
+  PutItemReply,
+} from '../schemas/items.js'
+import { onlyField, onlyFile, readForm } from '../wire/form.js'
+import { InputReader, type InputOptions } from '../wire/inputs.js'
 import { limitedPayload, payloadOf } from '../wire/payload.js'
-import { Images } from '../wire/image-source.js'
-import { itemForm, rawImage } from '../wire/options.js'
 
-export const itemRoutes: FastifyPluginAsync<InputOptions> = async (app, options) => {
+export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, options) => {
   const { retrieval } = options
   await app.register(multipart)
-  // The bytes say what an image is, whatever its Content-Type claims.
+  // The type of an image is read from its bytes, so any Content-Type of an image will do.
   for (const type of [/^image\//, 'application/octet-stream']) {
     app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body, done) =>
       done(null, body),
     )
   }
-  const schema = { tags: ['items'], params: ItemParams, querystring: NoQuery }
+  const tags = ['items']
+  const item = { tags, params: ItemParams, querystring: NoQuery }
 
-  const body = {
-    content: {
-      'application/json': { schema: ItemBody },
-      'multipart/form-data': { schema: { ...itemForm, ...readByRoute } },
-      'image/*': { schema: { ...rawImage, ...readByRoute } },
+  app.put(
+    '/items/:id',
+    {
+      config: {
+        audited: 'add',
+        priority: 'bulk',
+        errors: [...inputErrors, ...writeErrors, 'payload_invalid'],
+      },
+      schema: {
+        ...item,
+        summary: 'Add or replace an item',
+        querystring: PutItemQuery,
+        body: bodyIn<ItemBody | Buffer | undefined>({
+          'application/json': ItemBody,
+          'multipart/form-data': ItemForm,
+          'image/*': ImageFile,
+        }),
+        response: { 200: PutItemReply, 201: PutItemReply },
+      },
     },
-  }
-  const put = {
-    ...schema,
-    summary: 'Add or replace an item',
-    querystring: PutItemQuery,
-    body,
-    response: { 200: PutItemReply, 201: PutItemReply },
-  }
-  const puts = {
-    audited: 'add',
-    priority: 'bulk',
-    errors: [...inputErrors, ...writeErrors, 'payload_invalid'],
-  } as const
-  app.put('/items/:id', { config: puts, schema: put }, async (request, reply) => {
-    const addition = await additionOf(request, options)
-    const { status, timings } = await retrieval.add(addition, request.call)
-    reply.code(status === 'created' ? 201 : 200)
-    return { id: addition.id, status, timings: reply.timed(timings) }
-  })
-
-  const one = { errors: ['item_not_found', ...readErrors, ...imageErrors] } as const
-  const read = { ...schema, summary: 'An item', response: { 200: ItemReply } }
-  app.get('/items/:id', { config: one, schema: read }, async (request) =>
-    itemReply(await retrieval.get(idOf(request), request.call)),
+    async (request, reply) => {
+      const { params, query, body, call } = request
+      const item = await readItem(request, body, query.payload, options)
+      const { status, timings } = await retrieval.add({ id: params.id, ...item }, call)
+      return reply
+        .code(status === 'created' ? 201 : 200)
+        .send({ id: params.id, status, timings: reply.timed(timings) })
+    },
   )
 
-  const removal = {
-    ...schema,
-    summary: 'Remove an item',
-    response: { 204: { type: 'null', description: 'Removed, on disk too' } },
-  }
-  const removes = { audited: 'remove', errors: ['item_not_found', ...writeErrors] } as const
-  app.delete('/items/:id', { config: removes, schema: removal }, async (request, reply) => {
-    const id = idOf(request)
-    if (!(await retrieval.remove(id, request.call)))
-      throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
-    return reply.code(204).send()
-  })
+  app.get(
+    '/items/:id',
+    {
+      config: { errors: ['item_not_found', ...readErrors, ...imageErrors] },
+      schema: { ...item, summary: 'An item', response: { 200: ItemReply } },
+    },
+    async ({ params, call }) => replyOf(await retrieval.get(params.id, call)),
+  )
 
-  const image = {
-    200: { description: 'The image', content: { 'image/jpeg': { schema: rawImage } } },
-    304: { type: 'null', description: 'The image that If-None-Match names' },
-  }
+  app.delete(
+    '/items/:id',
+    {
+      config: { audited: 'remove', errors: ['item_not_found', ...writeErrors] },
+      schema: {
+        ...item,
+        summary: 'Remove an item',
+        response: { 204: empty('Removed, on disk too') },
+      },
+    },
+    async ({ params: { id }, call }, reply) => {
+      if (!(await retrieval.remove(id, call)))
+        throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
+      return reply.code(204).send()
+    },
+  )
+
   app.get(
     '/items/:id/image',
     {
-      config: one,
-      schema: { ...schema, summary: 'The stored image, an upright JPEG', response: image },
+      config: { errors: ['item_not_found', ...readErrors, ...imageErrors] },
+      schema: {
+        ...item,
+        summary: 'The stored image, an upright JPEG',
+        response: {
+          200: {
+            description: 'The image',
+            content: { 'image/jpeg': { schema: Type.Unsafe<Uint8Array>(ImageFile) } },
+          },
+          304: empty('The image that If-None-Match names'),
+        },
+      },
     },
-    async (request, reply) => {
-      const bytes = await retrieval.image(idOf(request), request.call)
+    async ({ params, call, headers }, reply) => {
+      const bytes = await retrieval.image(params.id, call)
       const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
-      // The same address shows another image once the item is replaced, so it is always asked for
-      // again.
       reply.headers({
         etag,
+        // The image of an id changes when the item is replaced.
         'cache-control': 'private, no-cache',
         'content-security-policy': "default-src 'none'; sandbox",
       })
-      if (request.headers['if-none-match']?.includes(etag) === true) return reply.code(304).send()
+      if (headers['if-none-match']?.includes(etag) === true) return reply.code(304).send()
       return reply.type('image/jpeg').send(bytes)
     },
   )
 
-  const list = {
-    tags: ['items'],
-    summary: 'List items',
-    querystring: ListQuery,
-    response: { 200: ItemsReply },
-  }
-  app.get('/items', { config: { errors: readErrors }, schema: list }, async (request) => {
-    const { limit = 100, after } = request.query as Static<typeof ListQuery>
-    const { items, next } = await retrieval.list({ limit, after }, request.call)
-    return { items: items.map(itemReply), next }
-  })
+  app.get(
+    '/items',
+    {
+      config: { errors: readErrors },
+      schema: {
+        tags,
+        summary: 'List items',
+        querystring: ListQuery,
+        response: { 200: ItemsReply },
+      },
+    },
+    async ({ query: { limit = 100, after }, call }) => {
+      const { items, next } = await retrieval.list({ limit, after }, call)
+      return { items: items.map(replyOf), next }
+    },
+  )
 }
 
-function idOf(request: FastifyRequest): string {
-  return (request.params as Static<typeof ItemParams>).id
-}
-
-function itemReply({ id, payload, image, addedAt }: ListedItem): Static<typeof ItemReply> {
+function replyOf({ id, payload, image, addedAt }: ListedItem): ItemReply {
   const { mime, width, height, size } = image
   return {
     id,
-    payload: payload === null ? null : { ...payload },
+    payload: payload && { ...payload },
     image: { mime, width, height, bytes: size },
     added_at: addedAt,
   }
 }
 
-/** The image and payload of a PUT, whichever of the three bodies they came in. */
-async function additionOf(
+/** Image and payload of a PUT. The payload of a file comes in the address or a header. */
+async function readItem(
   request: FastifyRequest,
-  { limits, fetchImage }: InputOptions,
-): Promise<Addition> {
-  const id = idOf(request)
-  const { payload: inAddress } = request.query as Static<typeof PutItemQuery>
+  body: ItemBody | Buffer | undefined,
+  inAddress: string | undefined,
+  options: InputOptions,
+): Promise<Omit<Addition, 'id'>> {
   const inHeader = request.headers['x-tandem-payload'] as string | undefined
-  if (Buffer.isBuffer(request.body)) {
-    if (request.body.length === 0)
+  if (Buffer.isBuffer(body)) {
+    if (body.length === 0)
       throw new TandemError('body_missing', 'The body is empty; expected the bytes of an image.')
-    if (inAddress !== undefined && inHeader !== undefined) {
-      throw new TandemError(
-        'options_conflict',
-        'The payload is given twice: as the parameter payload and as the header x-tandem-payload.',
-      )
-    }
-    return {
-      id,
-      image: request.body,
-      payload: payloadOf(
-        inAddress ?? inHeader,
-        inAddress === undefined ? 'x-tandem-payload' : 'payload',
-      ),
-    }
+    if (inAddress === undefined)
+      return { image: body, payload: payloadOf(inHeader, 'x-tandem-payload') }
+    if (inHeader === undefined) return { image: body, payload: payloadOf(inAddress, 'payload') }
+    throw new TandemError(
+      'options_conflict',
+      'The payload is given twice: as the parameter payload and as the header x-tandem-payload.',
+    )
   }
   if (inAddress !== undefined || inHeader !== undefined) {
     throw new TandemError(
@@ -155,16 +173,12 @@ async function additionOf(
       'The payload of a form or a JSON body belongs in it, not in the address or a header.',
     )
   }
-  if (isForm(request)) {
-    const parts = await readForm(request, { fields: ['payload'], files: ['image'] }, limits)
-    return {
-      id,
-      image: onlyFile(parts),
-      payload: payloadOf(onlyField(parts, 'payload'), 'payload'),
-    }
+  if (body === undefined) {
+    const parts = await readForm(request, { fields: ['payload'], files: ['image'] }, options.limits)
+    const payload = payloadOf(onlyField(parts, 'payload'), 'payload')
+    return { image: onlyFile(parts), payload }
   }
-  const { image, payload } = request.body as ItemBody
-  const stored = limitedPayload(payload)
-  const images = new Images(fetchImage, limits, request.call?.signal)
-  return { id, image: await images.read(image, 'image'), payload: stored }
+  const payload = limitedPayload(body.payload)
+  const reader = new InputReader(options, request.call?.signal)
+  return { image: await reader.image(body.image, 'image'), payload }
 }

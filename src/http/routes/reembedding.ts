@@ -2,9 +2,8 @@
 import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { TandemError } from '../../errors.js'
 import type { Reembedder, Retrieval } from '../../retrieval/retrieval.js'
-import { empty } from '../schemas/fields.js'
+import { empty, NoQuery } from '../schemas/fields.js'
 import { ReembeddingBody, ReembeddingReply } from '../schemas/reembedding.js'
-import { NoQuery } from '../schemas/requests.js'
 
 const NOT_SUPPORTED =
   'Only an embedded collection can prepare a second bundle. Index the images with the other bundle into a second ' +

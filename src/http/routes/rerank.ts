@@ -1,20 +1,12 @@
 /** POST /rerank: documents ordered by their relevance to a query. */
-import type { FastifyPluginCallback } from 'fastify'
+import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { inputErrors, readErrors } from '../plugins/documented-errors.js'
-import { NoQuery, RerankBody } from '../schemas/requests.js'
-import { RerankReply } from '../schemas/fields.js'
-import { limitBatch, MOST_INTERACTIVE, queryOf, type InputOptions } from '../wire/inputs.js'
-import { Images } from '../wire/image-source.js'
+import { NoQuery } from '../schemas/fields.js'
+import { RerankBody, RerankReply } from '../schemas/rerank.js'
+import { InputReader, MAX_INTERACTIVE, type InputOptions } from '../wire/inputs.js'
 
-export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, done) => {
-  const { retrieval, limits, fetchImage } = options
-  const schema = {
-    tags: ['rerank'],
-    summary: 'Order documents by relevance',
-    querystring: NoQuery,
-    body: RerankBody,
-    response: { 200: RerankReply },
-  }
+export const rerankRoutes: FastifyPluginCallbackTypebox<InputOptions> = (app, options, done) => {
+  const { retrieval } = options
 
   app.post(
     '/rerank',
@@ -23,29 +15,29 @@ export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, 
         scope: 'read',
         errors: ['item_not_found', 'not_supported', ...readErrors, ...inputErrors],
       },
-      schema,
+      schema: {
+        tags: ['rerank'],
+        summary: 'Order documents by relevance',
+        querystring: NoQuery,
+        body: RerankBody,
+        response: { 200: RerankReply },
+      },
     },
     async (request, reply) => {
-      const { query, documents, top_n: topN, return_documents: repeat } = request.body as RerankBody
-      limitBatch(documents.length, 'documents', limits)
-      const images = new Images(fetchImage, limits, request.call?.signal)
-      const [asked, ...given] = await Promise.all([
-        queryOf(query, 'query', limits, images),
-        ...documents.map((document, at) => queryOf(document, `documents[${at}]`, limits, images)),
+      const { query, documents, top_n: topN, return_documents: repeat = false } = request.body
+      const reader = new InputReader(options, request.call?.signal)
+      reader.checkCount(documents.length, 'documents')
+      const [first, ...rest] = await Promise.all([
+        reader.query(query, 'query'),
+        ...documents.map((document, at) => reader.query(document, `documents[${at}]`)),
       ])
-      const encoded = given.filter((document) => 'image' in document)
-      const call = encoded.length > MOST_INTERACTIVE ? reply.asBulk() : request.call
-      const { model, ranked, timings } = await retrieval.rerank(asked, given, call)
-      const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => {
-        const document = repeat === true ? repeated(documents[index]) : undefined
-        return {
-          index,
-          relevance_score: relevance,
-          similarity,
-          match,
-          ...(document === undefined ? {} : { document }),
-        }
-      })
+      const images = rest.filter((document) => 'image' in document).length
+      const call = images > MAX_INTERACTIVE ? reply.asBulk() : request.call
+      const { model, ranked, timings } = await retrieval.rerank(first, rest, call)
+      const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => ({
+        ...{ index, relevance_score: relevance, similarity, match },
+        ...(repeat ? { document: repeated(documents[index]) } : {}),
+      }))
       return { model: model.name, results, timings: reply.timed(timings) }
     },
   )
@@ -53,11 +45,8 @@ export const rerankRoutes: FastifyPluginCallback<InputOptions> = (app, options, 
 }
 
 /** The text or the id of a document; images are not sent back. */
-function repeated(document: RerankBody['documents'][number] | undefined): {
-  text?: string
-  id?: string
-} {
+function repeated(document: RerankBody['documents'][number] = {}): { text?: string; id?: string } {
   if (typeof document === 'string') return { text: document }
-  if (document?.text !== undefined) return { text: document.text }
-  return document?.id === undefined ? {} : { id: document.id }
+  if (document.text !== undefined) return { text: document.text }
+  return document.id === undefined ? {} : { id: document.id }
 }

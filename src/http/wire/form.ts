@@ -1,7 +1,4 @@
-/**
- * Reads a multipart/form-data body into its parts, in their order, within the limits of the
- * service.
- */
+/** The parts of a multipart/form-data body, within the limits of the service. */
 import type { FastifyError, FastifyRequest } from 'fastify'
 import { TandemError } from '../../errors.js'
 import type { InputLimits } from './inputs.js'
@@ -15,37 +12,34 @@ export interface FormFile {
   fileName: string
   bytes: Uint8Array
 }
+export type FormPart = FormField | FormFile
 
-/** What a route takes: names of fields and of files. */
+/** Names of the fields and files that a route takes. */
 export interface FormShape {
   fields: readonly string[]
   files: readonly string[]
 }
 
-export function isForm(request: FastifyRequest): boolean {
-  return request.headers['content-type']?.toLowerCase().startsWith('multipart/form-data') === true
-}
-
 /**
- * All parts of the form. The files together may be as large as a body may be.
+ * All parts in their order. Together they may be as large as a body.
  *
- * @throws TandemError body_unreadable, body_too_large, batch_too_large, and invalid_request for a
- *   part that `shape` does not name
+ * @throws TandemError body_unreadable, body_too_large, batch_too_large; invalid_request for a part
+ *   that `shape` does not name
  */
 export async function readForm(
   request: FastifyRequest,
   shape: FormShape,
   limits: InputLimits,
-): Promise<(FormField | FormFile)[]> {
+): Promise<FormPart[]> {
   const { maxBodyBytes, maxBatchItems } = limits
-  const parts: (FormField | FormFile)[] = []
+  const parts: FormPart[] = []
   let size = 0
   try {
-    // Twice the items: an id and a payload can come with each image.
     const most = {
       fileSize: maxBodyBytes,
       fieldSize: maxBodyBytes,
       files: maxBatchItems,
+      // An image can come with an id and a payload.
       parts: maxBatchItems * 3,
     }
     for await (const part of request.parts({ limits: most })) {
@@ -67,17 +61,17 @@ export async function readForm(
   throw new TandemError('body_missing', `The form has no parts; expected ${expected(shape)}.`)
 }
 
-export function isFile(part: FormField | FormFile): part is FormFile {
+export function isFile(part: FormPart): part is FormFile {
   return 'bytes' in part
 }
 
-/** The values of the fields of one name, in their order. */
-export function fieldValues(parts: readonly (FormField | FormFile)[], name: string): string[] {
+/** The values of the fields with this name. */
+export function fieldValues(parts: readonly FormPart[], name: string): string[] {
   return parts.flatMap((part) => (part.name === name && !isFile(part) ? [part.value] : []))
 }
 
-/** The only file of a form that takes one. */
-export function onlyFile(parts: readonly (FormField | FormFile)[]): Uint8Array {
+/** @throws TandemError invalid_request unless the form has exactly one file */
+export function onlyFile(parts: readonly FormPart[]): Uint8Array {
   const files = parts.filter(isFile)
   const [file] = files
   if (file !== undefined && files.length === 1) return file.bytes
@@ -87,11 +81,8 @@ export function onlyFile(parts: readonly (FormField | FormFile)[]): Uint8Array {
   )
 }
 
-/** The only value of a field that may come once, or undefined. */
-export function onlyField(
-  parts: readonly (FormField | FormFile)[],
-  name: string,
-): string | undefined {
+/** @throws TandemError invalid_request if the form has the field more than once */
+export function onlyField(parts: readonly FormPart[], name: string): string | undefined {
   const values = fieldValues(parts, name)
   if (values.length <= 1) return values[0]
   throw new TandemError(
@@ -100,7 +91,7 @@ export function onlyField(
   )
 }
 
-function known<Part extends FormField | FormFile>(shape: FormShape, part: Part): Part {
+function known<Part extends FormPart>(shape: FormShape, part: Part): Part {
   if ((isFile(part) ? shape.files : shape.fields).includes(part.name)) return part
   const what = isFile(part) ? 'file' : 'field'
   throw new TandemError(

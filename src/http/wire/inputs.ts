@@ -1,63 +1,117 @@
-/** From what a request carries to what the pipeline takes: texts and images within their limits. */
+/** Texts and images of a request, read within the limits of the service. */
 import { TandemError } from '../../errors.js'
 import type { Input, Query, Retrieval } from '../../retrieval/retrieval.js'
-import type { FetchImage, Images } from './image-source.js'
 
-/** Limits that come from the settings. */
 export interface InputLimits {
   maxTextChars: number
   maxBatchItems: number
   maxBodyBytes: number
 }
 
-/** Inputs to encode beyond so many are bulk: they wait for what is smaller. */
-export const MOST_INTERACTIVE = 8
+/**
+ * Fetches the image at a URL. The images of a request share `budget`, which shrinks as bytes
+ * arrive.
+ */
+export type FetchImage = (
+  url: string,
+  call: { name: string; budget: { bytes: number }; signal: AbortSignal },
+) => Promise<Uint8Array>
 
-/** What a route that takes texts and images is registered with. */
+/** Options of a route that takes texts and images. */
 export interface InputOptions {
   retrieval: Retrieval
   limits: InputLimits
   fetchImage: FetchImage
 }
 
-/** A text within the limit, which counts Unicode characters. */
-export function limitedText(text: string, name: string, { maxTextChars }: InputLimits): string {
-  if (text.length <= maxTextChars) return text
-  const length = [...text].length
-  if (length <= maxTextChars) return text
-  throw new TandemError(
-    'text_too_long',
-    `${name} has ${length} characters; expected at most ${maxTextChars}.`,
-  )
+/** A request with more inputs to encode is bulk: interactive requests go first. */
+export const MAX_INTERACTIVE = 8
+
+const DATA_URI = /^data:([^;,]*)((?:;[^;,]*)*),/i
+const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}\s*$/
+const URL_START = /^(?!data:)[a-z][a-z0-9+.-]{0,20}:/i
+
+/** Reads the inputs of one request. `name` is the place of a value in errors: "inputs[2].image". */
+export class InputReader {
+  readonly #limits: InputLimits
+  readonly #fetch: FetchImage
+  /** The images behind URLs may together be as large as a body. */
+  readonly #budget: { bytes: number }
+  readonly #failed = new AbortController()
+  readonly #signals: AbortSignal[]
+
+  /** @param signal - of the request */
+  constructor({ limits, fetchImage }: Omit<InputOptions, 'retrieval'>, signal?: AbortSignal) {
+    this.#limits = limits
+    this.#fetch = fetchImage
+    this.#budget = { bytes: limits.maxBodyBytes }
+    this.#signals = [this.#failed.signal, ...(signal === undefined ? [] : [signal])]
+  }
+
+  /** @throws TandemError batch_too_large */
+  checkCount(count: number, name: string): void {
+    const { maxBatchItems } = this.#limits
+    if (count <= maxBatchItems) return
+    throw new TandemError(
+      'batch_too_large',
+      `${name} has ${count} entries; expected at most ${maxBatchItems} in one request.`,
+    )
+  }
+
+  /** The limit counts Unicode characters. @throws TandemError text_too_long */
+  text(text: string, name: string): string {
+    const { maxTextChars } = this.#limits
+    if (text.length <= maxTextChars) return text
+    const length = [...text].length
+    if (length <= maxTextChars) return text
+    throw new TandemError(
+      'text_too_long',
+      `${name} has ${length} characters; expected at most ${maxTextChars}.`,
+    )
+  }
+
+  /**
+   * The bytes of an image given as base64, data-URI or URL.
+   *
+   * @throws TandemError invalid_request, or what the fetch throws; the other fetches of the request
+   *   are aborted then
+   */
+  async image(value: string, name: string): Promise<Uint8Array> {
+    if (!URL_START.test(value)) return imageBytes(value, name)
+    try {
+      const signal = AbortSignal.any(this.#signals)
+      return await this.#fetch(value, { name, budget: this.#budget, signal })
+    } catch (error) {
+      this.#failed.abort(error)
+      throw error
+    }
+  }
+
+  async input(input: { text?: string; image?: string }, name: string): Promise<Input> {
+    if (input.text !== undefined) return { text: this.text(input.text, `${name}.text`) }
+    return { image: await this.image(input.image ?? '', `${name}.image`) }
+  }
+
+  async query(
+    query: string | { text?: string; image?: string; id?: string },
+    name: string,
+  ): Promise<Query> {
+    if (typeof query === 'string') return { text: this.text(query, name) }
+    return query.id === undefined ? this.input(query, name) : { id: query.id }
+  }
 }
 
-/** @throws TandemError batch_too_large */
-export function limitBatch(count: number, name: string, { maxBatchItems }: InputLimits): void {
-  if (count <= maxBatchItems) return
-  throw new TandemError(
-    'batch_too_large',
-    `${name} has ${count} entries; expected at most ${maxBatchItems} in one request.`,
-  )
-}
-
-/** `{text}` or `{image}` as the pipeline takes it. */
-export async function inputOf(
-  given: { text?: string; image?: string },
-  name: string,
-  limits: InputLimits,
-  images: Images,
-): Promise<Input> {
-  if (given.text !== undefined) return { text: limitedText(given.text, `${name}.text`, limits) }
-  return { image: await images.read(given.image ?? '', `${name}.image`) }
-}
-
-/** A string, `{text}`, `{image}` or `{id}` as the pipeline takes it. */
-export async function queryOf(
-  given: string | { text?: string; image?: string; id?: string },
-  name: string,
-  limits: InputLimits,
-  images: Images,
-): Promise<Query> {
-  if (typeof given === 'string') return { text: limitedText(given, name, limits) }
-  return given.id === undefined ? inputOf(given, name, limits, images) : { id: given.id }
+function imageBytes(value: string, name: string): Uint8Array {
+  const prefix = DATA_URI.exec(value)
+  if (prefix !== null && !/;base64$/i.test(prefix[2] ?? '')) {
+    throw new TandemError(
+      'invalid_request',
+      `${name} is a data-URI that is not base64; expected data:image/jpeg;base64,…`,
+    )
+  }
+  const base64 = prefix === null ? value : value.slice(prefix[0].length)
+  if (!BASE64.test(base64)) throw new TandemError('invalid_request', `${name} is not valid base64.`)
+  const bytes = Buffer.from(base64, 'base64')
+  if (bytes.length === 0) throw new TandemError('invalid_request', `${name} is an empty image.`)
+  return bytes
 }

@@ -1,14 +1,13 @@
 import type { Readable } from 'node:stream'
 
-/** A line of a body, or null for one that is longer than allowed. */
+/** A line of a body; `text` is null for one that is longer than allowed. */
 export interface Line {
   index: number
   text: string | null
 }
 
 /**
- * The lines of a stream as they arrive, without ever holding more than one of them. Empty lines are
- * passed over.
+ * The lines of a stream as they arrive, one in memory at a time. Empty lines are skipped.
  *
  * @param maxBytes - of a line; the rest of a longer one is read and dropped
  */

@@ -1,37 +1,37 @@
-/** Payloads written as JSON text: in an address, a header or a form field. */
+/** Payloads, and JSON written as text in an address, a header or a form field. */
 import { TandemError } from '../../errors.js'
 import { JsonTextError, parsedJsonText } from '../json-text.js'
 import { checked, compileExact } from '../plugins/validation.js'
 import { Payload } from '../schemas/fields.js'
 
 const MAX_PAYLOAD_BYTES = 65_536
-/**
- * Lists and objects inside one another: far more than data needs, far fewer than make recursion
- * fail.
- */
+/** More levels than data needs, fewer than overflow the stack of a recursive reader. */
 const MAX_PAYLOAD_DEPTH = 100
 const validate = compileExact<Payload>(Payload)
 
 /**
- * JSON text as a value. @throws TandemError payload_invalid for what is no JSON, or JSON that could
- * mean two things
+ * The value of a JSON text.
+ *
+ * @param name - of the text, in errors
+ * @param code - of the error for text that is not JSON, or ambiguous JSON
  */
-export function parsedJson(text: string, name: string): unknown {
+export function parseJson(
+  text: string,
+  name: string,
+  code: 'payload_invalid' | 'invalid_request' = 'payload_invalid',
+): unknown {
   try {
     return parsedJsonText(text)
   } catch (error) {
     if (!(error instanceof JsonTextError)) throw error
-    throw new TandemError(
-      'payload_invalid',
-      `${name} ${error.message}: ${JSON.stringify(text.slice(0, 60))}.`,
-    )
+    throw new TandemError(code, `${name} ${error.message}: ${JSON.stringify(text.slice(0, 60))}.`)
   }
 }
 
-/** The payload in a JSON text; null where there is none. */
+/** The payload of a JSON text, or null. @throws TandemError payload_invalid, invalid_request */
 export function payloadOf(text: string | undefined, name: string): Payload | null {
   if (text === undefined) return null
-  return limitedPayload(checked(validate, parsedJson(text, name), 'field'))
+  return limitedPayload(checked(validate, parseJson(text, name), 'field'))
 }
 
 /** @throws TandemError payload_invalid */
@@ -47,8 +47,8 @@ export function limitedPayload(payload: Payload | undefined): Payload | null {
 }
 
 /**
- * What would not come back as it was sent. Walks level by level: recursion is what a deep payload
- * makes fail.
+ * Refuses values that could not be returned as they were sent. Walks level by level, since a deep
+ * payload would overflow a recursion.
  */
 function refuseUnstorable(payload: Payload): void {
   let level: unknown[] = [payload]

@@ -5,6 +5,7 @@
  * Every message names the fingerprint of the bundle it is about, so that what two bundles made is
  * never mixed.
  */
+import { Type, type Static } from 'typebox'
 import {
   counts,
   doubles,
@@ -28,6 +29,40 @@ import type {
 
 /** What one service encodes with for others. */
 export type Encoder = Pick<Models, 'info' | 'encodeTexts' | 'encodeImages' | 'match'>
+
+const integer = (minimum: number, maximum: number) => Type.Integer({ minimum, maximum })
+
+/** `GET /encoder`. */
+export const EncoderReply = Type.Object(
+  {
+    name: Type.String(),
+    version: Type.String(),
+    description: Type.String(),
+    license: Type.String(),
+    languages: Type.Array(Type.String()),
+    fingerprint: Type.String({
+      pattern: '^[0-9a-f]{16}$',
+      description: 'The same for bundles whose embeddings and tokens can be mixed',
+    }),
+    dim: integer(1, 65_536),
+    image_tokens: Type.Object({ count: integer(0, 65_536), width: integer(0, 65_536) }),
+    token_width: integer(0, 65_536),
+    max_tokens: integer(1, 65_536),
+    rerank: Type.Object({
+      default: Type.Boolean(),
+      candidates: integer(1, 1000),
+      margin: Type.Optional(
+        Type.Number({
+          minimum: 0,
+          maximum: 2,
+          description: 'Candidates further below the k-th similarity are not reranked',
+        }),
+      ),
+    }),
+  },
+  { description: 'The bundle that encodes' },
+)
+export type EncoderReply = Static<typeof EncoderReply>
 
 /** Sizes of a bundle that bound its messages. */
 export type Sizes = Pick<

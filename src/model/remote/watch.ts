@@ -4,12 +4,11 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Ajv } from 'ajv'
-import type { Static } from 'typebox'
 import { TandemError } from '../../errors.js'
 import type { ModelInfo } from '../models.js'
-import { EncoderReply } from '../../http/schemas/fields.js'
 import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 import type { Connection } from './connection.js'
+import { EncoderReply } from './protocol.js'
 import { unavailable } from './refusal.js'
 
 const EVERY_MS = 1000
@@ -20,7 +19,7 @@ const EVERY_MS = 1000
 const AFTER_FAILURE_MS = 250
 const FAILURES = 3
 
-const validate = new Ajv({ strict: false }).compile<Static<typeof EncoderReply>>(EncoderReply)
+const validate = new Ajv({ strict: false }).compile<EncoderReply>(EncoderReply)
 
 export class Watch {
   #info: ModelInfo

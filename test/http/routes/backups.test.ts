@@ -8,7 +8,7 @@ import { buildApp, type Tandem } from '../../../src/http/app.js'
 import { EmbeddedCollection } from '../../../src/collection/embedded/embedded.js'
 import { readConfig } from '../../../src/config.js'
 import { openItemStore } from '../../../src/item-store/open.js'
-import type { BackupsReply } from '../../../src/http/schemas/fields.js'
+import type { BackupsReply } from '../../../src/http/schemas/backups.js'
 import { smallDisk } from '../../support/small-disk.js'
 import {
   emptyCatalog,

@@ -36,7 +36,7 @@ describe('the JSON of an embedding', () => {
 
   it('is short', () => {
     expect(jsonOfFloats(Float32Array.of())).toBe('[]')
-    expect(jsonOfFloats(Float32Array.of(0, 1, -0.25))).toBe('[0,1,-0.250000000]')
+    expect(jsonOfFloats(Float32Array.of(0, 1, -0.25))).toBe('[0.00000000,1.00000000,-0.250000000]')
     expect(jsonOfFloats(Float32Array.of(0.0123456789, -1.5e-5, 1e-7))).toBe(
       '[0.0123456791,-0.0000149999996,1.00000001e-7]',
     )

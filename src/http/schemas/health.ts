@@ -1,0 +1,6 @@
+import { Type } from 'typebox'
+
+export const HealthReply = Type.Object(
+  { status: Type.String(), detail: Type.Optional(Type.String()) },
+  { description: 'The state of the service' },
+)

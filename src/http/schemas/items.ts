@@ -1,0 +1,107 @@
+import { Type, type Static } from 'typebox'
+import {
+  closed,
+  Id,
+  ImageFile,
+  ImageString,
+  nullable,
+  Payload,
+  PayloadText,
+  Problem,
+  StoredPayload,
+  Timings,
+  words,
+} from './fields.js'
+
+export const ItemParams = Type.Object({ id: Id }, closed)
+
+export const ItemBody = Type.Object(
+  { image: ImageString, payload: Type.Optional(Payload) },
+  { ...closed, description: 'an object with image, and optionally payload' },
+)
+export type ItemBody = Static<typeof ItemBody>
+
+export const ItemForm = Type.Object({ image: ImageFile, payload: Type.Optional(PayloadText) })
+
+export const PutItemQuery = Type.Object(
+  { payload: Type.Optional(Type.String({ description: 'a JSON object, for a raw image/* body' })) },
+  { ...closed, description: 'payload' },
+)
+
+export const PutItemReply = Type.Object(
+  { id: Type.String(), status: words('created', 'replaced'), timings: Timings },
+  { description: 'The item is on disk and can be found' },
+)
+
+/** One line of an application/x-ndjson body of POST /items. */
+export const ItemLine = Type.Object(
+  { id: Id, image: ImageString, payload: Type.Optional(Payload) },
+  { ...closed, description: 'an object with id and image, and optionally payload' },
+)
+export type ItemLine = Static<typeof ItemLine>
+
+export const ItemsForm = Type.Object({
+  image: Type.Array(ImageFile),
+  id: Type.Optional(Type.Array(Id)),
+  payload: Type.Optional(Type.Array(PayloadText)),
+})
+
+export const AddReply = Type.Object(
+  {
+    created: Type.Integer(),
+    replaced: Type.Integer(),
+    failed: Type.Integer(),
+    items: Type.Array(
+      Type.Object({
+        index: Type.Integer({ description: 'Position in the request, from 0' }),
+        id: nullable<string>(Type.String(), 'null where the input has no readable id'),
+        status: words('created', 'replaced', 'failed'),
+        error: Type.Optional(Problem),
+      }),
+    ),
+  },
+  { description: 'The outcome of each image, in the order of the request' },
+)
+export type AddReply = Static<typeof AddReply>
+
+export const ItemReply = Type.Object(
+  {
+    id: Type.String(),
+    payload: StoredPayload,
+    image: Type.Object({
+      mime: Type.String(),
+      width: Type.Integer(),
+      height: Type.Integer(),
+      bytes: Type.Integer(),
+    }),
+    added_at: Type.String({ format: 'date-time' }),
+  },
+  { description: 'The item' },
+)
+export type ItemReply = Static<typeof ItemReply>
+
+export const ListQuery = Type.Object(
+  {
+    limit: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1000,
+        default: 100,
+        description: 'a whole number from 1 to 1000: items on a page',
+      }),
+    ),
+    after: Type.Optional(Id),
+  },
+  { ...closed, description: 'limit and after' },
+)
+
+export const ItemsReply = Type.Object(
+  {
+    items: Type.Array(ItemReply),
+    next: nullable<string>(
+      Type.String(),
+      'Give it as `after` for the next page; null on the last one',
+    ),
+  },
+  { description: 'A page of items in the order of their ids' },
+)

@@ -1,0 +1,55 @@
+import { Type, type Static } from 'typebox'
+import { closed, exactlyOne, Id, ImageString, Match, Text, Timings } from './fields.js'
+
+const StoredInput = Type.Object(
+  { text: Type.Optional(Text), image: Type.Optional(ImageString), id: Type.Optional(Id) },
+  { ...exactlyOne, description: 'an object with exactly one of text, image, id' },
+)
+
+const TextOrStoredInput = Type.Unsafe<string | Static<typeof StoredInput>>({
+  anyOf: [Text, StoredInput],
+  description: 'a string, or an object with exactly one of text, image, id',
+})
+
+export const RerankBody = Type.Object(
+  {
+    query: TextOrStoredInput,
+    documents: Type.Array(TextOrStoredInput, {
+      minItems: 1,
+      description: 'a list of at least one string, {text}, {image} or {id}',
+    }),
+    top_n: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'a whole number of 1 or more: results to return' }),
+    ),
+    return_documents: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: 'true or false: repeat the text or id of each document',
+      }),
+    ),
+  },
+  { ...closed, description: 'an object with query and documents' },
+)
+export type RerankBody = Static<typeof RerankBody>
+
+export const RerankReply = Type.Object(
+  {
+    model: Type.String(),
+    results: Type.Array(
+      Type.Object({
+        index: Type.Integer({ description: 'Position of the document in the request' }),
+        relevance_score: Type.Number({
+          description: 'From 0 to 1: match, or for two of a kind the similarity, not below 0',
+        }),
+        similarity: Type.Number(),
+        match: Match,
+        document: Type.Optional(
+          Type.Object({ text: Type.Optional(Type.String()), id: Type.Optional(Type.String()) }),
+        ),
+      }),
+    ),
+    timings: Timings,
+  },
+  { description: 'Documents, most relevant first' },
+)
+export type RerankReply = Static<typeof RerankReply>
