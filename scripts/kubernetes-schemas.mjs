@@ -1,6 +1,5 @@
-// Writes test/deploy/schemas/: what Kubernetes and two operators take, as JSON Schemas that allow
-// nothing else, for the kinds that the chart makes. Their sources come from the Go registry: node
-// scripts/kubernetes-schemas.mjs
+// Writes test/deploy/schemas/: strict JSON Schemas of the kinds that the chart creates, from the Go
+// modules of Kubernetes and two operators. Usage: node scripts/kubernetes-schemas.mjs
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,7 +8,7 @@ import { parse } from 'yaml'
 
 const folder = fileURLToPath(new URL('../test/deploy/schemas/', import.meta.url))
 const KUBERNETES = 'v1.37.2'
-/** Name of a file of kubeconform, and the definition in Kubernetes' OpenAPI document. */
+/** kubeconform's file name of a kind, and its definition in Kubernetes' OpenAPI document. */
 const KINDS = {
   'configmap-v1': 'io.k8s.api.core.v1.ConfigMap',
   'deployment-apps-v1': 'io.k8s.api.apps.v1.Deployment',
@@ -36,7 +35,7 @@ const CUSTOM = {
 const QUANTITY = 'io.k8s.apimachinery.pkg.api.resource.Quantity'
 const OBJECT_META = 'io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta'
 
-/** The text of a file of a Go module. */
+/** Reads a file of a Go module. */
 function source(module, path) {
   const { Dir } = JSON.parse(
     execFileSync('go', ['mod', 'download', '-json', module], { cwd: '/', encoding: 'utf8' }),
@@ -44,16 +43,13 @@ function source(module, path) {
   return readFileSync(join(Dir, path), 'utf8')
 }
 
-/**
- * Without prose, with nothing allowed beside the named properties, and each scalar as YAML may
- * write it.
- */
+/** Removes descriptions and refuses unknown properties. YAML allows two types for some scalars. */
 function strict(schema) {
   if (schema.$ref !== undefined) return { $ref: schema.$ref }
   if (schema.format === 'int-or-string' || schema['x-kubernetes-int-or-string'] === true)
     return { type: ['string', 'integer'] }
   const { type, required, properties, items, additionalProperties } = schema
-  const kept = {
+  const result = {
     type,
     required,
     enum: schema.enum,
@@ -61,31 +57,33 @@ function strict(schema) {
     minimum: schema.minimum,
     maximum: schema.maximum,
   }
-  if (items !== undefined) kept.items = strict(items)
+  if (items !== undefined) result.items = strict(items)
   if (properties !== undefined) {
-    kept.properties = Object.fromEntries(
+    result.properties = Object.fromEntries(
       Object.entries(properties).map(([name, value]) => [name, strict(value)]),
     )
-    kept.additionalProperties = schema['x-kubernetes-preserve-unknown-fields'] === true
+    result.additionalProperties = schema['x-kubernetes-preserve-unknown-fields'] === true
   } else if (typeof additionalProperties === 'object') {
-    kept.additionalProperties = strict(additionalProperties)
+    result.additionalProperties = strict(additionalProperties)
   }
-  return kept
+  return result
 }
 
-/** The definition and those that it refers to, in one document. */
+/** A document with a definition and all that it refers to. */
 function document(definitions, name) {
-  const found = {}
-  const add = (wanted) => {
-    if (found[wanted] !== undefined) return
-    found[wanted] =
-      wanted === QUANTITY ? { type: ['string', 'number'] } : strict(definitions[wanted])
-    for (const [, next] of JSON.stringify(found[wanted]).matchAll(/"#\/definitions\/([^"]+)"/g))
+  const included = {}
+  const add = (reference) => {
+    if (included[reference] !== undefined) return
+    included[reference] =
+      reference === QUANTITY ? { type: ['string', 'number'] } : strict(definitions[reference])
+    for (const [, next] of JSON.stringify(included[reference]).matchAll(
+      /"#\/definitions\/([^"]+)"/g,
+    ))
       add(next)
   }
   add(name)
   const [{ group, kind, version }] = definitions[name]['x-kubernetes-group-version-kind']
-  return identified({ definitions: found, ...found[name] }, group, version, kind)
+  return identified({ definitions: included, ...included[name] }, group, version, kind)
 }
 
 function identified({ properties, ...schema }, group, version, kind) {
@@ -111,7 +109,7 @@ for (const [name, definition] of Object.entries(KINDS))
 for (const [name, [module, path]] of Object.entries(CUSTOM)) {
   const { group, names, versions } = parse(source(module, path)).spec
   const [{ name: version, schema }] = versions
-  // A custom resource's metadata is that of every other object, which its definition leaves out.
+  // The definition of a custom resource has no schema for its metadata.
   const own = strict(schema.openAPIV3Schema)
   own.properties.metadata = { $ref: `#/definitions/${OBJECT_META}` }
   const { definitions: metadata } = document(definitions, 'io.k8s.api.core.v1.ConfigMap')

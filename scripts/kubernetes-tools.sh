@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the tools that the chart's tests run, from the Go registry, into test/.tools/: helm, kubeconform and kube-score.
-# With --api-server also kube-apiserver and etcd, to which test/deploy/api-server.test.ts installs the chart for real.
-# What is there already stays. CONTRIBUTING.md says how long each takes.
+# Builds helm, kubeconform and kube-score from the Go module proxy into test/.tools/, for the tests of the chart. With
+# --api-server also kube-apiserver and etcd, where test/deploy/api-server.test.ts installs the chart. Skips existing tools.
+# CONTRIBUTING.md has the build times.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ kubernetes=v1.37.2
 etcd=v3.6.16
 
 export GOBIN="$PWD/test/.tools"
-# Static ones, which also run on another machine of the same kind.
+# Static binaries also run on another machine of this architecture.
 export CGO_ENABLED=0
 mkdir -p "$GOBIN"
 
@@ -23,8 +23,8 @@ tool() {
   go install -trimpath -ldflags "-s -w" "$2"
 }
 
-# The modules of Kubernetes and etcd name each other by folders of their own repositories: a module of ours in a
-# scratch folder says which published versions are meant.
+# The modules of Kubernetes refer to folders of their own repository. A module in a scratch folder replaces these by
+# published versions.
 api_server() {
   [ -x "$GOBIN/kube-apiserver" ] && [ -x "$GOBIN/etcd" ] && return
   local scratch
@@ -34,7 +34,7 @@ api_server() {
   cd "$scratch"
   export GOFLAGS=-mod=mod
   go mod init servers
-  # Its configuration file, not the package, is what names the modules that live in Kubernetes' repository.
+  # Its go.mod lists the modules in the repository of Kubernetes.
   go mod download -json "k8s.io/kubernetes@$kubernetes" >kubernetes.json
   local published="${kubernetes/v1./v0.}"
   sed -n 's/.*"GoMod": "\(.*\)".*/\1/p' kubernetes.json | xargs sed -n 's/^\t\(k8s.io\/[^ ]*\) => .*/\1/p' | sort -u \
@@ -42,10 +42,10 @@ api_server() {
   go mod edit -require "k8s.io/kubernetes@$kubernetes"
   if [ ! -x "$GOBIN/kube-apiserver" ]; then
     echo "building kube-apiserver $kubernetes"
-    # The version that it tells to clients, which charts ask for.
-    local tells="-X k8s.io/component-base/version.gitVersion=$kubernetes"
-    tells+=" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$kubernetes")"
-    go build -trimpath -ldflags "-s -w $tells" -o "$GOBIN/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver
+    # The version that clients and charts read.
+    local flags="-X k8s.io/component-base/version.gitVersion=$kubernetes"
+    flags+=" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$kubernetes")"
+    go build -trimpath -ldflags "-s -w $flags" -o "$GOBIN/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver
   fi
   if [ ! -x "$GOBIN/etcd" ]; then
     echo "building etcd $etcd"

@@ -1,4 +1,4 @@
-/** docs/reliability.md, whose tables are written by the runs that they tell of. */
+/** Writes the tables of docs/reliability.md; each reliability run writes its own. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds versitygw, the S3 server of the tests of the image store, into test/.tools. Needs Go.
+# Builds versitygw, the S3 server for the tests of the image store, into test/.tools/. Needs Go.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=v1.8.0

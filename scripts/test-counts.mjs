@@ -1,5 +1,5 @@
-// Reads one suite's report and prints "passed failed skipped", and on stderr a line for each failed
-// test. Usage: node scripts/test-counts.mjs vitest|junit <report>
+// Prints "passed failed skipped" of a suite's report, and a line on stderr for each failed test.
+// Usage: node scripts/test-counts.mjs vitest|junit <report>
 import { readFileSync } from 'node:fs'
 import { relative } from 'node:path'
 
@@ -8,15 +8,15 @@ const text = readFileSync(path, 'utf8')
 
 function vitest() {
   const report = JSON.parse(text)
-  // A file that failed to load counts no failed test: it must still count as a failure.
+  // A file that failed to load has no failed test, and counts as one failure.
   const broken = report.testResults.filter(
     (file) =>
       file.status === 'failed' && file.assertionResults.every((test) => test.status !== 'failed'),
   )
-  for (const { name, message } of broken) tell(name, message)
+  for (const { name, message } of broken) printFailure(name, message)
   for (const { name, assertionResults } of report.testResults) {
     for (const test of assertionResults.filter(({ status }) => status === 'failed')) {
-      tell(name, test.fullName, test.failureMessages[0] ?? '')
+      printFailure(name, test.fullName, test.failureMessages[0] ?? '')
     }
   }
   return [
@@ -36,14 +36,14 @@ function junit() {
   for (const [, name, of, message] of text.matchAll(
     /<testcase classname="([^"]*)" name="([^"]*)"[^>]*><(?:failure|error) message="([^"]*)"/g,
   )) {
-    tell(name, of, message)
+    printFailure(name, of, message)
   }
   const failed = totals.failures + totals.errors
   return [totals.tests - failed - totals.skipped, failed, totals.skipped]
 }
 
-function tell(file, ...said) {
-  const [name, ...rest] = [relative('.', file), ...said].map((part) => part.split(/\n|&#10;/)[0])
+function printFailure(file, ...texts) {
+  const [name, ...rest] = [relative('.', file), ...texts].map((part) => part.split(/\n|&#10;/)[0])
   console.error(`failed: ${name}: ${rest.join(': ')}`.slice(0, 400))
 }
 

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Every check of the repository: type check, lint, the TypeScript suites (some of which want schemathesis or milvus-lite), the
-# Python suite of training/.
-# Works on a fresh clone (it installs what is missing) and ends with "N passed, N failed" summed over
-# the suites. A check that is not a suite (type check, lint) counts only when it fails, as one failure.
+# Runs every check of the repository: type check, lint, build, the TypeScript tests, the Python tests of training/.
+# Installs what a fresh clone lacks. The last line is "N passed, N failed", summed over the suites. A failed check that is
+# no suite, such as the lint, counts as one failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,14 +13,14 @@ skipped=0
 
 heading() { printf '\n== %s\n' "$1"; }
 
-# check <name> <command...>: one failure when the command fails.
+# check <name> <command...>: counts one failure if the command fails.
 check() {
   heading "$1"
   shift
   "$@" || { echo "failed: $*" | tee -a "$reports/failures"; failed=$((failed + 1)); return 1; }
 }
 
-# tally <passed> <failed> <skipped> <exit status>: a suite that died without counting a failure is one.
+# tally <passed> <failed> <skipped> <exit status>: a suite that crashed without a failed test counts as one failure.
 tally() {
   passed=$((passed + $1))
   skipped=$((skipped + $3))
@@ -38,7 +37,7 @@ typescript_suite() {
   tally $counts "$status"
 }
 
-# The environment of training/, made or brought up to date when its pyproject.toml has changed.
+# Creates or updates the environment of training/ after a change of its pyproject.toml.
 python_environment() {
   local environment=training/.venv
   [ -x "$environment/bin/python" ] || python3 -m venv "$environment" || return 1
@@ -48,9 +47,9 @@ python_environment() {
   fi
 }
 
-# Where it cannot be made, the tests that need it say so and are skipped.
+# Without it the tests that need its tools are skipped and say why.
 test_environment() {
-  heading 'tools of the tests'
+  heading 'test tools'
   local environment=test/.venv
   [ -f "$environment/installed" ] && [ ! test/requirements.txt -nt "$environment/installed" ] && return
   python3 -m venv "$environment" \
@@ -59,15 +58,15 @@ test_environment() {
     || rm -rf "$environment"
 }
 
-# Begun before the checks, which leave a core idle. Without Go, the tests of buckets say so and are skipped.
-begin_s3_server() {
+# Builds the S3 server in parallel with the checks. Without Go the tests of buckets are skipped and say why.
+start_s3_server_build() {
   command -v go >/dev/null || return 0
   bash scripts/s3-server.sh >"$reports/s3-server.log" 2>&1 &
-  s3_server=$!
+  s3_server_build=$!
 }
 
-await_s3_server() {
-  [ -z "${s3_server:-}" ] || wait "$s3_server" || { heading 'S3 server'; cat "$reports/s3-server.log"; }
+wait_for_s3_server() {
+  [ -z "${s3_server_build:-}" ] || wait "$s3_server_build" || { heading 'S3 server'; cat "$reports/s3-server.log"; }
 }
 
 python_suite() {
@@ -83,22 +82,23 @@ python_suite() {
 if [ ! -f node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   check 'install' npm ci || { echo '0 passed, 1 failed'; exit 1; }
 fi
-begin_s3_server
+start_s3_server_build
 check 'type check' npm run --silent typecheck
 check 'lint' npm run --silent lint
 check 'build' npm run --silent build
 test_environment
-await_s3_server
+wait_for_s3_server
 typescript_suite
 if compgen -G 'training/tests/test_*.py' >/dev/null; then
   if check 'environment of training/' python_environment; then
-    check 'lint of training/' training/.venv/bin/ruff check training
+    check 'lint of training/' training/.venv/bin/ruff check --config training/pyproject.toml training bench
+    check 'format of training/' training/.venv/bin/ruff format --check --config training/pyproject.toml training bench
     python_suite
   fi
 fi
 
 printf '\n'
 [ ! -s "$reports/failures" ] || cat "$reports/failures"
-if [ "$skipped" -gt 0 ]; then echo "$skipped skipped (each says why above)"; fi
+[ "$skipped" -eq 0 ] || echo "$skipped skipped, each with its reason above"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -7,7 +7,7 @@ import { packageFolder } from '../../src/config.js'
 
 const measured = {
   bundle: 'small',
-  photos: 10,
+  images: 10,
   captions: 50,
   candidates: 64,
   text_to_image: {
