@@ -1,95 +1,230 @@
 /**
- * Every error that a client can meet: one table of code, status and title.
+ * Every error of the API: one table of code, status, title and sentence.
  *
- * `docs/errors.md` explains the same codes; a test holds the two together.
+ * `docs/errors.md` explains the same codes; a test compares the two.
  */
 
-/** Code → HTTP status and a title that is the same for every occurrence (RFC 9457). */
+interface Entry {
+  status: number
+  /** The same for every occurrence (RFC 9457). */
+  title: string
+  /** The sentence, with a name in braces for each value; absent where the sentence varies. */
+  detail?: string
+}
+
 export const errorTable = {
-  body_missing: { status: 400, title: 'The request has no body' },
-  body_unreadable: { status: 400, title: 'The body cannot be read' },
-  url_unreadable: { status: 400, title: 'The address cannot be read' },
-  request_unreadable: { status: 400, title: 'The request is not HTTP as it should be' },
-  unauthorized: { status: 401, title: 'A valid API key is needed' },
-  forbidden: { status: 403, title: 'The API key may not do this' },
-  host_not_allowed: { status: 403, title: 'The service does not go by this name' },
-  origin_not_allowed: { status: 403, title: 'A page of another site may not ask this' },
-  item_not_found: { status: 404, title: 'There is no such item' },
-  backup_not_found: { status: 404, title: 'There is no such backup' },
-  route_not_found: { status: 404, title: 'There is nothing at this address' },
-  reembedding_not_found: { status: 404, title: 'No bundle is being prepared' },
-  method_not_allowed: { status: 405, title: 'The address does not take this method' },
-  request_too_slow: { status: 408, title: 'The request did not arrive in time' },
-  backup_exists: { status: 409, title: 'There is a backup of this name already' },
-  backup_busy: { status: 409, title: 'Another backup or restore is under way' },
-  bundle_mismatch: { status: 409, title: 'Another bundle serves' },
-  reembedding_conflict: { status: 409, title: 'The bundle cannot be prepared' },
-  reembedding_not_ready: { status: 409, title: 'The prepared bundle is not ready to serve' },
-  body_too_large: { status: 413, title: 'The body is too large' },
-  batch_too_large: { status: 413, title: 'Too many inputs in one request' },
-  image_too_large: { status: 413, title: 'The image has too many pixels' },
-  media_type_unsupported: {
-    status: 415,
-    title: 'The Content-Type is not one that the address takes',
+  body_missing: { status: 400, title: 'Missing body' },
+  body_unreadable: { status: 400, title: 'Malformed body' },
+  url_unreadable: {
+    status: 400,
+    title: 'Malformed URL',
+    detail: 'The URL has a percent sign that is not followed by a valid code.',
   },
-  image_type_unsupported: { status: 415, title: 'The image is of a type that is not read' },
-  invalid_request: { status: 422, title: 'A value is missing, unknown or out of range' },
-  options_conflict: { status: 422, title: 'Two options contradict each other' },
-  text_too_long: { status: 422, title: 'The text is too long' },
-  payload_invalid: { status: 422, title: 'The payload cannot be stored' },
-  backup_unusable: { status: 422, title: 'The backup cannot be used' },
-  bundle_unusable: { status: 422, title: 'The bundle cannot be used' },
-  image_unreadable: { status: 422, title: 'The image cannot be decoded' },
-  image_url_not_allowed: { status: 422, title: 'The address of the image may not be asked' },
-  image_not_fetched: { status: 424, title: 'The image could not be fetched from its address' },
-  rate_limited: { status: 429, title: 'Too many requests from one client' },
-  headers_too_large: { status: 431, title: 'The address and headers are too long' },
-  request_cancelled: { status: 499, title: 'The client closed the connection' },
-  internal_error: { status: 500, title: 'The service failed' },
-  not_supported: { status: 501, title: 'This service cannot do it' },
-  encoder_failed: { status: 502, title: 'The encoder failed' },
-  engine_failed: { status: 502, title: 'The vector database could not do it' },
-  image_store_failed: { status: 502, title: 'The image store failed' },
-  overloaded: { status: 503, title: 'The service is busy' },
-  model_unavailable: { status: 503, title: 'The model is not available' },
-  decoder_unavailable: { status: 503, title: 'Images cannot be decoded now' },
-  index_unavailable: { status: 503, title: 'The vector index is not available' },
-  encoder_unavailable: { status: 503, title: 'The encoder is not available' },
-  engine_unavailable: { status: 503, title: 'The vector database is not available' },
-  image_store_unavailable: { status: 503, title: 'The image store is not available' },
-  not_ready: { status: 503, title: 'The service is not ready' },
-  timed_out: { status: 503, title: 'The request took too long' },
-  storage_read_only: { status: 503, title: 'The disk cannot be written to' },
-  encoder_timeout: { status: 504, title: 'The encoder took too long' },
-  engine_timeout: { status: 504, title: 'The vector database took too long' },
-  image_store_timeout: { status: 504, title: 'The image store took too long' },
-  storage_full: { status: 507, title: 'No space is left on the disk' },
-} as const satisfies Record<string, { status: number; title: string }>
+  request_unreadable: {
+    status: 400,
+    title: 'Malformed HTTP request',
+    detail: 'The bytes received are not a valid HTTP request.',
+  },
+  unauthorized: {
+    status: 401,
+    title: 'API key required',
+    detail:
+      'This service requires an API key (Authorization: Bearer … or X-API-Key: …), and {problem}.',
+  },
+  forbidden: {
+    status: 403,
+    title: 'API key lacks a scope',
+    detail: 'This needs an API key with the scope {needed}; the key "{name}" has {scopes}.',
+  },
+  host_not_allowed: {
+    status: 403,
+    title: 'Host is not allowed',
+    detail:
+      'The Host header is {host}, which is not a name of this service; ALLOWED_HOSTS lists them.',
+  },
+  origin_not_allowed: {
+    status: 403,
+    title: 'Origin is not allowed',
+    detail:
+      'The request was sent by {origin}; only pages of this service and clients that are not browsers may send it.',
+  },
+  item_not_found: {
+    status: 404,
+    title: 'Item not found',
+    detail: 'There is no item with the id "{id}".',
+  },
+  backup_not_found: {
+    status: 404,
+    title: 'Backup not found',
+    detail: 'There is no backup "{name}".',
+  },
+  route_not_found: {
+    status: 404,
+    title: 'Route not found',
+    detail: 'There is no route {path}; see /docs.',
+  },
+  reembedding_not_found: {
+    status: 404,
+    title: 'No bundle is being prepared',
+    detail: 'No bundle is being prepared.',
+  },
+  method_not_allowed: {
+    status: 405,
+    title: 'Method not allowed',
+    detail: '{path} takes {allowed}, not {method}.',
+  },
+  request_too_slow: { status: 408, title: 'Request arrived too slowly' },
+  backup_exists: {
+    status: 409,
+    title: 'Backup exists',
+    detail: 'A backup "{name}" exists already.',
+  },
+  backup_busy: { status: 409, title: 'Another backup or restore is running' },
+  bundle_mismatch: {
+    status: 409,
+    title: 'Bundle mismatch',
+    detail: 'This service encodes with the bundle {serving}; the call names {named}.',
+  },
+  reembedding_conflict: { status: 409, title: 'Bundle cannot be prepared' },
+  reembedding_not_ready: { status: 409, title: 'Prepared bundle is not ready' },
+  body_too_large: { status: 413, title: 'Body is too large' },
+  batch_too_large: { status: 413, title: 'Too many inputs in one request' },
+  image_too_large: {
+    status: 413,
+    title: 'Image has too many pixels',
+    detail:
+      'The image has {width} × {height} pixels; expected at most {maxPixels} pixels, and {maxSide} on a side.',
+  },
+  media_type_unsupported: { status: 415, title: 'Unsupported Content-Type' },
+  image_type_unsupported: { status: 415, title: 'Unsupported image type' },
+  invalid_request: { status: 422, title: 'Value is missing, unknown or out of range' },
+  options_conflict: { status: 422, title: 'Options contradict each other' },
+  text_too_long: {
+    status: 422,
+    title: 'Text is too long',
+    detail: '{name} has {length} characters; expected at most {most}.',
+  },
+  payload_invalid: { status: 422, title: 'Invalid payload' },
+  backup_unusable: { status: 422, title: 'Backup cannot be used' },
+  bundle_unusable: { status: 422, title: 'Bundle cannot be used' },
+  image_unreadable: { status: 422, title: 'Image cannot be decoded' },
+  image_url_not_allowed: { status: 422, title: 'Image URL is not allowed' },
+  image_not_fetched: {
+    status: 424,
+    title: 'Image could not be fetched',
+    detail: '{name} could not be fetched from {host}: {reason}.',
+  },
+  rate_limited: {
+    status: 429,
+    title: 'Too many requests from one client',
+    detail:
+      'More than {perSecond} requests a second, or {burst} at once, came from this {client}; try again after the time in Retry-After.',
+  },
+  headers_too_large: {
+    status: 431,
+    title: 'URL and headers are too large',
+    detail: 'The URL and headers are larger than 16 KiB; send long texts with POST /search.',
+  },
+  request_cancelled: {
+    status: 499,
+    title: 'Client closed the connection',
+    detail: 'The request was cancelled.',
+  },
+  internal_error: {
+    status: 500,
+    title: 'Internal error',
+    detail: 'Something went wrong in the service; its log has the details.',
+  },
+  not_supported: { status: 501, title: 'Not supported by this service' },
+  encoder_failed: { status: 502, title: 'Encoder failed' },
+  engine_failed: {
+    status: 502,
+    title: 'Vector database failed',
+    detail: 'The vector database refused the call; the log of the service has its message.',
+  },
+  image_store_failed: { status: 502, title: 'Image store failed' },
+  overloaded: { status: 503, title: 'Service is busy' },
+  model_unavailable: { status: 503, title: 'Model is not available' },
+  decoder_unavailable: { status: 503, title: 'Image decoder is not available' },
+  index_unavailable: { status: 503, title: 'Vector index is not available' },
+  encoder_unavailable: { status: 503, title: 'Encoder is not available' },
+  engine_unavailable: {
+    status: 503,
+    title: 'Vector database is not available',
+    detail: 'The vector database cannot be reached; try again in a moment.',
+  },
+  image_store_unavailable: { status: 503, title: 'Image store is not available' },
+  not_ready: { status: 503, title: 'Service is not ready' },
+  timed_out: { status: 503, title: 'Request took too long' },
+  storage_read_only: {
+    status: 503,
+    title: 'Disk cannot be written to',
+    detail: 'The disk that holds {what} cannot be written to; nothing was stored.',
+  },
+  encoder_timeout: { status: 504, title: 'Encoder took too long' },
+  engine_timeout: {
+    status: 504,
+    title: 'Vector database took too long',
+    detail: 'The vector database did not answer within {ms} ms.',
+  },
+  image_store_timeout: {
+    status: 504,
+    title: 'Image store took too long',
+    detail: 'The image store took longer than {ms} ms.',
+  },
+  storage_full: { status: 507, title: 'Disk is full' },
+} as const satisfies Record<string, Entry>
 
 export type ErrorCode = keyof typeof errorTable
 
+export interface TandemErrorOptions {
+  cause?: unknown
+  /** Seconds after which another try makes sense; sent as Retry-After. */
+  retryAfterS?: number | undefined
+}
+
+type Names<Text> = Text extends `${string}{${infer Name}}${infer Rest}` ? Name | Names<Rest> : never
+type Values<Text> = Readonly<Record<Names<Text>, string | number>>
+/** What follows the code: the values of its template, or its sentence where that varies. */
+type Rest<Code extends ErrorCode> = Code extends ErrorCode
+  ? (typeof errorTable)[Code] extends { detail: infer Text }
+    ? [Names<Text>] extends [never]
+      ? [values?: Record<string, never>, options?: TandemErrorOptions]
+      : [values: Values<Text>, options?: TandemErrorOptions]
+    : [sentence: string, options?: TandemErrorOptions]
+  : never
+
 /**
- * An error that a client is told about: `message` is the sentence for this occurrence, naming what
- * was given and what is expected. Any other exception leaves as `internal_error` without its
- * message.
+ * An error for a client. `message` is the sentence for this occurrence: it names what was given and
+ * what is expected. Any other exception leaves as `internal_error` without its message.
  */
-export class TandemError extends Error {
+export class TandemError<Code extends ErrorCode = ErrorCode> extends Error {
   override readonly name = 'TandemError'
   readonly code: ErrorCode
-  /** Seconds after which trying again makes sense; sent as Retry-After. */
   readonly retryAfterS: number | undefined
 
-  constructor(
-    code: ErrorCode,
-    message: string,
-    options: { cause?: unknown; retryAfterS?: number } = {},
-  ) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+  constructor(code: Code, ...rest: Rest<Code>) {
+    const [detail, options] = rest as [string | Values<string> | undefined, TandemErrorOptions?]
+    const { detail: template = '' }: Entry = errorTable[code]
+    super(
+      typeof detail === 'string' ? detail : filled(template, detail),
+      options?.cause === undefined ? undefined : { cause: options.cause },
+    )
     this.code = code
-    this.retryAfterS = options.retryAfterS
+    this.retryAfterS = options?.retryAfterS
   }
 
   get status(): number {
     return errorTable[this.code].status
   }
+
+  /** The same error about one of several values, such as "inputs[3]". */
+  about(subject: string): TandemError {
+    const { code, message, retryAfterS } = this
+    return new TandemError(code, `${subject}: ${message}`, { cause: this, retryAfterS })
+  }
+}
+
+function filled(template: string, values: Readonly<Record<string, string | number>> = {}): string {
+  return template.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name]))
 }

@@ -30,7 +30,7 @@ export class BackupFolder implements Backups {
     try {
       await mkdir(this.#folder, { recursive: true })
       if ((await readdir(this.#folder)).includes(name)) {
-        throw new TandemError('backup_exists', `There is a backup "${name}" already.`)
+        throw new TandemError('backup_exists', { name })
       }
       const { bavail, bsize } = await statfs(this.#folder)
       const free = bavail * bsize
@@ -138,7 +138,7 @@ function isMissing(error: unknown): boolean {
 }
 
 function notFound(name: string): TandemError {
-  return new TandemError('backup_not_found', `There is no backup "${name}".`)
+  return new TandemError('backup_not_found', { name })
 }
 
 function unusable(name: string, why: string, cause?: unknown): TandemError {

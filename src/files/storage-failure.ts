@@ -31,8 +31,7 @@ export async function storageFailure(
     )
   }
   if (number === EROFS || number === EACCES || number === EPERM) {
-    const sentence = `The disk that holds ${what} cannot be written to; nothing was stored.`
-    return new TandemError('storage_read_only', sentence, { cause: error })
+    return new TandemError('storage_read_only', { what }, { cause: error })
   }
   return error
 }

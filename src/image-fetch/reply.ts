@@ -17,10 +17,8 @@ const UNKNOWN_TYPES = new Set(['application/octet-stream', 'binary/octet-stream'
 export function notFetched(name: string, url: URL, why: string, cause?: unknown): TandemError {
   return new TandemError(
     'image_not_fetched',
-    `${name} could not be fetched from ${url.host.slice(0, 260)}: ${why}.`,
-    {
-      cause,
-    },
+    { name, host: url.host.slice(0, 260), reason: why },
+    { cause },
   )
 }
 

@@ -85,8 +85,7 @@ const TIMEOUT_MS = 5000
 export async function openImageStore(options: ImageStoreOptions): Promise<ImageStore> {
   const { timeoutMs = TIMEOUT_MS } = options
   const place = await openPlace({ ...options, timeoutMs })
-  const timeUp = (): TandemError =>
-    new TandemError('image_store_timeout', `The image store took longer than ${timeoutMs} ms.`)
+  const timeUp = (): TandemError => new TandemError('image_store_timeout', { ms: timeoutMs })
   const limited = <Result>(
     call: ImageCall | undefined,
     work: (signal: AbortSignal) => Promise<Result>,

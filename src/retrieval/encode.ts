@@ -91,7 +91,7 @@ export async function encodeImage(
 
 /** @throws TandemError item_not_found, always */
 export function noItem(id: string): never {
-  throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
+  throw new TandemError('item_not_found', { id })
 }
 
 /** @throws Error for undefined: the model or the collection returned fewer results than inputs */
@@ -112,8 +112,5 @@ async function storedItems(
 
 /** The error with the name of the input that it belongs to. */
 function named(error: unknown, name: string): unknown {
-  if (!(error instanceof TandemError) || name === '') return error
-  const { code, message, retryAfterS } = error
-  const retry = retryAfterS === undefined ? {} : { retryAfterS }
-  return new TandemError(code, `${name}: ${message}`, { cause: error, ...retry })
+  return error instanceof TandemError && name !== '' ? error.about(name) : error
 }

@@ -172,7 +172,7 @@ export class EmbeddedReembedder implements Reembedder {
   #prepared(): NamedBundle {
     const { next: standby } = this.#store.bundles
     if (standby === null)
-      throw new TandemError('reembedding_not_found', 'No bundle is being prepared.')
+      throw new TandemError('reembedding_not_found')
     return standby
   }
 

@@ -83,22 +83,10 @@ export function problemOf(
   switch (cause.kind) {
     case 'unavailable':
     case 'released':
-      return new TandemError(
-        'engine_unavailable',
-        'The vector database cannot be reached; try again in a moment.',
-        { cause, retryAfterS },
-      )
+      return new TandemError('engine_unavailable', {}, { cause, retryAfterS })
     case 'timeout':
-      return new TandemError(
-        'engine_timeout',
-        `The vector database did not answer within ${Math.ceil(timeoutMs)} ms.`,
-        { cause, retryAfterS },
-      )
+      return new TandemError('engine_timeout', { ms: Math.ceil(timeoutMs) }, { cause, retryAfterS })
     case 'failed':
-      return new TandemError(
-        'engine_failed',
-        'The vector database refused the call; the log of the service has its message.',
-        { cause },
-      )
+      return new TandemError('engine_failed', {}, { cause })
   }
 }

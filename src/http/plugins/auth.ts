@@ -53,19 +53,16 @@ export const auth = plugin<{ keys: Keys }>((app, { keys }, done) => {
     if (!keys.needed || open === true) return next()
     if (request.key === undefined) {
       const given = givenKey(request)
-      const found =
-        given === undefined ? 'no API key was given' : 'the API key given is not one of them'
+      const problem = given === undefined ? 'none was given' : 'the one given is unknown'
       reply.header('www-authenticate', 'Bearer')
-      const sentence = `This service asks for an API key (Authorization: Bearer … or X-API-Key: …), and ${found}.`
-      return next(new TandemError('unauthorized', sentence))
+      return next(new TandemError('unauthorized', { problem }))
     }
     // Any key may learn that there is nothing at an address.
     const needed = request.is404 ? 'read' : scopeNeeded(request.method, scope)
     if (grants(request.key.scopes, needed)) return next()
     reply.header('www-authenticate', `Bearer error="insufficient_scope", scope="${needed}"`)
     const { name, scopes } = request.key
-    const sentence = `This needs an API key with the scope ${needed}; the key "${name}" has ${scopes.join(', ')}.`
-    next(new TandemError('forbidden', sentence))
+    next(new TandemError('forbidden', { needed, name, scopes: scopes.join(', ') }))
   })
   done()
 })

@@ -35,13 +35,9 @@ export function answerClientError(error: Error & { code?: string }, socket: Repl
 }
 
 function knownError(code: string | undefined): TandemError {
-  if (code === 'HPE_HEADER_OVERFLOW') {
-    const sentence =
-      'The address and headers are larger than 16 KiB; send long texts with POST /search.'
-    return new TandemError('headers_too_large', sentence)
-  }
+  if (code === 'HPE_HEADER_OVERFLOW') return new TandemError('headers_too_large')
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
     return new TandemError('request_too_slow', 'The head of a request did not arrive in time.')
   }
-  return new TandemError('request_unreadable', 'What arrived is not a valid HTTP request.')
+  return new TandemError('request_unreadable')
 }

@@ -33,10 +33,7 @@ export const strangers = plugin<StrangersOptions>((app, { host, allowedHosts }, 
     // A name can be made to point here, an address cannot: probes of an orchestrator come by
     // address.
     if (!local && isIP(name.replace(/^\[(.*)\]$/, '$1')) !== 0) return
-    return new TandemError(
-      'host_not_allowed',
-      `The Host header is ${shown(headers.host)}, which is not a name of this service; ALLOWED_HOSTS lists them.`,
-    )
+    return new TandemError('host_not_allowed', { host: shown(headers.host) })
   }
 
   function originRefusal(request: FastifyRequest): TandemError | undefined {
@@ -52,12 +49,14 @@ export const strangers = plugin<StrangersOptions>((app, { host, allowedHosts }, 
       // A link from anywhere may lead to the search page.
       const link =
         mode === 'navigate' && request.method === 'GET' && request.routeOptions.config.open === true
-      return link ? undefined : foreign('a page of another site')
+      return link
+        ? undefined
+        : new TandemError('origin_not_allowed', { origin: 'a page of another site' })
     }
     // Browsers send the other header to https and loopback addresses alone; an origin comes with
     // every other method.
     if (origin === undefined || (URL.canParse(origin) && isOwn(new URL(origin), own))) return
-    return foreign(`a page of ${shown(origin)}`)
+    return new TandemError('origin_not_allowed', { origin: `a page of ${shown(origin)}` })
   }
 
   /** Behind a proxy that rewrites Host, the origin is one of the names that were listed. */
@@ -66,13 +65,6 @@ export const strangers = plugin<StrangersOptions>((app, { host, allowedHosts }, 
   }
   done()
 })
-
-function foreign(whence: string): TandemError {
-  return new TandemError(
-    'origin_not_allowed',
-    `The request was sent by ${whence}; only pages of this service may, and clients that are no browsers.`,
-  )
-}
 
 function shown(header: string): string {
   return JSON.stringify(header.slice(0, 100))

@@ -4,36 +4,32 @@
  */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
-import { errorTable, TandemError, type ErrorCode } from '../../errors.js'
+import { errorTable, TandemError } from '../../errors.js'
 import type { Problem } from '../schemas/fields.js'
 
-/** What the framework throws, by its code, as one of ours. The sentences name what was given. */
-const fromFramework: Record<
-  string,
-  { code: ErrorCode; sentence: (request: FastifyRequest) => string }
-> = {
-  FST_ERR_CTP_INVALID_CONTENT_LENGTH: {
-    code: 'body_unreadable',
-    sentence: () => 'The body is not as long as its Content-Length says.',
-  },
-  FST_ERR_CTP_BODY_TOO_LARGE: {
-    code: 'body_too_large',
-    sentence: (request) =>
-      `The body is larger than ${request.routeOptions.bodyLimit} bytes, the most this service takes.`,
-  },
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: {
-    code: 'media_type_unsupported',
-    sentence: (request) =>
-      `The Content-Type is ${JSON.stringify(request.headers['content-type'] ?? '')}, which this address does not take; see /docs.`,
-  },
-  FST_ERR_BAD_URL: {
-    code: 'url_unreadable',
-    sentence: () => 'The address has a percent sign that is not followed by a valid code.',
-  },
-  FST_ERR_MAX_PARAM_LENGTH: {
-    code: 'invalid_request',
-    sentence: () => 'The id in the address is longer than 256 characters.',
-  },
+/** Errors of the framework, by their code. */
+const fromFramework: Record<string, (request: FastifyRequest, cause: unknown) => TandemError> = {
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: (_request, cause) =>
+    new TandemError('body_unreadable', 'The body does not have the length in its Content-Length.', {
+      cause,
+    }),
+  FST_ERR_CTP_BODY_TOO_LARGE: ({ routeOptions }, cause) =>
+    new TandemError(
+      'body_too_large',
+      `The body is larger than ${routeOptions.bodyLimit} bytes, the most this service takes.`,
+      { cause },
+    ),
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: ({ headers }, cause) =>
+    new TandemError(
+      'media_type_unsupported',
+      `The Content-Type is ${JSON.stringify(headers['content-type'] ?? '')}, which this route does not take; see /docs.`,
+      { cause },
+    ),
+  FST_ERR_BAD_URL: (_request, cause) => new TandemError('url_unreadable', {}, { cause }),
+  FST_ERR_MAX_PARAM_LENGTH: (_request, cause) =>
+    new TandemError('invalid_request', 'The id in the URL is longer than 256 characters.', {
+      cause,
+    }),
 }
 
 /**
@@ -41,24 +37,16 @@ const fromFramework: Record<
  * without its message.
  */
 export function tandemError(error: unknown, request: FastifyRequest): TandemError {
-  if (error instanceof TandemError) return error
+  if (error instanceof TandemError) return error as TandemError
   const { code, statusCode, name } = error as Partial<FastifyError>
   const known = fromFramework[code ?? '']
-  if (known !== undefined)
-    return new TandemError(known.code, known.sentence(request), { cause: error })
-  if (name === 'AbortError')
-    return new TandemError('request_cancelled', 'The request was cancelled.', { cause: error })
+  if (known !== undefined) return known(request, error)
+  if (name === 'AbortError') return new TandemError('request_cancelled', {}, { cause: error })
   // What the framework calls the client's fault and has no code for.
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new TandemError('body_unreadable', (error as Error).message, { cause: error })
   }
-  return new TandemError(
-    'internal_error',
-    'Something went wrong in the service; its log has the details.',
-    {
-      cause: error,
-    },
-  )
+  return new TandemError('internal_error', {}, { cause: error })
 }
 
 /** @param instance - names this occurrence: the id of the request, as the log has it */
@@ -119,15 +107,15 @@ export const problems = plugin((app, _options, done) => {
     const shown = path.slice(0, LONGEST_SHOWN)
     const allowed = [...new Set(methodsAt(path))].sort().join(', ')
     if (allowed === '') {
-      return sendProblem(
-        new TandemError('route_not_found', `There is nothing at ${shown}; see /docs.`),
-        request,
-        reply,
-      )
+      return sendProblem(new TandemError('route_not_found', { path: shown }), request, reply)
     }
     reply.header('allow', allowed)
-    const sentence = `${shown} takes ${allowed}, not ${request.method}.`
-    return sendProblem(new TandemError('method_not_allowed', sentence), request, reply)
+    const { method } = request
+    return sendProblem(
+      new TandemError('method_not_allowed', { path: shown, allowed, method }),
+      request,
+      reply,
+    )
   })
   done()
 })

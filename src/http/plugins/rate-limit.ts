@@ -77,10 +77,14 @@ export const rateLimit = plugin<RateLimitOptions>((app, options, done) => {
       if (request.routeOptions.config.open === true) return next()
       const waitMs = buckets.take(clientOf(request), performance.now())
       if (waitMs === 0) return next()
-      const sentence =
-        `More than ${perSecond} requests a second, or ${burst} at once, came from this ` +
-        `${request.key === undefined ? 'address' : 'API key'}; try again after the time in Retry-After.`
-      next(new TandemError('rate_limited', sentence, { retryAfterS: Math.ceil(waitMs / 1000) }))
+      const client = request.key === undefined ? 'address' : 'API key'
+      next(
+        new TandemError(
+          'rate_limited',
+          { client, perSecond, burst },
+          { retryAfterS: Math.ceil(waitMs / 1000) },
+        ),
+      )
     })
   }
   done()

@@ -141,10 +141,7 @@ async function readingFrame<Value>(work: () => Promise<Value>): Promise<Value> {
 /** @throws TandemError bundle_mismatch */
 function checkFingerprint(fingerprint: string, { info }: Encoder): void {
   if (fingerprint === info.fingerprint) return
-  throw new TandemError(
-    'bundle_mismatch',
-    `This service encodes by the bundle ${info.fingerprint}; the call is about ${fingerprint}.`,
-  )
+  throw new TandemError('bundle_mismatch', { serving: info.fingerprint, named: fingerprint })
 }
 
 function replyOf({ info }: Encoder): EncoderReply {

@@ -84,8 +84,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
       },
     },
     async ({ params: { id }, call }, reply) => {
-      if (!(await retrieval.remove(id, call)))
-        throw new TandemError('item_not_found', `There is no item with the id "${id}".`)
+      if (!(await retrieval.remove(id, call))) throw new TandemError('item_not_found', { id })
       return reply.code(204).send()
     },
   )

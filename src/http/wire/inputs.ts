@@ -64,10 +64,7 @@ export class InputReader {
     if (text.length <= maxTextChars) return text
     const length = [...text].length
     if (length <= maxTextChars) return text
-    throw new TandemError(
-      'text_too_long',
-      `${name} has ${length} characters; expected at most ${maxTextChars}.`,
-    )
+    throw new TandemError('text_too_long', { name, length, most: maxTextChars })
   }
 
   /**

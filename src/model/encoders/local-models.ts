@@ -261,10 +261,7 @@ class TandemModels implements Models {
 
 /** The same refusal, saying which image it was. */
 function placed(error: unknown, place: number, count: number): unknown {
-  if (!(error instanceof TandemError)) return error
-  const { code, message, cause, retryAfterS } = error
-  const options = retryAfterS === undefined ? { cause } : { cause, retryAfterS }
-  return new TandemError(code, `Image ${place + 1} of ${count}: ${message}`, options)
+  return error instanceof TandemError ? error.about(`Image ${place + 1} of ${count}`) : error
 }
 
 /**

@@ -101,10 +101,7 @@ async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<void> 
       throw refusal(error)
     })
   if (width * height > maxPixels || Math.max(width, height) > MAX_SIDE) {
-    throw new TandemError(
-      'image_too_large',
-      `The image has ${width} × ${height} pixels; at most ${maxPixels} pixels and ${MAX_SIDE} on a side are read.`,
-    )
+    throw new TandemError('image_too_large', { width, height, maxPixels, maxSide: MAX_SIDE })
   }
 }
 
