@@ -1,7 +1,4 @@
-/**
- * One suite for every kind of collection: what a search with a filter finds, also after items have
- * changed.
- */
+/** Filtered search, also after changes of items, in every kind of collection that stores items. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Collection, NewItem } from '../../src/collection/collection.js'
 import { parseFilter } from '../../src/filter/parse.js'
@@ -19,7 +16,7 @@ const payloads: Readonly<Record<string, NewItem['payload']>> = {
   h: null,
 }
 
-/** What is asked, as clients write it, and the ids that it lets through. */
+/** A filter as clients write it, and the ids that pass. */
 const cases: [filter: object, ids: string][] = [
   [{}, 'abcdefgh'],
   [{ must: [], should: [], must_not: [] }, 'abcdefgh'],
@@ -117,7 +114,7 @@ const cases: [filter: object, ids: string][] = [
   ],
 ]
 
-describe.each(kinds)('filters of a collection $kind', ({ open }) => {
+describe.each(kinds)('a filter of a collection $kind', ({ open }) => {
   let opened: Opened
   let collection: Collection
 
@@ -150,7 +147,7 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
     await Promise.all(listed.map(({ id }) => collection.remove(id)))
   })
 
-  it('let through what they say, by every operator', async () => {
+  it('selects the right items with every operator', async () => {
     await Promise.all(
       Object.entries(payloads).map(([id, payload], at) => put(itemOf(id, at, payload))),
     )
@@ -161,7 +158,7 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
   it.each([
     ['few', 5],
     ['most', 150],
-  ])('find the nearest of those that pass where %s do', async (_share, passing) => {
+  ])('finds the nearest of the items that pass if %s do', async (_share, passing) => {
     const isIn = (at: number): boolean => (at * 7) % 200 < passing
     await Promise.all(
       embeddings
@@ -182,7 +179,7 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
     expect(await found({ must: [{ key: 'side', match: 'elsewhere' }] }, 4, 300)).toEqual([])
   })
 
-  it('follow an item through replacements and removals as soon as each is acknowledged', async () => {
+  it('sees a replacement or removal as soon as it is acknowledged', async () => {
     const [left, right] = [
       { must: [{ key: 'side', match: 'left' }] },
       { must: [{ key: 'side', match: 'right' }] },
@@ -215,7 +212,7 @@ describe.each(kinds)('filters of a collection $kind', ({ open }) => {
     ]).toEqual(['y', 'x', 'x'])
   })
 
-  it('let through what is left by writers that came at the same time', async () => {
+  it('selects the right items after concurrent writes', async () => {
     const sideOf = (at: number): string => (at % 3 === 0 ? 'left' : 'right')
     await Promise.all(
       Array.from({ length: 90 }, (_, at) =>

@@ -1,25 +1,20 @@
-/**
- * A small load balancer: requests go round-robin to the services whose /health/ready says 200. What
- * a service has not begun to answer goes to the next one: when nobody listened, and, since all
- * requests here may be done twice, also when the connection broke.
- */
 import { once } from 'node:events'
 import {
   Agent,
   createServer,
-  request as ask,
+  request as send,
   type IncomingMessage,
   type Server,
   type ServerResponse,
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-const CHECK_EVERY_MS = 50
+const CHECK_INTERVAL_MS = 50
 
 export interface Counts {
-  /** Requests that went to another service because one did not listen. */
+  /** Requests sent to another service because one refused the connection. */
   refused: number
-  /** Those that did because a connection broke before an answer. */
+  /** Requests sent to another service because the connection broke before a reply. */
   cut: number
 }
 
@@ -27,6 +22,10 @@ interface Backend {
   readonly address: string
 }
 
+/**
+ * A load balancer: sends requests round-robin to the services that are ready. A request without a
+ * reply goes to the next service, because all requests of these tests are idempotent.
+ */
 export class Balancer {
   readonly counts: Counts = { refused: 0, cut: 0 }
   readonly #server: Server
@@ -72,7 +71,7 @@ export class Balancer {
         else this.#ready.delete(backend)
       }),
     )
-    this.#timer = setTimeout(() => void this.#check(), CHECK_EVERY_MS)
+    this.#timer = setTimeout(() => void this.#check(), CHECK_INTERVAL_MS)
   }
 
   async #pass(request: IncomingMessage, reply: ServerResponse): Promise<void> {
@@ -84,7 +83,7 @@ export class Balancer {
       const backend = this.#choose(tried)
       if (backend === undefined) return void reply.writeHead(502).end('no service is ready')
       tried.add(backend)
-      const outcome = await this.#ask(backend, request, body, reply)
+      const outcome = await this.#forward(backend, request, body, reply)
       if (outcome === 'answered') return
       this.counts[outcome] += 1
     }
@@ -97,7 +96,7 @@ export class Balancer {
     return ready[this.#next % ready.length] ?? open[0]
   }
 
-  #ask(
+  #forward(
     backend: Backend,
     { method, url = '/', headers }: IncomingMessage,
     body: Buffer,
@@ -105,14 +104,14 @@ export class Balancer {
   ): Promise<'answered' | keyof Counts> {
     const { hostname, port, host } = new URL(backend.address)
     return new Promise((resolve) => {
-      const asked = ask(
+      const sent = send(
         { hostname, port, method, path: url, headers: { ...headers, host }, agent: this.#agent },
         (answer) => {
-          // What a connection is like is between its two ends.
-          const own = Object.entries(answer.headers).filter(
+          // Headers of the connection are not forwarded.
+          const forwarded = Object.entries(answer.headers).filter(
             ([name]) => !['connection', 'keep-alive'].includes(name),
           )
-          reply.writeHead(answer.statusCode ?? 502, Object.fromEntries(own))
+          reply.writeHead(answer.statusCode ?? 502, Object.fromEntries(forwarded))
           answer.pipe(reply)
           answer.on('end', () => resolve('answered'))
           answer.on('error', () => {
@@ -121,10 +120,10 @@ export class Balancer {
           })
         },
       )
-      asked.on('error', (error: NodeJS.ErrnoException) => {
+      sent.on('error', (error: NodeJS.ErrnoException) => {
         if (!reply.headersSent) resolve(error.code === 'ECONNREFUSED' ? 'refused' : 'cut')
       })
-      asked.end(body)
+      sent.end(body)
     })
   }
 }

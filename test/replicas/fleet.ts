@@ -1,4 +1,3 @@
-/** Three services over one Milvus and one folder of images, behind a balancer. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,6 +7,7 @@ import { Replica } from './replica.js'
 
 const REPLICAS = 3
 
+/** Three services over one Milvus and one folder of images, behind a balancer. */
 export class Fleet {
   readonly replicas: readonly Replica[]
   readonly balancer: Balancer
@@ -38,7 +38,7 @@ export class Fleet {
     return new Fleet(replicas, await Balancer.start(replicas), milvus, folder)
   }
 
-  /** Restarts the services one after the other, each when the one before is ready again. */
+  /** Restarts the services one by one; each waits until the previous one is ready. */
   async roll(): Promise<void> {
     for (const replica of this.replicas) {
       await replica.stop()

@@ -1,16 +1,12 @@
-/**
- * Clients of a balancer: searches, and items that are new each, so that what was acknowledged has
- * to be there.
- */
 import sharp from 'sharp'
 
 export interface Outcome {
   requests: number
-  /** Ids whose addition was acknowledged. */
+  /** Ids of acknowledged items. */
   acknowledged: string[]
-  /** Sentences: any answer but 200 and 201. */
+  /** A sentence for each reply but 200 and 201. */
   failed: string[]
-  /** Milliseconds of the answers, in no order. */
+  /** Latencies, unordered. */
   milliseconds: number[]
 }
 
@@ -18,9 +14,9 @@ export interface LoadOptions {
   address: string
   requests: number
   clients: number
-  /** Before the ids, so that two loads do not meet. */
+  /** Of the ids, so that two loads do not collide. */
   prefix: string
-  /** Called as requests are answered. */
+  /** Called after each reply. */
   onAnswer?: (answered: number) => void
 }
 
@@ -31,9 +27,10 @@ const SENTENCES = [
   'a yellow wall',
   'nothing at all',
 ]
-/** One request in so many adds an item. */
-const ADDS = 5
+/** One request in five adds an item. */
+const ADD_INTERVAL = 5
 
+/** Sends searches, and adds items with new ids. */
 export async function load({
   address,
   requests,
@@ -47,9 +44,9 @@ export async function load({
   const client = async (): Promise<void> => {
     for (let at = next++; at < requests; at = next++) {
       const id = `${prefix}-${at}`
-      const isAdd = at % ADDS === 0
+      const isAdd = at % ADD_INTERVAL === 0
       const begin = performance.now()
-      const answered = isAdd
+      const replied = isAdd
         ? fetch(`${address}/items/${id}`, {
             method: 'PUT',
             headers: { 'content-type': 'image/jpeg' },
@@ -58,14 +55,14 @@ export async function load({
         : fetch(
             `${address}/search?k=5&q=${encodeURIComponent(SENTENCES[at % SENTENCES.length] ?? '')}`,
           )
-      const what = await answered.then(
+      const result = await replied.then(
         async (reply) => ({ status: reply.status, text: await reply.text() }),
         (error: unknown) => ({ status: 0, text: String(error) }),
       )
       outcome.milliseconds.push(performance.now() - begin)
       outcome.requests += 1
-      if (![200, 201].includes(what.status))
-        outcome.failed.push(`${isAdd ? `PUT ${id}` : 'search'}: ${what.status} ${what.text}`)
+      if (![200, 201].includes(result.status))
+        outcome.failed.push(`${isAdd ? `PUT ${id}` : 'search'}: ${result.status} ${result.text}`)
       else if (isAdd) outcome.acknowledged.push(id)
       onAnswer(outcome.requests)
     }
@@ -74,7 +71,7 @@ export async function load({
   return outcome
 }
 
-/** The ids that a service does not have, of those that it should. */
+/** Those of `ids` that a service does not list. */
 export async function missing(address: string, ids: readonly string[]): Promise<string[]> {
   const stored = new Set<string>()
   for (let after: string | null = null; ;) {

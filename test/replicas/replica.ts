@@ -1,26 +1,26 @@
-/** One of several services on a shared collection: the built server in a process of its own. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { packageFolder } from '../../src/config.js'
 import { addressWhenReady } from '../support/server-output.js'
 
+/** A service on a shared collection: the built server in a process of its own. */
 export class Replica {
   readonly #environment: Readonly<Record<string, string>>
   #process: ChildProcess | undefined
   #address = ''
 
-  /** @param environment - settings beside those that every replica of a test has */
+  /** @param environment - settings in addition to the common ones */
   constructor(environment: Readonly<Record<string, string>>) {
     this.#environment = environment
   }
 
-  /** Empty before its first start; another one after each. */
+  /** Empty before the first start; changes with each start. */
   get address(): string {
     return this.#address
   }
 
-  /** Resolves when the service says that it is ready. */
+  /** Resolves when the service is ready. */
   async start(): Promise<void> {
     const child = spawn(process.execPath, [join(packageFolder, 'dist', 'server.js')], {
       env: {
@@ -39,7 +39,7 @@ export class Replica {
     child.stdout.resume()
   }
 
-  /** Asks it to end, and waits until it has. */
+  /** Resolves after a clean shutdown. */
   async stop(): Promise<void> {
     await this.#end('SIGTERM')
   }

@@ -1,7 +1,7 @@
 /**
- * The drain test: `npm run drain -- --requests 5000`. Three services are restarted one by one, over
- * and over, while clients ask a balancer. Its outcome replaces the one in docs/reliability.md. Ends
- * with 1 where a request failed or an acknowledged item is missing.
+ * The drain test: `npm run drain -- --requests 5000`. Restarts three services one by one, over and
+ * over, while clients send requests to a balancer, and writes its figures to docs/reliability.md.
+ * Ends with 1 if a request fails or an acknowledged item is missing.
  */
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'

@@ -2,13 +2,13 @@ import { describe, expect, it } from 'vitest'
 import { HistogramChange, quantile, slope } from './figures.js'
 
 describe('figures', () => {
-  it('find the value that a share does not exceed', () => {
+  it('quantile returns the value that a share does not exceed', () => {
     const values = [5, 1, 4, 2, 3]
     expect([0.2, 0.5, 0.99, 1].map((share) => quantile(values, share))).toEqual([1, 3, 5, 5])
     expect(quantile([], 0.5)).toBeNaN()
   })
 
-  it('fit a line', () => {
+  it('slope fits a line', () => {
     expect(
       slope([
         [0, 1],
@@ -32,7 +32,7 @@ describe('figures', () => {
     ).toBe(0)
   })
 
-  it('read what a histogram counted between two scrapes, and nothing of its neighbours', () => {
+  it('HistogramChange counts between two scrapes and ignores other metrics', () => {
     const before = new Map([
       ['x_bucket{le="0.1"}', 100],
       ['x_bucket{le="0.5"}', 100],

@@ -1,6 +1,4 @@
-/** Figures out of what was measured. */
-
-/** The value that a share of `values` does not exceed; NaN of none. */
+/** The value that a share of `values` does not exceed; NaN for no values. */
 export function quantile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b)
   return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN
@@ -10,7 +8,7 @@ export function median(values: readonly number[]): number {
   return quantile(values, 0.5)
 }
 
-/** The line of least squares through points: its rise a unit of x. */
+/** The slope of the least-squares line through points. */
 export function slope(points: readonly (readonly [x: number, y: number])[]): number {
   const mean = (of: 0 | 1): number =>
     points.reduce((sum, point) => sum + point[of], 0) / points.length
@@ -20,10 +18,7 @@ export function slope(points: readonly (readonly [x: number, y: number])[]): num
   return products / squares
 }
 
-/**
- * What one histogram of /metrics counted between two readings: the share of its observations up to
- * each bound.
- */
+/** The observations of one histogram of /metrics between two scrapes. */
 export class HistogramChange {
   readonly #shares: readonly { bound: number; share: number }[]
   readonly count: number
@@ -46,15 +41,12 @@ export class HistogramChange {
       .sort((a, b) => a.bound - b.bound)
   }
 
-  /**
-   * The least bound of a bucket below which a share of the observations lies: the true quantile is
-   * no larger.
-   */
+  /** The smallest bucket bound that a share of the observations does not exceed. */
   quantile(share: number): number {
     return this.#shares.find((bucket) => bucket.share >= share)?.bound ?? Number.NaN
   }
 
-  /** The share of observations up to `bound`, which is one of the histogram's. */
+  /** The share of observations up to `bound`, one of the histogram's bounds. */
   shareUpTo(bound: number): number {
     return this.#shares.find((bucket) => bucket.bound === bound)?.share ?? Number.NaN
   }

@@ -1,14 +1,20 @@
-/**
- * What the clients of the soak ask: mostly searches, some adds, some embeddings, each with its
- * deadline.
- */
+/** The requests of the soak, and their outcomes. */
 import sharp from 'sharp'
-import type { Asked } from '../../bench/load.js'
+import type { Answer, Asked } from '../../bench/load.js'
+import { randomNumbers } from '../support/random-embeddings.js'
 
 export interface SoakRequest extends Asked {
   kind: 'search' | 'add' | 'embed'
-  /** Seconds, as the header Request-Timeout says them. */
+  /** Seconds, sent as the header Request-Timeout. */
   deadlineS: number
+}
+
+export interface Outcome {
+  kind: SoakRequest['kind']
+  /** Answered in time, too late, refused at once, or failed in another way. */
+  fate: 'answered' | 'late' | 'refused' | 'failed'
+  status: number
+  milliseconds: number
 }
 
 const SUBJECTS = [
@@ -20,7 +26,7 @@ const SUBJECTS = [
   'an old house',
   'a black cat',
 ]
-const DOINGS = [
+const ACTIONS = [
   'jumping over a log',
   'playing on the beach',
   'in the snow',
@@ -28,24 +34,24 @@ const DOINGS = [
   'at night',
   'on a street',
 ]
-/** Replaced again and again, so that the store is as large at the end as at the beginning. */
+/** Items are replaced repeatedly, so that the store keeps its size. */
 const IDS = 400
 const SEARCH_S = 2
 const ADD_S = 10
 const EMBED_S = 5
 
-/** Requests by a seed: the same ones for the same seed. */
+/** Mostly searches, some adds and embeddings; the same ones for the same seed. */
 export class Requests {
   readonly #random: () => number
   readonly #images: readonly Buffer[]
 
   private constructor(seed: number, images: readonly Buffer[]) {
-    this.#random = randomOf(seed)
+    this.#random = randomNumbers(seed)
     this.#images = images
   }
 
   static async make(seed: number): Promise<Requests> {
-    const random = randomOf(seed)
+    const random = randomNumbers(seed)
     const images = await Promise.all(Array.from({ length: 24 }, () => image(random)))
     return new Requests(seed, images)
   }
@@ -55,10 +61,7 @@ export class Requests {
     return Array.from({ length: IDS }, (_, at) => this.#add(at))
   }
 
-  /**
-   * Quick searches, and the items replaced again and again: many objects and graphs come and go in
-   * a short time.
-   */
+  /** Replaces items and searches without reranking: creates and drops many objects and graphs. */
   *warmUp(replacements: number): Generator<SoakRequest> {
     for (let at = 0; at < replacements; at += 1) {
       yield this.#add(at % IDS)
@@ -100,20 +103,32 @@ export class Requests {
   }
 
   #sentence(): string {
-    const one = (list: readonly string[]): string =>
+    const pick = (list: readonly string[]): string =>
       list[Math.floor(this.#random() * list.length)] as string
-    return `${one(SUBJECTS)} ${one(DOINGS)}`
+    return `${pick(SUBJECTS)} ${pick(ACTIONS)}`
   }
+}
+
+export function outcomeOf(
+  { kind, deadlineS }: SoakRequest,
+  { status, said, milliseconds }: Answer,
+): Outcome {
+  const code = /"code":"(\w+)"/.exec(said)?.[1] ?? ''
+  return { kind, status, milliseconds, fate: fateOf(status, code, milliseconds / 1000, deadlineS) }
+}
+
+function fateOf(status: number, code: string, seconds: number, deadlineS: number): Outcome['fate'] {
+  if (code === 'overloaded' || code === 'rate_limited') return 'refused'
+  if (code === 'timed_out') return 'late'
+  if (status < 200 || status > 299) return 'failed'
+  return seconds <= deadlineS ? 'answered' : 'late'
 }
 
 function timeout(seconds: number): Record<string, string> {
   return { 'request-timeout': String(seconds) }
 }
 
-/**
- * A photo-sized JPEG of coarse random colours, as large as those that phones send after their own
- * shrinking.
- */
+/** A JPEG of coarse random colours, of the size that phones send. */
 async function image(random: () => number): Promise<Buffer> {
   const [width, height] = [16, 12]
   const pixels = Buffer.from(
@@ -123,16 +138,4 @@ async function image(random: () => number): Promise<Buffer> {
     .resize(1280, 960)
     .jpeg({ quality: 85 })
     .toBuffer()
-}
-
-/** mulberry32. */
-function randomOf(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
 }

@@ -1,36 +1,33 @@
 /**
- * The soak: `npm run soak -- --minutes 20 [--seed 7]`. It offers the built service twice what it
- * can answer, and its outcome replaces the one in docs/reliability.md. Ends with 1 where something
- * is not as it must be.
+ * The soak: `npm run soak -- --minutes 20 [--seed 7]`. It offers the built service twice the rate
+ * that it can answer, and writes its figures to docs/reliability.md. Ends with 1 if a limit is
+ * exceeded.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { packageFolder } from '../../src/config.js'
+import { replaceBetween } from '../../scripts/reliability-page.js'
 import { quantile } from './figures.js'
-import type { Outcome } from './outcome.js'
+import type { Outcome } from './requests.js'
 import { runSoak, TOGETHER, type MemoryOverTime, type Soak } from './soak.js'
 
-const BEGIN = '<!-- soak:begin -->'
-const END = '<!-- soak:end -->'
-const page = join(packageFolder, 'docs', 'reliability.md')
 const KINDS = ['search', 'add', 'embed'] as const
 const MIB = 1024 * 1024
 
 const LOOP_P99_MS = 20
 const REFUSAL_P99_MS = 50
-/** The graph of the index is copied after every 400 of them. */
+/** The graph of the index is compacted after every 400. */
 const REPLACEMENTS = 5000
-/** Of what was accepted, so much has to be answered inside its deadline. */
+/** Share of the accepted requests that has to be answered within the deadline. */
 const IN_TIME = 0.99
-/** What rises more than this share of the memory in an hour is not about zero. */
-const RISE_AN_HOUR = 0.1
+/** Largest rise of memory in an hour, as a share of the median. */
+const RISE_PER_HOUR = 0.1
 
 const milliseconds = (outcomes: readonly Outcome[], share: number): string =>
   outcomes.length === 0
     ? '–'
     : quantile(
-        outcomes.map((one) => one.milliseconds),
+        outcomes.map((outcome) => outcome.milliseconds),
         share,
       ).toFixed(0)
 const percent = (part: number, whole: number): string =>
@@ -63,14 +60,14 @@ function row(name: string, outcomes: readonly Outcome[]): string {
 function overTime(memory: MemoryOverTime['anonymous'] | undefined): string {
   return memory === undefined
     ? '–'
-    : `${mib(memory.anHour)} MiB/h (${mib(memory.least)} to ${mib(memory.most)} MiB)`
+    : `${mib(memory.perHour)} MiB/h (${mib(memory.min)} to ${mib(memory.max)} MiB)`
 }
 
 function isLevel(memory: MemoryOverTime['anonymous'] | undefined): boolean {
-  return memory !== undefined && memory.anHour <= RISE_AN_HOUR * memory.median
+  return memory !== undefined && memory.perHour <= RISE_PER_HOUR * memory.median
 }
 
-/** Each thing that must be so, with what was measured and whether it is. */
+/** Each requirement with its measurement, and whether it is met. */
 function verdicts({ outcomes, loopDelay, refusals, memory }: Soak): [string, string, boolean][] {
   const refused = outcomes.filter(({ fate }) => fate === 'refused')
   const accepted = outcomes.length - refused.length
@@ -81,7 +78,7 @@ function verdicts({ outcomes, loopDelay, refusals, memory }: Soak): [string, str
       ? 0
       : Number(
           quantile(
-            refused.map((one) => one.milliseconds),
+            refused.map((outcome) => outcome.milliseconds),
             0.99,
           ).toFixed(1),
         )
@@ -132,7 +129,7 @@ function table(soak: Soak, seed: number): string {
     ),
     row('**together**', outcomes),
     '',
-    '| must be so | measured | |',
+    '| requirement | measured | met |',
     '|---|---|---|',
     ...verdicts(soak).map(
       ([what, measured, met]) => `| ${what} | ${measured} | ${met ? 'yes' : '**no**'} |`,
@@ -142,16 +139,9 @@ function table(soak: Soak, seed: number): string {
     '|---|---|',
     ...[...memory].map(([name, { anonymous }]) => `| ${name} | ${overTime(anonymous)} |`),
     '',
-    `Not sent because 256 were under way: ${unsent}. The generator's own event loop was up to ` +
+    `Not sent because 256 requests were running: ${unsent}. The generator's own event loop was up to ` +
       `${generatorDelayP99.toFixed(1)} ms late (p99), which the client's figures contain.`,
   ].join('\n')
-}
-
-function write(text: string): void {
-  const [before, rest] = readFileSync(page, 'utf8').split(BEGIN)
-  const after = rest?.split(END)[1]
-  if (after === undefined) throw new Error(`${page} lacks ${BEGIN} and ${END}`)
-  writeFileSync(page, `${before}${BEGIN}\n${text}\n${END}${after}`)
 }
 
 const { values } = parseArgs({
@@ -175,5 +165,5 @@ const soak = await runSoak({
 })
 const text = table(soak, seed)
 process.stdout.write(`${text}\n`)
-if (values.write) write(text)
+if (values.write) replaceBetween('soak', [text])
 process.exitCode = verdicts(soak).every(([, , met]) => met) ? 0 : 1

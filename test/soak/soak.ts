@@ -1,19 +1,15 @@
-/**
- * One soak: fill, ramp, then twice the sustainable rate for some minutes, measuring from outside.
- */
 import { availableParallelism } from 'node:os'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Load } from '../../bench/load.js'
 import { Service } from '../../bench/service.js'
 import { HistogramChange, quantile, slope } from './figures.js'
-import { outcomeOf, type Outcome } from './outcome.js'
-import { Requests, type SoakRequest } from './requests.js'
+import { outcomeOf, Requests, type Outcome, type SoakRequest } from './requests.js'
 import type { Memory } from '../support/process-memory.js'
 
 export interface Soak {
   cores: number
   minutes: number
-  /** Requests a second: what closed-loop clients got answered at best, and what was offered. */
+  /** Requests a second: the most that closed-loop clients got answered, and the offered rate. */
   sustainable: number
   offered: number
   outcomes: Outcome[]
@@ -22,40 +18,33 @@ export interface Soak {
   loopDelay: HistogramChange
   /** Of refusals, inside the service. */
   refusals: HistogramChange
-  /**
-   * Of the event loop of the load generator itself: what the client's figures contain of its own.
-   * Milliseconds.
-   */
+  /** Milliseconds that the event loop of the load generator adds to the client's figures. */
   generatorDelayP99: number
-  /** Of each process and of all together; only what came after the warm-up. */
+  /** Of each process and of all together, after the warm-up. */
   memory: Map<string, MemoryOverTime>
 }
 
 /** Bytes, and their rise. */
 export type MemoryOverTime = Record<
   keyof Memory,
-  { least: number; median: number; most: number; anHour: number }
+  { min: number; median: number; max: number; perHour: number }
 >
 
 const CLIENTS = [1, 2, 4, 8, 16]
 const WARM_UP_CLIENTS = 4
 const MEMORY_EVERY_MS = 2000
 const DELAY_EVERY_MS = 20
-/**
- * Of the soak, at least so much before memory is looked at: caches fill, and the allocators find
- * their size.
- */
+/** Share of the soak without memory samples: caches fill and allocators grow. */
 const WARM_UP = 0.25
 export const TOGETHER = 'together'
 
+/** Fills the service, finds its sustainable rate, then offers twice that rate for some minutes. */
 export async function runSoak(options: {
   minutes: number
   model: string
   seed: number
   rampS: number
-  /**
-   * Of items, before the ramp: collectors and allocators find out meanwhile what the service needs.
-   */
+  /** Replacements of items before the ramp, as a warm-up. */
   replacements: number
   tell: (line: string) => void
 }): Promise<Soak> {
@@ -72,8 +61,7 @@ export async function runSoak(options: {
     tell(
       `sustainable ${sustainable.toFixed(1)}/s; offering ${offered.toFixed(1)}/s for ${minutes} min`,
     )
-    // The first moments, in which the service learns how long things take when it is full, are not
-    // the soak.
+    // Not measured: the service learns its latencies under load.
     await load.open(offered, Math.min(10, minutes * 15), () => undefined)
 
     const before = await service.metrics()
@@ -101,7 +89,7 @@ export async function runSoak(options: {
       unsent,
       loopDelay: new HistogramChange('tandem_event_loop_delay_seconds', before, after),
       refusals: new HistogramChange('tandem_refusal_duration_seconds', before, after),
-      // It records the time from one sample to the next.
+      // The monitor records the time between two samples.
       generatorDelayP99: Math.max(0, delay.percentile(99) / 1e6 - DELAY_EVERY_MS),
       memory: memoryOverTime(samples.slice(Math.floor(samples.length * WARM_UP))),
     }
@@ -111,10 +99,7 @@ export async function runSoak(options: {
   }
 }
 
-/**
- * The most requests a second that were answered in time, over more and more clients that ask one
- * after the other.
- */
+/** The most requests a second answered in time, over growing numbers of closed-loop clients. */
 async function ramp(
   load: Load<SoakRequest>,
   seconds: number,
@@ -151,10 +136,10 @@ function memoryOverTime(
     )
     const bytes = points.map(([, y]) => y)
     return {
-      least: Math.min(...bytes),
+      min: Math.min(...bytes),
       median: quantile(bytes, 0.5),
-      most: Math.max(...bytes),
-      anHour: slope(points),
+      max: Math.max(...bytes),
+      perHour: slope(points),
     }
   }
   const both = (members: readonly string[]): MemoryOverTime => ({

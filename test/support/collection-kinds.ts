@@ -1,7 +1,4 @@
-/**
- * Every kind of collection, opened empty for the suites that hold all of them to the door's
- * promises.
- */
+/** Opens an empty collection of every kind that stores items, for suites over all of them. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -69,10 +66,10 @@ const all = [
   { kind: `in Milvus ${withoutMilvus}`, open: openInMilvus, isMissing: !hasMilvus },
 ]
 
-/** Those that can be opened here. */
+/** The kinds that this machine can run. */
 export const kinds = all.filter(({ isMissing }) => !isMissing)
 
-/** @param at - says which embedding it has, and with it everything that is not given */
+/** @param at - determines the embedding, the image and the tokens */
 export const itemOf = (id: string, at: number, payload: NewItem['payload'] = { at }): NewItem => ({
   id,
   payload,

@@ -1,19 +1,16 @@
-/**
- * A TCP proxy between a client and an engine that does to connections what networks and failing
- * machines do.
- */
 import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 
 /**
- * pass: as if it were not there · slow: answers come `delayMs` later · drop: connections are cut
- * again and again, also during a call · refuse: nobody listens
+ * `pass`: no fault. `slow`: replies are delayed by `delayMs`. `drop`: connections are cut
+ * repeatedly, also during a call. `refuse`: no connection is accepted.
  */
 export type Fault = 'pass' | 'slow' | 'drop' | 'refuse'
 
-/** While connections are dropped, one lives at most so long. */
+/** The longest life of a connection during `drop`. */
 const DROP_AFTER_MS = 60
 
+/** A TCP proxy that simulates failures of the network between a client and an engine. */
 export class FaultyProxy {
   readonly port: number
   readonly #target: number

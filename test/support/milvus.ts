@@ -1,7 +1,3 @@
-/**
- * milvus-lite, which speaks the protocol of Milvus, in a process of its own: for tests, not for
- * speed.
- */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -17,10 +13,11 @@ const program = [
   join(packageFolder, 'test', '.venv', 'bin', 'milvus-lite'),
 ].find((path) => path !== undefined && existsSync(path))
 
-/** Whether there is one; where there is none, tests that need it are skipped. */
+/** Whether milvus-lite is installed; tests that need it are skipped otherwise. */
 export const hasMilvus = program !== undefined
 export const withoutMilvus = '(needs milvus-lite in test/.venv, where npm test installs it)'
 
+/** A process of milvus-lite, which speaks the protocol of Milvus. */
 export class Milvus {
   readonly port: number
   readonly #folder: string
@@ -31,7 +28,7 @@ export class Milvus {
     this.port = port
   }
 
-  /** An empty one; it listens when that resolves. */
+  /** Starts an empty one; resolves when it listens. */
   static async start(): Promise<Milvus> {
     const milvus = new Milvus(await mkdtemp(join(tmpdir(), 'tandem-milvus-')), await freePort())
     await milvus.begin()
@@ -42,7 +39,7 @@ export class Milvus {
     return `127.0.0.1:${this.port}`
   }
 
-  /** For openMilvus, but for the bundle and the images. */
+  /** The options of `openMilvus` apart from those of bundle and images. */
   get settings() {
     const { address } = this
     return {
@@ -54,9 +51,9 @@ export class Milvus {
     }
   }
 
-  /** Starts it again on what it has stored. */
+  /** Starts it again on its data. */
   async begin(): Promise<void> {
-    // One worker: it has no protection of its own against writes at the same time.
+    // One worker: milvus-lite does not guard against concurrent writes.
     const options = [
       '--data-dir',
       this.#folder,
@@ -72,17 +69,17 @@ export class Milvus {
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.#process = child
-    const said: string[] = []
-    child.stderr.on('data', (text: Buffer) => said.push(text.toString()))
+    const errors: string[] = []
+    child.stderr.on('data', (text: Buffer) => errors.push(text.toString()))
     for await (const line of createInterface({ input: child.stdout })) {
       if (!line.includes('listening')) continue
       child.stdout.resume()
       return
     }
-    throw new Error(`milvus-lite ended before it listened:\n${said.join('')}`)
+    throw new Error(`milvus-lite ended before it listened:\n${errors.join('')}`)
   }
 
-  /** As when its machine fails. */
+  /** Like a failure of its machine. */
   async kill(): Promise<void> {
     const child = this.#process
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return

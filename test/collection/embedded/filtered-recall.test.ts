@@ -1,7 +1,4 @@
-/**
- * Filtered recall, held to a full comparison with every item whose payload a second, obvious
- * evaluation lets through.
- */
+/** Filtered recall against exact search over a second, simple evaluation of the filter. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,8 +14,8 @@ import type { VectorIndex } from '../../../src/vector-index/vector-index.js'
 import { cosine, randomEmbeddings, randomNumbers } from '../../support/random-embeddings.js'
 
 const DIM = 16
-/** Share of the nearest items that pass which a search of the graph has to find. */
-const LEAST_RECALL = 0.97
+/** The share of the exact results that the HNSW index has to find. */
+const MIN_RECALL = 0.97
 
 interface Wire {
   must?: object[]
@@ -26,7 +23,7 @@ interface Wire {
   must_not?: object[]
 }
 
-/** What a filter means, read off its wire form word by word. */
+/** Evaluates the wire form of a filter directly. */
 function passes(filter: Wire, payload: Payload | null): boolean {
   const { must = [], should = [], must_not: mustNot = [] } = filter
   const holds = (condition: object): boolean =>
@@ -48,16 +45,17 @@ function conditionHolds(condition: Record<string, unknown>, payload: Payload | n
   }
   if ('exists' in condition) return condition['exists'] === (value !== undefined && value !== null)
   if ('match' in condition)
-    return [value]
-      .flat()
-      .some((one) => [condition['match']].flat().some((wanted) => wanted === one))
+    return [value].flat().some((element) => [condition['match']].flat().includes(element))
   return Object.entries(condition['range'] as Record<string, number | string>).every(
     ([than, limit]) => {
       if (typeof value !== typeof limit) return false
-      const given = value as number | string
-      return { gt: given > limit, gte: given >= limit, lt: given < limit, lte: given <= limit }[
-        than
-      ]
+      const actual = value as number | string
+      return {
+        gt: actual > limit,
+        gte: actual >= limit,
+        lt: actual < limit,
+        lte: actual <= limit,
+      }[than]
     },
   )
 }
@@ -86,7 +84,7 @@ const filters: fc.Arbitrary<Wire> = fc.letrec<{ filter: Wire; list: object[] }>(
   list: fc.array(
     fc.oneof(
       { arbitrary: condition, weight: 4 },
-      tie('filter').filter((one) => Object.keys(one).length > 0),
+      tie('filter').filter((nested) => Object.keys(nested).length > 0),
     ),
     { maxLength: 2 },
   ),
@@ -126,13 +124,13 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
   })
 
   async function put(
-    some: readonly { id: string; embedding: Float32Array; payload: Payload | null }[],
+    newItems: readonly { id: string; embedding: Float32Array; payload: Payload | null }[],
   ): Promise<void> {
     const { position } = await store.put(
-      some.map((one) => ({ ...one, imageTokens: new Int8Array(4), image })),
+      newItems.map((item) => ({ ...item, imageTokens: new Int8Array(4), image })),
     )
-    await index.upsert(some, position)
-    for (const { id, embedding, payload } of some) items.set(id, { embedding, payload })
+    await index.upsert(newItems, position)
+    for (const { id, embedding, payload } of newItems) items.set(id, { embedding, payload })
   }
 
   async function remove(...ids: string[]): Promise<void> {
@@ -166,7 +164,7 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
       .slice(0, candidates)
   }
 
-  it('finds what a full comparison over the payloads finds, while items come, change and go', async () => {
+  it('finds what exact search finds while items are added, replaced and removed', async () => {
     const numbers = randomNumbers(3)
     const embeddings = randomEmbeddings(4000, DIM)
     let used = 0
@@ -190,8 +188,7 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
             const found = await recall(filter, query, k)
             const all = truth(filter, query, items.size)
             const similarities = new Map(all.map(({ id, similarity }) => [id, similarity]))
-            // As many as there are, each once, each of those that pass, best first: whatever the
-            // index is.
+            // For any index: as many as pass, each once, with the right similarity, best first.
             expect(new Set(found.map(({ id }) => id)).size).toBe(Math.min(k, all.length))
             for (const { id, similarity } of found)
               expect(similarity).toBeCloseTo(similarities.get(id) ?? 9, 4)
@@ -208,14 +205,14 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
           }
           await check()
           await Promise.all([check(), check()])
-          // What is left over is part of the next trial now and then.
+          // Sometimes the next run begins with the remaining items.
           if (numbers() < 0.7) await remove(...items.keys())
         },
       ),
       { numRuns: 60 },
     )
     expect(wanted).toBeGreaterThan(300)
-    expect(common).toBeGreaterThanOrEqual(LEAST_RECALL * wanted)
+    expect(common).toBeGreaterThanOrEqual(MIN_RECALL * wanted)
   })
 
   describe('with 3,000 items', () => {
@@ -235,7 +232,7 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
       ['twentieth', 3],
       ['one', 77],
       ['one', -1],
-    ])('finds as many as there are of those with %s = %d, and the nearest', async (name, match) => {
+    ])('finds the nearest items with %s = %d, and as many as exist', async (name, match) => {
       const filter = { must: [{ key: name, match }] }
       let common = 0
       let all = 0
@@ -247,10 +244,10 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
         common += expected.filter((id) => found.includes(id)).length
         all += expected.length
       }
-      expect(common).toBeGreaterThanOrEqual(LEAST_RECALL * all)
+      expect(common).toBeGreaterThanOrEqual(MIN_RECALL * all)
     })
 
-    it('searches the graph alone where many pass, and looks at each payload once where few do', async () => {
+    it('searches only the graph if many items pass, and reads each payload once if few do', async () => {
       const search = vi.spyOn(index, 'search')
       const payloadsSince = vi.spyOn(store, 'payloadsSince')
       const [query] = randomEmbeddings(1, DIM, 9) as [Float32Array]
@@ -273,29 +270,29 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
       expect((await recall(few, query, 1))[0]?.id).toBe('item 0')
     })
 
-    it('looks at each payload once also for several who ask the same at once', async () => {
+    it('reads each payload once for concurrent searches with the same filter', async () => {
       const payloadsSince = vi.spyOn(store, 'payloadsSince')
       const [query] = embeddings as [Float32Array]
       const few = { must: [{ key: 'one', match: 7 }] }
       const found = await Promise.all(Array.from({ length: 8 }, () => recall(few, query, 5)))
-      for (const one of found) expect(one.map(({ id }) => id)).toEqual(['item 7'])
-      // Slices of 500; several may be at it when the last one is looked at.
+      for (const neighbours of found) expect(neighbours.map(({ id }) => id)).toEqual(['item 7'])
+      // 6 slices of 500, and one more for each concurrent search.
       expect(payloadsSince.mock.calls.length).toBeLessThanOrEqual(6 + 8)
     })
 
-    it('keeps no more sets than it may', async () => {
+    it('keeps at most 32 sets', async () => {
       const payloadsSince = vi.spyOn(store, 'payloadsSince')
       const [query] = embeddings as [Float32Array]
-      const ask = (one: number) => recall({ must: [{ key: 'one', match: -1 - one }] }, query, 1)
-      for (let one = 0; one <= 32; one += 1) await ask(one)
+      const search = (at: number) => recall({ must: [{ key: 'one', match: -1 - at }] }, query, 1)
+      for (let at = 0; at <= 32; at += 1) await search(at)
       payloadsSince.mockClear()
-      await ask(32)
+      await search(32)
       expect(payloadsSince).not.toHaveBeenCalled()
-      await ask(0)
+      await search(0)
       expect(payloadsSince).toHaveBeenCalled()
     })
 
-    it('ends with the signal, and lets others in between', async () => {
+    it('yields to other requests and ends with its signal', async () => {
       const [query] = embeddings as [Float32Array]
       const few = { must: [{ key: 'one', match: 7 }] }
       const controller = new AbortController()
@@ -306,7 +303,7 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
       await expect(recall(few, query, 5, controller.signal)).rejects.toThrow('gone')
     })
 
-    it('misses nothing that was stored before it began, while others write', async () => {
+    it('misses no item stored before it began while others write', async () => {
       const few = { must: [{ key: 'mark', exists: true }] }
       const numbers = randomNumbers(8)
       const query = (): Float32Array => embeddings[Math.floor(numbers() * 3000)] as Float32Array
@@ -317,8 +314,8 @@ describe.each(['exact', 'hnsw'] as const)('filtered recall over the %s index', (
         const writing = put([
           { id: `marked ${round}`, embedding: query(), payload: { mark: round } },
         ])
-        const [one, two] = await Promise.all([recall(few, query(), 100), recall(few, query(), 100)])
-        for (const found of [one, two])
+        const results = await Promise.all([1, 2].map(() => recall(few, query(), 100)))
+        for (const found of results)
           expect(found.map(({ id }) => id)).toEqual(expect.arrayContaining(before))
         await writing
       }

@@ -2,19 +2,19 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Breaker } from '../../../src/collection/milvus/breaker.js'
 
 describe('the breaker', () => {
-  let isWell: boolean
+  let isHealthy: boolean
   let probes: number
   let changes: string[]
   let breaker: Breaker
 
   beforeEach(() => {
     vi.useFakeTimers()
-    isWell = false
+    isHealthy = false
     probes = 0
     changes = []
     const probe = (): Promise<void> => {
       probes += 1
-      return isWell ? Promise.resolve() : Promise.reject(new Error('still away'))
+      return isHealthy ? Promise.resolve() : Promise.reject(new Error('still away'))
     }
     breaker = new Breaker({
       failures: 3,
@@ -32,7 +32,7 @@ describe('the breaker', () => {
     for (let i = 0; i < times; i += 1) breaker.failed()
   }
 
-  it('opens after failures in a row, and not before', () => {
+  it('opens only after consecutive failures', () => {
     fail(2)
     breaker.succeeded()
     fail(2)
@@ -43,20 +43,20 @@ describe('the breaker', () => {
     expect([breaker.opened, changes]).toEqual([1, ['open']])
   })
 
-  it('tries by itself, twice as late each time, and closes when that goes well', async () => {
+  it('probes after pauses that double and closes when a probe succeeds', async () => {
     fail(3)
-    for (const [pause, tried] of [
+    for (const [pause, expected] of [
       [100, 1],
       [200, 2],
       [400, 3],
       [400, 4],
     ] as const) {
       await vi.advanceTimersByTimeAsync(pause - 1)
-      expect(probes).toBe(tried - 1)
+      expect(probes).toBe(expected - 1)
       await vi.advanceTimersByTimeAsync(1)
-      expect([probes, breaker.state]).toEqual([tried, 'open'])
+      expect([probes, breaker.state]).toEqual([expected, 'open'])
     }
-    isWell = true
+    isHealthy = true
     await vi.advanceTimersByTimeAsync(400)
     expect([breaker.state, changes]).toEqual(['closed', ['open', 'closed']])
     fail(3)
@@ -64,13 +64,13 @@ describe('the breaker', () => {
     expect([breaker.state, breaker.opened]).toEqual(['closed', 2])
   })
 
-  it('is not closed by an answer that was under way', () => {
+  it('is not closed by a call that began before it opened', () => {
     fail(3)
     breaker.succeeded()
     expect(breaker.state).toBe('open')
   })
 
-  it('tries no more once it has ended', async () => {
+  it('stops probing when it has ended', async () => {
     fail(3)
     breaker.end()
     await vi.advanceTimersByTimeAsync(5000)

@@ -1,7 +1,4 @@
-/**
- * Milvus behind a network that fails: what clients are told, how soon, and that nothing
- * acknowledged is lost.
- */
+/** Milvus behind a failing network: replies, their latency, and no loss of acknowledged items. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,12 +14,9 @@ import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 import { WordModels } from '../../support/word-models.js'
 
 const TIMEOUT_MS = 500
-/**
- * A generous bound, for a busy machine, on an answer that must not wait for the engine: less than
- * what that is late by.
- */
+/** Bound for replies that do not wait for the engine; generous for a busy machine. */
 const AT_ONCE_MS = 1000
-const BACK_WITHIN_MS = 30_000
+const RECOVERY_MS = 30_000
 
 describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, () => {
   let milvus: Milvus
@@ -61,7 +55,7 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     await proxy.set('refuse')
     const starting = tandem.start()
     await new Promise((resolve) => setTimeout(resolve, 1200))
-    // A service that finds no engine lives, and waits for it.
+    // A service without its engine is alive and waits for it.
     expect((await ask('/health/live')).status).toBe(200)
     expect(await health()).toMatchObject({
       status: 503,
@@ -73,7 +67,7 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     expect(await health()).toMatchObject({ status: 200 })
     expect(await put('steady')).toBe(201)
   })
-  beforeEach(() => back())
+  beforeEach(() => recovered())
   afterEach(() => proxy.set('pass'))
   afterAll(async () => {
     await tandem.close()
@@ -113,34 +107,35 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     )
   }
 
-  /** Resolves when a search is answered again. */
-  async function back(): Promise<void> {
-    const until = performance.now() + BACK_WITHIN_MS
+  /** Resolves when a search succeeds. */
+  async function recovered(): Promise<void> {
+    const until = performance.now() + RECOVERY_MS
     while ((await search()).status !== 200) {
-      if (performance.now() > until) throw new Error('searches are not answered again')
+      if (performance.now() > until) throw new Error('searches do not succeed again')
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
   }
 
-  /** Puts items again and again until each is acknowledged, and says how often one was refused. */
+  /** Repeats each put until it is acknowledged. */
   async function ingest(
     prefix: string,
     count: number,
   ): Promise<{ refused: number; ids: string[] }> {
     let refused = 0
     const ids = Array.from({ length: count }, (_, at) => `${prefix}-${at}`)
-    const until = performance.now() + BACK_WITHIN_MS
-    const one = async (id: string): Promise<void> => {
+    const until = performance.now() + RECOVERY_MS
+    const putUntilStored = async (id: string): Promise<void> => {
       for (;;) {
         const status = await put(id)
         if (status === 200 || status === 201) return
         expect([502, 503, 504]).toContain(status)
-        if (performance.now() > until) throw new Error(`${id} is not taken`)
+        if (performance.now() > until) throw new Error(`${id} is not stored`)
         refused += 1
         await new Promise((resolve) => setTimeout(resolve, 50))
       }
     }
-    for (let at = 0; at < count; at += 4) await Promise.all(ids.slice(at, at + 4).map(one))
+    for (let at = 0; at < count; at += 4)
+      await Promise.all(ids.slice(at, at + 4).map(putUntilStored))
     return { refused, ids }
   }
 
@@ -151,7 +146,7 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     }
   }
 
-  it('answers 504 in time while it is slow, then 503 at once, and goes on when it is not', async () => {
+  it('answers 504 in time while Milvus is slow, then 503 at once, and recovers', async () => {
     const opened = await metric('tandem_engine_breaker_opened_total')
     await proxy.set('slow')
     for (let i = 0; i < 5; i += 1) {
@@ -174,24 +169,24 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     expect(await metric('tandem_engine_available')).toBe(0)
     expect(await metric('tandem_engine_breaker_opened_total')).toBe(opened + 1)
     await proxy.set('pass')
-    await back()
+    await recovered()
     expect(await metric('tandem_engine_available')).toBe(1)
     expect((await health()).detail).not.toMatch(/milvus/)
     await expectStored(['steady'])
   })
 
-  it('answers in the time that the request has, which says nothing about the engine', async () => {
+  it('answers within the deadline of a request without blaming the engine', async () => {
     const opened = await metric('tandem_engine_breaker_opened_total')
     await proxy.set('slow')
     for (let i = 0; i < 7; i += 1) {
-      const hurried = await search({ 'request-timeout': '0.1' })
-      expect([503, 504]).toContain(hurried.status)
-      expect(hurried.ms).toBeLessThan(100 + AT_ONCE_MS)
+      const reply = await search({ 'request-timeout': '0.1' })
+      expect([503, 504]).toContain(reply.status)
+      expect(reply.ms).toBeLessThan(100 + AT_ONCE_MS)
     }
     expect(await metric('tandem_engine_breaker_opened_total')).toBe(opened)
   })
 
-  it('answers 503 at once while nobody listens, and takes items again afterwards', async () => {
+  it('answers 503 while connections are refused, and stores items afterwards', async () => {
     await proxy.set('refuse')
     for (let i = 0; i < 4; i += 1) {
       const refused = await search()
@@ -204,30 +199,31 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     await expectStored(ids)
   })
 
-  it('loses nothing acknowledged while connections are dropped, and tries again by itself', async () => {
+  it('loses no acknowledged item while connections drop, and retries by itself', async () => {
     const retries = await metric('tandem_engine_retries_total')
     await proxy.set('drop')
     const ingesting = ingest('dropped', 40)
     await new Promise((resolve) => setTimeout(resolve, 2000))
     await proxy.set('pass')
     const { ids } = await ingesting
-    await back()
+    await recovered()
     await expectStored(ids)
     expect(await metric('tandem_engine_retries_total')).toBeGreaterThan(retries)
   })
 
-  it('loses nothing acknowledged when the engine is killed and started again', async () => {
+  it('loses no acknowledged item when Milvus is killed and restarted', async () => {
     const before = await ingest('before-kill', 8)
     const ingesting = ingest('during-kill', 16)
     await milvus.kill()
     expect((await search()).status).toBe(503)
     await milvus.begin()
     const during = await ingesting
-    await back()
+    await recovered()
     await expectStored(['steady', ...before.ids, ...during.ids])
     expect(during.refused).toBeGreaterThan(0)
   })
-  it('answers 502 while Milvus answers, but not with what was asked', async () => {
+
+  it('answers 502 while Milvus answers with errors, and keeps the breaker closed', async () => {
     const opened = await metric('tandem_engine_breaker_opened_total')
     const administrator = new MilvusClient({ address: milvus.address, logLevel: 'error' })
     await administrator.dropCollection({ collection_name: milvus.settings.collection })
@@ -235,7 +231,6 @@ describe.skipIf(!hasMilvus)(`Milvus behind a failing network ${withoutMilvus}`, 
     for (let i = 0; i < 7; i += 1)
       expect(await search()).toMatchObject({ status: 502, code: 'engine_failed' })
     expect(await put('nowhere')).toBe(502)
-    // It is not away: whoever has made the collection again is served.
     expect(await metric('tandem_engine_breaker_opened_total')).toBe(opened)
   })
 })

@@ -1,7 +1,4 @@
-/**
- * What Milvus finds with a filter is what the reference lets through, whatever keys and values look
- * like.
- */
+/** Filters in Milvus against the reference implementation, with hostile keys and values. */
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Condition, Filter } from '../../../src/filter/filter.js'
@@ -13,8 +10,8 @@ import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 const DIM = 4
 const RUNS = 150
 const NAMES = ['a', 'b', 'naïve key', 'x.y', 'constructor', 'or 1 == 1']
-/** Of match and exists alone: they are never written into an expression. */
-const STRANGE_NAMES = [
+/** Only for match and exists, which never write keys into an expression. */
+const HOSTILE_NAMES = [
   ...NAMES,
   '"',
   'a"] == 1 or payload["a',
@@ -54,7 +51,7 @@ const scalar = fc.oneof(
 )
 const payloads = fc.option(
   fc.dictionary(
-    fc.constantFrom(...STRANGE_NAMES),
+    fc.constantFrom(...HOSTILE_NAMES),
     fc.oneof(
       scalar,
       fc.constant(null),
@@ -82,10 +79,10 @@ const { filter: filters } = fc.letrec<{
     { depthSize: 'small' },
     fc.record({
       kind: fc.constant('match'),
-      path: pathOf(STRANGE_NAMES),
+      path: pathOf(HOSTILE_NAMES),
       values: fc.array(scalar, { minLength: 1, maxLength: 3 }),
     }),
-    fc.record({ kind: fc.constant('exists'), path: pathOf(STRANGE_NAMES), exists: fc.boolean() }),
+    fc.record({ kind: fc.constant('exists'), path: pathOf(HOSTILE_NAMES), exists: fc.boolean() }),
     fc.record({
       kind: fc.constant('range'),
       path: pathOf(NAMES),
@@ -104,7 +101,7 @@ const { filter: filters } = fc.letrec<{
   }),
 }))
 
-describe.skipIf(!hasMilvus)(`filters in Milvus ${withoutMilvus}`, () => {
+describe.skipIf(!hasMilvus)(`a filter in Milvus ${withoutMilvus}`, () => {
   const stored = new Map(
     fc.sample(payloads, { numRuns: 60, seed: 7 }).map((payload, at) => [`item ${at}`, payload]),
   )
@@ -147,33 +144,35 @@ describe.skipIf(!hasMilvus)(`filters in Milvus ${withoutMilvus}`, () => {
       .sort()
   }
 
-  it('let through what the reference does', async () => {
-    let some = 0
+  it('selects the same items as the reference', async () => {
+    let selective = 0
     const property = fc.asyncProperty(filters, async (filter) => {
       const ids = expected(filter)
-      if (ids.length > 0 && ids.length < stored.size) some += 1
+      if (ids.length > 0 && ids.length < stored.size) selective += 1
       expect(await found(filter)).toEqual(ids)
     })
     await fc.assert(property, { numRuns: RUNS })
-    expect(some).toBeGreaterThan(RUNS / 10)
+    expect(selective).toBeGreaterThan(RUNS / 10)
   })
 
-  it('refuse a range over a key that an expression cannot name', async () => {
+  it('with a range over a key that an expression cannot name is refused', async () => {
     for (const name of ['"', 'a"] > 0 or payload["a', '\\', '][', 'a/b', '~0', '\u0000', '']) {
       const range: Condition = {
         kind: 'range',
         path: ['a', name],
         bounds: [{ than: 'gt', value: 0 }],
       }
-      const asked = items.recall(query, 10, { filter: { must: [range], should: [], mustNot: [] } })
-      await expect(asked, name).rejects.toMatchObject({
+      const recalled = items.recall(query, 10, {
+        filter: { must: [range], should: [], mustNot: [] },
+      })
+      await expect(recalled, name).rejects.toMatchObject({
         code: 'invalid_request',
         message: expect.stringContaining(JSON.stringify(name)) as string,
       })
     }
   })
 
-  it('need a row to keep no more terms than Milvus takes', async () => {
+  it('limits a payload to the terms that Milvus can store', async () => {
     const list = Array.from({ length: 5000 }, (_, at) => at)
     const item = {
       id: 'many',

@@ -1,4 +1,3 @@
-/** When the images of replaced items go, and that none goes that an item names. */
 import { MilvusClient } from '@zilliz/milvus2-sdk-node'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openMilvus } from '../../../src/collection/milvus/items.js'
@@ -8,8 +7,8 @@ import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 
 const KEEP_MS = 1000
 
-describe('images that were replaced', () => {
-  const named = new Map<string, string>()
+describe('the image of a replaced item', () => {
+  const current = new Map<string, string>()
   let isAway = false
   let slowMs = 0
   let removed: string[] = []
@@ -17,13 +16,13 @@ describe('images that were replaced', () => {
 
   beforeEach(() => {
     vi.useFakeTimers()
-    named.clear()
+    current.clear()
     removed = []
     isAway = false
     slowMs = 0
     replaced = new ReplacedImages({
       keepMs: KEEP_MS,
-      currentKeys: () => (isAway ? Promise.reject(new Error('away')) : Promise.resolve(named)),
+      currentKeys: () => (isAway ? Promise.reject(new Error('away')) : Promise.resolve(current)),
       remove: async (keys) => {
         if (slowMs > 0) await new Promise((resolve) => setTimeout(resolve, slowMs))
         removed.push(...keys)
@@ -32,7 +31,7 @@ describe('images that were replaced', () => {
   })
   afterEach(() => vi.useRealTimers())
 
-  it('are removed a while later, each in its time', async () => {
+  it('is removed after a delay of its own', async () => {
     replaced.add([{ id: 'a', key: 'a1' }])
     await vi.advanceTimersByTimeAsync(KEEP_MS / 2)
     replaced.add([
@@ -47,19 +46,19 @@ describe('images that were replaced', () => {
     expect(removed).toEqual(['a1', 'a2', 'b1'])
   })
 
-  it('stay where their item names them again', async () => {
+  it('stays if its item has its key again', async () => {
     replaced.add([
       { id: 'a', key: 'a1' },
       { id: 'b', key: 'b1' },
     ])
-    named.set('a', 'a1').set('b', 'b2')
+    current.set('a', 'a1').set('b', 'b2')
     await vi.advanceTimersByTimeAsync(KEEP_MS)
     expect(removed).toEqual(['b1'])
     await replaced.end()
     expect(removed).toEqual(['b1'])
   })
 
-  it('stay while nobody can say what is named', async () => {
+  it('stays while the current keys cannot be read', async () => {
     isAway = true
     replaced.add([
       { id: 'a', key: 'a1' },
@@ -72,7 +71,7 @@ describe('images that were replaced', () => {
     expect(removed).toEqual(['a1', 'a2'])
   })
 
-  it('do not keep a service from ending where they can be removed but slowly', async () => {
+  it('does not delay the shutdown when removal is slow', async () => {
     slowMs = 2000
     replaced.add(Array.from({ length: 3000 }, (_, at) => ({ id: `${at}`, key: `key ${at}` })))
     let hasEnded = false
@@ -83,7 +82,7 @@ describe('images that were replaced', () => {
     expect(removed.length).toBeLessThan(1000)
   })
 
-  it('are removed when the service ends, and no later', async () => {
+  it('is removed at shutdown, and no timer remains', async () => {
     replaced.add(Array.from({ length: 300 }, (_, at) => ({ id: `${at}`, key: `key ${at}` })))
     await replaced.end()
     expect(removed).toHaveLength(300)
@@ -91,24 +90,24 @@ describe('images that were replaced', () => {
   })
 })
 
-describe.skipIf(!hasMilvus)(`images of replaced items in Milvus ${withoutMilvus}`, () => {
-  const kept = new Map<string, Uint8Array>()
+describe.skipIf(!hasMilvus)(`the image of a replaced item in Milvus ${withoutMilvus}`, () => {
+  const stored = new Map<string, Uint8Array>()
   let milvus: Milvus
   let items: MilvusItems
 
   beforeEach(async () => {
     milvus = await Milvus.start()
-    kept.clear()
+    stored.clear()
     let puts = 0
     const images = {
       put: (id: string, bytes: Uint8Array) => {
         puts += 1
-        kept.set(`${id} ${puts}`, bytes)
+        stored.set(`${id} ${puts}`, bytes)
         return Promise.resolve(`${id} ${puts}`)
       },
-      get: (key: string) => Promise.resolve(kept.get(key)),
+      get: (key: string) => Promise.resolve(stored.get(key)),
       remove: (key: string) => {
-        kept.delete(key)
+        stored.delete(key)
         return Promise.resolve()
       },
     }
@@ -133,7 +132,7 @@ describe.skipIf(!hasMilvus)(`images of replaced items in Milvus ${withoutMilvus}
       image: { bytes: Uint8Array.of(byte), mime: 'image/jpeg', width: 1, height: 1 },
     })
 
-  it('are there for a write that lands after the one that replaced it', async () => {
+  it('is there for a write that lands after its successor', async () => {
     await put('a', 1)
     await put('b', 1)
     const client = new MilvusClient({ address: milvus.address, logLevel: 'error' })
@@ -141,13 +140,13 @@ describe.skipIf(!hasMilvus)(`images of replaced items in Milvus ${withoutMilvus}
     const { data } = await client.query({ ...name, filter: 'id == "a"', output_fields: ['*'] })
     await put('a', 2)
     await put('b', 2)
-    expect([...kept.keys()].sort()).toEqual(['a 1', 'a 3', 'b 2', 'b 4'])
-    // As it was on its way all the time.
+    expect([...stored.keys()].sort()).toEqual(['a 1', 'a 3', 'b 2', 'b 4'])
+    // A delayed duplicate of the first write.
     await client.upsert({ ...name, data: data as Record<string, never>[] })
     await client.closeConnection()
     const [item] = await items.getMany(['a'])
     expect([item?.payload, await items.image('a')]).toEqual([{ byte: 1 }, Uint8Array.of(1)])
     await items.close()
-    expect([...kept.keys()].sort()).toEqual(['a 1', 'a 3', 'b 4'])
+    expect([...stored.keys()].sort()).toEqual(['a 1', 'a 3', 'b 4'])
   })
 })

@@ -1,4 +1,3 @@
-/** What a service says that is to keep its items in Milvus and cannot. */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -20,19 +19,19 @@ const images = {
 }
 const bundle = { fingerprint: '0123456789abcdef', dim: 8, images }
 
-describe('a service that is to use Milvus', () => {
+describe('a service with VECTOR_INDEX=milvus', () => {
   const log = pino({ level: 'silent' })
 
   it.each([
     [{}, /MILVUS_ADDRESS/],
     [{ MILVUS_ADDRESS: '127.0.0.1:1' }, /IMAGE_STORE/],
-  ])('with the settings %j does not start', async (settings, sentence) => {
+  ])('does not start with the settings %j', async (settings, sentence) => {
     await expect(
       openCollection(readConfig({ VECTOR_INDEX: 'milvus', ...settings }), log),
     ).rejects.toThrow(sentence)
   })
 
-  it('waits for a Milvus that is away, and ends as if nothing were wrong when it is told to', async () => {
+  it('waits for an unavailable Milvus and shuts down cleanly meanwhile', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'tandem-waiting-'))
     const settings = {
       VECTOR_INDEX: 'milvus',
@@ -73,7 +72,7 @@ describe.skipIf(!hasMilvus)(`a collection in Milvus ${withoutMilvus}`, () => {
   })
   afterAll(() => milvus.end())
 
-  it('is made once, also by services that start at the same moment', async () => {
+  it('is made once by services that start at the same time', async () => {
     const opened = await Promise.all(
       Array.from({ length: 3 }, () => openMilvus({ ...milvus.settings, ...bundle })),
     )
@@ -89,18 +88,18 @@ describe.skipIf(!hasMilvus)(`a collection in Milvus ${withoutMilvus}`, () => {
       image: { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 1, height: 1 },
     })
     expect(await second?.count()).toBe(1)
-    await Promise.all(opened.map((one) => one.close()))
+    await Promise.all(opened.map((items) => items.close()))
     const again = await openMilvus({ ...milvus.settings, ...bundle })
     expect(again.size).toBe(1)
     await again.close()
   })
 
-  it('is refused to another bundle, in a sentence that names both', async () => {
+  it('of another bundle is refused by an error that names both', async () => {
     const other = openMilvus({ ...milvus.settings, ...bundle, fingerprint: 'fedcba9876543210' })
     await expect(other).rejects.toThrow(/0123456789abcdef[^]*fedcba9876543210/)
   })
 
-  it('is refused where its embeddings have another length', async () => {
+  it('with embeddings of another length is refused', async () => {
     await expect(openMilvus({ ...milvus.settings, ...bundle, dim: 16 })).rejects.toThrow(
       /of type FloatVector, and it has one of type FloatVector and 8 values/,
     )

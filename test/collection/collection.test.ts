@@ -1,18 +1,12 @@
-/** One suite for every kind of collection: what the door promises, whoever keeps the items. */
+/** The contract of `Collection`, held by every kind that stores items. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { Collection, NewItem } from '../../../src/collection/collection.js'
-import {
-  embeddings,
-  fingerprint,
-  itemOf,
-  kinds,
-  type Opened,
-} from '../../support/collection-kinds.js'
-import { cosine } from '../../support/random-embeddings.js'
+import type { Collection, NewItem } from '../../src/collection/collection.js'
+import { embeddings, fingerprint, itemOf, kinds, type Opened } from '../support/collection-kinds.js'
+import { cosine } from '../support/random-embeddings.js'
 
 const COSINE_TOLERANCE = 1e-4
 
-/** Whether the bytes of two ids are in this order, which is that of lists. */
+/** The order of lists. */
 const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
 
 describe.each(kinds)('a collection $kind', ({ open }) => {
@@ -41,7 +35,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     await Promise.all((await listed()).map((id) => collection.remove(id)))
   })
 
-  it('answers nothing while it is empty', async () => {
+  it('has no items at first', async () => {
     expect(await recall(0, 10)).toEqual([])
     expect(await read(({ items }) => items.getMany(['a']))).toEqual([undefined])
     expect(await read(({ items }) => items.image('a'))).toBeUndefined()
@@ -49,7 +43,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(await collection.remove('a')).toBe(false)
   })
 
-  it('gives an item back as it was put', async () => {
+  it('returns an item as it was stored', async () => {
     const addedAt = '2024-05-06T07:08:09.123Z'
     const item = itemOf('a', 3, {
       title: 'é海😀',
@@ -70,7 +64,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     )
   })
 
-  it('tells no payload from an empty one', async () => {
+  it('distinguishes no payload from an empty one', async () => {
     await put(itemOf('none', 1, null))
     await put(itemOf('empty', 2, {}))
     const found = await read(({ items }) => items.getMany(['none', 'empty']))
@@ -82,7 +76,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     ])
   })
 
-  it('says when an item was added', async () => {
+  it('records when an item was added', async () => {
     const before = Date.now()
     await put(itemOf('a', 1))
     const [item] = await read(({ items }) => items.list({ limit: 1 }))
@@ -90,7 +84,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(Date.parse(item?.addedAt ?? '')).toBeLessThanOrEqual(Date.now())
   })
 
-  it('replaces all of an item', async () => {
+  it('replaces every part of an item', async () => {
     expect(await put(itemOf('a', 1, { old: true }))).toBe('created')
     expect(await put(itemOf('a', 2, { new: true }))).toBe('replaced')
     const [item] = await read(({ items }) => items.getMany(['a']))
@@ -108,7 +102,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(others).toEqual([])
   })
 
-  it('removes an item, which can then be created again', async () => {
+  it('removes an item so that it can be created again', async () => {
     await put(itemOf('a', 1))
     expect(await collection.remove('a')).toBe(true)
     expect(await collection.remove('a')).toBe(false)
@@ -118,7 +112,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(await put(itemOf('a', 1))).toBe('created')
   })
 
-  it('recalls the nearest by cosine, best first', async () => {
+  it('recalls the nearest items by cosine, best first', async () => {
     await Promise.all(embeddings.slice(0, 200).map((_, at) => put(itemOf(`item ${at}`, at))))
     for (const at of [250, 300, 350]) {
       const query = embeddings[at] as Float32Array
@@ -138,7 +132,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(lease.items.size).toBe(200)
   })
 
-  it('lists by the bytes of ids, a page at a time', async () => {
+  it('lists items in pages, in the byte order of their ids', async () => {
     const ids = ['b', 'a', 'B', 'é', '😀', '海', 'a/b', 'a b', 'ab', '~', '1', '10', '2']
     await Promise.all(ids.map((id, at) => put(itemOf(id, at))))
     const sorted = [...ids].sort(byBytes)
@@ -154,7 +148,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(afterNone.map(({ id }) => id)).toEqual(['a/b', 'ab'])
   })
 
-  it('takes ids that look like something else', async () => {
+  it('stores ids that look like syntax', async () => {
     const ids = [
       '"',
       "'",
@@ -191,7 +185,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(await listed()).toEqual([])
   })
 
-  it('takes payloads that look like something else', async () => {
+  it('stores payloads that look like syntax', async () => {
     const payloads: NewItem['payload'][] = [
       { '': 1, ' ': 2, 'a.b': 3, 'a"]': 4, "it's": 5, '\\': 6, $meta: 7, '\n': 8, '\u0000': 9 },
       { text: 'line\nbreak\ttab "quoted" \\ back \u0000 \u202e 😀' },
@@ -204,7 +198,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect(found.map((item) => item?.payload)).toEqual(payloads)
   })
 
-  it('takes writers that come at the same time, and ends as the last of each item said', async () => {
+  it('applies concurrent writes so that the last one of each item wins', async () => {
     const outcomes = await Promise.all(
       Array.from({ length: 120 }, (_, at) => put(itemOf(`item ${at % 40}`, at))),
     )
@@ -222,7 +216,7 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
     expect((await recall(100, 20)).find(({ id }) => id === 'item 20')?.similarity).toBeCloseTo(1, 4)
   })
 
-  it('never shows half of a replacement to who reads meanwhile', async () => {
+  it('never shows a partial replacement to a concurrent reader', async () => {
     await put(itemOf('a', 0))
     let isOver = false
     const writing = (async () => {
@@ -240,19 +234,18 @@ describe.each(kinds)('a collection $kind', ({ open }) => {
       const first = bytes[0] as number
       expect(Buffer.from(bytes)).toEqual(Buffer.from(itemOf('a', first).image.bytes))
       reads += 1
-      // What lies in this process answers in the same breath, and the writer has to come to its
-      // turn.
+      // Embedded reads never yield, and the writer has to run.
       await new Promise((resolve) => setImmediate(resolve))
     }
     await writing
     expect(reads).toBeGreaterThan(0)
   })
 
-  it('asks nothing for an asker who has gone', async () => {
+  it('recalls nothing from an engine for an aborted call', async () => {
     const signal = AbortSignal.abort(new Error('gone'))
     await put(itemOf('a', 1))
     const asked = read(({ items }) => items.recall(embeddings[1] as Float32Array, 1, { signal }))
-    // What lies in this process answers at once, and heeds no signal.
+    // An embedded collection answers at once and ignores the signal.
     if (collection.engine !== null) await expect(asked).rejects.toThrow('gone')
     else expect(await asked).toHaveLength(1)
   })
