@@ -112,7 +112,7 @@ class RowItems implements MilvusItems {
     return this.#size
   }
 
-  recall(
+  async recall(
     embedding: Float32Array,
     candidates: number,
     options: RecallOptions = {},
