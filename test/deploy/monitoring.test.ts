@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { packageFolder } from '../../src/config.js'
-import { wordTandem } from '../support/word-models.js'
+import { startTestService } from '../support/test-service.js'
 
 interface Compose {
   services: Record<
@@ -77,11 +77,11 @@ describe('the dashboard', () => {
     templating: { list: { query: string }[] }
   }
   const expressions = dashboard.panels.flatMap(({ targets }) => targets.map(({ expr }) => expr))
-  let tandem: Awaited<ReturnType<typeof wordTandem>>
+  let tandem: Awaited<ReturnType<typeof startTestService>>
   let metrics: string
 
   beforeAll(async () => {
-    tandem = await wordTandem()
+    tandem = await startTestService()
     await tandem.app.inject('/search?q=a')
     metrics = (await tandem.app.inject('/metrics')).body
   })

@@ -13,11 +13,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { readCertificate } from '../../src/http/tls.js'
 import { packageFolder } from '../../src/config.js'
 import { addressWhenReady } from '../support/server-output.js'
-import { wordTandem, type WordTandem } from '../support/word-models.js'
+import { startTestService, type TestService } from '../support/test-service.js'
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0
 let folder: string
-let tandem: WordTandem
+let tandem: TestService
 let port: number
 
 function make(name: string): void {
@@ -57,7 +57,7 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
     make('second')
     await cp(join(folder, 'first.pem'), join(folder, 'own.pem'))
     await cp(join(folder, 'first.key'), join(folder, 'own.key'))
-    tandem = await wordTandem({
+    tandem = await startTestService({
       tlsCertFile: join(folder, 'own.pem'),
       tlsKeyFile: join(folder, 'own.key'),
       limits: { headersTimeoutMs: 500 },

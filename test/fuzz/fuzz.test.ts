@@ -11,7 +11,7 @@ import { layoutOf } from './layout.js'
 import { mutatedImages } from './images.js'
 import { mutatedRequests, operations } from './requests.js'
 import { kinds, seedsOf } from './seeds.js'
-import { wordTandem } from '../support/word-models.js'
+import { startTestService } from '../support/test-service.js'
 
 const seed = Date.now() % 1_000_000
 
@@ -76,7 +76,7 @@ describe('a service that is sent', { timeout: 300_000 }, () => {
 })
 
 it('every operation of the API documentation is fuzzed', async () => {
-  const tandem = await wordTandem()
+  const tandem = await startTestService()
   const { paths } = (await tandem.app.inject('/openapi.json')).json<{
     paths: Record<string, object>
   }>()

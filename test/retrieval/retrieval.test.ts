@@ -2,12 +2,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Collection, RecallOptions } from '../../src/collection/collection.js'
 import { parseFilter } from '../../src/filter/parse.js'
 import { Retrieval } from '../../src/retrieval/retrieval.js'
-import { embeddingOf, wordTandem, WordModels, type WordTandem } from '../support/word-models.js'
+import { startTestService, type TestService } from '../support/test-service.js'
+import { embeddingOf, WordModels } from '../support/word-models.js'
 
-let tandem: WordTandem
+let tandem: TestService
 
 beforeEach(async () => {
-  tandem = await wordTandem()
+  tandem = await startTestService()
 })
 afterEach(() => tandem.end())
 

@@ -11,7 +11,8 @@ import { openImageStore } from '../../src/image-store/image-store.js'
 import { openVectorIndex } from '../../src/vector-index/open.js'
 import { hasMilvus, Milvus, withoutMilvus } from './milvus.js'
 import { randomEmbeddings } from './random-embeddings.js'
-import { emptyCatalog, WordModels } from './word-models.js'
+import { emptyCatalog } from './test-service.js'
+import { WordModels } from './word-models.js'
 
 export const { fingerprint, dim } = new WordModels().info
 export const embeddings = randomEmbeddings(400, dim)

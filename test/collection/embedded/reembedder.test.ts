@@ -10,7 +10,8 @@ import { TandemError } from '../../../src/errors.js'
 import { openItemStore } from '../../../src/item-store/open.js'
 import type { ModelInfo } from '../../../src/model/models.js'
 import { Retrieval } from '../../../src/retrieval/retrieval.js'
-import { embeddingOf, MemoryIndex, WordModels } from '../../support/word-models.js'
+import { MemoryIndex } from '../../support/memory-index.js'
+import { embeddingOf, WordModels } from '../../support/word-models.js'
 
 /** The embedding of the word bundle, reversed and one value longer. */
 function otherEmbeddingOf(text: string): Float32Array {

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { newKey } from '../../../src/auth/keys.js'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 
 beforeAll(async () => {
-  tandem = await wordTandem({ apiKeys: ['first-secret', 'second-secret'] })
+  tandem = await startTestService({ apiKeys: ['first-secret', 'second-secret'] })
 })
 afterAll(() => tandem.end())
 
@@ -61,7 +61,7 @@ describe('with scopes', () => {
     write: newKey('writer', ['write']),
     admin: newKey('root', ['admin']),
   }
-  let scoped: WordTandem
+  let scoped: TestService
   let folder: string
   let apiKeysFile: string
 
@@ -74,7 +74,7 @@ describe('with scopes', () => {
         .map(({ line }) => line)
         .join('\n'),
     )
-    scoped = await wordTandem({ apiKeysFile })
+    scoped = await startTestService({ apiKeysFile })
   })
   afterAll(async () => {
     await scoped.end()

@@ -1,22 +1,22 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
 type Headers = Record<string, string>
 
 const own = '127.0.0.1:3000'
 const image = Buffer.from('dog').toString('base64')
-let local: WordTandem
-let open: WordTandem
-let named: WordTandem
+let local: TestService
+let open: TestService
+let named: TestService
 
 beforeAll(async () => {
-  local = await wordTandem()
-  open = await wordTandem({ host: '0.0.0.0' })
-  named = await wordTandem({ host: '0.0.0.0', allowedHosts: ['photos.example.org'] })
+  local = await startTestService()
+  open = await startTestService({ host: '0.0.0.0' })
+  named = await startTestService({ host: '0.0.0.0', allowedHosts: ['photos.example.org'] })
 })
 afterAll(() => Promise.all([local, open, named].map((tandem) => tandem.end())))
 
-const get = (tandem: WordTandem, headers: Headers, url = '/search?q=a') =>
+const get = (tandem: TestService, headers: Headers, url = '/search?q=a') =>
   tandem.app.inject({ url, headers })
 const put = (headers: Headers, tandem = local) =>
   tandem.app.inject({

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 
 beforeAll(async () => {
-  tandem = await wordTandem()
+  tandem = await startTestService()
   await tandem.retrieval.add({ id: 'a', image: Buffer.from('dog'), payload: null })
 })
 afterAll(() => tandem.end())
@@ -52,7 +52,7 @@ describe('/metrics', () => {
       /^tandem_refusal_duration_seconds_count (\d+)$/m.exec(await metrics())?.[1] ?? ''
     await tandem.app.inject('/items/b')
     expect(await counted()).toBe('0')
-    const busy = await wordTandem({ rateLimitPerSecond: 1, limits: { rateLimitBurst: 1 } })
+    const busy = await startTestService({ rateLimitPerSecond: 1, limits: { rateLimitBurst: 1 } })
     for (let i = 0; i < 3; i += 1) await busy.app.inject('/search?q=dog')
     const { body } = await busy.app.inject({ url: '/metrics', remoteAddress: '127.0.0.9' })
     await busy.end()

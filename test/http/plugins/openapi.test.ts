@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../../src/config.js'
 import { errorTable } from '../../../src/errors.js'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
 interface Document {
   openapi: string
@@ -20,15 +20,15 @@ interface Document {
   >
 }
 
-let tandem: WordTandem
+let tandem: TestService
 let document: Document
 /** Of a service that encodes for others. */
 let encoding: Document
 
 beforeAll(async () => {
-  tandem = await wordTandem()
+  tandem = await startTestService()
   document = (await tandem.app.inject('/openapi.json')).json()
-  const encoder = await wordTandem({ role: 'encode' })
+  const encoder = await startTestService({ role: 'encode' })
   encoding = (await encoder.app.inject('/openapi.json')).json()
   await encoder.end()
 })

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 
 afterEach(() => tandem.end())
 
@@ -19,7 +19,7 @@ function holdModel(): { open: () => void; signals: AbortSignal[] } {
 
 describe('the limit of requests at a time', () => {
   it('answers 503 with Retry-After beyond it, and gives permits back', async () => {
-    tandem = await wordTandem({ maxConcurrentRequests: 2 })
+    tandem = await startTestService({ maxConcurrentRequests: 2 })
     const { open, signals } = holdModel()
     const held = Promise.all([tandem.app.inject('/search?q=a'), tandem.app.inject('/search?q=b')])
     await expect.poll(() => signals.length).toBe(2)
@@ -35,7 +35,7 @@ describe('the limit of requests at a time', () => {
   })
 
   it('gives permits back after errors, bad input and unknown addresses', async () => {
-    tandem = await wordTandem({ maxConcurrentRequests: 1 })
+    tandem = await startTestService({ maxConcurrentRequests: 1 })
     for (const url of ['/search', '/search?q=a&k=0', '/nothing', '/items/nobody']) {
       for (let again = 0; again < 3; again += 1)
         expect((await tandem.app.inject(url)).statusCode).toBeLessThan(500)
@@ -46,7 +46,7 @@ describe('the limit of requests at a time', () => {
 
 describe('the time limit', () => {
   it('answers 503 and aborts the work', async () => {
-    tandem = await wordTandem({ requestTimeoutMs: 100 })
+    tandem = await startTestService({ requestTimeoutMs: 100 })
     const { open, signals } = holdModel()
     const reply = await tandem.app.inject('/search?q=a')
     expect(reply.json()).toMatchObject({ status: 503, code: 'timed_out' })
@@ -63,7 +63,7 @@ describe('the header Request-Timeout', () => {
     tandem.app.inject({ url: '/search?q=a', headers: { 'request-timeout': seconds } })
 
   it('makes the time shorter, never longer', async () => {
-    tandem = await wordTandem({ requestTimeoutMs: 200 })
+    tandem = await startTestService({ requestTimeoutMs: 200 })
     const { open } = holdModel()
     expect((await search('0.05')).json()).toMatchObject({
       code: 'timed_out',
@@ -77,7 +77,7 @@ describe('the header Request-Timeout', () => {
   })
 
   it('reaches the model as a deadline', async () => {
-    tandem = await wordTandem()
+    tandem = await startTestService()
     const encodeTexts = vi.spyOn(tandem.models, 'encodeTexts')
     const before = performance.now()
     expect((await search('2.5')).statusCode).toBe(200)
@@ -89,7 +89,7 @@ describe('the header Request-Timeout', () => {
   it.each(['0', '-1', 'soon', '1e3', '', 'Infinity', '0x10'])(
     'is refused as %j',
     async (seconds) => {
-      tandem = await wordTandem({ maxConcurrentRequests: 1 })
+      tandem = await startTestService({ maxConcurrentRequests: 1 })
       const refused = await search(seconds)
       expect(refused.json()).toMatchObject({
         code: 'invalid_request',
@@ -100,7 +100,7 @@ describe('the header Request-Timeout', () => {
   )
 
   it('holds for a stream of many items, which has no limit of its own', async () => {
-    tandem = await wordTandem({ requestTimeoutMs: 100 })
+    tandem = await startTestService({ requestTimeoutMs: 100 })
     const { open } = holdModel()
     const line = JSON.stringify({ id: 'a', image: Buffer.from('dog').toString('base64') })
     const reply = await tandem.app.inject({
@@ -130,7 +130,7 @@ describe('bulk requests', () => {
     })
 
   it('have permits of their own, so that they leave searches theirs', async () => {
-    tandem = await wordTandem({
+    tandem = await startTestService({
       maxConcurrentRequests: 2,
       limits: { maxConcurrentBulkRequests: 1 },
     })
@@ -150,7 +150,7 @@ describe('bulk requests', () => {
   })
 
   it('say so to the model; searches and small requests do not', async () => {
-    tandem = await wordTandem()
+    tandem = await startTestService()
     const texts = vi.spyOn(tandem.models, 'encodeTexts')
     const images = vi.spyOn(tandem.models, 'encodeImages')
     await put('a')
@@ -169,7 +169,7 @@ describe('bulk requests', () => {
 
 describe('the abort signal', () => {
   it('is not aborted by a body that has been read, and is when the client goes', async () => {
-    tandem = await wordTandem({ maxConcurrentRequests: 1 })
+    tandem = await startTestService({ maxConcurrentRequests: 1 })
     const { open, signals } = holdModel()
     const address = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     const client = new AbortController()
@@ -192,7 +192,7 @@ describe('the abort signal', () => {
   })
 
   it('keeps an add from storing what nobody waits for', async () => {
-    tandem = await wordTandem()
+    tandem = await startTestService()
     const { open, signals } = holdModel()
     const address = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     const client = new AbortController()
@@ -213,7 +213,7 @@ describe('the abort signal', () => {
 
 describe('before it is ready', () => {
   it('refuses work, says so at /health/ready, and lives', async () => {
-    tandem = await wordTandem({}, false)
+    tandem = await startTestService({}, false)
     expect((await tandem.app.inject('/health/live')).statusCode).toBe(200)
     const ready = await tandem.app.inject('/health/ready')
     expect([ready.statusCode, ready.json<{ status: string }>().status]).toEqual([503, 'starting'])
@@ -226,7 +226,7 @@ describe('before it is ready', () => {
   })
 
   it('is not ready while a process is away, names it, and answers what does without it', async () => {
-    tandem = await wordTandem()
+    tandem = await startTestService()
     const worker = { name: 'decoder', pid: null, ready: false, restarts: 0 }
     tandem.models.workers = [{ ...worker, name: 'inference', ready: true }, worker]
     const away = await tandem.app.inject('/health/ready')

@@ -5,9 +5,9 @@ import { connect, type AddressInfo, type Socket } from 'node:net'
 import Fastify from 'fastify'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { overload } from '../../../src/http/plugins/overload.js'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 let port: number
 /** Signals of the searches that the model works on. */
 let started: AbortSignal[]
@@ -15,7 +15,7 @@ let release: () => void
 const sockets: Socket[] = []
 
 beforeEach(async () => {
-  tandem = await wordTandem({ maxConcurrentRequests: 4 })
+  tandem = await startTestService({ maxConcurrentRequests: 4 })
   started = []
   const released = new Promise<void>((resolve) => (release = resolve))
   tandem.models.gate = (signal) => {

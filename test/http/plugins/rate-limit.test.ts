@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Key } from '../../../src/auth/keys.js'
 import { clientOf, TokenBuckets } from '../../../src/http/plugins/rate-limit.js'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
 describe('a bucket', () => {
   it('gives its burst at once, then as much as the rate', () => {
@@ -48,10 +48,10 @@ describe('a client', () => {
 })
 
 describe('with a limit', () => {
-  let tandem: WordTandem
+  let tandem: TestService
   beforeAll(async () => {
     // On a busy machine a few tokens may come back while the test runs, hence the bounds below.
-    tandem = await wordTandem({
+    tandem = await startTestService({
       apiKeys: ['first-secret', 'second-secret'],
       rateLimitPerSecond: 1,
       limits: { rateLimitBurst: 3 },

@@ -11,7 +11,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { problems } from '../../../src/http/plugins/problems.js'
 import { slowClients } from '../../../src/http/plugins/slow-clients.js'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
 /** Bytes of an answer, more than the buffers between service and client hold. */
 const LARGE = 12_000_000
@@ -50,9 +50,9 @@ function drip({ socket }: Client, everyMs: number): void {
 const portOf = ({ server }: FastifyInstance): number => (server.address() as AddressInfo).port
 
 describe('the head of a request', () => {
-  let tandem: WordTandem
+  let tandem: TestService
   beforeAll(async () => {
-    tandem = await wordTandem({ limits: { headersTimeoutMs: 400, maxConnections: 5 } })
+    tandem = await startTestService({ limits: { headersTimeoutMs: 400, maxConnections: 5 } })
     await tandem.app.listen({ host: '127.0.0.1', port: 0 })
   })
   afterAll(() => tandem.end())

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { traceOf } from '../../../src/http/plugins/tracing.js'
-import { wordTandem } from '../../support/word-models.js'
+import { startTestService } from '../../support/test-service.js'
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736'
 const PARENT = `00-${TRACE}-00f067aa0ba902b7-01`
@@ -48,7 +48,7 @@ describe('the trace of a request', () => {
   })
 
   it('is named by the answer, also by one of an error, and reaches the model', async () => {
-    const tandem = await wordTandem()
+    const tandem = await startTestService()
     try {
       const asked: unknown[] = []
       const encodeTexts = tandem.models.encodeTexts.bind(tandem.models)

@@ -10,20 +10,16 @@ import { readConfig } from '../../../src/config.js'
 import { openItemStore } from '../../../src/item-store/open.js'
 import type { BackupsReply } from '../../../src/http/schemas/backups.js'
 import { smallDisk } from '../../support/small-disk.js'
-import {
-  emptyCatalog,
-  MemoryIndex,
-  WordModels,
-  type WordTandem,
-  wordTandem,
-} from '../../support/word-models.js'
+import { MemoryIndex } from '../../support/memory-index.js'
+import { emptyCatalog, type TestService, startTestService } from '../../support/test-service.js'
+import { WordModels } from '../../support/word-models.js'
 
 let backupFolder: string
-let tandem: WordTandem
+let tandem: TestService
 
 beforeEach(async () => {
   backupFolder = await mkdtemp(join(tmpdir(), 'tandem-backups-'))
-  tandem = await wordTandem({ backupFolder })
+  tandem = await startTestService({ backupFolder })
 })
 afterEach(async () => {
   await tandem.end()
@@ -111,7 +107,7 @@ describe('a backup', () => {
   it('restored into another service answers identically there', async () => {
     await addSome()
     await ended(tandem, '/backups?name=moved')
-    const other = await wordTandem({ backupFolder })
+    const other = await startTestService({ backupFolder })
     try {
       await add(other, 'was-there', 'dog')
       expect((await ended(other, '/backups/moved/restore')).restored).toEqual({
@@ -363,7 +359,7 @@ describe('what is refused', () => {
   })
 
   it('keys without the scope admin', async () => {
-    const keyed = await wordTandem({ backupFolder, apiKeys: ['all-may-do-this'] })
+    const keyed = await startTestService({ backupFolder, apiKeys: ['all-may-do-this'] })
     try {
       for (const [method, url] of [
         ['GET', '/backups'],
@@ -383,7 +379,7 @@ describe('a full disk of backups', () => {
   it('refuses a backup that has no room, leaves nothing behind, and takes it when there is', async (context) => {
     const disk = await smallDisk(4)
     if (disk === null) return context.skip('this process may not mount a disk')
-    const small = await wordTandem({ backupFolder: join(disk.folder, 'backups') })
+    const small = await startTestService({ backupFolder: join(disk.folder, 'backups') })
     try {
       for (let at = 0; at < 20; at += 1) await add(small, `item-${at}`, `dog ${at}`)
       disk.fill(8192)

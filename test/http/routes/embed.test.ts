@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { embeddingOf, wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
+import { embeddingOf } from '../../support/word-models.js'
 
-let tandem: WordTandem
+let tandem: TestService
 interface Reply {
   model: string
   dim: number
@@ -9,7 +10,7 @@ interface Reply {
 }
 
 beforeAll(async () => {
-  tandem = await wordTandem({ maxBatchItems: 4 })
+  tandem = await startTestService({ maxBatchItems: 4 })
 })
 afterAll(() => tandem.end())
 

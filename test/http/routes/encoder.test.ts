@@ -2,11 +2,11 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { askImages, askMatch, askTexts } from '../../../src/model/remote/protocol.js'
 import { FRAME_TYPE, readFrame, writeFrame } from '../../../src/model/remote/frames.js'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 beforeAll(async () => {
-  tandem = await wordTandem({ role: 'encode', maxBodyBytes: 10_000 })
+  tandem = await startTestService({ role: 'encode', maxBodyBytes: 10_000 })
 })
 afterAll(() => tandem.end())
 
@@ -34,7 +34,7 @@ describe('the encoder', () => {
       image_tokens: { count: 1, width: 4 },
       token_width: 1,
     })
-    const starting = await wordTandem({ role: 'encode' }, false)
+    const starting = await startTestService({ role: 'encode' }, false)
     const answer = await starting.app.inject('/encoder')
     expect([answer.statusCode, answer.json()]).toMatchObject([503, { code: 'not_ready' }])
     await starting.end()

@@ -4,11 +4,11 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Problem } from '../../../src/http/schemas/fields.js'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 beforeAll(async () => {
-  tandem = await wordTandem()
+  tandem = await startTestService()
 })
 afterAll(() => tandem.end())
 afterEach(async () => {

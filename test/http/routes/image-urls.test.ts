@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Problem } from '../../../src/http/schemas/fields.js'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
 // The only address of a test that can be connected to is one of this machine.
 vi.mock('../../../src/image-fetch/addresses.js', () => ({
@@ -12,7 +12,7 @@ vi.mock('../../../src/image-fetch/addresses.js', () => ({
 }))
 
 let server: Server
-let tandem: WordTandem
+let tandem: TestService
 let here: string
 let asked = 0
 
@@ -26,7 +26,7 @@ beforeAll(async () => {
   await once(server, 'listening')
   const host = `127.0.0.1:${(server.address() as AddressInfo).port}`
   here = `http://${host}`
-  tandem = await wordTandem({
+  tandem = await startTestService({
     allowedImageHosts: [host],
     maxBodyBytes: 2000,
     requestTimeoutMs: 1000,
@@ -135,7 +135,7 @@ describe('an image given as a URL', () => {
   })
 
   it('is not fetched where nothing is listed, nor where the rest of the request is wrong', async () => {
-    const closed = await wordTandem()
+    const closed = await startTestService()
     const before = asked
     const reply = await closed.app.inject({
       method: 'PUT',

@@ -2,9 +2,9 @@ import { connect } from 'node:net'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 interface Reply {
   created: number
   replaced: number
@@ -18,7 +18,7 @@ interface Reply {
 }
 
 beforeAll(async () => {
-  tandem = await wordTandem({ maxBodyBytes: 2048, maxBatchItems: 3 })
+  tandem = await startTestService({ maxBodyBytes: 2048, maxBatchItems: 3 })
 })
 afterAll(() => tandem.end())
 

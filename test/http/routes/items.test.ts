@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 
 beforeAll(async () => {
-  tandem = await wordTandem({ maxBodyBytes: 4096 })
+  tandem = await startTestService({ maxBodyBytes: 4096 })
 })
 afterAll(() => tandem.end())
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 interface Reply {
   model: string
   results: {
@@ -14,7 +14,7 @@ interface Reply {
 }
 
 beforeAll(async () => {
-  tandem = await wordTandem({ maxBatchItems: 4 })
+  tandem = await startTestService({ maxBatchItems: 4 })
   await tandem.retrieval.add({ id: 'dog', image: Buffer.from('dog 3'), payload: null })
 })
 afterAll(() => tandem.end())

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
-let tandem: WordTandem
+let tandem: TestService
 interface Reply {
   hits: { id: string; score: number; similarity: number; match: number | null; payload: unknown }[]
   timings: Record<string, number>
@@ -18,7 +18,7 @@ const images = {
 }
 
 beforeAll(async () => {
-  tandem = await wordTandem()
+  tandem = await startTestService()
   for (const [id, word] of Object.entries(images)) {
     await tandem.retrieval.add({ id, image: Buffer.from(word), payload: { word } })
   }

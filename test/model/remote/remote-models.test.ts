@@ -17,7 +17,7 @@ import { TandemError } from '../../../src/errors.js'
 import { openModels, type Call, type Models } from '../../../src/model/models.js'
 import { openRemoteModels } from '../../../src/model/remote/remote-models.js'
 import { parted } from '../../../src/model/remote/comparison-parts.js'
-import { wordTandem, type WordTandem } from '../../support/word-models.js'
+import { startTestService, type TestService } from '../../support/test-service.js'
 
 const KEY = 'key-of-a-search'
 const opened: { close(): unknown }[] = []
@@ -30,8 +30,8 @@ const portOf = (server: { address(): unknown }): number => (server.address() as 
 /** An encoder over words, listening. */
 async function wordEncoder(
   settings: Partial<Config> = {},
-): Promise<{ encoder: WordTandem; url: string }> {
-  const encoder = await wordTandem({ role: 'encode', apiKeys: [KEY], ...settings })
+): Promise<{ encoder: TestService; url: string }> {
+  const encoder = await startTestService({ role: 'encode', apiKeys: [KEY], ...settings })
   opened.push({ close: () => encoder.end() })
   const url = await encoder.app.listen({ host: '127.0.0.1', port: 0 })
   return { encoder, url }
@@ -412,7 +412,7 @@ describe('an encoder', () => {
     expect(await failure(remote(other.url))).toMatchObject({
       message: expect.stringMatching(/needs TANDEM_ROLE=encode/) as string,
     })
-    const all = await wordTandem()
+    const all = await startTestService()
     opened.push({ close: () => all.end() })
     const url = await all.app.listen({ host: '127.0.0.1', port: 0 })
     expect(await failure(remote(url))).toMatchObject({
