@@ -9,6 +9,7 @@ that is what captions have. Prints one JSON object: seconds of every step, and t
 both."""
 
 import argparse
+import copy
 import json
 import time
 from dataclasses import replace
@@ -18,11 +19,13 @@ import open_clip
 import torch
 from open_clip.loss import ClipLoss
 
+from tandem_training.loop.optim import Optimiser
 from tandem_training.models.model import Tandem
-from tandem_training.objectives.losses import MAX_LOGIT_SCALE
-from tandem_training.objectives.objective import Batch, Objectives, Step, encode
+from tandem_training.objectives.contrastive import MAX_LOGIT_SCALE
+from tandem_training.objectives.features import Batch, Precision
+from tandem_training.objectives.objective import Step
+from tandem_training.objectives.registry import attach, losses
 from tandem_training.recipe import read_recipe
-from tandem_training.train import optimiser
 
 RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "clip.toml"
 
@@ -31,26 +34,27 @@ class Own:
     """The recipe as `train` runs it: encode, objectives, clipping, AdamW, moving average."""
 
     def __init__(self, recipe, images: torch.Tensor, ids: torch.Tensor):
-        self.model, self.average = Tandem(recipe.model), Tandem(recipe.model)
-        self.objectives = Objectives(recipe, self.model, tokenizer=None)
-        self.optimizer = optimiser(self.model, self.objectives, recipe.train)
-        mask, photos = torch.ones_like(ids), torch.arange(len(ids))
-        self.patches = self.model.vision.trunk(images).to(torch.bfloat16)
-        self.batch = Batch((self.patches, ids, mask), ids, mask, photos)
+        self.model = Tandem(recipe.model)
+        attach(recipe.objectives, self.model, vocabulary=None)
+        self.average = copy.deepcopy(self.model)
+        self.optimiser = Optimiser.of(self.model, recipe.optimiser, recipe.train.warmup)
+        texts = {"text.ids": ids, "text.mask": torch.ones_like(ids)}
+        patches = self.model.vision.trunk(images).to(torch.bfloat16)
+        whole = {"image.ids": torch.arange(len(ids))} | texts
+        self.batch = Batch({"image.activations": patches} | texts, whole)
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        return [*self.model.parameters(), *self.objectives.parameters()]
+        return list(self.model.parameters())
 
     def step(self) -> None:
         self.model.train()
-        self.optimizer.zero_grad()
-        towers = encode(self.model, *self.batch.inputs)
-        losses = self.objectives(
-            Step(self.model, self.average, self.batch, towers, torch.Generator())
-        )
-        losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-        self.optimizer.step()
+        self.optimiser.zero_grad()
+        precision, random = Precision("bfloat16"), torch.Generator()
+        with precision(torch.device("cpu")):
+            features = self.model(self.batch.inputs)
+        step = Step(0, self.model, self.average, self.batch, features, random, precision)
+        losses(step)["loss"].backward()
+        self.optimiser.step(0.5)
         with torch.no_grad():
             for average, value in zip(
                 self.average.parameters(), self.model.parameters(), strict=True
@@ -62,16 +66,17 @@ class OpenClip:
     """The same widths, layers and heads, trained as open_clip's own loop does."""
 
     def __init__(self, recipe, images: torch.Tensor, ids: torch.Tensor):
-        config = recipe.model
+        own = recipe.model
         vision = {
-            "image_size": config.image_size, "layers": config.vision_layers, "width": config.vision_width,
-            "head_width": config.vision_width // config.vision_heads, "patch_size": config.patch,
+            "image_size": own.vision.image_size, "layers": own.vision.layers,
+            "width": own.vision.width, "head_width": own.vision.width // own.vision.heads,
+            "patch_size": own.vision.patch,
         }  # fmt: skip
         text = {
-            "context_length": ids.shape[1], "vocab_size": 30522, "width": config.text_width,
-            "heads": config.text_heads, "layers": config.text_layers,
+            "context_length": ids.shape[1], "vocab_size": 30522, "width": own.text.width,
+            "heads": own.text.heads, "layers": own.text.layers,
         }  # fmt: skip
-        self.model = open_clip.CLIP(embed_dim=config.dim, vision_cfg=vision, text_cfg=text)
+        self.model = open_clip.CLIP(embed_dim=own.dim, vision_cfg=vision, text_cfg=text)
         self.images = (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
         # Its pooling reads the place of the highest id: the end of the text.
         self.ids = ids.clone()
@@ -79,7 +84,7 @@ class OpenClip:
         self.loss = ClipLoss()
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
-        decayed = {"params": matrices, "weight_decay": recipe.train.weight_decay}
+        decayed = {"params": matrices, "weight_decay": recipe.optimiser.text.weight_decay}
         groups = [decayed, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=5e-4, betas=(0.9, 0.98))
 
@@ -109,7 +114,7 @@ def main() -> None:
     torch.manual_seed(0)
     recipe = read_recipe(RECIPE)
     recipe.train = replace(recipe.train, batch=args.batch)
-    size = recipe.model.image_size
+    size = recipe.model.vision.image_size
     images = torch.randint(0, 256, (args.batch, size, size, 3), dtype=torch.uint8)
     ids = torch.randint(1000, 30000, (args.batch, args.tokens))
     sides = {

@@ -20,8 +20,9 @@ from tandem_training.bundle.graphs import Graphs
 from tandem_training.data.samples import read_shards
 from tandem_training.data.tokens import read_tokenizer
 from tandem_training.evaluation.retrieval import evaluate
+from tandem_training.loop.checkpoint import load
 from tandem_training.models.model import Tandem
-from tandem_training.models.vision.efficientnet import (
+from tandem_training.models.vision.vision import (
     TOKEN_RANGE,
     dequantise_tokens,
     quantise_tokens,
@@ -71,7 +72,7 @@ def table(model: Tandem, tokenizer: Tokenizer, dev: str, match: dict[str, float]
         encoders = TorchEncoders(Graphs.of(model, keep), tokenizer)
         report = evaluate(encoders, samples, match, (DEPTH,))
         recall = report["text_to_image"][f"rerank@{DEPTH}"]
-        total = int((cells or model.cells) * model.config.image_token_width * size)
+        total = int((cells or model.cells) * model.config.vision.token_width * size)
         figures = " | ".join(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10"))
         rows.append(f"| {name} | {total:,} | {figures} |")
     return "\n".join(rows)
@@ -87,9 +88,8 @@ def main() -> None:
     add("--bundle", type=Path, required=True, help="its tokenizer and match rule are used")
     add("--write", type=Path, required=True, help="document with the marks to write between")
     args = parser.parse_args()
-    saved = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    model = Tandem.from_checkpoint(saved)
-    tokenizer = read_tokenizer(args.bundle / "tokenizer.json", model.config.max_tokens)
+    model = Tandem.from_checkpoint(load(args.checkpoint))
+    tokenizer = read_tokenizer(args.bundle / "tokenizer.json", model.config.text.max_tokens)
     rows = table(model, tokenizer, args.dev, read_manifest(args.bundle)["match"])
     text = args.write.read_text()
     if not all(mark in text for mark in MARKS):

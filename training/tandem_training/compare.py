@@ -20,9 +20,9 @@ import torch
 
 from .data.tokens import read_tokenizer
 from .loop.start import starting_model
+from .loop.trainer import Trainer
 from .models import weights
 from .recipe import Recipe, read_recipe
-from .train import Trainer
 
 K = 16  # candidates reranked
 RESULT = re.compile(
@@ -64,8 +64,8 @@ def outcome_of(name: str, recipe: Recipe, trainer: Trainer, core_seconds: float)
     language = next(iter(recipe.data.languages))
     return Outcome(
         recipe=name,
-        fusion=recipe.model.fusion,
-        objectives=recipe.weights(),
+        fusion=recipe.model.fusion.kind,
+        objectives={name: options.weight for name, options in recipe.objectives.items()},
         parameters=sum(p.numel() for p in trainer.model.parameters()),
         steps=trainer.step,
         pairs=trainer.step * recipe.train.batch * recipe.train.accumulate,
@@ -150,7 +150,7 @@ def main() -> None:
         if not kept.exists():
             recipe = read_recipe(path)
             torch.manual_seed(recipe.train.seed)
-            tokenizer = read_tokenizer(tokenizer_file, recipe.model.max_tokens)
+            tokenizer = read_tokenizer(tokenizer_file, recipe.model.text.max_tokens)
             trainer = Trainer(
                 recipe, args.out / path.stem, args.cache, starting_model(recipe), tokenizer
             )

@@ -1,233 +1,205 @@
 """Recipes: TOML files that name every choice of a run; an unknown key is an error that names the
 nearest known one."""
 
-import difflib
 import tomllib
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from .models.model import ModelConfig
-from .models.text.second import SecondTextConfig
+from .models.part import at_least
+from .models.registry import INPUTS, PARTS, nearest, part_of
+from .objectives import registry
+from .objectives.objective import Objective
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataConfig:
     train: str = ""
     dev: str = ""
-    views: int = 6
-    languages: dict[str, float] = field(
-        default_factory=lambda: {"en": 1.0}
-    )  # weight of each in drawing a caption
+    views: int = 6  # of each image: itself, its mirror image, crops
+    languages: dict[str, float] = field(default_factory=lambda: {"en": 1.0})  # weight in drawing
     max_corrupt: float = 0.01  # share of samples that may be skipped
+    captions: int = 1  # of each image of a batch; only ITC reads those beyond the first
+    caption_tokens: int = 24
+    word_dropout: float = 0.1
+
+    def __post_init__(self):
+        at_least(self, views=1, captions=1, caption_tokens=3)
+
+    def gives(self) -> set[str]:
+        gives = {"further.embedding"} if self.captions > 1 else set()
+        return gives | ({"text.words"} if self.word_dropout == 0 else set())
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainConfig:
-    start: str = ""
-    train_towers: bool = True
+    start: str = ""  # folder or checkpoint of an earlier run, of which the model takes what fits
+    freeze: list[str] = field(default_factory=list)  # globs over parameters: "text.*"
     epochs: int = 20
     batch: int = 256  # pairs that ITC contrasts with each other
     accumulate: int = 1  # batches a step, their gradients averaged
-    captions: int = 1  # of each photo of a batch; those beyond the first are read by ITC alone
-    chunk: int = 0  # pairs that the towers hold at a time (cached gradient); 0: the whole batch
+    chunk: int = 0  # pairs that the encoders hold at a time (cached gradient); 0: the whole batch
+    one_of: bool = False  # one objective a batch, drawn in proportion to its weight
     recompute_layers: bool = False  # gradient checkpointing
+    precision: str = "auto"  # or float32, bfloat16
     seed: int = 0
-    warmup: float = 0.05
-    vision_rate: float = 1e-4
-    text_rate: float = 5e-5
-    head_rate: float = 5e-4
-    fusion_rate: float = 5e-4
-    weight_decay: float = 0.1
+    warmup: float = 0.05  # share of the steps
     ema: float = 0.99
-    word_dropout: float = 0.1
-    smoothing: float = 0.0  # share of a target spread evenly: LM's, and without a queue ITC's
-    soft_mix: float = (
-        0.3  # share of ITC's target that follows a teacher: sentence encoder, or momentum encoder
-    )
-    soft_scale: float = 20.0
-    token_itc_weight: float = 1.0
-    token_batch: int = 128  # pairs of a batch that token ITC, MLM and LM read
-    caption_tokens: int = 24
-    itm_weight: float = 0.5
-    itm_negatives: int = 5
-    # embeddings that the momentum encoder (the average of the model) keeps for ITC; 0 = neither
-    queue: int = 0
     evaluate_every: int = 2  # epochs
     save_every: int = 100  # steps, and at the end of every epoch
 
     def __post_init__(self):
-        least = {"epochs": 1, "batch": 1, "accumulate": 1, "captions": 1, "chunk": 0, "evaluate_every": 1,
-                 "save_every": 1}  # fmt: skip
-        for key, bound in least.items():
-            if getattr(self, key) < bound:
-                raise ValueError(f"{key} = {getattr(self, key)}; expected at least {bound}")
+        at_least(self, epochs=1, batch=1, accumulate=1, chunk=0, evaluate_every=1, save_every=1)
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(
+                f"precision = {self.precision!r}; expected 'auto', 'float32' or 'bfloat16'"
+            )
 
 
-@dataclass
-class ObjectivesConfig:
-    """The weight of each objective in the loss; 0 leaves it out."""
+@dataclass(frozen=True)
+class GroupConfig:
+    """How fast a group of parameters learns; a number alone is its rate."""
 
-    itc: float = 0.0
-    token_itc: float = 0.0
-    siglip: float = 0.0
-    itm: float = 0.0
-    mlm: float = 0.0
-    lm: float = 0.0
+    SHORT: ClassVar[str] = "rate"
+
+    rate: float = 5e-4
+    kind: str = "adamw"  # or sgd, with momentum 0.9
+    weight_decay: float = 0.1  # of matrices; biases, norms and scalars do not decay
+
+    def __post_init__(self):
+        if self.kind not in ("adamw", "sgd"):
+            raise ValueError(f"kind = {self.kind!r}; expected 'adamw' or 'sgd'")
 
 
-# What an objective needs: encoders that learn, a fusion that reads text and image together.
-OF_THE_TOWERS = ("itc", "token_itc", "siglip")
-OF_THE_FUSION = ("token_itc", "itm", "mlm", "lm")
-OF_THE_SECOND_TEXT = ("second_itc", "second_text_itc")
+@dataclass(frozen=True)
+class OptimiserConfig:
+    vision: GroupConfig = field(default_factory=lambda: GroupConfig(1e-4))
+    text: GroupConfig = field(default_factory=lambda: GroupConfig(5e-5))
+    projection: GroupConfig = field(default_factory=GroupConfig)  # into embedding and image tokens
+    fusion: GroupConfig = field(default_factory=GroupConfig)  # and the heads of the objectives
+    inputs: GroupConfig = field(default_factory=GroupConfig)  # such as a second text encoder
 
 
 @dataclass
 class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    inputs: dict = field(default_factory=dict)  # config of each further input, by name
+    objectives: dict[str, Objective.Options] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
-    objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
-    second_text: SecondTextConfig = field(default_factory=SecondTextConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
-    def weights(self) -> dict[str, float]:
-        """The objectives to train, each with its weight: those of [objectives], or where that table
-        is missing ITC and the two weights that [train] has for the shipped bundle; and the two of
-        [second_text]. ValueError when they do not go with each other, with the model or with the
-        data."""
-        older = [
-            name
-            for name in ("token_itc_weight", "itm_weight")
-            if getattr(self.train, name) != getattr(TrainConfig, name)
-        ]
-        given = asdict(self.objectives)
-        if any(given.values()) and older:
-            raise ValueError(
-                f"weights stand in [objectives] or in [train], not in both: {', '.join(older)}"
-            )
-        if not any(given.values()):
-            given = {"itm": self.train.itm_weight}
-            if self.train.train_towers:
-                given = {"itc": 1.0, "token_itc": self.train.token_itc_weight} | given
-        if self.second_text.languages:
-            given |= {
-                "second_itc": self.second_text.itc,
-                "second_text_itc": self.second_text.text_itc,
-            }
-        weights = {name: weight for name, weight in given.items() if weight != 0}
-        _check(weights, self)
-        return weights
+    def check(self) -> None:
+        """ValueError where objectives need what nothing gives, or something is given in vain."""
+        given = self.model.gives() | self.data.gives()
+        for name, config in self.inputs.items():
+            INPUTS[name].check(config, self.data.languages, given, bool(self.train.start))
+            given |= INPUTS[name].gives()
+        others = {"text.words": "[data] word_dropout = 0 would", "second.embedding": "a table [second_text] would"}  # fmt: skip
+        registry.check(self.objectives, given, self.model, others, self.train.freeze)
+        read = set().union(*(registry.OBJECTIVES[n].reads(o) for n, o in self.objectives.items()))
+        vain = {
+            "further.embedding": f"[data] captions = {self.data.captions}: those beyond the first are"
+            " read by objective itc without a queue",
+            "second.embedding": "[second_text] is read by objectives second_itc and second_text_itc",
+        }
+        for feature, reader in vain.items():
+            if feature in given - read:
+                raise ValueError(f"{reader}, which the recipe has not")
 
-    def architecture(self) -> str:
+    def architecture(self) -> dict:
         """What a checkpoint of the run must agree in."""
-        second = self.second_text
-        return repr(self.model) + (
-            f" and a second text encoder: {second.architecture()}" if second.languages else ""
-        )
+        inputs = {name: config.architecture() for name, config in self.inputs.items()}
+        return self.model.tables() | inputs | {"objectives": list(self.objectives)}
 
-    def sentence_teacher(self) -> bool:
-        """Whether ITC follows a frozen copy of the sentence encoder that the text encoder starts
-        from."""
-        learns = not {"itc", "token_itc", *OF_THE_SECOND_TEXT}.isdisjoint(self.weights())
-        return learns and self.train.soft_mix > 0 and self.train.queue == 0
-
-
-def _check(weights: dict[str, float], recipe: Recipe) -> None:
-    model, train, fusion = recipe.model, recipe.train, recipe.model.fusion
-    if not weights:
-        raise ValueError("nothing to train: give [objectives] a weight above 0, such as itc = 1.0")
-    for name, weight in weights.items():
-        if weight < 0:
-            raise ValueError(f"objective {name} has the weight {weight}; expected 0 or more")
-        if name in OF_THE_TOWERS and not train.train_towers:
-            raise ValueError(f"objective {name} trains the encoders, but train_towers = false")
-        if name in OF_THE_FUSION and fusion == "none":
-            raise ValueError(f"objective {name} reads text and image together, but fusion = 'none'")
-        if name in ("mlm", "lm") and train.word_dropout > 0:
-            raise ValueError(
-                f"objective {name} learns the words: set word_dropout = 0, not {train.word_dropout}"
-            )
-    if "token_itc" in weights and fusion != "aligned":
-        raise ValueError(
-            f"objective token_itc aligns words with cells for fusion = 'aligned', not {fusion!r}"
-        )
-    if "lm" in weights and fusion == "co-attention":
-        raise ValueError(
-            "objective lm: the image stream of fusion = 'co-attention' sees the words to be written"
-        )
-    if "lm" in weights and model.text == "bert" and fusion not in ("inserted-attention", "patches"):
-        raise ValueError(
-            "objective lm: the text tokens of text = 'bert' have seen the words to be written; use text = 'clip', or "
-            f"fusion = 'inserted-attention' or 'patches', not {fusion!r}"
-        )
-    contrasts = not {"itc", *OF_THE_SECOND_TEXT}.isdisjoint(weights)
-    if contrasts and model.text == "clip" and train.soft_mix > 0 and train.queue == 0:
-        raise ValueError(
-            f"soft_mix = {train.soft_mix} follows the sentence encoder that text = 'bert' starts from; with text = "
-            "'clip' set soft_mix = 0, or queue above 0 for a momentum encoder to follow"
-        )
-    if train.captions > 1 and ("itc" not in weights or train.queue > 0):
-        raise ValueError(
-            f"captions = {train.captions} are read by objective itc without a queue; expected 1"
-        )
-    if train.queue > 0 and "itc" not in weights:
-        raise ValueError(f"queue = {train.queue} serves objective itc, which has no weight")
-    if recipe.second_text.languages:
-        _check_second_text(recipe)
-
-
-def _check_second_text(recipe: Recipe) -> None:
-    second = recipe.second_text
-    if both := second.languages.keys() & recipe.data.languages.keys():
-        raise ValueError(
-            f"languages of [data] and of [second_text] share {', '.join(sorted(both))}: one encoder reads a language"
-        )
-    if second.pretrain_steps and recipe.model.text == "clip" and not recipe.train.start:
-        raise ValueError(
-            f"[second_text] pretrain_steps = {second.pretrain_steps} follows the first text encoder, which with text = "
-            "'clip' has learnt nothing yet; set pretrain_steps = 0"
-        )
+    def needs(self, feature: str) -> bool:
+        """Whether an objective needs it."""
+        objectives = self.objectives.items()
+        return any(feature in registry.OBJECTIVES[n].needs(options) for n, options in objectives)
 
 
 def read_recipe(path: Path) -> Recipe:
     """Parse and check a recipe. ValueError names the file, the key and the nearest known key, or
     the wrong type."""
     try:
-        table = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
-    recipe = _fill(Recipe, table, str(path))
-    if "second_text" in table and not recipe.second_text.languages:
-        raise ValueError(
-            f"{path} [second_text]: no languages; expected some with their weights: languages = {{ zh = 1 }}"
-        )
-    try:
-        recipe.weights()
-    except ValueError as error:
+        tables = tomllib.loads(path.read_text())
+        recipe = _recipe(tables)
+        recipe.check()
+    except ValueError as error:  # TOMLDecodeError is one
         raise ValueError(f"{path}: {error}") from error
     return recipe
 
 
+def _recipe(tables: dict) -> Recipe:
+    plain = {"data": DataConfig, "train": TrainConfig, "optimiser": OptimiserConfig}
+    known = [*plain, "model", "objectives", *PARTS, *INPUTS]
+    for table, keys in tables.items():
+        if table not in known:
+            raise ValueError(f"unknown key {table!r}; did you mean {nearest(table, known)!r}?")
+        if not isinstance(keys, dict):
+            raise ValueError(f"{table} = {keys!r}; expected a table [{table}]")
+    values = {name: _fill(kind, tables.get(name, {}), f"[{name}]") for name, kind in plain.items()}
+    inputs = {n: _fill(i.Config, tables[n], f"[{n}]") for n, i in INPUTS.items() if n in tables}
+    objectives = _objectives(tables.get("objectives", {}))
+    return Recipe(model=_model(tables), inputs=inputs, objectives=objectives, **values)
+
+
+def _model(tables: dict) -> ModelConfig:
+    standard, parts = ModelConfig(), {}
+    for role in PARTS:
+        keys = dict(tables.get(role, {}))
+        kind = keys.pop("kind", getattr(standard, role).kind)
+        parts[role] = _fill(part_of(role, kind).Config, keys, f"[{role}]")
+    keys = tables.get("model", {})
+    for key in keys.keys() - {"dim"}:
+        raise ValueError(f"[model]: unknown key {key!r}; did you mean 'dim'?")
+    return ModelConfig(**{"dim": standard.dim, **keys}, **parts)
+
+
+def _objectives(table: dict) -> dict[str, Objective.Options]:
+    """The objectives of a weight above 0, each with its options."""
+    options, known = {}, registry.OBJECTIVES
+    for name, value in table.items():
+        if name not in known:
+            near = nearest(name, known)
+            raise ValueError(f"[objectives]: unknown key {name!r}; did you mean {near!r}?")
+        value = value if isinstance(value, dict) else {"weight": value}
+        options[name] = _fill(known[name].Options, value, f"[objectives] {name}")
+    return {name: value for name, value in options.items() if value.weight > 0}
+
+
 def _fill(kind, table: dict, where: str):
-    known = {f.name: f for f in fields(kind)}
-    default = kind()
-    values = {}
+    """An instance of a dataclass from the keys of a table."""
+    known, default, values = {f.name for f in fields(kind)}, _default(kind), {}
     for key, value in table.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-            raise ValueError(f"{where}: unknown key {key!r}; did you mean {near!r}?")
-        standard = getattr(default, key)
-        if isinstance(standard, dict) and isinstance(value, dict):
-            values[key] = _weights(value, f"{where} [{key}]")
-        elif isinstance(value, dict) and is_dataclass(standard):
-            values[key] = _fill(type(standard), value, f"{where} [{key}]")
+            raise ValueError(f"{where}: unknown key {key!r}; did you mean {nearest(key, known)!r}?")
+        standard = default[key]
+        if is_dataclass(standard):
+            value = value if isinstance(value, dict) else {standard.SHORT: value}
+            # A table that names some keys keeps the part's own default of the others.
+            own = {f.name: getattr(standard, f.name) for f in fields(standard)}
+            values[key] = _fill(type(standard), own | value, f"{where} {key}")
+        elif isinstance(standard, dict) and isinstance(value, dict):
+            values[key] = _weights(value, f"{where} {key}")
+        elif isinstance(standard, list) and isinstance(value, list):
+            values[key] = [str(item) for item in value]
         elif type(value) is type(standard) or (isinstance(standard, float) and type(value) is int):
-            values[key] = value
+            values[key] = type(standard)(value)
         else:
             raise ValueError(f"{where}: {key} = {value!r}; expected {type(standard).__name__}")
     try:
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _default(kind) -> dict:
+    """The default of each key."""
+    return {
+        f.name: f.default_factory() if f.default is MISSING else f.default for f in fields(kind)
+    }
 
 
 def _weights(table: dict, where: str) -> dict[str, float]:

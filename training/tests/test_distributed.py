@@ -8,24 +8,25 @@ from pathlib import Path
 import pytest
 
 from support.drawings import write_drawings
-from support.models import PYTHON_PATH, STILL, compute_in_float32, trainer
+from support.models import PYTHON_PATH, STILL, trainer
 from tandem_training import distributed
-from tandem_training.models.text.second import SecondTextConfig
+from tandem_training.models.text.second import SecondText
 
-SETTINGS = {"batch": 4, "captions": 2, "epochs": 3, "accumulate": 1, "chunk": 1, "save_every": 2}
+SETTINGS = {
+    "batch": 4, "epochs": 3, "accumulate": 1, "chunk": 1, "save_every": 2, "precision": "float32",
+    "data": {"captions": 2},
+}  # fmt: skip
 SECOND = {"languages": {"zh": 1.0}, "layers": 1, "width": 16, "heads": 2, "dropout": 0.0, "vocabulary": 60,
           "pretrain_steps": 2}  # fmt: skip
 RUN = f"""
 import sys, torch
 from pathlib import Path
-from support.models import compute_in_float32, tiny_tokenizer, trainer
+from support.models import STILL, tiny_tokenizer, trainer
 from tandem_training import distributed
-from tandem_training.models.text.second import SecondTextConfig
-from support.models import STILL
+from tandem_training.models.text.second import SecondText
 torch.set_num_threads(1)
-compute_in_float32(setattr)
 distributed.start()
-second = SecondTextConfig(**{SECOND})
+second = SecondText.Config(**{SECOND})
 trainer(Path(sys.argv[1]), Path(sys.argv[2]), tiny_tokenizer(), model=STILL, second=second, **{SETTINGS}).run()
 distributed.end()
 """
@@ -38,16 +39,15 @@ def free_port() -> int:
 
 
 def test_two_processes_train_as_one_with_the_same_global_batch(
-    shard: Path, tmp_path: Path, tokenizer, monkeypatch
+    shard: Path, tmp_path: Path, tokenizer
 ):
-    compute_in_float32(monkeypatch.setattr)
     write_drawings(shard, languages=("zh",))
     common = {
         "PYTHONPATH": PYTHON_PATH,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
     }
-    second = SecondTextConfig(**SECOND)
+    second = SecondText.Config(**SECOND)
     alone = trainer(
         shard, tmp_path / "one", tokenizer, model=STILL, second=second, **SETTINGS | {"chunk": 0}
     )

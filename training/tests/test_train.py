@@ -4,17 +4,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.models import TINY, trainer
+from support.models import FUSION, TINY, TOWERS, trainer
+from tandem_training.loop.checkpoint import load
 from tandem_training.models.model import Tandem
-from tandem_training.recipe import DataConfig, Recipe, TrainConfig
-from tandem_training.train import Trainer
 
 
 def test_training_learns_the_drawings_and_leaves_a_checkpoint(
     shard: Path, tmp_path: Path, tokenizer
 ):
     run = trainer(
-        shard, tmp_path / "run", tokenizer, epochs=40, evaluate_every=40, ema=0.8, head_rate=3e-3
+        shard,
+        tmp_path / "run",
+        tokenizer,
+        epochs=40,
+        evaluate_every=40,
+        ema=0.8,
+        rates={"projection": 3e-3},
     )
     run.run()
     lines = [
@@ -25,7 +30,7 @@ def test_training_learns_the_drawings_and_leaves_a_checkpoint(
     (report,) = [line["dev"] for line in lines if "dev" in line]
     assert report["photos"] == 8 and report["captions"] == 16
     assert report["text_to_image"]["itc"]["r1"] > 100 / 8
-    loaded = Tandem.from_checkpoint(torch.load(tmp_path / "run" / "model.pt", weights_only=True))
+    loaded = Tandem.from_checkpoint(load(tmp_path / "run"))
     assert loaded.config == TINY
 
 
@@ -41,11 +46,17 @@ def test_the_frozen_trunk_stays_as_it_was(shard: Path, tmp_path: Path, tokenizer
 
 def test_frozen_towers_train_the_fusion_encoder_alone(shard: Path, tmp_path: Path, tokenizer):
     run = trainer(
-        shard, tmp_path / "run", tokenizer, epochs=3, train_towers=False, fusion_rate=1e-2
+        shard,
+        tmp_path / "run",
+        tokenizer,
+        epochs=3,
+        freeze=TOWERS,
+        objectives=FUSION,
+        rates={"fusion": 1e-2},
     )
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     losses = run.train_step()
-    assert set(losses) == {"itm", "loss"}
+    assert set(losses) == {"itm", "rank", "loss"}
     moved = {
         name
         for name, value in run.model.state_dict().items()
@@ -55,8 +66,5 @@ def test_frozen_towers_train_the_fusion_encoder_alone(shard: Path, tmp_path: Pat
 
 
 def test_a_batch_larger_than_the_data_is_an_error(shard: Path, tmp_path: Path, tokenizer):
-    recipe = Recipe(
-        data=DataConfig(str(shard), str(shard), views=1), model=TINY, train=TrainConfig(batch=9)
-    )
     with pytest.raises(ValueError, match="batch = 9.*only 8 photos"):
-        Trainer(recipe, tmp_path / "run", tmp_path / "cache", Tandem(TINY), tokenizer)
+        trainer(shard, tmp_path / "run", tokenizer, batch=9)

@@ -36,7 +36,11 @@ HUBS = """- Embeddings avoid hubs: how near a photo lies to captions of the trai
   arXiv:2112.12777).
 """
 
-EFFICIENTNET, MINILM = "EfficientNet-Lite2 (ImageNet, Apache-2.0)", "all-MiniLM-L6-v2 (Apache-2.0)"
+# The published weights that a kind of part starts from.
+STARTS = {
+    "efficientnet": "EfficientNet-Lite2 (ImageNet, Apache-2.0)",
+    "bert": "all-MiniLM-L6-v2 (Apache-2.0)",
+}
 # Who wrote the captions in other languages.
 AUTHORS = {
     "zh": "X. Li et al. 2016, Flickr8k-CN",
@@ -48,7 +52,7 @@ SOURCES = {"bundle": "bundle", "pytorch": "PyTorch, bfloat16"}
 
 def starting_weights(config: ModelConfig) -> str:
     """The published weights that the encoders started from."""
-    used = [EFFICIENTNET] * (config.vision != "vit") + [MINILM] * (config.text == "bert")
+    used = [name for part in config.parts().values() if (name := STARTS.get(part.kind))]
     return " and ".join(used) or "none, all were random"
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.model import Tandem
-from ..models.vision.efficientnet import dequantise_tokens, quantise_tokens
+from ..models.vision.vision import dequantise_tokens, quantise_tokens
 
 OPSET = 17
 AXES = {
@@ -96,9 +96,9 @@ class Graphs:
 
     @classmethod
     def of(cls, model: Tandem, keep: Callable[[Tensor], Tensor] = quantise_tokens) -> "Graphs":
-        config, alone = model.config, model.config.fusion == "none"
+        config, alone = model.config, not model.serves_fusion
         encoders = (ImageGraph(model, alone, keep), TextGraph(model, alone))
-        sizes = (config.image_size, config.dim, config.max_tokens)
+        sizes = (config.vision.image_size, config.dim, config.text.max_tokens)
         if alone:
             return cls(*encoders, None, *sizes)
         return cls(
@@ -106,7 +106,7 @@ class Graphs:
             FusionGraph(model),
             *sizes,
             model.cells,
-            config.image_token_width,
+            config.vision.token_width,
             model.text.width,
         )
 
@@ -115,7 +115,8 @@ class Graphs:
         """A dual encoder alone: the model's images, and another text encoder into the same space."""
         config = model.config
         graphs = (ImageGraph(model, alone=True), OtherTextGraph(encoder))
-        return cls(*graphs, None, config.image_size, config.dim, config.max_tokens)
+        sizes = (config.vision.image_size, config.dim, config.text.max_tokens)
+        return cls(*graphs, None, *sizes)
 
 
 @torch.no_grad()

@@ -4,8 +4,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import torch
-
+from ..loop.checkpoint import load
 from ..models.model import Tandem
 from ..models.text.second import SecondText
 from .card import model_card
@@ -18,17 +17,16 @@ def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, p
     """Write the image encoder and the second text encoder, with its tokenizer, as a bundle.
 
     See `write_bundle`. ValueError if the checkpoint has no second text encoder."""
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    weights_of = second_languages(saved)
+    model = Tandem.from_checkpoint(load(checkpoint))
+    weights_of = second_languages(model)
     if not weights_of:
         raise ValueError(
             f"{checkpoint} has no second text encoder: its recipe had no table [second_text]"
         )
-    model = Tandem.from_checkpoint(saved)
-    second = SecondText.from_checkpoint(saved["second_text"], model.config)
+    second = model.inputs[SecondText.name]
     languages = sorted(weights_of, key=weights_of.get, reverse=True)
     card = partial(model_card, config=model.config, second=languages, avoids_hubs=bool(bank))
-    graphs = Graphs.with_text(model, second.average)
+    graphs = Graphs.with_text(model, second.encoder)
     about = about_ours(version, "Dual encoder", languages)
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer_file = Path(temporary) / "tokenizer.json"

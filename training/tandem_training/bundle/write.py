@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..data.samples import Sample, read_languages, read_shards
 from ..data.tokens import read_tokenizer
 from ..evaluation.calibration import fit_match
 from ..evaluation.retrieval import evaluate, report_languages, score_languages
+from ..loop.checkpoint import load
 from ..models.model import Tandem
+from ..models.text.second import SecondText
 from . import goldens
 from .bundle import data_name, write_manifest
 from .card import model_card, spoken
@@ -153,23 +154,21 @@ def _measure(
 def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str,
                   precision: str = "fp32", calibrate: str = "", bank: str = "") -> dict:  # fmt: skip
     """Write the bundle of a checkpoint of `train`; see `write_bundle`."""
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    model = Tandem.from_checkpoint(saved)
-    second = list(second_languages(saved))
+    model = Tandem.from_checkpoint(load(checkpoint))
+    second = list(second_languages(model))
     card = partial(model_card, config=model.config, second=second, avoids_hubs=bool(bank))
-    dual = model.config.fusion == "none"
-    about = about_ours(
-        version, "Dual encoder" if dual else "Dual encoder and fusion encoder", ["en"]
-    )
+    kind = "Dual encoder and fusion encoder" if model.serves_fusion else "Dual encoder"
+    about = about_ours(version, kind, ["en"])
     graphs = Graphs.of(model)
     return write_bundle(
         graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
     )
 
 
-def second_languages(saved: dict) -> dict[str, float]:
-    """Languages of a checkpoint's second text encoder, with their weights; empty without one."""
-    return saved.get("second_text", {"config": {"languages": {}}})["config"]["languages"]
+def second_languages(model: Tandem) -> dict[str, float]:
+    """Languages of a model's second text encoder, with their weights; empty without one."""
+    has = SecondText.name in model.inputs
+    return model.inputs[SecondText.name].config.languages if has else {}
 
 
 def about_ours(version: str, kind: str, languages: list[str]) -> dict:

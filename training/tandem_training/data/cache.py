@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..models.vision.efficientnet import EfficientNetLite
-from ..models.vision.vit import VisionTransformer
+from ..models.vision.vision import VisionEncoder
 from .images import augment, decode
 from .samples import Sample
 
@@ -25,11 +24,11 @@ class TrunkCache:
     exists: a killed run leaves none."""
 
     def __init__(
-        self, samples: list[Sample], vision: EfficientNetLite | VisionTransformer, size: int, views: int, folder: Path,
-        seed: int = 0,
+        self, samples: list[Sample], vision: VisionEncoder, size: int, views: int, folder: Path,
+        seed: int = 0, bfloat16: bool = True,
     ):  # fmt: skip
         recipe = [vision.split, size, views, seed, [s.key for s in samples]]
-        recipe.append(vision.trunk_key())
+        recipe += [vision.trunk_key(), bfloat16]
         name = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
         device = vision.tail_parameters()[0].device
         with torch.inference_mode():
@@ -47,14 +46,15 @@ class TrunkCache:
                     f"{folder} has {free >> 20} MiB left; the activations need {needed >> 20} MiB"
                 )
             self._fill(
-                np.memmap(path, np.int16, "w+", shape=shape), samples, vision, size, seed, device
-            )
+                np.memmap(path, np.int16, "w+", shape=shape), samples, vision, size, seed, device,
+                bfloat16,
+            )  # fmt: skip
             done.touch()
         self.array = np.memmap(path, np.int16, "r", shape=shape)
 
     @staticmethod
-    def _fill(array: np.memmap, samples: list[Sample], vision: EfficientNetLite, size: int, seed: int,
-              device: torch.device) -> None:  # fmt: skip
+    def _fill(array: np.memmap, samples: list[Sample], vision: VisionEncoder, size: int, seed: int,
+              device: torch.device, bfloat16: bool) -> None:  # fmt: skip
         rng = np.random.default_rng(seed)
         vision = vision.to(memory_format=torch.channels_last).eval()
         for view in range(array.shape[0]):
@@ -63,7 +63,10 @@ class TrunkCache:
                 pixels = np.ascontiguousarray(pixels[:, ::-1] if view == 1 else pixels)
                 # One photo at a time: its activations then stay in the processor's cache, several
                 # times faster.
-                with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+                with (
+                    torch.inference_mode(),
+                    torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
+                ):
                     out = vision.trunk(torch.from_numpy(pixels)[None].to(device)).to(torch.bfloat16)
                 array[view, i] = (
                     out[0].permute(1, 2, 0).contiguous().view(torch.int16).cpu().numpy()
@@ -72,6 +75,7 @@ class TrunkCache:
         array.flush()
 
     def batch(self, views: np.ndarray, photos: np.ndarray) -> torch.Tensor:
-        """Activations bfloat16 [b, c, h, w] (channels last) of the given view of each given photo."""
+        """Activations bfloat16 [b, c, h, w] (channels last) of the given view of each given photo.
+        """
         rows = torch.from_numpy(np.ascontiguousarray(self.array[views, photos]))
         return rows.view(torch.bfloat16).permute(0, 3, 1, 2)

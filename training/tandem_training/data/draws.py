@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..recipe import TrainConfig
+from ..recipe import DataConfig, TrainConfig
 from .samples import Sample
 from .tokens import drop_words, pad
 
@@ -31,14 +31,15 @@ class Shuffle:
     """Every photo once an epoch, in an order of its own each epoch, with one of its captions drawn
     each time."""
 
-    def __init__(self, samples: Sequence[Sample], config: TrainConfig, pattern: str):
-        self.samples, self.config, self.pattern = samples, config, pattern
+    def __init__(self, samples: Sequence[Sample], config: TrainConfig, data: DataConfig):
+        self.samples, self.config, self.pattern = samples, config, data.train
+        self.captions = data.captions
         step = config.batch * config.accumulate
         self.steps_per_epoch = len(samples) // step
         if self.steps_per_epoch == 0:
             asked = f"{config.accumulate} × " if config.accumulate > 1 else ""
             raise ValueError(
-                f"batch = {asked}{config.batch}, but {pattern} holds only {len(samples)} photos"
+                f"batch = {asked}{config.batch}, but {data.train} holds only {len(samples)} photos"
             )
 
     def draw(self, number: int) -> Drawn:
@@ -57,7 +58,7 @@ class Shuffle:
     def further(self, photo: int, caption: int, rng: np.random.Generator) -> list[int]:
         """The captions of a photo that go with the one that was drawn, none twice while there are
         enough."""
-        sample, count = self.samples[photo], self.config.captions - 1
+        sample, count = self.samples[photo], self.captions - 1
         others = [c for c in range(len(sample.captions)) if c != caption] or [caption]
         weights = (
             np.array([sample.weights[c] for c in others])
@@ -75,10 +76,8 @@ class Shuffle:
         ]
         content = json.dumps(told).encode()
         fingerprint = hashlib.sha256(content).hexdigest()[:16]
-        kept = {
-            name: getattr(self.config, name) for name in ("seed", "batch", "accumulate", "captions")
-        }
-        return kept | {"samples": fingerprint}
+        kept = {name: getattr(self.config, name) for name in ("seed", "batch", "accumulate")}
+        return kept | {"captions": self.captions, "samples": fingerprint}
 
     def check(self, saved: dict) -> None:
         """ValueError when a checkpoint's state says that its run drew from something else."""

@@ -1,4 +1,4 @@
-"""The gradient of batches that exceed memory: towers a chunk at a time, layers computed twice."""
+"""The gradient of batches that exceed memory: encoders a chunk at a time, layers computed twice."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,50 +7,45 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..objectives.features import Towers
+from ..objectives.features import Tensors, join, split
 
 Losses = dict[str, Tensor]
 
 
-def backward(encode: Callable[..., Towers], objective: Callable[[Towers], Losses], inputs: tuple[Tensor, ...],
-             chunk: int = 0, share: float = 1.0) -> Losses:  # fmt: skip
-    """Add to every parameter's gradient `share` times that of objective(encode(*inputs))["loss"]; →
+def backward(encode: Callable[[Tensors], Tensors], objective: Callable[[Tensors], Losses],
+             inputs: Tensors, chunk: int = 0, share: float = 1.0) -> Losses:  # fmt: skip
+    """Add to every parameter's gradient `share` times that of objective(encode(inputs))["loss"]; →
     the losses.
 
-    inputs: tensors of b rows each. With 0 < chunk < b, the gradient is cached (GradCache, Gao et
-    al. 2021, arXiv:2101.06983): the towers run without a graph over `chunk` rows at a time; the
-    objective over all b rows gives the gradient of their outputs; the towers run again, chunk by
+    inputs: named tensors of b rows each. With 0 < chunk < b, the gradient is cached (GradCache, Gao
+    et al. 2021, arXiv:2101.06983): the encoders run without a graph over `chunk` rows at a time; the
+    objective over all b rows gives the gradient of their features; the encoders run again, chunk by
     chunk, and carry it on to the parameters. Twice the forward passes, but only `chunk` rows of
     activations are ever held, and the gradient is that of the whole batch."""
-    if not 0 < chunk < len(inputs[0]):
-        losses = objective(encode(*inputs))
+    rows, device = len(first := next(iter(inputs.values()))), first.device
+    if not 0 < chunk < rows:
+        losses = objective(encode(inputs))
         (share * losses["loss"]).backward()
         return losses
-    parts = list(zip(*(tensor.split(chunk) for tensor in inputs), strict=True))
-    states, towers = [], []
+    parts = split(inputs, chunk)
+    states, features = [], []
     for part in parts:
-        states.append(_random_state(part[0].device))
+        states.append(_random_state(device))
         with torch.no_grad():
-            towers.append(encode(*part))
-    whole = Towers.join(towers)
-    leaves = [tensor.detach_().requires_grad_() for tensor in whole.trained()]
-    losses = objective(whole)
+            features.append(encode(part))
+    leaves = {name: rows.detach_().requires_grad_() for name, rows in join(features).items()}
+    losses = objective(leaves)
     (share * losses["loss"]).backward()
-    state = _random_state(inputs[0].device)
-    for number, part in enumerate(parts):
-        _set_random_state(states[number], inputs[0].device)  # the same dropout as in the first pass
-        outputs = encode(*part).trained()
-        gradients = [
-            None if leaf.grad is None else leaf.grad.split(chunk)[number] for leaf in leaves
-        ]
-        pairs = [
-            (o, g)
-            for o, g in zip(outputs, gradients, strict=True)
-            if o.requires_grad and g is not None
-        ]
+    state = _random_state(device)
+    reached = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+    cut = split(reached, chunk) if reached else [{}] * len(parts)
+    for part, random, gradients in zip(parts, states, cut, strict=True):
+        _set_random_state(random, device)  # the same dropout as in the first pass
+        outputs = encode(part)
+        pairs = [(outputs[n], g) for n, g in gradients.items() if outputs[n].requires_grad]
         if pairs:
             torch.autograd.backward(*zip(*pairs, strict=True))
-    _set_random_state(state, inputs[0].device)
+    _set_random_state(state, device)
     return losses
 
 

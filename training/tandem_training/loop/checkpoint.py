@@ -6,6 +6,8 @@ import torch
 
 from ..data.atomic import replace_file
 
+VERSION = 2  # of what a checkpoint holds
+
 
 def save(path: Path, state: dict) -> None:
     """Write `state` to `path`. A failure leaves the previous checkpoint whole.
@@ -15,28 +17,30 @@ def save(path: Path, state: dict) -> None:
     """
     try:
         with replace_file(path) as file:
-            torch.save(state, file)
+            torch.save({"version": VERSION, **state}, file)
     except (OSError, RuntimeError) as error:  # torch reports some failed writes as RuntimeError
         previous = (
-            "the previous checkpoint is whole"
-            if path.exists()
-            else "there is no earlier checkpoint"
+            "the previous checkpoint is whole" if path.exists() else "there is no earlier one"
         )
         raise OSError(f"could not save {path} ({previous}): {error}") from error
 
 
-def load(path: Path, architecture: str) -> dict:
-    """The state saved at `path`.
-
-    Raises:
-        ValueError: the file is damaged, or of another architecture (`Recipe.architecture`).
-    """
+def load(path: Path, architecture: dict | None = None) -> dict:
+    """The state saved at `path`, a file or the folder of a run. ValueError when the file is damaged,
+    of another version, or of another architecture."""
+    path = path / "model.pt" if path.is_dir() else path
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged zip raises one of many types
+    except Exception as error:  # a damaged zip shows as one of many types
         raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
-    if state["recipe"] != architecture:
+    if (version := state.get("version", 1)) != VERSION:
         raise ValueError(
-            f"{path} is of another architecture: {state['recipe']}; the recipe asks for {architecture}"
+            f"{path} is a checkpoint of version {version}; this trainer reads version {VERSION}: "
+            "train it again"
+        )
+    if architecture is not None and state["architecture"] != architecture:
+        raise ValueError(
+            f"{path} is of another architecture: {state['architecture']}; "
+            f"the recipe asks for {architecture}"
         )
     return state

@@ -1,43 +1,80 @@
-"""How fast each part learns: groups of parameters with rates of their own, one schedule over all of
-them."""
+"""How parameters move: groups with rates of their own, one schedule over all of them."""
 
+import fnmatch
 import math
 
 import torch
+from torch import nn
 
-from ..models.model import Tandem
-from ..objectives.objective import Objectives
-from ..recipe import TrainConfig
+from ..recipe import OptimiserConfig
+
+# The first pattern that fits a parameter's name is its group.
+GROUPS = {
+    "pooler.*": "projection",
+    "text.project.*": "projection",
+    "vision.*": "vision",
+    "text.*": "text",
+    "inputs.*": "inputs",
+    "*": "fusion",
+}
+MAX_NORM = 1.0  # of the whole gradient
 
 
-def optimiser(model: Tandem, objectives: Objectives, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with a rate for each part; matrices decay, biases, norms and scalars do not."""
-    rates = [
-        (config.vision_rate, model.vision.tail_parameters()),
-        (
-            config.text_rate,
-            [p for n, p in model.text.named_parameters() if not n.startswith("project")],
-        ),
-        (config.head_rate, [*model.heads.parameters(), *model.text.project.parameters()]),
-        (config.fusion_rate, [*model.fusion_parameters(), *objectives.own_parameters()]),
-    ]
-    if objectives.second is not None:
-        rates.append((objectives.second.config.rate, list(objectives.second.parameters())))
-    groups = []
-    for rate, parameters in rates:
-        for matrix in (True, False):
-            chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1) == matrix]
-            groups.append(
-                {
-                    "params": chosen,
-                    "lr": rate,
-                    "weight_decay": config.weight_decay if matrix else 0.0,
-                }
+class Optimiser:
+    """One or several of PyTorch's optimisers, stepped as one. groups: of their `param_groups`, each
+    with its `kind`; `lr` is the highest rate of the schedule."""
+
+    def __init__(self, groups: list[dict], warmup: float):
+        self.warmup = warmup
+        self.kinds: dict[str, torch.optim.Optimizer] = {}
+        for kind in dict.fromkeys(group["kind"] for group in groups):
+            own = [group | {"peak": group["lr"]} for group in groups if group["kind"] == kind]
+            self.kinds[kind] = (
+                torch.optim.AdamW(own, betas=(0.9, 0.98))
+                if kind == "adamw"
+                else torch.optim.SGD(own, momentum=0.9)
             )
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
-    for group in optimizer.param_groups:
-        group["peak"] = group["lr"]
-    return optimizer
+
+    @classmethod
+    def of(cls, model: nn.Module, config: OptimiserConfig, warmup: float) -> "Optimiser":
+        """Of every parameter that is not frozen; matrices decay, biases, norms and scalars do not."""
+        groups: dict[tuple, dict] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            group = next(g for pattern, g in GROUPS.items() if fnmatch.fnmatch(name, pattern))
+            own, matrix = getattr(config, group), parameter.ndim > 1
+            decay = own.weight_decay if matrix else 0.0
+            settings = {"kind": own.kind, "lr": own.rate, "weight_decay": decay, "params": []}
+            groups.setdefault((group, matrix), settings)["params"].append(parameter)
+        return cls(list(groups.values()), warmup)
+
+    def groups(self) -> list[dict]:
+        return [group for optimiser in self.kinds.values() for group in optimiser.param_groups]
+
+    def zero_grad(self) -> None:
+        for optimiser in self.kinds.values():
+            optimiser.zero_grad()
+
+    def step(self, progress: float) -> None:
+        """Move along the gradient, clipped; progress in [0, 1]."""
+        parameters = [p for group in self.groups() for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
+        for group in self.groups():
+            group["lr"] = group["peak"] * schedule(progress, self.warmup)
+        for optimiser in self.kinds.values():
+            optimiser.step()
+
+    def state_dict(self) -> dict:
+        return {kind: optimiser.state_dict() for kind, optimiser in self.kinds.items()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """The rates stay those of the recipe, which may have been edited."""
+        peaks = [group["peak"] for group in self.groups()]
+        for kind, optimiser in self.kinds.items():
+            optimiser.load_state_dict(state[kind])
+        for group, peak in zip(self.groups(), peaks, strict=True):
+            group["peak"] = peak
 
 
 def schedule(progress: float, warmup: float) -> float:

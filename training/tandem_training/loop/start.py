@@ -1,52 +1,69 @@
 """Where a run starts: an earlier checkpoint, or the published weights of those encoders that have
 some."""
 
+import fnmatch
+from pathlib import Path
+
 import torch
 
-from ..models import weights
-from ..models.fusion.inserted_attention import InsertedFusion
 from ..models.model import Tandem
-from ..models.text.bert import TextEncoder
-from ..models.vision.efficientnet import EfficientNetLite
+from ..models.registry import INPUTS
 from ..recipe import Recipe
+from .checkpoint import load
 
 
 def starting_model(recipe: Recipe) -> Tandem:
-    """The checkpoint that the recipe starts from, or pre-trained towers with new heads; what stays
-    frozen is marked."""
+    """Pre-trained encoders with new heads, or what fits of the checkpoint that the recipe names."""
     model = Tandem(recipe.model)
-    if recipe.train.start:
-        checkpoint = torch.load(recipe.train.start, map_location="cpu", weights_only=True)
-        try:
-            model.load_state_dict(checkpoint["state"])
-        except RuntimeError as error:
-            raise ValueError(
-                f"{recipe.train.start} is of another architecture: {checkpoint['config']}"
-            ) from error
-    else:
-        load_starting_weights(model)
-    if not recipe.train.train_towers:
-        for module in (model.vision, model.heads, model.text):
-            module.requires_grad_(False)
-    for parameter in model.vision.trunk_parameters():
-        parameter.requires_grad_(False)
+    if not recipe.train.start:
+        load_published(model)
     return model
 
 
-def load_starting_weights(model: Tandem) -> None:
-    """Fill the encoders that published weights exist for; a ViT and a causal text encoder start at
-    random. ValueError when those weights have another shape."""
-    if isinstance(model.vision, EfficientNetLite):
-        if model.config.vision != "efficientnet-lite2":
-            raise ValueError(
-                f"vision = {model.config.vision!r} has no starting weights; use 'efficientnet-lite2'"
-            )
-        model.vision.load_imagenet(weights.imagenet_efficientnet_lite2())
-    elif model.config.split > 0:
+def load_published(model: Tandem) -> None:
+    """Fill the parts that published weights exist for; the others start at random. ValueError when
+    those weights have another shape."""
+    for part in (model.vision, model.text, model.fusion):
+        part.load_published()
+
+
+@torch.no_grad()
+def take_what_fits(model: Tandem, start: str, recipe: Recipe) -> None:
+    """Copy every weight of the checkpoint that has the same name and shape. Further inputs that the
+    recipe does not train come along where the encoders stay as they are. ValueError where nothing
+    fits."""
+    checkpoint = load(Path(start))
+    if set(recipe.train.freeze) >= {"vision.*", "pooler.*", "text.*"}:
+        for name, description in checkpoint["inputs"].items():
+            if name not in recipe.inputs:
+                model.inputs[name] = INPUTS[name].from_description(description, model.config)
+                model.inputs[name].requires_grad_(False)
+    state, taken = model.state_dict(), {}
+    for name, value in checkpoint["state"].items():
+        if name in state and state[name].shape == value.shape:
+            state[name].copy_(value)
+            taken.setdefault(name.split(".")[0], []).append(name)
+    missing = sorted({name.split(".")[0] for name in state} - taken.keys())
+    if not taken.keys() & {"vision", "text", "fusion"}:
         raise ValueError(
-            f"a ViT starts at random: its first {model.config.split} layers cannot stay frozen; split = 0"
+            f"nothing of {start} fits the recipe; it is of the architecture {checkpoint['config']}"
         )
-    if isinstance(model.text, TextEncoder):
-        model.text.load_minilm(weights.minilm())
-    if isinstance(model.fusion, InsertedFusion):
-        model.fusion.start_decoder()
+    news = f"; new: {', '.join(missing)}" if missing else ""
+    print(f"started from {start}: {', '.join(taken)}{news}", flush=True)
+
+
+def freeze(model: Tandem, patterns: list[str]) -> None:
+    """The parameters that the globs name, and the trunk, take no gradient. ValueError for a glob that
+    names none."""
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(
+                f"[train] freeze: {pattern!r} names no parameter; they begin with "
+                f"{', '.join(dict.fromkeys(n.split('.')[0] for n in names))}"
+            )
+    for name, parameter in model.named_parameters():
+        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+            parameter.requires_grad_(False)
+    for parameter in model.vision.trunk_parameters():
+        parameter.requires_grad_(False)

@@ -6,13 +6,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.tokens import pad
-from ..objectives.features import bfloat16
+from ..objectives.features import Precision
 
 BATCH = 256
 
 
 @torch.no_grad()
-def sentences(text: nn.Module, captions: list[list[list[int]]]) -> tuple[list[Tensor], Tensor]:
+def sentences(
+    text: nn.Module, captions: list[list[list[int]]], precision: Precision
+) -> tuple[list[Tensor], Tensor]:
     """Token ids of the captions of each photo → their sentence vectors, [captions, width] a photo:
     the unit mean of each caption's text tokens; and of each photo the unit mean of its captions'
     embeddings [photos, dim]."""
@@ -28,7 +30,7 @@ def sentences(text: nn.Module, captions: list[list[list[int]]]) -> tuple[list[Te
     )
     for i in range(0, len(order), BATCH):
         ids, mask = (tensor.to(device) for tensor in pad([flat[j] for j in order[i : i + BATCH]]))
-        with bfloat16(mask):
+        with precision(mask.device):
             embedding, tokens = text(ids, mask)
         mean = (tokens * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
         vectors[order[i : i + BATCH]] = F.normalize(mean.float(), dim=-1).cpu()

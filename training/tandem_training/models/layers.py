@@ -24,6 +24,12 @@ def join_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def cross_attention(q: Tensor, kv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
+    """Queries [p, t, w] of one sequence, keys and values [p, n, 2 · w] of another → [p, t, w]."""
+    k, v = split_heads(kv, 2, heads).unbind(0)  # [p, heads, n, w / heads] each
+    return join_heads(attend(split_heads(q, 1, heads)[0], k, v, bias))
+
+
 def attention_bias(mask: Tensor) -> Tensor:
     """Mask int64 [b, t], 1 = token → additive bias float [b, 1, 1, t], 0 or a large negative
     number."""
@@ -83,7 +89,6 @@ class CrossLayer(nn.Module):
         cross-attention → [p, t, w]."""
         q, k, v = split_heads(self.self_qkv(self.norms[0](x)), 3, self.heads).unbind(0)
         x = x + self._drop(self.self_out(join_heads(attend(q, k, v, bias))))
-        q = split_heads(self.cross_q(self.norms[1](x)), 1, self.heads)[0]
-        k, v = split_heads(self.cross_kv(other), 2, self.heads).unbind(0)
-        x = x + self._drop(self.cross_out(join_heads(attend(q, k, v, other_bias))))
+        q, kv = self.cross_q(self.norms[1](x)), self.cross_kv(other)
+        x = x + self._drop(self.cross_out(cross_attention(q, kv, self.heads, other_bias)))
         return x + self._drop(self.down(F.gelu(self.up(self.norms[2](x)))))

@@ -1,176 +1,133 @@
 """The whole model: a vision encoder, a text encoder and a fusion, each chosen by name.
 
 The dual encoder is the two encoders meeting only in the dot product of their embeddings; the fusion
-reads the tokens of both and gives the ITM logit. Each part's contract stands at its class: vision
-in `vision` and `vit`, text in `text` and `causal_text`, fusion in `streams`."""
+reads the tokens of both and gives the ITM logit. Each part's contract stands in the file of its
+folder's name: `vision/vision.py`, `text/text.py`, `fusion/fusion.py`."""
 
-import difflib
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .fusion.aligned import FusionEncoder
-from .fusion.inserted_attention import InsertedFusion
-from .fusion.streams import DualStream, NoFusion, SingleStream
-from .text.bert import TextEncoder
-from .text.causal import CausalTextEncoder
-from .vision.efficientnet import VARIANTS, EfficientNetLite, ImageHeads
-from .vision.vit import VisionTransformer
+from .fusion.aligned import Aligned
+from .part import PartConfig
+from .registry import INPUTS, given_by, part_of
+from .text.bert import Bert
+from .vision.efficientnet import EfficientNetLite
+from .vision.vision import ImagePooler
 
-VISIONS = (*VARIANTS, "vit")
-TEXTS = ("bert", "clip")
-FUSIONS = ("none", "aligned", "merged-attention", "co-attention", "inserted-attention", "patches")
-FIRST_KEYS = 14  # of ModelConfig, the ones that the first checkpoints knew
+LENGTHS = 4  # groups of further captions, by length
 
 
-@dataclass(repr=False)
+@dataclass(frozen=True)
 class ModelConfig:
-    vision: str = "efficientnet-lite2"
-    image_size: int = 288
-    split: int = 16
-    dim: int = 384
-    image_token_width: int = 160
-    max_tokens: int = 64
-    text_width: int = 384
-    text_heads: int = 12
-    text_layers: int = 6
-    fusion_width: int = 256
-    fusion_layers: int = 2  # inserted-attention has as many as the text encoder
-    grid_dropout: float = 0.3
-    text_dropout: float = 0.1
-    fusion_dropout: float = 0.1
-    text: str = "bert"
-    fusion: str = "aligned"
-    fusion_heads: int = 4
-    patch: int = 16  # the keys from here on are those of vision = "vit"
-    vision_width: int = 384
-    vision_heads: int = 6
-    vision_layers: int = 6
+    dim: int = 384  # of the embedding
+    vision: PartConfig = field(default_factory=EfficientNetLite.Config)
+    text: PartConfig = field(default_factory=Bert.Config)
+    fusion: PartConfig = field(default_factory=Aligned.Config)
 
-    def __post_init__(self):
-        for key, known in (("vision", VISIONS), ("text", TEXTS), ("fusion", FUSIONS)):
-            value = getattr(self, key)
-            if value not in known:
-                near = difflib.get_close_matches(value, known, n=1, cutoff=0)[0]
-                raise ValueError(
-                    f"{key} = {value!r}; did you mean {near!r}? Known: {', '.join(known)}"
-                )
-        for part in ("text", "fusion", "vision"):
-            width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
-            if width % heads:
-                raise ValueError(f"{part}_width = {width} is no multiple of {part}_heads = {heads}")
-        if self.fusion == "patches" and (self.vision != "vit" or self.split > 0):
-            raise ValueError(
-                f"fusion = 'patches' reads the patches of a ViT: it needs vision = 'vit' and split = 0, "
-                f"not vision = {self.vision!r} and split = {self.split}"
-            )
-        if self.fusion == "inserted-attention" and self.text != "bert":
-            raise ValueError(
-                f"fusion = 'inserted-attention' goes into text = 'bert', not {self.text!r}"
-            )
+    def parts(self) -> dict[str, PartConfig]:
+        return {"vision": self.vision, "text": self.text, "fusion": self.fusion}
 
-    def __repr__(self) -> str:
-        """A key that came after the first checkpoints shows only where it is not its default, so
-        that a run begun before it still finds its own checkpoint."""
-        shown = [
-            f
-            for i, f in enumerate(fields(self))
-            if i < FIRST_KEYS or getattr(self, f.name) != f.default
-        ]
-        return f"ModelConfig({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
+    def gives(self) -> set[str]:
+        """The features of all parts. ValueError where one needs what those before it do not give."""
+        return given_by(self.parts())
 
+    def tables(self) -> dict:
+        """As a checkpoint keeps it."""
+        return {"dim": self.dim} | {role: part.table() for role, part in self.parts().items()}
 
-def _vision(config: ModelConfig) -> EfficientNetLite | VisionTransformer:
-    if config.vision == "vit":
-        return VisionTransformer(config.image_size, config.patch, config.vision_width, config.vision_layers,
-                                 config.vision_heads, config.split)  # fmt: skip
-    return EfficientNetLite(config.vision, config.split)
-
-
-def _text(config: ModelConfig) -> TextEncoder | CausalTextEncoder:
-    kind = TextEncoder if config.text == "bert" else CausalTextEncoder
-    return kind(
-        config.dim,
-        config.text_width,
-        config.text_layers,
-        config.text_heads,
-        dropout=config.text_dropout,
-    )
-
-
-def _fusion(config: ModelConfig, text: nn.Module, cells: int) -> nn.Module:
-    image_width, heads, dropout = (
-        config.image_token_width,
-        config.fusion_heads,
-        config.fusion_dropout,
-    )
-    size = (config.fusion_width, config.fusion_layers, heads)
-    if config.fusion == "none":
-        return NoFusion()
-    if config.fusion == "aligned":
-        return FusionEncoder(text.width, image_width, *size, dropout=dropout)
-    if config.fusion == "co-attention":
-        return DualStream(text.width, image_width, cells, *size, dropout)
-    if config.fusion == "inserted-attention":
-        return InsertedFusion(text, image_width, config.text_heads, dropout)
-    return SingleStream(
-        text.width, image_width, cells, *size, dropout, reads_inputs=config.fusion == "patches"
-    )
+    @classmethod
+    def from_tables(cls, tables: dict) -> "ModelConfig":
+        parts = {}
+        for role in ("vision", "text", "fusion"):
+            keys = dict(tables[role])
+            parts[role] = part_of(role, keys.pop("kind")).Config(**keys)
+        return cls(tables["dim"], **parts)
 
 
 class Tandem(nn.Module):
+    """b images with a text each: t words, n cells, dim numbers an embedding."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
+        config.gives()
         self.config = config
-        self.vision = _vision(config)
-        self.heads = ImageHeads(
-            self.vision.width, config.dim, config.image_token_width, dropout=config.grid_dropout
-        )
-        self.text = _text(config)
-        self.fusion = _fusion(config, self.text, self.cells)
-        if config.fusion == "patches":
-            self.patches = nn.Linear(3 * config.patch**2, config.image_token_width)
+        vision, text, fusion = (part_of(r, c.kind) for r, c in config.parts().items())
+        self.vision = vision(config.vision)
+        self.pooler = ImagePooler(config.vision, self.vision, config.dim)
+        self.text = text(config.text, config.dim)
+        self.fusion = fusion(config.fusion, self.text, self.pooler)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.05)))
-        self.token_logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.05)))
+        self.inputs = nn.ModuleDict()  # encoders of further inputs, by name
+        self.objectives = nn.ModuleDict()  # by name, with their heads; none in a model that serves
 
     @property
     def cells(self) -> int:
-        """Image tokens a photo."""
-        return math.ceil(self.config.image_size / self.vision.stride) ** 2
+        """Image tokens an image."""
+        return self.pooler.cells
+
+    @property
+    def serves_fusion(self) -> bool:
+        """Whether a bundle of it has a fusion encoder."""
+        return "match.logit" in self.config.gives()
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch's inputs → its features, a row an image."""
+        embedding, tokens = self.encode_activations(inputs["image.activations"])
+        features = {
+            "image.embedding": embedding,  # [b, dim]
+            "image.tokens": tokens,  # [b, n, v]
+        }
+        embedding, tokens = self.encode_texts(inputs["text.ids"], inputs["text.mask"])
+        features |= {
+            "text.embedding": embedding,  # [b, dim]
+            "text.tokens": tokens,  # [b, t, w]
+        }
+        if "further.ids" in inputs:
+            further = self.encode_further(inputs["further.ids"], inputs["further.mask"])
+            features["further.embedding"] = further  # [b, captions - 1, dim]
+        for encoder in self.inputs.values():
+            features |= encoder.features(inputs)
+        return features
 
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [b, s, s, 3] → embedding [b, dim], image tokens [b, cells, width], both of unit
-        length."""
+        """uint8 [b, s, s, 3] → embedding [b, dim], image tokens [b, n, v], both of unit length."""
         return self.encode_activations(self.vision.trunk(pixels))
 
     def encode_activations(self, activations: Tensor) -> tuple[Tensor, Tensor]:
         """The same from the cached activations of the frozen trunk, [b, c, h, w]."""
-        embedding, tokens = self.heads(self.vision.tail(activations))
-        if self.config.fusion == "patches":
-            tokens = F.normalize(
-                self.patches(activations.flatten(2).transpose(1, 2)).float(), dim=-1
-            )
-        return embedding, tokens
+        embedding, tokens = self.pooler(self.vision.tail(activations))
+        return embedding, self.fusion.image_tokens(activations, tokens)
 
     def encode_texts(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """token ids [b, t], mask [b, t] → embedding [b, dim] of unit length, the text tokens that
-        the fusion reads [b, t, width]."""
+        """Token ids and mask [b, t] → embedding [b, dim] of unit length, the text tokens that the
+        fusion reads [b, t, w]."""
         embedding, tokens = self.text(token_ids, mask)
-        return embedding, self.text.embed(token_ids).float() if self.fusion.reads_inputs else tokens
+        return embedding, self.text.embed(token_ids).float() if self.fusion.bare_words else tokens
 
-    def fusion_parameters(self) -> list[nn.Parameter]:
-        """What belongs to no encoder. A checkpoint's optimiser state counts on the order."""
-        own = [*self.fusion.parameters(), self.logit_scale, self.token_logit_scale]
-        return own + (list(self.patches.parameters()) if self.config.fusion == "patches" else [])
+    def encode_further(self, token_ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids and mask [b, c, t] of c more captions an image → embeddings [b, c, dim]. Captions
+        of like length are padded together, which saves a third of the products."""
+        flat_ids, flat_mask = token_ids.flatten(0, 1), mask.flatten(0, 1)  # [b · c, t]
+        order = flat_mask.sum(1).argsort()
+        groups = []
+        for rows in order.chunk(LENGTHS):
+            longest = int(flat_mask[rows].sum(1).max())
+            groups.append(self.text(flat_ids[rows, :longest], flat_mask[rows, :longest])[0])
+        return torch.cat(groups)[order.argsort()].unflatten(0, token_ids.shape[:2])
 
     def checkpoint(self) -> dict:
-        return {"config": asdict(self.config), "state": self.state_dict()}
+        inputs = {name: encoder.description() for name, encoder in self.inputs.items()}
+        return {"config": self.config.tables(), "inputs": inputs, "state": self.state_dict()}
 
     @classmethod
     def from_checkpoint(cls, checkpoint: dict) -> "Tandem":
-        model = cls(ModelConfig(**checkpoint["config"]))
-        model.load_state_dict(checkpoint["state"])
+        """Without the objectives, whose heads only training reads."""
+        model = cls(ModelConfig.from_tables(checkpoint["config"]))
+        for name, description in checkpoint["inputs"].items():
+            model.inputs[name] = INPUTS[name].from_description(description, model.config)
+        state = checkpoint["state"]
+        model.load_state_dict({k: v for k, v in state.items() if not k.startswith("objectives.")})
         return model.eval()

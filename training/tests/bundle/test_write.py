@@ -13,7 +13,7 @@ from tandem_training.bundle.half_storage import LEAST_ELEMENTS, store_float16
 from tandem_training.bundle.write import export_bundle
 from tandem_training.data.tokens import pad
 from tandem_training.loop.checkpoint import save
-from tandem_training.models.vision.efficientnet import (
+from tandem_training.models.vision.vision import (
     dequantise_tokens,
     quantise_tokens,
     token_step,

@@ -9,7 +9,7 @@ from tandem_training.data.draws import Shuffle
 from tandem_training.data.images import augment, decode
 from tandem_training.data.samples import read_shards
 from tandem_training.data.tokens import drop_words, pad
-from tandem_training.recipe import TrainConfig, read_recipe
+from tandem_training.recipe import DataConfig, TrainConfig, read_recipe
 
 
 def test_shards_are_read_in_order_and_photos_without_a_caption_left_out(tmp_path: Path):
@@ -73,13 +73,13 @@ def test_the_shipped_recipes_are_valid():
 
 
 def test_captions_are_drawn_by_the_weight_of_their_language(tmp_path: Path):
-    (tmp_path / "recipe.toml").write_text("[data.languages]\nen = 3\nzh = 1\n")
+    (tmp_path / "recipe.toml").write_text("[data.languages]\nen = 3\nzh = 1\n[objectives]\nitc = 1")
     languages = read_recipe(tmp_path / "recipe.toml").data.languages
     assert languages == {"en": 3.0, "zh": 1.0}
     captions = {"en": ["a", "b"], "zh": ["c", "d", "e"]}
     write_shard(tmp_path / "a.tar", {"x": (drawing("red", "bar"), captions)})
     shuffle = Shuffle(
-        read_shards(str(tmp_path / "a.tar"), languages), TrainConfig(batch=1), "a.tar"
+        read_shards(str(tmp_path / "a.tar"), languages), TrainConfig(batch=1), DataConfig("a.tar")
     )
     drawn = [shuffle.draw(step).captions[0] for step in range(2000)]
     share = np.bincount(drawn, minlength=5) / len(drawn)

@@ -5,13 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from support.models import STILL, compute_in_float32, model_gradients, tiny_model, trainer
+from support.models import FUSION, STILL, TOWERS, model_gradients, tiny_model, trainer
 from tandem_training.loop.backward import backward, recompute_layers
-from tandem_training.objectives.features import Towers
 
 
 class Pair(nn.Module):
-    """Two towers so small that the gradient's exact equality is plain to see."""
+    """Two encoders so small that the gradient's exact equality is plain to see."""
 
     def __init__(self):
         super().__init__()
@@ -22,14 +21,14 @@ class Pair(nn.Module):
             nn.Parameter(torch.tensor(2.0)),
         )
 
-    def encode(self, images, texts):
-        text, image = self.text(texts), self.image(images).tanh()
-        return Towers(text, text[:, None], torch.ones(len(texts), 1), image, image[:, None])
+    def encode(self, inputs):
+        text, image = self.text(inputs["text"]), self.image(inputs["image"]).tanh()
+        return {"text": text, "image": image, "tokens": image[:, None]}
 
-    def objective(self, towers):
-        logits = towers.similarity * self.scale
+    def objective(self, features):
+        logits = features["text"] @ features["image"].T * self.scale
         target = torch.arange(len(logits))
-        tokens = (towers.image_tokens.square().mean() - 1).square()
+        tokens = (features["tokens"].square().mean() - 1).square()
         return {"loss": nn.functional.cross_entropy(logits, target) + tokens, "tokens": tokens}
 
     def gradients(self, inputs, **settings):
@@ -40,7 +39,10 @@ class Pair(nn.Module):
 
 @pytest.mark.parametrize("chunk", [1, 3, 4])
 def test_cached_gradients_equal_those_of_the_one_big_batch(chunk: int):
-    pair, inputs = Pair().double(), (torch.randn(10, 5).double(), torch.randn(10, 4).double())
+    pair, inputs = (
+        Pair().double(),
+        {"image": torch.randn(10, 5).double(), "text": torch.randn(10, 4).double()},
+    )
     loss, gradients = pair.gradients(inputs)
     cached_loss, cached = pair.gradients(inputs, chunk=chunk)
     assert cached_loss == pytest.approx(loss)
@@ -49,13 +51,14 @@ def test_cached_gradients_equal_those_of_the_one_big_batch(chunk: int):
 
 
 def test_the_second_pass_repeats_the_dropout_of_the_first():
-    pair, inputs = Pair(), (torch.randn(6, 5), torch.randn(6, 4))
+    pair, inputs = Pair(), {"image": torch.randn(6, 5), "text": torch.randn(6, 4)}
     seen = []
 
-    def encode(images, texts):
-        towers = pair.encode(nn.functional.dropout(images, 0.5), texts)
-        seen.append(towers.image_embedding.detach())
-        return towers
+    def encode(inputs):
+        dropped = {"image": nn.functional.dropout(inputs["image"], 0.5)}
+        features = pair.encode(inputs | dropped)
+        seen.append(features["image"].detach())
+        return features
 
     backward(encode, pair.objective, inputs, chunk=2)
     assert len(seen) == 6
@@ -64,17 +67,18 @@ def test_the_second_pass_repeats_the_dropout_of_the_first():
 
 @pytest.mark.parametrize(("towers", "captions"), [(True, 1), (False, 1), (True, 3)])
 def test_the_whole_model_has_the_same_gradient_in_chunks(
-    towers: bool, captions: int, shard, tmp_path: Path, tokenizer, monkeypatch
+    towers: bool, captions: int, shard, tmp_path: Path, tokenizer
 ):
-    compute_in_float32(monkeypatch.setattr)
-    settings = {"model": STILL, "train_towers": towers, "captions": captions}
+    settings = {"model": STILL, "data": {"captions": captions}, "precision": "float32"}
+    if not towers:
+        settings |= {"freeze": TOWERS, "objectives": FUSION}
     whole = model_gradients(trainer(shard, tmp_path / "whole", tokenizer, **settings))
     run = trainer(shard, tmp_path / "chunked", tokenizer, **settings, chunk=3)
     encode, graphs = run._encode, []
 
-    def watched(*inputs):
-        outputs = encode(*inputs)
-        graphs.append(outputs.image_tokens.requires_grad)
+    def watched(inputs):
+        outputs = encode(inputs)
+        graphs.append(outputs["image.tokens"].requires_grad)
         return outputs
 
     run._encode = watched
@@ -108,8 +112,8 @@ def test_layers_are_not_recomputed_where_no_gradient_is_asked():
 
 def test_accumulated_batches_give_their_mean_gradient(shard: Path, tmp_path: Path, tokenizer):
     run = trainer(shard, tmp_path / "run", tokenizer, model=STILL, batch=4, accumulate=2)
-    assert run.shuffle.steps_per_epoch == 1
-    drawn = [run.shuffle.draw(number).photos.tolist() for number in range(2)]
+    assert run.batches.shuffle.steps_per_epoch == 1
+    drawn = [run.batches.shuffle.draw(number).photos.tolist() for number in range(2)]
     assert sorted(sum(drawn, [])) == list(range(8))
     parts = []
     for number in range(2):

@@ -9,10 +9,12 @@ from tokenizers import Tokenizer
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from support.models import recipe_of, tiny, trainer
-from tandem_training.objectives import objective as step
-from tandem_training.objectives.features import Batch, encode
-from tandem_training.objectives.objective import Objectives, Step
+from support.models import FLOAT32, options, tiny, tiny_tokenizer, trainer
+from tandem_training.loop.trainer import vocabulary_of
+from tandem_training.objectives import matching
+from tandem_training.objectives.features import Batch
+from tandem_training.objectives.objective import Step
+from tandem_training.objectives.registry import attach, losses
 
 GPU = torch.device("cuda", 0)
 
@@ -25,7 +27,7 @@ def shapes_alone(monkeypatch: pytest.MonkeyPatch):
         assert similarity.device == rows.device == columns.device == GPU
         return torch.zeros(len(rows), count, dtype=torch.int64, device=GPU)
 
-    monkeypatch.setattr(step, "sample_hard_negatives", first_columns)
+    monkeypatch.setattr(matching, "sample_hard_negatives", first_columns)
     with FakeTensorMode(shape_env=ShapeEnv()):
         yield
 
@@ -37,46 +39,45 @@ def pairs(model) -> Batch:
         activations = torch.zeros(
             6, *model.vision.trunk(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:]
         )
-    spoken = torch.zeros(6, 24)
-    return Batch((activations, ids, ids), ids, ids, torch.arange(6), spoken, spoken)
+    sentences = torch.zeros(6, 24)
+    texts = {"text.ids": ids, "text.mask": ids}
+    teacher = {"sentence.text": sentences, "sentence.image": sentences}
+    whole = {"image.ids": torch.arange(6)} | texts | teacher
+    return Batch({"image.activations": activations} | texts, whole)
 
 
 @pytest.mark.parametrize(
-    ("fusion", "text", "queue", "weights"),
+    ("fusion", "text", "weights"),
     [
-        ("none", "clip", 0, {"itc": 1.0}),
-        ("none", "bert", 8, {"itc": 1.0}),
-        ("none", "bert", 0, {"siglip": 1.0}),
-        ("aligned", "bert", 0, {"itc": 1.0, "token_itc": 1.0, "itm": 1.0}),
-        ("aligned", "clip", 0, {"lm": 1.0}),
-        ("merged-attention", "bert", 0, {"itm": 1.0}),
-        ("co-attention", "bert", 0, {"itm": 1.0}),
-        ("inserted-attention", "bert", 0, {"itm": 1.0, "lm": 1.0}),
-        ("patches", "bert", 0, {"itm": 1.0, "lm": 1.0}),
+        ("none", "causal", {"itc": 1.0}),
+        ("none", "bert", {"itc": {"queue": 8}}),
+        ("none", "bert", {"siglip": 1.0}),
+        ("aligned", "bert", {"itc": 1.0, "token_itc": 1.0, "itm": 1.0, "rank": 1.0}),
+        ("aligned", "causal", {"lm": 1.0}),
+        ("single_stream", "bert", {"itm": 1.0}),
+        ("dual_stream", "bert", {"itm": 1.0}),
+        ("inserted_attention", "bert", {"itm": 1.0, "lm": 1.0}),
+        ("patch_stream", "bert", {"itm": 1.0, "lm": 1.0}),
     ],
 )
-def test_every_objective_stays_on_the_gpu(
-    fusion: str, text: str, queue: int, weights: dict, shapes_alone, tokenizer: Tokenizer
-):
+def test_every_objective_stays_on_the_gpu(fusion: str, text: str, weights: dict, shapes_alone):
     batch = pairs(tiny(fusion, text=text))
     with GPU:
         model = tiny(fusion, text=text).train()
-        objectives = Objectives(recipe_of(fusion, text, queue, **weights), model, tokenizer)
+        attach(options(**weights), model, vocabulary_of(tiny_tokenizer()))
     moved = batch.to(GPU)
-    towers = encode(model, *moved.inputs)
-    losses = objectives(Step(model, model, moved, towers, torch.Generator()))
-    assert {loss.device for loss in losses.values()} == {GPU}
-    if fusion == "aligned":
-        step.centre_logits(model, towers)
+    features = model(moved.inputs)
+    step = Step(0, model, model, moved, features, torch.Generator(), FLOAT32)
+    assert {loss.device for loss in losses(step).values()} == {GPU}
     with pytest.raises(FakeTensorDeviceMismatchError):  # or this test would show nothing
-        encode(model, *batch.inputs)
+        model(batch.inputs)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_step_on_the_gpu_has_the_losses_of_the_cpu(
     shard: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch
 ):
-    settings = {"soft_mix": 0.0, "warmup": 0.0}
+    settings = {"warmup": 0.0, "precision": "bfloat16"}
     there = trainer(shard, tmp_path / "gpu", tokenizer, **settings)
     assert {p.device for p in there.model.parameters()} == {GPU}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -15,7 +15,7 @@ from support.drawings import write_drawings
 from support.models import PYTHON_PATH, trainer
 from tandem_training.loop.checkpoint import load, save
 from tandem_training.loop.log import Metrics, Progress
-from tandem_training.recipe import Recipe
+from tandem_training.models.model import ModelConfig
 
 SETTINGS = {"batch": 4, "epochs": 5, "save_every": 3}
 RUN = f"""
@@ -60,7 +60,12 @@ def test_a_run_killed_between_checkpoints_leaves_the_log_of_an_unbroken_one(
 
 
 def test_the_momentum_queue_is_part_of_what_is_resumed(shard: Path, tmp_path: Path, tokenizer):
-    settings = {"batch": 4, "epochs": 2, "queue": 6, "chunk": 3}
+    settings = {
+        "batch": 4,
+        "epochs": 2,
+        "chunk": 3,
+        "objectives": {"itc": {"queue": 6}, "itm": {"negatives": 2}},
+    }
     whole = trainer(shard, tmp_path / "whole", tokenizer, **settings)
     curve = [whole.train_step() for _ in range(4)]
     broken = trainer(shard, tmp_path / "broken", tokenizer, **settings)
@@ -85,18 +90,18 @@ def test_a_checkpoint_of_another_architecture_or_a_damaged_one_is_refused(
     shard: Path, tmp_path: Path, tokenizer
 ):
     run = trainer(shard, tmp_path / "run", tokenizer, epochs=1)
-    run.recipe.model = Recipe().model
+    run.recipe.model = ModelConfig()
     run.save_state()
     with pytest.raises(ValueError, match="last.pt is of another architecture"):
         trainer(shard, tmp_path / "run", tokenizer, epochs=1)
     (tmp_path / "run" / "last.pt").write_bytes(b"torn")
     with pytest.raises(ValueError, match="last.pt is no checkpoint that can be read"):
-        load(tmp_path / "run" / "last.pt", "x")
+        load(tmp_path / "run" / "last.pt")
 
 
 def test_a_disk_that_fills_up_while_saving_leaves_the_old_checkpoint(tmp_path: Path):
     path = tmp_path / "last.pt"
-    save(path, {"step": 1, "recipe": "tiny"})
+    save(path, {"step": 1, "architecture": {}})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(
         resource.RLIMIT_FSIZE, (100_000, limits[1])
@@ -105,12 +110,12 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_old_checkpoint(tmp_path: P
         with pytest.raises(
             OSError, match="could not save .*last.pt .the previous checkpoint is whole"
         ):
-            save(path, {"step": 2, "recipe": "tiny", "big": torch.zeros(1_000_000)})
-        with pytest.raises(OSError, match="there is no earlier checkpoint"):
+            save(path, {"step": 2, "big": torch.zeros(1_000_000)})
+        with pytest.raises(OSError, match="there is no earlier one"):
             save(tmp_path / "new.pt", {"big": torch.zeros(1_000_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert load(path, "tiny")["step"] == 1
+    assert load(path, {})["step"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 

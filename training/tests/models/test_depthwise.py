@@ -4,9 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tandem_training.models.vision import depthwise as module
-from tandem_training.models.vision.depthwise import depthwise
-from tandem_training.models.vision.efficientnet import EfficientNetLite
+from tandem_training.models.vision import efficientnet as module
+from tandem_training.models.vision.efficientnet import EfficientNetLite, depthwise
 
 SIZES = [(5, 1, 9), (5, 2, 18), (5, 2, 19), (3, 2, 10), (7, 1, 9), (4, 3, 11), (5, 1, 1)]
 
@@ -44,7 +43,7 @@ def test_without_a_gradient_it_is_the_plain_convolution(monkeypatch):
 
 def test_an_encoder_learns_the_same_in_bfloat16(monkeypatch):
     torch.manual_seed(0)
-    encoder = EfficientNetLite("efficientnet-lite0", split=5)
+    encoder = EfficientNetLite(EfficientNetLite.Config(variant="lite0", split=5))
     for convolution in encoder.modules():
         if isinstance(convolution, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(convolution.weight)

@@ -10,18 +10,19 @@ import pytest
 import torch
 
 from support.drawings import write_drawings
-from support.models import STILL, TINY, compute_in_float32, model_gradients, trainer
+from support.models import FUSION, STILL, TOWERS, model_gradients, trainer
 from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.graphs import Graphs
 from tandem_training.bundle.second_text import export_second_text
 from tandem_training.bundle.write import export_bundle
 from tandem_training.data.samples import read_shards
 from tandem_training.evaluation.retrieval import evaluate
-from tandem_training.loop import pretrain_second_text as pretraining
-from tandem_training.models.text.second import SecondTextConfig, learn_tokenizer
+from tandem_training.loop.checkpoint import load, save
+from tandem_training.loop.second_text import SecondTextInput
+from tandem_training.models.text.second import SecondText, learn_tokenizer
 from tandem_training.recipe import Recipe, read_recipe
 
-SECOND = SecondTextConfig(
+SECOND = SecondText.Config(
     languages={"zh": 2.0, "de": 1.0},
     layers=1,
     width=16,
@@ -61,10 +62,12 @@ def recipe_of(tmp_path: Path, text: str) -> Recipe:
 
 
 def test_a_recipe_names_the_languages_and_their_objectives(tmp_path: Path):
-    recipe = recipe_of(tmp_path, "[second_text]\nlanguages = { zh = 2.2, ar = 1 }\ntext_itc = 0")
-    assert recipe.second_text.languages == {"zh": 2.2, "ar": 1.0}
-    assert recipe.weights() == Recipe().weights() | {"second_itc": 0.5}
-    assert recipe.architecture() != Recipe().architecture() == repr(TINY.__class__())
+    second = "[second_text]\nlanguages = { zh = 2.2, ar = 1 }\n"
+    recipe = recipe_of(tmp_path, second + "[objectives]\nitc = 1\nsecond_itc = 0.5")
+    assert recipe.inputs["second_text"].languages == {"zh": 2.2, "ar": 1.0}
+    assert {n: o.weight for n, o in recipe.objectives.items()} == {"itc": 1.0, "second_itc": 0.5}
+    without = recipe_of(tmp_path, "[objectives]\nitc = 1")
+    assert recipe.architecture().keys() - without.architecture().keys() == {"second_text"}
 
 
 @pytest.mark.parametrize(
@@ -79,15 +82,15 @@ def test_a_recipe_names_the_languages_and_their_objectives(tmp_path: Path):
             r"width = 256 is no multiple of heads = 3",
         ),
         (
-            "[second_text]\nlanguages = { zh = 1 }\nitc = 0\ntext_itc = 0",
-            r"itc and text_itc are both 0",
+            "[second_text]\nlanguages = { zh = 1 }\n[objectives]\nitc = 1",
+            r"\[second_text\] is read by objectives second_itc and second_text_itc, which",
         ),
         (
             "[second_text]\nlanguages = { en = 1, zh = 1 }",
             r"share en: one encoder reads a language",
         ),
         (
-            "[second_text]\nlanguages = { zh = 1 }\n[model]\ntext = 'clip'\n[train]\nsoft_mix = 0",
+            "[second_text]\nlanguages = { zh = 1 }\n[text]\nkind = 'causal'",
             r"pretrain_steps = 1500 follows the first text encoder",
         ),
     ],
@@ -100,16 +103,20 @@ def test_what_a_recipe_says_wrong_is_named(tmp_path: Path, text: str, message: s
 def test_the_first_encoders_draws_and_losses_stay_as_without_the_second(
     spoken: Path, tmp_path: Path, tokenizer
 ):
-    settings = {"itm_weight": 0.0, "word_dropout": 0.3}
-    without = trainer(spoken, tmp_path / "without", tokenizer, **settings)
-    beside = trainer(spoken, tmp_path / "beside", tokenizer, second=SECOND, **settings)
+    settings = {"data": {"word_dropout": 0.3}}
+    first = {"itc": 1.0, "token_itc": 1.0}
+    both = first | {"second_itc": 0.5, "second_text_itc": 0.25}
+    without = trainer(spoken, tmp_path / "without", tokenizer, objectives=first, **settings)
+    beside = trainer(
+        spoken, tmp_path / "beside", tokenizer, second=SECOND, objectives=both, **settings
+    )
     one, two = without.batch(3), beside.batch(3)
-    assert torch.equal(one.token_ids, two.token_ids) and torch.equal(one.photos, two.photos)
-    assert len(one.inputs) == 3 and len(two.inputs) == 5
+    for name, tensor in (one.inputs | one.whole).items():
+        assert torch.equal(tensor, (two.inputs | two.whole)[name]), name
+    assert two.inputs.keys() - one.inputs.keys() == {"second.ids", "second.mask"}
     losses, all_losses = without.train_step(), beside.train_step()
     assert set(all_losses) - set(losses) == {"second_itc", "second_text_itc"}
     assert (losses["itc"], losses["token_itc"]) == (all_losses["itc"], all_losses["token_itc"])
-    assert "second_text" not in without.recipe.architecture()
 
 
 def test_a_kill_while_pretraining_or_later_resumes_with_the_same_losses(
@@ -118,7 +125,7 @@ def test_a_kill_while_pretraining_or_later_resumes_with_the_same_losses(
     settings = {"batch": 4, "epochs": 3, "save_every": 2, "second": SECOND}
     whole = trainer(spoken, tmp_path / "whole", tokenizer, **settings)
     curve = [whole.train_step() for _ in range(4)]
-    steps, loss = [], pretraining._loss
+    steps, loss = [], SecondTextInput._loss
 
     def killed(*given):
         steps.append(given[-1])
@@ -126,7 +133,7 @@ def test_a_kill_while_pretraining_or_later_resumes_with_the_same_losses(
             raise KeyboardInterrupt
         return loss(*given)
 
-    monkeypatch.setattr(pretraining, "_loss", killed)
+    monkeypatch.setattr(SecondTextInput, "_loss", killed)
     with pytest.raises(KeyboardInterrupt):
         trainer(spoken, tmp_path / "broken", tokenizer, **settings)
     broken = trainer(spoken, tmp_path / "broken", tokenizer, **settings)
@@ -136,13 +143,14 @@ def test_a_kill_while_pretraining_or_later_resumes_with_the_same_losses(
     resumed = trainer(spoken, tmp_path / "broken", tokenizer, **settings)
     assert len(steps) == 7
     assert first + [resumed.train_step() for _ in range(2)] == curve
-    average = whole.second.average.state_dict()
+    average = whole.average.inputs.state_dict()
     assert all(
         torch.equal(average[name], value)
-        for name, value in resumed.second.average.state_dict().items()
+        for name, value in resumed.average.inputs.state_dict().items()
     )
     with pytest.raises(
-        ValueError, match="of another architecture: .*1 layers of width 16.*asks for .*2 layers"
+        ValueError,
+        match="of another architecture: .*'layers': 1, 'width': 16.*asks for .*'layers': 2,",
     ):
         trainer(
             spoken,
@@ -152,19 +160,19 @@ def test_a_kill_while_pretraining_or_later_resumes_with_the_same_losses(
         )
 
 
-def test_the_gradient_is_the_same_in_chunks(spoken: Path, tmp_path: Path, tokenizer, monkeypatch):
-    compute_in_float32(monkeypatch.setattr)
+def test_the_gradient_is_the_same_in_chunks(spoken: Path, tmp_path: Path, tokenizer):
     gradients = []
     for chunk in (0, 3):
-        settings = {"model": STILL, "second": replace(SECOND, dropout=0.0), "chunk": chunk}
+        settings = {
+            "model": STILL,
+            "second": replace(SECOND, dropout=0.0),
+            "chunk": chunk,
+            "precision": "float32",
+        }
         run = trainer(spoken, tmp_path / f"chunk-{chunk}", tokenizer, **settings)
-        found = model_gradients(run)
-        named = run.second.named_parameters()
-        gradients.append(
-            found | {f"second.{name}": p.grad for name, p in named if p.grad is not None}
-        )
+        gradients.append(model_gradients(run))
     whole, chunked = gradients
-    assert whole.keys() == chunked.keys() and "second.encoder.words.weight" in whole
+    assert whole.keys() == chunked.keys() and "inputs.second_text.encoder.words.weight" in whole
     for name, gradient in whole.items():
         torch.testing.assert_close(chunked[name], gradient, rtol=1e-4, atol=1e-5)
 
@@ -177,29 +185,28 @@ def test_it_can_be_trained_for_towers_that_stay_as_they_are(
         tmp_path / "run",
         tokenizer,
         second=SECOND,
-        train_towers=False,
-        itm_weight=0.0,
+        objectives={"second_itc": 0.5, "second_text_itc": 0.25},
+        freeze=TOWERS,
         epochs=3,
     )
-    parts = (run.model, run.second.encoder)
-    before = [{name: value.clone() for name, value in part.state_dict().items()} for part in parts]
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.train_step()  # at rate 0
     assert set(run.train_step()) == {"second_itc", "second_text_itc", "loss"}
-    stayed = [all(torch.equal(part.state_dict()[name], value) for name, value in was.items())
-              for part, was in zip(parts, before, strict=True)]  # fmt: skip
-    assert stayed == [True, False]
+    after = run.model.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert moved and all(name.startswith("inputs.second_text.") for name in moved)
 
 
 @pytest.fixture
 def learnt(spoken: Path, tmp_path: Path, tokenizer) -> Path:
     """A run that has learnt the drawings in all languages, evaluated at its end."""
-    second = replace(SECOND, pretrain_steps=40, dropout=0.0, rate=3e-3)
+    second = replace(SECOND, pretrain_steps=40, dropout=0.0)
     settings = {
         "epochs": 40,
         "evaluate_every": 40,
         "ema": 0.8,
-        "head_rate": 3e-3,
-        "itm_weight": 0.0,
+        "rates": {"projection": 3e-3, "inputs": 3e-3},
+        "objectives": {"itc": 1.0, "token_itc": 1.0, "second_itc": 0.5, "second_text_itc": 0.25},
     }
     trainer(spoken, tmp_path / "run", tokenizer, second=second, **settings).run()
     return tmp_path / "run"
@@ -232,7 +239,7 @@ def test_it_learns_is_measured_by_language_and_served_by_a_bundle_of_its_own(
     goldens = json.loads((tmp_path / "others" / "goldens.json").read_text())
     assert any("草地" in text["text"] for text in goldens["texts"])
 
-    saved = torch.load(learnt / "model.pt", weights_only=True)
+    saved = load(learnt)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     export_bundle(learnt / "model.pt", tmp_path / "first", tmp_path / "tokenizer.json", "", "1.0.0")
     assert "Flickr8k-CN" in (tmp_path / "first" / "README.md").read_text()
@@ -244,33 +251,36 @@ def test_it_learns_is_measured_by_language_and_served_by_a_bundle_of_its_own(
         spoken,
         tmp_path / "fused",
         tokenizer,
-        start=str(learnt / "model.pt"),
-        train_towers=False,
+        start=str(learnt),
+        freeze=TOWERS,
+        objectives=FUSION,
         epochs=1,
     )
     again.run()
-    carried = torch.load(tmp_path / "fused" / "model.pt", weights_only=True)["second_text"]
-    assert carried["tokenizer"] == saved["second_text"]["tokenizer"]
+    carried = load(tmp_path / "fused")
+    assert carried["inputs"] == saved["inputs"]
+    for name, value in saved["state"].items():
+        if name.startswith(("vision.", "pooler.", "text.", "inputs.")):
+            assert torch.equal(carried["state"][name], value), name
 
 
 def test_the_bundle_equals_pytorch_for_every_batch_and_length(
     spoken: Path, tmp_path: Path, tokenizer
 ):
     run = trainer(spoken, tmp_path / "run", tokenizer, second=SECOND)
-    torch.save(
-        run.average.checkpoint() | {"second_text": run.second.checkpoint()}, tmp_path / "model.pt"
-    )
+    save(tmp_path / "model.pt", run.average.checkpoint())
     export_second_text(tmp_path / "model.pt", tmp_path / "others", "", "1.0.0")
     exported = BundleEncoders(tmp_path / "others")
-    graphs = Graphs.with_text(run.average, run.second.average)
-    reference = TorchEncoders(graphs, run.second.tokenizer, bfloat16=False)
+    second = run.average.inputs["second_text"]
+    graphs = Graphs.with_text(run.average, second.encoder)
+    reference = TorchEncoders(graphs, second.tokenizer, bfloat16=False)
     texts = ["一个红色的方块。", "Der Balken ist grün, grün, grün und auch noch grün.", "?", ""]
     for some in (texts, texts[:1]):
         np.testing.assert_allclose(exported.texts(some)[0], reference.texts(some)[0], atol=2e-3)
 
 
 def test_a_checkpoint_without_a_second_text_encoder_is_refused(model, tmp_path: Path):
-    torch.save(model.checkpoint(), tmp_path / "model.pt")
+    save(tmp_path / "model.pt", model.checkpoint())
     with pytest.raises(
         ValueError,
         match=r"model.pt has no second text encoder: its recipe had no table \[second_text\]",

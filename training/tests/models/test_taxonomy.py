@@ -6,15 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from support.models import VIT, tiny
+from support.models import VIT, shrunk, tiny, with_fusion
 from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.graphs import Graphs
 from tandem_training.bundle.write import export_bundle
 from tandem_training.loop.checkpoint import save
-from tandem_training.models.model import FUSIONS, ModelConfig, Tandem
-from tandem_training.models.text.causal import CausalTextEncoder
+from tandem_training.models.fusion.fusion import Fusion
+from tandem_training.models.model import Tandem
+from tandem_training.models.registry import PARTS
+from tandem_training.models.text.causal import CausalText
 from tandem_training.models.vision.vit import VisionTransformer, to_patches
 
+FUSIONS = tuple(PARTS["fusion"])
 MEETING = [name for name in FUSIONS if name != "none"]
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
@@ -53,7 +56,8 @@ def test_patches_are_cut_row_by_row():
 @pytest.mark.parametrize("split", [0, 1, 2])
 def test_the_vit_equals_pytorchs_layers_wherever_it_is_split(split: int):
     torch.manual_seed(0)
-    vit = VisionTransformer(64, 32, 24, 2, 2, split).eval()
+    config = shrunk(VisionTransformer.Config(), layers=2, split=split)
+    vit = VisionTransformer(config).eval()
     pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     embedded = vit.embed(to_patches(pixels, 32).flatten(2).transpose(1, 2)) + vit.positions
     expected = vit.norm(by_pytorch(vit.blocks, embedded))
@@ -63,7 +67,8 @@ def test_the_vit_equals_pytorchs_layers_wherever_it_is_split(split: int):
 
 def test_the_causal_text_encoder_equals_pytorchs_layers_and_reads_the_last_token():
     torch.manual_seed(0)
-    text = CausalTextEncoder(16, 24, 2, 2, vocabulary=30, positions=8).eval()
+    config = shrunk(CausalText.Config(), layers=2)
+    text = CausalText(config, 16, vocabulary=30, positions=8).eval()
     ids, mask = torch.randint(30, (2, 5)), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     embedding, tokens = text(ids, mask)
     causal = nn.Transformer.generate_square_subsequent_mask(5)
@@ -98,7 +103,7 @@ def test_a_pair_scores_the_same_alone_and_unpadded_as_in_a_batch(fusion: str):
     assert float(logits.std()) > 1e-3  # image and text do matter
 
 
-@pytest.mark.parametrize("fusion", [name for name in MEETING if name != "co-attention"])
+@pytest.mark.parametrize("fusion", [name for name in MEETING if name != "dual_stream"])
 def test_a_causal_reading_never_looks_ahead_and_looks_at_the_image(fusion: str):
     model = tiny(fusion)
     with torch.inference_mode():
@@ -108,7 +113,7 @@ def test_a_causal_reading_never_looks_ahead_and_looks_at_the_image(fusion: str):
         pairs = torch.tensor([[0, 0], [2, 1]])
 
         def hidden(ids: torch.Tensor, cells: torch.Tensor, causal: bool) -> torch.Tensor:
-            return model.fusion.hidden(model.text.embed(ids), mask, cells, pairs, causal=causal)
+            return model.fusion.hidden(model.text.embed(ids), mask, cells, pairs, causal)[0]
 
         torch.testing.assert_close(
             hidden(ids, cells, True)[:, :4], hidden(other, cells, True)[:, :4], **CLOSE
@@ -122,19 +127,18 @@ def test_a_causal_reading_never_looks_ahead_and_looks_at_the_image(fusion: str):
 
 
 def test_inserted_attention_that_reads_nothing_leaves_the_text_encoder_as_it_was():
-    model = tiny("inserted-attention")
+    model = tiny("inserted_attention")
     for cross in model.fusion.cross:
         nn.init.zeros_(cross.out.weight)
         nn.init.zeros_(cross.out.bias)
     with torch.inference_mode():
         ids, mask, cells = inputs(model)
         pairs = torch.tensor([[0, 0], [2, 1]])
-        hidden = model.fusion.hidden(model.encode_texts(ids, mask)[1], mask, cells, pairs)
+        text = model.encode_texts(ids, mask)[1]
+        hidden, _ = model.fusion.hidden(text, mask, cells, pairs)
         torch.testing.assert_close(hidden, model.text(ids, mask)[1][[0, 2]], **CLOSE)
-        model.fusion.start_decoder()
-        causal = model.fusion.hidden(
-            model.encode_texts(ids, mask)[1], mask, cells, pairs, causal=True
-        )
+        model.fusion.load_published()
+        causal, _ = model.fusion.hidden(text, mask, cells, pairs, causal=True)
         assert not torch.allclose(causal, hidden, **CLOSE)
     assert not any("text" in name for name, _ in model.fusion.named_parameters())
 
@@ -142,7 +146,7 @@ def test_inserted_attention_that_reads_nothing_leaves_the_text_encoder_as_it_was
 @pytest.mark.parametrize(
     ("text", "fusion"),
     [("bert", name) for name in FUSIONS]
-    + [("clip", name) for name in FUSIONS if name != "inserted-attention"],
+    + [("causal", name) for name in FUSIONS if name != "inserted_attention"],
 )
 def test_every_fusion_exports_as_the_bundles_three_graphs(
     text: str, fusion: str, tokenizer, tmp_path: Path
@@ -168,25 +172,41 @@ def test_every_fusion_exports_as_the_bundles_three_graphs(
         np.testing.assert_allclose(ours, reference, atol=0.02)
 
 
+@pytest.mark.parametrize("fusion", ["single_stream", "patch_stream", "dual_stream"])
+def test_a_fusion_that_gives_image_states_has_one_a_cell(fusion: str):
+    model = tiny(fusion)
+    assert "fusion.image" in model.config.gives()
+    with torch.inference_mode():
+        ids, mask, cells = inputs(model)
+        text = model.encode_texts(ids, mask)[1]
+        states, image = model.fusion.hidden(text, mask, cells, torch.tensor([[0, 0], [2, 1]]))
+    assert states.shape == (2, 6, 16) and image.shape == (2, model.cells, 16)
+
+
+@pytest.mark.parametrize("role", PARTS)
+def test_every_part_has_the_contract_of_its_role(role: str):
+    for name, part in PARTS[role].items():
+        config = part.Config()
+        assert (part.role, part.name, config.kind) == (role, name, name)
+        assert config == part.Config(**{k: v for k, v in config.table().items() if k != "kind"})
+        with pytest.raises(AttributeError):
+            config.width = 3
+        assert issubclass(part, Fusion) == (role == "fusion")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vision": "vitt"}, "vision = 'vitt'; did you mean 'vit'"),
-        ({"text": "cilp"}, "text = 'cilp'; did you mean 'clip'"),
-        ({"fusion": "merged"}, "fusion = 'merged'; did you mean 'merged-attention'"),
-        ({"fusion": "patches", "split": 1}, "needs vision = 'vit' and split = 0"),
-        ({"fusion": "inserted-attention", "text": "clip"}, "goes into text = 'bert', not 'clip'"),
-        ({"text_heads": 5}, "text_width = 24 is no multiple of text_heads = 5"),
-        ({"patch": 30}, "image_size = 64 is no multiple of patch = 30"),
-        ({"split": 4}, "split = 4; a ViT of 1 layers splits at 0 to 1"),
+        (lambda: with_fusion("patch_stream", base=replace(VIT, vision=replace(VIT.vision, split=1))),
+         r"\[fusion\] kind = 'patch_stream' needs 'image.patches', which no part gives; "
+         r"\[vision\] kind = 'vit' would"),
+        (lambda: with_fusion("inserted_attention", "causal"),
+         r"needs 'text.layers', which no part gives; \[text\] kind = 'bert' would"),
+        (lambda: replace(VIT.text, heads=5), "width = 24 is no multiple of heads = 5"),
+        (lambda: replace(VIT.vision, patch=30), "image_size = 64 is no multiple of patch = 30"),
+        (lambda: replace(VIT.vision, split=4), "split = 4; a ViT of 1 layers splits at 0 to 1"),
     ],
-)
-def test_a_model_that_cannot_be_built_is_an_error_that_helps(changes: dict, message: str):
+)  # fmt: skip
+def test_a_model_that_cannot_be_built_is_refused_in_a_sentence(changes, message: str):
     with pytest.raises(ValueError, match=message):
-        Tandem(replace(VIT, **changes))
-
-
-def test_a_configuration_of_before_is_described_as_it_was():
-    described = repr(ModelConfig())
-    assert described.endswith("fusion_dropout=0.1)") and described.count("=") == 14
-    assert repr(ModelConfig(text="clip")).endswith("fusion_dropout=0.1, text='clip')")
+        Tandem(changes())

@@ -1,6 +1,5 @@
 """Several captions of a photo in a step: how they are drawn, encoded and read by ITC."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +7,16 @@ import pytest
 import torch
 
 from support.drawings import drawing, write_shard
-from support.models import STILL, recipe_of, step_of, tiny_model, trainer
+from support.models import STILL, step_of, tiny_model, trainer
 from tandem_training.data.draws import Shuffle
 from tandem_training.data.samples import read_shards
-from tandem_training.objectives.features import encode, encode_further
-from tandem_training.objectives.objective import Objectives
-from tandem_training.recipe import TrainConfig, read_recipe
+from tandem_training.recipe import DataConfig, TrainConfig, read_recipe
 
 
 def shuffle_of(tmp_path: Path, captions: int, told: dict, languages: dict) -> Shuffle:
     write_shard(tmp_path / "a.tar", {"x": (drawing("red", "bar"), told)})
     samples = read_shards(str(tmp_path / "a.tar"), languages)
-    return Shuffle(samples, TrainConfig(batch=1, captions=captions), "a.tar")
+    return Shuffle(samples, TrainConfig(batch=1), DataConfig("a.tar", captions=captions))
 
 
 def test_none_is_drawn_twice_while_there_are_enough(tmp_path: Path):
@@ -47,17 +44,16 @@ def test_a_language_comes_by_its_weight(tmp_path: Path):
 
 def test_what_is_drawn_first_stays_the_same(shard: Path, tmp_path: Path, tokenizer):
     one, three = (
-        trainer(shard, tmp_path / str(count), tokenizer, captions=count, word_dropout=0.3).batch(5)
+        trainer(
+            shard, tmp_path / str(count), tokenizer, data={"captions": count, "word_dropout": 0.3}
+        ).batch(5)
         for count in (1, 3)
     )
-    assert torch.equal(one.token_ids, three.token_ids) and torch.equal(
-        one.inputs[0], three.inputs[0]
-    )
-    assert (
-        len(one.inputs) == 3
-        and three.inputs[3].shape[:2] == (8, 2)
-        and three.further_spoken.shape[:2] == (8, 2)
-    )
+    for name, tensor in one.inputs.items():
+        assert torch.equal(tensor, three.inputs[name]), name
+    assert three.inputs.keys() - one.inputs.keys() == {"further.ids", "further.mask"}
+    assert three.inputs["further.ids"].shape[:2] == (8, 2)
+    assert three.whole["sentence.further"].shape[:2] == (8, 2)
 
 
 def test_each_is_encoded_as_it_is_alone():
@@ -65,7 +61,7 @@ def test_each_is_encoded_as_it_is_alone():
     lengths = torch.tensor([[2, 7], [5, 1], [7, 3]])
     mask = (torch.arange(7) < lengths[:, :, None]).long()
     ids = torch.randint(4, 12, (3, 2, 7)) * mask
-    found = encode_further(model, ids, mask)
+    found = model.encode_further(ids, mask)
     for row, column in np.ndindex(3, 2):
         length = lengths[row, column]
         alone = model.encode_texts(
@@ -77,46 +73,41 @@ def test_each_is_encoded_as_it_is_alone():
 @pytest.mark.parametrize("mix", [0.0, 0.3])
 def test_itc_over_all_of_them_equals_the_slow_reference(mix: float):
     model = tiny_model(STILL)
-    step = step_of(model)
+    step = step_of(model, itc={"soft_mix": mix})
     count, photos = 2, 6
-    step.towers = encode(model, *step.batch.inputs)
     random = torch.Generator().manual_seed(3)
 
     def unit(*shape: int) -> torch.Tensor:
         return torch.nn.functional.normalize(torch.randn(*shape, generator=random), dim=-1)
 
-    step.towers.further_embedding = unit(photos, count, 16)
-    step.batch.spoken, step.batch.about = unit(photos, 5), unit(photos, 5)
-    step.batch.further_spoken = unit(photos, count, 5)
-    recipe = recipe_of("none", itc=1.0)
-    recipe.train = replace(recipe.train, captions=1 + count, soft_mix=mix)
-    found = Objectives(recipe, model, None).itc(step)
+    further, images = unit(photos, count, 16), step.features["image.embedding"]
+    step.features["further.embedding"] = further
+    spoken_of, about_of, spoken_further = unit(photos, 5), unit(photos, 5), unit(photos, count, 5)
+    step.batch.whole |= {
+        "sentence.text": spoken_of,
+        "sentence.image": about_of,
+        "sentence.further": spoken_further,
+    }
+    (found,) = model.objectives["itc"].loss(step).values()
 
     scale = model.logit_scale.exp().item()
     texts = [
-        (photo, step.towers.text_embedding[photo], step.batch.spoken[photo])
-        for photo in range(photos)
+        (photo, step.features["text.embedding"][photo], spoken_of[photo]) for photo in range(photos)
     ]
     texts += [
-        (photo, step.towers.further_embedding[photo, at], step.batch.further_spoken[photo, at])
+        (photo, further[photo, at], spoken_further[photo, at])
         for photo in range(photos)
         for at in range(count)
     ]
     there = back = 0.0
     for photo, text, spoken in texts:
-        logits = torch.stack([scale * text @ image for image in step.towers.image_embedding])
-        soft = torch.stack(
-            [recipe.train.soft_scale * spoken @ about for about in step.batch.about]
-        ).softmax(0)
+        logits = torch.stack([scale * text @ image for image in images])
+        soft = torch.stack([20.0 * spoken @ about for about in about_of]).softmax(0)
         hard = torch.tensor([float(other == photo) for other in range(photos)])
         there -= ((1 - mix) * hard + mix * soft) @ logits.log_softmax(0) / len(texts)
     for photo in range(photos):
-        logits = torch.stack(
-            [scale * text @ step.towers.image_embedding[photo] for _, text, _ in texts]
-        )
-        soft = torch.stack(
-            [20.0 * spoken @ step.batch.about[photo] for *_, spoken in texts]
-        ).softmax(0)
+        logits = torch.stack([scale * text @ images[photo] for _, text, _ in texts])
+        soft = torch.stack([20.0 * spoken @ about_of[photo] for *_, spoken in texts]).softmax(0)
         hard = torch.tensor([float(of == photo) / (1 + count) for of, *_ in texts])
         back -= ((1 - mix) * hard + mix * soft) @ logits.log_softmax(0) / photos
     torch.testing.assert_close(found, (there + back) / 2, rtol=1e-4, atol=1e-5)
@@ -125,14 +116,14 @@ def test_itc_over_all_of_them_equals_the_slow_reference(mix: float):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[train]\ncaptions = 0", "captions = 0; expected at least 1"),
+        ("[data]\ncaptions = 0", "captions = 0; expected at least 1"),
         (
-            "[train]\ncaptions = 2\nqueue = 64",
-            "captions = 2 are read by objective itc without a queue",
+            "[data]\ncaptions = 2\n[objectives]\nitc = { queue = 64 }",
+            "captions = 2: those beyond the first are read by objective itc without a queue",
         ),
         (
-            "[train]\ncaptions = 3\n[objectives]\nsiglip = 1.0",
-            "captions = 3 are read by objective itc",
+            "[data]\ncaptions = 3\n[objectives]\nsiglip = 1.0",
+            "captions = 3: those beyond the first are read by objective itc",
         ),
     ],
 )

@@ -2,66 +2,59 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models
 
-from support.models import recipe_of, step_of, tiny
-from tandem_training.objectives.heads import Maskable
-from tandem_training.objectives.momentum import Queue
-from tandem_training.objectives.objective import Objectives
-from tandem_training.recipe import ObjectivesConfig, Recipe, TrainConfig, read_recipe
-
-
-@pytest.fixture
-def masking(tokenizer: Tokenizer) -> Tokenizer:
-    tokenizer.add_special_tokens(["[MASK]"])
-    return tokenizer
+from support.models import masking_tokenizer, options, step_of, tiny, tiny_tokenizer
+from tandem_training.loop.trainer import vocabulary_of
+from tandem_training.objectives.contrastive import Queue
+from tandem_training.objectives.language import Mlm
+from tandem_training.objectives.registry import losses
+from tandem_training.recipe import read_recipe
 
 
 @pytest.mark.parametrize(
     ("fusion", "text", "weights", "learns"),
     [
-        ("none", "clip", {"itc": 1.0}, "vision.embed"),
+        ("none", "causal", {"itc": 1.0}, "vision.embed"),
         ("none", "bert", {"siglip": 1.0}, "vision.embed"),
         ("aligned", "bert", {"token_itc": 1.0}, "fusion.query"),
-        ("aligned", "clip", {"lm": 1.0}, "fusion.layers"),
-        ("merged-attention", "bert", {"itm": 1.0, "mlm": 1.0}, "fusion.layers"),
-        ("merged-attention", "clip", {"lm": 1.0}, "fusion.layers"),
-        ("co-attention", "bert", {"mlm": 1.0}, "fusion.text_layers"),
-        ("inserted-attention", "bert", {"lm": 1.0}, "fusion.decoder"),
-        ("inserted-attention", "bert", {"itm": 1.0}, "text.layers"),
-        ("patches", "bert", {"mlm": 1.0, "lm": 1.0}, "patches"),
+        ("aligned", "causal", {"lm": 1.0}, "fusion.layers"),
+        ("single_stream", "bert", {"itm": 1.0, "rank": 0.5, "mlm": 1.0}, "fusion.layers"),
+        ("single_stream", "causal", {"lm": 1.0}, "fusion.layers"),
+        ("dual_stream", "bert", {"mlm": 1.0}, "fusion.text_layers"),
+        ("inserted_attention", "bert", {"lm": 1.0}, "fusion.decoder"),
+        ("inserted_attention", "bert", {"itm": 1.0}, "text.layers"),
+        ("patch_stream", "bert", {"mlm": 1.0, "lm": 1.0}, "fusion.patches"),
     ],
 )
 def test_each_objective_teaches_its_part_of_the_model(
-    fusion: str, text: str, weights: dict, learns: str, masking
+    fusion: str, text: str, weights: dict, learns: str
 ):
     model = tiny(fusion, text=text).train()
-    objectives = Objectives(recipe_of(fusion, text, **weights), model, masking)
-    losses = objectives(step_of(model))
-    assert set(losses) == {*weights, "loss"}
-    assert float(losses["loss"]) == pytest.approx(
-        sum(w * float(losses[name]) for name, w in weights.items())
+    values = losses(step_of(model, **weights))
+    assert set(values) == {*weights, "loss"}
+    assert float(values["loss"]) == pytest.approx(
+        sum(w * float(values[name]) for name, w in weights.items())
     )
-    losses["loss"].backward()
+    values["loss"].backward()
     moved = [
         name
         for name, p in model.named_parameters()
         if p.grad is not None and float(p.grad.abs().sum()) > 0
     ]
     assert any(name.startswith(learns) for name in moved)
-    assert all(p.grad is not None for p in objectives.parameters())
+    assert all(p.grad is not None for p in model.objectives.parameters())
 
 
 def test_the_momentum_encoder_fills_the_queue_and_the_queue_joins_the_negatives():
     model = tiny("none")
-    objectives = Objectives(recipe_of("none", queue=8, itc=1.0), model, None)
-    step = step_of(model)
-    first, second = (float(objectives(step)["loss"]) for _ in range(2))
-    assert objectives.queue.ids.tolist() == [40, 41, 42, 43, 44, 45, 40, 41]
+    step = step_of(model, itc={"queue": 8})
+    first, second = (float(losses(step)["loss"]) for _ in range(2))
+    assert model.objectives["itc"].queue.ids.tolist() == [40, 41, 42, 43, 44, 45, 40, 41]
     assert second != first  # the same batch, now with a queue behind it
-    again = Objectives(recipe_of("none", queue=8, itc=1.0), model, None)
-    again.load_state_dict(objectives.state_dict())
-    assert float(again(step)["loss"]) == float(objectives(step)["loss"])
+    again = tiny("none")
+    other = step_of(again, itc={"queue": 8})
+    again.load_state_dict(model.state_dict())
+    assert float(losses(other)["loss"]) == float(losses(step)["loss"])
 
 
 def test_the_queue_keeps_the_newest_and_skips_what_is_empty():
@@ -74,59 +67,80 @@ def test_the_queue_keeps_the_newest_and_skips_what_is_empty():
     assert image[1:, 0].tolist() == [20, 22, 10, 12] and text[3:].tolist() == rows[:2].tolist()
 
 
-def test_only_words_are_maskable_and_a_tokenizer_without_mask_is_refused(masking):
+def test_only_words_are_maskable_and_a_tokenizer_without_mask_is_refused():
     ids, mask = torch.tensor([[2, 4, 1, 9, 3, 0]]), torch.tensor([[1, 1, 1, 1, 1, 0]])
-    assert Maskable(masking)(ids, mask).tolist() == [[False, True, False, True, False, False]]
+    (own,) = options(mlm=1.0).values()
+    mlm = Mlm(own, tiny("aligned"), vocabulary_of(masking_tokenizer()))
+    assert mlm.maskable(ids, mask).tolist() == [[False, True, False, True, False, False]]
     with pytest.raises(ValueError, match=r"needs a tokenizer with the token \[MASK\]"):
-        Maskable(Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")))
+        Mlm(own, tiny("aligned"), vocabulary_of(tiny_tokenizer()))
+
+
+def test_a_share_of_the_words_is_hidden_by_its_option():
+    model = tiny("aligned")
+    step = step_of(model, mlm={"share": 0.0})
+    assert float(losses(step)["mlm"]) == 0.0
+
+
+def test_one_objective_a_batch_is_drawn_in_proportion_to_its_weight():
+    model = tiny("aligned")
+    step = step_of(model, itc={"weight": 3.0, "soft_mix": 0.0}, itm=1.0)
+    drawn = [tuple(losses(step, one_of=True)) for _ in range(40)]
+    assert set(drawn) == {("itc", "loss"), ("itm", "loss")}
+    assert 20 <= drawn.count(("itc", "loss")) <= 38
+
+
+LM = "[data]\nword_dropout = 0.0\n[objectives]\nlm = 1.0\n"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[objectives]\nitcc = 1.0", "unknown key 'itcc'; did you mean 'itc'"),
-        ("[objectives]\nitc = -1.0", "objective itc has the weight -1.0"),
+        ("[objectives]\nitc = { weigth = 1.0 }", "unknown key 'weigth'; did you mean 'weight'"),
+        ("[objectives]\nitc = -1.0", r"\[objectives\] itc: weight = -1.0; expected at least 0"),
         (
-            "[model]\nfusion = 'none'\n[objectives]\nitm = 1.0",
-            "objective itm reads text and image together",
+            "[fusion]\nkind = 'none'\n[objectives]\nitm = 1.0",
+            "objective itm needs 'match.logit', which no part gives; "
+            "\\[fusion\\] kind = 'aligned' or .* would",
         ),
-        ("[model]\nfusion = 'co-attention'\n[objectives]\ntoken_itc = 1.0", "not 'co-attention'"),
+        (
+            "[fusion]\nkind = 'dual_stream'\n[objectives]\ntoken_itc = 1.0",
+            r"token_itc needs 'token.similarity', .* \[fusion\] kind = 'aligned' would",
+        ),
         (
             "[objectives]\nmlm = 1.0",
-            "objective mlm learns the words: set word_dropout = 0, not 0.1",
+            r"mlm needs 'text.words' \(it learns the words\), .* \[data\] word_dropout = 0 would",
         ),
         (
-            "[train]\nword_dropout = 0.0\n[objectives]\nlm = 1.0",
-            "objective lm: the text tokens of text = 'bert'",
+            LM,
+            r"lm needs 'fusion.causal', which no part gives; \[text\] kind = 'causal' or "
+            r"\[fusion\] kind = 'inserted_attention' would",
+        ),
+        (LM + "[fusion]\nkind = 'dual_stream'", r"\[fusion\] kind = 'inserted_attention' would"),
+        (
+            "[train]\nfreeze = ['vision.*', 'text.*']\n[objectives]\nitc = 1.0",
+            r"objective itc trains text and vision, which \[train\] freeze has",
         ),
         (
-            "[model]\nfusion = 'co-attention'\n[train]\nword_dropout = 0.0\n[objectives]\nlm = 1.0",
-            "sees the words",
+            "[text]\nkind = 'causal'\n[objectives]\nitc = 1.0",
+            r"needs 'text.sentences' \(soft_mix = 0.3\), .* \[text\] kind = 'bert' would",
         ),
+        ("[objectives]\nsecond_itc = 1.0", r"needs 'second.embedding', .* \[second_text\] would"),
+        ("[train]\nepochs = 3", "nothing to train: give"),
+        ("[objectives]\nitc = 0", "nothing to train: give"),
         (
-            "[train]\ntrain_towers = false\n[objectives]\nitc = 1.0",
-            "objective itc trains the encoders",
+            "[fusion]\nkind = 'alined'",
+            r"\[fusion\] kind = 'alined'; did you mean 'aligned'\? Known: none, aligned",
         ),
-        ("[model]\ntext = 'clip'\n[objectives]\nitc = 1.0", "set soft_mix = 0, or queue above 0"),
-        ("[train]\nqueue = 64\n[objectives]\nsiglip = 1.0", "queue = 64 serves objective itc"),
-        ("[train]\ntrain_towers = false\nitm_weight = 0.0", "nothing to train"),
-        (
-            "[train]\nitm_weight = 0.2\n[objectives]\nitc = 1.0",
-            "in .objectives. or in .train., not in both: itm_weight",
-        ),
-        ("[model]\nfusion = 'alined'", r"\[model\]: fusion = 'alined'; did you mean 'aligned'"),
+        ("[fusoin]\nkind = 'none'", "unknown key 'fusoin'; did you mean 'fusion'"),
+        ("[optimiser]\ntext = { kind = 'adam' }", "kind = 'adam'; expected 'adamw' or 'sgd'"),
     ],
 )
-def test_objectives_that_do_not_fit_are_an_error_that_helps(
+def test_a_recipe_that_does_not_fit_together_is_refused_in_a_sentence(
     tmp_path: Path, text: str, message: str
 ):
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=f"recipe.toml.*{message}"):
         read_recipe(path)
-
-
-def test_a_recipe_without_the_table_trains_what_it_always_has():
-    assert Recipe().weights() == {"itc": 1.0, "token_itc": 1.0, "itm": 0.5}
-    assert Recipe(train=TrainConfig(train_towers=False)).weights() == {"itm": 0.5}
-    assert Recipe(objectives=ObjectivesConfig(itm=2.0)).weights() == {"itm": 2.0}

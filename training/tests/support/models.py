@@ -1,7 +1,6 @@
 """Models, tokenizers and runs small enough for a test."""
 
-from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -9,44 +8,65 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
-from tandem_training.data.cache import TrunkCache
 from tandem_training.loop.backward import backward
-from tandem_training.models.fusion.streams import NoFusion
+from tandem_training.loop.trainer import Trainer, vocabulary_of
+from tandem_training.models.fusion.aligned import Aligned
 from tandem_training.models.model import ModelConfig, Tandem
-from tandem_training.models.text.second import SecondTextConfig
-from tandem_training.objectives.objective import Batch, Step, encode
-from tandem_training.recipe import DataConfig, ObjectivesConfig, Recipe, TrainConfig, read_recipe
-from tandem_training.train import Trainer
+from tandem_training.models.registry import PARTS
+from tandem_training.models.text.bert import Bert
+from tandem_training.models.text.second import SecondText
+from tandem_training.models.vision.efficientnet import EfficientNetLite
+from tandem_training.models.vision.vit import VisionTransformer
+from tandem_training.objectives.features import Batch, Precision
+from tandem_training.objectives.objective import Step
+from tandem_training.objectives.registry import OBJECTIVES, attach
+from tandem_training.recipe import (
+    DataConfig,
+    GroupConfig,
+    OptimiserConfig,
+    Recipe,
+    TrainConfig,
+    read_recipe,
+)
 
 from .drawings import COLOURS, SHAPES
 
+# Sizes that any part may have, for a test.
+SMALL = {
+    "image_size": 64, "token_width": 16, "width": 24, "heads": 2, "layers": 1, "max_tokens": 8,
+    "patch": 32,
+}  # fmt: skip
+TOWERS = ["vision.*", "pooler.*", "text.*"]
+FLOAT32 = Precision("float32")
+
+
+def shrunk(config, **changes):
+    """A part's config with small sizes, and what else is given, where it has such keys."""
+    known = {f.name for f in fields(config)}
+    return replace(config, **{k: v for k, v in (SMALL | changes).items() if k in known})
+
+
 TINY = ModelConfig(
-    vision="efficientnet-lite0", image_size=64, split=9, dim=16, image_token_width=16, max_tokens=8, text_width=24,
-    text_heads=2, text_layers=1, fusion_width=16, fusion_layers=1,
-)  # fmt: skip
-
-
-STILL = replace(TINY, grid_dropout=0.0, text_dropout=0.0, fusion_dropout=0.0)
-
-
-VIT = replace(
-    TINY, vision="vit", split=0, patch=32, vision_width=24, vision_heads=2, vision_layers=1
+    16,
+    shrunk(EfficientNetLite.Config(variant="lite0", split=9)),
+    shrunk(Bert.Config()),
+    shrunk(Aligned.Config(), width=16),
 )
-
+STILL = ModelConfig(
+    TINY.dim,
+    replace(TINY.vision, pool_dropout=0.0),
+    replace(TINY.text, dropout=0.0),
+    replace(TINY.fusion, dropout=0.0),
+)
+VIT = replace(TINY, vision=shrunk(VisionTransformer.Config()))
 
 TESTS = Path(__file__).parents[1]
 RECIPES = TESTS.parent / "recipes"
 PYTHON_PATH = f"{TESTS}:{TESTS.parent}"  # of a process that a test starts
 
-
+# The recipes of the taxonomy, then those of the shipped bundle.
 NAMES = ["albef", "blip", "clip", "meter", "siglip", "vilt"]
-
-
-SMALL = {
-    "image_size": 64, "dim": 16, "image_token_width": 16, "max_tokens": 8, "text_width": 24, "text_heads": 2,
-    "text_layers": 1, "fusion_width": 16, "fusion_heads": 2, "fusion_layers": 1, "patch": 32, "vision_width": 24,
-    "vision_heads": 2, "vision_layers": 1,
-}  # fmt: skip
+BUNDLED = ["tandem-small-towers", "tandem-small-fusion", "tandem-small-second"]
 
 
 def tiny_tokenizer() -> Tokenizer:
@@ -57,58 +77,99 @@ def tiny_tokenizer() -> Tokenizer:
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    made.enable_truncation(TINY.max_tokens)
+    made.enable_truncation(TINY.text.max_tokens)
     return made
 
 
-def tiny_model(config: ModelConfig = TINY) -> Tandem:
-    """Random, but with convolutions scaled (He et al. 2015) so that a picture's signal reaches the
-    grid."""
-    torch.manual_seed(0)
-    model = Tandem(config)
+def masking_tokenizer() -> Tokenizer:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens(["[MASK]"])
+    return tokenizer
+
+
+def scale_convolutions(model: Tandem) -> Tandem:
+    """So that an image's signal reaches the grid of random weights (He et al. 2015)."""
     for module in model.vision.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
     return model
 
 
-def tiny(fusion: str, **changes) -> Tandem:
+def tiny_model(config: ModelConfig = TINY) -> Tandem:
     torch.manual_seed(0)
-    model = Tandem(replace(VIT, fusion=fusion, fusion_heads=2, **changes)).eval()
-    if not isinstance(model.fusion, NoFusion):
-        nn.init.normal_(
-            model.fusion.head.weight
-        )  # some start at zero, which would hide what the layers do
+    return scale_convolutions(Tandem(config))
+
+
+def with_fusion(fusion: str, text: str = "bert", base: ModelConfig = VIT) -> ModelConfig:
+    return replace(
+        base,
+        text=shrunk(PARTS["text"][text].Config()),
+        fusion=shrunk(PARTS["fusion"][fusion].Config(), width=16),
+    )
+
+
+def tiny(fusion: str, text: str = "bert") -> Tandem:
+    torch.manual_seed(0)
+    model = Tandem(with_fusion(fusion, text)).eval()
+    if fusion != "none":  # some heads start at zero, which would hide what the layers do
+        nn.init.normal_(model.fusion.head.weight)
     return model
+
+
+def options(**weights) -> dict:
+    """Objectives from weights, or from tables of options."""
+    return {
+        name: OBJECTIVES[name].Options(**(o if isinstance(o, dict) else {"weight": o}))
+        for name, o in weights.items()
+    }
+
+
+MATCHING = {"weight": 0.5, "negatives": 2}
+STANDARD = {"itc": 1.0, "token_itc": {"pairs": 8}, "itm": MATCHING, "rank": MATCHING}
+FUSION = {"itm": MATCHING, "rank": MATCHING}
 
 
 def trainer(shard: Path, out: Path, tokenizer: Tokenizer, model: ModelConfig = TINY,
-            second: SecondTextConfig | None = None, **settings) -> Trainer:  # fmt: skip
+            second: SecondText.Config | None = None, objectives: dict | None = None,
+            data: dict | None = None, rates: dict | None = None, **settings) -> Trainer:  # fmt: skip
     """A run over the drawings; settings are those of [train]."""
-    standard = {
-        "batch": 8,
-        "itm_negatives": 2,
-        "token_batch": 8,
-        "warmup": 0.1,
-        "text_rate": 1e-3,
-        "word_dropout": 0.0,
-    }
-    data = DataConfig(str(shard), str(shard), views=2)
+    wanted = objectives or STANDARD | ({"second_itc": 0.5, "second_text_itc": 0.25} if second else {})  # fmt: skip
+    groups = {"text": 1e-3} | (rates or {})
     recipe = Recipe(
-        data, model, TrainConfig(**standard | settings), second_text=second or SecondTextConfig()
+        DataConfig(str(shard), str(shard), views=2, **{"word_dropout": 0.0} | (data or {})),
+        model,
+        {"second_text": second} if second else {},
+        options(**wanted),
+        TrainConfig(**{"batch": 8, "warmup": 0.1} | settings),
+        OptimiserConfig(**{name: GroupConfig(rate) for name, rate in groups.items()}),
     )
+    recipe.check()
     return Trainer(recipe, out, shard.parent / "cache", tiny_model(model), tokenizer)
 
 
 def small(name: str, shard: Path) -> Recipe:
     """The recipe as shipped, its choices kept, its sizes cut."""
     recipe = read_recipe(RECIPES / f"{name}.toml")
-    trunk = {} if recipe.model.vision == "vit" else {"vision": TINY.vision, "split": 16}
-    recipe.model = replace(recipe.model, **SMALL, **trunk)
+    vision = {"variant": "lite0"}
+    recipe.model = ModelConfig(
+        16, shrunk(recipe.model.vision, **vision), shrunk(recipe.model.text),
+        shrunk(recipe.model.fusion, width=16),
+    )  # fmt: skip
+    return cut(recipe, shard)
+
+
+def cut(recipe: Recipe, shard: Path) -> Recipe:
+    """The recipe over eight drawings."""
     recipe.data = replace(recipe.data, train=str(shard), dev=str(shard), views=2)
-    recipe.train = replace(
-        recipe.train, batch=8, token_batch=4, queue=min(recipe.train.queue, 12), epochs=6
-    )
+    recipe.train = replace(recipe.train, start="", batch=8, epochs=6)
+    for name, own in recipe.objectives.items():
+        limits = {"pairs": 4, "queue": 12}
+        changes = {k: v for k, v in limits.items() if getattr(own, k, 0) > v}
+        recipe.objectives[name] = replace(own, **changes)
+    if recipe.inputs:
+        second = replace(recipe.inputs["second_text"], languages={"zh": 2.0, "de": 1.0},
+                         vocabulary=120, pretrain_steps=3)  # fmt: skip
+        recipe.inputs = {"second_text": second}
     return recipe
 
 
@@ -117,42 +178,26 @@ def recipe_trainer(recipe: Recipe, out: Path, tokenizer: Tokenizer) -> Trainer:
     return Trainer(recipe, out, out.parent / "cache", Tandem(recipe.model), tokenizer)
 
 
-def recipe_of(fusion: str, text: str = "bert", queue: int = 0, **weights: float) -> Recipe:
-    train = TrainConfig(
-        word_dropout=0.0, soft_mix=0.4 if queue else 0.0, queue=queue, itm_negatives=2
-    )
-    return Recipe(
-        model=replace(VIT, fusion=fusion, text=text),
-        train=train,
-        objectives=ObjectivesConfig(**weights),
-    )
-
-
-def step_of(model, generator: int = 0) -> Step:
+def step_of(model: Tandem, generator: int = 0, **objectives) -> Step:
+    """A step of six pairs for a model that gets these objectives."""
+    attach(options(**objectives), model, vocabulary_of(masking_tokenizer()))
     torch.manual_seed(0)
     ids = torch.randint(4, 14, (6, 7))
     ids[:, 0], ids[:, -1] = 2, 3
     mask = torch.ones_like(ids)
     mask[0, 5:] = 0
     pixels = torch.randint(0, 256, (6, 64, 64, 3), dtype=torch.uint8)
-    inputs = (model.vision.trunk(pixels), ids, mask)
-    batch = Batch(inputs, ids, mask, torch.arange(6) + 40)
-    return Step(
-        model, model, batch, encode(model, *inputs), torch.Generator().manual_seed(generator)
-    )
+    texts = {"text.ids": ids, "text.mask": mask}
+    inputs = {"image.activations": model.vision.trunk(pixels)} | texts
+    batch = Batch(inputs, {"image.ids": torch.arange(6) + 40} | texts)
+    random = torch.Generator().manual_seed(generator)
+    return Step(1, model, model, batch, model(inputs), random, FLOAT32)
 
 
-def model_gradients(run) -> dict[str, torch.Tensor]:
+def model_gradients(run: Trainer) -> dict[str, torch.Tensor]:
     """Of the first batch of a run over the drawings, before any step."""
     run.model.train().zero_grad()
     torch.manual_seed(1)
     batch = run.batch(0)
     backward(run._encode, partial(run._losses, 1, batch), batch.inputs, run.recipe.train.chunk)
     return {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
-
-
-def compute_in_float32(replace) -> None:
-    """Train without bfloat16, to compare closely. `replace` is setattr or monkeypatch.setattr."""
-    batch = TrunkCache.batch
-    replace(torch, "autocast", lambda *_, **__: nullcontext())
-    replace(TrunkCache, "batch", lambda *given: batch(*given).float())

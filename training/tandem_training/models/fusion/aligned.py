@@ -1,4 +1,4 @@
-"""Fusion encoder: text tokens attend to image tokens; one ITM logit for every (text, image) pair.
+"""Fusion by aligned tokens, then cross-attention.
 
 Small data does not teach a randomly started cross-attention (ALBEF, Li et al. 2021,
 arXiv:2107.07651, has 4M pairs), so the first attention works in a space that a contrastive loss has
@@ -6,39 +6,51 @@ aligned before (SCAN, Lee et al. 2018, arXiv:1803.08024; FILIP, Yao et al. 2021,
 each word reads the image cells it resembles, and the logit starts as that token similarity;
 transformer layers with cross-attention then correct it."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import CrossLayer, attention_bias, causal_bias
+from ..part import PartConfig
+from .fusion import Fusion
 
 
-class FusionEncoder(nn.Module):
-    """Fusion by aligned tokens and cross-attention. The contract stands in `streams`."""
+class Aligned(Fusion):
+    """Soft attention over aligned tokens, then layers with cross-attention."""
 
-    reads_inputs, captions = False, True
+    name = "aligned"
 
-    def __init__(self, text_width: int, image_width: int, width: int = 256, layers: int = 2, heads: int = 4,
-                 dropout: float = 0.1):  # fmt: skip
+    @dataclass(frozen=True)
+    class Config(PartConfig):
+        width: int = 256
+        layers: int = 2
+        heads: int = 4
+        dropout: float = 0.1
+
+    def __init__(self, config: Config, text, image):
         super().__init__()
-        self.width = width
-        self.query = nn.Linear(text_width, image_width)
-        self.gate = nn.Linear(text_width, 1)
-        self.sharpness = nn.Parameter(
-            torch.tensor(3.0)
-        )  # log of the inverse temperature over image cells
-        self.scale = nn.Parameter(
-            torch.tensor(3.0)
-        )  # log of the weight of the token similarity in the logit
-        self.text_in = nn.Linear(text_width, width)
-        self.read_in = nn.Linear(2 * image_width, width)
+        self.width = width = config.width
+        self.query = nn.Linear(text.width, image.token_width)
+        self.gate = nn.Linear(text.width, 1)
+        # Logs of the inverse temperature over cells, and of the similarity's weight in the logit.
+        self.sharpness = nn.Parameter(torch.tensor(3.0))
+        self.scale = nn.Parameter(torch.tensor(3.0))
+        self.text_in = nn.Linear(text.width, width)
+        self.read_in = nn.Linear(2 * image.token_width, width)
         self.layers = nn.ModuleList(
-            CrossLayer(width, heads, image_width, dropout) for _ in range(layers)
+            CrossLayer(width, config.heads, image.token_width, config.dropout)
+            for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    @classmethod
+    def gives(cls, config, given) -> set[str]:
+        return super().gives(config, given) | {"token.similarity"}
 
     def words(self, text_tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Text tokens [q, t, w] → unit queries in the image tokens' space [q, t, v], weights that
@@ -62,10 +74,9 @@ class FusionEncoder(nn.Module):
     def forward(
         self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
     ) -> Tensor:
-        hidden, gate, similarity = self._read(
-            text_tokens, mask, image_tokens, pairs, attention_bias(mask)
-        )
-        pooled = (hidden.float() * gate.unsqueeze(-1)).sum(1)
+        bias = attention_bias(mask)
+        states, gate, similarity = self._read(text_tokens, mask, image_tokens, pairs, bias)
+        pooled = (states.float() * gate.unsqueeze(-1)).sum(1)  # [p, width]
         return self.scale.exp() * similarity.float() + self.head(pooled).squeeze(-1).float()
 
     def hidden(
@@ -75,25 +86,25 @@ class FusionEncoder(nn.Module):
         image_tokens: Tensor,
         pairs: Tensor,
         causal: bool = False,
-    ):
+    ) -> tuple[Tensor, None]:
         bias = (causal_bias if causal else attention_bias)(mask)
-        return self._read(text_tokens, mask, image_tokens, pairs, bias)[0]
+        return self._read(text_tokens, mask, image_tokens, pairs, bias)[0], None
 
     def _read(
         self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor, bias: Tensor
-    ):
-        """→ hidden [p, t, width], weight of each word [p, t], token similarity [p]. What depends on
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """→ states [p, t, width], weight of each word [p, t], token similarity [p]. What depends on
         the text alone is computed once a text."""
         texts, images = pairs[:, 0], pairs[:, 1]
         query, gate = self.words(text_tokens, mask)
         x = self.text_in(text_tokens)
         query, gate, x, bias = query[texts], gate[texts], x[texts], bias[texts]
-        cells = image_tokens[images]
+        cells = image_tokens[images]  # [p, n, v]
         cosine = query @ cells.transpose(1, 2)  # [p, t, n]
-        attention = (cosine * self.sharpness.exp()).softmax(-1)
+        attention = (cosine * self.sharpness.exp()).softmax(-1)  # [p, t, n]
         similarity = ((attention * cosine).sum(-1) * gate).sum(-1)  # [p]
         read = attention.to(cells.dtype) @ cells  # [p, t, v]
-        x = x + self.read_in(torch.cat([read, read * query], dim=-1))
+        x = x + self.read_in(torch.cat([read, read * query], dim=-1))  # [p, t, width]
         for layer in self.layers:
             x = layer(x, bias, cells)
         return self.norm(x), gate, similarity

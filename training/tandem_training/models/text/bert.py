@@ -1,11 +1,16 @@
 """Text encoder: a BERT encoder (Devlin et al. 2018, arXiv:1810.04805) that starts from MiniLM
 sentence weights."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import weights
 from ..layers import attend, attention_bias, join_heads, split_heads
+from ..part import PartConfig
+from .text import TextEncoder
 
 
 class SelfAttention(nn.Module):
@@ -43,33 +48,50 @@ class Layer(SelfAttention):
         return self.feed(self.mix(x, bias))
 
 
-class TextEncoder(nn.Module):
-    """token ids [b, t], mask [b, t] → embedding [b, dim] (unit length), text tokens [b, t, width]."""
+class Bert(TextEncoder):
+    """The embedding is the mean of the tokens, projected."""
 
-    def __init__(self, dim: int, width: int = 384, layers: int = 6, heads: int = 12,
-                 vocabulary: int = 30522, positions: int = 512, dropout: float = 0.1):  # fmt: skip
+    name = "bert"
+
+    @dataclass(frozen=True)
+    class Config(PartConfig):
+        width: int = 384
+        layers: int = 6
+        heads: int = 12
+        dropout: float = 0.1
+        max_tokens: int = 64
+
+    def __init__(self, config: Config, dim: int, vocabulary: int = 30522, positions: int = 512):
         super().__init__()
-        self.words = nn.Embedding(vocabulary, width)
-        self.positions = nn.Embedding(positions, width)
-        self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.layers = nn.ModuleList(Layer(width, heads, 4 * width, dropout) for _ in range(layers))
-        self.project = nn.Linear(width, dim)
-        self.width, self.dropout = width, dropout
+        self.width, self.dropout = config.width, config.dropout
+        self.words = nn.Embedding(vocabulary, self.width)
+        self.positions = nn.Embedding(positions, self.width)
+        self.norm = nn.LayerNorm(self.width, eps=1e-12)
+        self.layers = nn.ModuleList(
+            Layer(self.width, config.heads, 4 * self.width, self.dropout)
+            for _ in range(config.layers)
+        )
+        self.project = nn.Linear(self.width, dim)
+
+    @classmethod
+    def gives(cls, config, given) -> set[str]:
+        return {"text.embedding", "text.tokens", "text.layers", "text.sentences"}
 
     def embed(self, token_ids: Tensor) -> Tensor:
-        """What the first layer reads, [b, t, width]."""
         position = torch.arange(token_ids.shape[1], device=token_ids.device)
         x = self.norm(self.words(token_ids) + self.positions(position))
         return F.dropout(x, self.dropout, self.training)
 
     def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.embed(token_ids)
-        bias = attention_bias(mask)
+        x, bias = self.embed(token_ids), attention_bias(mask)  # [b, t, w], [b, 1, 1, t]
         for layer in self.layers:
             x = layer(x, bias)
-        weight = mask.unsqueeze(-1).float()
-        mean = (x.float() * weight).sum(1) / weight.sum(1)
+        weight = mask.unsqueeze(-1).float()  # [b, t, 1]
+        mean = (x.float() * weight).sum(1) / weight.sum(1)  # [b, w]
         return F.normalize(self.project(mean).float(), dim=-1), x.float()
+
+    def load_published(self) -> None:
+        self.load_minilm(weights.minilm())
 
     @torch.no_grad()
     def load_minilm(self, state: dict[str, Tensor]) -> None:
@@ -82,8 +104,8 @@ class TextEncoder(nn.Module):
         )
         if given != (*self.words.weight.shape, len(self.layers)):
             raise ValueError(
-                f"the checkpoint has {given[2]} layers of width {given[1]} and {given[0]} words; text_layers = "
-                f"{len(self.layers)}, text_width = {self.width}, {self.words.num_embeddings} words"
+                f"the checkpoint has {given[2]} layers of width {given[1]} and {given[0]} words; [text] layers = "
+                f"{len(self.layers)}, width = {self.width}, {self.words.num_embeddings} words"
             )
         self.words.weight.copy_(
             state["embeddings.word_embeddings.weight"]

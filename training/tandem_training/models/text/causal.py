@@ -1,32 +1,48 @@
 """Text encoder: CLIP's causal transformer (Radford et al. 2021, arXiv:2103.00020)."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import PreNormLayer, causal_bias
+from ..part import PartConfig
+from .text import TextEncoder
 
 
-class CausalTextEncoder(nn.Module):
-    """token ids [b, t], mask [b, t] → embedding [b, dim] (unit length), text tokens [b, t, width].
+class CausalText(TextEncoder):
+    """A token sees only those before it: the embedding is read from the last one ([SEP]), and a
+    fusion that goes on causally can write captions (CoCa, Yu et al. 2022, arXiv:2205.01917)."""
 
-    A token sees only those before it, so the embedding is read from the last one ([SEP]), and a
-    fusion that goes on causally can write captions (CoCa)."""
+    name = "causal"
 
-    def __init__(self, dim: int, width: int, layers: int, heads: int, vocabulary: int = 30522,
-                 positions: int = 512, dropout: float = 0.1):  # fmt: skip
+    @dataclass(frozen=True)
+    class Config(PartConfig):
+        width: int = 384
+        layers: int = 6
+        heads: int = 12
+        dropout: float = 0.1
+        max_tokens: int = 64
+
+    def __init__(self, config: Config, dim: int, vocabulary: int = 30522, positions: int = 512):
         super().__init__()
+        self.width = width = config.width
         self.words = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(positions, width)
         nn.init.normal_(self.words.weight, std=0.02)
         nn.init.normal_(self.positions.weight, std=0.01)
-        self.layers = nn.ModuleList(PreNormLayer(width, heads, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            PreNormLayer(width, config.heads, config.dropout) for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, dim, bias=False)
-        self.width = width
+
+    @classmethod
+    def gives(cls, config, given) -> set[str]:
+        return {"text.embedding", "text.tokens", "text.causal"}
 
     def embed(self, token_ids: Tensor) -> Tensor:
-        """What the first layer reads, [b, t, width]."""
         return self.words(token_ids) + self.positions(
             torch.arange(token_ids.shape[1], device=token_ids.device)
         )

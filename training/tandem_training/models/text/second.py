@@ -4,7 +4,6 @@ It is small, starts at random and shares nothing with the first but the image em
 encoder learns from more descriptions, and queries in those languages search the same index. Its
 tokenizer is learnt from the captions."""
 
-import copy
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,46 +12,12 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 
-from ..model import ModelConfig
-from .bert import TextEncoder
+from ..part import at_least
+from .bert import Bert
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 # Spelt out, because \w means ASCII alone where the service tokenises.
 WORDS = Regex(r"[\p{L}\p{M}\p{N}]+|[\p{P}\p{S}]+")
-
-
-@dataclass
-class SecondTextConfig:
-    languages: dict[str, float] = field(
-        default_factory=dict
-    )  # weight of each in drawing a caption; none: no encoder
-    layers: int = 3
-    width: int = 256
-    heads: int = 4
-    dropout: float = 0.2
-    vocabulary: int = 12000
-    caption_tokens: int = 40
-    pretrain_steps: int = (
-        1500  # of ITC against the first text encoder's embeddings, before anything else learns
-    )
-    rate: float = 5e-4
-    itc: float = 0.5  # weight of ITC with the images
-    text_itc: float = 0.25  # and with the first encoder's captions
-
-    def __post_init__(self):
-        least = {"layers": 1, "width": 1, "heads": 1, "vocabulary": len(SPECIAL) + 1, "caption_tokens": 3,
-                 "pretrain_steps": 0, "itc": 0, "text_itc": 0}  # fmt: skip
-        for key, bound in least.items():
-            if getattr(self, key) < bound:
-                raise ValueError(f"{key} = {getattr(self, key)}; expected at least {bound}")
-        if self.width % self.heads:
-            raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}")
-        if not self.itc + self.text_itc:
-            raise ValueError("itc and text_itc are both 0; expected a weight for one of them")
-
-    def architecture(self) -> str:
-        """What a checkpoint must agree in."""
-        return f"{self.layers} layers of width {self.width}, {self.heads} heads, {self.vocabulary} tokens"
 
 
 def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
@@ -79,49 +44,89 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
 
 class SecondText(nn.Module):
-    """token ids [b, t], mask [b, t] → embedding [b, dim] of unit length. Holds the encoder, its
-    moving average, which is what is evaluated and exported, and the scale of its ITC."""
+    """A further input of a model: the captions in other languages, and their embeddings."""
 
-    def __init__(self, config: SecondTextConfig, model: ModelConfig, tokenizer: Tokenizer):
+    name = "second_text"
+
+    @dataclass(frozen=True)
+    class Config:
+        languages: dict[str, float] = field(default_factory=dict)  # weight of each in drawing one
+        layers: int = 3
+        width: int = 256
+        heads: int = 4
+        dropout: float = 0.2
+        vocabulary: int = 12000
+        caption_tokens: int = 40
+        # of ITC against the first text encoder's embeddings, before anything else learns
+        pretrain_steps: int = 1500
+
+        def __post_init__(self):
+            at_least(self, layers=1, width=1, heads=1, vocabulary=len(SPECIAL) + 1,
+                     caption_tokens=3, pretrain_steps=0)  # fmt: skip
+            if self.width % self.heads:
+                raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}")
+            if not self.languages:
+                raise ValueError(
+                    "no languages; expected some with their weights: languages = { zh = 1 }"
+                )
+
+        def architecture(self) -> dict:
+            """What a checkpoint must agree in."""
+            keys = ("layers", "width", "heads", "vocabulary")
+            return {key: getattr(self, key) for key in keys}
+
+    def __init__(self, config: Config, model, tokenizer: Tokenizer):
+        """`model`: the `ModelConfig` of the model that it joins."""
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
-        tokenizer.enable_truncation(model.max_tokens)
-        with torch.random.fork_rng(
-            devices=()
-        ):  # what else starts at random is the same with and without
+        tokenizer.enable_truncation(model.text.max_tokens)
+        bert = Bert.Config(config.width, config.layers, config.heads, config.dropout)
+        # What else starts at random is the same with and without it.
+        with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            # With as many positions as the first: the service also times graphs with texts of made
-            # lengths.
-            self.encoder = TextEncoder(
-                model.dim, config.width, config.layers, config.heads, tokenizer.get_vocab_size(),
-                dropout=config.dropout,
-            )  # fmt: skip
+            # With as many positions as the first: the service also times graphs with long texts.
+            self.encoder = Bert(bert, model.dim, tokenizer.get_vocab_size())
             for table in (self.encoder.words, self.encoder.positions):
                 nn.init.normal_(table.weight, std=0.02)
-        self.average = copy.deepcopy(self.encoder).requires_grad_(False).eval()
         self.logit_scale = nn.Parameter(torch.tensor(3.0))
 
-    def forward(self, token_ids: Tensor, mask: Tensor) -> Tensor:
-        return self.encoder(token_ids, mask)[0]
+    @staticmethod
+    def gives() -> set[str]:
+        return {"second.embedding"}
 
-    def checkpoint(self) -> dict:
-        return {
-            "config": asdict(self.config),
-            "tokenizer": self.tokenizer.to_str(),
-            "state": self.average.state_dict(),
-        }
+    @staticmethod
+    def check(config: Config, languages: Iterable[str], given: set[str], started: bool) -> None:
+        """ValueError where it does not fit the first text encoder: that one's languages, the model's
+        features, and whether the run starts from a checkpoint."""
+        if both := config.languages.keys() & set(languages):
+            raise ValueError(
+                f"languages of [data] and of [second_text] share {', '.join(sorted(both))}: "
+                "one encoder reads a language"
+            )
+        if config.pretrain_steps and "text.sentences" not in given and not started:
+            raise ValueError(
+                f"[second_text] pretrain_steps = {config.pretrain_steps} follows the first text "
+                "encoder, which without starting weights has learnt nothing; set pretrain_steps = 0"
+            )
+
+    def features(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Embeddings [b, dim] of unit length, where a batch has captions for it: "second.ids" and
+        "second.mask" [b, t]."""
+        if "second.ids" not in inputs:
+            return {}
+        return {"second.embedding": self.encoder(inputs["second.ids"], inputs["second.mask"])[0]}
+
+    def description(self) -> dict:
+        """What builds it again, for a checkpoint."""
+        return {"config": asdict(self.config), "tokenizer": self.tokenizer.to_str()}
+
+    @classmethod
+    def from_description(cls, description: dict, model) -> "SecondText":
+        tokenizer = Tokenizer.from_str(description["tokenizer"])
+        return cls(cls.Config(**description["config"]), model, tokenizer)
 
     def save_tokenizer(self, path: Path) -> None:
         """As a bundle has it."""
         tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.save(str(path))
-
-    @classmethod
-    def from_checkpoint(cls, saved: dict, model: ModelConfig) -> "SecondText":
-        found = cls(
-            SecondTextConfig(**saved["config"]), model, Tokenizer.from_str(saved["tokenizer"])
-        )
-        for encoder in (found.encoder, found.average):
-            encoder.load_state_dict(saved["state"])
-        return found.eval()

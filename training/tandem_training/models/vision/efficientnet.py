@@ -1,23 +1,24 @@
-"""Vision encoder: EfficientNet-Lite grid features and the heads that turn them into embedding and
-image tokens."""
+"""Vision encoder: the grid of an EfficientNet-Lite (Tan & Le 2019, arXiv:1905.11946)."""
 
 import math
+from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .depthwise import depthwise
+from .. import weights
+from .vision import VisionConfig, VisionEncoder
 
-# EfficientNet (Tan & Le 2019, arXiv:1905.11946), "lite" variant: no squeeze-excite, ReLU6, fixed
-# stem and head. One row a stage: expansion, channels at width 1.0, repeats at depth 1.0, stride,
+# The "lite" variant: no squeeze-excite, ReLU6, fixed stem and head. One row a stage: expansion, channels at width 1.0, repeats at depth 1.0, stride,
 # kernel.
 STAGES = [
     (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3),
     (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3),
 ]  # fmt: skip
 # Width, depth, and the input size that the ImageNet weights were trained at.
-VARIANTS = {"efficientnet-lite0": (1.0, 1.0, 224), "efficientnet-lite2": (1.1, 1.2, 260)}
+VARIANTS = {"lite0": (1.0, 1.0, 224), "lite2": (1.1, 1.2, 260)}
 MEAN, STD = 127.0 / 255, 128.0 / 255
 
 
@@ -66,17 +67,25 @@ class Block(nn.Module):
         return x + y if self.residual else y
 
 
-class EfficientNetLite(nn.Module):
-    """Pixels uint8 [b, s, s, 3] → grid [b, (s/32)², 1280]. `split` cuts it into a frozen trunk,
-    whose output can be cached, and a tail that is trained: `tail(trunk(pixels)) ==
-    forward(pixels)`."""
+class EfficientNetLite(VisionEncoder):
+    """Pixels uint8 [b, s, s, 3] → grid [b, (s/32)², 1280]. The first `split` blocks are the trunk."""
 
-    stride = 32
+    name = "efficientnet"
+    stride, width = 32, 1280
 
-    def __init__(self, variant: str = "efficientnet-lite2", split: int = 15):
+    @dataclass(frozen=True)
+    class Config(VisionConfig):
+        variant: str = "lite2"
+
+        def __post_init__(self):
+            if self.variant not in VARIANTS:
+                known = ", ".join(VARIANTS)
+                raise ValueError(f"variant = {self.variant!r}; expected one of {known}")
+
+    def __init__(self, config: Config):
         super().__init__()
-        width, depth, size = VARIANTS[variant]
-        self.split = split
+        self.variant, self.split = config.variant, config.split
+        width, depth, size = VARIANTS[config.variant]
         self.stem = Conv(3, 32, 3, 2, size=size)
         blocks, inputs, size = [], 32, math.ceil(size / 2)
         for i, (expansion, channels, repeats, stride, kernel) in enumerate(STAGES):
@@ -89,11 +98,9 @@ class EfficientNetLite(nn.Module):
                 )
                 inputs, size = outputs, math.ceil(size / blocks[-1].depthwise.stride[0])
         self.blocks = nn.ModuleList(blocks)
-        self.head = Conv(inputs, 1280, 1)
-        self.width = 1280
+        self.head = Conv(inputs, self.width, 1)
 
     def trunk(self, pixels: Tensor) -> Tensor:
-        """uint8 [b, s, s, 3] → activations after `split` blocks, [b, c, h, w]."""
         x = (pixels.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
         x = F.relu6(self.stem(x.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks[: self.split]:
@@ -105,20 +112,13 @@ class EfficientNetLite(nn.Module):
             x = block(x)
         return F.relu6(self.head(x)).flatten(2).transpose(1, 2)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.tail(self.trunk(pixels))
-
     def trunk_parameters(self) -> list[nn.Parameter]:
         return [*self.stem.parameters(), *self.blocks[: self.split].parameters()]
 
-    def trunk_key(self) -> float:
-        """What distinguishes the trunk's output from another's, for the cache."""
-        return float(
-            sum(p.detach().double().abs().sum() for p in self.blocks[: self.split].parameters())
-        )
-
-    def tail_parameters(self) -> list[nn.Parameter]:
-        return [*self.blocks[self.split :].parameters(), *self.head.parameters()]
+    def load_published(self) -> None:
+        if self.variant != "lite2":
+            raise ValueError(f"variant = {self.variant!r} has no published weights; use 'lite2'")
+        self.load_imagenet(weights.imagenet_efficientnet_lite2())
 
     @torch.no_grad()
     def load_imagenet(self, state: dict[str, Tensor]) -> None:
@@ -139,49 +139,79 @@ class EfficientNetLite(nn.Module):
             fill(block.project, f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2")
 
 
-class ImageHeads(nn.Module):
-    """Grid [b, n, 1280] → embedding [b, dim] (unit length) and image tokens [b, n, width] (unit
-    length).
+# Depthwise convolution whose gradient is as fast as its forward pass. PyTorch on a CPU takes thirty
+# to sixty times as long for the gradient of a 5×5 depthwise kernel in bfloat16 as for the
+# convolution itself, and longer still under a stride; only 3×3 kernels without a stride have a fast
+# path (oneDNN). So the gradient is put together from fast parts: that of the input is a convolution
+# with the kernel turned by 180°, that of the kernel is the gradient of the 3×3 kernels that tile it,
+# and a stride is undone by zeros between the rows and columns of the gradient (transposed
+# convolution, Dumoulin & Visin 2016, arXiv:1603.07285).
+TILE = 3
 
-    The embedding is the mean of the grid plus `heads` attention poolings, each with a learnt query.
-    """
 
-    def __init__(
-        self, grid_width: int, dim: int, token_width: int, heads: int = 8, dropout: float = 0.0
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """conv2d with a filter a channel: x [b, c, h, w], already padded, weight [c, 1, k, k] → [b, c,
+    h', w']."""
+    if (
+        x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and (weight.shape[-1] > TILE or stride > 1)
     ):
-        super().__init__()
-        self.scores = nn.Linear(grid_width, heads)
-        self.values = nn.Linear(grid_width, dim)
-        self.mean = nn.Linear(grid_width, dim)
-        self.tokens = nn.Linear(grid_width, token_width)
-        self.dropout = nn.Dropout(dropout)
-        self.heads = heads
-
-    def forward(self, grid: Tensor) -> tuple[Tensor, Tensor]:
-        b, n, _ = grid.shape
-        # The same channels are dropped in every cell of a photo.
-        grid = grid * self.dropout(grid.new_ones(b, 1, grid.shape[-1]))
-        weights = self.scores(grid).softmax(1)  # [b, n, heads]
-        values = self.values(grid).view(b, n, self.heads, -1)
-        pooled = (weights.unsqueeze(-1) * values).sum(1).flatten(1)  # [b, dim]
-        embedding = F.normalize(pooled.float() + self.mean(grid.mean(1)).float(), dim=-1)
-        return embedding, F.normalize(self.tokens(grid).float(), dim=-1)
+        return _Depthwise.apply(x, weight.to(x.dtype), bias.to(x.dtype), stride)
+    return F.conv2d(x, weight, bias, stride, groups=weight.shape[0])
 
 
-# Image tokens are unit vectors; a component beyond ±TOKEN_RANGE / sqrt(width) is clipped. One int8
-# step is then TOKEN_RANGE / (127 sqrt(width)), the same for every item, so the service can treat
-# tokens as opaque bytes.
-TOKEN_RANGE = 4.0
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        return F.conv2d(x, weight, bias, stride, groups=weight.shape[0])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        x, weight = ctx.saved_tensors
+        gradient = gradient.to(x.dtype)
+        spread = _spread(gradient, ctx.stride)
+        of_x = _of_input(spread, weight, x.shape) if ctx.needs_input_grad[0] else None
+        return of_x, _of_kernel(spread, x, weight), gradient.sum((0, 2, 3)), None
 
 
-def token_step(width: int) -> float:
-    return TOKEN_RANGE / (127 * math.sqrt(width))
+def _spread(gradient: Tensor, stride: int) -> Tensor:
+    """Zeros in the places that the stride has passed over."""
+    if stride == 1:
+        return gradient
+    b, c, h, w = gradient.shape
+    spread = gradient.new_zeros(b, c, (h - 1) * stride + 1, (w - 1) * stride + 1)
+    spread = spread.contiguous(memory_format=torch.channels_last)
+    spread[:, :, ::stride, ::stride] = gradient
+    return spread
 
 
-def quantise_tokens(tokens: Tensor) -> Tensor:
-    """Unit image tokens [b, n, width] → int8 of the same shape."""
-    return torch.clamp(torch.round(tokens / token_step(tokens.shape[-1])), -127, 127).to(torch.int8)
+def _of_input(spread: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+    """What the last rows and columns of the input gave to no output stays zero."""
+    found = F.conv2d(
+        spread, weight.flip(2, 3), padding=weight.shape[-1] - 1, groups=weight.shape[0]
+    )
+    return F.pad(found, (0, shape[3] - found.shape[3], 0, shape[2] - found.shape[2]))
 
 
-def dequantise_tokens(tokens: Tensor) -> Tensor:
-    return tokens.float() * token_step(tokens.shape[-1])
+def _of_kernel(spread: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    size, (h, w) = weight.shape[-1], spread.shape[2:]
+    whole, tile = torch.empty_like(weight), min(TILE, size)
+    # The last tile of a row or column overlaps the one before it.
+    starts = sorted({min(start, size - tile) for start in range(0, size, tile)})
+    for top, left in product(starts, starts):
+        part = (slice(None), slice(None), slice(top, top + tile), slice(left, left + tile))
+        seen = x[:, :, top : top + h + tile - 1, left : left + w + tile - 1]
+        whole[part] = _of_tile(spread, seen, weight[part])
+    return whole
+
+
+def _of_tile(spread: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    x = x.contiguous(memory_format=torch.channels_last)
+    ones, zeros = [1, 1], [0, 0]
+    wanted = [False, True, False]  # of input, weight, bias
+    return torch.ops.aten.convolution_backward(
+        spread, x, weight, None, ones, zeros, ones, False, zeros, weight.shape[0], wanted
+    )[1]

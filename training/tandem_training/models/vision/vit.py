@@ -1,9 +1,12 @@
 """Vision encoder: a Vision Transformer over patches (Dosovitskiy et al. 2020, arXiv:2010.11929)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from ..layers import PreNormLayer
+from .vision import VisionConfig, VisionEncoder
 
 
 def to_patches(pixels: Tensor, patch: int) -> Tensor:
@@ -18,28 +21,48 @@ def to_patches(pixels: Tensor, patch: int) -> Tensor:
     return x.reshape(b, patch * patch * c, side, side)
 
 
-class VisionTransformer(nn.Module):
-    """Pixels uint8 [b, s, s, 3] → grid [b, (s / patch)², width].
+class VisionTransformer(VisionEncoder):
+    """Pixels uint8 [b, s, s, 3] → grid [b, (s / patch)², width]. With `split` = 0 the trunk only cuts
+    patches and everything is trained; above, the patch embedding and the first `split` layers are
+    the trunk. There is no class token: the pooler reads the grid."""
 
-    `split` cuts it as it cuts the CNN: `tail(trunk(pixels)) == forward(pixels)`. At 0 the trunk
-    only cuts patches and everything is trained; above, the patch embedding and the first `split`
-    layers are the trunk. There is no class token: the heads pool the grid."""
+    name = "vit"
 
-    def __init__(self, size: int, patch: int, width: int, layers: int, heads: int, split: int = 0,
-                 dropout: float = 0.0):  # fmt: skip
+    @dataclass(frozen=True)
+    class Config(VisionConfig):
+        split: int = 0
+        patch: int = 16
+        width: int = 384
+        layers: int = 6
+        heads: int = 6
+        dropout: float = 0.0
+
+        def __post_init__(self):
+            super().__post_init__()
+            size, split, layers = self.image_size, self.split, self.layers
+            if size % self.patch:
+                raise ValueError(f"image_size = {size} is no multiple of patch = {self.patch}")
+            if not 0 <= split <= layers:
+                raise ValueError(
+                    f"split = {split}; a ViT of {layers} layers splits at 0 to {layers}"
+                )
+
+    def __init__(self, config: Config):
         super().__init__()
-        if size % patch:
-            raise ValueError(f"image_size = {size} is no multiple of patch = {patch}")
-        if not 0 <= split <= layers:
-            raise ValueError(f"split = {split}; a ViT of {layers} layers splits at 0 to {layers}")
-        self.stride, self.split, self.width = patch, split, width
+        self.stride, self.split, self.width = config.patch, config.split, config.width
+        patch, width = config.patch, config.width
         self.embed = nn.Linear(3 * patch**2, width)
-        self.positions = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width))
-        self.blocks = nn.ModuleList(PreNormLayer(width, heads, dropout) for _ in range(layers))
+        self.positions = nn.Parameter(0.02 * torch.randn((config.image_size // patch) ** 2, width))
+        self.blocks = nn.ModuleList(
+            PreNormLayer(width, config.heads, config.dropout) for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(width)
 
+    @classmethod
+    def gives(cls, config, given) -> set[str]:
+        return super().gives(config, given) | ({"image.patches"} if config.split == 0 else set())
+
     def trunk(self, pixels: Tensor) -> Tensor:
-        """uint8 [b, s, s, 3] → patches or activations after `split` layers, [b, c, h, w]."""
         x = to_patches(pixels, self.stride)
         if self.split == 0:
             return x
@@ -47,12 +70,8 @@ class VisionTransformer(nn.Module):
         return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def tail(self, x: Tensor) -> Tensor:
-        """[b, c, h, w] → [b, h · w, width]."""
         tokens = x.flatten(2).transpose(1, 2) if self.split else self._embedded(x)
         return self.norm(self._through(tokens, self.blocks[self.split :]))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.tail(self.trunk(pixels))
 
     def _embedded(self, patches: Tensor) -> Tensor:
         return self.embed(patches.flatten(2).transpose(1, 2)) + self.positions
@@ -69,14 +88,8 @@ class VisionTransformer(nn.Module):
             else []
         )
 
-    def tail_parameters(self) -> list[nn.Parameter]:
-        frozen = {id(p) for p in self.trunk_parameters()}
-        return [p for p in self.parameters() if id(p) not in frozen]
-
-    def trunk_key(self) -> list:
-        """What distinguishes the trunk's output from another's, for the cache."""
-        return [
-            "vit",
-            self.stride,
-            float(sum(p.detach().double().abs().sum() for p in self.trunk_parameters())),
-        ]
+    def load_published(self) -> None:
+        if self.split > 0:
+            raise ValueError(
+                f"a ViT starts at random: its first {self.split} layers cannot stay frozen; split = 0"
+            )

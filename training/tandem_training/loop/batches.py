@@ -1,0 +1,91 @@
+"""The batches of a run: a function of seed and number, so a resumed run sees what an unbroken one
+sees."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from .. import distributed
+from ..data.cache import TrunkCache
+from ..data.draws import Shuffle
+from ..data.samples import Sample
+from ..data.tokens import drop_words, pad
+from ..models.model import Tandem
+from ..objectives.features import Batch, Precision, Tensors
+from ..recipe import Recipe
+from .second_text import SecondTextInput
+
+UNKNOWN = 100  # [UNK] of the BERT vocabulary
+
+
+class Batches:
+    """Draws images, a view and captions of each, and puts them into named tensors."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        samples: list[Sample],
+        model: Tandem,
+        tokenizer: Tokenizer,
+        cache: Path,
+        precision: Precision,
+    ):
+        self.recipe, self.data, self.samples = recipe, recipe.data, samples
+        self.shuffle = Shuffle(samples, recipe.train, recipe.data)
+        self.rows = distributed.own_rows(recipe.train.batch)
+        size = recipe.model.vision.image_size
+        with distributed.first_rank_first():
+            self.activations = TrunkCache(
+                samples, model.vision, size, self.data.views, cache, bfloat16=precision.bfloat16
+            )
+        self.captions = [[e.ids for e in tokenizer.encode_batch(s.captions)] for s in samples]
+        # Sentence vectors of each image's captions, where a teacher gives some.
+        self.sentences: list[Tensor] = []
+        self.inputs: list[SecondTextInput] = []
+
+    def __getitem__(self, number: int) -> Batch:
+        drawn, own = self.shuffle.draw(number), self.rows
+        chosen = list(zip(drawn.photos, drawn.captions, strict=True))
+        ids, mask = self._words(chosen, drawn.rng)  # [b, t]
+        views = drawn.rng.integers(0, self.data.views, len(chosen))
+        inputs = {
+            "image.activations": self.activations.batch(views[own], drawn.photos[own]),
+            "text.ids": ids[own],
+            "text.mask": mask[own],
+        }
+        whole = {"image.ids": torch.from_numpy(drawn.photos), "text.ids": ids, "text.mask": mask}
+        further = [(p, other) for p, c in chosen for other in self.shuffle.further(p, c, drawn.rng)]
+        shape = (len(chosen), self.data.captions - 1)
+        if further:
+            ids, mask = (rows.unflatten(0, shape) for rows in self._words(further, drawn.rng))
+            inputs |= {"further.ids": ids[own], "further.mask": mask[own]}  # [., captions - 1, s]
+        for source in self.inputs:
+            rows, others = source.draw(drawn.photos, number)
+            inputs |= {name: tensor[own] for name, tensor in rows.items()}
+            whole |= others
+        if self.sentences:
+            whole |= self._teacher(chosen, further, shape)
+        return Batch(inputs, whole)
+
+    def _words(
+        self, chosen: list[tuple[int, int]], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Token ids and mask of those (image, caption), with some words hidden."""
+        longest, hidden = self.data.caption_tokens, self.data.word_dropout
+        return pad(
+            [drop_words(self.captions[p][c][:longest], hidden, UNKNOWN, rng) for p, c in chosen]
+        )
+
+    def _teacher(self, chosen: list, further: list, shape: tuple[int, int]) -> Tensors:
+        vectors = self.sentences
+        teacher = {
+            "sentence.text": torch.stack([vectors[p][c] for p, c in chosen]),  # [b, d]
+            "sentence.image": torch.stack([vectors[p].mean(0) for p, _ in chosen]),  # [b, d]
+        }
+        if further:
+            rows = torch.stack([vectors[p][c] for p, c in further])
+            teacher["sentence.further"] = rows.unflatten(0, shape)  # [b, captions - 1, d]
+        return teacher

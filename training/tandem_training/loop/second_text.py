@@ -1,0 +1,106 @@
+"""The input of a second text encoder: the captions that it reads, and what comes before the first
+step. Its tokenizer is learnt, and the encoder learns what its captions mean from what the first one
+makes of the same images. It can then teach the image encoder at once."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from .. import distributed
+from ..data.atomic import replace_file
+from ..data.draws import SecondCaptions, Shuffle
+from ..data.samples import Sample
+from ..models.text.second import SecondText, learn_tokenizer
+from ..objectives.contrastive import SecondItc, itc_loss
+from ..objectives.features import Precision, Tensors
+from ..recipe import Recipe
+from .checkpoint import load, save
+from .optim import Optimiser
+
+RATE, DECAY = 1e-3, 0.05
+
+
+class SecondTextInput:
+    """The encoder as a run begins with it, and the draws of its captions."""
+
+    def __init__(self, recipe: Recipe, samples: list[Sample], cache: Path):
+        self.recipe, self.config = recipe, recipe.inputs[SecondText.name]
+        tokenizer = learnt_tokenizer(samples, self.config.vocabulary, cache)
+        self.encoder = SecondText(self.config, recipe.model, tokenizer)
+        self.captions = SecondCaptions(samples, tokenizer, self.config.caption_tokens)
+
+    def draw(self, images: np.ndarray, number: int) -> tuple[Tensors, Tensors]:
+        """Of batch `number`, which has these images → what the encoder reads, a row an image, and
+        what objectives read."""
+        # Its own generator: what the first text encoder reads is the same with and without it.
+        rng = np.random.default_rng([self.recipe.train.seed, 2, number])
+        ids, mask, rows = self.captions.draw(images, rng, self.recipe.data.word_dropout)
+        return {"second.ids": ids, "second.mask": mask}, {"second.rows": rows}
+
+    def pretrain(self, embedding: Tensor, shuffle: Shuffle, path: Path) -> None:
+        """ITC of captions in other languages with what the first text encoder makes of the same
+        image, `embedding` [images, dim], with soft targets as ITC has them later.
+
+        The state is saved at `path` every `save_every` steps, so a killed run goes on from there
+        with the same losses. ValueError when `path` comes from something else."""
+        steps, train, encoder = self.config.pretrain_steps, self.recipe.train, self.encoder
+        parameters = [p for p in encoder.parameters() if p.requires_grad]
+        group = {"params": parameters, "kind": "adamw", "lr": RATE, "weight_decay": DECAY}
+        optimiser = Optimiser([group], train.warmup)
+        origin = {"second_text": self.config.architecture(), "steps": steps} | shuffle.state()
+        first = 0
+        if path.exists():
+            state = load(path, origin)
+            encoder.load_state_dict(state["second"])
+            optimiser.load_state_dict(state["optimiser"])
+            first = state["step"]
+        encoder.train()
+        with torch.random.fork_rng(devices=()):
+            for step in range(first, steps):
+                torch.manual_seed(train.seed * 1_000_003 + step)
+                loss = self._loss(embedding, shuffle.draw(step).photos, step)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step(step / steps)
+                if (step + 1) % train.save_every == 0 or step + 1 == steps:
+                    progress = f"step {step + 1}/{steps} loss {loss.item():.4f}"
+                    print(f"second text encoder, {progress}", flush=True)
+                    state = {"second": encoder.state_dict(), "optimiser": optimiser.state_dict()}
+                    save(path, state | {"step": step + 1, "architecture": origin})
+        optimiser.zero_grad()
+
+    def _loss(self, embedding: Tensor, images: np.ndarray, step: int) -> Tensor:
+        rng = np.random.default_rng([self.recipe.train.seed, 3, step])
+        drawn = self.captions.draw(images, rng, self.recipe.data.word_dropout)
+        ids, mask, rows = (tensor.to(embedding.device) for tensor in drawn)
+        with Precision(self.recipe.train.precision)(mask.device):
+            read = self.encoder.encoder(ids, mask)[0][rows]  # [rows, dim]
+        if not len(rows):
+            return read.sum()
+        about, place = embedding[images], torch.from_numpy(images).to(embedding.device)
+        options = self.recipe.objectives.get(SecondItc.name) or SecondItc.Options()
+        soft = about[rows] @ about.T * options.soft_scale
+        scale, mix, even = self.encoder.logit_scale, options.soft_mix, options.smoothing
+        return itc_loss(read @ about.T, scale, place[rows], place, soft, mix, even)["loss"]
+
+
+def learnt_tokenizer(samples: list[Sample], vocabulary: int, cache: Path) -> Tokenizer:
+    """Learnt from the captions that the second encoder will read, and kept in `cache` under the
+    hash of what determines it: which of equally frequent letters a small vocabulary has room for is
+    chance. ValueError without a caption."""
+    captions = [caption for sample in samples for caption in sample.second]
+    if not captions:
+        raise ValueError("no photo has a caption in the languages of [second_text]")
+    name = hashlib.sha256(json.dumps([vocabulary, captions]).encode()).hexdigest()[:16]
+    path = cache / f"tokenizer-{name}.json"
+    with distributed.first_rank_first():
+        if not path.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            with replace_file(path) as file:
+                file.write(learn_tokenizer(captions, vocabulary).to_str(pretty=True).encode())
+    return Tokenizer.from_file(str(path))

@@ -1,0 +1,199 @@
+"""The training loop."""
+
+import copy
+import importlib.util
+import json
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from .. import distributed
+from ..bundle.encoders import TorchEncoders
+from ..bundle.graphs import Graphs
+from ..data.samples import read_languages, read_shards
+from ..evaluation.retrieval import EncodedImages, Scored
+from ..models.model import Tandem
+from ..objectives.features import Batch, Precision, Tensors, gathered
+from ..objectives.objective import Step, Vocabulary
+from ..objectives.registry import attach, losses
+from ..recipe import Recipe
+from .backward import backward, recompute_layers
+from .batches import Batches
+from .checkpoint import load, save
+from .curves import draw
+from .log import Metrics, Progress
+from .optim import Optimiser
+from .second_text import SecondTextInput
+from .start import freeze, take_what_fits
+from .teacher import sentences
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class Trainer:
+    """The state of a run: model, its moving average, optimiser, step. `model` is the starting
+    point."""
+
+    def __init__(self, recipe: Recipe, out: Path, cache: Path, model: Tandem, tokenizer: Tokenizer):
+        self.recipe, self.out, self.tokenizer = recipe, out, tokenizer
+        self.device, self.precision = distributed.device(), Precision(recipe.train.precision)
+        self.model = model
+        attach(recipe.objectives, model, vocabulary_of(tokenizer))
+        if recipe.train.start:
+            take_what_fits(model, recipe.train.start, recipe)
+        freeze(model, recipe.train.freeze)
+        model.to(self.device)
+        self._read(cache)
+        self.average = copy.deepcopy(model)
+        for objective in self.average.objectives.values():
+            objective.forget()
+        self.optimiser = Optimiser.of(model, recipe.optimiser, recipe.train.warmup)
+        if recipe.train.recompute_layers:
+            recompute_layers(model)
+        self.step = 0
+        self.total = recipe.train.epochs * self.batches.shuffle.steps_per_epoch
+        if (out / "last.pt").exists():
+            self._resume(load(out / "last.pt", recipe.architecture()))
+
+    def _read(self, cache: Path) -> None:
+        """The data, and what is computed from it before the parts move."""
+        recipe, data, model = self.recipe, self.recipe.data, self.model
+        others = {l: w for c in recipe.inputs.values() for l, w in c.languages.items()}  # noqa: E741
+        samples = read_shards(data.train, data.languages, data.max_corrupt, others)
+        self.dev = read_languages(data.dev, [*data.languages, *others], data.max_corrupt)
+        self.batches = Batches(recipe, samples, model, self.tokenizer, cache, self.precision)
+        self.out.mkdir(parents=True, exist_ok=True)
+        teaches = recipe.needs("text.sentences")
+        if not (teaches or recipe.inputs):
+            return
+        vectors, about = sentences(model.text, self.batches.captions, self.precision)
+        if teaches:
+            self.batches.sentences = vectors
+        for name, config in recipe.inputs.items():
+            source = SecondTextInput(recipe, samples, cache)
+            source.encoder.to(self.device)
+            if config.pretrain_steps and not (self.out / "last.pt").exists():
+                with distributed.first_rank_first():
+                    source.pretrain(about, self.batches.shuffle, self.out / "pretrained.pt")
+            model.inputs[name] = source.encoder
+            self.batches.inputs.append(source)
+
+    def run(self) -> None:
+        train, alone = self.recipe.train, distributed.rank() == 0  # one rank reports and saves
+        progress = Progress(self.step, self.total, train.batch * train.accumulate)
+        metrics = Metrics(self.out, self.step) if alone else None
+        while self.step < self.total:
+            values = self.train_step()
+            if not alone:
+                continue
+            print(progress.line(self.step, values), flush=True)
+            metrics.write(self.step, **values)
+            epoch, at = divmod(self.step, self.batches.shuffle.steps_per_epoch)
+            if self.step == self.total or (at == 0 and epoch % train.evaluate_every == 0):
+                self._report(epoch, metrics)
+            if at == 0 or self.step % train.save_every == 0:
+                self.save_state()
+        if alone:
+            metrics.close()
+            save(self.out / "model.pt", self.average.checkpoint())
+
+    def train_step(self) -> dict[str, float]:
+        """→ the mean of each loss over the step's batches and over ranks."""
+        train = self.recipe.train
+        # Ranks differ in what dropout hides.
+        torch.manual_seed(train.seed * 1_000_003 + self.step + distributed.rank() * 1_000_000_007)
+        self.model.train()
+        self.optimiser.zero_grad()
+        values, share = Counter(), 1 / train.accumulate
+        for number in range(self.step * train.accumulate, (self.step + 1) * train.accumulate):
+            batch = self.batch(number)
+            objective = partial(self._losses, number, batch)
+            step = backward(self._encode, objective, batch.inputs, train.chunk, share)
+            values.update({name: share * value.item() for name, value in step.items()})
+        distributed.average_gradients(self.model.parameters())
+        self.optimiser.step(self.step / self.total)
+        self.step += 1
+        self._move_average()
+        return distributed.mean(dict(values))
+
+    def batch(self, number: int) -> Batch:
+        batch = self.batches[number]
+        if not self.precision.bfloat16:
+            batch.inputs["image.activations"] = batch.inputs["image.activations"].float()
+        return batch.to(self.device)
+
+    def _encode(self, inputs: Tensors) -> Tensors:
+        with self.precision(self.device):
+            return self.model(inputs)
+
+    def _losses(self, number: int, batch: Batch, features: Tensors) -> dict[str, Tensor]:
+        """Every objective's losses of batch `number`, and their weighted sum, "loss"."""
+        generator = torch.Generator().manual_seed(number)
+        step = Step(number, self.model, self.average, batch, gathered(features), generator,
+                    self.precision)  # fmt: skip
+        return losses(step, self.recipe.train.one_of)
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        decay = min(self.recipe.train.ema, (1 + self.step) / (10 + self.step))
+        pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+        for average, value in pairs:
+            if value.requires_grad:
+                average.lerp_(value, 1 - decay)
+
+    def save_state(self) -> None:
+        """All that a resumed run needs; what a step draws at random depends on its number, so no
+        generator is kept."""
+        state = {"model": self.model.state_dict(), "average": self.average.state_dict()}
+        state |= {"optimiser": self.optimiser.state_dict(), "step": self.step}
+        state |= {"architecture": self.recipe.architecture(), "data": self.batches.shuffle.state()}
+        save(self.out / "last.pt", state)
+
+    def _resume(self, state: dict) -> None:
+        self.batches.shuffle.check(state["data"])
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+        print(f"resumed at step {self.step}", flush=True)
+
+    def _report(self, epoch: int, metrics: Metrics) -> None:
+        every = [sample for samples in self.dev.values() for sample in samples]
+        images = EncodedImages(self.encoders(next(iter(self.dev))), every)
+        for language in self.dev:
+            report = self.evaluate(language, (16,), images)
+            print(f"epoch {epoch}, {language}: {json.dumps(report)}", flush=True)
+            metrics.write(self.step, language=language, dev=report)
+        if importlib.util.find_spec("matplotlib"):
+            draw([self.out], self.out / "curves.png")
+
+    def evaluate(
+        self, language: str, ks: tuple[int, ...], images: EncodedImages | None = None
+    ) -> dict:
+        """Recall of the average on dev by captions of one language. `images`, if given, are the
+        dev images after its image encoder."""
+        match = {"logit": 1.0, "similarity": self.average.logit_scale.exp().item()}
+        scored = Scored(self.encoders(language), self.dev[language], max(ks), images)
+        return scored.report(match, ks)
+
+    def encoders(self, language: str) -> TorchEncoders:
+        """The average behind the contract of evaluation, with the text encoder of that language."""
+        self.average.eval()
+        for encoder in self.average.inputs.values():
+            if language in encoder.config.languages:
+                graphs = Graphs.with_text(self.average, encoder.encoder)
+                return TorchEncoders(graphs, encoder.tokenizer, self.precision.bfloat16)
+        graphs = Graphs.of(self.average)
+        return TorchEncoders(graphs, self.tokenizer, self.precision.bfloat16)
+
+
+def vocabulary_of(tokenizer: Tokenizer | None) -> Vocabulary | None:
+    if tokenizer is None:
+        return None
+    ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
+    special = tuple(i for i in ids.values() if i is not None)
+    return Vocabulary(tokenizer.get_vocab_size(), ids["[MASK]"], special)

@@ -1,0 +1,90 @@
+"""Fusion by merged attention: words and image cells in one sequence, through the same layers."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers import PreNormLayer, attention_bias
+from ..part import PartConfig
+from .fusion import Fusion
+
+
+class SingleStream(Fusion):
+    """Merged attention over the tokens of both encoders (UNITER, Chen et al. 2019,
+    arXiv:1909.11740)."""
+
+    name = "single_stream"
+
+    @dataclass(frozen=True)
+    class Config(PartConfig):
+        width: int = 256
+        layers: int = 2
+        heads: int = 4
+        dropout: float = 0.1
+
+    def __init__(self, config: Config, text, image):
+        super().__init__()
+        self.width = width = config.width
+        self.text_in = nn.Linear(text.width, width)
+        self.image_in = nn.Linear(image.token_width, width)
+        # Positions of the cells; words bring their own.
+        self.positions = nn.Parameter(0.02 * torch.randn(image.cells, width))
+        self.norm_in = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(
+            PreNormLayer(width, config.heads, config.dropout) for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 1)
+
+    @classmethod
+    def gives(cls, config, given) -> set[str]:
+        return super().gives(config, given) | {"fusion.image"}
+
+    def hidden(
+        self,
+        text_tokens: Tensor,
+        mask: Tensor,
+        image_tokens: Tensor,
+        pairs: Tensor,
+        causal: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        texts, images = pairs[:, 0], pairs[:, 1]
+        words = self.text_in(text_tokens)[texts]  # [p, t, width]
+        cells = (self.image_in(image_tokens) + self.positions)[images]  # [p, n, width]
+        x = self.norm_in(torch.cat([cells, words], dim=1))  # [p, n + t, width]
+        n, t = cells.shape[1], words.shape[1]
+        bias = attention_bias(F.pad(mask[texts], (n, 0), value=1))  # [p, 1, 1, n + t]
+        if causal:
+            # Cells see cells; a word sees all cells and the words before it.
+            turn = (torch.arange(n + t, device=x.device) - n + 1).clamp(min=0)
+            bias = bias - 1e4 * (turn[None, :] > turn[:, None]).float()  # [p, 1, n + t, n + t]
+        for layer in self.layers:
+            x = layer(x, bias)
+        # Each side by itself: the image states are often not read.
+        return self.norm(x[:, n:]), self.norm(x[:, :n])
+
+
+class PatchStream(SingleStream):
+    """The same over bare words and bare patches, without encoders (ViLT, Kim et al. 2021,
+    arXiv:2102.03334)."""
+
+    name = "patch_stream"
+    bare_words = True
+
+    @dataclass(frozen=True)
+    class Config(SingleStream.Config):
+        pass
+
+    def __init__(self, config: Config, text, image):
+        super().__init__(config, text, image)
+        self.patches = nn.Linear(3 * image.stride**2, image.token_width)
+
+    @classmethod
+    def needs(cls, config) -> set[str]:
+        return {"text.tokens", "image.patches"}
+
+    def image_tokens(self, activations: Tensor, tokens: Tensor) -> Tensor:
+        patches = activations.flatten(2).transpose(1, 2)  # [b, n, 3 · stride²]
+        return F.normalize(self.patches(patches).float(), dim=-1)  # [b, n, v]

@@ -1,0 +1,86 @@
+"""The parts by role and name, and what a set of parts gives.
+
+`register` adds one from outside:
+
+    @register
+    class MyFusion(Fusion):
+        name = "mine"
+"""
+
+import difflib
+
+from .fusion.aligned import Aligned
+from .fusion.dual_stream import DualStream
+from .fusion.inserted_attention import InsertedAttention
+from .fusion.none import NoFusion
+from .fusion.single_stream import PatchStream, SingleStream
+from .part import Part, PartConfig
+from .text.bert import Bert
+from .text.causal import CausalText
+from .text.second import SecondText
+from .vision.efficientnet import EfficientNetLite
+from .vision.vit import VisionTransformer
+
+PARTS: dict[str, dict[str, type[Part]]] = {"vision": {}, "text": {}, "fusion": {}}
+INPUTS = {SecondText.name: SecondText}  # encoders of further inputs, each with a table of its own
+
+
+def register(part: type[Part]) -> type[Part]:
+    part.Config.kind = part.name
+    PARTS[part.role][part.name] = part
+    return part
+
+
+for _part in (
+    EfficientNetLite, VisionTransformer,
+    Bert, CausalText,
+    NoFusion, Aligned, SingleStream, PatchStream, DualStream, InsertedAttention,
+):  # fmt: skip
+    register(_part)
+
+
+def nearest(name: str, known) -> str:
+    return difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+
+
+def part_of(role: str, kind: str) -> type[Part]:
+    """ValueError, naming the nearest kind, for an unknown one."""
+    known = PARTS[role]
+    if kind not in known:
+        raise ValueError(
+            f"[{role}] kind = {kind!r}; did you mean {nearest(kind, known)!r}? "
+            f"Known: {', '.join(known)}"
+        )
+    return known[kind]
+
+
+def given_by(parts: dict[str, PartConfig]) -> set[str]:
+    """The features that the parts give together. ValueError for a part whose own needs are not met."""
+    given, unmet = _features(parts)
+    for role, feature in unmet:
+        raise ValueError(
+            f"[{role}] kind = {parts[role].kind!r} needs {feature!r}, which no part gives; "
+            f"{would_give(feature, parts)}"
+        )
+    return given
+
+
+def would_give(feature: str, parts: dict[str, PartConfig]) -> str:
+    """Which single change of a part's kind would add the feature."""
+    changes = []
+    for role, known in PARTS.items():
+        for kind, part in known.items():
+            given, unmet = _features(parts | {role: part.Config()})
+            if feature in given and not unmet:
+                changes.append(f"[{role}] kind = {kind!r}")
+    return f"{' or '.join(changes)} would" if changes else "no other kind of a single part would"
+
+
+def _features(parts: dict[str, PartConfig]) -> tuple[set[str], list[tuple[str, str]]]:
+    """→ features given, and those that a part of a role needs in vain."""
+    given, unmet = set(), []
+    for role, config in parts.items():
+        part = part_of(role, config.kind)
+        unmet += [(role, feature) for feature in sorted(part.needs(config) - given)]
+        given |= part.gives(config, given)
+    return given, unmet

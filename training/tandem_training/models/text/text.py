@@ -1,0 +1,29 @@
+"""The contract of a text encoder."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ..part import Part
+
+
+class TextEncoder(Part):
+    """Built from its config and the embedding's width. `max_tokens` of its config is what the bundle
+    accepts."""
+
+    role: ClassVar[str] = "text"
+    width: int  # of the text tokens
+    words: nn.Embedding
+    project: nn.Linear  # into the embedding
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Token ids [b, t] → what the first layer reads [b, t, width]."""
+        raise NotImplementedError
+
+    def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids and mask int64 [b, t] → embedding [b, dim] of unit length, text tokens [b, t,
+        width]."""
+        raise NotImplementedError
+
+    def load_published(self) -> None:
+        """Fill from published weights; a text encoder without them starts at random."""

@@ -1,0 +1,108 @@
+"""The contract of a vision encoder, and the pooler that turns its grid into embedding and tokens."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..part import Part, PartConfig
+
+
+@dataclass(frozen=True)
+class VisionConfig(PartConfig):
+    """Keys of every vision encoder."""
+
+    image_size: int = 288
+    split: int = 16  # layers of the frozen trunk, whose activations are cached
+    token_width: int = 160  # of the image tokens
+    pool_dropout: float = 0.3
+
+
+class VisionEncoder(Part):
+    """Built from its config. `tail(trunk(pixels))` is the grid; the trunk is frozen."""
+
+    role: ClassVar[str] = "vision"
+    stride: int  # pixels of a cell's side
+    split: int
+    width: int  # of the grid
+
+    @classmethod
+    def gives(cls, config, given) -> set[str]:
+        return {"image.embedding", "image.tokens"}
+
+    def trunk(self, pixels: Tensor) -> Tensor:
+        """Pixels uint8 [b, s, s, 3] → activations [b, c, h, w]."""
+        raise NotImplementedError
+
+    def tail(self, activations: Tensor) -> Tensor:
+        """Activations [b, c, h, w] → grid [b, (s / stride)², width]."""
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.tail(self.trunk(pixels))
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        raise NotImplementedError
+
+    def tail_parameters(self) -> list[nn.Parameter]:
+        frozen = {id(p) for p in self.trunk_parameters()}
+        return [p for p in self.parameters() if id(p) not in frozen]
+
+    def trunk_key(self) -> list:
+        """What distinguishes the trunk's output from another's, for the cache."""
+        total = sum(p.detach().double().abs().sum() for p in self.trunk_parameters())
+        return [self.name, self.stride, float(total)]
+
+    def load_published(self) -> None:
+        """Fill from published weights. ValueError where the trunk needs some and there are none."""
+        raise NotImplementedError
+
+
+class ImagePooler(nn.Module):
+    """Grid [b, n, w] → embedding [b, dim] and image tokens [b, n, token_width], of unit length.
+
+    The embedding is the mean of the grid plus `heads` attention poolings, each with a learnt query.
+    """
+
+    def __init__(self, config: VisionConfig, vision: VisionEncoder, dim: int, heads: int = 8):
+        super().__init__()
+        grid_width, self.stride = vision.width, vision.stride
+        self.cells = math.ceil(config.image_size / vision.stride) ** 2
+        self.heads, self.token_width = heads, config.token_width
+        self.scores = nn.Linear(grid_width, heads)
+        self.values = nn.Linear(grid_width, dim)
+        self.mean = nn.Linear(grid_width, dim)
+        self.tokens = nn.Linear(grid_width, config.token_width)
+        self.dropout = nn.Dropout(config.pool_dropout)
+
+    def forward(self, grid: Tensor) -> tuple[Tensor, Tensor]:
+        b, n, _ = grid.shape
+        # The same channels are dropped in every cell of an image.
+        grid = grid * self.dropout(grid.new_ones(b, 1, grid.shape[-1]))
+        weights = self.scores(grid).softmax(1)  # [b, n, heads]
+        values = self.values(grid).view(b, n, self.heads, -1)  # [b, n, heads, dim / heads]
+        pooled = (weights.unsqueeze(-1) * values).sum(1).flatten(1)  # [b, dim]
+        embedding = F.normalize(pooled.float() + self.mean(grid.mean(1)).float(), dim=-1)
+        return embedding, F.normalize(self.tokens(grid).float(), dim=-1)
+
+
+# Image tokens are unit vectors; a component beyond ±TOKEN_RANGE / sqrt(width) is clipped. One int8
+# step is then TOKEN_RANGE / (127 sqrt(width)), the same for every item, so the service can treat
+# tokens as opaque bytes.
+TOKEN_RANGE = 4.0
+
+
+def token_step(width: int) -> float:
+    return TOKEN_RANGE / (127 * math.sqrt(width))
+
+
+def quantise_tokens(tokens: Tensor) -> Tensor:
+    """Unit image tokens [b, n, width] → int8 of the same shape."""
+    return torch.clamp(torch.round(tokens / token_step(tokens.shape[-1])), -127, 127).to(torch.int8)
+
+
+def dequantise_tokens(tokens: Tensor) -> Tensor:
+    return tokens.float() * token_step(tokens.shape[-1])

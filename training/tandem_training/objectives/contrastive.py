@@ -1,0 +1,281 @@
+"""Contrastive objectives: matching pairs are more similar than all others of the batch."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.part import at_least
+from .features import gathered
+from .objective import Objective, Step
+
+MAX_LOGIT_SCALE = math.log(100.0)
+EMPTY = -1
+
+
+def itc_loss(similarity: Tensor, logit_scale: Tensor, text_image_ids: Tensor, image_ids: Tensor,
+             soft: Tensor | None = None, mix: float = 0.0, smoothing: float = 0.0) -> dict[str, Tensor]:  # fmt: skip
+    """Image-text contrastive loss, both directions (CLIP, Radford et al. 2021, arXiv:2103.00020).
+
+    similarity [q, m]: cosine of every text and image; logit_scale: log of the inverse temperature,
+    clamped at ln 100; text_image_ids [q] and image_ids [m] say which pairs match (several texts may
+    share an image). `soft` [q, m], if given, is a teacher's similarity of text and image; a share
+    `mix` of the target follows its softmax (soft targets as in ALBEF, arXiv:2107.07651); a share
+    `smoothing` is spread evenly. Returns {"loss": scalar}."""
+    logits = similarity * logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    positive = text_image_ids[:, None] == image_ids[None, :]
+    there = _contrast(logits, positive, soft, mix, smoothing)
+    back = _contrast(logits.T, positive.T, None if soft is None else soft.T, mix, smoothing)
+    return {"loss": (there + back) / 2}
+
+
+def momentum_itc_loss(text: Tensor, image: Tensor, momentum_text: Tensor, momentum_image: Tensor, logit_scale: Tensor,
+                      ids: Tensor, momentum_ids: Tensor, mix: float) -> dict[str, Tensor]:  # fmt: skip
+    """ITC against a momentum encoder and a queue, with soft targets (ALBEF, arXiv:2107.07651; the
+    queue is MoCo's, He et al. 2019, arXiv:1911.05722).
+
+    text and image [b, d]: embeddings of the batch; momentum_text and momentum_image [b + queue, d]:
+    the momentum encoder's of the same batch, in order, then of earlier batches; ids [b] and
+    momentum_ids [b + queue] name the image of each row. A share `mix` of the target is the momentum
+    encoder's own softmax. Returns {"loss": scalar}."""
+    scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    positive = ids[:, None] == momentum_ids[None, :]  # [b, b + queue]
+    ways = []
+    for own, momentum_own, others in (
+        (text, momentum_text, momentum_image),
+        (image, momentum_image, momentum_text),
+    ):
+        soft = (scale * momentum_own[: len(own)] @ others.T).detach()
+        ways.append(_contrast(scale * own @ others.T, positive, soft, mix, smoothing=0.0))
+    return {"loss": sum(ways) / 2}
+
+
+def _contrast(
+    logits: Tensor, positive: Tensor, soft: Tensor | None, mix: float, smoothing: float
+) -> Tensor:
+    """Mean cross-entropy of the rows of `logits` that have a positive; the positives of a row share
+    its target."""
+    target = positive / positive.sum(1, keepdim=True).clamp(min=1)
+    if soft is not None and mix > 0:
+        target = (1 - mix) * target + mix * soft.softmax(1)
+    target = (1 - smoothing) * target + smoothing / target.shape[1]
+    return -(target * logits.log_softmax(1)).sum(1)[positive.any(1)].mean()
+
+
+def siglip_loss(similarity: Tensor, logit_scale: Tensor, logit_bias: Tensor, text_image_ids: Tensor,
+                image_ids: Tensor) -> dict[str, Tensor]:  # fmt: skip
+    """Every pair of the batch is a decision of its own, by a sigmoid (SigLIP, Zhai et al. 2023,
+    arXiv:2303.15343).
+
+    similarity [q, m], logit_scale and ids as in `itc_loss`; logit_bias: scalar that starts low,
+    since nearly all pairs do not match. Summed over the images of a text, averaged over texts.
+    Returns {"loss": scalar}."""
+    logits = similarity * logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() + logit_bias
+    positive = text_image_ids[:, None] == image_ids[None, :]
+    return {"loss": F.softplus(torch.where(positive, -logits, logits)).sum(1).mean()}
+
+
+class Queue(nn.Module):
+    """The last `size` pairs of the momentum encoder, newest first, as further negatives (MoCo, He et al.
+    2019, arXiv:1911.05722). A place not yet filled has the id EMPTY."""
+
+    def __init__(self, size: int, dim: int):
+        super().__init__()
+        self.register_buffer("text", torch.zeros(size, dim))
+        self.register_buffer("image", torch.zeros(size, dim))
+        self.register_buffer("ids", torch.full((size,), EMPTY))
+
+    def behind(self, text: Tensor, image: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings [b, d] and image ids [b] of a batch, each followed by those of the queue: [b +
+        filled, …]."""
+        filled = self.ids != EMPTY
+        parts = ((text, self.text), (image, self.image), (ids, self.ids))
+        return tuple(torch.cat([new, old[filled]]) for new, old in parts)
+
+    @torch.no_grad()
+    def push(self, text: Tensor, image: Tensor, ids: Tensor) -> None:
+        for buffer, new in ((self.text, text), (self.image, image), (self.ids, ids)):
+            buffer.copy_(torch.cat([new.to(buffer.dtype), buffer])[: len(buffer)])
+
+
+class SoftContrast(Objective):
+    """ITC whose target follows in part a frozen copy of the sentence encoder that the text encoder
+    starts from."""
+
+    @dataclass(frozen=True)
+    class Options(Objective.Options):
+        smoothing: float = 0.0  # share of the target that is spread evenly
+        soft_mix: float = 0.3  # share of the target that follows the teacher
+        soft_scale: float = 20.0  # inverse temperature of the teacher
+
+        def __post_init__(self):
+            super().__post_init__()
+            at_least(self, smoothing=0, soft_mix=0)
+
+    @classmethod
+    def needs(cls, options: Options) -> dict[str, str]:
+        soft = options.soft_mix > 0
+        return {"text.sentences": f"soft_mix = {options.soft_mix}"} if soft else {}
+
+    def contrast(self, similarity: Tensor, scale: Tensor, text_ids: Tensor, image_ids: Tensor,
+                 sentences: Tensor | None, images: Tensor | None) -> Tensor:  # fmt: skip
+        """similarity [q, m]; the sentence vectors of its texts [q, d] and images [m, d]."""
+        options = self.options
+        soft = None if sentences is None else sentences @ images.T * options.soft_scale
+        return itc_loss(
+            similarity, scale, text_ids, image_ids, soft, options.soft_mix, options.smoothing
+        )["loss"]
+
+
+class Itc(SoftContrast):
+    """All captions of the batch with all its images."""
+
+    name = "itc"
+    aligns = True
+    teaches: ClassVar[set[str]] = {"vision", "text"}
+
+    @dataclass(frozen=True)
+    class Options(SoftContrast.Options):
+        queue: int = (
+            0  # pairs that the momentum encoder, then the teacher, keeps; 0: no such encoder
+        )
+
+        def __post_init__(self):
+            super().__post_init__()
+            at_least(self, queue=0)
+
+    def __init__(self, options: Options, model, vocabulary):
+        super().__init__(options, model, vocabulary)
+        self.queue = Queue(options.queue, model.config.dim) if options.queue else None
+
+    @classmethod
+    def needs(cls, options: Options) -> dict[str, str]:
+        soft = {} if options.queue else super().needs(options)
+        return {"image.embedding": "", "text.embedding": ""} | soft
+
+    @classmethod
+    def reads(cls, options: Options) -> set[str]:
+        return set() if options.queue else {"further.embedding"}
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        features, whole, scale = step.features, step.batch.whole, step.model.logit_scale
+        text, image = features["text.embedding"], features["image.embedding"]  # [b, dim]
+        ids = whole["image.ids"]
+        if self.queue:
+            return {"itc": self._against_momentum(step, text, image, ids)}
+        sentences, text_ids = whole.get("sentence.text"), ids
+        if "further.embedding" in features:
+            further = features["further.embedding"]  # [b, captions - 1, dim]
+            text = torch.cat([text, further.flatten(0, 1)])
+            text_ids = torch.cat([ids, ids.repeat_interleave(further.shape[1])])
+            if sentences is not None:
+                sentences = torch.cat([sentences, whole["sentence.further"].flatten(0, 1)])
+        images = whole.get("sentence.image")
+        return {"itc": self.contrast(text @ image.T, scale, text_ids, ids, sentences, images)}
+
+    def _against_momentum(self, step: Step, text: Tensor, image: Tensor, ids: Tensor) -> Tensor:
+        with torch.no_grad(), step.precision(step.device):
+            names = ("image.activations", "text.ids", "text.mask")
+            guide = step.average.eval()({name: step.batch.inputs[name] for name in names})
+        guide = gathered(guide)
+        new = (guide["text.embedding"], guide["image.embedding"], ids)
+        momentum = self.queue.behind(*new)
+        self.queue.push(*new)
+        scale, mix = step.model.logit_scale, self.options.soft_mix
+        return momentum_itc_loss(text, image, *momentum[:2], scale, ids, momentum[2], mix)["loss"]
+
+    def forget(self) -> None:
+        self.queue = None
+
+
+class TokenItc(SoftContrast):
+    """ITC on tokens, which aligns words with cells."""
+
+    name = "token_itc"
+    teaches: ClassVar[set[str]] = {"vision", "text"}
+
+    @dataclass(frozen=True)
+    class Options(SoftContrast.Options):
+        pairs: int = 128  # of the batch that it reads: all tokens against all cells cost much
+
+        def __post_init__(self):
+            super().__post_init__()
+            at_least(self, pairs=1)
+
+    def __init__(self, options: Options, model, vocabulary):
+        super().__init__(options, model, vocabulary)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.05)))
+
+    @classmethod
+    def needs(cls, options: Options) -> dict[str, str]:
+        return {"token.similarity": ""} | super().needs(options)
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        part, whole = slice(0, self.options.pairs), step.batch.whole
+        text, image = step.features["text.tokens"][part], step.features["image.tokens"][part]
+        with step.precision(step.device):
+            mask = whole["text.mask"][part]
+            similarity = step.model.fusion.token_similarity(text, mask, image).float()  # [q, q]
+        ids = whole["image.ids"][part]
+        teacher = (
+            whole[name][part] if name in whole else None
+            for name in ("sentence.text", "sentence.image")
+        )
+        return {"token_itc": self.contrast(similarity, self.logit_scale, ids, ids, *teacher)}
+
+
+class Siglip(Objective):
+    """Each pair is a decision of its own."""
+
+    name = "siglip"
+    aligns = True
+    teaches: ClassVar[set[str]] = {"vision", "text"}
+
+    def __init__(self, options: Objective.Options, model, vocabulary):
+        super().__init__(options, model, vocabulary)
+        self.bias = nn.Parameter(torch.tensor(-10.0))  # where the paper starts
+
+    @classmethod
+    def needs(cls, options: Objective.Options) -> dict[str, str]:
+        return {"image.embedding": "", "text.embedding": ""}
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        ids = step.batch.whole["image.ids"]
+        scale = step.model.logit_scale
+        return {"siglip": siglip_loss(step.similarity(), scale, self.bias, ids, ids)["loss"]}
+
+
+class SecondItc(SoftContrast):
+    """Captions for the second text encoder with the images."""
+
+    name = "second_itc"
+    others = "image.embedding"
+
+    @classmethod
+    def needs(cls, options: SoftContrast.Options) -> dict[str, str]:
+        return {"second.embedding": "", cls.others: ""} | super().needs(options)
+
+    @classmethod
+    def reads(cls, options: SoftContrast.Options) -> set[str]:
+        return {"second.embedding"}
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        """Of the rows that have such a caption; zero where none has."""
+        whole, ids = step.batch.whole, step.batch.whole["image.ids"]
+        rows = whole["second.rows"]
+        similarity = step.features["second.embedding"][rows] @ step.features[self.others].T
+        if not len(rows):
+            return {self.name: similarity.sum()}
+        sentences = whole["sentence.text"][rows] if "sentence.text" in whole else None
+        scale, images = step.model.inputs["second_text"].logit_scale, whole.get("sentence.image")
+        return {self.name: self.contrast(similarity, scale, ids[rows], ids, sentences, images)}
+
+
+class SecondTextItc(SecondItc):
+    """Captions for the second text encoder with those of the first."""
+
+    name = "second_text_itc"
+    others = "text.embedding"

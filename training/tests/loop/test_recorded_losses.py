@@ -1,0 +1,35 @@
+"""Every recipe has the losses that it had before the trainer was reshaped (commit 97a1474), to 1e-5:
+`itm` of that record is the sum of today's `itm` and `rank`."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from support.models import BUNDLED, NAMES
+from support.recorded import RECORD, losses
+
+RECORDED = json.loads(RECORD.read_text())
+
+
+def compared(name: str, size: str, folder: Path, replace) -> None:
+    for step, (new, old) in enumerate(
+        zip(losses(name, size, folder, replace), RECORDED[size][name], strict=True)
+    ):
+        if "rank" in new:
+            new["itm"] += new.pop("rank")
+        assert new == pytest.approx(old, rel=1e-5), f"{name}, step {step + 1}"
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", NAMES + BUNDLED)
+def test_the_small_recipe_has_the_recorded_losses(name: str, tmp_path: Path, monkeypatch):
+    compared(name, "small", tmp_path, monkeypatch.setattr)
+
+
+@pytest.mark.skipif(not os.environ.get("FULL_LOSSES"), reason="takes minutes and the extra weights")
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", NAMES + BUNDLED)
+def test_the_recipe_at_its_own_size_has_the_recorded_losses(name: str, tmp_path: Path, monkeypatch):
+    compared(name, "full", tmp_path, monkeypatch.setattr)

@@ -1,0 +1,114 @@
+"""Losses of five steps of each recipe, which a change of the code must not change:
+
+    PYTHONPATH=.:tests python -m support.recorded [small] [full]
+
+writes tests/data/losses.json anew. `full` has the recipes' own sizes and published starting weights,
+`small` only their choices. All in float32 by one thread; every weight that starts at random depends
+on its name alone."""
+
+import json
+import re
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tandem_training.loop import second_text, trainer
+from tandem_training.loop.start import load_published
+from tandem_training.models.model import Tandem
+from tandem_training.recipe import TrainConfig, read_recipe
+
+from .drawings import write_drawings
+from .models import BUNDLED, NAMES, RECIPES, cut, masking_tokenizer, small
+
+RECORD = Path(__file__).parents[1] / "data" / "losses.json"
+STEPS = 5
+# The names that weights had when the losses were recorded first.
+FIRST_NAMES = {
+    r"^pooler\.": "heads.",
+    r"^fusion\.patches\.": "patches.",
+    r"^objectives\.(m?lm)\.head\.": r"\1_head.",
+    r"^inputs\.second_text\.encoder\.": "second.",
+}
+
+
+@torch.no_grad()
+def fill(module: nn.Module, prefix: str = "", only: str = "") -> None:
+    """Weights of a deviation that keeps a signal's size, drawn by each one's name."""
+    for name, weight in module.named_parameters():
+        name = prefix + name
+        if weight.ndim == 0 or not name.startswith(only):
+            continue
+        for pattern, first in FIRST_NAMES.items():
+            name = re.sub(pattern, first, name)
+        random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        noise = torch.randn(weight.shape, generator=random)
+        if weight.ndim > 1:
+            weight.copy_(noise * weight[0].numel() ** -0.5)
+        elif "norm" in name and name.endswith("weight"):
+            weight.copy_(1 + 0.1 * noise)
+        else:
+            weight.copy_(0.1 * noise)
+
+
+def losses(name: str, size: str, folder: Path, replace) -> list[dict[str, float]]:
+    """`replace` is setattr or monkeypatch.setattr."""
+    shard = write_drawings(folder / "drawings-0000.tar", languages=("zh", "de"))
+    recipe = (
+        small(name, shard) if size == "small" else cut(read_recipe(RECIPES / f"{name}.toml"), shard)
+    )
+    recipe.train = TrainConfig(**vars(recipe.train) | {"precision": "float32"})
+    if size == "small" and recipe.inputs:
+        config = recipe.inputs["second_text"]
+        sizes = {"layers": 1, "width": 16, "heads": 2}
+        recipe.inputs = {"second_text": type(config)(**vars(config) | sizes)}
+    model = Tandem(recipe.model)
+    fill(model)
+    if size == "full":
+        load_published(model)
+    attach, start = trainer.attach, second_text.SecondText.__init__
+
+    def attached(objectives, model, vocabulary):
+        attach(objectives, model, vocabulary)
+        fill(model, only="objectives.")
+
+    def started(encoder, *given):
+        start(encoder, *given)
+        fill(encoder, "inputs.second_text.", "inputs.second_text.encoder.")
+
+    replace(trainer, "attach", attached)
+    replace(second_text.SecondText, "__init__", started)
+    run = trainer.Trainer(recipe, folder / "run", folder / "cache", model, masking_tokenizer())
+    replace(trainer, "attach", attach)
+    replace(second_text.SecondText, "__init__", start)
+    return [run.train_step() for _ in range(STEPS)]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    for size in sys.argv[1:] or ("small", "full"):
+        record[size] = {}
+        for name in sorted((*NAMES, *BUNDLED)):
+            with tempfile.TemporaryDirectory() as folder:
+                record[size][name] = losses(name, size, Path(folder), setattr)
+    RECORD.write_text(written(record))
+
+
+def written(record: dict) -> str:
+    """JSON with a line a step."""
+    sizes = []
+    for size, recipes in record.items():
+        rows = (
+            f'  "{name}": [\n    ' + ",\n    ".join(map(json.dumps, steps)) + "\n  ]"
+            for name, steps in recipes.items()
+        )
+        sizes.append(f' "{size}": {{\n' + ",\n".join(rows) + "\n }")
+    return "{\n" + ",\n".join(sizes) + "\n}\n"
+
+
+if __name__ == "__main__":
+    main()
