@@ -4,7 +4,7 @@ import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openItemStore } from '../src/item-store/open.js'
 import { openVectorIndex } from '../src/vector-index/open.js'
-import { verifyBundle } from '../src/model/models.js'
+import { openBundle } from '../src/model/bundle/open.js'
 import { row, type Vectors } from './vectors.js'
 
 const AT_ONCE = 1000
@@ -34,7 +34,7 @@ export async function filledFolder(
   const unfinished = `${place}.new`
   await rm(unfinished, { recursive: true, force: true })
   await mkdir(unfinished, { recursive: true })
-  const { fingerprint, manifest } = await verifyBundle(bundle)
+  const { fingerprint, manifest } = await openBundle(bundle)
   const { count = 0, width = 0 } = manifest.image_tokens ?? {}
   const store = await openItemStore({ folder: join(unfinished, 'items'), fingerprint })
   try {

@@ -5,7 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openModels } from '../src/model/models.js'
+import { openModels } from '../src/model/open.js'
 import type { VectorIndex } from '../src/vector-index/vector-index.js'
 import type { Bench, Scale } from './bench.js'
 import {

@@ -5,7 +5,9 @@
 import { join } from 'node:path'
 import type { RecallFigures } from '../src/cli/recall.js'
 import { packageFolder } from '../src/config.js'
-import { openModels, verifyBundle, type Models } from '../src/model/models.js'
+import { openModels } from '../src/model/open.js'
+import { openBundle } from '../src/model/bundle/open.js'
+import type { Models } from '../src/model/models.js'
 import type { Bench, Scale } from './bench.js'
 import { developmentPhotos, packagedPhotos } from './captioned-photos.js'
 import { costsOf, type Costs } from './rerank/costs.js'
@@ -36,7 +38,7 @@ async function figuresOf(scale: Scale): Promise<RerankFigures> {
     ? join(packageFolder, 'test', 'fixtures', 'tiny-bundle')
     : join(packageFolder, 'models', 'tandem-small')
   const photos = smoke ? packagedPhotos() : await developmentPhotos(size.photos)
-  const { manifest } = await verifyBundle(folder)
+  const { manifest } = await openBundle(folder)
   const models: Models = await openModels({
     folder,
     inferenceThreads: 0,

@@ -5,7 +5,8 @@
  */
 import { join } from 'node:path'
 import hnswlib from 'hnswlib-node'
-import { openBundle, type Bundle } from '../../src/model/bundle/bundle.js'
+import { openBundle } from '../../src/model/bundle/open.js'
+import type { Bundle } from '../../src/model/bundle/bundle.js'
 import { readBundleFile } from '../../src/model/bundle/bundle-file.js'
 import { imageLane, textLane } from '../../src/model/encoders/dual-encoder.js'
 import { graphSpecs, type GraphSpec } from '../../src/model/onnx/graph-inputs.js'

@@ -1,7 +1,7 @@
 /** What the comparison is made with: captions to send, queries and items with their embeddings. */
 import { join } from 'node:path'
 import { readShards } from '../../src/cli/dataset.js'
-import { openModels } from '../../src/model/models.js'
+import { openModels } from '../../src/model/open.js'
 import { packageFolder } from '../../src/config.js'
 import { randomNumbers } from '../../test/support/random-embeddings.js'
 import { BenchSkipped } from '../bench.js'

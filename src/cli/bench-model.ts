@@ -3,7 +3,9 @@ import { availableParallelism } from 'node:os'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { readConfig, type Config } from '../config.js'
-import { graphSpeeds, verifyBundle, type GraphSpeed } from '../model/models.js'
+import { graphSpeeds } from '../model/open.js'
+import { openBundle } from '../model/bundle/open.js'
+import type { GraphSpeed } from '../model/onnx/graph-speed.js'
 import { readCaptionedImages } from './dataset.js'
 import { evaluate, type Evaluation } from './evaluate.js'
 import { wholeNumber } from './options.js'
@@ -89,7 +91,7 @@ export async function benchModel(
 }
 
 async function about(folder: string): Promise<BenchModelReport['bundles'][number]> {
-  const { manifest } = await verifyBundle(folder)
+  const { manifest } = await openBundle(folder)
   const parts = [manifest.image_encoder, manifest.text_encoder, manifest.fusion_encoder]
   const precisions = new Set(
     parts.flatMap((part) => (part === undefined ? [] : [part.precision ?? 'fp32'])),

@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { readConfig } from '../config.js'
 import { connectMilvus } from '../collection/milvus/items.js'
-import { verifyBundle } from '../model/models.js'
+import { openBundle } from '../model/bundle/open.js'
 import type { ImageStore } from '../image-store/image-store.js'
 import { openSharedPlace } from '../collection/milvus/open.js'
 import { wholeNumber } from './options.js'
@@ -94,7 +94,7 @@ export function addImagesCommand(program: Command, terminal: Terminal): void {
           'An embedded collection stores its images itself; expected VECTOR_INDEX=milvus.',
         )
       }
-      const { fingerprint, manifest } = await verifyBundle(config.modelFolder)
+      const { fingerprint, manifest } = await openBundle(config.modelFolder)
       const report = (sentence: string): void => printLine(terminal.err, sentence)
       const { milvus, images } = await openSharedPlace(
         config,

@@ -11,7 +11,7 @@ import type { ItemStore } from '../item-store/item-store.js'
 import { openItemStore } from '../item-store/open.js'
 import { openMilvus } from '../collection/milvus/items.js'
 import type { MilvusItems } from '../collection/milvus/milvus.js'
-import { verifyBundle } from '../model/models.js'
+import { openBundle } from '../model/bundle/open.js'
 import { openSharedPlace } from '../collection/milvus/open.js'
 import { compare, faultsOf, type Comparison } from './migration/comparison.js'
 import { copy, type Copied } from './migration/copy.js'
@@ -62,7 +62,7 @@ export async function migrate(
     throw new Error(
       `There are no items in the data folder ${config.dataFolder}: nothing to migrate.`,
     )
-  const { fingerprint, manifest } = await verifyBundle(config.modelFolder)
+  const { fingerprint, manifest } = await openBundle(config.modelFolder)
   const { dim } = manifest.embedding
   // Reading needs no lock.
   const lock = to === 'embedded' ? await lockDataFolder(config.dataFolder, 'tandem migrate') : null

@@ -3,7 +3,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { packageFolder, readConfig, type Config } from '../config.js'
-import { verifyBundle } from '../model/models.js'
+import { openBundle } from '../model/bundle/open.js'
 import { printLine, type Terminal } from './terminal.js'
 
 export function addModelsCommand(program: Command, terminal: Terminal): void {
@@ -38,7 +38,7 @@ async function listBundles(
   for (const path of await bundleFolders(folder)) {
     const mark = path === config.modelFolder ? '*' : ' '
     try {
-      const { manifest, fingerprint } = await verifyBundle(path)
+      const { manifest, fingerprint } = await openBundle(path)
       const { name, version, languages, embedding, image_tokens: tokens, files } = manifest
       const fusion =
         tokens === undefined ? 'no fusion encoder' : `image tokens ${tokens.count}×${tokens.width}`

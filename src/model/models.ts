@@ -1,16 +1,6 @@
-/**
- * DOOR of the model room: sentences and images in, embeddings, tokens and match scores out.
- *
- * Everything that is a pixel, a token, a tensor or a batch stays behind it, in `model/`.
- */
-import type { Provider } from './onnx/provider.js'
-import type { GraphSpeed, SpeedOptions } from './onnx/graph-speed.js'
-import { openTandemModels } from './encoders/local-models.js'
+/** The contract of the models: texts and images in, embeddings, tokens and match scores out. */
 import type { Priority } from '../async/priority.js'
-import type { Report, WorkerStatus } from '../worker/worker-process.js'
-
-export { BundleError } from './bundle/bundle-error.js'
-export type { GraphSpeed } from './onnx/graph-speed.js'
+import type { WorkerStatus } from '../worker/worker-process.js'
 
 /** One sentence as the text encoder sees it. */
 export interface EncodedText {
@@ -158,55 +148,3 @@ export interface Models {
    */
   close(): Promise<void>
 }
-
-export interface ModelsOptions {
-  /** The folder of the bundle. */
-  folder: string
-  /** Threads for inference on the CPU in all; 0 for as many as there are cores. */
-  inferenceThreads: number
-  /** What the graphs may run on, the first that passes its test first: the CPU alone by default. */
-  providers?: readonly Provider[]
-  /** Numbers of the GPUs to use, each by a process of its own: the first one by default. */
-  devices?: readonly number[]
-  /**
-   * Where graphs are kept as they are prepared for the CPU of this machine, so that the next start
-   * is quick and processes share the weights; nowhere by default. What is there may be removed at
-   * any time.
-   */
-  preparedFolder?: string
-  /** Images with more pixels are refused by their header. */
-  maxImagePixels: number
-  /** Entries that may wait for the worker before new ones are refused as `overloaded`. */
-  maxQueue?: number
-  /** Told what happens to the processes, for the log. */
-  report?: Report
-  /** Told once what the graphs run on, for the log. */
-  note?: Report
-}
-
-/**
- * Verifies the bundle, starts the processes, loads the graphs and runs the goldens through them.
- * @throws BundleError with a sentence that says what is wrong, and where
- */
-export function openModels(options: ModelsOptions): Promise<Models> {
-  return openTandemModels(options)
-}
-
-/**
- * How fast the graphs of bundles run on this machine's CPU, side by side, for each number of
- * threads. They run in this process and block its thread.
- * @throws BundleError where one of the bundles, or a graph of it, cannot be used
- */
-export async function graphSpeeds(
-  folders: readonly string[],
-  options: SpeedOptions,
-): Promise<GraphSpeed[]> {
-  // Only here: a service keeps the runtime out of its main process.
-  const { graphSpeeds: measure } = await import('./onnx/graph-speed.js')
-  return measure(folders, options)
-}
-
-/**
- * Reads the manifest of a bundle and verifies every file that it lists, without loading a graph.
- */
-export { openBundle as verifyBundle } from './bundle/bundle.js'

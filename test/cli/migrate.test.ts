@@ -16,7 +16,7 @@ import type { ItemStore, NewItem } from '../../src/item-store/item-store.js'
 import { openItemStore } from '../../src/item-store/open.js'
 import { openMilvus } from '../../src/collection/milvus/items.js'
 import type { MilvusItems } from '../../src/collection/milvus/milvus.js'
-import { verifyBundle } from '../../src/model/models.js'
+import { openBundle } from '../../src/model/bundle/open.js'
 import { openImageStore, type ImageStore } from '../../src/image-store/image-store.js'
 import { madeItem } from '../support/made-item.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
@@ -24,7 +24,7 @@ import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
 const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
 const modelFolder = join(packageFolder, 'test', 'fixtures', 'tiny-bundle')
-const { fingerprint, manifest } = await verifyBundle(modelFolder)
+const { fingerprint, manifest } = await openBundle(modelFolder)
 const { dim } = manifest.embedding
 
 let milvus: Milvus

@@ -9,7 +9,8 @@ import { packageFolder, readConfig, type Config } from '../../src/config.js'
 import { lockDataFolder } from '../../src/files/lock.js'
 import { StoreMismatchError } from '../../src/item-store/stamp.js'
 import { openItemStore } from '../../src/item-store/open.js'
-import { openModels, type Models } from '../../src/model/models.js'
+import { openModels } from '../../src/model/open.js'
+import type { Models } from '../../src/model/models.js'
 
 const tinyBundle = join(packageFolder, 'test', 'fixtures', 'tiny-bundle')
 const quiet = { out: new PassThrough(), err: new PassThrough() }

@@ -14,7 +14,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { buildApp, type Tandem } from '../../src/http/app.js'
 import { addReembedCommands } from '../../src/cli/reembed.js'
 import { packageFolder, readConfig } from '../../src/config.js'
-import { openModels, type Models } from '../../src/model/models.js'
+import { openModels } from '../../src/model/open.js'
+import type { Models } from '../../src/model/models.js'
 
 const QUESTIONS = ['a photo of the blue sea', 'red', 'dark green dog']
 const TOLERANCE = 1e-4

@@ -6,7 +6,8 @@ import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openModels, type EncodedText, type Models } from '../../src/model/models.js'
+import { openModels } from '../../src/model/open.js'
+import type { EncodedText, Models } from '../../src/model/models.js'
 
 const tiny = fileURLToPath(new URL('../fixtures/tiny-bundle', import.meta.url))
 const options = { folder: tiny, inferenceThreads: 1, maxImagePixels: 1_000_000 }

@@ -1,7 +1,8 @@
 import { rm } from 'node:fs/promises'
 import { TandemError } from '../../errors.js'
 import type { ItemStore } from '../../item-store/item-store.js'
-import { BundleError, verifyBundle } from '../../model/models.js'
+import { BundleError } from '../../model/bundle/bundle.js'
+import { openBundle } from '../../model/bundle/open.js'
 import {
   indexFolder,
   openBundleGeneration,
@@ -26,7 +27,7 @@ export function folderCatalog(options: GenerationOptions): BundleCatalog {
   return {
     fingerprintOf: async (name) => {
       try {
-        return (await verifyBundle(siblingFolder(modelFolder, name))).fingerprint
+        return (await openBundle(siblingFolder(modelFolder, name))).fingerprint
       } catch (error) {
         if (error instanceof BundleError)
           throw new TandemError('bundle_unusable', error.message, { cause: error })

@@ -4,7 +4,9 @@ import { basename, dirname, join } from 'node:path'
 import type { BaseLogger } from 'pino'
 import type { ItemStore } from '../../item-store/item-store.js'
 import { openItemStore } from '../../item-store/open.js'
-import { BundleError, verifyBundle, type Models } from '../../model/models.js'
+import { BundleError } from '../../model/bundle/bundle.js'
+import { openBundle } from '../../model/bundle/open.js'
+import type { Models } from '../../model/models.js'
 import { openVectorIndex } from '../../vector-index/open.js'
 import type { VectorIndex } from '../../vector-index/vector-index.js'
 
@@ -31,7 +33,7 @@ export interface GenerationOptions {
  */
 export async function openServingGeneration(options: GenerationOptions): Promise<Generation> {
   const { modelFolder, dataFolder, log } = options
-  const { fingerprint } = await verifyBundle(modelFolder)
+  const { fingerprint } = await openBundle(modelFolder)
   const name = basename(modelFolder)
   const store = await openStore(options, { fingerprint, name })
   return orClose(store, async () => {

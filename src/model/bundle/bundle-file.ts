@@ -5,9 +5,9 @@
 import { createHash } from 'node:crypto'
 import { open, readFile, realpath } from 'node:fs/promises'
 import { isAbsolute, join, sep } from 'node:path'
-import { BundleError } from './bundle-error.js'
+import { BundleError } from './bundle.js'
 import type { Bundle } from './bundle.js'
-import type { FileEntry } from './manifest.js'
+import type { FileEntry } from './bundle.js'
 
 /**
  * So many bytes of a file are read at a time where they are only verified: what is read is not

@@ -1,15 +1,11 @@
-/**
- * A bundle: the folder that training hands to the service. Nothing of it is used before its
- * manifest fits the schema and every file has the size and the SHA-256 that the manifest says.
- */
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { BundleError } from './bundle-error.js'
-import { listed, verifyBundleFile } from './bundle-file.js'
-import { fingerprintOf } from './fingerprint.js'
-import { parseManifest } from './manifest-schema.js'
-import type { Manifest } from './manifest.js'
+/** The contract of bundles: the folders that training writes and the service loads. */
 
+/** A bundle that cannot be used; the message says what is wrong, and where. */
+export class BundleError extends Error {
+  override readonly name = 'BundleError'
+}
+
+/** A bundle whose files have been verified. */
 export interface Bundle {
   folder: string
   manifest: Manifest
@@ -17,31 +13,65 @@ export interface Bundle {
 }
 
 /**
- * Reads the manifest and verifies every file that it lists.
- * @throws BundleError
+ * What a graph computes with; its inputs and outputs are the same for all. An fp16 graph is for a
+ * GPU.
  */
-export async function openBundle(folder: string): Promise<Bundle> {
-  const bundle = await readManifest(folder)
-  await Promise.all(bundle.manifest.files.map((entry) => verifyBundleFile(bundle, entry)))
-  return bundle
+export type Precision = 'fp32' | 'fp16' | 'int8'
+
+export interface Manifest {
+  schema_version: 1
+  name: string
+  version: string
+  description: string
+  license: string
+  languages: string[]
+  embedding: { dim: number }
+  /** There exactly where a fusion encoder reads them. */
+  image_tokens?: { count: number; width: number; dtype: 'int8' }
+  image_encoder: { file: string; size: number; fit: 'fill'; precision?: Precision }
+  /** `token_width` is there where a fusion encoder reads the text tokens. */
+  text_encoder: {
+    file: string
+    tokenizer: string
+    max_tokens: number
+    token_width?: number
+    precision?: Precision
+  }
+  /** Absent in a dual encoder alone. */
+  fusion_encoder?: { file: string; precision?: Precision }
+  /**
+   * match = sigmoid(argument), argument = logit × ITM logit + similarity × cosine + bias. With
+   * `knots`, pairs of argument and match that both rise, the match is read off the line through
+   * them instead.
+   */
+  match: { logit: number; similarity: number; bias: number; knots?: [number, number][] }
+  /**
+   * One whose similarity is more than `margin` below that of the k-th candidate does not come among
+   * the first k.
+   */
+  rerank: { default: boolean; candidates: number; margin?: number }
+  goldens: string
+  metrics: Record<string, unknown>
+  files: FileEntry[]
 }
 
-async function readManifest(folder: string): Promise<Bundle> {
-  const source = join(folder, 'manifest.json')
-  const text = await readFile(source, 'utf8').catch((error: Error) => {
-    throw new BundleError(`There is no model bundle in ${folder}: ${error.message}`)
-  })
-  const manifest = parseManifest(text, source)
-  const bundle = { folder, manifest, fingerprint: fingerprintOf(manifest) }
-  const { image_encoder, text_encoder, fusion_encoder, goldens } = manifest
-  for (const path of [
-    image_encoder.file,
-    text_encoder.file,
-    text_encoder.tokenizer,
-    fusion_encoder?.file,
-    goldens,
-  ]) {
-    if (path !== undefined) listed(bundle, path)
-  }
-  return bundle
+/** Sizes of the tokens that the fusion encoder reads: 0 where there is none. */
+export function tokenSizes({
+  fusion_encoder: fusion,
+  image_tokens: image,
+  text_encoder: text,
+}: Manifest): {
+  count: number
+  width: number
+  tokenWidth: number
+} {
+  if (fusion === undefined) return { count: 0, width: 0, tokenWidth: 0 }
+  return { count: image?.count ?? 0, width: image?.width ?? 0, tokenWidth: text.token_width ?? 0 }
+}
+
+/** A file of the bundle: relative path, size, and SHA-256 in hexadecimal. */
+export interface FileEntry {
+  path: string
+  bytes: number
+  sha256: string
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Manifest } from './manifest.js'
+import type { Manifest } from './bundle.js'
 
 /**
  * 16 hexadecimal digits that are the same for two bundles whose embeddings and tokens can be mixed:

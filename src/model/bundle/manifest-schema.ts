@@ -1,8 +1,8 @@
 /** The check of `manifest.json` against `models/manifest.schema.json`, which training shares. */
 import { readFileSync } from 'node:fs'
 import { Ajv } from 'ajv'
-import { BundleError } from './bundle-error.js'
-import type { Manifest } from './manifest.js'
+import { BundleError } from './bundle.js'
+import type { Manifest } from './bundle.js'
 
 const schema = new URL('../../../models/manifest.schema.json', import.meta.url)
 const validate = new Ajv({ allErrors: true, strict: false }).compile<Manifest>(

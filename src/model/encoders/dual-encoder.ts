@@ -4,7 +4,7 @@
  */
 import type { EncodedImage, EncodedText } from '../models.js'
 import type { Lane } from '../queue/batcher.js'
-import { tokenSizes, type Manifest } from '../bundle/manifest.js'
+import { tokenSizes, type Manifest } from '../bundle/bundle.js'
 import { takePixels, type Pixels } from '../inference/pixel-files.js'
 import { bytesOf, floatsOf, maskOf } from '../onnx/tensors.js'
 

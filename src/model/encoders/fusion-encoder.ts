@@ -1,15 +1,9 @@
 /** Batches of the fusion encoder, and the rule that turns its logit into a match. */
-import type { EncodedText, Match, Pair } from '../models.js'
+import type { Match } from '../models.js'
+import type { Comparison } from './comparison.js'
 import type { Lane } from '../queue/batcher.js'
-import { tokenSizes, type Manifest } from '../bundle/manifest.js'
+import { tokenSizes, type Manifest } from '../bundle/bundle.js'
 import { floatsOf, maskOf } from '../onnx/tensors.js'
-
-/** Some texts, some images, and which of them to compare, by their rows in the two lists. */
-export interface Comparison {
-  texts: readonly EncodedText[]
-  imageTokens: readonly Int8Array[]
-  pairs: readonly Pick<Pair, 'text' | 'image'>[]
-}
 
 /**
  * One comparison → the ITM logits of its pairs. Comparisons in a batch keep their texts and images
@@ -61,37 +55,6 @@ function pairRows(comparisons: readonly Comparison[]): BigInt64Array {
     firstImage += imageTokens.length
   }
   return BigInt64Array.from(rows)
-}
-
-/**
- * `whole` in comparisons of at most `most` pairs each, holding only the texts and images that they
- * compare.
- */
-export function splitComparison(whole: Comparison, most: number): Comparison[] {
-  const parts: Comparison[] = []
-  for (let start = 0; start < whole.pairs.length; start += most) {
-    const pairs = whole.pairs.slice(start, start + most)
-    const texts = [...new Set(pairs.map(({ text }) => text))]
-    const images = [...new Set(pairs.map(({ image }) => image))]
-    const textRows = new Map(texts.map((text, row) => [text, row]))
-    const imageRows = new Map(images.map((image, row) => [image, row]))
-    parts.push({
-      texts: texts.map((text) => at(whole.texts, text)),
-      imageTokens: images.map((image) => at(whole.imageTokens, image)),
-      pairs: pairs.map(({ text, image }) => ({
-        text: textRows.get(text) ?? 0,
-        image: imageRows.get(image) ?? 0,
-      })),
-    })
-  }
-  return parts
-}
-
-function at<Value>(list: readonly Value[], row: number): Value {
-  const value = list[row]
-  if (value === undefined)
-    throw new RangeError(`A pair names row ${row} of a list of ${list.length}.`)
-  return value
 }
 
 /** The calibrated probability, and what it orders by, from an ITM logit and a cosine similarity. */

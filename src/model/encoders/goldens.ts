@@ -3,13 +3,12 @@
  * anything is answered from them: a provider that computes something else is worse than none.
  */
 import type { Bundle } from '../bundle/bundle.js'
-import { BundleError } from '../bundle/bundle-error.js'
+import { BundleError } from '../bundle/bundle.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
 import { imageLane, textLane } from './dual-encoder.js'
 import { fusionLane } from './fusion-encoder.js'
 import type { Inference } from '../inference/process.js'
 import type { Pixels } from '../inference/pixel-files.js'
-import { cosine } from '../../vector-index/normalise.js'
 
 /** As far as it is looked at here; training/tandem_training/bundle/goldens.py writes it. */
 interface Goldens {
@@ -92,7 +91,7 @@ export async function selfTest(
   )
   check('image token', Math.max(0, ...steps), tolerances.image_token ?? TOKEN_TOLERANCE)
 
-  const pairs = matches.map(({ text }) => ({ text, image: 0 }))
+  const pairs = matches.map(({ text }) => ({ text, image: 0, similarity: 0 }))
   if (manifest.fusion_encoder === undefined || pairs.length === 0) return
   const comparison = [{ texts: encoded, imageTokens: [image.imageTokens], pairs }]
   const pairsLane = fusionLane(manifest, pairs.length)
@@ -107,4 +106,11 @@ export async function selfTest(
 
 function rounded(number: number): number {
   return Number(number.toPrecision(3))
+}
+
+/** NaN for vectors of different lengths. */
+function cosine(a: Float32Array, b: readonly number[]): number {
+  if (a.length !== b.length) return Number.NaN
+  const dot = a.reduce((sum, value, at) => sum + value * (b[at] ?? 0), 0)
+  return dot / (Math.hypot(...a) * Math.hypot(...b))
 }

@@ -13,22 +13,23 @@ import type {
   Match,
   ModelInfo,
   Models,
-  ModelsOptions,
   Pair,
   StageTimings,
 } from '../models.js'
-import type { WorkerStatus } from '../../worker/worker-process.js'
+import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 import { Batcher } from '../queue/batcher.js'
-import { openBundle } from '../bundle/bundle.js'
+import { openBundle } from '../bundle/open.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
 import { coresGiven } from '../inference/cpu-quota.js'
 import { Decoder } from '../image/decoder.js'
 import type { Decoded } from '../image/decoder-worker.js'
 import { imageLane, textLane } from './dual-encoder.js'
-import { calibrate, fusionLane, splitComparison } from './fusion-encoder.js'
+import { splitComparison } from './comparison.js'
+import { calibrate, fusionLane } from './fusion-encoder.js'
 import type { Inference } from '../inference/process.js'
 import { InferencePool } from '../inference/pool.js'
-import { tokenSizes, type Manifest } from '../bundle/manifest.js'
+import type { Provider } from '../onnx/provider.js'
+import { tokenSizes, type Manifest } from '../bundle/bundle.js'
 import { Passage } from '../inference/pixel-files.js'
 import { readRecorded, selfTest } from './goldens.js'
 import { Tokenizer } from './tokenizer.js'
@@ -36,6 +37,30 @@ import { Tokenizer } from './tokenizer.js'
 const DEFAULT_MAX_QUEUE = 2048
 /** The last ten or so images count. */
 const DECODE_MEMORY = 0.9
+
+export interface ModelsOptions {
+  /** The folder of the bundle. */
+  folder: string
+  /** Threads for inference on the CPU in all; 0 for as many as there are cores. */
+  inferenceThreads: number
+  /** What the graphs may run on, in order: the first that passes its test. CPU by default. */
+  providers?: readonly Provider[]
+  /** Numbers of the GPUs, each used by a process of its own; the first GPU by default. */
+  devices?: readonly number[]
+  /**
+   * Folder for graphs that are optimised for the CPU of this machine, so that a start is quick and
+   * processes share the weights; none by default. It may be removed at any time.
+   */
+  graphCacheFolder?: string
+  /** Images with more pixels are refused by their header. */
+  maxImagePixels: number
+  /** Inputs that may wait for the models before new ones are refused as `overloaded`. */
+  maxQueue?: number
+  /** Gets what happens to the processes, for the log. */
+  report?: Report
+  /** Gets once what the graphs run on, for the log. */
+  note?: Report
+}
 
 interface Parts {
   manifest: Manifest
@@ -49,7 +74,7 @@ interface Parts {
   passage: Passage
 }
 
-export async function openTandemModels(options: ModelsOptions): Promise<Models> {
+export async function openModels(options: ModelsOptions): Promise<Models> {
   const { maxQueue = DEFAULT_MAX_QUEUE, report, note } = options
   const {
     folder,
@@ -57,7 +82,7 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
     inferenceThreads,
     providers = ['cpu'],
     devices = [0],
-    preparedFolder = null,
+    graphCacheFolder = null,
   } = options
   const cores = coresGiven()
   const threads = inferenceThreads === 0 ? cores : inferenceThreads
@@ -75,7 +100,7 @@ export async function openTandemModels(options: ModelsOptions): Promise<Models> 
     )
     const test = (one: Inference): Promise<void> => selfTest(bundle, recorded, one)
     return InferencePool.open(
-      { bundle, threads, memory, providers, devices, preparedFolder, test },
+      { bundle, threads, memory, providers, devices, graphCacheFolder, test },
       report,
     )
   }
@@ -194,7 +219,7 @@ class TandemModels implements Models {
     const sorted = order.map((place) => pairs[place] as Pair)
     const comparisons = splitComparison(
       { texts, imageTokens, pairs: sorted },
-      this.#lanes.fusion.maxWeight,
+      { pairs: this.#lanes.fusion.maxWeight },
     )
     const { results, queue, inference } = await this.#parts.batcher.submit(
       this.#lanes.fusion,

@@ -7,7 +7,7 @@ import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 import { arrange } from './process-plan.js'
 import { leastOf, type BatchLimits } from './autotune.js'
 import type { Bundle } from '../bundle/bundle.js'
-import { BundleError } from '../bundle/bundle-error.js'
+import { BundleError } from '../bundle/bundle.js'
 import type { Execution, Provider } from '../onnx/provider.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
 import { Inference, type BatchResult } from './process.js'
@@ -24,7 +24,7 @@ export interface PoolStart {
   /** Numbers of the GPUs that `cuda` and `tensorrt` use; one at least. */
   devices: readonly number[]
   /** Where graphs are kept that are prepared for the CPU; null for nowhere. */
-  preparedFolder: string | null
+  graphCacheFolder: string | null
   /** Runs something of which the outcome is known; throws when another one comes. */
   test: (inference: Inference) => Promise<void>
 }
@@ -173,8 +173,8 @@ async function openOne(
   start: PoolStart,
   report?: Report,
 ): Promise<Inference> {
-  const { bundle, preparedFolder, test } = start
-  const inference = await Inference.open({ bundle, execution, preparedFolder }, report)
+  const { bundle, graphCacheFolder, test } = start
+  const inference = await Inference.open({ bundle, execution, graphCacheFolder }, report)
   try {
     await test(inference)
     return inference

@@ -2,7 +2,7 @@
 import type { TandemError } from '../../errors.js'
 import { Refusal } from '../../worker/child.js'
 import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
-import { BundleError } from '../bundle/bundle-error.js'
+import { BundleError } from '../bundle/bundle.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
 import type { Commands, Found } from './worker.js'
 

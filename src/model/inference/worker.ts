@@ -16,7 +16,7 @@ import {
   type Tensor,
   type Tensors,
 } from '../onnx/graph-inputs.js'
-import type { Manifest } from '../bundle/manifest.js'
+import type { Manifest } from '../bundle/bundle.js'
 import { takePixels } from './pixel-files.js'
 import { PreparedGraphs } from './graph-cache.js'
 import { runtimeVersion, Session } from '../onnx/session.js'
@@ -36,7 +36,7 @@ export interface Commands {
    * are: a process that has prepared graphs holds more memory than one that loads them.
    */
   open: {
-    input: { bundle: Bundle; execution: Execution; preparedFolder: string | null }
+    input: { bundle: Bundle; execution: Execution; graphCacheFolder: string | null }
     output: { prepared: boolean }
   }
   /** Finds the batches that suit the device by running some. */
@@ -66,7 +66,7 @@ let search = searchOnCpu(1)
 let prepared: PreparedGraphs<Found> | null = null
 
 answerCalls<Commands>({
-  open: async ({ bundle, execution, preparedFolder }) => {
+  open: async ({ bundle, execution, graphCacheFolder }) => {
     const { provider, threads } = execution
     const { manifest, fingerprint } = bundle
     search =
@@ -74,8 +74,8 @@ answerCalls<Commands>({
     const specs = Object.entries(graphSpecs(manifest)) as [GraphName, GraphSpec][]
     const isWorthIt = provider === 'cpu' && bytesOf(manifest, specs) >= LEAST_PREPARED
     prepared =
-      isWorthIt && preparedFolder !== null
-        ? new PreparedGraphs(preparedFolder, fingerprint, runtimeVersion)
+      isWorthIt && graphCacheFolder !== null
+        ? new PreparedGraphs(graphCacheFolder, fingerprint, runtimeVersion)
         : null
     if (prepared !== null && (await prepared.areComplete())) {
       const files = prepared

@@ -2,7 +2,7 @@
  * Runs of a graph on made inputs, before it is trusted: what a graph declares of its outputs, an
  * open axis above all, is not what it must give.
  */
-import { BundleError } from '../bundle/bundle-error.js'
+import { BundleError } from '../bundle/bundle.js'
 import type { GraphSpec, Tensor, Tensors, TensorSpec } from './graph-inputs.js'
 
 /** Sizes of the open axes. */

@@ -6,7 +6,7 @@
  * An ONNX file is a protocol buffer; this walks through the few messages that can hold a tensor or
  * an operator.
  */
-import { BundleError } from '../bundle/bundle-error.js'
+import { BundleError } from '../bundle/bundle.js'
 import { fieldsOf } from './protocol-buffer.js'
 
 const DOMAINS = new Set(['', 'ai.onnx', 'com.microsoft'])

@@ -1,5 +1,5 @@
 /** The graphs of a bundle: the names, types and shapes that the service relies on. */
-import { tokenSizes, type Manifest, type Precision } from '../bundle/manifest.js'
+import { tokenSizes, type Manifest, type Precision } from '../bundle/bundle.js'
 
 export type GraphName = 'image' | 'text' | 'fusion'
 

@@ -1,5 +1,6 @@
 /** How fast the graphs of bundles run on this machine's CPU, side by side. */
-import { openBundle, type Bundle } from '../bundle/bundle.js'
+import { openBundle } from '../bundle/open.js'
+import type { Bundle } from '../bundle/bundle.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
 import { graphSpecs, type GraphName } from './graph-inputs.js'
 import { Session } from './session.js'

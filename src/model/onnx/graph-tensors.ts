@@ -1,5 +1,5 @@
 /** What a graph declares to take and give, compared with what the bundle says. */
-import { BundleError } from '../bundle/bundle-error.js'
+import { BundleError } from '../bundle/bundle.js'
 import type { TensorSpec } from './graph-inputs.js'
 
 /** An input or output as the runtime tells it; an open axis is a name or a negative number. */

@@ -2,7 +2,7 @@
  * The fields of a protocol buffer, which is what an ONNX file is: read without knowing what they
  * mean.
  */
-import { BundleError } from '../bundle/bundle-error.js'
+import { BundleError } from '../bundle/bundle.js'
 
 /**
  * Bytes of a nested message, a string or packed numbers; or one number, exact below 2⁵³.

@@ -23,11 +23,11 @@ import type {
   Match,
   ModelInfo,
   Models,
-  Pair,
   StageTimings,
 } from '../models.js'
+import type { Comparison } from '../encoders/comparison.js'
 
-/** What one service encodes with for others. */
+/** The part of the models that another service calls. */
 export type Encoder = Pick<Models, 'info' | 'encodeTexts' | 'encodeImages' | 'match'>
 
 const integer = (minimum: number, maximum: number) => Type.Integer({ minimum, maximum })
@@ -206,13 +206,6 @@ export function imagesAnswered(
     },
   }))
   return { encoded, timings: timingsIn(frame) }
-}
-
-/** Texts and images to compare, and the pairs of them. */
-export interface Comparison {
-  texts: readonly EncodedText[]
-  imageTokens: readonly Int8Array[]
-  pairs: readonly Pair[]
 }
 
 export function askMatch(

@@ -25,7 +25,7 @@ import type {
   Pair,
   StageTimings,
 } from '../models.js'
-import { parted } from './comparison-parts.js'
+import { splitComparison } from '../encoders/comparison.js'
 import { Connection, type Question } from './connection.js'
 import { withSignals } from '../../async/signals.js'
 import { Watch } from './watch.js'
@@ -45,6 +45,8 @@ export interface RemoteModelsOptions {
   report?: Report
 }
 
+/** Tokens of one call; a body of the encoder may have five times as much by default. */
+const MAX_TOKEN_BYTES = 4 * 2 ** 20
 const PATIENCE_MS = 30_000
 /**
  * Bulk calls under way at a time: as many as one stream of images has. Searches do not wait for
@@ -122,7 +124,7 @@ class RemoteModels implements Models {
     const { info } = this
     const answers = await withSignals([call.signal], (signal) =>
       Promise.all(
-        parted({ texts, imageTokens, pairs }).map((part) =>
+        splitComparison({ texts, imageTokens, pairs }, { bytes: MAX_TOKEN_BYTES }).map((part) =>
           this.#ask({ ...call, signal }, () => ({
             path: '/encoder/match',
             frame: askMatch(part, info, call),

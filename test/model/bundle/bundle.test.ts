@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { BundleError, openModels } from '../../../src/model/models.js'
-import { openBundle } from '../../../src/model/bundle/bundle.js'
+import { BundleError } from '../../../src/model/bundle/bundle.js'
+import { openModels } from '../../../src/model/open.js'
+import { openBundle } from '../../../src/model/bundle/open.js'
 import { readBundleFile } from '../../../src/model/bundle/bundle-file.js'
-import type { Manifest } from '../../../src/model/bundle/manifest.js'
+import type { Manifest } from '../../../src/model/bundle/bundle.js'
 
 const tiny = fileURLToPath(new URL('../../fixtures/tiny-bundle', import.meta.url))
 let folder: string

@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { BundleError, openModels } from '../../../src/model/models.js'
-import type { Manifest } from '../../../src/model/bundle/manifest.js'
+import { BundleError } from '../../../src/model/bundle/bundle.js'
+import { openModels } from '../../../src/model/open.js'
+import type { Manifest } from '../../../src/model/bundle/bundle.js'
 
 interface Goldens {
   texts: { token_ids: number[]; embedding: number[] }[]

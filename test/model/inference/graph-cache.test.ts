@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../../src/config.js'
-import { openModels, type Models } from '../../../src/model/models.js'
+import { openModels } from '../../../src/model/open.js'
+import type { Models } from '../../../src/model/models.js'
 import { PreparedGraphs } from '../../../src/model/inference/graph-cache.js'
 
 let root: string
@@ -77,7 +78,7 @@ describe.each(['tandem-small', 'tandem-small-int8'])(
         folder: join(packageFolder, 'models', name),
         inferenceThreads: 1,
         maxImagePixels: 1e6,
-        preparedFolder: root,
+        graphCacheFolder: root,
       })
     const embeddings = async (): Promise<number[][]> => {
       const models = await open()

@@ -2,12 +2,10 @@
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { TandemError } from '../../../src/errors.js'
-import {
-  BundleError,
-  openModels,
-  type Models,
-  type ModelsOptions,
-} from '../../../src/model/models.js'
+import { BundleError } from '../../../src/model/bundle/bundle.js'
+import { openModels } from '../../../src/model/open.js'
+import type { Models } from '../../../src/model/models.js'
+import type { ModelsOptions } from '../../../src/model/encoders/local-models.js'
 import type { BatchResult } from '../../../src/model/inference/process.js'
 import { InferencePool } from '../../../src/model/inference/pool.js'
 

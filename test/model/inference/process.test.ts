@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openModels, type Models } from '../../../src/model/models.js'
+import { openModels } from '../../../src/model/open.js'
+import type { Models } from '../../../src/model/models.js'
 import type { WorkerStatus } from '../../../src/worker/worker-process.js'
 
 const tiny = fileURLToPath(new URL('../../fixtures/tiny-bundle', import.meta.url))

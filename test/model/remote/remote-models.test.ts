@@ -14,9 +14,9 @@ import { EncodeOnlyCollection } from '../../../src/collection/encode-only.js'
 import { packageFolder, readConfig, type Config } from '../../../src/config.js'
 import { askTexts } from '../../../src/model/remote/protocol.js'
 import { TandemError } from '../../../src/errors.js'
-import { openModels, type Call, type Models } from '../../../src/model/models.js'
+import { openModels } from '../../../src/model/open.js'
+import type { Call, Models } from '../../../src/model/models.js'
 import { openRemoteModels } from '../../../src/model/remote/remote-models.js'
-import { parted } from '../../../src/model/remote/comparison-parts.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
 const KEY = 'key-of-a-search'
@@ -340,31 +340,6 @@ describe('a call', () => {
       (await Promise.allSettled(bulk)).filter(({ status }) => status === 'fulfilled'),
     ).toHaveLength(19)
     expect(models.stats()).toEqual({ queueDepth: 0, inFlight: 0 })
-  })
-
-  it('of many pairs goes in parts of some mebibytes, and comes back in order', () => {
-    const text = { embedding: new Float32Array(), textTokens: new Float32Array(2), tokenCount: 2 }
-    const whole = {
-      texts: [text, text],
-      imageTokens: Array.from({ length: 9 }, () => new Int8Array(10)),
-      pairs: Array.from({ length: 30 }, (_, at) => ({
-        text: at % 2,
-        image: at % 9,
-        similarity: at,
-      })),
-    }
-    const parts = parted(whole, 50)
-    expect(parts.length).toBeGreaterThan(3)
-    expect(parts.flatMap(({ pairs }) => pairs.map(({ similarity }) => similarity))).toEqual(
-      whole.pairs.map((_, at) => at),
-    )
-    for (const { texts, imageTokens, pairs } of parts) {
-      expect(texts.length * 8 + imageTokens.length * 10).toBeLessThanOrEqual(50)
-      for (const { text: row, image } of pairs)
-        expect([texts[row], imageTokens[image]]).not.toContain(undefined)
-    }
-    expect(parted(whole)).toHaveLength(1)
-    expect(() => parted({ ...whole, imageTokens: [] })).toThrow(RangeError)
   })
 })
 

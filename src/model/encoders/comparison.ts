@@ -1,31 +1,46 @@
-import type { Comparison } from './protocol.js'
-import type { Pair } from '../models.js'
+/** Texts and images to compare, and the pairs of them. */
+import type { EncodedText, Pair } from '../models.js'
 
-/** Tokens of one call; a body takes five times as much by default. */
-const MOST_BYTES = 4 * 2 ** 20
+/** Pairs name their text and image by row. */
+export interface Comparison {
+  texts: readonly EncodedText[]
+  imageTokens: readonly Int8Array[]
+  pairs: readonly Pair[]
+}
 
-/** `whole` in comparisons whose tokens take some mebibytes at most, in the order of the pairs. */
-export function parted(whole: Comparison, mostBytes = MOST_BYTES): Comparison[] {
+export interface ComparisonLimits {
+  /** Pairs of one part; no limit by default. */
+  pairs?: number
+  /** Bytes of the tokens of one part; a part has one pair at least. No limit by default. */
+  bytes?: number
+}
+
+/**
+ * Splits a comparison in the order of its pairs; each part holds only the texts and images that its
+ * pairs name.
+ * @throws RangeError for a pair whose row does not exist
+ */
+export function splitComparison(whole: Comparison, limits: ComparisonLimits): Comparison[] {
+  const { pairs: maxPairs = Infinity, bytes: maxBytes = Infinity } = limits
   const parts: Pair[][] = []
   let [texts, images] = [new Set<number>(), new Set<number>()]
-  let bytes = Infinity
+  let bytes = 0
   for (const pair of whole.pairs) {
     const text = whole.texts[pair.text]?.textTokens.byteLength ?? 0
     const image = whole.imageTokens[pair.image]?.byteLength ?? 0
     bytes += (texts.has(pair.text) ? 0 : text) + (images.has(pair.image) ? 0 : image)
-    if (bytes > mostBytes) {
-      parts.push([])
+    const part = parts.at(-1)
+    if (part === undefined || part.length >= maxPairs || bytes > maxBytes) {
+      parts.push([pair])
       ;[texts, images, bytes] = [new Set(), new Set(), text + image]
-    }
+    } else part.push(pair)
     texts.add(pair.text)
     images.add(pair.image)
-    parts.at(-1)?.push(pair)
   }
-  return parts.map((pairs) => part(whole, pairs))
+  return parts.map((pairs) => partOf(whole, pairs))
 }
 
-/** The texts and images that `pairs` name, and the pairs by their rows among those. */
-function part({ texts, imageTokens }: Comparison, pairs: readonly Pair[]): Comparison {
+function partOf({ texts, imageTokens }: Comparison, pairs: readonly Pair[]): Comparison {
   const textRows = rowsOf(pairs.map(({ text }) => text))
   const imageRows = rowsOf(pairs.map(({ image }) => image))
   return {
@@ -39,6 +54,7 @@ function part({ texts, imageTokens }: Comparison, pairs: readonly Pair[]): Compa
   }
 }
 
+/** Each different row of the whole with its row in the part. */
 function rowsOf(rows: readonly number[]): Map<number, number> {
   return new Map([...new Set(rows)].map((row, place) => [row, place]))
 }

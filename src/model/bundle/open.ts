@@ -1,0 +1,41 @@
+/**
+ * A bundle: the folder that training hands to the service. Nothing of it is used before its
+ * manifest fits the schema and every file has the size and the SHA-256 that the manifest says.
+ */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { BundleError } from './bundle.js'
+import { listed, verifyBundleFile } from './bundle-file.js'
+import { fingerprintOf } from './fingerprint.js'
+import { parseManifest } from './manifest-schema.js'
+import type { Bundle } from './bundle.js'
+
+/**
+ * Reads the manifest and verifies every file that it lists.
+ * @throws BundleError
+ */
+export async function openBundle(folder: string): Promise<Bundle> {
+  const bundle = await readManifest(folder)
+  await Promise.all(bundle.manifest.files.map((entry) => verifyBundleFile(bundle, entry)))
+  return bundle
+}
+
+async function readManifest(folder: string): Promise<Bundle> {
+  const source = join(folder, 'manifest.json')
+  const text = await readFile(source, 'utf8').catch((error: Error) => {
+    throw new BundleError(`There is no model bundle in ${folder}: ${error.message}`)
+  })
+  const manifest = parseManifest(text, source)
+  const bundle = { folder, manifest, fingerprint: fingerprintOf(manifest) }
+  const { image_encoder, text_encoder, fusion_encoder, goldens } = manifest
+  for (const path of [
+    image_encoder.file,
+    text_encoder.file,
+    text_encoder.tokenizer,
+    fusion_encoder?.file,
+    goldens,
+  ]) {
+    if (path !== undefined) listed(bundle, path)
+  }
+  return bundle
+}
