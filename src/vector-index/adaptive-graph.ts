@@ -1,32 +1,31 @@
 /**
- * The graph, and a sample of its embeddings. While the sample is all of them, a search is exact
- * where that costs less; of the searches of the graph some are held against the sample afterwards,
- * and how widely it is searched follows from that.
+ * The graph with a sample of its embeddings. If the sample is complete and an exact search costs
+ * less, a search is exact. Some searches of the graph are verified against the sample afterwards,
+ * which sets ef.
  */
 import { closeSync, openSync } from 'node:fs'
 import { AdaptiveEf } from './adaptive-ef.js'
 import { embeddingsIn } from './graph-file.js'
 import { HnswGraph } from './hnsw-graph.js'
-import type { Nearest } from './top-k.js'
 import { RecallSample } from './recall-sample.js'
+import type { Nearest } from './top-k.js'
 
 /**
- * What a search of the graph costs, in rows compared: so much at the least, and so much for each
- * unit of ef. From one measurement of 3,000 to 16,000 rows of 384 values; a row takes 48 ns
- * (docs/adr/0004-vector-engine.md).
+ * Cost of a graph search in compared rows: a minimum, and the cost per unit of ef. Measured with
+ * 3,000 to 16,000 rows of 384 values; a row takes 48 ns (docs/adr/0004-vector-engine.md).
  */
 const GRAPH_COST = 1500
-const GRAPH_COST_OF_EF = 20
-/** Of the searches of the graph, one in so many is verified. */
-const VERIFIED = 32
-/** Two ways to sum a similarity up differ by less. */
+const GRAPH_COST_PER_EF = 20
+/** One of so many graph searches is verified. */
+const VERIFY_EVERY = 32
+/** Bound of the difference between similarities summed in another order. */
 const ROUNDING = 1e-6
 
 export interface GraphOptions {
   dim: number
   /** Share of the exact nearest that a search has to find. */
   recall: number
-  /** Embeddings in the sample, at most. */
+  /** Most embeddings in the sample. */
   sampleRows: number
 }
 
@@ -34,7 +33,7 @@ export class AdaptiveGraph {
   readonly #dim: number
   readonly #graph: HnswGraph
   readonly #sample: RecallSample
-  readonly #beam: AdaptiveEf
+  readonly #ef: AdaptiveEf
   #live: number
   #searches = 0
 
@@ -47,7 +46,7 @@ export class AdaptiveGraph {
     this.#dim = dim
     this.#graph = graph
     this.#sample = sample
-    this.#beam = new AdaptiveEf(recall)
+    this.#ef = new AdaptiveEf(recall)
     this.#live = live
   }
 
@@ -59,10 +58,7 @@ export class AdaptiveGraph {
     )
   }
 
-  /**
-   * The graph that `save` wrote; dimensions and deleted labels must be known to be its own, since
-   * wrong ones go unnoticed.
-   */
+  /** See HnswGraph.load. `deleted` has to be that of the saved graph too. */
   static load(options: GraphOptions, file: string, deleted: readonly number[]): AdaptiveGraph {
     const graph = HnswGraph.load(options.dim, file)
     const sample = new RecallSample(options, graph.count)
@@ -85,17 +81,14 @@ export class AdaptiveGraph {
     return this.#graph.count
   }
 
-  /**
-   * Share of the exact nearest that searches of the graph have been found to find; null while too
-   * few have been verified.
-   */
+  /** Measured share of the exact nearest that graph searches find; null before a measurement. */
   get recall(): number | null {
-    return this.#beam.recall
+    return this.#ef.recall
   }
 
   /**
-   * @param labels - the next ones, in ascending order
-   * @param packed - one normalised embedding after the other, in the order of `labels`
+   * @param labels - the next labels, in ascending order
+   * @param packed - their normalised embeddings, concatenated
    */
   add(labels: readonly number[], packed: Float32Array): void {
     labels.forEach((label, row) =>
@@ -109,24 +102,22 @@ export class AdaptiveGraph {
     this.#live -= labels.length
   }
 
-  /** Adds the embeddings that `source` has under `from`, under `to`. */
+  /** Adds the embeddings of the labels `from` of `source` as the labels `to`. */
   copyFrom(source: AdaptiveGraph, from: readonly number[], to: readonly number[]): void {
     to.forEach((label, at) => this.#add(label, source.#graph.embedding(from[at] as number)))
   }
 
-  /**
-   * @param candidates - at least 1; of fewer labels, all that are not marked as deleted are found
-   */
+  /** @param candidates - at least 1; finds all labels not marked as deleted if they are fewer */
   search(embedding: Float32Array, candidates: number): Nearest {
     const limit = Math.min(candidates, this.#live)
     if (limit === 0) return { labels: [], similarities: [] }
-    const ef = this.#beam.width(limit, this.#live)
-    if (this.#sample.isWhole && this.#sample.count <= GRAPH_COST + GRAPH_COST_OF_EF * ef)
+    const ef = this.#ef.width(limit, this.#live)
+    if (this.#sample.isWhole && this.#sample.count <= GRAPH_COST + GRAPH_COST_PER_EF * ef)
       return this.#sample.search(embedding, limit)
     const found = this.#graph.search(embedding, limit, ef)
     this.#searches += 1
-    // After the answer has been sent: whoever asked does not wait for it.
-    if (this.#searches % VERIFIED === 0) {
+    // Verified after the answer is sent, so that no client waits for it.
+    if (this.#searches % VERIFY_EVERY === 0) {
       const end = this.count
       setImmediate(() => this.#verify(embedding, found, end))
     }
@@ -149,13 +140,12 @@ export class AdaptiveGraph {
     this.#live += 1
   }
 
-  /** What the sample holds below `end` that belongs among what was found counts as missed. */
+  /** A label of the sample that is nearer than the last found one, but not found, is missed. */
   #verify(embedding: Float32Array, { labels, similarities }: Nearest, end: number): void {
     const found = new Set(labels)
     const inSample = labels.filter((label) => label % this.#sample.every === 0).length
-    let missed = 0
     const worst = (similarities.at(-1) as number) + ROUNDING
-    this.#sample.above(embedding, worst, end, (label) => (missed += found.has(label) ? 0 : 1))
-    this.#beam.judge(inSample, missed)
+    const nearer = this.#sample.above(embedding, worst, end)
+    this.#ef.observe(inSample, nearer.filter((label) => !found.has(label)).length)
   }
 }

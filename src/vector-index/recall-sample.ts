@@ -1,47 +1,42 @@
 /**
- * The embeddings of a graph's labels as packed rows: all of them while they are few, so that they
- * can be searched exactly; of more, every second, every fourth and so on, evenly over the labels,
- * to hold against what the graph finds.
+ * A sample of the embeddings of a graph in packed rows, for exact searches. It has all of them while
+ * they are few, otherwise every second, fourth and so on, evenly over the labels.
  */
-import { TopK, type Nearest } from './top-k.js'
 import { PackedRows } from './packed-rows.js'
+import { TopK, type Nearest } from './top-k.js'
 
 export class RecallSample {
   readonly #rows: PackedRows
-  readonly #mostRows: number
-  /** Row r holds the label r × every. */
+  readonly #maxRows: number
+  /** Row r has the label r × every. */
   #every = 1
 
-  /**
-   * @param sampleRows - how many rows to hold at most
-   * @param labels - that are about to be added, of which it then takes every so many-th from the
-   *   start
-   */
-  constructor({ dim, sampleRows }: { dim: number; sampleRows: number }, labels = 0) {
+  /** @param expected - number of labels to come; sets the sampling stride */
+  constructor({ dim, sampleRows }: { dim: number; sampleRows: number }, expected = 0) {
     this.#rows = new PackedRows(dim)
-    this.#mostRows = sampleRows
-    while (labels > sampleRows * this.#every) this.#every *= 2
+    this.#maxRows = sampleRows
+    while (expected > sampleRows * this.#every) this.#every *= 2
   }
 
-  /** It takes the labels that are a multiple of this. */
+  /** The sampling stride: the sample takes multiples of it. */
   get every(): number {
     return this.#every
   }
 
-  /** Whether no label has been left out. */
+  /** Whether the sample has every label. */
   get isWhole(): boolean {
     return this.#every === 1
   }
 
-  /** Rows to compare with, those of deleted labels included. */
+  /** Number of rows, with those of deleted labels. */
   get count(): number {
     return this.#rows.count
   }
 
-  /** @param label - the next that it takes, or one that it does not take */
+  /** @param label - the next label of the stride; ignored if it is not in the stride */
   add(label: number, embedding: Float32Array): void {
     if (label % this.#every !== 0) return
-    if (this.count >= this.#mostRows) {
+    if (this.count >= this.#maxRows) {
       this.#halve()
       if (label % this.#every !== 0) return
     }
@@ -49,21 +44,29 @@ export class RecallSample {
   }
 
   delete(label: number): void {
-    if (label % this.#every === 0 && label / this.#every < this.count)
-      this.#rows.empty(label / this.#every)
+    const row = label / this.#every
+    if (Number.isInteger(row) && row < this.count) this.#rows.empty(row)
   }
 
-  /** Of those that are there, the nearest, exactly. */
+  /** The exact nearest of the sample. */
   search(query: Float32Array, limit: number): Nearest {
-    const nearest = new TopK(limit)
-    this.#rows.compare(query, (row, similarity) => nearest.offer(row * this.#every, similarity))
-    return nearest.sorted()
+    const topK = new TopK(limit)
+    this.#rows.compare(query, (row, similarity) => topK.offer(row * this.#every, similarity))
+    return topK.sorted()
   }
 
-  /** Tells `look` the labels below `end` that are more similar to `query` than `similarity`. */
-  above(query: Float32Array, similarity: number, end: number, look: (label: number) => void): void {
+  /** Labels below `end` with a similarity to `query` above `threshold`. */
+  above(query: Float32Array, threshold: number, end: number): number[] {
+    const labels: number[] = []
     const rows = Math.min(this.count, Math.ceil(end / this.#every))
-    this.#rows.compare(query, (row, found) => found > similarity && look(row * this.#every), rows)
+    this.#rows.compare(
+      query,
+      (row, similarity) => {
+        if (similarity > threshold) labels.push(row * this.#every)
+      },
+      rows,
+    )
+    return labels
   }
 
   #halve(): void {

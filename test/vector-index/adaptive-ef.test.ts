@@ -2,35 +2,35 @@ import { describe, expect, it } from 'vitest'
 import { AdaptiveEf } from '../../src/vector-index/adaptive-ef.js'
 
 /** Tells it of `searches` that found `share` of a hundred neighbours each. */
-function judged(beam: AdaptiveEf, share: number, searches = 20): void {
-  for (let at = 0; at < searches; at += 1) beam.judge(100 * share, 100 * (1 - share))
+function judged(adaptive: AdaptiveEf, share: number, searches = 20): void {
+  for (let at = 0; at < searches; at += 1) adaptive.observe(100 * share, 100 * (1 - share))
 }
 
-describe('the beam', () => {
+describe('the adaptive', () => {
   it('is at least as wide as what is asked for, and wider for more candidates and items', () => {
-    const beam = new AdaptiveEf(0.9)
-    for (let round = 0; round < 100; round += 1) judged(beam, 1)
+    const adaptive = new AdaptiveEf(0.9)
+    for (let round = 0; round < 100; round += 1) judged(adaptive, 1)
     for (const candidates of [1, 10, 64, 1000])
-      expect(beam.width(candidates, 10_000)).toBeGreaterThanOrEqual(candidates)
+      expect(adaptive.width(candidates, 10_000)).toBeGreaterThanOrEqual(candidates)
     const fresh = new AdaptiveEf(0.99)
     expect(fresh.width(64, 10_000)).toBeGreaterThan(fresh.width(10, 10_000))
     expect(fresh.width(10, 1_000_000)).toBeGreaterThan(fresh.width(10, 10_000))
   })
 
   it('knows nothing before there is enough to go by', () => {
-    const beam = new AdaptiveEf(0.99)
-    const before = beam.width(64, 10_000)
-    judged(beam, 0.5, 19)
-    expect([beam.recall, beam.width(64, 10_000)]).toEqual([null, before])
-    judged(beam, 0.5, 1)
-    expect(beam.recall).toBeCloseTo(0.5)
+    const adaptive = new AdaptiveEf(0.99)
+    const before = adaptive.width(64, 10_000)
+    judged(adaptive, 0.5, 19)
+    expect([adaptive.recall, adaptive.width(64, 10_000)]).toEqual([null, before])
+    judged(adaptive, 0.5, 1)
+    expect(adaptive.recall).toBeCloseTo(0.5)
   })
 
   it('widens while too little is found, narrows while more is found than wanted, and rests between', () => {
-    const beam = new AdaptiveEf(0.99)
+    const adaptive = new AdaptiveEf(0.99)
     const widths = [0.98, 0.98, 0.992, 0.9995, 0.9995].map((share) => {
-      judged(beam, share)
-      return beam.width(64, 10_000)
+      judged(adaptive, share)
+      return adaptive.width(64, 10_000)
     })
     const [once, twice, rested, narrower, narrow] = widths as [
       number,
@@ -47,10 +47,10 @@ describe('the beam', () => {
   })
 
   it('stays within bounds', () => {
-    const beam = new AdaptiveEf(0.99)
-    for (let round = 0; round < 100; round += 1) judged(beam, 0)
-    const widest = beam.width(64, 10_000)
-    judged(beam, 0)
-    expect(beam.width(64, 10_000)).toBe(widest)
+    const adaptive = new AdaptiveEf(0.99)
+    for (let round = 0; round < 100; round += 1) judged(adaptive, 0)
+    const widest = adaptive.width(64, 10_000)
+    judged(adaptive, 0)
+    expect(adaptive.width(64, 10_000)).toBe(widest)
   })
 })

@@ -84,11 +84,7 @@ describe('the sample of rows', () => {
     return sample
   }
 
-  const all = (sample: RecallSample, end = 1000): number[] => {
-    const labels: number[] = []
-    sample.above(query, -Infinity, end, (label) => labels.push(label))
-    return labels
-  }
+  const all = (sample: RecallSample, end = 1000): number[] => sample.above(query, -Infinity, end)
 
   it('is whole up to its bound, and then even over the labels', () => {
     expect(sampled(64, 64)).toMatchObject({ isWhole: true, count: 64 })
