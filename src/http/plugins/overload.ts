@@ -3,6 +3,7 @@
  * time, fewer of those that can wait, a time limit for each, and no work for clients that have
  * gone.
  */
+import { setMaxListeners } from 'node:events'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
@@ -117,6 +118,8 @@ export const overload = plugin<OverloadOptions>((app, options, done) => {
 /** @param milliseconds - undefined for no limit */
 function signalFor(reply: FastifyReply, milliseconds: number | undefined): AbortSignal {
   const controller = new AbortController()
+  // Each input of a request listens; Node warns of more than ten listeners.
+  setMaxListeners(0, controller.signal)
   const onTime = (): void => {
     const error = new TandemError(
       'timed_out',
