@@ -1,35 +1,34 @@
-# Tandem on the CPU. glibc (bookworm), because onnxruntime-node's library needs it.
+# Tandem on the CPU, with glibc (bookworm), which the library of onnxruntime-node needs.
 # Build: docker build -t tandem .
 # Run: docker run -p 127.0.0.1:3000:3000 -e TRUSTED_NETWORK=true -v tandem-data:/data tandem
-# The service wants API_KEYS or that word, since it listens on every interface here: docs/operations.md.
+# The service listens on every interface here, so it needs API_KEYS or TRUSTED_NETWORK: docs/operations.md.
 
 FROM node:20.20.2-bookworm-slim AS node
 
 FROM node AS build
-# g++, make and python3 compile hnswlib-node; they stay in this stage, so the distribution's current ones will do.
+# g++, make and python3 compile hnswlib-node. They stay in this stage, so their versions need no pin.
 # hadolint ignore=DL3008
 RUN apt-get update \
   && apt-get install -y --no-install-recommends g++ make python3 \
   && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# hnswlib has its fast distances only where the compiler may use them. Processors with AVX2 and FMA are of 2013 and later;
-# for others: --build-arg CXXFLAGS_AMD64=
+# The fast distances of hnswlib need AVX2 and FMA (processors of 2013 and later). For others: --build-arg CXXFLAGS_AMD64=
 ARG CXXFLAGS_AMD64="-march=x86-64-v3"
 RUN if [ "$(dpkg --print-architecture)" = amd64 ]; then export CXXFLAGS="$CXXFLAGS_AMD64"; fi \
   && npm ci --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
-# onnxruntime-node carries the libraries of every platform, 240 MB of them for others. Types, source maps and what a
-# compiler leaves are not needed either. sbom.cdx.json lists the packages that stay, in the format of CycloneDX.
+# Removes 240 MB of libraries for other platforms, types, source maps and compiler output. sbom.cdx.json lists the
+# remaining packages (CycloneDX).
 RUN npm run build \
   && npm sbom --omit=dev --sbom-format=cyclonedx > sbom.cdx.json \
   && npm prune --omit=dev --no-audit --no-fund \
   && find node_modules/onnxruntime-node/bin -mindepth 3 -maxdepth 3 -not -path "*/linux/$(node -p process.arch)" -exec rm -rf {} + \
   && find node_modules -type f '(' -name '*.map' -o -name '*.d.*ts' -o -path '*/obj.target/*' ')' -delete
 
-# The last stage takes the files of this one as a whole, so that what is removed here is in no layer: package managers of
-# Node, headers, and the right of any program to run as another user than its caller.
+# The last stage copies the files of this one, so that removed files are in no layer: package managers, headers, and setuid
+# bits.
 FROM node AS base
 RUN rm -rf /opt/yarn* /usr/local/include /usr/local/lib/node_modules /usr/local/share/doc /usr/local/share/man \
     /usr/local/bin/corepack /usr/local/bin/docker-entrypoint.sh /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/yarn* \
@@ -42,7 +41,7 @@ COPY --from=base / /
 LABEL org.opencontainers.image.title="tandem" \
   org.opencontainers.image.description="Image-text retrieval as a service" \
   org.opencontainers.image.licenses="Apache-2.0"
-# Fewer malloc arenas keep sharp's memory from growing.
+# Fewer malloc arenas limit the memory of sharp.
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   NODE_ENV=production \
   HOST=0.0.0.0 \
@@ -57,7 +56,7 @@ COPY --from=build /app/sbom.cdx.json ./
 COPY package.json LICENSE ./
 COPY web ./web
 COPY models ./models
-# The data folder belongs to the user that runs the service; a named volume inherits this.
+# A named volume inherits the owner of the data folder.
 USER 1000:1000
 VOLUME /data
 EXPOSE 3000

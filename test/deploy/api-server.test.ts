@@ -1,7 +1,6 @@
 /**
- * Installs every value set into a real Kubernetes API server, upgrades it and takes it away.
- * Nothing runs pods there, so they are made as the controllers would, in a namespace that admits
- * those of the profile `restricted` alone.
+ * Installs, upgrades and removes every value set in a real Kubernetes API server. Without
+ * controllers the test creates the pods, in a namespace that admits only the profile `restricted`.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseAllDocuments } from 'yaml'
@@ -18,7 +17,7 @@ const why =
     ? ''
     : ` (needs ${missing.join(', ')}, which scripts/kubernetes-tools.sh --api-server builds)`
 
-/** What operators bring: kinds of theirs, of which only the group and name matter here. */
+/** Kinds of operators; only group and name matter here. */
 const CUSTOM = [
   {
     group: 'monitoring.coreos.com',
@@ -35,7 +34,7 @@ let server: ApiServer
 const helmHere = (...args: string[]) =>
   run(helm, [...args, '--kubeconfig', server.kubeconfig, '--namespace', namespace])
 
-/** What a helm that was answered with warnings prints of them. */
+/** The warnings in the output of helm. */
 const warned = (output: string): string[] =>
   output.split('\n').filter((line) => /^W\d{4} |warning/i.test(line))
 
@@ -72,11 +71,11 @@ describe.skipIf(missing.length > 0)(`the chart in a Kubernetes API server${why}`
   })
   afterAll(() => server.stop())
 
-  it('is of the version that the schemas are of', () => {
+  it('has the version of the schemas', () => {
     expect(server.version).toBe(`v${KUBERNETES}`)
   })
 
-  it.each(valueSets)('takes %s, its pods, an upgrade and its removal', async (valueSet) => {
+  it.each(valueSets)('installs, upgrades and removes %s and its pods', async (valueSet) => {
     const install = helmHere('install', valueSet, chart, '-f', fileOf(valueSet))
     expect(install.output).toContain('STATUS: deployed')
     expect(warned(install.output)).toEqual([])
@@ -128,7 +127,7 @@ describe.skipIf(missing.length > 0)(`the chart in a Kubernetes API server${why}`
     expect(status).toBe(0)
   })
 
-  it('would tell of a pod that is not restricted', async () => {
+  it('warns of a pod that is not restricted', async () => {
     const pod = {
       metadata: { name: 'root' },
       spec: { containers: [{ name: 'root', image: 'root' }] },
@@ -148,7 +147,7 @@ describe.skipIf(missing.length > 0)(`the chart in a Kubernetes API server${why}`
   })
 })
 
-/** A pod of a StatefulSet mounts a claim that its controller adds to the volumes. */
+/** The controller of a StatefulSet adds the claim to the volumes of a pod. */
 function withVolumes(pod: object): object {
   const { spec } = pod as {
     spec: { volumes?: { name: string }[]; containers: { volumeMounts?: { name: string }[] }[] }

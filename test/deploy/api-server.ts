@@ -1,6 +1,5 @@
 /**
- * A Kubernetes API server with the etcd that it keeps things in: what admits and validates, with
- * nothing that runs pods.
+ * A Kubernetes API server with its etcd, to validate and admit objects. Nothing runs pods.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
@@ -12,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
 import { freePort } from '../support/free-port.js'
 
-/** Where objects of a kind are asked for; `namespace` where they live in one. */
+/** Path of the objects of a kind, in a namespace if one is given. */
 export interface Place {
   prefix: string
   plural: string
@@ -21,14 +20,13 @@ export interface Place {
 export interface Answer {
   status: number
   /**
-   * What the server says in Warning headers: deprecated versions, unknown fields, pods that would
-   * be refused.
+   * The Warning headers: deprecated versions, unknown fields, pods that would be refused.
    */
   warnings: string[]
   body: Record<string, unknown>
 }
 export interface ApiServer {
-  /** A file by which helm reaches it. */
+  /** Path of the kubeconfig for helm. */
   kubeconfig: string
   version: string
   create: (place: Place, object: object) => Promise<Answer>
@@ -86,7 +84,7 @@ export async function startApiServer(commands: {
     'service-account-key-file': at('service-accounts.pub'),
     'service-account-signing-key-file': at('service-accounts.key'),
     'service-cluster-ip-range': '10.0.0.0/24',
-    // Nothing here makes the default service account of a namespace, for which this would wait.
+    // No controller creates the default service account, for which this would wait.
     'disable-admission-plugins': 'ServiceAccount',
   })
 

@@ -1,6 +1,5 @@
 /**
- * The chart, and the tools that read it: named by an environment variable (HELM), built into
- * test/.tools/, or on PATH.
+ * The chart and its tools: from an environment variable (HELM), from test/.tools/, or from PATH.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
@@ -11,12 +10,11 @@ import { packageFolder } from '../../src/config.js'
 export const chart = join(packageFolder, 'deploy', 'helm', 'tandem')
 
 /**
- * The version whose schemas lie beside the tests; a helm that was built without one renders for a
- * far older.
+ * The version of test/deploy/schemas/. Without it helm renders for an older version.
  */
 export const KUBERNETES = '1.37.2'
 
-/** Files of values, one for each way to run the service. */
+/** Files of values, one for each deployment variant. */
 export const valueSets = readdirSync(join(chart, 'ci')).map((file) => basename(file, '.yaml'))
 export const fileOf = (valueSet: string): string => join(chart, 'ci', `${valueSet}.yaml`)
 
@@ -54,7 +52,7 @@ export interface Resource {
   stringData?: Record<string, string>
 }
 
-/** @returns the tool's command, or null where there is none */
+/** @returns the path of the tool, or null */
 export function find(tool: string): string | null {
   const built = join(packageFolder, 'test', '.tools', tool)
   const named =
@@ -77,10 +75,7 @@ export function run(
   return { status, output: stdout + stderr, stdout }
 }
 
-/**
- * @returns the manifests of the chart as helm writes them, with its arguments, such as `--set
- * replicas=2`
- */
+/** @param args - options of helm, such as `--set replicas=2` */
 export function template(...args: string[]): string {
   const { status, stdout, output } = run(helm, [
     'template',
@@ -100,11 +95,11 @@ export function render(...args: string[]): Resource[] {
     .filter((resource) => resource !== null)
 }
 
-/** With values given as `name=value`. */
+/** @param sets - values as `name=value` */
 export const renderSet = (...sets: string[]): Resource[] =>
   render(...sets.flatMap((set) => ['--set', set]))
 
-/** The one resource of a kind, or that of a name. */
+/** The only resource of a kind, or the one with a name. */
 export function only(resources: Resource[], kind: string, name?: string): Resource {
   const found = resources.filter(
     (resource) =>
@@ -114,7 +109,7 @@ export function only(resources: Resource[], kind: string, name?: string): Resour
   return found[0] as Resource
 }
 
-/** The pods that the service's own workloads make, by the name of the workload. */
+/** The pod templates of the service by the name of the workload. */
 export function podsOf(resources: Resource[]): Record<string, Pod> {
   const ours = resources.filter(
     ({ kind, metadata }) =>
@@ -129,10 +124,7 @@ export function podsOf(resources: Resource[]): Record<string, Pod> {
   )
 }
 
-/**
- * What the service would read as its settings; a secret is given as text that any setting of a
- * secret takes.
- */
+/** The settings of a pod, with a placeholder that is valid for every secret. */
 export function environmentOf({ containers: [{ env }] }: Pod): Record<string, string> {
   return Object.fromEntries(
     env.map(({ name, value }) => [name, value ?? 'a-secret-of-the-cluster']),

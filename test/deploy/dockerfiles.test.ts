@@ -1,4 +1,4 @@
-/** What can be said of the images without building them. `test/deploy/image.sh` builds one. */
+/** Checks of the Dockerfiles without a build. `test/deploy/image.sh` builds an image. */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,19 +8,22 @@ import { packageFolder } from '../../src/config.js'
 const files = ['Dockerfile', 'docker/Dockerfile.gpu']
 const hadolint = process.env.HADOLINT ?? join(packageFolder, 'test', '.venv', 'bin', 'hadolint')
 
-// Of test/requirements.txt; HADOLINT names another one.
-describe.skipIf(!existsSync(hadolint))('hadolint, which pip may not have found', () => {
-  it.each(files)('finds nothing in %s', (path) => {
-    expect(() =>
-      execFileSync(hadolint, [join(packageFolder, path)], { stdio: 'pipe' }),
-    ).not.toThrow()
-  })
-})
+// Installed by test/requirements.txt, or named by HADOLINT.
+describe.skipIf(!existsSync(hadolint))(
+  'hadolint (needs test/.venv, where npm test installs it)',
+  () => {
+    it.each(files)('finds nothing in %s', (path) => {
+      expect(() =>
+        execFileSync(hadolint, [join(packageFolder, path)], { stdio: 'pipe' }),
+      ).not.toThrow()
+    })
+  },
+)
 
 describe.each(files)('%s', (path) => {
   const lines = readFileSync(join(packageFolder, path), 'utf8').split('\n')
 
-  it('begins from images of an exact version', () => {
+  it('uses base images of an exact version', () => {
     const stages = new Set(lines.flatMap((line) => /^FROM .* AS (\S+)$/.exec(line)?.[1] ?? []))
     const bases = lines.flatMap(
       (line) =>
@@ -31,12 +34,12 @@ describe.each(files)('%s', (path) => {
     for (const base of outside) expect(base).toMatch(/:\d+\.\d+\.\d+-/)
   })
 
-  it('ends as a user without rights', () => {
+  it('runs as an unprivileged user', () => {
     expect(lines.filter((line) => line.startsWith('USER '))).toEqual(['USER 1000:1000'])
   })
 })
 
-it('both images take the same files, and their health is asked alike', () => {
+it('both images have the same files and health check', () => {
   const [cpu = '', gpu = ''] = files.map((path) => readFileSync(join(packageFolder, path), 'utf8'))
   const shared = (text: string): string[] =>
     text.match(
@@ -46,7 +49,7 @@ it('both images take the same files, and their health is asked alike', () => {
   expect(shared(gpu)).toEqual(shared(cpu))
 })
 
-it('what npm lists for the images has the packages that the service runs, and none that it is tested with', () => {
+it('the package list of the images has the packages of the service, without those of the tests', () => {
   const listed = execFileSync(
     'npm',
     ['sbom', '--package-lock-only', '--omit=dev', '--sbom-format=cyclonedx'],

@@ -1,6 +1,5 @@
 /**
- * What the chart makes of its values; skipped where there is no helm (scripts/kubernetes-tools.sh
- * builds one).
+ * The resources that the chart renders; skipped without helm (scripts/kubernetes-tools.sh builds it).
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -78,7 +77,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     }
   })
 
-  it('keeps the embedded index on a volume of one replica, and items in Milvus out of any', () => {
+  it('gives the embedded index a volume of one replica, and a service with Milvus none', () => {
     expect(only(render(), 'StatefulSet').spec).toMatchObject({ replicas: 1 })
     expect(valueOf(search(render()), 'TANDEM_DATA_DIR')).toBe('/data')
     const shared = renderSet(...MILVUS, 'replicas=5')
@@ -88,7 +87,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(valueOf(search(shared), 'TANDEM_DATA_DIR')).toBeUndefined()
   })
 
-  it('brings a Milvus of its own where asked, and points the service at it', () => {
+  it('adds its own Milvus on request and connects the service to it', () => {
     const own = renderSet(
       'vectorIndex=milvus',
       'milvusStandalone.enabled=true',
@@ -102,7 +101,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(valueOf(search(own), 'IMAGE_STORE')).toBe('/images')
   })
 
-  it('parts encoding from searching: each with its role, the key between them, and the GPU where models run', () => {
+  it('separates encoders: roles, the key between them, and GPUs only for models', () => {
     const parted = renderSet(
       ...ENCODE,
       'encode.apiKey.value=between-pods',
@@ -134,7 +133,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(valueOf(encoding, 'TANDEM_DATA_DIR')).toBeUndefined()
   })
 
-  it('never lets a Service reach the pod of the test', () => {
+  it('no Service selects the pod of the test', () => {
     const resources = renderSet(...ENCODE)
     const { metadata } = only(resources, 'Pod')
     for (const { kind, spec } of resources.filter(({ kind }) => kind === 'Service')) {
@@ -146,7 +145,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     }
   })
 
-  it('closes what pods may ask but for the engine, the store of images, the encoders and names', () => {
+  it('allows connections only to the engine, the image store, the encoders and DNS', () => {
     expect(egressOf(render())).toEqual([])
     const parted = renderSet(...MILVUS, ...ENCODE, 'images.endpoint=http://minio:9000')
     expect(portsOf(parted)).toEqual([53, 53, 3000, 19530, 9000])
@@ -170,7 +169,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     ).toMatchObject([{ from: [{ podSelector: { matchLabels: { app: 'web' } } }, {}] }])
   })
 
-  it('scales by CPU, and by the queue where models run', () => {
+  it('scales by CPU, and pods with models by their queue', () => {
     const metrics = (resources: Resource[], name: string) =>
       (
         only(resources, 'HorizontalPodAutoscaler', name).spec as { metrics: { type: string }[] }
@@ -190,7 +189,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(JSON.stringify(only(keda, 'ScaledObject').spec)).toContain('service=\\"photos-tandem\\"')
   })
 
-  it('scales by a metric that the service tells, as the values for the Prometheus adapter name it', () => {
+  it('scales by a metric of the service, with the name in the values of the Prometheus adapter', () => {
     const metric = 'tandem_model_queue_depth'
     const adapter = parse(readFileSync(join(chart, '..', 'prometheus-adapter.yaml'), 'utf8')) as {
       rules: { custom: { seriesQuery: string }[] }
@@ -204,7 +203,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     )
   })
 
-  it('gives Prometheus the key of each kind of pods', () => {
+  it('gives Prometheus the key of each kind of pod', () => {
     const monitored = renderSet(
       ...ENCODE,
       'serviceMonitor.enabled=true',
@@ -221,7 +220,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(keyOf('photos-tandem-encode')).toEqual({ name: 'between', key: 'ENCODER_API_KEY' })
   })
 
-  it('leaves out what is switched off', () => {
+  it('omits disabled resources', () => {
     const bare = renderSet(
       'networkPolicy.enabled=false',
       'podDisruptionBudget.enabled=false',
@@ -235,7 +234,7 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     ])
   })
 
-  it('keeps keys in Secrets that pods read, or takes existing ones', () => {
+  it('stores keys in Secrets, or uses existing ones', () => {
     const made = renderSet('apiKeys.values={first-key,second-key}')
     expect(only(made, 'Secret').stringData).toEqual({ API_KEYS: 'first-key,second-key' })
     const existing = renderSet(
@@ -253,12 +252,12 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     const [before, after] = ['one-token', 'new-token'].map((token) =>
       JSON.stringify(only(renderSet(...MILVUS, `milvus.token.value=${token}`), 'Deployment').spec),
     )
-    // Pods read a Secret as they start, so a new one has to start them again.
+    // Pods read a Secret only at start, so a new one must restart them.
     expect(before).not.toBe(after)
     expect(before).not.toContain('one-token')
   })
 
-  it('trusts its network where there are no keys, and only there', () => {
+  it('sets TRUSTED_NETWORK only without keys', () => {
     const trusted = (...sets: string[]) => valueOf(search(renderSet(...sets)), 'TRUSTED_NETWORK')
     expect(trusted()).toBe('true')
     expect(trusted('apiKeys.values={first-key}')).toBeUndefined()

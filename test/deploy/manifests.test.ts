@@ -1,6 +1,6 @@
 /**
- * Every value set of deploy/helm/tandem/ci, held to Kubernetes' schemas, to good practice, and to
- * the service's settings.
+ * Checks every value set of deploy/helm/tandem/ci: Kubernetes' schemas, good practice, and the
+ * service's settings.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -25,7 +25,7 @@ import {
 const kubeconform = find('kubeconform')
 const kubeScore = find('kube-score')
 const known = new Set<string>(Object.keys(settings))
-/** Read by libraries of the service, not by the service. */
+/** Variables for libraries of the service. */
 const OTHERS = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'NODE_EXTRA_CA_CERTS']
 const schemas = join(
   packageFolder,
@@ -35,17 +35,16 @@ const schemas = join(
   '{{.ResourceKind}}{{.KindSuffix}}.json',
 )
 
-/** Checks of kube-score that do not fit, and why. */
+/** Checks of kube-score that do not apply. */
 const UNFIT = [
-  // Tags are versions, which do not change; a registry that is away must not keep a pod from
-  // starting.
+  // Tags are versions, which do not change. A pod must start while the registry is away.
   'container-image-pull-policy',
-  // It takes a Deployment that a ScaledObject scales for one of a single replica.
+  // It does not see that a ScaledObject scales the Deployment.
   'deployment-replicas',
 ]
 
 describe.skipIf(helm === null)('the value sets of the chart (needs helm: none was found)', () => {
-  it('are six or more, and each says what it is', () => {
+  it('are six or more, each with a description', () => {
     expect(valueSets.length).toBeGreaterThanOrEqual(6)
     for (const valueSet of valueSets)
       expect(readFileSync(fileOf(valueSet), 'utf8')).toMatch(/^# [A-Z].*\.\n/)
@@ -88,7 +87,7 @@ describe.skipIf(helm === null)('the value sets of the chart (needs helm: none wa
     '%s leaves kube-score nothing to say',
     (valueSet) => {
       const ignored = UNFIT.flatMap((check) => ['--ignore-test', check])
-      // A throttled search waits while cores idle: no limit on CPU.
+      // No CPU limit: a throttled search would wait while cores idle.
       const { output, status } = run(
         kubeScore,
         [
@@ -132,12 +131,12 @@ describe.skipIf(helm === null)('the value sets of the chart (needs helm: none wa
     },
   )
 
-  it('has a version of Kubernetes that its own schemas are of', () => {
+  it('uses the version of Kubernetes of its schemas', () => {
     const script = readFileSync(join(packageFolder, 'scripts', 'kubernetes-schemas.mjs'), 'utf8')
     expect(script).toContain(`'v${KUBERNETES}'`)
   })
 
-  it('runs the Milvus that the compose file runs', () => {
+  it('uses the Milvus version of the compose file', () => {
     const { image } = parse(
       readFileSync(join(chart, 'charts', 'milvus-standalone', 'values.yaml'), 'utf8'),
     ) as { image: string }

@@ -1,4 +1,4 @@
-/** Prometheus and Grafana of docker/compose.yaml, held to what the service measures. */
+/** Compares Prometheus and Grafana of docker/compose.yaml with the metrics of the service. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -25,14 +25,14 @@ const read = (...path: string[]): string => readFileSync(join(folder, ...path), 
 const { services, volumes } = parse(read('compose.yaml')) as Compose
 
 describe('the compose file', () => {
-  it('pins every image to an exact version, and publishes ports on the loopback address alone', () => {
+  it('pins every image to an exact version and publishes ports only on the loopback address', () => {
     for (const { image, ports = [] } of Object.values(services)) {
       expect(image).toMatch(/:(v?\d+\.\d+\.\d+|RELEASE\.\d{4}-\d\d-\d\dT[\d-]+Z)$/)
       for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:/)
     }
   })
 
-  it('starts the service alone without a profile', () => {
+  it('starts only the service without a profile', () => {
     expect(
       Object.entries(services).flatMap(([name, { profiles }]) =>
         profiles === undefined ? [name] : [],
@@ -40,7 +40,7 @@ describe('the compose file', () => {
     ).toEqual(['tandem'])
   })
 
-  it('mounts volumes that it names, and files that are there', () => {
+  it('mounts declared volumes and existing files', () => {
     const sources = Object.values(services).flatMap(({ volumes: mounted = [] }) =>
       mounted.map((mount) => mount.split(':')[0] ?? ''),
     )
@@ -53,7 +53,7 @@ describe('the compose file', () => {
     )
   })
 
-  it('lets Prometheus ask for the service by its name there', () => {
+  it('gives Prometheus the host name of the service', () => {
     const { scrape_configs: jobs } = parse(read('prometheus.yaml')) as {
       scrape_configs: { static_configs: { targets: string[] }[] }[]
     }
@@ -90,7 +90,7 @@ describe('the dashboard', () => {
     await tandem.close()
   })
 
-  it('asks for metrics that the service has, by labels that they have', () => {
+  it('queries existing metrics with existing labels', () => {
     const names = new Set(
       [...metrics.matchAll(/^# TYPE (\S+) (\w+)$/gm)].flatMap(([, name = '', type]) =>
         type === 'histogram' ? [`${name}_bucket`, `${name}_count`, `${name}_sum`] : [name],
@@ -101,7 +101,7 @@ describe('the dashboard', () => {
     )
     expect(new Set(asked).size).toBeGreaterThan(8)
     expect([...new Set(asked)].filter((name) => !names.has(name))).toEqual([])
-    // `job` and `instance` are Prometheus's own, `le` is of every histogram.
+    // Prometheus adds `job` and `instance`; every histogram has `le`.
     const labels = expressions.flatMap((text) =>
       [...text.matchAll(/by \(([\w, ]+)\)/g)].flatMap(([, list = '']) => list.split(', ')),
     )
@@ -112,7 +112,7 @@ describe('the dashboard', () => {
     expect(metrics).toContain('tandem_worker_restarts_total')
   })
 
-  it('asks the data source that is provisioned, from panels that fit the page', () => {
+  it('uses the provisioned data source, with panels that fit the page', () => {
     const { datasources } = parse(
       read('grafana', 'provisioning', 'datasources', 'prometheus.yaml'),
     ) as { datasources: { uid: string }[] }

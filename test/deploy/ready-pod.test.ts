@@ -1,4 +1,4 @@
-/** What `helm test` runs in a pod, run here against a server that is ready, not ready, or away. */
+/** Runs the command of `helm test` against a server that is ready, not ready, or absent. */
 import { spawn } from 'node:child_process'
 import { createServer, type Server } from 'node:http'
 import { once } from 'node:events'
@@ -9,7 +9,8 @@ import { helm, only, render, type Container } from './chart.js'
 const SERVICE = 'http://photos-tandem:80'
 
 /**
- * @returns the exit status of the pod's command, the Service's address in it replaced by `address`
+ * @param address - replaces that of the Service
+ * @returns the exit status of the pod's command
  */
 async function runAgainst(address: string): Promise<{ status: number; said: string }> {
   const { containers } = only(render(), 'Pod').spec as { containers: [Container] }
@@ -40,7 +41,7 @@ describe.skipIf(helm === null)('the pod of helm test (needs helm: none was found
   it.each([
     [200, 'the model is warm', 0],
     [503, 'the index is repaired', 1],
-  ])('of a service that answers %i, with what it says', async (answered, detail, expected) => {
+  ])('reports a service that answers %i, with its detail', async (answered, detail, expected) => {
     const { server, address } = await answering(answered, detail)
     const { status, said } = await runAgainst(address)
     server.close()
@@ -49,7 +50,7 @@ describe.skipIf(helm === null)('the pod of helm test (needs helm: none was found
     expect(said).toContain(detail)
   })
 
-  it('of a service that is away', async () => {
+  it('reports an absent service', async () => {
     const { server, address } = await answering(200, '')
     server.close()
     await once(server, 'close')

@@ -1,4 +1,4 @@
-/** What container and chart say about settings, held to the settings of the service. */
+/** Compares the settings in Dockerfiles, compose file and chart with those of the service. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -11,7 +11,7 @@ const known = new Set<string>(Object.keys(settings))
 describe.each([['Dockerfile'], ['docker', 'Dockerfile.gpu']])('%s %s', (...path) => {
   const dockerfile = read(...path.filter((part) => part !== undefined))
 
-  it('sets only variables that the service reads, and the run-time ones', () => {
+  it('sets only settings of the service and variables of the runtime', () => {
     const block = /^ENV ([\s\S]*?[^\\])$/m.exec(dockerfile)?.[1] ?? ''
     const variables = Object.fromEntries(
       [...block.matchAll(/([A-Z][A-Z0-9_]*)=(\S+)/g)].map(([, name, value]) => [
@@ -26,11 +26,11 @@ describe.each([['Dockerfile'], ['docker', 'Dockerfile.gpu']])('%s %s', (...path)
     for (const name of ours) expect(known).toContain(name)
     const config = readConfig(variables)
     expect(config).toMatchObject({ host: '0.0.0.0', port: 3000, dataFolder: '/data' })
-    // `docker run` alone would let in whoever reaches the port: the one who runs it says who may.
+    // The image alone must not start: who runs it chooses between keys and TRUSTED_NETWORK.
     expect(() => exposureRemark(config)).toThrow(/API_KEYS/)
   })
 
-  it('copies only what .dockerignore lets into the context', () => {
+  it('copies only files that .dockerignore allows', () => {
     const allowed = new Set(
       read('.dockerignore')
         .split('\n')
@@ -50,10 +50,10 @@ describe('the compose file', () => {
     services: { tandem: { ports: string[]; environment: Record<string, string> } }
   }
 
-  it('trusts its network only because it publishes the port on the loopback address alone', () => {
+  it('publishes the port only on the loopback address, as TRUSTED_NETWORK requires', () => {
     const { ports, environment } = services.tandem
     for (const name of Object.keys(environment)) expect(known).toContain(name)
-    // What compose makes of `${NAME:-fallback}` where its own environment has no such name.
+    // As compose replaces `${NAME:-fallback}` without NAME in its environment.
     const given = Object.entries(environment).map(
       ([name, value]) => [name, value.replace(/\$\{\w+:-(.*?)\}/g, '$1')] as const,
     )
@@ -69,12 +69,12 @@ describe('the chart', () => {
     settings: Record<string, string>
   }
 
-  it('sets only variables that the service reads, with values it takes', () => {
+  it('sets only settings of the service, with valid values', () => {
     for (const name of Object.keys(values.settings)) expect(known).toContain(name)
     expect(() => readConfig(values.settings)).not.toThrow()
   })
 
-  it('is of the version of the service', () => {
+  it('has the version of the service', () => {
     const { version } = JSON.parse(read('package.json')) as { version: string }
     expect(parse(read('deploy', 'helm', 'tandem', 'Chart.yaml'))).toMatchObject({
       appVersion: version,

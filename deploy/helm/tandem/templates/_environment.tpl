@@ -73,7 +73,7 @@
 {{ include "tandem.keys" . }}
 {{- end -}}
 
-{{/* Who may ask: clients with their keys, or, of an encoding pod, the searching ones with theirs. */}}
+{{/* The keys of clients; for an encoding pod the key of the searching pods. */}}
 {{- define "tandem.keys" -}}
 {{- $values := .root.Values -}}
 {{- $search := eq .component "search" -}}
@@ -91,7 +91,7 @@
   value: /keys/keys
 {{- end }}
 {{- if not (or $secret $file) }}
-# No keys: without this word the service refuses to listen beyond its own pod.
+# Without keys and this setting the service listens only on the loopback address.
 - name: TRUSTED_NETWORK
   value: "true"
 {{- end }}

@@ -12,7 +12,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The names below take a component: search (the pods that clients ask), encode, or test. */}}
+{{/* The names below take a component: search (the pods for clients), encode, or test. */}}
 {{- define "tandem.component" -}}
 {{- $name := include "tandem.fullname" .root -}}
 {{- eq .component "search" | ternary $name (printf "%s-%s" $name .component) -}}
@@ -31,12 +31,12 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* all, encode or search: what TANDEM_ROLE says of the component's pods. */}}
+{{/* TANDEM_ROLE of the component's pods: all, encode or search. */}}
 {{- define "tandem.role" -}}
 {{- if eq .component "encode" -}} encode {{- else if .root.Values.encode.enabled -}} search {{- else -}} all {{- end -}}
 {{- end -}}
 
-{{/* The values that hold for a component alone: the top of values.yaml for search. */}}
+{{/* The values of one component: the top level of values.yaml for search. */}}
 {{- define "tandem.own" -}}
 {{- eq .component "encode" | ternary .root.Values.encode .root.Values | toJson -}}
 {{- end -}}
@@ -57,7 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- ternary "https" "http" (not (empty .Values.tls.existingSecret)) -}}
 {{- end -}}
 
-{{/* Secrets: one that exists, else the one of this release, else nothing. */}}
+{{/* Secrets: the existing one, or that of this release, or none. */}}
 {{- define "tandem.keysSecret" -}}
 {{- if .Values.apiKeys.existingSecret -}}
 {{- .Values.apiKeys.existingSecret -}}
@@ -90,7 +90,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* The port that images.endpoint names, or its scheme means. */}}
+{{/* The port of images.endpoint, by default that of its scheme. */}}
 {{- define "tandem.storePort" -}}
 {{- $endpoint := .Values.images.endpoint | default "https://s3" | trimSuffix "/" -}}
 {{- $port := regexFind ":[0-9]+$" $endpoint | trimPrefix ":" -}}

@@ -1,4 +1,4 @@
-{{/* What a component's pods are, in a StatefulSet or a Deployment. */}}
+{{/* The pod template of a component, for a StatefulSet or a Deployment. */}}
 {{- define "tandem.pod" -}}
 {{- $values := .root.Values -}}
 {{- $own := include "tandem.own" . | fromJson -}}
