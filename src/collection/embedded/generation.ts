@@ -37,7 +37,7 @@ export async function openServingGeneration(options: GenerationOptions): Promise
   const name = basename(modelFolder)
   const store = await openStore(options, { fingerprint, name })
   return orClose(store, async () => {
-    const { serving, next: standby } = store.bundles
+    const { serving, next } = store.bundles
     const isPromoted = serving.fingerprint !== fingerprint
     if (isPromoted) {
       log.warn(
@@ -45,7 +45,7 @@ export async function openServingGeneration(options: GenerationOptions): Promise
         `TANDEM_MODEL names ${name}, but ${serving.name} serves: it was promoted`,
       )
     }
-    const used = [serving.fingerprint, ...(standby === null ? [] : [standby.fingerprint])]
+    const used = [serving.fingerprint, ...(next === null ? [] : [next.fingerprint])]
     await removeUnusedIndexes(dataFolder, used)
     const folder = isPromoted ? siblingFolder(modelFolder, serving.name ?? '') : modelFolder
     return openBundleGeneration(options, folder, store)

@@ -39,12 +39,12 @@ export class EmbeddedReembedder implements Reembedder {
   }
 
   status(): { serving: NamedBundle; reembedding: ReembeddingStatus | null } {
-    const { serving, next: standby } = this.#store.bundles
-    if (standby === null) return { serving, reembedding: null }
+    const { serving, next } = this.#store.bundles
+    if (next === null) return { serving, reembedding: null }
     const { size: items } = this.#store
-    const lag = this.#store.bundles.view(standby.fingerprint).lag
+    const lag = this.#store.bundles.view(next.fingerprint).lag
     const problem = this.#failure ?? this.#backfill?.problem ?? null
-    return { serving, reembedding: { ...standby, state: this.#stateAt(lag), items, lag, problem } }
+    return { serving, reembedding: { ...next, state: this.#stateAt(lag), items, lag, problem } }
   }
 
   resume(): void {
@@ -54,20 +54,20 @@ export class EmbeddedReembedder implements Reembedder {
   start(name: string): Promise<void> {
     return this.#commands.run(async () => {
       const fingerprint = await this.#catalog.fingerprintOf(name)
-      const { serving, next: standby } = this.#store.bundles
+      const { serving, next } = this.#store.bundles
       if (fingerprint === serving.fingerprint) {
         throw new TandemError(
           'reembedding_conflict',
           `The bundle ${name} has the fingerprint ${fingerprint}, as the serving one: there is nothing to embed again.`,
         )
       }
-      if (standby !== null && fingerprint !== standby.fingerprint) {
+      if (next !== null && fingerprint !== next.fingerprint) {
         throw new TandemError(
           'reembedding_conflict',
-          `The bundle ${standby.name ?? standby.fingerprint} is being prepared; end that before you start ${name}.`,
+          `The bundle ${next.name ?? next.fingerprint} is being prepared; end that before you start ${name}.`,
         )
       }
-      if (standby === null) await this.#store.bundles.begin({ name, fingerprint })
+      if (next === null) await this.#store.bundles.begin({ name, fingerprint })
       this.#open()
     })
   }
@@ -95,7 +95,7 @@ export class EmbeddedReembedder implements Reembedder {
 
   end(): Promise<void> {
     return this.#commands.run(async () => {
-      const { fingerprint } = this.#prepared()
+      const { fingerprint } = this.#next()
       await this.#opening
       const backfill = this.#backfill
       await backfill?.stop()
@@ -140,7 +140,7 @@ export class EmbeddedReembedder implements Reembedder {
   #open(): void {
     if (this.#backfill !== null || this.#closed) return
     this.#failure = null
-    this.#opening ??= this.#openPrepared()
+    this.#opening ??= this.#openNext()
       .catch((error: unknown) => {
         this.#failure = (error as Error).message
       })
@@ -149,8 +149,8 @@ export class EmbeddedReembedder implements Reembedder {
       })
   }
 
-  async #openPrepared(): Promise<void> {
-    const { name, fingerprint } = this.#prepared()
+  async #openNext(): Promise<void> {
+    const { name, fingerprint } = this.#next()
     if (name === null)
       throw new Error(
         `The store does not know the folder of the bundle with the fingerprint ${fingerprint}.`,
@@ -169,15 +169,15 @@ export class EmbeddedReembedder implements Reembedder {
     this.#backfill.start()
   }
 
-  #prepared(): NamedBundle {
-    const { next: standby } = this.#store.bundles
-    if (standby === null)
+  #next(): NamedBundle {
+    const { next } = this.#store.bundles
+    if (next === null)
       throw new TandemError('reembedding_not_found')
-    return standby
+    return next
   }
 
   #readyBackfill(): Backfill {
-    const { name, fingerprint } = this.#prepared()
+    const { name, fingerprint } = this.#next()
     const notReady = (reason: string): TandemError =>
       new TandemError(
         'reembedding_not_ready',
