@@ -1,8 +1,23 @@
-/** Each implies those before it. */
+/** An API key and its scopes. */
+import { createHash } from 'node:crypto'
+
+/** Each includes those before it. */
 export const scopes = ['read', 'write', 'admin'] as const
 export type Scope = (typeof scopes)[number]
 
-/** Whether a key with the scopes `given` may do what needs the scope `needed`. */
-export function grants(given: readonly Scope[], needed: Scope): boolean {
-  return given.some((scope) => scopes.indexOf(scope) >= scopes.indexOf(needed))
+export interface Key {
+  /** Identifies the key in logs; not secret. */
+  name: string
+  scopes: readonly Scope[]
+  /** sha256 of the key. */
+  digest: Buffer
+}
+
+/** Whether a key with the scopes `granted` may do what needs the scope `needed`. */
+export function grants(granted: readonly Scope[], needed: Scope): boolean {
+  return granted.some((scope) => scopes.indexOf(scope) >= scopes.indexOf(needed))
+}
+
+export function digestOf(key: string): Buffer {
+  return createHash('sha256').update(key).digest()
 }

@@ -1,15 +1,14 @@
 /**
- * The file of keys: a line for each, `name scopes sha256:digest`, and comments after `#`. Errors
- * name the line and never repeat it: a key may have been put there by mistake.
+ * The file of keys: lines `name scopes sha256:digest`, with comments after `#`. Errors give the
+ * number of a line but not its text, which may contain a key by mistake.
  */
 import { readFile, stat } from 'node:fs/promises'
-import type { Key } from './keys.js'
-import { scopes, type Scope } from './key.js'
+import { scopes, type Key, type Scope } from './key.js'
 
 const LINE = /^([A-Za-z0-9._-]{1,64})\s+([a-z,]+)\s+sha256:([0-9a-f]{64})$/
 
-export function keyLine({ name, scopes: given, digest }: Key): string {
-  const line = `${name} ${given.join(',')} sha256:${digest.toString('hex')}`
+export function keyLine({ name, scopes: granted, digest }: Key): string {
+  const line = `${name} ${granted.join(',')} sha256:${digest.toString('hex')}`
   if (LINE.test(line)) return line
   throw new Error('The name of a key has 1 to 64 letters, digits, dots, dashes and underscores.')
 }
@@ -23,10 +22,10 @@ export function parseKeys(text: string, path: string): Key[] {
     const wrong = (sentence: string): Error => new Error(`${path}, line ${at + 1}: ${sentence}.`)
     const [, name = '', list = '', hex = ''] = LINE.exec(line) ?? []
     if (name === '') throw wrong('expected a name, scopes and sha256: with 64 hexadecimal digits')
-    const given = list.split(',')
-    if (!given.every(isScope))
+    const granted = list.split(',')
+    if (!granted.every(isScope))
       throw wrong(`expected scopes out of ${scopes.join(', ')}, separated by commas`)
-    const key = { name, scopes: given, digest: Buffer.from(hex, 'hex') }
+    const key = { name, scopes: granted, digest: Buffer.from(hex, 'hex') }
     if (keys.some((known) => known.name === name))
       throw wrong(`another line has the name "${name}" already`)
     if (keys.some((known) => known.digest.equals(key.digest)))
@@ -52,7 +51,7 @@ export class KeysFile {
   }
 
   async read(): Promise<Key[]> {
-    // Taken before the content: a change in between is seen at the next look.
+    // Read before the content, so that the next poll sees a change in between.
     this.#version = await versionOf(this.path)
     const text = await readFile(this.path, 'utf8').catch((error: NodeJS.ErrnoException) => {
       throw new Error(`The keys in ${this.path} cannot be read (${error.code ?? error.message}).`)
@@ -61,15 +60,15 @@ export class KeysFile {
   }
 
   /**
-   * Looks at the file again and again. A notification of the file system would not do: it is lost
-   * when the file is replaced by a rename, as editors do, or by turning a link, as Kubernetes does.
+   * Polls the file. Notifications of the file system are lost when an editor renames a new file
+   * over it, or Kubernetes changes a link.
    */
   watch(changed: () => Promise<void>): void {
-    const look = async (): Promise<void> => {
+    const poll = async (): Promise<void> => {
       if ((await versionOf(this.path)) !== this.#version) await changed()
       this.#timer?.refresh()
     }
-    this.#timer = setTimeout(() => void look(), this.#pollMs).unref()
+    this.#timer = setTimeout(() => void poll(), this.#pollMs).unref()
   }
 
   close(): void {
@@ -78,7 +77,7 @@ export class KeysFile {
   }
 }
 
-/** Differs after every change of the file, also after its replacement or removal. */
+/** Changes whenever the file is changed, replaced or removed. */
 async function versionOf(path: string): Promise<string> {
   return stat(path).then(
     ({ ino, size, mtimeMs, ctimeMs }) => [ino, size, mtimeMs, ctimeMs].join(' '),

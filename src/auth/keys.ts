@@ -1,54 +1,34 @@
 /**
- * Who may do what: API keys, each with a name and scopes. Kept are digests alone, never a key.
+ * API keys of the service. Only digests are stored.
  *
- * A plain sha256 is right here: a slow hash such as scrypt protects secrets that people think up,
- * and a key of `newKey` has 256 random bits, which nobody finds by trying. A slow hash would only
- * make every request slow.
+ * A plain sha256 is sufficient: slow hashes such as scrypt protect secrets that people choose, and
+ * a key of `newKey` has 256 random bits. A slow hash would only slow down every request.
  */
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import { KeysFile, keyLine } from './keys-file.js'
-import type { Scope } from './key.js'
+import { randomBytes, timingSafeEqual } from 'node:crypto'
+import { digestOf, type Key, type Scope } from './key.js'
+import { keyLine, KeysFile } from './keys-file.js'
 
-export { grants, scopes, type Scope } from './key.js'
-
-export interface Key {
-  /** Names the key in logs; it is no secret. */
-  name: string
-  scopes: readonly Scope[]
-  /** sha256 of the key. */
-  digest: Buffer
-}
-
-/**
- * What happened to the file of keys after the start: read again, or broken, and then the keys
- * before it still hold.
- */
+/** The file of keys was read again, or is broken and the former keys stay valid. */
 export type KeysChange = { keys: number } | { error: Error }
 
 export interface KeysOptions {
-  /** Keys of the environment; each may do everything. */
+  /** Keys of the environment, with all scopes. */
   keys: readonly string[]
   file: string | undefined
   onChange: (change: KeysChange) => void
-  /** Milliseconds between looks at the file. */
+  /** Interval of polling the file. */
   pollMs?: number
 }
 
 const POLL_MS = 2000
 
-/**
- * A key that nobody has, and the line that makes the service know it. The key cannot be read back
- * from the line.
- */
-export function newKey(name: string, given: readonly Scope[]): { key: string; line: string } {
+/** @returns a new key, and its line for the file of keys, which does not reveal the key */
+export function newKey(name: string, granted: readonly Scope[]): { key: string; line: string } {
   const key = `tandem_${randomBytes(32).toString('base64url')}`
-  return { key, line: keyLine({ name, scopes: given, digest: digestOf(key) }) }
+  return { key, line: keyLine({ name, scopes: granted, digest: digestOf(key) }) }
 }
 
-/**
- * @throws Error with a sentence when the file cannot be read, has a line that is no key, or there
- * is no key at all
- */
+/** @throws Error if the file cannot be read, has an invalid line or contains no key */
 export async function openKeys({
   keys,
   file,
@@ -56,15 +36,15 @@ export async function openKeys({
   pollMs = POLL_MS,
 }: KeysOptions): Promise<Keys> {
   const fixed = keys.map((key, at): Key => ({
-    // No name in the file can have a colon.
+    // Names in the file have no colon.
     name: `API_KEYS:${at + 1}`,
     scopes: ['admin'],
     digest: digestOf(key),
   }))
-  const source = file === undefined ? undefined : new KeysFile(file, pollMs)
-  const opened = new Keys(fixed, source, onChange)
-  await opened.open()
-  return opened
+  const keysFile = file === undefined ? undefined : new KeysFile(file, pollMs)
+  const all = new Keys(fixed, keysFile, onChange)
+  await all.open()
+  return all
 }
 
 export class Keys {
@@ -93,21 +73,18 @@ export class Keys {
     )
   }
 
-  /**
-   * Whether requests need a key. A file that loses its last line still asks for one, which nobody
-   * has then.
-   */
+  /** Whether requests need a key. They do even after the file has lost its last line. */
   get needed(): boolean {
     return this.#file !== undefined || this.#fixed.length > 0
   }
 
-  find(given: string): Key | undefined {
-    const digest = digestOf(given)
-    // Every key is compared, so that the time taken does not say which came close.
-    return this.#known.filter((key) => timingSafeEqual(key.digest, digest))[0]
+  find(key: string): Key | undefined {
+    const digest = digestOf(key)
+    // Compares all keys, so that the time reveals nothing about the digests.
+    return this.#known.filter((known) => timingSafeEqual(known.digest, digest))[0]
   }
 
-  /** Reads the file again, where there is one; its outcome is told to `onChange`. */
+  /** Reads the file again and reports to `onChange`; does nothing without a file. */
   async reload(): Promise<void> {
     if (this.#file === undefined) return
     try {
@@ -118,7 +95,7 @@ export class Keys {
     }
   }
 
-  /** Reads the file again whenever it changes, until `close`. */
+  /** Reads the file again after each change, until `close`. */
   watch(): void {
     this.#file?.watch(() => this.reload())
   }
@@ -126,8 +103,4 @@ export class Keys {
   close(): void {
     this.#file?.close()
   }
-}
-
-function digestOf(key: string): Buffer {
-  return createHash('sha256').update(key).digest()
 }

@@ -8,16 +8,24 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Backup, Backups, CopyStore } from './backups.js'
 import { TandemError } from '../errors.js'
 import { flush } from '../files/flush.js'
 import { sha256OfFile } from '../files/sha256.js'
 import { storageFailure } from '../files/storage-failure.js'
+import type { Backup, Backups, CopyStore } from './backups.js'
 import { filesOf, readManifest, writeManifest } from './manifest.js'
 
 const ITEMS = 'items'
 
-export class BackupFolder implements Backups {
+/**
+ * @param folder - created with the first backup
+ * @param owner - identity of the item store; only its unfinished backups are removed
+ */
+export function openBackups(folder: string, owner: string): Backups {
+  return new BackupFolder(folder, owner)
+}
+
+class BackupFolder implements Backups {
   readonly #folder: string
   readonly #unfinished: string
 
@@ -35,8 +43,7 @@ export class BackupFolder implements Backups {
       const { bavail, bsize } = await statfs(this.#folder)
       const free = bavail * bsize
       if (free > bytes) return
-      // Begun all the same it would fill the disk, which may be that of the items: then writes
-      // would be refused.
+      // A full disk, if the items are on it too, would refuse writes.
       const sentence = `The backup may take ${bytes} bytes, and the disk of the backups has ${free} left.`
       throw new TandemError('storage_full', sentence)
     } catch (error) {
@@ -49,7 +56,7 @@ export class BackupFolder implements Backups {
     const [folder, aside] = [join(this.#folder, name), join(this.#folder, this.#unfinished + name)]
     const createdAt = new Date().toISOString()
     try {
-      // What a crash left, of whatever name.
+      // Remains of a crash, under any name.
       await this.#removeUnfinished()
       await mkdir(aside)
       const { fingerprint, items, position } = await copy(join(aside, ITEMS))
@@ -76,13 +83,13 @@ export class BackupFolder implements Backups {
       if (error.code === 'ENOENT') return []
       throw error
     })
-    // What is no backup, or a broken one, is passed over: asked for by its name it is said why.
-    const found = await Promise.all(
+    // Skips damaged backups; `find` says what is wrong with one.
+    const backups = await Promise.all(
       names
         .filter((name) => !name.startsWith('.'))
         .map((name) => this.find(name).catch(() => undefined)),
     )
-    return found
+    return backups
       .filter((backup) => backup !== undefined)
       .sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
   }
@@ -100,23 +107,22 @@ export class BackupFolder implements Backups {
     const { files } = await this.find(name)
     const folder = join(this.#folder, name, ITEMS)
     for (const { path, bytes, sha256 } of files) {
-      const found = await sha256OfFile(join(folder, path), signal).catch((error: unknown) => {
+      const file = await sha256OfFile(join(folder, path), signal).catch((error: unknown) => {
         signal.throwIfAborted()
         throw unusable(name, `${path} cannot be read`, error)
       })
-      if (found.bytes !== bytes || found.sha256 !== sha256)
-        throw unusable(name, `${path} is damaged`)
+      if (file.bytes !== bytes || file.sha256 !== sha256) throw unusable(name, `${path} is damaged`)
     }
     return folder
   }
 
   async remove(name: string): Promise<void> {
     await this.find(name).catch((error: unknown) => {
-      // A broken one can be removed, too.
+      // A damaged backup can be removed too.
       if (!(error instanceof TandemError) || error.code !== 'backup_unusable') throw error
     })
-    // Renamed first: ended half-way, it is no backup any more. The name is new, since two clients
-    // may remove at once.
+    // Renamed first, so that an interrupted removal leaves no damaged backup. The name is unique,
+    // because two clients may remove at once.
     const aside = join(this.#folder, `${this.#unfinished}${randomUUID()}`)
     try {
       await rename(join(this.#folder, name), aside)

@@ -1,42 +1,36 @@
-/**
- * Backup and restore of a service that serves: one at a time, in the background, and what came of
- * the last.
- */
+/** Backups and restores of a running service: one at a time, in the background. */
 import type { BaseLogger } from 'pino'
-import type { Backup, Backups } from './backups.js'
 import type { Restored, Maintenance } from '../collection/collection.js'
 import { TandemError, type ErrorCode } from '../errors.js'
 import { StoreMismatchError } from '../item-store/stamp.js'
+import type { Backup, Backups } from './backups.js'
 
-export interface Work {
+export interface Job {
   action: 'backup' | 'restore'
-  /** Of the backup. */
+  /** Name of the backup. */
   name: string
   /** ISO 8601, UTC. */
   startedAt: string
-  /**
-   * Of a restore: the items of the backup that have been dealt with, and all. Null where that is
-   * not known.
-   */
+  /** Restored items and all items of the backup; null while unknown. */
   progress: { items: number; of: number } | null
 }
 
-export interface Ended extends Work {
+export interface FinishedJob extends Job {
   endedAt: string
   /** Null when it succeeded. */
   failure: { code: ErrorCode; detail: string } | null
-  /** Of a restore that succeeded. */
+  /** Result of a successful restore. */
   restored: Restored | null
 }
 
-export class Safekeeping {
+export class BackupJobs {
   readonly #backups: Backups
   readonly #maintenance: Maintenance
   readonly #log: Pick<BaseLogger, 'info' | 'error'>
   readonly #stop = new AbortController()
-  #working: Promise<void> | undefined
-  #work: Work | null = null
-  #last: Ended | null = null
+  #running: Promise<void> | undefined
+  #job: Job | null = null
+  #last: FinishedJob | null = null
 
   constructor(backups: Backups, maintenance: Maintenance, log: Pick<BaseLogger, 'info' | 'error'>) {
     this.#backups = backups
@@ -44,9 +38,9 @@ export class Safekeeping {
     this.#log = log
   }
 
-  /** What is under way, and what came of the last that ended since the service was started. */
-  get state(): { running: Work | null; last: Ended | null } {
-    return { running: this.#work, last: this.#last }
+  /** The running job, and the last one that ended since the start of the service. */
+  get state(): { running: Job | null; last: FinishedJob | null } {
+    return { running: this.#job, last: this.#last }
   }
 
   list(): Promise<Backup[]> {
@@ -54,40 +48,43 @@ export class Safekeeping {
   }
 
   /**
-   * Begins a backup, under the present time where no name is given.
+   * Starts a backup. Its name is the present time by default.
    *
-   * @param onEnd - called once with what came of it
+   * @param onEnd - called once with the result
    * @throws TandemError backup_busy, backup_exists, storage_full, storage_read_only
    */
-  async backup(given: string | undefined, onEnd: (ended: Ended) => void): Promise<Work> {
+  async backup(
+    requestedName: string | undefined,
+    onEnd: (ended: FinishedJob) => void,
+  ): Promise<Job> {
     const { storage } = this.#maintenance
-    const name = given ?? nameOf(new Date())
+    const name = requestedName ?? nameOf(new Date())
     this.#checkFree()
     await this.#backups.check(name, storage.bytes)
-    return this.#begin('backup', name, onEnd, async (work) => {
+    return this.#begin('backup', name, onEnd, async (job) => {
       const copy = async (folder: string) => {
         const { size, position, fingerprint } = await this.#maintenance.copyTo(folder)
         return { items: size, position, fingerprint }
       }
-      const { items } = await this.#backups.make(work.name, copy, storage.bytes)
-      work.progress = { items, of: items }
+      const { items } = await this.#backups.make(job.name, copy, storage.bytes)
+      job.progress = { items, of: items }
       return null
     })
   }
 
   /**
-   * Begins to restore a backup.
+   * Starts to restore a backup.
    *
    * @throws TandemError backup_busy, backup_not_found, backup_unusable
    */
-  async restore(name: string, onEnd: (ended: Ended) => void): Promise<Work> {
+  async restore(name: string, onEnd: (ended: FinishedJob) => void): Promise<Job> {
     this.#checkFree()
     const { items: of } = await this.#backups.find(name)
     const { signal } = this.#stop
-    return this.#begin('restore', name, onEnd, async (work) => {
+    return this.#begin('restore', name, onEnd, async (job) => {
       const folder = await this.#backups.verified(name, signal)
-      work.progress = { items: 0, of }
-      const onProgress = (items: number): void => void (work.progress = { items, of })
+      job.progress = { items: 0, of }
+      const onProgress = (items: number): void => void (job.progress = { items, of })
       return this.#maintenance.restoreFrom(folder, { signal, onProgress })
     })
   }
@@ -96,39 +93,39 @@ export class Safekeeping {
    * @throws TandemError backup_not_found, storage_read_only, backup_busy while it is being restored
    */
   async remove(name: string): Promise<void> {
-    if (this.#work?.name === name) this.#checkFree()
+    if (this.#job?.name === name) this.#checkFree()
     await this.#backups.remove(name)
   }
 
-  /** Ends a restore between two groups of items, waits for a backup, which cannot be called off. */
+  /** Cancels a restore after its current group of items; waits for the end of a backup. */
   async close(): Promise<void> {
     this.#stop.abort(new TandemError('not_ready', 'The service was stopped before the end.'))
-    await this.#working
+    await this.#running
   }
 
   #begin(
-    action: Work['action'],
+    action: Job['action'],
     name: string,
-    onEnd: (ended: Ended) => void,
-    run: (work: Work) => Promise<Restored | null>,
-  ): Work {
+    onEnd: (ended: FinishedJob) => void,
+    run: (job: Job) => Promise<Restored | null>,
+  ): Job {
     this.#checkFree()
-    const work: Work = { action, name, startedAt: new Date().toISOString(), progress: null }
-    this.#work = work
-    const end = (restored: Restored | null, failure: Ended['failure']): void => {
-      this.#work = null
-      this.#last = { ...work, endedAt: new Date().toISOString(), failure, restored }
+    const job: Job = { action, name, startedAt: new Date().toISOString(), progress: null }
+    this.#job = job
+    const end = (restored: Restored | null, failure: FinishedJob['failure']): void => {
+      this.#job = null
+      this.#last = { ...job, endedAt: new Date().toISOString(), failure, restored }
       this.#log[failure === null ? 'info' : 'error'](
         this.#last,
         `${action} of "${name}": ${failure?.detail ?? 'done'}`,
       )
       onEnd(this.#last)
     }
-    this.#working = run(work).then(
+    this.#running = run(job).then(
       (restored) => end(restored, null),
       (error: unknown) => end(null, this.#failureOf(error)),
     )
-    return work
+    return job
   }
 
   #failureOf(error: unknown): { code: ErrorCode; detail: string } {
@@ -143,13 +140,16 @@ export class Safekeeping {
   }
 
   #checkFree(): void {
-    if (this.#work === null) return
-    const { action, name } = this.#work
-    throw new TandemError('backup_busy', `The ${action} of "${name}" is under way; one at a time.`)
+    if (this.#job === null) return
+    const { action, name } = this.#job
+    throw new TandemError(
+      'backup_busy',
+      `The ${action} of "${name}" is in progress; one at a time.`,
+    )
   }
 }
 
-/** As in 20260131T120000Z: it sorts by time and is a name on every system. */
+/** Such as 20260131T120000Z: sorts by time and is a valid name on every system. */
 function nameOf(time: Date): string {
   return time.toISOString().replace(/[-:]|\.\d+/g, '')
 }

@@ -1,4 +1,4 @@
-/** What a backup says about itself: `manifest.json`, the last file that is written into it. */
+/** `manifest.json` of a backup, its last file to be written. */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { flush, writeFlushed } from '../files/flush.js'
@@ -9,21 +9,18 @@ const FORMAT = 1
 
 export interface Manifest {
   format: number
-  /** ISO 8601, UTC: when it was begun. */
+  /** ISO 8601, UTC: start of the backup. */
   createdAt: string
   /** Of the bundle that made the embeddings. */
   fingerprint: string
   items: number
-  /** The last change of the store that is in it. */
+  /** Number of the last change that it contains. */
   position: number
   /** Of the copy of the item store. */
   files: { path: string; bytes: number; sha256: string }[]
 }
 
-/**
- * @throws Error with what is wrong, as the end of a sentence; an error of the system where there is
- * none
- */
+/** @throws Error whose message ends a sentence; an error of the system if there is no manifest */
 export async function readManifest(folder: string): Promise<Manifest> {
   const text = await readFile(join(folder, MANIFEST), 'utf8')
   const manifest = parsed(text)
@@ -57,13 +54,13 @@ export async function writeManifest(
   return whole
 }
 
-/** Flushes the files of `folder` to the disk, and says what they are. */
+/** Flushes the files of `folder` and lists them. */
 export async function filesOf(folder: string): Promise<Manifest['files']> {
-  const found: Manifest['files'] = []
+  const files: Manifest['files'] = []
   for (const path of (await readdir(folder)).sort()) {
     await flush(join(folder, path))
-    found.push({ path, ...(await sha256OfFile(join(folder, path))) })
+    files.push({ path, ...(await sha256OfFile(join(folder, path))) })
   }
   await flush(folder)
-  return found
+  return files
 }

@@ -1,6 +1,7 @@
 /** `tandem key`: makes an API key for the file of keys. */
 import { Option, type Command } from 'commander'
-import { newKey, scopes, type Scope } from '../auth/keys.js'
+import { newKey } from '../auth/keys.js'
+import { scopes, type Scope } from '../auth/key.js'
 import { printLine, type Terminal } from './terminal.js'
 
 export function addKeyCommand(program: Command, terminal: Terminal): void {

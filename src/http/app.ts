@@ -11,7 +11,7 @@ import Fastify, {
   type FastifyInstance,
 } from 'fastify'
 import { pino } from 'pino'
-import { openBackups } from '../backup/backups.js'
+import { openBackups } from '../backup/backup-folder.js'
 import { readCertificate, reloadCertificate, type Certificate } from './tls.js'
 import type { Collection } from '../collection/collection.js'
 import type { Config } from '../config.js'
@@ -32,7 +32,7 @@ import { strangers } from './plugins/host-check.js'
 import { tracing } from './plugins/tracing.js'
 import { validation } from './plugins/validation.js'
 import type { Readiness } from './readiness.js'
-import { openRemoteImages } from '../image-fetch/image-fetch.js'
+import { openImageFetch } from '../image-fetch/open.js'
 import { Retrieval } from '../retrieval/retrieval.js'
 import { openCollection } from '../collection/open.js'
 import { backupRoutes } from './routes/backups.js'
@@ -45,7 +45,7 @@ import { errorsRoute, pageRoutes } from './routes/pages.js'
 import { rerankRoutes } from './routes/rerank.js'
 import { searchRoutes } from './routes/search.js'
 import { reembeddingRoutes } from './routes/reembedding.js'
-import { Safekeeping } from '../backup/jobs.js'
+import { BackupJobs } from '../backup/jobs.js'
 
 /** Limits that are no settings; tests give others. */
 export interface Limits {
@@ -123,9 +123,9 @@ export async function buildApp(
   const certificate = await readCertificate(config)
   const collection = await open(config, log)
   const retrieval = new Retrieval(collection)
-  const safekeeping = safekeepingOf(config, retrieval, log)
+  const jobs = backupJobsOf(config, retrieval, log)
   const closeRooms = async (): Promise<void> => {
-    await safekeeping?.close()
+    await jobs?.close()
     await retrieval.close()
   }
   const firstOfAll =
@@ -152,7 +152,7 @@ export async function buildApp(
   app.removeContentTypeParser('text/plain')
   try {
     await addPlugins(app, config, limits, keys, retrieval, readiness)
-    await addRoutes(app, config, limits, { collection, retrieval, safekeeping, readiness })
+    await addRoutes(app, config, limits, { collection, retrieval, jobs, readiness })
     await app.ready()
   } catch (error) {
     await closeRooms()
@@ -222,17 +222,17 @@ function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
 }
 
 /** Null where the items are kept by an engine elsewhere, which has backups of its own. */
-function safekeepingOf(
+function backupJobsOf(
   { backupFolder, dataFolder }: Config,
   { maintenance }: Retrieval,
   log: FastifyBaseLogger,
-): Safekeeping | null {
+): BackupJobs | null {
   if (maintenance === null) return null
   const backups = openBackups(
     backupFolder ?? join(dataFolder, 'backups'),
     maintenance.storage.identity,
   )
-  return new Safekeeping(backups, maintenance, log)
+  return new BackupJobs(backups, maintenance, log)
 }
 
 /** Outermost first: what fails in one is answered by those before it. */
@@ -273,7 +273,7 @@ async function addPlugins(
 interface Parts {
   collection: Collection
   retrieval: Retrieval
-  safekeeping: Safekeeping | null
+  jobs: BackupJobs | null
   readiness: Readiness
 }
 
@@ -281,10 +281,10 @@ async function addRoutes(
   app: FastifyInstance,
   config: Config,
   { maxTextChars }: Limits,
-  { collection, retrieval, safekeeping, readiness }: Parts,
+  { collection, retrieval, jobs, readiness }: Parts,
 ): Promise<void> {
   const { maxBatchItems, maxBodyBytes, allowedImageHosts: allowedHosts } = config
-  const remote = openRemoteImages({ allowedHosts })
+  const remote = openImageFetch({ allowedHosts })
   const limits = { maxTextChars, maxBatchItems, maxBodyBytes }
   const options = { retrieval, limits, fetchImage: remote.fetch }
   await app.register(healthRoutes, { readiness, retrieval })
@@ -303,7 +303,7 @@ async function addRoutes(
   await app.register(itemRoutes, options)
   await app.register(manyItemsRoutes, options)
   await app.register(searchRoutes, options)
-  await app.register(backupRoutes, { jobs: safekeeping })
+  await app.register(backupRoutes, { jobs })
   await app.register(reembeddingRoutes, { retrieval })
   await app.register(pageRoutes)
 }

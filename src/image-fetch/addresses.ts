@@ -1,16 +1,10 @@
-/**
- * Which addresses are of the public internet, and so of nobody that trusts this machine more than a
- * stranger.
- */
+/** Tells public internet addresses from those of private networks. */
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
-/** What is handed out as global unicast; all else is reserved, or reaches IPv4 by a detour. */
+/** Global unicast; the rest is reserved or tunnels IPv4. */
 const GLOBAL_V6 = ipaddr.IPv6.parseCIDR('2000::/3')
-/**
- * Public by its number, and yet it answers inside of Azure alone: with the secrets of the machine
- * that asks.
- */
+/** Azure's platform service has a public address and returns secrets of the machine. */
 const PLATFORM_V4 = new Set(['168.63.129.16'])
 
 /**
@@ -18,7 +12,7 @@ const PLATFORM_V4 = new Set(['168.63.129.16'])
  * multicast addresses are not, and neither are IPv6 forms that carry an IPv4 address (mapped,
  * compatible, NAT64, 6to4, Teredo).
  *
- * @param address - as a resolver gives it: four decimal numbers, or IPv6
+ * @param address - as a resolver returns it: dotted decimal, or IPv6
  */
 export function isPublicAddress(address: string): boolean {
   if (isIP(address) === 0) return false

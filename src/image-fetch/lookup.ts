@@ -1,14 +1,9 @@
-/**
- * How a connection finds its address: by a resolver whose every answer is checked, at the moment of
- * connecting.
- */
+/** Address lookup of a connection; checks every resolved address when the connection is made. */
 import { lookup as systemLookup } from 'node:dns/promises'
 import { isIP, type LookupFunction } from 'node:net'
+import type { Resolve } from './image-fetch.js'
 
-/** All addresses of a host. */
-export type Resolve = (hostname: string) => Promise<readonly string[]>
-
-/** Thrown instead of connecting. */
+/** A resolved address is not allowed; no connection was made. */
 export class AddressNotAllowedError extends Error {
   override readonly name = 'AddressNotAllowedError'
 }
@@ -17,10 +12,7 @@ export async function systemResolve(hostname: string): Promise<string[]> {
   return (await systemLookup(hostname, { all: true, verbatim: true })).map(({ address }) => address)
 }
 
-/**
- * The `lookup` of a connection. One address that is not allowed among those of a host refuses the
- * host: whoever mixes them in wants the other ones tried first.
- */
+/** The `lookup` of a connection. One forbidden address among those of a host refuses the host. */
 export function checkedLookup(
   resolve: Resolve,
   isAllowed: (address: string) => boolean,

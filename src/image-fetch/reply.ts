@@ -1,19 +1,16 @@
-/** One request to a host that passed its checks, and the image in its answer. */
+/** One request to a checked host, and the image in its reply. */
 import { request as requestHttp, type IncomingMessage } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import type { LookupFunction } from 'node:net'
 import { TandemError } from '../errors.js'
-import type { ImageCall } from './image-fetch.js'
+import type { FetchCall } from './image-fetch.js'
 import { AddressNotAllowedError } from './lookup.js'
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
-/** What storage services call a file of which they know nothing. */
+/** Types that storage services give to files of unknown type. */
 const UNKNOWN_TYPES = new Set(['application/octet-stream', 'binary/octet-stream'])
 
-/**
- * The error for a fetch that failed: names the host alone, since the rest of a URL may hold a
- * secret.
- */
+/** The error of a failed fetch names only the host: the rest of the URL may be secret. */
 export function notFetched(name: string, url: URL, why: string, cause?: unknown): TandemError {
   return new TandemError(
     'image_not_fetched',
@@ -23,8 +20,7 @@ export function notFetched(name: string, url: URL, why: string, cause?: unknown)
 }
 
 /**
- * Asks for `url` on a connection of its own: one that was kept would have been checked for another
- * request.
+ * Requests `url` on a new connection: a kept one was checked for another request.
  *
  * @throws TandemError image_url_not_allowed where the host has an address that is not public,
  *   image_not_fetched
@@ -57,7 +53,7 @@ export async function replyOf(
 export async function imageIn(
   response: IncomingMessage,
   url: URL,
-  call: ImageCall,
+  call: FetchCall,
 ): Promise<Uint8Array> {
   const { name, budget } = call
   try {
@@ -86,7 +82,7 @@ function ask(url: URL, lookup: LookupFunction, signal: AbortSignal): Promise<Inc
   })
 }
 
-function refuseByHead({ headers }: IncomingMessage, url: URL, { name, budget }: ImageCall): void {
+function refuseByHead({ headers }: IncomingMessage, url: URL, { name, budget }: FetchCall): void {
   const type = headers['content-type']?.split(';')[0]?.trim().toLowerCase() ?? ''
   if (!type.startsWith('image/') && !UNKNOWN_TYPES.has(type)) {
     throw new TandemError(
@@ -96,13 +92,13 @@ function refuseByHead({ headers }: IncomingMessage, url: URL, { name, budget }: 
   }
   const encoding = headers['content-encoding'] ?? 'identity'
   if (encoding !== 'identity')
-    throw notFetched(name, url, 'it sends the image compressed, which was not asked for')
+    throw notFetched(name, url, 'it sends the image with a content encoding; expected identity')
   if (Number(headers['content-length'] ?? 0) > budget.bytes) throw tooLarge(name, url)
 }
 
 function tooLarge(name: string, url: URL): TandemError {
   return new TandemError(
     'body_too_large',
-    `${name} at ${url.host.slice(0, 260)} is larger than what this service takes, together with the images before it.`,
+    `${name} at ${url.host.slice(0, 260)} is larger than the limit of this service for all images of a request.`,
   )
 }

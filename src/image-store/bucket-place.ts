@@ -1,7 +1,4 @@
-/**
- * Images as objects of a bucket, in AWS S3 or a server that speaks its protocol. The only importer
- * of its SDK.
- */
+/** Images in a bucket of AWS S3 or a compatible server. The only importer of the SDK. */
 import {
   DeleteObjectCommand,
   GetObjectCommand,
@@ -9,20 +6,16 @@ import {
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3'
-import { bucketFailure } from './bucket-failure.js'
+import { TandemError } from '../errors.js'
+import type { Place, StoredImage } from './image-store.js'
 import { isKey } from './key.js'
-import type { Kept, Place } from './place.js'
 
-/**
- * Tries of one request; between them the SDK waits, longer each time and by chance, so that
- * services do not try in step.
- */
-const MOST_TRIES = 3
-/**
- * A server that is there takes a connection sooner; one that is not should leave time for another
- * try.
- */
+/** Attempts of one request; the SDK waits between them with random backoff. */
+const MAX_ATTEMPTS = 3
+/** A reachable server accepts sooner; an unreachable one must leave time for another attempt. */
 const CONNECT_TIMEOUT_MS = 1000
+/** Seconds after which an unreachable server may be reachable again. */
+const RETRY_AFTER_S = 2
 
 export interface BucketOptions {
   endpoint?: string | undefined
@@ -37,16 +30,16 @@ export function openBucketPlace(
   const { endpoint, region = 'us-east-1', timeoutMs } = options
   const client = new S3Client({
     region,
-    // Servers of one's own seldom have a name for each bucket, so the bucket is in the path.
+    // Other servers seldom have a host name for each bucket, so the bucket is in the path.
     ...(endpoint === undefined ? {} : { endpoint, forcePathStyle: true }),
-    maxAttempts: MOST_TRIES,
+    maxAttempts: MAX_ATTEMPTS,
     requestHandler: {
       connectionTimeout: Math.min(CONNECT_TIMEOUT_MS, timeoutMs),
-      // One try that hangs leaves time for another.
+      // An attempt that hangs leaves time for another.
       requestTimeout: Math.ceil(timeoutMs / 2),
       throwOnRequestTimeout: true,
     },
-    // What the signature and the key do already, and some servers do not know.
+    // Signature and key verify the bytes already, and some servers do not support it.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
   })
@@ -90,7 +83,7 @@ class BucketPlace implements Place {
     await this.#client.send(command, { abortSignal }).catch((error: unknown) => this.#fail(error))
   }
 
-  async *list(abortSignal?: AbortSignal): AsyncIterable<Kept> {
+  async *list(abortSignal?: AbortSignal): AsyncIterable<StoredImage> {
     let after: string | undefined
     do {
       const page = {
@@ -98,14 +91,14 @@ class BucketPlace implements Place {
         Prefix: this.#prefix,
         ...(after === undefined ? {} : { ContinuationToken: after }),
       }
-      const found = await this.#client
+      const result = await this.#client
         .send(new ListObjectsV2Command(page), abortSignal === undefined ? {} : { abortSignal })
         .catch((error: unknown) => this.#fail(error))
-      for (const { Key = '', LastModified } of found.Contents ?? []) {
+      for (const { Key = '', LastModified } of result.Contents ?? []) {
         const key = Key.slice(this.#prefix.length)
         if (isKey(key) && LastModified !== undefined) yield { key, storedAt: LastModified }
       }
-      after = found.NextContinuationToken
+      after = result.NextContinuationToken
     } while (after !== undefined)
   }
 
@@ -120,4 +113,35 @@ class BucketPlace implements Place {
   #fail(error: unknown): never {
     throw bucketFailure(error, this.#bucket)
   }
+}
+
+/**
+ * The error for `error` of the SDK, which is not its cause: causes are logged, and the SDK's error
+ * contains the signed request.
+ */
+function bucketFailure(error: unknown, bucket: string): TandemError {
+  const { name, code, $metadata, $response } = error as {
+    name?: string
+    code?: string
+    $metadata?: { httpStatusCode?: number }
+    $response?: { statusCode?: number }
+  }
+  const status = $metadata?.httpStatusCode ?? $response?.statusCode
+  if (name === 'CredentialsProviderError') {
+    const expected = 'expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role'
+    return new TandemError(
+      'image_store_failed',
+      `There are no credentials for the bucket ${bucket}; ${expected}.`,
+    )
+  }
+  if (status === undefined || status >= 500 || status === 429) {
+    const reason =
+      status === undefined ? (code ?? name ?? 'no answer') : `${status} ${name ?? ''}`.trim()
+    const sentence = `The bucket ${bucket} cannot be reached now (${reason}).`
+    return new TandemError('image_store_unavailable', sentence, { retryAfterS: RETRY_AFTER_S })
+  }
+  return new TandemError(
+    'image_store_failed',
+    `The bucket ${bucket} refused: ${status} ${name ?? ''}`.trim() + '.',
+  )
 }

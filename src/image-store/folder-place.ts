@@ -1,11 +1,11 @@
-/** Images as files of a folder, which several services may share over a network file system. */
+/** Images as files of a folder, which may be shared over a network file system. */
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { TandemError } from '../errors.js'
 import { flush, writeFlushed } from '../files/flush.js'
 import { storageFailure } from '../files/storage-failure.js'
 import { isKey, unfinished } from './key.js'
-import type { Kept, Place } from './place.js'
+import type { Place, StoredImage } from './image-store.js'
 
 export class FolderPlace implements Place {
   readonly #folder: string
@@ -18,7 +18,7 @@ export class FolderPlace implements Place {
     const path = join(this.#folder, key)
     const aside = join(this.#folder, unfinished(key))
     try {
-      const made = await mkdir(dirname(path), { recursive: true })
+      const firstCreated = await mkdir(dirname(path), { recursive: true })
       try {
         await writeFlushed(aside, bytes, { flags: 'wx', signal })
         await rename(aside, path)
@@ -26,10 +26,10 @@ export class FolderPlace implements Place {
         await rm(aside, { force: true }).catch(() => undefined)
         throw error
       }
-      await this.#flushNames(dirname(path), made)
+      await this.#flushNames(dirname(path), firstCreated)
     } catch (error) {
       signal.throwIfAborted()
-      throw await this.#inWords(error)
+      throw await this.#asFailure(error)
     }
   }
 
@@ -38,32 +38,32 @@ export class FolderPlace implements Place {
       return await readFile(join(this.#folder, key), { signal })
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-      throw await this.#inWords(error)
+      throw await this.#asFailure(error)
     }
   }
 
   async remove(key: string): Promise<void> {
     await rm(join(this.#folder, key), { force: true }).catch(async (error: unknown) => {
-      throw await this.#inWords(error)
+      throw await this.#asFailure(error)
     })
   }
 
-  async *list(signal?: AbortSignal): AsyncIterable<Kept> {
+  async *list(signal?: AbortSignal): AsyncIterable<StoredImage> {
     for (const first of await this.#namesIn('')) {
       for (const second of await this.#namesIn(first)) {
         const names = await this.#namesIn(join(first, second))
         for (const key of names.map((name) => `${first}/${second}/${name}`).filter(isKey)) {
           signal?.throwIfAborted()
-          const found = await stat(join(this.#folder, key)).catch(() => undefined)
-          // Removed since.
-          if (found !== undefined) yield { key, storedAt: found.mtime }
+          const file = await stat(join(this.#folder, key)).catch(() => undefined)
+          // Undefined: removed since.
+          if (file !== undefined) yield { key, storedAt: file.mtime }
         }
       }
     }
   }
 
   close(): void {
-    // Files are opened and closed by each call.
+    // Each call opens and closes its files.
   }
 
   async #namesIn(folder: string): Promise<string[]> {
@@ -73,18 +73,18 @@ export class FolderPlace implements Place {
     })
   }
 
-  /** A file is durable once its name is, in its folder; so is a folder, `made` and all within. */
-  async #flushNames(folder: string, made: string | undefined): Promise<void> {
+  /** A file is durable when the names of the file and of all created folders are. */
+  async #flushNames(folder: string, firstCreated: string | undefined): Promise<void> {
     await flush(folder)
-    if (made === undefined) return
-    const last = dirname(made)
+    if (firstCreated === undefined) return
+    const last = dirname(firstCreated)
     for (let above = folder; above !== last;) {
       above = dirname(above)
       await flush(above)
     }
   }
 
-  async #inWords(error: unknown): Promise<unknown> {
+  async #asFailure(error: unknown): Promise<unknown> {
     if (error instanceof Error && error.name === 'AbortError') return error
     const known = await storageFailure(error, this.#folder, 'the images').catch(() => error)
     return known instanceof TandemError ? known : failed(known)

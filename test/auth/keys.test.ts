@@ -3,7 +3,8 @@ import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { grants, newKey, openKeys, type Keys, type KeysChange } from '../../src/auth/keys.js'
+import { newKey, openKeys, type Keys, type KeysChange } from '../../src/auth/keys.js'
+import { grants } from '../../src/auth/key.js'
 
 let folder: string
 let file: string

@@ -7,11 +7,8 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { TandemError } from '../../src/errors.js'
-import {
-  openRemoteImages,
-  type ImageCall,
-  type RemoteImagesOptions,
-} from '../../src/image-fetch/image-fetch.js'
+import type { FetchCall, ImageFetchOptions } from '../../src/image-fetch/image-fetch.js'
+import { openImageFetch } from '../../src/image-fetch/open.js'
 import { isPublicAddress } from '../../src/image-fetch/addresses.js'
 
 const servers: Server[] = []
@@ -43,16 +40,14 @@ async function serve(answer: RequestListener, address = '127.0.0.1', port = 0): 
 const image: RequestListener = (_request, reply) =>
   reply.writeHead(200, { 'content-type': 'image/png' }).end('an image')
 
-function fetchOf(
-  options: Partial<RemoteImagesOptions> & Pick<RemoteImagesOptions, 'allowedHosts'>,
-) {
-  const remote = openRemoteImages({
+function fetchOf(options: Partial<ImageFetchOptions> & Pick<ImageFetchOptions, 'allowedHosts'>) {
+  const remote = openImageFetch({
     timeoutMs: 5000,
     resolve: () => Promise.resolve(['127.0.0.1']),
     isAllowedAddress: (address) => address === '127.0.0.1',
     ...options,
   })
-  return (url: string, call: Partial<ImageCall> = {}) =>
+  return (url: string, call: Partial<FetchCall> = {}) =>
     remote.fetch(url, { name: 'image', budget: { bytes: 1000 }, ...call })
 }
 
@@ -144,12 +139,12 @@ describe('an address that is not public is refused, even where the list has it',
     const { hostname, host } = new URL(url)
     const address = hostname.replace(/^\[(.*)\]$/, '$1')
     const remote = (resolved: string) =>
-      openRemoteImages({
+      openImageFetch({
         allowedHosts: [host, 'example.org'],
         timeoutMs: 2000,
         resolve: () => Promise.resolve([resolved]),
       })
-    const call = (): ImageCall => ({ name: 'image', budget: { bytes: 1000 } })
+    const call = (): FetchCall => ({ name: 'image', budget: { bytes: 1000 } })
     expect(await failure(remote('192.0.2.1').fetch(url, call()))).toMatchObject({
       code: 'image_url_not_allowed',
     })
@@ -171,7 +166,7 @@ describe('an address that is not public is refused, even where the list has it',
     ['that is no address at all', ['localhost']],
     ['with a zone', ['fe80::1%lo']],
   ])('%s', async (_what, addresses) => {
-    const remote = openRemoteImages({
+    const remote = openImageFetch({
       allowedHosts: ['a.example'],
       timeoutMs: 2000,
       resolve: () => Promise.resolve(addresses),

@@ -7,7 +7,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { openImageStore, type ImageStore } from '../../src/image-store/image-store.js'
+import type { ImageStore } from '../../src/image-store/image-store.js'
+import { openImageStore } from '../../src/image-store/open.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
 const place = { bucket: 'photos', prefix: '' }

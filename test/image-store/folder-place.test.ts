@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openImageStore } from '../../src/image-store/image-store.js'
+import { openImageStore } from '../../src/image-store/open.js'
 import { smallDisk } from '../support/small-disk.js'
 
 let folder: string

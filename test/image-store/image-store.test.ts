@@ -8,11 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import {
-  openImageStore,
-  type ImageStore,
-  type ImageStoreOptions,
-} from '../../src/image-store/image-store.js'
+import type { ImageStore } from '../../src/image-store/image-store.js'
+import { openImageStore, type ImageStoreOptions } from '../../src/image-store/open.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
 interface Ground {
@@ -134,8 +131,8 @@ describe.each([
     it.each(['', '../x', '/etc/passwd', `aa/bb/../../${'a'.repeat(64)}`])(
       'refuse %j as a key',
       async (key) => {
-        await expect(store.get(key)).rejects.toThrow('is no key of an image')
-        await expect(store.remove(key)).rejects.toThrow('is no key of an image')
+        await expect(store.get(key)).rejects.toThrow('is not the key of an image')
+        await expect(store.remove(key)).rejects.toThrow('is not the key of an image')
       },
     )
 

@@ -1,7 +1,8 @@
 /** Opens the shared collection that the settings describe: rows in Milvus, images in a store. */
 import type { BaseLogger } from 'pino'
 import type { Config } from '../../config.js'
-import { openImageStore, type ImageStore } from '../../image-store/image-store.js'
+import type { ImageStore } from '../../image-store/image-store.js'
+import { openImageStore } from '../../image-store/open.js'
 import { openServedModels } from '../../model/open.js'
 import type { Collection } from '../collection.js'
 import { connectMilvus } from './items.js'

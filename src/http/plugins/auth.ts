@@ -5,7 +5,8 @@
 import type { FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
-import { grants, type Key, type Keys, type Scope } from '../../auth/keys.js'
+import type { Keys } from '../../auth/keys.js'
+import { grants, type Key, type Scope } from '../../auth/key.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {

@@ -1,7 +1,7 @@
 /** /backups: start, list, restore and remove backups; needs the scope admin. */
 import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import type { Ended, Safekeeping, Work } from '../../backup/jobs.js'
+import type { BackupJobs, FinishedJob, Job } from '../../backup/jobs.js'
 import { TandemError } from '../../errors.js'
 import { BackupParams, BackupQuery, BackupsReply, JobReply } from '../schemas/backups.js'
 import { empty, NoQuery } from '../schemas/fields.js'
@@ -11,12 +11,12 @@ const NOT_SUPPORTED =
   'the store of images, taken one after the other.'
 
 /** `jobs` is null where an external engine stores the items. */
-export const backupRoutes: FastifyPluginCallbackTypebox<{ jobs: Safekeeping | null }> = (
+export const backupRoutes: FastifyPluginCallbackTypebox<{ jobs: BackupJobs | null }> = (
   app,
   options,
   done,
 ) => {
-  const jobs = (): Safekeeping => {
+  const jobs = (): BackupJobs => {
     if (options.jobs !== null) return options.jobs
     throw new TandemError('not_supported', NOT_SUPPORTED)
   }
@@ -110,15 +110,15 @@ export const backupRoutes: FastifyPluginCallbackTypebox<{ jobs: Safekeeping | nu
 }
 
 /** Writes the audit line for the end of a job, with the id of the request that started it. */
-function auditEnd(request: FastifyRequest): (job: Ended) => void {
+function auditEnd(request: FastifyRequest): (job: FinishedJob) => void {
   return ({ action, name, failure }) => request.audit(action, name, failure?.code ?? 'done')
 }
 
-function replyOf({ action, name, startedAt, progress }: Work): JobReply {
+function replyOf({ action, name, startedAt, progress }: Job): JobReply {
   return { action, name, started_at: startedAt, progress }
 }
 
-function finishedReply(job: Ended): NonNullable<BackupsReply['last']> {
+function finishedReply(job: FinishedJob): NonNullable<BackupsReply['last']> {
   const { endedAt, failure, restored } = job
   return { ...replyOf(job), ended_at: endedAt, failure, restored }
 }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Key } from '../../../src/auth/keys.js'
+import type { Key } from '../../../src/auth/key.js'
 import { clientOf, TokenBuckets } from '../../../src/http/plugins/rate-limit.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
