@@ -79,6 +79,9 @@ class OptimiserConfig:
     projection: GroupConfig = field(default_factory=GroupConfig)  # into embedding and image tokens
     fusion: GroupConfig = field(default_factory=GroupConfig)  # and the heads of the objectives
     inputs: GroupConfig = field(default_factory=GroupConfig)  # such as a second text encoder
+    # Temperatures and biases. Adam moves a number by at most the rate a step: at 5e-4 a temperature
+    # of 20 stays within 9 % over all 345 steps of the towers' recipe.
+    scalars: GroupConfig = field(default_factory=lambda: GroupConfig(1e-2))
 
 
 @dataclass

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.models import FUSION, TINY, TOWERS, trainer
-from tandem_training.loop.checkpoint import load
+from support.models import FUSION, TINY, TOWERS, masking_tokenizer, trainer, with_fusion
+from tandem_training.loop.checkpoint import load, save
 from tandem_training.models.model import Tandem
+from tandem_training.recipe import GroupConfig
 
 
 def test_training_learns_the_drawings_and_leaves_a_checkpoint(
@@ -68,3 +69,61 @@ def test_frozen_towers_train_the_fusion_encoder_alone(shard: Path, tmp_path: Pat
 def test_a_batch_larger_than_the_data_is_an_error(shard: Path, tmp_path: Path, tokenizer):
     with pytest.raises(ValueError, match="batch = 9.*only 8 photos"):
         trainer(shard, tmp_path / "run", tokenizer, batch=9)
+
+
+def test_learnt_scalars_have_a_rate_of_their_own(shard: Path, tmp_path: Path, tokenizer):
+    run = trainer(shard, tmp_path / "run", tokenizer, epochs=3, warmup=0.0)
+    scale = run.model.logit_scale
+    before = float(scale.detach())
+    run.train_step()
+    assert abs(float(scale.detach()) - before) > 1e-3
+    (group,) = [g for g in run.optimiser.groups() if any(p is scale for p in g["params"])]
+    assert group["peak"] == 1e-2 and all(p.ndim == 0 for p in group["params"])
+
+
+def test_a_part_can_have_an_optimiser_of_its_own(shard: Path, tmp_path: Path, tokenizer):
+    slow = GroupConfig(1e-2, kind="sgd", weight_decay=0.0)
+    run = trainer(shard, tmp_path / "run", tokenizer, epochs=3, rates={"vision": slow}, warmup=0.0)
+    assert set(run.optimiser.kinds) == {"adamw", "sgd"}
+    head = run.model.vision.head.weight
+    before = head.clone()
+    run.train_step()
+    torch.testing.assert_close(head, before - 1e-2 * head.grad)
+    run.save_state()
+    resumed = trainer(
+        shard, tmp_path / "run", tokenizer, epochs=3, rates={"vision": slow}, warmup=0.0
+    )
+    assert resumed.train_step() == run.train_step()
+
+
+def test_a_glob_that_freezes_nothing_is_refused(shard: Path, tmp_path: Path, tokenizer):
+    with pytest.raises(ValueError, match="'txt.*' names no parameter; they begin with .*, text,"):
+        trainer(shard, tmp_path / "run", tokenizer, freeze=["txt.*"])
+
+
+def test_a_later_stage_takes_the_parts_and_the_heads_that_fit(shard: Path, tmp_path: Path, capsys):
+    tokenizer, mlm = masking_tokenizer(), {"itc": {"queue": 4}, "mlm": 1.0}
+    first = trainer(shard, tmp_path / "first", tokenizer, objectives=mlm, epochs=2)
+    first.run()
+    saved = load(tmp_path / "first")["state"]
+    assert "objectives.mlm.head.bias" in saved and not any("queue" in name for name in saved)
+    model = with_fusion("dual_stream", base=TINY)
+    second = trainer(
+        shard, tmp_path / "second", tokenizer, model=model, objectives=mlm,
+        start=str(tmp_path / "first"),
+    )  # fmt: skip
+    state = second.model.state_dict()
+    for name in ("vision.head.weight", "text.words.weight", "objectives.mlm.head.bias"):
+        assert torch.equal(state[name], saved[name]), name
+    assert "started from" in capsys.readouterr().out
+    save(tmp_path / "other.pt", {"config": {}, "inputs": {}, "state": {}})
+    with pytest.raises(ValueError, match="nothing of .*other.pt fits the recipe"):
+        trainer(shard, tmp_path / "third", tokenizer, start=str(tmp_path / "other.pt"))
+
+
+def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path: Path):
+    torch.save({"config": {}, "state": {}}, tmp_path / "model.pt")
+    with pytest.raises(
+        ValueError, match="is a checkpoint of version 1; this trainer reads version 2: train it"
+    ):
+        load(tmp_path / "model.pt")

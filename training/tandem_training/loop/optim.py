@@ -43,6 +43,7 @@ class Optimiser:
             if not parameter.requires_grad:
                 continue
             group = next(g for pattern, g in GROUPS.items() if fnmatch.fnmatch(name, pattern))
+            group = "scalars" if parameter.ndim == 0 else group
             own, matrix = getattr(config, group), parameter.ndim > 1
             decay = own.weight_decay if matrix else 0.0
             settings = {"kind": own.kind, "lr": own.rate, "weight_decay": decay, "params": []}

@@ -141,7 +141,9 @@ def trainer(shard: Path, out: Path, tokenizer: Tokenizer, model: ModelConfig = T
         {"second_text": second} if second else {},
         options(**wanted),
         TrainConfig(**{"batch": 8, "warmup": 0.1} | settings),
-        OptimiserConfig(**{name: GroupConfig(rate) for name, rate in groups.items()}),
+        OptimiserConfig(
+            **{n: GroupConfig(r) if type(r) is float else r for n, r in groups.items()}
+        ),
     )
     recipe.check()
     return Trainer(recipe, out, shard.parent / "cache", tiny_model(model), tokenizer)

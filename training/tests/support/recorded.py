@@ -6,6 +6,7 @@ writes tests/data/losses.json anew. `full` has the recipes' own sizes and publis
 `small` only their choices. All in float32 by one thread; every weight that starts at random depends
 on its name alone."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -19,7 +20,7 @@ from torch import nn
 from tandem_training.loop import second_text, trainer
 from tandem_training.loop.start import load_published
 from tandem_training.models.model import Tandem
-from tandem_training.recipe import TrainConfig, read_recipe
+from tandem_training.recipe import GroupConfig, TrainConfig, read_recipe
 
 from .drawings import write_drawings
 from .models import BUNDLED, NAMES, RECIPES, cut, masking_tokenizer, small
@@ -61,6 +62,7 @@ def losses(name: str, size: str, folder: Path, replace) -> list[dict[str, float]
         small(name, shard) if size == "small" else cut(read_recipe(RECIPES / f"{name}.toml"), shard)
     )
     recipe.train = TrainConfig(**vars(recipe.train) | {"precision": "float32"})
+    recipe.optimiser = dataclasses.replace(recipe.optimiser, scalars=GroupConfig(5e-4))  # A4
     if size == "small" and recipe.inputs:
         config = recipe.inputs["second_text"]
         sizes = {"layers": 1, "width": 16, "heads": 2}
