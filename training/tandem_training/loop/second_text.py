@@ -66,7 +66,7 @@ class SecondTextInput:
                 loss = self._loss(embedding, shuffle.draw(step).photos, step)
                 optimiser.zero_grad()
                 loss.backward()
-                optimiser.step(step / steps)
+                optimiser.step((step + 1) / steps)
                 if (step + 1) % train.save_every == 0 or step + 1 == steps:
                     progress = f"step {step + 1}/{steps} loss {loss.item():.4f}"
                     print(f"second text encoder, {progress}", flush=True)

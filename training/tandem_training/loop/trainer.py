@@ -115,7 +115,7 @@ class Trainer:
             step = backward(self._encode, objective, batch.inputs, train.chunk, share)
             values.update({name: share * value.item() for name, value in step.items()})
         distributed.average_gradients(self.model.parameters())
-        self.optimiser.step(self.step / self.total)
+        self.optimiser.step((self.step + 1) / self.total)
         self.step += 1
         self._move_average()
         return distributed.mean(dict(values))

@@ -2,7 +2,8 @@
 `itm` of that record is the sum of today's `itm` and `rank`.
 
 What has been mended since is undone here, or has no effect on these steps:
-A4 learnt scalars had the rate 5e-4 of the fusion, and have 1e-2 of their own."""
+A4 learnt scalars had the rate 5e-4 of the fusion, and have 1e-2 of their own.
+C8 the first step had the rate 0, and has the first of the warm-up."""
 
 import json
 import os

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tandem_training.loop import second_text, trainer
+from tandem_training.loop import optim, second_text, trainer
 from tandem_training.loop.start import load_published
 from tandem_training.models.model import Tandem
 from tandem_training.recipe import GroupConfig, TrainConfig, read_recipe
@@ -83,10 +83,23 @@ def losses(name: str, size: str, folder: Path, replace) -> list[dict[str, float]
 
     replace(trainer, "attach", attached)
     replace(second_text.SecondText, "__init__", started)
+    shift_schedule(replace)  # C8
     run = trainer.Trainer(recipe, folder / "run", folder / "cache", model, masking_tokenizer())
     replace(trainer, "attach", attach)
     replace(second_text.SecondText, "__init__", start)
     return [run.train_step() for _ in range(STEPS)]
+
+
+def shift_schedule(replace) -> None:
+    """The rates of a step before it, as they were."""
+    step = optim.Optimiser.step
+
+    def shifted(optimiser, progress):
+        done = getattr(optimiser, "done", 0)
+        optimiser.done = done + 1
+        step(optimiser, progress * done / (done + 1))
+
+    replace(optim.Optimiser, "step", shifted)
 
 
 def main() -> None:
