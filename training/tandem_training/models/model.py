@@ -107,6 +107,12 @@ class Tandem(nn.Module):
         embedding, tokens = self.text(token_ids, mask)
         return embedding, self.text.embed(token_ids).float() if self.fusion.bare_words else tokens
 
+    def read_words(self, token_ids: Tensor, mask: Tensor) -> Tensor:
+        """The text tokens alone, [b, t, w]."""
+        if self.fusion.bare_words:
+            return self.text.embed(token_ids).float()
+        return self.text(token_ids, mask)[1]
+
     def encode_further(self, token_ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids and mask [b, c, t] of c more captions an image → embeddings [b, c, dim]. Captions
         of like length are padded together, which saves a third of the products."""

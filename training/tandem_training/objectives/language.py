@@ -124,7 +124,7 @@ class Mlm(Words):
             step.generator,
         )  # fmt: skip
         with step.precision(step.device):
-            states = self.states(step, step.model.encode_texts(hidden_ids, mask)[1])  # [q, t, w]
+            states = self.states(step, step.model.read_words(hidden_ids, mask))  # [q, t, w]
             logits = self.head(states[chosen], step.model.text.words)  # [k, v]
         return {"mlm": mlm_loss(logits, ids, chosen)["loss"]}
 

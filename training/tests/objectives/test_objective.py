@@ -82,6 +82,13 @@ def test_a_share_of_the_words_is_hidden_by_its_option():
     assert float(losses(step)["mlm"]) == 0.0
 
 
+def test_mlm_runs_no_text_encoder_for_a_fusion_that_reads_bare_words(monkeypatch):
+    model = tiny("patch_stream")
+    step = step_of(model, mlm=1.0)
+    monkeypatch.delattr(type(model.text), "forward")
+    assert float(losses(step)["mlm"]) > 0
+
+
 def test_one_objective_a_batch_is_drawn_in_proportion_to_its_weight():
     model = tiny("aligned")
     step = step_of(model, itc={"weight": 3.0, "soft_mix": 0.0}, itm=1.0)

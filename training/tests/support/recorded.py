@@ -14,13 +14,16 @@ import tempfile
 import zlib
 from pathlib import Path
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tandem_training.loop import optim, second_text, trainer
+from tandem_training.loop import trainer
+from tandem_training.loop.optim import Optimiser
 from tandem_training.loop.start import load_published
 from tandem_training.models.model import Tandem
-from tandem_training.recipe import GroupConfig, TrainConfig, read_recipe
+from tandem_training.models.text.second import SecondText
+from tandem_training.recipe import GroupConfig, read_recipe
 
 from .drawings import write_drawings
 from .models import BUNDLED, NAMES, RECIPES, cut, masking_tokenizer, small
@@ -55,51 +58,50 @@ def fill(module: nn.Module, prefix: str = "", only: str = "") -> None:
             weight.copy_(0.1 * noise)
 
 
-def losses(name: str, size: str, folder: Path, replace) -> list[dict[str, float]]:
-    """`replace` is setattr or monkeypatch.setattr."""
+def losses(name: str, size: str, folder: Path) -> list[dict[str, float]]:
+    """Of STEPS steps, with what was mended since the first record undone."""
     shard = write_drawings(folder / "drawings-0000.tar", languages=("zh", "de"))
-    recipe = (
-        small(name, shard) if size == "small" else cut(read_recipe(RECIPES / f"{name}.toml"), shard)
-    )
-    recipe.train = TrainConfig(**vars(recipe.train) | {"precision": "float32"})
+    recipe = small(name, shard) if size == "small" else cut(read_recipe(RECIPES / f"{name}.toml"), shard)  # fmt: skip
+    recipe.train = dataclasses.replace(recipe.train, precision="float32")
     recipe.optimiser = dataclasses.replace(recipe.optimiser, scalars=GroupConfig(5e-4))  # A4
-    if size == "small" and recipe.inputs:
-        config = recipe.inputs["second_text"]
+    if size == "small":
         sizes = {"layers": 1, "width": 16, "heads": 2}
-        recipe.inputs = {"second_text": type(config)(**vars(config) | sizes)}
+        recipe.inputs = {n: dataclasses.replace(c, **sizes) for n, c in recipe.inputs.items()}
     model = Tandem(recipe.model)
     fill(model)
     if size == "full":
         load_published(model)
-    attach, start = trainer.attach, second_text.SecondText.__init__
-
-    def attached(objectives, model, vocabulary):
-        attach(objectives, model, vocabulary)
-        fill(model, only="objectives.")
-
-    def started(encoder, *given):
-        start(encoder, *given)
-        fill(encoder, "inputs.second_text.", "inputs.second_text.encoder.")
-
-    replace(trainer, "attach", attached)
-    replace(second_text.SecondText, "__init__", started)
-    shift_schedule(replace)  # C8
-    run = trainer.Trainer(recipe, folder / "run", folder / "cache", model, masking_tokenizer())
-    replace(trainer, "attach", attach)
-    replace(second_text.SecondText, "__init__", start)
-    return [run.train_step() for _ in range(STEPS)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "attach", attached)
+        patch.setattr(SecondText, "__init__", started)
+        patch.setattr(Optimiser, "step", step_at_earlier_rates)  # C8
+        patch.setattr(Tandem, "read_words", encode_whole)  # C4
+        run = trainer.Trainer(recipe, folder / "run", folder / "cache", model, masking_tokenizer())
+        return [run.train_step() for _ in range(STEPS)]
 
 
-def shift_schedule(replace) -> None:
-    """The rates of a step before it, as they were."""
-    step = optim.Optimiser.step
+ATTACH, START, STEP = trainer.attach, SecondText.__init__, Optimiser.step
 
-    def shifted(optimiser, progress):
-        done = getattr(optimiser, "done", 0)
-        optimiser.done = done + 1
-        step(optimiser, progress * done / (done + 1))
 
-    replace(optim.Optimiser, "step", shifted)
+def attached(objectives, model, vocabulary) -> None:
+    ATTACH(objectives, model, vocabulary)
+    fill(model, only="objectives.")
+
+
+def started(encoder, *arguments) -> None:
+    START(encoder, *arguments)
+    fill(encoder, "inputs.second_text.", "inputs.second_text.encoder.")
+
+
+def encode_whole(model: Tandem, token_ids: Tensor, mask: Tensor) -> Tensor:
+    return model.encode_texts(token_ids, mask)[1]
+
+
+def step_at_earlier_rates(optimiser, progress: float) -> None:
+    """Progress n / total in step n, from 0."""
+    done = getattr(optimiser, "done", 0)
+    optimiser.done = done + 1
+    STEP(optimiser, progress * done / (done + 1))
 
 
 def main() -> None:
@@ -109,7 +111,7 @@ def main() -> None:
         record[size] = {}
         for name in sorted((*NAMES, *BUNDLED)):
             with tempfile.TemporaryDirectory() as folder:
-                record[size][name] = losses(name, size, Path(folder), setattr)
+                record[size][name] = losses(name, size, Path(folder))
     RECORD.write_text(written(record))
 
 
