@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..recipe import DataConfig, TrainConfig
 from .samples import Sample
-from .tokens import drop_words, pad
+from .tokens import cut, drop_words, pad
 
 
 @dataclass
@@ -97,7 +97,7 @@ class SecondCaptions:
     def __init__(self, samples: Sequence[Sample], tokenizer: Tokenizer, longest: int):
         self.samples = samples
         self.token_ids = [
-            [e.ids if len(e.ids) <= longest else [*e.ids[: longest - 1], e.ids[-1]] for e in found]
+            [cut(e.ids, longest) for e in found]
             for found in (tokenizer.encode_batch(sample.second) for sample in samples)
         ]
         self.nothing, self.unknown = tokenizer.encode("").ids, tokenizer.token_to_id("[UNK]")

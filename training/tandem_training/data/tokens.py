@@ -37,6 +37,11 @@ def pad_tokens(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return padded, mask
 
 
+def cut(row: list[int], longest: int) -> list[int]:
+    """The first tokens of a text, `longest` at most, with its last one ([SEP]) at the end."""
+    return row if len(row) <= longest else [*row[: longest - 1], row[-1]]
+
+
 def drop_words(row: list[int], share: float, unknown: int, rng: np.random.Generator) -> list[int]:
     """Replace a share of the tokens between [CLS] and [SEP] by [UNK], so that no single word
     decides."""

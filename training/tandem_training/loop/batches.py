@@ -12,7 +12,7 @@ from .. import distributed
 from ..data.cache import TrunkCache
 from ..data.draws import Shuffle
 from ..data.samples import Sample
-from ..data.tokens import drop_words, pad
+from ..data.tokens import cut, drop_words, pad
 from ..models.model import Tandem
 from ..objectives.features import Batch, Precision, Tensors
 from ..recipe import Recipe
@@ -76,7 +76,7 @@ class Batches:
         """Token ids and mask of those (image, caption), with some words hidden."""
         longest, hidden = self.data.caption_tokens, self.data.word_dropout
         return pad(
-            [drop_words(self.captions[p][c][:longest], hidden, UNKNOWN, rng) for p, c in chosen]
+            [drop_words(cut(self.captions[p][c], longest), hidden, UNKNOWN, rng) for p, c in chosen]
         )
 
     def _teacher(self, chosen: list, further: list, shape: tuple[int, int]) -> Tensors:

@@ -5,7 +5,10 @@ What has been mended since is undone here, or has no effect on these steps:
 A4 learnt scalars had the rate 5e-4 of the fusion, and have 1e-2 of their own.
 C8 the first step had the rate 0, and has the first of the warm-up.
 C4 MLM ran the whole text encoder for a fusion that reads bare words: with its dropout, `vilt` drew
-other random numbers."""
+other random numbers.
+C1 captions of more than `caption_tokens` lost [SEP]: none here is so long.
+B10 scales were clamped in the loss, where the gradient beyond is 0: none here reaches 100.
+C11 `precision = "auto"` always meant bfloat16: all here is float32."""
 
 import json
 import os

@@ -56,6 +56,12 @@ def test_what_is_drawn_first_stays_the_same(shard: Path, tmp_path: Path, tokeniz
     assert three.whole["sentence.further"].shape[:2] == (8, 2)
 
 
+def test_a_caption_that_is_cut_keeps_its_last_token(shard: Path, tmp_path: Path, tokenizer):
+    run = trainer(shard, tmp_path / "run", tokenizer, data={"caption_tokens": 4})
+    ids = run.batch(0).whole["text.ids"]
+    assert ids.shape == (8, 4) and (ids[:, 0] == 2).all() and (ids[:, 3] == 3).all()
+
+
 def test_each_is_encoded_as_it_is_alone():
     model = tiny_model(STILL).eval()
     lengths = torch.tensor([[2, 7], [5, 1], [7, 3]])
