@@ -20,8 +20,7 @@ import torch
 from open_clip.loss import ClipLoss
 
 from tandem_training.loop.optim import Optimiser
-from tandem_training.models.model import Tandem
-from tandem_training.objectives.contrastive import MAX_LOGIT_SCALE
+from tandem_training.models.model import MAX_LOGIT_SCALE, Tandem, limit_scales
 from tandem_training.objectives.features import Batch, Precision
 from tandem_training.objectives.objective import Step
 from tandem_training.objectives.registry import attach, losses
@@ -55,6 +54,7 @@ class Own:
         step = Step(0, self.model, self.average, self.batch, features, random, precision)
         losses(step)["loss"].backward()
         self.optimiser.step(0.5)
+        limit_scales(self.model)
         with torch.no_grad():
             for average, value in zip(
                 self.average.parameters(), self.model.parameters(), strict=True

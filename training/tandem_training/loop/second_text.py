@@ -15,6 +15,7 @@ from .. import distributed
 from ..data.atomic import replace_file
 from ..data.draws import SecondCaptions, Shuffle
 from ..data.samples import Sample
+from ..models.model import limit_scales
 from ..models.text.second import SecondText, learn_tokenizer
 from ..objectives.contrastive import SecondItc, itc_loss
 from ..objectives.features import Precision, Tensors
@@ -67,6 +68,7 @@ class SecondTextInput:
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step((step + 1) / steps)
+                limit_scales(encoder)
                 if (step + 1) % train.save_every == 0 or step + 1 == steps:
                     progress = f"step {step + 1}/{steps} loss {loss.item():.4f}"
                     print(f"second text encoder, {progress}", flush=True)

@@ -16,7 +16,7 @@ from ..bundle.encoders import TorchEncoders
 from ..bundle.graphs import Graphs
 from ..data.samples import read_languages, read_shards
 from ..evaluation.retrieval import EncodedImages, Scored
-from ..models.model import Tandem
+from ..models.model import Tandem, limit_scales
 from ..objectives.features import Batch, Precision, Tensors, gathered
 from ..objectives.objective import Step, Vocabulary
 from ..objectives.registry import attach, losses
@@ -116,6 +116,7 @@ class Trainer:
             values.update({name: share * value.item() for name, value in step.items()})
         distributed.average_gradients(self.model.parameters())
         self.optimiser.step((self.step + 1) / self.total)
+        limit_scales(self.model)
         self.step += 1
         self._move_average()
         return distributed.mean(dict(values))

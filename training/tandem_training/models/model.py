@@ -18,6 +18,7 @@ from .vision.efficientnet import EfficientNetLite
 from .vision.vision import ImagePooler
 
 LENGTHS = 4  # groups of further captions, by length
+MAX_LOGIT_SCALE = math.log(100.0)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,15 @@ class ModelConfig:
             keys = dict(tables[role])
             parts[role] = part_of(role, keys.pop("kind")).Config(**keys)
         return cls(tables["dim"], **parts)
+
+
+@torch.no_grad()
+def limit_scales(module: nn.Module) -> None:
+    """Clamp every parameter `logit_scale` at ln 100, after a step (CLIP, arXiv:2103.00020). A clamp in
+    the loss would give a scale beyond it the gradient 0, and hold it there."""
+    for name, parameter in module.named_parameters():
+        if name.endswith("logit_scale"):
+            parameter.clamp_(max=MAX_LOGIT_SCALE)
 
 
 class Tandem(nn.Module):

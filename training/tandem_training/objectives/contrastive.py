@@ -12,7 +12,6 @@ from ..models.part import at_least
 from .features import gathered
 from .objective import Objective, Step
 
-MAX_LOGIT_SCALE = math.log(100.0)
 EMPTY = -1
 
 
@@ -20,12 +19,12 @@ def itc_loss(similarity: Tensor, logit_scale: Tensor, text_image_ids: Tensor, im
              soft: Tensor | None = None, mix: float = 0.0, smoothing: float = 0.0) -> dict[str, Tensor]:  # fmt: skip
     """Image-text contrastive loss, both directions (CLIP, Radford et al. 2021, arXiv:2103.00020).
 
-    similarity [q, m]: cosine of every text and image; logit_scale: log of the inverse temperature,
-    clamped at ln 100; text_image_ids [q] and image_ids [m] say which pairs match (several texts may
+    similarity [q, m]: cosine of every text and image; logit_scale: log of the inverse temperature;
+    text_image_ids [q] and image_ids [m] say which pairs match (several texts may
     share an image). `soft` [q, m], if given, is a teacher's similarity of text and image; a share
     `mix` of the target follows its softmax (soft targets as in ALBEF, arXiv:2107.07651); a share
     `smoothing` is spread evenly. Returns {"loss": scalar}."""
-    logits = similarity * logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    logits = similarity * logit_scale.exp()
     positive = text_image_ids[:, None] == image_ids[None, :]
     there = _contrast(logits, positive, soft, mix, smoothing)
     back = _contrast(logits.T, positive.T, None if soft is None else soft.T, mix, smoothing)
@@ -41,7 +40,7 @@ def momentum_itc_loss(text: Tensor, image: Tensor, momentum_text: Tensor, moment
     the momentum encoder's of the same batch, in order, then of earlier batches; ids [b] and
     momentum_ids [b + queue] name the image of each row. A share `mix` of the target is the momentum
     encoder's own softmax. Returns {"loss": scalar}."""
-    scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    scale = logit_scale.exp()
     positive = ids[:, None] == momentum_ids[None, :]  # [b, b + queue]
     ways = []
     for own, momentum_own, others in (
@@ -73,7 +72,7 @@ def siglip_loss(similarity: Tensor, logit_scale: Tensor, logit_bias: Tensor, tex
     similarity [q, m], logit_scale and ids as in `itc_loss`; logit_bias: scalar that starts low,
     since nearly all pairs do not match. Summed over the images of a text, averaged over texts.
     Returns {"loss": scalar}."""
-    logits = similarity * logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() + logit_bias
+    logits = similarity * logit_scale.exp() + logit_bias
     positive = text_image_ids[:, None] == image_ids[None, :]
     return {"loss": F.softplus(torch.where(positive, -logits, logits)).sum(1).mean()}
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..distributed import own_rows
 from ..models.part import at_least
-from .contrastive import MAX_LOGIT_SCALE
 from .objective import Objective, Step
 
 
@@ -23,7 +22,7 @@ def sample_hard_negatives(similarity: Tensor, logit_scale: Tensor, row_ids: Tens
         raise ValueError(
             f"{count} negatives asked, the batch has only {int(other.sum(1).min())} of another image"
         )
-    logits = (similarity * logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()).float()
+    logits = (similarity * logit_scale.exp()).float()
     # Gumbel top-k draws without replacement in proportion to exp(logits), whatever their range
     # (Kool et al. 2019).
     uniform = torch.rand(logits.shape, generator=generator).to(logits.device).clamp(1e-20, 1 - 1e-7)
