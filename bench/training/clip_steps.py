@@ -48,7 +48,7 @@ class Own:
     def step(self) -> None:
         self.model.train()
         self.optimiser.zero_grad()
-        precision, random = Precision("bfloat16"), torch.Generator()
+        precision, random = Precision(True), torch.Generator()
         with precision(torch.device("cpu")):
             features = self.model(self.batch.inputs)
         step = Step(0, self.model, self.average, self.batch, features, random, precision)

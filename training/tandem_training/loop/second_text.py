@@ -29,7 +29,8 @@ RATE, DECAY = 1e-3, 0.05
 class SecondTextInput:
     """The encoder as a run begins with it, and the draws of its captions."""
 
-    def __init__(self, recipe: Recipe, samples: list[Sample], cache: Path):
+    def __init__(self, recipe: Recipe, samples: list[Sample], cache: Path, precision: Precision):
+        self.precision = precision
         self.recipe, self.config = recipe, recipe.inputs[SecondText.name]
         tokenizer = learnt_tokenizer(samples, self.config.vocabulary, cache)
         self.encoder = SecondText(self.config, recipe.model, tokenizer)
@@ -80,7 +81,7 @@ class SecondTextInput:
         rng = np.random.default_rng([self.recipe.train.seed, 3, step])
         drawn = self.captions.draw(images, rng, self.recipe.data.word_dropout)
         ids, mask, rows = (tensor.to(embedding.device) for tensor in drawn)
-        with Precision(self.recipe.train.precision)(mask.device):
+        with self.precision(mask.device):
             read = self.encoder.encoder(ids, mask)[0][rows]  # [rows, dim]
         if not len(rows):
             return read.sum()

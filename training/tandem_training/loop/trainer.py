@@ -40,7 +40,9 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, out: Path, cache: Path, model: Tandem, tokenizer: Tokenizer):
         self.recipe, self.out, self.tokenizer = recipe, out, tokenizer
-        self.device, self.precision = distributed.device(), Precision(recipe.train.precision)
+        self.device = distributed.device()
+        self.precision = Precision.of(recipe.train.precision, self.device)
+        print(f"computes in {self.precision} on {self.device}", flush=True)
         self.model = model
         attach(recipe.objectives, model, vocabulary_of(tokenizer))
         if recipe.train.start:
@@ -74,7 +76,7 @@ class Trainer:
         if teaches:
             self.batches.sentences = vectors
         for name, config in recipe.inputs.items():
-            source = SecondTextInput(recipe, samples, cache)
+            source = SecondTextInput(recipe, samples, cache, self.precision)
             source.encoder.to(self.device)
             if config.pretrain_steps and not (self.out / "last.pt").exists():
                 with distributed.first_rank_first():

@@ -37,7 +37,7 @@ SMALL = {
     "patch": 32,
 }  # fmt: skip
 TOWERS = ["vision.*", "pooler.*", "text.*"]
-FLOAT32 = Precision("float32")
+FLOAT32 = Precision(False)
 
 
 def shrunk(config, **changes):
