@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'
-import { coresGiven } from '../src/model/inference/cpu-quota.js'
+import { availableCores } from '../src/model/inference/cpu-quota.js'
 import { median } from '../test/soak/figures.js'
 import { Bare } from './bare.js'
 import type { Bench, Scale } from './bench.js'
@@ -42,7 +42,7 @@ export const indexingBench: Bench<Figures> = {
     const { bundle, rounds, seconds } = EXTENTS[scale]
     const images = await photos()
     const path = join(packageFolder, bundle)
-    const cores = coresGiven()
+    const cores = availableCores()
     const service = await Service.start({ bundle: path })
     const bare = await Bare.open(path, cores, 1)
     let next = 0

@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'
-import { coresGiven } from '../src/model/inference/cpu-quota.js'
+import { availableCores } from '../src/model/inference/cpu-quota.js'
 import { median, quantile } from '../test/soak/figures.js'
 import { Bare } from './bare.js'
 import type { Bench, Scale } from './bench.js'
@@ -86,7 +86,7 @@ export const saturationBench: Bench<Figures> = {
       ? await mkdtemp(join(tmpdir(), 'tandem-saturation-'))
       : join(benchCache, `peers-${extent.items}`)
     const found = await corpus(bundle, given.items, given.queries, place)
-    const cores = coresGiven()
+    const cores = availableCores()
     const service = await Service.start({ bundle, folder: found.data })
     const load = new Load(service.address, nextOf(workloads(given.captions, []).search.tandem))
     try {

@@ -2,7 +2,7 @@
  * What the bare runtime does of a workload, with no service around it: the most that any service
  * could.
  */
-import { coresGiven } from '../../src/model/inference/cpu-quota.js'
+import { availableCores } from '../../src/model/inference/cpu-quota.js'
 import { median } from '../../test/soak/figures.js'
 import { Bare } from '../bare.js'
 import type { Workload } from './workloads.js'
@@ -21,7 +21,7 @@ export async function bareRate(
   { seconds, rounds }: { seconds: number; rounds: number },
 ): Promise<number | null> {
   if (name === 'search') return null
-  const bare = await Bare.open(bundle, coresGiven(), 1)
+  const bare = await Bare.open(bundle, availableCores(), 1)
   try {
     const rates: number[] = []
     for (let round = 0; round < rounds; round += 1) {

@@ -5,7 +5,7 @@
 import type { EncodedImage, EncodedText } from '../models.js'
 import type { Lane } from '../queue/batcher.js'
 import { tokenSizes, type Manifest } from '../bundle/bundle.js'
-import { takePixels, type Pixels } from '../inference/pixel-files.js'
+import { readPixels, type Pixels } from '../inference/pixel-files.js'
 import { bytesOf, floatsOf, maskOf } from '../onnx/tensors.js'
 
 /**
@@ -75,7 +75,7 @@ export function imageLane(
       const data = new Uint8Array(images.length * length)
       images.forEach((pixels, row) => {
         if ('file' in pixels)
-          takePixels(pixels.file, data.subarray(row * length, (row + 1) * length))
+          readPixels(pixels.file, data.subarray(row * length, (row + 1) * length))
         else data.set(pixels, row * length)
       })
       return { pixels: { type: 'uint8', data, dims } }

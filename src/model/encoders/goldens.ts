@@ -32,7 +32,7 @@ const TOKEN_TOLERANCE = 1
  * @param decode - makes the pixels of the image encoder from the bytes of an image
  * @throws BundleError when they are not there, or not goldens
  */
-export async function readRecorded(
+export async function readGoldens(
   bundle: Bundle,
   decode: (bytes: Uint8Array) => Promise<Pixels>,
 ): Promise<Recorded> {
@@ -53,7 +53,7 @@ export async function readRecorded(
 }
 
 /** @throws BundleError naming what differs, and by how much; what a run throws */
-export async function selfTest(
+export async function checkGoldens(
   { manifest }: Bundle,
   { goldens, pixels }: Recorded,
   inference: Pick<Inference, 'run'>,

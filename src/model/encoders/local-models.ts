@@ -20,7 +20,7 @@ import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 import { Batcher } from '../queue/batcher.js'
 import { openBundle } from '../bundle/open.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
-import { coresGiven } from '../inference/cpu-quota.js'
+import { availableCores } from '../inference/cpu-quota.js'
 import { Decoder } from '../image/decoder.js'
 import type { Decoded } from '../image/decoder-worker.js'
 import { imageLane, textLane } from './dual-encoder.js'
@@ -30,8 +30,8 @@ import type { Inference } from '../inference/process.js'
 import { InferencePool } from '../inference/pool.js'
 import type { Provider } from '../onnx/provider.js'
 import { tokenSizes, type Manifest } from '../bundle/bundle.js'
-import { Passage } from '../inference/pixel-files.js'
-import { readRecorded, selfTest } from './goldens.js'
+import { PixelFiles } from '../inference/pixel-files.js'
+import { readGoldens, checkGoldens } from './goldens.js'
 import { Tokenizer } from './tokenizer.js'
 
 const DEFAULT_MAX_QUEUE = 2048
@@ -71,7 +71,7 @@ interface Parts {
   batcher: Batcher
   decoding: Limiter
   cores: number
-  passage: Passage
+  pixelFiles: PixelFiles
 }
 
 export async function openModels(options: ModelsOptions): Promise<Models> {
@@ -84,7 +84,7 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
     devices = [0],
     graphCacheFolder = null,
   } = options
-  const cores = coresGiven()
+  const cores = availableCores()
   const threads = inferenceThreads === 0 ? cores : inferenceThreads
   const memory = Math.min(totalmem(), process.constrainedMemory() || Infinity)
   const bundle = await openBundle(folder)
@@ -94,11 +94,11 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
   const decoder = await Decoder.open(maxImagePixels, report)
   const open = async (): Promise<InferencePool> => {
     const { size } = manifest.image_encoder
-    const recorded = await readRecorded(
+    const recorded = await readGoldens(
       bundle,
       async (bytes) => (await decoder.decode(bytes, size)).pixels,
     )
-    const test = (one: Inference): Promise<void> => selfTest(bundle, recorded, one)
+    const test = (one: Inference): Promise<void> => checkGoldens(bundle, recorded, one)
     return InferencePool.open(
       { bundle, threads, memory, providers, devices, graphCacheFolder, test },
       report,
@@ -120,7 +120,7 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
         { retryAfterS: 1 },
       ),
   })
-  return new TandemModels({
+  return new LocalModels({
     manifest,
     fingerprint,
     tokenizer,
@@ -129,7 +129,7 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
     batcher,
     decoding,
     cores,
-    passage: await Passage.open(),
+    pixelFiles: await PixelFiles.open(),
   })
 }
 
@@ -138,7 +138,7 @@ function sentenceOf({ provider, size, limits: { image, text, fusion } }: Inferen
   return `The graphs run on ${where}, in batches of up to ${image} images, ${text} tokens of texts or ${fusion} pairs.`
 }
 
-class TandemModels implements Models {
+class LocalModels implements Models {
   readonly info: ModelInfo
   readonly #parts: Parts
   readonly #lanes
@@ -180,7 +180,7 @@ class TandemModels implements Models {
     images: readonly Uint8Array[],
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
-    const { batcher, decoding, passage, cores } = this.#parts
+    const { batcher, decoding, pixelFiles, cores } = this.#parts
     // Those that are still being decoded go before these on the way through the image encoder, too.
     const before = decoding.ahead(call?.priority ?? 'interactive')
     const decoded = before === 0 ? 0 : (this.#decodeMs.value * (before + images.length)) / cores
@@ -197,7 +197,7 @@ class TandemModels implements Models {
       }))
       return { encoded, timings: { preprocess: preprocessed, queue, inference } }
     } catch (error) {
-      for (const one of pixels) passage.freeLater(one)
+      for (const one of pixels) pixelFiles.removeLater(one)
       throw error
     }
   }
@@ -247,19 +247,19 @@ class TandemModels implements Models {
   }
 
   async close(): Promise<void> {
-    const { inference, decoder, passage } = this.#parts
+    const { inference, decoder, pixelFiles } = this.#parts
     await Promise.all([inference.close(), decoder.close()])
-    await passage.close()
+    await pixelFiles.close()
   }
 
   #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Decoded[]> {
-    const { manifest, decoder, decoding, passage } = this.#parts
+    const { manifest, decoder, decoding, pixelFiles } = this.#parts
     const isStored = call?.embeddingOnly !== true
     const one = (bytes: Uint8Array): Promise<Decoded> =>
       decoding.run(async () => {
         const started = performance.now()
         try {
-          return await passage.through((into) =>
+          return await pixelFiles.withFile((into) =>
             decoder.decode(bytes, manifest.image_encoder.size, into, isStored),
           )
         } finally {
@@ -276,7 +276,7 @@ class TandemModels implements Models {
       // Of the others.
       for (const image of decoded)
         image.then(
-          ({ pixels }) => passage.free(pixels),
+          ({ pixels }) => pixelFiles.remove(pixels),
           () => undefined,
         )
       throw error

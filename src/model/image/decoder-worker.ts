@@ -3,7 +3,7 @@
  * and sockets.
  */
 import { answerCalls } from '../../worker/answer-calls.js'
-import { leavePixels, type Pixels } from '../inference/pixel-files.js'
+import { writePixels, type Pixels } from '../inference/pixel-files.js'
 import { preprocess, type Preprocessed } from './preprocess.js'
 
 /** An image whose pixels may lie in a file. */
@@ -29,6 +29,6 @@ export interface Commands {
 answerCalls<Commands>({
   decode: async ({ bytes, size, maxPixels, into, isStored }) => {
     const { pixels, image } = await preprocess(bytes, size, maxPixels, isStored)
-    return { pixels: into === null ? pixels : leavePixels(pixels, into), image }
+    return { pixels: into === null ? pixels : writePixels(pixels, into), image }
   },
 })

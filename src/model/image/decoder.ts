@@ -1,17 +1,17 @@
 /** The service's side of the process that decodes images. */
 import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
-import { coresGiven } from '../inference/cpu-quota.js'
+import { availableCores } from '../inference/cpu-quota.js'
 import type { Commands, Decoded } from './decoder-worker.js'
 
 /** Of glibc: with one for each thread, more of what images took stays with the process. */
 const MALLOC_ARENAS = 2
 /** libuv's own number of threads, for a machine of few cores. */
-const LEAST_THREADS = 4
+const MIN_THREADS = 4
 /**
  * libvips gives up before (preprocess.ts); a process that has not answered by then hangs, and is
  * killed.
  */
-const LONGEST_DECODE_MS = 30_000
+const DECODE_TIMEOUT_MS = 30_000
 
 export class Decoder {
   readonly #process: WorkerProcess<Commands>
@@ -30,7 +30,7 @@ export class Decoder {
       code: 'decoder_unavailable',
       subject: 'The decoder of images',
       environment: {
-        UV_THREADPOOL_SIZE: String(Math.max(coresGiven(), LEAST_THREADS)),
+        UV_THREADPOOL_SIZE: String(Math.max(availableCores(), MIN_THREADS)),
         MALLOC_ARENA_MAX: String(MALLOC_ARENAS),
       },
       report,
@@ -59,7 +59,7 @@ export class Decoder {
     return this.#process.call(
       'decode',
       { bytes, size, maxPixels: this.#maxPixels, into, isStored },
-      LONGEST_DECODE_MS,
+      DECODE_TIMEOUT_MS,
     )
   }
 

@@ -18,7 +18,7 @@ const MAX_SIDE = 16_384
 /**
  * Beyond this an image is not worth its decoder; what this cannot stop is stopped by decoder.ts.
  */
-const LONGEST_DECODE_S = 20
+const DECODE_TIMEOUT_S = 20
 
 // Only these loaders, only from memory: everything else that libvips reads is a way in for nothing.
 sharp.block({ operation: ['VipsForeignLoad'] })
@@ -48,7 +48,7 @@ export async function preprocess(
   size: number,
   maxPixels: number,
   isStored = true,
-  longestS = LONGEST_DECODE_S,
+  longestS = DECODE_TIMEOUT_S,
 ): Promise<Preprocessed> {
   await checkHeader(bytes, maxPixels)
   const { data, info } = await sharp(bytes, readOptions(maxPixels))

@@ -1,6 +1,6 @@
 /** The most that one batch takes, by graph: images, tokens of texts, pairs. */
 import type { GraphName, GraphSpec, Tensors } from '../onnx/graph-inputs.js'
-import { madeInputs } from '../onnx/dry-run.js'
+import { dryRunInputs } from '../onnx/dry-run.js'
 
 export type BatchLimits = Record<GraphName, number>
 
@@ -74,7 +74,7 @@ export async function largestBatch(
   run: (inputs: Tensors) => Promise<unknown>,
 ): Promise<Paces> {
   const timed = async (rows: number): Promise<number> => {
-    const inputs = madeInputs(spec, { rows, tokens })
+    const inputs = dryRunInputs(spec, { rows, tokens })
     // The first run takes the memory and chooses kernels; of those like the ones to come the
     // quickest was disturbed least.
     await run(inputs)
@@ -87,7 +87,7 @@ export async function largestBatch(
     return Math.min(...times)
   }
   // A provider that compiles for the sizes that it has seen has the smallest then, and all between.
-  await run(madeInputs(spec, { rows: 1, tokens: 1 }))
+  await run(dryRunInputs(spec, { rows: 1, tokens: 1 }))
   const alone = await timed(1)
   let rows = least[graph]
   let pace = rows === 1 ? alone : (await timed(rows)) / rows
@@ -108,7 +108,7 @@ function overheadOf(alone: number, rows: number, pace: number): number {
 }
 
 /** What fits every one of several devices. */
-export function leastOf(limits: readonly BatchLimits[]): BatchLimits {
+export function smallestLimits(limits: readonly BatchLimits[]): BatchLimits {
   const least = (graph: GraphName): number => Math.min(...limits.map((limit) => limit[graph]))
   return { image: least('image'), text: least('text'), fusion: least('fusion') }
 }

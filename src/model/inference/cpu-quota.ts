@@ -12,7 +12,7 @@ const MOUNT = '/sys/fs/cgroup'
  * Whole cores, 1 at least. Node looks at the machine and the affinity alone; a container is given
  * less by a quota.
  */
-export function coresGiven(read: (path: string) => string = readText): number {
+export function availableCores(read: (path: string) => string = readText): number {
   const given = Math.min(availableParallelism(), quotaV2(read), quotaV1(read))
   return Math.max(1, Math.floor(given))
 }

@@ -24,9 +24,9 @@ import type { GraphName } from '../onnx/graph-inputs.js'
 const COMPLETE = 'complete.json'
 const MEASURED = 'measured.json'
 /** Two bundles may be in use, one that serves and one that stands by. */
-const MOST_KEPT = 2
+const MAX_CACHED = 2
 
-export class PreparedGraphs<Measured> {
+export class GraphCache<Measured> {
   readonly #root: string
   readonly #folder: string
 
@@ -45,7 +45,7 @@ export class PreparedGraphs<Measured> {
   }
 
   /** Whether all are there, as they were written. */
-  async areComplete(): Promise<boolean> {
+  async isComplete(): Promise<boolean> {
     try {
       const sizes = JSON.parse(await readFile(join(this.#folder, COMPLETE), 'utf8')) as Record<
         string,
@@ -95,7 +95,7 @@ export class PreparedGraphs<Measured> {
   }
 
   /** Nothing is lost where it cannot be kept. */
-  async keepMeasured(measured: Measured): Promise<void> {
+  async saveMeasured(measured: Measured): Promise<void> {
     await writeFile(join(this.#folder, MEASURED), JSON.stringify(measured)).catch(() => undefined)
   }
 
@@ -105,7 +105,7 @@ export class PreparedGraphs<Measured> {
     const used = await Promise.all(
       folders.map(async (folder) => ({ folder, at: (await stat(folder)).mtimeMs })),
     )
-    const old = used.sort((a, b) => b.at - a.at).slice(MOST_KEPT)
+    const old = used.sort((a, b) => b.at - a.at).slice(MAX_CACHED)
     await Promise.all(old.map(({ folder }) => rm(folder, { recursive: true, force: true })))
   }
 }

@@ -13,9 +13,9 @@ import { join } from 'node:path'
 export type Pixels = Uint8Array | { file: string }
 
 /** Between a batch being sent to a worker that is free, and its files being read. */
-const LONGEST_TO_READ_MS = 5000
+const READ_TIMEOUT_MS = 5000
 
-export class Passage {
+export class PixelFiles {
   /** Null where none can be made: pixels are sent then. */
   readonly #folder: string | null
   #files = 0
@@ -24,26 +24,26 @@ export class Passage {
     this.#folder = folder
   }
 
-  static async open(): Promise<Passage> {
-    return new Passage(await mkdtemp(join(tmpdir(), 'tandem-pixels-')).catch(() => null))
+  static async open(): Promise<PixelFiles> {
+    return new PixelFiles(await mkdtemp(join(tmpdir(), 'tandem-pixels-')).catch(() => null))
   }
 
   /**
    * Gives `decode` the name of a new file. What it leaves where it fails is removed; otherwise who
    * reads it takes it away.
    */
-  async through<Value>(decode: (into: string | null) => Promise<Value>): Promise<Value> {
+  async withFile<Value>(decode: (into: string | null) => Promise<Value>): Promise<Value> {
     const file = this.#folder === null ? null : join(this.#folder, String((this.#files += 1)))
     try {
       return await decode(file)
     } catch (error) {
-      if (file !== null) this.free({ file })
+      if (file !== null) this.remove({ file })
       throw error
     }
   }
 
   /** Removes the file of pixels that lie in one, and that nobody is going to read. */
-  free(pixels: Pixels): void {
+  remove(pixels: Pixels): void {
     if ('file' in pixels) void unlink(pixels.file).catch(() => undefined)
   }
 
@@ -51,8 +51,8 @@ export class Passage {
    * Removes those of a call that has been given up, when a batch that others share can no longer be
    * about to read them.
    */
-  freeLater(pixels: Pixels): void {
-    if ('file' in pixels) setTimeout(() => this.free(pixels), LONGEST_TO_READ_MS).unref()
+  removeLater(pixels: Pixels): void {
+    if ('file' in pixels) setTimeout(() => this.remove(pixels), READ_TIMEOUT_MS).unref()
   }
 
   /** Removes all that is left. */
@@ -62,7 +62,7 @@ export class Passage {
 }
 
 /** Puts pixels into the new file `into`; where it cannot be written they stay as they are. */
-export function leavePixels(pixels: Uint8Array, into: string): Pixels {
+export function writePixels(pixels: Uint8Array, into: string): Pixels {
   try {
     writeFileSync(into, pixels, { flag: 'wx', mode: 0o600 })
     return { file: into }
@@ -76,7 +76,7 @@ export function leavePixels(pixels: Uint8Array, into: string): Pixels {
  * Reads the file of pixels into `row`, which they fill, and removes it. @throws Error where it has
  * fewer, or is not there
  */
-export function takePixels(file: string, row: Uint8Array): void {
+export function readPixels(file: string, row: Uint8Array): void {
   const descriptor = openSync(file, 'r')
   try {
     if (readSync(descriptor, row, 0, row.length, 0) < row.length)

@@ -4,8 +4,8 @@
  */
 import type { TandemError } from '../../errors.js'
 import type { Report, WorkerStatus } from '../../worker/worker-process.js'
-import { arrange } from './process-plan.js'
-import { leastOf, type BatchLimits } from './autotune.js'
+import { planProcesses } from './process-plan.js'
+import { smallestLimits, type BatchLimits } from './autotune.js'
 import type { Bundle } from '../bundle/bundle.js'
 import { BundleError } from '../bundle/bundle.js'
 import type { Execution, Provider } from '../onnx/provider.js'
@@ -142,7 +142,7 @@ async function openOnDevices(
     start.devices.map((device) => openOne({ provider, device, threads: 1 }, start, report)),
   )
   const found = await Promise.all(opened.map((inference) => inference.measure()))
-  const limits = leastOf(found.map((one) => one.limits))
+  const limits = smallestLimits(found.map((one) => one.limits))
   return new InferencePool(provider, opened, {
     limits,
     padding: Math.min(...found.map(({ padding }) => padding)),
@@ -155,7 +155,7 @@ async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePo
     openOne({ provider: 'cpu', device: 0, threads }, start, report)
   const first = await open(1)
   const found = await first.measure()
-  const { processes, threads } = arrange(start.threads, start.memory, found.need)
+  const { processes, threads } = planProcesses(start.threads, start.memory, found.need)
   // One that has prepared graphs holds memory that those which load them never need.
   const isKept = threads === 1 && !first.prepared
   if (!isKept) await first.close()

@@ -8,7 +8,7 @@ export interface Need {
   image: number
 }
 
-export interface Arrangement {
+export interface ProcessPlan {
   processes: number
   /** Of each process. */
   threads: number
@@ -21,7 +21,7 @@ const SHARE_OF_MEMORY = 0.5
 /**
  * One that asks for an image alone should not wait longer than this where more threads would help.
  */
-const LONGEST_IMAGE_MS = 250
+const MAX_IMAGE_MS = 250
 
 /**
  * A process with one thread wastes nothing: threads that share a run wait for one another, and on
@@ -32,8 +32,8 @@ const LONGEST_IMAGE_MS = 250
  * @param threads - in all; 1 at least
  * @param memory - bytes that the service may use
  */
-export function arrange(threads: number, memory: number, need: Need): Arrangement {
-  const quick = Math.min(threads, Math.max(1, Math.ceil(need.image / LONGEST_IMAGE_MS)))
+export function planProcesses(threads: number, memory: number, need: Need): ProcessPlan {
+  const quick = Math.min(threads, Math.max(1, Math.ceil(need.image / MAX_IMAGE_MS)))
   const fitting = Math.max(1, Math.floor((memory * SHARE_OF_MEMORY) / need.memory))
   const processes = Math.min(Math.floor(threads / quick), fitting)
   return { processes, threads: Math.floor(threads / processes) }

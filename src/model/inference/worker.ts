@@ -17,8 +17,8 @@ import {
   type Tensors,
 } from '../onnx/graph-inputs.js'
 import type { Manifest } from '../bundle/bundle.js'
-import { takePixels } from './pixel-files.js'
-import { PreparedGraphs } from './graph-cache.js'
+import { readPixels } from './pixel-files.js'
+import { GraphCache } from './graph-cache.js'
 import { runtimeVersion, Session } from '../onnx/session.js'
 
 /** What a process has found about itself. */
@@ -59,11 +59,11 @@ interface Loaded {
 /**
  * Bytes of graphs: smaller ones are loaded as quickly as they are, and need no memory to speak of.
  */
-const LEAST_PREPARED = 4 * 2 ** 20
+const MIN_CACHED_BYTES = 4 * 2 ** 20
 
 const graphs: Partial<Record<GraphName, Loaded>> = {}
 let search = searchOnCpu(1)
-let prepared: PreparedGraphs<Found> | null = null
+let prepared: GraphCache<Found> | null = null
 
 answerCalls<Commands>({
   open: async ({ bundle, execution, graphCacheFolder }) => {
@@ -72,14 +72,14 @@ answerCalls<Commands>({
     search =
       provider === 'cpu' ? searchOnCpu(threads) : searchOnDevice(manifest.text_encoder.max_tokens)
     const specs = Object.entries(graphSpecs(manifest)) as [GraphName, GraphSpec][]
-    const isWorthIt = provider === 'cpu' && bytesOf(manifest, specs) >= LEAST_PREPARED
+    const isWorthIt = provider === 'cpu' && bytesOf(manifest, specs) >= MIN_CACHED_BYTES
     prepared =
       isWorthIt && graphCacheFolder !== null
-        ? new PreparedGraphs(graphCacheFolder, fingerprint, runtimeVersion)
+        ? new GraphCache(graphCacheFolder, fingerprint, runtimeVersion)
         : null
-    if (prepared !== null && (await prepared.areComplete())) {
+    if (prepared !== null && (await prepared.isComplete())) {
       const files = prepared
-      await load(specs, (graph, spec) => Session.openKept(files.fileOf(graph), spec, execution))
+      await load(specs, (graph, spec) => Session.openCached(files.fileOf(graph), spec, execution))
       return { prepared: false }
     }
     const open = async (spec: GraphSpec, keepAt?: string): Promise<Session> =>
@@ -108,7 +108,7 @@ answerCalls<Commands>({
       if (graph === 'text') padding = overhead
     }
     const found = { limits, padding, need: { memory: process.memoryUsage.rss(), image } }
-    await prepared?.keepMeasured(found)
+    await prepared?.saveMeasured(found)
     return found
   },
   run: async ({ graph, inputs, wanted }) => {
@@ -141,7 +141,7 @@ function withRows(inputs: Tensors): Tensors {
     const { dims, files } = tensor
     const data = new Uint8Array(dims.reduce((product, size) => product * size, 1))
     const length = data.length / files.length
-    files.forEach((file, row) => takePixels(file, data.subarray(row * length, (row + 1) * length)))
+    files.forEach((file, row) => readPixels(file, data.subarray(row * length, (row + 1) * length)))
     return { type: 'uint8', data, dims }
   }
   return Object.fromEntries(Object.entries(inputs).map(([name, tensor]) => [name, read(tensor)]))

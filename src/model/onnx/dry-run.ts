@@ -17,12 +17,12 @@ const SMALL: Sizes = { rows: 2, tokens: 3 }
 /**
  * @throws BundleError naming the file, and the output that has another shape than the bundle says
  */
-export async function tryGraph(
+export async function dryRun(
   spec: GraphSpec,
   run: (inputs: Tensors) => Promise<Tensors>,
 ): Promise<void> {
   const { file, outputs } = spec
-  const given = await run(madeInputs(spec, SMALL)).catch((error: Error) => {
+  const given = await run(dryRunInputs(spec, SMALL)).catch((error: Error) => {
     throw new BundleError(`${file} is not a graph that can be run: ${error.message}`)
   })
   for (const [name, output] of Object.entries(outputs)) {
@@ -36,9 +36,9 @@ export async function tryGraph(
 }
 
 /** Inputs of those sizes: ones, which are a token, a mask and a row of the made inputs alike. */
-export function madeInputs({ inputs }: GraphSpec, sizes: Sizes): Tensors {
+export function dryRunInputs({ inputs }: GraphSpec, sizes: Sizes): Tensors {
   return Object.fromEntries(
-    Object.entries(inputs).map(([name, input]) => [name, madeTensor(input, sizes)]),
+    Object.entries(inputs).map(([name, input]) => [name, dryRunTensor(input, sizes)]),
   )
 }
 
@@ -46,7 +46,7 @@ function sizesOf({ shape }: TensorSpec, { rows, tokens }: Sizes): number[] {
   return shape.map((axis, at) => axis ?? (at === 0 ? rows : tokens))
 }
 
-function madeTensor(spec: TensorSpec, sizes: Sizes): Tensor {
+function dryRunTensor(spec: TensorSpec, sizes: Sizes): Tensor {
   const dims = sizesOf(spec, sizes)
   const length = dims.reduce((product, size) => product * size, 1)
   switch (spec.type) {

@@ -37,7 +37,7 @@ const TENSOR_EXTERNAL_DATA = 13
 /** Operators of the domains above that run what lies in another file. */
 const OUTSIDE_OPERATORS = new Set(['EPContext'])
 /** Messages within one another: more than a graph needs, fewer than make recursion fail. */
-const MOST_LEVELS = 100
+const MAX_LEVELS = 100
 
 /**
  * @throws BundleError naming `file` for external data, foreign operators, and bytes that are no
@@ -54,7 +54,7 @@ export function checkGraphFile(bytes: Uint8Array, file: string): void {
 }
 
 function walk(bytes: Uint8Array, message: Message, file: string, level: number): void {
-  if (level > MOST_LEVELS)
+  if (level > MAX_LEVELS)
     throw new BundleError(`${file} is not a graph that can be run: it is nested too deeply.`)
   for (const found of fieldsOf(bytes, file)) {
     if (!('content' in found)) continue

@@ -4,7 +4,7 @@ import type { Bundle } from '../bundle/bundle.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
 import { graphSpecs, type GraphName } from './graph-inputs.js'
 import { Session } from './session.js'
-import { madeInputs } from './dry-run.js'
+import { dryRunInputs } from './dry-run.js'
 
 /** Rows of a batch that are tried, by graph: one request, and what the service joins. */
 const ROWS: Readonly<Record<GraphName, readonly number[]>> = {
@@ -80,7 +80,7 @@ async function runsOf(
     threads,
   })
   const tokens = Math.min(most, bundle.manifest.text_encoder.max_tokens)
-  return [(rows) => session.run(madeInputs(spec, { rows, tokens }))]
+  return [(rows) => session.run(dryRunInputs(spec, { rows, tokens }))]
 }
 
 /** The median milliseconds of each run, which take turns after a round that does not count. */

@@ -17,7 +17,7 @@ const NAMES: Readonly<Record<Provider, readonly string[]>> = {
   tensorrt: ['TensorrtExecutionProvider', 'CUDAExecutionProvider'],
 }
 const FLOATS = ['float', 'float16', 'double', 'bfloat16']
-const MOST_NAMED = 5
+const MAX_NAMED = 5
 
 interface NodeRun {
   operator: string
@@ -30,7 +30,7 @@ interface NodeRun {
  * @param profile - the file that the runtime wrote
  * @returns what is wrong, to follow "the graph": null when the provider computed it
  */
-export function misplacement(profile: string, provider: Provider): string | null {
+export function providerFault(profile: string, provider: Provider): string | null {
   const runs = nodeRuns(profile)
   const [own = '', ...others] = NAMES[provider]
   if (!runs.some((run) => run.provider === own)) return `ran no operator on ${provider}`
@@ -41,8 +41,8 @@ export function misplacement(profile: string, provider: Provider): string | null
   const named = [...counts]
     .sort(([, a], [, b]) => b - a)
     .map(([operator, count]) => `${operator} × ${count}`)
-  const more = named.length > MOST_NAMED ? ', …' : ''
-  return `ran ${strays.length} of its ${runs.length} operators elsewhere than on ${provider}: ${named.slice(0, MOST_NAMED).join(', ')}${more}`
+  const more = named.length > MAX_NAMED ? ', …' : ''
+  return `ran ${strays.length} of its ${runs.length} operators elsewhere than on ${provider}: ${named.slice(0, MAX_NAMED).join(', ')}${more}`
 }
 
 interface ProfileEvent {

@@ -9,8 +9,8 @@ import { checkGraphFile } from './graph-file.js'
 import { checkTensors } from './graph-tensors.js'
 import type { GraphSpec, Tensor, Tensors } from './graph-inputs.js'
 import { computesInHalf } from './half-precision.js'
-import { misplacement } from './provider-check.js'
-import { tryGraph } from './dry-run.js'
+import { providerFault } from './provider-check.js'
+import { dryRun } from './dry-run.js'
 
 // onnxruntime sends telemetry to Microsoft unless this is set before it is loaded.
 process.env.ORT_DISABLE_TELEMETRY = '1'
@@ -26,7 +26,7 @@ const TRIED: Readonly<Record<Provider, readonly Provider[]>> = {
 /** Of the runtime. */
 export const runtimeVersion = onnxruntime.env.versions.node ?? ''
 /** Bytes: what is larger than this is mapped from a file, where graphs are prepared. */
-const LEAST_MAPPED = 1024
+const MIN_MAPPED_BYTES = 1024
 /**
  * Their weights, mapped in the layout of the kernel, end the process that computes with them
  * (onnxruntime 1.30).
@@ -74,7 +74,7 @@ export class Session {
    * what is asked for.
    * @throws BundleError
    */
-  static openKept(file: string, spec: GraphSpec, execution: Execution): Promise<Session> {
+  static openCached(file: string, spec: GraphSpec, execution: Execution): Promise<Session> {
     return Session.#create(file, spec, execution, { graphOptimizationLevel: 'disabled' })
   }
 
@@ -96,7 +96,7 @@ export class Session {
       const opened = await Session.#tried(bytes, spec, execution, profiling)
       opened.#session.endProfiling()
       const [name = ''] = await readdir(folder)
-      const fault = misplacement(await readFile(join(folder, name), 'utf8'), provider)
+      const fault = providerFault(await readFile(join(folder, name), 'utf8'), provider)
       if (fault !== null) throw new BundleError(`${spec.file} ${fault}.`)
       return opened
     } finally {
@@ -111,7 +111,7 @@ export class Session {
     options: InferenceSession.SessionOptions,
   ): Promise<Session> {
     const opened = await Session.#create(bytes, spec, execution, options)
-    await tryGraph(spec, (inputs) => opened.run(inputs))
+    await dryRun(spec, (inputs) => opened.run(inputs))
     return opened
   }
 
@@ -179,7 +179,7 @@ function keeping(file: string, graph: Uint8Array): InferenceSession.SessionOptio
   const laidOut = !LAID_OUT_ELSEWHERE.some((operator) => bytes.includes(operator))
   const session = {
     optimized_model_external_initializers_file_name: `${basename(file)}.weights`,
-    optimized_model_external_initializers_min_size_in_bytes: String(LEAST_MAPPED),
+    optimized_model_external_initializers_min_size_in_bytes: String(MIN_MAPPED_BYTES),
     save_external_prepacked_constant_initializers: laidOut ? '1' : '0',
   }
   return { optimizedModelFilePath: file, extra: { session } }

@@ -4,20 +4,20 @@
  */
 import { TandemError } from '../../errors.js'
 import type { Call } from '../models.js'
-import { LONGEST_BULK_DELAY, type Forecast } from './cost-model.js'
+import { MAX_BULK_DELAY, type CostModel } from './cost-model.js'
 import type { GraphName } from '../onnx/graph-inputs.js'
 import type { Priority } from '../../async/priority.js'
-import type { Waiter, Waiting } from './queue.js'
+import type { QueueEntry, Queue } from './queue.js'
 
 /**
  * Under load work takes up to so much longer than expected, and what is accepted should be answered
  * in time.
  */
-export const CAUTION = 1.75
+export const SAFETY_FACTOR = 1.75
 
 export class Admission {
-  readonly #waiting: Pick<Waiting<Waiter>, 'weights'>
-  readonly #forecast: Forecast
+  readonly #waiting: Pick<Queue<QueueEntry>, 'weights'>
+  readonly #forecast: CostModel
   readonly #workers: number
   /** Pairs that will be matched once the texts are encoded which wait or run now. */
   readonly #pairsAhead: Record<Priority, number> = { interactive: 0, bulk: 0 }
@@ -25,7 +25,7 @@ export class Admission {
   idleAt = 0
 
   /** @param workers - how many batches run at a time */
-  constructor(waiting: Pick<Waiting<Waiter>, 'weights'>, forecast: Forecast, workers = 1) {
+  constructor(waiting: Pick<Queue<QueueEntry>, 'weights'>, forecast: CostModel, workers = 1) {
     this.#waiting = waiting
     this.#forecast = forecast
     this.#workers = workers
@@ -52,7 +52,8 @@ export class Admission {
       this.#running(now) +
       this.#queued('interactive') +
       (priority === 'bulk' ? this.#queued('bulk') : 0)
-    const needed = CAUTION * (priority === 'bulk' ? before + this.#ofBulk(own, now) : ahead + own)
+    const needed =
+      SAFETY_FACTOR * (priority === 'bulk' ? before + this.#ofBulk(own, now) : ahead + own)
     const left = Math.max(0, deadline - now)
     // Where nothing is before it, trying is the only way to learn that what was slow once no longer
     // is.
@@ -72,7 +73,7 @@ export class Admission {
   #ofBulk(own: number, now: number): number {
     const bulk = this.#queued('bulk') + own
     const afterOthers = this.#queued('interactive') + bulk * this.#forecast.bulkDelay(now)
-    return this.#running(now) + Math.min(afterOthers, bulk * LONGEST_BULK_DELAY)
+    return this.#running(now) + Math.min(afterOthers, bulk * MAX_BULK_DELAY)
   }
 
   /** Until a batch that runs makes room for another one. */

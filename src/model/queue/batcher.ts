@@ -6,11 +6,11 @@
 import { TandemError } from '../../errors.js'
 import type { Call } from '../models.js'
 import { Admission } from './admission.js'
-import { Forecast } from './cost-model.js'
+import { CostModel } from './cost-model.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
 import type { InferencePool } from '../inference/pool.js'
 import type { Priority } from '../../async/priority.js'
-import { Waiting } from './queue.js'
+import { Queue } from './queue.js'
 
 /** How inputs of one kind become a batch, and its outputs become results. */
 export interface Lane<Input, Result> {
@@ -71,8 +71,8 @@ export type Runner = Pick<InferencePool, 'ready' | 'size' | 'free' | 'run' | 'un
 export class Batcher {
   readonly #inference: Runner
   readonly #maxQueue: number
-  readonly #waiting = new Waiting<Entry>()
-  readonly #forecast: Forecast
+  readonly #waiting = new Queue<Entry>()
+  readonly #forecast: CostModel
   readonly #admission: Admission
   /** When each batch that runs should have ended. */
   readonly #ends = new Set<{ at: number }>()
@@ -85,7 +85,7 @@ export class Batcher {
   constructor(inference: Runner, maxQueue: number) {
     this.#inference = inference
     this.#maxQueue = maxQueue
-    this.#forecast = new Forecast(inference.size)
+    this.#forecast = new CostModel(inference.size)
     this.#admission = new Admission(this.#waiting, this.#forecast, inference.size)
   }
 

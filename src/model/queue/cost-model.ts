@@ -9,14 +9,14 @@ const SHARE_MS = 2000
  * Bulk is sure of a twentieth of the time, whatever else is asked: a batch in eight, and those are
  * the small ones.
  */
-export const LONGEST_BULK_DELAY = 20
+export const MAX_BULK_DELAY = 20
 
 interface Pace {
   milliseconds: number
   weight: number
 }
 
-export class Forecast {
+export class CostModel {
   readonly #paces: Record<GraphName, Pace> = { text: fresh(), fusion: fresh(), image: fresh() }
   readonly #workers: number
   #interactive = { share: 0, at: 0 }
@@ -55,7 +55,7 @@ export class Forecast {
 
   /** How much longer bulk work takes than it runs, because interactive work goes before it. */
   bulkDelay(now: number): number {
-    return Math.min(LONGEST_BULK_DELAY, 1 / Math.max(0, 1 - this.#interactiveShare(now)))
+    return Math.min(MAX_BULK_DELAY, 1 / Math.max(0, 1 - this.#interactiveShare(now)))
   }
 
   #interactiveShare(now: number): number {

@@ -2,7 +2,7 @@
 import type { GraphName } from '../onnx/graph-inputs.js'
 import { PriorityScheduler, type Priority } from '../../async/priority.js'
 
-export interface Waiter {
+export interface QueueEntry {
   readonly graph: GraphName
   readonly priority: Priority
   readonly weight: number
@@ -18,7 +18,7 @@ interface Line<Entry> {
 /** The most that a batch which begins with an entry may have. */
 export type Limit<Entry> = (entry: Entry) => number
 
-export class Waiting<Entry extends Waiter> {
+export class Queue<Entry extends QueueEntry> {
   /**
    * Entries oldest first; of the graphs the one that has not had its turn for the longest comes
    * first.
@@ -112,7 +112,7 @@ function lines<Entry>(): Map<GraphName, Line<Entry>> {
  * The oldest entry, and those nearest to it in length, as long as their weight and the padding
  * allow.
  */
-function joined<Entry extends Waiter>(
+function joined<Entry extends QueueEntry>(
   [first, ...others]: Entry[],
   limit: Limit<Entry>,
   padding: Limit<Entry>,

@@ -37,11 +37,11 @@ const ATTEMPTS = 3
 const UNTRUSTED = /CERT|LEAF_SIGNATURE/
 const FIRST_PAUSE_MS = 50
 const PROBE_MS = 2000
-const MOST_PROBE_BYTES = 65_536
+const MAX_PROBE_BYTES = 65_536
 
 export class Connection {
   /** Host and port, for sentences. */
-  readonly place: string
+  readonly host: string
   readonly #url: string
   readonly #headers: Readonly<Record<string, string>>
   readonly #timeoutMs: number
@@ -49,7 +49,7 @@ export class Connection {
 
   constructor({ url, apiKey, timeoutMs }: ConnectionOptions) {
     this.#url = url
-    this.place = new URL(url).host
+    this.host = new URL(url).host
     this.#headers = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }
     this.#timeoutMs = timeoutMs
     this.#agent = new (url.startsWith('https:') ? HttpsAgent : HttpAgent)({
@@ -94,7 +94,7 @@ export class Connection {
     const timeUp = (): TandemError =>
       new TandemError(
         'encoder_timeout',
-        `The encoder at ${this.place} has not answered within ${this.#timeoutMs} ms.`,
+        `The encoder at ${this.host} has not answered within ${this.#timeoutMs} ms.`,
       )
     return within(this.#timeoutMs, signal, timeUp, attempts)
   }
@@ -110,21 +110,21 @@ export class Connection {
       '/encoder',
       this.#headers,
       undefined,
-      MOST_PROBE_BYTES,
+      MAX_PROBE_BYTES,
       timeUp,
       false,
     ).catch((error: unknown) => {
       throw timeUp.aborted
-        ? unavailable(`The encoder at ${this.place} has not answered within ${PROBE_MS} ms.`)
+        ? unavailable(`The encoder at ${this.host} has not answered within ${PROBE_MS} ms.`)
         : causeOf(error)
     })
-    if (answer.status !== 200) throw refusalOf(answer, this.place).error
+    if (answer.status !== 200) throw refusalOf(answer, this.host).error
     try {
       return JSON.parse(answer.body.toString())
     } catch (error) {
       throw new TandemError(
         'encoder_failed',
-        `What is at ${this.place} is no encoder: its answer is not JSON.`,
+        `What is at ${this.host} is no encoder: its answer is not JSON.`,
         { cause: error },
       )
     }
@@ -142,7 +142,7 @@ export class Connection {
     const { path, frame, fingerprint, most, read } = question
     const answer = await this.#send('POST', path, headers, frame, most, signal, this.#agent)
     if (answer.status !== 200) {
-      const { error, isPassing } = refusalOf(answer, this.place)
+      const { error, isPassing } = refusalOf(answer, this.host)
       throw isPassing ? new Passing(error) : error
     }
     try {
@@ -151,7 +151,7 @@ export class Connection {
       if (other !== fingerprint) {
         throw new Passing(
           unavailable(
-            `The encoder at ${this.place} serves the bundle ${other}; these items are of ${fingerprint}.`,
+            `The encoder at ${this.host} serves the bundle ${other}; these items are of ${fingerprint}.`,
           ),
         )
       }
@@ -160,7 +160,7 @@ export class Connection {
       if (!(error instanceof FrameError)) throw error
       throw new TandemError(
         'encoder_failed',
-        `The answer of the encoder at ${this.place} ${error.message}.`,
+        `The answer of the encoder at ${this.host} ${error.message}.`,
         { cause: error },
       )
     }
@@ -180,10 +180,10 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const failed = (error: Error & { code?: string }): void => {
         const why = error.code ?? error.message
-        if (UNTRUSTED.test(why)) return reject(untrusted(this.place, why, error))
+        if (UNTRUSTED.test(why)) return reject(untrusted(this.host, why, error))
         reject(
           new Passing(
-            unavailable(`The encoder at ${this.place} cannot be reached (${why}).`, error),
+            unavailable(`The encoder at ${this.host} cannot be reached (${why}).`, error),
           ),
         )
       }
@@ -200,7 +200,7 @@ export class Connection {
             reject(
               new TandemError(
                 'encoder_failed',
-                `The encoder at ${this.place} answers more than the ${most} bytes that were to be expected.`,
+                `The encoder at ${this.host} answers more than the ${most} bytes that were to be expected.`,
               ),
             )
             request.destroy()
@@ -221,8 +221,8 @@ export class Connection {
   }
 }
 
-function untrusted(place: string, why: string, cause: Error): TandemError {
-  const sentence = `The certificate of the encoder at ${place} is not trusted (${why}): NODE_EXTRA_CA_CERTS names a file with authorities of your own.`
+function untrusted(host: string, why: string, cause: Error): TandemError {
+  const sentence = `The certificate of the encoder at ${host} is not trusted (${why}): NODE_EXTRA_CA_CERTS names a file with authorities of your own.`
   return new TandemError('encoder_failed', sentence, { cause })
 }
 

@@ -24,7 +24,7 @@ export interface Frame {
 const MAGIC = Buffer.from('TDF1')
 const PREFIX = MAGIC.length + 4
 /** A frame of more parts than images and lists of any request. */
-const MOST_PARTS = 100_000
+const MAX_PARTS = 100_000
 
 /** @param head - of JSON values; `parts` is added */
 export function writeFrame(
@@ -47,7 +47,7 @@ export function readFrame(bytes: Buffer): Frame {
   const headEnd = PREFIX + bytes.readUInt32LE(MAGIC.length)
   if (headEnd > bytes.length) throw new FrameError('is cut off in its head')
   const head = headOf(bytes.subarray(PREFIX, headEnd))
-  const lengths = counts(head, 'parts', MOST_PARTS, bytes.length)
+  const lengths = counts(head, 'parts', MAX_PARTS, bytes.length)
   const end = lengths.reduce((sum, length) => sum + length, headEnd)
   if (end !== bytes.length)
     throw new FrameError(`has ${bytes.length} bytes where its head says ${end}`)

@@ -74,7 +74,7 @@ const FINGERPRINT = /^[0-9a-f]{16}$/
 /** Of one message; the limit on its bytes is tighter. */
 const MOST = 100_000
 /** What a stored image may take: a JPEG of at most 512 pixels on its long side is a tenth of it. */
-const MOST_IMAGE_BYTES = 2 ** 21
+const MAX_IMAGE_BYTES = 2 ** 21
 /** For a head with what it says of one input. */
 const HEAD_BYTES = 4096
 const HEAD_BYTES_EACH = 128
@@ -293,7 +293,7 @@ export function mostBytes(kind: 'texts' | 'images' | 'match', count: number, siz
   const { dim, tokenWidth, maxTokens, imageTokens } = sizes
   const each = {
     texts: 4 * (dim + maxTokens * tokenWidth),
-    images: 4 * dim + imageTokens.count * imageTokens.width + MOST_IMAGE_BYTES,
+    images: 4 * dim + imageTokens.count * imageTokens.width + MAX_IMAGE_BYTES,
     match: 16,
   }
   return HEAD_BYTES + count * (each[kind] + HEAD_BYTES_EACH)

@@ -24,7 +24,7 @@ const PASSED_ON: readonly string[] = [
  */
 export function refusalOf(
   { status, headers, body }: Answer,
-  place: string,
+  host: string,
 ): { error: TandemError; isPassing: boolean } {
   const { code, detail } = problemIn(body)
   if (PASSED_ON.includes(code)) {
@@ -36,26 +36,26 @@ export function refusalOf(
   switch (code) {
     case 'not_ready':
       return {
-        error: unavailable(`The encoder at ${place} is not ready: ${detail}`),
+        error: unavailable(`The encoder at ${host} is not ready: ${detail}`),
         isPassing: true,
       }
     case 'bundle_mismatch':
       return {
-        error: unavailable(`The encoder at ${place} serves another bundle: ${detail}`),
+        error: unavailable(`The encoder at ${host} serves another bundle: ${detail}`),
         isPassing: true,
       }
     case 'timed_out':
       return {
         error: new TandemError(
           'encoder_timeout',
-          `The encoder at ${place} took too long: ${detail}`,
+          `The encoder at ${host} took too long: ${detail}`,
         ),
         isPassing: false,
       }
     default: {
       const what = code === '' ? `answered ${status}` : `answered ${status} ${code}: ${detail}`
       return {
-        error: new TandemError('encoder_failed', `The encoder at ${place} ${what}`),
+        error: new TandemError('encoder_failed', `The encoder at ${host} ${what}`),
         isPassing: false,
       }
     }

@@ -40,14 +40,14 @@ export interface RemoteModelsOptions {
   /** For one call on behalf of a request that has no deadline, in milliseconds. */
   timeoutMs: number
   /** How long an encoder that is not there yet is waited for at the start, in milliseconds. */
-  patienceMs?: number
+  waitMs?: number
   /** Told when the encoder goes away and comes back, for the log. */
   report?: Report
 }
 
 /** Tokens of one call; a body of the encoder may have five times as much by default. */
 const MAX_TOKEN_BYTES = 4 * 2 ** 20
-const PATIENCE_MS = 30_000
+const WAIT_MS = 30_000
 /**
  * Bulk calls under way at a time: as many as one stream of images has. Searches do not wait for
  * them.
@@ -61,10 +61,10 @@ const BULK_AT_A_TIME = 16
  *   speaks another language
  */
 export async function openRemoteModels(options: RemoteModelsOptions): Promise<Models> {
-  const { url, apiKey, timeoutMs, patienceMs = PATIENCE_MS, report = () => undefined } = options
+  const { url, apiKey, timeoutMs, waitMs = WAIT_MS, report = () => undefined } = options
   const connection = new Connection({ url, apiKey, timeoutMs })
   try {
-    const watch = await Watch.begin(connection, patienceMs, report)
+    const watch = await Watch.begin(connection, waitMs, report)
     return new RemoteModels(connection, watch)
   } catch (error) {
     connection.close()

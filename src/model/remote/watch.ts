@@ -31,11 +31,11 @@ export class Watch {
   #lost = new AbortController()
   #timer: NodeJS.Timeout | undefined
   #ended = false
-  readonly #connection: Pick<Connection, 'probe' | 'place'>
+  readonly #connection: Pick<Connection, 'probe' | 'host'>
   readonly #report: Report
 
   private constructor(
-    connection: Pick<Connection, 'probe' | 'place'>,
+    connection: Pick<Connection, 'probe' | 'host'>,
     info: ModelInfo,
     report: Report,
   ) {
@@ -46,18 +46,18 @@ export class Watch {
   }
 
   /**
-   * @param patienceMs - how long an encoder that is not there yet is waited for @throws Error with
+   * @param waitMs - how long an encoder that is not there yet is waited for @throws Error with
    * the last reason
    */
   static async begin(
-    connection: Pick<Connection, 'probe' | 'place'>,
-    patienceMs: number,
+    connection: Pick<Connection, 'probe' | 'host'>,
+    waitMs: number,
     report: Report,
   ): Promise<Watch> {
-    const until = performance.now() + patienceMs
+    const until = performance.now() + waitMs
     for (;;) {
       try {
-        return new Watch(connection, infoOf(await connection.probe(), connection.place), report)
+        return new Watch(connection, infoOf(await connection.probe(), connection.host), report)
       } catch (error) {
         const isPassing = error instanceof TandemError && error.code === 'encoder_unavailable'
         if (!isPassing || performance.now() + AFTER_FAILURE_MS > until) throw error
@@ -66,7 +66,7 @@ export class Watch {
     }
   }
 
-  /** Of the bundle that was found first: another one is never taken in its place. */
+  /** Of the bundle that was found first: another one is never taken in its host. */
   get info(): ModelInfo {
     return this.#info
   }
@@ -94,13 +94,13 @@ export class Watch {
   }
 
   async #look(): Promise<void> {
-    const { place } = this.#connection
+    const { host } = this.#connection
     try {
-      const found = infoOf(await this.#connection.probe(), place)
+      const found = infoOf(await this.#connection.probe(), host)
       const { fingerprint } = this.#info
       if (found.fingerprint !== fingerprint) {
         throw unavailable(
-          `The encoder at ${place} serves the bundle ${found.fingerprint} now; these items are of ${fingerprint}.`,
+          `The encoder at ${host} serves the bundle ${found.fingerprint} now; these items are of ${fingerprint}.`,
         )
       }
       this.#found(found)
@@ -117,17 +117,17 @@ export class Watch {
     if (this.#away === null) return
     this.#away = null
     this.#returns += 1
-    this.#report(`The encoder at ${this.#connection.place} is there again.`)
+    this.#report(`The encoder at ${this.#connection.host} is there again.`)
   }
 
   #missed(error: unknown): void {
-    const { place } = this.#connection
+    const { host } = this.#connection
     this.#failures += 1
     if (this.#failures < FAILURES || this.#ended) return
     const { message } = error as Error
     const sentence = /^The encoder/.test(message)
       ? message
-      : `The encoder at ${place} cannot be used: ${message}`
+      : `The encoder at ${host} cannot be used: ${message}`
     if (this.#away === null) this.#report(sentence)
     this.#away = unavailable(sentence, error)
     this.#lost.abort(
@@ -141,11 +141,11 @@ export class Watch {
 }
 
 /** @throws TandemError `encoder_failed` */
-function infoOf(said: unknown, place: string): ModelInfo {
+function infoOf(said: unknown, host: string): ModelInfo {
   if (!validate(said)) {
     throw new TandemError(
       'encoder_failed',
-      `What is at ${place} is no encoder that this version understands; it needs TANDEM_ROLE=encode.`,
+      `What is at ${host} is no encoder that this version understands; it needs TANDEM_ROLE=encode.`,
     )
   }
   const {

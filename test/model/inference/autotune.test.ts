@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   largestBatch,
-  leastOf,
+  smallestLimits,
   searchOnCpu,
   searchOnDevice,
 } from '../../../src/model/inference/autotune.js'
@@ -117,7 +117,7 @@ describe('the overhead of a batch', () => {
 
 it('of several devices the smallest one counts, for each graph', () => {
   expect(
-    leastOf([
+    smallestLimits([
       { image: 64, text: 32, fusion: 512 },
       { image: 8, text: 256, fusion: 512 },
     ]),

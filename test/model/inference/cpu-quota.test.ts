@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { describe, expect, it } from 'vitest'
-import { coresGiven } from '../../../src/model/inference/cpu-quota.js'
+import { availableCores } from '../../../src/model/inference/cpu-quota.js'
 
 const reader =
   (files: Record<string, string>) =>
@@ -10,9 +10,9 @@ const half = `${50_000 * availableParallelism()} 100000\n`
 
 describe('the cores given', () => {
   it('are those of the machine where there is no quota', () => {
-    expect(coresGiven(reader({}))).toBe(availableParallelism())
+    expect(availableCores(reader({}))).toBe(availableParallelism())
     expect(
-      coresGiven(
+      availableCores(
         reader({ '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/cpu.max': 'max 100000\n' }),
       ),
     ).toBe(availableParallelism())
@@ -20,15 +20,15 @@ describe('the cores given', () => {
       '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '-1\n',
       '/sys/fs/cgroup/cpu/cpu.cfs_period_us': '100000\n',
     }
-    expect(coresGiven(reader({ '/proc/self/cgroup': '4:cpu,cpuacct:/\n', ...unlimited }))).toBe(
+    expect(availableCores(reader({ '/proc/self/cgroup': '4:cpu,cpuacct:/\n', ...unlimited }))).toBe(
       availableParallelism(),
     )
-    expect(coresGiven()).toBeGreaterThanOrEqual(1)
+    expect(availableCores()).toBeGreaterThanOrEqual(1)
   })
 
   it('are what the quota leaves, in whole cores and one at least', () => {
     const withQuota = (line: string): number =>
-      coresGiven(reader({ '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/cpu.max': line }))
+      availableCores(reader({ '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/cpu.max': line }))
     expect(withQuota(half)).toBe(Math.max(1, Math.floor(availableParallelism() / 2)))
     expect(withQuota('199999 100000\n')).toBe(1)
     expect(withQuota('20000 100000\n')).toBe(1)
@@ -40,7 +40,7 @@ describe('the cores given', () => {
       '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '100000\n',
       '/sys/fs/cgroup/cpu/cpu.cfs_period_us': '100000\n',
     }
-    expect(coresGiven(reader(files))).toBe(1)
+    expect(availableCores(reader(files))).toBe(1)
   })
 
   it('are the least along the way to the root', () => {
@@ -49,6 +49,6 @@ describe('the cores given', () => {
       '/sys/fs/cgroup/kube/pod/main:1/cpu.max': 'max 100000\n',
       '/sys/fs/cgroup/kube/pod/cpu.max': '100000 100000\n',
     }
-    expect(coresGiven(reader(files))).toBe(1)
+    expect(availableCores(reader(files))).toBe(1)
   })
 })

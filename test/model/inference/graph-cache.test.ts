@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../../src/config.js'
 import { openModels } from '../../../src/model/open.js'
 import type { Models } from '../../../src/model/models.js'
-import { PreparedGraphs } from '../../../src/model/inference/graph-cache.js'
+import { GraphCache } from '../../../src/model/inference/graph-cache.js'
 
 let root: string
 
@@ -18,8 +18,8 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true })
 })
 
-const graphsOf = (fingerprint: string, runtime = '1.0'): PreparedGraphs<{ rows: number }> =>
-  new PreparedGraphs(root, fingerprint, runtime)
+const graphsOf = (fingerprint: string, runtime = '1.0'): GraphCache<{ rows: number }> =>
+  new GraphCache(root, fingerprint, runtime)
 const write = async (fileOf: (graph: 'text') => string): Promise<void> => {
   await writeFile(fileOf('text'), 'graph')
   await writeFile(`${fileOf('text')}.weights`, 'weights')
@@ -28,24 +28,24 @@ const write = async (fileOf: (graph: 'text') => string): Promise<void> => {
 describe('prepared graphs', () => {
   it('are there once they are made, with what was measured, for that bundle and runtime alone', async () => {
     const graphs = graphsOf('a')
-    expect([await graphs.areComplete(), await graphs.measured()]).toEqual([false, null])
+    expect([await graphs.isComplete(), await graphs.measured()]).toEqual([false, null])
     await graphs.make(write)
-    await graphs.keepMeasured({ rows: 4 })
-    expect([await graphsOf('a').areComplete(), await graphsOf('a').measured()]).toEqual([
+    await graphs.saveMeasured({ rows: 4 })
+    expect([await graphsOf('a').isComplete(), await graphsOf('a').measured()]).toEqual([
       true,
       { rows: 4 },
     ])
-    expect(await graphsOf('b').areComplete()).toBe(false)
-    expect(await graphsOf('a', '1.1').areComplete()).toBe(false)
+    expect(await graphsOf('b').isComplete()).toBe(false)
+    expect(await graphsOf('a', '1.1').isComplete()).toBe(false)
   })
 
   it('are made again where a file was cut off', async () => {
     const graphs = graphsOf('a')
     await graphs.make(write)
     await truncate(`${graphs.fileOf('text')}.weights`, 2)
-    expect(await graphs.areComplete()).toBe(false)
+    expect(await graphs.isComplete()).toBe(false)
     await graphs.make(write)
-    expect(await graphs.areComplete()).toBe(true)
+    expect(await graphs.isComplete()).toBe(true)
   })
 
   it('leave nothing where they cannot be written, and where they are not those of the two last bundles', async () => {

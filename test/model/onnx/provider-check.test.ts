@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { misplacement } from '../../../src/model/onnx/provider-check.js'
+import { providerFault } from '../../../src/model/onnx/provider-check.js'
 
 interface Run {
   operator: string
@@ -35,7 +35,7 @@ const cpu = (operator: string, gives?: Record<string, number[]>): Run =>
 
 describe('a profile', () => {
   it('passes where the provider did all of it', () => {
-    expect(misplacement(profileOf(cuda('MatMul'), cuda('Softmax')), 'cuda')).toBe(null)
+    expect(providerFault(profileOf(cuda('MatMul'), cuda('Softmax')), 'cuda')).toBe(null)
   })
 
   it('passes where integers, and single floats, were counted on the CPU', () => {
@@ -44,27 +44,27 @@ describe('a profile', () => {
       cpu('Concat', { int64: [4] }),
       cpu('Sqrt', { float: [] }),
     ]
-    expect(misplacement(profileOf(cuda('MatMul'), ...counted), 'cuda')).toBe(null)
+    expect(providerFault(profileOf(cuda('MatMul'), ...counted), 'cuda')).toBe(null)
   })
 
   it('fails where the CPU computed any of it, and names what', () => {
     const profile = profileOf(cuda('MatMul'), cpu('Erf'), cpu('LayerNormalization'), cpu('Erf'))
-    expect(misplacement(profile, 'cuda')).toBe(
+    expect(providerFault(profile, 'cuda')).toBe(
       'ran 3 of its 4 operators elsewhere than on cuda: Erf × 2, LayerNormalization × 1',
     )
   })
 
   it('fails where the CPU computed all of it, which is the silent fall-back', () => {
-    expect(misplacement(profileOf(cpu('MatMul')), 'cuda')).toBe('ran no operator on cuda')
-    expect(misplacement(profileOf(), 'cuda')).toBe('ran no operator on cuda')
+    expect(providerFault(profileOf(cpu('MatMul')), 'cuda')).toBe('ran no operator on cuda')
+    expect(providerFault(profileOf(), 'cuda')).toBe('ran no operator on cuda')
   })
 
   it('passes for tensorrt where cuda took what it left, and fails where it took all', () => {
     const compiled = { operator: 'TRTKernel_graph_1', provider: 'TensorrtExecutionProvider' }
-    expect(misplacement(profileOf(compiled, cuda('TopK')), 'tensorrt')).toBe(null)
-    expect(misplacement(profileOf(cuda('MatMul')), 'tensorrt')).toBe('ran no operator on tensorrt')
+    expect(providerFault(profileOf(compiled, cuda('TopK')), 'tensorrt')).toBe(null)
+    expect(providerFault(profileOf(cuda('MatMul')), 'tensorrt')).toBe('ran no operator on tensorrt')
     expect(
-      misplacement(
+      providerFault(
         profileOf(compiled, cpu('NonZero'), cpu('Erf', { float16: [2, 8] })),
         'tensorrt',
       ),
@@ -73,7 +73,7 @@ describe('a profile', () => {
 
   it('names the five most frequent operators', () => {
     const strays = ['A', 'B', 'C', 'D', 'E', 'F', 'F'].map((operator) => cpu(operator))
-    expect(misplacement(profileOf(cuda('MatMul'), ...strays), 'cuda')).toMatch(
+    expect(providerFault(profileOf(cuda('MatMul'), ...strays), 'cuda')).toMatch(
       /: F × 2, A × 1, B × 1, C × 1, D × 1, …$/,
     )
   })
@@ -105,13 +105,13 @@ describe('a profile of the runtime', () => {
   })
 
   it('says that the CPU computed on the CPU', () => {
-    expect(misplacement(profile, 'cpu')).toBe(null)
+    expect(providerFault(profile, 'cpu')).toBe(null)
   })
 
   it('does not pass for that of a GPU', () => {
-    expect(misplacement(profile, 'cuda')).toBe('ran no operator on cuda')
+    expect(providerFault(profile, 'cuda')).toBe('ran no operator on cuda')
     expect(
-      misplacement(profile.replace('CPUExecutionProvider', 'CUDAExecutionProvider'), 'cuda'),
+      providerFault(profile.replace('CPUExecutionProvider', 'CUDAExecutionProvider'), 'cuda'),
     ).toMatch(/ran \d+ of its \d+ operators elsewhere/)
   })
 })

@@ -1,17 +1,17 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { TandemError } from '../../../src/errors.js'
-import { Admission, CAUTION } from '../../../src/model/queue/admission.js'
-import { Forecast } from '../../../src/model/queue/cost-model.js'
-import { Waiting, type Waiter } from '../../../src/model/queue/queue.js'
+import { Admission, SAFETY_FACTOR } from '../../../src/model/queue/admission.js'
+import { CostModel } from '../../../src/model/queue/cost-model.js'
+import { Queue, type QueueEntry } from '../../../src/model/queue/queue.js'
 
-let waiting: Waiting<Waiter>
-let forecast: Forecast
+let waiting: Queue<QueueEntry>
+let forecast: CostModel
 let admission: Admission
 
 /** A text takes a second, an image two, a pair a tenth; a batch runs that is as good as done. */
 beforeEach(() => {
-  waiting = new Waiting()
-  forecast = new Forecast()
+  waiting = new Queue()
+  forecast = new CostModel()
   forecast.observe({ graph: 'text', weight: 1, milliseconds: 1000, bulk: true }, 0)
   forecast.observe({ graph: 'image', weight: 1, milliseconds: 2000, bulk: true }, 0)
   forecast.observe({ graph: 'fusion', weight: 1, milliseconds: 100, bulk: true }, 0)
@@ -33,7 +33,7 @@ const refused = (
     admission.admit(
       graph,
       weight,
-      { deadline: performance.now() + CAUTION * seconds * 1000, ...more },
+      { deadline: performance.now() + SAFETY_FACTOR * seconds * 1000, ...more },
       before,
     )
     return null
@@ -57,7 +57,7 @@ describe('admission', () => {
   })
 
   it('tries whatever comes where nothing is before it, so that one slow batch is not believed for ever', () => {
-    const idle = new Admission(new Waiting(), forecast)
+    const idle = new Admission(new Queue(), forecast)
     expect(() => idle.admit('text', 1000, { deadline: performance.now() + 100 })).not.toThrow()
     expect(() => idle.admit('text', 1000, { deadline: performance.now() + 100 }, 1)).toThrow()
     idle.idleAt = performance.now() + 1000

@@ -1,18 +1,18 @@
 import { describe, expect, it } from 'vitest'
-import { Forecast } from '../../../src/model/queue/cost-model.js'
+import { CostModel } from '../../../src/model/queue/cost-model.js'
 
 const batch = { graph: 'fusion', weight: 10, milliseconds: 50, bulk: false } as const
 
 describe('the forecast', () => {
   it('expects nothing of a graph that it has not seen', () => {
-    const forecast = new Forecast()
+    const forecast = new CostModel()
     forecast.observe(batch, 0)
     expect(forecast.milliseconds('image', 100)).toBe(0)
     expect(forecast.weightWithin('image', 50)).toBe(1)
   })
 
   it('goes by the weight, and follows a change within some batches', () => {
-    const forecast = new Forecast()
+    const forecast = new CostModel()
     forecast.observe(batch, 0)
     expect(forecast.milliseconds('fusion', 20)).toBeCloseTo(100)
     expect(forecast.weightWithin('fusion', 50)).toBe(10)
@@ -22,7 +22,7 @@ describe('the forecast', () => {
   })
 
   it('expects bulk to take longer the more of the time interactive batches took, and forgets that', () => {
-    const forecast = new Forecast()
+    const forecast = new CostModel()
     expect(forecast.bulkDelay(0)).toBe(1)
     let now = 0
     for (let i = 0; i < 400; i += 1) forecast.observe({ ...batch, milliseconds: 25 }, (now += 50))

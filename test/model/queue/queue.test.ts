@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Waiting, type Waiter } from '../../../src/model/queue/queue.js'
+import { Queue, type QueueEntry } from '../../../src/model/queue/queue.js'
 
 const waiter = fc.record({
   graph: fc.constantFrom('text' as const, 'fusion' as const, 'image' as const),
@@ -15,13 +15,13 @@ describe('what waits', () => {
         fc.array(waiter, { maxLength: 60 }),
         fc.integer({ min: 1, max: 12 }),
         (given, limit) => {
-          const waiting = new Waiting<Waiter>()
+          const waiting = new Queue<QueueEntry>()
           for (const one of given) waiting.add(one)
           // Given up: every fifth.
           const gone = given.filter((_, at) => at % 5 === 4)
           for (const one of gone) waiting.delete(one)
           for (const one of gone) waiting.delete(one)
-          const ran: Waiter[] = []
+          const ran: QueueEntry[] = []
           for (
             let batch = waiting.take(() => limit);
             batch.length > 0;
@@ -43,7 +43,7 @@ describe('what waits', () => {
   })
 
   it('is joined with what is about as long: rows are padded no further than another batch would cost', () => {
-    const waiting = new Waiting<Waiter & { rowLength: number }>()
+    const waiting = new Queue<QueueEntry & { rowLength: number }>()
     for (const rowLength of [10, 40, 11, 12, 38, 9])
       waiting.add({ graph: 'text', priority: 'interactive', weight: rowLength, rowLength })
     const take = (limit: number): number[] =>

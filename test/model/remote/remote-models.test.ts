@@ -39,13 +39,13 @@ async function wordEncoder(
 
 async function remote(
   url: string,
-  settings: { timeoutMs?: number; apiKey?: string; patienceMs?: number } = {},
+  settings: { timeoutMs?: number; apiKey?: string; waitMs?: number } = {},
 ): Promise<Models> {
   const models = await openRemoteModels({
     url,
     apiKey: KEY,
     timeoutMs: 5000,
-    patienceMs: 0,
+    waitMs: 0,
     ...settings,
   })
   opened.push(models)
@@ -403,7 +403,7 @@ describe('an encoder', () => {
       code: 'encoder_unavailable',
       message: expect.stringMatching(/cannot be reached/) as string,
     })
-    const models = remote(way.url, { patienceMs: 20_000 })
+    const models = remote(way.url, { waitMs: 20_000 })
     await sleep(400)
     way.state.refusing = false
     expect((await models).info).toEqual(encoder.models.info)
