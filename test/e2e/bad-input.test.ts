@@ -1,7 +1,4 @@
-/**
- * Every bad input that a client may send, against the real model room: a clear error, and the
- * service still answers.
- */
+/** Bad input against the real models: a clear error, and the service still answers. */
 import { connect } from 'node:net'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -36,7 +33,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-// Whatever was sent, the service is up and has stored nothing of it.
+// The service still answers and has stored none of the input.
 afterEach(async () => {
   expect((await fetch(`${address}/health/ready`)).status).toBe(200)
   expect((await fetch(`${address}/search?q=red&rerank=true`)).status).toBe(200)
@@ -72,8 +69,8 @@ async function expectProblem(
   expect(JSON.stringify(problem)).not.toMatch(/node_modules|\.ts:|\.js:/)
 }
 
-describe('images that work', () => {
-  it.each(Object.keys(working))('%s is added, found and shown', async (kind) => {
+describe('valid images', () => {
+  it.each(Object.keys(working))('an image as %s is added, found and returned', async (kind) => {
     const bytes = await working[kind]?.()
     const id = `works: ${kind}`
     expect((await put(id, new Uint8Array(bytes ?? []), 'application/octet-stream')).status).toBe(
@@ -93,7 +90,7 @@ describe('images that work', () => {
     expect(hits.map((hit) => hit.id)).not.toContain(id)
   })
 
-  it('is upright when EXIF says how it was held', async () => {
+  it('an image with an EXIF orientation is stored upright', async () => {
     await put('turned', new Uint8Array((await working['an EXIF-rotated JPEG']?.()) ?? []))
     const shown = Buffer.from(await (await fetch(`${address}/items/turned/image`)).arrayBuffer())
     // Orientation 6: the left of the file is the top of the image.
@@ -104,7 +101,7 @@ describe('images that work', () => {
     expect(blueOfBottom).toBeGreaterThan(redOfBottom + 100)
   })
 
-  it('shows the first frame of an animation', async () => {
+  it('an animation is stored as its first frame', async () => {
     await put('moving', new Uint8Array(await animatedGif()), 'image/gif')
     const shown = sharp(
       Buffer.from(await (await fetch(`${address}/items/moving/image`)).arrayBuffer()),
@@ -113,8 +110,8 @@ describe('images that work', () => {
   })
 })
 
-describe('images that do not', () => {
-  it('a truncated JPEG', async () => {
+describe('invalid images', () => {
+  it('a truncated JPEG is refused', async () => {
     const whole = await sharp({
       create: {
         width: 400,
@@ -133,7 +130,7 @@ describe('images that do not', () => {
     expect((await fetch(`${address}/items/refused`)).status).toBe(404)
   })
 
-  it('a text file named .jpg', async () => {
+  it('a text file named .jpg is refused', async () => {
     await expectProblem(
       await put('refused.jpg', 'This is not an image.'),
       415,
@@ -142,7 +139,7 @@ describe('images that do not', () => {
     )
   })
 
-  it('an SVG, whatever type it claims', async () => {
+  it('an SVG is refused with any Content-Type', async () => {
     for (const type of ['image/svg+xml', 'image/png']) {
       await expectProblem(
         await put('refused', new Uint8Array(svg), type),
@@ -160,19 +157,19 @@ describe('images that do not', () => {
     expect(performance.now() - begun).toBeLessThan(4000)
   })
 
-  it('nothing, and a byte', async () => {
+  it('an empty body and a single byte are refused', async () => {
     await expectProblem(await put('refused', ''), 400, 'body_missing', /empty/)
     await expectProblem(await put('refused', 'x'), 415, 'image_type_unsupported', /.+/)
   })
 
-  it('an image with a broken beginning', async () => {
+  it('an image with a broken header is refused', async () => {
     const broken = new Uint8Array(await jpeg())
     broken.fill(0, 2, 100)
     const reply = await put('refused', broken)
     expect([415, 422]).toContain(reply.status)
   })
 
-  it('a bad image inside JSON, named by its place', async () => {
+  it('an error of an image in JSON names its place', async () => {
     const good = (await jpeg()).toString('base64')
     const bad = Buffer.from('no image at all').toString('base64')
     const reply = await post(
@@ -183,9 +180,9 @@ describe('images that do not', () => {
   })
 })
 
-describe('bodies', () => {
+describe('invalid bodies', () => {
   it.each(['/embed', '/search', '/rerank', '/items'])(
-    'none, broken or of a wrong type at %s',
+    '%s refuses a missing, a malformed and an unsupported body',
     async (path) => {
       await expectProblem(await post(path, null, null), 400, 'body_missing', /no body/)
       await expectProblem(
@@ -205,7 +202,7 @@ describe('bodies', () => {
     },
   )
 
-  it('a text of 1 MB', async () => {
+  it('a text of 1 MB is refused', async () => {
     const text = 'word '.repeat(200_000)
     await expectProblem(
       await post('/embed', JSON.stringify({ inputs: [{ text }] })),
@@ -227,7 +224,7 @@ describe('bodies', () => {
     )
   })
 
-  it('an empty text, and one of spaces', async () => {
+  it('an empty text and one of spaces are refused', async () => {
     for (const text of ['', ' \n\t']) {
       await expectProblem(
         await post('/search', JSON.stringify({ text })),
@@ -238,12 +235,12 @@ describe('bodies', () => {
     }
   })
 
-  it('a body beyond the limit', async () => {
+  it('a body above the limit is refused', async () => {
     const reply = await put('refused', new Uint8Array(21 * 1024 * 1024))
     await expectProblem(reply, 413, 'body_too_large', /20971520/)
   })
 
-  it('texts that are strange but fine', async () => {
+  it('unusual texts are accepted', async () => {
     for (const text of [
       '🐕',
       'שלום',
@@ -261,7 +258,7 @@ describe('bodies', () => {
     }
   })
 
-  it('a bad form', async () => {
+  it('a malformed form is refused', async () => {
     await expectProblem(
       await post('/embed', 'x', 'multipart/form-data'),
       400,
@@ -276,7 +273,7 @@ describe('bodies', () => {
     )
   })
 
-  it('lines of which one is bad', async () => {
+  it('a malformed line does not affect the others', async () => {
     const image = (await jpeg()).toString('base64')
     const lines = [
       JSON.stringify({ id: 'n1', image }),
@@ -292,7 +289,7 @@ describe('bodies', () => {
   })
 })
 
-describe('what is hardly HTTP', () => {
+describe('malformed HTTP', () => {
   const raw = async (text: string): Promise<string> => {
     const socket = connect(Number(new URL(address).port), '127.0.0.1')
     socket.end(text)
@@ -301,7 +298,7 @@ describe('what is hardly HTTP', () => {
     return Buffer.concat(chunks).toString()
   }
 
-  it('an address that is too long', async () => {
+  it('an address that is too long is refused', async () => {
     await expectProblem(
       await fetch(`${address}/search?q=${'x'.repeat(20_000)}`),
       431,
@@ -310,11 +307,11 @@ describe('what is hardly HTTP', () => {
     )
   })
 
-  it('garbage on the socket', async () => {
+  it('bytes that are not HTTP are answered with 400', async () => {
     expect(await raw('nonsense\r\n\r\n')).toMatch(/^HTTP\/1\.1 400 [^]*"code":"request_unreadable"/)
   })
 
-  it('a body shorter than it promised', async () => {
+  it('a body shorter than its Content-Length is refused', async () => {
     const reply = await raw(
       'POST /embed HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"inputs"',
     )
@@ -322,7 +319,7 @@ describe('what is hardly HTTP', () => {
   })
 })
 
-describe('numbers, names and ids', () => {
+describe('invalid parameters', () => {
   it.each([
     'k=0',
     'k=1000000000',
@@ -344,7 +341,7 @@ describe('numbers, names and ids', () => {
     )
   })
 
-  it('a wrong id', async () => {
+  it('unknown and invalid ids are refused', async () => {
     for (const id of ['nobody', '写真', 'a/b/../c']) {
       await expectProblem(
         await fetch(`${address}/items/${encodeURIComponent(id)}`),

@@ -1,7 +1,4 @@
-/**
- * The tandem command against the real service with a tiny bundle, in its own process and in this
- * one.
- */
+/** The tandem command against the real service with the tiny bundle. */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -23,7 +20,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../src/config.js'
 
 const photos = ['nagasaki-boats', 'march-pastoral', 'black-canyon']
-// From source, worker processes included, as the tests themselves run.
+// From source, including worker processes.
 const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
 let folder: string
 
@@ -63,7 +60,7 @@ function tandem(...args: string[]): { status: number | null; stdout: string; std
 }
 
 describe('the tandem command', () => {
-  it('indexes a folder, finds its photos, and skips them the next time', () => {
+  it('indexes a folder, finds its images, and skips them the next time', () => {
     const first = tandem('index', join(folder, 'photos'))
     expect(first).toMatchObject({ status: 0, stdout: '3 added, 0 already stored\n' })
 
@@ -86,7 +83,7 @@ describe('the tandem command', () => {
     expect(tandem('index', join(folder, 'photos')).stdout).toBe('0 added, 3 already stored\n')
   }, 180_000)
 
-  it('checks what is stored: exits with 1 when it is not sound, and with 0 when it has repaired it', () => {
+  it('check exits with 1 for a damaged store and with 0 once it is repaired', () => {
     const [fingerprint = ''] = readdirSync(join(folder, 'data', 'index'))
     const sidecar = join(folder, 'data', 'index', fingerprint, 'hnsw.json')
     const { ids, ...rest } = JSON.parse(readFileSync(sidecar, 'utf8')) as { ids: string[] }
@@ -101,7 +98,7 @@ describe('the tandem command', () => {
     })
   }, 180_000)
 
-  it('backs up and restores, with the same answer afterwards', () => {
+  it('a search has the same answer after backup and restore', () => {
     const search = (): unknown =>
       (JSON.parse(tandem('search', 'boats', '--json').stdout) as { hits: unknown }).hits
     const before = search()
@@ -129,7 +126,7 @@ describe('the tandem command', () => {
     })
   }, 240_000)
 
-  it('says which files are not images, goes on, and exits with 1', () => {
+  it('index names the files that are not images, goes on, and exits with 1', () => {
     writeFileSync(join(folder, 'photos', 'notes.jpg'), 'no image')
     const { status, stdout, stderr } = tandem('index', join(folder, 'photos'))
     expect(stdout).toBe('0 added, 3 already stored, 1 not added\n')
@@ -137,7 +134,7 @@ describe('the tandem command', () => {
     expect(status).toBe(1)
   }, 180_000)
 
-  it('lists bundles, and exits with 1 when one is broken', () => {
+  it('models lists the bundles and exits with 1 if one is broken', () => {
     mkdirSync(join(folder, 'bundles', 'broken'), { recursive: true })
     const fixtures = tandem('models', join(packageFolder, 'test', 'fixtures'))
     expect(fixtures.stdout).toMatch(/^\* tiny .*verified$/m)
@@ -158,7 +155,7 @@ describe('the tandem command', () => {
     [['evaluate', 'none.tar'], /no such file or directory/],
     [['nonsense'], /unknown command/],
   ])(
-    'refuses %j with a sentence and no stack',
+    'refuses %j with a message and no stack trace',
     (args, message) => {
       const { status, stderr } = tandem(...args)
       expect(stderr).toMatch(message)
@@ -168,7 +165,7 @@ describe('the tandem command', () => {
     180_000,
   )
 
-  it('measures recall through the HTTP API, and leaves no temporary folder behind', async () => {
+  it('evaluate measures recall over HTTP and leaves no temporary folder', async () => {
     const tar = pack()
     for (const name of photos) {
       tar.entry({ name: `${name}.jpg` }, readFileSync(join(folder, 'photos', 'old', `${name}.jpg`)))
@@ -192,7 +189,7 @@ describe('the tandem command', () => {
     expect(status).toBe(0)
     const result = JSON.parse(stdout) as Record<string, Record<string, unknown>>
     expect(result).toMatchObject({ bundle: 'tiny', photos: 3, captions: 6, candidates: 10 })
-    // Three photos, ten ranks: whatever the weights, the right one is among them.
+    // With three images, the first ten ranks contain the right one for any weights.
     for (const direction of ['text_to_image', 'image_to_text']) {
       for (const by of ['similarity', 'rerank'])
         expect(result[direction]?.[by]).toMatchObject({ r5: 100, r10: 100 })
@@ -200,7 +197,7 @@ describe('the tandem command', () => {
     expect(folders()).toEqual(before)
   }, 180_000)
 
-  it('makes an API key: its line on standard output, the key itself beside it', () => {
+  it('key prints the line for the file on standard output and the key on standard error', () => {
     const { status, stdout, stderr } = tandem('key', 'phone', '--scope', 'read', 'write')
     expect(status).toBe(0)
     expect(stdout).toMatch(/^phone read,write sha256:[0-9a-f]{64}\n$/)

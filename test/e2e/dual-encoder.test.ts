@@ -1,7 +1,4 @@
-/**
- * A bundle without a fusion encoder over HTTP: items without image tokens, and a match that follows
- * from similarity.
- */
+/** A bundle without a fusion encoder: no image tokens, and a match computed from similarity. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -57,7 +54,7 @@ afterAll(async () => {
 const search = async (query: string): Promise<Hit[]> =>
   (await tandem.app.inject(`/search?q=dark%20blue%20sea${query}`)).json<{ hits: Hit[] }>().hits
 
-it('searches by similarity unless asked to rerank', async () => {
+it('a search is ordered by similarity by default', async () => {
   const hits = await search('')
   expect(hits).toHaveLength(3)
   for (const { score, similarity, match } of hits) {
@@ -66,7 +63,7 @@ it('searches by similarity unless asked to rerank', async () => {
   }
 })
 
-it('reranks to the same order, with the match that belongs to the similarity', async () => {
+it('rerank gives the same order with the calibrated match of each similarity', async () => {
   const [plain, reranked] = [await search(''), await search('&rerank=true')]
   expect(reranked.map(({ id }) => id)).toEqual(plain.map(({ id }) => id))
   for (const { similarity, match } of reranked) {

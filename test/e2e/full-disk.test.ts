@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest'
 import { tryDisk } from '../full-disk/trial.js'
 import { breakableDisk, smallDisk } from '../support/small-disk.js'
 
-describe('a disk that takes no writes', { timeout: 240_000 }, () => {
-  it('because it is full: writes that need room are refused with 507, and taken again when there is room', async (context) => {
+describe('a disk that accepts no writes', { timeout: 240_000 }, () => {
+  it('when full, writes are refused with 507 and accepted once there is space', async (context) => {
     const disk = await smallDisk(24)
     if (disk === null) return context.skip('this process may not mount a disk')
     try {
@@ -26,7 +26,7 @@ describe('a disk that takes no writes', { timeout: 240_000 }, () => {
     }
   })
 
-  it('because it turned read-only: writes are refused with 503, and nothing is lost', async (context) => {
+  it('when read-only, writes are refused with 503 and nothing is lost', async (context) => {
     const disk = await breakableDisk(32)
     if (disk === null) return context.skip('this process may not mount a disk, or is not root')
     try {

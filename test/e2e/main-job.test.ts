@@ -1,6 +1,4 @@
-/**
- * The whole walk over HTTP with real models: the tiny bundle always, the shipped one where it is.
- */
+/** Add, search, rerank and remove over HTTP with the tiny and, if present, the shipped bundle. */
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -18,7 +16,7 @@ interface Hit {
   payload: unknown
 }
 
-// One embedding by two ways, such as alone and in a batch, differs by rounding.
+// An embedding differs by rounding when it is computed alone or in a batch.
 const CLOSE = 3
 const bundles = {
   tiny: join(packageFolder, 'test/fixtures/tiny-bundle'),
@@ -27,7 +25,7 @@ const bundles = {
 const sentences = ['two dogs on a beach', 'a red car', 'snow']
 
 describe.each(Object.entries(bundles))('the main job with the %s bundle', (_name, modelFolder) => {
-  // Without the shipped bundle there is nothing to test: a checkout of the code alone lacks it.
+  // A checkout of the code alone lacks the shipped bundle.
   const there = existsSync(join(modelFolder, 'manifest.json'))
   let tandem: Tandem
   let folder: string

@@ -1,7 +1,4 @@
-/**
- * The search page in a real browser against the real service; skipped where there is no Chromium or
- * no bundle.
- */
+/** The search page in Chromium against the real service; skipped without Chromium or a bundle. */
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -98,7 +95,7 @@ describe.skipIf(executable === undefined)(
     const settled = (text: RegExp): Promise<void> =>
       page.locator('#status', { hasText: text }).waitFor()
 
-    it('shows what is stored, without a sideways scroll on a phone', async () => {
+    it('shows the stored photos without horizontal scrolling on a phone', async () => {
       await page.goto(address)
       await settled(/stored/)
       expect((await cards()).slice(0, 3)).toEqual([
@@ -106,7 +103,7 @@ describe.skipIf(executable === undefined)(
         'march-pastoral',
         'nagasaki-boats',
       ])
-      // In the browser, as text: the test itself has no DOM.
+      // Evaluated in the browser, as text: the test has no DOM types.
       await page.waitForFunction(
         `[...document.querySelectorAll('.photo img')].every((image) => image.naturalWidth > 0)`,
       )
@@ -115,7 +112,7 @@ describe.skipIf(executable === undefined)(
       ).toBeLessThanOrEqual(360)
     })
 
-    it('searches while a sentence is typed, with match and similarity', async () => {
+    it('searches while the user types and shows match and similarity', async () => {
       await page.goto(address)
       await page.keyboard.type('boats on the water')
       await settled(/photos? in \d+ ms/)
@@ -129,7 +126,7 @@ describe.skipIf(executable === undefined)(
       expect(page.url()).toContain('?q=boats+on+the+water')
     })
 
-    it('leaves the fusion encoder out when rerank is switched off by keyboard', async () => {
+    it('does not rerank once rerank is switched off by keyboard', async () => {
       await page.goto(`${address}?q=boats`)
       await settled(/photos? in/)
       await page.locator('#rerank').focus()
@@ -139,7 +136,7 @@ describe.skipIf(executable === undefined)(
       expect(await page.locator('.scores .similarity').count()).toBeGreaterThan(0)
     })
 
-    it('finds more like a photo, and photos like an image', async () => {
+    it('finds photos similar to a hit and to an image', async () => {
       await page.goto(address)
       await page.getByRole('button', { name: 'More like black-canyon' }).click()
       await page.getByText('Photos like black-canyon').waitFor()
@@ -150,7 +147,7 @@ describe.skipIf(executable === undefined)(
       await page.locator('.card .name').first().filter({ hasText: 'march-pastoral' }).waitFor()
     })
 
-    it('adds photos, and says of each file that is none why it was not added', async () => {
+    it('adds photos and shows for each failed file why it was not added', async () => {
       const text = join(folder, 'notes.jpg')
       await writeFile(text, 'not an image')
       await page.goto(address)
@@ -163,7 +160,7 @@ describe.skipIf(executable === undefined)(
       expect(lines[1]).toMatch(/not added.{10,}/)
     })
 
-    it('shows the sentence of an error, and goes on afterwards', async () => {
+    it('shows the message of an error and recovers', async () => {
       await page.goto(address)
       await page
         .locator('#query-file')
@@ -175,7 +172,7 @@ describe.skipIf(executable === undefined)(
       expect(await page.locator('#failure').isVisible()).toBe(false)
     })
 
-    it('asks for an API key only when the service does', async () => {
+    it('asks for an API key only if the service requires one', async () => {
       await page.goto(address)
       await settled(/stored/)
       expect(await page.locator('#key-form').isVisible()).toBe(false)

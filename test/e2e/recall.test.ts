@@ -1,7 +1,4 @@
-/**
- * The shipped bundle finds real photos through the HTTP API as well as training says it does, which
- * counts with exact search on the same graphs.
- */
+/** Recall of the shipped bundle over HTTP equals the recall that training measured exactly. */
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -26,8 +23,8 @@ interface Recorded {
 const shard = join(packageFolder, '..', 'shared', 'data', 'flickr8k-dev-0000.tar')
 const bundle = join(packageFolder, 'models', 'tandem-small')
 const there = existsSync(shard)
-// Points: five of 500 captions. JPEG decoders and rounding differ between the two sides, which
-// turns near ties; over all 5,000 captions the figures agree within 0.3.
+// Percentage points: five of 500 captions. JPEG decoders and rounding differ, which turns near
+// ties; over all 5,000 captions the figures agree within 0.3.
 const TOLERANCE = 1
 
 describe.skipIf(!there)(
@@ -70,9 +67,8 @@ describe.skipIf(!there)(
       }
     })
 
-    // On a hundred photos that is chance, so what is served on them is held to the record of them
-    // above.
-    it('is better with rerank by the record of all photos, over the three depths together', () => {
+    // On a hundred images the gain is chance, so it is checked on the record of all images.
+    it('rerank raises recall on all images, summed over the three depths', () => {
       const sum = ({ r1, r5, r10 }: Figures): number => r1 + r5 + r10
       const { itc, 'rerank@64': rerank } = metrics['flickr8k-dev'].bundle.text_to_image
       expect(sum(rerank)).toBeGreaterThan(sum(itc))

@@ -1,7 +1,6 @@
 /**
- * The change of bundle over HTTP, with two real bundles: the tiny one, and one with the signs of
- * some weights turned, so that its embeddings are others. What a search should answer is computed
- * from the models themselves.
+ * The change of bundle over HTTP between the tiny bundle and a copy with the signs of some weights
+ * inverted. Expected similarities are computed with the models.
  */
 import { createHash } from 'node:crypto'
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -25,7 +24,7 @@ let models: Record<string, Models>
 let dataFolder: string
 let tandem: Tandem | undefined
 
-/** Turns the sign of every `step`th weight of the last matrix. */
+/** Inverts the sign of every `step`th weight of the last matrix. */
 function turned(graph: Buffer, step: number): Buffer {
   const changed = Buffer.from(graph)
   const name = changed.lastIndexOf('to_embedding\x4a')
@@ -62,7 +61,7 @@ beforeAll(async () => {
   }
   await change('image-encoder.onnx', (graph) => turned(graph, 2))
   await change('text-encoder.onnx', (graph) => turned(graph, 3))
-  // The goldens are of the first one: anything will do here.
+  // The goldens belong to the first bundle, so the second accepts any output.
   const tolerances = { embedding_cosine: -1, logit: 1000, image_token: 255 }
   await change('goldens.json', (goldens) =>
     Buffer.from(JSON.stringify({ ...(JSON.parse(String(goldens)) as object), tolerances })),
@@ -137,7 +136,7 @@ const status = async (): Promise<Status> =>
 const becomesReady = () =>
   expect.poll(async () => (await status()).reembedding?.state, { timeout: 60_000 }).toBe('ready')
 
-/** Similarities of all items to a question, by id, as the service answers. */
+/** Similarity of each item to a text, by id, from the service. */
 async function found(question: string): Promise<Record<string, number>> {
   const { status: code, body } = await ask(
     'GET',
@@ -148,7 +147,7 @@ async function found(question: string): Promise<Record<string, number>> {
   return Object.fromEntries(hits.map(({ id, similarity }) => [id, similarity]))
 }
 
-/** The same by exact search over what the bundle makes of the stored images. */
+/** The same, computed with the bundle from the stored images. */
 async function exact(
   name: string,
   question: string,
@@ -166,29 +165,27 @@ function cosine(a: Float32Array | undefined, b: Float32Array | undefined): numbe
   return a?.reduce((sum, value, at) => sum + value * (b?.[at] ?? 0), 0) ?? Number.NaN
 }
 
-/**
- * Whether the hits have all items that were there before, as expected; others may be among them.
- */
+/** Whether the hits contain all `expected` items with their similarities. */
 function isNear(hits: Record<string, number>, expected: Record<string, number>): boolean {
   return Object.entries(expected).every(
     ([id, similarity]) => Math.abs((hits[id] ?? 9) - similarity) < TOLERANCE,
   )
 }
 
-/** Every search answers what exact search with the encodings of the bundle does. */
+/** Expects each search to answer as exact search with the bundle does. */
 async function expectExact(name: string): Promise<void> {
   const ids = (await (tandem as Tandem).retrieval.list({ limit: 1000 })).items.map(({ id }) => id)
   for (const question of QUESTIONS) {
     const hits = await found(question)
     expect(Object.keys(hits).sort()).toEqual(ids)
-    // A stored image is a JPEG of the one that the serving bundle encoded when it was added.
+    // The serving bundle may have encoded the original, of which the stored image is a JPEG.
     for (const [id, similarity] of Object.entries(await exact(name, question, ids)))
       expect(hits[id], id).toBeCloseTo(similarity, 1)
   }
 }
 
 describe('a change of bundle', { timeout: 180_000 }, () => {
-  it('is not what the service waits for when a process of the prepared bundle dies; its metrics count that', async () => {
+  it('the service stays ready when a process of the prepared bundle dies, and counts it', async () => {
     expect((await ask('PUT', '/reembedding', { model: 'second' })).status).toBe(202)
     await becomesReady()
     const reembedder = (tandem as Tandem).retrieval.maintenance?.reembedder
@@ -205,11 +202,10 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     expect((await ask('GET', '/health/ready')).status).toBe(200)
   })
 
-  it('under writes: searches go on, each exactly as one of the bundles answers', async () => {
+  it('under writes, each search is answered exactly by one of the bundles', async () => {
     const still = Array.from({ length: 40 }, (_, at) => `still-${at}`)
     for (const [at, id] of still.entries()) expect(await add(id, at * 9)).toBe(201)
-    // The serving bundle has seen the images as they were sent, the prepared bundle sees them as they are
-    // stored.
+    // The first bundle encoded the original images, the second encodes the stored ones.
     const first = Object.fromEntries(
       await Promise.all(QUESTIONS.map(async (q) => [q, await found(q)] as const)),
     )
@@ -256,7 +252,7 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     await expectExact('first')
   })
 
-  it('survives a restart in each state, with the former setting', async () => {
+  it('continues after a restart in each state, with the old setting', async () => {
     for (let at = 0; at < 12; at += 1) await add(`item-${at}`, at * 30)
     await ask('PUT', '/reembedding', { model: 'second' })
     await restart()
@@ -280,7 +276,7 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     await expectExact('second')
   })
 
-  it('is done from the command line, with progress', async () => {
+  it('tandem reembed starts, waits with progress, promotes and ends', async () => {
     for (let at = 0; at < 20; at += 1) await add(`item-${at}`, at * 20)
     const url = await (tandem as Tandem).app.listen({ host: '127.0.0.1', port: 0 })
     const printed: string[] = []
@@ -303,7 +299,7 @@ describe('a change of bundle', { timeout: 180_000 }, () => {
     await expectExact('second')
   })
 
-  it('refuses what is no bundle beside the configured one, and leads nowhere else', async () => {
+  it('refuses names that are not of a bundle beside the configured one', async () => {
     for (const model of ['../second', '/etc', '.', '..', 'first/../second', '', 'a'.repeat(200)]) {
       expect([model, (await ask('PUT', '/reembedding', { model })).body['code']]).toEqual([
         model,

@@ -33,7 +33,7 @@ describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`,
     return ((await reply.json()) as { hits: { id: string }[] }).hits.map((hit) => hit.id)
   }
 
-  it('finds through all, at once, what one has added, replaced and removed', async () => {
+  it('each service finds at once what another has added, replaced and removed', async () => {
     const addresses = fleet.replicas.map(({ address }) => address)
     expect(await put(addresses[0] ?? '', 'anchor', 10)).toBe(201)
     for (const [at, address] of addresses.entries()) {
@@ -58,7 +58,7 @@ describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`,
     }
   })
 
-  it('loses nothing acknowledged when one is killed under load', async () => {
+  it('no acknowledged write is lost when a service is killed under load', async () => {
     const [, victim] = fleet.replicas
     let killed: Promise<void> | undefined
     const onAnswer = (answered: number): void => {
@@ -72,7 +72,7 @@ describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`,
       onAnswer,
     })
     await killed
-    // What was cut off may have been done, and was done again: each of these requests may be.
+    // An interrupted request may have succeeded before its retry; all of these are idempotent.
     expect(failed).toEqual([])
     await victim?.start()
     for (const { address } of fleet.replicas)
@@ -80,7 +80,7 @@ describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`,
     expect(acknowledged).toHaveLength(40)
   })
 
-  it('fails no request while each is restarted', async () => {
+  it('no request fails while the services are restarted one by one', async () => {
     let rolled = false
     const rolling = fleet.roll().then(() => {
       rolled = true

@@ -1,7 +1,4 @@
-/**
- * What was acknowledged is there after a stop and after a kill, and searches answer the same. Runs
- * the built server.
- */
+/** Acknowledged writes and answers survive a stop and a kill. Runs the built server. */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -31,7 +28,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** Starts the server as `npm start` does; resolves when it says that it is ready. */
+/** Starts the server as `npm start` does and waits until it is ready. */
 function start(environment: Record<string, string> = {}): Promise<Service> {
   return startServer([entry], { TANDEM_DATA_DIR: folder, ...environment }, running)
 }
@@ -58,9 +55,7 @@ async function add({ address }: Service, id: string, hue: number): Promise<numbe
   ).status
 }
 
-/**
- * All answers that must not change: hits with and without rerank, "more like this", and the list.
- */
+/** The answers that must not change: searches with and without rerank, by id, and the list. */
 async function answers({ address }: Service): Promise<unknown[]> {
   const searches = ['q=a+red+ball&k=20', 'q=blue&k=20&rerank=false'].map((query) =>
     fetch(`${address}/search?${query}`),
@@ -79,13 +74,13 @@ async function answers({ address }: Service): Promise<unknown[]> {
   )
 }
 
-// Each test starts several processes, which takes long where others use the processor too.
+// Each test starts several processes, which is slow on a busy machine.
 describe.skipIf(!existsSync(entry))(
   'the built server (npm run build makes it)',
   { timeout: 120_000 },
   () => {
     it.each(['hnsw', 'exact'])(
-      'answers the same after SIGTERM and a new start (%s)',
+      'gives the same answers after SIGTERM and a new start (%s)',
       async (kind) => {
         const first = await start({ VECTOR_INDEX: kind })
         for (let at = 0; at < 8; at += 1) expect(await add(first, `item-${at}`, at * 45)).toBe(201)
@@ -98,12 +93,12 @@ describe.skipIf(!existsSync(entry))(
 
         const second = await start({ VECTOR_INDEX: kind })
         expect(await answers(second)).toEqual(before)
-        // The snapshot of hnsw was complete; exact has none, and takes all 7 items from the store.
+        // The snapshot of hnsw is complete; exact has none and replays all 7 items from the store.
         expect(second.log.join('\n')).toContain(`"replayed":${kind === 'hnsw' ? 0 : 7},"removed":0`)
       },
     )
 
-    it('keeps what it acknowledged when it is killed', async () => {
+    it('keeps acknowledged writes when it is killed', async () => {
       const first = await start()
       for (let at = 0; at < 4; at += 1) await add(first, `item-${at}`, at * 45)
       await end(first, 'SIGTERM')
@@ -118,7 +113,7 @@ describe.skipIf(!existsSync(entry))(
       expect(third.log.join('\n')).toContain('"replayed":4,"removed":1')
     })
 
-    it('keeps out of a data folder that another one serves, until that one is killed', async () => {
+    it('refuses a data folder in use until its process is killed', async () => {
       const first = await start()
       const failure = await start().catch((error: unknown) => error)
       expect(String(failure)).toContain(`in use by a Tandem service (process ${first.process.pid}`)
@@ -126,11 +121,10 @@ describe.skipIf(!existsSync(entry))(
       await start()
     })
 
-    it('answers what it had accepted before it stops', async () => {
+    it('answers accepted requests before it stops', async () => {
       const service = await start()
       const adds = Array.from({ length: 6 }, (_, at) => add(service, `item-${at}`, at * 60))
-      // The others are under way when the first has been answered; before, none of them may have
-      // been sent.
+      // Once the first is answered, the others have been sent.
       await Promise.race(adds)
       const code = end(service, 'SIGTERM')
       const statuses = await Promise.all(adds.map((one) => one.catch(() => 0)))
@@ -143,7 +137,7 @@ describe.skipIf(!existsSync(entry))(
       expect(statuses.filter((status) => status === 201).length).toBeGreaterThan(0)
     })
 
-    it('refuses wrong settings and a missing bundle with a sentence and no stack trace', async () => {
+    it('refuses invalid settings and a missing bundle with a message and no stack trace', async () => {
       for (const [environment, sentence] of [
         [{ PORT: 'many' }, /PORT takes a whole number/],
         [{ HOST: '0.0.0.0' }, /no API keys are set. Set API_KEYS/],

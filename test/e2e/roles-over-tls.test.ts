@@ -1,7 +1,4 @@
-/**
- * Services that encode and search apart, with TLS between them, and over Milvus: processes of their
- * own.
- */
+/** An encoder and search services as processes, with TLS between them, and over Milvus. */
 import { spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -76,8 +73,7 @@ describe.skipIf(!hasOpenssl)(
       const alive = running.filter(
         ({ exitCode, signalCode }) => exitCode === null && signalCode === null,
       )
-      // Waited for from now on: the end of one may be the end of another, whose exit would be
-      // missed.
+      // Listen at once: the end of one process may end another.
       const ended = alive.map((child) => once(child, 'exit'))
       for (const child of alive) child.kill('SIGKILL')
       await Promise.all(ended)
@@ -111,7 +107,7 @@ describe.skipIf(!hasOpenssl)(
       ).hits
     }
 
-    it('is asked over TLS by services that know its authority', async () => {
+    it('is called over TLS by services that know its authority', async () => {
       const search = await start({
         ...knowing(),
         TANDEM_DATA_DIR: join(folder, 'data'),
@@ -123,7 +119,7 @@ describe.skipIf(!hasOpenssl)(
       expect(found.every(({ match }) => typeof match === 'number')).toBe(true)
     })
 
-    it('is not trusted by a service that does not, which says so', async () => {
+    it('is refused with a message by a service that does not know its authority', async () => {
       const failure = await start({
         ...searching(),
         TANDEM_DATA_DIR: join(folder, 'other'),

@@ -1,7 +1,4 @@
-/**
- * One service that encodes and two that search, as processes of their own, beside one that does
- * everything itself.
- */
+/** One encoder and two search services as processes, compared with one service of both roles. */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -82,8 +79,8 @@ async function hits({ address }: Service, query: string): Promise<unknown> {
   return ((await answer.json()) as { hits?: unknown }).hits
 }
 
-describe('roles', { timeout: 120_000 }, () => {
-  it('answer as one service does, and the encoder keeps nothing', async () => {
+describe('services with the roles encode and search', { timeout: 120_000 }, () => {
+  it('answer as a single service does, and the encoder stores nothing', async () => {
     const services = [...searches, whole]
     for (const service of services) {
       for (let at = 0; at < 8; at += 1) expect(await add(service, `item-${at}`, at * 45)).toBe(201)
@@ -107,7 +104,7 @@ describe('roles', { timeout: 120_000 }, () => {
     expect([refused.status, await refused.json()]).toMatchObject([501, { code: 'not_supported' }])
   })
 
-  it('have one trace through both', async () => {
+  it('log one trace id for a request through both', async () => {
     const answer = await fetch(`${searches[0]?.address}/search?q=dog`, {
       headers: { traceparent: `00-${TRACE}-00f067aa0ba902b7-01` },
     })
@@ -123,7 +120,7 @@ describe('roles', { timeout: 120_000 }, () => {
       .toBeGreaterThan(1)
   })
 
-  it('refuse without the encoder, and go on by themselves when it is back', async () => {
+  it('refuse searches without the encoder and recover when it is back', async () => {
     const [first] = searches as [Service]
     const { port } = new URL(encoder.address)
     expect(await end(encoder.process, 'SIGKILL')).toBeNull()
@@ -137,7 +134,7 @@ describe('roles', { timeout: 120_000 }, () => {
     await expect
       .poll(async () => (await fetch(`${first.address}/health/ready`)).status, { timeout: 20_000 })
       .toBe(503)
-    // What needs no encoder is answered.
+    // Requests that need no encoder are answered.
     const like = {
       method: 'POST',
       body: '{"id":"item-1"}',
@@ -152,7 +149,7 @@ describe('roles', { timeout: 120_000 }, () => {
     expect(first.log.join('')).not.toContain(KEY)
   })
 
-  it('stop as one service does, and refuse at the start what cannot be', async () => {
+  it('stop cleanly, and refuse impossible settings at the start', async () => {
     const [, second] = searches as [Service, Service]
     expect(await end(second.process, 'SIGTERM')).toBe(0)
     const failure = await start('third', { TANDEM_ROLE: 'search' }).catch((error: unknown) => error)

@@ -1,4 +1,4 @@
-/** The service with a certificate of its own, made here by openssl. */
+/** The service with a certificate, which openssl creates here. */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -31,7 +31,7 @@ function make(name: string): void {
   expect(status).toBe(0)
 }
 
-/** The status of an answer over TLS, and the name in the certificate that came with it. */
+/** The status of an answer over TLS, and the name in the certificate. */
 async function ask(
   authority: string,
   path = '/health/ready',
@@ -71,22 +71,22 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
     await rm(folder, { recursive: true })
   })
 
-  it('answers over TLS, to who knows its authority', async () => {
+  it('answers over TLS to a client that knows the authority', async () => {
     expect(await ask('first')).toEqual({ status: 200, name: 'first' })
     expect(await ask('first', '/search?q=a')).toMatchObject({ status: 200 })
     await expect(ask('second')).rejects.toThrow(/self-signed|unable to verify|certificate/i)
   })
 
-  it('does not answer without TLS, and lets go of a handshake that never comes', async () => {
+  it('does not answer without TLS and closes a connection without a handshake', async () => {
     await expect(fetch(`http://127.0.0.1:${port}/health/ready`)).rejects.toThrow()
     const socket = connect(port, '127.0.0.1').on('error', () => undefined)
     await new Promise((resolve) => socket.once('close', resolve))
     expect(await ask('first')).toMatchObject({ status: 200 })
   })
 
-  it('takes a renewed one without a restart, and keeps the one before where the new one is broken', async () => {
+  it('loads a renewed certificate without a restart, and keeps the old one if the new one is broken', async () => {
     await cp(join(folder, 'second.pem'), join(folder, 'own.pem'))
-    // The certificate of one, the key of another: half of a renewal.
+    // A certificate and the key of another one, as in the middle of a renewal.
     await tandem.reload()
     expect(await ask('first')).toMatchObject({ name: 'first' })
     await cp(join(folder, 'second.key'), join(folder, 'own.key'))
@@ -97,7 +97,7 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
     expect(await ask('second')).toMatchObject({ status: 200 })
   })
 
-  it('is refused with a sentence where it cannot be used', async () => {
+  it('an unusable certificate is refused with a message', async () => {
     const [tlsCertFile, tlsKeyFile] = [join(folder, 'first.pem'), join(folder, 'first.key')]
     await writeFile(join(folder, 'broken.pem'), 'no certificate')
     const broken = join(folder, 'broken.pem')
@@ -120,7 +120,7 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
   })
 
   it(
-    'is renewed by SIGHUP in the process, whose health the image can check',
+    'SIGHUP renews the certificate, and the health check of the container works over TLS',
     { timeout: 60_000 },
     async () => {
       for (const end of ['pem', 'key'])
@@ -151,7 +151,7 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
   )
 
   it(
-    'keeps the process from starting where it is broken, with a sentence',
+    'a broken certificate keeps the process from starting, with a message',
     { timeout: 60_000 },
     async () => {
       const child = serve('second.key', 'first.pem')
@@ -167,7 +167,7 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
   )
 })
 
-/** The process as `npm start` runs it, with files of the folder. */
+/** The process as `npm start` runs it. */
 function serve(key: string, certificate = 'live.pem') {
   const loader = join(packageFolder, 'test', 'support', 'run-source.mjs')
   return spawn(process.execPath, ['--import', loader, join(packageFolder, 'src', 'server.ts')], {
@@ -191,7 +191,7 @@ async function portWhenReady({ stdout, stderr }: ReturnType<typeof serve>): Prom
   return Number(port)
 }
 
-/** The exit code of the health check that the Dockerfile has. */
+/** The exit code of the health check in the Dockerfile. */
 async function healthCheck(at: number): Promise<number | null> {
   const dockerfile = await readFile(join(packageFolder, 'Dockerfile'), 'utf8')
   const [, command = ''] = /^HEALTHCHECK .*\\\n\s+CMD (\[.*\])$/m.exec(dockerfile) ?? []

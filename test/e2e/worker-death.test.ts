@@ -7,7 +7,7 @@ import { packageFolder } from '../../src/config.js'
 import { LONGEST_MS, runDeaths } from '../worker-death/deaths.js'
 import { workers } from '../worker-death/service.js'
 
-it('a worker that is killed costs refusals for a few seconds, no wrong answer and no acknowledged write', async () => {
+it('a killed worker causes refusals for a few seconds, no wrong answer and no lost write', async () => {
   const model = join(packageFolder, 'test/fixtures/tiny-bundle')
   const { deaths, counts } = await runDeaths({ kills: workers.length, seed: 3, model })
   expect(counts.wrong).toEqual([])

@@ -1,4 +1,4 @@
-/** Backups over HTTP, and what a restore makes of the items, in a service with made-up models. */
+/** Backups over HTTP with word models, and the items after a restore. */
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,7 +35,7 @@ async function add({ app }: Tandem, id: string, word: string): Promise<void> {
 const list = async ({ app }: Tandem): Promise<BackupsReply> => (await app.inject('/backups')).json()
 const post = ({ app }: Tandem, url: string) => app.inject({ method: 'POST', url })
 
-/** Begins what `url` asks for, waits for its end, and says what came of it. */
+/** Starts the job of `url`, waits for its end, returns its outcome. */
 async function ended(of: Tandem, url: string): Promise<NonNullable<BackupsReply['last']>> {
   const begun = await post(of, url)
   expect(begun.statusCode, begun.body).toBe(202)
@@ -50,10 +50,7 @@ async function ended(of: Tandem, url: string): Promise<NonNullable<BackupsReply[
   return last as NonNullable<BackupsReply['last']>
 }
 
-/**
- * All that clients can see of the items: every search by every word and item, and the items
- * themselves.
- */
+/** All that clients can see: the items, and the searches by every word and item. */
 async function everything({ app }: Tandem): Promise<unknown[]> {
   const { items } = (await app.inject('/items?limit=1000')).json<{ items: { id: string }[] }>()
   const words = ['dog', 'cat 3', 'horse on a beach', 'red dog 9']
@@ -79,8 +76,8 @@ async function addSome(): Promise<void> {
     await add(tandem, `item-${at}`, `${['dog', 'cat', 'red horse'][at % 3]} ${at % 11}`)
 }
 
-describe('a backup', () => {
-  it('restored into the same service gives back every answer', async () => {
+describe('backups', () => {
+  it('a backup restored into the same service gives the same answers', async () => {
     await addSome()
     const before = await everything(tandem)
     const made = await ended(tandem, '/backups?name=first')
@@ -96,7 +93,7 @@ describe('a backup', () => {
     expect(failure).toBeNull()
     expect(restored).toEqual({ stored: 120, removed: 1, unchanged: 30 })
     expect(await everything(tandem)).toEqual(before)
-    // Again there is nothing to do.
+    // A second restore has nothing to do.
     expect((await ended(tandem, '/backups/first/restore')).restored).toEqual({
       stored: 0,
       removed: 0,
@@ -104,7 +101,7 @@ describe('a backup', () => {
     })
   })
 
-  it('restored into another service answers identically there', async () => {
+  it('a backup restored into another service gives the same answers there', async () => {
     await addSome()
     await ended(tandem, '/backups?name=moved')
     const other = await startTestService({ backupFolder })
@@ -121,7 +118,7 @@ describe('a backup', () => {
     }
   })
 
-  it('of another bundle is restored from its images', async () => {
+  it('a backup of another bundle is restored by encoding its images', async () => {
     await add(tandem, 'a', 'dog 4')
     await ended(tandem, '/backups?name=old-bundle')
     const dataFolder = await mkdtemp(join(tmpdir(), 'tandem-'))
@@ -151,7 +148,7 @@ describe('a backup', () => {
     }
   })
 
-  it('can be removed by several clients at once: one of them removes it, the others find it gone', async () => {
+  it('of several clients that remove a backup at once, one succeeds and the others get 404', async () => {
     await add(tandem, 'a', 'dog')
     for (const round of [1, 2, 3]) {
       await ended(tandem, '/backups?name=first')
@@ -164,7 +161,7 @@ describe('a backup', () => {
     }
   })
 
-  it('is listed with what is in it, the newest first, and can be removed', async () => {
+  it('backups are listed newest first with their contents, and can be removed', async () => {
     expect(await list(tandem)).toEqual({ backups: [], running: null, last: null })
     await add(tandem, 'a', 'dog')
     await ended(tandem, '/backups?name=first')
@@ -187,15 +184,14 @@ describe('a backup', () => {
   })
 })
 
-describe('a restore', () => {
-  it('leaves what clients change meanwhile as they left it', async () => {
+describe('restores', () => {
+  it('a restore keeps changes that clients make meanwhile', async () => {
     for (const id of ['kept', 'replaced', 'removed', 'z-later']) await add(tandem, id, 'dog')
     await ended(tandem, '/backups?name=first')
     for (const id of ['kept', 'replaced', 'removed', 'z-later']) await add(tandem, id, 'cat')
     await add(tandem, 'extra', 'cat')
 
-    // The restore waits for its turn behind a write that waits for the index; clients come after it
-    // began.
+    // The restore waits behind a write that the index holds up; clients write after its start.
     let release = (): void => undefined
     const held = new Promise<void>((done) => (release = done))
     tandem.index.gate = () => held
@@ -220,7 +216,7 @@ describe('a restore', () => {
     expect([...tandem.index.ids()].sort()).toEqual(items.map(({ id }) => id).sort())
   })
 
-  it('that failed half-way goes on where it ended when it is run again', async () => {
+  it('a restore that failed half-way continues when it is repeated', async () => {
     await addSome()
     await ended(tandem, '/backups?name=first')
     const before = await everything(tandem)
@@ -240,7 +236,7 @@ describe('a restore', () => {
 
   it.each([
     [
-      'refuses an embedding that no bundle made, and changes nothing',
+      'a restore refuses an embedding that no bundle made and changes nothing',
       3,
       { code: 'backup_unusable', detail: expect.stringMatching(/"a" has the length 3/) as string },
     ],
@@ -286,7 +282,7 @@ describe('a restore', () => {
     }
   })
 
-  it('refuses a backup that is damaged, and changes nothing', async () => {
+  it('a restore refuses a damaged backup and changes nothing', async () => {
     await add(tandem, 'a', 'dog')
     for (const name of ['cut', 'changed', 'gone', 'strange', 'no-json', 'leads-out'])
       await ended(tandem, `/backups?name=${name}`)
@@ -323,9 +319,9 @@ describe('a restore', () => {
   })
 })
 
-describe('what is refused', () => {
+describe('refused backup calls', () => {
   it.each(['..', '.hidden', 'a/b', '%2e%2e%2fetc', 'a b', 'x'.repeat(101), ''])(
-    'the name "%s"',
+    'a backup cannot have the name "%s"',
     async (name) => {
       const answer = await post(tandem, `/backups?${new URLSearchParams({ name }).toString()}`)
       expect([answer.statusCode, answer.json()]).toMatchObject([422, { code: 'invalid_request' }])
@@ -336,7 +332,7 @@ describe('what is refused', () => {
     },
   )
 
-  it('a name that is taken, one that is not there, and a second one at a time', async () => {
+  it('a taken name, an unknown name and a second job at a time are refused', async () => {
     await add(tandem, 'a', 'dog')
     await ended(tandem, '/backups?name=first')
     expect((await post(tandem, '/backups?name=first')).json()).toMatchObject({
@@ -358,7 +354,7 @@ describe('what is refused', () => {
     await expect.poll(async () => (await list(tandem)).running).toBeNull()
   })
 
-  it('keys without the scope admin', async () => {
+  it('backup calls need a key with the scope admin', async () => {
     const keyed = await startTestService({ backupFolder, apiKeys: ['all-may-do-this'] })
     try {
       for (const [method, url] of [
@@ -375,8 +371,8 @@ describe('what is refused', () => {
   })
 })
 
-describe('a full disk of backups', () => {
-  it('refuses a backup that has no room, leaves nothing behind, and takes it when there is', async (context) => {
+describe('a full backup disk', () => {
+  it('a backup without disk space is refused, leaves nothing, and succeeds once there is space', async (context) => {
     const disk = await smallDisk(4)
     if (disk === null) return context.skip('this process may not mount a disk')
     const small = await startTestService({ backupFolder: join(disk.folder, 'backups') })

@@ -15,13 +15,12 @@ beforeAll(async () => {
 afterAll(() => tandem.end())
 
 const base64 = (word: string): string => Buffer.from(word).toString('base64')
-/** Numbers are written with the digits of a float32. */
 const floats = (embedding: number[] | string = []): Float32Array =>
   Float32Array.from(embedding as number[])
 const embed = (payload: object) => tandem.app.inject({ method: 'POST', url: '/embed', payload })
 
 describe('POST /embed', () => {
-  it('keeps the order of texts and images', async () => {
+  it('returns embeddings in the order of the inputs', async () => {
     const inputs = [
       { image: base64('cat') },
       { text: 'dog' },
@@ -41,7 +40,7 @@ describe('POST /embed', () => {
     }
   })
 
-  it('writes base64 of little-endian float32 when asked', async () => {
+  it('returns base64 of little-endian float32 on request', async () => {
     const { embeddings } = (
       await embed({ inputs: [{ text: 'dog' }], encoding_format: 'base64' })
     ).json<Reply>()
@@ -51,7 +50,7 @@ describe('POST /embed', () => {
     ])
   })
 
-  it('takes a form, and keeps the order of its parts', async () => {
+  it('accepts a form and keeps the order of its parts', async () => {
     const form = new FormData()
     form.append('text', 'dog')
     form.append('image', new Blob(['cat']), 'cat.jpg')

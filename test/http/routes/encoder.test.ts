@@ -26,8 +26,8 @@ async function post(url: string, payload: Buffer | string, type = FRAME_TYPE) {
   }
 }
 
-describe('the encoder', () => {
-  it('tells its bundle, in JSON, and only when calls are answered', async () => {
+describe('the encoder routes', () => {
+  it('GET /encoder describes the bundle once calls are answered', async () => {
     expect((await tandem.app.inject('/encoder')).json()).toMatchObject({
       name: 'words',
       dim: 64,
@@ -40,7 +40,7 @@ describe('the encoder', () => {
     await starting.end()
   })
 
-  it('takes an image as large as a body of the services that ask', async () => {
+  it('accepts an image that fills the largest body of a search service', async () => {
     const { info } = tandem.models
     const { status, bytes } = await post(
       '/encoder/images',
@@ -54,7 +54,7 @@ describe('the encoder', () => {
     expect([tooLarge.status, tooLarge.code]).toEqual([413, 'body_too_large'])
   })
 
-  it('refuses what is no frame, what lacks a part, and what is about another bundle', async () => {
+  it('refuses malformed frames, missing parts and other bundles', async () => {
     const { info } = tandem.models
     const asks = {
       texts: askTexts(['dog'], info, {}),
@@ -98,7 +98,7 @@ describe('the encoder', () => {
     }
   })
 
-  it('answers any change of a good frame with a frame or a problem of the client', async () => {
+  it('answers any mutated frame with a frame or a client error', async () => {
     const { info } = tandem.models
     const { encoded } = await tandem.models.encodeTexts(['dog', 'cat'])
     const tokens = [new Int8Array(4), new Int8Array(4)]

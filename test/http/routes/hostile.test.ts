@@ -1,7 +1,4 @@
-/**
- * Input made to hurt: each gets a clear refusal or works as any other, never a 500, and the service
- * goes on.
- */
+/** Hostile input is refused with a clear error or works as any other; it never causes a 500. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Problem } from '../../../src/http/schemas/fields.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
@@ -34,7 +31,7 @@ describe('texts', () => {
     '👩‍👩‍👧 \\ud83d\\ude00',
     'שלום עולם',
     '\\uffff',
-  ])('"%s" is searched like any other', async (text) => {
+  ])('the text "%s" is searched and embedded like any other', async (text) => {
     expect((await send('POST', '/search', `{"text": "${text}"}`)).statusCode).toBe(200)
     expect((await send('POST', '/embed', `{"inputs": [{"text": "${text}"}]}`)).statusCode).toBe(200)
   })
@@ -42,7 +39,7 @@ describe('texts', () => {
 
 describe('ids', () => {
   it.each(['%00', 'a%0ab', '%1b', '%e2%80%ae', '%20a', '%2e%2e', '%2e', '%e2%80%a8', '%7f'])(
-    '%s is refused',
+    'the id %s is refused',
     async (id) => {
       const reply = await send('PUT', `/items/${id}`, JSON.stringify({ image }))
       expect([404, 405, 422], reply.body).toContain(reply.statusCode)
@@ -57,14 +54,14 @@ describe('ids', () => {
     '__proto__',
     'constructor',
     '%D7%A9%D7%9C',
-  ])('%s is an id like any other', async (id) => {
+  ])('%s is accepted as an id', async (id) => {
     expect((await send('PUT', `/items/${id}`, JSON.stringify({ image }))).statusCode).toBe(201)
     const found = await tandem.app.inject(`/items/${id}`)
     expect(found.json()).toMatchObject({ id: decodeURIComponent(id) })
     expect((await tandem.app.inject(`/items/${id}/image`)).body).toBe('dog')
   })
 
-  it('a lone surrogate in JSON is refused', async () => {
+  it('an id with a lone surrogate is refused', async () => {
     const reply = await send(
       'POST',
       '/items',
@@ -86,7 +83,7 @@ describe('JSON', () => {
     ['/search', '{"text": "dog", "k": 1e400}'],
     ['/search', `{"text": "dog", "k": ${'9'.repeat(400)}}`],
     ['/search', '{"text": "dog", "k": -0.1e-400}'],
-  ])('%s refuses what is too deep or no number it knows', async (url, body) => {
+  ])('%s refuses JSON that is nested too deep or has numbers out of range', async (url, body) => {
     const reply = await send('POST', url, body)
     expect([400, 422], reply.body.slice(0, 300)).toContain(reply.statusCode)
     expect(reply.json<Problem>().detail.length).toBeLessThan(1000)
@@ -97,13 +94,13 @@ describe('JSON', () => {
     ['/search', '{"text": "dog", "k": 5, "\\u006b": 1}', '"k"'],
     ['/embed', '{"inputs": [{"text": "a"}], "inputs": [{"text": "b"}]}', '"inputs"'],
     ['/rerank', '{"query": "a", "documents": [{"text": "a", "text": "b"}]}', '"text"'],
-  ])('%s refuses %s, which has a name twice', async (url, body, name) => {
+  ])('%s refuses %s for a repeated name', async (url, body, name) => {
     const reply = await send('POST', url, body)
     expect(reply.json<Problem>()).toMatchObject({ status: 400, code: 'body_unreadable' })
     expect(reply.json<Problem>().detail).toContain(name)
   })
 
-  it('with an integer that would come back as another is refused', async () => {
+  it('an integer that a double cannot hold exactly is refused', async () => {
     const reply = await send(
       'PUT',
       '/items/big',
@@ -127,7 +124,7 @@ describe('JSON', () => {
   it.each([
     ['nested too deeply', `{"a": ${nested(10_000)}}`],
     ['with a number beyond range', '{"a": 1e400}'],
-  ])('as a payload %s is refused, and nothing is stored', async (_what, payload) => {
+  ])('a payload %s is refused and nothing is stored', async (_what, payload) => {
     const inJson = await send(
       'PUT',
       '/items/refused',
@@ -147,8 +144,8 @@ describe('JSON', () => {
     expect((await tandem.app.inject('/items/refused')).statusCode).toBe(404)
   })
 
-  it('as a payload may be 100 levels deep, and no deeper', async () => {
-    // The payload itself is a level.
+  it('a payload may be nested 100 levels deep at most', async () => {
+    // The payload itself is one level.
     const put = (levels: number) =>
       send('PUT', '/items/deep', `{"image": "${image}", "payload": {"a": ${nested(levels - 1)}}}`)
     expect((await put(101)).statusCode).toBe(422)
@@ -156,7 +153,7 @@ describe('JSON', () => {
     expect((await tandem.app.inject('/items/deep')).statusCode).toBe(200)
   })
 
-  it('as a payload keeps text that is odd as it came', async () => {
+  it('a payload returns unusual text unchanged', async () => {
     const payload = { 'a\u0000b': '\ud800 \u202e 👩‍👧', deep: [[[[1e308]]]] }
     expect((await send('PUT', '/items/odd', JSON.stringify({ image, payload }))).statusCode).toBe(
       201,
@@ -171,12 +168,12 @@ describe('forms and lines', () => {
   it.each([
     ['fields', part('text').repeat(5000)],
     ['files', part('image', '; filename="a"').repeat(5000)],
-  ])('with thousands of %s are refused', async (_what, parts) => {
+  ])('a form with thousands of %s is refused', async (_what, parts) => {
     const reply = await send('POST', '/embed', `${parts}--b--`, 'multipart/form-data; boundary=b')
     expect(reply.json()).toMatchObject({ status: 413, code: 'batch_too_large' })
   })
 
-  it('a line of 50 MB is refused, and the one behind it is stored', async () => {
+  it('a line of 50 MB is refused and the next line is stored', async () => {
     const long = Buffer.alloc(50_000_000, 'a')
     const body = Buffer.concat([long, Buffer.from(`\n{"id": "behind", "image": "${image}"}`)])
     const reply = await tandem.app.inject({

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Problem } from '../../../src/http/schemas/fields.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
-// The only address of a test that can be connected to is one of this machine.
+// A test can only connect to an address of this machine.
 vi.mock('../../../src/image-fetch/addresses.js', () => ({
   isPublicAddress: (address: string) => address === '127.0.0.1',
 }))
@@ -48,7 +48,7 @@ const lines = (...items: object[]) =>
   })
 
 describe('an image given as a URL', () => {
-  it('is added like an uploaded one: PUT /items/:id', async () => {
+  it('PUT /items/:id stores it like an uploaded image', async () => {
     const reply = await tandem.app.inject({
       method: 'PUT',
       url: '/items/a',
@@ -58,7 +58,7 @@ describe('an image given as a URL', () => {
     expect((await tandem.app.inject('/items/a/image')).body).toBe('dog')
   })
 
-  it('is added like an uploaded one: POST /items, each with its own outcome', async () => {
+  it('POST /items stores each line with its own outcome', async () => {
     const reply = await lines(
       { id: 'b', image: `${here}/cat` },
       { id: 'c', image: `${here}/page` },
@@ -78,7 +78,7 @@ describe('an image given as a URL', () => {
     expect((await tandem.app.inject('/items/b/image')).body).toBe('cat')
   })
 
-  it('is embedded as its bytes are: POST /embed', async () => {
+  it('POST /embed embeds the fetched bytes', async () => {
     const image = Buffer.from('dog').toString('base64')
     const reply = await post('/embed', {
       inputs: [{ image: `${here}/dog` }, { text: 'dog' }, { image }],
@@ -88,7 +88,7 @@ describe('an image given as a URL', () => {
     expect(embeddings[0]?.embedding).toEqual(embeddings[2]?.embedding)
   })
 
-  it('is searched and ranked by: POST /search, POST /rerank', async () => {
+  it('POST /search and POST /rerank accept it', async () => {
     const found = await post('/search', { image: `${here}/dog`, k: 1 })
     expect(found.json()).toMatchObject({ hits: [{ id: 'a' }] })
     const ranked = await post('/rerank', {
@@ -98,7 +98,7 @@ describe('an image given as a URL', () => {
     expect(ranked.json()).toMatchObject({ results: [{ index: 1 }, { index: 0 }] })
   })
 
-  it('that fails is named by its place', async () => {
+  it('an error names the place of the URL in the request', async () => {
     const reply = await post('/embed', { inputs: [{ text: 'a' }, { image: `${here}/page` }] })
     expect(reply.json<Problem>()).toMatchObject({
       status: 415,
@@ -115,7 +115,7 @@ describe('an image given as a URL', () => {
     })
   })
 
-  it('may take with the others of its request as much as a body', async () => {
+  it('the images of one request may together be as large as a body', async () => {
     const word = 'x'.repeat(900)
     expect(
       (await post('/embed', { inputs: [1, 2].map(() => ({ image: `${here}/${word}` })) }))
@@ -127,14 +127,14 @@ describe('an image given as a URL', () => {
     expect(reply.json()).toMatchObject({ status: 413, code: 'body_too_large' })
   })
 
-  it('that does not come is given up when the time of the request is over', async () => {
+  it('a fetch ends when the time of the request is over', async () => {
     expect((await post('/embed', { inputs: [{ image: `${here}/slow` }] })).json()).toMatchObject({
       status: 503,
       code: 'timed_out',
     })
   })
 
-  it('is not fetched where nothing is listed, nor where the rest of the request is wrong', async () => {
+  it('nothing is fetched without allowed hosts or for an invalid request', async () => {
     const closed = await startTestService()
     const before = asked
     const reply = await closed.app.inject({

@@ -31,7 +31,7 @@ const send = async (body: string): Promise<Reply> => {
 }
 
 describe('POST /items with lines of JSON', () => {
-  it('tells the outcome of each line in order, and keeps the good ones', async () => {
+  it('returns the outcome of each line in order and stores the valid ones', async () => {
     const lines = [
       line('l1', 'dog', { payload: { n: 1 } }),
       '{"id": "l2", broken',
@@ -62,14 +62,14 @@ describe('POST /items with lines of JSON', () => {
     expect((await tandem.app.inject('/items/l3')).statusCode).toBe(404)
   })
 
-  it('takes more lines than any batch, and keeps their order', async () => {
+  it('accepts more lines than a batch and keeps their order', async () => {
     const ids = Array.from({ length: 100 }, (_, at) => `many-${at}`)
     const { created, items } = await send(ids.map((id) => line(id, 'dog')).join('\r\n') + '\n')
     expect(created).toBe(100)
     expect(items.map(({ id }) => id)).toEqual(ids)
   })
 
-  it('keeps what had arrived when the client goes in the middle', async () => {
+  it('stores the lines that arrived before the client disconnects', async () => {
     await tandem.app.listen({ host: '127.0.0.1', port: 0 })
     const socket = connect((tandem.app.server.address() as AddressInfo).port, '127.0.0.1')
     await once(socket, 'connect')
@@ -84,7 +84,7 @@ describe('POST /items with lines of JSON', () => {
     expect((await tandem.app.inject('/items/cut-0')).statusCode).toBe(200)
   })
 
-  it('answers a body without lines with no outcomes', async () => {
+  it('returns no outcomes for a body without lines', async () => {
     expect(await send('\n\n')).toEqual({ created: 0, replaced: 0, failed: 0, items: [] })
   })
 })
@@ -93,7 +93,7 @@ describe('POST /items with a form', () => {
   const post = (form: FormData) =>
     tandem.app.inject({ method: 'POST', url: '/items', payload: form })
 
-  it('takes ids from fields, or from the names of the files', async () => {
+  it('takes ids from fields or from file names', async () => {
     const named = new FormData()
     for (const name of ['a.jpg', 'b c.png']) named.append('image', new Blob([name]), name)
     expect((await post(named)).json<Reply>().items.map(({ id }) => id)).toEqual([
@@ -113,7 +113,7 @@ describe('POST /items with a form', () => {
     })
   })
 
-  it('keeps the good images beside a bad one', async () => {
+  it('stores the valid images of a form with an invalid one', async () => {
     const form = new FormData()
     for (const word of ['good 1', 'bad', 'good 2']) form.append('image', new Blob([word]), word)
     const { created, failed, items } = (await post(form)).json<Reply>()
@@ -121,7 +121,7 @@ describe('POST /items with a form', () => {
     expect(items[1]?.error?.code).toBe('image_unreadable')
   })
 
-  it('refuses counts that do not fit, too many images, too many bytes, and no parts', async () => {
+  it('refuses mismatched counts, too many images, too many bytes and an empty form', async () => {
     const unpaired = new FormData()
     unpaired.append('id', 'one')
     for (const name of ['a', 'b']) unpaired.append('image', new Blob(['dog']), name)

@@ -20,7 +20,7 @@ function put(id: string, word: string, query = '', headers: Record<string, strin
 const base64 = (word: string): string => Buffer.from(word).toString('base64')
 
 describe('PUT /items/:id', () => {
-  it('says 201 for a new item and 200 for one that it replaces', async () => {
+  it('answers 201 for a new item and 200 for a replaced one', async () => {
     const first = await put('a', 'dog')
     expect(first.statusCode).toBe(201)
     expect(first.json()).toMatchObject({ id: 'a', status: 'created' })
@@ -31,7 +31,7 @@ describe('PUT /items/:id', () => {
   })
 
   it.each(['with/slash', 'with space', 'ünïcödé 写真', 'a%2Fb', '50% off?', '#1', 'a+b', "it's"])(
-    'keeps the id %j',
+    'stores an item with the id %j',
     async (id) => {
       expect((await put(id, 'dog')).statusCode).toBe(201)
       const reply = await tandem.app.inject(`/items/${encodeURIComponent(id)}`)
@@ -51,16 +51,16 @@ describe('PUT /items/:id', () => {
     '写'.repeat(257),
   ])('refuses the id %j', async (id) => {
     const { statusCode } = await put(id, 'dog')
-    // An empty id and ".." are another address by the time they arrive.
+    // An empty id and ".." arrive as another address.
     expect(statusCode).toBeGreaterThanOrEqual(400)
     expect(statusCode).toBeLessThan(500)
   })
 
-  it('takes 256 characters of four bytes each', async () => {
+  it('accepts an id of 256 characters of four bytes each', async () => {
     expect((await put('😀'.repeat(256), 'dog')).statusCode).toBe(201)
   })
 
-  it('takes the payload from the address, a header, JSON or a form', async () => {
+  it('accepts the payload in the address, a header, JSON or a form', async () => {
     const payload = { title: 'A dog', tags: ['x'], nested: { deep: true } }
     const text = JSON.stringify(payload)
     await put('p1', 'dog', `?payload=${encodeURIComponent(text)}`)
@@ -93,7 +93,7 @@ describe('PUT /items/:id', () => {
     expect((await tandem.app.inject('/items/refused')).statusCode).toBe(404)
   })
 
-  it('refuses an image that cannot be read, and stores nothing', async () => {
+  it('refuses an unreadable image and stores nothing', async () => {
     const reply = await put('broken', 'bad image')
     expect(reply.statusCode).toBe(422)
     expect(reply.json()).toMatchObject({ code: 'image_unreadable' })
@@ -101,13 +101,13 @@ describe('PUT /items/:id', () => {
     expect(tandem.index.has('broken')).toBe(false)
   })
 
-  it('refuses a Content-Type that it does not take, and names it', async () => {
+  it('names an unsupported Content-Type in the error', async () => {
     const reply = await put('typed', 'dog', '', { 'content-type': 'text/plain' })
     expect(reply.statusCode).toBe(415)
     expect(reply.json<{ detail: string }>().detail).toContain('text/plain')
   })
 
-  it('refuses a body beyond the limit', async () => {
+  it('refuses a body above the limit', async () => {
     const reply = await put('large', 'x'.repeat(5000))
     expect(reply.statusCode).toBe(413)
     expect(reply.json<{ detail: string }>().detail).toContain('4096')
@@ -115,7 +115,7 @@ describe('PUT /items/:id', () => {
 })
 
 describe('GET /items/:id/image', () => {
-  it('sends the stored image with an ETag, and 304 to who has it', async () => {
+  it('sends the stored image with an ETag, and 304 if the client has it', async () => {
     await put('seen', 'dog')
     const first = await tandem.app.inject('/items/seen/image')
     expect(first.headers).toMatchObject({
@@ -129,7 +129,7 @@ describe('GET /items/:id/image', () => {
     expect((await tandem.app.inject({ url: '/items/seen/image', headers })).statusCode).toBe(200)
   })
 
-  it('answers 404 without cache headers where there is no item', async () => {
+  it('answers 404 without cache headers for an unknown id', async () => {
     const reply = await tandem.app.inject('/items/nobody/image')
     expect(reply.statusCode).toBe(404)
     expect(reply.headers.etag).toBeUndefined()
@@ -137,7 +137,7 @@ describe('GET /items/:id/image', () => {
 })
 
 describe('DELETE /items/:id', () => {
-  it('removes, and says 404 the second time', async () => {
+  it('removes the item and answers 404 the second time', async () => {
     await put('gone', 'dog')
     expect((await tandem.app.inject({ method: 'DELETE', url: '/items/gone' })).statusCode).toBe(204)
     const again = await tandem.app.inject({ method: 'DELETE', url: '/items/gone' })
@@ -151,7 +151,7 @@ describe('DELETE /items/:id', () => {
 })
 
 describe('GET /items', () => {
-  it('pages through every id once, in order', async () => {
+  it('lists every id once, in order, over all pages', async () => {
     const ids: string[] = []
     let after: string | null = null
     do {

@@ -47,7 +47,7 @@ describe('POST /rerank', () => {
     ['texts', 'horse', ['cat', 'horse', 'zebra horse']],
     ['images', image('horse'), [image('cat'), image('horse'), image('zebra horse')]],
   ])(
-    'orders %s of a kind by similarity, from 0 to 1, without a match',
+    'orders %s for a query of their kind by similarity, without a match',
     async (_kind, query, documents) => {
       const { results } = (await rerank({ query, documents })).json<Reply>()
       expect(results.map(({ index }) => index)).toEqual([1, 2, 0])
@@ -59,7 +59,7 @@ describe('POST /rerank', () => {
     },
   )
 
-  it('cuts to top_n, and repeats texts and ids when asked', async () => {
+  it('cuts to top_n and repeats texts and ids on request', async () => {
     const documents = ['horse', { id: 'dog' }, { text: 'cat' }, image('dog')]
     const all = (await rerank({ query: 'dog', documents, return_documents: true })).json<Reply>()
       .results

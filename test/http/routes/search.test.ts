@@ -7,8 +7,7 @@ interface Reply {
   timings: Record<string, number>
 }
 
-// The number is the match of an image: reranked, "zebra" and "cat 9" come first, whatever the
-// query.
+// The number in an image is its match with any query: reranked, the largest number comes first.
 const images = {
   dog: 'dog 3',
   puppy: 'dog puppy 5',
@@ -31,7 +30,7 @@ const idsOf = (reply: { json: <T>() => T }): string[] =>
   reply.json<Reply>().hits.map(({ id }) => id)
 
 describe('GET /search', () => {
-  it('orders by match, shows it as score, and tells its stages', async () => {
+  it('orders by match, returns it as score, and reports the stages', async () => {
     const reply = await get('q=dog&candidates=10')
     const { hits, timings } = reply.json<Reply>()
     expect(hits).toHaveLength(5)
@@ -46,12 +45,12 @@ describe('GET /search', () => {
     expect(reply.headers['server-timing']).toMatch(/encode;dur=[\d.]+, .*rerank;dur=/)
   })
 
-  it('reranks the candidates alone: fewer of them keep a far item out', async () => {
+  it('reranks only the candidates: fewer of them exclude a distant item', async () => {
     expect(idsOf(await get('q=dog&k=1&candidates=5'))).not.toEqual(['dog'])
     expect(idsOf(await get('q=dog puppy&k=2&candidates=2'))).toEqual(['puppy', 'dog'])
   })
 
-  it('without rerank orders by similarity, shows it as score, and has no match', async () => {
+  it('without rerank orders by similarity, returns it as score, and has no match', async () => {
     const { hits } = (await get('q=horse&rerank=false')).json<Reply>()
     expect(hits.slice(0, 2).map(({ id }) => id)).toEqual(['horse', 'zebra'])
     for (const { score, similarity, match } of hits) {
@@ -105,7 +104,7 @@ describe('GET /search', () => {
     expect(reply.json<{ detail: string }>().detail).toContain(sentence)
   })
 
-  it('refuses a text beyond the limit, counted in characters', async () => {
+  it('refuses a text above the limit, counted in characters', async () => {
     expect((await post({ text: '😀'.repeat(10_000) })).statusCode).toBe(200)
     const reply = await post({ text: 'x'.repeat(10_001) })
     expect(reply.json()).toMatchObject({ status: 422, code: 'text_too_long' })
@@ -115,7 +114,7 @@ describe('GET /search', () => {
   })
 })
 
-describe('a filter', () => {
+describe('a search with a filter', () => {
   const horses = {
     should: [
       { key: 'word', match: 'horse 1' },
@@ -125,7 +124,7 @@ describe('a filter', () => {
   const inAddress = (filter: object): string =>
     `filter=${encodeURIComponent(JSON.stringify(filter))}`
 
-  it('leaves out what it does not let through: in an address, a body and a form', async () => {
+  it('returns only items that meet the filter of an address, a body or a form', async () => {
     const form = new FormData()
     form.append('image', new Blob(['dog']), 'dog.jpg')
     form.append('filter', JSON.stringify(horses))
@@ -147,7 +146,7 @@ describe('a filter', () => {
     expect(idsOf(await get(`q=dog&${inAddress({})}`))).toHaveLength(5)
   })
 
-  it('sees a payload as it is by now', async () => {
+  it('uses the current payload of an item', async () => {
     const ask = () =>
       post({ text: 'dog', rerank: false, filter: { must: [{ key: 'seen', match: true }] } })
     expect(idsOf(await ask())).toEqual([])
@@ -214,7 +213,7 @@ describe('POST /search', () => {
     expect(hits).toEqual((await get('q=dog&k=3')).json<Reply>().hits)
   })
 
-  it('finds images like an image, in JSON, as a data-URI and as a form', async () => {
+  it('finds images similar to one in JSON, in a data-URI or in a form', async () => {
     const image = Buffer.from('horse').toString('base64')
     const form = new FormData()
     form.append('image', new Blob(['horse']), 'horse.jpg')
@@ -230,7 +229,7 @@ describe('POST /search', () => {
     }
   })
 
-  it('finds items like a stored one, without itself', async () => {
+  it('finds items similar to a stored one, without that item', async () => {
     expect(idsOf(await post({ id: 'horse', k: 2 }))[0]).toBe('zebra')
     expect(idsOf(await post({ id: 'horse', k: 1000 })).sort()).toEqual([
       'cat',
@@ -255,7 +254,7 @@ describe('POST /search', () => {
     expect(reply.json<{ detail: string }>().detail).toContain(sentence)
   })
 
-  it('refuses rerank where there is no text, and an id that is not there', async () => {
+  it('refuses rerank without a text, and an unknown id', async () => {
     expect((await post({ id: 'dog', rerank: true })).json()).toMatchObject({
       status: 422,
       code: 'options_conflict',

@@ -1,7 +1,4 @@
-/**
- * What a service over a shared collection answers to calls that are for the keeper of the items. No
- * Milvus is asked.
- */
+/** Calls that a service with an external engine does not support. No Milvus is called. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { buildApp, type Tandem } from '../../../src/http/app.js'
 import { SharedCollection } from '../../../src/collection/milvus/shared.js'
@@ -21,7 +18,7 @@ const UPKEEP = [
   ['DELETE', '/reembedding', /MILVUS_COLLECTION/],
 ] as const
 
-/** As far as a service asks of it that only starts and ends. */
+/** The part that a service uses when it only starts and stops. */
 const items = {
   size: 0,
   status: {
@@ -35,7 +32,7 @@ const items = {
   close: () => Promise.resolve(),
 } as unknown as MilvusItems
 
-describe('a service over a shared collection', () => {
+describe('a service with an external engine', () => {
   let tandem: Tandem
 
   beforeAll(async () => {
@@ -48,7 +45,7 @@ describe('a service over a shared collection', () => {
   afterAll(() => tandem.close())
 
   it.each(UPKEEP)(
-    'answers 501 to %s %s, and says what to use instead',
+    'answers 501 to %s %s and names the alternative',
     async (method, url, instead) => {
       const body = method === 'PUT' ? { payload: { model: 'other' } } : {}
       const reply = await tandem.app.inject({ method, url, ...body })
@@ -63,7 +60,7 @@ describe('a service over a shared collection', () => {
     },
   )
 
-  it('knows of no further calls of the kind', () => {
+  it('documents no other calls of this kind', () => {
     const { paths = {} } = tandem.app.swagger() as {
       paths?: Record<string, Record<string, unknown>>
     }

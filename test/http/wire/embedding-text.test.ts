@@ -5,7 +5,7 @@ import { base64OfFloats, jsonOfFloats } from '../../../src/http/wire/embedding-t
 const read = (json: string): Float32Array => Float32Array.from(JSON.parse(json) as number[])
 
 describe('the JSON of an embedding', () => {
-  it('gives the same float32 again, whatever it is', () => {
+  it('parses to the same float32 for any value', () => {
     const floats = fc.float32Array({ noNaN: true, noDefaultInfinity: true, maxLength: 40 })
     const usual = fc
       .array(fc.float({ min: -1, max: 1, noNaN: true }), { maxLength: 40 })
@@ -19,7 +19,7 @@ describe('the JSON of an embedding', () => {
     )
   })
 
-  it('does so beside each power of ten', () => {
+  it('parses to the same float32 next to powers of ten', () => {
     const bits = new Int32Array(1)
     const float = new Float32Array(bits.buffer)
     for (let power = 1; power >= 1e-8; power /= 10) {
@@ -34,7 +34,7 @@ describe('the JSON of an embedding', () => {
     }
   })
 
-  it('is short', () => {
+  it('has nine digits', () => {
     expect(jsonOfFloats(Float32Array.of())).toBe('[]')
     expect(jsonOfFloats(Float32Array.of(0, 1, -0.25))).toBe('[0.00000000,1.00000000,-0.250000000]')
     expect(jsonOfFloats(Float32Array.of(0.0123456789, -1.5e-5, 1e-7))).toBe(
@@ -44,7 +44,7 @@ describe('the JSON of an embedding', () => {
 })
 
 describe('the base64 of an embedding', () => {
-  it('is that of its little-endian float32, also where it is a part of a larger array', () => {
+  it('encodes little-endian float32, also of a part of a larger array', () => {
     const all = Float32Array.of(7, 0.5, -0.25, 7)
     const bytes = Buffer.from(base64OfFloats(all.subarray(1, 3)), 'base64')
     expect([bytes.length, bytes.readFloatLE(0), bytes.readFloatLE(4)]).toEqual([8, 0.5, -0.25])
