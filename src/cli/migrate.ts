@@ -106,7 +106,7 @@ async function between(
   const collection = [milvusAddress, milvusDatabase, milvusCollection].join(' ')
   const mark = await MigrationMark.read(dataFolder, store.identity, collection)
   await checkTarget(target, mark)
-  await mark.keep()
+  await mark.save()
   const progress = startProgress(terminal, source.size, 'items')
   const copied = await copy(source, target, mark, (count) => progress.advance(count)).finally(() =>
     progress.stop(),

@@ -1,11 +1,10 @@
 /**
- * One process at a time on a data folder: two would not see each other's items.
+ * Lock of a data folder: two processes would not see each other's items.
  *
- * Who holds the folder listens on a socket in it, so the operating system itself knows whether the
- * holder lives: it lets go with the process, also after kill -9, and no process id has to be
- * trusted, which containers use again. Whoever wants the folder makes its own socket first and
- * looks at the others then. So of two who come at once at least one sees the other, and never do
- * both hold it. What no longer answers is what a killed process left, and is removed.
+ * The holder listens on a socket in the folder. The operating system closes it with the process,
+ * also after kill -9, and no process id is needed, which containers reuse. A process first creates
+ * its own socket and then asks the others; of two that start at once, at least one sees the other.
+ * Sockets without a listener are remains of killed processes and are removed.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, rm, type FileHandle } from 'node:fs/promises'
@@ -14,29 +13,29 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Thrown when another process holds the folder; the message names it. */
+/** Another process holds the folder; the message names it. */
 export class DataFolderLockedError extends Error {
   override readonly name = 'DataFolderLockedError'
 }
 
 export interface DataFolderLock {
-  /** Why the folder is used without a lock; null when it is held. */
+  /** Why the folder is not locked; null when it is. */
   remark: string | null
   release(): Promise<void>
 }
 
-/** Of the path of a socket, on every system that we run on. */
-const LONGEST_PATH_BYTES = 100
-/** Two who come at once may both step back: they come again, each at a time of its own. */
+/** Limit for the path of a socket on all supported systems. */
+const MAX_PATH_BYTES = 100
+/** Two processes that start at once may both give way; each tries again after a random time. */
 const ATTEMPTS = 5
 const ANSWER_MS = 1000
-/** What a file system says that cannot hold a socket, or nothing more at all. */
+/** Error codes of file systems that cannot hold a socket, or are full. */
 const NO_SOCKETS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSPC', 'EROFS'])
 
 /**
- * Takes the folder, which is made when it is missing.
+ * Locks the folder, which is created if it is missing.
  *
- * @param holder - what this process is to whoever finds the folder taken, such as "the service"
+ * @param holder - name of this process in the error of another one, such as "the service"
  * @throws DataFolderLockedError naming the process that holds it
  */
 export async function lockDataFolder(folder: string, holder: string): Promise<DataFolderLock> {
@@ -63,12 +62,12 @@ export async function lockDataFolder(folder: string, holder: string): Promise<Da
     await place.close()
     const { code = '' } = error as NodeJS.ErrnoException
     if (!NO_SOCKETS.has(code)) throw error
-    const remark = `${folder} cannot be locked (${code}): see to it that no other process uses it`
+    const remark = `${folder} cannot be locked (${code}): make sure that no other process uses it`
     return { remark, release: () => Promise.resolve() }
   }
 }
 
-/** The sockets of a folder, whose path may be longer than the path of a socket can be. */
+/** The sockets of a folder. On Linux its path may be longer than that of a socket. */
 class SocketFolder {
   private constructor(
     readonly path: string,
@@ -76,7 +75,7 @@ class SocketFolder {
   ) {}
 
   static async open(path: string): Promise<SocketFolder> {
-    const isLong = Buffer.byteLength(path) + 13 > LONGEST_PATH_BYTES
+    const isLong = Buffer.byteLength(path) + 13 > MAX_PATH_BYTES
     return new SocketFolder(
       path,
       isLong && process.platform === 'linux' ? await open(path) : undefined,
@@ -100,10 +99,7 @@ class SocketFolder {
   }
 }
 
-/**
- * Who holds one of the other sockets, in words; null when nobody does. Removes those that nobody
- * holds.
- */
+/** @returns the process behind another socket, or null; removes sockets without a listener */
 async function heldBy(place: SocketFolder, own: string): Promise<string | null> {
   for (const name of await place.names()) {
     if (name === own) continue
@@ -114,7 +110,7 @@ async function heldBy(place: SocketFolder, own: string): Promise<string | null> 
   return null
 }
 
-/** What the process behind a socket says it is; null when there is none any more. */
+/** @returns the introduction of the process behind a socket; null without a listener */
 function ask(address: string): Promise<string | null> {
   return new Promise((resolve) => {
     let said = ''

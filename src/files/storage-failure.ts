@@ -1,21 +1,18 @@
-/** What the disk refused, in words for the client. */
+/** Turns errors of the disk into errors for the client. */
 import { statfs } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { TandemError } from '../errors.js'
 
 const { EACCES, EDQUOT, EIO, ENOSPC, EPERM, EROFS } = constants.errno
 
-/**
- * Below this a disk counts as full: LMDB needs room for a whole transaction and reports a short
- * write as EIO.
- */
+/** A disk with less counts as full: LMDB reports a short write of a transaction as EIO. */
 const FULL_BELOW_BYTES = 16 * 1024 * 1024
 
 /**
- * The error to throw for `error`, which a write into `folder` ended with: `storage_full` or
- * `storage_read_only` where the disk is the reason, otherwise `error` itself.
+ * The error to throw after a failed write into `folder`: storage_full or storage_read_only if the
+ * disk is the reason, otherwise `error` itself.
  *
- * @param what - could not be kept, such as "the items": the subject of the sentence
+ * @param what - object of the sentence, such as "the items"
  */
 export async function storageFailure(
   error: unknown,
@@ -36,7 +33,7 @@ export async function storageFailure(
   return error
 }
 
-/** LMDB's errors have the number of the operating system as their code, Node's have its name. */
+/** The code of LMDB's errors is the number of the operating system, that of Node's its name. */
 function numberOf(error: unknown): number | undefined {
   const { code } = error as { code?: unknown }
   if (typeof code === 'number') return code

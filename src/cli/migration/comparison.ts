@@ -1,4 +1,4 @@
-/** Whether two collections of the same items answer alike: the check at the end of a migration. */
+/** Compares two collections of the same items, at the end of a migration. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Item } from '../../collection/collection.js'
 import { openVectorIndex } from '../../vector-index/open.js'
@@ -7,43 +7,40 @@ import type { Searched, Side } from './sides.js'
 
 /** Neighbours that are compared for each item of the sample. */
 const K = 10
-/** Asked for beyond them: items that were written meanwhile are no part of the comparison. */
+/** Requested in addition, because items written during the comparison are ignored. */
 const SPARE = 30
-/** Of cosines: the engine may sum in another order. */
+/** Of cosines: an engine may sum in another order. */
 const TOLERANCE = 1e-3
-/** Share of the exact top k that an approximate index has to find. */
-const LEAST_ANN_RECALL = 0.95
-/** Ids that a fault names. */
-const NAMED = 5
+/** Share of the exact top k that an approximate index must find. */
+const MIN_ANN_RECALL = 0.95
+/** Ids listed in a fault. */
+const MAX_LISTED = 5
 
 export interface Comparison {
-  /** Items that both sides had in the same version when they were compared. */
+  /** Items in the same version on both sides. */
   items: number
-  /** Items of the sample that were the same on both sides, byte by byte, images included. */
+  /** Items of the sample that are equal byte by byte, with their images. */
   same: number
   /** Ids of items that differ. */
   different: string[]
-  /**
-   * Searches whose answers were compared with exact search, and the share of the exact top k that
-   * they found.
-   */
+  /** Searches compared with exact search, and the share of the exact top k that they found. */
   searches: number
   annRecall: number
   /** Ids whose similarities to one query differ. */
   dissimilar: string[]
 }
 
-/** How much is compared. */
+/** Size of the comparison. */
 export interface Sample {
   items: number
   searches: number
 }
 
 /**
- * Compares a sample of the items, spread over all ids, and what searches for some of them answer.
- * What is written to one side meanwhile is passed over.
+ * Compares a sample of the items, spread over all ids, and searches by some of them. Ignores items
+ * that are written meanwhile.
  *
- * @param embedded - its items are searched exactly
+ * @param embedded - the side whose items are searched exactly
  */
 export async function compare(
   embedded: Side,
@@ -52,7 +49,7 @@ export async function compare(
   sample: Sample,
 ): Promise<Comparison> {
   const { exact, ids } = await common(embedded, other, dim)
-  const found: Comparison = {
+  const result: Comparison = {
     items: ids.size,
     same: 0,
     different: [],
@@ -65,17 +62,17 @@ export async function compare(
   for (const id of [...ids].filter((_, at) => at % step === 0)) {
     const outcome = (await isSame(id, embedded, other)) ?? (await isSame(id, embedded, other))
     if (outcome === undefined) continue
-    if (outcome) found.same += 1
-    else found.different.push(id)
+    if (outcome) result.same += 1
+    else result.different.push(id)
     const [item] = await embedded.getMany([id])
-    if (found.searches === sample.searches || item === undefined) continue
-    found.searches += 1
+    if (result.searches === sample.searches || item === undefined) continue
+    result.searches += 1
     const truth = await exact.search(item.embedding, K)
     const answer = (await other.recall(item.embedding, K + SPARE))
       .filter((neighbour) => ids.has(neighbour.id))
       .slice(0, K)
     const worst = (truth.at(-1)?.similarity ?? 1) - TOLERANCE
-    // By similarity: of equal images, any may be among the first.
+    // By similarity, because equal images are interchangeable.
     inBoth += answer.filter(({ similarity }) => similarity >= worst).length
     possible += truth.length
     const cosines = new Map(truth.map((neighbour) => [neighbour.id, neighbour.similarity]))
@@ -84,16 +81,13 @@ export async function compare(
         (cosines.get(neighbour.id) ?? neighbour.similarity) - neighbour.similarity,
       )
       if (apart > TOLERANCE && (await isSame(neighbour.id, embedded, other)) !== undefined)
-        found.dissimilar.push(neighbour.id)
+        result.dissimilar.push(neighbour.id)
     }
   }
-  return { ...found, annRecall: possible === 0 ? 1 : inBoth / possible }
+  return { ...result, annRecall: possible === 0 ? 1 : inBoth / possible }
 }
 
-/**
- * The ids of the items that both sides have in the same version, and an index of those of the
- * embedded side.
- */
+/** @returns the ids in the same version on both sides, and an exact index of these items */
 async function common(
   embedded: Side,
   other: Side,
@@ -125,7 +119,7 @@ async function common(
   return { exact, ids }
 }
 
-/** Undefined where the two sides have it in different versions, or a change came in between. */
+/** Undefined for different versions, and for an item that changed during the comparison. */
 async function isSame(id: string, embedded: Side, other: Side): Promise<boolean | undefined> {
   const [[a], [b]] = await Promise.all([embedded.getMany([id]), other.getMany([id])])
   const [imageA, imageB] = await Promise.all([embedded.image(id), other.image(id)])
@@ -137,15 +131,13 @@ async function isSame(id: string, embedded: Side, other: Side): Promise<boolean 
   )
 }
 
-/** What is wrong, a sentence each; none where the two answer alike. */
+/** Sentences; empty where both sides agree. */
 export function faultsOf({ different, dissimilar, annRecall }: Comparison): string[] {
   return [
     ...(different.length > 0 ? [`items that differ: ${named(different)}`] : []),
     ...(dissimilar.length > 0 ? [`items with other similarities: ${named(dissimilar)}`] : []),
-    ...(annRecall < LEAST_ANN_RECALL
-      ? [
-          `searches find ${annRecall.toFixed(4)} of the exact answers, less than ${LEAST_ANN_RECALL}`,
-        ]
+    ...(annRecall < MIN_ANN_RECALL
+      ? [`searches find ${annRecall.toFixed(4)} of the exact answers, less than ${MIN_ANN_RECALL}`]
       : []),
   ]
 }
@@ -154,11 +146,11 @@ function partsOf({ id, payload, embedding, imageTokens, image, addedAt }: Item):
   return { id, payload, embedding, imageTokens, image, addedAt }
 }
 
-/** Buffer or not: the same bytes are the same. */
+/** As a Buffer, so that equal bytes compare equal. */
 function bytesOf(bytes: Uint8Array | undefined): Buffer | undefined {
   return bytes && Buffer.from(bytes)
 }
 
 function named(ids: readonly string[]): string {
-  return `${ids.length} (${ids.slice(0, NAMED).join(', ')}${ids.length > NAMED ? ', …' : ''})`
+  return `${ids.length} (${ids.slice(0, MAX_LISTED).join(', ')}${ids.length > MAX_LISTED ? ', …' : ''})`
 }

@@ -1,61 +1,54 @@
 /**
- * Makes the items of one collection those of another: whatever differs goes over, and what the
- * source no longer has goes. It is told by the two collections alone, so what a run that was ended
- * had done is done.
+ * Makes a target equal to a source: copies items that differ and removes items that the source no
+ * longer has. The state is the two collections alone, so an interrupted run resumes.
  */
 import type { ListedItem } from '../../collection/collection.js'
 import type { MigrationMark } from './mark.js'
 import type { Source, Target } from './sides.js'
 
-/** Items of a group: they are in memory together, images included. */
+/** Items in memory at once, with their images. */
 const GROUP = 64
-/**
- * Looks at all items until the two are level, and walks after changes in between: writes may never
- * cease.
- */
-const MOST_LOOKS = 5
-const MOST_WALKS = 20
+/** Bounds for full passes and for passes over changes: writes to the source may never stop. */
+const MAX_FULL_PASSES = 5
+const MAX_CHANGE_PASSES = 20
 
 export interface Copied {
   copied: number
   removed: number
-  /** Items that somebody else has written to the target since: they were left alone. */
+  /** Items that others have written to the target; they stay as they are. */
   foreign: ReadonlySet<string>
-  /**
-   * Whether the last look at all items of both sides found no more differences than there were
-   * changes meanwhile.
-   */
+  /** Whether the last full pass found no more differences than there were changes meanwhile. */
   isLevel: boolean
 }
 
-/** @param onSeen - called with how many more items the first look has dealt with */
+/** @param onSeen - called with the number of further items handled by the first pass */
 export async function copy(
   source: Source,
   target: Target,
   mark: MigrationMark,
   onSeen: (items: number) => void,
 ): Promise<Copied> {
-  const work = new Copying(source, target, mark)
+  const pass = new CopyPass(source, target, mark)
   let isLevel = false
-  for (let look = 0; look < MOST_LOOKS && !isLevel; look += 1) {
+  for (let full = 0; full < MAX_FULL_PASSES && !isLevel; full += 1) {
     const { position } = source
-    let differences = await work.look(look === 0 ? onSeen : () => undefined)
-    isLevel = differences === 0 || (look > 0 && differences <= source.position - position)
-    for (let walk = 0; walk < MOST_WALKS && differences > 0; walk += 1)
-      differences = await work.follow()
+    let differences = await pass.full(full === 0 ? onSeen : () => undefined)
+    isLevel = differences === 0 || (full > 0 && differences <= source.position - position)
+    for (let change = 0; change < MAX_CHANGE_PASSES && differences > 0; change += 1)
+      differences = await pass.changes()
   }
-  const { copied, removed, foreign } = work
+  const { copied, removed, foreign } = pass
   return { copied, removed, foreign, isLevel }
 }
 
-class Copying {
+class CopyPass {
   copied = 0
   removed = 0
   readonly foreign = new Set<string>()
   readonly #source: Source
   readonly #target: Target
   readonly #mark: MigrationMark
-  /** What the target has, by id: when it was added, and how large its image is. */
+  /** Items of the target by id; `size` of the image in bytes. */
   #known = new Map<string, { addedAt: string; size: number }>()
 
   constructor(source: Source, target: Target, mark: MigrationMark) {
@@ -64,15 +57,15 @@ class Copying {
     this.#mark = mark
   }
 
-  /** Compares all items of both sides. @returns how many had to be copied or removed */
-  async look(onSeen: (items: number) => void): Promise<number> {
+  /** Compares all items. @returns the number of copied and removed ones */
+  async full(onSeen: (items: number) => void): Promise<number> {
     this.#known = new Map()
     for await (const page of this.#target.pages()) for (const item of page) this.#know(item)
     return this.#pass(true, onSeen)
   }
 
-  /** Copies and removes what has changed since. @returns how many */
-  follow(): Promise<number> {
+  /** Handles changes since the last pass. @returns the number of copied and removed items */
+  changes(): Promise<number> {
     return this.#pass(false, () => undefined)
   }
 
@@ -109,10 +102,7 @@ class Copying {
     this.removed += ids.length
   }
 
-  /**
-   * Whether the target has no such item, or one that went over; remembers those that somebody else
-   * wrote.
-   */
+  /** Whether the target lacks the item or has it from this migration. */
   #isOurs(id: string): boolean {
     const known = this.#known.get(id)
     if (known === undefined || this.#mark.covers(known.addedAt)) return true

@@ -12,10 +12,10 @@ const PAGE = 256
 export class EmbeddedSide implements Source, Target {
   readonly name: string
   readonly #store: ItemStore
-  /** The last change when the last walk began. */
+  /** Position of the store at the start of the last walk. */
   #walked = 0
 
-  /** @param name - in words */
+  /** @param name - for messages */
   constructor(name: string, store: ItemStore) {
     this.name = name
     this.#store = store
@@ -64,13 +64,13 @@ export class EmbeddedSide implements Source, Target {
     return Promise.resolve(this.#store.image(id))
   }
 
-  /** Read in one go, so that no change comes between an item and its image. */
+  /** Reads in one turn of the event loop, so that no change separates an item and its image. */
   async read(ids: readonly string[]): Promise<NewItem[]> {
     await freshRead()
     const { bundles, fingerprint } = this.#store
     if (bundles.serving.fingerprint !== fingerprint) {
       throw new Error(
-        `${this.name} was switched to another bundle meanwhile; begin again with that in TANDEM_MODEL.`,
+        `${this.name} has promoted another bundle meanwhile; run this again with that bundle in TANDEM_MODEL.`,
       )
     }
     return this.#store.getMany(ids).flatMap((item) => {
@@ -93,10 +93,7 @@ export class EmbeddedSide implements Source, Target {
   }
 }
 
-/**
- * What is read in one turn of the event loop is of one moment: the next turn sees what was written
- * since.
- */
+/** Waits for the next turn of the event loop, which reads the latest commit. */
 function freshRead(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }

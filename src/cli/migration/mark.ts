@@ -1,7 +1,6 @@
 /**
- * What a data folder remembers of its migration: with which collection, and how new the newest item
- * was that went over. So a second run knows what the first one brought, and leaves alone what
- * somebody else has written since.
+ * Mark of a migration in the data folder: the other collection, and the time of the newest copied
+ * item. A later run thus tells copied items from those that others have written since.
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -21,7 +20,7 @@ const FILE = 'migration.json'
 export class MigrationMark {
   readonly #path: string
   readonly #written: Written
-  /** Whether these two have been in a migration before. */
+  /** Whether these two collections have been in a migration before. */
   readonly isKnown: boolean
 
   private constructor(path: string, written: Written, isKnown: boolean) {
@@ -30,37 +29,36 @@ export class MigrationMark {
     this.isKnown = isKnown
   }
 
-  /** @throws Error where there is one that cannot be read */
+  /** @throws Error if the mark cannot be read */
   static async read(dataFolder: string, store: string, collection: string): Promise<MigrationMark> {
     const path = join(dataFolder, FILE)
     const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return '{}'
       throw error
     })
-    const found = JSON.parse(text) as Partial<Written>
-    const isKnown = found.store === store && found.collection === collection
+    const stored = JSON.parse(text) as Partial<Written>
+    const isKnown = stored.store === store && stored.collection === collection
     return new MigrationMark(
       path,
-      { store, collection, newest: isKnown ? (found.newest ?? '') : '' },
+      { store, collection, newest: isKnown ? (stored.newest ?? '') : '' },
       isKnown,
     )
   }
 
-  /** Whether an item of this time may be one that went over: nothing newer has. */
+  /** Whether an item of this time can have been copied. */
   covers(addedAt: string): boolean {
     return addedAt <= this.#written.newest
   }
 
-  /** To be called before items go over. @param addedAt - the times of all of them */
+  /** Called before items are copied. @param addedAt - their times */
   async cover(addedAt: readonly string[]): Promise<void> {
     const newest = addedAt.reduce((a, b) => (a > b ? a : b), this.#written.newest)
     if (newest === this.#written.newest) return
     this.#written.newest = newest
-    await this.keep()
+    await this.save()
   }
 
-  /** Written whole or not at all. */
-  async keep(): Promise<void> {
+  async save(): Promise<void> {
     await replaceFile(this.#path, `${JSON.stringify(this.#written)}\n`)
   }
 }

@@ -1,7 +1,4 @@
-/**
- * A collection in Milvus, to read from or to write to. It may be in use; as it numbers no changes,
- * each walk is of all.
- */
+/** A collection in Milvus as source or target. It numbers no changes, so each walk reads all items. */
 import type { ListedItem, Neighbour, NewItem } from '../../collection/collection.js'
 import { newItem } from '../../item-store/item-store.js'
 import type { MilvusItems } from '../../collection/milvus/milvus.js'
@@ -15,7 +12,7 @@ export class MilvusSide implements Source, Target, Searched {
   readonly #items: MilvusItems
   #seen = new Set<string>()
 
-  /** @param name - in words */
+  /** @param name - for messages */
   constructor(name: string, items: MilvusItems) {
     this.name = name
     this.#items = items
@@ -53,10 +50,7 @@ export class MilvusSide implements Source, Target, Searched {
     return this.#items.image(id)
   }
 
-  /**
-   * An item that is replaced between the two reads is read again by the next walk: it has another
-   * time by then.
-   */
+  /** An item that is replaced between the two reads has another time and is read again later. */
   async read(ids: readonly string[]): Promise<NewItem[]> {
     const items = await this.#items.getMany(ids)
     const images = await Promise.all(

@@ -1,10 +1,10 @@
-/** What a migration asks of the collection that it reads from, and of the one that it writes to. */
+/** Contract of the two collections of a migration. */
 import type { Item, ListedItem, Neighbour, NewItem } from '../../collection/collection.js'
 
 export interface Side {
-  /** In words: "the data folder /var/lib/tandem". */
+  /** For messages, such as "the data folder /var/lib/tandem". */
   readonly name: string
-  /** How many items there are, as far as is known. */
+  /** Number of items, as far as known. */
   readonly size: number
   /** All items, in pages in the order of their ids. */
   pages(): AsyncIterable<readonly ListedItem[]>
@@ -13,15 +13,15 @@ export interface Side {
 }
 
 export interface Source extends Side {
-  /** The number of the last change; always 0 where changes are not numbered. */
+  /** Number of the last change; 0 where changes have no numbers. */
   readonly position: number
   /** All items, or those that may have changed since the last walk began. */
   walk(all: boolean): AsyncIterable<readonly ListedItem[]>
-  /** Those of `ids` that are no longer there, as the last walk found it. */
+  /** Those of `ids` that the last walk did not find. */
   gone(ids: Iterable<string>): string[]
   /**
-   * Items with their images, as they are; those that have gone are left out.
-   * @throws Error where the source is no longer what it was when it was opened
+   * Items with their images, without those that were removed.
+   * @throws Error if the source has changed its bundle since it was opened
    */
   read(ids: readonly string[]): Promise<NewItem[]>
 }
@@ -32,7 +32,7 @@ export interface Target extends Side {
   remove(ids: readonly string[]): Promise<void>
 }
 
-/** A side whose searches are compared. */
+/** A side whose searches are compared with exact search. */
 export interface Searched extends Side {
   recall(embedding: Float32Array, k: number): Promise<Neighbour[]>
 }
