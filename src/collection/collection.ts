@@ -128,6 +128,9 @@ export interface Restored {
   unchanged: number
 }
 
+/** Names of bundles: bare names of folders, which cannot lead out of the folder of bundles. */
+export const BUNDLE_NAME = /^\w[\w.-]{0,99}$/
+
 /** Changes the bundle without downtime; see `embedded/reembedder.ts`. */
 export interface Reembedder {
   status(): { serving: NamedBundle; reembedding: ReembeddingStatus | null }

@@ -1,6 +1,6 @@
-/** A process and all that it has started, as Linux knows them. */
+/** A process and its descendants, from /proc. */
 import { readdirSync, readFileSync } from 'node:fs'
-import { basename } from 'node:path'
+import { basename, dirname } from 'node:path'
 
 /** The process, its children and theirs. */
 export function familyOf(pid: number): number[] {
@@ -15,16 +15,15 @@ export function familyOf(pid: number): number[] {
   return [pid, ...children.flatMap(familyOf)]
 }
 
-/** What a process goes by: the module that it runs, such as `server` or `inference-worker`. */
+/** The module that a process runs: `server`, or `inference-worker` for `inference/worker.js`. */
 export function moduleOf(pid: number): string {
   const words = orEmpty(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'))
-  return basename(words.find((word) => /\.[jt]s$/.test(word)) ?? String(pid)).slice(
-    0,
-    -'.js'.length,
-  )
+  const file = words.find((word) => /\.[jt]s$/.test(word)) ?? `${pid}.js`
+  const name = basename(file).slice(0, -'.js'.length)
+  return name === 'worker' ? `${basename(dirname(file))}-worker` : name
 }
 
-/** Nothing, where the process has ended meanwhile. */
+/** Nothing if the process has ended meanwhile. */
 export function orEmpty<Value>(read: () => Value[]): Value[] {
   try {
     return read()

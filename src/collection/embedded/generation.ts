@@ -9,6 +9,7 @@ import { openBundle } from '../../model/bundle/open.js'
 import type { Models } from '../../model/models.js'
 import { openVectorIndex } from '../../vector-index/open.js'
 import type { VectorIndex } from '../../vector-index/vector-index.js'
+import { BUNDLE_NAME } from '../collection.js'
 
 /** Two generations share the data behind their stores. */
 export interface Generation {
@@ -75,10 +76,10 @@ export async function openBundleGeneration(
 
 /**
  * The folder of a bundle next to the configured one.
- * @throws BundleError unless `name` is a bare name: a path could leave the folder of bundles
+ * @throws BundleError unless `name` matches BUNDLE_NAME
  */
 export function siblingFolder(modelFolder: string, name: string): string {
-  if (!/^\w[\w.-]{0,99}$/.test(name)) {
+  if (!BUNDLE_NAME.test(name)) {
     throw new BundleError(
       `${JSON.stringify(name)} is not the bare name of a bundle, a folder next to ${modelFolder}.`,
     )

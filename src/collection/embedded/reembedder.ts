@@ -171,8 +171,7 @@ export class EmbeddedReembedder implements Reembedder {
 
   #next(): NamedBundle {
     const { next } = this.#store.bundles
-    if (next === null)
-      throw new TandemError('reembedding_not_found')
+    if (next === null) throw new TandemError('reembedding_not_found')
     return next
   }
 

@@ -1,11 +1,11 @@
 import { Type, type Static } from 'typebox'
+import { BUNDLE_NAME } from '../../collection/collection.js'
 import { closed, nullable } from './fields.js'
 
-/** The pattern keeps the name inside the folder of bundles. */
 export const ReembeddingBody = Type.Object(
   {
     model: Type.String({
-      pattern: '^\\w[\\w.-]{0,99}$',
+      pattern: BUNDLE_NAME.source,
       description: 'the bare name of a bundle: a folder beside the configured one',
     }),
   },
