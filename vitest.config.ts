@@ -4,11 +4,11 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'forks',
-    // For the worker processes that the product starts, which inherit it: they run from source,
-    // outside of vitest's own loader.
+    // Worker processes of the service inherit this: they run from source, without vitest's loader.
     execArgv: ['--import', new URL('./test/support/run-source.mjs', import.meta.url).href],
     maxWorkers: 2,
-    testTimeout: 120_000,
+    // Slow tests set a limit of their own, with vi.setConfig or an option.
+    testTimeout: 10_000,
     hookTimeout: 180_000,
   },
 })

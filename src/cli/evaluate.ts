@@ -1,4 +1,4 @@
-/** `tandem evaluate`: recall@k of the standard retrieval protocol, measured through the HTTP API. */
+/** `tandem evaluate`: recall@k of the standard retrieval protocol, through the HTTP API. */
 import type { Command } from 'commander'
 import { readConfig } from '../config.js'
 import type { Client } from './client.js'

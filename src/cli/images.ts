@@ -1,4 +1,4 @@
-/** `tandem images`: finds images of a shared collection without an item, and items without an image. */
+/** `tandem images`: finds images without an item in a shared collection, and vice versa. */
 import type { Command } from 'commander'
 import { readConfig } from '../config.js'
 import { connectMilvus } from '../collection/milvus/items.js'

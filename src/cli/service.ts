@@ -21,11 +21,11 @@ export async function withService<Result>(
   work: (client: Client) => Promise<Result>,
 ): Promise<Result> {
   if (url !== undefined) return work(new Client(url, key ?? config.apiKeys[0]))
-  const { client, close } = await ownService(config)
+  const service = await ownService(config)
   try {
-    return await work(client)
+    return await work(service.client)
   } finally {
-    await close()
+    await service.close()
   }
 }
 

@@ -1,8 +1,10 @@
 import { PassThrough } from 'node:stream'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { benchModel, benchModelLines, type BenchModelReport } from '../../src/cli/bench-model.js'
 import { packageFolder, readConfig } from '../../src/config.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const quiet = { out: new PassThrough(), err: new PassThrough() }
 const fixture = (name: string): string => join(packageFolder, 'test', 'fixtures', name)

@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { check, checkLines } from '../../src/cli/check.js'
 import { repairIndex } from '../../src/collection/embedded/repair.js'
 import { readConfig, type Config } from '../../src/config.js'
@@ -13,6 +13,8 @@ import type { VectorIndex } from '../../src/vector-index/vector-index.js'
 import type { Sidecar } from '../../src/vector-index/snapshot.js'
 import { madeItem } from '../support/made-item.js'
 import { randomEmbeddings } from '../support/random-embeddings.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const DIM = 16
 const COUNT = 300

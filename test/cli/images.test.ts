@@ -1,12 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { compareImages, imagesLines, type ItemImages } from '../../src/cli/images.js'
 import { readConfig } from '../../src/config.js'
 import { connectMilvus } from '../../src/collection/milvus/items.js'
 import { openSharedPlace } from '../../src/collection/milvus/open.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const HOUR_MS = 3_600_000
 const agoH = (hours: number): Date => new Date(Date.now() - hours * HOUR_MS)

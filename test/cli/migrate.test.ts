@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { pathToFileURL } from 'node:url'
 import { CreateBucketCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { buildApp } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
 import type { ItemStore, NewItem } from '../../src/item-store/item-store.js'
@@ -22,6 +22,8 @@ import { openImageStore } from '../../src/image-store/open.js'
 import { madeItem } from '../support/made-item.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
+
+vi.setConfig({ testTimeout: 180_000 })
 
 const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
 const modelFolder = join(packageFolder, 'test', 'fixtures', 'tiny-bundle')

@@ -2,10 +2,12 @@
  * Installs, upgrades and removes every value set in a real Kubernetes API server. Without
  * controllers the test creates the pods, in a namespace that admits only the profile `restricted`.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { parseAllDocuments } from 'yaml'
 import { startApiServer, type ApiServer } from './api-server.js'
 import { chart, fileOf, find, helm, KUBERNETES, run, valueSets, type Resource } from './chart.js'
+
+vi.setConfig({ testTimeout: 180_000 })
 
 const etcd = find('etcd')
 const kubeApiserver = find('kube-apiserver')

@@ -2,8 +2,10 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { packageFolder } from '../../src/config.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const files = ['Dockerfile', 'docker/Dockerfile.gpu']
 const hadolint = process.env.HADOLINT ?? join(packageFolder, 'test', '.venv', 'bin', 'hadolint')

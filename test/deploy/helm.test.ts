@@ -1,9 +1,10 @@
 /**
- * The resources that the chart renders; skipped without helm (scripts/kubernetes-tools.sh builds it).
+ * The resources that the chart renders. Skipped without helm, which scripts/kubernetes-tools.sh
+ * builds.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { parse } from 'yaml'
 import { packageFolder } from '../../src/config.js'
 import {
@@ -20,6 +21,8 @@ import {
   type Pod,
   type Resource,
 } from './chart.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const MILVUS = ['vectorIndex=milvus', 'milvus.address=engine:19530', 'images.store=s3://photos']
 const ENCODE = ['encode.enabled=true']

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { parse } from 'yaml'
 import { packageFolder, readConfig, settings } from '../../src/config.js'
 import { exposureRemark } from '../../src/http/exposure.js'
@@ -21,6 +21,8 @@ import {
   template,
   valueSets,
 } from './chart.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const kubeconform = find('kubeconform')
 const kubeScore = find('kube-score')

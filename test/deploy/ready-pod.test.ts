@@ -3,8 +3,10 @@ import { spawn } from 'node:child_process'
 import { createServer, type Server } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { helm, only, render, type Container } from './chart.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const SERVICE = 'http://photos-tandem:80'
 

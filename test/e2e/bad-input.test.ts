@@ -4,11 +4,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { buildApp, type Tandem } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
 import type { Problem } from '../../src/http/schemas/fields.js'
 import { animatedGif, jpeg, plainPng, svg, working } from '../support/images.js'
+
+vi.setConfig({ testTimeout: 180_000 })
 
 let tandem: Tandem
 let folder: string

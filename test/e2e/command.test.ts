@@ -16,8 +16,10 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { pathToFileURL } from 'node:url'
 import { pack } from 'tar-stream'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { packageFolder } from '../../src/config.js'
+
+vi.setConfig({ testTimeout: 180_000 })
 
 const photos = ['nagasaki-boats', 'march-pastoral', 'black-canyon']
 // From source, including worker processes.
@@ -81,7 +83,7 @@ describe('the tandem command', () => {
     expect(tandem('search', 'boats', '--filter', '{').stderr).toContain('filter is not valid JSON')
 
     expect(tandem('index', join(folder, 'photos')).stdout).toBe('0 added, 3 already stored\n')
-  }, 180_000)
+  })
 
   it('check exits with 1 for a damaged store and with 0 once it is repaired', () => {
     const [fingerprint = ''] = readdirSync(join(folder, 'data', 'index'))
@@ -96,7 +98,7 @@ describe('the tandem command', () => {
       status: 0,
       stdout: expect.stringMatching(/\nsound\n$/) as string,
     })
-  }, 180_000)
+  })
 
   it('a search has the same answer after backup and restore', () => {
     const search = (): unknown =>
@@ -132,7 +134,7 @@ describe('the tandem command', () => {
     expect(stdout).toBe('0 added, 3 already stored, 1 not added\n')
     expect(stderr).toMatch(/not added: notes\.jpg: .*image/)
     expect(status).toBe(1)
-  }, 180_000)
+  })
 
   it('models lists the bundles and exits with 1 if one is broken', () => {
     mkdirSync(join(folder, 'bundles', 'broken'), { recursive: true })
@@ -142,7 +144,7 @@ describe('the tandem command', () => {
       status: 1,
       stdout: expect.stringContaining('broken') as string,
     })
-  }, 180_000)
+  })
 
   it.each([
     [['search', 'x', '-k', '0'], /whole number from 1 to 1000/],
@@ -195,7 +197,7 @@ describe('the tandem command', () => {
         expect(result[direction]?.[by]).toMatchObject({ r5: 100, r10: 100 })
     }
     expect(folders()).toEqual(before)
-  }, 180_000)
+  })
 
   it('key prints the line for the file on standard output and the key on standard error', () => {
     const { status, stdout, stderr } = tandem('key', 'phone', '--scope', 'read', 'write')

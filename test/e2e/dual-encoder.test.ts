@@ -3,9 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { buildApp, type Tandem } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
+
+vi.setConfig({ testTimeout: 180_000 })
 
 interface Hit {
   id: string

@@ -4,11 +4,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { readShards } from '../../src/cli/dataset.js'
 import { evaluate, type Evaluation } from '../../src/cli/evaluate.js'
 import { ownService, type Service } from '../../src/cli/service.js'
 import { packageFolder, readConfig } from '../../src/config.js'
+
+vi.setConfig({ testTimeout: 180_000 })
 
 interface Figures {
   r1: number

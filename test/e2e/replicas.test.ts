@@ -2,10 +2,12 @@
  * Three services over one Milvus behind a balancer: one collection, and no request fails while they
  * are replaced. Runs the built server.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Fleet } from '../replicas/fleet.js'
 import { load, missing, image } from '../replicas/load.js'
 import { hasMilvus, withoutMilvus } from '../support/milvus.js'
+
+vi.setConfig({ testTimeout: 300_000 })
 
 describe.skipIf(!hasMilvus)(`three services on one collection ${withoutMilvus}`, () => {
   let fleet: Fleet

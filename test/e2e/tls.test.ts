@@ -9,11 +9,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { TLSSocket } from 'node:tls'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { readCertificate } from '../../src/http/tls.js'
 import { packageFolder } from '../../src/config.js'
 import { addressWhenReady } from '../support/server-output.js'
 import { startTestService, type TestService } from '../support/test-service.js'
+
+vi.setConfig({ testTimeout: 180_000 })
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0
 let folder: string

@@ -2,10 +2,12 @@
  * Each worker is killed under load (`npm run worker-death` is the long run). Runs the built server.
  */
 import { join } from 'node:path'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { packageFolder } from '../../src/config.js'
 import { LONGEST_MS, runDeaths } from '../worker-death/deaths.js'
 import { workers } from '../worker-death/service.js'
+
+vi.setConfig({ testTimeout: 300_000 })
 
 it('a killed worker causes refusals for a few seconds, no wrong answer and no lost write', async () => {
   const model = join(packageFolder, 'test/fixtures/tiny-bundle')

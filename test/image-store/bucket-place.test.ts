@@ -11,6 +11,8 @@ import type { ImageStore } from '../../src/image-store/image-store.js'
 import { openImageStore } from '../../src/image-store/open.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
+vi.setConfig({ testTimeout: 60_000 })
+
 const place = { bucket: 'photos', prefix: '' }
 const collection = 'tandem'
 

@@ -2,13 +2,15 @@
 import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { buildApp, type Tandem } from '../../src/http/app.js'
 import { packageFolder, readConfig } from '../../src/config.js'
 import type { ItemStore } from '../../src/item-store/item-store.js'
 import { StoreMismatchError } from '../../src/item-store/stamp.js'
 import { openItemStore } from '../../src/item-store/open.js'
 import { STORE_FORMAT } from '../../src/item-store/stamp.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const fixtures = join(packageFolder, 'test', 'fixtures')
 const formats = (await readdir(fixtures)).flatMap(

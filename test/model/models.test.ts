@@ -5,9 +5,11 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { openModels } from '../../src/model/open.js'
 import type { EncodedText, Models } from '../../src/model/models.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const tiny = fileURLToPath(new URL('../fixtures/tiny-bundle', import.meta.url))
 const options = { folder: tiny, inferenceThreads: 1, maxImagePixels: 1_000_000 }

@@ -5,12 +5,14 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { openModels } from '../../src/model/open.js'
 import type { Models } from '../../src/model/models.js'
 import type { Manifest } from '../../src/model/bundle/bundle.js'
 import { Tokenizer } from '../../src/model/encoders/tokenizer.js'
 import { cosine } from '../support/random-embeddings.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 /** Of float32, where the rule has no part for the logit. */
 const ROUNDING = 1e-5

@@ -1,10 +1,12 @@
 /** Snapshots of the index on a disk that is full. */
 import { readdir } from 'node:fs/promises'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { openVectorIndex } from '../../src/vector-index/open.js'
 import type { VectorIndex } from '../../src/vector-index/vector-index.js'
 import { smallDisk, type Disk } from '../support/small-disk.js'
 import { randomEmbeddings } from '../support/random-embeddings.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const DIM = 32
 

@@ -5,11 +5,13 @@
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openVectorIndex } from '../../src/vector-index/open.js'
 import type { VectorIndex, VectorIndexOptions } from '../../src/vector-index/vector-index.js'
 import type { Sidecar } from '../../src/vector-index/snapshot.js'
 import { randomEmbeddings } from '../support/random-embeddings.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const DIM = 16
 const embeddings = randomEmbeddings(400, DIM)

@@ -2,10 +2,12 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openVectorIndex } from '../../src/vector-index/open.js'
 import type { VectorIndex } from '../../src/vector-index/vector-index.js'
 import { cosine, randomEmbeddings, randomNumbers } from '../support/random-embeddings.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const DIM = 24
 const COSINE_TOLERANCE = 1e-5

@@ -13,10 +13,12 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { jpeg } from '../support/images.js'
 import { familyOf, moduleOf, orEmpty } from '../support/process-family.js'
 import { startServer } from '../support/server-process.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const KEY = 'a-key-of-clients-0123456789abcdef'
 const SECRETS = {

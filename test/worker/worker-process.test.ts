@@ -10,6 +10,8 @@ import type { Call } from '../../src/worker/messages.js'
 import { WorkerProcess, type WorkerOptions } from '../../src/worker/worker-process.js'
 import type { Commands } from './worker.js'
 
+vi.setConfig({ testTimeout: 60_000 })
+
 const module = new URL('./worker.js', import.meta.url)
 const lost = { name: 'TandemError', code: 'model_unavailable' }
 const reports: string[] = []

@@ -13,6 +13,8 @@ import { openVectorIndex } from '../../../src/vector-index/open.js'
 import type { VectorIndex } from '../../../src/vector-index/vector-index.js'
 import { cosine, randomEmbeddings, randomNumbers } from '../../support/random-embeddings.js'
 
+vi.setConfig({ testTimeout: 60_000 })
+
 const DIM = 16
 /** The share of the exact results that the HNSW index has to find. */
 const MIN_RECALL = 0.97

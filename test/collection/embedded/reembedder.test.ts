@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ReembeddingStatus } from '../../../src/collection/collection.js'
 import type { BundleCatalog } from '../../../src/collection/embedded/bundle-catalog.js'
 import { EmbeddedCollection } from '../../../src/collection/embedded/embedded.js'
@@ -12,6 +12,8 @@ import type { ModelInfo } from '../../../src/model/models.js'
 import { Retrieval } from '../../../src/retrieval/retrieval.js'
 import { MemoryIndex } from '../../support/memory-index.js'
 import { embeddingOf, WordModels } from '../../support/word-models.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 /** The embedding of the word bundle, reversed and one value longer. */
 function otherEmbeddingOf(text: string): Float32Array {

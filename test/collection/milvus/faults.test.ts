@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MilvusClient } from '@zilliz/milvus2-sdk-node'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { buildApp, type Tandem } from '../../../src/http/app.js'
 import { SharedCollection } from '../../../src/collection/milvus/shared.js'
 import { readConfig } from '../../../src/config.js'
@@ -12,6 +12,8 @@ import { openImageStore } from '../../../src/image-store/open.js'
 import { FaultyProxy } from '../../support/faulty-proxy.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 import { WordModels } from '../../support/word-models.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const TIMEOUT_MS = 500
 /** Bound for replies that do not wait for the engine; generous for a busy machine. */

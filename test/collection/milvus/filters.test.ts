@@ -1,11 +1,13 @@
 /** Filters in Milvus against the reference implementation, with hostile keys and values. */
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Condition, Filter } from '../../../src/filter/filter.js'
 import { testOf } from '../../../src/filter/matches.js'
 import { openMilvus } from '../../../src/collection/milvus/items.js'
 import type { MilvusItems } from '../../../src/collection/milvus/milvus.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const DIM = 4
 const RUNS = 150

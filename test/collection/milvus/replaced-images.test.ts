@@ -5,6 +5,8 @@ import type { MilvusItems } from '../../../src/collection/milvus/milvus.js'
 import { ReplacedImages } from '../../../src/collection/milvus/replaced-images.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 
+vi.setConfig({ testTimeout: 60_000 })
+
 const KEEP_MS = 1000
 
 describe('the image of a replaced item', () => {

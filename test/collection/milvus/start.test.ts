@@ -4,13 +4,15 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { packageFolder, readConfig } from '../../../src/config.js'
 import { openMilvus } from '../../../src/collection/milvus/items.js'
 import { openCollection } from '../../../src/collection/open.js'
 import { freePort } from '../../support/free-port.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../../support/milvus.js'
 import { startServer } from '../../support/server-process.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const images = {
   put: () => Promise.resolve('key'),

@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { packageFolder } from '../../../src/config.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 type Line = Record<string, unknown>
 

@@ -8,10 +8,12 @@ import { connect, type AddressInfo, type Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { problems } from '../../../src/http/plugins/problems.js'
 import { slowClients } from '../../../src/http/plugins/slow-clients.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 /** Bytes of an answer, more than the buffers between service and client hold. */
 const LARGE = 12_000_000

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { InjectOptions } from 'fastify'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { buildApp, type Tandem } from '../../../src/http/app.js'
 import { EmbeddedCollection } from '../../../src/collection/embedded/embedded.js'
 import { readConfig } from '../../../src/config.js'
@@ -13,6 +13,8 @@ import { smallDisk } from '../../support/small-disk.js'
 import { MemoryIndex } from '../../support/memory-index.js'
 import { emptyCatalog, type TestService, startTestService } from '../../support/test-service.js'
 import { WordModels } from '../../support/word-models.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 let backupFolder: string
 let tandem: TestService

@@ -4,10 +4,12 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { BundleError } from '../../../src/model/bundle/bundle.js'
 import { openModels } from '../../../src/model/open.js'
 import type { Manifest } from '../../../src/model/bundle/bundle.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 interface Goldens {
   texts: { token_ids: number[]; embedding: number[] }[]

@@ -3,10 +3,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Decoder } from '../../../src/model/image/decoder.js'
 import { preprocess } from '../../../src/model/image/preprocess.js'
 import { plainPng, working } from '../../support/images.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const SIZE = 32
 const MAX_PIXELS = 200_000_000

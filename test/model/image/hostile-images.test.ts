@@ -3,9 +3,11 @@
  * refused.
  */
 import sharp, { type Sharp } from 'sharp'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { preprocess } from '../../../src/model/image/preprocess.js'
 import { plainPng } from '../../support/images.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const MAX_PIXELS = 1_000_000
 

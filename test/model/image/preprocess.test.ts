@@ -1,7 +1,9 @@
 import { crc32, deflateSync } from 'node:zlib'
 import sharp, { type Sharp } from 'sharp'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { preprocess } from '../../../src/model/image/preprocess.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const SIZE = 32
 const MAX_PIXELS = 1_000_000

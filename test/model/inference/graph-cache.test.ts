@@ -2,11 +2,13 @@
 import { mkdir, mkdtemp, readdir, rm, truncate, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { packageFolder } from '../../../src/config.js'
 import { openModels } from '../../../src/model/open.js'
 import type { Models } from '../../../src/model/models.js'
 import { GraphCache } from '../../../src/model/inference/graph-cache.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 let root: string
 

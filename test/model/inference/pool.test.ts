@@ -1,6 +1,6 @@
 /** Which processes run the graphs, and which of them gets a batch. */
 import { fileURLToPath } from 'node:url'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { TandemError } from '../../../src/errors.js'
 import { BundleError } from '../../../src/model/bundle/bundle.js'
 import { openModels } from '../../../src/model/open.js'
@@ -8,6 +8,8 @@ import type { Models } from '../../../src/model/models.js'
 import type { ModelsOptions } from '../../../src/model/encoders/local-models.js'
 import type { BatchResult } from '../../../src/model/inference/process.js'
 import { InferencePool } from '../../../src/model/inference/pool.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 /** Stands for a process with a GPU of its own. */
 class Device {

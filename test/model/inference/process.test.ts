@@ -3,10 +3,12 @@ import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openModels } from '../../../src/model/open.js'
 import type { Models } from '../../../src/model/models.js'
 import type { WorkerStatus } from '../../../src/worker/worker-process.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const tiny = fileURLToPath(new URL('../../fixtures/tiny-bundle', import.meta.url))
 let folder: string

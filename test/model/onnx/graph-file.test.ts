@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { checkGraphFile } from '../../../src/model/onnx/graph-file.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 /** A protocol buffer of length-delimited fields: number and content, one after the other. */
 function message(...fields: [number, string | Buffer][]): Buffer {

@@ -1,8 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { computesInHalf } from '../../../src/model/onnx/half-precision.js'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const fixtures = fileURLToPath(new URL('../../fixtures', import.meta.url))
 const isHalf = (...path: string[]): boolean =>

@@ -19,6 +19,8 @@ import type { Call, Models } from '../../../src/model/models.js'
 import { openRemoteModels } from '../../../src/model/remote/remote-models.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
+vi.setConfig({ testTimeout: 60_000 })
+
 const KEY = 'key-of-a-search'
 const opened: { close(): unknown }[] = []
 afterEach(async () => {
