@@ -1,4 +1,4 @@
-// Adding photos: a line a file with its progress, two uploads at a time.
+// Uploads: a line with the progress of each file, two at a time.
 import { addItem } from './api.js'
 
 const AT_ONCE = 2
@@ -9,8 +9,8 @@ let running = 0
 let counts = { added: 0, failed: 0 }
 
 /**
- * 64 bits as hex, in the manner of FNV-1a: the same photo dropped twice replaces itself. crypto.subtle would need https,
- * which this page may not have.
+ * 64 bits as hex, similar to FNV-1a, so that the same photo added twice replaces itself.
+ * crypto.subtle would need https.
  */
 async function contentHash(file) {
   const bytes = new Uint8Array(await file.arrayBuffer())
@@ -23,7 +23,7 @@ async function contentHash(file) {
   return [high, low].map((half) => (half >>> 0).toString(16).padStart(8, '0')).join('')
 }
 
-/** An id that reads like the file name and differs for different images. */
+/** The file name without its extension, and the hash of the content. */
 async function idOf(file) {
   const stem = file.name
     .replace(/\.[^.]*$/, '')
@@ -86,7 +86,7 @@ async function drain(onDone) {
   onDone(done)
 }
 
-/** Adds every file; `onDone({ added, failed })` is called once when all are through. */
+/** Adds the files; `onDone({ added, failed })` is called once at the end. */
 export function addFiles(files, onDone) {
   if (files.length === 0) return
   if (running === 0) list.replaceChildren()

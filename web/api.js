@@ -1,9 +1,8 @@
-// The service's HTTP API as the page uses it. Every address is relative to the page, so it works
-// behind a path prefix.
+// Calls of the HTTP API. Addresses are relative to the page, so it works behind a path prefix.
 
 const KEY = 'tandem-api-key'
 
-/** An answer that is not a success: `status` 0 means the service was not reached. */
+/** An error answer; `status` is 0 if the service was not reached. */
 export class Problem extends Error {
   constructor(status, message) {
     super(message)
@@ -23,7 +22,7 @@ function authorization() {
 const address = (path) => new URL(path, document.baseURI)
 const itemPath = (id) => `items/${encodeURIComponent(id)}`
 
-/** The sentence for a failed answer: problem+json's detail when there is one. */
+/** The error of a failed answer, with the detail of its problem+json. */
 function problemOf(status, body) {
   let parsed
   try {
@@ -53,8 +52,8 @@ async function request(path, init = {}) {
 }
 
 /**
- * Searches by `{ text }`, `{ id }` or `{ file }` (an image).
- * `rerank` may be undefined: then the bundle's own default holds.
+ * Searches by `{ text }`, `{ id }` or `{ file }` (an image). Without `rerank` the default of the
+ * bundle applies.
  */
 export async function search(query, { k, rerank, signal }) {
   const options = { k: String(k), ...(rerank === undefined ? {} : { rerank: String(rerank) }) }
@@ -89,10 +88,7 @@ export async function listItems(limit, after, signal) {
   return (await request(`items?${options}`, { signal })).json()
 }
 
-/**
- * An address for an item's image: with an API key it has to be fetched, since <img> sends no
- * headers.
- */
+/** The address of an item's image. With an API key it is fetched, since <img> sends no headers. */
 export async function imageAddress(id) {
   const path = `${itemPath(id)}/image`
   if (!sessionStorage.getItem(KEY)) return address(path).href
@@ -100,8 +96,8 @@ export async function imageAddress(id) {
 }
 
 /**
- * Stores one image; `onProgress` gets the part sent, 0 to 1. XMLHttpRequest, because fetch tells no
- * upload progress.
+ * Stores an image; `onProgress` gets the sent share, 0 to 1. Uses XMLHttpRequest, because fetch does
+ * not report upload progress.
  */
 export function addItem(id, file, payload, onProgress) {
   return new Promise((resolve, reject) => {

@@ -1,8 +1,7 @@
-// The search page: what is asked, what is shown, and the ways to ask (sentence, image, "more like
-// this").
+// The search page. A query is a text, an image, or an item ("more like this").
 import { listItems, search, setApiKey } from './api.js'
 import { addFiles } from './adding.js'
-import { showAsked } from './asked.js'
+import { showQuery } from './shown-query.js'
 import { nameOf, showHits } from './grid.js'
 import { watchDrops } from './drop.js'
 
@@ -23,11 +22,11 @@ const [form, sentence, rerank, count, grid, status, failure, empty, more] = [
 ].map($)
 
 let query = { kind: 'browse' } // browse | text | image | item
-let running // the AbortController of the request under way
-let typing // the timer of the typing pause
-let nextPage = null // what the next page of browsing starts after; null on the last one
+let running // AbortController of the current request
+let typing // timer of the pause after typing
+let nextPage = null // `after` of the next page; null on the last page
 
-/** Shows one of: failure, empty collection, nothing found, hits. */
+/** Shows an error or a text instead of hits. */
 function showState({ problem = '', emptyText = '' }) {
   failure.textContent = problem
   failure.hidden = problem === ''
@@ -52,38 +51,38 @@ function rememberInAddress() {
   history.replaceState(null, '', text === '' ? location.pathname : `?${text}`)
 }
 
-/** Runs `work` as the one request under way; an older one is aborted and its answer never shown. */
+/** Runs `work` as the current request. Aborts the previous one, whose answer is not shown. */
 async function run(work) {
   running?.abort()
-  const own = new AbortController()
-  running = own
+  const controller = new AbortController()
+  running = controller
   grid.setAttribute('aria-busy', 'true')
-  const slow = setTimeout(() => {
+  const slowTimer = setTimeout(() => {
     status.textContent = 'Searching…'
   }, 400)
   try {
-    await work(own.signal)
+    await work(controller.signal)
   } catch (error) {
-    if (own.signal.aborted) return
+    if (controller.signal.aborted) return
     showFailure(error)
   } finally {
-    clearTimeout(slow)
-    if (running === own) grid.setAttribute('aria-busy', 'false')
+    clearTimeout(slowTimer)
+    if (running === controller) grid.setAttribute('aria-busy', 'false')
   }
 }
 
 function showFailure(error) {
   status.textContent = ''
   more.hidden = true
-  showHits(grid, [], { onLike: askLike })
+  showHits(grid, [], { onLike: searchLike })
   const keyMissing = error.status === 401
   $('key-form').hidden = !keyMissing
   if (keyMissing) $('api-key').focus()
   showState({ problem: keyMissing ? '' : error.message })
 }
 
-function ask() {
-  showAsked(query, rerank.checked)
+function runQuery() {
+  showQuery(query, rerank.checked)
   rememberInAddress()
   return run(query.kind === 'browse' ? (signal) => browse(signal) : (signal) => find(signal))
 }
@@ -96,7 +95,7 @@ async function find(signal) {
     signal,
   })
   if (signal.aborted) return
-  showHits(grid, hits, { onLike: askLike })
+  showHits(grid, hits, { onLike: searchLike })
   more.hidden = true
   status.textContent = summary(hits, timings, performance.now() - started)
   showState({
@@ -107,7 +106,7 @@ async function find(signal) {
 async function browse(signal, after) {
   const { items, next } = await listItems(BROWSE_PAGE, after, signal)
   if (signal.aborted) return
-  showHits(grid, items, { append: after !== undefined, onLike: askLike })
+  showHits(grid, items, { append: after !== undefined, onLike: searchLike })
   nextPage = next
   more.hidden = next === null
   const shown = grid.childElementCount
@@ -115,20 +114,20 @@ async function browse(signal, after) {
   showState({ emptyText: shown === 0 ? 'No photos yet. Drop some here, or choose them.' : '' })
 }
 
-function askText() {
+function searchText() {
   clearTimeout(typing)
   const text = sentence.value.trim()
   query = text === '' ? { kind: 'browse' } : { kind: 'text', text }
-  return ask()
+  return runQuery()
 }
 
-function askImage(file) {
+function searchImage(file) {
   sentence.value = ''
   query = { kind: 'image', file }
-  return ask()
+  return runQuery()
 }
 
-function askLike(hit) {
+function searchLike(hit) {
   sentence.value = ''
   const shown = [...grid.querySelectorAll('.card')].find(
     (node) => node.querySelector('.name').title === hit.id,
@@ -136,36 +135,36 @@ function askLike(hit) {
   query = { kind: 'item', id: hit.id, name: nameOf(hit), src: shown.querySelector('img').src }
   window.scrollTo({ top: 0 })
   grid.focus({ preventScroll: true })
-  return ask()
+  return runQuery()
 }
 
 function add(files) {
   addFiles([...files], ({ added, failed }) => {
     status.textContent = `${added} added${failed > 0 ? `, ${failed} not added` : ''}`
-    if (added > 0) void ask()
+    if (added > 0) void runQuery()
   })
 }
 
 form.addEventListener('submit', (event) => {
   event.preventDefault()
-  void askText()
+  void searchText()
 })
 sentence.addEventListener('input', () => {
   clearTimeout(typing)
-  typing = setTimeout(askText, TYPING_PAUSE_MS)
+  typing = setTimeout(searchText, TYPING_PAUSE_MS)
 })
-rerank.addEventListener('change', () => void ask())
-count.addEventListener('change', () => void ask())
+rerank.addEventListener('change', () => void runQuery())
+count.addEventListener('change', () => void runQuery())
 more.addEventListener('click', () => run((signal) => browse(signal, nextPage)))
 $('clear').addEventListener('click', () => {
-  void askText()
+  void searchText()
   sentence.focus()
 })
 $('choose-query').addEventListener('click', () => $('query-file').click())
 for (const id of ['choose-add', 'empty-add'])
   $(id).addEventListener('click', () => $('add-files').click())
 $('query-file').addEventListener('change', ({ target }) => {
-  if (target.files[0]) void askImage(target.files[0])
+  if (target.files[0]) void searchImage(target.files[0])
   target.value = ''
 })
 $('add-files').addEventListener('change', ({ target }) => {
@@ -176,15 +175,15 @@ $('key-form').addEventListener('submit', (event) => {
   event.preventDefault()
   setApiKey($('api-key').value.trim())
   $('key-form').hidden = true
-  void ask()
+  void runQuery()
 })
 window.addEventListener('paste', ({ clipboardData }) => {
   const image = [...clipboardData.files].find((file) => file.type.startsWith('image/'))
-  if (image) void askImage(image)
+  if (image) void searchImage(image)
 })
-watchDrops($('drop'), { search: ([file]) => askImage(file), add })
+watchDrops($('drop'), { search: ([file]) => searchImage(file), add })
 
 const opened = new URLSearchParams(location.search)
 sentence.value = opened.get('q') ?? ''
 rerank.checked = opened.get('rerank') !== 'false'
-void askText()
+void searchText()

@@ -1,10 +1,6 @@
-// Files dragged over the page: two targets, "search with it" and "add it". Several files can only
-// be added.
+// Files dragged over the page. Targets are "search" and "add"; several files can only be added.
 
-/**
- * Shows `overlay` while files are dragged; `act.search(files)` or `act.add(files)` is called with
- * what was dropped.
- */
+/** Shows `overlay` while files are dragged; calls `act.search` or `act.add` with dropped files. */
 export function watchDrops(overlay, act) {
   const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files')
   const targetOf = (event) => event.target.closest?.('[data-drop]')

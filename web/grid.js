@@ -1,13 +1,13 @@
-// The grid of photos: one card a hit, with its scores as bars.
+// The grid of photos: a card for each hit, with its scores as bars.
 import { imageAddress } from './api.js'
 
 const template = document.getElementById('hit')
-let fetched = [] // object URLs of the photos shown, to be released with them
+let objectUrls = [] // of the photos in the grid; revoked with them
 
-/** The name that people see: a title or file name from the payload, else the id. */
+/** The displayed name: a title or file name from the payload, otherwise the id. */
 export function nameOf({ id, payload }) {
-  const told = payload && (payload.title ?? payload.caption ?? payload.file_name ?? payload.path)
-  return typeof told === 'string' && told !== '' ? told : id
+  const name = payload && (payload.title ?? payload.caption ?? payload.file_name ?? payload.path)
+  return typeof name === 'string' && name !== '' ? name : id
 }
 
 function scoreRow(label, kind, part, value, hint) {
@@ -66,7 +66,7 @@ function card(hit, onLike) {
   link.setAttribute('aria-label', `Open ${name}`)
   imageAddress(hit.id).then(
     (href) => {
-      if (href.startsWith('blob:')) fetched.push(href)
+      if (href.startsWith('blob:')) objectUrls.push(href)
       image.src = href
       link.href = href
     },
@@ -85,14 +85,14 @@ function card(hit, onLike) {
   return node
 }
 
-/** Shows `hits` in place of what was there, or after it when `append`. */
+/** Replaces the content of the grid by `hits`, or appends them. */
 export function showHits(grid, hits, { append = false, onLike }) {
   const cards = hits.map((hit) => card(hit, onLike))
   if (append) {
     grid.append(...cards)
     return
   }
-  fetched.forEach((href) => URL.revokeObjectURL(href))
-  fetched = []
+  objectUrls.forEach((href) => URL.revokeObjectURL(href))
+  objectUrls = []
   grid.replaceChildren(...cards)
 }

@@ -1,0 +1,34 @@
+// The image of a query that is an image or an item.
+const [panel, image, text, note, title] = [
+  'shown-query',
+  'shown-query-image',
+  'shown-query-text',
+  'rerank-note',
+  'results-title',
+].map((id) => document.getElementById(id))
+
+let shown // the query whose image is shown
+let objectUrl // of that image, if it is a file
+
+function showImage(query) {
+  if (objectUrl) URL.revokeObjectURL(objectUrl)
+  objectUrl = query.kind === 'image' ? URL.createObjectURL(query.file) : undefined
+  const src = objectUrl ?? query.src
+  if (src === undefined) image.removeAttribute('src')
+  else image.src = src
+  const name = query.kind === 'image' ? query.file.name || 'the pasted image' : query.name
+  text.textContent = name === undefined ? '' : `Photos like ${name}`
+}
+
+/** Shows the image of `query`, if it has one, and that rerank does not apply to it. */
+export function showQuery(query, rerank) {
+  // With other options the image stays: the object URL of a hit may be revoked by then.
+  if (query !== shown) showImage(query)
+  shown = query
+  panel.hidden = query.kind === 'browse' || query.kind === 'text'
+  note.hidden = panel.hidden || !rerank
+  note.textContent = note.hidden
+    ? ''
+    : 'Image to image goes by similarity alone: the fusion encoder compares a sentence with a photo.'
+  title.textContent = query.kind === 'browse' ? 'Photos' : 'Best matches'
+}
