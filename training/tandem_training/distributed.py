@@ -1,4 +1,4 @@
-"""Data-parallel runs: `torchrun --nproc-per-node 2 -m tandem_training.train …` starts the processes.
+"""Data-parallel runs, started by `torchrun --nproc-per-node 2 -m tandem_training.train …`.
 
 Every process ("rank") draws the same global batch and encodes its own rows of it. `gather` joins
 the encoders' outputs, with gradient, so the loss is that of the global batch. The gradients are

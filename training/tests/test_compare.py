@@ -5,7 +5,8 @@ import torch
 from tokenizers import Tokenizer
 
 from support.models import RECIPES, recipe_trainer, small
-from tandem_training.compare import Outcome, outcome_of, page, train_for, with_result
+from tandem_training.compare import outcome_of, train_for
+from tandem_training.evaluation.comparison import Outcome, page, with_result
 from tandem_training.recipe import read_recipe
 
 

@@ -1,5 +1,4 @@
-"""The model card of a bundle (Mitchell et al. 2019, arXiv:1810.03993), written from its manifest
-and configuration."""
+"""The model card of a bundle (Mitchell et al. 2019, arXiv:1810.03993)."""
 
 from ..models.model import ModelConfig
 
@@ -15,25 +14,27 @@ CARD = """# {name} {version}
 """
 
 OURS = """- Starting weights: {starts}.
-- Training data: Flickr8k, 6,091 photos with five English captions each (M. Hodosh, P. Young and J. Hockenmaier,
-  "Framing image description as a ranking task", 2013; if you use that corpus, please cite it).{others} The photos stand
-  under the Flickr terms, for research and education; the weights were trained on them, so check those terms before you
-  ship a product with this bundle. No photo is part of the bundle.
-{hubs}- Limits: everyday scenes of people and animals, as Flickr8k shows them; {spoken}; no text in pictures, no
-  counting, no names. `match` is calibrated on Flickr8k's development photos, for a pair that is as likely a match as a
-  near miss (one of the 64 most similar photos): elsewhere it ranks, but its level can drift. The data carries the
-  biases of its photographers and captioners.
+- Training data: Flickr8k, 6,091 photos with five English captions each (M. Hodosh, P. Young and
+  J. Hockenmaier, "Framing image description as a ranking task", 2013; if you use that corpus,
+  please cite it).{others} The photos stand under the Flickr terms, for research and education; the
+  weights were trained on them, so check those terms before you ship a product with this bundle. No
+  photo is part of the bundle.
+{hubs}- Limits: everyday scenes of people and animals, as in Flickr8k; {spoken}; no text in images,
+  no counting, no names. `match` is calibrated on the development photos of Flickr8k, for a pair
+  that is as likely a match as a near miss (one of the 64 most similar photos). On other data it
+  ranks, but its level can drift. The data carries the biases of its photographers and captioners.
 """
 
-IMPORTED = """- The weights are those of the imported {kind} checkpoint, unchanged but for their precision. Its own
-  model card says what they were trained on, under which terms, and where they fail.
-{hubs}- Pictures are squashed into the square{squashed}.
+IMPORTED = """- The weights are those of the imported {kind} checkpoint, unchanged but for their
+  precision. Its own model card says what they were trained on, under which terms, and where they
+  fail.
+{hubs}- Images are squashed into the square{squashed}.
 - `match` is {calibrated}.
 """
 
-HUBS = """- Embeddings avoid hubs: how near a photo lies to captions of the training data at large, and a caption to its
-  photos, is in part taken from their similarities (querybank normalisation, Bogolin et al. 2022,
-  arXiv:2112.12777).
+HUBS = """- Embeddings avoid hubs: an image's nearness to the captions of the training data at
+  large, and a caption's to its images, is in part taken from their similarities (querybank normalisation,
+  Bogolin et al. 2022, arXiv:2112.12777).
 """
 
 # The published weights that a kind of part starts from.
@@ -41,7 +42,7 @@ STARTS = {
     "efficientnet": "EfficientNet-Lite2 (ImageNet, Apache-2.0)",
     "bert": "all-MiniLM-L6-v2 (Apache-2.0)",
 }
-# Who wrote the captions in other languages.
+# Sources of the captions in other languages.
 AUTHORS = {
     "zh": "X. Li et al. 2016, Flickr8k-CN",
     "ar": "O. ElJundi et al. 2020",
@@ -51,46 +52,42 @@ SOURCES = {"bundle": "bundle", "pytorch": "PyTorch, bfloat16"}
 
 
 def starting_weights(config: ModelConfig) -> str:
-    """The published weights that the encoders started from."""
+    """The published weights that the encoders started from, as text."""
     used = [name for part in config.parts().values() if (name := STARTS.get(part.kind))]
     return " and ".join(used) or "none, all were random"
 
 
 def spoken(languages: list[str]) -> str:
+    """The languages of captions, as text."""
     return "English" if languages == ["en"] else ", ".join(languages)
 
 
 def model_card(
     manifest: dict, config: ModelConfig, second: list[str], avoids_hubs: bool = False
 ) -> str:
-    """The card of a model of ours; `second` are the languages of a second text encoder that it
-    learnt beside."""
+    """The card of a checkpoint of `train`; `second` are the languages of its second text encoder."""
     written: dict[str, list[str]] = {}
     for language in second:
         written.setdefault(AUTHORS.get(language, "origin not known"), []).append(language)
     cited = "".join(f"\n  - {', '.join(found)}: {author}" for author, found in written.items())
     others = f" Captions of the\n  same photos in other languages:{cited}\n\n " if second else ""
-    read = spoken(manifest["languages"])
-    hubs = HUBS * avoids_hubs
-    return _card(
-        manifest,
-        OURS.format(starts=starting_weights(config), others=others, hubs=hubs, spoken=read),
+    body = OURS.format(
+        starts=starting_weights(config),
+        others=others,
+        hubs=HUBS * avoids_hubs,
+        spoken=spoken(manifest["languages"]),
     )
+    return _card(manifest, body)
 
 
 def imported_card(manifest: dict, kind: str, avoids_hubs: bool = False) -> str:
     """The card of an imported checkpoint."""
-    own = (
-        "a guess: CLIP has no threshold of its own"
-        if kind == "CLIP"
-        else "the model's own probability"
-    )
-    calibrated = f"calibrated on {', '.join(manifest['metrics'])}" if manifest["metrics"] else own
-    squashed = (
-        ", where CLIP's own preparation crops its middle"
-        if kind == "CLIP"
-        else ", as the model saw them"
-    )
+    calibrated, squashed = "the model's own probability", ", as in its training"
+    if kind == "CLIP":
+        calibrated = "a guess: CLIP has no threshold of its own"
+        squashed = ", where CLIP's own preparation crops its middle"
+    if manifest["metrics"]:
+        calibrated = f"calibrated on {', '.join(manifest['metrics'])}"
     hubs = HUBS * avoids_hubs
     return _card(
         manifest, IMPORTED.format(kind=kind, hubs=hubs, squashed=squashed, calibrated=calibrated)
@@ -111,9 +108,8 @@ def _sizes(manifest: dict) -> str:
     if tokens is not None:
         number = tokens["count"] * tokens["width"]
         stored = f"Image tokens: {tokens['count']} × {tokens['width']} int8, {number} bytes an item"
-    computed = {
-        manifest[part].get("precision", "fp32") for part in manifest if part.endswith("_encoder")
-    }
+    parts = [part for part in manifest if part.endswith("_encoder")]
+    computed = {manifest[part].get("precision", "fp32") for part in parts}
     return (
         f"Embedding: {manifest['embedding']['dim']} numbers. {stored}. Input: {size} × {size} px. "
         f"Graphs compute in {', '.join(sorted(computed))}."
@@ -128,12 +124,11 @@ def _table(name: str, report: dict) -> str:
         for direction in ("text_to_image", "image_to_text"):
             for ranking, recall in report[source][direction].items():
                 rows.append(_row(label, direction, ranking, recall))
-    for language, found in report.get("languages", {}).items():
+    for language, recall in report.get("languages", {}).items():
         for direction in ("text_to_image", "image_to_text"):
-            rows.append(
-                _row(f"bundle, captions in {language}", direction, "itc", found[direction]["itc"])
-            )
-    if "pair_ms" in report:  # bundles measured before it was
+            label = f"bundle, captions in {language}"
+            rows.append(_row(label, direction, "itc", recall[direction]["itc"]))
+    if "pair_ms" in report:  # older manifests lack it
         rows += ["", _cost(report)]
     calibration = report["calibration"]
     rows += [
@@ -149,11 +144,8 @@ def _row(label: str, direction: str, ranking: str, recall: dict) -> str:
 
 
 def _cost(report: dict) -> str:
-    """What reranking costs at each depth that recall was measured at."""
-    depths = [
-        int(ranking.split("@")[1])
-        for ranking in report["bundle"]["text_to_image"]
-        if "@" in ranking
-    ]
+    """The cost of reranking at each measured depth."""
+    rankings = report["bundle"]["text_to_image"]
+    depths = [int(ranking.split("@")[1]) for ranking in rankings if "@" in ranking]
     costs = ", ".join(f"{depth} candidates {depth * report['pair_ms']:.0f} ms" for depth in depths)
     return f"Reranking costs, of one core of the machine that exported: {costs}."

@@ -1,4 +1,4 @@
-"""The graphs of a bundle behind the protocol `evaluation.retrieval.Encoders`, as modules or files."""
+"""The graphs of a bundle behind `evaluation.retrieval.Encoders`, as modules or as files."""
 
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class TorchEncoders(_Encoders):
 
 
 class BundleEncoders(_Encoders):
-    """ONNX graphs of the bundle in `folder`. ValueError for a bundle that `read_manifest` refuses."""
+    """The ONNX graphs of the bundle in `folder`. ValueError if `read_manifest` refuses it."""
 
     def __init__(self, folder: Path):
         self.manifest = manifest = read_manifest(folder)

@@ -95,16 +95,15 @@ def check(encoders: BundleEncoders, folder: Path) -> None:
         )
     for name, cosine in cosines.items():
         if not cosine >= tolerances["embedding_cosine"]:
-            least = tolerances["embedding_cosine"]
             raise ValueError(
-                f"{name}: its embedding's cosine with the float32 model's is {cosine:.4f}, below {least}"
+                f"{name}: its embedding's cosine with the float32 model's is {cosine:.4f}, "
+                f"below {tolerances['embedding_cosine']}"
             )
     head = np.array(recorded["image"]["image_tokens_head"], int)
     steps = int(np.abs(tokens.ravel()[: len(head)].astype(int) - head).max(initial=0))
-    if steps > tolerances.get("image_token", 1):
-        raise ValueError(
-            f"an image token is {steps} steps off; expected at most {tolerances.get('image_token', 1)}"
-        )
+    most = tolerances.get("image_token", 1)
+    if steps > most:
+        raise ValueError(f"an image token is {steps} steps off; expected at most {most}")
     _, text_tokens = encoders.texts([text["text"] for text in recorded["texts"]])
     pairs = np.array([[match["text"], 0] for match in recorded["matches"]])
     logits = encoders.logits(text_tokens, tokens, pairs)

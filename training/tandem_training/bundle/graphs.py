@@ -1,5 +1,4 @@
-"""The graphs of a bundle as modules, and their export to ONNX with the names and axes of the
-contract."""
+"""The graphs of a bundle as modules, and their export to ONNX (docs/bundles.md)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ AXES = {
 
 
 class ImageGraph(nn.Module):
-    """`keep` is the form in which image tokens are stored: int8 in a bundle."""
+    """`alone`: without tokens. `keep` makes the stored form of the tokens: int8 in a bundle."""
 
     def __init__(
         self, model: Tandem, alone: bool, keep: Callable[[Tensor], Tensor] = quantise_tokens
@@ -69,19 +68,17 @@ class FusionGraph(nn.Module):
 
 @dataclass
 class Graphs:
-    """What the graphs of a bundle compute (docs/bundles.md), and the sizes that its manifest
-    states.
+    """The graphs of a bundle and the sizes in its manifest.
 
-    In a dual encoder alone `fusion` is None, image and text give the embedding alone, and the token
+    In a dual encoder alone `fusion` is None, image and text give the embedding only, and the token
     sizes are 0."""
 
-    image: (
-        nn.Module
-    )  # pixels uint8 [b, s, s, 3] → embedding [b, dim], image tokens int8 [b, cells, width]
-    text: (
-        nn.Module
-    )  # token ids, mask int64 [b, t] → embedding [b, dim], text tokens [b, t, token width]
-    fusion: nn.Module | None  # text tokens, mask, image tokens, pairs int64 [p, 2] → logits [p]
+    # pixels uint8 [b, s, s, 3] → embedding [b, dim], image tokens int8 [b, cells, width]
+    image: nn.Module
+    # token ids, mask int64 [b, t] → embedding [b, dim], text tokens [b, t, token_width]
+    text: nn.Module
+    # text tokens, mask, image tokens, pairs int64 [p, 2] → logits [p]
+    fusion: nn.Module | None
     image_size: int
     dim: int
     max_tokens: int
@@ -96,23 +93,18 @@ class Graphs:
 
     @classmethod
     def of(cls, model: Tandem, keep: Callable[[Tensor], Tensor] = quantise_tokens) -> "Graphs":
+        """The graphs of a model, with its fusion encoder if it has one."""
         config, alone = model.config, not model.serves_fusion
         encoders = (ImageGraph(model, alone, keep), TextGraph(model, alone))
         sizes = (config.vision.image_size, config.dim, config.text.max_tokens)
         if alone:
             return cls(*encoders, None, *sizes)
-        return cls(
-            *encoders,
-            FusionGraph(model),
-            *sizes,
-            model.cells,
-            config.vision.token_width,
-            model.text.width,
-        )
+        token_sizes = (model.cells, config.vision.token_width, model.text.width)
+        return cls(*encoders, FusionGraph(model), *sizes, *token_sizes)
 
     @classmethod
     def with_text(cls, model: Tandem, encoder: nn.Module) -> "Graphs":
-        """A dual encoder alone: the model's images, and another text encoder into the same space."""
+        """A dual encoder alone: the model's image encoder and another text encoder."""
         config = model.config
         graphs = (ImageGraph(model, alone=True), OtherTextGraph(encoder))
         sizes = (config.vision.image_size, config.dim, config.text.max_tokens)
@@ -121,7 +113,7 @@ class Graphs:
 
 @torch.no_grad()
 def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:
-    """Write the float32 graphs into `folder`, batch and text length dynamic; returns their paths."""
+    """Write the float32 graphs into `folder`, with dynamic batch and text length → their paths."""
     size = graphs.image_size
     ids = torch.ones(2, 7, dtype=torch.int64)
     examples = {
@@ -132,27 +124,26 @@ def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:
         "image_tokens": torch.zeros(3, graphs.cells, graphs.image_token_width, dtype=torch.int8),
         "pairs": torch.tensor([[0, 0], [1, 1], [0, 2], [1, 0]]),
     }
-    image, text = (["embedding"], ["embedding"])
-    if graphs.fusion is not None:
-        image, text = (["embedding", "image_tokens"], ["embedding", "text_tokens"])
+    text = ["token_ids", "attention_mask"]
+    pair = ["text_tokens", "attention_mask", "image_tokens", "pairs"]
     parts = [
-        ("image-encoder", graphs.image, ["pixels"], image),
-        ("text-encoder", graphs.text, ["token_ids", "attention_mask"], text),
-        (
-            "fusion-encoder",
-            graphs.fusion,
-            ["text_tokens", "attention_mask", "image_tokens", "pairs"],
-            ["logit"],
-        ),
+        ("image-encoder", graphs.image, ["pixels"], ["embedding", "image_tokens"]),
+        ("text-encoder", graphs.text, text, ["embedding", "text_tokens"]),
+        ("fusion-encoder", graphs.fusion, pair, ["logit"]),
     ]
+    if graphs.fusion is None:
+        parts = [(*part, outputs[:1]) for *part, outputs in parts[:2]]
     written = []
     for name, module, inputs, outputs in parts:
-        if module is None:
-            continue
         written.append(folder / f"{name}.onnx")
-        # The TorchScript exporter keeps every listed axis dynamic; the newer one specialises the
-        # pair axis.
-        torch.onnx.export(module, tuple(examples[i] for i in inputs), written[-1], input_names=inputs,
-                          output_names=outputs, dynamic_axes={n: AXES[n] for n in (*inputs, *outputs)},
-                          opset_version=OPSET, dynamo=False)  # fmt: skip
+        torch.onnx.export(
+            module,
+            tuple(examples[name] for name in inputs),
+            written[-1],
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes={name: AXES[name] for name in (*inputs, *outputs)},
+            opset_version=OPSET,
+            dynamo=False,  # the newer exporter makes the pair axis constant
+        )
     return written

@@ -1,8 +1,7 @@
-"""Half the size, the same answers: weights stored as float16, computed with as float32.
+"""Weights stored as float16 and computed with as float32: half the size.
 
-The runtime folds the casts away when it loads the graph. With dynamic int8 the scale of an
-activation depends on what else is in the batch; here a text has one embedding, whatever it is
-batched with."""
+The runtime folds the casts away when it loads the graph. Unlike with dynamic int8, an embedding
+does not depend on the rest of the batch."""
 
 from pathlib import Path
 
@@ -14,8 +13,12 @@ LEAST_ELEMENTS = 4096
 
 
 def store_float16(path: Path) -> None:
-    """Rewrite the graph at `path` with every float32 weight of at least LEAST_ELEMENTS numbers as
-    float16 and a cast. ValueError when a weight is beyond float16's range."""
+    """Rewrite the graph at `path`: float32 weights of at least LEAST_ELEMENTS numbers become
+    float16 with a cast.
+
+    Raises:
+        ValueError: a weight is beyond the range of float16.
+    """
     model = onnx.load(path)
     casts = []
     for weight in model.graph.initializer:

@@ -1,4 +1,4 @@
-r"""Import a CLIP, SigLIP or BLIP-ITM checkpoint, a folder as `transformers` saves it, as a bundle.
+r"""Import a checkpoint of CLIP, SigLIP or BLIP-ITM, a folder saved by `transformers`, as a bundle.
 
 python -m tandem_training.bundle.hugging_face clip-vit-base-patch32 ../models/clip-base \
     --dev '../../shared/data/flickr8k-dev-*.tar'"""
@@ -7,6 +7,7 @@ import argparse
 import json
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -18,14 +19,17 @@ from .hugging_face_graphs import Pixels, blip_graphs, clip_graphs, siglip_graphs
 from .write import add_options, write_bundle
 
 ARCHITECTURES = {"CLIPModel": "CLIP", "SiglipModel": "SigLIP", "BlipForImageTextRetrieval": "BLIP"}
-# Without shards to calibrate on, a pair of CLIP's counts as a match from this similarity on: the
-# one that the pairs of LAION-5B were chosen by (Schuhmann et al. 2022, arXiv:2210.08402).
+# Similarity from which CLIP's pairs match, without shards to calibrate on. The pairs of LAION-5B
+# were chosen by it (Schuhmann et al. 2022, arXiv:2210.08402).
 CLIP_THRESHOLD = 0.28
 
 
 def read_checkpoint(folder: Path) -> tuple[nn.Module, str]:
-    """The model and the name of its architecture. ValueError for any other, or one that is not
-    whole."""
+    """The model and the name of its architecture.
+
+    Raises:
+        ValueError: another architecture, or weights are missing.
+    """
     config = _json(folder / "config.json")
     named = (config.get("architectures") or ["none"])[0]
     if named not in ARCHITECTURES:
@@ -40,13 +44,14 @@ def read_checkpoint(folder: Path) -> tuple[nn.Module, str]:
     )
     if missing := [*loading["missing_keys"], *loading["mismatched_keys"]]:
         raise ValueError(
-            f"{folder}: {len(missing)} weights of {named} are missing or of another shape: {missing[:3]}"
+            f"{folder}: {len(missing)} weights of {named} are missing or of another shape: "
+            f"{missing[:3]}"
         )
     return model.eval().float(), ARCHITECTURES[named]
 
 
 def read_pixels(folder: Path) -> Pixels:
-    """How the checkpoint normalises pixels. ValueError when the folder does not say."""
+    """How the checkpoint normalises pixels. ValueError if the folder has no such configuration."""
     alone = folder / "preprocessor_config.json"
     given = (
         _json(alone)
@@ -67,8 +72,11 @@ def read_pixels(folder: Path) -> Pixels:
 
 
 def save_tokenizer(folder: Path, path: Path) -> Tokenizer:
-    """Write `tokenizer.json`, the checkpoint's own or the same made by `transformers`. ValueError
-    when it has no such form."""
+    """Write `tokenizer.json`, the checkpoint's own or one converted by `transformers`.
+
+    Raises:
+        ValueError: the tokenizer cannot be converted.
+    """
     if (folder / "tokenizer.json").is_file():
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     else:
@@ -77,8 +85,8 @@ def save_tokenizer(folder: Path, path: Path) -> Tokenizer:
         found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if not hasattr(found, "backend_tokenizer"):
             raise ValueError(
-                f"{folder} has no tokenizer.json, and none can be made of a {type(found).__name__}; "
-                "take that file from another copy of the checkpoint"
+                f"{folder} has no tokenizer.json, and none can be made of a "
+                f"{type(found).__name__}; take that file from another copy of the checkpoint"
             )
         tokenizer = found.backend_tokenizer
     tokenizer.no_padding()
@@ -88,7 +96,7 @@ def save_tokenizer(folder: Path, path: Path) -> Tokenizer:
 
 
 def padding_of(folder: Path, tokenizer: Tokenizer) -> int:
-    """The token that fills up a text. The model's configuration has other models' identifiers."""
+    """Id of the padding token. The model's own configuration states ids of other models."""
     named = _json(folder / "tokenizer_config.json").get("pad_token")
     named = named.get("content") if isinstance(named, dict) else named
     found = tokenizer.token_to_id(named) if isinstance(named, str) else None
@@ -102,7 +110,7 @@ def padding_of(folder: Path, tokenizer: Tokenizer) -> int:
 def graphs_of(
     model: nn.Module, kind: str, folder: Path, tokenizer: Tokenizer
 ) -> tuple[Graphs, dict]:
-    """The graphs, and the match rule that the checkpoint itself brings."""
+    """The graphs, and the match rule of the checkpoint itself."""
     pixels, side = read_pixels(folder), model.config.vision_config.image_size
     if not isinstance(side, int):
         raise ValueError(f"{folder}: the image size is {side!r}; expected one side of a square")
@@ -119,13 +127,20 @@ def graphs_of(
     return graphs, {"logit": 0.0, "similarity": scale, "bias": model.logit_bias.item()}
 
 
-def import_checkpoint(source: Path, folder: Path, version: str = "1.0.0", languages: tuple[str, ...] = ("en",),
-                      precision: str = "fp32", calibrate: str = "", dev: str = "", bank: str = "") -> dict:  # fmt: skip
-    """Write the bundle of the checkpoint in `source`; returns its manifest. See
-    `export.write_bundle`."""
+def import_checkpoint(
+    source: Path,
+    folder: Path,
+    version: str = "1.0.0",
+    languages: tuple[str, ...] = ("en",),
+    precision: str = "fp32",
+    calibrate: str = "",
+    dev: str = "",
+    bank: str = "",
+) -> dict:
+    """Write the bundle of the checkpoint in `source` → its manifest; see `write_bundle`."""
     model, kind = read_checkpoint(source)
-    with tempfile.TemporaryDirectory() as kept:
-        tokenizer = Path(kept) / "tokenizer.json"
+    with tempfile.TemporaryDirectory() as temporary:
+        tokenizer = Path(temporary) / "tokenizer.json"
         graphs, match = graphs_of(model, kind, source, save_tokenizer(source, tokenizer))
         about = {
             "version": version,
@@ -134,19 +149,19 @@ def import_checkpoint(source: Path, folder: Path, version: str = "1.0.0", langua
             "languages": list(languages),
             "match": {name: round(value, 6) for name, value in match.items()},
         }
-        card = lambda manifest: imported_card(manifest, kind, avoids_hubs=bool(bank))  # noqa: E731
+        card = partial(imported_card, kind=kind, avoids_hubs=bool(bank))
         return write_bundle(graphs, tokenizer, folder, about, card, precision, calibrate, dev, bank)
 
 
 def _license(folder: Path) -> str:
-    """As the head of the checkpoint's own card says it."""
+    """The license in the front matter of the checkpoint's card."""
     card = folder / "README.md"
     found = (
         re.search(r"\A---\n(?:.*\n)*?license: *(\S+)", card.read_text(errors="replace"))
         if card.is_file()
         else None
     )
-    return found[1] if found else "not stated by the checkpoint: see where it came from"
+    return found[1] if found else "not stated by the checkpoint: see its source"
 
 
 def _json(path: Path) -> dict:

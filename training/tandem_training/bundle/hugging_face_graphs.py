@@ -1,9 +1,8 @@
-"""Graphs of other people's models, as `transformers` loads them: CLIP, SigLIP, and BLIP with its
-ITM head.
+"""Graphs of models that `transformers` loads: CLIP, SigLIP, and BLIP with its ITM head.
 
-They keep the contract of a bundle: bytes in, normalised inside, padding without effect. The
-encoders' layers are called one level below the models' own `forward`, with masks written out,
-because what `transformers` does to make a mask does not survive tracing."""
+They keep the contract of a bundle: bytes in, normalised inside, padding without effect. They call
+the encoders' layers below the models' own `forward`, with explicit masks, because the masks of
+`transformers` do not survive tracing."""
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +15,7 @@ FINEST = 8  # steps of an image token's scale in a power of two
 
 
 class Pixels(nn.Module):
-    """uint8 [b, s, s, 3] → normalised [b, 3, s, s]. `rescale`, `mean` and `std` stand in
-    preprocessor_config.json."""
+    """uint8 [b, s, s, 3] → normalised [b, 3, s, s], by values of preprocessor_config.json."""
 
     def __init__(self, rescale: float, mean: list[float], std: list[float]):
         super().__init__()
@@ -31,7 +29,7 @@ class Pixels(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Pixels → embedding of a vision model, projected where the model projects."""
+    """Pixels → unit embedding of a vision model, through its projection."""
 
     def __init__(self, pixels: Pixels, vision: nn.Module, project: nn.Module):
         super().__init__()
@@ -42,8 +40,8 @@ class Embedding(nn.Module):
 
 
 class ClipText(nn.Module):
-    """CLIP reads the embedding from the last token, which has seen all others (Radford et al.
-    2021)."""
+    """CLIP reads the embedding from the last token, which attends to all others (Radford et al.
+    2021, arXiv:2103.00020)."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -60,8 +58,8 @@ class ClipText(nn.Module):
 
 
 class SiglipText(nn.Module):
-    """SigLIP was trained with every text padded to the full length, padding seen, and reads the
-    last place (Zhai et al. 2023, arXiv:2303.15343): the graph pads each text itself."""
+    """SigLIP reads the embedding from the last position of a text padded to the full length,
+    without a mask (Zhai et al. 2023, arXiv:2303.15343). The graph pads each text itself."""
 
     def __init__(self, text: nn.Module, length: int, padding: int):
         super().__init__()
@@ -77,8 +75,8 @@ class SiglipText(nn.Module):
 
 
 def pack(tokens: Tensor) -> Tensor:
-    """Image tokens [b, n, w] of any length → int8 [b, n, w + 1]: each token in 127 steps of its
-    largest number, whose logarithm is the last byte."""
+    """Image tokens [b, n, w] → int8 [b, n, w + 1]: each token in 127 steps of its largest number,
+    whose logarithm is the last byte."""
     most = tokens.abs().amax(-1, keepdim=True).clamp(min=1e-4)
     scale = torch.ceil(torch.log2(most) * FINEST).clamp(-127, 127)
     steps = torch.round(tokens * torch.pow(2.0, -scale / FINEST) * 127).clamp(-127, 127)
@@ -102,8 +100,8 @@ class BlipImage(nn.Module):
 
 
 class BlipText(nn.Module):
-    """The text tokens are what the first layer reads: with an image, BLIP's text encoder begins
-    anew."""
+    """The text tokens are the input of the first layer, where BLIP's encoder starts with an image
+    too."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -118,8 +116,9 @@ class BlipText(nn.Module):
 
 
 class BlipFusion(nn.Module):
-    """Cross-attention inserted into the text encoder (Li et al. 2022, arXiv:2201.12086). The logit
-    is that of a match less that of none, so that its sigmoid is BLIP's own probability."""
+    """Cross-attention inserted into the text encoder (Li et al. 2022, arXiv:2201.12086).
+
+    The logit is that of a match minus that of no match; its sigmoid is BLIP's probability."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -157,7 +156,13 @@ def blip_graphs(model: nn.Module, pixels: Pixels) -> Graphs:
     vision, text = model.config.vision_config, model.config.text_config
     cells = (vision.image_size // vision.patch_size) ** 2 + 1
     return Graphs(
-        BlipImage(pixels, model), BlipText(model), BlipFusion(model), vision.image_size,
-        model.config.image_text_hidden_size, text.max_position_embeddings, cells, vision.hidden_size + 1,
+        BlipImage(pixels, model),
+        BlipText(model),
+        BlipFusion(model),
+        vision.image_size,
+        model.config.image_text_hidden_size,
+        text.max_position_embeddings,
+        cells,
+        vision.hidden_size + 1,
         text.hidden_size,
-    )  # fmt: skip
+    )

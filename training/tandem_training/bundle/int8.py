@@ -1,11 +1,10 @@
 """Graphs that compute in int8 (Jacob et al. 2017, arXiv:1712.05877), and word tables of int8 rows.
 
-Each graph in the way that lost least recall on Flickr8k's development photos. Convolutions get the
-ranges of their activations beforehand, from photos that the model was trained on (static). Matrix
-products of the encoders take theirs from each row as it comes (`products`): ranges found beforehand
-lost two points of R@1, and with those of a whole tensor (dynamic) the embedding of a text depends
-on what else is in its batch. For the fusion encoder that is a hundredth of a logit, and dynamic
-products are a third faster than those of rows."""
+Each graph uses the way that lost least recall on Flickr8k dev. Convolutions get the ranges of their
+activations from training images (static). Matrix products of the encoders take the range of each
+row (`products`): static ranges lost two points of R@1, and with the range of a whole tensor
+(dynamic) the embedding of a text depends on the rest of its batch. In the fusion encoder that is a
+hundredth of a logit, and dynamic products are a third faster than those by rows."""
 
 from collections import Counter
 from pathlib import Path
@@ -27,21 +26,19 @@ from ..data.images import decode
 from ..data.samples import Sample
 from .products import products_to_int8
 
-PHOTOS_AT_ONCE = 4
-EXACT_CONVOLUTIONS = (
-    16  # at the beginning: few channels of wide range, where most of the loss came from
-)
-LEAST_ROWS = 256  # of a table that is looked up
+IMAGES_AT_ONCE = 4
+# The first convolutions stay float32: few channels of wide range, the source of most of the loss.
+EXACT_CONVOLUTIONS = 16
+LEAST_ROWS = 256  # of a lookup table in int8
 
 
 def feeds_of(
     samples: list[Sample], size: int, tokenizer: Tokenizer
 ) -> dict[str, list[dict[str, np.ndarray]]]:
-    """What the encoders read of `samples`, by the stem of their file: a few photos at a time, and
-    each caption."""
-    batches = (samples[i : i + PHOTOS_AT_ONCE] for i in range(0, len(samples), PHOTOS_AT_ONCE))
+    """Inputs of the encoders by stem of their file: IMAGES_AT_ONCE images, and each caption."""
+    batches = (samples[i : i + IMAGES_AT_ONCE] for i in range(0, len(samples), IMAGES_AT_ONCE))
     pixels = [
-        {"pixels": np.stack([decode(sample.jpeg, size) for sample in few])} for few in batches
+        {"pixels": np.stack([decode(sample.jpeg, size) for sample in batch])} for batch in batches
     ]
     rows = (np.array([e.ids]) for s in samples for e in tokenizer.encode_batch(s.captions))
     return {
@@ -51,6 +48,8 @@ def feeds_of(
 
 
 class Reader(CalibrationDataReader):
+    """Hands `feeds` to ONNX Runtime one by one."""
+
     def __init__(self, feeds: list[dict[str, np.ndarray]]):
         self._feeds = iter(feeds)
 
@@ -59,18 +58,12 @@ class Reader(CalibrationDataReader):
 
 
 def to_int8(path: Path, feeds: dict[str, list[dict[str, np.ndarray]]]) -> None:
-    """Rewrite the float32 graph at `path`. Inputs and outputs stay as they are. `feeds` show what
-    `feeds_of` says."""
+    """Rewrite the float32 graph at `path`, with `feeds` of `feeds_of`. Inputs and outputs keep
+    their types."""
     quant_pre_process(path, path, skip_symbolic_shape=True)
     if path.stem == "fusion-encoder":
-        quantize_dynamic(
-            path,
-            path,
-            ["MatMul", "Gemm"],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            reduce_range=True,
-        )
+        settings = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
+        quantize_dynamic(path, path, ["MatMul", "Gemm"], **settings)
         return
     store_int8_rows(path)
     if path.stem == "image-encoder":
@@ -78,21 +71,21 @@ def to_int8(path: Path, feeds: dict[str, list[dict[str, np.ndarray]]]) -> None:
     products_to_int8(path, feeds[path.stem])
 
 
-def convolutions_to_int8(path: Path, photos: Reader) -> None:
-    """All but the first few; a graph that has no more is left as it is."""
+def convolutions_to_int8(path: Path, images: Reader) -> None:
+    """Rewrite the convolutions of the graph at `path` but the first EXACT_CONVOLUTIONS."""
     nodes = [(node.name, node.op_type) for node in onnx.load(path).graph.node]
     places = [i for i, (_, kind) in enumerate(nodes) if kind == "Conv"]
     if len(places) <= EXACT_CONVOLUTIONS:
         return
     early = [name for name, _ in nodes[: places[EXACT_CONVOLUTIONS]]]
     quantize_static(
-        path, path, photos, QuantFormat.QDQ, ["Conv", "Clip"], per_channel=True,
+        path, path, images, QuantFormat.QDQ, ["Conv", "Clip"], per_channel=True,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=early,
     )  # fmt: skip
 
 
 def store_int8_rows(path: Path) -> None:
-    """Store every float32 table whose rows are looked up as int8, with a scale for each row."""
+    """Store every float32 lookup table of the graph at `path` as int8 with a scale for a row."""
     model = onnx.load(path)
     graph, nodes = model.graph, []
     tables = {
@@ -103,22 +96,17 @@ def store_int8_rows(path: Path) -> None:
     uses = Counter(name for node in graph.node for name in node.input)
     tables = {name: t for name, t in tables.items() if t.dims[0] >= LEAST_ROWS and uses[name] == 1}
     for node in graph.node:
-        table = (
-            tables.get(node.input[0])
-            if node.op_type == "Gather" and not any(a.i for a in node.attribute)
-            else None
-        )
+        by_row = node.op_type == "Gather" and not any(a.i for a in node.attribute)
+        table = tables.get(node.input[0]) if by_row else None
         if table is None:
             nodes.append(node)
             continue
         rows = numpy_helper.to_array(table)
         scale = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-12) / 127
         graph.initializer.remove(table)
-        graph.initializer.append(
-            numpy_helper.from_array(np.round(rows / scale).astype(np.int8), f"{table.name}.int8")
-        )
-        graph.initializer.append(
-            numpy_helper.from_array(scale.astype(np.float32), f"{table.name}.scale")
+        stored = {"int8": np.round(rows / scale).astype(np.int8), "scale": scale.astype(np.float32)}
+        graph.initializer.extend(
+            numpy_helper.from_array(array, f"{table.name}.{name}") for name, array in stored.items()
         )
         out, places = node.output[0], node.input[1]
         nodes += [

@@ -1,8 +1,8 @@
 """Padding as part of the convolution behind it.
 
-What a convolution pads by itself costs next to nothing. A Pad of its own is a pass over the
-picture, and around each the runtime turns the picture out of the layout of its convolutions
-(channels in blocks) and back: together a third of the time of an EfficientNet."""
+Padding inside a convolution costs next to nothing. A Pad node is a pass over the feature map, and
+the runtime converts its layout (channels in blocks) before and after each one: together a third of
+the time of an EfficientNet."""
 
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from onnx.reference import ReferenceEvaluator
 
 
 def fold_padding(path: Path) -> None:
-    """Rewrite the graph at `path`: zeros around pictures that only convolutions read are padded by
-    those. How many there are may be computed, as long as no input has a part in it."""
+    """Rewrite the graph at `path`: the convolutions behind a Pad node pad zeros themselves.
+
+    The padding may be computed in the graph, but must not depend on an input."""
     model = onnx.load(path)
     graph = model.graph
     outputs = {output.name for output in graph.output}
@@ -37,12 +38,11 @@ def fold_padding(path: Path) -> None:
 
 
 def _zeros(pad: NodeProto, model: ModelProto) -> list[int] | None:
-    """Before and behind each side of a picture, in the order of a convolution's `pads`; None for
-    any other padding."""
+    """Counts of zeros in the order of a convolution's `pads`; None if `pad` does anything else."""
     mode = next(
         (attribute.s for attribute in pad.attribute if attribute.name == "mode"), b"constant"
     )
-    sizes, value, axes = [*pad.input[1:], "", ""][:3]  # names; an input that is not given has none
+    sizes, value, axes = [*pad.input[1:], "", ""][:3]  # names; an absent input has an empty one
     counts, added = _constant(sizes, model), _constant(value, model)
     if mode != b"constant" or axes or counts is None or (value and (added is None or added.any())):
         return None
@@ -51,34 +51,31 @@ def _zeros(pad: NodeProto, model: ModelProto) -> list[int] | None:
 
 
 def _constant(name: str, model: ModelProto) -> np.ndarray | None:
-    """The value of a tensor; None where an input has a part in it, or there is no such tensor."""
+    """The value of a tensor; None if it depends on an input or does not exist."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     if name in stored:
         return numpy_helper.to_array(stored[name])
     producers = {output: node for node in model.graph.node for output in node.output}
     waiting, seen = [name], set()
     while waiting:
-        one = waiting.pop()
-        if one in seen or one in stored:
+        tensor = waiting.pop()
+        if tensor in seen or tensor in stored:
             continue
-        if one not in producers:
+        if tensor not in producers:
             return None
-        seen.update(producers[one].output)
-        waiting += filter(None, producers[one].input)
+        seen.update(producers[tensor].output)
+        waiting += filter(None, producers[tensor].input)
     nodes = [node for node in model.graph.node if not seen.isdisjoint(node.output)]
-    used = [
-        stored[one] for one in sorted({one for node in nodes for one in node.input} & stored.keys())
-    ]
-    graph = helper.make_graph(
-        nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], used
-    )
-    return ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import)).run(
-        [name], {}
-    )[0]
+    read = {tensor for node in nodes for tensor in node.input}
+    used = [stored[tensor] for tensor in sorted(read & stored.keys())]
+    output = helper.make_empty_tensor_value_info(name)
+    graph = helper.make_graph(nodes, "constant", [], [output], used)
+    evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import))
+    return evaluator.run([name], {})[0]
 
 
 def _can_pad(node: NodeProto, pad: NodeProto) -> bool:
-    """Whether it is a convolution of what was padded whose own padding is given in numbers."""
+    """Whether `node` is a convolution of the padded tensor with numeric padding of its own."""
     automatic = any(
         attribute.name == "auto_pad" and attribute.s != b"NOTSET" for attribute in node.attribute
     )
@@ -86,6 +83,7 @@ def _can_pad(node: NodeProto, pad: NodeProto) -> bool:
 
 
 def _widen(conv: NodeProto, zeros: list[int]) -> None:
+    """Add `zeros` to the padding of the convolution."""
     own = next((attribute for attribute in conv.attribute if attribute.name == "pads"), None)
     if own is None:
         conv.attribute.append(helper.make_attribute("pads", zeros))
@@ -94,7 +92,7 @@ def _widen(conv: NodeProto, zeros: list[int]) -> None:
 
 
 def _drop_unread(model: ModelProto) -> None:
-    """What led to the numbers of zeros alone."""
+    """Remove nodes and tensors that no output depends on any more."""
     graph = model.graph
     read = {output.name for output in graph.output}
     for node in reversed(list(graph.node)):

@@ -1,10 +1,9 @@
-"""Matrix products of tokens and weights in int8, each row of tokens with a scale of its own, so
-that nobody's embedding depends on what else is in a batch, and each column of the weights with one
-("vector-wise" in Dettmers et al. 2022, arXiv:2208.07339).
+"""Matrix products of tokens and weights in int8, with a scale for each row of tokens and for each
+column of weights ("vector-wise" in Dettmers et al. 2022, arXiv:2208.07339).
 
-Activations have channels that are far wider than the others, and would take the steps away from
-these. Half of that width, in logarithms, is moved into the weights, which are even (SmoothQuant,
-Xiao et al. 2022, arXiv:2211.10438)."""
+So an embedding does not depend on the rest of its batch. Some channels of activations are far wider
+than the others and would take their precision. Half of that width, in logarithms, is moved into the
+weights, which are even (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,15 +23,12 @@ from onnx import (
 )
 
 # To either side of zero. Processors without VNNI add two products of a row and a column in 16 bits:
-# 2 · 255 · 63 fits, and with steps for eight bits embeddings lay at a cosine of .993 from where
-# they belong.
+# 2 · 255 · 63 fits, while 127 steps overflowed (cosine of embeddings with the exact ones .993).
 WEIGHT_STEPS = 63
-LEAST_SHARE = (
-    0.1  # of the mean width: a channel that was silent in what was shown may speak elsewhere
-)
+LEAST_SHARE = 0.1  # of the mean width; a channel that is zero in the feeds may not be elsewhere
 TINY = 1e-12
-# x [..., k] divided by `ease` [k] times weights int8 [k, n] of a scale for each column [n] → [...,
-# n]
+# x [..., k] divided by `ease` [k], times weights int8 [k, n] with a scale [n] for each column
+# → [..., n]
 PRODUCT = parser.parse_function("""
 <domain: "tandem", opset_import: ["": 17, "com.microsoft": 1]>
 product (x, ease, weight, column_scale) => (y) {
@@ -65,7 +61,7 @@ product (x, ease, weight, column_scale) => (y) {
 
 
 def products_to_int8(path: Path, feeds: Iterable[dict[str, np.ndarray]]) -> None:
-    """Rewrite the graph at `path`. `feeds` are inputs that show how wide its activations are."""
+    """Rewrite the graph at `path`. The widths of its activations come from the inputs `feeds`."""
     model = shape_inference.infer_shapes(onnx.load(path))
     graph = model.graph
     nodes = token_products(graph)
@@ -85,34 +81,34 @@ def products_to_int8(path: Path, feeds: Iterable[dict[str, np.ndarray]]) -> None
         }
         names = [f"{node.output[0]}.{name}" for name in stored]
         graph.initializer.extend(map(numpy_helper.from_array, stored.values(), names))
+        inputs = [x, *names]
         node.CopyFrom(
-            helper.make_node(
-                PRODUCT.name, [x, *names], node.output, node.name, domain=PRODUCT.domain
-            )
+            helper.make_node(PRODUCT.name, inputs, node.output, node.name, domain=PRODUCT.domain)
         )
     read = {name for node in graph.node for name in node.input}
-    kept = [t for t in graph.initializer if t.name in read]
+    used = [t for t in graph.initializer if t.name in read]
     del graph.initializer[:], graph.value_info[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(used)
     model.functions.append(PRODUCT)
-    needed = {"com.microsoft", PRODUCT.domain} - {
-        imported.domain for imported in model.opset_import
-    }
+    imported = {entry.domain for entry in model.opset_import}
+    needed = {"com.microsoft", PRODUCT.domain} - imported
     model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in sorted(needed))
     inlined = inliner.inline_local_functions(model)
-    used = [imported for imported in inlined.opset_import if imported.domain != PRODUCT.domain]
+    remaining = [entry for entry in inlined.opset_import if entry.domain != PRODUCT.domain]
     del inlined.opset_import[:]
-    inlined.opset_import.extend(used)
+    inlined.opset_import.extend(remaining)
     onnx.save(inlined, path)
 
 
 def at_least(widths: np.ndarray) -> np.ndarray:
+    """Widths [k], none below LEAST_SHARE of their mean."""
     return np.maximum(widths, LEAST_SHARE * widths.mean() + TINY)
 
 
 def token_products(graph: GraphProto) -> list[NodeProto]:
-    """Products of tokens [b, t, k] and float32 weights [k, n]. Those of rows that stand for a whole
-    text or photo are little work and much of the loss: they stay exact."""
+    """Products of tokens [b, t, k] and float32 weights [k, n].
+
+    Products of pooled rows [b, k] stay exact: they are little work and much of the loss."""
     ranks = {
         value.name: len(value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.value_info)
@@ -129,7 +125,7 @@ def token_products(graph: GraphProto) -> list[NodeProto]:
 def channel_widths(
     path: Path, names: set[str], feeds: Iterable[dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """The largest magnitude of each channel [k] of the activations of those names [..., k]."""
+    """The largest magnitude of each channel [k] of the activations `names` [..., k]."""
     model = onnx.load(path)
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     session = onnxruntime.InferenceSession(

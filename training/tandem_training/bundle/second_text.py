@@ -12,8 +12,15 @@ from .graphs import Graphs
 from .write import about_ours, second_languages, write_bundle
 
 
-def export_second_text(checkpoint: Path, folder: Path, dev: str, version: str, precision: str = "fp32",
-                       calibrate: str = "", bank: str = "") -> dict:  # fmt: skip
+def export_second_text(
+    checkpoint: Path,
+    folder: Path,
+    dev: str,
+    version: str,
+    precision: str = "fp32",
+    calibrate: str = "",
+    bank: str = "",
+) -> dict:
     """Write the image encoder and the second text encoder, with its tokenizer, as a bundle.
 
     See `write_bundle`. ValueError if the checkpoint has no second text encoder."""

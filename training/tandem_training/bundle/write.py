@@ -32,8 +32,17 @@ RERANK_DEPTHS = (16, CANDIDATES, 128)
 CALIBRATION_IMAGES = 64
 
 
-def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict, card: Callable[[dict], str],
-                 precision: str = "fp32", calibrate: str = "", dev: str = "", bank: str = "") -> dict:  # fmt: skip
+def write_bundle(
+    graphs: Graphs,
+    tokenizer_file: Path,
+    folder: Path,
+    about: dict,
+    card: Callable[[dict], str],
+    precision: str = "fp32",
+    calibrate: str = "",
+    dev: str = "",
+    bank: str = "",
+) -> dict:
     """Write a bundle and check that its graphs reproduce the model.
 
     Args:
@@ -106,13 +115,20 @@ def write_bundle(graphs: Graphs, tokenizer_file: Path, folder: Path, about: dict
 def _first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
     """The manifest of a bundle that has not been measured."""
     manifest = {
-        "schema_version": 1, "name": name, **about, "embedding": {"dim": graphs.dim},
+        "schema_version": 1,
+        "name": name,
+        **about,
+        "embedding": {"dim": graphs.dim},
         "image_encoder": {"file": "image-encoder.onnx", "size": graphs.image_size, "fit": "fill"},
-        "text_encoder": {"file": "text-encoder.onnx", "tokenizer": "tokenizer.json", "max_tokens": graphs.max_tokens},
+        "text_encoder": {
+            "file": "text-encoder.onnx",
+            "tokenizer": "tokenizer.json",
+            "max_tokens": graphs.max_tokens,
+        },
         "rerank": {"default": graphs.fusion is not None, "candidates": CANDIDATES},
         "goldens": "goldens.json",
         "metrics": {},
-    }  # fmt: skip
+    }
     if graphs.fusion is not None:
         manifest["image_tokens"] = {
             "count": graphs.cells,
@@ -151,8 +167,16 @@ def _measure(
     return match, figures, margin, recall[f"rerank@{CANDIDATES}"]["r1"] - recall["itc"]["r1"]
 
 
-def export_bundle(checkpoint: Path, folder: Path, tokenizer_file: Path, dev: str, version: str,
-                  precision: str = "fp32", calibrate: str = "", bank: str = "") -> dict:  # fmt: skip
+def export_bundle(
+    checkpoint: Path,
+    folder: Path,
+    tokenizer_file: Path,
+    dev: str,
+    version: str,
+    precision: str = "fp32",
+    calibrate: str = "",
+    bank: str = "",
+) -> dict:
     """Write the bundle of a checkpoint of `train`; see `write_bundle`."""
     model = Tandem.from_checkpoint(load(checkpoint))
     second = list(second_languages(model))
@@ -176,7 +200,8 @@ def about_ours(version: str, kind: str, languages: list[str]) -> dict:
     return {
         "version": version,
         "description": f"{kind} for {spoken(languages)} captions of everyday photos",
-        "license": "Weights: see README.md of the bundle (trained on Flickr8k, for research and education)",
+        "license": "Weights: see README.md of the bundle "
+        "(trained on Flickr8k, for research and education)",
         "languages": languages,
         "match": {"logit": 1.0, "similarity": 1.0, "bias": 0.0},
     }

@@ -1,4 +1,4 @@
-"""Photos with captions, read from WebDataset shards (tar files of `<key>.jpg` and `<key>.json`)."""
+"""Captioned images, read from WebDataset shards (tar files of `<key>.jpg` and `<key>.json`)."""
 
 import itertools
 import json
@@ -14,21 +14,20 @@ ENGLISH = {"en": 1.0}
 
 @dataclass
 class Sample:
+    """An image with its captions."""
+
     key: str
     jpeg: bytes
     captions: list[str]
-    weights: list[float] = field(
-        default_factory=list
-    )  # chance of each caption to be drawn, sum 1; empty: all equal
-    second: list[str] = field(
-        default_factory=list
-    )  # what a second text encoder reads of it, perhaps nothing
+    # Chance of each caption to be drawn, sum 1; empty: all equal.
+    weights: list[float] = field(default_factory=list)
+    # Captions that a second text encoder reads, with their weights.
+    second: list[str] = field(default_factory=list)
     second_weights: list[float] = field(default_factory=list)
 
 
 class Corrupt:
-    """Counts the samples that had to be skipped. Some are normal in a large collection; more than a
-    share `limit` of all is a ValueError that names the worst shard."""
+    """Counts skipped samples; more than a share `limit` of all is an error."""
 
     def __init__(self, limit: float):
         self.limit, self.count, self.first = limit, Counter(), {}
@@ -38,24 +37,40 @@ class Corrupt:
         self.first.setdefault(source, f"{key}: {reason}")
 
     def check(self, total: int) -> None:
-        """To be called at the end, with the number of all samples, skipped ones included."""
+        """Report the skipped ones of `total` samples.
+
+        Raises:
+            ValueError: more than a share `limit` was skipped; the error names the worst shard.
+        """
         if not self.count:
             return
         (worst, many), skipped = self.count.most_common(1)[0], self.count.total()
-        found = f"{skipped} of {total} samples are corrupt; the most, {many}, in {worst}, first {self.first[worst]}"
+        summary = (
+            f"{skipped} of {total} samples are corrupt; the most, {many}, in {worst}, "
+            f"first {self.first[worst]}"
+        )
         if skipped > self.limit * total:
-            raise ValueError(f"{found}; at most a share of {self.limit} is skipped (max_corrupt)")
-        print(f"skipped: {found}", flush=True)
+            raise ValueError(f"{summary}; at most a share of {self.limit} is skipped (max_corrupt)")
+        print(f"skipped: {summary}", flush=True)
 
 
-def read_shards(pattern: str, languages: Mapping[str, float] = ENGLISH, max_corrupt: float = 0.01,
-                second: Mapping[str, float] | None = None) -> list[Sample]:  # fmt: skip
-    """Every sample of the shards that `pattern` names (see `shards.locations`), in shard order.
+def read_shards(
+    pattern: str,
+    languages: Mapping[str, float] = ENGLISH,
+    max_corrupt: float = 0.01,
+    second: Mapping[str, float] | None = None,
+) -> list[Sample]:
+    """Every sample of the shards that match `pattern` (see `shards.locations`), in shard order.
 
-    `languages` gives each language's weight in drawing a caption, `second` that of each language of
-    a second text encoder. A photo without a caption in any of `languages` is left out. Corrupt
-    samples are counted and skipped, up to a share `max_corrupt`. Raises FileNotFoundError when no
-    shard matches, ValueError for a broken one or too many corrupt samples."""
+    Args:
+        languages: weight of each language in drawing a caption. An image without a caption in any
+            of them is left out.
+        max_corrupt: share of samples that may be corrupt; they are skipped.
+        second: weight of each language of a second text encoder.
+    Raises:
+        FileNotFoundError: no shard matches.
+        ValueError: a shard is broken, too many samples are corrupt, or no image has a caption.
+    """
     corrupt, samples, total = Corrupt(max_corrupt), [], 0
     for location in locations(pattern):
         parts: dict[str, dict[str, bytes | None]] = {}
@@ -73,39 +88,43 @@ def read_shards(pattern: str, languages: Mapping[str, float] = ENGLISH, max_corr
                 samples += [sample] if sample.captions else []
     corrupt.check(total)
     if not samples:
-        raise ValueError(f"{pattern} holds no photo with a caption in {', '.join(languages)}")
+        raise ValueError(f"{pattern} holds no image with a caption in {', '.join(languages)}")
     return samples
 
 
 def read_languages(
     pattern: str, languages: Iterable[str], max_corrupt: float = 0.01
 ) -> dict[str, list[Sample]]:
-    """The samples of each language by itself; a picture is held once. Raises as `read_shards`."""
-    pictures: dict[bytes, bytes] = {}
-    found = {language: read_shards(pattern, {language: 1.0}, max_corrupt) for language in languages}
-    for sample in itertools.chain(*found.values()):
-        sample.jpeg = pictures.setdefault(sample.jpeg, sample.jpeg)
-    return found
+    """The samples of each language by itself; the languages share the bytes of an image.
+
+    Raises as `read_shards`."""
+    samples = {name: read_shards(pattern, {name: 1.0}, max_corrupt) for name in languages}
+    jpegs: dict[bytes, bytes] = {}
+    for sample in itertools.chain(*samples.values()):
+        sample.jpeg = jpegs.setdefault(sample.jpeg, sample.jpeg)
+    return samples
 
 
 def languages_of(pattern: str) -> list[str]:
-    """The languages that captions of the shards are in, the one with most photos first; corrupt
-    samples count for nothing. Raises FileNotFoundError when no shard matches, ValueError for a
-    broken one."""
-    photos: Counter = Counter()
+    """The languages of the shards' captions, the one with most images first.
+
+    Corrupt samples are skipped.
+
+    Raises:
+        FileNotFoundError: no shard matches.
+        ValueError: a shard is broken.
+    """
+    images: Counter = Counter()
     for location in locations(pattern):
         for name, content in members(location):
             if not name.endswith(".json") or content is None:
                 continue
             try:
-                photos.update(
-                    language
-                    for language, captions in json.loads(content)["captions"].items()
-                    if captions
-                )
+                captions = json.loads(content)["captions"]
+                images.update(language for language, texts in captions.items() if texts)
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
-    return [language for language, _ in photos.most_common()]
+    return [language for language, _ in images.most_common()]
 
 
 def _sample(
@@ -114,7 +133,7 @@ def _sample(
     languages: Mapping[str, float],
     second: Mapping[str, float],
 ) -> Sample:
-    """ValueError says what is wrong with the sample."""
+    """The sample of a shard's files of one key. ValueError says what is wrong with it."""
     for kind in ("jpg", "json"):
         if part.get(kind) is None:
             raise ValueError(f"its .{kind} is too large" if kind in part else f"it has no .{kind}")
@@ -131,16 +150,14 @@ def _sample(
         if not isinstance(captions, list) or not all(
             isinstance(c, str) and c.strip() for c in captions
         ):
-            raise ValueError(
-                f"its captions in {language!r} are not a list of texts that say something"
-            )
+            raise ValueError(f"its captions in {language!r} are not a list of texts")
     return Sample(key, part["jpg"], *_weighed(first, languages), *_weighed(others, second))
 
 
 def _weighed(
     lists: dict[str, list[str]], languages: Mapping[str, float]
 ) -> tuple[list[str], list[float]]:
-    """All captions, and the chance of each to be drawn where that is not the same."""
+    """All captions, and the chance of each to be drawn; empty if it is the same for all."""
     whole = sum(languages[language] for language in lists)
     weights = [
         languages[name] / whole / len(captions)

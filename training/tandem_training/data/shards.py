@@ -1,5 +1,4 @@
-"""WebDataset shards wherever they lie: files, globs, or HTTP streams that go on after a broken
-connection."""
+"""WebDataset shards from files, globs, or HTTP streams that resume after a broken connection."""
 
 import glob
 import http.client
@@ -13,20 +12,25 @@ from collections.abc import Iterator
 
 MAX_SHARD = 8 << 30  # bytes
 MAX_MEMBER = 64 << 20  # bytes
-ATTEMPTS = 5  # in a row without a single byte
-PAUSE = 0.5  # seconds, doubled after every attempt that brought nothing
+ATTEMPTS = 5  # in a row without a byte
+PAUSE = 0.5  # seconds, doubled after every attempt without a byte
 TIMEOUT = 30  # seconds without an answer
 
 
 def locations(pattern: str) -> list[str]:
-    """`photos-{0000..0011}.tar`, `{a,b}-*.tar`, `http://host/photos-{0000..0011}.tar`: braces are
-    expanded in order, then globs of files, sorted. FileNotFoundError when no file matches."""
-    found = []
+    """Files and URLs of a pattern: `photos-{0000..0011}.tar`, `{a,b}-*.tar`, `http://host/x.tar`.
+
+    Braces are expanded in order, then globs of files, sorted.
+
+    Raises:
+        FileNotFoundError: no file matches.
+    """
+    matches = []
     for name in _expand(pattern):
-        found += [name] if _is_url(name) else sorted(glob.glob(name))
-    if not found:
+        matches += [name] if _is_url(name) else sorted(glob.glob(name))
+    if not matches:
         raise FileNotFoundError(f"no shard matches {pattern!r}; expected WebDataset .tar files")
-    return found
+    return matches
 
 
 def _is_url(location: str) -> bool:
@@ -50,33 +54,40 @@ def _expand(pattern: str) -> list[str]:
 
 
 def members(location: str) -> Iterator[tuple[str, bytes | None]]:
-    """Name and content of every file of a shard, in order, read as a stream; content is None for a
-    file larger than MAX_MEMBER. ValueError, naming the shard, when it is broken; OSError when it
-    cannot be read."""
+    """Name and content of every file of a shard, in order, read as a stream.
+
+    The content of a file larger than MAX_MEMBER is None.
+
+    Raises:
+        ValueError: the shard is broken.
+        OSError: it cannot be read.
+    """
     try:
         with _open(location) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
             for member in tar:
                 if member.isfile():
-                    yield (
-                        member.name,
-                        tar.extractfile(member).read() if member.size <= MAX_MEMBER else None,
-                    )
+                    small = member.size <= MAX_MEMBER
+                    yield member.name, tar.extractfile(member).read() if small else None
     except tarfile.TarError as error:
         raise ValueError(f"shard {location}: {error}") from error
 
 
 def _open(location: str) -> io.BufferedIOBase:
-    return (
-        io.BufferedReader(HttpStream(location), 1 << 20)
-        if _is_url(location)
-        else open(location, "rb")
-    )
+    if _is_url(location):
+        return io.BufferedReader(HttpStream(location), 1 << 20)
+    return open(location, "rb")
 
 
 class HttpStream(io.RawIOBase):
-    """A resource read from front to back. A broken connection is taken up at the byte where it
-    broke (a range request), provided that the resource has not changed meanwhile. ValueError for an
-    answer that cannot be trusted."""
+    """A resource read from front to back.
+
+    After a broken connection it resumes at that byte (a range request) if the resource has not
+    changed.
+
+    Raises:
+        ValueError: an answer without a size, above MAX_SHARD, or of another resource.
+        OSError: a client error, or ATTEMPTS in a row failed.
+    """
 
     def __init__(self, url: str):
         self.url, self.position, self.size, self.tag = url, 0, None, None
@@ -115,10 +126,8 @@ class HttpStream(io.RawIOBase):
         if self.position:
             request.add_header("Range", f"bytes={self.position}-")
         response = self.response = urllib.request.urlopen(request, timeout=TIMEOUT)
-        length, tag = (
-            response.headers["Content-Length"],
-            response.headers["ETag"] or response.headers["Last-Modified"],
-        )
+        length = response.headers["Content-Length"]
+        tag = response.headers["ETag"] or response.headers["Last-Modified"]
         if length is None:
             raise ValueError(
                 f"shard {self.url}: the server does not tell its size (Content-Length)"
@@ -131,7 +140,8 @@ class HttpStream(io.RawIOBase):
                 )
         elif response.status != 206:
             raise ValueError(
-                f"shard {self.url}: the server cannot resume at byte {self.position} (no range requests)"
+                f"shard {self.url}: the server cannot resume at byte {self.position} "
+                "(no range requests)"
             )
         elif tag != self.tag or response.headers["Content-Range"] != self._rest():
             raise ValueError(f"shard {self.url}: it has changed while it was read")

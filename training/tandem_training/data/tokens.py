@@ -1,4 +1,4 @@
-"""Captions to token ids, with the tokenizer file that the bundle carries."""
+"""Captions to token ids, with the tokenizer file of the bundle."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def read_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
 
 
 def pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids of each text → token ids and mask, int64 [b, longest]; padding is id 0, mask 0."""
+    """Token ids of b texts → token ids and mask, int64 [b, longest]. Padding has id 0, mask 0."""
     ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
     mask = np.zeros_like(ids)
     for i, row in enumerate(rows):
@@ -27,8 +27,9 @@ def pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 
 def pad_tokens(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Text tokens [t, w] of each text → float32 [q, longest, w], zero behind the end, and mask
-    int64 [q, longest]."""
+    """Text tokens [t, w] of q texts → float32 [q, longest, w] and mask int64 [q, longest].
+
+    Padding is 0 in both."""
     padded = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[-1]), np.float32)
     mask = np.zeros(padded.shape[:2], np.int64)
     for i, row in enumerate(rows):
@@ -43,8 +44,8 @@ def cut(row: list[int], longest: int) -> list[int]:
 
 
 def drop_words(row: list[int], share: float, unknown: int, rng: np.random.Generator) -> list[int]:
-    """Replace a share of the tokens between [CLS] and [SEP] by [UNK], so that no single word
-    decides."""
+    """Replace a share of the tokens between the first and the last by `unknown` ([UNK]), so that
+    no single word decides."""
     keep = rng.random(len(row)) >= share
     keep[[0, -1]] = True
     return [token if k else unknown for token, k in zip(row, keep, strict=True)]

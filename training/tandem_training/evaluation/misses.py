@@ -14,7 +14,8 @@ SHOWN, HITS, SIDE = 40, 4, 160  # misses a direction, hits a miss, pixels of a t
 
 STYLE = """body{font:15px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}
 article{border-top:1px solid #8884;padding:.8rem 0}
-figure{display:inline-block;margin:.3rem .6rem .3rem 0;width:170px;vertical-align:top;font-size:.8rem}
+figure{display:inline-block;margin:.3rem .6rem .3rem 0;width:170px;vertical-align:top;
+font-size:.8rem}
 img{display:block;max-width:160px}.right{outline:3px solid #2a8}"""
 HEAD = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Worst misses</title>'

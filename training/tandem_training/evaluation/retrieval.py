@@ -1,4 +1,4 @@
-"""Retrieval on captioned images: both encoders, candidates, ITM logits, recall in both directions."""
+"""Retrieval on captioned images: embeddings, candidates, ITM logits, recall in both directions."""
 
 import time
 from dataclasses import dataclass, replace

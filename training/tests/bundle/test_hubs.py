@@ -157,7 +157,7 @@ def test_a_bundle_carries_the_correction_and_nothing_else_changes(
 
 
 def test_the_bank_has_one_caption_of_each_of_many_photos(wide, shard: Path, tokenizer, monkeypatch):
-    monkeypatch.setattr(hubs, "BANK_PHOTOS", 5)
+    monkeypatch.setattr(hubs, "BANK_IMAGES", 5)
     encoders = TorchEncoders(Graphs.of(tiny_model(wide)), tokenizer, bfloat16=False)
     graphs = correct_hubs(encoders.graphs, encoders, read_shards(str(shard)))
     assert graphs.image.term.bank.shape == graphs.text.term.bank.shape == (WIDTH - 4, 5)
@@ -165,7 +165,7 @@ def test_the_bank_has_one_caption_of_each_of_many_photos(wide, shard: Path, toke
 
 def test_too_few_photos_or_numbers_are_an_error(wide, shard: Path, tokenizer):
     encoders = TorchEncoders(Graphs.of(tiny_model(wide)), tokenizer)
-    with pytest.raises(ValueError, match="a single photo; expected at least 2"):
+    with pytest.raises(ValueError, match="one image; expected at least 2"):
         correct_hubs(encoders.graphs, encoders, read_shards(str(shard))[:1])
     with pytest.raises(ValueError, match="embeddings of 8 numbers have no room"):
         flattening(unit(20, 8))

@@ -168,5 +168,5 @@ def test_captions_come_in_the_languages_asked_with_their_weights(tmp_path: Path)
     both, one = read_shards(str(tmp_path / "a.tar"), {"en": 3.0, "zh": 1.0})
     assert both.captions == ["a", "b", "红"] and both.weights == [0.375, 0.375, 0.25]
     assert one.captions == ["方", "块"] and one.weights == []
-    with pytest.raises(ValueError, match="holds no photo with a caption in de"):
+    with pytest.raises(ValueError, match="holds no image with a caption in de"):
         read_shards(str(tmp_path / "a.tar"), {"de": 1.0})

@@ -82,7 +82,7 @@ def test_other_photos_captions_or_another_batch_cannot_be_resumed(
     with pytest.raises(ValueError, match="another batch: 8, now 4; use another --out"):
         trainer(shard, tmp_path / "run", tokenizer, epochs=2, batch=4)
     write_drawings(shard, captions=1)
-    with pytest.raises(ValueError, match="another photos or captions of .*drawings-0000.tar"):
+    with pytest.raises(ValueError, match="another images or captions of .*drawings-0000.tar"):
         trainer(shard, tmp_path / "run", tokenizer, epochs=2)
 
 
