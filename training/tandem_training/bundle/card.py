@@ -33,8 +33,8 @@ IMPORTED = """- The weights are those of the imported {kind} checkpoint, unchang
 """
 
 HUBS = """- Embeddings avoid hubs: an image's nearness to the captions of the training data at
-  large, and a caption's to its images, is in part taken from their similarities (querybank normalisation,
-  Bogolin et al. 2022, arXiv:2112.12777).
+  large, and a caption's to its images, is in part taken from their similarities (querybank
+  normalisation, Bogolin et al. 2022, arXiv:2112.12777).
 """
 
 # The published weights that a kind of part starts from.
@@ -65,7 +65,7 @@ def spoken(languages: list[str]) -> str:
 def model_card(
     manifest: dict, config: ModelConfig, second: list[str], avoids_hubs: bool = False
 ) -> str:
-    """The card of a checkpoint of `train`; `second` are the languages of its second text encoder."""
+    """The card of a checkpoint of `train`; `second`: languages of its second text encoder."""
     written: dict[str, list[str]] = {}
     for language in second:
         written.setdefault(AUTHORS.get(language, "origin not known"), []).append(language)

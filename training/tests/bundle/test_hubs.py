@@ -167,7 +167,7 @@ def test_too_few_photos_or_numbers_are_an_error(wide, shard: Path, tokenizer):
     encoders = TorchEncoders(Graphs.of(tiny_model(wide)), tokenizer)
     with pytest.raises(ValueError, match="one image; expected at least 2"):
         correct_hubs(encoders.graphs, encoders, read_shards(str(shard))[:1])
-    with pytest.raises(ValueError, match="embeddings of 8 numbers have no room"):
+    with pytest.raises(ValueError, match="embeddings of 8 numbers are too narrow"):
         flattening(unit(20, 8))
 
 
