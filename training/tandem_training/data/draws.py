@@ -30,7 +30,7 @@ class Drawn:
 class Shuffle:
     """Every image once an epoch, in a new order each epoch, each time with one drawn caption.
 
-    `pattern` names the shards in errors. ValueError if a step needs more images than there are."""
+    `data.captions` are drawn of each image. ValueError if a step needs more images than there are."""
 
     def __init__(self, samples: Sequence[Sample], config: TrainConfig, data: DataConfig):
         self.samples, self.config, self.pattern = samples, config, data.train
@@ -70,8 +70,8 @@ class Shuffle:
             for s in self.samples
         ]
         fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-        names = ("seed", "batch", "accumulate", "captions")
-        return {name: getattr(self.config, name) for name in names} | {"samples": fingerprint}
+        state = {name: getattr(self.config, name) for name in ("seed", "batch", "accumulate")}
+        return state | {"captions": self.captions, "samples": fingerprint}
 
     def check(self, saved: dict) -> None:
         """ValueError if `saved`, the state in a checkpoint, differs from this run's."""
