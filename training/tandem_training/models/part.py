@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import ClassVar
 
 from torch import nn
 
-
-def at_least(config: object, **bounds: float) -> None:
-    """ValueError, naming the key, for a value below its bound."""
-    for key, bound in bounds.items():
-        if getattr(config, key) < bound:
-            raise ValueError(f"{key} = {getattr(config, key)}; expected at least {bound}")
+# The least value of a key, in whichever table of a recipe it stands; of all others it is 0.
+LEAST = {
+    "epochs": 1, "batch": 1, "accumulate": 1, "evaluate_every": 1, "save_every": 1, "views": 1,
+    "captions": 1, "caption_tokens": 3, "max_tokens": 3, "vocabulary": 5, "pairs": 1,
+    "negatives": 1, "image_size": 1, "patch": 1, "token_width": 1, "width": 1, "layers": 1,
+    "heads": 1, "dim": 1,
+}  # fmt: skip
+CHOICES = {"precision": ("auto", "float32", "bfloat16"), "optimiser": ("adamw", "sgd")}
 
 
 @dataclass(frozen=True)
-class PartConfig:
-    """The keys of a part's table in a recipe, each with a default. `registry.register` sets `kind`."""
-
-    kind: ClassVar[str] = ""
+class Table:
+    """A table of a recipe: its keys, each with a default. ValueError names a key that is wrong."""
 
     def __post_init__(self):
-        width, heads = getattr(self, "width", 0), getattr(self, "heads", 1)
-        if width % heads:
-            raise ValueError(f"width = {width} is no multiple of heads = {heads}")
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for key, value in values.items():
+            bound = LEAST.get(key, 0)
+            if type(value) in (int, float) and value < bound:
+                raise ValueError(f"{key} = {value}; expected at least {bound}")
+            if key in CHOICES and value not in CHOICES[key]:
+                raise ValueError(f"{key} = {value!r}; expected one of {', '.join(CHOICES[key])}")
+        if values.get("width", 0) % values.get("heads", 1):
+            raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}")
+
+
+@dataclass(frozen=True)
+class PartConfig(Table):
+    kind: ClassVar[str] = ""  # the part's name, from `registry.register`
 
     def table(self) -> dict:
         return {"kind": self.kind, **asdict(self)}
@@ -32,18 +43,15 @@ class PartConfig:
 
 class Part(nn.Module):
     """A part is known by its role and its name, as `[fusion] kind = "aligned"`. A feature is a named
-    tensor or an ability; parts give features, other parts and objectives need them."""
+    tensor or an ability. Parts give features; other parts and objectives need them."""
 
     role: ClassVar[str]
     name: ClassVar[str]
-    Config: ClassVar[type[PartConfig]]
+    Config: ClassVar[type[PartConfig]] = PartConfig
+    needs: ClassVar[set[str]] = set()  # of the parts before it: vision, then text, then fusion
+    gives: ClassVar[set[str]] = set()
 
     @classmethod
-    def needs(cls, config: PartConfig) -> set[str]:
-        """Features of the parts before it: vision, then text, then fusion."""
-        return set()
-
-    @classmethod
-    def gives(cls, config: PartConfig, given: set[str]) -> set[str]:
-        """Features that it adds to `given`, those of the parts before it."""
-        return set()
+    def adds(cls, config: PartConfig, given: set[str]) -> set[str]:
+        """The features that it gives beside `given`, those of the parts before it."""
+        return cls.gives

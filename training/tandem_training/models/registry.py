@@ -26,7 +26,7 @@ INPUTS = {SecondText.name: SecondText}  # encoders of further inputs, each with 
 
 
 def register(part: type[Part]) -> type[Part]:
-    part.Config.kind = part.name
+    part.Config = type("Config", (part.Config,), {"kind": part.name})  # one each, to be known by
     PARTS[part.role][part.name] = part
     return part
 
@@ -81,6 +81,6 @@ def _features(parts: dict[str, PartConfig]) -> tuple[set[str], list[tuple[str, s
     given, unmet = set(), []
     for role, config in parts.items():
         part = part_of(role, config.kind)
-        unmet += [(role, feature) for feature in sorted(part.needs(config) - given)]
-        given |= part.gives(config, given)
+        unmet += [(role, feature) for feature in sorted(part.needs - given)]
+        given |= part.adds(config, given)
     return given, unmet

@@ -2,13 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.part import at_least
 from .features import gathered
 from .objective import Objective, Step
 
@@ -110,14 +108,9 @@ class SoftContrast(Objective):
         soft_mix: float = 0.3  # share of the target that follows the teacher
         soft_scale: float = 20.0  # inverse temperature of the teacher
 
-        def __post_init__(self):
-            super().__post_init__()
-            at_least(self, smoothing=0, soft_mix=0)
-
     @classmethod
-    def needs(cls, options: Options) -> dict[str, str]:
-        soft = options.soft_mix > 0
-        return {"text.sentences": f"soft_mix = {options.soft_mix}"} if soft else {}
+    def wants(cls, options: Options) -> set[str]:
+        return cls.needs | ({"text.sentences"} if options.soft_mix > 0 else set())
 
     def contrast(self, similarity: Tensor, scale: Tensor, text_ids: Tensor, image_ids: Tensor,
                  sentences: Tensor | None, images: Tensor | None) -> Tensor:  # fmt: skip
@@ -133,27 +126,21 @@ class Itc(SoftContrast):
     """All captions of the batch with all its images."""
 
     name = "itc"
+    needs = {"image.embedding", "text.embedding"}
     aligns = True
-    teaches: ClassVar[set[str]] = {"vision", "text"}
+    teaches = {"vision", "text"}
 
     @dataclass(frozen=True)
     class Options(SoftContrast.Options):
-        queue: int = (
-            0  # pairs that the momentum encoder, then the teacher, keeps; 0: no such encoder
-        )
-
-        def __post_init__(self):
-            super().__post_init__()
-            at_least(self, queue=0)
+        queue: int = 0  # pairs of the momentum encoder, then the teacher; 0: no such encoder
 
     def __init__(self, options: Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
         self.queue = Queue(options.queue, model.config.dim) if options.queue else None
 
     @classmethod
-    def needs(cls, options: Options) -> dict[str, str]:
-        soft = {} if options.queue else super().needs(options)
-        return {"image.embedding": "", "text.embedding": ""} | soft
+    def wants(cls, options: Options) -> set[str]:
+        return cls.needs if options.queue else super().wants(options)
 
     @classmethod
     def reads(cls, options: Options) -> set[str]:
@@ -194,23 +181,16 @@ class TokenItc(SoftContrast):
     """ITC on tokens, which aligns words with cells."""
 
     name = "token_itc"
-    teaches: ClassVar[set[str]] = {"vision", "text"}
+    needs = {"token.similarity"}
+    teaches = {"vision", "text"}
 
     @dataclass(frozen=True)
     class Options(SoftContrast.Options):
         pairs: int = 128  # of the batch that it reads: all tokens against all cells cost much
 
-        def __post_init__(self):
-            super().__post_init__()
-            at_least(self, pairs=1)
-
     def __init__(self, options: Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.05)))
-
-    @classmethod
-    def needs(cls, options: Options) -> dict[str, str]:
-        return {"token.similarity": ""} | super().needs(options)
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         part, whole = slice(0, self.options.pairs), step.batch.whole
@@ -230,16 +210,13 @@ class Siglip(Objective):
     """Each pair is a decision of its own."""
 
     name = "siglip"
+    needs = {"image.embedding", "text.embedding"}
     aligns = True
-    teaches: ClassVar[set[str]] = {"vision", "text"}
+    teaches = {"vision", "text"}
 
     def __init__(self, options: Objective.Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
         self.bias = nn.Parameter(torch.tensor(-10.0))  # where the paper starts
-
-    @classmethod
-    def needs(cls, options: Objective.Options) -> dict[str, str]:
-        return {"image.embedding": "", "text.embedding": ""}
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         ids = step.batch.whole["image.ids"]
@@ -251,11 +228,8 @@ class SecondItc(SoftContrast):
     """Captions for the second text encoder with the images."""
 
     name = "second_itc"
+    needs = {"second.embedding"}
     others = "image.embedding"
-
-    @classmethod
-    def needs(cls, options: SoftContrast.Options) -> dict[str, str]:
-        return {"second.embedding": "", cls.others: ""} | super().needs(options)
 
     @classmethod
     def reads(cls, options: SoftContrast.Options) -> set[str]:

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.part import at_least
 from .objective import Objective, Step
 
 
@@ -75,10 +74,6 @@ class Words(Objective):
     class Options(Objective.Options):
         pairs: int = 128  # of the batch that it reads: a whole vocabulary a word costs much
 
-        def __post_init__(self):
-            super().__post_init__()
-            at_least(self, pairs=1)
-
     def __init__(self, options: Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
         self.head = WordHead(model.fusion.width, model.text.words)
@@ -95,6 +90,7 @@ class Mlm(Words):
     """Masked language modelling: the texts are encoded again, with words hidden."""
 
     name = "mlm"
+    needs = {"fusion.text", "text.words"}
 
     @dataclass(frozen=True)
     class Options(Words.Options):
@@ -107,10 +103,6 @@ class Mlm(Words):
         self.vocabulary = vocabulary
         special = torch.tensor(vocabulary.special)
         self.register_buffer("special", special, persistent=False)
-
-    @classmethod
-    def needs(cls, options: Options) -> dict[str, str]:
-        return {"fusion.text": "", "text.words": "it learns the words"}
 
     def maskable(self, token_ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids and mask [b, t] → bool [b, t], false for padding and special tokens."""
@@ -133,14 +125,11 @@ class Lm(Words):
     """Captioning."""
 
     name = "lm"
+    needs = {"fusion.causal", "text.words"}
 
     @dataclass(frozen=True)
     class Options(Words.Options):
         smoothing: float = 0.0
-
-    @classmethod
-    def needs(cls, options: Options) -> dict[str, str]:
-        return {"fusion.causal": "", "text.words": "it learns the words"}
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         part, whole = slice(0, self.options.pairs), step.batch.whole

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..distributed import own_rows
-from ..models.part import at_least
 from .objective import Objective, Step
 
 
@@ -101,18 +100,11 @@ class Itm(Objective):
     """Whether a pair matches."""
 
     name = "itm"
+    needs = {"match.logit"}
 
     @dataclass(frozen=True)
     class Options(Objective.Options):
         negatives: int = 5  # of each kind for a pair
-
-        def __post_init__(self):
-            super().__post_init__()
-            at_least(self, negatives=1)
-
-    @classmethod
-    def needs(cls, options: Options) -> dict[str, str]:
-        return {"match.logit": ""}
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         return {"itm": binary_loss(*match_logits(step, self.options.negatives))}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.model import Tandem
-from ..models.part import at_least
+from ..models.part import Table
 from .features import Batch, Precision, Tensors
 
 
@@ -55,24 +55,22 @@ class Objective(nn.Module):
     """Its parameters are part of the model, of the moving average and of the checkpoint."""
 
     name: ClassVar[str]
+    needs: ClassVar[set[str]] = set()  # features without which it cannot be computed
     aligns: ClassVar[bool] = False  # whether it makes matching embeddings similar
     teaches: ClassVar[set[str]] = set()  # parts; where all of them are frozen, it is refused
 
     @dataclass(frozen=True)
-    class Options:
+    class Options(Table):
         weight: float = 1.0
-
-        def __post_init__(self):
-            at_least(self, weight=0)
 
     def __init__(self, options: Options, model: Tandem, vocabulary: Vocabulary | None):
         super().__init__()
         self.options = options
 
     @classmethod
-    def needs(cls, options: Options) -> dict[str, str]:
-        """Features without which it cannot be computed, each with the reason."""
-        raise NotImplementedError
+    def wants(cls, options: Options) -> set[str]:
+        """What it needs with these options."""
+        return cls.needs
 
     @classmethod
     def reads(cls, options: Options) -> set[str]:

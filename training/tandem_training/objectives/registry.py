@@ -36,13 +36,9 @@ def check(objectives: Options, given: set[str], model: ModelConfig, others: dict
         raise ValueError("nothing to train: give [objectives] a weight above 0, such as itc = 1.0")
     for name, options in objectives.items():
         objective = OBJECTIVES[name]
-        for feature, reason in objective.needs(options).items():
-            if feature not in given:
-                because = f" ({reason})" if reason else ""
-                giver = others.get(feature) or would_give(feature, model.parts())
-                raise ValueError(
-                    f"objective {name} needs {feature!r}{because}, which no part gives; {giver}"
-                )
+        for feature in sorted(objective.wants(options) - given):
+            giver = others.get(feature) or would_give(feature, model.parts())
+            raise ValueError(f"objective {name} needs {feature!r}, which no part gives; {giver}")
         taught = objective.teaches
         still = {part for part in taught if any(fnmatch.fnmatch(f"{part}.", f) for f in frozen)}
         if taught and taught == still:

@@ -6,15 +6,12 @@ aligned before (SCAN, Lee et al. 2018, arXiv:1803.08024; FILIP, Yao et al. 2021,
 each word reads the image cells it resembles, and the logit starts as that token similarity;
 transformer layers with cross-attention then correct it."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import CrossLayer, attention_bias, causal_bias
-from ..part import PartConfig
-from .fusion import Fusion
+from .fusion import Fusion, StreamConfig
 
 
 class Aligned(Fusion):
@@ -22,14 +19,10 @@ class Aligned(Fusion):
 
     name = "aligned"
 
-    @dataclass(frozen=True)
-    class Config(PartConfig):
-        width: int = 256
-        layers: int = 2
-        heads: int = 4
-        dropout: float = 0.1
+    gives = Fusion.gives | {"token.similarity"}
+    Config = StreamConfig
 
-    def __init__(self, config: Config, text, image):
+    def __init__(self, config: StreamConfig, text, image):
         super().__init__()
         self.width = width = config.width
         self.query = nn.Linear(text.width, image.token_width)
@@ -47,10 +40,6 @@ class Aligned(Fusion):
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-
-    @classmethod
-    def gives(cls, config, given) -> set[str]:
-        return super().gives(config, given) | {"token.similarity"}
 
     def words(self, text_tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Text tokens [q, t, w] → unit queries in the image tokens' space [q, t, v], weights that
@@ -71,22 +60,13 @@ class Aligned(Fusion):
         attention = (cosine * self.sharpness.exp()).softmax(-1)
         return ((attention * cosine).sum(-1) * gate[:, :, None]).sum(1)
 
-    def forward(
-        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
-    ) -> Tensor:
+    def forward(self, text_tokens, mask, image_tokens, pairs):
         bias = attention_bias(mask)
         states, gate, similarity = self._read(text_tokens, mask, image_tokens, pairs, bias)
         pooled = (states.float() * gate.unsqueeze(-1)).sum(1)  # [p, width]
         return self.scale.exp() * similarity.float() + self.head(pooled).squeeze(-1).float()
 
-    def hidden(
-        self,
-        text_tokens: Tensor,
-        mask: Tensor,
-        image_tokens: Tensor,
-        pairs: Tensor,
-        causal: bool = False,
-    ) -> tuple[Tensor, None]:
+    def hidden(self, text_tokens, mask, image_tokens, pairs, causal=False):
         bias = (causal_bias if causal else attention_bias)(mask)
         return self._read(text_tokens, mask, image_tokens, pairs, bias)[0], None
 

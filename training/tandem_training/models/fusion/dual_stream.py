@@ -1,13 +1,10 @@
 """Fusion by co-attention: a stream for each modality."""
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..layers import CrossLayer, attention_bias
-from ..part import PartConfig
-from .fusion import Fusion
+from .fusion import Fusion, StreamConfig
 
 
 class DualStream(Fusion):
@@ -16,15 +13,12 @@ class DualStream(Fusion):
     stream cannot write captions."""
 
     name = "dual_stream"
+    gives = Fusion.gives | {"fusion.image"}
+    writes = False
 
-    @dataclass(frozen=True)
-    class Config(PartConfig):
-        width: int = 256
-        layers: int = 2
-        heads: int = 4
-        dropout: float = 0.1
+    Config = StreamConfig
 
-    def __init__(self, config: Config, text, image):
+    def __init__(self, config: StreamConfig, text, image):
         super().__init__()
         self.width = width = config.width
         self.text_in = nn.Linear(text.width, width)
@@ -39,18 +33,7 @@ class DualStream(Fusion):
         self.text_norm, self.image_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.head = nn.Linear(2 * width, 1)
 
-    @classmethod
-    def gives(cls, config, given) -> set[str]:
-        return {"match.logit", "fusion.text", "fusion.image"}
-
-    def hidden(
-        self,
-        text_tokens: Tensor,
-        mask: Tensor,
-        image_tokens: Tensor,
-        pairs: Tensor,
-        causal: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+    def hidden(self, text_tokens, mask, image_tokens, pairs, causal=False):
         texts, images = pairs[:, 0], pairs[:, 1]
         x, bias = self.text_in(text_tokens)[texts], attention_bias(mask)[texts]  # [p, t, width]
         y = (self.image_in(image_tokens) + self.positions)[images]  # [p, n, width]
@@ -58,9 +41,7 @@ class DualStream(Fusion):
             x, y = text_layer(x, bias, y), image_layer(y, None, x, bias)
         return self.text_norm(x), self.image_norm(y)
 
-    def forward(
-        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
-    ) -> Tensor:
+    def forward(self, text_tokens, mask, image_tokens, pairs):
         text, image = self.hidden(text_tokens, mask, image_tokens, pairs)
         joint = torch.cat([text[:, 0], image.mean(1)], dim=-1)  # [p, 2 · width]
         return self.head(joint).squeeze(-1).float()  # [p]

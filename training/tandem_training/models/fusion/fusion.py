@@ -1,10 +1,19 @@
 """The contract of a fusion: text and image tokens of a pair → the ITM logit and hidden states."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..part import Part
+from ..part import Part, PartConfig
+
+
+@dataclass(frozen=True)
+class StreamConfig(PartConfig):
+    width: int = 256
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.1
 
 
 class Fusion(Part):
@@ -12,20 +21,19 @@ class Fusion(Part):
     reads. Its `forward` is the bundle's third graph. `head` is linear and ends in one number."""
 
     role = "fusion"
+    needs = {"text.tokens", "image.tokens"}
+    gives = {"match.logit", "fusion.text"}
+    writes: ClassVar[bool] = True  # whether its text states can see the words before them alone
     bare_words: ClassVar[bool] = False  # reads what the text encoder's first layer reads
     width: int  # of the hidden states
     head: nn.Linear
 
     @classmethod
-    def needs(cls, config) -> set[str]:
-        return {"text.tokens", "image.tokens"}
-
-    @classmethod
-    def gives(cls, config, given) -> set[str]:
+    def adds(cls, config: PartConfig, given: set[str]) -> set[str]:
         """`fusion.causal`: hidden(causal=True), which writes captions. It needs words that have not
         seen the words behind them."""
-        gives = {"match.logit", "fusion.text"}
-        return gives | ({"fusion.causal"} if cls.bare_words or "text.causal" in given else set())
+        causal = cls.writes and (cls.bare_words or "text.causal" in given)
+        return cls.gives | ({"fusion.causal"} if causal else set())
 
     def image_tokens(self, activations: Tensor, tokens: Tensor) -> Tensor:
         """What an item stores, from the trunk's activations [b, c, h, w] or the pooler's tokens [b, n,

@@ -35,6 +35,7 @@ class InsertedAttention(Fusion):
     captioning a causal self-attention, are its own, as in BLIP."""
 
     name = "inserted_attention"
+    needs = {"text.layers", "image.tokens"}
     bare_words = True
 
     @dataclass(frozen=True)
@@ -55,24 +56,13 @@ class InsertedAttention(Fusion):
         )
         self.head = nn.Linear(text.width, 1)
 
-    @classmethod
-    def needs(cls, config) -> set[str]:
-        return {"text.layers", "image.tokens"}
-
     def load_published(self) -> None:
         """The causal self-attention starts as the text encoder's."""
         for own, layer in zip(self.decoder, self._text[0].layers, strict=True):
             state = layer.state_dict()
             own.load_state_dict({name: state[name] for name in own.state_dict()})
 
-    def hidden(
-        self,
-        text_tokens: Tensor,
-        mask: Tensor,
-        image_tokens: Tensor,
-        pairs: Tensor,
-        causal: bool = False,
-    ) -> tuple[Tensor, None]:
+    def hidden(self, text_tokens, mask, image_tokens, pairs, causal=False):
         texts, images = pairs[:, 0], pairs[:, 1]
         x, cells = text_tokens[texts], image_tokens[images]  # [p, t, w], [p, n, v]
         bias = (causal_bias if causal else attention_bias)(mask)[texts]

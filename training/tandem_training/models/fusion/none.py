@@ -1,11 +1,7 @@
 """No fusion: a dual encoder alone."""
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
 
-from ..part import PartConfig
 from .fusion import Fusion
 
 
@@ -13,19 +9,11 @@ class NoFusion(Fusion):
     """Every pair gets the logit 0, and similarity decides."""
 
     name = "none"
+    needs = gives = set()
+    writes = False
 
-    @dataclass(frozen=True)
-    class Config(PartConfig):
-        pass
-
-    def __init__(self, config: Config, text, image):
+    def __init__(self, config, text, image):
         super().__init__()
 
-    @classmethod
-    def gives(cls, config, given) -> set[str]:
-        return set()
-
-    def forward(
-        self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
-    ) -> Tensor:
+    def forward(self, text_tokens, mask, image_tokens, pairs):
         return torch.zeros(len(pairs), device=pairs.device)

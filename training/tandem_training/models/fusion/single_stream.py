@@ -1,14 +1,11 @@
 """Fusion by merged attention: words and image cells in one sequence, through the same layers."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import PreNormLayer, attention_bias
-from ..part import PartConfig
-from .fusion import Fusion
+from .fusion import Fusion, StreamConfig
 
 
 class SingleStream(Fusion):
@@ -16,15 +13,11 @@ class SingleStream(Fusion):
     arXiv:1909.11740)."""
 
     name = "single_stream"
+    gives = Fusion.gives | {"fusion.image"}
 
-    @dataclass(frozen=True)
-    class Config(PartConfig):
-        width: int = 256
-        layers: int = 2
-        heads: int = 4
-        dropout: float = 0.1
+    Config = StreamConfig
 
-    def __init__(self, config: Config, text, image):
+    def __init__(self, config: StreamConfig, text, image):
         super().__init__()
         self.width = width = config.width
         self.text_in = nn.Linear(text.width, width)
@@ -38,18 +31,7 @@ class SingleStream(Fusion):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
 
-    @classmethod
-    def gives(cls, config, given) -> set[str]:
-        return super().gives(config, given) | {"fusion.image"}
-
-    def hidden(
-        self,
-        text_tokens: Tensor,
-        mask: Tensor,
-        image_tokens: Tensor,
-        pairs: Tensor,
-        causal: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+    def hidden(self, text_tokens, mask, image_tokens, pairs, causal=False):
         texts, images = pairs[:, 0], pairs[:, 1]
         words = self.text_in(text_tokens)[texts]  # [p, t, width]
         cells = (self.image_in(image_tokens) + self.positions)[images]  # [p, n, width]
@@ -71,19 +53,12 @@ class PatchStream(SingleStream):
     arXiv:2102.03334)."""
 
     name = "patch_stream"
+    needs = {"text.tokens", "image.patches"}
     bare_words = True
 
-    @dataclass(frozen=True)
-    class Config(SingleStream.Config):
-        pass
-
-    def __init__(self, config: Config, text, image):
+    def __init__(self, config: StreamConfig, text, image):
         super().__init__(config, text, image)
         self.patches = nn.Linear(3 * image.stride**2, image.token_width)
-
-    @classmethod
-    def needs(cls, config) -> set[str]:
-        return {"text.tokens", "image.patches"}
 
     def image_tokens(self, activations: Tensor, tokens: Tensor) -> Tensor:
         patches = activations.flatten(2).transpose(1, 2)  # [b, n, 3 · stride²]

@@ -1,16 +1,13 @@
 """Text encoder: a BERT encoder (Devlin et al. 2018, arXiv:1810.04805) that starts from MiniLM
 sentence weights."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import weights
 from ..layers import attend, attention_bias, join_heads, split_heads
-from ..part import PartConfig
-from .text import TextEncoder
+from .text import TextConfig, TextEncoder
 
 
 class SelfAttention(nn.Module):
@@ -52,16 +49,9 @@ class Bert(TextEncoder):
     """The embedding is the mean of the tokens, projected."""
 
     name = "bert"
+    gives = {"text.embedding", "text.tokens", "text.layers", "text.sentences"}
 
-    @dataclass(frozen=True)
-    class Config(PartConfig):
-        width: int = 384
-        layers: int = 6
-        heads: int = 12
-        dropout: float = 0.1
-        max_tokens: int = 64
-
-    def __init__(self, config: Config, dim: int, vocabulary: int = 30522, positions: int = 512):
+    def __init__(self, config: TextConfig, dim: int, vocabulary: int = 30522, positions: int = 512):
         super().__init__()
         self.width, self.dropout = config.width, config.dropout
         self.words = nn.Embedding(vocabulary, self.width)
@@ -72,10 +62,6 @@ class Bert(TextEncoder):
             for _ in range(config.layers)
         )
         self.project = nn.Linear(self.width, dim)
-
-    @classmethod
-    def gives(cls, config, given) -> set[str]:
-        return {"text.embedding", "text.tokens", "text.layers", "text.sentences"}
 
     def embed(self, token_ids: Tensor) -> Tensor:
         position = torch.arange(token_ids.shape[1], device=token_ids.device)

@@ -1,14 +1,11 @@
 """Text encoder: CLIP's causal transformer (Radford et al. 2021, arXiv:2103.00020)."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import PreNormLayer, causal_bias
-from ..part import PartConfig
-from .text import TextEncoder
+from .text import TextConfig, TextEncoder
 
 
 class CausalText(TextEncoder):
@@ -16,16 +13,9 @@ class CausalText(TextEncoder):
     fusion that goes on causally can write captions (CoCa, Yu et al. 2022, arXiv:2205.01917)."""
 
     name = "causal"
+    gives = {"text.embedding", "text.tokens", "text.causal"}
 
-    @dataclass(frozen=True)
-    class Config(PartConfig):
-        width: int = 384
-        layers: int = 6
-        heads: int = 12
-        dropout: float = 0.1
-        max_tokens: int = 64
-
-    def __init__(self, config: Config, dim: int, vocabulary: int = 30522, positions: int = 512):
+    def __init__(self, config: TextConfig, dim: int, vocabulary: int = 30522, positions: int = 512):
         super().__init__()
         self.width = width = config.width
         self.words = nn.Embedding(vocabulary, width)
@@ -37,10 +27,6 @@ class CausalText(TextEncoder):
         )
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, dim, bias=False)
-
-    @classmethod
-    def gives(cls, config, given) -> set[str]:
-        return {"text.embedding", "text.tokens", "text.causal"}
 
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.words(token_ids) + self.positions(

@@ -12,8 +12,9 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 
-from ..part import at_least
+from ..part import Table
 from .bert import Bert
+from .text import TextConfig
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 # Spelt out, because \w means ASCII alone where the service tokenises.
@@ -47,9 +48,10 @@ class SecondText(nn.Module):
     """A further input of a model: the captions in other languages, and their embeddings."""
 
     name = "second_text"
+    gives = {"second.embedding"}
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Table):
         languages: dict[str, float] = field(default_factory=dict)  # weight of each in drawing one
         layers: int = 3
         width: int = 256
@@ -61,10 +63,7 @@ class SecondText(nn.Module):
         pretrain_steps: int = 1500
 
         def __post_init__(self):
-            at_least(self, layers=1, width=1, heads=1, vocabulary=len(SPECIAL) + 1,
-                     caption_tokens=3, pretrain_steps=0)  # fmt: skip
-            if self.width % self.heads:
-                raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}")
+            super().__post_init__()
             if not self.languages:
                 raise ValueError(
                     "no languages; expected some with their weights: languages = { zh = 1 }"
@@ -80,7 +79,7 @@ class SecondText(nn.Module):
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         tokenizer.enable_truncation(model.text.max_tokens)
-        bert = Bert.Config(config.width, config.layers, config.heads, config.dropout)
+        bert = TextConfig(config.width, config.layers, config.heads, config.dropout)
         # What else starts at random is the same with and without it.
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
@@ -89,10 +88,6 @@ class SecondText(nn.Module):
             for table in (self.encoder.words, self.encoder.positions):
                 nn.init.normal_(table.weight, std=0.02)
         self.logit_scale = nn.Parameter(torch.tensor(3.0))
-
-    @staticmethod
-    def gives() -> set[str]:
-        return {"second.embedding"}
 
     @staticmethod
     def check(config: Config, languages: Iterable[str], given: set[str], started: bool) -> None:

@@ -1,10 +1,20 @@
 """The contract of a text encoder."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..part import Part
+from ..part import Part, PartConfig
+
+
+@dataclass(frozen=True)
+class TextConfig(PartConfig):
+    width: int = 384
+    layers: int = 6
+    heads: int = 12
+    dropout: float = 0.1
+    max_tokens: int = 64
 
 
 class TextEncoder(Part):
@@ -12,6 +22,7 @@ class TextEncoder(Part):
     accepts."""
 
     role: ClassVar[str] = "text"
+    Config = TextConfig
     width: int  # of the text tokens
     words: nn.Embedding
     project: nn.Linear  # into the embedding

@@ -78,6 +78,7 @@ class EfficientNetLite(VisionEncoder):
         variant: str = "lite2"
 
         def __post_init__(self):
+            super().__post_init__()
             if self.variant not in VARIANTS:
                 known = ", ".join(VARIANTS)
                 raise ValueError(f"variant = {self.variant!r}; expected one of {known}")

@@ -25,13 +25,10 @@ class VisionEncoder(Part):
     """Built from its config. `tail(trunk(pixels))` is the grid; the trunk is frozen."""
 
     role: ClassVar[str] = "vision"
+    gives = {"image.embedding", "image.tokens"}
     stride: int  # pixels of a cell's side
     split: int
     width: int  # of the grid
-
-    @classmethod
-    def gives(cls, config, given) -> set[str]:
-        return {"image.embedding", "image.tokens"}
 
     def trunk(self, pixels: Tensor) -> Tensor:
         """Pixels uint8 [b, s, s, 3] → activations [b, c, h, w]."""

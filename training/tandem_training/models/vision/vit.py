@@ -59,8 +59,8 @@ class VisionTransformer(VisionEncoder):
         self.norm = nn.LayerNorm(width)
 
     @classmethod
-    def gives(cls, config, given) -> set[str]:
-        return super().gives(config, given) | ({"image.patches"} if config.split == 0 else set())
+    def adds(cls, config: Config, given: set[str]) -> set[str]:
+        return cls.gives | ({"image.patches"} if config.split == 0 else set())
 
     def trunk(self, pixels: Tensor) -> Tensor:
         x = to_patches(pixels, self.stride)
