@@ -1,9 +1,8 @@
-/**
- * The composition root: opens the rooms, joins them to the pipeline, and puts plugins and routes
- * around it.
- */
+/** Assembles the service: opens its parts, then registers the plugins and the routes, in order. */
 import type { Server } from 'node:http'
 import { join } from 'node:path'
+import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, {
   LogController,
   type FastifyBaseLogger,
@@ -13,25 +12,22 @@ import Fastify, {
 import { pino } from 'pino'
 import { openBackups } from '../backup/backup-folder.js'
 import { readCertificate, reloadCertificate, type Certificate } from './tls.js'
-import type { Collection } from '../collection/collection.js'
 import type { Config } from '../config.js'
-import { openKeys, type Keys, type KeysChange } from '../auth/keys.js'
+import { openKeys, type KeysChange } from '../auth/keys.js'
 import { audit } from './plugins/audit.js'
 import { auth, identity } from './plugins/auth.js'
 import { answerClientError } from './plugins/client-errors.js'
-import { headers } from './plugins/headers.js'
+import { hostCheck } from './plugins/host-check.js'
 import { jsonBodies } from './plugins/json-bodies.js'
 import { metrics } from './plugins/metrics.js'
 import { openapi } from './plugins/openapi.js'
-import { overload } from './plugins/overload.js'
+import { overload, type Readiness } from './plugins/overload.js'
 import { pipelining } from './plugins/pipelining.js'
 import { problems, sendProblem } from './plugins/problems.js'
 import { rateLimit } from './plugins/rate-limit.js'
 import { slowClients } from './plugins/slow-clients.js'
-import { strangers } from './plugins/host-check.js'
 import { tracing } from './plugins/tracing.js'
 import { validation } from './plugins/validation.js'
-import type { Readiness } from './readiness.js'
 import { openImageFetch } from '../image-fetch/open.js'
 import { Retrieval } from '../retrieval/retrieval.js'
 import { openCollection } from '../collection/open.js'
@@ -89,24 +85,42 @@ export interface Tandem {
   retrieval: Retrieval
   /** Repairs the index and warms the models; requests are answered from then on. */
   start: () => Promise<void>
-  /** Reads the files of API keys and of the certificate again; the log has the outcome. */
+  /** Reads the files of API keys and of the certificate again, and logs the outcome. */
   reload: () => Promise<void>
   /**
-   * Not ready, stop accepting, answer what was accepted, save the index, close the rooms. Safe to
-   * call again.
+   * Stops accepting requests, answers those it has accepted, saves the index and closes all parts.
+   * Further calls wait for the same end.
    */
   close: () => Promise<void>
 }
 
-// 256 characters of an id, each at most 4 bytes of UTF-8, each of them written as %XX.
-const LONGEST_ID = 256 * 4 * 3
-const CALLS_ON_A_CONNECTION = 256
+// An id has at most 256 characters, each at most 4 bytes of UTF-8, each byte written as %XX.
+const MAX_PARAM_LENGTH = 256 * 4 * 3
+// Other services keep their connections. Closing one now and then moves calls to new encoders.
+const ENCODER_REQUESTS_PER_CONNECTION = 256
+
+/** Headers of every reply; pages set a policy of their own. */
+const SECURITY_HEADERS: FastifyHelmetOptions = {
+  contentSecurityPolicy: {
+    useDefaults: false,
+    directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
+  },
+  xFrameOptions: { action: 'deny' },
+  // TLS may end at a proxy, which then sends it.
+  strictTransportSecurity: false,
+  crossOriginOpenerPolicy: false,
+  originAgentCluster: false,
+  xDnsPrefetchControl: false,
+  xDownloadOptions: false,
+  xPermittedCrossDomainPolicies: false,
+  xXssProtection: false,
+}
 
 /**
- * Opens everything that `config` names. What was opened is closed again when a later step fails.
+ * Opens all parts that `config` names, and closes them again if a later step fails.
  *
- * @throws with a sentence fit for a terminal: a bad bundle, a data folder of another bundle or in
- *   use, a broken file of keys or certificate
+ * @throws Error with a sentence for a terminal: a bad bundle, a data folder of another bundle or in
+ *   use, a damaged file of keys or certificate
  */
 export async function buildApp(
   config: Config,
@@ -117,51 +131,82 @@ export async function buildApp(
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]'],
   })
-  const { apiKeys, apiKeysFile } = config
-  const onChange = (change: KeysChange): void => logKeysChange(log, change)
-  const keys = await openKeys({ keys: apiKeys, file: apiKeysFile, onChange })
+  const keys = await openKeys({
+    keys: config.apiKeys,
+    file: config.apiKeysFile,
+    onChange: (change) => logKeysChange(log, change),
+  })
   const certificate = await readCertificate(config)
   const collection = await open(config, log)
   const retrieval = new Retrieval(collection)
-  const jobs = backupJobsOf(config, retrieval, log)
-  const closeRooms = async (): Promise<void> => {
+  const jobs = backupJobs(config, retrieval, log)
+  const closeParts = async (): Promise<void> => {
     await jobs?.close()
     await retrieval.close()
   }
-  const firstOfAll =
-    collection.engine === null ? 'the index is repaired' : `${collection.engine.name} is waited for`
-  const readiness: Readiness = { state: 'starting', detail: `${firstOfAll} and the model warmed` }
-  const app = Fastify({
-    ...connectionOptions(limits, certificate),
-    loggerInstance: log,
-    logController: new LogController({
-      disableRequestLogging: !['trace', 'debug'].includes(config.logLevel),
-    }),
-    bodyLimit: config.maxBodyBytes,
-    routerOptions: { maxParamLength: LONGEST_ID },
-    frameworkErrors: sendProblem,
-    clientErrorHandler: answerClientError,
-  })
-  app.server.maxConnections = limits.maxConnections
-  // Connections between services are kept: so those of an encoder that was just added get their
-  // share of calls.
-  if (config.role === 'encode') app.server.maxRequestsPerSocket = CALLS_ON_A_CONNECTION
-  // An Expect header that is not understood may be ignored; Node would answer without a problem.
-  app.server.on('checkExpectation', (request, reply) => app.routing(request, reply))
-  // What no route takes is 415: the framework would hand over text/plain as a string.
-  app.removeContentTypeParser('text/plain')
+  const waitsFor =
+    collection.engine === null
+      ? 'the index is being repaired'
+      : `waiting for ${collection.engine.name}`
+  const readiness: Readiness = {
+    state: 'starting',
+    detail: `${waitsFor}, then the model is warmed`,
+  }
+  const app = newApp(config, limits, certificate, log)
+
   try {
-    await addPlugins(app, config, limits, keys, retrieval, readiness)
-    await addRoutes(app, config, limits, { collection, retrieval, jobs, readiness })
+    await app.register(pipelining)
+    await app.register(tracing)
+    await app.register(problems)
+    await app.register(audit)
+    await app.register(helmet, SECURITY_HEADERS)
+    await app.register(slowClients, { minBytesPerS: limits.minClientBytesPerS })
+    await app.register(hostCheck, { host: config.host, allowedHosts: config.allowedHosts })
+    await app.register(jsonBodies)
+    await app.register(validation)
+    await app.register(identity, { keys })
+    await app.register(rateLimit, {
+      perSecond: config.rateLimitPerSecond,
+      burst: limits.rateLimitBurst,
+    })
+    await app.register(auth, { keys })
+    await app.register(overload, {
+      maxConcurrentRequests: config.maxConcurrentRequests,
+      maxConcurrentBulkRequests: limits.maxConcurrentBulkRequests,
+      requestTimeoutMs: config.requestTimeoutMs,
+      readiness,
+    })
+    await app.register(openapi, { keysNeeded: keys.needed })
+    await app.register(metrics, { retrieval })
+
+    const { maxBatchItems, maxBodyBytes, allowedImageHosts } = config
+    const { fetch: fetchImage } = openImageFetch({ allowedHosts: allowedImageHosts })
+    const inputLimits = { maxTextChars: limits.maxTextChars, maxBatchItems, maxBodyBytes }
+    const options = { retrieval, limits: inputLimits, fetchImage }
+    await app.register(healthRoutes, { readiness, retrieval })
+    await app.register(embedRoutes, options)
+    await app.register(rerankRoutes, options)
+    await app.register(errorsRoute)
+    if (config.role === 'encode') {
+      // Never released: the bundle of an encoder does not change.
+      const encoder = collection.acquire().models
+      await app.register(encoderRoutes, { encoder, readiness, maxBodyBytes })
+    } else {
+      await app.register(itemRoutes, options)
+      await app.register(manyItemsRoutes, options)
+      await app.register(searchRoutes, options)
+      await app.register(backupRoutes, { jobs })
+      await app.register(reembeddingRoutes, { retrieval })
+      await app.register(pageRoutes)
+    }
     await app.ready()
   } catch (error) {
-    await closeRooms()
+    await closeParts()
     throw error
   }
 
   let timer: NodeJS.Timeout | undefined
   let closed: Promise<void> | undefined
-
   const start = async (): Promise<void> => {
     const repaired = await retrieval.start((replayed) => {
       readiness.detail = `the index is being repaired: ${replayed} items so far`
@@ -173,19 +218,15 @@ export async function buildApp(
         .save()
         .catch((error: unknown) => log.error({ err: error }, 'the index could not be saved'))
     }, limits.snapshotIntervalMs)
-    Object.assign(readiness, {
-      state: 'ready',
-      detail: 'the model is warm and the index agrees with the store',
-    })
+    readiness.state = 'ready'
+    readiness.detail = 'the model is warm and the index agrees with the store'
   }
   const close = (): Promise<void> => {
-    Object.assign(readiness, {
-      state: 'stopping',
-      detail: 'requests that were accepted are being answered',
-    })
+    readiness.state = 'stopping'
+    readiness.detail = 'accepted requests are being answered'
     clearInterval(timer)
     keys.close()
-    closed ??= app.close().then(closeRooms)
+    closed ??= app.close().then(closeParts)
     return closed
   }
   const reload = async (): Promise<void> => {
@@ -195,10 +236,33 @@ export async function buildApp(
   return { app, retrieval, start, reload, close }
 }
 
-/**
- * What Node holds each connection to, with TLS where there is a certificate. The plugin slowClients
- * times the rest.
- */
+function newApp(
+  config: Config,
+  limits: Limits,
+  certificate: Certificate | null,
+  log: FastifyBaseLogger,
+) {
+  const app = Fastify({
+    ...connectionOptions(limits, certificate),
+    loggerInstance: log,
+    logController: new LogController({
+      disableRequestLogging: !['trace', 'debug'].includes(config.logLevel),
+    }),
+    bodyLimit: config.maxBodyBytes,
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    frameworkErrors: sendProblem,
+    clientErrorHandler: answerClientError,
+  }).withTypeProvider<TypeBoxTypeProvider>()
+  app.server.maxConnections = limits.maxConnections
+  if (config.role === 'encode') app.server.maxRequestsPerSocket = ENCODER_REQUESTS_PER_CONNECTION
+  // Node would answer an unknown Expect header without a problem; RFC 9110 allows to ignore it.
+  app.server.on('checkExpectation', (request, reply) => app.routing(request, reply))
+  // Fastify would parse text/plain to a string; a type that no route takes is 415.
+  app.removeContentTypeParser('text/plain')
+  return app
+}
+
+/** Node's time limits of a connection, and TLS with a certificate; slowClients has more limits. */
 function connectionOptions(
   { headersTimeoutMs, keepAliveTimeoutMs: keepAliveTimeout }: Limits,
   certificate: Certificate | null,
@@ -208,21 +272,20 @@ function connectionOptions(
     connectionsCheckingInterval: Math.min(1000, headersTimeoutMs),
   }
   if (certificate === null) return { keepAliveTimeout, http: limits }
-  // For plugins and routes a server with TLS is like one without, so its type is kept out of
-  // theirs.
+  // Plugins and routes treat a server with TLS like one without, so they see one type.
   const https = { ...limits, ...certificate, handshakeTimeout: headersTimeoutMs }
   return { keepAliveTimeout, https } as unknown as FastifyHttpOptions<Server>
 }
 
 function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
-  if ('error' in change) log.error(`${change.error.message} The API keys before it still hold.`)
+  if ('error' in change) log.error(`${change.error.message} The API keys of before stay valid.`)
   else if (change.keys === 0)
     log.warn('the file of API keys is empty: every request is refused until it holds one')
   else log.info({ keys: change.keys }, 'the API keys were read again')
 }
 
-/** Null where the items are kept by an engine elsewhere, which has backups of its own. */
-function backupJobsOf(
+/** Null with an external engine, which has backups of its own. */
+function backupJobs(
   { backupFolder, dataFolder }: Config,
   { maintenance }: Retrieval,
   log: FastifyBaseLogger,
@@ -233,77 +296,4 @@ function backupJobsOf(
     maintenance.storage.identity,
   )
   return new BackupJobs(backups, maintenance, log)
-}
-
-/** Outermost first: what fails in one is answered by those before it. */
-async function addPlugins(
-  app: FastifyInstance,
-  config: Config,
-  limits: Limits,
-  keys: Keys,
-  retrieval: Retrieval,
-  readiness: Readiness,
-): Promise<void> {
-  const { maxConcurrentRequests, requestTimeoutMs, host, allowedHosts } = config
-  await app.register(pipelining)
-  await app.register(tracing)
-  await app.register(problems)
-  await app.register(audit)
-  await app.register(headers)
-  await app.register(slowClients, { minBytesPerS: limits.minClientBytesPerS })
-  await app.register(strangers, { host, allowedHosts })
-  await app.register(jsonBodies)
-  await app.register(validation)
-  await app.register(identity, { keys })
-  await app.register(rateLimit, {
-    perSecond: config.rateLimitPerSecond,
-    burst: limits.rateLimitBurst,
-  })
-  await app.register(auth, { keys })
-  await app.register(overload, {
-    maxConcurrentRequests,
-    maxConcurrentBulkRequests: limits.maxConcurrentBulkRequests,
-    requestTimeoutMs,
-    readiness,
-  })
-  await app.register(openapi, { keysNeeded: keys.needed })
-  await app.register(metrics, { retrieval })
-}
-
-interface Parts {
-  collection: Collection
-  retrieval: Retrieval
-  jobs: BackupJobs | null
-  readiness: Readiness
-}
-
-async function addRoutes(
-  app: FastifyInstance,
-  config: Config,
-  { maxTextChars }: Limits,
-  { collection, retrieval, jobs, readiness }: Parts,
-): Promise<void> {
-  const { maxBatchItems, maxBodyBytes, allowedImageHosts: allowedHosts } = config
-  const remote = openImageFetch({ allowedHosts })
-  const limits = { maxTextChars, maxBatchItems, maxBodyBytes }
-  const options = { retrieval, limits, fetchImage: remote.fetch }
-  await app.register(healthRoutes, { readiness, retrieval })
-  await app.register(embedRoutes, options)
-  await app.register(rerankRoutes, options)
-  await app.register(errorsRoute)
-  if (config.role === 'encode') {
-    // Its bundle does not change while it serves: what was entered need not be left.
-    await app.register(encoderRoutes, {
-      encoder: collection.acquire().models,
-      readiness,
-      maxBodyBytes,
-    })
-    return
-  }
-  await app.register(itemRoutes, options)
-  await app.register(manyItemsRoutes, options)
-  await app.register(searchRoutes, options)
-  await app.register(backupRoutes, { jobs })
-  await app.register(reembeddingRoutes, { retrieval })
-  await app.register(pageRoutes)
 }

@@ -140,7 +140,7 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
         await writeFile(join(folder, 'live.pem'), 'half of a cert')
         child.kill('SIGHUP')
         for await (const line of createInterface({ input: child.stdout })) {
-          if (line.includes('The certificate before it still holds.')) break
+          if (line.includes('The previous certificate stays in use.')) break
         }
         expect(await handshake()).toBe('second')
         expect(await healthCheck(at)).toBe(0)

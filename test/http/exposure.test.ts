@@ -35,7 +35,7 @@ describe('the loopback', () => {
 
 describe('a service without keys', () => {
   it('serves this machine, and says so', () => {
-    expect(remark({})).toMatch(/only this machine is served/)
+    expect(remark({})).toMatch(/only this machine can reach/)
   })
 
   it.each(['0.0.0.0', '::', '10.0.0.7', 'photos.example.org'])(

@@ -1,6 +1,6 @@
 /**
- * Names the API key that came with a request, and asks for one that may do what the request asks,
- * where there are keys. Routes marked `open` are left out.
+ * Finds the API key of a request, and refuses requests whose key lacks the scope of the route.
+ * Routes marked `open` need no key.
  */
 import type { FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
@@ -10,60 +10,62 @@ import { grants, type Key, type Scope } from '../../auth/key.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Needs no API key and takes no permit: health, the search page, the API documentation. */
+    /** Needs no API key and takes no permit: health, pages, the API documentation. */
     open?: boolean
-    /** What a key must allow; without it `read` for GET and `write` for every other method. */
+    /** The scope that a key needs; by default `read` for GET and `write` for other methods. */
     scope?: Scope
   }
   interface FastifyRequest {
-    /** The key that came with the request, where it is one that the service knows. */
+    /** The API key of the request, if it is a known one. */
     key: Key | undefined
   }
 }
 
-/** @param methods - of the route, or of the request where no route took it */
+/** @param methods - of the route, or of a request without a route */
 export function scopeNeeded(methods: string | readonly string[], scope?: Scope): Scope {
   const reading = [methods].flat().every((method) => method === 'GET' || method === 'HEAD')
   return scope ?? (reading ? 'read' : 'write')
 }
 
-function givenKey({ headers }: FastifyRequest): string | undefined {
+function keyIn({ headers }: FastifyRequest): string | undefined {
   const header = headers['x-api-key']
   if (typeof header === 'string') return header
   return /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1]
 }
 
 /** Sets `request.key`; refuses nothing. */
-export const identity = plugin<{ keys: Keys }>((app, { keys }, done) => {
-  app.decorateRequest('key', undefined)
-  app.addHook('onRequest', (request, _reply, next) => {
-    const given = givenKey(request)
-    request.key = given === undefined ? undefined : keys.find(given)
-    next()
-  })
-  done()
-})
+export const identity = plugin<{ keys: Keys }>(
+  (app, { keys }, done) => {
+    app.decorateRequest('key', undefined)
+    app.addHook('onRequest', (request, _reply, next) => {
+      const secret = keyIn(request)
+      request.key = secret === undefined ? undefined : keys.find(secret)
+      next()
+    })
+    done()
+  },
+  { name: 'identity' },
+)
 
-/**
- * Refuses requests without a key, or with one that may not do what they ask. Register it behind
- * `identity`.
- */
-export const auth = plugin<{ keys: Keys }>((app, { keys }, done) => {
-  app.addHook('onRequest', (request, reply, next) => {
-    const { open, scope } = request.routeOptions.config
-    if (!keys.needed || open === true) return next()
-    if (request.key === undefined) {
-      const given = givenKey(request)
-      const problem = given === undefined ? 'none was given' : 'the one given is unknown'
-      reply.header('www-authenticate', 'Bearer')
-      return next(new TandemError('unauthorized', { problem }))
-    }
-    // Any key may learn that there is nothing at an address.
-    const needed = request.is404 ? 'read' : scopeNeeded(request.method, scope)
-    if (grants(request.key.scopes, needed)) return next()
-    reply.header('www-authenticate', `Bearer error="insufficient_scope", scope="${needed}"`)
-    const { name, scopes } = request.key
-    next(new TandemError('forbidden', { needed, name, scopes: scopes.join(', ') }))
-  })
-  done()
-})
+/** Refuses requests without a key that has the scope of the route. */
+export const auth = plugin<{ keys: Keys }>(
+  (app, { keys }, done) => {
+    app.addHook('onRequest', (request, reply, next) => {
+      const { open, scope } = request.routeOptions.config
+      if (!keys.needed || open === true) return next()
+      if (request.key === undefined) {
+        const problem = keyIn(request) === undefined ? 'none was given' : 'the one given is unknown'
+        reply.header('www-authenticate', 'Bearer')
+        return next(new TandemError('unauthorized', { problem }))
+      }
+      // Any key may learn that a route does not exist.
+      const needed = request.is404 ? 'read' : scopeNeeded(request.method, scope)
+      if (grants(request.key.scopes, needed)) return next()
+      reply.header('www-authenticate', `Bearer error="insufficient_scope", scope="${needed}"`)
+      const { name, scopes } = request.key
+      next(new TandemError('forbidden', { needed, name, scopes: scopes.join(', ') }))
+    })
+    done()
+  },
+  { name: 'auth', dependencies: ['identity', 'rate-limit'] },
+)

@@ -1,20 +1,17 @@
-/**
- * Answers what the HTTP parser could not read or did not get in time: no request exists then, only
- * a socket.
- */
+/** Answers bytes that are no HTTP request, or arrived too slowly: there is only a socket then. */
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import { TandemError } from '../../errors.js'
 import { problemOf } from './problems.js'
 
-/** Node's own field: the reply that is being written on this socket. */
+/** Node's own field: the reply that this socket is sending. */
 interface ReplyingSocket extends Socket {
   _httpMessage?: { headersSent: boolean } | null
 }
 
 export function answerClientError(error: Error & { code?: string }, socket: ReplyingSocket): void {
-  // Nobody is there to read an answer, as where TLS was never agreed on; or one has begun already.
+  // No client can read an answer, as before a TLS handshake; or an answer has begun already.
   const isHttp =
     error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP_') === true
   if (!isHttp || !socket.writable || socket._httpMessage?.headersSent === true) {
@@ -30,7 +27,7 @@ export function answerClientError(error: Error & { code?: string }, socket: Repl
     'connection: close',
   ]
   socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
-  // A client that never closes its half would keep a connection that is merely ended.
+  // After end() alone, a client that does not close its half would keep the connection.
   socket.destroySoon()
 }
 

@@ -1,16 +1,10 @@
-/**
- * Which errors an operation can answer with: what every request can meet, and what its route names
- * besides.
- */
+/** The errors that each operation documents: those of every request, and those of its route. */
 import { errorTable, type ErrorCode } from '../../errors.js'
 import { Problem } from '../schemas/fields.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /**
-     * Codes of errors that this route answers with and that others with a body, or without one, do
-     * not.
-     */
+    /** Codes of errors of this route, beyond those that all routes have. */
     errors?: readonly ErrorCode[]
   }
 }
@@ -33,13 +27,13 @@ const WITH_BODY: readonly ErrorCode[] = [
 ]
 const LIMITED: readonly ErrorCode[] = ['rate_limited', 'overloaded', 'not_ready', 'timed_out']
 const WITH_KEYS: readonly ErrorCode[] = ['unauthorized', 'forbidden']
-/** What a call of the service that encodes can meet, where models are not in the service itself. */
+/** Errors of calls to the encoding service (TANDEM_ROLE=search). */
 export const encoderErrors: readonly ErrorCode[] = [
   'encoder_failed',
   'encoder_unavailable',
   'encoder_timeout',
 ]
-/** What any image, text or option in a request can be refused for. */
+/** Refusals of images, texts and options in requests. */
 export const inputErrors: readonly ErrorCode[] = [
   'batch_too_large',
   'image_too_large',
@@ -54,20 +48,20 @@ export const inputErrors: readonly ErrorCode[] = [
   ...encoderErrors,
 ]
 
-/** What searching and reading items can meet, whoever keeps them. */
+/** Errors of searches and reads, of the embedded index and of an engine. */
 export const readErrors: readonly ErrorCode[] = [
   'index_unavailable',
   'engine_failed',
   'engine_unavailable',
   'engine_timeout',
 ]
-/** What reading a stored image can meet besides. */
+/** More errors of reading a stored image. */
 export const imageErrors: readonly ErrorCode[] = [
   'image_store_failed',
   'image_store_unavailable',
   'image_store_timeout',
 ]
-/** What adding and removing items can meet. */
+/** Errors of adding and removing items. */
 export const writeErrors: readonly ErrorCode[] = [
   ...readErrors,
   ...imageErrors,
@@ -81,13 +75,13 @@ interface Operation {
   keysNeeded: boolean
 }
 
-/** Status → its entry in the OpenAPI document, which names the codes that come with it. */
+/** Status → its response in the OpenAPI document, which lists the codes. */
 export function documentedErrors({
   method,
   config,
   keysNeeded,
 }: Operation): Record<string, object> {
-  const takesBody = [method].flat().some((one) => !['GET', 'HEAD'].includes(one))
+  const takesBody = [method].flat().some((name) => !['GET', 'HEAD'].includes(name))
   const isOpen = config?.open === true
   const codes = new Set([
     ...ANY,
@@ -102,10 +96,10 @@ export function documentedErrors({
     byStatus.set(status, [...(byStatus.get(status) ?? []), code])
   }
   return Object.fromEntries(
-    [...byStatus].map(([status, some]) => [
+    [...byStatus].map(([status, names]) => [
       status,
       {
-        description: some.join(', '),
+        description: names.join(', '),
         content: { 'application/problem+json': { schema: Problem } },
       },
     ]),

@@ -1,8 +1,8 @@
-/** Metrics of the engine elsewhere that keeps the items. */
+/** Metrics of the external engine that stores the items (VECTOR_INDEX=milvus). */
 import { Counter, Gauge, type Registry } from 'prom-client'
 import type { Retrieval } from '../../retrieval/retrieval.js'
 
-/** Adds them to `registry`; they are read when the metrics are. */
+/** Adds the metrics to `registry`; their values are read at each scrape. */
 export function engineMetrics(registry: Registry, retrieval: Pick<Retrieval, 'engine'>): void {
   const registers = [registry]
   new Gauge({
@@ -20,10 +20,10 @@ export function engineMetrics(registry: Registry, retrieval: Pick<Retrieval, 'en
     'Times that the breaker opened',
     ({ opened }) => opened,
   )
-  counter('tandem_engine_retries_total', 'Calls that were made again', ({ retries }) => retries)
+  counter('tandem_engine_retries_total', 'Calls that were retried', ({ retries }) => retries)
   new Counter({
     name: 'tandem_engine_failures_total',
-    help: 'Calls that failed, those that were made again included',
+    help: 'Calls that failed, including those that were retried',
     labelNames: ['engine', 'kind'],
     registers,
     collect() {

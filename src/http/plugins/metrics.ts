@@ -1,151 +1,177 @@
 /**
- * Prometheus metrics at /metrics, and the stage timings of a reply as a Server-Timing header.
- * Labels are bounded.
+ * Prometheus metrics at /metrics, and the stage timings of a reply as a Server-Timing header. The
+ * values of labels are bounded.
  */
 import plugin from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { ErrorCode } from '../../errors.js'
 import type { Retrieval, Timings } from '../../retrieval/retrieval.js'
 import { engineMetrics } from './engine-metrics.js'
-import { measureEventLoopDelay } from './event-loop-delay.js'
 
 declare module 'fastify' {
   interface FastifyReply {
-    /**
-     * Counts the stage timings of this reply and tells them in its Server-Timing header; returns
-     * them.
-     */
+    /** Counts the stage timings, sets them as Server-Timing header, and returns them. */
     timed: (timings: Timings) => Timings
   }
 }
 
-/** Errors that refuse a request before anything is done for it. */
+/** Errors that refuse a request before any work. */
 const REFUSALS: readonly (ErrorCode | undefined)[] = ['overloaded', 'rate_limited', 'not_ready']
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
-export const metrics = plugin<{ retrieval: Retrieval }>((app, { retrieval }, done) => {
-  const registry = new Registry()
-  const registers = [registry]
-  collectDefaultMetrics({ register: registry })
-  const endMeasuring = measureEventLoopDelay(registry)
+export const metrics = plugin<{ retrieval: Retrieval }>(
+  (app, { retrieval }, done) => {
+    const registry = new Registry()
+    const registers = [registry]
+    collectDefaultMetrics({ register: registry })
+    const stopEventLoopTimer = measureEventLoopDelay(registry)
 
-  const requests = new Histogram({
-    name: 'tandem_http_request_duration_seconds',
-    help: 'Time from the first byte of a request to the end of its reply',
-    labelNames: ['method', 'route', 'status'],
-    buckets: SECONDS,
-    registers,
-  })
-  const stages = new Histogram({
-    name: 'tandem_stage_duration_seconds',
-    help: 'Time that requests spent in a stage',
-    labelNames: ['stage'],
-    buckets: SECONDS,
-    registers,
-  })
-  const rejected = new Counter({
-    name: 'tandem_http_requests_rejected_total',
-    help: 'Requests answered with 503',
-    registers,
-  })
-  const refusals = new Histogram({
-    name: 'tandem_refusal_duration_seconds',
-    help: 'Time until a request was refused as overloaded, rate_limited or not_ready',
-    buckets: SECONDS,
-    registers,
-  })
-  gauge('tandem_items', 'Items stored', () => retrieval.stats().items)
-  gauge(
-    'tandem_model_queue_depth',
-    'Inputs that wait for the model',
-    () => retrieval.stats().queueDepth,
-  )
-  gauge(
-    'tandem_model_in_flight',
-    'Inputs that the model works on',
-    () => retrieval.stats().inFlight,
-  )
-  new Counter({
-    name: 'tandem_worker_restarts_total',
-    help: 'Processes started again after they died',
-    labelNames: ['worker'],
-    registers,
-    collect() {
-      this.reset()
-      for (const { name, restarts } of retrieval.workers) this.inc({ worker: name }, restarts)
-      const ofStandby = retrieval.maintenance?.reembedder.workers ?? []
-      for (const { name, restarts } of ofStandby)
-        this.inc({ worker: `reembedding-${name}` }, restarts)
-    },
-  })
-  const { maintenance } = retrieval
-  if (maintenance !== null) {
-    const behind = (): number => maintenance.reembedder.status().reembedding?.lag ?? 0
-    new Gauge({
-      name: 'tandem_ann_recall',
-      help: 'Share of the exact nearest items that searches of the graph find, by those verified last',
+    const requests = new Histogram({
+      name: 'tandem_http_request_duration_seconds',
+      help: 'Time from the first byte of a request to the end of its reply',
+      labelNames: ['method', 'route', 'status'],
+      buckets: SECONDS,
+      registers,
+    })
+    const stages = new Histogram({
+      name: 'tandem_stage_duration_seconds',
+      help: 'Time that requests spent in a stage',
+      labelNames: ['stage'],
+      buckets: SECONDS,
+      registers,
+    })
+    const rejected = new Counter({
+      name: 'tandem_http_requests_rejected_total',
+      help: 'Requests answered with 503',
+      registers,
+    })
+    const refusals = new Histogram({
+      name: 'tandem_refusal_duration_seconds',
+      help: 'Time until a request was refused as overloaded, rate_limited or not_ready',
+      buckets: SECONDS,
+      registers,
+    })
+    gauge('tandem_items', 'Items stored', () => retrieval.stats().items)
+    gauge(
+      'tandem_model_queue_depth',
+      'Inputs that wait for the model',
+      () => retrieval.stats().queueDepth,
+    )
+    gauge(
+      'tandem_model_in_flight',
+      'Inputs that the model works on',
+      () => retrieval.stats().inFlight,
+    )
+    new Counter({
+      name: 'tandem_worker_restarts_total',
+      help: 'Processes started again after they died',
+      labelNames: ['worker'],
       registers,
       collect() {
         this.reset()
-        if (maintenance.annRecall === null) this.remove()
-        else this.set(maintenance.annRecall)
+        for (const { name, restarts } of retrieval.workers) this.inc({ worker: name }, restarts)
+        const reembedding = retrieval.maintenance?.reembedder.workers ?? []
+        for (const { name, restarts } of reembedding)
+          this.inc({ worker: `reembedding-${name}` }, restarts)
       },
     })
-    gauge('tandem_reembedding_lag', 'Items that the prepared bundle still has to embed', behind)
-  }
-  if (retrieval.engine !== null) engineMetrics(registry, retrieval)
-  new Gauge({
-    name: 'tandem_model_info',
-    help: 'The bundle that serves',
-    labelNames: ['bundle', 'version', 'fingerprint'],
-    registers,
-    collect() {
-      const { name: bundle, version, fingerprint } = retrieval.model
-      this.reset()
-      this.set({ bundle, version, fingerprint }, 1)
-    },
-  })
-
-  function gauge(name: string, help: string, read: () => number): void {
+    const { maintenance } = retrieval
+    if (maintenance !== null) {
+      const lag = (): number => maintenance.reembedder.status().reembedding?.lag ?? 0
+      new Gauge({
+        name: 'tandem_ann_recall',
+        help: 'Share of the exact nearest items that searches of the graph find, by those verified last',
+        registers,
+        collect() {
+          this.reset()
+          if (maintenance.annRecall === null) this.remove()
+          else this.set(maintenance.annRecall)
+        },
+      })
+      gauge('tandem_reembedding_lag', 'Items that the prepared bundle still has to embed', lag)
+    }
+    if (retrieval.engine !== null) engineMetrics(registry, retrieval)
     new Gauge({
-      name,
-      help,
+      name: 'tandem_model_info',
+      help: 'The bundle that serves',
+      labelNames: ['bundle', 'version', 'fingerprint'],
       registers,
       collect() {
-        this.set(read())
+        const { name: bundle, version, fingerprint } = retrieval.model
+        this.reset()
+        this.set({ bundle, version, fingerprint }, 1)
       },
     })
-  }
 
-  app.decorateReply('timed', function (timings: Timings): Timings {
-    for (const [stage, ms] of Object.entries(timings)) stages.observe({ stage }, ms / 1000)
-    this.header(
-      'server-timing',
-      Object.entries(timings)
-        .map(([stage, ms]) => `${stage};dur=${ms}`)
-        .join(', '),
+    function gauge(name: string, help: string, read: () => number): void {
+      new Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(read())
+        },
+      })
+    }
+
+    app.decorateReply('timed', function (timings: Timings): Timings {
+      for (const [stage, ms] of Object.entries(timings)) stages.observe({ stage }, ms / 1000)
+      this.header(
+        'server-timing',
+        Object.entries(timings)
+          .map(([stage, ms]) => `${stage};dur=${ms}`)
+          .join(', '),
+      )
+      return timings
+    })
+    app.addHook('onResponse', (request, reply, next) => {
+      const route = request.is404 ? 'unmatched' : (request.routeOptions.url ?? 'unmatched')
+      const method = request.is404 ? 'any' : request.method
+      requests.observe({ method, route, status: reply.statusCode }, reply.elapsedTime / 1000)
+      if (reply.statusCode === 503) rejected.inc()
+      if (REFUSALS.includes(request.failure)) refusals.observe(reply.elapsedTime / 1000)
+      next()
+    })
+    app.addHook('onClose', () => {
+      stopEventLoopTimer()
+      registry.clear()
+    })
+    app.get(
+      '/metrics',
+      { config: { permit: false }, schema: { hide: true } },
+      async (_request, reply) => {
+        const text = await registry.metrics()
+        return reply.type(registry.contentType).send(text)
+      },
     )
-    return timings
+    done()
+  },
+  { name: 'metrics', dependencies: ['audit', 'auth', 'overload'] },
+)
+
+const SAMPLE_MS = 20
+const DELAYS_S = [0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5]
+
+/**
+ * Samples how late the event loop runs a timer, 50 times a second. A delay longer than the sampling
+ * interval also counts for the samples that it prevented: one second of standstill is 50 samples.
+ *
+ * @returns a function that stops the sampling
+ */
+function measureEventLoopDelay(registry: Registry): () => void {
+  const delays = new Histogram({
+    name: 'tandem_event_loop_delay_seconds',
+    help: 'How late the event loop ran a timer',
+    buckets: DELAYS_S,
+    registers: [registry],
   })
-  app.addHook('onResponse', (request, reply, next) => {
-    const route = request.is404 ? 'unmatched' : (request.routeOptions.url ?? 'unmatched')
-    const method = request.is404 ? 'any' : request.method
-    requests.observe({ method, route, status: reply.statusCode }, reply.elapsedTime / 1000)
-    if (reply.statusCode === 503) rejected.inc()
-    if (REFUSALS.includes(request.failure)) refusals.observe(reply.elapsedTime / 1000)
-    next()
-  })
-  app.addHook('onClose', () => {
-    endMeasuring()
-    registry.clear()
-  })
-  app.get(
-    '/metrics',
-    { config: { permit: false }, schema: { hide: true } },
-    async (_request, reply) => {
-      const text = await registry.metrics()
-      return reply.type(registry.contentType).send(text)
-    },
-  )
-  done()
-})
+  let due = performance.now() + SAMPLE_MS
+  const timer = setInterval(() => {
+    const now = performance.now()
+    for (let delay = Math.max(0, now - due); delay >= 0; delay -= SAMPLE_MS)
+      delays.observe(delay / 1000)
+    due = now + SAMPLE_MS
+  }, SAMPLE_MS)
+  timer.unref()
+  return () => clearInterval(timer)
+}

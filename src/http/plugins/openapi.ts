@@ -1,7 +1,4 @@
-/**
- * The OpenAPI document at /openapi.json and its page at /docs, both made from the schemas of the
- * routes.
- */
+/** The OpenAPI document of all routes at /openapi.json, and its page at /docs. */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -19,7 +16,7 @@ const { version, description } = JSON.parse(
   description: string
 }
 
-// Everything comes from the service itself, also over plain http and without the internet.
+// The service itself serves all parts of the page: it works without the internet.
 const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
   "base-uri 'none'; frame-ancestors 'none'"
@@ -52,58 +49,61 @@ const REQUEST_TIMEOUT = {
   type: 'string',
   pattern: '^(?=.*[1-9])[0-9]{1,6}([.][0-9]{1,6})?$',
   description:
-    'Seconds that the client waits: what would not be done by then is refused with 503, before work is spent on it',
+    'Seconds that the client waits. A request that would take longer is refused with 503 before any work.',
 }
 
 /** Register it before the routes that it describes. */
-export const openapi = plugin<{ keysNeeded: boolean }>(async (app, { keysNeeded }) => {
-  const securitySchemes = {
-    bearer: { type: 'http', scheme: 'bearer' },
-    header: { type: 'apiKey', name: 'x-api-key', in: 'header' },
-  } as const
-  await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: { title: 'Tandem', version, description },
-      tags: [
-        { name: 'search', description: 'Find items by a sentence, an image or another item' },
-        { name: 'items', description: 'Add, replace, read and remove items' },
-        { name: 'embed', description: 'Embeddings of texts and images' },
-        { name: 'rerank', description: 'Order documents by their relevance to a query' },
-        { name: 'encoder', description: 'The models, for services that search' },
-        { name: 'backups', description: 'Copies of all items, and their return' },
-        { name: 'reembedding', description: 'Change the bundle without downtime' },
-        { name: 'health', description: 'For whoever runs the service' },
-      ],
-      ...(keysNeeded ? { components: { securitySchemes } } : {}),
-    },
-    transform: ({ schema, url, route }) => {
-      const { method, config } = route
-      const response = {
-        ...documentedErrors({ method, config, keysNeeded }),
-        ...(schema?.response as object | undefined),
-      }
-      const isTimed = config?.open !== true && config?.permit !== false
-      const headers = isTimed
-        ? { headers: { type: 'object', properties: { 'request-timeout': REQUEST_TIMEOUT } } }
-        : {}
-      const documented = { ...schema, ...headers, response }
-      if (!keysNeeded) return { schema: documented, url }
-      const scope = scopeNeeded(method, config?.scope)
-      const security = config?.open === true ? [] : [{ bearer: [scope] }, { header: [scope] }]
-      return { schema: { ...documented, security }, url }
-    },
-  })
-  const hidden = { config: { open: true }, schema: { hide: true } }
-  app.get('/docs/', hidden, (_request, reply) => reply.redirect('../docs'))
-  const assets = dirname(require.resolve('@fastify/swagger-ui/static/swagger-ui.css'))
-  await app.register(documentRoutes, {
-    policy: POLICY,
-    documents: {
-      '/docs': Buffer.from(PAGE),
-      '/docs/static/initializer.js': Buffer.from(INITIALIZER),
-      ...filesIn(assets, ASSETS, '/docs/static/'),
-      '/openapi.json': () => Buffer.from(JSON.stringify(app.swagger())),
-    },
-  })
-})
+export const openapi = plugin<{ keysNeeded: boolean }>(
+  async (app, { keysNeeded }) => {
+    const securitySchemes = {
+      bearer: { type: 'http', scheme: 'bearer' },
+      header: { type: 'apiKey', name: 'x-api-key', in: 'header' },
+    } as const
+    await app.register(swagger, {
+      openapi: {
+        openapi: '3.1.0',
+        info: { title: 'Tandem', version, description },
+        tags: [
+          { name: 'search', description: 'Find items by a sentence, an image or another item' },
+          { name: 'items', description: 'Add, replace, read and remove items' },
+          { name: 'embed', description: 'Embeddings of texts and images' },
+          { name: 'rerank', description: 'Order documents by their relevance to a query' },
+          { name: 'encoder', description: 'The models, for services that search' },
+          { name: 'backups', description: 'Make, list, restore and remove copies of all items' },
+          { name: 'reembedding', description: 'Change the bundle without downtime' },
+          { name: 'health', description: 'For the operator of the service' },
+        ],
+        ...(keysNeeded ? { components: { securitySchemes } } : {}),
+      },
+      transform: ({ schema, url, route }) => {
+        const { method, config } = route
+        const response = {
+          ...documentedErrors({ method, config, keysNeeded }),
+          ...(schema?.response as object | undefined),
+        }
+        const isTimed = config?.open !== true && config?.permit !== false
+        const headers = isTimed
+          ? { headers: { type: 'object', properties: { 'request-timeout': REQUEST_TIMEOUT } } }
+          : {}
+        const documented = { ...schema, ...headers, response }
+        if (!keysNeeded) return { schema: documented, url }
+        const scope = scopeNeeded(method, config?.scope)
+        const security = config?.open === true ? [] : [{ bearer: [scope] }, { header: [scope] }]
+        return { schema: { ...documented, security }, url }
+      },
+    })
+    const hidden = { config: { open: true }, schema: { hide: true } }
+    app.get('/docs/', hidden, (_request, reply) => reply.redirect('../docs'))
+    const assets = dirname(require.resolve('@fastify/swagger-ui/static/swagger-ui.css'))
+    await app.register(documentRoutes, {
+      policy: POLICY,
+      documents: {
+        '/docs': Buffer.from(PAGE),
+        '/docs/static/initializer.js': Buffer.from(INITIALIZER),
+        ...filesIn(assets, ASSETS, '/docs/static/'),
+        '/openapi.json': () => Buffer.from(JSON.stringify(app.swagger())),
+      },
+    })
+  },
+  { name: 'openapi', dependencies: ['auth', 'overload'] },
+)

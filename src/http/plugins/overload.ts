@@ -1,13 +1,11 @@
 /**
- * Keeps the service answering when more is asked than it can do: a limited number of requests at a
- * time, fewer of those that can wait, a time limit for each, and no work for clients that have
- * gone.
+ * Keeps the service responsive under more load than it can handle: a limited number of requests at
+ * a time, fewer of those that can wait, a time limit for each, and no work for clients that left.
  */
 import { setMaxListeners } from 'node:events'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
-import type { Readiness } from '../readiness.js'
 import type { Call } from '../../retrieval/retrieval.js'
 import { timeLimitOf } from './deadline.js'
 import { Permits } from './permits.js'
@@ -19,28 +17,31 @@ declare module 'fastify' {
     permit?: false
     /** Has no time limit: it streams, and its parts are limited instead. */
     timeLimit?: false
-    /**
-     * Whether somebody waits for the answer, which is so without it, or the work can wait for
-     * those.
-     */
+    /** `bulk` for work that can wait while clients wait for answers; `interactive` by default. */
     priority?: Call['priority']
   }
   interface FastifyRequest {
     /**
-     * What the request asks of the model, undefined where it takes no permit. The signal fires when
-     * the client has gone or the time is up. The framework's own `request.signal` is of no use
-     * here: it is aborted as soon as the body has been read.
+     * The context of calls to the model; undefined without a permit. The signal fires when the
+     * client has closed the connection or the time is up. (Fastify's own `request.signal` fires
+     * already when the body has been read.)
      */
     call: Call | undefined
   }
   interface FastifyReply {
     /**
-     * The call of a request that turns out to be bulk by what its body asks for; takes a permit of
-     * those.
+     * The call of a request whose body makes it bulk; takes a bulk permit.
      * @throws TandemError `overloaded`
      */
     asBulk: () => Call | undefined
   }
+}
+
+/** Whether requests can be answered; read by /health/ready and by every route with a permit. */
+export interface Readiness {
+  state: 'starting' | 'ready' | 'stopping'
+  /** The reason, for /health/ready. */
+  detail: string
 }
 
 export interface OverloadOptions {
@@ -52,68 +53,59 @@ export interface OverloadOptions {
 
 const RETRY_AFTER_S = 1
 
-export const overload = plugin<OverloadOptions>((app, options, done) => {
-  const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, readiness } = options
-  const permits = new Permits({
-    interactive: maxConcurrentRequests,
-    bulk: maxConcurrentBulkRequests,
-  })
+export const overload = plugin<OverloadOptions>(
+  (app, options, done) => {
+    const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, readiness } =
+      options
+    const permits = new Permits({
+      interactive: maxConcurrentRequests,
+      bulk: maxConcurrentBulkRequests,
+    })
 
-  /** Takes a permit for the request, which comes back with its connection or its reply. */
-  function permit(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    priority: 'interactive' | 'bulk',
-  ): void {
-    const taken = permits.take(priority, clientOf(request))
-    if (typeof taken === 'string')
-      throw new TandemError('overloaded', taken, { retryAfterS: RETRY_AFTER_S })
-    onceOver(reply, taken)
-  }
-
-  app.decorateRequest('call', undefined)
-  app.decorateReply('asBulk', function (this: FastifyReply): Call | undefined {
-    permit(this.request, this, 'bulk')
-    return { ...this.request.call, priority: 'bulk' }
-  })
-  app.addHook('onRequest', (request, reply, next) => {
-    const {
-      open,
-      permit: permitted,
-      priority = 'interactive',
-      timeLimit,
-    } = request.routeOptions.config
-    if (open === true || permitted === false || request.is404) return next()
-    if (readiness.state !== 'ready') {
-      return next(
-        new TandemError('not_ready', `The service is ${readiness.state}: ${readiness.detail}.`, {
-          retryAfterS: RETRY_AFTER_S,
-        }),
-      )
+    function takePermit(reply: FastifyReply, priority: 'interactive' | 'bulk'): void {
+      const permit = permits.take(priority, clientOf(reply.request))
+      if (typeof permit === 'string')
+        throw new TandemError('overloaded', permit, { retryAfterS: RETRY_AFTER_S })
+      onceOver(reply, permit)
     }
-    try {
+
+    function callOf(request: FastifyRequest, reply: FastifyReply): Call {
+      const { priority = 'interactive', timeLimit } = request.routeOptions.config
       const milliseconds = timeLimitOf(request, timeLimit === false ? undefined : requestTimeoutMs)
-      permit(request, reply, priority)
+      takePermit(reply, priority)
       const deadline = milliseconds === undefined ? undefined : performance.now() + milliseconds
-      request.call = {
-        signal: signalFor(reply, milliseconds),
-        priority,
-        deadline,
-        trace: request.trace,
-      }
-    } catch (error) {
-      return next(error as TandemError)
+      const { trace } = request
+      return { signal: signalFor(reply, milliseconds), priority, deadline, trace }
     }
-    next()
-  })
-  // A stop waits for every connection to end, and a client would keep one open for its next
-  // request.
-  app.addHook('onSend', (_request, reply, _payload, next) => {
-    if (readiness.state === 'stopping') reply.header('connection', 'close')
-    next()
-  })
-  done()
-})
+
+    app.decorateRequest('call', undefined)
+    app.decorateReply('asBulk', function (this: FastifyReply): Call | undefined {
+      takePermit(this, 'bulk')
+      return { ...this.request.call, priority: 'bulk' }
+    })
+    app.addHook('onRequest', (request, reply, next) => {
+      const { open, permit } = request.routeOptions.config
+      if (open === true || permit === false || request.is404) return next()
+      if (readiness.state !== 'ready') {
+        const sentence = `The service is ${readiness.state}: ${readiness.detail}.`
+        return next(new TandemError('not_ready', sentence, { retryAfterS: RETRY_AFTER_S }))
+      }
+      try {
+        request.call = callOf(request, reply)
+      } catch (error) {
+        return next(error as TandemError)
+      }
+      next()
+    })
+    // A stop waits for every connection to end, and clients keep theirs open.
+    app.addHook('onSend', (_request, reply, _payload, next) => {
+      if (readiness.state === 'stopping') reply.header('connection', 'close')
+      next()
+    })
+    done()
+  },
+  { name: 'overload', dependencies: ['tracing', 'identity'] },
+)
 
 /** @param milliseconds - undefined for no limit */
 function signalFor(reply: FastifyReply, milliseconds: number | undefined): AbortSignal {
@@ -121,13 +113,8 @@ function signalFor(reply: FastifyReply, milliseconds: number | undefined): Abort
   // Each input of a request listens; Node warns of more than ten listeners.
   setMaxListeners(0, controller.signal)
   const onTime = (): void => {
-    const error = new TandemError(
-      'timed_out',
-      `The request was not answered within ${milliseconds} ms.`,
-      {
-        retryAfterS: RETRY_AFTER_S,
-      },
-    )
+    const sentence = `The request was not answered within ${milliseconds} ms.`
+    const error = new TandemError('timed_out', sentence, { retryAfterS: RETRY_AFTER_S })
     controller.abort(error)
     if (!reply.sent) reply.send(error)
   }

@@ -2,12 +2,10 @@ import type { Call } from '../../retrieval/retrieval.js'
 
 type Priority = NonNullable<Call['priority']>
 
-/** What one client leaves of the bulk permits while it is alone, so that a second one can begin. */
+/** Share of the bulk permits that a single client leaves free, so that a second one can begin. */
 const LEFT_FREE = 0.25
 
-/**
- * Permits of two priorities. Those for bulk are shared out evenly among the clients that hold one.
- */
+/** Permits of two priorities. Clients that hold bulk permits have equal shares of them. */
 export class Permits {
   readonly #limits: Readonly<Record<Priority, number>>
   readonly #taken: Record<Priority, number> = { interactive: 0, bulk: 0 }
@@ -18,8 +16,8 @@ export class Permits {
   }
 
   /**
-   * @param client - who asks, for bulk alone
-   * @returns what gives the permit back, or the sentence that refuses it
+   * @param client - its name; only bulk permits are shared
+   * @returns a function that gives the permit back, or the sentence of the refusal
    */
   take(priority: Priority, client: string): (() => void) | string {
     const limit = this.#limits[priority]

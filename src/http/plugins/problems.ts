@@ -1,7 +1,4 @@
-/**
- * Turns every error into problem+json (RFC 9457), and says what a wrong address or method could
- * have been.
- */
+/** Answers every error as problem+json (RFC 9457), unknown routes and methods included. */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { errorTable, TandemError } from '../../errors.js'
@@ -32,24 +29,21 @@ const fromFramework: Record<string, (request: FastifyRequest, cause: unknown) =>
     }),
 }
 
-/**
- * The error as a client may see it; whatever is not meant for clients becomes `internal_error`
- * without its message.
- */
+/** The error for the client. Errors that are not for clients become `internal_error`. */
 export function tandemError(error: unknown, request: FastifyRequest): TandemError {
   if (error instanceof TandemError) return error as TandemError
   const { code, statusCode, name } = error as Partial<FastifyError>
   const known = fromFramework[code ?? '']
   if (known !== undefined) return known(request, error)
   if (name === 'AbortError') return new TandemError('request_cancelled', {}, { cause: error })
-  // What the framework calls the client's fault and has no code for.
+  // Other errors that the framework attributes to the client.
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new TandemError('body_unreadable', (error as Error).message, { cause: error })
   }
   return new TandemError('internal_error', {}, { cause: error })
 }
 
-/** @param instance - names this occurrence: the id of the request, as the log has it */
+/** @param instance - the id of the request, as in the log */
 export function problemOf(error: TandemError, instance: string): Problem {
   const { status, title } = errorTable[error.code]
   return {
@@ -62,16 +56,16 @@ export function problemOf(error: TandemError, instance: string): Problem {
   }
 }
 
-/** Answers with the error. The log has the cause of what is the service's own fault. */
+/** Answers with the error, and logs it; faults of the service with their cause. */
 export function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const error = tandemError(thrown, request)
   request.failure = error.code
   if (error.status >= 500) request.log.error({ err: error }, error.message)
   else request.log.info({ code: error.code }, error.message)
   if (error.retryAfterS !== undefined) reply.header('retry-after', String(error.retryAfterS))
-  // What the route meant for its own reply does not hold for an error.
+  // The route set these for its own reply.
   reply.removeHeader('etag').removeHeader('cache-control')
-  // Serialised here: the reply schema of the route is not that of an error.
+  // The reply schema of the route does not fit an error.
   reply
     .code(error.status)
     .type('application/problem+json')
@@ -79,43 +73,46 @@ export function sendProblem(thrown: unknown, request: FastifyRequest, reply: Fas
     .send(problemOf(error, request.id))
 }
 
-/** Of an address that is repeated to who sent it. */
-const LONGEST_SHOWN = 200
+/** Characters of a path in an error. */
+const MAX_SHOWN = 200
 
-/** Methods by address pattern, to tell 405 from 404. */
-function rememberRoutes(app: FastifyInstance): (path: string) => string[] {
-  const methods = new Map<string, { pattern: RegExp; methods: Set<string> }>()
+/** Collects the methods of each route, to tell 405 from 404. */
+function collectMethods(app: FastifyInstance): (path: string) => string[] {
+  const routes = new Map<string, { pattern: RegExp; methods: Set<string> }>()
   app.addHook('onRoute', ({ url, method }) => {
     const escaped = url.replace(/[.+^${}()|[\]\\]/g, '\\$&')
     const pattern = new RegExp(`^${escaped.replace(/:\w+/g, '[^/]+').replaceAll('*', '.*')}$`)
-    const known = methods.get(url) ?? { pattern, methods: new Set() }
-    for (const one of [method].flat()) known.methods.add(one)
-    methods.set(url, known)
+    const route = routes.get(url) ?? { pattern, methods: new Set() }
+    for (const name of [method].flat()) route.methods.add(name)
+    routes.set(url, route)
   })
   return (path) =>
-    [...methods.values()]
+    [...routes.values()]
       .filter(({ pattern }) => pattern.test(path))
-      .flatMap((known) => [...known.methods])
+      .flatMap(({ methods }) => [...methods])
 }
 
-/** Installs the handlers for errors and for unknown addresses; register it before any route. */
-export const problems = plugin((app, _options, done) => {
-  const methodsAt = rememberRoutes(app)
-  app.setErrorHandler(sendProblem)
-  app.setNotFoundHandler((request, reply) => {
-    const path = request.url.split('?')[0] ?? ''
-    const shown = path.slice(0, LONGEST_SHOWN)
-    const allowed = [...new Set(methodsAt(path))].sort().join(', ')
-    if (allowed === '') {
-      return sendProblem(new TandemError('route_not_found', { path: shown }), request, reply)
-    }
-    reply.header('allow', allowed)
-    const { method } = request
-    return sendProblem(
-      new TandemError('method_not_allowed', { path: shown, allowed, method }),
-      request,
-      reply,
-    )
-  })
-  done()
-})
+/** Register it before any route. */
+export const problems = plugin(
+  (app, _options, done) => {
+    const methodsAt = collectMethods(app)
+    app.setErrorHandler(sendProblem)
+    app.setNotFoundHandler((request, reply) => {
+      const path = request.url.split('?')[0] ?? ''
+      const shown = path.slice(0, MAX_SHOWN)
+      const allowed = [...new Set(methodsAt(path))].sort().join(', ')
+      if (allowed === '') {
+        return sendProblem(new TandemError('route_not_found', { path: shown }), request, reply)
+      }
+      reply.header('allow', allowed)
+      const { method } = request
+      return sendProblem(
+        new TandemError('method_not_allowed', { path: shown, allowed, method }),
+        request,
+        reply,
+      )
+    })
+    done()
+  },
+  { name: 'problems' },
+)

@@ -1,20 +1,24 @@
-/**
- * Limits how many requests a client may send: each has a bucket of tokens that fills steadily, and
- * a request takes one.
- */
+/** Limits the requests of each client: it has a bucket of tokens that fills at a constant rate. */
 import type { FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Not counted: probes must not be refused. */
+    rateLimit?: false
+  }
+}
+
 export interface RateLimitOptions {
   /** Tokens that a bucket gains each second; 0 switches the limit off. */
   perSecond: number
-  /** Tokens that a bucket holds: so many requests may come at once. */
+  /** Tokens that a bucket holds: the most requests at once. */
   burst: number
 }
 
-/** Clients remembered at a time; forgetting one gives it a full bucket again. */
-const MOST_CLIENTS = 10_000
+/** The least recent client is forgotten beyond this number; its next bucket is full. */
+const MAX_CLIENTS = 10_000
 
 export class TokenBuckets {
   readonly #perSecond: number
@@ -32,27 +36,24 @@ export class TokenBuckets {
   }
 
   /**
-   * Takes a token out of the bucket of `client`.
+   * Takes a token from the bucket of `client`.
    *
-   * @param now - milliseconds of a clock that never goes back
-   * @returns 0 when there was one, otherwise the milliseconds until there is
+   * @param now - milliseconds of a monotonic clock
+   * @returns 0 if there was a token, otherwise the milliseconds until there is one
    */
   take(client: string, now: number): number {
-    const known = this.#buckets.get(client) ?? { tokens: this.#burst, at: now }
-    const tokens = Math.min(this.#burst, known.tokens + ((now - known.at) / 1000) * this.#perSecond)
-    const left = tokens >= 1 ? tokens - 1 : tokens
+    const bucket = this.#buckets.get(client) ?? { tokens: this.#burst, at: now }
+    const gained = ((now - bucket.at) / 1000) * this.#perSecond
+    const tokens = Math.min(this.#burst, bucket.tokens + gained)
     this.#buckets.delete(client)
-    this.#buckets.set(client, { tokens: left, at: now })
+    this.#buckets.set(client, { tokens: tokens >= 1 ? tokens - 1 : tokens, at: now })
     const [oldest] = this.#buckets.keys()
-    if (this.#buckets.size > MOST_CLIENTS && oldest !== undefined) this.#buckets.delete(oldest)
+    if (this.#buckets.size > MAX_CLIENTS && oldest !== undefined) this.#buckets.delete(oldest)
     return tokens >= 1 ? 0 : ((1 - tokens) / this.#perSecond) * 1000
   }
 }
 
-/**
- * Whose bucket it is: the key's, or the address's; whoever has one IPv6 address has the 2^64 beside
- * it.
- */
+/** The key, the IPv4 address, or the IPv6 /64 network: one subscriber has all of its addresses. */
 export function clientOf({ key, ip }: Pick<FastifyRequest, 'key' | 'ip'>): string {
   if (key !== undefined) return `key ${key.name}`
   if (!ip.includes(':') || ip.includes('.')) return `address ${ip}`
@@ -65,27 +66,21 @@ export function clientOf({ key, ip }: Pick<FastifyRequest, 'key' | 'ip'>): strin
   return `network ${[...head, ...zeros, ...tail].slice(0, 4).join(':')}`
 }
 
-/**
- * Register it behind what names the key and before what refuses a wrong one: trying keys is limited
- * too.
- */
-export const rateLimit = plugin<RateLimitOptions>((app, options, done) => {
-  const { perSecond, burst } = options
-  const buckets = new TokenBuckets(options)
-  if (perSecond > 0) {
+/** Runs before `auth`, so that guessing keys is limited too. */
+export const rateLimit = plugin<RateLimitOptions>(
+  (app, options, done) => {
+    const { perSecond, burst } = options
+    if (perSecond === 0) return done()
+    const buckets = new TokenBuckets(options)
     app.addHook('onRequest', (request, _reply, next) => {
-      if (request.routeOptions.config.open === true) return next()
+      if (request.routeOptions.config.rateLimit === false) return next()
       const waitMs = buckets.take(clientOf(request), performance.now())
       if (waitMs === 0) return next()
       const client = request.key === undefined ? 'address' : 'API key'
-      next(
-        new TandemError(
-          'rate_limited',
-          { client, perSecond, burst },
-          { retryAfterS: Math.ceil(waitMs / 1000) },
-        ),
-      )
+      const retryAfterS = Math.ceil(waitMs / 1000)
+      next(new TandemError('rate_limited', { client, perSecond, burst }, { retryAfterS }))
     })
-  }
-  done()
-})
+    done()
+  },
+  { name: 'rate-limit', dependencies: ['identity'] },
+)

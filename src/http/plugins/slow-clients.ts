@@ -1,11 +1,9 @@
 /**
- * Lets go of connections that are held by saying little: a body that hardly arrives, an answer that
- * is hardly read.
+ * Closes connections of clients that send a body, or read an answer, too slowly.
  *
- * A stream of many items may take hours, so no limit of time would do. What counts is the pace, and
- * only while the service waits for the client: each request has some patience, which waiting uses
- * up and every byte restores. (Heads of requests and connections that say nothing at all are timed
- * by Node itself.)
+ * A stream of many items may take hours, so a time limit does not work. Each request has a credit
+ * of milliseconds instead. It falls while the service waits for the client; every byte raises it.
+ * (Node itself times the heads of requests and idle connections.)
  */
 import { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
@@ -14,62 +12,56 @@ import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
 
 export interface SlowClientsOptions {
-  /**
-   * The pace that restores as much patience as waiting uses up; 0 is content with any and times
-   * nothing.
-   */
+  /** The pace at which the credit stays constant; 0 switches the check off. */
   minBytesPerS: number
-  /** Patience at the beginning, in milliseconds. */
-  patienceMs?: number
+  /** Credit at the start of a request, in milliseconds. */
+  graceMs?: number
 }
 
-const PATIENCE_MS = 10_000
-/**
- * What quick bytes can save up for a pause, and how long an answer may lie with nothing taken, in
- * patiences.
- */
-const MOST_PATIENCE = 6
+const GRACE_MS = 10_000
+/** The most credit that a body can earn, and the time limit of an unread answer, in `graceMs`. */
+const MAX_CREDIT = 6
 
-/** One request whose body has not arrived, or whose answer has not been taken. */
+/** One request whose body is incomplete, or whose answer is not sent yet. */
 interface Exchange {
   request: FastifyRequest
   reply: FastifyReply
-  patienceMs: number
+  creditMs: number
   received: number
   written: number
 }
 
 export const slowClients = plugin<SlowClientsOptions>(
-  (app, { minBytesPerS, patienceMs = PATIENCE_MS }, done) => {
-    const open = new Map<FastifyRequest, Exchange>()
-    const everyMs = Math.min(1000, patienceMs / 4)
-    const mostMs = patienceMs * MOST_PATIENCE
+  (app, { minBytesPerS, graceMs = GRACE_MS }, done) => {
+    if (minBytesPerS === 0) return done()
+    const exchanges = new Map<FastifyRequest, Exchange>()
+    const intervalMs = Math.min(1000, graceMs / 4)
+    const maxMs = graceMs * MAX_CREDIT
     const worthMs = (bytes: number): number => (bytes / minBytesPerS) * 1000
 
-    function look(exchange: Exchange): void {
-      const { request, reply } = exchange
+    function check(exchange: Exchange): void {
+      const { request, reply, creditMs } = exchange
       const { socket } = request.raw
       if (socket.destroyed || (request.raw.complete && reply.raw.writableFinished)) {
-        open.delete(request)
+        exchanges.delete(request)
         return
       }
       const { bytesRead, bytesWritten } = socket
-      // What comes behind the answer is of no use to anybody: it buys no time.
+      // Bytes after the answer earn nothing: nobody reads them.
       const received = reply.raw.writableFinished ? 0 : worthMs(bytesRead - exchange.received)
-      const most = Math.max(exchange.patienceMs, mostMs)
-      // How much of an answer was taken is seen in large steps at best: its size buys the time at
-      // once.
+      // The kernel reports written bytes in large steps, so they may exceed the most credit.
       const written = worthMs(bytesWritten - exchange.written)
-      // A look that comes late because the service was busy costs no more than one in time.
-      const waited = isComing(request) || socket.writableLength > 0 ? everyMs : 0
-      const patience = Math.min(exchange.patienceMs + received, most) + written - waited
-      Object.assign(exchange, { received: bytesRead, written: bytesWritten, patienceMs: patience })
-      if (patience < 0) letGo(exchange)
+      // A check that runs late because the service is busy costs as much as one in time.
+      const waited = isAwaited(request) || socket.writableLength > 0 ? intervalMs : 0
+      exchange.creditMs =
+        Math.min(creditMs + received, Math.max(creditMs, maxMs)) + written - waited
+      exchange.received = bytesRead
+      exchange.written = bytesWritten
+      if (exchange.creditMs < 0) refuse(exchange)
     }
 
-    function letGo(exchange: Exchange): void {
-      const { request, reply } = exchange
-      open.delete(request)
+    function refuse({ request, reply }: Exchange): void {
+      exchanges.delete(request)
       if (reply.sent) {
         request.raw.socket.destroy()
         return
@@ -78,48 +70,38 @@ export const slowClients = plugin<SlowClientsOptions>(
       reply.header('connection', 'close').send(new TandemError('request_too_slow', sentence))
     }
 
-    if (minBytesPerS > 0) {
-      const timer = setInterval(() => open.forEach(look), everyMs).unref()
-      app.addHook('onClose', (_app, closed) => {
-        clearInterval(timer)
-        closed()
-      })
-      app.addHook('onRequest', (request, reply, next) => {
-        const { socket } = request.raw
-        if (socket instanceof Socket) {
-          open.set(request, {
-            request,
-            reply,
-            patienceMs,
-            received: socket.bytesRead,
-            written: socket.bytesWritten,
-          })
-        }
-        next()
-      })
-      // Most have come whole by then: kept until the next look, thousands of them would outlive the
-      // young generation.
-      app.addHook('onResponse', (request, _reply, next) => {
-        if (request.raw.complete) open.delete(request)
-        next()
-      })
-      app.addHook('onSend', ({ raw: { socket } }, reply, _payload, next) => {
-        // From here on nothing but the client is waited for. Node's own clock starts again with
-        // whatever is taken, which it does not see through TLS: there a client that reads slowly
-        // would be cut off, so the pace alone counts.
-        if (socket instanceof Socket && !(socket instanceof TLSSocket))
-          reply.raw.setTimeout(mostMs, () => socket.destroy())
-        next()
-      })
-    }
+    const timer = setInterval(() => exchanges.forEach(check), intervalMs).unref()
+    app.addHook('onClose', (_app, closed) => {
+      clearInterval(timer)
+      closed()
+    })
+    app.addHook('onRequest', (request, reply, next) => {
+      const { socket } = request.raw
+      if (socket instanceof Socket) {
+        const { bytesRead: received, bytesWritten: written } = socket
+        exchanges.set(request, { request, reply, creditMs: graceMs, received, written })
+      }
+      next()
+    })
+    // Most requests are complete by now. Kept until the next check, they would outlive the young
+    // generation of the heap.
+    app.addHook('onResponse', (request, _reply, next) => {
+      if (request.raw.complete) exchanges.delete(request)
+      next()
+    })
+    app.addHook('onSend', ({ raw: { socket } }, reply, _payload, next) => {
+      // Node restarts this timer with each byte that the client takes. It does not see them through
+      // TLS, where it would close connections of slow readers: there the credit alone counts.
+      if (socket instanceof Socket && !(socket instanceof TLSSocket))
+        reply.raw.setTimeout(maxMs, () => socket.destroy())
+      next()
+    })
     done()
   },
+  { name: 'slow-clients', dependencies: ['problems'] },
 )
 
-/**
- * Whether more of the body is awaited: all that has come was taken, so that it is not the service
- * that is slow.
- */
-function isComing({ raw }: FastifyRequest): boolean {
+/** Whether the service has taken all bytes that came and waits for more of the body. */
+function isAwaited({ raw }: FastifyRequest): boolean {
   return !raw.complete && raw.readableLength === 0
 }

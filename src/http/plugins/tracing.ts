@@ -1,15 +1,13 @@
 /**
- * W3C trace context: what a request belongs to beyond this service. A client's `traceparent` and
- * `tracestate` are taken on, or a trace is begun; log lines carry its id, the answer names it, and
- * calls to other services pass it on.
+ * W3C trace context. Continues the trace of a client's `traceparent` and `tracestate`, or begins
+ * one. Log lines have its id, the reply names it, and calls to other services pass it on.
  */
 import { randomFillSync } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import plugin from 'fastify-plugin'
 import type { Call } from '../../retrieval/retrieval.js'
-import { RequestLog } from './request-log.js'
 
-/** The trace of one request, with this service's own part in it as the latest. */
+/** The trace of one request, with the span of this service as the parent of further calls. */
 export interface Trace extends NonNullable<Call['trace']> {
   /** 32 hexadecimal digits. */
   readonly traceId: string
@@ -21,13 +19,13 @@ declare module 'fastify' {
   }
 }
 
-/** A later version may carry more behind a hyphen; ff is none, and so are ids of zeros. */
+/** A later version may add fields after a hyphen. Version ff and ids of zeros are invalid. */
 const PARENT =
   /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?$/
-/** A list member is `key=value`, all of it printable; beyond this length a list may be left out. */
+/** List members are printable `key=value`; a longer list may be dropped. */
 const STATE = /^[\x20-\x7e\t]{1,512}$/
 
-/** Taken from the system for some hundred ids at a time: each time is a call of the kernel. */
+/** Random bytes for some hundred ids: filling it is a system call. */
 const pool = Buffer.alloc(4096)
 let used = pool.length
 
@@ -41,16 +39,16 @@ function randomHex(bytes: number): string {
 }
 
 /**
- * The trace that the headers name, or a new one, which is not marked as recorded: nothing is
- * recorded here.
+ * The trace in the headers, or a new one. A new trace is not marked as recorded, since this service
+ * records none.
  */
 export function traceOf(headers: IncomingHttpHeaders): Trace {
-  const given = headers['traceparent']
+  const parent = headers['traceparent']
   const [, version, named, flags = '00', more] =
-    (typeof given === 'string' ? PARENT.exec(given) : null) ?? []
+    (typeof parent === 'string' ? PARENT.exec(parent) : null) ?? []
   const known = named !== undefined && (version !== '00' || more === undefined)
   const traceId = known ? named : randomHex(16)
-  // Of the flags, a version that is not known may mean something else by all but the first bit.
+  // Unknown versions may redefine all flags but the first bit.
   const marked = known && (Number.parseInt(flags, 16) & 1) === 1 ? '01' : '00'
   const traceparent = `00-${traceId}-${randomHex(8)}-${marked}`
   const state = headers['tracestate']
@@ -58,7 +56,7 @@ export function traceOf(headers: IncomingHttpHeaders): Trace {
   return { traceId, traceparent, tracestate }
 }
 
-/** A request as it came, which logs may know before any other form of it. */
+/** Node's request: the log needs the trace before Fastify's request exists. */
 type Traced = IncomingMessage & { [TRACE]?: Trace }
 const TRACE = Symbol('trace')
 
@@ -67,20 +65,22 @@ function traceFor(raw: Traced): Trace {
   return raw[TRACE]
 }
 
-/** Register it before whatever logs a request. */
-export const tracing = plugin((app, _options, done) => {
-  app.setChildLoggerFactory(
-    (logger, bindings, options, raw: Traced) =>
-      new RequestLog(() => logger.child({ ...bindings, trace_id: traceFor(raw).traceId }, options)),
-  )
-  app.decorateRequest('trace', {
-    getter() {
-      return traceFor(this.raw)
-    },
-  })
-  app.addHook('onRequest', (request, reply, next) => {
-    reply.header('traceresponse', request.trace.traceparent)
-    next()
-  })
-  done()
-})
+/** Register it before any plugin that logs a request. */
+export const tracing = plugin(
+  (app, _options, done) => {
+    app.setChildLoggerFactory((logger, bindings, options, raw: Traced) =>
+      logger.child({ ...bindings, trace_id: traceFor(raw).traceId }, options),
+    )
+    app.decorateRequest('trace', {
+      getter() {
+        return traceFor(this.raw)
+      },
+    })
+    app.addHook('onRequest', (request, reply, next) => {
+      reply.header('traceresponse', request.trace.traceparent)
+      next()
+    })
+    done()
+  },
+  { name: 'tracing' },
+)

@@ -1,4 +1,4 @@
-/** Turns what ajv reports into one plain sentence: the field, what was given, what is expected. */
+/** Turns errors of ajv into one sentence: the field, the value given, and what is expected. */
 import type { ErrorObject } from 'ajv'
 
 interface DescribedSchema {
@@ -6,11 +6,11 @@ interface DescribedSchema {
   properties?: Record<string, DescribedSchema>
 }
 
-const LONGEST_QUOTE = 60
+const MAX_QUOTE = 60
 
 /**
  * @param errors - of ajv with `verbose`
- * @param kind - what the client calls a property here: a field of a body, a parameter of an address
+ * @param kind - a property is a field of a body or a parameter of a URL
  */
 export function sentenceFor(errors: readonly ErrorObject[], kind: 'field' | 'parameter'): string {
   const error = mostTelling(errors)
@@ -34,10 +34,7 @@ export function sentenceFor(errors: readonly ErrorObject[], kind: 'field' | 'par
   }
 }
 
-/**
- * Of the errors of several alternatives, the one about the alternative that the value was meant to
- * be.
- */
+/** Of the errors of several alternatives, the one about the alternative of the value's type. */
 function mostTelling(errors: readonly ErrorObject[]): ErrorObject | undefined {
   const last = errors.at(-1)
   if (last?.keyword !== 'anyOf') return last
@@ -73,7 +70,5 @@ function quoted(value: unknown): string {
 }
 
 function clipped(text: string): string {
-  return text.length > LONGEST_QUOTE
-    ? `${text.slice(0, LONGEST_QUOTE)}… (${text.length} characters)`
-    : text
+  return text.length > MAX_QUOTE ? `${text.slice(0, MAX_QUOTE)}… (${text.length} characters)` : text
 }

@@ -1,6 +1,6 @@
 /**
- * Checks requests against the wire contract. A body is taken as it is; only addresses, where every
- * value is a string, have their values turned into numbers and booleans.
+ * Checks requests against the schemas of their routes. Values in URLs and forms are strings, so
+ * they are converted to numbers and booleans; values in JSON bodies are not converted.
  */
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import plugin from 'fastify-plugin'
@@ -9,7 +9,7 @@ import { TandemError } from '../../errors.js'
 import type { readByRoute } from '../schemas/fields.js'
 import { sentenceFor } from './validation-message.js'
 
-// verbose: errors carry the value and the schema that the sentence quotes.
+// verbose: errors hold the value and the schema, which the sentence quotes.
 const shared = {
   useDefaults: true,
   removeAdditional: false,
@@ -20,12 +20,12 @@ const shared = {
 const exact = new Ajv({ ...shared, coerceTypes: false })
 const coercing = new Ajv({ ...shared, coerceTypes: true })
 
-/** Compiles a schema for values out of JSON. */
+/** Compiles a schema for values in JSON. */
 export function compileExact<Value>(schema: TSchema): ValidateFunction<Value> {
   return exact.compile<Value>(schema)
 }
 
-/** Compiles a schema for values that were written as strings in an address or a form. */
+/** Compiles a schema for strings in a URL or a form. */
 export function compileCoercing<Value>(schema: TSchema): ValidateFunction<Value> {
   return coercing.compile<Value>(schema)
 }
@@ -45,27 +45,30 @@ export function checked<Value>(
 }
 
 /** Installs the validators for every route. */
-export const validation = plugin((app, _options, done) => {
-  app.setValidatorCompiler<TSchema & Partial<typeof readByRoute>>(({ schema, httpPart }) => {
-    if (schema['x-read-by-route'] === true) return () => true
-    return (httpPart === 'body' ? exact : coercing).compile(schema)
-  })
-  app.setSchemaErrorFormatter((errors, part) => {
-    const kind = part === 'querystring' ? 'parameter' : 'field'
-    return new TandemError('invalid_request', sentenceFor(errors as ErrorObject[], kind))
-  })
-  app.addHook('preValidation', (request, _reply, next) => {
-    const form = request.headers['content-type']?.startsWith('multipart/') === true
-    const missing =
-      request.routeOptions.schema?.body !== undefined && request.body === undefined && !form
-    next(
-      missing
-        ? new TandemError(
-            'body_missing',
-            'The request has no body, or no Content-Type; see the API documentation at /docs.',
-          )
-        : undefined,
-    )
-  })
-  done()
-})
+export const validation = plugin(
+  (app, _options, done) => {
+    app.setValidatorCompiler<TSchema & Partial<typeof readByRoute>>(({ schema, httpPart }) => {
+      if (schema['x-read-by-route'] === true) return () => true
+      return (httpPart === 'body' ? exact : coercing).compile(schema)
+    })
+    app.setSchemaErrorFormatter((errors, part) => {
+      const kind = part === 'querystring' ? 'parameter' : 'field'
+      return new TandemError('invalid_request', sentenceFor(errors as ErrorObject[], kind))
+    })
+    app.addHook('preValidation', (request, _reply, next) => {
+      const form = request.headers['content-type']?.startsWith('multipart/') === true
+      const missing =
+        request.routeOptions.schema?.body !== undefined && request.body === undefined && !form
+      next(
+        missing
+          ? new TandemError(
+              'body_missing',
+              'The request has no body, or no Content-Type; see the API documentation at /docs.',
+            )
+          : undefined,
+      )
+    })
+    done()
+  },
+  { name: 'validation', dependencies: ['problems'] },
+)

@@ -20,7 +20,7 @@ import {
 } from '../../model/remote/protocol.js'
 import type { Call } from '../../retrieval/retrieval.js'
 import { inputErrors } from '../plugins/documented-errors.js'
-import type { Readiness } from '../readiness.js'
+import type { Readiness } from '../plugins/overload.js'
 import { bodyIn, NoQuery } from '../schemas/fields.js'
 
 export interface EncoderOptions {

@@ -1,7 +1,7 @@
 /** GET /health/live and /health/ready. */
 import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import type { Retrieval } from '../../retrieval/retrieval.js'
-import type { Readiness } from '../readiness.js'
+import type { Readiness } from '../plugins/overload.js'
 import { NoQuery } from '../schemas/fields.js'
 import { HealthReply } from '../schemas/health.js'
 
@@ -15,7 +15,7 @@ export const healthRoutes: FastifyPluginCallbackTypebox<HealthOptions> = (
   { readiness, retrieval },
   done,
 ) => {
-  const config = { open: true }
+  const config = { open: true, rateLimit: false } as const
   const schema = { tags: ['health'], querystring: NoQuery }
 
   app.get(

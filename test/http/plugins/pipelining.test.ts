@@ -4,7 +4,10 @@ import { readdirSync } from 'node:fs'
 import { connect, type AddressInfo, type Socket } from 'node:net'
 import Fastify from 'fastify'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { openKeys } from '../../../src/auth/keys.js'
+import { identity } from '../../../src/http/plugins/auth.js'
 import { overload } from '../../../src/http/plugins/overload.js'
+import { tracing } from '../../../src/http/plugins/tracing.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
 let tandem: TestService
@@ -139,6 +142,9 @@ describe('a connection that stays open', () => {
 describe('the limit of requests at a time', () => {
   it('takes permits back from replies that wait behind another one', async () => {
     const app = Fastify()
+    const keys = await openKeys({ keys: [], file: undefined, onChange: () => undefined })
+    await app.register(tracing)
+    await app.register(identity, { keys })
     await app.register(overload, {
       maxConcurrentRequests: 4,
       maxConcurrentBulkRequests: 4,

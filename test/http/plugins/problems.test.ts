@@ -114,15 +114,30 @@ describe('an unknown address', () => {
 })
 
 describe('every reply', () => {
+  const SECURITY = {
+    'x-content-type-options': 'nosniff',
+    'x-frame-options': 'DENY',
+    'referrer-policy': 'no-referrer',
+    'cross-origin-resource-policy': 'same-origin',
+  }
+
   it.each(['/', '/items', '/nothing', '/docs/errors', '/openapi.json'])(
     'at %s has security headers',
     async (url) => {
       const { headers } = await tandem.app.inject(url)
-      expect(headers).toMatchObject({
-        'x-content-type-options': 'nosniff',
-        'x-frame-options': 'DENY',
-      })
+      expect(headers).toMatchObject(SECURITY)
       expect(headers['content-security-policy']).toContain("default-src 'none'")
     },
   )
+
+  it('has these security headers and no others', async () => {
+    const { headers } = await tandem.app.inject('/items')
+    const others = ['content-type', 'content-length', 'date', 'connection', 'traceresponse']
+    expect(
+      Object.keys(headers)
+        .filter((name) => !others.includes(name))
+        .sort(),
+    ).toEqual([...Object.keys(SECURITY), 'content-security-policy'].sort())
+    expect(headers['content-security-policy']).toBe("default-src 'none';frame-ancestors 'none'")
+  })
 })

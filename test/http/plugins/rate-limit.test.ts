@@ -92,8 +92,20 @@ describe('with a limit', () => {
     expect(await status('guess', '/items', '10.9.9.10')).toBe(401)
   })
 
-  it('leaves health and the page alone', async () => {
-    const all = await Promise.all(Array.from({ length: 20 }, () => status('none', '/health/live')))
-    expect(new Set(all)).toEqual(new Set([200]))
+  it('counts documents and pages, which need no key', async () => {
+    for (const [at, url] of ['/', '/docs', '/openapi.json', '/docs/errors'].entries()) {
+      const all = await Promise.all(
+        Array.from({ length: 12 }, () => status('none', url, `10.0.2.${at}`)),
+      )
+      expect(all.filter((code) => code === 200).length, url).toBeGreaterThanOrEqual(3)
+      expect(all.filter((code) => code === 429).length, url).toBeGreaterThanOrEqual(6)
+    }
+  })
+
+  it('does not count probes of health', async () => {
+    for (const url of ['/health/live', '/health/ready']) {
+      const all = await Promise.all(Array.from({ length: 20 }, () => status('none', url)))
+      expect(new Set(all)).toEqual(new Set([200]))
+    }
   })
 })

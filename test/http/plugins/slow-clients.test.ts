@@ -120,7 +120,7 @@ describe('a body', () => {
   beforeAll(async () => {
     app = Fastify({ forceCloseConnections: true })
     await app.register(problems)
-    await app.register(slowClients, { minBytesPerS: 1000, patienceMs: 400 })
+    await app.register(slowClients, { minBytesPerS: 1000, graceMs: 400 })
     app.addContentTypeParser('application/x-ndjson', (_request, payload, parsed) =>
       parsed(null, payload),
     )
@@ -184,7 +184,7 @@ describe('a body', () => {
   })
 
   it('is not slow where the service is', async () => {
-    // Longer than any patience, with no byte taken meanwhile.
+    // Longer than the most credit, with no byte taken meanwhile.
     take = () => sleep(3000)
     const one = await client(portOf(app), stream)
     const pieces = 16
