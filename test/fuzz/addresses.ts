@@ -1,4 +1,4 @@
-/** What comes before a body: methods, targets and headers, right and odd. */
+/** Methods, targets and headers of requests, valid and invalid. */
 import fc, { type Arbitrary } from 'fast-check'
 import { ids, names, texts } from './values.js'
 
@@ -52,10 +52,7 @@ const oddTargets = fc.constantFrom(
   ],
 )
 
-/**
- * The path with an id or a name in it, and parameters, now and then one too many, or another target
- * altogether.
- */
+/** The path with an id or name and parameters; sometimes one too many, or another target. */
 export function targetTo(
   path: string,
   query: Record<string, Arbitrary<unknown>>,
@@ -81,12 +78,12 @@ export function targetTo(
   return fc.oneof({ weight: 12, arbitrary: right }, { weight: 1, arbitrary: oddTargets })
 }
 
-/** As UTF-8 has it: half of a pair of surrogates cannot be sent. */
+/** As UTF-8, which cannot encode a lone surrogate. */
 function encoded(value: unknown): string {
   return encodeURIComponent(Buffer.from(String(value)).toString())
 }
 
-/** Headers with which a message is still HTTP. */
+/** Headers that keep a message valid HTTP. */
 export const oddHeaders: Arbitrary<string> = fc.oneof(
   fc.constantFrom(
     ...[
@@ -130,7 +127,7 @@ export const oddHeaders: Arbitrary<string> = fc.oneof(
   fc.stringMatching(/^x-[a-z][a-z-]{0,20}: [!-~]([ -~]{0,40}[!-~])?$/),
 )
 
-/** Headers that decide where a message ends and where it goes, or that are none. */
+/** Headers that decide the length and the route of a message, or that are malformed. */
 export const brokenHeaders: Arbitrary<string> = fc.constantFrom(
   ...[
     'transfer-encoding: chunked',

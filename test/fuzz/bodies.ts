@@ -1,7 +1,4 @@
-/**
- * Bodies for each operation: right ones, ones with a wrong value somewhere, and ones that are
- * broken.
- */
+/** Bodies for each operation: valid, with an invalid value, or malformed. */
 import fc, { type Arbitrary } from 'fast-check'
 import { brokenJson, dot, ids, numbers, payloads, images, texts } from './values.js'
 
@@ -11,7 +8,7 @@ export interface Body {
 }
 
 const any = fc.oneof(texts, numbers, images, payloads)
-/** A record with some of its fields, now and then a value of another kind, or a field too many. */
+/** A record with some of its fields, sometimes with a value of another type or an extra field. */
 function loosely(fields: Record<string, Arbitrary<unknown>>): Arbitrary<unknown> {
   const wrong = Object.fromEntries(
     Object.entries(fields).map(([name, right]) => [
@@ -114,10 +111,7 @@ export const itemsBody = fc.oneof(
   form(['image', 'id', 'payload']),
 )
 
-/**
- * A form of up to a dozen parts, at times of thousands; its lines and its boundary are not always
- * right.
- */
+/** A form of up to a dozen parts, sometimes of thousands; lines and boundary may be malformed. */
 function form(names: readonly string[]): Arbitrary<Body> {
   const part = fc.record({
     name: fc.oneof(

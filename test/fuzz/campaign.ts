@@ -1,17 +1,17 @@
-/** Sends cases to a service by the thousand, and finds out which of them it does not stand. */
+/** Sends thousands of cases to a service and finds those that it does not handle. */
 import { createHash } from 'node:crypto'
 import { Connection, Unreadable, type Reply } from './connection.js'
 import { Judge } from './judge.js'
 import { ServiceProcess } from './service-process.js'
 
-/** Something to send, and what becomes of it. */
+/** A message to send. */
 export interface Case {
-  /** What it is made of, for the counts. */
+  /** Its origin, for the counts. */
   kind: string
   message: Buffer
-  /** HTTP as it should be: the connection is kept for the next one. */
+  /** Valid HTTP: the connection is reused. */
   isWhole: boolean
-  /** Told what came of it. */
+  /** Called with the outcome. */
   learn?: (reply: Reply) => void
 }
 
@@ -25,35 +25,27 @@ export interface Campaign {
   sent: number
   byStatus: Map<number, number>
   findings: Finding[]
-  /**
-   * Answers that the service was too busy. Such a case is sent again until it is looked at, and
-   * counted once.
-   */
+  /** Refusals as too busy. Such a case is sent again until it is processed, and counted once. */
   refusals: number
-  /** How often the service process ended. */
+  /** Number of times that the service process ended. */
   deaths: number
   slowestMs: number
   /**
-   * Bytes, half-way through the campaign, when V8 and the decoders have grown to what they keep,
-   * and at its end; null where it cannot be read, or the service died.
+   * Bytes half-way through the campaign, once V8 and the decoders have grown, and at its end; null
+   * if they cannot be read or the service died.
    */
   memory: { warm: number; end: number } | null
 }
 
-/** The service's own limit; what is not answered so long after it hangs. */
+/** The limit of the service; an answer much later than it counts as a hang. */
 const REQUEST_TIMEOUT_MS = 10_000
 const DEADLINE_MS = REQUEST_TIMEOUT_MS + 5000
 const AT_A_TIME = 8
-/**
- * What is refused because too much is under way has not been tried: it is sent again after this.
- */
+/** Pause before a case that was refused as too busy is sent again. */
 const PAUSE_WHEN_REFUSED_MS = 20
 const MEMORY_SAMPLES = 20
 
-/**
- * Runs all cases. Where the service dies, those under way are tried again one by one to see which
- * it was.
- */
+/** Runs all cases. If the service dies, the cases in flight are repeated one by one. */
 export async function runCampaign(
   cases: Iterable<Case>,
   expected: number,
@@ -83,7 +75,7 @@ export async function runCampaign(
           if (next.done === true) return sender.close()
           underWay.add(next.value)
           const fault = await sender.send(next.value, campaign)
-          // The end of a connection is seen before that of the process.
+          // The connection ends before the process does.
           if (fault !== null) await new Promise((resolve) => setTimeout(resolve, 300))
           if (service.ended !== null) return
           underWay.delete(next.value)
@@ -112,10 +104,7 @@ export async function runCampaign(
   return campaign
 }
 
-/**
- * Sends one message to a service of its own, as a finding is tried again. Null where nothing is
- * wrong any more.
- */
+/** Sends one message to a new service, to repeat a finding; null if the answer is correct. */
 export async function faultOf(one: Case): Promise<string | null> {
   const service = await ServiceProcess.start(REQUEST_TIMEOUT_MS)
   try {
@@ -128,7 +117,7 @@ export async function faultOf(one: Case): Promise<string | null> {
 async function faultIn(service: ServiceProcess, judge: Judge, one: Case): Promise<string | null> {
   const sender = new Sender(service, judge)
   const fault = await sender.send(one, { byStatus: new Map(), refusals: 0, slowestMs: 0 })
-  // The end of a connection is seen before that of the process.
+  // The connection ends before the process does.
   await new Promise((resolve) => setTimeout(resolve, 300))
   sender.close()
   return service.ended === null
@@ -160,10 +149,7 @@ function findingOf({ kind, message }: Case, fault: string): Finding {
   return { fault, name: `${kind.replace(/\W+/g, '-').toLowerCase()}-${digest}`, message }
 }
 
-/**
- * The median of the first samples behind the warm-up, and of the last: a single one depends on the
- * collector's mood.
- */
+/** Medians of the first samples after the warm-up and of the last; garbage collection is noisy. */
 function growth(samples: readonly number[]): Campaign['memory'] {
   const median = (some: readonly number[]): number =>
     [...some].sort((a, b) => a - b)[some.length >> 1] ?? 0
@@ -171,12 +157,12 @@ function growth(samples: readonly number[]): Campaign['memory'] {
   return warm === 0 || end === 0 ? null : { warm, end }
 }
 
-/** Many items have an outcome each, which may be that the service was too busy for that one. */
+/** Each of many items has an outcome, which may be a refusal as too busy. */
 function isRefused(replies: readonly Reply[] | 'late'): boolean {
   return replies !== 'late' && replies.some(({ body }) => body.includes('"code":"overloaded"'))
 }
 
-/** One client: a connection that is kept as long as it holds. */
+/** A client, which reuses its connection as long as it is open. */
 class Sender {
   readonly #service: ServiceProcess
   readonly #judge: Judge
@@ -187,7 +173,7 @@ class Sender {
     this.#judge = judge
   }
 
-  /** What is wrong with how the service took it, or null. */
+  /** The fault of the answer, or null. */
   async send(
     { message, isWhole, learn }: Case,
     counts: Pick<Campaign, 'byStatus' | 'refusals' | 'slowestMs'>,
@@ -211,7 +197,7 @@ class Sender {
         counts.byStatus.set(reply.status, (counts.byStatus.get(reply.status) ?? 0) + 1)
         learn?.(reply)
       }
-      // What follows the first answer is for what was read out of the rest of the message.
+      // Later answers belong to the rest of the message, which was read as further requests.
       return (
         replies
           .map((reply, at) => this.#judge.fault(at === 0 ? message : null, reply))
@@ -232,8 +218,7 @@ class Sender {
   }
 
   async #ask(message: Buffer): Promise<Reply[] | 'late'> {
-    // A connection that the service had closed meanwhile is no fault; a new one without an answer
-    // is.
+    // A reused connection may have been closed meanwhile; a new one without an answer is a fault.
     for (let tries = 0; tries < 3; tries += 1) {
       if (this.#connection?.isOpen !== true)
         this.#connection = await Connection.open(this.#service.port)

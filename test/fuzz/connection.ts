@@ -1,7 +1,4 @@
-/**
- * HTTP as bytes: what is sent need not be HTTP at all, and what comes back is read as strictly as a
- * client may.
- */
+/** HTTP as bytes: messages need not be valid HTTP, and answers are parsed strictly. */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 
@@ -12,13 +9,10 @@ export interface Reply {
   body: Buffer
 }
 
-/**
- * Nothing came for so long: a message that is not whole is ended then, so that the service can say
- * what it lacks.
- */
+/** After this pause an incomplete message is ended, so that the service can answer it. */
 const SILENCE_MS = 100
 
-/** What the service sent is not HTTP. */
+/** The answer is not valid HTTP. */
 export class Unreadable extends Error {}
 
 export class Connection {
@@ -34,7 +28,7 @@ export class Connection {
       this.#received = Buffer.concat([this.#received, chunk])
       this.#wake()
     })
-    // A reset is the end as well: the service may close on what it refused to read.
+    // A reset is an end too: the service may close without reading the whole message.
     socket.on('error', () => undefined)
     socket.on('close', () => {
       this.#closed = true
@@ -55,8 +49,7 @@ export class Connection {
   /**
    * Sends a whole message and waits for its reply.
    *
-   * @returns null where the service closed without one, 'late' where nothing came within
-   *   `deadlineMs`
+   * @returns null if the service closed without one, 'late' if none came within `deadlineMs`
    */
   async ask(message: Buffer, deadlineMs: number): Promise<Reply | 'late' | null> {
     const end = performance.now() + deadlineMs
@@ -69,10 +62,7 @@ export class Connection {
     }
   }
 
-  /**
-   * Sends what need not be whole, reads all replies until the service has closed, or 'late' where
-   * it does not.
-   */
+  /** Sends a message that may be incomplete, and reads all replies; 'late' if none ends them. */
   async tell(message: Buffer, deadlineMs: number): Promise<Reply[] | 'late'> {
     const end = performance.now() + deadlineMs
     const replies: Reply[] = []
@@ -97,7 +87,7 @@ export class Connection {
     this.#socket.destroy()
   }
 
-  /** Whether anything happened within the time. */
+  /** Whether an event occurred within the time. */
   #more(ms: number): Promise<boolean> {
     return new Promise((resolve) => {
       const timer = setTimeout(() => resolve(false), Math.max(0, ms))
@@ -108,7 +98,7 @@ export class Connection {
     })
   }
 
-  /** The first reply of what was received; null where it is not all there. */
+  /** The first reply in the received bytes; null if it is incomplete. */
   #take(toHead: boolean): Reply | null {
     const found = readReply(this.#received, toHead, this.#closed)
     if (found === null) return null
@@ -144,7 +134,7 @@ function readReply(
   )
   const from = end + 4
   const made = (body: Buffer, to: number) => ({ reply: { status, headers, body }, length: to })
-  // What is no request at all is answered with a body, also where it begins with HEAD.
+  // An answer to malformed HTTP has a body, even if the message begins with HEAD.
   const noBody =
     toHead && (bytes.length === from || bytes.toString('latin1', from, from + 5) === 'HTTP/')
   if (noBody || status < 200 || status === 204 || status === 304) return made(Buffer.alloc(0), from)

@@ -1,7 +1,4 @@
-/**
- * The messages that once were answered wrongly, or taught something: kept as files, sent again by
- * the tests.
- */
+/** Messages that were once answered wrongly, stored as files; the tests send them again. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { packageFolder } from '../../src/config.js'

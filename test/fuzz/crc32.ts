@@ -1,7 +1,4 @@
-/**
- * The checksum of a PNG's chunks, byte by byte over a table: node:zlib has one only from Node 20.15
- * on.
- */
+/** The checksum of PNG chunks; node:zlib has one only since Node 20.15. */
 
 const table = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte

@@ -1,7 +1,4 @@
-/**
- * A short run of the fuzzer (`npm run fuzz` is the long one), everything that it ever found, and
- * that it would notice.
- */
+/** A short run of the fuzzer (`npm run fuzz` is the long one), its findings, and its detection. */
 import { describe, expect, it } from 'vitest'
 import { runCampaign, type Case } from './campaign.js'
 import type { Reply } from './connection.js'
@@ -15,8 +12,8 @@ import { startTestService } from '../support/test-service.js'
 
 const seed = Date.now() % 1_000_000
 
-describe('a service that is sent', { timeout: 300_000 }, () => {
-  it('600 mutated images lives, and answers each as it should', async () => {
+describe('the fuzzed service', { timeout: 300_000 }, () => {
+  it('survives 600 mutated images and answers each correctly', async () => {
     console.info(`seed of the mutated images: ${seed}`)
     const { sent, findings, deaths, byStatus } = await runCampaign(
       await mutatedImages(600, seed),
@@ -27,14 +24,14 @@ describe('a service that is sent', { timeout: 300_000 }, () => {
       `seed ${seed}`,
     ).toEqual([])
     expect({ sent, deaths }).toEqual({ sent: 600, deaths: 0 })
-    // Refused as too busy, a mutant has tried nothing.
+    // A mutant refused as too busy tests nothing.
     expect(byStatus.has(503)).toBe(false)
-    // Mutants that are all refused, or all read, try nothing.
+    // Mutants that are all refused or all accepted test nothing.
     expect(byStatus.get(200)).toBeGreaterThan(60)
     expect(byStatus.get(422)).toBeGreaterThan(60)
   })
 
-  it('1,000 mutated requests lives, and answers each as it should', async () => {
+  it('survives 1,000 mutated requests and answers each correctly', async () => {
     console.info(`seed of the mutated requests: ${seed}`)
     const { sent, findings, deaths, byStatus } = await runCampaign(
       mutatedRequests(1000, seed),
@@ -48,14 +45,14 @@ describe('a service that is sent', { timeout: 300_000 }, () => {
     for (const status of [200, 400, 404, 422]) expect(byStatus.get(status)).toBeGreaterThan(30)
   })
 
-  it('what it once answered wrongly answers it as it should', async () => {
+  it('answers the messages of the corpus correctly', async () => {
     const cases = keptCases()
     expect(cases.length).toBeGreaterThan(0)
     const { findings } = await runCampaign(cases, cases.length)
     expect(findings.map(({ name, fault }) => `${name}: ${fault}`)).toEqual([])
   })
 
-  it('what kills it is named among all that was under way, and the rest is sent to another', async () => {
+  it('a message that kills it is found among those in flight, and the rest is sent to a new one', async () => {
     const harmless: Case = {
       kind: 'harmless',
       message: Buffer.from('GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n'),
@@ -75,7 +72,7 @@ describe('a service that is sent', { timeout: 300_000 }, () => {
   })
 })
 
-it('every operation of the API documentation is fuzzed', async () => {
+it('every operation of the OpenAPI document is fuzzed', async () => {
   const tandem = await startTestService()
   const { paths } = (await tandem.app.inject('/openapi.json')).json<{
     paths: Record<string, object>
@@ -89,7 +86,7 @@ it('every operation of the API documentation is fuzzed', async () => {
   )
 })
 
-it.each(kinds)('the parts and numbers of each %s seed are found', async (kind) => {
+it.each(kinds)('the parts and numbers of each %s seed are located', async (kind) => {
   for (const bytes of await seedsOf(kind)) {
     const { parts, fields } = layoutOf(bytes)
     expect(fields.length).toBeGreaterThan(5)
@@ -98,7 +95,7 @@ it.each(kinds)('the parts and numbers of each %s seed are found', async (kind) =
   }
 })
 
-describe('the judge', () => {
+describe('the judge of answers', () => {
   const judge = new Judge({
     paths: { '/items/{id}': { get: { responses: { 200: {}, 404: {}, 500: {}, 503: {} } } } },
   })
@@ -109,7 +106,7 @@ describe('the judge', () => {
   })
   const asked = Buffer.from('GET /items/a HTTP/1.1\r\n\r\n')
 
-  it('lets pass what is documented', () => {
+  it('accepts documented answers', () => {
     expect(judge.fault(asked, problem(404, 'item_not_found'))).toBeNull()
     expect(judge.fault(asked, problem(503, 'overloaded'))).toBeNull()
   })
@@ -132,7 +129,7 @@ describe('the judge', () => {
         body: Buffer.from('{'),
       },
     ],
-  ])('notices an answer that %s', (sentence, reply: Reply) => {
+  ])('reports "%s"', (sentence, reply: Reply) => {
     expect(judge.fault(asked, reply)).toContain(sentence)
   })
 })

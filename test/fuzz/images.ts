@@ -1,26 +1,23 @@
-/**
- * Mutated images, each in one of the ways in which clients send them. What teaches something new
- * has mutants of its own.
- */
+/** Mutated images in each form of request. A mutant with a new kind of answer becomes a seed. */
 import { randomNumbers } from '../support/random-embeddings.js'
 import type { Case } from './campaign.js'
 import type { Reply } from './connection.js'
 import { below, mutate, oneOf, type Random } from './mutations.js'
 import { kinds, seedsOf, type Kind } from './seeds.js'
 
-/** Mutants that are kept for each type beside its seeds. */
+/** Mutants that become seeds, for each type. */
 const MOST_KEPT = 300
 const SHARE_OF_SEEDS = 0.4
 const IDS = 200
 
-/** A mutant that was answered in a way that none before it was. */
+/** A mutant with an answer unlike all before. */
 export interface Lesson {
   kind: Kind
   answer: string
   bytes: Buffer
 }
 
-/** @param onLesson - told each mutant that is kept */
+/** @param onLesson - called with each mutant that becomes a seed */
 export async function mutatedImages(
   count: number,
   seed: number,
@@ -56,9 +53,7 @@ function* generate(
   }
 }
 
-/**
- * The sentence without the numbers and names in it: the decoder's own words say how far it came.
- */
+/** The message without numbers and names: the words of the decoder show how far it came. */
 function answerOf({ status, body }: Reply): string {
   const { detail, items } = JSON.parse(body.toString() || '{}') as {
     detail?: string

@@ -1,8 +1,8 @@
-/** What an answer may never be, whatever was asked. */
+/** Checks that hold for the answer to any message. */
 import { errorTable } from '../../src/errors.js'
 import type { Reply } from './connection.js'
 
-/** How a stack trace or a path of the service would look in an answer. */
+/** Stack traces and paths of the service. */
 const INSIDES = /node_modules|\.[cm]?[jt]s:\d+|\bat [\w.<>]+ \(|tandem-fuzz-/
 const LONGEST_DETAIL = 2000
 
@@ -25,9 +25,9 @@ export class Judge {
   }
 
   /**
-   * A sentence that says what is wrong with the answer, or null.
+   * The fault of the answer as a sentence, or null.
    *
-   * @param message - what was asked; null where that is not known
+   * @param message - null if it is unknown
    */
   fault(message: Buffer | null, reply: Reply): string | null {
     const { status, body, headers } = reply
@@ -42,10 +42,7 @@ export class Judge {
     return status < 400 || body.length === 0 ? null : problemFault(status, type, text)
   }
 
-  /**
-   * What is no request, or for no operation of the document, may be answered with any status of the
-   * error table.
-   */
+  /** Malformed HTTP and unknown operations may have any status of the error table. */
   #isDocumented(message: Buffer | null, status: number): boolean {
     const [, method = '', target = ''] =
       /^([A-Z]+) (\S+) HTTP\/1\.1\r\n/.exec(message?.toString('latin1', 0, 20_000) ?? '') ?? []
@@ -55,7 +52,7 @@ export class Judge {
   }
 }
 
-/** What is refused before it is a request: the parser's own answers. */
+/** Answers of the HTTP parser, before there is a request. */
 const BEFORE_ROUTES = new Set([400, 431])
 const known = new Set(Object.values(errorTable).map(({ status }) => status as number))
 
@@ -68,10 +65,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/**
- * That the service failed is no answer that it may give; one that was too busy is asked again
- * before it is judged.
- */
+/** An internal error is always a fault; a refusal as too busy is repeated before it is judged. */
 function problemFault(status: number, type: string, text: string): string | null {
   if (!type.startsWith('application/problem+json'))
     return `the status ${status} comes as ${type}, not as a problem`

@@ -1,9 +1,9 @@
 /**
- * Where the parts of an image file are, and where the numbers are that decoders trust most: sizes,
- * lengths, counts. Files that are already broken are read as far as that goes.
+ * The places of the parts of an image file, and of the numbers that decoders trust: sizes, lengths,
+ * counts. Malformed files are read as far as possible.
  */
 
-/** A chunk, segment, block, directory entry or box: what a decoder takes as one thing. */
+/** A chunk, segment, block, directory entry or box. */
 export interface Part {
   from: number
   to: number
@@ -20,7 +20,7 @@ export interface Layout {
   fields: Field[]
 }
 
-/** Far more than a file of some kilobytes has; a length of 0 must not go on for ever. */
+/** More than a small file has; bounds the loop for parts of length 0. */
 const MOST_PARTS = 500
 
 export function layoutOf(bytes: Buffer): Layout {
@@ -28,7 +28,7 @@ export function layoutOf(bytes: Buffer): Layout {
   try {
     reader(bytes)(bytes, layout)
   } catch (error) {
-    // A length pointed behind the end of the file.
+    // The length points past the end of the file.
     if (!(error instanceof RangeError)) throw error
   }
   layout.fields = layout.fields.filter(
@@ -75,7 +75,7 @@ function readJpeg(bytes: Buffer, layout: Layout): void {
     const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)
     if (isFrame)
       add(layout, false, [at + 5, 2], [at + 7, 2], [at + 9, 1], [at + 11, 1], [at + 14, 1])
-    // Behind the header of a scan come its bits, up to the next marker.
+    // The bits of a scan follow its header, up to the next marker.
     if (marker === 0xda)
       while (to < bytes.length && !(bytes[to] === 0xff && (bytes[to + 1] ?? 0) >= 0xc0)) to += 1
     layout.parts.push({ from: at, to })
@@ -98,7 +98,7 @@ function readRiff(bytes: Buffer, layout: Layout): void {
       [at + 18, 2],
     )
     layout.parts.push({ from: at, to: at + 8 + size + (size % 2) })
-    // A frame of an animation is chunks again, behind 16 bytes of its own.
+    // A frame of an animation has 16 bytes and then chunks.
     at += bytes.toString('latin1', at, at + 4) === 'ANMF' ? 24 : 8 + size + (size % 2)
   }
 }
@@ -155,7 +155,7 @@ function readTiff(bytes: Buffer, layout: Layout): void {
   }
 }
 
-/** How far behind its start the boxes in a box begin. */
+/** Offset of the inner boxes in a box. */
 const CONTAINERS: Record<string, number> = {
   meta: 12,
   iprp: 8,

@@ -1,11 +1,8 @@
-/**
- * Changes of a file that decoders have been known to fall over: in its bytes, and in what the bytes
- * mean.
- */
+/** Changes of a file that are known to break decoders, in its bytes and in its structure. */
 import { crc32 } from './crc32.js'
 import { layoutOf, type Field } from './layout.js'
 
-/** A random number from 0 to 1, without 1. */
+/** A random number in [0, 1). */
 export type Random = () => number
 
 const NUMBERS = [
@@ -15,9 +12,9 @@ const NUMBERS = [
   0xffff_ffff,
 ]
 const MOST_CHANGES = 6
-/** Of PNGs: a wrong checksum is refused before anything else is looked at. */
+/** For PNGs: a wrong checksum is refused before the content is read. */
 const SHARE_OF_RIGHT_CHECKSUMS = 0.8
-/** A mutant never grows far beyond its seed: it is the reading that is tried, not the transport. */
+/** Bounds the growth of a mutant: the decoder is tested, not the transport. */
 const LARGEST = 65_536
 
 export function below(limit: number, next: Random): number {
@@ -92,7 +89,7 @@ function editField(bytes: Buffer, next: Random): Buffer {
   return bytes
 }
 
-/** One of the numbers at which code goes wrong, or a neighbour of the one that is there. */
+/** A number that often breaks code, or a neighbour of the present one. */
 function write(bytes: Buffer, { at, bytes: length, littleEndian }: Field, next: Random): void {
   const present = littleEndian ? bytes.readUIntLE(at, length) : bytes.readUIntBE(at, length)
   const value =
@@ -135,7 +132,7 @@ function splice(bytes: Buffer, next: Random, others: readonly Buffer[]): Buffer 
   ])
 }
 
-/** Leaves out a part, repeats it, or changes places with another; or takes one of another file. */
+/** Drops, repeats or swaps a part, or inserts one of another file. */
 function rearrangeParts(bytes: Buffer, next: Random, others: readonly Buffer[]): Buffer {
   const { parts } = layoutOf(bytes)
   if (parts.length === 0) return bytes

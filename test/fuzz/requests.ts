@@ -1,4 +1,4 @@
-/** Mutated requests to every operation: right in most places, wrong in some. */
+/** Requests to every operation, valid but for some mutations. */
 import fc, { type Arbitrary } from 'fast-check'
 import { randomNumbers } from '../support/random-embeddings.js'
 import { brokenHeaders, methods, oddHeaders, oddTypes, targetTo } from './addresses.js'
@@ -16,9 +16,9 @@ import type { Case } from './campaign.js'
 import { mutate } from './mutations.js'
 import { ids, names, numbers, payloads, texts } from './values.js'
 
-/** Drawn at a time: all at once would be all in memory. */
+/** Generated at a time, to bound memory. */
 const AT_A_TIME = 500
-/** Of the messages, so many have bytes of theirs changed, wherever that may be. */
+/** Share of the messages with changed bytes anywhere. */
 const SHARE_OF_CHANGED_BYTES = 0.05
 
 interface Operation {
@@ -27,7 +27,7 @@ interface Operation {
   path: string
   query?: Record<string, Arbitrary<unknown>>
   body?: Arbitrary<Body>
-  /** Takes room or time: comes so many times less often than others. */
+  /** Expensive: this many times less frequent than others. */
   rare?: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * The long fuzz: `npm run fuzz -- --images 100000 --requests 100000 [--seed 7]`. What it finds is
- * kept in test/fuzz/corpus for the tests; its outcome replaces the one in docs/reliability.md.
+ * The long run: `npm run fuzz -- --images 100000 --requests 100000 [--seed 7]`. Findings go to
+ * test/fuzz/corpus for the tests; the outcome replaces the one in docs/reliability.md.
  */
 import { parseArgs } from 'node:util'
 import { replaceBetween } from '../../scripts/reliability-page.js'
@@ -9,10 +9,7 @@ import { keep } from './corpus.js'
 import { mutatedImages } from './images.js'
 import { mutatedRequests } from './requests.js'
 
-/**
- * Memory may end so much above where it was after the warm-up: collectors differ by that from one
- * moment to the next.
- */
+/** Allowed growth of memory after the warm-up, which is the noise of garbage collection. */
 const GROWTH_ALLOWED = 0.15
 
 const { values } = parseArgs({

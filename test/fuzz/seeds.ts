@@ -1,16 +1,10 @@
-/**
- * The images that mutants are made of: small files of every type that is read, in the variations of
- * each.
- */
+/** Seeds of mutants: small files of each supported type in its variations. */
 import sharp, { type Sharp } from 'sharp'
 import { randomNumbers } from '../support/random-embeddings.js'
 
 export type Kind = 'JPEG' | 'PNG' | 'WebP' | 'GIF' | 'TIFF' | 'AVIF'
 
-/**
- * Waves with some noise, so that the coders have something to write; `pages` of them on top of one
- * another.
- */
+/** Waves with some noise, so that compressed data is not trivial; `pages` of them stacked. */
 function waves(width: number, height: number, channels: 1 | 3 | 4 = 3, pages = 1): Sharp {
   const next = randomNumbers(width * 1000 + height)
   const pixels = Buffer.alloc(width * height * pages * channels)

@@ -1,7 +1,4 @@
-/**
- * The service in a process of its own, seen from outside: where it listens, whether it lives, what
- * memory it takes.
- */
+/** The service as a process: its address, whether it lives, its memory. */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -10,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { memoryOf } from '../support/process-memory.js'
 
-/** Of the service's log and last words, enough to see what it died of. */
+/** Characters of the end of its output, enough for the cause of a crash. */
 const KEPT_OUTPUT = 4000
 
 export class ServiceProcess {
@@ -33,7 +30,7 @@ export class ServiceProcess {
     }
   }
 
-  /** @param requestTimeoutMs - the service's own time limit for a request */
+  /** @param requestTimeoutMs - time limit of the service for a request */
   static async start(requestTimeoutMs: number): Promise<ServiceProcess> {
     const folder = await mkdtemp(join(tmpdir(), 'tandem-fuzz-'))
     const child = fork(
@@ -55,20 +52,17 @@ export class ServiceProcess {
     return new ServiceProcess(child, folder, port)
   }
 
-  /** How it ended: a signal or an exit code; null while it lives. */
+  /** The signal or exit code of its end; null while it lives. */
   get ended(): string | null {
     return this.#ended
   }
 
-  /** The end of what it wrote: errors that it logged, and what Node said when it died. */
+  /** The end of its output: logged errors and the last message of Node. */
   get output(): string {
     return this.#output
   }
 
-  /**
-   * Bytes of memory that the service and its child processes hold, files that are mapped left out;
-   * null off Linux.
-   */
+  /** Bytes of memory of the service and its children without mapped files; null except on Linux. */
   memory(): number | null {
     if (process.platform !== 'linux' || this.#child.pid === undefined) return null
     return memoryOf(this.#child.pid).anonymous

@@ -1,7 +1,4 @@
-/**
- * The process that is fuzzed: the whole service around the tiny bundle, on a folder of its own.
- * Says where it listens.
- */
+/** The fuzzed process: the service with the tiny bundle and a new folder. Prints its address. */
 import type { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -16,13 +13,13 @@ const config: Config = {
   modelFolder: join(packageFolder, 'test/fixtures/tiny-bundle'),
   inferenceThreads: 1,
   requestTimeoutMs: Number(timeoutMs),
-  // These limits, and that of a text below, are small enough for mutants to reach.
+  // Limits small enough for mutants to reach.
   maxBodyBytes: 262_144,
   maxBatchItems: 16,
   maxImagePixels: 4_000_000,
 }
 const { app, start } = await buildApp(config, { limits: { maxTextChars: 2000 } })
-// Lets a test see that a death is noticed, and whose fault it was.
+// Lets a test check that a crash is detected and attributed.
 app.server.prependListener('request', ({ headers }: IncomingMessage) => {
   if (headers['x-poison'] !== undefined) process.kill(process.pid, 'SIGSEGV')
 })

@@ -1,7 +1,7 @@
-/** Values that clients send by mistake or on purpose: texts, numbers, JSON, ids, images. */
+/** Invalid and unusual values: texts, numbers, JSON, ids, images. */
 import fc, { type Arbitrary } from 'fast-check'
 
-/** A PNG of one pixel: an image that is taken wherever one is. */
+/** A valid PNG of one pixel. */
 export const dot =
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJggg=='
 
@@ -50,7 +50,7 @@ export const texts: Arbitrary<string> = fc.oneof(
   { weight: 1, arbitrary: fc.string({ maxLength: 300 }) },
 )
 
-/** Few, so that requests meet the items of one another and the store does not grow for ever. */
+/** Few ids, so that requests share items and the store stays small. */
 export const ids: Arbitrary<string> = fc.oneof(
   { weight: 6, arbitrary: fc.nat(99).map((number) => `item-${number}`) },
   {
@@ -69,7 +69,7 @@ export const ids: Arbitrary<string> = fc.oneof(
   { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 8 }) },
 )
 
-/** Of backups: few, since each takes room. */
+/** Names of backups; few, since each uses disk space. */
 export const names: Arbitrary<string> = fc.oneof(
   { weight: 6, arbitrary: fc.constantFrom('one', 'two') },
   { weight: 1, arbitrary: fc.constantFrom(...oddTexts, '.hidden', 'a/b', 'x'.repeat(101)) },
@@ -126,7 +126,7 @@ export const payloads: Arbitrary<unknown> = fc.oneof(
   },
 )
 
-/** JSON text that no serialiser writes. */
+/** JSON text that serialisers do not write. */
 export const brokenJson: Arbitrary<string> = fc.constantFrom(
   '',
   '{',
