@@ -1,6 +1,6 @@
 /**
- * A sample of the embeddings of a graph in packed rows, for exact searches. It has all of them while
- * they are few, otherwise every second, fourth and so on, evenly over the labels.
+ * A sample of the embeddings of a graph in packed rows, for exact searches. It has all of them
+ * while they are few, otherwise every second, fourth and so on, evenly over the labels.
  */
 import { PackedRows } from './packed-rows.js'
 import { TopK, type Nearest } from './top-k.js'

@@ -8,13 +8,13 @@ import { keptResult } from '../../bench/results.js'
 import { packageFolder } from '../../src/config.js'
 
 describe('docs/benchmarks.md', () => {
-  it('is what the kept results make (npm run bench writes it)', () => {
+  it('matches the kept results; npm run bench writes it', () => {
     expect(existsSync(page) ? readFileSync(page, 'utf8') : '').toBe(
       benches.some(({ name }) => keptResult(name)) ? writtenPage() : '',
     )
   })
 
-  it('shows only images that are there', () => {
+  it('shows only images that exist', () => {
     const shown = [...writtenPage().matchAll(/\]\((benchmarks\/[^)]+)\)/g)].map(([, path = '']) =>
       join(packageFolder, 'docs', path),
     )
@@ -22,12 +22,16 @@ describe('docs/benchmarks.md', () => {
   })
 
   for (const bench of benches) {
-    it(`can be measured again: ${bench.name}`, { timeout: 300_000 }, async ({ skip }) => {
-      const figures = await bench.run('smoke').catch((error: unknown) => {
-        if (error instanceof BenchSkipped) return skip(error.message)
-        throw error
-      })
-      expect(bench.page(JSON.parse(JSON.stringify(figures)))).toMatch(/^\|/m)
-    })
+    it(
+      `can be measured again by the benchmark ${bench.name}`,
+      { timeout: 300_000 },
+      async ({ skip }) => {
+        const figures = await bench.run('smoke').catch((error: unknown) => {
+          if (error instanceof BenchSkipped) return skip(error.message)
+          throw error
+        })
+        expect(bench.page(JSON.parse(JSON.stringify(figures)))).toMatch(/^\|/m)
+      },
+    )
   }
 })

@@ -27,7 +27,7 @@ describe('a load', () => {
     server?.close()
   })
 
-  it('of an open loop makes all that is due during a standstill wait for its end', async () => {
+  it('in an open loop counts the wait of requests that were due during a standstill', async () => {
     const until = performance.now() + 600
     const address = await serve((_request, reply) => {
       setTimeout(() => reply.end(), Math.max(0, until - performance.now()))
@@ -39,7 +39,7 @@ describe('a load', () => {
     expect(waited).toBeGreaterThan(40)
   })
 
-  it('of an open loop counts the time in which the generator itself stood still', async () => {
+  it('in an open loop counts the time in which the generator itself was blocked', async () => {
     const address = await serve((_request, reply) => reply.end())
     const answers: Answer[] = []
     const load = new Load(address, () => asked)
@@ -51,7 +51,7 @@ describe('a load', () => {
     expect(answers.filter(({ milliseconds }) => milliseconds > 100).length).toBeGreaterThan(20)
   })
 
-  it('of an open loop does not wait for answers: it sends as many as it was told, and says what it could not send', async () => {
+  it('in an open loop sends at its rate without waiting for answers, and returns how many it could not send', async () => {
     const address = await serve(() => undefined)
     const load = new Load(address, () => asked)
     const sent = load.open(2000, 0.5, () => undefined)
@@ -61,7 +61,7 @@ describe('a load', () => {
     expect(unsent).toBeGreaterThan(300)
   })
 
-  it('of a closed loop has as many under way as there are clients', async () => {
+  it('in a closed loop has one request in flight for each client', async () => {
     let [underWay, most] = [0, 0]
     const address = await serve((_request, reply) => {
       most = Math.max(most, ++underWay)
@@ -78,7 +78,7 @@ describe('a load', () => {
     expect(answered).toBeGreaterThan(20)
   })
 
-  it('keeps what a refusal says, and tells a connection that failed from an answer', async () => {
+  it('keeps the body of a refusal, and distinguishes a failed connection from an answer', async () => {
     const address = await serve((request, reply) => {
       if (request.url === '/refused') reply.writeHead(503).end('{"code":"overloaded"}')
       else request.socket.destroy()

@@ -95,7 +95,7 @@ describe('a filter', () => {
     expect(holds(filter)).toBe(expected)
   })
 
-  it('of an item without payload sees nothing in it', () => {
+  it('treats an item without payload as an empty payload', () => {
     const test = (filter: object): boolean => testOf(parseFilter(filter))(null)
     expect([
       test({}),
@@ -106,7 +106,7 @@ describe('a filter', () => {
   })
 })
 
-describe('what is no filter is refused with its place:', () => {
+describe('a malformed filter is refused with its place', () => {
   const condition = { key: 'a', exists: true }
   const deep = (levels: number): object =>
     levels === 1 ? { must: [condition] } : { must: [deep(levels - 1)] }
@@ -186,13 +186,13 @@ describe('what is no filter is refused with its place:', () => {
       },
       'more than 1000 values',
     ],
-  ])('%#', (given, sentence) => {
-    const parse = (): unknown => parseFilter(given)
+  ])('in case %#', (filter, sentence) => {
+    const parse = (): unknown => parseFilter(filter)
     expect(parse).toThrow(sentence)
     expect(parse).toThrow(expect.objectContaining({ code: 'invalid_request' }) as Error)
   })
 
-  it('and as much as the bounds allow is taken', () => {
+  it('accepts a filter at the limits', () => {
     expect(() => parseFilter(deep(8))).not.toThrow()
     expect(() => parseFilter({ must: Array.from({ length: 100 }, () => condition) })).not.toThrow()
     expect(() =>

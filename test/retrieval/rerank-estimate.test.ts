@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import { RerankEstimate } from '../../src/retrieval/rerank-estimate.js'
 
-describe('the pairs that a search is expected to match', () => {
-  it('are all candidates until a search has told otherwise', () => {
+describe('RerankEstimate', () => {
+  it('estimates all candidates before the first search', () => {
     const expected = new RerankEstimate()
     expect(expected.pairs({ k: 10, candidates: 64 })).toBe(64)
     expect(expected.pairs({ k: 10, candidates: 3 })).toBe(3)
   })
 
-  it('come near to what searches match, whatever k they ask for', () => {
+  it('approaches the pairs that searches match, for any k', () => {
     const expected = new RerankEstimate()
     for (let search = 0; search < 200; search += 1) expected.observe({ k: 10, candidates: 64 }, 15)
     expect(expected.pairs({ k: 10, candidates: 64 })).toBeLessThanOrEqual(16)
@@ -18,7 +18,7 @@ describe('the pairs that a search is expected to match', () => {
     expect(expected.pairs({ k: 10, candidates: 64 })).toBe(64)
   })
 
-  it('are never fewer than the hits asked for, and no search changes that', () => {
+  it('estimates at least k pairs after any searches', () => {
     const expected = new RerankEstimate()
     for (let search = 0; search < 500; search += 1) {
       expected.observe({ k: 10, candidates: 64 }, 2)

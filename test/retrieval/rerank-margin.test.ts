@@ -9,15 +9,15 @@ const similaritiesOf = (candidates: readonly { similarity: number }[]): number[]
   candidates.map(({ similarity }) => similarity)
 const of = (...similarities: number[]) => similarities.map((similarity) => ({ similarity }))
 
-describe('contenders', () => {
-  it('lie at most the margin below the k-th', () => {
+describe('withinMargin', () => {
+  it('returns the candidates at most the margin below the k-th', () => {
     const candidates = of(0.9, 0.75, 0.5, 0.375, 0.25, 0.125)
     expect(similaritiesOf(withinMargin(candidates, 2, 0.375))).toEqual([0.9, 0.75, 0.5, 0.375])
     expect(similaritiesOf(withinMargin(candidates, 3, 0))).toEqual([0.9, 0.75, 0.5])
     expect(similaritiesOf(withinMargin(candidates, 1, 2))).toEqual(similaritiesOf(candidates))
   })
 
-  it('are all where no margin is known, or there are no more than k', () => {
+  it('returns all candidates without a margin, or if there are at most k', () => {
     const candidates = of(0.9, 0.1)
     expect(withinMargin(candidates, 1, undefined)).toEqual(candidates)
     expect(withinMargin(candidates, 2, 0)).toEqual(candidates)
@@ -25,7 +25,7 @@ describe('contenders', () => {
     expect(withinMargin([], 5, 0)).toEqual([])
   })
 
-  it('hold the first k of all, in order, wherever the fusion encoder moves none by more than half of the margin', () => {
+  it('keeps the first k after reranking if the fusion encoder moves each by at most half of the margin', () => {
     const moved = fc.record({
       similarity: fc.double({ min: -1, max: 1, noNaN: true }),
       move: fc.double({ min: -0.1, max: 0.1, noNaN: true }),
@@ -34,9 +34,9 @@ describe('contenders', () => {
       fc.property(
         fc.array(moved, { maxLength: 40 }),
         fc.integer({ min: 1, max: 12 }),
-        (some, k) => {
-          const candidates = some.toSorted((a, b) => b.similarity - a.similarity)
-          const first = (from: readonly (typeof some)[number][]) =>
+        (moves, k) => {
+          const candidates = moves.toSorted((a, b) => b.similarity - a.similarity)
+          const first = (from: readonly (typeof moves)[number][]) =>
             from.toSorted((a, b) => b.similarity + b.move - a.similarity - a.move).slice(0, k)
           expect(first(withinMargin(candidates, k, 0.2 + 1e-9))).toEqual(first(candidates))
         },
@@ -45,8 +45,8 @@ describe('contenders', () => {
   })
 })
 
-describe('a search with a margin in the bundle', () => {
-  /** Ten items, less and less similar; the last ones have the best logits. */
+describe('the margin of a bundle', () => {
+  /** Ten items in the order of similarity; later items have better logits. */
   function searched(margin: number | undefined, gone: readonly string[] = []) {
     const models = new WordModels()
     const { rerank } = models.info
@@ -83,22 +83,22 @@ describe('a search with a margin in the bundle', () => {
     }
   }
 
-  it('fetches and reranks the contenders alone', async () => {
+  it('limits what a search fetches and reranks', async () => {
     const { compared, fetched, retrieval } = searched(0.35)
     const { hits } = await retrieval.search({ text: 'dog' }, { k: 2, candidates: 10 })
     expect([fetched, compared]).toEqual([[5], [5]])
     expect(hits.map(({ id }) => id)).toEqual(['4', '3'])
   })
 
-  it('lets others come up behind one that is gone', async () => {
+  it('admits further candidates if one within it is gone', async () => {
     const { compared, fetched, retrieval } = searched(0.35, ['1'])
     const { hits } = await retrieval.search({ text: 'dog' }, { k: 2, candidates: 10 })
-    // The second one is now 2, at .7: down to 5, at .4, is within the margin.
+    // The second candidate is now item 2, at .7; item 5, at .4, is within the margin.
     expect([fetched, compared]).toEqual([[5, 10], [5]])
     expect(hits.map(({ id }) => id)).toEqual(['5', '4'])
   })
 
-  it('reranks all candidates without one', async () => {
+  it('limits nothing if the bundle has none', async () => {
     const { compared, retrieval } = searched(undefined)
     const { hits } = await retrieval.search({ text: 'dog' }, { k: 2, candidates: 10 })
     expect(compared).toEqual([10])

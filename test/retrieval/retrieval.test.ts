@@ -15,7 +15,7 @@ afterEach(() => tandem.end())
 const add = (id: string, word: string) =>
   tandem.retrieval.add({ id, image: Buffer.from(word), payload: null })
 
-/** Item store and index hold the same ids, and the index is at the store's position. */
+/** The item store and the index have the same ids and embeddings. */
 async function expectAgreement(): Promise<void> {
   const stored = (await tandem.retrieval.list({ limit: 1000 })).items
   expect([...tandem.index.ids()].sort()).toEqual(stored.map(({ id }) => id).sort())
@@ -24,7 +24,7 @@ async function expectAgreement(): Promise<void> {
 }
 
 describe('writes', () => {
-  it('of one id at the same time leave store and index together', async () => {
+  it('keep store and index equal if they change one id concurrently', async () => {
     await Promise.all(
       Array.from({ length: 60 }, (_, at) =>
         at % 3 === 2 ? tandem.retrieval.remove(`id-${at % 4}`) : add(`id-${at % 4}`, `word${at}`),
@@ -36,7 +36,7 @@ describe('writes', () => {
     await expectAgreement()
   })
 
-  it('beyond what may wait are refused at once, and the others are done', async () => {
+  it('are refused at once when too many wait, and those accepted succeed', async () => {
     const outcomes = await Promise.allSettled(
       Array.from({ length: 3000 }, (_, at) => tandem.retrieval.remove(`id-${at}`)),
     )
@@ -46,7 +46,7 @@ describe('writes', () => {
     expect(await tandem.retrieval.remove('later')).toBe(false)
   })
 
-  it('say for each whether it created or replaced', async () => {
+  it('return whether they created or replaced the item', async () => {
     const outcomes = await Promise.all([add('a', 'dog'), add('b', 'dog'), add('a', 'cat')])
     expect(outcomes.map(({ status }) => status)).toEqual(['created', 'created', 'replaced'])
     expect(await Promise.all([tandem.retrieval.remove('a'), tandem.retrieval.remove('a')])).toEqual(
@@ -54,7 +54,7 @@ describe('writes', () => {
     )
   })
 
-  it('that the index missed are made good by the next one', async () => {
+  it('repair an index that missed earlier writes', async () => {
     await add('before', 'dog')
     tandem.index.fail = new Error('worker gone')
     await expect(add('missed', 'cat')).rejects.toThrow('worker gone')
@@ -66,8 +66,8 @@ describe('writes', () => {
   })
 })
 
-describe('an index that has lost its process', () => {
-  it('refuses searches and writes, stores nothing meanwhile, and answers again when it is level', async () => {
+describe('after the loss of the index process', () => {
+  it('searches and writes are refused and nothing is stored until the index is repaired', async () => {
     await add('dog', 'dog')
     tandem.index.lose()
     await expect(tandem.retrieval.search({ text: 'dog' }, {})).rejects.toMatchObject({
@@ -88,7 +88,7 @@ describe('an index that has lost its process', () => {
     await expectAgreement()
   })
 
-  it('is brought back by the next write where it returned in vain', async () => {
+  it('the next write repairs the index if the first repair failed', async () => {
     await add('dog', 'dog')
     tandem.index.lose()
     tandem.index.onReturnCall()
@@ -98,7 +98,7 @@ describe('an index that has lost its process', () => {
     await expectAgreement()
   })
 
-  it('leaves no snapshot of what it does not hold', async () => {
+  it('no snapshot is saved', async () => {
     await add('dog', 'dog')
     tandem.index.lose()
     await tandem.retrieval.save()
@@ -107,7 +107,7 @@ describe('an index that has lost its process', () => {
 })
 
 describe('a start', () => {
-  it('fills an index that has lost everything', async () => {
+  it('fills an empty index from the store', async () => {
     for (const word of ['dog', 'cat', 'horse']) await add(word, word)
     tandem.index.vectors.clear()
     tandem.index.position = 0
@@ -115,7 +115,7 @@ describe('a start', () => {
     await expectAgreement()
   })
 
-  it('replays only what came after the snapshot, and removes what was removed since', async () => {
+  it('replays only changes after the snapshot, with removals', async () => {
     for (const word of ['dog', 'cat', 'horse']) await add(word, word)
     const vectors = new Map(tandem.index.vectors)
     const { position } = tandem.index
@@ -128,7 +128,7 @@ describe('a start', () => {
     await expectAgreement()
   })
 
-  it('does not trust an index that is ahead of its store', async () => {
+  it('rebuilds an index whose position is ahead of the store', async () => {
     await add('dog', 'dog')
     tandem.index.vectors.set('stranger', embeddingOf('cat'))
     tandem.index.vectors.set('dog', embeddingOf('cat'))
@@ -140,15 +140,15 @@ describe('a start', () => {
 })
 
 describe('a search', () => {
-  it('passes over items removed since they were recalled', async () => {
+  it('leaves out items removed after the recall', async () => {
     await add('dog', 'dog')
     tandem.index.vectors.set('ghost', embeddingOf('dog'))
     const { hits } = await tandem.retrieval.search({ text: 'dog' }, {})
     expect(hits.map(({ id }) => id)).toEqual(['dog'])
   })
 
-  it('with a filter asks for what it lets through, and passes over what has been replaced since by what it does not', async () => {
-    const asked: unknown[] = []
+  it('passes its filter to the recall and leaves out items replaced so that they fail it', async () => {
+    const filters: unknown[] = []
     const item = (id: string, album: string) => ({
       id,
       payload: { album },
@@ -157,7 +157,7 @@ describe('a search', () => {
     })
     const items = {
       recall: (_: Float32Array, __: number, options: RecallOptions) => {
-        asked.push(options.filter)
+        filters.push(options.filter)
         return Promise.resolve(['dog', 'cat', 'gone'].map((id) => ({ id, similarity: 0.5 })))
       },
       getMany: () => Promise.resolve([item('dog', 'sea'), item('cat', 'land'), undefined]),
@@ -176,27 +176,30 @@ describe('a search', () => {
       const { hits } = await retrieval.search({ text: 'dog' }, { filter, rerank })
       expect(hits.map(({ id }) => id)).toEqual(['dog'])
     }
-    expect(asked).toEqual([filter, filter])
+    expect(filters).toEqual([filter, filter])
   })
 
-  it('of an empty service has no hits', async () => {
+  it('returns no hits if there are no items', async () => {
     expect((await tandem.retrieval.search({ text: 'dog' }, {})).hits).toEqual([])
   })
 })
 
-describe('an embedding that no index takes', () => {
-  it.each([Number.NaN, 0])('of %d is not stored, and later writes go on', async (value) => {
-    tandem.models.spoilt = value
-    await expect(add('poison', 'dog')).rejects.toThrow('length 1')
-    tandem.models.spoilt = undefined
-    await add('after', 'dog')
-    expect([...tandem.index.ids()]).toEqual(['after'])
-    await expectAgreement()
-  })
+describe('an embedding without length 1', () => {
+  it.each([Number.NaN, 0])(
+    'with all values %d is not stored, and later writes succeed',
+    async (value) => {
+      tandem.models.spoilt = value
+      await expect(add('poison', 'dog')).rejects.toThrow('length 1')
+      tandem.models.spoilt = undefined
+      await add('after', 'dog')
+      expect([...tandem.index.ids()]).toEqual(['after'])
+      await expectAgreement()
+    },
+  )
 })
 
 describe('save', () => {
-  it('writes a snapshot only when something changed', async () => {
+  it('writes a snapshot only after a change', async () => {
     await tandem.retrieval.save()
     expect(tandem.index.saves).toBe(0)
     await add('dog', 'dog')
@@ -209,33 +212,33 @@ describe('save', () => {
   })
 })
 
-describe('save, while writes do not cease,', () => {
+describe('save during endless writes', () => {
   it('ends', async () => {
-    let ceased = false
-    // Adds and removals are never written together, so one of them always waits.
-    const keepOn = async (write: () => Promise<unknown>): Promise<void> => {
-      while (!ceased) await write()
+    let stopped = false
+    // An add and a removal are never in one group, so one of them always waits.
+    const repeat = async (write: () => Promise<unknown>): Promise<void> => {
+      while (!stopped) await write()
     }
-    const writers = [keepOn(() => add('a', 'dog')), keepOn(() => tandem.retrieval.remove('b'))]
+    const writers = [repeat(() => add('a', 'dog')), repeat(() => tandem.retrieval.remove('b'))]
     await add('first', 'dog')
     await tandem.retrieval.save()
     expect(tandem.index.saves).toBe(1)
-    ceased = true
+    stopped = true
     await Promise.all(writers)
     await expectAgreement()
   })
 })
 
 describe('close', () => {
-  it('saves the index, once', async () => {
+  it('saves the index once', async () => {
     await add('dog', 'dog')
     await Promise.all([tandem.close(), tandem.close()])
     expect(tandem.index.saves).toBe(1)
   })
 })
 
-describe('inputs of one request', () => {
-  it('are given up when one of them fails, or the request is', async () => {
+describe('the inputs of one request', () => {
+  it('are cancelled if one fails or the request is aborted', async () => {
     const signals: AbortSignal[] = []
     tandem.models.gate = async (signal) => {
       if (signal !== undefined) signals.push(signal)
@@ -250,18 +253,18 @@ describe('inputs of one request', () => {
       new Promise((_, reject) =>
         signal?.addEventListener('abort', () => reject(signal.reason as Error)),
       )
-    const given = expect(
+    const rejection = expect(
       tandem.retrieval.embed([{ text: 'dog' }], { signal: controller.signal }),
     ).rejects.toThrow('gone')
     controller.abort(new Error('gone'))
-    await given
+    await rejection
   })
 })
 
-describe('what is encoded', () => {
-  it('has tokens and images where they are matched or stored, and there alone', async () => {
+describe('a pipeline stage', () => {
+  it('encodes tokens and images only if they are matched or stored', async () => {
     const { models } = tandem
-    // Of the start.
+    // Calls of the start.
     models.embeddingOnly.splice(0)
     await add('dog', 'dog')
     await tandem.retrieval.search({ text: 'dog' }, {})
@@ -273,7 +276,7 @@ describe('what is encoded', () => {
     expect(models.embeddingOnly).toEqual([true, true, true, true])
   })
 
-  it('is compared with no more candidates than there will be hits, where their order stays', async () => {
+  it('recalls only as many candidates as hits if it does not rerank', async () => {
     await Promise.all(['a', 'b', 'c', 'd'].map((id) => add(id, `dog ${id}`)))
     const asked: number[] = []
     const search = tandem.index.search.bind(tandem.index)

@@ -21,7 +21,7 @@ function indexOn({ folder }: Disk): Promise<VectorIndex> {
 }
 
 describe('a snapshot on a full disk', () => {
-  it('fails without leaving a part of itself, keeps the one before it, and succeeds when there is room', async (context) => {
+  it('fails without leaving files, keeps the previous one, and succeeds once there is space', async (context) => {
     const disk = await smallDisk(4)
     if (disk === null) return context.skip('this process may not mount a disk')
     const embeddings = randomEmbeddings(3000, DIM)

@@ -1,7 +1,4 @@
-/**
- * What the HNSW index has beyond the door's promises: a snapshot on the disk, and copying without
- * deleted labels.
- */
+/** The parts of the HNSW index beyond the contract: snapshots, compaction, recovery. */
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,7 +32,7 @@ async function open(origin: Origin = {}): Promise<VectorIndex> {
   })
 }
 
-/** Closes without saving, as a crash would. */
+/** Closes without saving, like a crash. */
 async function reopen(origin: Origin = {}): Promise<void> {
   await index.close()
   index = await open(origin)
@@ -55,8 +52,8 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-describe('the snapshot', () => {
-  it('brings back ids, position and answers', async () => {
+describe('a snapshot', () => {
+  it('restores ids, position and answers', async () => {
     await index.upsert(entries, 400)
     await index.remove(['item 7'], 401)
     await index.save()
@@ -68,7 +65,7 @@ describe('the snapshot', () => {
     expect((await index.search(query, 1))[0]?.id).toBe('new')
   })
 
-  it('is the last one that was saved, and leaves no other graph behind', async () => {
+  it('replaces the previous one and its graph file', async () => {
     await index.upsert(entries.slice(0, 10), 10)
     await index.save()
     await index.upsert(entries.slice(10, 20), 20)
@@ -79,18 +76,18 @@ describe('the snapshot', () => {
     expect((await readdir(folder)).sort()).toEqual([(await sidecar()).graph.file, 'hnsw.json'])
   })
 
-  it('of an empty index is read as well', async () => {
+  it('of an empty index can be read', async () => {
     await index.save()
     await reopen()
     expect([index.discarded, index.size]).toEqual([null, 0])
   })
 
-  it('is not there before the first save, and nothing is said about it', async () => {
+  it('is missing before the first save, without a message', async () => {
     await reopen()
     expect([index.discarded, index.size, index.position]).toEqual([null, 0, 0])
   })
 
-  describe('is left aside, with a sentence that says why,', () => {
+  describe('is not used and the reason is returned', () => {
     beforeEach(async () => {
       await index.upsert(entries, 400)
       await index.save()
@@ -102,28 +99,28 @@ describe('the snapshot', () => {
       expect(await index.search(new Float32Array(DIM).fill(1), 3).catch(() => [])).toEqual([])
     }
 
-    it('when another bundle made it', async () => {
+    it('if another bundle made it', async () => {
       await reopen({ fingerprint: 'bbbb' })
       await expectDiscarded(/aaaa.*bbbb/)
     })
 
-    it('when it was made from another item store', async () => {
+    it('if it was made from another item store', async () => {
       await reopen({ storeIdentity: 'two' })
       await expectDiscarded(/another item store/)
     })
 
-    it('when its embeddings have another length', async () => {
+    it('if its embeddings have another length', async () => {
       await reopen({ dim: DIM * 2 })
       await expectDiscarded(/16 values, not 32/)
     })
 
-    it('when the graph is cut off', async () => {
+    it('if the graph is truncated', async () => {
       await truncate(join(folder, (await sidecar()).graph.file), 1000)
       await reopen()
       await expectDiscarded(/damaged/)
     })
 
-    it('when one byte of the graph differs', async () => {
+    it('if one byte of the graph differs', async () => {
       const file = join(folder, (await sidecar()).graph.file)
       const bytes = await readFile(file)
       bytes.writeUInt8(bytes.readUInt8(500) ^ 1, 500)
@@ -132,7 +129,7 @@ describe('the snapshot', () => {
       await expectDiscarded(/damaged/)
     })
 
-    it('when the graph is missing', async () => {
+    it('if the graph is missing', async () => {
       await rm(join(folder, (await sidecar()).graph.file))
       await reopen()
       await expectDiscarded(/damaged/)
@@ -145,14 +142,14 @@ describe('the snapshot', () => {
         'a path that leads out',
         (text: string) => text.replace(/hnsw-[\w-]+\.bin/, '../elsewhere.bin'),
       ],
-    ])('when the sidecar holds %s', async (_, damage) => {
+    ])('if the sidecar has %s', async (_, damage) => {
       const file = join(folder, 'hnsw.json')
       await writeFile(file, damage(await readFile(file, 'utf8')))
       await reopen()
       await expectDiscarded(/hnsw\.json cannot be read/)
     })
 
-    it('when the format is of another version', async () => {
+    it('if the format has another version', async () => {
       await writeFile(
         join(folder, 'hnsw.json'),
         JSON.stringify({ ...(await sidecar()), format: 99 }),
@@ -161,7 +158,7 @@ describe('the snapshot', () => {
       await expectDiscarded(/format 99/)
     })
 
-    it('when the sidecar names other items than the graph', async () => {
+    it('if the sidecar names other items than the graph', async () => {
       await writeFile(
         join(folder, 'hnsw.json'),
         JSON.stringify({ ...(await sidecar()), ids: ['one'] }),
@@ -172,8 +169,8 @@ describe('the snapshot', () => {
   })
 })
 
-describe('verifying searches', () => {
-  it('says what share of the exact nearest they find, once there are enough', async () => {
+describe('the measured recall', () => {
+  it('is known after enough searches', async () => {
     await reopen({ sampleRows: 256 })
     await index.upsert(entries, 400)
     expect(index.annRecall).toBeNull()
@@ -184,7 +181,7 @@ describe('verifying searches', () => {
     expect(index.annRecall).toBeLessThanOrEqual(1)
   })
 
-  it('goes on after a restart, without what was removed', async () => {
+  it('ignores removed items after a restart', async () => {
     await index.upsert(entries, 400)
     await index.remove(['item 0', 'item 13', 'item 16'], 401)
     await index.save()
@@ -193,13 +190,13 @@ describe('verifying searches', () => {
     for (let at = 0; at < 2000 && index.annRecall === null; at += 1) {
       await index.search((rest[at % rest.length] as { embedding: Float32Array }).embedding, 200)
     }
-    // A removed item that was looked for would be missing in each search near it.
+    // An expected but removed item would count as missed in each search near it.
     expect(index.annRecall).toBeGreaterThan(0.97)
   })
 })
 
-describe('copying the graph without deleted labels', () => {
-  it('keeps every item within reach where the graph was emptied and filled again', async () => {
+describe('a compaction', () => {
+  it('keeps every item reachable if the graph is emptied and filled again', async () => {
     const missing: string[] = []
     for (let round = 0; round < 10; round += 1) {
       const ids = Array.from({ length: 20 }, (_, at) => `item ${round}/${at}`)
@@ -216,27 +213,28 @@ describe('copying the graph without deleted labels', () => {
     expect(missing).toEqual([])
   })
 
-  /** The labels of the last snapshot, empty ones included. */
+  /** Number of labels in the last snapshot, with the empty ones. */
   async function labelCount(): Promise<number> {
     await index.save()
     return (await sidecar()).ids.length
   }
 
-  it('happens when more than half are deleted, and keeps every answer', async () => {
+  it('runs when more than half of the labels are deleted, and keeps all answers', async () => {
     await index.upsert(entries, 400)
-    const kept = entries.slice(300)
+    const remaining = entries.slice(300)
     await index.remove(
       entries.slice(0, 300).map(({ id }) => id),
       700,
     )
     await expect.poll(labelCount).toBe(100)
-    for (const { id, embedding } of kept) expect((await index.search(embedding, 1))[0]?.id).toBe(id)
+    for (const { id, embedding } of remaining)
+      expect((await index.search(embedding, 1))[0]?.id).toBe(id)
     expect((await index.search(query, 400)).length).toBe(100)
     await reopen()
     expect([index.discarded, index.size]).toEqual([null, 100])
   })
 
-  it('leaves every search its answer while it goes on, and while snapshots are written', async () => {
+  it('does not change answers while it runs and snapshots are saved', async () => {
     await index.upsert(entries, 400)
     const before = (await index.search(query, 400)).filter(({ id }) => Number(id.slice(5)) >= 300)
     await index.remove(
@@ -255,13 +253,13 @@ describe('copying the graph without deleted labels', () => {
     expect(searches).toBeGreaterThan(5)
   })
 
-  it('takes in what changes meanwhile', async () => {
+  it('includes concurrent changes', async () => {
     await index.upsert(entries, 400)
     await index.remove(
       entries.slice(0, 250).map(({ id }) => id),
       650,
     )
-    // The copying has begun; these come between its steps.
+    // The compaction has begun; these changes come between its steps.
     const changes = [
       index.upsert(
         [
@@ -286,8 +284,8 @@ describe('copying the graph without deleted labels', () => {
   })
 })
 
-describe('when its process dies', () => {
-  /** Kills it and waits until another one has taken its place. */
+describe('after the death of its process', () => {
+  /** Kills it and waits for the next process. */
   async function killProcess(): Promise<void> {
     const returned = new Promise<void>((resolve) => index.onReturn(resolve))
     process.kill(index.workers[0]?.pid as number, 'SIGKILL')
@@ -299,15 +297,14 @@ describe('when its process dies', () => {
     await returned
   }
 
-  it('it is lost until it has been recovered from its snapshot and level with what came after', async () => {
+  it('the index is lost until the snapshot is loaded and later changes are replayed', async () => {
     await index.upsert(entries.slice(0, 300), 300)
     await index.save()
     await index.upsert(entries.slice(300), 400)
     const before = await index.search(query, 25)
     await killProcess()
     expect(index.workers).toMatchObject([{ name: 'index', ready: false, restarts: 1 }])
-    // There is a process again, without a graph: neither a part of the answer nor a change that
-    // skips what is missing.
+    // The new process has no graph: partial answers and partial changes are refused.
     await expect(index.search(query, 5)).rejects.toMatchObject({ code: 'index_unavailable' })
     await expect(index.upsert(entries.slice(0, 1), 401)).rejects.toMatchObject({
       code: 'index_unavailable',
@@ -323,7 +320,7 @@ describe('when its process dies', () => {
     expect(index.workers).toMatchObject([{ ready: true, restarts: 1 }])
   })
 
-  it('without a snapshot it begins empty', async () => {
+  it('the index starts empty without a snapshot', async () => {
     await index.upsert(entries, 400)
     await killProcess()
     await index.recover(async () => {
@@ -333,7 +330,7 @@ describe('when its process dies', () => {
     expect((await index.search(query, 400)).length).toBe(400)
   })
 
-  it('it stays lost where the repair fails, and where the process dies during it', async () => {
+  it('the index stays lost if the repair fails or the process dies again', async () => {
     await index.upsert(entries, 400)
     await killProcess()
     await expect(index.recover(() => Promise.reject(new Error('no store')))).rejects.toThrow(
@@ -346,7 +343,7 @@ describe('when its process dies', () => {
     expect((await index.search(query, 1)).length).toBe(1)
   })
 
-  it('what runs and waits is refused, and no change is half in', async () => {
+  it('running and waiting calls are refused, and no change is half applied', async () => {
     await index.upsert(entries.slice(0, 100), 100)
     await index.save()
     const outcomes = Promise.allSettled([

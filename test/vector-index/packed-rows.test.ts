@@ -1,6 +1,4 @@
-/**
- * Similarities by SIMD, the best of many, and the sample of a graph, each against the obvious way.
- */
+/** Dot products by SIMD, the top k and the sample of a graph, each against a direct computation. */
 import { describe, expect, it } from 'vitest'
 import { ASSEMBLED } from '../../src/vector-index/packed-rows.js'
 import { TopK } from '../../src/vector-index/top-k.js'
@@ -14,7 +12,7 @@ function dot(a: Float32Array, b: Float32Array): number {
 }
 
 describe('the assembled dot products', () => {
-  it('are what their source says', async () => {
+  it('equal their source', async () => {
     expect(
       await assembled(new URL('../../src/vector-index/dot-products.wat', import.meta.url)),
     ).toBe(ASSEMBLED)
@@ -22,7 +20,7 @@ describe('the assembled dot products', () => {
 })
 
 describe('packed rows', () => {
-  it.each([1, 15, 16, 17, 384])('of %d values are compared as the definition says', (dim) => {
+  it.each([1, 15, 16, 17, 384])('of %d values give the dot products of the definition', (dim) => {
     const rows = new PackedRows(dim)
     const embeddings = randomEmbeddings(5000, dim)
     embeddings.forEach((embedding, row) => rows.set(row, embedding))
@@ -38,7 +36,7 @@ describe('packed rows', () => {
     }
   })
 
-  it('follow what is replaced, emptied, copied and cut', () => {
+  it('reflect rows that were replaced, emptied, copied and cut', () => {
     const rows = new PackedRows(2)
     for (let row = 0; row < 5; row += 1) rows.set(row, Float32Array.of(row, 1))
     rows.set(1, Float32Array.of(10, 0))
@@ -51,8 +49,8 @@ describe('packed rows', () => {
   })
 })
 
-describe('the nearest', () => {
-  it.each([1, 2, 7, 500])('%d of many are those that sorting finds', (limit) => {
+describe('TopK', () => {
+  it.each([1, 2, 7, 500])('keeps the %d highest of many, as sorting does', (limit) => {
     const next = randomNumbers(limit)
     const similarities = Array.from({ length: 1000 }, () =>
       next() < 0.1 ? Number.NaN : Math.round(next() * 200) / 100 - 1,
@@ -66,14 +64,14 @@ describe('the nearest', () => {
     expect(new Set(found.labels).size).toBe(limit)
   })
 
-  it('of fewer are all of them', () => {
+  it('keeps all if there are fewer than the limit', () => {
     const nearest = new TopK(10)
     for (const similarity of [0.1, 0.3, 0.2]) nearest.offer(similarity * 10, similarity)
     expect(nearest.sorted().labels).toEqual([3, 2, 1])
   })
 })
 
-describe('the sample of rows', () => {
+describe('RecallSample', () => {
   const embeddings = randomEmbeddings(1000, 8)
   const [query] = randomEmbeddings(1, 8, 5) as [Float32Array]
 
@@ -86,7 +84,7 @@ describe('the sample of rows', () => {
 
   const all = (sample: RecallSample, end = 1000): number[] => sample.above(query, -Infinity, end)
 
-  it('is whole up to its bound, and then even over the labels', () => {
+  it('has all labels up to its bound, then every n-th', () => {
     expect(sampled(64, 64)).toMatchObject({ isWhole: true, count: 64 })
     const sample = sampled(1000, 64)
     expect(sample).toMatchObject({ isWhole: false, every: 16, count: 63 })
@@ -94,14 +92,14 @@ describe('the sample of rows', () => {
     expect(all(sample, 33)).toEqual([0, 16, 32])
   })
 
-  it('is the same where the labels are known beforehand', () => {
+  it('is the same if the number of labels is known in advance', () => {
     const sample = new RecallSample({ dim: 8, sampleRows: 64 }, 1000)
     for (let label = 0; label < 1000; label += sample.every)
       sample.add(label, embeddings[label] as Float32Array)
     expect(all(sample)).toEqual(all(sampled(1000, 64)))
   })
 
-  it('has the similarities of its labels, and none of those deleted', () => {
+  it('finds the similarities of its labels, without deleted ones', () => {
     const sample = sampled(500, 200)
     sample.delete(8)
     sample.delete(9)

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { SearchGroups, type Search } from '../../src/vector-index/search-groups.js'
 
-/** Finds the label that the embedding names; fails a group that holds a negative one. */
-function asked() {
+/** Answers with the first value of the embedding as label; a negative value fails its group. */
+function openGroups() {
   const groups: number[] = []
   const searches = new SearchGroups((group: readonly Search[]) => {
     groups.push(group.length)
@@ -21,8 +21,8 @@ function asked() {
 }
 
 describe('searches', () => {
-  it('of one turn are asked together, a few at a time, and each is given its own answer', async () => {
-    const { groups, search } = asked()
+  it('of one event loop turn are sent in groups of four, each with its own answer', async () => {
+    const { groups, search } = openGroups()
     const found = await Promise.all(Array.from({ length: 10 }, (_, at) => search(at, at + 1)))
     expect(groups).toEqual([4, 4, 2])
     expect(found).toEqual(
@@ -30,15 +30,15 @@ describe('searches', () => {
     )
   })
 
-  it('wait for no other turn', async () => {
-    const { groups, search } = asked()
+  it('of different turns are sent separately', async () => {
+    const { groups, search } = openGroups()
     await search(1)
     await search(2)
     expect(groups).toEqual([1, 1])
   })
 
-  it('fail with their group, and no other', async () => {
-    const { search } = asked()
+  it('fail only with their own group', async () => {
+    const { search } = openGroups()
     const outcomes = await Promise.allSettled([1, 2, -3, 4, 5].map((label) => search(label)))
     expect(outcomes.map(({ status }) => status)).toEqual([
       'rejected',

@@ -1,4 +1,4 @@
-/** One suite for every kind of index: what the door promises. */
+/** The contract of the vector index, for each kind. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ const LEAST_ANN_RECALL = 0.98
 const kinds = {
   exact: { kind: 'exact' },
   hnsw: { kind: 'hnsw' },
-  // With so small a sample nothing but the graph answers, from a few items on.
+  // With so small a sample only the graph answers.
   'hnsw without exact searches': { kind: 'hnsw', sampleRows: 8 },
 } as const
 
@@ -50,12 +50,12 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
   const idsOf = async (query: Float32Array, candidates: number): Promise<string[]> =>
     (await index.search(query, candidates)).map(({ id }) => id)
 
-  it('answers nothing while it is empty', async () => {
+  it('returns nothing while it is empty', async () => {
     expect(await index.search(randomEmbeddings(1, DIM)[0] as Float32Array, 10)).toEqual([])
     expect([index.size, index.position, [...index.ids()]]).toEqual([0, 0, []])
   })
 
-  it('finds the nearest by cosine, whatever the lengths are, best first', async () => {
+  it('finds the nearest by cosine, best first, for embeddings of any length', async () => {
     const embeddings = randomEmbeddings(400, DIM).map((embedding, i) =>
       embedding.map((value) => value * (1 + (i % 7))),
     )
@@ -89,32 +89,32 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
     expect(common / (10 * queries.length)).toBeGreaterThanOrEqual(LEAST_ANN_RECALL)
   })
 
-  it('gives an item itself first, with similarity 1, and its opposite last, with -1', async () => {
-    const [one, ...others] = randomEmbeddings(50, DIM) as [Float32Array, ...Float32Array[]]
-    const opposite = one.map((value) => -value)
+  it('returns an item itself first with similarity 1, and its opposite last with -1', async () => {
+    const [first, ...others] = randomEmbeddings(50, DIM) as [Float32Array, ...Float32Array[]]
+    const opposite = first.map((value) => -value)
     await index.upsert(
       [
-        { id: 'one', embedding: one },
+        { id: 'one', embedding: first },
         { id: 'opposite', embedding: opposite },
         ...entriesOf(others),
       ],
       51,
     )
-    const found = await index.search(one, 51)
+    const found = await index.search(first, 51)
     expect(found[0]?.id).toBe('one')
     expect(found[0]?.similarity).toBeCloseTo(1, 5)
     expect(found.at(-1)?.id).toBe('opposite')
     expect(found.at(-1)?.similarity).toBeCloseTo(-1, 5)
   })
 
-  it('gives all there is when asked for more', async () => {
+  it('returns all items if there are fewer than candidates', async () => {
     await index.upsert(entriesOf(randomEmbeddings(30, DIM)), 30)
     const found = await idsOf(randomEmbeddings(1, DIM, 3)[0] as Float32Array, 1_000_000)
     expect([...found].sort()).toEqual([...index.ids()].sort())
     expect(found).toHaveLength(30)
   })
 
-  it('gives all there is also while items are added, replaced and removed', async () => {
+  it('returns all unchanged items during concurrent changes', async () => {
     const embeddings = randomEmbeddings(60, DIM)
     const steady = entriesOf(embeddings.slice(0, 30), 'steady')
     await index.upsert(steady, 30)
@@ -138,20 +138,20 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
       expect(steady.filter(({ id }) => !found.includes(id))).toEqual([])
   })
 
-  it('finds every one of many equal embeddings', async () => {
+  it('finds each of many equal embeddings', async () => {
     const [same] = randomEmbeddings(1, DIM) as [Float32Array]
     await index.upsert(entriesOf(Array.from({ length: 300 }, () => same)), 300)
     expect(new Set(await idsOf(same, 300)).size).toBe(300)
   })
 
-  it('grows far beyond its first capacity', async () => {
+  it('grows beyond its first capacity', async () => {
     const embeddings = randomEmbeddings(2600, DIM)
     await index.upsert(entriesOf(embeddings), 2600)
     expect(index.size).toBe(2600)
     expect(await idsOf(embeddings[2599] as Float32Array, 1)).toEqual(['item 2599'])
   })
 
-  it('replaces an item: the new embedding is found, the old one is not', async () => {
+  it('finds the new embedding of a replaced item, not the old one', async () => {
     const [before, after, other] = randomEmbeddings(3, DIM) as [
       Float32Array,
       Float32Array,
@@ -171,7 +171,7 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
     expect(found.find(({ id }) => id === 'a')?.similarity).toBeCloseTo(cosine(before, after), 5)
   })
 
-  it('keeps the last of two entries of one id', async () => {
+  it('keeps the last of two entries with one id', async () => {
     const [first, last] = randomEmbeddings(2, DIM) as [Float32Array, Float32Array]
     await index.upsert(
       [
@@ -185,7 +185,7 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
     expect(found[0]?.similarity).toBeCloseTo(1, 5)
   })
 
-  it('never gives a removed item, and passes over ids that are not there', async () => {
+  it('does not return removed items, and ignores unknown ids', async () => {
     const embeddings = randomEmbeddings(100, DIM)
     await index.upsert(entriesOf(embeddings), 100)
     await index.remove(['item 3', 'nothing', 'item 3'], 101)
@@ -208,7 +208,7 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
     expect(await idsOf(embeddings[0] as Float32Array, 1)).toEqual(['item 0'])
   })
 
-  it('stays right through many replacements and removals', async () => {
+  it('answers correctly after many replacements and removals', async () => {
     const next = randomNumbers(11)
     const present = new Map<string, Float32Array>()
     const embeddings = randomEmbeddings(1600, DIM, 21)
@@ -219,7 +219,7 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
       for (const { id, embedding } of entries) present.set(id, embedding)
       const removed = [...present.keys()].filter(() => next() < 0.2)
       for (const id of removed) present.delete(id)
-      // Searches run at any moment, beside the changes.
+      // A search runs during the changes.
       const during = index.search(entries[0]?.embedding as Float32Array, 10)
       await Promise.all([
         index.upsert(entries, round * 2 + 1),
@@ -241,7 +241,7 @@ describe.each(Object.entries(kinds))('the index %s', (_, options) => {
     expect(firsts / present.size).toBeGreaterThanOrEqual(LEAST_ANN_RECALL)
   })
 
-  describe('refuses, and goes on working,', () => {
+  describe('refuses without a change', () => {
     const [fine] = randomEmbeddings(1, DIM) as [Float32Array]
 
     it.each([
