@@ -1,14 +1,11 @@
-/** The process: reads the environment, listens, and stops gracefully on SIGTERM and SIGINT. */
+/** The service as a process: listens, and stops gracefully on SIGTERM and SIGINT. */
 import { buildApp, type Tandem } from './http/app.js'
 import { readConfig, type Config } from './config.js'
 import { exposureRemark } from './http/exposure.js'
 
 let isStopping = false
 
-/**
- * Starts listening before the index is repaired, so that health says what is going on; ready comes
- * last.
- */
+/** Listens before the index is repaired, so that `/health` can report the progress. */
 async function serve(config: Config): Promise<void> {
   const remark = exposureRemark(config)
   const tandem = await buildApp(config)
@@ -16,7 +13,7 @@ async function serve(config: Config): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => void stop(tandem, config, signal))
   }
-  // Without files that can be read again, a terminal that closes ends the service as ever.
+  // Without files to reload, SIGHUP ends the process, as when its terminal closes.
   const { apiKeysFile, tlsCertFile } = config
   if (apiKeysFile !== undefined || tlsCertFile !== undefined)
     process.on('SIGHUP', () => void tandem.reload())
@@ -24,12 +21,14 @@ async function serve(config: Config): Promise<void> {
   try {
     await tandem.start()
   } catch (error) {
-    // One that was told to stop while it waited has not failed.
+    // A signal during the start is no failure.
     if (isStopping) return
     throw error
   }
-  const what = config.role === 'encode' ? 'the encoder' : 'the search page'
-  tandem.app.log.info(`ready: ${what} is at ${address}/, the API documentation at ${address}/docs`)
+  const subject = config.role === 'encode' ? 'the encoder' : 'the search page'
+  tandem.app.log.info(
+    `ready: ${subject} is at ${address}/, the API documentation at ${address}/docs`,
+  )
 }
 
 async function stop(
@@ -38,10 +37,9 @@ async function stop(
   signal: string,
 ): Promise<void> {
   isStopping = true
-  app.log.info(`stopping on ${signal}: answering what was accepted`)
-  // Whatever is still being sent or answered after the time limit of a request, such as a long
-  // import, is cut off.
-  const cut = setTimeout(() => app.server.closeAllConnections(), requestTimeoutMs)
+  app.log.info(`stopping on ${signal}: answering accepted requests`)
+  // Closes connections that outlast the time limit of a request, such as a long import.
+  const timer = setTimeout(() => app.server.closeAllConnections(), requestTimeoutMs)
   try {
     await close()
     app.log.info('stopped')
@@ -49,7 +47,7 @@ async function stop(
     app.log.fatal({ err: error }, 'stopping failed')
     process.exitCode = 1
   } finally {
-    clearTimeout(cut)
+    clearTimeout(timer)
   }
 }
 
