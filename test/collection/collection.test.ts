@@ -9,7 +9,7 @@ const COSINE_TOLERANCE = 1e-4
 /** The order of lists. */
 const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
 
-describe.each(kinds)('a collection $kind', ({ open }) => {
+describe.each(kinds)('a collection $kind', { timeout: 30_000 }, ({ open }) => {
   let opened: Opened
   let collection: Collection
 

@@ -114,7 +114,7 @@ const cases: [filter: object, ids: string][] = [
   ],
 ]
 
-describe.each(kinds)('a filter of a collection $kind', ({ open }) => {
+describe.each(kinds)('a filter of a collection $kind', { timeout: 30_000 }, ({ open }) => {
   let opened: Opened
   let collection: Collection
 

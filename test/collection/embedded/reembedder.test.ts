@@ -151,7 +151,7 @@ async function expectAgreement(): Promise<void> {
   }
 }
 
-describe('a backfill', () => {
+describe('a backfill', { timeout: 30_000 }, () => {
   it('embeds stored items and those added, replaced and removed meanwhile', async () => {
     await fill(40)
     await reembedder().start('other')
@@ -230,7 +230,7 @@ describe('a backfill', () => {
   })
 })
 
-describe('a promotion', () => {
+describe('a promotion', { timeout: 30_000 }, () => {
   it('is refused while the lag is large and embeds a small rest itself', async () => {
     await fill(300)
     let release = (): void => undefined
@@ -316,7 +316,7 @@ describe('a promotion', () => {
   })
 })
 
-describe('re-embedding after a restart', () => {
+describe('re-embedding after a restart', { timeout: 30_000 }, () => {
   it.each([
     [
       'while items remain',
@@ -368,7 +368,7 @@ describe('re-embedding after a restart', () => {
   })
 })
 
-describe('searches during promotions and writes', () => {
+describe('searches during promotions and writes', { timeout: 120_000 }, () => {
   it('are each answered exactly, by one bundle', async () => {
     const still = Array.from({ length: 60 }, (_, at) => `still-${at}`)
     await Promise.all(still.map((id, at) => add(id, `dog ${at}`)))

@@ -103,7 +103,7 @@ const { filter: filters } = fc.letrec<{
   }),
 }))
 
-describe.skipIf(!hasMilvus)(`a filter in Milvus ${withoutMilvus}`, () => {
+describe.skipIf(!hasMilvus)(`a filter in Milvus ${withoutMilvus}`, { timeout: 60_000 }, () => {
   const stored = new Map(
     fc.sample(payloads, { numRuns: 60, seed: 7 }).map((payload, at) => [`item ${at}`, payload]),
   )

@@ -92,63 +92,67 @@ describe('the image of a replaced item', () => {
   })
 })
 
-describe.skipIf(!hasMilvus)(`the image of a replaced item in Milvus ${withoutMilvus}`, () => {
-  const stored = new Map<string, Uint8Array>()
-  let milvus: Milvus
-  let items: MilvusItems
+describe.skipIf(!hasMilvus)(
+  `the image of a replaced item in Milvus ${withoutMilvus}`,
+  { timeout: 30_000 },
+  () => {
+    const stored = new Map<string, Uint8Array>()
+    let milvus: Milvus
+    let items: MilvusItems
 
-  beforeEach(async () => {
-    milvus = await Milvus.start()
-    stored.clear()
-    let puts = 0
-    const images = {
-      put: (id: string, bytes: Uint8Array) => {
-        puts += 1
-        stored.set(`${id} ${puts}`, bytes)
-        return Promise.resolve(`${id} ${puts}`)
-      },
-      get: (key: string) => Promise.resolve(stored.get(key)),
-      remove: (key: string) => {
-        stored.delete(key)
-        return Promise.resolve()
-      },
-    }
-    items = await openMilvus({
-      ...milvus.settings,
-      fingerprint: '0123456789abcdef',
-      dim: 4,
-      images,
+    beforeEach(async () => {
+      milvus = await Milvus.start()
+      stored.clear()
+      let puts = 0
+      const images = {
+        put: (id: string, bytes: Uint8Array) => {
+          puts += 1
+          stored.set(`${id} ${puts}`, bytes)
+          return Promise.resolve(`${id} ${puts}`)
+        },
+        get: (key: string) => Promise.resolve(stored.get(key)),
+        remove: (key: string) => {
+          stored.delete(key)
+          return Promise.resolve()
+        },
+      }
+      items = await openMilvus({
+        ...milvus.settings,
+        fingerprint: '0123456789abcdef',
+        dim: 4,
+        images,
+      })
     })
-  })
-  afterEach(async () => {
-    await items.close()
-    await milvus.end()
-  })
-
-  const put = (id: string, byte: number) =>
-    items.put({
-      id,
-      payload: { byte },
-      embedding: Float32Array.of(1, 0, 0, 0),
-      imageTokens: new Int8Array(4),
-      image: { bytes: Uint8Array.of(byte), mime: 'image/jpeg', width: 1, height: 1 },
+    afterEach(async () => {
+      await items.close()
+      await milvus.end()
     })
 
-  it('is there for a write that lands after its successor', async () => {
-    await put('a', 1)
-    await put('b', 1)
-    const client = new MilvusClient({ address: milvus.address, logLevel: 'error' })
-    const name = { collection_name: milvus.settings.collection }
-    const { data } = await client.query({ ...name, filter: 'id == "a"', output_fields: ['*'] })
-    await put('a', 2)
-    await put('b', 2)
-    expect([...stored.keys()].sort()).toEqual(['a 1', 'a 3', 'b 2', 'b 4'])
-    // A delayed duplicate of the first write.
-    await client.upsert({ ...name, data: data as Record<string, never>[] })
-    await client.closeConnection()
-    const [item] = await items.getMany(['a'])
-    expect([item?.payload, await items.image('a')]).toEqual([{ byte: 1 }, Uint8Array.of(1)])
-    await items.close()
-    expect([...stored.keys()].sort()).toEqual(['a 1', 'a 3', 'b 4'])
-  })
-})
+    const put = (id: string, byte: number) =>
+      items.put({
+        id,
+        payload: { byte },
+        embedding: Float32Array.of(1, 0, 0, 0),
+        imageTokens: new Int8Array(4),
+        image: { bytes: Uint8Array.of(byte), mime: 'image/jpeg', width: 1, height: 1 },
+      })
+
+    it('is there for a write that lands after its successor', async () => {
+      await put('a', 1)
+      await put('b', 1)
+      const client = new MilvusClient({ address: milvus.address, logLevel: 'error' })
+      const name = { collection_name: milvus.settings.collection }
+      const { data } = await client.query({ ...name, filter: 'id == "a"', output_fields: ['*'] })
+      await put('a', 2)
+      await put('b', 2)
+      expect([...stored.keys()].sort()).toEqual(['a 1', 'a 3', 'b 2', 'b 4'])
+      // A delayed duplicate of the first write.
+      await client.upsert({ ...name, data: data as Record<string, never>[] })
+      await client.closeConnection()
+      const [item] = await items.getMany(['a'])
+      expect([item?.payload, await items.image('a')]).toEqual([{ byte: 1 }, Uint8Array.of(1)])
+      await items.close()
+      expect([...stored.keys()].sort()).toEqual(['a 1', 'a 3', 'b 4'])
+    })
+  },
+)

@@ -21,7 +21,7 @@ const images = {
 }
 const bundle = { fingerprint: '0123456789abcdef', dim: 8, images }
 
-describe('a service with VECTOR_INDEX=milvus', () => {
+describe('a service with VECTOR_INDEX=milvus', { timeout: 120_000 }, () => {
   const log = pino({ level: 'silent' })
 
   it.each([
@@ -66,7 +66,7 @@ describe('a service with VECTOR_INDEX=milvus', () => {
   })
 })
 
-describe.skipIf(!hasMilvus)(`a collection in Milvus ${withoutMilvus}`, () => {
+describe.skipIf(!hasMilvus)(`a collection in Milvus ${withoutMilvus}`, { timeout: 30_000 }, () => {
   let milvus: Milvus
 
   beforeAll(async () => {
