@@ -13,7 +13,7 @@ export class MemoryIndex implements VectorIndex {
   position = 0
   saves = 0
   fail: Error | undefined
-  /** Resolves before anything is added: a test may hold a write up, or make it fail. */
+  /** Awaited before each write; a test can delay writes or make them fail. */
   gate: () => Promise<void> = () => Promise.resolve()
 
   get size(): number {
@@ -51,15 +51,12 @@ export class MemoryIndex implements VectorIndex {
       id,
       similarity: vector.reduce((sum, value, at) => sum + value * (embedding[at] ?? 0), 0),
     }))
-    // Equal ones by id: the answers of two services can be compared.
+    // Ties are ordered by id, so that answers of two services are comparable.
     all.sort((a, b) => b.similarity - a.similarity || (a.id < b.id ? -1 : 1))
     return Promise.resolve(all.slice(0, candidates))
   }
 
-  /**
-   * Loses everything, as an index whose process has died without a snapshot; `returns` lets it be
-   * recovered.
-   */
+  /** Loses its content, as a process that died without a snapshot; `returns` permits recovery. */
   lose(): void {
     this.lost = true
     this.fail = new TandemError('index_unavailable', 'The index has lost its process.')

@@ -40,15 +40,15 @@ const info = {
   rerank: { default: true, candidates: 8 },
 } as const
 
-/** Matches by the number after a word ("dog 7"), so that reranking has an order of its own. */
+/** The match is the number after a word ("dog 7"), so the order differs from similarity. */
 export class WordModels implements Models {
   readonly info: ModelInfo = info
   workers: WorkerStatus[] = []
-  /** Resolves before anything is encoded: a test may hold the model up, or make it fail. */
+  /** Awaited before each call; a test can delay the models or make them fail. */
   gate: (signal?: AbortSignal) => Promise<void> = () => Promise.resolve()
-  /** Whether each call wanted embeddings only. */
+  /** `embeddingOnly` of each call. */
   readonly embeddingOnly: boolean[] = []
-  /** The value of each number in an embedding of an image, where a test wants a bad one. */
+  /** If set, each number of an image embedding has this value, for tests of invalid ones. */
   spoilt: number | undefined
 
   async encodeTexts(texts: readonly string[], call?: Call) {

@@ -7,8 +7,8 @@ import { BackupParams, BackupQuery, BackupsReply, JobReply } from '../schemas/ba
 import { empty, NoQuery } from '../schemas/fields.js'
 
 const NOT_SUPPORTED =
-  'The items are kept by an engine elsewhere, and so are their backups: use those of the engine (milvus-backup) and of ' +
-  'the store of images, taken one after the other.'
+  'An external engine stores the items. Use its backups (milvus-backup) and those of the image store, ' +
+  'one after the other.'
 
 /** `jobs` is null where an external engine stores the items. */
 export const backupRoutes: FastifyPluginCallbackTypebox<{ jobs: BackupJobs | null }> = (
