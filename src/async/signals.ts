@@ -6,6 +6,8 @@
  * as long as the service would keep those of all requests (nodejs/node#54614).
  */
 
+import { setMaxListeners } from 'node:events'
+
 /**
  * Runs `work` with a signal that aborts when one of `signals` does, with its reason, and when
  * `work` fails, so that what it started in parallel ends too. Removes its listeners afterwards.
@@ -19,6 +21,8 @@ export async function withSignals<Result>(
   const removers = signals.map((signal) => {
     const onAbort = (): void => joined.abort(signal?.reason)
     if (signal?.aborted === true) onAbort()
+    // Many calls may join one signal; Node warns of more than ten listeners.
+    if (signal !== undefined) setMaxListeners(0, signal)
     signal?.addEventListener('abort', onAbort, { once: true })
     return () => signal?.removeEventListener('abort', onAbort)
   })
