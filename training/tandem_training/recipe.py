@@ -93,9 +93,10 @@ class Recipe:
         registry.check(self.objectives, given, self.model, others, self.train.freeze)
         read = set().union(*(registry.OBJECTIVES[n].reads(o) for n, o in self.objectives.items()))
         vain = {
-            "further.embedding": f"[data] captions = {self.data.captions}: those beyond the first are"
-            " read by objective itc without a queue",
-            "second.embedding": "[second_text] is read by objectives second_itc and second_text_itc",
+            "further.embedding": f"[data] captions = {self.data.captions}: those beyond the first"
+            " are read by objective itc without a queue",
+            "second.embedding": "[second_text] is read by objectives second_itc and"
+            " second_text_itc",
         }
         for feature, reader in vain.items():
             if feature in given - read:

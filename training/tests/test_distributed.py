@@ -16,8 +16,8 @@ SETTINGS = {
     "batch": 4, "epochs": 3, "accumulate": 1, "chunk": 1, "save_every": 2, "precision": "float32",
     "data": {"captions": 2},
 }  # fmt: skip
-SECOND = {"languages": {"zh": 1.0}, "layers": 1, "width": 16, "heads": 2, "dropout": 0.0, "vocabulary": 60,
-          "pretrain_steps": 2}  # fmt: skip
+SECOND = {"languages": {"zh": 1.0}, "layers": 1, "width": 16, "heads": 2, "dropout": 0.0,
+          "vocabulary": 60, "pretrain_steps": 2}  # fmt: skip
 RUN = f"""
 import sys, torch
 from pathlib import Path
@@ -27,7 +27,8 @@ from tandem_training.models.text.second import SecondText
 torch.set_num_threads(1)
 distributed.start()
 second = SecondText.Config(**{SECOND})
-trainer(Path(sys.argv[1]), Path(sys.argv[2]), tiny_tokenizer(), model=STILL, second=second, **{SETTINGS}).run()
+shard, out = map(Path, sys.argv[1:])
+trainer(shard, out, tiny_tokenizer(), model=STILL, second=second, **{SETTINGS}).run()
 distributed.end()
 """
 

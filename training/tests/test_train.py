@@ -4,7 +4,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.models import FUSION, TINY, TOWERS, masking_tokenizer, trainer, with_fusion
+from support.models import (
+    FUSION,
+    TINY,
+    TOWERS,
+    VIT,
+    masking_tokenizer,
+    tiny_model,
+    trainer,
+    with_fusion,
+)
 from tandem_training.loop.checkpoint import load, save
 from tandem_training.models.model import Tandem
 from tandem_training.recipe import GroupConfig
@@ -67,7 +76,7 @@ def test_frozen_towers_train_the_fusion_encoder_alone(shard: Path, tmp_path: Pat
 
 
 def test_a_batch_larger_than_the_data_is_an_error(shard: Path, tmp_path: Path, tokenizer):
-    with pytest.raises(ValueError, match="batch = 9.*only 8 photos"):
+    with pytest.raises(ValueError, match="batch = 9.*only 8 images"):
         trainer(shard, tmp_path / "run", tokenizer, batch=9)
 
 
@@ -127,3 +136,9 @@ def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path: Path
         ValueError, match="is a checkpoint of version 1; this trainer reads version 2: train it"
     ):
         load(tmp_path / "model.pt")
+
+
+def test_a_start_without_the_frozen_trunk_is_refused(shard: Path, tmp_path: Path, tokenizer):
+    save(tmp_path / "vit.pt", tiny_model(VIT).checkpoint())
+    with pytest.raises(ValueError, match="vit.pt lacks .* weights of the frozen trunk"):
+        trainer(shard, tmp_path / "run", tokenizer, start=str(tmp_path / "vit.pt"))

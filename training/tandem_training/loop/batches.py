@@ -1,5 +1,4 @@
-"""The batches of a run: a function of seed and number, so a resumed run sees what an unbroken one
-sees."""
+"""The batches of a run. A batch depends on seed and number alone, so that runs resume exactly."""
 
 from pathlib import Path
 
@@ -57,7 +56,7 @@ class Batches:
             "text.mask": mask[own],
         }
         whole = {"image.ids": torch.from_numpy(drawn.photos), "text.ids": ids, "text.mask": mask}
-        further = [(p, other) for p, c in chosen for other in self.shuffle.further(p, c, drawn.rng)]
+        further = [(p, more) for p, c in chosen for more in self.shuffle.further(p, c, drawn.rng)]
         shape = (len(chosen), self.data.captions - 1)
         if further:
             ids, mask = (rows.unflatten(0, shape) for rows in self._words(further, drawn.rng))

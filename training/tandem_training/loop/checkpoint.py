@@ -26,8 +26,11 @@ def save(path: Path, state: dict) -> None:
 
 
 def load(path: Path, architecture: dict | None = None) -> dict:
-    """The state saved at `path`, a file or the folder of a run. ValueError when the file is damaged,
-    of another version, or of another architecture."""
+    """The state saved at `path`, a file or the folder of a run.
+
+    Raises:
+        ValueError: the file is damaged, of another version, or of another architecture.
+    """
     path = path / "model.pt" if path.is_dir() else path
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""Losses and recall over the steps of one or more runs, as a picture.
+"""Losses and recall over the steps of one or more runs, as an image.
 
 python -m tandem_training.loop.curves runs/towers runs/fusion --out curves.png"""
 
@@ -39,7 +39,7 @@ def series(lines: list[dict]) -> tuple[dict[str, np.ndarray], dict[tuple[str, st
                     key = (line.get("language", "en"), f"{side}/{order}/{k}")
                     recall.setdefault(key, []).append((line["step"], value))
     return tuple(
-        {key: np.array(points) for key, points in found.items()} for found in (losses, recall)
+        {key: np.array(points) for key, points in lines.items()} for lines in (losses, recall)
     )
 
 
@@ -51,7 +51,7 @@ def draw(runs: list[Path], out: Path) -> None:
         lines = read_lines(run / "metrics.jsonl")
         if not lines:
             raise ValueError(
-                f"{run} holds no metrics.jsonl with a step in it; expected the --out folder of a run"
+                f"{run} holds no metrics.jsonl with a step; expected the --out folder of a run"
             )
         losses, recall = series(lines)
         for number, (name, points) in enumerate(losses.items()):

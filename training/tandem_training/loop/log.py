@@ -11,12 +11,12 @@ from ..data.atomic import replace_file
 
 class Metrics:
     def __init__(self, folder: Path, step: int):
-        """Continue the log in `folder` behind `step`: later lines belong to steps that a kill
-        undid, and the last line may be torn; both go."""
+        """Continue the log in `folder` after `step`. Later lines, of steps that a kill undid, and a
+        torn last line are dropped."""
         path = folder / "metrics.jsonl"
-        kept = [line for line in read_lines(path) if line["step"] <= step]
+        lines = [line for line in read_lines(path) if line["step"] <= step]
         with replace_file(path) as file:
-            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         self.file = path.open("a")
         self.board = _board(folder / "tensorboard", step)
 
@@ -52,7 +52,7 @@ def _board(folder: Path, step: int):
 
 
 def _flat(values: dict, prefix: str = "") -> list[tuple[str, float]]:
-    """{"dev": {"itc": {"r1": 3.0}}} → [("dev/itc/r1", 3.0)]; a language becomes part of the name."""
+    """{"dev": {"itc": {"r1": 3.0}}} → [("dev/itc/r1", 3.0)]; a language is part of the name."""
     under = f"{prefix}{values['language']}/" if "language" in values else prefix
     flat = []
     for name, value in values.items():
@@ -64,11 +64,11 @@ def _flat(values: dict, prefix: str = "") -> list[tuple[str, float]]:
 
 
 class Progress:
-    """The progress line of a run of `total` steps of `photos` photos each, begun or resumed at step
-    `first`."""
+    """The progress line of a run of `total` steps of `images` images each, begun or resumed at step
+    `first`. A line a step, which a log file keeps; a progress bar would overwrite it."""
 
-    def __init__(self, first: int, total: int, photos: int):
-        self.first, self.total, self.photos, self.started = first, total, photos, time.time()
+    def __init__(self, first: int, total: int, images: int):
+        self.first, self.total, self.images, self.started = first, total, images, time.time()
 
     def line(self, step: int, losses: dict[str, float]) -> str:
         seconds = (time.time() - self.started) / (
@@ -77,5 +77,5 @@ class Progress:
         left = seconds * (self.total - step)
         end = time.strftime("%H:%M", time.localtime(time.time() + left))
         values = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        pace = f"{self.photos / seconds:.1f} photos/s, {left / 60:.1f} min left, ends {end}"
+        pace = f"{self.images / seconds:.1f} images/s, {left / 60:.1f} min left, ends {end}"
         return f"step {step}/{self.total} {values} | {pace}"

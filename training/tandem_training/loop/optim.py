@@ -37,7 +37,7 @@ class Optimiser:
 
     @classmethod
     def of(cls, model: nn.Module, config: OptimiserConfig, warmup: float) -> "Optimiser":
-        """Of every parameter that is not frozen; matrices decay, biases, norms and scalars do not."""
+        """Of every parameter that is not frozen. Only matrices decay."""
         groups: dict[tuple, dict] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:

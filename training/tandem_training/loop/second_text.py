@@ -1,6 +1,7 @@
-"""The input of a second text encoder: the captions that it reads, and what comes before the first
-step. Its tokenizer is learnt, and the encoder learns what its captions mean from what the first one
-makes of the same images. It can then teach the image encoder at once."""
+"""The input of a second text encoder: its captions, its tokenizer, and its pre-training.
+
+Before the first step of a run the encoder learns to map its captions to the embeddings that the
+first text encoder gives for the same images. So it can teach the image encoder from the start."""
 
 import hashlib
 import json
@@ -37,19 +38,23 @@ class SecondTextInput:
         self.captions = SecondCaptions(samples, tokenizer, self.config.caption_tokens)
 
     def draw(self, images: np.ndarray, number: int) -> tuple[Tensors, Tensors]:
-        """Of batch `number`, which has these images → what the encoder reads, a row an image, and
-        what objectives read."""
+        """A caption of each image of batch `number` → the encoder's inputs, a row an image, and the
+        tensors that objectives read."""
         # Its own generator: what the first text encoder reads is the same with and without it.
         rng = np.random.default_rng([self.recipe.train.seed, 2, number])
         ids, mask, rows = self.captions.draw(images, rng, self.recipe.data.word_dropout)
         return {"second.ids": ids, "second.mask": mask}, {"second.rows": rows}
 
     def pretrain(self, embedding: Tensor, shuffle: Shuffle, path: Path) -> None:
-        """ITC of captions in other languages with what the first text encoder makes of the same
-        image, `embedding` [images, dim], with soft targets as ITC has them later.
+        """ITC of the captions with the first text encoder's embedding of each image, `embedding`
+        [images, dim], with soft targets.
 
-        The state is saved at `path` every `save_every` steps, so a killed run goes on from there
-        with the same losses. ValueError when `path` comes from something else."""
+        The state is saved at `path` every `save_every` steps; a killed run resumes from it with the
+        same losses.
+
+        Raises:
+            ValueError: `path` is of another architecture, other data or another number of steps.
+        """
         steps, train, encoder = self.config.pretrain_steps, self.recipe.train, self.encoder
         parameters = [p for p in encoder.parameters() if p.requires_grad]
         group = {"params": parameters, "kind": "adamw", "lr": RATE, "weight_decay": DECAY}
@@ -93,12 +98,11 @@ class SecondTextInput:
 
 
 def learnt_tokenizer(samples: list[Sample], vocabulary: int, cache: Path) -> Tokenizer:
-    """Learnt from the captions that the second encoder will read, and kept in `cache` under the
-    hash of what determines it: which of equally frequent letters a small vocabulary has room for is
-    chance. ValueError without a caption."""
+    """Learnt from the captions of the second encoder, and cached in `cache` by their hash, because
+    learning breaks ties between equally frequent letters by chance. ValueError for no caption."""
     captions = [caption for sample in samples for caption in sample.second]
     if not captions:
-        raise ValueError("no photo has a caption in the languages of [second_text]")
+        raise ValueError("no image has a caption in the languages of [second_text]")
     name = hashlib.sha256(json.dumps([vocabulary, captions]).encode()).hexdigest()[:16]
     path = cache / f"tokenizer-{name}.json"
     with distributed.first_rank_first():

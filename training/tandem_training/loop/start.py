@@ -2,6 +2,7 @@
 some."""
 
 import fnmatch
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -29,9 +30,12 @@ def load_published(model: Tandem) -> None:
 
 @torch.no_grad()
 def take_what_fits(model: Tandem, start: str, recipe: Recipe) -> None:
-    """Copy every weight of the checkpoint that has the same name and shape. Further inputs that the
-    recipe does not train come along where the encoders stay as they are. ValueError where nothing
-    fits."""
+    """Copy every weight of the checkpoint that has the same name and shape. Where the encoders are
+    frozen, the model also gets the checkpoint's further inputs, which still fit its images.
+
+    Raises:
+        ValueError: no part fits, or the checkpoint lacks weights of the frozen trunk.
+    """
     checkpoint = load(Path(start))
     if set(recipe.train.freeze) >= {"vision.*", "pooler.*", "text.*"}:
         for name, description in checkpoint["inputs"].items():
@@ -48,13 +52,20 @@ def take_what_fits(model: Tandem, start: str, recipe: Recipe) -> None:
         raise ValueError(
             f"nothing of {start} fits the recipe; it is of the architecture {checkpoint['config']}"
         )
+    trunk = {id(p) for p in model.vision.trunk_parameters()}
+    names = {name for name, p in model.named_parameters() if id(p) in trunk}
+    if lacking := names.difference(*taken.values()):
+        raise ValueError(f"{start} lacks {len(lacking)} weights of the frozen trunk of the recipe")
+    if "fusion" not in taken:
+        model.fusion.load_published()
+    sizes = Counter(name.split(".")[0] for name in state)
+    parts = ", ".join(f"{part} ({len(names)} of {sizes[part]})" for part, names in taken.items())
     news = f"; new: {', '.join(missing)}" if missing else ""
-    print(f"started from {start}: {', '.join(taken)}{news}", flush=True)
+    print(f"started from {start}: {parts}{news}", flush=True)
 
 
 def freeze(model: Tandem, patterns: list[str]) -> None:
-    """The parameters that the globs name, and the trunk, take no gradient. ValueError for a glob that
-    names none."""
+    """Freeze the trunk and the parameters that the globs name. ValueError for a glob of none."""
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):

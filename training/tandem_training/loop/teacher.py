@@ -1,5 +1,4 @@
-"""What the text encoder makes of every caption before any training: the sentence encoder that soft
-targets follow."""
+"""The teacher of soft targets: the text encoder before any training, a sentence encoder."""
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +14,9 @@ BATCH = 256
 def sentences(
     text: nn.Module, captions: list[list[list[int]]], precision: Precision
 ) -> tuple[list[Tensor], Tensor]:
-    """Token ids of the captions of each photo → their sentence vectors, [captions, width] a photo:
-    the unit mean of each caption's text tokens; and of each photo the unit mean of its captions'
-    embeddings [photos, dim]."""
+    """Token ids of each image's captions → for each image the sentence vectors of its captions
+    [captions, width], unit means of their text tokens, and the unit mean of its captions'
+    embeddings [images, dim]."""
     text.eval()
     flat = [row for rows in captions for row in rows]
     order = sorted(
@@ -36,5 +35,5 @@ def sentences(
         vectors[order[i : i + BATCH]] = F.normalize(mean.float(), dim=-1).cpu()
         embeddings[order[i : i + BATCH]] = embedding.cpu()
     counts = [len(rows) for rows in captions]
-    about = torch.stack([found.mean(0) for found in embeddings.split(counts)])
+    about = torch.stack([rows.mean(0) for rows in embeddings.split(counts)])
     return list(vectors.split(counts)), F.normalize(about, dim=-1).to(device)

@@ -35,8 +35,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class Trainer:
-    """The state of a run: model, its moving average, optimiser, step. `model` is the starting
-    point."""
+    """The state of a run: model, moving average, optimiser, step. `model` is the starting point."""
 
     def __init__(self, recipe: Recipe, out: Path, cache: Path, model: Tandem, tokenizer: Tokenizer):
         self.recipe, self.out, self.tokenizer = recipe, out, tokenizer
@@ -62,9 +61,13 @@ class Trainer:
             self._resume(load(out / "last.pt", recipe.architecture()))
 
     def _read(self, cache: Path) -> None:
-        """The data, and what is computed from it before the parts move."""
+        """Read the data, and compute from it what needs the model before its first step."""
         recipe, data, model = self.recipe, self.recipe.data, self.model
-        others = {l: w for c in recipe.inputs.values() for l, w in c.languages.items()}  # noqa: E741
+        others = {
+            language: weight
+            for config in recipe.inputs.values()
+            for language, weight in config.languages.items()
+        }
         samples = read_shards(data.train, data.languages, data.max_corrupt, others)
         self.dev = read_languages(data.dev, [*data.languages, *others], data.max_corrupt)
         self.batches = Batches(recipe, samples, model, self.tokenizer, cache, self.precision)
@@ -106,7 +109,7 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """→ the mean of each loss over the step's batches and over ranks."""
         train = self.recipe.train
-        # Ranks differ in what dropout hides.
+        # Every rank has dropout of its own.
         torch.manual_seed(train.seed * 1_000_003 + self.step + distributed.rank() * 1_000_000_007)
         self.model.train()
         self.optimiser.zero_grad()

@@ -32,7 +32,7 @@ class ModelConfig:
         return {"vision": self.vision, "text": self.text, "fusion": self.fusion}
 
     def gives(self) -> set[str]:
-        """The features of all parts. ValueError where one needs what those before it do not give."""
+        """The features of all parts. ValueError where a part's needs are not met."""
         return given_by(self.parts())
 
     def tables(self) -> dict:
@@ -50,8 +50,8 @@ class ModelConfig:
 
 @torch.no_grad()
 def limit_scales(module: nn.Module) -> None:
-    """Clamp every parameter `logit_scale` at ln 100, after a step (CLIP, arXiv:2103.00020). A clamp in
-    the loss would give a scale beyond it the gradient 0, and hold it there."""
+    """Clamp every parameter `logit_scale` at ln 100, after a step (CLIP, arXiv:2103.00020). A clamp
+    in the loss would give a scale beyond it the gradient 0, and hold it there."""
     for name, parameter in module.named_parameters():
         if name.endswith("logit_scale"):
             parameter.clamp_(max=MAX_LOGIT_SCALE)
@@ -124,8 +124,8 @@ class Tandem(nn.Module):
         return self.text(token_ids, mask)[1]
 
     def encode_further(self, token_ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids and mask [b, c, t] of c more captions an image → embeddings [b, c, dim]. Captions
-        of like length are padded together, which saves a third of the products."""
+        """Token ids and mask [b, c, t] of c more captions an image → embeddings [b, c, dim].
+        Captions of similar length are padded together, which saves a third of the products."""
         flat_ids, flat_mask = token_ids.flatten(0, 1), mask.flatten(0, 1)  # [b · c, t]
         order = flat_mask.sum(1).argsort()
         groups = []

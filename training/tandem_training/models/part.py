@@ -42,8 +42,8 @@ class PartConfig(Table):
 
 
 class Part(nn.Module):
-    """A part is known by its role and its name, as `[fusion] kind = "aligned"`. A feature is a named
-    tensor or an ability. Parts give features; other parts and objectives need them."""
+    """A part is chosen by role and name: `[fusion] kind = "aligned"`. A feature is a named tensor
+    or an ability. Parts give features; other parts and objectives need them."""
 
     role: ClassVar[str]
     name: ClassVar[str]

@@ -55,7 +55,7 @@ def part_of(role: str, kind: str) -> type[Part]:
 
 
 def given_by(parts: dict[str, PartConfig]) -> set[str]:
-    """The features that the parts give together. ValueError for a part whose own needs are not met."""
+    """The features that the parts give together. ValueError for a part whose needs are not met."""
     given, unmet = _features(parts)
     for role, feature in unmet:
         raise ValueError(

@@ -14,12 +14,13 @@ EMPTY = -1
 
 
 def itc_loss(similarity: Tensor, logit_scale: Tensor, text_image_ids: Tensor, image_ids: Tensor,
-             soft: Tensor | None = None, mix: float = 0.0, smoothing: float = 0.0) -> dict[str, Tensor]:  # fmt: skip
+             soft: Tensor | None = None, mix: float = 0.0,
+             smoothing: float = 0.0) -> dict[str, Tensor]:  # fmt: skip
     """Image-text contrastive loss, both directions (CLIP, Radford et al. 2021, arXiv:2103.00020).
 
     similarity [q, m]: cosine of every text and image; logit_scale: log of the inverse temperature;
-    text_image_ids [q] and image_ids [m] say which pairs match (several texts may
-    share an image). `soft` [q, m], if given, is a teacher's similarity of text and image; a share
+    text_image_ids [q] and image_ids [m] say which pairs match (several texts may share an image).
+    `soft` [q, m], if given, is a teacher's similarity of text and image; a share
     `mix` of the target follows its softmax (soft targets as in ALBEF, arXiv:2107.07651); a share
     `smoothing` is spread evenly. Returns {"loss": scalar}."""
     logits = similarity * logit_scale.exp()
@@ -29,8 +30,9 @@ def itc_loss(similarity: Tensor, logit_scale: Tensor, text_image_ids: Tensor, im
     return {"loss": (there + back) / 2}
 
 
-def momentum_itc_loss(text: Tensor, image: Tensor, momentum_text: Tensor, momentum_image: Tensor, logit_scale: Tensor,
-                      ids: Tensor, momentum_ids: Tensor, mix: float) -> dict[str, Tensor]:  # fmt: skip
+def momentum_itc_loss(text: Tensor, image: Tensor, momentum_text: Tensor, momentum_image: Tensor,
+                      logit_scale: Tensor, ids: Tensor, momentum_ids: Tensor,
+                      mix: float) -> dict[str, Tensor]:  # fmt: skip
     """ITC against a momentum encoder and a queue, with soft targets (ALBEF, arXiv:2107.07651; the
     queue is MoCo's, He et al. 2019, arXiv:1911.05722).
 
@@ -76,8 +78,8 @@ def siglip_loss(similarity: Tensor, logit_scale: Tensor, logit_bias: Tensor, tex
 
 
 class Queue(nn.Module):
-    """The last `size` pairs of the momentum encoder, newest first, as further negatives (MoCo, He et al.
-    2019, arXiv:1911.05722). A place not yet filled has the id EMPTY."""
+    """The last `size` pairs of the momentum encoder, newest first, as further negatives (MoCo, He
+    et al. 2019, arXiv:1911.05722). A place not yet filled has the id EMPTY."""
 
     def __init__(self, size: int, dim: int):
         super().__init__()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from .objective import Objective, Step
 
 
-def mask_tokens(token_ids: Tensor, maskable: Tensor, mask_id: int, vocabulary: int, share: float = 0.15,
+def mask_tokens(token_ids: Tensor, maskable: Tensor, mask_id: int, vocabulary: int,
+                share: float = 0.15,
                 generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Hide a share of the words as BERT does (arXiv:1810.04805): of those chosen, 80 % become
     [MASK], 10 % a random token of the vocabulary, and 10 % stay.

@@ -11,16 +11,15 @@ from .objective import Objective, Step
 
 
 @torch.no_grad()
-def sample_hard_negatives(similarity: Tensor, logit_scale: Tensor, row_ids: Tensor, column_ids: Tensor, count: int,
+def sample_hard_negatives(similarity: Tensor, logit_scale: Tensor, row_ids: Tensor,
+                          column_ids: Tensor, count: int,
                           generator: torch.Generator | None = None) -> Tensor:  # fmt: skip
     """For each row, `count` different columns drawn in proportion to exp(scale · similarity), as
     ALBEF draws them, never one of the same image id: [rows, columns] → int64 [rows, count].
     ValueError when a row has fewer."""
     other = row_ids[:, None] != column_ids[None, :]
-    if int(other.sum(1).min()) < count:
-        raise ValueError(
-            f"{count} negatives asked, the batch has only {int(other.sum(1).min())} of another image"
-        )
+    if (most := int(other.sum(1).min())) < count:
+        raise ValueError(f"negatives = {count}, but the batch has only {most} of another image")
     logits = (similarity * logit_scale.exp()).float()
     # Gumbel top-k draws without replacement in proportion to exp(logits), whatever their range
     # (Kool et al. 2019).
@@ -50,9 +49,8 @@ def listwise_loss(positive: Tensor, image_negatives: Tensor, text_negatives: Ten
 
 
 def match_logits(step: Step, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Every pair of the batch, and `count` hard negatives of both kinds → logits [b], [b, count] with
-    other images, [b, count] with other texts. Each process scores its own pairs. Objectives that
-    ask for as many negatives share them."""
+    """Logits of this process's pairs [b], of `count` hard negatives of each with other images [b,
+    count] and with other texts [b, count]. Objectives with the same `count` share them."""
     key = ("match_logits", count)
     if key not in step.shared:
         if step.number == 0 and "centred" not in step.shared:

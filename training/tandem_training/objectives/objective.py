@@ -15,11 +15,11 @@ from .features import Batch, Precision, Tensors
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Of the text encoder's tokenizer: its size, the id of [MASK], the ids of all special tokens."""
+    """Ids of the text encoder's tokenizer."""
 
     size: int
-    mask: int | None
-    special: tuple[int, ...]
+    mask: int | None  # of [MASK]
+    special: tuple[int, ...]  # [MASK], [CLS] and so on
 
 
 @dataclass

@@ -38,7 +38,7 @@ def test_smoothing_keeps_a_constant_and_follows_a_change():
     assert 0 < smooth(np.array([0.0] * 10 + [1.0]))[-1] < 0.2
 
 
-def test_curves_are_a_picture_with_a_row_a_run(run: Path):
+def test_curves_are_an_image_with_a_row_a_run(run: Path):
     pytest.importorskip("matplotlib")
     draw([run], run / "one.png")
     draw([run, run], run / "two.png")

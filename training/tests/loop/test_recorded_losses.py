@@ -1,5 +1,5 @@
-"""Every recipe has the losses that it had before the trainer was reshaped (commit 97a1474), to 1e-5:
-`itm` of that record is the sum of today's `itm` and `rank`.
+"""Every recipe has the losses of commit 97a1474, before the trainer was reshaped, to 1e-5. `itm` of
+that record is the sum of today's `itm` and `rank`.
 
 What has been mended since is undone here, or has no effect on these steps:
 A4 learnt scalars had the rate 5e-4 of the fusion, and have 1e-2 of their own.

@@ -141,7 +141,7 @@ def test_the_log_goes_on_behind_the_step_that_was_saved(tmp_path: Path):
 
 def test_progress_tells_pace_and_end(monkeypatch):
     monkeypatch.setattr("time.time", lambda: 1000.0)
-    progress = Progress(first=10, total=40, photos=32)
+    progress = Progress(first=10, total=40, images=32)
     monkeypatch.setattr("time.time", lambda: 1020.0)
     line = progress.line(20, {"itc": 1.5, "loss": 2.0})
-    assert line.startswith("step 20/40 itc 1.5000 loss 2.0000 | 16.0 photos/s, 0.7 min left, ends ")
+    assert line.startswith("step 20/40 itc 1.5000 loss 2.0000 | 16.0 images/s, 0.7 min left, ends ")

@@ -28,14 +28,18 @@ def by_pytorch(
     """The same weights in PyTorch's own pre-norm layer."""
     for layer in layers:
         width = x.shape[-1]
-        reference = nn.TransformerEncoderLayer(width, layer.heads, 4 * width, 0.0, "gelu", batch_first=True,
-                                               norm_first=True).eval()  # fmt: skip
+        reference = nn.TransformerEncoderLayer(
+            width, layer.heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+        ).eval()
         reference.self_attn.in_proj_weight, reference.self_attn.in_proj_bias = (
             layer.qkv.weight,
             layer.qkv.bias,
         )
-        for name, own in (("self_attn.out_proj", layer.out), ("linear1", layer.up), ("linear2", layer.down),
-                          ("norm1", layer.norm1), ("norm2", layer.norm2)):  # fmt: skip
+        names = {
+            "self_attn.out_proj": layer.out, "linear1": layer.up, "linear2": layer.down,
+            "norm1": layer.norm1, "norm2": layer.norm2,
+        }  # fmt: skip
+        for name, own in names.items():
             reference.get_submodule(name).load_state_dict(own.state_dict())
         x = reference(x, src_mask=mask)
     return x
@@ -198,7 +202,8 @@ def test_every_part_has_the_contract_of_its_role(role: str):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (lambda: with_fusion("patch_stream", base=replace(VIT, vision=replace(VIT.vision, split=1))),
+        (lambda: with_fusion("patch_stream",
+                             base=replace(VIT, vision=replace(VIT.vision, split=1))),
          r"\[fusion\] kind = 'patch_stream' needs 'image.patches', which no part gives; "
          r"\[vision\] kind = 'vit' would"),
         (lambda: with_fusion("inserted_attention", "causal"),

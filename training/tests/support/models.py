@@ -133,7 +133,8 @@ def trainer(shard: Path, out: Path, tokenizer: Tokenizer, model: ModelConfig = T
             second: SecondText.Config | None = None, objectives: dict | None = None,
             data: dict | None = None, rates: dict | None = None, **settings) -> Trainer:  # fmt: skip
     """A run over the drawings; settings are those of [train]."""
-    wanted = objectives or STANDARD | ({"second_itc": 0.5, "second_text_itc": 0.25} if second else {})  # fmt: skip
+    others = {"second_itc": 0.5, "second_text_itc": 0.25} if second else {}
+    wanted = objectives or STANDARD | others
     groups = {"text": 1e-3} | (rates or {})
     recipe = Recipe(
         DataConfig(str(shard), str(shard), views=2, **{"word_dropout": 0.0} | (data or {})),

@@ -2,8 +2,8 @@
 
     PYTHONPATH=.:tests python -m support.recorded [small] [full]
 
-writes tests/data/losses.json anew. `full` has the recipes' own sizes and published starting weights,
-`small` only their choices. All in float32 by one thread; every weight that starts at random depends
+writes tests/data/losses.json anew. `full` has the recipes' own sizes and published weights, `small`
+only their choices. All in float32 by one thread; every weight that starts at random depends
 on its name alone."""
 
 import dataclasses
@@ -61,7 +61,10 @@ def fill(module: nn.Module, prefix: str = "", only: str = "") -> None:
 def losses(name: str, size: str, folder: Path) -> list[dict[str, float]]:
     """Of STEPS steps, with what was mended since the first record undone."""
     shard = write_drawings(folder / "drawings-0000.tar", languages=("zh", "de"))
-    recipe = small(name, shard) if size == "small" else cut(read_recipe(RECIPES / f"{name}.toml"), shard)  # fmt: skip
+    if size == "small":
+        recipe = small(name, shard)
+    else:
+        recipe = cut(read_recipe(RECIPES / f"{name}.toml"), shard)
     recipe.train = dataclasses.replace(recipe.train, precision="float32")
     recipe.optimiser = dataclasses.replace(recipe.optimiser, scalars=GroupConfig(5e-4))  # A4
     if size == "small":

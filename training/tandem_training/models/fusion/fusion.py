@@ -17,8 +17,8 @@ class StreamConfig(PartConfig):
 
 
 class Fusion(Part):
-    """A fusion is built from its config, the text encoder and the image pooler, whose token widths it
-    reads. Its `forward` is the bundle's third graph. `head` is linear and ends in one number."""
+    """Built from its config, the text encoder and the image pooler, whose token widths it reads.
+    Its `forward` is the bundle's third graph. `head` is linear and gives the ITM logit."""
 
     role = "fusion"
     needs = {"text.tokens", "image.tokens"}
@@ -30,14 +30,14 @@ class Fusion(Part):
 
     @classmethod
     def adds(cls, config: PartConfig, given: set[str]) -> set[str]:
-        """`fusion.causal`: hidden(causal=True), which writes captions. It needs words that have not
-        seen the words behind them."""
+        """`fusion.causal` is hidden(causal=True), which writes captions. It needs word tokens that
+        have not seen later words."""
         causal = cls.writes and (cls.bare_words or "text.causal" in given)
         return cls.gives | ({"fusion.causal"} if causal else set())
 
     def image_tokens(self, activations: Tensor, tokens: Tensor) -> Tensor:
-        """What an item stores, from the trunk's activations [b, c, h, w] or the pooler's tokens [b, n,
-        v] → [b, n, v] of unit length."""
+        """The tokens that an item stores, from the trunk's activations [b, c, h, w] or the pooler's
+        tokens [b, n, v] → [b, n, v] of unit length."""
         return tokens
 
     def load_published(self) -> None:

@@ -84,13 +84,14 @@ class Bert(TextEncoder):
         """Fill from a Hugging Face BERT checkpoint; the token type (always 0) is added to the
         words. The projection starts as the identity, so that the embedding starts as the sentence
         vector. ValueError for another shape."""
-        given = (
+        shape = (
             *state["embeddings.word_embeddings.weight"].shape,
             sum(k.endswith("query.weight") for k in state),
         )
-        if given != (*self.words.weight.shape, len(self.layers)):
+        if shape != (*self.words.weight.shape, len(self.layers)):
             raise ValueError(
-                f"the checkpoint has {given[2]} layers of width {given[1]} and {given[0]} words; [text] layers = "
+                f"the checkpoint has {shape[2]} layers of width {shape[1]} and {shape[0]} words; "
+                "[text] layers = "
                 f"{len(self.layers)}, width = {self.width}, {self.words.num_embeddings} words"
             )
         self.words.weight.copy_(

@@ -1,8 +1,8 @@
-"""A second text encoder, which reads what people said of the same photos in other languages.
+"""A second text encoder, for captions of the same images in other languages.
 
-It is small, starts at random and shares nothing with the first but the image embeddings: the image
-encoder learns from more descriptions, and queries in those languages search the same index. Its
-tokenizer is learnt from the captions."""
+It is small, starts at random and shares only the image embeddings with the first. The image encoder
+learns from more captions, and queries in those languages search the same index. Its tokenizer is
+learnt from the captions."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -91,8 +91,10 @@ class SecondText(nn.Module):
 
     @staticmethod
     def check(config: Config, languages: Iterable[str], given: set[str], started: bool) -> None:
-        """ValueError where it does not fit the first text encoder: that one's languages, the model's
-        features, and whether the run starts from a checkpoint."""
+        """ValueError where it does not fit the first text encoder.
+
+        languages: of the first text encoder. given: features of the model. started: whether the run
+        starts from a checkpoint."""
         if both := config.languages.keys() & set(languages):
             raise ValueError(
                 f"languages of [data] and of [second_text] share {', '.join(sorted(both))}: "

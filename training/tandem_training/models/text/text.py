@@ -18,8 +18,7 @@ class TextConfig(PartConfig):
 
 
 class TextEncoder(Part):
-    """Built from its config and the embedding's width. `max_tokens` of its config is what the bundle
-    accepts."""
+    """Built from its config and the embedding's width. The bundle cuts texts at `max_tokens`."""
 
     role: ClassVar[str] = "text"
     Config = TextConfig

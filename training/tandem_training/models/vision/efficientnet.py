@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from .. import weights
 from .vision import VisionConfig, VisionEncoder
 
-# The "lite" variant: no squeeze-excite, ReLU6, fixed stem and head. One row a stage: expansion, channels at width 1.0, repeats at depth 1.0, stride,
-# kernel.
+# The "lite" variant: no squeeze-excite, ReLU6, fixed stem and head. One row a stage: expansion,
+# channels at width 1.0, repeats at depth 1.0, stride, kernel.
 STAGES = [
     (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3),
     (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3),
@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(VisionEncoder):
-    """Pixels uint8 [b, s, s, 3] → grid [b, (s/32)², 1280]. The first `split` blocks are the trunk."""
+    """Pixels uint8 [b, s, s, 3] → grid [b, (s/32)², 1280]; the trunk: the first `split` blocks."""
 
     name = "efficientnet"
     stride, width = 32, 1280
@@ -143,10 +143,10 @@ class EfficientNetLite(VisionEncoder):
 # Depthwise convolution whose gradient is as fast as its forward pass. PyTorch on a CPU takes thirty
 # to sixty times as long for the gradient of a 5×5 depthwise kernel in bfloat16 as for the
 # convolution itself, and longer still under a stride; only 3×3 kernels without a stride have a fast
-# path (oneDNN). So the gradient is put together from fast parts: that of the input is a convolution
-# with the kernel turned by 180°, that of the kernel is the gradient of the 3×3 kernels that tile it,
-# and a stride is undone by zeros between the rows and columns of the gradient (transposed
-# convolution, Dumoulin & Visin 2016, arXiv:1603.07285).
+# path (oneDNN). So the gradient is composed of fast parts. That of the input is a convolution with
+# the kernel turned by 180°. That of the kernel is the gradient of the 3×3 kernels that tile it. A
+# stride is undone by zeros between the rows and columns of the gradient (transposed convolution,
+# Dumoulin & Visin 2016, arXiv:1603.07285).
 TILE = 3
 
 
@@ -190,11 +190,11 @@ def _spread(gradient: Tensor, stride: int) -> Tensor:
 
 
 def _of_input(spread: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
-    """What the last rows and columns of the input gave to no output stays zero."""
-    found = F.conv2d(
+    """Zero for the last rows and columns of the input, where no output reads them."""
+    gradient = F.conv2d(
         spread, weight.flip(2, 3), padding=weight.shape[-1] - 1, groups=weight.shape[0]
     )
-    return F.pad(found, (0, shape[3] - found.shape[3], 0, shape[2] - found.shape[2]))
+    return F.pad(gradient, (0, shape[3] - gradient.shape[3], 0, shape[2] - gradient.shape[2]))
 
 
 def _of_kernel(spread: Tensor, x: Tensor, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The contract of a vision encoder, and the pooler that turns its grid into embedding and tokens."""
+"""The contract of a vision encoder, and the pooler of its grid."""
 
 import math
 from dataclasses import dataclass

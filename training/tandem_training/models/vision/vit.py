@@ -22,9 +22,9 @@ def to_patches(pixels: Tensor, patch: int) -> Tensor:
 
 
 class VisionTransformer(VisionEncoder):
-    """Pixels uint8 [b, s, s, 3] → grid [b, (s / patch)², width]. With `split` = 0 the trunk only cuts
-    patches and everything is trained; above, the patch embedding and the first `split` layers are
-    the trunk. There is no class token: the pooler reads the grid."""
+    """Pixels uint8 [b, s, s, 3] → grid [b, (s / patch)², width]. With `split` = 0 the trunk only
+    cuts patches; above, it is the patch embedding and the first `split` layers. There is no class
+    token: the pooler reads the grid."""
 
     name = "vit"
 
@@ -91,5 +91,6 @@ class VisionTransformer(VisionEncoder):
     def load_published(self) -> None:
         if self.split > 0:
             raise ValueError(
-                f"a ViT starts at random: its first {self.split} layers cannot stay frozen; split = 0"
+                f"a ViT starts at random, so its first {self.split} layers cannot be frozen; "
+                "set split = 0"
             )
