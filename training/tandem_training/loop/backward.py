@@ -20,8 +20,8 @@ def backward(encode: Callable[[Tensors], Tensors], objective: Callable[[Tensors]
     inputs: named tensors of b rows each. With 0 < chunk < b, the gradient is cached (GradCache, Gao
     et al. 2021, arXiv:2101.06983). The encoders run without a graph over `chunk` rows at a time.
     The objective over all b rows gives the gradient of their features. The encoders run again,
-    chunk by chunk, and pass it on to the parameters. This costs a second forward pass and holds activations
-    of `chunk` rows only; the gradient is that of the whole batch."""
+    chunk by chunk, and pass it on to the parameters. This costs a second forward pass and holds
+    activations of `chunk` rows only; the gradient is that of the whole batch."""
     rows, device = len(first := next(iter(inputs.values()))), first.device
     if not 0 < chunk < rows:
         losses = objective(encode(inputs))
