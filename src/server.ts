@@ -1,7 +1,7 @@
 /** The service as a process: listens, and stops gracefully on SIGTERM and SIGINT. */
 import { buildApp, type Tandem } from './http/app.js'
 import { readConfig, type Config } from './config.js'
-import { exposureRemark } from './http/exposure.js'
+import { exposureRemark, isLoopback } from './http/exposure.js'
 
 let isStopping = false
 
@@ -9,7 +9,7 @@ let isStopping = false
 async function serve(config: Config): Promise<void> {
   const remark = exposureRemark(config)
   const tandem = await buildApp(config)
-  if (remark !== null) tandem.app.log.warn(remark)
+  if (remark !== null) tandem.app.log[isLoopback(config.host) ? 'info' : 'warn'](remark)
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => void stop(tandem, config, signal))
   }

@@ -230,7 +230,7 @@ describe('the stamp', () => {
   })
 })
 
-describe('a crash', () => {
+describe('a crash', { timeout: 120_000 }, () => {
   it('loses no acknowledged item and leaves no half of one', async () => {
     const crashed = join(folder, 'crashed')
     const program = fileURLToPath(new URL('./endless-writer.ts', import.meta.url))
