@@ -1,11 +1,10 @@
 /**
- * JSON as strangers send it, read so that it can mean one thing only. `JSON.parse` lets the last of
- * two equal names win, where another reader takes the first, and rounds integers that it cannot
- * hold: both would be seen too late, or never.
+ * Parses JSON of clients, and refuses texts with two meanings. `JSON.parse` takes the last of two
+ * equal names, other readers the first; and it rounds integers that a double cannot hold.
  */
 import { parse } from 'secure-json-parse'
 
-/** What is wrong with a JSON text, as the rest of a sentence that begins with what the text is. */
+/** The message is the rest of a sentence whose subject is the text. */
 export class JsonTextError extends Error {
   override readonly name = 'JsonTextError'
 }
@@ -13,8 +12,8 @@ export class JsonTextError extends Error {
 /**
  * The value of a JSON text.
  *
- * @throws JsonTextError for broken JSON, names such as "__proto__", a name twice in one object, and
- *   integers that are beyond what a double holds exactly
+ * @throws JsonTextError for invalid JSON, names such as "__proto__", a name twice in one object, and
+ *   integers that a double cannot hold exactly
  */
 export function parsedJsonText(text: string): unknown {
   let value: unknown
@@ -23,25 +22,22 @@ export function parsedJsonText(text: string): unknown {
   } catch (error) {
     const forbidden = /forbidden prototype property/.test((error as Error).message)
     throw new JsonTextError(
-      forbidden ? 'has a key such as "__proto__", which is not taken' : 'is not valid JSON',
+      forbidden ? 'has a key such as "__proto__", which is not allowed' : 'is not valid JSON',
     )
   }
   refuseAmbiguous(text)
   return value
 }
 
-const LONGEST_QUOTE = 60
+const MAX_QUOTE = 60
 const BACKSLASH = 0x5c
 const NUMBER = /[-+.0-9eE]+/y
 /** Digits of 2^53. */
-const SHORTEST_INEXACT = 16
+const MIN_INEXACT_DIGITS = 16
 
-/**
- * Walks through a text that is known to be valid JSON, without recursion: it may be nested as deep
- * as it is long.
- */
+/** Scans valid JSON. Not recursive, since the text may be nested as deep as it is long. */
 function refuseAmbiguous(text: string): void {
-  /** For each open object the names in it so far, for each open list null. */
+  /** The names of each open object so far; null for each open list. */
   const open: (Set<string> | null)[] = []
   for (let at = 0; at < text.length; at += 1) {
     const letter = text[at] as string
@@ -61,7 +57,7 @@ function refuseAmbiguous(text: string): void {
   }
 }
 
-/** @returns the place behind the closing quote of the string that opens at `at` */
+/** @returns the position after the closing quote of the string that opens at `at` */
 function endOfString(text: string, at: number): number {
   for (let end = text.indexOf('"', at + 1); ; end = text.indexOf('"', end + 1)) {
     let slashes = 0
@@ -78,11 +74,11 @@ function isName(text: string, end: number): boolean {
 }
 
 function remember(names: Set<string>, quoted: string): void {
-  // Two spellings of one name are the same name.
+  // An escape is another spelling of the same name.
   const name = quoted.includes('\\') ? (JSON.parse(quoted) as string) : quoted.slice(1, -1)
   if (names.has(name))
     throw new JsonTextError(
-      `has the name ${JSON.stringify(name.slice(0, LONGEST_QUOTE))} twice in one object`,
+      `has the name ${JSON.stringify(name.slice(0, MAX_QUOTE))} twice in one object`,
     )
   names.add(name)
 }
@@ -92,16 +88,13 @@ function numberAt(text: string, at: number): string {
   return NUMBER.exec(text)?.[0] ?? ''
 }
 
-/**
- * An integer that would come back as another one. Fractions are rounded wherever JSON is read;
- * nobody counts with them.
- */
+/** Refuses integers that parsing would change. All JSON readers round fractions. */
 function refuseInexact(number: string): void {
-  if (number.length < SHORTEST_INEXACT || !/^-?\d+$/.test(number)) return
+  if (number.length < MIN_INEXACT_DIGITS || !/^-?\d+$/.test(number)) return
   const value = Number(number)
   if (Number.isFinite(value) && (String(value) === number || BigInt(value) === BigInt(number)))
     return
   throw new JsonTextError(
-    `has the number ${number.slice(0, LONGEST_QUOTE)}, which no double holds exactly: write it as a string`,
+    `has the number ${number.slice(0, MAX_QUOTE)}, which no double holds exactly; send it as a string`,
   )
 }
