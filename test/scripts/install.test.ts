@@ -19,8 +19,8 @@ const packages = Object.entries(
 )
 
 describe('npm ci', () => {
-  // npm 10 runs the scripts that the lock file marks; later versions read allowScripts. An update of
-  // onnxruntime-node may restore the mark: remove it from the lock file.
+  // npm 10 runs the scripts that the lock file marks; later versions read allowScripts.
+  // An update of onnxruntime-node may restore the mark: remove it from the lock file.
   it('does not run the install script of onnxruntime-node, which downloads CUDA libraries', () => {
     expect(allowScripts['onnxruntime-node']).toBe(false)
     const [, locked] = packages.find(([path]) => path === 'node_modules/onnxruntime-node') ?? []
