@@ -2,7 +2,7 @@
 
 import schemathesis
 
-# As strict as the service's own where it matters here: what is generated from it is an id.
+# Stricter than the pattern of the service, so each generated value is a valid id.
 BUILDABLE = r"^[A-Za-z0-9_~-]{1,40}$"
 
 

@@ -53,13 +53,13 @@ export const manyItemsRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (a
     },
     async (request) => {
       const { body, call } = request
-      const pending =
+      const additions =
         body === undefined
           ? await readItemsForm(request, limits)
           : readLines(body, options, call?.signal)
       const items: Outcome[] = []
-      for await (const group of groupsOf(pending, GROUP_SIZE))
-        items.push(...(await Promise.all(group.map((one) => add(one, retrieval, request)))))
+      for await (const group of groupsOf(additions, GROUP_SIZE))
+        items.push(...(await Promise.all(group.map((pending) => add(pending, retrieval, request)))))
       const count = (wanted: Outcome['status']): number =>
         items.filter(({ status }) => status === wanted).length
       const [created, replaced] = [count('created'), count('replaced')]

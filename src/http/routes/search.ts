@@ -84,10 +84,10 @@ async function readSearchBody(
 ): Promise<Search> {
   const inputs = Object.entries({ text, image, id }).filter(([, value]) => value !== undefined)
   if (inputs.length !== 1) {
-    const found = inputs.length === 0 ? 'none of them' : inputs.map(([name]) => name).join(' and ')
+    const names = inputs.length === 0 ? 'none of them' : inputs.map(([name]) => name).join(' and ')
     throw new TandemError(
       'invalid_request',
-      `A search takes exactly one of text, image, id; the body has ${found}.`,
+      `A search takes exactly one of text, image, id; the body has ${names}.`,
     )
   }
   const options = searchOptions(rest)
