@@ -64,7 +64,7 @@ describe.skipIf(!hasMilvus)(
       expect((await ask('/health/live')).status).toBe(200)
       expect(await health()).toMatchObject({
         status: 503,
-        detail: expect.stringMatching(/milvus is waited for/) as string,
+        detail: expect.stringMatching(/waiting for milvus/) as string,
       })
       expect(await search()).toMatchObject({ status: 503, code: 'not_ready' })
       await proxy.set('pass')
