@@ -3,7 +3,7 @@
  *
  * `docs/configuration.md` and `.env.example` list the same settings; a test compares the three.
  * Two other files read `process.env`, neither for a setting: `worker/child.ts` passes the
- * environment on to workers without the secrets, and `vector-index/graph-process.ts` passes on
+ * environment on to workers without the secrets, and `vector-index/hnsw.ts` passes on
  * GLIBC_TUNABLES.
  */
 import { isAbsolute, join, resolve } from 'node:path'
