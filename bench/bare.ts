@@ -1,4 +1,4 @@
-/** The bare runtime on some cores at a time: what the service is measured against. */
+/** The bare runtime on a number of cores: the baseline of the service. */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import type { BareAnswer, BareAsk } from './bare/process.js'
@@ -10,7 +10,7 @@ export class Bare {
     this.#processes = processes
   }
 
-  /** @param threads - of the runtime, in each of the processes */
+  /** @param threads - of the runtime in each process */
   static async open(bundle: string, processes: number, threads: number): Promise<Bare> {
     const module = new URL('./bare/process.ts', import.meta.url)
     const bare = new Bare(
@@ -20,17 +20,17 @@ export class Bare {
     return bare
   }
 
-  /** Texts a second in batches of `rows`, of all processes together. */
+  /** Texts per second in batches of `rows`, summed over the processes. */
   texts(texts: readonly string[], rows: number, seconds: number): Promise<number> {
     return this.#rate({ kind: 'texts', texts, rows, seconds })
   }
 
-  /** Photos a second, decoded and encoded, with or without the image that is stored. */
+  /** Photos decoded and encoded per second, with or without the image to store. */
   photos(images: readonly Buffer[], seconds: number, isStored: boolean): Promise<number> {
     return this.#rate({ kind: 'photos', images, seconds, isStored })
   }
 
-  /** Milliseconds that each text takes to be encoded and searched for, in the first process. */
+  /** Milliseconds to encode and search for each text, in the first process. */
   async queries(ask: Omit<Extract<BareAsk, { kind: 'queries' }>, 'kind'>): Promise<number[]> {
     const [answer] = await this.#ask({ kind: 'queries', ...ask }, this.#processes.slice(0, 1))
     return answer !== undefined && 'each' in answer ? answer.each : []

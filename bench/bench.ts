@@ -1,33 +1,29 @@
-/**
- * What a benchmark is: a run that gives figures, and the section of docs/benchmarks.md that they
- * make.
- */
+/** A benchmark: a run that returns figures, and the section of docs/benchmarks.md made of them. */
 import type { TopLevelSpec } from 'vega-lite'
 
 /**
- * `smoke` takes seconds and only shows that it still runs; `quick` takes a minute; `full` is what
- * the page shows.
+ * `smoke` takes seconds and shows that the benchmark runs; `quick` takes a minute; the page shows
+ * `full`.
  */
 export type Scale = 'smoke' | 'quick' | 'full'
 
 export interface Bench<Figures> {
-  /** Of its file of results. */
+  /** Name of its file of results. */
   name: string
-  /** Of its section. */
+  /** Title of its section. */
   title: string
   /**
-   * Plain JSON. A figure stands beside that of a baseline of the same run, in rounds that
-   * alternate.
+   * Returns plain JSON. Figures and their baseline come from alternating rounds of one run.
    * @throws BenchSkipped
    */
   run(scale: Scale): Promise<Figures>
   /** The section's Markdown, without its heading. */
   page(figures: Figures): string
-  /** By the name of the image, which the section shows as `benchmarks/NAME.png`. */
+  /** Plots by name; the section shows them as `benchmarks/NAME.png`. */
   plots?(figures: Figures): Record<string, TopLevelSpec>
 }
 
-/** Where a benchmark cannot run here: it says what is missing. */
+/** The benchmark cannot run here; the message says what is missing. */
 export class BenchSkipped extends Error {
   override readonly name = 'BenchSkipped'
 }

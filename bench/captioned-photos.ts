@@ -1,7 +1,4 @@
-/**
- * Photos with captions: those of Flickr8k's development split where they lie beside the project,
- * otherwise a few of packages.
- */
+/** Photos with captions: the development split of Flickr8k, or a few in packages. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readShards, type CaptionedImage } from '../src/cli/dataset.js'
@@ -14,7 +11,7 @@ const ofPackage = /^datasets-img-(.*)$/
 
 /**
  * The first `most` photos of the development split.
- * @throws BenchSkipped where it is not there
+ * @throws BenchSkipped if the split is missing
  */
 export async function developmentPhotos(most: number): Promise<CaptionedImage[]> {
   const names = existsSync(shared)
@@ -28,7 +25,7 @@ export async function developmentPhotos(most: number): Promise<CaptionedImage[]>
   return photos.slice(0, most)
 }
 
-/** Photos that come with packages of the tests; their names are the captions. */
+/** Photos in packages of the tests; their names are the captions. */
 export function packagedPhotos(): CaptionedImage[] {
   return readdirSync(packages).flatMap((name) => {
     const key = ofPackage.exec(name)?.[1]

@@ -1,6 +1,6 @@
 /**
- * What work costs in core-seconds, by process: the time that cores spent, which other work on the
- * machine stretches far less than the time on a clock.
+ * Cost of work in core-seconds, by process. Other work on the machine affects it far less than the
+ * elapsed time.
  */
 import { readFileSync } from 'node:fs'
 import { familyOf, moduleOf, orEmpty } from '../test/support/process-family.js'
@@ -11,7 +11,7 @@ export type CoreSeconds = Record<string, number>
 /** Linux counts the time of processes in hundredths of a second. */
 const TICKS_A_SECOND = 100
 
-/** Of the process `pid` and those that it has started, for each of `times` runs of `work`. */
+/** Cost of one of `times` runs of `work` in the process `pid` and its children. */
 export async function coreSecondsOf(
   pid: number,
   times: number,
@@ -29,7 +29,7 @@ export function total(cost: CoreSeconds): number {
   return Object.values(cost).reduce((sum, seconds) => sum + seconds, 0)
 }
 
-/** Several processes may run one module. */
+/** Adds processes that run the same module. */
 function spent(pid: number): CoreSeconds {
   const byModule: CoreSeconds = {}
   for (const member of familyOf(pid))
@@ -40,8 +40,7 @@ function spent(pid: number): CoreSeconds {
 
 function ticksOf(pid: number): number {
   const [stat = ''] = orEmpty(() => [readFileSync(`/proc/${pid}/stat`, 'utf8')])
-  // After the name, which may hold spaces, in brackets; time of the process itself and of the
-  // kernel for it.
+  // The fields after the name (in brackets, may contain spaces): user and system time.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return Number(fields[11] ?? 0) + Number(fields[12] ?? 0)
 }

@@ -1,4 +1,4 @@
-/** A million requests, as fast as they go: whether memory grows, whether anything fails. */
+/** A million requests at full speed: does memory grow, does any request fail? */
 import { join } from 'node:path'
 import sharp from 'sharp'
 import { packageFolder } from '../src/config.js'
@@ -14,9 +14,9 @@ interface Figures {
   wanted: number
   requests: number
   seconds: number
-  /** By kind of request and status of the answer. */
+  /** Number of answers by kind of request and status. */
   answers: Record<string, number>
-  /** Bytes that are no mapped files, of all processes, after so many requests. */
+  /** Anonymous memory of all processes in bytes, after a number of requests. */
   memory: { requests: number; bytes: number }[]
   event_loop: EventLoop
 }
@@ -27,12 +27,12 @@ const EXTENTS: Readonly<Record<Scale, { requests: number; seconds: number; every
   full: { requests: 1_000_000, seconds: 690, everyS: 5 },
 }
 const CLIENTS = 32
-/** Of the photo in pixels: to decode a large one would take most of the time. */
+/** Side of the photo in pixels: decoding a large one would take most of the time. */
 const SIDE = 64
-/** Ids come again, so that items are replaced and the collection stays as large as it is. */
+/** Ids repeat, so that items are replaced and the collection keeps its size. */
 const IDS = 500
 const WORDS = ['red', 'blue', 'green', 'sea', 'sand', 'dog', 'dogs', 'photo', 'bright', 'dark']
-/** The first part of a run is not counted: buffers and caches fill. */
+/** Share of the run that is not counted, while buffers and caches fill. */
 const SETTLED = 1 / 3
 
 export const enduranceBench: Bench<Figures> = {
@@ -111,7 +111,7 @@ export const enduranceBench: Bench<Figures> = {
 
 function requestAt(at: number, photo: Buffer): Asked {
   const text = `${WORDS[at % WORDS.length]} ${WORDS[(at * 7) % WORDS.length]}`
-  // The same row each time, in which every item has its turn.
+  // The same sequence each time; it reaches every item.
   const turn = Math.floor(at / 20)
   const idAt = (place: number): string => `item-${place % IDS}`
   const json = { 'content-type': 'application/json' }

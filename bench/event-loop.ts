@@ -1,13 +1,12 @@
-/** How late the event loop of a service ran between two readings of its metrics. */
+/** Delays of a service's event loop between two readings of its metrics. */
 import { HistogramChange } from '../test/soak/figures.js'
 
 export interface EventLoop {
   samples: number
-  /** Later than 20 ms. */
+  /** Delays above 20 ms. */
   late: number
   /**
-   * Milliseconds: no delay was longer than this bound of the histogram; null where one was beyond
-   * the last.
+   * Upper bound of all delays in milliseconds, as the histogram has it; null beyond its last bound.
    */
   worst_below: number | null
 }

@@ -1,4 +1,4 @@
-/** A data folder with many items, as a service leaves it behind; made once, then found again. */
+/** A data folder of a service with many items, made once and reused. */
 import { existsSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -8,18 +8,18 @@ import { openBundle } from '../src/model/bundle/open.js'
 import { row, type Vectors } from './vectors.js'
 
 const AT_ONCE = 1000
-/** The smallest JPEG will do: no stored image is asked for. */
+/** A minimal JPEG: no benchmark reads stored images. */
 const IMAGE = { bytes: new Uint8Array(1), mime: 'image/jpeg', width: 512, height: 384 }
 
 export interface Filled {
-  /** For TANDEM_DATA_DIR. */
+  /** Value of TANDEM_DATA_DIR. */
   data: string
   items: { id: string; payload: { title: string } }[]
 }
 
 /**
  * One item for each of `vectors`, with image tokens of the bundle's size.
- * @param place - where it is kept; one that a killed run has left half made is not used
+ * @param place - of the folder; an incomplete folder of a killed run is not used
  */
 export async function filledFolder(
   bundle: string,

@@ -1,7 +1,7 @@
 /**
- * What a filtered recall is made of, and what it costs, in microseconds: `node --import tsx
- * bench/filter-costs.ts [items]`. The rule of src/collection/embedded/filtered-recall.ts goes by
- * the ratios.
+ * Costs of the parts of a filtered recall in microseconds: `node --import tsx
+ * bench/filter-costs.ts [items]`. The rule of src/collection/embedded/filtered-recall.ts uses their
+ * ratios.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -59,7 +59,7 @@ for (let start = 0; start < items; start += 1000) {
   await index.upsert(some, position)
 }
 
-/** Microseconds of one `work`, the median of some rounds, for each of `count`. */
+/** Median microseconds of `work` over the rounds, divided by `count`. */
 async function each(count: number, work: (round: number) => unknown): Promise<number> {
   const spent: number[] = []
   for (let round = 0; round < ROUNDS; round += 1) {
@@ -113,7 +113,7 @@ row(
 console.log(`recall of ${CANDIDATES}`)
 row('without a filter', await each(1, (round) => index.search(query(round), CANDIDATES)))
 for (const share of [0.5, 0.1, 0.02, 0.001]) {
-  // Each round another filter, so that none is remembered; then one for all.
+  // A new filter in each round, so that none is cached; then one for all rounds.
   const filterOf = (round: number) =>
     parseFilter({ must: [{ key: 'number', range: { lt: Math.ceil(share * items) + round } }] })
   const recall = (sets: FilteredSets, round: number, filter: Filter) =>

@@ -1,6 +1,6 @@
 /**
- * Graphs of hnswlib and usearch side by side, at the recall that is asked for:
- * docs/adr/0004-vector-engine.md decides by it.
+ * Graphs of hnswlib and usearch at the same recall. docs/adr/0004-vector-engine.md decides by these
+ * figures.
  */
 import { WorkerProcess } from '../src/worker/worker-process.js'
 import { median } from '../test/soak/figures.js'
@@ -14,14 +14,14 @@ interface Measured {
   name: EngineName
   build_core_seconds: number
   bytes: number
-  /** The narrowest of some that finds the recall asked for; null where none does. */
+  /** The smallest tried ef that reaches the target recall; null if none does. */
   ef: number | null
   recall: number
   /** Core-microseconds. */
   search_us: number
-  /** Of 300 equal embeddings. */
+  /** Number found of 300 equal embeddings. */
   equal_found: number
-  /** Whether 1,600 replacements and removals at random come to an end. */
+  /** Whether 1,600 random replacements and removals end. */
   survives_churn: boolean
 }
 
@@ -39,7 +39,7 @@ const SCALES = {
   full: { items: 50_000, queries: 500, rounds: 7 },
 } as const
 const TARGET = 0.99
-/** It takes a tenth of a second where it ends at all. */
+/** A tenth of a second is normal; an engine that hangs never ends. */
 const CHURN_LIMIT_MS = 15_000
 const WIDTHS = [64, 72, 80, 90, 100, 112, 128, 144, 160, 180, 200, 256, 320]
 

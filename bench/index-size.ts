@@ -1,6 +1,5 @@
 /**
- * The index from ten thousand items to a million: what it takes to build, load and keep, and what a
- * search of it takes.
+ * The index from ten thousand items to a million: cost of building, loading, memory and searches.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -39,7 +38,7 @@ const SCALES = {
   },
 } as const
 /**
- * The links of a node on the lowest level, twice M; M on each level above, which one in M nodes
+ * Links of a node: twice M on the lowest level, and M on each level above, which one in M nodes
  * reaches.
  */
 const M = 16

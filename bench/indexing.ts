@@ -1,7 +1,4 @@
-/**
- * Adding photos over HTTP, durably, beside a bare loop of the same decoding and inference without a
- * server.
- */
+/** Durable adds of photos over HTTP, against a bare loop of the same decoding and inference. */
 import { join } from 'node:path'
 import { packageFolder } from '../src/config.js'
 import { availableCores } from '../src/model/inference/cpu-quota.js'
@@ -18,9 +15,9 @@ interface Figures {
   bundle: string
   cores: number
   clients: number
-  /** Photos a second, of each round. */
+  /** Photos per second of each round. */
   rounds: { bare: number; service: number }[]
-  /** Of one photo added. */
+  /** Cost of one added photo. */
   core_seconds: CoreSeconds
   event_loop: EventLoop
 }
@@ -30,7 +27,7 @@ const EXTENTS: Readonly<Record<Scale, { bundle: string; rounds: number; seconds:
   quick: { bundle: join('models', 'tandem-small'), rounds: 2, seconds: 5 },
   full: { bundle: join('models', 'tandem-small'), rounds: 7, seconds: 12 },
 }
-/** As many as one client, which these are by their address, gets permits for bulk requests. */
+/** Permits for bulk requests of one client, as these are by their address. */
 const CLIENTS = 12
 const WARM_UP = 32
 const headers = { 'content-type': 'image/jpeg' }

@@ -1,4 +1,4 @@
-/** Sends requests, closed loop or open, and tells of each how it was answered. */
+/** Sends requests in a closed or open loop and reports each answer. */
 import { Agent, request } from 'node:http'
 
 /** One request. */
@@ -10,26 +10,25 @@ export interface Asked {
 }
 
 export interface Answer {
-  /** 0 where the connection failed. */
+  /** 0 if the connection failed. */
   status: number
-  /** The body of an answer from 400 on, otherwise nothing. */
+  /** The body of an answer of status 400 or above, else empty. */
   said: string
   /**
-   * To the end of the answer, from the moment that the request was due: in an open loop what waits
-   * because the generator or the machine was busy has waited, too.
+   * From the moment that the request was due to the end of the answer. So in an open loop the wait
+   * for a busy generator or machine counts too.
    */
   milliseconds: number
 }
 
 /**
- * Beyond so many at a time a request is not sent: a service would have run out of permits long
- * before.
+ * Requests in flight beyond which none is sent: a service runs out of permits long before.
  */
 const MOST_AT_A_TIME = 256
 
 export class Load<Request extends Asked> {
   readonly #address: URL
-  // In turns, so that processes which share an address all get their part.
+  // Round robin, so that all processes which share an address get requests.
   readonly #agent = new Agent({ keepAlive: true, maxSockets: MOST_AT_A_TIME, scheduling: 'fifo' })
   readonly #next: () => Request
 
@@ -38,7 +37,7 @@ export class Load<Request extends Asked> {
     this.#next = next
   }
 
-  /** So many clients for so many seconds, each asking again as soon as it has its answer. */
+  /** Closed loop: each client sends its next request when it has the answer. */
   async closed(
     clients: number,
     seconds: number,
@@ -53,7 +52,7 @@ export class Load<Request extends Asked> {
     })
   }
 
-  /** So many clients until all of `asked` is answered; what is refused is not asked again. */
+  /** Closed loop until all of `asked` is answered; refused requests are not repeated. */
   async all(clients: number, asked: Iterable<Request>): Promise<void> {
     const queue = asked[Symbol.iterator]()
     await this.#together(clients, async () => {
@@ -67,8 +66,8 @@ export class Load<Request extends Asked> {
   }
 
   /**
-   * So many requests a second, at random moments, whether or not those before have been answered.
-   * @returns how many could not be sent because too many were under way
+   * Open loop: requests at random moments at a rate, independent of the answers.
+   * @returns how many were not sent because too many were in flight
    */
   async open(
     perSecond: number,
@@ -84,7 +83,7 @@ export class Load<Request extends Asked> {
       if (pause > 1) await new Promise((resolve) => setTimeout(resolve, pause))
       if (sent.size >= MOST_AT_A_TIME) {
         unsent += 1
-        // Answers are read meanwhile, however late the sending is.
+        // Yields, so that answers are read even if sending is late.
         await new Promise((resolve) => setImmediate(resolve))
         continue
       }
@@ -101,7 +100,7 @@ export class Load<Request extends Asked> {
     return unsent
   }
 
-  /** Resolves when the answer has been read, or the connection failed. */
+  /** Resolves when the answer is read or the connection failed. */
   send({ method, path, headers, body }: Request, due = performance.now()): Promise<Answer> {
     const { hostname: host, port } = this.#address
     return new Promise((resolve) => {

@@ -1,4 +1,4 @@
-/** docs/benchmarks.md and its plots, from the results that are kept. */
+/** docs/benchmarks.md and its plots, from the kept results. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import sharp from 'sharp'
@@ -11,7 +11,7 @@ import { keptResult, type Result } from './results.js'
 
 export const page = join(packageFolder, 'docs', 'benchmarks.md')
 const plots = join(packageFolder, 'docs', 'benchmarks')
-/** Of a plot, in dots an inch; 72 draws it as large as its specification says. */
+/** Resolution of a plot in dots per inch; 72 is the size of its specification. */
 const DENSITY = 144
 
 const OPENING = `# Benchmarks
@@ -21,7 +21,7 @@ was measured in the same run, in rounds that alternate: the ratio is what counts
 changes by the hour. \`npm run bench\` takes some minutes, \`npm run bench -- --full\` about an hour, and either takes the names
 of some benchmarks.`
 
-/** The page that the kept results make. */
+/** The page made of the kept results. */
 export function writtenPage(): string {
   return `${[OPENING, ...shown().map(({ bench, result }) => section(bench, result))].join('\n\n')}\n`
 }

@@ -1,6 +1,6 @@
 /**
- * Tandem beside services that a team would otherwise write, with the same graphs, tokenizer and
- * items: how much they answer, and how long it takes at loads that the peer can carry.
+ * Tandem against services that a team would write instead, with the same graphs, tokenizer and
+ * items: throughput, and latency at loads that the peer sustains.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -101,7 +101,7 @@ export const peersBench: Bench<Figures> = {
   },
 }
 
-/** Those that can be made to run; fastify needs nothing that is not here. */
+/** The peers that can run here; fastify needs no further installation. */
 function kindsHere(bundle: string): { kinds: PeerKind[]; leftOut: string[] } {
   const kinds = [fastify]
   const leftOut: string[] = []
@@ -172,7 +172,7 @@ async function compared(
       outcomes.push({ ...outcome, bare })
     }
     const low = Object.entries(recalls).filter(([, recall]) => recall < RECALL)
-    // Of random weights the embeddings lie too close.
+    // Embeddings of random weights are too similar.
     if (low.length > 0 && given.areReal)
       throw new Error(`of what exact search finds, too little is found: ${JSON.stringify(recalls)}`)
     const {
@@ -281,8 +281,7 @@ async function ofWorkload(
 }
 
 /**
- * Each load once a round, one after the other, so that all of them see the machine in the same
- * moods.
+ * Each load once per round, in sequence, so that changes of the machine affect all alike.
  */
 async function inRounds(
   rounds: number,

@@ -1,6 +1,5 @@
 /**
- * What reranking costs and brings: beside the encoders, by the number of candidates, and with the
- * contenders alone.
+ * Cost and gain of reranking: against the encoders, by number of candidates, and within the margin.
  */
 import { join } from 'node:path'
 import type { RecallFigures } from '../src/cli/recall.js'
@@ -19,7 +18,7 @@ export interface RerankFigures {
   margin: number | null
   costs: Costs
   recall: RecallReport
-  /** As training measured it on the whole split, kept in the manifest. */
+  /** From the manifest: measured by training on the whole split. */
   trained: Record<string, RecallFigures> | null
 }
 
@@ -85,7 +84,7 @@ export const rerankBench: Bench<RerankFigures> = {
             ms(one.rerank),
           ]),
           [
-            `rerank of the contenders of ${candidates} (${contenders.mean.toFixed(1)} on average)`,
+            `rerank within the margin, of ${candidates} (${contenders.mean.toFixed(1)} on average)`,
             '',
             '',
             ms(contenders.rerank),
@@ -99,7 +98,7 @@ export const rerankBench: Bench<RerankFigures> = {
           'candidates',
           'reranked',
           'R@1 of all',
-          'R@1 of the contenders',
+          'R@1 within the margin',
           'R@5',
           'R@10',
           'hits unchanged',
@@ -160,7 +159,7 @@ function percent(value: number): string {
   return value.toFixed(1)
 }
 
-/** Recall with all candidates, and with the contenders where there are some. */
+/** Recall with all candidates, and with those within the margin if the bundle has one. */
 function both(
   all: RecallFigures,
   some: RecallFigures | undefined,

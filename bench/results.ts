@@ -1,4 +1,4 @@
-/** The results that are kept: bench/results/NAME.json, with the machine that they come from. */
+/** The kept results, bench/results/NAME.json, with the machine of the measurement. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
@@ -33,7 +33,7 @@ export function keepResult(name: string, scale: Scale, figures: unknown): void {
   writeFileSync(fileOf(name), `${JSON.stringify(result, null, 2)}\n`)
 }
 
-/** Null where there is none. */
+/** Null if there is none. */
 export function keptResult(name: string): Result | null {
   return existsSync(fileOf(name))
     ? (JSON.parse(readFileSync(fileOf(name), 'utf8')) as Result)

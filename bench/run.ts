@@ -22,7 +22,7 @@ if (unknown.length > 0)
   throw new Error(`there is no benchmark ${unknown.join(', ')}; there are ${known.join(', ')}`)
 if (values.full && values.smoke) throw new Error('--full and --smoke exclude each other')
 const scale: Scale = values.full ? 'full' : values.smoke ? 'smoke' : 'quick'
-// Workers and stores do not keep a program running that waits for them.
+// Workers and stores do not keep the event loop alive.
 const running = setInterval(() => undefined, 60_000)
 const ran: string[] = []
 for (const bench of benches.filter(
@@ -31,7 +31,7 @@ for (const bench of benches.filter(
   process.stderr.write(`== ${bench.name}\n`)
   try {
     const figures = await bench.run(scale)
-    // As they will be read again.
+    // As they will be parsed from the file.
     process.stdout.write(`${bench.page(JSON.parse(JSON.stringify(figures)))}\n`)
     if (scale === 'smoke') continue
     keepResult(bench.name, scale, figures)

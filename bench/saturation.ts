@@ -1,6 +1,6 @@
 /**
- * Text search: at saturation beside the bare runtime's best, and idle beside encoding and a bare
- * search of the graph.
+ * Text search: at saturation against the best of the bare runtime, and idle against encoding with a
+ * bare search of the graph.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

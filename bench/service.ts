@@ -1,4 +1,4 @@
-/** The built service as users run it, in processes of its own, on loopback. */
+/** The built service in its own processes, on loopback. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -13,7 +13,7 @@ import { addressWhenReady } from '../test/support/server-output.js'
 export interface ServiceOptions {
   /** A folder of `models/`, or a path. */
   bundle: string
-  /** Its data, kept when the service stops; a fresh one, removed then, by default. */
+  /** Data folder, kept when the service stops; by default a new one that is removed. */
   folder?: string
 }
 
@@ -31,7 +31,7 @@ export class Service {
     this.pid = child.pid ?? 0
   }
 
-  /** Resolves when the service says that it is ready. `npm run build` comes before it. */
+  /** Resolves when the service is ready. Needs `npm run build` first. */
   static async start({ bundle, folder }: ServiceOptions): Promise<Service> {
     const data = folder ?? (await mkdtemp(join(tmpdir(), 'tandem-bench-')))
     const { PATH } = process.env
@@ -56,12 +56,12 @@ export class Service {
     return this.#process.exitCode === null && this.#process.signalCode === null
   }
 
-  /** Of the main process and of those that it has started. */
+  /** Of the main process and its children. */
   memory(): Map<string, Memory> {
     return memoryByProcess(this.pid)
   }
 
-  /** Bytes of all its processes, what they share counted once. */
+  /** Bytes of all processes; shared pages count once. */
   proportionalBytes(): number {
     const kibibytes = familyOf(this.pid).map((member) => {
       const [rollup = ''] = orEmpty(() => [readFileSync(`/proc/${member}/smaps_rollup`, 'utf8')])

@@ -1,4 +1,4 @@
-/** From the start of the service to ready, and what it holds when it is idle. */
+/** Time from start to ready, and memory when idle. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ interface Started {
    */
   first: number
   later: number[]
-  /** Bytes of all processes when idle, what they share counted once; and of each, as resident. */
+  /** Idle bytes of all processes, shared pages once; and resident bytes of each. */
   idle: number
   resident: Record<string, number>
 }
@@ -49,7 +49,7 @@ export const startBench: Bench<Figures> = {
       : await captionedQueries({ items, queries: 1 })
     const folder = await mkdtemp(join(tmpdir(), 'tandem-start-'))
     try {
-      // That of the other services it is compared with: it takes minutes to make.
+      // The folder of the other service benchmarks, which takes minutes to make.
       const { data } = await filledFolder(
         bundle,
         given.items,

@@ -1,6 +1,6 @@
 /**
- * Embeddings to measure an index with: those that the shipped bundle makes of real photos, extended
- * to any number by noise that has their own shape, and those of captions to search with.
+ * Embeddings to measure an index: those of real photos by the shipped bundle, extended to any
+ * number by noise of the same distribution, and those of captions as queries.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, rename, writeFile } from 'node:fs/promises'
@@ -13,7 +13,7 @@ import { normalise } from '../src/vector-index/normalise.js'
 import { randomEmbeddings, randomNumbers } from '../test/support/random-embeddings.js'
 import { BenchSkipped, type Scale } from './bench.js'
 
-/** Outside the repository: what is encoded once serves every copy of it. */
+/** Outside the repository, so that all copies of it share the encoded photos. */
 export const benchCache = join(tmpdir(), 'tandem-bench')
 export const BUNDLE = join(packageFolder, 'models', 'tandem-small')
 const DATA = join(packageFolder, '..', 'shared', 'data')
@@ -21,16 +21,15 @@ const SHARDS = ['dev-0000', 'train-0000', 'train-0001', 'train-0002', 'train-000
   join(DATA, `flickr8k-${name}.tar`),
 )
 const SMOKE_DIM = 32
-/** Photos of the first shard, each with a caption to search with. */
+/** Number of captions, those of the first photos. */
 const CAPTIONS = 1000
 const AT_ONCE = 32
 /**
- * How far an embedding made by noise lies from the real one: about as far as real ones lie from
- * their nearest.
+ * Distance of an extended embedding from the real one: about that of a real one from its nearest.
  */
 const NOISE = 0.5
 
-/** Unit vectors, one row after the other. */
+/** Unit vectors in rows. */
 export interface Vectors {
   dim: number
   count: number
@@ -42,14 +41,14 @@ export interface RealEmbeddings {
   captions: Vectors
 }
 
-/** Whether the photos are there that the embeddings are made of. */
+/** Whether the photos exist. */
 export function hasPhotos(): boolean {
   return SHARDS.every((shard) => existsSync(shard))
 }
 
 /**
- * For a smoke run a few hundred that are made up, otherwise the real ones. @throws BenchSkipped
- * where the photos are not there
+ * A few hundred random embeddings for a smoke run, otherwise the real ones.
+ * @throws BenchSkipped if the photos are missing
  */
 export async function embeddingsFor(scale: Scale): Promise<RealEmbeddings> {
   if (scale === 'smoke') return { photos: madeUp(500, 1), captions: madeUp(100, 2) }
@@ -58,7 +57,7 @@ export async function embeddingsFor(scale: Scale): Promise<RealEmbeddings> {
   return realEmbeddings()
 }
 
-/** Encoded once, some minutes of both cores, then read from the cache. */
+/** Encoded once, which takes minutes of both cores, then read from the cache. */
 export async function realEmbeddings(): Promise<RealEmbeddings> {
   const manifest = JSON.parse(readFileSync(join(BUNDLE, 'manifest.json'), 'utf8')) as {
     version: string
@@ -119,9 +118,9 @@ function vectors(dim: number, packed: Float32Array): Vectors {
 }
 
 /**
- * The embeddings `from` to `from + count` of an endless row: first the real ones, then each time
- * one of them moved along the difference of two others. So the noise varies where real embeddings
- * do, and is not of the 384 directions that photos hardly use. The same for the same seed.
+ * The embeddings `from` to `from + count` of an endless sequence: first the real ones, then real
+ * ones moved along the difference of two others. So the noise varies in the directions in which
+ * real embeddings do. Deterministic for a seed.
  */
 export function extended(
   { dim, count: known, packed: real }: Vectors,
@@ -154,7 +153,7 @@ export function extended(
   return vectors(dim, packed)
 }
 
-/** Row `at`, not a copy. */
+/** A view of row `at`. */
 export function row({ dim, packed }: Vectors, at: number): Float32Array {
   return packed.subarray(at * dim, (at + 1) * dim)
 }

@@ -1,7 +1,6 @@
 /**
- * A process that does nothing but what it is asked: runs the runtime in a loop, with no server
- * around it. As fast as the runtime goes: one call after the other, inputs made beforehand, nothing
- * sent anywhere.
+ * Runs the runtime in a loop without a server, at its full speed: one call after the other, with
+ * inputs prepared before.
  */
 import { join } from 'node:path'
 import hnswlib from 'hnswlib-node'
@@ -20,12 +19,12 @@ export type BareAsk =
   | { kind: 'photos'; images: readonly Uint8Array[]; seconds: number; isStored: boolean }
   | { kind: 'queries'; texts: readonly string[]; index: string; dim: number; ef: number; k: number }
 /**
- * Of a loop how many were done, and milliseconds that it took; of queries the milliseconds of each.
+ * The number and total milliseconds of a loop, or the milliseconds of each query.
  */
 export type BareAnswer =
   { done: number; milliseconds: number } | { each: number[] } | { failed: string }
 
-/** Photos that are decoded while one is encoded. */
+/** Photos decoded while one is encoded. */
 const DECODED_AHEAD = 2
 const MOST_PIXELS = 1e8
 
@@ -67,7 +66,7 @@ async function answer(ask: BareAsk): Promise<BareAnswer> {
   return { done: 0, milliseconds: 0 }
 }
 
-/** Batches of like length, which is as good as it gets. */
+/** Batches of texts of similar length, the best case. */
 async function loopOfTexts({
   texts,
   rows,
@@ -82,7 +81,7 @@ async function loopOfTexts({
   )
   await opened.text.run(batches.at(-1) ?? {})
   return loop(seconds, async (at) => {
-    // Short and long ones in turns, whenever the loop ends.
+    // Short and long batches alternate, so that any end of the loop is fair.
     await opened.text.run(batches[(at * 7919) % batches.length] ?? {})
     return rows
   })

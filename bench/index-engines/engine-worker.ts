@@ -1,4 +1,4 @@
-/** One engine in a process of its own, so that its memory can be told from that of the others. */
+/** One engine in its own process, so that its memory can be measured. */
 import { readFileSync } from 'node:fs'
 import { normalise } from '../../src/vector-index/normalise.js'
 import { answerCalls } from '../../src/worker/answer-calls.js'
@@ -8,7 +8,7 @@ import { embeddingsFor, extended, row, type RealEmbeddings } from '../vectors.js
 import { openEngine, type Engine, type EngineName } from './engines.js'
 
 export interface Commands {
-  /** Core-seconds, and bytes of memory of its own. */
+  /** Core-seconds, and bytes of private memory. */
   build: {
     input: { name: EngineName; scale: Scale; items: number }
     output: { seconds: number; bytes: number }
@@ -17,13 +17,13 @@ export interface Commands {
   recall: { input: { truth: number[][]; k: number; ef: number }; output: number }
   /** Core-microseconds of one search, the mean over all queries. */
   search: { input: { queries: number; k: number; ef: number }; output: number }
-  /** How many of equal embeddings are found. */
+  /** Number of equal embeddings found. */
   equal: { input: { name: EngineName }; output: number }
-  /** Replaces and removes at random; answers when it has. */
+  /** Replaces and removes at random. */
   churn: { input: { name: EngineName }; output: null }
 }
 
-/** What an index must not lose: docs/adr/0004-vector-engine.md. */
+/** Equal embeddings, all of which an index has to find: docs/adr/0004-vector-engine.md. */
 const EQUAL = 300
 const SMALL_DIM = 24
 

@@ -1,4 +1,4 @@
-/** What is compared: each takes unit vectors by label and finds labels, however it keeps them. */
+/** The compared engines. Each takes unit vectors by label and finds labels. */
 import { Index, MetricKind, type ScalarKind } from 'usearch'
 import { HnswGraph } from '../../src/vector-index/hnsw-graph.js'
 import { TopK, type Nearest } from '../../src/vector-index/top-k.js'
@@ -13,8 +13,7 @@ export interface Engine {
 }
 
 /**
- * hnswlib keeps embeddings in float32; the others what they are named after, and float32 beside it
- * to score again by.
+ * hnswlib keeps float32; the others the precision in their name, and float32 rows to rescore.
  */
 export const engines = [
   'hnswlib',

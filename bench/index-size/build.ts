@@ -1,7 +1,6 @@
 /**
- * The index of the bench at each size, built once through the index itself and kept as snapshots:
- * some half an hour of one core for a million. Goes on from the last snapshot where it was
- * interrupted.
+ * Builds the index of each size once and keeps the snapshots: half an hour of one core for a
+ * million. An interrupted run continues from the last snapshot.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
@@ -15,7 +14,7 @@ import { extended, row, type Vectors } from '../vectors.js'
 /** Embeddings for one change of the index. */
 const AT_ONCE = 1000
 
-/** What it took to build, of the process of the graph. */
+/** Cost of building in the graph's process. */
 export interface Built {
   items: number
   /** For the items since the size before. */
@@ -99,7 +98,7 @@ async function fill(index: VectorIndex, real: Vectors, items: number): Promise<v
   }
 }
 
-/** Graph files are never written to again, so that a second name of them is as good as a copy. */
+/** Links graph files, which never change, and copies the others. */
 async function keep(from: string, to: string, built: Built): Promise<void> {
   await rm(to, { recursive: true, force: true })
   await mkdir(to, { recursive: true })

@@ -1,16 +1,15 @@
-/** Whether a peer makes the same embeddings as Tandem: otherwise its speed would say nothing. */
+/** Checks that a peer computes the same embeddings as Tandem; otherwise speeds do not compare. */
 import { cosine } from '../../src/vector-index/normalise.js'
 import type { Asked } from '../load.js'
 import type { Workload } from './workloads.js'
 
 /**
- * The least cosine of two embeddings that are the same; of photos it is less, since their decoders
- * and resamplings differ.
+ * The least cosine of equal embeddings. It is lower for photos: decoders and resampling differ.
  */
 const LEAST = { text: 0.999, image: 0.98 } as const
 const ASKED = 20
 
-/** The least cosine found. @throws Error where it is too low */
+/** The least cosine. @throws Error if it is too low */
 export async function agreement(
   workload: Pick<Workload, 'tandem' | 'peer'> & { name: keyof typeof LEAST },
   tandem: string,

@@ -1,4 +1,4 @@
-/** What the comparison is made with: captions to send, queries and items with their embeddings. */
+/** Inputs of the comparison: captions, and queries and items with their embeddings. */
 import { join } from 'node:path'
 import { readShards } from '../../src/cli/dataset.js'
 import { openModels } from '../../src/model/open.js'
@@ -12,7 +12,7 @@ export interface Given {
   /** Texts with the embeddings that the bundle makes of them. */
   queries: { texts: string[]; embeddings: Vectors }
   items: Vectors
-  /** Whether the embeddings come from a bundle that has learnt something. */
+  /** Whether the bundle is trained. */
   areReal: boolean
 }
 
@@ -42,7 +42,7 @@ export async function captionedQueries({
   }
 }
 
-/** For a bundle that has learnt nothing: sentences of some words, and items anywhere. */
+/** For an untrained bundle: sentences of a few words, and random items. */
 export async function randomQueries({
   bundle,
   items,

@@ -1,6 +1,5 @@
 /**
- * What the bare runtime does of a workload, with no service around it: the most that any service
- * could.
+ * Throughput of the bare runtime for a workload: the upper bound of any service.
  */
 import { availableCores } from '../../src/model/inference/cpu-quota.js'
 import { median } from '../../test/soak/figures.js'

@@ -1,5 +1,5 @@
 /**
- * What is searched, the same on all sides: items, queries, and the answers that exact search gives.
+ * Items, queries and exact answers of the search workload, the same for all services.
  */
 import { existsSync, writeFileSync } from 'node:fs'
 import { mkdir, rename } from 'node:fs/promises'

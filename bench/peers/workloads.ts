@@ -1,4 +1,4 @@
-/** What is asked of Tandem and of the peers: the same texts and the same bytes. */
+/** The requests to Tandem and the peers, with the same texts and bytes. */
 import sharp from 'sharp'
 import { packagedPhotos } from '../captioned-photos.js'
 import type { Asked } from '../load.js'

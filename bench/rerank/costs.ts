@@ -1,4 +1,4 @@
-/** What reranking costs beside the encoders, in rounds that alternate. */
+/** Cost of reranking against the encoders, in alternating rounds. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { CaptionedImage } from '../../src/cli/dataset.js'
 import type { Models } from '../../src/model/models.js'
@@ -25,9 +25,9 @@ export interface Costs {
    * encoder, which run side by side.
    */
   depths: { candidates: number; rerank: number; inference: number }[]
-  /** Of the contenders among the default number of candidates, for ten hits. */
+  /** Of the candidates within the margin among the default number, for ten hits. */
   contenders: { mean: number; rerank: number }
-  /** The longest that the event loop stood still meanwhile. */
+  /** The longest block of the event loop. */
   blocked: number
 }
 
@@ -96,7 +96,7 @@ export async function costsOf(
   }
 }
 
-/** The first `count`, over again where there are fewer. */
+/** The first `count`, repeated if there are fewer. */
 function repeated<One>(some: readonly One[], count: number): One[] {
   return Array.from({ length: count }, (_, at) => some[at % some.length] as One)
 }

@@ -1,5 +1,5 @@
 /**
- * Photos and one caption of each after the encoders, as a service would have stored and asked them.
+ * Photos and one caption of each, encoded as in a service.
  */
 import type { CaptionedImage } from '../../src/cli/dataset.js'
 import type { EncodedImage, EncodedText, Models } from '../../src/model/models.js'
@@ -42,7 +42,7 @@ export function recalled({ images }: EncodedPhotos, { embedding }: EncodedText):
     .sort((a, b) => b.similarity - a.similarity)
 }
 
-/** What hits are ordered by, for each of the candidates. */
+/** The logit that orders hits, for each candidate. */
 export async function matched(
   models: Models,
   photos: EncodedPhotos,

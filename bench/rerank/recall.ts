@@ -1,10 +1,10 @@
-/** What reranking brings at several depths, with all candidates and with the contenders alone. */
+/** Gain of reranking at several depths, with all candidates and with those within the margin. */
 import { rankOf, recallFigures, type RecallFigures } from '../../src/cli/recall.js'
 import type { Models } from '../../src/model/models.js'
 import { withinMargin } from '../../src/retrieval/rerank-margin.js'
 import { matched, recalled, type Candidate, type EncodedPhotos } from './encoded-photos.js'
 
-/** Of the hits of a search; deeper ones are not asked for. */
+/** Number of hits of a search. */
 const HITS = 10
 
 export interface RecallAtDepth {
@@ -13,7 +13,7 @@ export interface RecallAtDepth {
   contenders: RecallFigures
   /** Mean number of them. */
   reranked: number
-  /** Per cent of the captions whose hits are the same ones in the same order. */
+  /** Per cent of the captions with the same hits in the same order. */
   unchanged: number
 }
 

@@ -1,5 +1,5 @@
 /**
- * What is measured, and what is assumed, for docs/scaling.md. Times are core-seconds, sizes bytes.
+ * Measured figures and assumptions of docs/scaling.md. Times are core-seconds, sizes bytes.
  */
 import type { CoreSeconds } from '../core-time.js'
 
@@ -29,7 +29,7 @@ export interface Figures {
   image_encoder_gflop: number
 }
 
-/** `assumptions.json`, to be changed by whoever plans: nothing of it is measured. */
+/** `assumptions.json`: not measured, for planners to change. */
 export interface Assumptions {
   /** One for each column of the page. */
   sizes: { items: number; queries_a_second: number }[]

@@ -1,4 +1,4 @@
-/** What the embedded HNSW takes, in its process, for one insert, one search and one item. */
+/** Cost of an insert, a search and an item in the process of the embedded HNSW. */
 import { openVectorIndex } from '../../src/vector-index/open.js'
 import { memoryByProcess } from '../../test/support/process-memory.js'
 import { coreSecondsOf, total } from '../core-time.js'
@@ -6,7 +6,7 @@ import type { Figures } from './figures.js'
 
 const SEARCHES = 2000
 const CANDIDATES = 64
-/** Embeddings of photos lie in heaps, not evenly: so many, each this wide. */
+/** Embeddings of photos form clusters: their number and width. */
 const HEAPS = 200
 const WIDTH = 0.5
 const AT_ONCE = 1000

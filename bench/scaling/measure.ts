@@ -125,7 +125,7 @@ async function bytesOf(folder: string): Promise<Figures['bytes']> {
 }
 
 const folder = await mkdtemp(join(tmpdir(), 'tandem-scaling-'))
-// Neither the store nor the index's process keeps a program running.
+// Neither the store nor the index's process keeps the event loop alive.
 const running = setInterval(() => undefined, 60_000)
 try {
   const { dim } = manifest.embedding

@@ -1,6 +1,5 @@
 /**
- * From figures and assumptions to machines and money: what docs/scaling.md says of a number of
- * items. Pure arithmetic.
+ * Machines and costs for a number of items, computed from figures and assumptions.
  */
 import { total } from '../core-time.js'
 import type { Assumptions, Figures } from './figures.js'
