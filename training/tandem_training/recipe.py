@@ -54,7 +54,7 @@ class GroupConfig(Table):
     SHORT: ClassVar[str] = "rate"
 
     rate: float = 5e-4
-    optimiser: str = "adamw"  # or sgd, with momentum 0.9
+    kind: str = "adamw"  # or sgd, with momentum 0.9
     weight_decay: float = 0.1  # of matrices; biases, norms and scalars do not decay
 
 
@@ -148,7 +148,10 @@ def _model(tables: dict) -> ModelConfig:
     keys = tables.get("model", {})
     for key in keys.keys() - {"dim"}:
         raise ValueError(f"[model]: unknown key {key!r}; did you mean 'dim'?")
-    return ModelConfig(**{"dim": standard.dim, **keys}, **parts)
+    dim = keys.get("dim", standard.dim)
+    if type(dim) is not int or dim < 1:
+        raise ValueError(f"[model]: dim = {dim!r}; expected an integer of at least 1")
+    return ModelConfig(dim, **parts)
 
 
 def _objectives(table: dict) -> dict[str, Objective.Options]:

@@ -17,19 +17,10 @@ from .recipe import read_recipe
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="folder of checkpoints and metrics; an earlier run there is resumed",
-    )
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("cache"),
-        help="folder for the frozen trunk's activations",
-    )
+    add = parser.add_argument
+    add("recipe", type=Path)
+    add("--out", type=Path, required=True, help="folder of the run; a run in it is resumed")
+    add("--cache", type=Path, default=Path("cache"), help="folder for the trunk's activations")
     args = parser.parse_args()
     recipe = read_recipe(args.recipe)
     distributed.start()

@@ -91,7 +91,7 @@ def test_learnt_scalars_have_a_rate_of_their_own(shard: Path, tmp_path: Path, to
 
 
 def test_a_part_can_have_an_optimiser_of_its_own(shard: Path, tmp_path: Path, tokenizer):
-    slow = GroupConfig(1e-2, optimiser="sgd", weight_decay=0.0)
+    slow = GroupConfig(1e-2, kind="sgd", weight_decay=0.0)
     run = trainer(shard, tmp_path / "run", tokenizer, epochs=3, rates={"vision": slow}, warmup=0.0)
     assert set(run.optimiser.kinds) == {"adamw", "sgd"}
     head = run.model.vision.head.weight

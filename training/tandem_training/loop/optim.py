@@ -46,7 +46,7 @@ class Optimiser:
             group = "scalars" if parameter.ndim == 0 else group
             own, matrix = getattr(config, group), parameter.ndim > 1
             decay = own.weight_decay if matrix else 0.0
-            settings = {"kind": own.optimiser, "lr": own.rate, "weight_decay": decay, "params": []}
+            settings = {"kind": own.kind, "lr": own.rate, "weight_decay": decay, "params": []}
             groups.setdefault((group, matrix), settings)["params"].append(parameter)
         return cls(list(groups.values()), warmup)
 

@@ -19,14 +19,11 @@ def sentences(
     embeddings [images, dim]."""
     text.eval()
     flat = [row for rows in captions for row in rows]
-    order = sorted(
-        range(len(flat)), key=lambda i: len(flat[i])
-    )  # captions of like length share a batch
+    # Captions of similar length share a batch.
+    order = sorted(range(len(flat)), key=lambda i: len(flat[i]))
     device = text.project.weight.device
-    vectors, embeddings = (
-        torch.empty(len(flat), text.width),
-        torch.empty(len(flat), text.project.out_features),
-    )
+    vectors = torch.empty(len(flat), text.width)
+    embeddings = torch.empty(len(flat), text.project.out_features)
     for i in range(0, len(order), BATCH):
         ids, mask = (tensor.to(device) for tensor in pad([flat[j] for j in order[i : i + BATCH]]))
         with precision(mask.device):

@@ -14,7 +14,7 @@ LEAST = {
     "negatives": 1, "image_size": 1, "patch": 1, "token_width": 1, "width": 1, "layers": 1,
     "heads": 1, "dim": 1,
 }  # fmt: skip
-CHOICES = {"precision": ("auto", "float32", "bfloat16"), "optimiser": ("adamw", "sgd")}
+CHOICES = {"precision": ("auto", "float32", "bfloat16"), "kind": ("adamw", "sgd")}
 
 
 @dataclass(frozen=True)

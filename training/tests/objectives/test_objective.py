@@ -140,8 +140,9 @@ LM = "[data]\nword_dropout = 0.0\n[objectives]\nlm = 1.0\n"
             "[fusion]\nkind = 'alined'",
             r"\[fusion\] kind = 'alined'; did you mean 'aligned'\? Known: none, aligned",
         ),
+        ("[model]\ndim = 'wide'\n[objectives]\nitc = 1", r"\[model\]: dim = 'wide'; expected an"),
         ("[fusoin]\nkind = 'none'", "unknown key 'fusoin'; did you mean 'fusion'"),
-        ("[optimiser]\ntext = { optimiser = 'adam' }", "'adam'; expected one of adamw, sgd"),
+        ("[optimiser]\ntext = { kind = 'adam' }", "'adam'; expected one of adamw, sgd"),
     ],
 )
 def test_a_recipe_that_does_not_fit_together_is_refused_in_a_sentence(

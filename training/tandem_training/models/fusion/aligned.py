@@ -18,7 +18,6 @@ class Aligned(Fusion):
     """Soft attention over aligned tokens, then layers with cross-attention."""
 
     name = "aligned"
-
     gives = Fusion.gives | {"token.similarity"}
     Config = StreamConfig
 

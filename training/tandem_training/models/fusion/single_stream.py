@@ -14,7 +14,6 @@ class SingleStream(Fusion):
 
     name = "single_stream"
     gives = Fusion.gives | {"fusion.image"}
-
     Config = StreamConfig
 
     def __init__(self, config: StreamConfig, text, image):

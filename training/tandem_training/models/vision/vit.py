@@ -15,9 +15,8 @@ def to_patches(pixels: Tensor, patch: int) -> Tensor:
     b, s, _, c = pixels.shape
     side = s // patch
     x = pixels.float() / 127.5 - 1
-    x = x.reshape(b, side, patch, side, patch, c).permute(
-        0, 2, 4, 5, 1, 3
-    )  # [b, row, column, colour, side, side]
+    x = x.reshape(b, side, patch, side, patch, c)
+    x = x.permute(0, 2, 4, 5, 1, 3)  # [b, row, column, colour, side, side]
     return x.reshape(b, patch * patch * c, side, side)
 
 
@@ -82,11 +81,9 @@ class VisionTransformer(VisionEncoder):
         return tokens
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        return (
-            [*self.embed.parameters(), self.positions, *self.blocks[: self.split].parameters()]
-            if self.split
-            else []
-        )
+        if self.split == 0:
+            return []
+        return [*self.embed.parameters(), self.positions, *self.blocks[: self.split].parameters()]
 
     def load_published(self) -> None:
         if self.split > 0:
