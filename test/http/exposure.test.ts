@@ -5,7 +5,7 @@ import { exposureRemark, isLoopback } from '../../src/http/exposure.js'
 const remark = (environment: Record<string, string>): string | null =>
   exposureRemark(readConfig(environment))
 
-describe('the loopback', () => {
+describe('a loopback address', () => {
   it.each([
     '127.0.0.1',
     '127.8.9.10',
@@ -34,7 +34,7 @@ describe('the loopback', () => {
 })
 
 describe('a service without keys', () => {
-  it('serves this machine, and says so', () => {
+  it('serves this machine only, and logs it', () => {
     expect(remark({})).toMatch(/only this machine can reach/)
   })
 
@@ -48,13 +48,13 @@ describe('a service without keys', () => {
     },
   )
 
-  it('serves a network that is said to be trusted, and says who may do what', () => {
+  it('serves a trusted network, and logs that every client may change items', () => {
     expect(remark({ HOST: '0.0.0.0', TRUSTED_NETWORK: 'true' })).toMatch(
       /read and change all items/,
     )
   })
 
-  it.each(['yes', '1', 'TRUE'])('does not take TRUSTED_NETWORK=%s for true', (value) => {
+  it.each(['yes', '1', 'TRUE'])('refuses TRUSTED_NETWORK=%s', (value) => {
     expect(() => remark({ HOST: '0.0.0.0', TRUSTED_NETWORK: value })).toThrow(
       /takes one of false, true/,
     )

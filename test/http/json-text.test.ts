@@ -64,7 +64,7 @@ function namesWritten(given: Tree): number {
 }
 
 describe('JSON text', () => {
-  it('without a name twice is read as JSON.parse reads it', () => {
+  it('without equal names has the value of JSON.parse', () => {
     fc.assert(
       fc.property(value, (given) => {
         const text = JSON.stringify(given)
@@ -75,7 +75,7 @@ describe('JSON text', () => {
     )
   })
 
-  it('is refused exactly when JSON.parse loses a name', () => {
+  it('is refused if and only if JSON.parse loses a name', () => {
     let refused = 0
     fc.assert(
       fc.property(tree, space, seed, (given, gap, escapes) => {
@@ -137,7 +137,7 @@ describe('JSON text', () => {
     '"9007199254740993"',
   ])('%s is a value like any other', (text) => expect(parsedJsonText(text)).toBe(JSON.parse(text)))
 
-  it('of 20 MB in one string, and of 20,000 levels, is read without trouble', () => {
+  it('of 20 MB in one string, or of 20,000 levels, is parsed', () => {
     expect(parsedJsonText(`{"image": "${'a'.repeat(20_000_000)}"}`)).toHaveProperty('image')
     const begun = performance.now()
     const slashes = `"${'\\\\'.repeat(1_000_000)}"`

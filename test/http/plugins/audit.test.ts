@@ -45,7 +45,7 @@ async function logOf(level: string): Promise<string> {
 }
 
 describe('the audit', () => {
-  it('has a line for each change that was asked for, also where the log is otherwise quiet', async () => {
+  it('has a line for each requested change, also at LOG_LEVEL=warn', async () => {
     const log = await logOf('warn')
     const lines = log
       .split('\n')
@@ -53,7 +53,7 @@ describe('the audit', () => {
       .map((line) => JSON.parse(line) as Line)
       .filter((line) => line['audit'] === true)
     const found = lines.map(({ action, id, outcome, key }) => [action, id, outcome, key])
-    // Those of one stream of items are worked on at the same time and end in any order.
+    // Items of one stream are processed at the same time and finish in any order.
     const byOutcome = (a: unknown[], b: unknown[]): number =>
       String(a[2]).localeCompare(String(b[2]))
     expect([...found.slice(0, 6), ...found.slice(6, 9).sort(byOutcome), ...found.slice(9)]).toEqual(
@@ -78,7 +78,7 @@ describe('the audit', () => {
     expect(log).not.toMatch(/secret|diary|private/)
   })
 
-  it('is silent where the log is', async () => {
+  it('writes nothing at LOG_LEVEL=silent', async () => {
     expect(await logOf('silent')).toBe('')
   })
 })

@@ -126,12 +126,12 @@ describe('with scopes', () => {
     expect((await ask('DELETE', '/items/a', 'admin')).statusCode).toBe(204)
   })
 
-  it('an unknown address is none for any key, whatever the method', async () => {
+  it('an unknown route is 404 for every key and method', async () => {
     expect((await ask('POST', '/nothing', 'read')).statusCode).toBe(404)
     expect((await ask('DELETE', '/items', 'read')).statusCode).toBe(405)
   })
 
-  it('a key taken out of the file is refused after a reload, without a restart', async () => {
+  it('a key that was removed from the file is refused after a reload', async () => {
     const [before, next] = [
       Object.values(made)
         .map(({ line }) => line)

@@ -26,7 +26,7 @@ const put = (headers: Headers, tandem = local) =>
     headers: { host: own, ...headers },
   })
 
-describe('the Host header, on the loopback address', () => {
+describe('the Host header on a loopback address', () => {
   it.each([
     own,
     'localhost',
@@ -51,7 +51,7 @@ describe('the Host header, on the loopback address', () => {
     'localhost:99:99',
     'localhost:port',
     'a b',
-  ])('may not be %s, at any address', async (host) => {
+  ])('may not be %s, on any route', async (host) => {
     for (const url of ['/search?q=a', '/', '/health/live', '/openapi.json', '/nothing']) {
       const reply = await get(local, { host }, url)
       expect(reply.json(), url).toMatchObject({ status: 403, code: 'host_not_allowed' })
@@ -60,8 +60,8 @@ describe('the Host header, on the loopback address', () => {
   })
 })
 
-describe('the Host header, elsewhere', () => {
-  it('may be any as long as no names are listed', async () => {
+describe('the Host header on another address', () => {
+  it('may be any name without ALLOWED_HOSTS', async () => {
     expect((await get(open, { host: 'photos.example.org' })).statusCode).toBe(200)
   })
 
@@ -75,7 +75,7 @@ describe('the Host header, elsewhere', () => {
     ['evil.example', 403],
     ['x.photos.example.org', 403],
     ['10.1.2.3.evil.example', 403],
-  ])('is held to the names that are listed: %s is %i', async (host, status) => {
+  ])('must be in ALLOWED_HOSTS: %s is answered %i', async (host, status) => {
     expect((await get(named, { host })).statusCode).toBe(status)
   })
 })
@@ -89,9 +89,12 @@ describe('a write', () => {
     { origin: 'http://LOCALHOST:3000', host: 'localhost:3000' },
     // A proxy that speaks https and keeps Host.
     { origin: 'https://localhost', host: 'localhost' },
-  ])('of this service, or of no browser, is taken: %j', async (headers) => {
-    expect([200, 201]).toContain((await put(headers)).statusCode)
-  })
+  ])(
+    'of a page of this service, or of a client that is not a browser, is accepted: %j',
+    async (headers) => {
+      expect([200, 201]).toContain((await put(headers)).statusCode)
+    },
+  )
 
   it.each<Headers>([
     { 'sec-fetch-site': 'cross-site' },
@@ -106,13 +109,13 @@ describe('a write', () => {
     { origin: 'null' },
     { origin: '' },
     { origin: 'not an origin' },
-  ])('of a stranger is refused: %j', async (headers) => {
+  ])('of a page of another site is refused: %j', async (headers) => {
     await local.app.inject({ method: 'DELETE', url: '/items/a' })
     expect((await put(headers)).json()).toMatchObject({ status: 403, code: 'origin_not_allowed' })
     expect((await local.app.inject('/items/a')).statusCode).toBe(404)
   })
 
-  it('of a form, which needs no permission of the service, is refused', async () => {
+  it('of a form on another site, which needs no CORS preflight, is refused', async () => {
     const reply = await local.app.inject({
       method: 'POST',
       url: '/items',
@@ -123,7 +126,7 @@ describe('a write', () => {
     expect(reply.json()).toMatchObject({ code: 'origin_not_allowed' })
   })
 
-  it('through a proxy that rewrites Host is taken from a name that is listed', async () => {
+  it('through a proxy that rewrites Host is accepted from a name in ALLOWED_HOSTS', async () => {
     const headers = { host: '10.1.2.3:3000', origin: 'https://photos.example.org' }
     expect((await put(headers, named)).statusCode).toBe(201)
     expect((await put({ ...headers, origin: 'https://evil.example' }, named)).statusCode).toBe(403)
@@ -134,7 +137,7 @@ describe('a read', () => {
   const link = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' }
 
   it.each(['/', '/docs', '/docs/errors', '/health/ready'])(
-    'of a link from elsewhere to %s is taken',
+    'of a link on another site to %s is accepted',
     async (url) => {
       expect((await get(local, link, url)).statusCode).toBe(200)
     },
@@ -146,11 +149,14 @@ describe('a read', () => {
     ['/search?q=a', { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' }],
     ['/', { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' }],
     ['/items', { origin: 'http://evil.example' }],
-  ] as [string, Headers][])('of a stranger to %s is refused: %j', async (url, headers) => {
-    expect((await get(local, headers, url)).json()).toMatchObject({ code: 'origin_not_allowed' })
-  })
+  ] as [string, Headers][])(
+    'of a page of another site to %s is refused: %j',
+    async (url, headers) => {
+      expect((await get(local, headers, url)).json()).toMatchObject({ code: 'origin_not_allowed' })
+    },
+  )
 
-  it('gets no permission for other sites, also when it asks first', async () => {
+  it('gets no CORS headers for a preflight of another site', async () => {
     const asked = await local.app.inject({
       method: 'OPTIONS',
       url: '/items/a',

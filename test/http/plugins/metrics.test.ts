@@ -32,7 +32,7 @@ describe('/metrics', () => {
     )
   })
 
-  it('measures how late the event loop is, a standstill as long as it lasts', async () => {
+  it('measures the delay of the event loop, with a sample for every 20 ms of a standstill', async () => {
     const count = (text: string, name: string): number =>
       Number(new RegExp(`^tandem_event_loop_delay_seconds_${name} (\\d+)$`, 'm').exec(text)?.[1])
     const soon = 'bucket{le="0.1"}'
@@ -47,7 +47,7 @@ describe('/metrics', () => {
     expect(longer(after) - longer(before)).toBeGreaterThanOrEqual(13)
   })
 
-  it('measures how long refusals took, and no other errors', async () => {
+  it('measures the time of refusals, and of no other errors', async () => {
     const counted = async (): Promise<string> =>
       /^tandem_refusal_duration_seconds_count (\d+)$/m.exec(await metrics())?.[1] ?? ''
     await tandem.app.inject('/items/b')
@@ -59,13 +59,13 @@ describe('/metrics', () => {
     expect(body).toMatch(/^tandem_refusal_duration_seconds_count 2$/m)
   })
 
-  it('counts how often each worker was started again', async () => {
+  it('counts the restarts of each worker', async () => {
     tandem.models.workers = [{ name: 'inference', pid: 5, ready: true, restarts: 2 }]
     expect(await metrics()).toMatch(/^tandem_worker_restarts_total\{worker="inference"\} 2$/m)
     expect(await metrics()).toMatch(/^tandem_worker_restarts_total\{worker="inference"\} 2$/m)
   })
 
-  it('does not grow with the addresses that are asked for', async () => {
+  it('does not grow with the number of URLs', async () => {
     const count = (text: string): number =>
       text.split('\n').filter((line) => line.includes('request_duration_seconds_count')).length
     await tandem.app.inject('/unknown-0')

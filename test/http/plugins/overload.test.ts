@@ -34,7 +34,7 @@ describe('the limit of requests at a time', () => {
       expect((await tandem.app.inject('/search?q=e')).statusCode).toBe(200)
   })
 
-  it('gives permits back after errors, bad input and unknown addresses', async () => {
+  it('gives permits back after errors, invalid input and unknown routes', async () => {
     tandem = await startTestService({ maxConcurrentRequests: 1 })
     for (const url of ['/search', '/search?q=a&k=0', '/nothing', '/items/nobody']) {
       for (let again = 0; again < 3; again += 1)
@@ -62,7 +62,7 @@ describe('the header Request-Timeout', () => {
   const search = (seconds: string) =>
     tandem.app.inject({ url: '/search?q=a', headers: { 'request-timeout': seconds } })
 
-  it('makes the time shorter, never longer', async () => {
+  it('makes the time limit shorter, but not longer', async () => {
     tandem = await startTestService({ requestTimeoutMs: 200 })
     const { open } = holdModel()
     expect((await search('0.05')).json()).toMatchObject({
@@ -129,7 +129,7 @@ describe('bulk requests', () => {
       body: { inputs: Array.from({ length: count }, () => ({ text: 'dog' })) },
     })
 
-  it('have permits of their own, so that they leave searches theirs', async () => {
+  it('have permits of their own, so that searches keep theirs', async () => {
     tandem = await startTestService({
       maxConcurrentRequests: 2,
       limits: { maxConcurrentBulkRequests: 1 },
@@ -149,7 +149,7 @@ describe('bulk requests', () => {
     for (let again = 0; again < 3; again += 1) expect((await embed(9)).statusCode).toBe(200)
   })
 
-  it('say so to the model; searches and small requests do not', async () => {
+  it('have the priority bulk at the model; searches and small requests do not', async () => {
     tandem = await startTestService()
     const texts = vi.spyOn(tandem.models, 'encodeTexts')
     const images = vi.spyOn(tandem.models, 'encodeImages')
@@ -168,7 +168,7 @@ describe('bulk requests', () => {
 })
 
 describe('the abort signal', () => {
-  it('is not aborted by a body that has been read, and is when the client goes', async () => {
+  it('fires when the client closes the connection, not when the body has been read', async () => {
     tandem = await startTestService({ maxConcurrentRequests: 1 })
     const { open, signals } = holdModel()
     const address = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
@@ -191,7 +191,7 @@ describe('the abort signal', () => {
     await expect.poll(async () => (await fetch(`${address}/search?q=a`)).status).toBe(200)
   })
 
-  it('keeps an add from storing what nobody waits for', async () => {
+  it('prevents an add from storing the item of a client that left', async () => {
     tandem = await startTestService()
     const { open, signals } = holdModel()
     const address = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
@@ -212,7 +212,7 @@ describe('the abort signal', () => {
 })
 
 describe('before it is ready', () => {
-  it('refuses work, says so at /health/ready, and lives', async () => {
+  it('refuses requests with not_ready, and answers /health/live', async () => {
     tandem = await startTestService({}, false)
     expect((await tandem.app.inject('/health/live')).statusCode).toBe(200)
     const ready = await tandem.app.inject('/health/ready')
@@ -225,7 +225,7 @@ describe('before it is ready', () => {
     expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
   })
 
-  it('is not ready while a process is away, names it, and answers what does without it', async () => {
+  it('is not ready while a worker restarts, names it, and answers requests that do not need it', async () => {
     tandem = await startTestService()
     const worker = { name: 'decoder', pid: null, ready: false, restarts: 0 }
     tandem.models.workers = [{ ...worker, name: 'inference', ready: true }, worker]

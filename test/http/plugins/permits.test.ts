@@ -8,7 +8,7 @@ const taken = (permits: Permits, client: string, times: number): number =>
   ).length
 
 describe('permits', () => {
-  it('of one priority are not taken by the other', () => {
+  it('of one priority are not taken by the other one', () => {
     const permits = new Permits({ interactive: 1, bulk: 1 })
     expect(permits.take('bulk', 'a')).toBeTypeOf('function')
     expect(permits.take('bulk', 'b')).toMatch(/1 bulk requests are being answered/)
@@ -16,14 +16,14 @@ describe('permits', () => {
     expect(permits.take('interactive', 'a')).toMatch(/1 requests are being answered/)
   })
 
-  it('leave a client alone most of bulk, and room for a second to begin', () => {
+  it('for bulk go to a single client up to three quarters, and the rest to a second one', () => {
     const permits = new Permits({ interactive: 1, bulk: 16 })
     expect(taken(permits, 'a', 100)).toBe(12)
     expect(permits.take('bulk', 'a')).toMatch(/12 bulk requests of this client/)
     expect(taken(permits, 'b', 100)).toBe(4)
   })
 
-  it('come to even shares once those of the first come back', () => {
+  it('for bulk are shared equally once the first client gives some back', () => {
     const permits = new Permits({ interactive: 1, bulk: 16 })
     const first = Array.from({ length: 12 }, () => permits.take('bulk', 'a') as () => void)
     taken(permits, 'b', 100)
@@ -32,7 +32,7 @@ describe('permits', () => {
     expect(taken(permits, 'a', 100)).toBe(2)
   })
 
-  it('never exceed their number, and all come back', () => {
+  it('are at most their number, and can all be given back', () => {
     const step = fc.record({ client: fc.constantFrom('a', 'b', 'c'), take: fc.boolean() })
     fc.assert(
       fc.property(

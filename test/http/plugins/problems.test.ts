@@ -69,19 +69,19 @@ describe('problem+json', () => {
     ])
   })
 
-  it('for an address with a broken code', async () => {
+  it('for a URL with an invalid percent code', async () => {
     const reply = await tandem.app.inject('/items/%zz')
     expect(reply.json()).toMatchObject({ status: 400, code: 'url_unreadable' })
   })
 
-  it('for an id that is far too long', async () => {
+  it('for an id of 5,000 characters', async () => {
     const reply = await tandem.app.inject(`/items/${'x'.repeat(5000)}`)
     expect(reply.statusCode).toBeGreaterThanOrEqual(400)
     expect(reply.statusCode).toBeLessThan(500)
     expect(reply.headers['content-type']).toContain('application/problem+json')
   })
 
-  it('for a fault of the service hides what it was', async () => {
+  it('for a fault of the service hides the cause', async () => {
     tandem.models.gate = () => Promise.reject(new Error('secret path /var/x'))
     const reply = await tandem.app.inject('/search?q=a')
     tandem.models.gate = () => Promise.resolve()
@@ -90,7 +90,7 @@ describe('problem+json', () => {
   })
 })
 
-describe('an unknown address', () => {
+describe('an unknown route', () => {
   it('is 404', async () => {
     expect((await tandem.app.inject('/nothing/here')).json()).toMatchObject({
       status: 404,

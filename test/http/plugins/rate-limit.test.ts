@@ -3,8 +3,8 @@ import type { Key } from '../../../src/auth/key.js'
 import { clientOf, TokenBuckets } from '../../../src/http/plugins/rate-limit.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
-describe('a bucket', () => {
-  it('gives its burst at once, then as much as the rate', () => {
+describe('a bucket of tokens', () => {
+  it('allows its burst at once, then the rate', () => {
     const buckets = new TokenBuckets({ perSecond: 2, burst: 3 })
     expect([1, 2, 3].map(() => buckets.take('a', 0))).toEqual([0, 0, 0])
     expect(buckets.take('a', 0)).toBe(500)
@@ -13,14 +13,14 @@ describe('a bucket', () => {
     expect(buckets.take('a', 500)).toBe(500)
   })
 
-  it('never holds more than its burst, however long nobody asks', () => {
+  it('holds at most its burst after any pause', () => {
     const buckets = new TokenBuckets({ perSecond: 100, burst: 2 })
     expect(buckets.take('a', 0)).toBe(0)
     const later = [1, 2, 3].map(() => buckets.take('a', 3_600_000))
     expect(later).toEqual([0, 0, 10])
   })
 
-  it('is one for each client, and the least used are forgotten', () => {
+  it('belongs to one client, and the least recent one is forgotten', () => {
     const buckets = new TokenBuckets({ perSecond: 1, burst: 1 })
     expect([buckets.take('a', 0), buckets.take('b', 0)]).toEqual([0, 0])
     for (let at = 0; at < 20_000; at += 1) {
@@ -32,7 +32,7 @@ describe('a bucket', () => {
   })
 })
 
-describe('a client', () => {
+describe('the client of a request', () => {
   const key = { name: 'phone' } as Key
   it.each([
     [{ key, ip: '10.0.0.1' }, 'key phone'],
@@ -47,7 +47,7 @@ describe('a client', () => {
   })
 })
 
-describe('with a limit', () => {
+describe('the rate limit', () => {
   let tandem: TestService
   beforeAll(async () => {
     // On a busy machine a few tokens may come back while the test runs, hence the bounds below.
@@ -62,7 +62,7 @@ describe('with a limit', () => {
   const status = async (key: string, url = '/items', remoteAddress = '10.0.0.1'): Promise<number> =>
     (await tandem.app.inject({ url, remoteAddress, headers: { 'x-api-key': key } })).statusCode
 
-  it('refuses one key beyond it, from any address, and no other key', async () => {
+  it('refuses a key beyond it from any address, and no other key', async () => {
     const burst = await Promise.all(
       Array.from({ length: 12 }, (_, at) => status('first-secret', '/items', `10.0.1.${at}`)),
     )
@@ -71,7 +71,7 @@ describe('with a limit', () => {
     expect(await status('second-secret')).toBe(200)
   })
 
-  it('says when to try again', async () => {
+  it('answers with Retry-After', async () => {
     const replies = await Promise.all(
       Array.from({ length: 9 }, () =>
         tandem.app.inject({ url: '/items', headers: { 'x-api-key': 'first-secret' } }),
@@ -83,7 +83,7 @@ describe('with a limit', () => {
     expect(Number(refused?.headers['retry-after'])).toBe(1)
   })
 
-  it('refuses an address that tries keys, and no other address', async () => {
+  it('refuses an address that guesses keys, and no other address', async () => {
     const tried = await Promise.all(
       Array.from({ length: 12 }, (_, at) => status(`guess-${at}`, '/items', '10.9.9.9')),
     )

@@ -1,7 +1,4 @@
-/**
- * Clients that hold a connection by saying little (slow-loris), and those that are slow for a
- * reason.
- */
+/** Clients that hold a connection by sending little (slow-loris), and honest slow clients. */
 import { once } from 'node:events'
 import { Agent, get } from 'node:http'
 import { connect, type AddressInfo, type Socket } from 'node:net'
@@ -67,7 +64,7 @@ describe('the head of a request', () => {
     expect(await ended).toMatch(/^HTTP\/1\.1 408 .*"code":"request_too_slow"/s)
   })
 
-  it('that drips, a header at a time, ends the connection while others are answered', async () => {
+  it('that arrives a header at a time ends the connection, while other clients are answered', async () => {
     const held = await Promise.all(
       [1, 2, 3].map(() => client(portOf(tandem.app), 'GET / HTTP/1.1\r\n')),
     )
@@ -77,7 +74,7 @@ describe('the head of a request', () => {
     for (const { ended } of held) expect(await ended).toContain('408')
   })
 
-  it('is over for a client that does not close its half', async () => {
+  it('times out for a client that does not close its half of the connection', async () => {
     const before = await connections(tandem.app)
     const socket = connect({
       port: portOf(tandem.app),
@@ -89,7 +86,7 @@ describe('the head of a request', () => {
     await expect.poll(() => connections(tandem.app)).toBe(before)
   })
 
-  it('is not read of more connections than allowed, and those within are answered all the while', async () => {
+  it('is not read beyond the limit of connections, and older connections are answered', async () => {
     await expect.poll(() => connections(tandem.app)).toBe(0)
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
     const ask = (): Promise<number | undefined> =>
@@ -152,9 +149,9 @@ describe('a body', () => {
 
   it.each([
     ['that stops', stream, 0],
-    ['that drips', stream, 20],
+    ['that arrives a byte at a time', stream, 20],
     ['of JSON that stops', json, 0],
-    ['of JSON that drips', json, 20],
+    ['of JSON that arrives a byte at a time', json, 20],
   ])('%s ends the connection with 408', async (_what, piece, everyMs) => {
     const one = await client(portOf(app), piece, piece === stream ? 'fffff\r\n' : '')
     if (everyMs > 0) drip(one, everyMs)
@@ -163,7 +160,7 @@ describe('a body', () => {
     )
   })
 
-  it('that keeps the pace goes on for as long as it likes', async () => {
+  it('that keeps the pace has no time limit', async () => {
     const one = await client(portOf(app), stream)
     for (let at = 0; at < 20; at += 1) {
       one.socket.write(`c8\r\n${'a'.repeat(200)}\r\n`)
@@ -173,7 +170,7 @@ describe('a body', () => {
     expect(await one.ended).toMatch(/^HTTP\/1\.1 200 .*"bytes":4000/s)
   })
 
-  it('may pause after it was quick', async () => {
+  it('that was fast may pause', async () => {
     const one = await client(portOf(app), stream)
     // Bytes in the packet of the head earn nothing.
     await sleep(100)
@@ -183,7 +180,7 @@ describe('a body', () => {
     expect(await one.ended).toContain('"bytes":2000')
   })
 
-  it('is not slow where the service is', async () => {
+  it('is not slow while the service does not read it', async () => {
     // Longer than the most credit, with no byte taken meanwhile.
     take = () => sleep(3000)
     const one = await client(portOf(app), stream)
@@ -195,7 +192,7 @@ describe('a body', () => {
     expect(await one.ended).toContain(`"bytes":${pieces * 0x8000}`)
   })
 
-  it('that goes on behind its answer is not listened to for long', async () => {
+  it('that continues after the answer ends the connection', async () => {
     // Answered by its head alone.
     const one = await client(
       portOf(app),
@@ -205,7 +202,7 @@ describe('a body', () => {
     expect(await one.ended).toContain('HTTP/1.1 415')
   })
 
-  it('of an answer may be taken slowly', async () => {
+  it('of an answer may be read slowly', async () => {
     const socket = connect(portOf(app), '127.0.0.1').pause()
     sockets.push(socket)
     socket.write('GET /large HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n')
@@ -221,7 +218,7 @@ describe('a body', () => {
     expect(performance.now() - from).toBeGreaterThan(2400)
   })
 
-  it('of an answer that nobody takes ends the connection', async () => {
+  it('of an answer that is not read ends the connection', async () => {
     const socket = connect(portOf(app), '127.0.0.1').on('error', () => undefined)
     sockets.push(socket.pause())
     socket.write('GET /large HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n')

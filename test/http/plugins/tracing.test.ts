@@ -6,7 +6,7 @@ const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736'
 const PARENT = `00-${TRACE}-00f067aa0ba902b7-01`
 
 describe('the trace of a request', () => {
-  it('is taken on, with a part of its own and the state of others', () => {
+  it('continues that of the client, with a span of its own and the same tracestate', () => {
     const { traceId, traceparent, tracestate } = traceOf({
       traceparent: PARENT,
       tracestate: 'a=1,b=2',
@@ -16,7 +16,7 @@ describe('the trace of a request', () => {
     expect(traceparent).not.toBe(PARENT)
   })
 
-  it('is taken on from a later version, of which the first flag alone is known', () => {
+  it('continues that of a later version, and keeps only the first flag', () => {
     expect(traceOf({ traceparent: `cc-${TRACE}-00f067aa0ba902b7-07-more` }).traceparent).toMatch(
       new RegExp(`^00-${TRACE}-.*-01$`),
     )
@@ -42,12 +42,12 @@ describe('the trace of a request', () => {
     expect(tracestate).toBeUndefined()
   })
 
-  it('leaves out a state that is no header to pass on, or longer than has to be', () => {
+  it('drops a tracestate that is not printable or longer than 512 characters', () => {
     for (const tracestate of ['a=é', `a=${'1'.repeat(512)}`])
       expect(traceOf({ traceparent: PARENT, tracestate }).tracestate).toBeUndefined()
   })
 
-  it('is named by the answer, also by one of an error, and reaches the model', async () => {
+  it('is in the headers of answers and errors, and reaches the model', async () => {
     const tandem = await startTestService()
     try {
       const asked: unknown[] = []
