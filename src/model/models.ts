@@ -2,16 +2,16 @@
 import type { Priority } from '../async/priority.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
 
-/** One sentence as the text encoder sees it. */
+/** A text after the text encoder. */
 export interface EncodedText {
   /** L2-normalised, `info.dim` values. */
   embedding: Float32Array
-  /** `tokenCount × info.tokenWidth` values, row by row; padding is already cut off. */
+  /** `tokenCount × info.tokenWidth` values, row by row, without padding. */
   textTokens: Float32Array
   tokenCount: number
 }
 
-/** An image as it is stored and shown: re-encoded, at most 512 pixels on its long side. */
+/** An image as it is stored: re-encoded, at most 512 pixels on its long side. */
 export interface Image {
   bytes: Uint8Array
   mime: 'image/jpeg'
@@ -19,21 +19,18 @@ export interface Image {
   height: number
 }
 
-/** One image as the image encoder sees it. */
+/** An image after the image encoder. */
 export interface EncodedImage {
   /** L2-normalised, `info.dim` values. */
   embedding: Float32Array
   /**
-   * `info.imageTokens.count × info.imageTokens.width` quantised values: opaque, for `match` alone.
+   * `info.imageTokens.count × info.imageTokens.width` quantised values, for `match` alone.
    */
   imageTokens: Int8Array
   image: Image
 }
 
-/**
- * A text and an image to compare, by their rows in the lists given to `match`, with their cosine
- * similarity.
- */
+/** A text and an image by their rows in the lists of `match`, with their cosine similarity. */
 export interface Pair {
   text: number
   image: number
@@ -41,40 +38,34 @@ export interface Pair {
 }
 
 export interface Match {
-  /**
-   * What hits are ordered by: the argument of the sigmoid. It tells pairs apart where `match` is
-   * already 1.
-   */
+  /** Argument of the sigmoid. Hits are ordered by it, because `match` saturates at 1. */
   logit: number
   /** Calibrated probability in [0, 1] that the text describes the image. */
   match: number
 }
 
-/** Milliseconds that each stage took; for a batch, the longest wait and the sum of the work. */
+/** Milliseconds of each stage; for a batch, the longest wait and the sum of the work. */
 export type StageTimings = Partial<
   Record<'preprocess' | 'tokenize' | 'queue' | 'inference', number>
 >
 
-/** What is worth knowing about the bundle in use. */
+/** The bundle in use. */
 export interface ModelInfo {
   readonly name: string
   readonly version: string
   readonly description: string
   readonly license: string
   readonly languages: readonly string[]
-  /** 16 hexadecimal digits: the same for bundles whose embeddings and tokens can be mixed. */
+  /** 16 hexadecimal digits, the same for bundles whose embeddings and tokens can be mixed. */
   readonly fingerprint: string
   readonly dim: number
-  /**
-   * Both 0 for a dual encoder alone, whose pairs are matched by their similarity; so is
-   * `tokenWidth`.
-   */
+  /** Both 0 without a fusion encoder, as is `tokenWidth`; pairs are then matched by similarity. */
   readonly imageTokens: { readonly count: number; readonly width: number }
   readonly tokenWidth: number
   readonly maxTokens: number
   /**
-   * Whether reranking is worth it by default, and how many candidates to recall for it. One whose
-   * similarity is more than `margin` below that of the k-th does not come among the first k by it.
+   * Whether to rerank by default, and how many candidates. A candidate whose similarity is more
+   * than `margin` below that of the k-th does not reach the first k.
    */
   readonly rerank: {
     readonly default: boolean
@@ -83,35 +74,26 @@ export interface ModelInfo {
   }
 }
 
-/** On whose behalf the model works. */
+/** Options of a call, from the request that it belongs to. */
 export interface Call {
-  /** What has not begun when it fires never runs; the call rejects with its reason. */
+  /** Work that has not started when it aborts never runs; the call rejects with its reason. */
   signal?: AbortSignal | undefined
-  /**
-   * `interactive` is the default: somebody waits for the answer. `bulk` runs while nothing
-   * interactive waits.
-   */
+  /** Interactive by default; bulk work gives way to it. */
   priority?: Priority | undefined
-  /**
-   * On the clock of `performance.now()`; what cannot be done before it is refused at once as
-   * `overloaded`.
-   */
+  /** On the clock of `performance.now()`; work that would miss it is refused as `overloaded`. */
   deadline?: number | undefined
-  /**
-   * Pairs that the caller will have matched next: a search that could not be reranked in time is
-   * refused before it.
-   */
+  /** Pairs to be matched next: a search that cannot be reranked in time is refused early. */
   pairsAhead?: number | undefined
-  /** Nothing will be matched or stored: tokens and the bytes of images may come empty. */
+  /** Nothing is matched or stored: tokens and the bytes of images may be empty. */
   embeddingOnly?: boolean | undefined
-  /** W3C trace context of the request, for a service that does a part of it. */
+  /** W3C trace context of the request, for a remote encoder. */
   trace?: { readonly traceparent: string; readonly tracestate: string | undefined } | undefined
 }
 
 export interface Models {
   readonly info: ModelInfo
   /**
-   * Order is kept. Texts beyond `info.maxTokens` tokens are cut.
+   * Results are in the order of `texts`. Texts are cut to `info.maxTokens` tokens.
    * @throws TandemError `overloaded`, `model_unavailable`, or the reason of the call's signal
    */
   encodeTexts(
@@ -119,8 +101,8 @@ export interface Models {
     call?: Call,
   ): Promise<{ encoded: EncodedText[]; timings: StageTimings }>
   /**
-   * Decodes, re-encodes and embeds the bytes of image files. Order is kept; one bad image fails the
-   * call, and with several images the sentence begins with its place ("Image 2 of 5: …").
+   * Decodes, re-encodes and embeds image files, in order. One bad image fails the call; with
+   * several images the message starts with its place ("Image 2 of 5: …").
    * @throws TandemError `image_type_unsupported`, `image_unreadable`, `image_too_large`,
    *   `decoder_unavailable`, and those of `encodeTexts`
    */
@@ -129,7 +111,7 @@ export interface Models {
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }>
   /**
-   * Runs the fusion encoder, where there is one, on each pair; answers in the order of `pairs`.
+   * Runs the fusion encoder, if there is one, on each pair. Results are in the order of `pairs`.
    * @throws TandemError as `encodeTexts`
    */
   match(
@@ -138,12 +120,12 @@ export interface Models {
     pairs: readonly Pair[],
     call?: Call,
   ): Promise<{ matches: Match[]; timings: StageTimings }>
-  /** Entries that wait, and entries inside the batch that runs now. */
+  /** Inputs that wait, and inputs in the running batches. */
   stats(): { queueDepth: number; inFlight: number }
-  /** The processes that the model needs. */
+  /** The processes of the models. */
   readonly workers: readonly WorkerStatus[]
   /**
-   * Answers the batch and the images under way, fails what still waits as `model_unavailable`, and
+   * Finishes the running batches and images, fails waiting inputs with `model_unavailable`, and
    * ends the processes.
    */
   close(): Promise<void>

@@ -1,7 +1,4 @@
-/**
- * One file of a bundle: inside its folder, and with the size and the SHA-256 that the manifest
- * says.
- */
+/** Reads and verifies files of a bundle: inside its folder, with the size and SHA-256 listed. */
 import { createHash } from 'node:crypto'
 import { open, readFile, realpath } from 'node:fs/promises'
 import { isAbsolute, join, sep } from 'node:path'
@@ -9,15 +6,11 @@ import { BundleError } from './bundle.js'
 import type { Bundle } from './bundle.js'
 import type { FileEntry } from './bundle.js'
 
-/**
- * So many bytes of a file are read at a time where they are only verified: what is read is not
- * kept.
- */
+/** Bytes read at a time to verify a file. */
 const PIECE = 2 ** 18
 
 /**
- * The bytes of one file of the bundle: those that were verified, not those that lie there a moment
- * later.
+ * Reads a file of the bundle and verifies the bytes that it returns.
  * @throws BundleError when the file is not listed, lies outside the bundle, or differs from the
  *   manifest
  */
@@ -29,8 +22,8 @@ export async function readBundleFile(bundle: Bundle, path: string): Promise<Buff
 }
 
 /**
- * @throws BundleError where the file is not the one of the manifest; only a piece of it is in
- * memory at a time
+ * Verifies a file without loading it as a whole.
+ * @throws BundleError when it differs from the manifest
  */
 export async function verifyBundleFile(bundle: Bundle, entry: FileEntry): Promise<void> {
   const { path } = entry
@@ -51,21 +44,21 @@ export async function verifyBundleFile(bundle: Bundle, entry: FileEntry): Promis
   }
 }
 
-/** @throws BundleError where they are not those of the manifest */
+/** @throws BundleError when size or digest differ from the manifest */
 function check(
   { folder }: Bundle,
-  { path, ...says }: FileEntry,
+  { path, ...expected }: FileEntry,
   bytes: number,
   sha256: string,
 ): void {
-  if (bytes !== says.bytes) {
+  if (bytes !== expected.bytes) {
     throw new BundleError(
-      `${path} of the bundle in ${folder} has ${bytes} bytes; its manifest says ${says.bytes}.`,
+      `${path} of the bundle in ${folder} has ${bytes} bytes; its manifest says ${expected.bytes}.`,
     )
   }
-  if (sha256 !== says.sha256) {
+  if (sha256 !== expected.sha256) {
     throw new BundleError(
-      `${path} of the bundle in ${folder} has the SHA-256 ${sha256}; its manifest says ${says.sha256}.`,
+      `${path} of the bundle in ${folder} has the SHA-256 ${sha256}; its manifest says ${expected.sha256}.`,
     )
   }
 }
@@ -87,10 +80,10 @@ export function listed({ folder, manifest }: Bundle, path: string): FileEntry {
   return entry
 }
 
-/** Where `path` lies, links followed: inside the folder, or not at all. */
+/** The real path of a file. @throws BundleError when it is outside the folder */
 async function located({ folder }: Bundle, path: string): Promise<string> {
-  const plain = !isAbsolute(path) && path.split('/').every((part) => /^[\w-][\w.-]*$/.test(part))
-  if (!plain)
+  const isPlain = !isAbsolute(path) && path.split('/').every((part) => /^[\w-][\w.-]*$/.test(part))
+  if (!isPlain)
     throw new BundleError(
       `The bundle in ${folder} lists "${path}", which is not a plain relative name.`,
     )

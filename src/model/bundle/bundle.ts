@@ -12,10 +12,7 @@ export interface Bundle {
   fingerprint: string
 }
 
-/**
- * What a graph computes with; its inputs and outputs are the same for all. An fp16 graph is for a
- * GPU.
- */
+/** Arithmetic inside a graph; inputs and outputs do not depend on it. fp16 is for a GPU. */
 export type Precision = 'fp32' | 'fp16' | 'int8'
 
 export interface Manifest {
@@ -26,10 +23,10 @@ export interface Manifest {
   license: string
   languages: string[]
   embedding: { dim: number }
-  /** There exactly where a fusion encoder reads them. */
+  /** Present with a fusion encoder. */
   image_tokens?: { count: number; width: number; dtype: 'int8' }
   image_encoder: { file: string; size: number; fit: 'fill'; precision?: Precision }
-  /** `token_width` is there where a fusion encoder reads the text tokens. */
+  /** `token_width` is present with a fusion encoder. */
   text_encoder: {
     file: string
     tokenizer: string
@@ -37,25 +34,21 @@ export interface Manifest {
     token_width?: number
     precision?: Precision
   }
-  /** Absent in a dual encoder alone. */
+  /** Absent in a bundle that is a dual encoder alone. */
   fusion_encoder?: { file: string; precision?: Precision }
   /**
    * match = sigmoid(argument), argument = logit × ITM logit + similarity × cosine + bias. With
-   * `knots`, pairs of argument and match that both rise, the match is read off the line through
-   * them instead.
+   * `knots`, increasing pairs of argument and match, the match is interpolated between them instead.
    */
   match: { logit: number; similarity: number; bias: number; knots?: [number, number][] }
-  /**
-   * One whose similarity is more than `margin` below that of the k-th candidate does not come among
-   * the first k.
-   */
+  /** Candidates more than `margin` below the k-th similarity do not reach the first k. */
   rerank: { default: boolean; candidates: number; margin?: number }
   goldens: string
   metrics: Record<string, unknown>
   files: FileEntry[]
 }
 
-/** Sizes of the tokens that the fusion encoder reads: 0 where there is none. */
+/** Sizes of the inputs of the fusion encoder; 0 without one. */
 export function tokenSizes({
   fusion_encoder: fusion,
   image_tokens: image,

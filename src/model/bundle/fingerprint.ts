@@ -17,10 +17,7 @@ export function fingerprintOf(manifest: Manifest): string {
   return createHash('sha256').update(canonicalJson(parts)).digest('hex').slice(0, 16)
 }
 
-/**
- * JSON without spaces or absent fields, keys in the order of their UTF-16 units: the same text for
- * the same value.
- */
+/** JSON without spaces or absent fields, keys in the order of their UTF-16 units. */
 function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)

@@ -10,7 +10,7 @@ const validate = new Ajv({ allErrors: true, strict: false }).compile<Manifest>(
 )
 
 /**
- * @param source where `text` comes from, for the message
+ * @param source - name of the file, for the message
  * @throws BundleError naming every field that does not fit
  */
 export function parseManifest(text: string, source: string): Manifest {
@@ -31,13 +31,13 @@ export function parseManifest(text: string, source: string): Manifest {
   throw new BundleError(`${source} does not fit the manifest schema: ${problems.join('; ')}`)
 }
 
-/** A schema cannot say that numbers rise. */
+/** A JSON schema cannot require that numbers increase. */
 function checkKnots({ match: { knots = [] } }: Manifest, source: string): void {
   knots.forEach(([argument, probability], at) => {
     const before = knots[at - 1]
     if (before === undefined || (argument > before[0] && probability >= before[1])) return
     throw new BundleError(
-      `${source} has match.knots that do not rise: [${before.join(', ')}] is followed by [${argument}, ${probability}].`,
+      `${source} has match.knots that do not increase: [${before.join(', ')}] is followed by [${argument}, ${probability}].`,
     )
   })
 }

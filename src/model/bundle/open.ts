@@ -1,17 +1,12 @@
-/**
- * A bundle: the folder that training hands to the service. Nothing of it is used before its
- * manifest fits the schema and every file has the size and the SHA-256 that the manifest says.
- */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { BundleError } from './bundle.js'
+import { BundleError, type Bundle } from './bundle.js'
 import { listed, verifyBundleFile } from './bundle-file.js'
 import { fingerprintOf } from './fingerprint.js'
 import { parseManifest } from './manifest-schema.js'
-import type { Bundle } from './bundle.js'
 
 /**
- * Reads the manifest and verifies every file that it lists.
+ * Checks the manifest of a bundle against the schema and every file against its size and SHA-256.
  * @throws BundleError
  */
 export async function openBundle(folder: string): Promise<Bundle> {

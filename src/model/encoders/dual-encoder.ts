@@ -1,7 +1,4 @@
-/**
- * Batches of the two encoders: texts to embeddings and text tokens, pixels to embeddings and image
- * tokens.
- */
+/** Batches of the text encoder and the image encoder: embeddings and tokens. */
 import type { EncodedImage, EncodedText } from '../models.js'
 import type { Lane } from '../queue/batcher.js'
 import { tokenSizes, type Manifest } from '../bundle/bundle.js'
@@ -9,8 +6,8 @@ import { readPixels, type Pixels } from '../inference/pixel-files.js'
 import { bytesOf, floatsOf, maskOf } from '../onnx/tensors.js'
 
 /**
- * Token ids, special tokens included → the encoded text without its padding.
- * @param maxWeight - in tokens, as `maxPadding`
+ * Token ids, special tokens included → the encoded text without padding.
+ * @param maxWeight - in tokens, like `maxPadding`
  */
 export function textLane(
   manifest: Manifest,

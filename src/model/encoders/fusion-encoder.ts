@@ -1,14 +1,11 @@
-/** Batches of the fusion encoder, and the rule that turns its logit into a match. */
+/** Batches of the fusion encoder, and the calibration of its logit. */
 import type { Match } from '../models.js'
 import type { Comparison } from './comparison.js'
 import type { Lane } from '../queue/batcher.js'
 import { tokenSizes, type Manifest } from '../bundle/bundle.js'
 import { floatsOf, maskOf } from '../onnx/tensors.js'
 
-/**
- * One comparison → the ITM logits of its pairs. Comparisons in a batch keep their texts and images
- * apart.
- */
+/** A comparison → the ITM logits of its pairs. A batch holds the texts and images of each. */
 export function fusionLane(manifest: Manifest, maxWeight: number): Lane<Comparison, Float32Array> {
   const { count, width, tokenWidth } = tokenSizes(manifest)
   return {
@@ -43,7 +40,7 @@ export function fusionLane(manifest: Manifest, maxWeight: number): Lane<Comparis
   }
 }
 
-/** The pairs of all comparisons, their rows counted through the joined lists. */
+/** The pairs of all comparisons with the rows of the joined lists: [pairs, 2]. */
 function pairRows(comparisons: readonly Comparison[]): BigInt64Array {
   let firstText = 0
   let firstImage = 0
@@ -57,19 +54,19 @@ function pairRows(comparisons: readonly Comparison[]): BigInt64Array {
   return BigInt64Array.from(rows)
 }
 
-/** The calibrated probability, and what it orders by, from an ITM logit and a cosine similarity. */
+/** The calibrated match of an ITM logit and a cosine similarity. */
 export function calibrate(rule: Manifest['match'], itmLogit: number, similarity: number): Match {
   const logit = rule.logit * itmLogit + rule.similarity * similarity + rule.bias
   return {
     logit,
-    match: rule.knots === undefined ? 1 / (1 + Math.exp(-logit)) : onLine(rule.knots, logit),
+    match: rule.knots === undefined ? 1 / (1 + Math.exp(-logit)) : interpolate(rule.knots, logit),
   }
 }
 
-/** The height at `x` of the line through `knots`, which goes on level at both ends. */
-function onLine(knots: readonly (readonly [number, number])[], x: number): number {
+/** Linear interpolation between `knots`, constant beyond both ends. */
+function interpolate(knots: readonly (readonly [number, number])[], x: number): number {
   const next = knots.findIndex(([argument]) => argument > x)
-  // Beyond the last knot there is no next one, and `at(-1)` is the last.
+  // Beyond the last knot, `next` is -1 and `at(-1)` is the last knot.
   const [x1, y1] = knots.at(next) as [number, number]
   if (next <= 0) return y1
   const [x0, y0] = knots[next - 1] as [number, number]

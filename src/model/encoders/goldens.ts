@@ -1,6 +1,6 @@
 /**
- * What training recorded with a bundle has to come out of its graphs again on each device, before
- * anything is answered from them: a provider that computes something else is worse than none.
+ * Checks the graphs on each device against the inputs and outputs that training recorded, because a
+ * provider may compute wrong numbers without an error.
  */
 import type { Bundle } from '../bundle/bundle.js'
 import { BundleError } from '../bundle/bundle.js'
@@ -10,7 +10,7 @@ import { fusionLane } from './fusion-encoder.js'
 import type { Inference } from '../inference/process.js'
 import type { Pixels } from '../inference/pixel-files.js'
 
-/** As far as it is looked at here; training/tandem_training/bundle/goldens.py writes it. */
+/** The fields that are checked; training/tandem_training/bundle/goldens.py writes the file. */
 interface Goldens {
   texts: { token_ids: number[]; embedding: number[] }[]
   image: { file: string; embedding: number[]; image_tokens_head: number[] }
@@ -24,13 +24,13 @@ export interface Recorded {
   pixels: Pixels
 }
 
-/** Steps of int8 that an image token may differ by where the goldens do not say. */
+/** Default tolerance of image tokens, in steps of int8. */
 const TOKEN_TOLERANCE = 1
 
 /**
  * Reads the goldens of a bundle.
- * @param decode - makes the pixels of the image encoder from the bytes of an image
- * @throws BundleError when they are not there, or not goldens
+ * @param decode - turns the bytes of an image into the pixels of the image encoder
+ * @throws BundleError when the file is missing or malformed
  */
 export async function readGoldens(
   bundle: Bundle,
@@ -40,9 +40,9 @@ export async function readGoldens(
   try {
     const goldens = JSON.parse((await readBundleFile(bundle, path)).toString('utf8')) as Goldens
     const { texts, image, matches, tolerances } = goldens
-    const complete = texts.length > 0 && matches.every(({ text }) => texts[text] !== undefined)
-    if (!complete || ![tolerances.embedding_cosine, tolerances.logit].every(Number.isFinite))
-      throw new Error('something is missing')
+    const isComplete = texts.length > 0 && matches.every(({ text }) => texts[text] !== undefined)
+    if (!isComplete || ![tolerances.embedding_cosine, tolerances.logit].every(Number.isFinite))
+      throw new Error('a field is missing')
     return { goldens, pixels: await decode(await readBundleFile(bundle, image.file)) }
   } catch (error) {
     if (error instanceof BundleError) throw error
@@ -52,7 +52,7 @@ export async function readGoldens(
   }
 }
 
-/** @throws BundleError naming what differs, and by how much; what a run throws */
+/** @throws BundleError for an output beyond its tolerance; what a run throws */
 export async function checkGoldens(
   { manifest }: Bundle,
   { goldens, pixels }: Recorded,
@@ -62,7 +62,7 @@ export async function checkGoldens(
   const check = (what: string, differs: number, within: number): void => {
     if (!(differs <= within)) {
       throw new BundleError(
-        `The ${what} of the goldens comes out ${rounded(differs)} off; ${rounded(within)} is tolerated.`,
+        `The ${what} of the goldens is ${rounded(differs)} off; ${rounded(within)} is tolerated.`,
       )
     }
   }
@@ -84,7 +84,7 @@ export async function checkGoldens(
     [pixels],
   )
   if (image === undefined)
-    throw new BundleError('The image graph gives nothing for the image of the goldens.')
+    throw new BundleError('The image graph has no output for the image of the goldens.')
   check('image embedding', 1 - cosine(image.embedding, recorded.embedding), angle)
   const steps = recorded.image_tokens_head.map((token, i) =>
     Math.abs(token - (image.imageTokens[i] ?? Number.NaN)),

@@ -1,7 +1,4 @@
-/**
- * The room behind the door of model.ts: the tokenizer here, images and graphs in processes of their
- * own.
- */
+/** Models of this service: the tokenizer in this process, images and graphs in workers. */
 import { totalmem } from 'node:os'
 import { Limiter } from '../../async/limiter.js'
 import { MovingAverage } from '../../async/moving-average.js'
@@ -35,7 +32,7 @@ import { readGoldens, checkGoldens } from './goldens.js'
 import { Tokenizer } from './tokenizer.js'
 
 const DEFAULT_MAX_QUEUE = 2048
-/** The last ten or so images count. */
+/** About the last ten images count. */
 const DECODE_MEMORY = 0.9
 
 export interface ModelsOptions {
@@ -108,9 +105,9 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
     await decoder.close()
     throw error
   })
-  note?.(sentenceOf(inference))
+  note?.(describe(inference))
   const batcher = new Batcher(inference, maxQueue)
-  // As many images at a time as there are cores: more would only hold more of them in memory.
+  // As many images as cores: more would only take more memory.
   const decoding = new Limiter(cores, {
     maxWaiting: maxQueue,
     full: (waiting) =>
@@ -133,7 +130,7 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
   })
 }
 
-function sentenceOf({ provider, size, limits: { image, text, fusion } }: InferencePool): string {
+function describe({ provider, size, limits: { image, text, fusion } }: InferencePool): string {
   const where = size === 1 ? provider : `${provider}, ${size} processes`
   return `The graphs run on ${where}, in batches of up to ${image} images, ${text} tokens of texts or ${fusion} pairs.`
 }
@@ -181,14 +178,14 @@ class LocalModels implements Models {
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
     const { batcher, decoding, pixelFiles, cores } = this.#parts
-    // Those that are still being decoded go before these on the way through the image encoder, too.
+    // Images that are being decoded also go through the image encoder before these.
     const before = decoding.ahead(call?.priority ?? 'interactive')
     const decoded = before === 0 ? 0 : (this.#decodeMs.value * (before + images.length)) / cores
     batcher.admit('image', images.length + before, call, decoded)
     const started = performance.now()
     const ready = await this.#preprocessAll(images, call)
     const preprocessed = performance.now() - started
-    const pixels = ready.map((one) => one.pixels)
+    const pixels = ready.map((image) => image.pixels)
     try {
       const { results, queue, inference } = await batcher.submit(this.#lanes.image, pixels, call)
       const encoded = ready.map(({ image }, i) => ({
@@ -197,7 +194,7 @@ class LocalModels implements Models {
       }))
       return { encoded, timings: { preprocess: preprocessed, queue, inference } }
     } catch (error) {
-      for (const one of pixels) pixelFiles.removeLater(one)
+      for (const input of pixels) pixelFiles.removeLater(input)
       throw error
     }
   }
@@ -209,7 +206,7 @@ class LocalModels implements Models {
     call?: Call,
   ): Promise<{ matches: Match[]; timings: StageTimings }> {
     const rule = this.#parts.manifest.match
-    // Without a fusion encoder the similarity alone is calibrated.
+    // Without a fusion encoder, the similarity alone is calibrated.
     if (this.#lanes.fusion === null) {
       return { matches: pairs.map(({ similarity }) => calibrate(rule, 0, similarity)), timings: {} }
     }
@@ -255,7 +252,7 @@ class LocalModels implements Models {
   #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Decoded[]> {
     const { manifest, decoder, decoding, pixelFiles } = this.#parts
     const isStored = call?.embeddingOnly !== true
-    const one = (bytes: Uint8Array): Promise<Decoded> =>
+    const decode = (bytes: Uint8Array): Promise<Decoded> =>
       decoding.run(async () => {
         const started = performance.now()
         try {
@@ -266,14 +263,14 @@ class LocalModels implements Models {
           this.#decodeMs.add(performance.now() - started)
         }
       }, call)
-    const decoded = images.map(one)
+    const decoded = images.map(decode)
     const named = decoded.map((image, place) =>
       image.catch((error: unknown) => {
         throw images.length > 1 ? placed(error, place, images.length) : error
       }),
     )
     return Promise.all(named).catch((error: unknown) => {
-      // Of the others.
+      // The pixels of the other images are not needed.
       for (const image of decoded)
         image.then(
           ({ pixels }) => pixelFiles.remove(pixels),
@@ -284,15 +281,12 @@ class LocalModels implements Models {
   }
 }
 
-/** The same refusal, saying which image it was. */
+/** The same error with the place of the image in front. */
 function placed(error: unknown, place: number, count: number): unknown {
   return error instanceof TandemError ? error.about(`Image ${place + 1} of ${count}`) : error
 }
 
-/**
- * Before texts are tokenized, which costs something: four characters a token, and two that mark the
- * ends.
- */
+/** Estimate before tokenizing: four characters a token, and two special tokens. */
 function tokensExpected(texts: readonly string[], most: number): number {
   return texts.reduce((sum, { length }) => sum + Math.min(most, 2 + Math.ceil(length / 4)), 0)
 }
@@ -301,7 +295,7 @@ function tokensOf(texts: readonly EncodedText[], pairs: readonly Pair[], place: 
   return texts[pairs[place]?.text ?? -1]?.tokenCount ?? 0
 }
 
-/** `values[i]` back at the place `order[i]`, from which it was taken. */
+/** Undoes a sort: `values[i]` goes to place `order[i]`. */
 function unsorted<Value>(values: readonly Value[], order: readonly number[]): Value[] {
   const result = new Array<Value>(values.length)
   order.forEach((place, i) => (result[place] = values[i] as Value))

@@ -1,4 +1,4 @@
-/** Sentences to token ids, by the tokenizer of the bundle. */
+/** Texts to token ids, with the tokenizer of the bundle. */
 import { Tokenizer as WordPieces } from '@huggingface/tokenizers'
 
 export class Tokenizer {
@@ -6,15 +6,15 @@ export class Tokenizer {
   readonly #maxTokens: number
 
   /**
-   * @param file the bytes of `tokenizer.json`
-   * @param maxTokens the most ids for one text, special tokens included
+   * @param file - the bytes of `tokenizer.json`
+   * @param maxTokens - maximum ids of a text, special tokens included
    */
   constructor(file: Buffer, maxTokens: number) {
     this.#pieces = new WordPieces(JSON.parse(file.toString('utf8')) as object, {})
     this.#maxTokens = maxTokens
   }
 
-  /** The ids of `text` between its special tokens; a text that is too long keeps its last one. */
+  /** The ids with special tokens; a text that is too long is cut before its last special token. */
   encode(text: string): number[] {
     const { ids } = this.#pieces.encode(text)
     return ids.length <= this.#maxTokens

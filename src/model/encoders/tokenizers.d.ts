@@ -1,7 +1,4 @@
-/**
- * What we use of @huggingface/tokenizers, whose own declarations cannot be resolved by an ES
- * module's rules (0.2.0).
- */
+/** Declarations for @huggingface/tokenizers 0.2.0, whose own do not resolve from an ES module. */
 declare module '@huggingface/tokenizers' {
   export class Tokenizer {
     /** The contents of tokenizer.json and of tokenizer_config.json. */

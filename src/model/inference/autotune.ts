@@ -1,23 +1,21 @@
-/** The most that one batch takes, by graph: images, tokens of texts, pairs. */
+/** Finds the batch size that suits a device. */
 import type { GraphName, GraphSpec, Tensors } from '../onnx/graph-inputs.js'
 import { dryRunInputs } from '../onnx/dry-run.js'
 
+/** The maximum of a batch, by graph: images, tokens of texts, pairs. */
 export type BatchLimits = Record<GraphName, number>
 
-/** Between which numbers of rows the best one is looked for, and how. */
+/** The range of rows to try, and the clock. */
 export interface Search {
   least: BatchLimits
   most: BatchLimits
-  /** In each text. */
+  /** Tokens of each text. */
   tokens: number
-  /** Milliseconds of what is short on that device: time, or the time of a core. */
+  /** Milliseconds of the scarce resource of the device: wall time, or core time. */
   clock: () => number
 }
 
-/**
- * A GPU gets faster by more rows than any CPU; above these the way there and back costs more than
- * the run.
- */
+/** A GPU gains from more rows than a CPU; above these maxima the transfer costs more. */
 export function searchOnDevice(longestText: number): Search {
   return {
     least: { image: 8, text: 32, fusion: 64 },
@@ -27,15 +25,12 @@ export function searchOnDevice(longestText: number): Search {
   }
 }
 
-/** As many tokens as a caption or a query has, with those that mark its ends. */
+/** Tokens of a caption or a query, special tokens included. */
 const USUAL_TOKENS = 16
 
-/**
- * On a CPU rows get cheaper until they fill its caches. What other processes take of the cores must
- * not count.
- */
+/** On a CPU, rows get cheaper until they fill its caches. */
 export function searchOnCpu(threads: number): Search {
-  // Threads that wait for one another spend core time, too.
+  // Core time ignores other processes, but counts threads that wait for each other.
   const clock = threads === 1 ? coreTime : now
   return {
     least: { image: 1, text: 16, fusion: 16 },
@@ -45,26 +40,24 @@ export function searchOnCpu(threads: number): Search {
   }
 }
 
-/** Runs of a batch that are timed. */
-const TIMED = 3
+/** Timed runs of a batch. */
+const ROUNDS = 3
 
-/** A batch of twice the rows has to make a row this much cheaper to be worth what waits for it. */
-const WORTH = 0.97
+/** Doubling the rows must make a row at least 3 % cheaper. */
+const MIN_GAIN = 0.97
 
-/** What was found of one graph. */
+/** The measurement of one graph. */
 export interface Paces {
   /** Images, tokens of texts or pairs. */
   limit: number
-  /** Milliseconds of a row in such a batch. */
+  /** Milliseconds of one row in a batch of `limit`. */
   pace: number
-  /** As many of what `limit` counts take as long as it costs to run a batch at all. */
+  /** The fixed cost of a batch, in units of `limit`. */
   overhead: number
 }
 
 /**
- * How many rows suit a device, found by trying: they are doubled while a batch of them runs, which
- * means that the memory holds it, and while a row gets cheaper by it.
- *
+ * Doubles the rows of a batch while it fits into memory and a row gets cheaper.
  * @throws what `run` throws for the smallest batches
  */
 export async function largestBatch(
@@ -75,25 +68,25 @@ export async function largestBatch(
 ): Promise<Paces> {
   const timed = async (rows: number): Promise<number> => {
     const inputs = dryRunInputs(spec, { rows, tokens })
-    // The first run takes the memory and chooses kernels; of those like the ones to come the
-    // quickest was disturbed least.
+    // The first run allocates memory and chooses kernels. The fastest of the others was disturbed
+    // least.
     await run(inputs)
     const times: number[] = []
-    for (let round = 0; round < TIMED; round += 1) {
+    for (let round = 0; round < ROUNDS; round += 1) {
       const started = clock()
       await run(inputs)
       times.push(clock() - started)
     }
     return Math.min(...times)
   }
-  // A provider that compiles for the sizes that it has seen has the smallest then, and all between.
+  // A provider that compiles for a range of sizes learns the smallest one.
   await run(dryRunInputs(spec, { rows: 1, tokens: 1 }))
   const alone = await timed(1)
   let rows = least[graph]
   let pace = rows === 1 ? alone : (await timed(rows)) / rows
   while (rows < most[graph]) {
     const milliseconds = await timed(rows * 2).catch(() => Infinity)
-    if (milliseconds / (rows * 2) > pace * WORTH) break
+    if (milliseconds / (rows * 2) > pace * MIN_GAIN) break
     rows *= 2
     pace = milliseconds / rows
   }
@@ -101,13 +94,13 @@ export async function largestBatch(
   return { limit: rows * weight, pace, overhead: overheadOf(alone, rows, pace) * weight }
 }
 
-/** In rows, from how long one takes and how long many do. */
+/** In rows, from the time of one row and of many. */
 function overheadOf(alone: number, rows: number, pace: number): number {
   const more = rows === 1 ? alone : (rows * pace - alone) / (rows - 1)
   return more > 0 ? Math.max(0, alone / more - 1) : Infinity
 }
 
-/** What fits every one of several devices. */
+/** The limits that suit all of several devices. */
 export function smallestLimits(limits: readonly BatchLimits[]): BatchLimits {
   const least = (graph: GraphName): number => Math.min(...limits.map((limit) => limit[graph]))
   return { image: least('image'), text: least('text'), fusion: least('fusion') }

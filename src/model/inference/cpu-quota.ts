@@ -1,20 +1,14 @@
-/**
- * How many cores the service has been given: by the machine, by its affinity, and by the quota of
- * its control group.
- */
+/** The cores of the service: of the machine, its affinity, and the quota of its control group. */
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 
 const MOUNT = '/sys/fs/cgroup'
 
-/**
- * Whole cores, 1 at least. Node looks at the machine and the affinity alone; a container is given
- * less by a quota.
- */
+/** Whole cores, at least 1. Node considers the affinity but not the quota of a container. */
 export function availableCores(read: (path: string) => string = readText): number {
-  const given = Math.min(availableParallelism(), quotaV2(read), quotaV1(read))
-  return Math.max(1, Math.floor(given))
+  const cores = Math.min(availableParallelism(), quotaV2(read), quotaV1(read))
+  return Math.max(1, Math.floor(cores))
 }
 
 function quotaV2(read: (path: string) => string): number {
@@ -39,7 +33,7 @@ function quotaV1(read: (path: string) => string): number {
   )
 }
 
-/** Where the process is in the hierarchy that has those controllers. */
+/** The folder of the process in the hierarchy with these controllers. */
 function folderOf(read: (path: string) => string, has: (controllers: string) => boolean): string {
   const lines = read('/proc/self/cgroup')
     .split('\n')
@@ -49,22 +43,19 @@ function folderOf(read: (path: string) => string, has: (controllers: string) => 
   return folder.length === 0 ? '/' : folder.join(':')
 }
 
-/**
- * Each group on the way to the root may have a quota. What a container does not see of the way is
- * left out.
- */
+/** The smallest quota from the folder to the root; folders that a container hides have none. */
 function leastAlong(folder: string, quotaAt: (folder: string) => number): number {
   const here = quotaAt(folder)
   return folder === dirname(folder) ? here : Math.min(here, leastAlong(dirname(folder), quotaAt))
 }
 
-/** In cores; Infinity where there is no quota, which is `max`, -1 or no file. */
+/** In cores; Infinity without a quota, which is `max`, -1 or no file. */
 function share(quota = Number.NaN, period = Number.NaN): number {
   const cores = quota / period
   return cores > 0 ? cores : Infinity
 }
 
-/** Empty where there is no such file. */
+/** Empty if there is no such file. */
 function readText(path: string): string {
   try {
     return readFileSync(path, 'utf8')

@@ -1,7 +1,7 @@
 /**
- * Graphs as the runtime has optimised them for the processor of this machine, their weights in
- * files that are mapped: the processes share them in memory, and a start takes a fraction of the
- * time. They are made of a verified bundle when there are none, and may be removed at any time.
+ * Graphs optimised by the runtime for the processor of this machine, with their weights in mapped
+ * files. Processes share the weights in memory, and a start takes a fraction of the time. The cache
+ * is built from a verified bundle and may be removed at any time.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -20,10 +20,10 @@ import { arch, cpus } from 'node:os'
 import { join } from 'node:path'
 import type { GraphName } from '../onnx/graph-inputs.js'
 
-/** Written last: the bytes of every file. */
+/** The size of every file; written last. */
 const COMPLETE = 'complete.json'
 const MEASURED = 'measured.json'
-/** Two bundles may be in use, one that serves and one that stands by. */
+/** Two bundles may be in use, one that serves and one that is being prepared. */
 const MAX_CACHED = 2
 
 export class GraphCache<Measured> {
@@ -31,9 +31,9 @@ export class GraphCache<Measured> {
   readonly #folder: string
 
   /**
-   * @param root - holds the graphs of several bundles
+   * @param root - folder with the graphs of several bundles
    * @param fingerprint - of the bundle
-   * @param runtime - its version: another one optimises otherwise
+   * @param runtime - version of the runtime, which determines the optimisations
    */
   constructor(root: string, fingerprint: string, runtime: string) {
     this.#root = root
@@ -44,28 +44,28 @@ export class GraphCache<Measured> {
     return join(this.#folder, `${graph}.onnx`)
   }
 
-  /** Whether all are there, as they were written. */
+  /** Whether all files are present with the sizes that were written. */
   async isComplete(): Promise<boolean> {
     try {
       const sizes = JSON.parse(await readFile(join(this.#folder, COMPLETE), 'utf8')) as Record<
         string,
         number
       >
-      const found = await Promise.all(
+      const actual = await Promise.all(
         Object.keys(sizes).map(async (name) => (await stat(join(this.#folder, name))).size),
       )
       const now = new Date()
       await utimes(this.#folder, now, now).catch(() => undefined)
-      return Object.values(sizes).every((size, at) => size === found[at])
+      return Object.values(sizes).every((size, at) => size === actual[at])
     } catch {
       return false
     }
   }
 
   /**
-   * Has them written into a folder that takes its place when it is whole.
-   * @throws what `write` throws; Error where the disk is full or cannot be written to. Nothing is
-   *   left then
+   * Fills the cache through a temporary folder, which is renamed when it is complete.
+   * @throws what `write` throws; Error if the disk is full or read-only. The temporary folder is
+   *   removed then
    */
   async make(write: (fileOf: (graph: GraphName) => string) => Promise<void>): Promise<void> {
     await mkdir(this.#root, { recursive: true })
@@ -86,7 +86,7 @@ export class GraphCache<Measured> {
     await this.#removeOthers().catch(() => undefined)
   }
 
-  /** What was measured with these graphs on this machine; null where nothing was. */
+  /** The saved measurement of these graphs on this machine; null if there is none. */
   async measured(): Promise<Measured | null> {
     return readFile(join(this.#folder, MEASURED), 'utf8').then(
       (text) => JSON.parse(text) as Measured,
@@ -94,12 +94,12 @@ export class GraphCache<Measured> {
     )
   }
 
-  /** Nothing is lost where it cannot be kept. */
+  /** Ignores a failure: the next start measures again. */
   async saveMeasured(measured: Measured): Promise<void> {
     await writeFile(join(this.#folder, MEASURED), JSON.stringify(measured)).catch(() => undefined)
   }
 
-  /** Those of bundles and machines that were, and what killed processes left. */
+  /** Removes caches of earlier bundles and machines, and folders of killed processes. */
   async #removeOthers(): Promise<void> {
     const folders = (await readdir(this.#root)).map((name) => join(this.#root, name))
     const used = await Promise.all(
@@ -110,12 +110,12 @@ export class GraphCache<Measured> {
   }
 }
 
-/** The runtime chooses kernels and the layout of weights by what the processor can do. */
+/** Identifies the processor; its features determine kernels and the layout of weights. */
 function processor(): string[] {
-  const [one] = cpus()
+  const [cpu] = cpus()
   return [
     arch(),
-    one?.model ?? '',
+    cpu?.model ?? '',
     /^(?:flags|Features)\s*:.*$/m.exec(textOf('/proc/cpuinfo'))?.[0] ?? '',
   ]
 }

@@ -1,22 +1,21 @@
 /**
- * The way of pixels from the decoder to inference: by files that live for as long as that takes and
- * as a rule never reach the disk. Sent through the service they would be copied eight times, and
- * its garbage collected for longer than it works. Who reads or writes one does so in one go:
- * through a pool of threads it would cost three times as much.
+ * Pixels on their way from the decoder to inference, in short-lived files that rarely reach the
+ * disk. Messages through the service would copy them eight times and cost more garbage collection
+ * than work. Files are read and written synchronously, at a third of the cost of the thread pool.
  */
 import { closeSync, openSync, readSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** size × size × 3 values, or the file that they lie in. */
+/** size × size × 3 values, or the file that holds them. */
 export type Pixels = Uint8Array | { file: string }
 
-/** Between a batch being sent to a worker that is free, and its files being read. */
+/** Maximum time from sending a batch to a free worker until its files are read. */
 const READ_TIMEOUT_MS = 5000
 
 export class PixelFiles {
-  /** Null where none can be made: pixels are sent then. */
+  /** Null if it cannot be created; pixels are then sent in messages. */
   readonly #folder: string | null
   #files = 0
 
@@ -28,10 +27,7 @@ export class PixelFiles {
     return new PixelFiles(await mkdtemp(join(tmpdir(), 'tandem-pixels-')).catch(() => null))
   }
 
-  /**
-   * Gives `decode` the name of a new file. What it leaves where it fails is removed; otherwise who
-   * reads it takes it away.
-   */
+  /** Calls `decode` with the name of a new file; removes the file if it fails. */
   async withFile<Value>(decode: (into: string | null) => Promise<Value>): Promise<Value> {
     const file = this.#folder === null ? null : join(this.#folder, String((this.#files += 1)))
     try {
@@ -42,26 +38,23 @@ export class PixelFiles {
     }
   }
 
-  /** Removes the file of pixels that lie in one, and that nobody is going to read. */
+  /** Removes the file of pixels that will not be read. */
   remove(pixels: Pixels): void {
     if ('file' in pixels) void unlink(pixels.file).catch(() => undefined)
   }
 
-  /**
-   * Removes those of a call that has been given up, when a batch that others share can no longer be
-   * about to read them.
-   */
+  /** As `remove`, after the time in which a batch that is already sent may still read them. */
   removeLater(pixels: Pixels): void {
     if ('file' in pixels) setTimeout(() => this.remove(pixels), READ_TIMEOUT_MS).unref()
   }
 
-  /** Removes all that is left. */
+  /** Removes the folder. */
   async close(): Promise<void> {
     if (this.#folder !== null) await rm(this.#folder, { recursive: true, force: true })
   }
 }
 
-/** Puts pixels into the new file `into`; where it cannot be written they stay as they are. */
+/** Writes pixels into the new file `into`; returns them unchanged if it cannot be written. */
 export function writePixels(pixels: Uint8Array, into: string): Pixels {
   try {
     writeFileSync(into, pixels, { flag: 'wx', mode: 0o600 })
@@ -73,8 +66,8 @@ export function writePixels(pixels: Uint8Array, into: string): Pixels {
 }
 
 /**
- * Reads the file of pixels into `row`, which they fill, and removes it. @throws Error where it has
- * fewer, or is not there
+ * Fills `row` from a file of pixels and removes the file.
+ * @throws Error if the file is missing or too short
  */
 export function readPixels(file: string, row: Uint8Array): void {
   const descriptor = openSync(file, 'r')

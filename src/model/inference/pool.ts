@@ -1,7 +1,4 @@
-/**
- * The processes that run the graphs: some on the CPU, or one for each GPU. A batch goes to one that
- * is free.
- */
+/** The processes that run the graphs: several on the CPU, or one for each GPU. */
 import type { TandemError } from '../../errors.js'
 import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 import { planProcesses } from './process-plan.js'
@@ -11,25 +8,24 @@ import { BundleError } from '../bundle/bundle.js'
 import type { Execution, Provider } from '../onnx/provider.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
 import { Inference, type BatchResult } from './process.js'
-import type { Found } from './worker.js'
+import type { Measurement } from './worker.js'
 
 export interface PoolStart {
   bundle: Bundle
-  /** On the CPU, of all processes together; 1 at least. */
+  /** Threads of all processes on the CPU; at least 1. */
   threads: number
   /** Bytes that the service may use. */
   memory: number
-  /** The first that passes is used; one at least. */
+  /** In order of preference, at least one; the first that passes the test is used. */
   providers: readonly Provider[]
-  /** Numbers of the GPUs that `cuda` and `tensorrt` use; one at least. */
+  /** Numbers of the GPUs for `cuda` and `tensorrt`; at least one. */
   devices: readonly number[]
-  /** Where graphs are kept that are prepared for the CPU; null for nowhere. */
+  /** Folder of the graph cache; null for no cache. */
   graphCacheFolder: string | null
-  /** Runs something of which the outcome is known; throws when another one comes. */
+  /** Throws when a process computes wrong outputs. */
   test: (inference: Inference) => Promise<void>
 }
 
-/** One process that has been started. */
 type Process = Pick<Inference, 'ready' | 'status' | 'run' | 'unavailable' | 'close'>
 
 interface Member {
@@ -39,17 +35,17 @@ interface Member {
 
 export class InferencePool {
   readonly provider: Provider
-  /** The most in a batch, by graph: what suits every device. */
+  /** The maximum of a batch, by graph, for all devices. */
   readonly limits: BatchLimits
   /** Tokens of padding that cost as much as another batch of texts. */
   readonly padding: number
   readonly #members: readonly Member[]
 
-  /** @param processes - one at least, all on that provider */
+  /** @param processes - at least one, all on that provider */
   constructor(
     provider: Provider,
     processes: readonly Process[],
-    { limits, padding }: Omit<Found, 'need'>,
+    { limits, padding }: Omit<Measurement, 'need'>,
   ) {
     this.provider = provider
     this.limits = limits
@@ -58,10 +54,10 @@ export class InferencePool {
   }
 
   /**
-   * Starts the processes on the first provider that loads the graphs on each of its devices and
-   * passes the test there.
-   * @param report - told, too, which providers did not, and why
-   * @throws BundleError saying why each one did not
+   * Starts the processes on the first provider that loads the graphs and passes the test on each of
+   * its devices.
+   * @param report - also gets the reason why a provider failed
+   * @throws BundleError with the reasons of all providers
    */
   static async open(start: PoolStart, report?: Report): Promise<InferencePool> {
     const reasons: string[] = []
@@ -81,17 +77,17 @@ export class InferencePool {
     throw new BundleError(reasons.join('\n'))
   }
 
-  /** Batches that can run at the same time when every process is there. */
+  /** Batches that can run at a time when all processes are ready. */
   get size(): number {
     return this.#members.length
   }
 
-  /** Batches that can be begun now. */
+  /** Batches that can start now. */
   get free(): number {
     return this.#members.filter(isFree).length
   }
 
-  /** False while there is no process: a batch would be refused. */
+  /** False while there is no process. */
   get ready(): boolean {
     return this.#members.some(({ inference }) => inference.ready)
   }
@@ -101,9 +97,9 @@ export class InferencePool {
   }
 
   /**
-   * Runs one batch in a process that is free.
+   * Runs one batch in a free process.
    * @param wanted - names of outputs; all by default
-   * @throws TandemError `model_unavailable` when there is none, or it dies meanwhile
+   * @throws TandemError `model_unavailable` when no process is free, or it dies during the run
    */
   async run(graph: GraphName, inputs: Tensors, wanted?: readonly string[]): Promise<BatchResult> {
     const member = this.#members.find(isFree)
@@ -116,13 +112,13 @@ export class InferencePool {
     }
   }
 
-  /** What a caller is told while there is no process. */
+  /** The error of calls while there is no process. */
   unavailable(): TandemError {
     const [{ inference }] = this.#members as [Member]
     return inference.unavailable()
   }
 
-  /** Resolves when the batches under way have been answered and the processes have ended. */
+  /** Resolves when the running batches are done and the processes have ended. */
   async close(): Promise<void> {
     await Promise.all(this.#members.map(({ inference }) => inference.close()))
   }
@@ -132,7 +128,7 @@ function isFree({ inference, busy }: Member): boolean {
   return inference.ready && !busy
 }
 
-/** One process for each device; all of them, or none. */
+/** One process for each device. */
 async function openOnDevices(
   provider: Provider,
   start: PoolStart,
@@ -141,33 +137,35 @@ async function openOnDevices(
   const opened = await all(
     start.devices.map((device) => openOne({ provider, device, threads: 1 }, start, report)),
   )
-  const found = await Promise.all(opened.map((inference) => inference.measure()))
-  const limits = smallestLimits(found.map((one) => one.limits))
+  const measured = await Promise.all(opened.map((inference) => inference.measure()))
+  const limits = smallestLimits(measured.map((device) => device.limits))
   return new InferencePool(provider, opened, {
     limits,
-    padding: Math.min(...found.map(({ padding }) => padding)),
+    padding: Math.min(...measured.map(({ padding }) => padding)),
   })
 }
 
-/** The first process finds out how many there should be, and of how many threads. */
+/** The first process measures how many processes and threads there should be. */
 async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePool> {
   const open = (threads: number): Promise<Inference> =>
     openOne({ provider: 'cpu', device: 0, threads }, start, report)
   const first = await open(1)
-  const found = await first.measure()
-  const { processes, threads } = planProcesses(start.threads, start.memory, found.need)
-  // One that has prepared graphs holds memory that those which load them never need.
-  const isKept = threads === 1 && !first.prepared
-  if (!isKept) await first.close()
-  const others = Array.from({ length: isKept ? processes - 1 : processes }, () => open(threads))
+  const measured = await first.measure()
+  const { processes, threads } = planProcesses(start.threads, start.memory, measured.need)
+  // A process that filled the graph cache holds more memory than one that loads from it.
+  const isFirstUsed = threads === 1 && !first.filledCache
+  if (!isFirstUsed) await first.close()
+  const others = Array.from({ length: isFirstUsed ? processes - 1 : processes }, () =>
+    open(threads),
+  )
   const opened = await all(others).catch(async (error: unknown) => {
     await first.close()
     throw error
   })
-  return new InferencePool('cpu', isKept ? [first, ...opened] : opened, found)
+  return new InferencePool('cpu', isFirstUsed ? [first, ...opened] : opened, measured)
 }
 
-/** A process that has passed the test. */
+/** Starts a process and tests it. */
 async function openOne(
   execution: Execution,
   start: PoolStart,
@@ -184,7 +182,7 @@ async function openOne(
   }
 }
 
-/** All of them, or none. */
+/** All processes; closes the others when one fails. */
 async function all(opening: readonly Promise<Inference>[]): Promise<Inference[]> {
   const outcomes = await Promise.allSettled(opening)
   const opened = outcomes.flatMap((outcome) =>

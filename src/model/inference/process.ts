@@ -1,24 +1,24 @@
-/** The service's side of one process that runs the graphs. */
+/** The service's side of a process that runs the graphs. */
 import type { TandemError } from '../../errors.js'
 import { Refusal } from '../../worker/child.js'
 import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
 import { BundleError } from '../bundle/bundle.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
-import type { Commands, Found } from './worker.js'
+import type { Commands, Measurement } from './worker.js'
 
 export type BatchResult = Commands['run']['output']
 
-/** The bundle to run, and what on. A process that is started again must not load another one. */
+/** The bundle and where it runs; the same for each restart. */
 export type InferenceStart = Commands['open']['input']
 
 export class Inference {
-  /** Whether it has prepared graphs: another process that loads them needs less memory. */
-  readonly prepared: boolean
+  /** Whether it filled the graph cache; a process that loads from the cache needs less memory. */
+  readonly filledCache: boolean
   readonly #process: WorkerProcess<Commands>
 
-  private constructor(process: WorkerProcess<Commands>, prepared: boolean) {
+  private constructor(process: WorkerProcess<Commands>, filledCache: boolean) {
     this.#process = process
-    this.prepared = prepared
+    this.filledCache = filledCache
   }
 
   /**
@@ -26,7 +26,7 @@ export class Inference {
    * @throws BundleError when the graphs cannot be loaded
    */
   static async open(start: InferenceStart, report?: Report): Promise<Inference> {
-    let prepared = false
+    let filledCache = false
     const process = await WorkerProcess.start<Commands>({
       name: 'inference',
       module: new URL('./worker.js', import.meta.url),
@@ -37,13 +37,13 @@ export class Inference {
         const opened = await call('open', start).catch((error: unknown) => {
           throw error instanceof Refusal ? new BundleError(error.message) : error
         })
-        prepared = opened.prepared
+        filledCache = opened.filledCache
       },
     })
-    return new Inference(process, prepared)
+    return new Inference(process, filledCache)
   }
 
-  /** False while there is no process: a batch would be refused. */
+  /** False while there is no process. */
   get ready(): boolean {
     return this.#process.ready
   }
@@ -52,26 +52,26 @@ export class Inference {
     return this.#process.status
   }
 
-  /** Tries which batches suit it, which takes some hundred milliseconds. */
-  measure(): Promise<Found> {
+  /** Measures which batch sizes suit the device; takes some hundred milliseconds. */
+  measure(): Promise<Measurement> {
     return this.#process.call('measure', null)
   }
 
   /**
    * Runs one batch.
    * @param wanted - names of outputs; all by default
-   * @throws TandemError `model_unavailable` when the process is away or dies meanwhile
+   * @throws TandemError `model_unavailable` while there is no process, or when it dies
    */
   run(graph: GraphName, inputs: Tensors, wanted?: readonly string[]): Promise<BatchResult> {
     return this.#process.call('run', { graph, inputs, wanted })
   }
 
-  /** What a caller is told while there is no process. */
+  /** The error of calls while there is no process. */
   unavailable(): TandemError {
     return this.#process.unavailable()
   }
 
-  /** Resolves when the batch under way has been answered and the process has ended. */
+  /** Resolves when the running batch is done and the process has ended. */
   close(): Promise<void> {
     return this.#process.close()
   }

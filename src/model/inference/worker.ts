@@ -1,7 +1,7 @@
 /**
- * The process that runs the graphs: a run blocks its thread, and what the runtime does not survive
- * ends this process alone. A session that is made again leaks, so another bundle, another provider
- * or a fresh start is another process.
+ * The process that runs the graphs. A run blocks its thread, and a crash of the runtime ends this
+ * process alone. Closed sessions leak (onnxruntime#25325), so each bundle and provider gets a new
+ * process.
  */
 import { answerCalls } from '../../worker/answer-calls.js'
 import type { Need } from './process-plan.js'
@@ -21,8 +21,8 @@ import { readPixels } from './pixel-files.js'
 import { GraphCache } from './graph-cache.js'
 import { runtimeVersion, Session } from '../onnx/session.js'
 
-/** What a process has found about itself. */
-export interface Found {
+/** The batch sizes and needs of a process. */
+export interface Measurement {
   limits: BatchLimits
   /** Tokens of padding that cost as much as another batch. */
   padding: number
@@ -31,20 +31,16 @@ export interface Found {
 
 export interface Commands {
   /**
-   * Loads the graphs of the bundle, whose manifest has been checked. Where there is a place for
-   * prepared graphs they are loaded from there; `prepared` tells that they were not there, and now
-   * are: a process that has prepared graphs holds more memory than one that loads them.
+   * Loads the graphs of a verified bundle, from the cache if it is complete. `filledCache` tells
+   * that this process filled it, which takes more memory than loading from it.
    */
   open: {
     input: { bundle: Bundle; execution: Execution; graphCacheFolder: string | null }
-    output: { prepared: boolean }
+    output: { filledCache: boolean }
   }
-  /** Finds the batches that suit the device by running some. */
-  measure: { input: null; output: Found }
-  /**
-   * Runs one batch for the outputs that are `wanted`, all by default; `milliseconds` are of the run
-   * alone.
-   */
+  /** Finds the batch sizes that suit the device by running some. */
+  measure: { input: null; output: Measurement }
+  /** Runs one batch for the `wanted` outputs, all by default; `milliseconds` is the run alone. */
   run: {
     input: { graph: GraphName; inputs: Tensors; wanted?: readonly string[] | undefined }
     output: { outputs: Tensors; milliseconds: number }
@@ -56,14 +52,12 @@ interface Loaded {
   spec: GraphSpec
 }
 
-/**
- * Bytes of graphs: smaller ones are loaded as quickly as they are, and need no memory to speak of.
- */
+/** Smaller graphs load quickly and need little memory without the cache. */
 const MIN_CACHED_BYTES = 4 * 2 ** 20
 
 const graphs: Partial<Record<GraphName, Loaded>> = {}
 let search = searchOnCpu(1)
-let prepared: GraphCache<Found> | null = null
+let cache: GraphCache<Measurement> | null = null
 
 answerCalls<Commands>({
   open: async ({ bundle, execution, graphCacheFolder }) => {
@@ -72,31 +66,31 @@ answerCalls<Commands>({
     search =
       provider === 'cpu' ? searchOnCpu(threads) : searchOnDevice(manifest.text_encoder.max_tokens)
     const specs = Object.entries(graphSpecs(manifest)) as [GraphName, GraphSpec][]
-    const isWorthIt = provider === 'cpu' && bytesOf(manifest, specs) >= MIN_CACHED_BYTES
-    prepared =
-      isWorthIt && graphCacheFolder !== null
+    const isCached = provider === 'cpu' && bytesOf(manifest, specs) >= MIN_CACHED_BYTES
+    cache =
+      isCached && graphCacheFolder !== null
         ? new GraphCache(graphCacheFolder, fingerprint, runtimeVersion)
         : null
-    if (prepared !== null && (await prepared.isComplete())) {
-      const files = prepared
+    if (cache !== null && (await cache.isComplete())) {
+      const files = cache
       await load(specs, (graph, spec) => Session.openCached(files.fileOf(graph), spec, execution))
-      return { prepared: false }
+      return { filledCache: false }
     }
-    const open = async (spec: GraphSpec, keepAt?: string): Promise<Session> =>
-      Session.open(await readBundleFile(bundle, spec.file), spec, execution, keepAt)
-    // What is wrong with a graph is told by the attempt that keeps nothing.
-    const kept = await prepared
+    const open = async (spec: GraphSpec, cacheFile?: string): Promise<Session> =>
+      Session.open(await readBundleFile(bundle, spec.file), spec, execution, cacheFile)
+    // The attempt without the cache below reports what is wrong with a graph.
+    const filledCache = await cache
       ?.make((fileOf) => load(specs, (graph, spec) => open(spec, fileOf(graph))))
       .then(
         () => true,
         () => false,
       )
-    if (kept !== true) await load(specs, (_, spec) => open(spec))
-    return { prepared: kept === true }
+    if (filledCache !== true) await load(specs, (_, spec) => open(spec))
+    return { filledCache: filledCache === true }
   },
   measure: async () => {
-    const known = await prepared?.measured()
-    if (known != null) return known
+    const saved = await cache?.measured()
+    if (saved != null) return saved
     const limits = { ...search.least }
     let [image, padding] = [0, 0]
     for (const [graph, { session, spec }] of Object.entries(graphs) as [GraphName, Loaded][]) {
@@ -107,9 +101,9 @@ answerCalls<Commands>({
       if (graph === 'image') image = pace
       if (graph === 'text') padding = overhead
     }
-    const found = { limits, padding, need: { memory: process.memoryUsage.rss(), image } }
-    await prepared?.saveMeasured(found)
-    return found
+    const measurement = { limits, padding, need: { memory: process.memoryUsage.rss(), image } }
+    await cache?.saveMeasured(measurement)
+    return measurement
   },
   run: async ({ graph, inputs, wanted }) => {
     const loaded = graphs[graph]
@@ -134,7 +128,7 @@ function bytesOf({ files }: Manifest, specs: readonly [GraphName, GraphSpec][]):
   return files.reduce((sum, { path, bytes }) => sum + (names.includes(path) ? bytes : 0), 0)
 }
 
-/** Rows that lie in files, taken from there. */
+/** Reads rows that are in files. */
 function withRows(inputs: Tensors): Tensors {
   const read = (tensor: Tensor): Tensor => {
     if (tensor.type !== 'uint8' || tensor.files === undefined) return tensor

@@ -1,7 +1,6 @@
 /**
- * Joins what waits for the same graph into batches while the workers are busy. The graphs take
- * turns, so that a long upload delays a search by one batch at most, and bulk waits for what is
- * interactive.
+ * Joins inputs that wait for the same graph into batches while the workers are busy. Graphs take
+ * turns, so that a long upload delays a search by one batch at most. Interactive work goes first.
  */
 import { TandemError } from '../../errors.js'
 import type { Call } from '../models.js'
@@ -15,28 +14,25 @@ import { Queue } from './queue.js'
 /** How inputs of one kind become a batch, and its outputs become results. */
 export interface Lane<Input, Result> {
   graph: GraphName
-  /** The most weight in one batch; an input that weighs more runs alone. */
+  /** Maximum weight of a batch; a heavier input runs alone. */
   maxWeight: number
   weigh(input: Input): number
-  /**
-   * Where the rows of a batch are padded to the longest one: the length of this one, and how much
-   * is worth another batch.
-   */
+  /** Set where rows are padded to the longest one: the length of a row, the maximum padding. */
   rowLength?(input: Input): number
   maxPadding?: number
   assemble(inputs: readonly Input[]): Tensors
-  /** One result for each input, in their order. */
+  /** One result for each input, in order. */
   split(outputs: Tensors, inputs: readonly Input[]): Result[]
 }
 
-/** Milliseconds: the longest wait of an input, and the sum of the batches that they ran in. */
+/** `queue`: longest wait of an input; `inference`: sum of its batches. Milliseconds. */
 export interface Waited<Result> {
   results: Result[]
   queue: number
   inference: number
 }
 
-/** One call of `submit`, settled when its last input is done or its first one fails. */
+/** One call of `submit`; settled when its last input is done or its first one fails. */
 interface Submission {
   lane: Lane<unknown, unknown>
   results: unknown[]
@@ -59,38 +55,34 @@ interface Entry {
   input: unknown
 }
 
-/**
- * An interactive input never waits longer than this for a bulk batch that runs, unless one input
- * takes longer.
- */
+/** Target duration of a bulk batch, for which interactive inputs may have to wait. */
 const BULK_BATCH_MS = 50
 
-/** What runs batches, several at a time where there are several GPUs. */
+/** Runs batches, one in each process. */
 export type Runner = Pick<InferencePool, 'ready' | 'size' | 'free' | 'run' | 'unavailable'>
 
 export class Batcher {
   readonly #inference: Runner
   readonly #maxQueue: number
-  readonly #waiting = new Queue<Entry>()
-  readonly #forecast: CostModel
+  readonly #queue = new Queue<Entry>()
+  readonly #costs: CostModel
   readonly #admission: Admission
-  /** When each batch that runs should have ended. */
+  /** When each running batch should end. */
   readonly #ends = new Set<{ at: number }>()
   #inFlight = 0
 
   /**
-   * @param maxQueue entries that may wait; a submission that would exceed it is refused as
-   * `overloaded`
+   * @param maxQueue - inputs that may wait; a submission beyond it is refused as `overloaded`
    */
   constructor(inference: Runner, maxQueue: number) {
     this.#inference = inference
     this.#maxQueue = maxQueue
-    this.#forecast = new CostModel(inference.size)
-    this.#admission = new Admission(this.#waiting, this.#forecast, inference.size)
+    this.#costs = new CostModel(inference.size)
+    this.#admission = new Admission(this.#queue, this.#costs, inference.size)
   }
 
   get queueDepth(): number {
-    return this.#waiting.size
+    return this.#queue.size
   }
 
   get inFlight(): number {
@@ -98,11 +90,9 @@ export class Batcher {
   }
 
   /**
-   * Refuses inputs that could not be done before the deadline of their call; to be asked before the
-   * first of them is submitted, and before anything is spent on them.
-   *
-   * @param weight - of all inputs together
-   * @param before - milliseconds that go by until they can be submitted
+   * Refuses inputs that would miss the deadline of their call. Called before any work for them.
+   * @param weight - sum of all inputs
+   * @param before - milliseconds until they can be submitted
    * @throws TandemError `overloaded`
    */
   admit(graph: GraphName, weight: number, call: Call = {}, before = 0): void {
@@ -110,8 +100,8 @@ export class Batcher {
   }
 
   /**
-   * Queues `inputs` and answers their results in the same order. What has not begun when the call's
-   * signal fires never runs.
+   * Queues `inputs` and returns their results in order. Inputs that have not started when the
+   * call's signal aborts never run.
    * @throws TandemError `overloaded`, `model_unavailable`; the signal's reason; Error when a batch
    *   fails
    */
@@ -125,7 +115,7 @@ export class Batcher {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted()
       if (!this.#inference.ready) throw this.#inference.unavailable()
-      if (this.#waiting.size + inputs.length > this.#maxQueue) throw this.#overloaded()
+      if (this.#queue.size + inputs.length > this.#maxQueue) throw this.#overloaded()
       const { graph } = lane
       const onAbort = (): void => submission.settle(signal?.reason as Error)
       const submission: Submission = {
@@ -141,7 +131,7 @@ export class Batcher {
           signal?.removeEventListener('abort', onAbort)
           if (!submission.settled) this.#admission.expectPairs(priority, -pairsAhead)
           submission.settled = true
-          for (const entry of entries) this.#waiting.delete(entry)
+          for (const entry of entries) this.#queue.delete(entry)
           const { results, queue, inference } = submission
           if (error === undefined) resolve({ results: results as Result[], queue, inference })
           else reject(error)
@@ -158,18 +148,18 @@ export class Batcher {
           input,
         }
       })
-      for (const entry of entries) this.#waiting.add(entry)
+      for (const entry of entries) this.#queue.add(entry)
       this.#admission.expectPairs(priority, pairsAhead)
       signal?.addEventListener('abort', onAbort, { once: true })
       this.#pump()
     })
   }
 
-  /** Starts a batch on each worker that is idle; a batch that ends starts the one after it. */
+  /** Starts a batch on each idle worker; the end of a batch starts the next one. */
   #pump(): void {
     if (!this.#inference.ready) this.#failWaiting()
     while (this.#inference.free > 0) {
-      const batch = this.#waiting.take(
+      const batch = this.#queue.take(
         (first) => this.#limit(first),
         ({ submission }) => submission.lane.maxPadding ?? Infinity,
       )
@@ -183,16 +173,16 @@ export class Batcher {
     }
   }
 
-  /** What waits is shared among the workers that are free. */
+  /** The waiting weight is shared among the free workers. */
   #limit({ graph, priority, submission }: Entry): number {
     const { maxWeight } = submission.lane
-    const most =
+    const limit =
       priority === 'bulk'
-        ? Math.min(maxWeight, this.#forecast.weightWithin(graph, BULK_BATCH_MS))
+        ? Math.min(maxWeight, this.#costs.weightWithin(graph, BULK_BATCH_MS))
         : maxWeight
     return Math.min(
-      most,
-      Math.ceil(this.#waiting.weightOf({ graph, priority }) / this.#inference.free),
+      limit,
+      Math.ceil(this.#queue.weightOf({ graph, priority }) / this.#inference.free),
     )
   }
 
@@ -203,13 +193,13 @@ export class Batcher {
     const submissions = new Set(batch.map(({ submission }) => submission))
     const weight = batch.reduce((sum, entry) => sum + entry.weight, 0)
     const startedAt = performance.now()
-    const end = { at: startedAt + this.#forecast.milliseconds(graph, weight) }
+    const end = { at: startedAt + this.#costs.milliseconds(graph, weight) }
     this.#ends.add(end)
     this.#expectIdle()
     for (const submission of submissions) submission.queue = startedAt - submission.submittedAt
     try {
       const inputs = batch.map(({ input }) => input)
-      // Tokens that nobody in the batch wants are not brought over from the worker.
+      // Copying unused tokens from the worker costs time.
       const wanted = batch.every(({ submission }) => submission.embeddingOnly)
         ? ['embedding']
         : undefined
@@ -220,8 +210,8 @@ export class Batcher {
       )
       const results = lane.split(outputs, inputs)
       const now = performance.now()
-      // The way to the worker and back is part of what the next one has to wait for.
-      this.#forecast.observe(
+      // With the time for sending, for which the next batch waits too.
+      this.#costs.observe(
         { graph, weight, milliseconds: now - startedAt, bulk: priority === 'bulk' },
         now,
       )
@@ -239,22 +229,21 @@ export class Batcher {
     }
   }
 
-  /** Where a worker is idle, nothing that runs has to be waited for. */
+  /** 0 while a worker is idle. */
   #expectIdle(): void {
     const ends = [...this.#ends].map(({ at }) => at)
     this.#admission.idleAt = ends.length < this.#inference.size ? 0 : Math.min(...ends)
   }
 
-  /** Fails everything that waits, because there is no worker to wait for. */
+  /** Called when no worker is left. */
   #failWaiting(): void {
-    for (const { submission } of this.#waiting.all())
-      submission.settle(this.#inference.unavailable())
+    for (const { submission } of this.#queue.all()) submission.settle(this.#inference.unavailable())
   }
 
   #overloaded(): TandemError {
     return new TandemError(
       'overloaded',
-      `${this.#waiting.size} inputs wait for the model, and ${this.#maxQueue} may; try again in a moment.`,
+      `${this.#queue.size} inputs wait for the model, and ${this.#maxQueue} may; try again in a moment.`,
       { retryAfterS: 1 },
     )
   }

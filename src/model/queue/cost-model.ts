@@ -1,14 +1,11 @@
-/** How long work for the model will take, from how long it took lately. Milliseconds. */
+/** Predicts how long work for the models takes, from recent batches. Milliseconds. */
 import type { GraphName } from '../onnx/graph-inputs.js'
 
-/** What one batch changes the pace by: the last ten or so count. */
+/** Weight of the batches so far: about the last ten count. */
 const MEMORY = 0.9
-/** Over so long the share of the time is measured that interactive batches take. */
+/** Time constant of the share of time that interactive batches take. */
 const SHARE_MS = 2000
-/**
- * Bulk is sure of a twentieth of the time, whatever else is asked: a batch in eight, and those are
- * the small ones.
- */
+/** Bulk work always gets a twentieth of the time: every eighth batch, which is a small one. */
 export const MAX_BULK_DELAY = 20
 
 interface Pace {
@@ -26,7 +23,7 @@ export class CostModel {
     this.#workers = workers
   }
 
-  /** Takes note of a batch that has just ended, at `now`. */
+  /** Records a batch that ended at `now`. */
   observe(
     batch: { graph: GraphName; weight: number; milliseconds: number; bulk: boolean },
     now: number,
@@ -41,19 +38,19 @@ export class CostModel {
     }
   }
 
-  /** Of inputs that together weigh `weight`; 0 until a batch of that graph has been seen. */
+  /** Time for inputs of this total weight; 0 before the first batch of the graph. */
   milliseconds(graph: GraphName, weight: number): number {
     const pace = this.#paces[graph]
     return pace.weight === 0 ? 0 : (weight * pace.milliseconds) / pace.weight
   }
 
-  /** The most weight that takes no longer than `milliseconds`; at least 1. */
+  /** The largest weight that takes at most `milliseconds`; at least 1. */
   weightWithin(graph: GraphName, milliseconds: number): number {
-    const one = this.milliseconds(graph, 1)
-    return one === 0 ? 1 : Math.max(1, Math.floor(milliseconds / one))
+    const each = this.milliseconds(graph, 1)
+    return each === 0 ? 1 : Math.max(1, Math.floor(milliseconds / each))
   }
 
-  /** How much longer bulk work takes than it runs, because interactive work goes before it. */
+  /** Factor by which interactive work delays bulk work. */
   bulkDelay(now: number): number {
     return Math.min(MAX_BULK_DELAY, 1 / Math.max(0, 1 - this.#interactiveShare(now)))
   }

@@ -1,4 +1,4 @@
-/** What waits for the model, by graph and priority, and what of it runs next. */
+/** Inputs that wait for the models, by graph and priority, and the choice of the next batch. */
 import type { GraphName } from '../onnx/graph-inputs.js'
 import { PriorityScheduler, type Priority } from '../../async/priority.js'
 
@@ -6,7 +6,7 @@ export interface QueueEntry {
   readonly graph: GraphName
   readonly priority: Priority
   readonly weight: number
-  /** Rows of a batch are padded to the longest one; 0 where nothing is padded. */
+  /** Length of its row, to which shorter rows of a batch are padded; 0 without padding. */
   readonly rowLength?: number
 }
 
@@ -15,14 +15,11 @@ interface Line<Entry> {
   weight: number
 }
 
-/** The most that a batch which begins with an entry may have. */
+/** The maximum of a batch that starts with this entry. */
 export type Limit<Entry> = (entry: Entry) => number
 
 export class Queue<Entry extends QueueEntry> {
-  /**
-   * Entries oldest first; of the graphs the one that has not had its turn for the longest comes
-   * first.
-   */
+  /** Entries oldest first; graphs in the order of their last batch, the oldest first. */
   readonly #lines: Record<Priority, Map<GraphName, Line<Entry>>> = {
     interactive: lines(),
     bulk: lines(),
@@ -41,7 +38,7 @@ export class Queue<Entry extends QueueEntry> {
     this.#size += 1
   }
 
-  /** Nothing happens where the entry does not wait any more. */
+  /** Does nothing for an entry that no longer waits. */
   delete(entry: Entry): void {
     const line = this.#lineOf(entry)
     if (!line.entries.delete(entry)) return
@@ -56,21 +53,20 @@ export class Queue<Entry extends QueueEntry> {
     )
   }
 
-  /** What waits of one priority: the weight by graph. */
+  /** Waiting weight of one priority by graph. */
   weights(priority: Priority): [GraphName, number][] {
     return [...this.#lines[priority]].map(([graph, { weight }]) => [graph, weight])
   }
 
-  /** What waits in the line of an entry. */
+  /** Waiting weight of the priority and graph of an entry. */
   weightOf({ priority, graph }: Pick<Entry, 'priority' | 'graph'>): number {
     return this.#lineOf({ priority, graph }).weight
   }
 
   /**
-   * Takes the next batch out: entries of one graph and priority, one at least, within the limit of
+   * Removes the next batch: at least one entry, all of one graph and priority, within the limit of
    * the first.
-   * @param padding - how far the rows of a batch may in all be padded; beyond it, what is longer or
-   *   shorter runs by itself
+   * @param padding - total padding of the rows of a batch; entries that would exceed it wait
    */
   take(limit: Limit<Entry>, padding: (entry: Entry) => number = () => Infinity): Entry[] {
     const next = this.#scheduler.next({
@@ -108,17 +104,14 @@ function lines<Entry>(): Map<GraphName, Line<Entry>> {
   )
 }
 
-/**
- * The oldest entry, and those nearest to it in length, as long as their weight and the padding
- * allow.
- */
+/** The oldest entry and those nearest to it in length, within the weight and the padding. */
 function joined<Entry extends QueueEntry>(
   [first, ...others]: Entry[],
   limit: Limit<Entry>,
   padding: Limit<Entry>,
 ): Entry[] {
   if (first === undefined) return []
-  const [most, mostPadding] = [limit(first), padding(first)]
+  const [maxWeight, maxPadding] = [limit(first), padding(first)]
   const lengthOf = ({ rowLength = 0 }: Entry): number => rowLength
   const distance = (entry: Entry): number => Math.abs(lengthOf(entry) - lengthOf(first))
   const batch = [first]
@@ -129,7 +122,7 @@ function joined<Entry extends QueueEntry>(
     weight += entry.weight
     longest = Math.max(longest, lengthOf(entry))
     total += lengthOf(entry)
-    if (weight > most || longest * (batch.length + 1) - total > mostPadding) break
+    if (weight > maxWeight || longest * (batch.length + 1) - total > maxPadding) break
     batch.push(entry)
   }
   return batch

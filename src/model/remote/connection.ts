@@ -1,4 +1,4 @@
-/** Asks the encoder over HTTP, on connections that are kept, and tells its failures apart. */
+/** HTTP calls of the encoder on persistent connections, and the kinds of its failures. */
 import { Agent as HttpAgent, request as requestHttp } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -16,31 +16,28 @@ export interface ConnectionOptions {
   timeoutMs: number
 }
 
-/** One call of the encoder, and how its answer is read. */
+/** One call of the encoder and the reader of its reply. */
 export interface Question<Result> {
   path: string
   frame: Buffer
-  /** Of the bundle that the answer has to be of. */
+  /** The bundle that the reply must come from. */
   fingerprint: string
-  /** Bytes beyond which the answer is not read. */
-  most: number
+  /** A larger reply is not read. */
+  maxBytes: number
   /** @throws FrameError */
   read: (frame: Frame) => Result
 }
 
-/** Encoding changes nothing, so that a call may be sent again. */
+/** Encoding changes no state, so a call may be sent again. */
 const ATTEMPTS = 3
-/**
- * Codes of TLS for a certificate that is self-signed, expired, of another name or of an unknown
- * authority.
- */
+/** Codes of TLS for a certificate that is self-signed, expired, or of another name or authority. */
 const UNTRUSTED = /CERT|LEAF_SIGNATURE/
 const FIRST_PAUSE_MS = 50
 const PROBE_MS = 2000
 const MAX_PROBE_BYTES = 65_536
 
 export class Connection {
-  /** Host and port, for sentences. */
+  /** Host and port, for messages. */
   readonly host: string
   readonly #url: string
   readonly #headers: Readonly<Record<string, string>>
@@ -60,8 +57,8 @@ export class Connection {
   }
 
   /**
-   * @throws TandemError `encoder_unavailable`, `encoder_timeout`, `encoder_failed`, what the
-   *   encoder says of the input or of its models; the reason of the call's signal
+   * @throws TandemError `encoder_unavailable`, `encoder_timeout`, `encoder_failed`; the encoder's
+   *   error about the input or its models; the reason of the call's signal
    */
   ask<Result>(question: Question<Result>, { signal, deadline, trace }: Call): Promise<Result> {
     const headers = (): Record<string, string> => {
@@ -99,10 +96,7 @@ export class Connection {
     return within(this.#timeoutMs, signal, timeUp, attempts)
   }
 
-  /**
-   * What the encoder says of itself, as JSON, on a connection of its own: one that was kept may
-   * know what a new one does not.
-   */
+  /** `GET /encoder` as JSON, on a new connection: an open one may work where a new one fails. */
   async probe(): Promise<unknown> {
     const timeUp = AbortSignal.timeout(PROBE_MS)
     const answer = await this.#send(
@@ -124,7 +118,7 @@ export class Connection {
     } catch (error) {
       throw new TandemError(
         'encoder_failed',
-        `What is at ${this.host} is no encoder: its answer is not JSON.`,
+        `The service at ${this.host} is not an encoder: its reply is not JSON.`,
         { cause: error },
       )
     }
@@ -139,15 +133,15 @@ export class Connection {
     headers: Record<string, string>,
     signal: AbortSignal,
   ): Promise<Result> {
-    const { path, frame, fingerprint, most, read } = question
-    const answer = await this.#send('POST', path, headers, frame, most, signal, this.#agent)
+    const { path, frame, fingerprint, maxBytes, read } = question
+    const answer = await this.#send('POST', path, headers, frame, maxBytes, signal, this.#agent)
     if (answer.status !== 200) {
       const { error, isPassing } = refusalOf(answer, this.host)
       throw isPassing ? new Passing(error) : error
     }
     try {
-      const found = readFrame(answer.body)
-      const other = fingerprintIn(found)
+      const reply = readFrame(answer.body)
+      const other = fingerprintIn(reply)
       if (other !== fingerprint) {
         throw new Passing(
           unavailable(
@@ -155,12 +149,12 @@ export class Connection {
           ),
         )
       }
-      return read(found)
+      return read(reply)
     } catch (error) {
       if (!(error instanceof FrameError)) throw error
       throw new TandemError(
         'encoder_failed',
-        `The answer of the encoder at ${this.host} ${error.message}.`,
+        `The reply of the encoder at ${this.host} ${error.message}.`,
         { cause: error },
       )
     }
@@ -171,7 +165,7 @@ export class Connection {
     path: string,
     headers: Readonly<Record<string, string>>,
     body: Buffer | undefined,
-    most: number,
+    maxBytes: number,
     signal: AbortSignal,
     agent: HttpAgent | false,
   ): Promise<Answer> {
@@ -196,11 +190,11 @@ export class Connection {
           response.on('data', (piece: Buffer) => {
             size += piece.length
             pieces.push(piece)
-            if (size <= most) return
+            if (size <= maxBytes) return
             reject(
               new TandemError(
                 'encoder_failed',
-                `The encoder at ${this.host} answers more than the ${most} bytes that were to be expected.`,
+                `The encoder at ${this.host} sent more than the expected ${maxBytes} bytes.`,
               ),
             )
             request.destroy()
@@ -222,8 +216,8 @@ export class Connection {
 }
 
 function untrusted(host: string, why: string, cause: Error): TandemError {
-  const sentence = `The certificate of the encoder at ${host} is not trusted (${why}): NODE_EXTRA_CA_CERTS names a file with authorities of your own.`
-  return new TandemError('encoder_failed', sentence, { cause })
+  const message = `The certificate of the encoder at ${host} is not trusted (${why}): set NODE_EXTRA_CA_CERTS to a file with your own authorities.`
+  return new TandemError('encoder_failed', message, { cause })
 }
 
 /** A failure after which the same call may succeed. */

@@ -1,17 +1,16 @@
 /**
- * Frames: what two services of different roles send one another. A JSON head, and behind it the
- * bytes of images, embeddings and tokens as they are, so that nothing grows by a third as base64 or
- * by ten as decimal numbers.
+ * Frames, the messages between services of different roles: a JSON head followed by the bytes of
+ * images, embeddings and tokens. Base64 would add a third, decimal numbers a factor of ten.
  *
  * A frame is the four bytes `TDF1`, the length of the head (uint32), the head (UTF-8), and the
  * parts one after the other; `parts` in the head has their lengths in bytes. Numbers are
- * little-endian, as on every machine that the models run on.
+ * little-endian.
  */
 
 /** The Content-Type of a frame. */
 export const FRAME_TYPE = 'application/x-tandem-frame'
 
-/** What is wrong with a frame, as the rest of a sentence that begins with what the frame is. */
+/** A malformed frame; the message continues a sentence about the frame. */
 export class FrameError extends Error {
   override readonly name = 'FrameError'
 }
@@ -23,7 +22,7 @@ export interface Frame {
 
 const MAGIC = Buffer.from('TDF1')
 const PREFIX = MAGIC.length + 4
-/** A frame of more parts than images and lists of any request. */
+/** More parts than any request has images and lists. */
 const MAX_PARTS = 100_000
 
 /** @param head - of JSON values; `parts` is added */
@@ -40,7 +39,7 @@ export function writeFrame(
   return Buffer.concat([MAGIC, length, text, ...views])
 }
 
-/** @throws FrameError where the bytes are not exactly one frame */
+/** @throws FrameError for anything but exactly one frame */
 export function readFrame(bytes: Buffer): Frame {
   if (bytes.length < PREFIX || !bytes.subarray(0, MAGIC.length).equals(MAGIC))
     throw new FrameError('is not a frame')
@@ -56,8 +55,8 @@ export function readFrame(bytes: Buffer): Frame {
 }
 
 /**
- * The list of numbers from 0 to `largest` that the head has by this name. @throws FrameError for
- * anything else
+ * A field of the head: at most `most` whole numbers from 0 to `largest`.
+ * @throws FrameError for anything else
  */
 export function counts(head: Frame['head'], name: string, most: number, largest: number): number[] {
   const value = head[name]
@@ -68,8 +67,8 @@ export function counts(head: Frame['head'], name: string, most: number, largest:
 }
 
 /**
- * A part as `length` finite numbers of 4 bytes, copied. @throws FrameError for another length, or a
- * number that is none
+ * A copy of a part as `length` float32 numbers.
+ * @throws FrameError for another length or a number that is not finite
  */
 export function floats(part: Uint8Array | undefined, name: string, length: number): Float32Array {
   const found = new Float32Array(copied(part, name, length * 4))
@@ -77,19 +76,19 @@ export function floats(part: Uint8Array | undefined, name: string, length: numbe
   throw new FrameError(`has a number in ${name} that is not finite`)
 }
 
-/** A part as `length` finite numbers of 8 bytes, copied. @throws FrameError as `floats` */
+/** A copy of a part as `length` float64 numbers. @throws FrameError as `floats` */
 export function doubles(part: Uint8Array | undefined, name: string, length: number): Float64Array {
   const found = new Float64Array(copied(part, name, length * 8))
   if (found.every(Number.isFinite)) return found
   throw new FrameError(`has a number in ${name} that is not finite`)
 }
 
-/** A part as `length` numbers of one byte, copied. @throws FrameError for another length */
+/** A copy of a part as `length` int8 numbers. @throws FrameError for another length */
 export function int8s(part: Uint8Array | undefined, name: string, length: number): Int8Array {
   return new Int8Array(copied(part, name, length))
 }
 
-/** A part as `length` row numbers below `rows`, copied. @throws FrameError as `floats` */
+/** A copy of a part as `length` row numbers below `rows`. @throws FrameError as `floats` */
 export function rowNumbers(
   part: Uint8Array | undefined,
   name: string,
@@ -101,9 +100,7 @@ export function rowNumbers(
   throw new FrameError(`names a row in ${name} beyond the ${rows} that there are`)
 }
 
-/**
- * Typed arrays ask for an aligned beginning, which a part in the middle of a frame does not have.
- */
+/** Typed arrays need an aligned start, which a part of a frame does not have. */
 function copied(part: Uint8Array | undefined, name: string, bytes: number): ArrayBuffer {
   if (part?.length !== bytes)
     throw new FrameError(`has ${part?.length ?? 'no'} bytes of ${name}; expected ${bytes}`)
@@ -116,7 +113,7 @@ function headOf(text: Buffer): Frame['head'] {
     if (typeof head === 'object' && head !== null && !Array.isArray(head))
       return head as Frame['head']
   } catch {
-    // Said below, without what the bytes were.
+    // The error below does not quote the bytes.
   }
   throw new FrameError('has a head that is not a JSON object')
 }

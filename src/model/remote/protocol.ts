@@ -1,9 +1,6 @@
 /**
- * What a service that searches asks one that encodes, and what that answers: the three calls of
- * `Models` as frames.
- *
- * Every message names the fingerprint of the bundle it is about, so that what two bundles made is
- * never mixed.
+ * The calls of `Models` between a service that searches and one that encodes, as frames. Every
+ * message names the fingerprint of its bundle, so that embeddings of two bundles are never mixed.
  */
 import { Type, type Static } from 'typebox'
 import {
@@ -71,11 +68,11 @@ export type Sizes = Pick<
 >
 
 const FINGERPRINT = /^[0-9a-f]{16}$/
-/** Of one message; the limit on its bytes is tighter. */
-const MOST = 100_000
-/** What a stored image may take: a JPEG of at most 512 pixels on its long side is a tenth of it. */
+/** Inputs of one message; the limit on its bytes is tighter. */
+const MAX_INPUTS = 100_000
+/** Limit for a stored image: ten times a JPEG of 512 pixels on its long side. */
 const MAX_IMAGE_BYTES = 2 ** 21
-/** For a head with what it says of one input. */
+/** Limits for the head: in all, and for each input. */
 const HEAD_BYTES = 4096
 const HEAD_BYTES_EACH = 128
 
@@ -86,19 +83,19 @@ function ask(
   return { fingerprint, priority, pairs_ahead: pairsAhead }
 }
 
-/** The fingerprint that a message is about. @throws FrameError */
+/** The fingerprint in a message. @throws FrameError */
 export function fingerprintIn({ head }: Frame): string {
   const { fingerprint } = head
   if (typeof fingerprint === 'string' && FINGERPRINT.test(fingerprint)) return fingerprint
   throw new FrameError('has no fingerprint of 16 hexadecimal digits')
 }
 
-/** What the asking service says of its call, beside what its headers say. @throws FrameError */
+/** The options of a call that are not in its HTTP headers. @throws FrameError */
 export function callIn({ head }: Frame): Pick<Call, 'priority' | 'pairsAhead'> {
   const { priority, pairs_ahead: pairsAhead } = head
   if (priority !== 'interactive' && priority !== 'bulk')
     throw new FrameError('has no priority that is interactive or bulk')
-  const [ahead] = counts({ pairsAhead: [pairsAhead] }, 'pairsAhead', 1, MOST)
+  const [ahead] = counts({ pairsAhead: [pairsAhead] }, 'pairsAhead', 1, MAX_INPUTS)
   return { priority, pairsAhead: ahead }
 }
 
@@ -112,11 +109,11 @@ export function textsAsked({ head }: Frame): string[] {
   if (
     Array.isArray(texts) &&
     texts.length > 0 &&
-    texts.length <= MOST &&
+    texts.length <= MAX_INPUTS &&
     texts.every((text) => typeof text === 'string')
   )
     return texts
-  throw new FrameError(`has no list of 1 to ${MOST} texts`)
+  throw new FrameError(`has no list of 1 to ${MAX_INPUTS} texts`)
 }
 
 export function answerTexts(
@@ -131,7 +128,7 @@ export function answerTexts(
   ])
 }
 
-/** @throws FrameError where it is not the answer for `count` texts */
+/** @throws FrameError for anything but a reply for `count` texts */
 export function textsAnswered(
   frame: Frame,
   count: number,
@@ -176,7 +173,7 @@ export function answerImages(
   ])
 }
 
-/** @throws FrameError where it is not the answer for `count` images */
+/** @throws FrameError for anything but a reply for `count` images */
 export function imagesAnswered(
   frame: Frame,
   count: number,
@@ -197,7 +194,7 @@ export function imagesAnswered(
   const encoded = images.map((bytes, row): EncodedImage => ({
     embedding: embeddings.slice(row * dim, (row + 1) * dim),
     imageTokens: imageTokens.slice(row * length, (row + 1) * length),
-    // A copy: the frame, of which it is a part, may be many times as large.
+    // A copy, so that it does not keep the whole frame in memory.
     image: {
       bytes: new Uint8Array(bytes),
       mime: 'image/jpeg',
@@ -227,7 +224,7 @@ export function askMatch(
   ])
 }
 
-/** The texts come without their embeddings, which no match looks at. @throws FrameError */
+/** The texts have no embeddings, which a match does not use. @throws FrameError */
 export function matchAsked(frame: Frame, sizes: Sizes): Comparison {
   const {
     tokenWidth,
@@ -235,8 +232,8 @@ export function matchAsked(frame: Frame, sizes: Sizes): Comparison {
     imageTokens: { count, width },
   } = sizes
   const [textTokens, tokens, textRows, imageRows, cosines] = frame.parts
-  const tokenCounts = counts(frame.head, 'token_counts', MOST, maxTokens)
-  const [images = 0] = counts(frame.head, 'images', 1, MOST)
+  const tokenCounts = counts(frame.head, 'token_counts', MAX_INPUTS, maxTokens)
+  const [images = 0] = counts(frame.head, 'images', 1, MAX_INPUTS)
   const most = Math.trunc((textRows?.length ?? 0) / 4)
   const asked = rows(
     floats(textTokens, 'text tokens', sum(tokenCounts) * tokenWidth),
@@ -275,7 +272,7 @@ export function answerMatch(
   ])
 }
 
-/** @throws FrameError where it is not the answer for `count` pairs */
+/** @throws FrameError for anything but a reply for `count` pairs */
 export function matchAnswered(
   frame: Frame,
   count: number,
@@ -288,8 +285,12 @@ export function matchAnswered(
   return { matches, timings: timingsIn(frame) }
 }
 
-/** The most bytes that an answer for so many inputs can have: more is not read. */
-export function mostBytes(kind: 'texts' | 'images' | 'match', count: number, sizes: Sizes): number {
+/** The maximum size of a reply for so many inputs. */
+export function maxReplyBytes(
+  kind: 'texts' | 'images' | 'match',
+  count: number,
+  sizes: Sizes,
+): number {
   const { dim, tokenWidth, maxTokens, imageTokens } = sizes
   const each = {
     texts: 4 * (dim + maxTokens * tokenWidth),
@@ -317,7 +318,7 @@ function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0)
 }
 
-/** `values` cut into rows of these lengths. */
+/** Splits `values` into rows of these lengths. */
 function rows(values: Float32Array, lengths: readonly number[]): Float32Array[] {
   let at = 0
   return lengths.map((length) => values.slice(at, (at += length)))

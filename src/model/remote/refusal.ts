@@ -1,4 +1,4 @@
-/** What an answer of the encoder that is not 200 means for the client of this service. */
+/** Errors of the encoder as errors of this service. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { TandemError, type ErrorCode } from '../../errors.js'
 
@@ -8,7 +8,7 @@ export interface Answer {
   body: Buffer
 }
 
-/** Said of the client's own input, or of how busy the models are: to be passed on as they are. */
+/** Errors about the client's input or the load of the models, passed on unchanged. */
 const PASSED_ON: readonly string[] = [
   'image_type_unsupported',
   'image_unreadable',
@@ -18,10 +18,7 @@ const PASSED_ON: readonly string[] = [
   'decoder_unavailable',
 ] satisfies ErrorCode[]
 
-/**
- * @returns the error, and whether another encoder at the same address, or the same in a moment, may
- * do better
- */
+/** @returns the error, and whether a retry may succeed */
 export function refusalOf(
   { status, headers, body }: Answer,
   host: string,
@@ -72,7 +69,7 @@ function problemIn(body: Buffer): { code: string; detail: string } {
     if (typeof code === 'string' && typeof detail === 'string')
       return { code: code.slice(0, 60), detail: detail.slice(0, 500) }
   } catch {
-    // Whatever it is, a proxy's page for one, it is no problem of ours.
+    // Not our format, such as an error page of a proxy.
   }
   return { code: '', detail: '' }
 }

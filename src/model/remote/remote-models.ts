@@ -1,10 +1,8 @@
 /**
- * DOOR of remote models: the models of another service, one that encodes (TANDEM_ROLE=encode), as
- * if they were here.
+ * The models of another service (TANDEM_ROLE=encode) behind the contract of local ones.
  *
- * Calls carry the deadline, the trace and the cancellation of the request that they belong to.
- * Every call and every answer names the fingerprint of the bundle: an encoder that serves another
- * one by now is refused, so that what two bundles made is never mixed.
+ * Calls carry the deadline, the trace and the cancellation of their request. Calls and replies name
+ * the fingerprint of the bundle, so that embeddings of two bundles are never mixed.
  */
 import {
   askImages,
@@ -12,7 +10,7 @@ import {
   askTexts,
   imagesAnswered,
   matchAnswered,
-  mostBytes,
+  maxReplyBytes,
   textsAnswered,
 } from './protocol.js'
 import type {
@@ -33,38 +31,34 @@ import { Limiter } from '../../async/limiter.js'
 import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 
 export interface RemoteModelsOptions {
-  /** Address of the service that encodes, without a path. */
+  /** Address of the encoder without a path. */
   url: string
-  /** By which it knows this service; it is sent and never shown. */
+  /** Key for the encoder; never shown. */
   apiKey?: string | undefined
-  /** For one call on behalf of a request that has no deadline, in milliseconds. */
+  /** Time limit of a call without a deadline, in milliseconds. */
   timeoutMs: number
-  /** How long an encoder that is not there yet is waited for at the start, in milliseconds. */
+  /** How long to wait at the start for an encoder that is not available, in milliseconds. */
   waitMs?: number
-  /** Told when the encoder goes away and comes back, for the log. */
+  /** Gets a sentence when the encoder goes away and comes back, for the log. */
   report?: Report
 }
 
 /** Tokens of one call; a body of the encoder may have five times as much by default. */
 const MAX_TOKEN_BYTES = 4 * 2 ** 20
 const WAIT_MS = 30_000
-/**
- * Bulk calls under way at a time: as many as one stream of images has. Searches do not wait for
- * them.
- */
-const BULK_AT_A_TIME = 16
+/** Bulk calls at a time: as many as one upload of many images makes. Searches are not limited. */
+const BULK_CONCURRENCY = 16
 
 /**
- * Connects to the encoder and learns which bundle it serves, which is the one that counts from then
- * on.
- * @throws Error with a sentence fit for a terminal where it is not to be reached, refuses, or
- *   speaks another language
+ * Connects to the encoder and fixes the bundle that it serves.
+ * @throws Error, with a message for a terminal, when the encoder cannot be reached, refuses, or is
+ *   not compatible
  */
 export async function openRemoteModels(options: RemoteModelsOptions): Promise<Models> {
   const { url, apiKey, timeoutMs, waitMs = WAIT_MS, report = () => undefined } = options
   const connection = new Connection({ url, apiKey, timeoutMs })
   try {
-    const watch = await Watch.begin(connection, waitMs, report)
+    const watch = await Watch.start(connection, waitMs, report)
     return new RemoteModels(connection, watch)
   } catch (error) {
     connection.close()
@@ -75,7 +69,7 @@ export async function openRemoteModels(options: RemoteModelsOptions): Promise<Mo
 class RemoteModels implements Models {
   readonly #connection: Connection
   readonly #watch: Watch
-  readonly #bulk = new Limiter(BULK_AT_A_TIME)
+  readonly #bulk = new Limiter(BULK_CONCURRENCY)
   #inFlight = 0
 
   constructor(connection: Connection, watch: Watch) {
@@ -96,7 +90,7 @@ class RemoteModels implements Models {
     return this.#ask(call, () => ({
       path: '/encoder/texts',
       frame: askTexts(texts, info, call),
-      most: mostBytes('texts', texts.length, info),
+      maxBytes: maxReplyBytes('texts', texts.length, info),
       read: (frame) => textsAnswered(frame, texts.length, info),
     }))
   }
@@ -110,7 +104,7 @@ class RemoteModels implements Models {
     return this.#ask(call, () => ({
       path: '/encoder/images',
       frame: askImages(images, info, call),
-      most: mostBytes('images', images.length, info),
+      maxBytes: maxReplyBytes('images', images.length, info),
       read: (frame) => imagesAnswered(frame, images.length, info),
     }))
   }
@@ -128,7 +122,7 @@ class RemoteModels implements Models {
           this.#ask({ ...call, signal }, () => ({
             path: '/encoder/match',
             frame: askMatch(part, info, call),
-            most: mostBytes('match', part.pairs.length, info),
+            maxBytes: maxReplyBytes('match', part.pairs.length, info),
             read: (frame) => matchAnswered(frame, part.pairs.length),
           })),
         ),
@@ -140,7 +134,7 @@ class RemoteModels implements Models {
     }
   }
 
-  /** Of this service's own calls; how busy the encoder is for others, it tells by itself. */
+  /** Of the calls of this service alone. */
   stats(): { queueDepth: number; inFlight: number } {
     return { queueDepth: this.#bulk.waiting, inFlight: this.#inFlight }
   }
@@ -155,12 +149,12 @@ class RemoteModels implements Models {
     return Promise.resolve()
   }
 
-  /** @param question - made when its turn has come: it holds a copy of all that is sent */
+  /** @param question - made when the call starts, because it holds a copy of all its inputs */
   async #ask<Answer>(
     call: Call,
     question: () => Omit<Question<Answer>, 'fingerprint'>,
   ): Promise<Answer> {
-    this.#watch.present()
+    this.#watch.available()
     const now = (): Promise<Answer> => this.#askNow(call, question)
     return call.priority === 'bulk' ? this.#bulk.run(now, { signal: call.signal }) : now()
   }
@@ -172,7 +166,7 @@ class RemoteModels implements Models {
     this.#inFlight += 1
     try {
       const { fingerprint } = this.info
-      return await withSignals([call.signal, this.#watch.present()], (signal) =>
+      return await withSignals([call.signal, this.#watch.available()], (signal) =>
         this.#connection.ask({ ...question(), fingerprint }, { ...call, signal }),
       )
     } finally {

@@ -1,6 +1,6 @@
 /**
- * Looks after the encoder: what it serves, and whether it is there. While it is not, calls are
- * refused at once instead of each waiting for itself; those under way are given up.
+ * Health check of the encoder. While the encoder is away, calls are refused at once instead of each
+ * running into its time limit; calls in progress are cancelled.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Ajv } from 'ajv'
@@ -11,12 +11,9 @@ import type { Connection } from './connection.js'
 import { EncoderReply } from './protocol.js'
 import { unavailable } from './refusal.js'
 
-const EVERY_MS = 1000
-/**
- * After a failure it is looked at sooner, and is away with the third one in a row: one connection
- * may break anywhere.
- */
-const AFTER_FAILURE_MS = 250
+const INTERVAL_MS = 1000
+const INTERVAL_AFTER_FAILURE_MS = 250
+/** Failures in a row until the encoder counts as away; a single connection may break. */
 const FAILURES = 3
 
 const validate = new Ajv({ strict: false }).compile<EncoderReply>(EncoderReply)
@@ -25,9 +22,9 @@ export class Watch {
   #info: ModelInfo
   #failures = 0
   #returns = 0
-  /** Why it is away; null while it is there. */
+  /** Why the encoder is away; null while it is available. */
   #away: TandemError | null = null
-  /** Fires when it goes away. */
+  /** Aborts when the encoder goes away. */
   #lost = new AbortController()
   #timer: NodeJS.Timeout | undefined
   #ended = false
@@ -42,14 +39,14 @@ export class Watch {
     this.#connection = connection
     this.#info = info
     this.#report = report
-    this.#lookLater(EVERY_MS)
+    this.#checkLater(INTERVAL_MS)
   }
 
   /**
-   * @param waitMs - how long an encoder that is not there yet is waited for @throws Error with
-   * the last reason
+   * @param waitMs - how long to wait for an encoder that is not available yet
+   * @throws Error with the last reason
    */
-  static async begin(
+  static async start(
     connection: Pick<Connection, 'probe' | 'host'>,
     waitMs: number,
     report: Report,
@@ -60,22 +57,22 @@ export class Watch {
         return new Watch(connection, infoOf(await connection.probe(), connection.host), report)
       } catch (error) {
         const isPassing = error instanceof TandemError && error.code === 'encoder_unavailable'
-        if (!isPassing || performance.now() + AFTER_FAILURE_MS > until) throw error
-        await sleep(AFTER_FAILURE_MS)
+        if (!isPassing || performance.now() + INTERVAL_AFTER_FAILURE_MS > until) throw error
+        await sleep(INTERVAL_AFTER_FAILURE_MS)
       }
     }
   }
 
-  /** Of the bundle that was found first: another one is never taken in its host. */
+  /** Of the first bundle; an encoder with another fingerprint is refused. */
   get info(): ModelInfo {
     return this.#info
   }
 
   /**
-   * The signal of calls: it fires when the encoder goes away. @throws TandemError
-   * `encoder_unavailable` while it is
+   * A signal for calls, which aborts when the encoder goes away.
+   * @throws TandemError `encoder_unavailable` while it is away
    */
-  present(): AbortSignal {
+  available(): AbortSignal {
     if (this.#away !== null) throw this.#away
     return this.#lost.signal
   }
@@ -89,38 +86,38 @@ export class Watch {
     clearTimeout(this.#timer)
   }
 
-  #lookLater(ms: number): void {
-    if (!this.#ended) this.#timer = setTimeout(() => void this.#look(), ms).unref()
+  #checkLater(ms: number): void {
+    if (!this.#ended) this.#timer = setTimeout(() => void this.#check(), ms).unref()
   }
 
-  async #look(): Promise<void> {
+  async #check(): Promise<void> {
     const { host } = this.#connection
     try {
-      const found = infoOf(await this.#connection.probe(), host)
+      const info = infoOf(await this.#connection.probe(), host)
       const { fingerprint } = this.#info
-      if (found.fingerprint !== fingerprint) {
+      if (info.fingerprint !== fingerprint) {
         throw unavailable(
-          `The encoder at ${host} serves the bundle ${found.fingerprint} now; these items are of ${fingerprint}.`,
+          `The encoder at ${host} serves the bundle ${info.fingerprint} now; these items are of ${fingerprint}.`,
         )
       }
-      this.#found(found)
-      this.#lookLater(EVERY_MS)
+      this.#onSuccess(info)
+      this.#checkLater(INTERVAL_MS)
     } catch (error) {
-      this.#missed(error)
-      this.#lookLater(AFTER_FAILURE_MS)
+      this.#onFailure(error)
+      this.#checkLater(INTERVAL_AFTER_FAILURE_MS)
     }
   }
 
-  #found(info: ModelInfo): void {
+  #onSuccess(info: ModelInfo): void {
     this.#info = info
     this.#failures = 0
     if (this.#away === null) return
     this.#away = null
     this.#returns += 1
-    this.#report(`The encoder at ${this.#connection.host} is there again.`)
+    this.#report(`The encoder at ${this.#connection.host} is available again.`)
   }
 
-  #missed(error: unknown): void {
+  #onFailure(error: unknown): void {
     const { host } = this.#connection
     this.#failures += 1
     if (this.#failures < FAILURES || this.#ended) return
@@ -130,22 +127,17 @@ export class Watch {
       : `The encoder at ${host} cannot be used: ${message}`
     if (this.#away === null) this.#report(sentence)
     this.#away = unavailable(sentence, error)
-    this.#lost.abort(
-      new TandemError(
-        'encoder_timeout',
-        `The encoder did not answer, and is away by now: ${sentence}`,
-      ),
-    )
+    this.#lost.abort(new TandemError('encoder_timeout', `The encoder did not answer: ${sentence}`))
     this.#lost = new AbortController()
   }
 }
 
 /** @throws TandemError `encoder_failed` */
-function infoOf(said: unknown, host: string): ModelInfo {
-  if (!validate(said)) {
+function infoOf(reply: unknown, host: string): ModelInfo {
+  if (!validate(reply)) {
     throw new TandemError(
       'encoder_failed',
-      `What is at ${host} is no encoder that this version understands; it needs TANDEM_ROLE=encode.`,
+      `The service at ${host} is not a compatible encoder; it needs TANDEM_ROLE=encode.`,
     )
   }
   const {
@@ -160,7 +152,7 @@ function infoOf(said: unknown, host: string): ModelInfo {
     token_width,
     max_tokens,
     rerank,
-  } = said
+  } = reply
   return {
     name,
     version,

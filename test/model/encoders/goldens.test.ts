@@ -53,13 +53,13 @@ describe('a bundle does not start', () => {
   it.each<[string, RegExp, (goldens: Goldens) => unknown]>([
     [
       'a text has another embedding',
-      /^The text embedding of the goldens comes out 2 off; 0\.001 is tolerated\.$/,
+      /^The text embedding of the goldens is 2 off; 0\.001 is tolerated\.$/,
       ({ texts }) =>
         ((texts.at(-1) as Goldens['texts'][0]).embedding = negated(texts.at(-1)?.embedding ?? [])),
     ],
     [
       'an embedding has another length',
-      /^The text embedding of the goldens comes out NaN off/,
+      /^The text embedding of the goldens is NaN off/,
       ({ texts }) => texts[0]?.embedding.pop(),
     ],
     [
@@ -69,13 +69,13 @@ describe('a bundle does not start', () => {
     ],
     [
       'the image has other tokens',
-      /^The image token of the goldens comes out \d+ off; 1 is tolerated/,
+      /^The image token of the goldens is \d+ off; 1 is tolerated/,
       ({ image }) =>
         (image.image_tokens_head[0] = (image.image_tokens_head[0] ?? 0) > 0 ? -128 : 127),
     ],
     [
       'a pair has another logit',
-      /^The logit of the goldens comes out 1 off; 0\.05 is tolerated/,
+      /^The logit of the goldens is 1 off; 0\.05 is tolerated/,
       ({ matches }) => ((matches[1] as Goldens['matches'][0]).logit += 1),
     ],
     [
@@ -85,7 +85,7 @@ describe('a bundle does not start', () => {
     ],
     [
       'a match is of no text',
-      /does not hold goldens: something is missing/,
+      /does not hold goldens: a field is missing/,
       ({ matches }) => ((matches[0] as Goldens['matches'][0]).text = 99),
     ],
   ])('when %s', async (_, sentence, edit) => {

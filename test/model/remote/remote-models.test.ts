@@ -383,7 +383,7 @@ describe('an encoder', () => {
   it('that is none is refused at the start', async () => {
     const pages = await listening((_request, response) => response.end('<html>'))
     expect(await failure(remote(pages.url))).toMatchObject({
-      message: expect.stringMatching(/is no encoder: its answer is not JSON/) as string,
+      message: expect.stringMatching(/is not an encoder: its reply is not JSON/) as string,
     })
     const other = await listening((_request, response) => response.end('{"fingerprint": "abc"}'))
     expect(await failure(remote(other.url))).toMatchObject({
@@ -463,7 +463,7 @@ describe('an encoder', () => {
       expect((await models.encodeTexts(['dog'])).encoded).toHaveLength(1)
       expect(said).toEqual([
         expect.stringMatching(/has not answered within/),
-        expect.stringMatching(/is there again/),
+        expect.stringMatching(/is available again/),
       ])
     },
   )
