@@ -1,9 +1,6 @@
-/**
- * Functions in WebAssembly over a memory that they share with JavaScript: the SIMD instructions of
- * the processor, which JavaScript itself does not reach.
- */
+/** WebAssembly functions over shared memory, for SIMD, which JavaScript does not have. */
 
-/** What grows is another buffer afterwards. */
+/** `buffer` is replaced when the memory grows. */
 export interface Memory {
   readonly buffer: ArrayBuffer
   grow(pages: number): number
@@ -11,7 +8,7 @@ export interface Memory {
 
 const PAGE_BYTES = 65_536
 
-/** TypeScript knows these by its library for browsers alone. */
+/** TypeScript declares these only in its library for browsers. */
 const { WebAssembly } = globalThis as unknown as {
   WebAssembly: {
     Module: new (bytes: Uint8Array) => object
@@ -21,9 +18,9 @@ const { WebAssembly } = globalThis as unknown as {
 }
 
 /**
- * Compiles a module once; what comes back opens it, each time over another memory of at least so
- * many bytes, all zero.
- * @param assembled - in base64; it imports its memory as `js.memory` and exports `Functions`
+ * Compiles a module. The returned function instantiates it over a new memory of at least so many
+ * zero bytes.
+ * @param assembled - base64; the module imports its memory as `js.memory`
  */
 export function compile<Functions>(
   assembled: string,
@@ -39,8 +36,8 @@ export function compile<Functions>(
 }
 
 /**
- * Makes a memory at least so large; what it holds stays.
- * @throws RangeError where there is no room
+ * Grows a memory to at least so many bytes; its content stays.
+ * @throws RangeError when memory runs out
  */
 export function reserve(memory: Memory, bytes: number): void {
   const missing = Math.ceil((bytes - memory.buffer.byteLength) / PAGE_BYTES)

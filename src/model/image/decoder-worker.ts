@@ -1,19 +1,13 @@
-/**
- * The process that decodes images: the bytes of strangers meet libvips here, far from keys, items
- * and sockets.
- */
+/** Decodes untrusted image bytes in a process that holds no keys, no items and no sockets. */
 import { answerCalls } from '../../worker/answer-calls.js'
 import { writePixels, type Pixels } from '../inference/pixel-files.js'
 import { preprocess, type Preprocessed } from './preprocess.js'
 
-/** An image whose pixels may lie in a file. */
+/** An image whose pixels may be in a file. */
 export type Decoded = Omit<Preprocessed, 'pixels'> & { pixels: Pixels }
 
 export interface Commands {
-  /**
-   * The pixels go into the new file `into`, or into the answer where there is none or it cannot be
-   * written.
-   */
+  /** Writes the pixels to the new file `into`; returns them if it is null or cannot be written. */
   decode: {
     input: {
       bytes: Uint8Array

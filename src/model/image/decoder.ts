@@ -3,14 +3,11 @@ import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/work
 import { availableCores } from '../inference/cpu-quota.js'
 import type { Commands, Decoded } from './decoder-worker.js'
 
-/** Of glibc: with one for each thread, more of what images took stays with the process. */
+/** Arenas of glibc's allocator; the default of one per thread keeps more memory after images. */
 const MALLOC_ARENAS = 2
-/** libuv's own number of threads, for a machine of few cores. */
+/** The default of libuv. */
 const MIN_THREADS = 4
-/**
- * libvips gives up before (preprocess.ts); a process that has not answered by then hangs, and is
- * killed.
- */
+/** libvips has a shorter limit (preprocess.ts); a process that takes longer hangs and is killed. */
 const DECODE_TIMEOUT_MS = 30_000
 
 export class Decoder {
@@ -22,7 +19,7 @@ export class Decoder {
     this.#maxPixels = maxPixels
   }
 
-  /** @param maxPixels images with more are refused by their header */
+  /** @param maxPixels - images with more are refused by their header */
   static async open(maxPixels: number, report?: Report): Promise<Decoder> {
     const process = await WorkerProcess.start<Commands>({
       name: 'decoder',
@@ -44,11 +41,10 @@ export class Decoder {
 
   /**
    * Decodes an image to `size` × `size` pixels and to the image that is stored.
-   * @param into - a new file for the pixels, which the caller removes; they are answered where
-   *   there is none
-   * @param isStored - without it the image to store has no bytes
-   * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is away, dies or
-   *   hangs
+   * @param into - a new file for the pixels, which the caller removes; null to return the pixels
+   * @param isStored - whether to encode the image to store
+   * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is not ready, dies
+   *   or hangs
    */
   decode(
     bytes: Uint8Array,
@@ -63,7 +59,7 @@ export class Decoder {
     )
   }
 
-  /** Resolves when the images under way are decoded and the process has ended. */
+  /** Resolves when pending images are decoded and the process has ended. */
   close(): Promise<void> {
     return this.#process.close()
   }

@@ -1,4 +1,4 @@
-/** Image files to pixels, and to the image that is stored. The only importer of sharp. */
+/** Turns image files into pixels and the image to store. The only importer of sharp. */
 import sharp, { type SharpOptions } from 'sharp'
 import { TandemError } from '../../errors.js'
 import type { Image } from '../models.js'
@@ -10,37 +10,34 @@ export interface Preprocessed {
   image: Image
 }
 
-/** Longest side of the stored image, and of what the pixels are made from. */
+/** Longest side of the stored image, from which the pixels are made. */
 const STORED_SIDE = 512
-/** Huffman tables of its own would make an image 2 % smaller, and take as long again to encode. */
+/** Optimised Huffman tables would save 2 % of the size and double the time. */
 const STORED = { quality: 85, optimiseCoding: false }
 const MAX_SIDE = 16_384
-/**
- * Beyond this an image is not worth its decoder; what this cannot stop is stopped by decoder.ts.
- */
+/** Limit of libvips; decoder.ts ends what it cannot stop. */
 const DECODE_TIMEOUT_S = 20
 
-// Only these loaders, only from memory: everything else that libvips reads is a way in for nothing.
+// Only these loaders, only from memory: each other loader adds attack surface.
 sharp.block({ operation: ['VipsForeignLoad'] })
 sharp.unblock({
   operation: ['Jpeg', 'Png', 'Webp', 'Nsgif', 'Tiff', 'Heif'].map(
     (format) => `VipsForeignLoad${format}Buffer`,
   ),
 })
-// Every image comes once.
+// An image is decoded once.
 sharp.cache(false)
-// Several images are decoded at a time. More threads for one of them take 3 % more of the cores,
-// and end no sooner.
+// Several images are decoded in parallel. More threads for one image cost 3 % more core time and
+// save no wall time.
 sharp.concurrency(1)
 
 /**
  * Decodes the first page of a JPEG, PNG, WebP, GIF, TIFF or AVIF file.
  *
- * What it looks like on a screen is kept: EXIF orientation is applied, colours become sRGB,
- * transparency becomes white.
- * @param size side of the pixels
- * @param maxPixels more are refused by the header, before anything is decoded
- * @param isStored without it the image to store has no bytes
+ * Applies the EXIF orientation, converts colours to sRGB and puts transparency on white.
+ * @param size - side of the pixels
+ * @param maxPixels - images with more are refused by their header
+ * @param isStored - whether to encode the image to store
  * @throws TandemError `image_type_unsupported`, `image_too_large`, `image_unreadable`, `timed_out`
  */
 export async function preprocess(
@@ -48,11 +45,11 @@ export async function preprocess(
   size: number,
   maxPixels: number,
   isStored = true,
-  longestS = DECODE_TIMEOUT_S,
+  timeoutS = DECODE_TIMEOUT_S,
 ): Promise<Preprocessed> {
   await checkHeader(bytes, maxPixels)
   const { data, info } = await sharp(bytes, readOptions(maxPixels))
-    .timeout({ seconds: longestS })
+    .timeout({ seconds: timeoutS })
     .autoOrient()
     .resize(STORED_SIDE, STORED_SIDE, { fit: 'inside', withoutEnlargement: true })
     .flatten({ background: 'white' })
@@ -61,7 +58,7 @@ export async function preprocess(
     .toBuffer({ resolveWithObject: true })
     .catch((cause: Error) => {
       if (cause.message.startsWith('timeout')) {
-        throw new TandemError('timed_out', `The image was not decoded within ${longestS} s.`, {
+        throw new TandemError('timed_out', `The image was not decoded within ${timeoutS} s.`, {
           cause,
         })
       }
@@ -72,7 +69,7 @@ export async function preprocess(
       )
     })
   const { width, height } = info
-  // On a thread of libvips, while this one makes the pixels.
+  // Runs on a thread of libvips while this thread makes the pixels.
   const stored = isStored
     ? sharp(data, { raw: { width, height, channels: 3 } })
         .jpeg(STORED)
@@ -82,10 +79,7 @@ export async function preprocess(
   return { pixels, image: { bytes: await stored, mime: 'image/jpeg', width, height } }
 }
 
-/**
- * `page` 0 alone, and strict about damage: an image that ends early is refused, a harmless warning
- * is not.
- */
+/** First page only; truncated images are refused, harmless warnings are not. */
 function readOptions(maxPixels: number): SharpOptions {
   return { failOn: 'error', limitInputPixels: maxPixels, sequentialRead: true, pages: 1 }
 }
@@ -105,9 +99,7 @@ async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<void> 
   }
 }
 
-/**
- * Whether the header was not understood at all, or belongs to a type that is read but is damaged.
- */
+/** The error for a header of an unknown type, or of a known type that is damaged. */
 function refusal(cause: Error): TandemError {
   return /unsupported image format|not built in|Unsupported/i.test(cause.message)
     ? new TandemError(

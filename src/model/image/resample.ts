@@ -1,7 +1,4 @@
-/**
- * An image at another size, to the bit as training computes it: Pillow's resize of 8 bits with
- * BICUBIC.
- */
+/** Resizes images bit for bit as training does: Pillow's 8-bit resize with BICUBIC. */
 import { compile, reserve } from '../../wasm.js'
 
 /** RGB, 8 bits, row after row: height × width × 3. */
@@ -11,7 +8,7 @@ export interface Raster {
   height: number
 }
 
-/** Assembled from resample.wat; a test holds the two together. */
+/** Assembled from resample.wat; a test compares the two. */
 export const ASSEMBLED =
   'AGFzbQEAAAABCQFgBX9/f39/AAIOAQJqcwZtZW1vcnkCAAADAwIAAAcRAgZhY3Jvc3MAAARkb3duAAEKqAUC2AECAn8DewNAIAAgAigCAGohBSACIARqIQYg' +
   'AkEEaiEC/QwAACAAAAAgAAAAIAAAACAAIQj9DAAAAAAAAAAAAAAAAAAAAAAhCQNAIAX9XQMA/QwAgAOAAYAEgAKABYCAgICA/Q4hByAIIAcgAv0JAgD9ugH9' +
@@ -24,8 +21,8 @@ export const ASSEMBLED =
   'AEEQaiEAIAFBEGohASABIAdJDQALCw=='
 
 /**
- * Each makes one row. Addresses are in bytes, and a table, from `entry` to `end`, is as `taps`
- * writes it: `across` has an entry for every pixel of the row, `down` one for the row.
+ * Each computes one row. Addresses are in bytes. A table of `taps` lies from `entry` to `end`:
+ * `across` has an entry for every pixel of the row, `down` one for the row.
  */
 interface Passes {
   across(source: number, out: number, entry: number, end: number, entryBytes: number): void
@@ -33,26 +30,21 @@ interface Passes {
 }
 
 const CHANNELS = 3
-/**
- * Bits of a coefficient behind the point: Pillow's PRECISION_BITS, which resample.wat rounds by
- * too.
- */
+/** Fraction bits of a coefficient: Pillow's PRECISION_BITS, also used in resample.wat. */
 const FRACTION_BITS = 22
-/** Bytes that `down` reads and writes at once, of which the last ones may lie beyond a row. */
+/** Bytes that `down` reads and writes at once; the last ones may lie beyond a row. */
 const VECTOR_BYTES = 16
 
-// One memory for all images, which are resampled one after the other. It stays as large as the
-// largest of them took.
+// Images are resampled one after the other in one memory, which never shrinks.
 const { memory, functions } = compile<Passes>(ASSEMBLED)(0)
 
 /**
- * Squashes an image into a square, whether it grows or shrinks. Every bit is that of Pillow 13
- * (src/libImaging/Resample.c): across and then down with 8 bits in between, or down first where the
- * height shrinks by far more than the width. Pillow before 13 never went down first: from its
- * pixels, a sixth of the values of a portrait differ, nearly all by 1.
- * @param image - of at least one pixel
+ * Resizes an image to a square as Pillow 13 does (src/libImaging/Resample.c): across and then down
+ * with 8 bits in between, or down first where the height shrinks by far more than the width. Pillow
+ * before 13 never went down first; a sixth of its values of a portrait differ, nearly all by 1.
+ * @param image - at least one pixel
  * @returns size × size × 3
- * @throws RangeError where there is no memory for it
+ * @throws RangeError when memory runs out
  */
 export function resample({ data, width, height }: Raster, size: number): Uint8Array {
   const isDownFirst = height > size && height - size > 2 * (width - size)
@@ -94,20 +86,16 @@ export function resample({ data, width, height }: Raster, size: number): Uint8Ar
   return bytes.slice(out, end)
 }
 
-/**
- * For each pixel to make, an entry: where its first source pixel lies, and the coefficients of
- * those from there on.
- */
+/** An entry for each output pixel: the address of its first source pixel, and coefficients. */
 interface Taps {
   table: Int32Array
   entryBytes: number
 }
 
 /**
- * What a line of `to` pixels is made of, where it is made from one of `from`: centres of cells map
- * to centres, and the kernel widens where the line shrinks. A coefficient has more than the 16 bits
- * that SIMD multiplies, so it is written as low + 65536 × high: for every two pixels a word of
- * their low halves, and one of their high ones.
+ * Coefficients to resize a line from `from` to `to` pixels: centres map to centres, and the kernel
+ * widens as the line shrinks. SIMD multiplies 16 bits, so a coefficient is low + 65536 × high: for
+ * every two pixels a word of their low halves and one of their high halves.
  * @param step - bytes from one source pixel to the next
  */
 function taps(from: number, to: number, step: number): Taps {
@@ -119,13 +107,13 @@ function taps(from: number, to: number, step: number): Taps {
     const first = Math.max(0, Math.trunc(centre - support + 0.5))
     return { centre, first, count: Math.min(from, Math.trunc(centre + support + 0.5)) - first }
   })
-  // As many for each, and pairs of them: those that are missing weigh nothing.
+  // The same even count for each pixel, padded with zeros.
   const even = 2 * Math.ceil(spans.reduce((most, { count }) => Math.max(most, count), 0) / 2)
   const table = new Int32Array(to * (1 + even))
   const weights = new Float64Array(even)
   let word = 0
   for (const { centre, first, count } of spans) {
-    // Within the line, so that no more than one pixel beyond it is read.
+    // Starts within the line, so that at most one pixel beyond it is read.
     const start = Math.max(0, Math.min(first, from - even))
     weights.fill(0)
     let sum = 0
@@ -136,12 +124,12 @@ function taps(from: number, to: number, step: number): Taps {
     }
     table[word++] = start * step
     for (let i = 0; i < even; i += 2) {
-      const [one, next] = [
+      const [first, second] = [
         fixedPoint((weights[i] as number) / sum),
         fixedPoint((weights[i + 1] as number) / sum),
       ]
-      table[word++] = (one & 0xffff) | (next << 16)
-      table[word++] = (high(one) & 0xffff) | (high(next) << 16)
+      table[word++] = (first & 0xffff) | (second << 16)
+      table[word++] = (high(first) & 0xffff) | (high(second) << 16)
     }
   }
   return { table, entryBytes: (1 + even) * Int32Array.BYTES_PER_ELEMENT }
@@ -159,7 +147,7 @@ function fixedPoint(weight: number): number {
   return Math.trunc(weight * 2 ** FRACTION_BITS + (weight < 0 ? -0.5 : 0.5))
 }
 
-/** What is left for the high half when the low one is a signed number of 16 bits. */
+/** The high half, with a low half that is a signed number of 16 bits. */
 function high(coefficient: number): number {
   return (coefficient + 0x8000) >> 16
 }

@@ -1,6 +1,6 @@
 /**
- * Runs of a graph on made inputs, before it is trusted: what a graph declares of its outputs, an
- * open axis above all, is not what it must give.
+ * Runs a graph on constant inputs and checks the shapes of its outputs, which may differ from the
+ * declared ones, above all on open axes.
  */
 import { BundleError } from '../bundle/bundle.js'
 import type { GraphSpec, Tensor, Tensors, TensorSpec } from './graph-inputs.js'
@@ -11,31 +11,29 @@ export interface Sizes {
   tokens: number
 }
 
-/** As many rows, and tokens in a row, as tell one axis from the other. */
+/** Different sizes, so that a swap of the axes shows. */
 const SMALL: Sizes = { rows: 2, tokens: 3 }
 
-/**
- * @throws BundleError naming the file, and the output that has another shape than the bundle says
- */
+/** @throws BundleError for a run that fails or an output of another shape than the bundle says */
 export async function dryRun(
   spec: GraphSpec,
   run: (inputs: Tensors) => Promise<Tensors>,
 ): Promise<void> {
   const { file, outputs } = spec
-  const given = await run(dryRunInputs(spec, SMALL)).catch((error: Error) => {
+  const actual = await run(dryRunInputs(spec, SMALL)).catch((error: Error) => {
     throw new BundleError(`${file} is not a graph that can be run: ${error.message}`)
   })
   for (const [name, output] of Object.entries(outputs)) {
-    const [found, wanted] = [given[name]?.dims.join(', '), sizesOf(output, SMALL).join(', ')]
-    if (found !== wanted) {
+    const [shape, expected] = [actual[name]?.dims.join(', '), sizesOf(output, SMALL).join(', ')]
+    if (shape !== expected) {
       throw new BundleError(
-        `${file} gives the output ${name} the shape [${found}] where [${wanted}] is expected.`,
+        `${file} has the output ${name} of shape [${shape}]; expected [${expected}].`,
       )
     }
   }
 }
 
-/** Inputs of those sizes: ones, which are a token, a mask and a row of the made inputs alike. */
+/** Inputs of these sizes. 1 is a valid token, mask and row. */
 export function dryRunInputs({ inputs }: GraphSpec, sizes: Sizes): Tensors {
   return Object.fromEntries(
     Object.entries(inputs).map(([name, input]) => [name, dryRunTensor(input, sizes)]),
@@ -51,7 +49,7 @@ function dryRunTensor(spec: TensorSpec, sizes: Sizes): Tensor {
   const length = dims.reduce((product, size) => product * size, 1)
   switch (spec.type) {
     case 'int64':
-      // Where there is one row alone, a pair names that.
+      // With a single row, a pair can only name row 0.
       return { type: 'int64', data: new BigInt64Array(length).fill(sizes.rows > 1 ? 1n : 0n), dims }
     case 'float32':
       return { type: 'float32', data: new Float32Array(length).fill(1), dims }

@@ -1,10 +1,8 @@
 /**
- * What a graph file may hold, checked before the runtime reads it: weights inside the file,
- * operators that the runtime has. A graph with external data would read whatever file it names,
- * wherever the service was started.
+ * Checks an ONNX file before the runtime reads it: all weights inside the file, only operators of
+ * the runtime. A graph with external data could read any file of the machine.
  *
- * An ONNX file is a protocol buffer; this walks through the few messages that can hold a tensor or
- * an operator.
+ * An ONNX file is a protocol buffer; this walks the messages that can hold a tensor or an operator.
  */
 import { BundleError } from '../bundle/bundle.js'
 import { fieldsOf } from './protocol-buffer.js'
@@ -13,7 +11,7 @@ const DOMAINS = new Set(['', 'ai.onnx', 'com.microsoft'])
 
 type Message = 'model' | 'graph' | 'node' | 'attribute' | 'tensor' | 'sparseTensor' | 'function'
 
-/** Field number → the message in it (onnx.proto). Other fields are passed over. */
+/** Field number → nested message (onnx.proto). Other fields are ignored. */
 const NESTED: Readonly<Record<Message, Readonly<Record<number, Message>>>> = {
   model: { 7: 'graph', 25: 'function' },
   graph: { 1: 'node', 5: 'tensor', 15: 'sparseTensor' },
@@ -34,20 +32,20 @@ const NESTED: Readonly<Record<Message, Readonly<Record<number, Message>>>> = {
 const NODE_OPERATOR = 4
 const NODE_DOMAIN = 7
 const TENSOR_EXTERNAL_DATA = 13
-/** Operators of the domains above that run what lies in another file. */
+/** Operators of these domains that run code or graphs of another file. */
 const OUTSIDE_OPERATORS = new Set(['EPContext'])
-/** Messages within one another: more than a graph needs, fewer than make recursion fail. */
+/** Nesting that no graph needs and recursion still handles. */
 const MAX_LEVELS = 100
 
 /**
- * @throws BundleError naming `file` for external data, foreign operators, and bytes that are no
- * protocol buffer
+ * @throws BundleError naming `file` for external data, custom operators, and bytes that are not a
+ *   protocol buffer
  */
 export function checkGraphFile(bytes: Uint8Array, file: string): void {
-  // The runtime would take these four letters for a format of its own, whatever the rest says.
+  // These four bytes make the runtime read its own format instead of ONNX.
   if (Buffer.from(bytes.subarray(4, 8)).toString('latin1') === 'ORTM') {
     throw new BundleError(
-      `${file} is not a graph that can be run: it is of the runtime's own format; expected ONNX.`,
+      `${file} is not a graph that can be run: it is in the format of the runtime; expected ONNX.`,
     )
   }
   walk(bytes, 'model', file, 0)
@@ -56,25 +54,23 @@ export function checkGraphFile(bytes: Uint8Array, file: string): void {
 function walk(bytes: Uint8Array, message: Message, file: string, level: number): void {
   if (level > MAX_LEVELS)
     throw new BundleError(`${file} is not a graph that can be run: it is nested too deeply.`)
-  for (const found of fieldsOf(bytes, file)) {
-    if (!('content' in found)) continue
-    const { field, content } = found
+  for (const entry of fieldsOf(bytes, file)) {
+    if (!('content' in entry)) continue
+    const { field, content } = entry
     if (message === 'tensor' && field === TENSOR_EXTERNAL_DATA) {
       throw new BundleError(
-        `${file} keeps weights in another file; a bundle holds them inside the graph.`,
+        `${file} has weights in another file; expected all weights inside the graph.`,
       )
     }
     if (message === 'node' && field === NODE_DOMAIN) {
       const domain = Buffer.from(content).toString('utf8')
       if (!DOMAINS.has(domain))
-        throw new BundleError(`${file} uses operators of "${domain}", which are not run.`)
+        throw new BundleError(`${file} uses operators of "${domain}", which are not allowed.`)
     }
     if (message === 'node' && field === NODE_OPERATOR) {
       const operator = Buffer.from(content).toString('utf8')
       if (OUTSIDE_OPERATORS.has(operator)) {
-        throw new BundleError(
-          `${file} uses the operator ${operator}, which runs what lies outside of the graph.`,
-        )
+        throw new BundleError(`${file} uses the operator ${operator}, which runs another file.`)
       }
     }
     const nested = NESTED[message][field]

@@ -1,4 +1,4 @@
-/** The graphs of a bundle: the names, types and shapes that the service relies on. */
+/** Names, types and shapes of the inputs and outputs of a bundle's graphs. */
 import { tokenSizes, type Manifest, type Precision } from '../bundle/bundle.js'
 
 export type GraphName = 'image' | 'text' | 'fusion'
@@ -7,12 +7,12 @@ export type Tensor =
   | { type: 'float32'; data: Float32Array; dims: readonly number[] }
   | { type: 'int64'; data: BigInt64Array; dims: readonly number[] }
   | { type: 'int8'; data: Int8Array; dims: readonly number[] }
-  /** Without data where each row lies in a file of its own. */
+  /** Without data if each row is in a file. */
   | { type: 'uint8'; data: Uint8Array; dims: readonly number[]; files?: readonly string[] }
 
 export type Tensors = Readonly<Record<string, Tensor>>
 
-/** A type, and a shape in which null is any number. */
+/** In a shape, null is any size. */
 export interface TensorSpec {
   type: Tensor['type']
   shape: readonly (number | null)[]
@@ -25,10 +25,7 @@ export interface GraphSpec {
   outputs: Readonly<Record<string, TensorSpec>>
 }
 
-/**
- * What each graph of the bundle has to take and give; a dual encoder alone has no fusion graph, and
- * gives no tokens.
- */
+/** The graphs of a bundle. Without a fusion encoder there is no fusion graph and no tokens. */
 export function graphSpecs(
   manifest: Manifest,
 ): Readonly<Record<'image' | 'text', GraphSpec> & { fusion?: GraphSpec }> {

@@ -1,4 +1,4 @@
-/** How fast the graphs of bundles run on this machine's CPU, side by side. */
+/** Measures the graphs of bundles on this machine's CPU, side by side. */
 import { openBundle } from '../bundle/open.js'
 import type { Bundle } from '../bundle/bundle.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
@@ -6,7 +6,7 @@ import { graphSpecs, type GraphName } from './graph-inputs.js'
 import { Session } from './session.js'
 import { dryRunInputs } from './dry-run.js'
 
-/** Rows of a batch that are tried, by graph: one request, and what the service joins. */
+/** Rows of the batches, by graph: a single request and batches of several. */
 const ROWS: Readonly<Record<GraphName, readonly number[]>> = {
   image: [1, 8],
   text: [1, 8, 32],
@@ -17,25 +17,22 @@ export interface GraphSpeed {
   graph: GraphName
   rows: number
   threads: number
-  /** Of a batch, the median over the rounds, for each bundle that has such a graph. */
+  /** Median time of a batch for each bundle that has the graph. */
   milliseconds: number[]
 }
 
 export interface SpeedOptions {
-  /** Threads of a run, each number tried. */
+  /** Numbers of threads to measure. */
   threads: readonly number[]
-  /**
-   * Runs of each batch; the bundles take turns, so that what else the machine does meets all of
-   * them.
-   */
+  /** Runs of each batch. Bundles alternate, so that other load of the machine affects all alike. */
   rounds: number
-  /** Of each text; cut to what a bundle takes. */
+  /** Tokens of each text, up to the maximum of the bundle. */
   tokens: number
 }
 
 /**
- * Loads the graphs into this process, whose thread they block, and runs made inputs through them.
- * @throws BundleError where one of the bundles, or a graph of it, cannot be used
+ * Loads the graphs into this process and runs constant inputs, which blocks its thread.
+ * @throws BundleError for a bundle or a graph that cannot be used
  */
 export async function graphSpeeds(
   folders: readonly string[],
@@ -65,12 +62,12 @@ export async function graphSpeeds(
   return speeds
 }
 
-/** Runs a batch of so many rows; none where the bundle has no such graph. */
+/** A function that runs a batch of so many rows; none if the bundle has no such graph. */
 async function runsOf(
   bundle: Bundle,
   graph: GraphName,
   threads: number,
-  most: number,
+  maxTokens: number,
 ): Promise<((rows: number) => Promise<unknown>)[]> {
   const spec = graphSpecs(bundle.manifest)[graph]
   if (spec === undefined) return []
@@ -79,11 +76,11 @@ async function runsOf(
     device: 0,
     threads,
   })
-  const tokens = Math.min(most, bundle.manifest.text_encoder.max_tokens)
+  const tokens = Math.min(maxTokens, bundle.manifest.text_encoder.max_tokens)
   return [(rows) => session.run(dryRunInputs(spec, { rows, tokens }))]
 }
 
-/** The median milliseconds of each run, which take turns after a round that does not count. */
+/** Median milliseconds of each function over alternating rounds, after a warm-up round. */
 async function alternated(
   runs: readonly (() => Promise<unknown>)[],
   rounds: number,

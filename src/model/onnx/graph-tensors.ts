@@ -1,13 +1,13 @@
-/** What a graph declares to take and give, compared with what the bundle says. */
+/** Compares the declared inputs and outputs of a graph with those of the bundle. */
 import { BundleError } from '../bundle/bundle.js'
 import type { TensorSpec } from './graph-inputs.js'
 
-/** An input or output as the runtime tells it; an open axis is a name or a negative number. */
+/** An input or output of the runtime; an open axis is a name or a negative number. */
 export type DeclaredValue = { name: string } & (
   { isTensor: false } | { isTensor: true; type: string; shape: readonly (number | string)[] }
 )
 
-/** @throws BundleError naming what the graph has and what it should have */
+/** @throws BundleError with the actual and the expected tensors */
 export function checkTensors(
   file: string,
   kind: 'input' | 'output',
@@ -37,16 +37,12 @@ export function checkTensors(
   throw new BundleError(`${file} has the ${kind}s ${list(actual)}; expected are ${list(wanted)}.`)
 }
 
-/**
- * Whether a graph's value is a tensor of that type whose fixed axes agree with the fixed axes of
- * `spec`.
- */
+/** Whether a value is a tensor of the type of `spec` with the same fixed axes. */
 function fits(value: DeclaredValue | undefined, spec: TensorSpec | undefined): boolean {
   if (value === undefined || spec === undefined || !value.isTensor || value.type !== spec.type)
     return false
   if (value.shape.length !== spec.shape.length) return false
-  // A batch axis that the graph fixes would fail at the first batch of another size: it must be
-  // open in both.
+  // A fixed batch axis would fail at the first batch of another size, so it must be open in both.
   return spec.shape.every((axis, i) => {
     const size = value.shape[i]
     const open = typeof size !== 'number' || size < 0

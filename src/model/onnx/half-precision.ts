@@ -1,15 +1,15 @@
 /**
- * Whether a graph computes in half precision (float16). The CPU provider is no place for one: it
- * crashed the process for one graph and took twice the time for another.
+ * Whether a graph computes in half precision (float16). On the CPU provider such a graph crashed
+ * the process or took twice the time.
  *
- * Weights may be stored as float16 anywhere, as long as they are cast, or looked up and cast,
- * before they are computed with: that is a graph of single precision in a smaller file.
+ * Weights may be stored as float16 if they are cast, or looked up and cast, before they are used:
+ * that is a graph of single precision in a smaller file.
  */
 import { fieldsOf, type Field } from './protocol-buffer.js'
 
 /** TensorProto.DataType.FLOAT16 */
 const FLOAT16 = 10
-/** What may read a float16 weight without computing in float16. */
+/** Operators that read a float16 weight without computing in float16. */
 const MOVING = new Set(['Cast', 'Gather', 'Identity'])
 
 /** Field numbers of onnx.proto. */
@@ -20,7 +20,7 @@ const NODE = { input: 1, output: 2, operator: 4, attribute: 5 }
 const ATTRIBUTE = { name: 1, number: 3, tensor: 5, graph: 6 }
 const TENSOR = { type: 2, name: 8 }
 
-/** @throws BundleError naming `file` when the bytes are no protocol buffer */
+/** @throws BundleError naming `file` when the bytes are not a protocol buffer */
 export function computesInHalf(bytes: Uint8Array, file: string): boolean {
   const all = (message: Uint8Array, field: number): Uint8Array[] =>
     [...fieldsOf(message, file)].flatMap((found) =>

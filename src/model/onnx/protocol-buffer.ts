@@ -1,24 +1,18 @@
-/**
- * The fields of a protocol buffer, which is what an ONNX file is: read without knowing what they
- * mean.
- */
+/** Reads the fields of a protocol buffer, the encoding of ONNX files, without a schema. */
 import { BundleError } from '../bundle/bundle.js'
 
 /**
- * Bytes of a nested message, a string or packed numbers; or one number, exact below 2⁵³.
- * Fixed-width ones are passed over.
+ * Bytes of a nested message, a string or packed numbers; or a number, exact below 2⁵³. Fixed-width
+ * numbers are skipped.
  */
 export type Field = { field: number; content: Uint8Array } | { field: number; value: number }
 
-/**
- * Beyond this a reader of protocol buffers drops the upper bits of a field's key: it would see
- * another field than we.
- */
+/** Other readers drop the upper bits of a larger key and would see another field. */
 const KEY_LIMIT = 2 ** 32
 
 /**
  * The fields of one message, in their order.
- * @throws BundleError naming `file` when the bytes are no message, or not a whole one
+ * @throws BundleError naming `file` when the bytes are not a complete message
  */
 export function* fieldsOf(bytes: Uint8Array, file: string): Generator<Field> {
   let at = 0

@@ -1,16 +1,13 @@
 /**
- * Where the nodes of a graph really ran, from the runtime's profile of a run: it moves to the CPU,
- * without a word, what the provider that was asked for cannot do.
+ * Finds where the nodes of a graph ran, from the runtime's profile. The runtime silently moves
+ * operators to the CPU that a provider does not support.
  *
- * Some of it belongs there: the runtime counts rows and tokens on the CPU, in integers, to save
- * copies. What gives floats is a part of the model.
+ * Integer operators on shapes belong on the CPU, which saves copies. Operators with float outputs
+ * are part of the model.
  */
 import type { Provider } from './provider.js'
 
-/**
- * The provider's own, and those that may take what it leaves; `tensorrt` leaves to `cuda` what it
- * cannot compile.
- */
+/** Names in the profile: the provider itself, then those that may run operators it leaves. */
 const NAMES: Readonly<Record<Provider, readonly string[]>> = {
   cpu: ['CPUExecutionProvider'],
   cuda: ['CUDAExecutionProvider'],
@@ -22,13 +19,13 @@ const MAX_NAMED = 5
 interface NodeRun {
   operator: string
   provider: string
-  /** Floats that it gave. */
+  /** Floats in its outputs. */
   floats: number
 }
 
 /**
- * @param profile - the file that the runtime wrote
- * @returns what is wrong, to follow "the graph": null when the provider computed it
+ * @param profile - text of the profile file
+ * @returns a predicate for the graph; null when the provider computed it
  */
 export function providerFault(profile: string, provider: Provider): string | null {
   const runs = nodeRuns(profile)
@@ -38,11 +35,11 @@ export function providerFault(profile: string, provider: Provider): string | nul
   if (strays.length === 0) return null
   const counts = new Map<string, number>()
   for (const { operator } of strays) counts.set(operator, (counts.get(operator) ?? 0) + 1)
-  const named = [...counts]
+  const operators = [...counts]
     .sort(([, a], [, b]) => b - a)
     .map(([operator, count]) => `${operator} × ${count}`)
-  const more = named.length > MAX_NAMED ? ', …' : ''
-  return `ran ${strays.length} of its ${runs.length} operators elsewhere than on ${provider}: ${named.slice(0, MAX_NAMED).join(', ')}${more}`
+  const more = operators.length > MAX_NAMED ? ', …' : ''
+  return `ran ${strays.length} of its ${runs.length} operators elsewhere than on ${provider}: ${operators.slice(0, MAX_NAMED).join(', ')}${more}`
 }
 
 interface ProfileEvent {
@@ -51,7 +48,7 @@ interface ProfileEvent {
   args?: { op_name?: string; provider?: string; output_type_shape?: Record<string, number[]>[] }
 }
 
-/** The events of nodes that computed; the profile has others, of fences and of the session. */
+/** Events of nodes; the profile also has events of fences and of the session. */
 function nodeRuns(profile: string): NodeRun[] {
   return (JSON.parse(profile) as ProfileEvent[]).flatMap(({ cat, args }) => {
     if (cat !== 'Node' || args?.provider === undefined || args.provider === '') return []

@@ -1,4 +1,4 @@
-/** What the graphs run on: a provider of the runtime, and a device of it. */
+/** Where graphs run: a provider of the runtime and one of its devices. */
 
 export type Provider = 'cuda' | 'tensorrt' | 'cpu'
 

@@ -16,22 +16,19 @@ import { dryRun } from './dry-run.js'
 process.env.ORT_DISABLE_TELEMETRY = '1'
 const onnxruntime = await import('onnxruntime-node')
 
-/** What the runtime tries for each operator, in this order, before it leaves it to the CPU. */
-const TRIED: Readonly<Record<Provider, readonly Provider[]>> = {
+/** Providers that the runtime tries for each operator, in order, before the CPU. */
+const PROVIDERS: Readonly<Record<Provider, readonly Provider[]>> = {
   cpu: ['cpu'],
   cuda: ['cuda'],
   tensorrt: ['tensorrt', 'cuda'],
 }
 
-/** Of the runtime. */
+/** Version of the runtime. */
 export const runtimeVersion = onnxruntime.env.versions.node ?? ''
-/** Bytes: what is larger than this is mapped from a file, where graphs are prepared. */
+/** Larger weights of a cached graph are mapped from a file. Bytes. */
 const MIN_MAPPED_BYTES = 1024
-/**
- * Their weights, mapped in the layout of the kernel, end the process that computes with them
- * (onnxruntime 1.30).
- */
-const LAID_OUT_ELSEWHERE = ['MatMulNBits', 'MatMulInteger']
+/** onnxruntime 1.30 crashes when it computes with prepacked, mapped weights of these operators. */
+const NOT_PREPACKED = ['MatMulNBits', 'MatMulInteger']
 
 export class Session {
   readonly #session: InferenceSession
@@ -41,17 +38,17 @@ export class Session {
   }
 
   /**
-   * @param keepAt - where the graph is kept as the runtime has optimised it for this processor,
-   *   weights in a file beside it
-   * @throws BundleError when the runtime refuses the graph or the provider, when its inputs and
-   *   outputs are not those of `spec`, neither as declared nor in a trial run, or when another
-   *   provider did the work of that run
+   * Opens a graph and dry-runs it.
+   * @param cacheFile - where to save the graph as optimised for this processor, with its weights in
+   *   a file next to it
+   * @throws BundleError when the runtime refuses the graph or the provider; when inputs or outputs
+   *   differ from `spec`, as declared or in the dry run; when another provider computed the dry run
    */
   static async open(
     bytes: Uint8Array,
     spec: GraphSpec,
     execution: Execution,
-    keepAt?: string,
+    cacheFile?: string,
   ): Promise<Session> {
     const { provider } = execution
     checkGraphFile(bytes, spec.file)
@@ -61,39 +58,38 @@ export class Session {
         `${spec.file} computes in half precision (fp16), which is for a GPU; the cpu takes fp32 and int8.`,
       )
     }
-    return Session.#tried(
+    return Session.#dryRun(
       bytes,
       spec,
       execution,
-      keepAt === undefined ? {} : keeping(keepAt, bytes),
+      cacheFile === undefined ? {} : cacheOptions(cacheFile, bytes),
     )
   }
 
   /**
-   * Opens what `open` has kept, which was tried then: what a run leaves behind in memory is left to
-   * what is asked for.
+   * Opens a graph that `open` cached. Not dry-run again: the first real run warms its buffers.
    * @throws BundleError
    */
   static openCached(file: string, spec: GraphSpec, execution: Execution): Promise<Session> {
     return Session.#create(file, spec, execution, { graphOptimizationLevel: 'disabled' })
   }
 
-  /** On a GPU the trial run is profiled, which tells who did the work. */
+  /** On a GPU, the profile of the dry run tells which provider computed it. */
   static async #onDevice(
     bytes: Uint8Array,
     spec: GraphSpec,
     execution: Execution,
   ): Promise<Session> {
     const { provider } = execution
-    const found = onnxruntime.listSupportedBackends().map(({ name }) => name)
-    if (!found.includes(provider))
+    const supported = onnxruntime.listSupportedBackends().map(({ name }) => name)
+    if (!supported.includes(provider))
       throw new BundleError(
-        `This build of onnxruntime knows ${found.join(', ')}, but not ${provider}.`,
+        `This build of onnxruntime supports ${supported.join(', ')}, but not ${provider}.`,
       )
     const folder = await mkdtemp(join(tmpdir(), 'tandem-profile-'))
     try {
       const profiling = { enableProfiling: true, profileFilePrefix: join(folder, 'run') }
-      const opened = await Session.#tried(bytes, spec, execution, profiling)
+      const opened = await Session.#dryRun(bytes, spec, execution, profiling)
       opened.#session.endProfiling()
       const [name = ''] = await readdir(folder)
       const fault = providerFault(await readFile(join(folder, name), 'utf8'), provider)
@@ -104,7 +100,7 @@ export class Session {
     }
   }
 
-  static async #tried(
+  static async #dryRun(
     bytes: Uint8Array,
     spec: GraphSpec,
     execution: Execution,
@@ -123,13 +119,12 @@ export class Session {
   ): Promise<Session> {
     const { file } = spec
     const all: InferenceSession.SessionOptions = {
-      executionProviders: TRIED[provider].map((name) => ({ name, deviceId: device })),
+      executionProviders: PROVIDERS[provider].map((name) => ({ name, deviceId: device })),
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
-      // A plan for each shape that was seen takes as much memory again as a run, and saves no time
-      // that could be measured.
+      // Memory plans for each shape double the memory of a run and save no measurable time.
       enableMemPattern: false,
       logSeverityLevel: 3,
       ...options,
@@ -148,8 +143,8 @@ export class Session {
   }
 
   /**
-   * Blocks the thread until the outputs are there.
-   * @param wanted - their names; all by default
+   * Blocks the thread during the run.
+   * @param wanted - names of outputs; all by default
    */
   async run(inputs: Tensors, wanted?: readonly string[]): Promise<Tensors> {
     const feeds = Object.fromEntries(
@@ -170,17 +165,14 @@ export class Session {
   }
 }
 
-/**
- * Weights are kept in the layout that the kernels want them in, so that no process makes a copy of
- * its own.
- */
-function keeping(file: string, graph: Uint8Array): InferenceSession.SessionOptions {
+/** Weights are saved in the layout of the kernels, so that no process needs its own copy. */
+function cacheOptions(file: string, graph: Uint8Array): InferenceSession.SessionOptions {
   const bytes = Buffer.from(graph.buffer, graph.byteOffset, graph.byteLength)
-  const laidOut = !LAID_OUT_ELSEWHERE.some((operator) => bytes.includes(operator))
+  const isPrepacked = !NOT_PREPACKED.some((operator) => bytes.includes(operator))
   const session = {
     optimized_model_external_initializers_file_name: `${basename(file)}.weights`,
     optimized_model_external_initializers_min_size_in_bytes: String(MIN_MAPPED_BYTES),
-    save_external_prepacked_constant_initializers: laidOut ? '1' : '0',
+    save_external_prepacked_constant_initializers: isPrepacked ? '1' : '0',
   }
   return { optimizedModelFilePath: file, extra: { session } }
 }

@@ -1,7 +1,7 @@
-/** Between many small arrays and one tensor. */
+/** Converts between arrays and tensors. */
 import type { Tensors } from './graph-inputs.js'
 
-/** The data of the output `name`, known to be of that type since the graph was checked. */
+/** The data of a float32 output. */
 export function floatsOf(outputs: Tensors, name: string): Float32Array {
   const tensor = outputs[name]
   if (tensor?.type !== 'float32') throw new Error(`The output ${name} is not float32.`)
@@ -15,10 +15,7 @@ export function bytesOf(outputs: Tensors, name: string): Int8Array {
   return tensor.data
 }
 
-/**
- * The length of the longest row, and the mask that tells tokens (1) from padding (0) when all rows
- * have it: [b, t].
- */
+/** The longest row, and the mask of tokens (1) and padding (0): int64 [b, t]. */
 export function maskOf(lengths: readonly number[]): { mask: BigInt64Array; longest: number } {
   const longest = Math.max(...lengths)
   const mask = new BigInt64Array(lengths.length * longest)
