@@ -13,10 +13,10 @@ type Line = Record<string, unknown>
  * log.
  */
 async function logOf(level: string): Promise<string> {
-  const rooms = pathToFileURL(join(packageFolder, 'test', 'word-rooms.ts')).href
+  const service = pathToFileURL(join(packageFolder, 'test', 'support', 'test-service.ts')).href
   const script = `
-    const { wordTandem } = await import(${JSON.stringify(rooms)})
-    const tandem = await wordTandem({ logLevel: ${JSON.stringify(level)}, apiKeys: ['hunter2-secret'] })
+    const { startTestService } = await import(${JSON.stringify(service)})
+    const tandem = await startTestService({ logLevel: ${JSON.stringify(level)}, apiKeys: ['hunter2-secret'] })
     const image = Buffer.from('dog').toString('base64')
     const send = (method, url, payload, headers = { 'x-api-key': 'hunter2-secret' }) => tandem.app.inject({ method, url, headers, payload })
     await send('PUT', '/items/a', { image, payload: { diary: 'private' } })
