@@ -110,7 +110,7 @@ describe('images', () => {
 })
 
 describe('match', () => {
-  it('gives each pair what it gets alone, in the order given, by the rule of the manifest', async () => {
+  it('matches each pair of a batch as it does alone, in order, by the rule of the manifest', async () => {
     const { encoded } = await models.encodeTexts(texts)
     const images = await models.encodeImages(
       await Promise.all([plainImage(250, 0, 0), plainImage(0, 10, 230)]),
@@ -150,7 +150,7 @@ describe('match', () => {
     }
   })
 
-  it('answers no pairs with no matches, and refuses a pair of rows that are not there', async () => {
+  it('returns no matches for no pairs, and refuses a pair with a row that does not exist', async () => {
     const text = await one('red')
     expect((await models.match([text], [], [])).matches).toEqual([])
     await expect(models.match([text], [], [{ text: 0, image: 3, similarity: 0 }])).rejects.toThrow(
@@ -193,7 +193,7 @@ describe('a dual encoder alone', () => {
     expect(image?.imageTokens).toHaveLength(0)
   })
 
-  it('matches by similarity: along the line through the knots of its calibration, level beyond them', async () => {
+  it('matches by similarity: interpolated between the calibration knots, constant beyond them', async () => {
     const text = (await dual.encodeTexts(['red'])).encoded
     // 2 · similarity - 0.5, on a line through (-2, 0.1), (0, 0.3) and (2, 0.9).
     const pairs = [-1, -0.25, 0.25, 0.5, 1].map((similarity) => ({ text: 0, image: 0, similarity }))

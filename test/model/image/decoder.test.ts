@@ -34,7 +34,7 @@ describe('the decoder', () => {
     expect({ ...there.image, bytes: null }).toEqual({ ...here.image, bytes: null })
   })
 
-  it('writes the pixels into a file that it is given, and answers them where it cannot', async () => {
+  it('writes the pixels to the given file, and returns them when it cannot', async () => {
     const [bytes, folder] = [await image(), await mkdtemp(join(tmpdir(), 'tandem-decoded-'))]
     const { pixels } = await preprocess(bytes, SIZE, MAX_PIXELS)
     const into = join(folder, 'pixels')
@@ -69,7 +69,7 @@ describe('the decoder', () => {
     })
   })
 
-  it('is there again after it died in the middle of images', async () => {
+  it('decodes again after it died while decoding images', async () => {
     const bytes = await sharp(plainPng(16_000, 6_000)).png().toBuffer()
     const outcomes = Promise.allSettled([decoder.decode(bytes, SIZE), decoder.decode(bytes, SIZE)])
     process.kill(decoder.status.pid as number, 'SIGSEGV')

@@ -34,7 +34,7 @@ describe('the cores given', () => {
     expect(withQuota('20000 100000\n')).toBe(1)
   })
 
-  it('are found in version 1 of control groups too, and where a container does not see its own folder', () => {
+  it('are limited by control groups version 1, also where a container does not see its own folder', () => {
     const files = {
       '/proc/self/cgroup': '9:name=systemd:/\n4:cpu,cpuacct:/docker/0a1b\n',
       '/sys/fs/cgroup/cpu/cpu.cfs_quota_us': '100000\n',

@@ -28,7 +28,7 @@ const write = async (fileOf: (graph: 'text') => string): Promise<void> => {
 }
 
 describe('prepared graphs', () => {
-  it('are there once they are made, with what was measured, for that bundle and runtime alone', async () => {
+  it('are complete once built, with their measurement, for one bundle and runtime alone', async () => {
     const graphs = graphsOf('a')
     expect([await graphs.isComplete(), await graphs.measured()]).toEqual([false, null])
     await graphs.make(write)
@@ -50,7 +50,7 @@ describe('prepared graphs', () => {
     expect(await graphs.isComplete()).toBe(true)
   })
 
-  it('leave nothing where they cannot be written, and where they are not those of the two last bundles', async () => {
+  it('leave no files when they cannot be written, and only those of the last two bundles', async () => {
     const failing = graphsOf('a').make(async (fileOf) => {
       await write(fileOf)
       throw new Error('the disk is full')
@@ -91,7 +91,7 @@ describe.each(['tandem-small', 'tandem-small-int8'])(
       }
     }
 
-    it('answers the same at the first start, at the second, and where nothing can be kept', async () => {
+    it('gives the same outputs at the first start, at the second, and without a writable folder', async () => {
       const first = await embeddings()
       expect(await readdir(root)).toHaveLength(1)
       expect(await embeddings()).toEqual(first)

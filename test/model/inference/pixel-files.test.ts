@@ -49,7 +49,7 @@ describe('the way of pixels', () => {
     await pixelFiles.close()
   })
 
-  it('leaves pixels where they are when there is no room for a file, and refuses files that are cut off', async () => {
+  it('returns the pixels when the file cannot be written, and refuses truncated files', async () => {
     const pixelFiles = await PixelFiles.open()
     const pixels = new Uint8Array(12)
     expect(writePixels(pixels, '/nowhere/at/all')).toBe(pixels)

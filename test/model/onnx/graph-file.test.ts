@@ -50,7 +50,7 @@ describe('a graph file', () => {
   it.each<[string, RegExp, Buffer]>([
     [
       'weights in another file',
-      /a\.onnx keeps weights in another file/,
+      /a\.onnx has weights in another file/,
       message([7, message([5, external])]),
     ],
     [
@@ -80,7 +80,7 @@ describe('a graph file', () => {
     ],
     [
       'the format of the runtime itself',
-      /runtime's own format/,
+      /in the format of the runtime/,
       Buffer.from('\u0012\u0008\u0000\u0000ORTM and the rest'),
     ],
     [

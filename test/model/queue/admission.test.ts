@@ -43,7 +43,7 @@ const refused = (
 }
 
 describe('admission', () => {
-  it('takes what can be done in time with something to spare, and refuses the rest with when to come back', () => {
+  it('admits work that ends before its deadline with a margin, and refuses the rest with Retry-After', () => {
     expect(refused('text', 4, 4.1)).toBeNull()
     const error = refused('text', 4, 3.7)
     expect(error).toMatchObject({ code: 'overloaded', retryAfterS: 1 })
@@ -56,7 +56,7 @@ describe('admission', () => {
     expect(refused('text', 1, -0.7)).toMatchObject({ code: 'overloaded' })
   })
 
-  it('tries whatever comes where nothing is before it, so that one slow batch is not believed for ever', () => {
+  it('admits any work while nothing is ahead, so that one slow batch does not block all later ones', () => {
     const idle = new Admission(new Queue(), forecast)
     expect(() => idle.admit('text', 1000, { deadline: performance.now() + 100 })).not.toThrow()
     expect(() => idle.admit('text', 1000, { deadline: performance.now() + 100 }, 1)).toThrow()
@@ -94,7 +94,7 @@ describe('admission', () => {
     expect(refused('text', 1, 21.3, { priority: 'bulk' })).toBeNull()
   })
 
-  it('takes bulk that the turns it is sure of finish in time, however much interactive work there is', () => {
+  it('admits bulk work that ends in time within its guaranteed share, whatever the interactive load', () => {
     waiting.add({ graph: 'text', priority: 'interactive', weight: 1000 })
     expect(refused('text', 1, 26.7)).not.toBeNull()
     expect(refused('text', 1, 21.3, { priority: 'bulk' })).toBeNull()

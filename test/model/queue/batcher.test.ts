@@ -174,7 +174,7 @@ describe('two priorities', () => {
     expect(turns.flatMap((isBulk, at) => (isBulk ? [at] : []))).toEqual([8, 16])
   })
 
-  it('keeps a bulk batch short by how long the inputs took lately, and an interactive one whole', async () => {
+  it('limits a bulk batch by the recent time of inputs, and does not limit an interactive one', async () => {
     const slow = async (): Promise<void> => {
       await new Promise((resolve) => setTimeout(resolve, 40))
       await inference.release()
@@ -242,7 +242,7 @@ describe('two workers', () => {
 })
 
 describe('a deadline', () => {
-  it('counts the pairs that searches will have matched, until their texts are encoded or given up', async () => {
+  it('counts the pairs that searches will match until their texts are encoded or cancelled', async () => {
     const fusion = laneOf('fusion', 64)
     const matched = batcher.submit(fusion, [1])
     await new Promise((resolve) => setTimeout(resolve, 20))
@@ -299,7 +299,7 @@ describe('giving up', () => {
 })
 
 describe('limits and failures', () => {
-  it('refuses as overloaded what would not fit the queue, whole, and says when to come back', async () => {
+  it('refuses a submission that does not fit the queue as overloaded, with Retry-After', async () => {
     const running = batcher.submit(text, [0])
     const waiting = batcher.submit(
       text,
@@ -315,7 +315,7 @@ describe('limits and failures', () => {
     await Promise.all([running, waiting, last])
   })
 
-  it('fails the submissions of a batch that fails, what waits of them included, and no others', async () => {
+  it('fails all inputs of the submissions in a failed batch, and no others', async () => {
     const failing = expect(batcher.submit(text, [1, 2, 3, 4, 5])).rejects.toThrow(
       'the graph failed',
     )
@@ -327,7 +327,7 @@ describe('limits and failures', () => {
     expect((await other).results).toEqual([60])
   })
 
-  it('fails all that waits when the worker is gone, and refuses what comes until it is back', async () => {
+  it('fails waiting inputs when the worker dies, and refuses new ones until it is ready', async () => {
     const answers = Promise.allSettled([
       batcher.submit(text, [1]),
       batcher.submit(text, [2]),

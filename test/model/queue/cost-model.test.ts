@@ -21,7 +21,7 @@ describe('the forecast', () => {
     expect(forecast.weightWithin('fusion', 1)).toBe(1)
   })
 
-  it('expects bulk to take longer the more of the time interactive batches took, and forgets that', () => {
+  it('predicts longer bulk work the more time interactive batches took recently', () => {
     const forecast = new CostModel()
     expect(forecast.bulkDelay(0)).toBe(1)
     let now = 0

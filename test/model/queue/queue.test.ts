@@ -42,7 +42,7 @@ describe('what waits', () => {
     )
   })
 
-  it('is joined with what is about as long: rows are padded no further than another batch would cost', () => {
+  it('joins rows of similar length, with no more padding than another batch would cost', () => {
     const waiting = new Queue<QueueEntry & { rowLength: number }>()
     for (const rowLength of [10, 40, 11, 12, 38, 9])
       waiting.add({ graph: 'text', priority: 'interactive', weight: rowLength, rowLength })

@@ -169,7 +169,7 @@ describe('over a real bundle', () => {
     )
   })
 
-  it('gives nothing for nothing, and refuses an image as models here do', async () => {
+  it('returns no results for no inputs, and refuses an image as local models do', async () => {
     expect((await models.encodeTexts([])).encoded).toEqual([])
     expect((await models.encodeImages([])).encoded).toEqual([])
     expect((await models.match([], [], [])).matches).toEqual([])
@@ -346,7 +346,7 @@ describe('a call', () => {
 })
 
 describe('an encoder', () => {
-  it('that is busy, or has lost a process, says so to the client of the service that searches', async () => {
+  it('that is overloaded or has lost a process passes its error to the client of the search', async () => {
     const { encoder, url } = await wordEncoder()
     const models = await remote(url)
     encoder.models.gate = () =>
@@ -431,7 +431,7 @@ describe('an encoder', () => {
   })
 
   it(
-    'that goes away is told so at once, and comes back by itself',
+    'that goes away is reported at once, and is used again when it returns',
     { timeout: 60_000 },
     async () => {
       const { encoder, url } = await wordEncoder()
@@ -469,7 +469,7 @@ describe('an encoder', () => {
   )
 
   it(
-    'that serves another bundle by now is refused, and nothing of it is used',
+    'that serves another bundle is refused, and none of its results are used',
     { timeout: 60_000 },
     async () => {
       const { encoder, url } = await wordEncoder()
@@ -491,7 +491,7 @@ describe('an encoder', () => {
     },
   )
 
-  it('whose answer is of another bundle, malformed, or endless, is not believed', async () => {
+  it('whose reply is of another bundle, malformed or too long is refused', async () => {
     const { encoder } = await wordEncoder()
     let spoil: (body: Buffer) => Buffer = (body) => body
     const { url: between } = await listening((request, response) => {
@@ -545,7 +545,7 @@ describe('an encoder', () => {
     spoil = () => Buffer.alloc(100_000)
     expect(await failure(models.encodeTexts(['dog']))).toMatchObject({
       code: 'encoder_failed',
-      message: expect.stringMatching(/more than the \d+ bytes/) as string,
+      message: expect.stringMatching(/more than the expected \d+ bytes/) as string,
     })
   })
 })
