@@ -7,8 +7,13 @@ import { addressWhenReady } from '../support/server-output.js'
 
 const SUPPORT = join(packageFolder, 'test', 'support')
 
-export const workers = ['inference', 'decoder', 'hnsw'] as const
-export type Worker = (typeof workers)[number]
+const MODULES = {
+  inference: 'inference/worker.js',
+  decoder: 'decoder-worker.js',
+  hnsw: 'hnsw-worker.js',
+}
+export type Worker = keyof typeof MODULES
+export const workers: readonly Worker[] = ['inference', 'decoder', 'hnsw']
 
 export class Service {
   readonly address: string
@@ -49,8 +54,7 @@ export class Service {
     const lines = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' }).split('\n')
     const rows = lines.map((line) => /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) ?? [])
     const own = rows.filter(
-      ([, , ppid, args]) =>
-        Number(ppid) === this.#process.pid && args?.includes(`${worker}-worker.js`),
+      ([, , ppid, args]) => Number(ppid) === this.#process.pid && args?.endsWith(MODULES[worker]),
     )
     return own.map(([, pid]) => Number(pid))
   }
@@ -59,7 +63,7 @@ export class Service {
   kill(worker: Worker): void {
     const [pid] = this.processes(worker)
     if (pid === undefined)
-      throw new Error(`the service has no process that runs ${worker}-worker.js`)
+      throw new Error(`the service has no process that runs ${MODULES[worker]}`)
     process.kill(pid, 'SIGKILL')
   }
 
