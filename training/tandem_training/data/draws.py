@@ -22,7 +22,7 @@ from .tokens import cut, drop_words, pad
 class Drawn:
     """The draws of a batch of b pairs."""
 
-    photos: np.ndarray  # int64 [b], rows of the samples
+    images: np.ndarray  # int64 [b], rows of the samples
     captions: list[int]  # [b], rows of the sample's captions
     rng: np.random.Generator  # for the other draws of the batch
 
@@ -30,7 +30,7 @@ class Drawn:
 class Shuffle:
     """Every image once an epoch, in a new order each epoch, each time with one drawn caption.
 
-    `data.captions` are drawn of each image. ValueError if a step needs more images than there are."""
+    `data.captions` are drawn of each. ValueError if a step needs more images than there are."""
 
     def __init__(self, samples: Sequence[Sample], config: TrainConfig, data: DataConfig):
         self.samples, self.config, self.pattern = samples, config, data.train
@@ -48,16 +48,16 @@ class Shuffle:
         seed, batch = self.config.seed, self.config.batch
         epoch, at = divmod(number, self.steps_per_epoch * self.config.accumulate)
         order = np.random.default_rng([seed, 0, epoch]).permutation(len(self.samples))
-        photos = order[at * batch : (at + 1) * batch]
+        images = order[at * batch : (at + 1) * batch]
         rng = np.random.default_rng([seed, 1, number])
-        drawn = (self.samples[photo] for photo in photos)
-        return Drawn(photos, [_draw(s.captions, s.weights, rng) for s in drawn], rng)
+        drawn = (self.samples[image] for image in images)
+        return Drawn(images, [_draw(s.captions, s.weights, rng) for s in drawn], rng)
 
-    def further(self, photo: int, caption: int, rng: np.random.Generator) -> list[int]:
+    def further(self, image: int, caption: int, rng: np.random.Generator) -> list[int]:
         """Numbers of `captions` − 1 more captions of an image, beside the drawn one.
 
         None comes twice while there are enough."""
-        sample, count = self.samples[photo], self.captions - 1
+        sample, count = self.samples[image], self.captions - 1
         others = [c for c in range(len(sample.captions)) if c != caption] or [caption]
         weights = np.array([sample.weights[c] if sample.weights else 1.0 for c in others])
         order = rng.choice(others, len(others), replace=False, p=weights / weights.sum())
@@ -97,16 +97,16 @@ class SecondCaptions:
         self.empty, self.unknown = tokenizer.encode("").ids, tokenizer.token_to_id("[UNK]")
 
     def draw(
-        self, photos: np.ndarray, rng: np.random.Generator, word_dropout: float
+        self, images: np.ndarray, rng: np.random.Generator, word_dropout: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """A caption of each image → token ids and mask [b, t], and the rows of the images that
         have one: int64 [at most b]."""
         rows = []
-        for photo in photos:
-            captions, weights = self.token_ids[photo], self.samples[photo].second_weights
+        for image in images:
+            captions, weights = self.token_ids[image], self.samples[image].second_weights
             row = captions[_draw(captions, weights, rng)] if captions else self.empty
             rows.append(drop_words(row, word_dropout, self.unknown, rng))
-        captioned = [row for row, photo in enumerate(photos) if self.token_ids[photo]]
+        captioned = [row for row, image in enumerate(images) if self.token_ids[image]]
         return *pad(rows), torch.tensor(captioned, dtype=torch.int64)
 
 

@@ -47,22 +47,22 @@ class Batches:
 
     def __getitem__(self, number: int) -> Batch:
         drawn, own = self.shuffle.draw(number), self.rows
-        chosen = list(zip(drawn.photos, drawn.captions, strict=True))
+        chosen = list(zip(drawn.images, drawn.captions, strict=True))
         ids, mask = self._words(chosen, drawn.rng)  # [b, t]
         views = drawn.rng.integers(0, self.data.views, len(chosen))
         inputs = {
-            "image.activations": self.activations.batch(views[own], drawn.photos[own]),
+            "image.activations": self.activations.batch(views[own], drawn.images[own]),
             "text.ids": ids[own],
             "text.mask": mask[own],
         }
-        whole = {"image.ids": torch.from_numpy(drawn.photos), "text.ids": ids, "text.mask": mask}
+        whole = {"image.ids": torch.from_numpy(drawn.images), "text.ids": ids, "text.mask": mask}
         further = [(p, more) for p, c in chosen for more in self.shuffle.further(p, c, drawn.rng)]
         shape = (len(chosen), self.data.captions - 1)
         if further:
             ids, mask = (rows.unflatten(0, shape) for rows in self._words(further, drawn.rng))
             inputs |= {"further.ids": ids[own], "further.mask": mask[own]}  # [., captions - 1, s]
         for source in self.inputs:
-            rows, others = source.draw(drawn.photos, number)
+            rows, others = source.draw(drawn.images, number)
             inputs |= {name: tensor[own] for name, tensor in rows.items()}
             whole |= others
         if self.sentences:

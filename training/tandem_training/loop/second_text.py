@@ -70,7 +70,7 @@ class SecondTextInput:
         with torch.random.fork_rng(devices=()):
             for step in range(first, steps):
                 torch.manual_seed(train.seed * 1_000_003 + step)
-                loss = self._loss(embedding, shuffle.draw(step).photos, step)
+                loss = self._loss(embedding, shuffle.draw(step).images, step)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step((step + 1) / steps)

@@ -113,7 +113,7 @@ def test_layers_are_not_recomputed_where_no_gradient_is_asked():
 def test_accumulated_batches_give_their_mean_gradient(shard: Path, tmp_path: Path, tokenizer):
     run = trainer(shard, tmp_path / "run", tokenizer, model=STILL, batch=4, accumulate=2)
     assert run.batches.shuffle.steps_per_epoch == 1
-    drawn = [run.batches.shuffle.draw(number).photos.tolist() for number in range(2)]
+    drawn = [run.batches.shuffle.draw(number).images.tolist() for number in range(2)]
     assert sorted(sum(drawn, [])) == list(range(8))
     parts = []
     for number in range(2):

@@ -43,6 +43,20 @@ def drawing(colour: str, shape: str, size: int = 64) -> bytes:
     return out.getvalue()
 
 
+def rendering(colour: str, shape: str, rng: np.random.Generator, size: int = 64) -> bytes:
+    """A drawing of random size, place and background, as JPEG."""
+    pixels = np.full((size, size, 3), rng.integers(90, 150), np.uint8)
+    side = int(rng.integers(24, 41))
+    y, x = rng.integers(2, size - 2 - side, 2)
+    pixels[y : y + side, x : x + side] = COLOURS[colour]
+    if shape == "bar":
+        middle, half = x + side // 2, side // 8
+        pixels[y : y + side, middle - half : middle + half + 1] = 0
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
 def write_shard(path: Path, samples: dict[str, tuple[bytes, dict]]) -> None:
     with tarfile.open(path, "w") as tar:
         for key, (jpeg, captions) in samples.items():
