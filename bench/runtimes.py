@@ -1,9 +1,9 @@
-"""ONNX Runtime beside OpenVINO on the graphs of a bundle, in turns: `python bench/runtimes.py
-BUNDLE [INT8_BUNDLE]`.
+"""ONNX Runtime against OpenVINO on the graphs of a bundle, in alternating runs.
+
+    python bench/runtimes.py BUNDLE [INT8_BUNDLE]
 
 Needs numpy, onnx, onnxruntime and openvino, and writes the table of docs/adr/0005-onnx-runtime.md.
-No part of `npm run bench`: it runs in Python, because the addon that OpenVINO has for Node is in no
-registry."""
+Not part of `npm run bench`: OpenVINO has no Node package that installs."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ MARKS = ("<!-- runtimes:begin -->", "<!-- runtimes:end -->")
 def feeds(
     image: tuple[int, ...], tokens: tuple[int, ...], token_width: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Inputs of ones: one photo, eight texts, one text with 64 photos."""
+    """Inputs of ones for each graph: one image, eight texts, one text with 64 images."""
     pairs = np.stack([np.zeros(64, np.int64), np.arange(64)], 1)
     return {
         "image-encoder": {"pixels": np.ones((1, *image), np.uint8)},
@@ -43,13 +43,13 @@ def feeds(
     }
 
 
-def of_onnxruntime(path: Path) -> onnxruntime.InferenceSession:
+def open_onnxruntime(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def of_openvino(path: Path, precision: str) -> openvino.InferRequest:
+def open_openvino(path: Path, precision: str) -> openvino.InferRequest:
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": THREADS,
@@ -57,28 +57,25 @@ def of_openvino(path: Path, precision: str) -> openvino.InferRequest:
     }
     core = openvino.Core()
     return core.compile_model(
-        core.read_model(spelt_out(path)), "CPU", settings
+        core.read_model(without_log_sum_exp(path)), "CPU", settings
     ).create_infer_request()
 
 
-def spelt_out(path: Path) -> bytes:
-    """The graph without ReduceLogSumExp, of which OpenVINO 2026.4 overlooks the axes: it would sum
-    over texts, too."""
+def without_log_sum_exp(path: Path) -> bytes:
+    """The graph without ReduceLogSumExp: OpenVINO 2026.4 ignores its axes and sums over texts."""
     model = onnx.load(path)
     nodes = []
     for node in model.graph.node:
         if node.op_type != "ReduceLogSumExp":
             nodes.append(node)
             continue
-        (given, out), (axes,) = (
-            (node.input[0], node.output[0]),
-            (a.ints for a in node.attribute if a.name == "axes"),
-        )
+        values, out = node.input[0], node.output[0]
+        axes = next(a.ints for a in node.attribute if a.name == "axes")
         model.graph.initializer.append(
             helper.make_tensor(f"{out}.axes", TensorProto.INT64, [len(axes)], axes)
         )
         nodes += [
-            helper.make_node("Exp", [given], [f"{out}.exp"]),
+            helper.make_node("Exp", [values], [f"{out}.exp"]),
             helper.make_node(
                 "ReduceSum", [f"{out}.exp", f"{out}.axes"], [f"{out}.sum"], keepdims=1
             ),
@@ -90,30 +87,28 @@ def spelt_out(path: Path) -> bytes:
 
 
 def runs_of(graph: str, bundles: dict[str, Path]) -> dict[str, Callable[[dict], object]]:
-    """What runs the graph on an input, by its name; the first is the one that the others are
-    compared with."""
+    """Functions that run the graph on an input, by name; the first is the reference."""
     runs = {}
     for precision, folder in bundles.items():
-        session = of_onnxruntime(folder / f"{graph}.onnx")
+        session = open_onnxruntime(folder / f"{graph}.onnx")
         runs[f"ONNX Runtime, {precision}"] = partial(session.run, None)
     for precision in ("f32", "bf16"):
-        runs[f"OpenVINO, {precision}"] = of_openvino(
+        runs[f"OpenVINO, {precision}"] = open_openvino(
             bundles["fp32"] / f"{graph}.onnx", precision
         ).infer
     return runs
 
 
 def rows_of(graph: str, feed: dict, runs: dict[str, Callable[[dict], object]]) -> list[str]:
-    """Rows of the table: medians on the clock and in core time, and how many times as fast as the
-    first."""
+    """Rows of the table: median wall time and core time, and the speed relative to the first."""
     clock, cores = {name: [] for name in runs}, {name: [] for name in runs}
     for turn in range(WARM + ROUNDS):
         for name, run in runs.items():
-            begun, spent = time.perf_counter(), time.process_time()
+            wall, core = time.perf_counter(), time.process_time()
             run(feed)
             if turn >= WARM:
-                clock[name].append(1e3 * (time.perf_counter() - begun))
-                cores[name].append(1e3 * (time.process_time() - spent))
+                clock[name].append(1e3 * (time.perf_counter() - wall))
+                cores[name].append(1e3 * (time.process_time() - core))
     median = {name: (np.median(clock[name]), np.median(cores[name])) for name in runs}
     first = next(iter(median.values()))[0]
     return [
@@ -124,22 +119,24 @@ def rows_of(graph: str, feed: dict, runs: dict[str, Callable[[dict], object]]) -
 
 def main() -> None:
     bundles = dict(zip(("fp32", "int8"), map(Path, sys.argv[1:]), strict=False))
-    image = of_onnxruntime(bundles["fp32"] / "image-encoder.onnx").get_inputs()[0].shape[1:]
+    image = open_onnxruntime(bundles["fp32"] / "image-encoder.onnx").get_inputs()[0].shape[1:]
     fusion = {
-        one.name: one.shape
-        for one in of_onnxruntime(bundles["fp32"] / "fusion-encoder.onnx").get_inputs()
+        entry.name: entry.shape
+        for entry in open_onnxruntime(bundles["fp32"] / "fusion-encoder.onnx").get_inputs()
     }
-    given = feeds(tuple(image), tuple(fusion["image_tokens"][1:]), fusion["text_tokens"][2])
+    inputs = feeds(tuple(image), tuple(fusion["image_tokens"][1:]), fusion["text_tokens"][2])
     rows = [
         row
-        for graph, feed in given.items()
+        for graph, feed in inputs.items()
         for row in rows_of(graph, feed, runs_of(graph, bundles))
     ]
     head = [
         "| graph | runtime | ms | core-ms | times as fast |",
         "|---|---|---|---|---|",
     ]
-    versions = f"onnxruntime {onnxruntime.__version__}, openvino {openvino.__version__.split('-')[0]}, {THREADS} threads."
+    openvino_version = openvino.__version__.split("-")[0]
+    versions = f"onnxruntime {onnxruntime.__version__}, openvino {openvino_version}, "
+    versions += f"{THREADS} threads."
     table = "\n".join([*head, *rows, "", versions])
     before, rest = PAGE.read_text().split(MARKS[0])
     PAGE.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")

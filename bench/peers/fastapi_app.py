@@ -1,13 +1,13 @@
 """Image-text retrieval as a team would write it: FastAPI, ONNX Runtime, hnswlib, Pillow.
 
-The endpoints are asynchronous, and what blocks runs in a pool of threads, so that requests are read and answered
-meanwhile. It speaks as much of Tandem's API as is measured. Settings come from the environment:
+The endpoints are asynchronous; blocking work runs in a thread pool. Only the measured part of
+Tandem's API exists. Settings come from the environment:
 
-BUNDLE       folder with the graphs and the tokenizer
-THREADS      of ONNX Runtime, for one run
-AT_ONCE      runs at a time: threads of the pool
-INDEX, ITEMS a graph of hnswlib and a JSON list of its items, where there is something to search
-EF           beam of a search
+BUNDLE       folder of the graphs and the tokenizer
+THREADS      of ONNX Runtime in one run
+AT_ONCE      concurrent runs: threads of the pool
+INDEX, ITEMS a graph of hnswlib and a JSON list of its items; optional
+EF           beam width of a search
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class EmbedBody(BaseModel):
 
 
 def embed_texts(texts: list[str]) -> np.ndarray:
-    """Embeddings, one a row."""
+    """Embeddings of q texts: float32 [q, dim]."""
     encodings = tokenizer.encode_batch(texts)
     feeds = {
         "token_ids": np.array([encoding.ids for encoding in encodings], np.int64),
@@ -78,7 +78,7 @@ def embed_texts(texts: list[str]) -> np.ndarray:
 
 
 def embed_images(files: list[bytes]) -> np.ndarray:
-    """Embeddings, one a row."""
+    """Embeddings of m JPEG files: float32 [m, dim]."""
     pixels = np.stack(
         [
             np.asarray(
@@ -123,7 +123,7 @@ async def health() -> Response:
 
 @app.post("/embed")
 async def embed(body: EmbedBody) -> Response:
-    return embeddings(await in_pool(embed_texts, [one.text for one in body.inputs]))
+    return embeddings(await in_pool(embed_texts, [entry.text for entry in body.inputs]))
 
 
 @app.post("/embed-image")

@@ -1,9 +1,9 @@
-"""A folder that infinity-emb serves, with the bundle's own text graph: `python sentence_graph.py
-BUNDLE FOLDER`.
+"""Writes a folder that infinity-emb serves, with the text graph of a bundle.
 
-infinity expects the graph of a transformer and pools what comes out of it. The text graph has its
-pooling inside, so its embedding is given out as the hidden state of the first of one tokens, which
-is what CLS pooling takes.
+    python bench/peers/sentence_graph.py BUNDLE FOLDER
+
+infinity pools the hidden states of a transformer. The text graph pools inside, so its embedding
+becomes the hidden state of a single token, which CLS pooling returns unchanged.
 """
 
 import json

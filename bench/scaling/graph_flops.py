@@ -1,8 +1,8 @@
-"""Counts the multiplications and additions of an image encoder's graph for one image, by running it
-once.
+"""Counts the multiplications and additions of an image encoder's graph for one image.
 
-Usage: python graph_flops.py IMAGE-ENCODER.onnx  (needs the packages onnx, onnxruntime and numpy;
-those of training/ do). Prints one number, in billions.
+    training/.venv/bin/python bench/scaling/graph_flops.py IMAGE-ENCODER.onnx
+
+Needs onnx, onnxruntime and numpy. Prints one number, in billions.
 """
 
 import math
@@ -22,12 +22,11 @@ def flops_of(path: str) -> int:
     counted = [
         node for node in model.graph.node if node.op_type == CONVOLUTION or node.op_type in PRODUCTS
     ]
-    # Sizes follow from padding that the graph computes, so only a run tells them: what is counted
-    # becomes an output.
+    # The graph computes padding and so sizes, so a run is needed: counted tensors become outputs.
     names = {name for node in counted for name in [*node.input[:2], node.output[0]]}
     constant = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    asked = sorted(names - constant.keys() - {value.name for value in model.graph.output})
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked)
+    added = sorted(names - constant.keys() - {value.name for value in model.graph.output})
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
@@ -40,13 +39,13 @@ def flops_of(path: str) -> int:
     outputs = [output.name for output in session.get_outputs()]
     shapes = constant | {
         name: list(value.shape)
-        for name, value in zip(outputs, session.run(outputs, {pixels.name: batch}))
+        for name, value in zip(outputs, session.run(outputs, {pixels.name: batch}), strict=True)
     }
     return sum(2 * math.prod(shapes[node.output[0]]) * summands(node, shapes) for node in counted)
 
 
 def summands(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
-    """How many products each value of a node's output is the sum of."""
+    """Number of products summed in each value of the node's output."""
     left, right = shapes[node.input[0]], shapes[node.input[1]]
     if node.op_type == CONVOLUTION:
         return math.prod(right[1:])

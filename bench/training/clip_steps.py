@@ -1,12 +1,10 @@
-"""Seconds of a training step of the recipe `clip`, and of open_clip_torch training the same
-architecture.
+"""Seconds of a training step: the recipe `clip` against open_clip_torch with the same architecture.
 
     python bench/training/clip_steps.py --batch 256 --rounds 5 --steps 4
 
-Both start from the same batch in memory: what is compared is forward, loss, backward, clipping and
-AdamW, in bf16 autocast. Rounds alternate. open_clip pads every caption to its context length: here
-that is what captions have. Prints one JSON object: seconds of every step, and the parameters of
-both."""
+Both start from the same batch in memory. A step is forward, loss, backward, clipping and AdamW, in
+bf16 autocast. Rounds alternate. open_clip pads captions to its context length, which is their
+length here. Prints one JSON object: seconds of every step, and the parameters of both."""
 
 import argparse
 import copy
@@ -78,7 +76,7 @@ class OpenClip:
         }  # fmt: skip
         self.model = open_clip.CLIP(embed_dim=own.dim, vision_cfg=vision, text_cfg=text)
         self.images = (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
-        # Its pooling reads the place of the highest id: the end of the text.
+        # Its pooling reads the position of the highest id, the end of the text.
         self.ids = ids.clone()
         self.ids[:, -1] = 30521
         self.loss = ClipLoss()
@@ -123,15 +121,20 @@ def main() -> None:
     }
     seconds = {name: [] for name in sides}
     for side in sides.values():
-        side.step()  # what is allocated once
+        side.step()  # first allocations
     for _ in range(args.rounds):
         for name, side in sides.items():
             for _ in range(args.steps):
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 side.step()
-                seconds[name].append(time.perf_counter() - begun)
-    figures = {name: {"seconds": seconds[name], "parameters": sum(p.numel() for p in side.parameters())}
-               for name, side in sides.items()}  # fmt: skip
+                seconds[name].append(time.perf_counter() - start)
+    figures = {
+        name: {
+            "seconds": seconds[name],
+            "parameters": sum(p.numel() for p in side.parameters()),
+        }
+        for name, side in sides.items()
+    }
     about = {
         "batch": args.batch,
         "tokens": args.tokens,

@@ -1,4 +1,4 @@
-r"""What the stored form of the image tokens costs: recall with rerank on dev, by count and precision.
+r"""Recall with rerank on dev by the stored form of the image tokens: count and precision.
 
 training/.venv/bin/python bench/training/token_storage.py runs/fusion/model.pt \
     '../shared/data/flickr8k-dev-*.tar' --bundle models/tandem-small --write docs/bundles.md"""
