@@ -40,7 +40,9 @@ def test_the_page_has_a_row_for_each_recipe(shard: Path, tmp_path: Path, tokeniz
     assert albef.startswith("| `albef` | itc · itm · rank · mlm |") and "–" not in albef
 
 
-def test_a_header_says_what_was_measured(shard: Path, tmp_path: Path, tokenizer: Tokenizer):
+def test_the_header_of_a_recipe_gets_the_measured_result(
+    shard: Path, tmp_path: Path, tokenizer: Tokenizer
+):
     found = outcome("clip", shard, tmp_path, tokenizer, 0.1)
     text = (RECIPES / "clip.toml").read_text()
     once = with_result(text, found)

@@ -13,11 +13,23 @@ from tandem_training import distributed
 from tandem_training.models.text.second import SecondText
 
 SETTINGS = {
-    "batch": 4, "epochs": 3, "accumulate": 1, "chunk": 1, "save_every": 2, "precision": "float32",
+    "batch": 4,
+    "epochs": 3,
+    "accumulate": 1,
+    "chunk": 1,
+    "save_every": 2,
+    "precision": "float32",
     "data": {"captions": 2},
-}  # fmt: skip
-SECOND = {"languages": {"zh": 1.0}, "layers": 1, "width": 16, "heads": 2, "dropout": 0.0,
-          "vocabulary": 60, "pretrain_steps": 2}  # fmt: skip
+}
+SECOND = {
+    "languages": {"zh": 1.0},
+    "layers": 1,
+    "width": 16,
+    "heads": 2,
+    "dropout": 0.0,
+    "vocabulary": 60,
+    "pretrain_steps": 2,
+}
 RUN = f"""
 import sys, torch
 from pathlib import Path
@@ -27,7 +39,7 @@ from tandem_training.models.text.second import SecondText
 torch.set_num_threads(1)
 distributed.start()
 second = SecondText.Config(**{SECOND})
-shard, out = map(Path, sys.argv[1:])
+shard, out = map(Path, sys.argv[1:3])
 trainer(shard, out, tiny_tokenizer(), model=STILL, second=second, **{SETTINGS}).run()
 distributed.end()
 """
@@ -72,7 +84,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(
         assert "loss" not in single or shared == pytest.approx(single, rel=1e-4)
 
 
-def test_a_batch_that_cannot_be_shared_out_is_an_error(monkeypatch):
+def test_a_batch_that_does_not_divide_evenly_is_refused(monkeypatch):
     monkeypatch.setattr(distributed, "count", lambda: 3)
     assert distributed.own_rows(6) == slice(0, 2)
     with pytest.raises(ValueError, match="batch = 8 cannot be shared out evenly among 3 processes"):

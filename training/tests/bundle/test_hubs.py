@@ -104,9 +104,9 @@ def test_embeddings_keep_their_width_and_their_length():
         torch.testing.assert_close(found.norm(dim=1), torch.ones(50))
 
 
-def test_photos_near_every_sentence_stop_coming_first():
+def test_images_near_every_text_no_longer_come_first():
     def pairs(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sentences that share a direction, and their photos, of which some lie along it and others
+        """Sentences that share a direction, and their images, of which some lie along it and others
         do not."""
         said = unit(200, WIDTH, seed=seed, flat=1)
         shown = nn.functional.normalize(said + unit(200, WIDTH, seed=seed + 1, flat=1), dim=-1)
@@ -131,7 +131,7 @@ def wide() -> ModelConfig:
     return replace(TINY, dim=WIDTH)
 
 
-def test_a_bundle_carries_the_correction_and_nothing_else_changes(
+def test_a_bundle_holds_the_correction_and_nothing_else_changes(
     wide, shard: Path, tmp_path: Path, tokenizer
 ):
     model = tiny_model(wide)
@@ -163,7 +163,7 @@ def test_the_bank_has_one_caption_of_each_of_many_photos(wide, shard: Path, toke
     assert graphs.image.term.bank.shape == graphs.text.term.bank.shape == (WIDTH - 4, 5)
 
 
-def test_too_few_photos_or_numbers_are_an_error(wide, shard: Path, tokenizer):
+def test_a_bank_of_one_image_or_too_narrow_embeddings_are_refused(wide, shard: Path, tokenizer):
     encoders = TorchEncoders(Graphs.of(tiny_model(wide)), tokenizer)
     with pytest.raises(ValueError, match="one image; expected at least 2"):
         correct_hubs(encoders.graphs, encoders, read_shards(str(shard))[:1])
@@ -171,7 +171,7 @@ def test_too_few_photos_or_numbers_are_an_error(wide, shard: Path, tokenizer):
         flattening(unit(20, 8))
 
 
-def test_a_bank_that_is_missing_leaves_the_bundle_as_it_was(wide, tmp_path: Path, tokenizer):
+def test_a_missing_bank_leaves_the_earlier_bundle_unchanged(wide, tmp_path: Path, tokenizer):
     save(tmp_path / "model.pt", tiny_model(wide).checkpoint())
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     given = (tmp_path / "model.pt", tmp_path / "out", tmp_path / "tokenizer.json", "")

@@ -1,4 +1,4 @@
-"""Imported checkpoints against the original implementation, on random models of each architecture."""
+"""Imported checkpoints against the original implementation, on random models."""
 
 import json
 from pathlib import Path
@@ -93,8 +93,14 @@ def siglip(folder: Path) -> Path:
 
 
 def blip(folder: Path) -> Path:
-    text = {**LAYERS, "vocab_size": 16, "max_position_embeddings": LENGTH, "encoder_hidden_size": 16, "pad_token_id": 0,
-            "is_decoder": True}  # fmt: skip
+    text = {
+        **LAYERS,
+        "vocab_size": 16,
+        "max_position_embeddings": LENGTH,
+        "encoder_hidden_size": 16,
+        "pad_token_id": 0,
+        "is_decoder": True,
+    }
     config = transformers.BlipConfig(
         text_config=text, vision_config=VISION, image_text_hidden_size=12
     )
@@ -122,7 +128,7 @@ def images() -> np.ndarray:
 
 
 @torch.inference_mode()
-def test_clip_gives_what_the_original_gives(tmp_path: Path, images):
+def test_an_imported_clip_equals_the_original(tmp_path: Path, images):
     source = clip(tmp_path / "source")
     manifest = import_checkpoint(source, tmp_path / "clip")
     assert "fusion_encoder" not in manifest and manifest["license"] == "mit"
@@ -144,7 +150,7 @@ def test_clip_gives_what_the_original_gives(tmp_path: Path, images):
 
 
 @torch.inference_mode()
-def test_siglip_gives_what_the_original_gives_with_its_padding(tmp_path: Path, images):
+def test_an_imported_siglip_equals_the_original_with_its_padding(tmp_path: Path, images):
     source = siglip(tmp_path / "source")
     manifest = import_checkpoint(source, tmp_path / "siglip")
     encoders, original = (
@@ -156,18 +162,18 @@ def test_siglip_gives_what_the_original_gives_with_its_padding(tmp_path: Path, i
     embedding, _ = encoders.texts(TEXTS)
     np.testing.assert_allclose(embedding, expected.text_embeds, atol=CLOSE)
     np.testing.assert_allclose(encoders.texts(TEXTS[1:2])[0][0], embedding[1], atol=1e-5)
-    picture = encoders.images(images)[0]
-    np.testing.assert_allclose(picture, expected.image_embeds, atol=CLOSE)
+    image_embedding = encoders.images(images)[0]
+    np.testing.assert_allclose(image_embedding, expected.image_embeds, atol=CLOSE)
     rule = manifest["match"]
     np.testing.assert_allclose(
-        rule["similarity"] * embedding @ picture.T + rule["bias"],
+        rule["similarity"] * embedding @ image_embedding.T + rule["bias"],
         expected.logits_per_text,
         atol=0.1,
     )
 
 
 @torch.inference_mode()
-def test_blip_gives_what_the_original_gives_for_every_pair(tmp_path: Path, images):
+def test_an_imported_blip_equals_the_original_for_every_pair(tmp_path: Path, images):
     source = blip(tmp_path / "source")
     manifest = import_checkpoint(source, tmp_path / "blip")
     assert (
@@ -178,12 +184,12 @@ def test_blip_gives_what_the_original_gives_for_every_pair(tmp_path: Path, image
     original = transformers.BlipForImageTextRetrieval.from_pretrained(source).eval()
     ids, mask = ids_for(encoders, padding=0)
     embedding, text_tokens = encoders.texts(TEXTS)
-    picture, image_tokens = encoders.images(images)
+    image_embedding, image_tokens = encoders.images(images)
     pixels = pixels_for(images)
     apart = original(
         input_ids=ids, attention_mask=mask, pixel_values=pixels, use_itm_head=False
     ).itm_score
-    np.testing.assert_allclose(picture @ embedding.T, apart, atol=CLOSE)
+    np.testing.assert_allclose(image_embedding @ embedding.T, apart, atol=CLOSE)
     pairs = np.array([[t, m] for t in range(3) for m in range(3)])
     logits = encoders.logits(text_tokens, image_tokens, pairs)
     both = original(
@@ -198,7 +204,7 @@ def test_blip_gives_what_the_original_gives_for_every_pair(tmp_path: Path, image
     np.testing.assert_allclose(alone, logits[pairs.tolist().index([1, 2])], atol=1e-4)
 
 
-def test_packed_tokens_keep_their_own_scale():
+def test_each_packed_token_keeps_its_own_scale():
     tokens = torch.randn(2, 3, 64) * torch.tensor([0.01, 1.0, 300.0]).view(1, 3, 1)
     lost = (unpack(pack(tokens)) - tokens).abs()
     assert bool((lost <= tokens.abs().amax(-1, keepdim=True) * 2 ** (1 / 8) / 254 * 1.001).all())
@@ -226,7 +232,7 @@ def test_packed_tokens_keep_their_own_scale():
         ),
     ],
 )
-def test_a_checkpoint_that_is_not_whole_is_refused(damage, message: str, tmp_path: Path):
+def test_an_incomplete_checkpoint_is_refused(damage, message: str, tmp_path: Path):
     source = siglip(tmp_path / "source")
     damage(source)
     with pytest.raises(ValueError, match=message):
@@ -234,7 +240,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(damage, message: str, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_are_missing_are_refused(tmp_path: Path):
+def test_a_checkpoint_with_missing_weights_is_refused(tmp_path: Path):
     from safetensors.torch import load_file, save_file
 
     source = clip(tmp_path / "source")
@@ -245,7 +251,7 @@ def test_weights_that_are_missing_are_refused(tmp_path: Path):
         import_checkpoint(source, tmp_path / "out")
 
 
-def test_the_bundle_has_a_card_that_says_where_it_comes_from(tmp_path: Path):
+def test_the_card_of_an_imported_bundle_names_its_source(tmp_path: Path):
     import_checkpoint(clip(tmp_path / "source"), tmp_path / "clip")
     card = (tmp_path / "clip" / "README.md").read_text()
     assert (

@@ -34,7 +34,9 @@ def pads(path):
 @pytest.mark.parametrize(
     ("kernel", "stride", "groups"), [(3, 1, 4), (3, 2, 4), (5, 2, 4), (5, 1, 1), (3, 2, 1)]
 )
-def test_what_the_exporter_writes_of_our_convolutions_is_folded(tmp_path, kernel, stride, groups):
+def test_the_pads_that_the_exporter_writes_for_our_convolutions_are_folded(
+    tmp_path, kernel, stride, groups
+):
     torch.manual_seed(0)
     path, x = tmp_path / "conv.onnx", torch.randn(2, 4, 12, 12)
     conv = Conv(4, 4, kernel, stride, groups, size=12).eval()
@@ -78,7 +80,7 @@ X = np.random.default_rng(1).standard_normal((1, 2, 6, 6)).astype(np.float32)
 AROUND = np.array([0, 0, 1, 0, 0, 0, 2, 1])
 
 
-def test_what_a_convolution_pads_already_is_added_to(tmp_path):
+def test_folded_padding_adds_to_the_padding_of_the_convolution(tmp_path):
     path = tmp_path / "graph.onnx"
     nodes = [
         helper.make_node("Pad", ["x", "around"], ["p"]),
@@ -91,7 +93,7 @@ def test_what_a_convolution_pads_already_is_added_to(tmp_path):
     np.testing.assert_allclose(run(path, X), before, atol=1e-6)
 
 
-def test_all_that_read_it_pad_by_themselves(tmp_path):
+def test_every_convolution_that_reads_a_pad_takes_over_the_padding(tmp_path):
     path = tmp_path / "graph.onnx"
     nodes = [
         helper.make_node("Pad", ["x", "around", "nothing"], ["p"]),
@@ -165,7 +167,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("case", KEPT)
-def test_other_padding_stays(tmp_path, case):
+def test_padding_of_another_kind_is_not_folded(tmp_path, case):
     path = tmp_path / "graph.onnx"
     nodes, tensors = KEPT[case]
     graph(path, nodes, tensors)
@@ -175,7 +177,7 @@ def test_other_padding_stays(tmp_path, case):
     np.testing.assert_array_equal(run(path, X), before)
 
 
-def test_what_is_an_output_stays(tmp_path):
+def test_a_pad_that_is_an_output_is_not_folded(tmp_path):
     path = tmp_path / "graph.onnx"
     graph(
         path,
@@ -187,7 +189,7 @@ def test_what_is_an_output_stays(tmp_path):
     assert kinds(path) == ["Pad", "Conv"]
 
 
-def test_a_block_has_no_padding_of_its_own_left(tmp_path):
+def test_an_exported_block_has_no_pad_node_left(tmp_path):
 
     class Two(nn.Module):
         def __init__(self):

@@ -26,8 +26,15 @@ def exported(precision: str, shard: Path, model, tokenizer, folder: Path) -> Pat
     torch.nn.init.normal_(model.fusion.head.weight, std=0.3)
     save(folder / "model.pt", model.checkpoint())
     tokenizer.save(str(folder / "tokenizer.json"))
-    export_bundle(folder / "model.pt", folder / precision, folder / "tokenizer.json", dev="", version="1.0.0",
-                  precision=precision, calibrate=str(shard))  # fmt: skip
+    export_bundle(
+        folder / "model.pt",
+        folder / precision,
+        folder / "tokenizer.json",
+        dev="",
+        version="1.0.0",
+        precision=precision,
+        calibrate=str(shard),
+    )
     return folder / precision
 
 
@@ -35,9 +42,7 @@ def operators(path: Path) -> set[str]:
     return {node.op_type for node in onnx.load(path).graph.node}
 
 
-def test_float32_graphs_before_their_weights_are_compacted_are_the_model_itself(
-    model, tokenizer, tmp_path: Path
-):
+def test_float32_graphs_with_float32_weights_equal_the_model(model, tokenizer, tmp_path: Path):
     import onnxruntime
 
     graphs = Graphs.of(model)
@@ -92,7 +97,7 @@ def test_int8_graphs_compute_in_int8_and_are_smaller(shard: Path, model, tokeniz
         assert (small / name).stat().st_size < 0.75 * (large / name).stat().st_size
 
 
-def test_float16_graphs_take_and_give_what_the_contract_says(
+def test_float16_graphs_keep_the_input_and_output_types_of_the_contract(
     shard: Path, model, tokenizer, tmp_path: Path
 ):
     folder = exported("fp16", shard, model, tokenizer, tmp_path)
@@ -105,7 +110,7 @@ def test_float16_graphs_take_and_give_what_the_contract_says(
         assert onnx.TensorProto.FLOAT16 not in kinds
 
 
-def test_looked_up_rows_lose_at_most_half_a_step_of_their_own_scale(tmp_path: Path):
+def test_int8_rows_of_a_table_lose_at_most_half_a_step_of_their_scale(tmp_path: Path):
     table = torch.nn.Embedding(300, 8)
     torch.nn.init.normal_(table.weight)
     with torch.no_grad():
@@ -123,7 +128,7 @@ def test_looked_up_rows_lose_at_most_half_a_step_of_their_own_scale(tmp_path: Pa
     assert (np.abs(rows - weight) <= np.abs(weight).max(1, keepdims=True) / 254 + 1e-6).all()
 
 
-def test_int8_without_photos_and_a_folder_that_is_no_bundle_are_refused(
+def test_int8_without_images_and_a_folder_that_is_no_bundle_are_refused(
     model, tokenizer, tmp_path: Path
 ):
     save(tmp_path / "model.pt", model.checkpoint())

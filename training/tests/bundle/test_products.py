@@ -52,7 +52,7 @@ def loss(found: np.ndarray, x: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def test_products_of_tokens_are_close_to_those_of_float32_whatever_the_shape(path: Path):
+def test_int8_products_of_tokens_are_close_to_float32_for_every_shape(path: Path):
     for lead in ((1, 1), (3, 7), (8, 64)):
         x = tokens(*lead)
         found = run(path, x)
@@ -60,7 +60,7 @@ def test_products_of_tokens_are_close_to_those_of_float32_whatever_the_shape(pat
         assert loss(found, x) < 0.03
 
 
-def test_wide_channels_take_no_steps_from_the_others(path: Path, tmp_path: Path):
+def test_wide_channels_do_not_cost_the_others_precision(path: Path, tmp_path: Path):
     """Without a look at activations every channel counts as equally wide."""
     blind = write(tmp_path / "blind.onnx", ["texts", "length", WIDTH])
     products_to_int8(blind, [{"x": np.ones((1, 1, WIDTH), np.float32)}])
@@ -73,14 +73,14 @@ def test_wide_channels_take_no_steps_from_the_others(path: Path, tmp_path: Path)
     assert loss(run(path, wide), wide) < 0.02
 
 
-def test_a_row_does_not_depend_on_its_company(path: Path):
+def test_a_row_does_not_depend_on_the_rest_of_its_batch(path: Path):
     x = tokens(4, 16)
     alone = run(path, x[:1])
     x[1:] *= 1000
     np.testing.assert_array_equal(run(path, x)[:1], alone)
 
 
-def test_a_channel_that_was_silent_in_what_was_shown_is_heard(tmp_path: Path):
+def test_a_channel_that_is_zero_in_the_feeds_is_kept(tmp_path: Path):
     path = write(tmp_path / "text-encoder.onnx", ["texts", "length", WIDTH])
     silent = tokens(1, 7)
     silent[..., :20] = 0
@@ -93,14 +93,14 @@ def test_rows_of_zeros_give_zeros(path: Path):
     assert not run(path, np.zeros((2, 3, WIDTH), np.float32)).any()
 
 
-def test_two_products_fit_sixteen_bits(path: Path):
+def test_the_sum_of_two_products_fits_sixteen_bits(path: Path):
     """Processors without VNNI add them there, and cut what does not fit."""
     (weight,) = (t for t in onnx.load(path).graph.initializer if t.data_type == TensorProto.INT8)
     assert np.abs(numpy_helper.to_array(weight).astype(int)).max() == WEIGHT_STEPS
     assert 2 * 255 * WEIGHT_STEPS < 2**15
 
 
-def test_products_of_whole_texts_stay_exact(tmp_path: Path):
+def test_products_of_pooled_texts_stay_exact(tmp_path: Path):
     path = write(tmp_path / "text-encoder.onnx", ["texts", WIDTH])
     before = path.read_bytes()
     products_to_int8(path, [])
@@ -108,7 +108,7 @@ def test_products_of_whole_texts_stay_exact(tmp_path: Path):
 
 
 @pytest.mark.parametrize("imported", [[], ["com.microsoft"]])
-def test_each_set_of_operators_is_imported_once_and_none_that_is_not_used(
+def test_a_graph_imports_each_used_operator_set_once_and_no_other(
     imported: list[str], tmp_path: Path
 ):
     path = write(tmp_path / "text-encoder.onnx", ["texts", "length", WIDTH])

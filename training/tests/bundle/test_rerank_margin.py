@@ -53,7 +53,7 @@ def test_the_needed_margin_is_the_narrowest_that_changes_nothing(scored, k: int)
     assert found.any()
 
 
-def test_the_fitted_margin_keeps_what_it_promises(scored):
+def test_the_first_hits_stay_within_the_fitted_margin_as_often_as_it_promises(scored):
     margin, report = fit_margin(scored, MATCH, 40)
     similarity = scored.text_to_image.similarity
     argument = MATCH["logit"] * scored.text_to_image.logits + MATCH["similarity"] * similarity
@@ -69,6 +69,6 @@ def test_the_fitted_margin_keeps_what_it_promises(scored):
     assert report["candidates"] == 40
 
 
-def test_a_narrower_margin_would_not_keep_it(scored):
+def test_the_fitted_margin_is_the_narrowest_that_keeps_the_share(scored):
     gaps = np.linspace(0, 1, 1001)
     assert narrowest([gaps, gaps / 2]) == 0.998 and narrowest([]) == 0

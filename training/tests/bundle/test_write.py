@@ -87,7 +87,7 @@ def test_a_weight_beyond_float16_is_refused(model, tmp_path: Path):
         store_float16(tmp_path / "image-encoder.onnx")
 
 
-def test_padding_changes_nothing(model):
+def test_padding_of_texts_does_not_change_their_outputs(model):
     model.eval()
     rows = [[2, 4, 9, 13, 3], [2, 4, 3]]
     with torch.inference_mode():
@@ -103,7 +103,7 @@ def test_padding_changes_nothing(model):
         )
 
 
-def test_token_similarity_over_all_pairs_is_the_one_in_the_logit(model):
+def test_token_similarity_of_all_pairs_equals_the_one_in_the_logit(model):
     model.eval()
     text, mask = torch.randn(3, 5, 24), torch.tensor([[1] * 5, [1, 1, 1, 0, 0], [1] * 5])
     image = torch.nn.functional.normalize(torch.randn(2, 4, 16), dim=-1)
@@ -122,7 +122,7 @@ def test_quantised_tokens_lose_at_most_half_a_step():
     assert float((back - tokens).abs().max()) <= token_step(160) / 2 + 1e-6
 
 
-def test_the_bundle_is_complete_and_its_goldens_hold(bundle: Path):
+def test_a_written_bundle_is_complete_and_its_goldens_hold(bundle: Path):
     manifest = read_manifest(bundle)
     assert {item["path"] for item in manifest["files"]} == {p.name for p in bundle.iterdir()} - {
         "manifest.json"
@@ -137,7 +137,7 @@ def test_the_bundle_is_complete_and_its_goldens_hold(bundle: Path):
         )
 
 
-def test_a_changed_or_missing_file_is_refused(bundle: Path):
+def test_a_bundle_with_a_changed_or_missing_file_is_refused(bundle: Path):
     with (bundle / "tokenizer.json").open("a") as file:
         file.write(" ")
     with pytest.raises(ValueError, match="tokenizer.json: missing, or not the file"):
@@ -146,7 +146,7 @@ def test_a_changed_or_missing_file_is_refused(bundle: Path):
         read_manifest(bundle.parent)
 
 
-def test_a_manifest_against_the_schema_is_refused(bundle: Path):
+def test_a_manifest_that_violates_the_schema_is_refused(bundle: Path):
     manifest = read_manifest(bundle)
     manifest["fusion_encoder"]["file"] = "../fusion.onnx"
     (bundle / "manifest.json").write_text(json.dumps(manifest))

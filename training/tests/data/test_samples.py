@@ -12,17 +12,17 @@ from tandem_training.data.tokens import drop_words, pad
 from tandem_training.recipe import DataConfig, TrainConfig, read_recipe
 
 
-def test_shards_are_read_in_order_and_photos_without_a_caption_left_out(tmp_path: Path):
-    photo = drawing("red", "square")
+def test_shards_are_read_in_order_without_the_images_that_have_no_caption(tmp_path: Path):
+    image = drawing("red", "square")
     write_shard(
-        tmp_path / "b.tar", {"two": (photo, {"en": ["x"]}), "three": (photo, {"zh": ["y"]})}
+        tmp_path / "b.tar", {"two": (image, {"en": ["x"]}), "three": (image, {"zh": ["y"]})}
     )
-    write_shard(tmp_path / "a.tar", {"one": (photo, {"en": ["x", "z"]})})
+    write_shard(tmp_path / "a.tar", {"one": (image, {"en": ["x", "z"]})})
     samples = read_shards(str(tmp_path / "*.tar"))
     assert [(s.key, s.captions) for s in samples] == [("one", ["x", "z"]), ("two", ["x"])]
 
 
-def test_missing_and_broken_shards_are_named(tmp_path: Path):
+def test_the_error_names_a_missing_or_broken_shard(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no shard matches"):
         read_shards(str(tmp_path / "none-*.tar"))
     (tmp_path / "broken.tar").write_bytes(b"not a tar file" * 100)
@@ -30,7 +30,7 @@ def test_missing_and_broken_shards_are_named(tmp_path: Path):
         read_shards(str(tmp_path / "broken.tar"))
 
 
-def test_pictures_have_the_asked_size_and_augmentation_follows_its_seed():
+def test_images_have_the_requested_size_and_augmentation_follows_its_seed():
     jpeg = drawing("blue", "bar", size=90)
     assert decode(jpeg, 64).shape == (64, 64, 3)
     one, same, other = (augment(jpeg, 64, np.random.default_rng(seed)) for seed in (1, 1, 2))
@@ -39,7 +39,7 @@ def test_pictures_have_the_asked_size_and_augmentation_follows_its_seed():
     assert (one != other).any()
 
 
-def test_padding_and_word_dropout():
+def test_padding_fills_the_end_and_word_dropout_keeps_first_and_last():
     ids, mask = pad([[2, 5, 3], [2, 3]])
     assert ids.tolist() == [[2, 5, 3], [2, 3, 0]] and mask.tolist() == [[1, 1, 1], [1, 1, 0]]
     row = [2, *range(10, 210), 3]
@@ -60,7 +60,9 @@ def test_padding_and_word_dropout():
         ("[data.languages]", "languages.*: empty"),
     ],
 )
-def test_a_wrong_recipe_is_an_error_that_helps(tmp_path: Path, text: str, message: str):
+def test_the_error_of_a_wrong_recipe_names_the_key_and_the_nearest_one(
+    tmp_path: Path, text: str, message: str
+):
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):

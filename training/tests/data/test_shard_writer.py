@@ -24,7 +24,8 @@ def images(tmp_path: Path) -> Path:
 
 def test_csv_json_and_coco_make_the_same_shards(images: Path, tmp_path: Path):
     (tmp_path / "captions.csv").write_text(
-        'image,caption,language\na.jpg,"one, red",en\na.jpg,红,zh\nsub/b.v2.jpg,two,\nc.png, three ,en\n'
+        'image,caption,language\na.jpg,"one, red",en\na.jpg,红,zh\n'
+        "sub/b.v2.jpg,two,\nc.png, three ,en\n"
     )
     table = {"a.jpg": {"en": ["one, red"], "zh": ["红"]}, "sub/b.v2.jpg": "two", "c.png": ["three"]}
     (tmp_path / "table.json").write_text(json.dumps(table))

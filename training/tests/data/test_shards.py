@@ -62,7 +62,7 @@ def serve(monkeypatch):
         server.server_close()
 
 
-def test_patterns_name_files_and_addresses(tmp_path: Path):
+def test_patterns_expand_to_files_and_urls(tmp_path: Path):
     for name in ("b-0001.tar", "a-0000.tar", "a-0001.tar", "c.tar"):
         (tmp_path / name).touch()
     assert [Path(p).name for p in locations(f"{tmp_path}/{{b,a}}-*.tar")] == [
@@ -77,7 +77,7 @@ def test_patterns_name_files_and_addresses(tmp_path: Path):
         locations(f"{tmp_path}/none-*.tar")
 
 
-def test_a_shard_over_http_is_read_as_from_disk_though_the_connection_breaks(shard: Path, serve):
+def test_a_shard_over_http_is_read_whole_although_the_connection_breaks(shard: Path, serve):
     content = shard.read_bytes()
     address, handler = serve(content, portion=len(content) // 4)
     assert read_shards(f"{address}/drawings-{{0000..0000}}.tar") == read_shards(str(shard))
@@ -88,7 +88,7 @@ def test_a_shard_over_http_is_read_as_from_disk_though_the_connection_breaks(sha
     )
 
 
-def test_a_server_that_never_recovers_is_given_up(serve):
+def test_reading_stops_if_the_server_does_not_recover(serve):
     address, handler = serve(bytes(1000), portion=0)
     with pytest.raises(
         OSError, match=r"given up after 5 attempts: connection closed at byte 0 of 1000"
@@ -97,7 +97,7 @@ def test_a_server_that_never_recovers_is_given_up(serve):
     assert len(handler.asked) == 5
 
 
-def test_answers_that_cannot_be_trusted_are_errors(serve, monkeypatch):
+def test_inconsistent_http_answers_are_errors(serve, monkeypatch):
     address, _ = serve(bytes(1000), portion=100, ranges=False)
     with pytest.raises(ValueError, match="cannot resume at byte 100"):
         HttpStream(f"{address}/x.tar").read()
@@ -114,13 +114,13 @@ def test_answers_that_cannot_be_trusted_are_errors(serve, monkeypatch):
 
 def broken_shard(path: Path) -> Path:
     """Six samples, of which only the first is whole."""
-    photo, captions = drawing("red", "square"), b'{"captions": {"en": ["x"]}}'
+    image, captions = drawing("red", "square"), b'{"captions": {"en": ["x"]}}'
     files = {
-        "good.jpg": photo, "good.json": captions,
-        "torn.jpg": photo[:-100], "torn.json": captions,
-        "empty.jpg": photo, "empty.json": b'{"captions": {"en": ["x", " "]}}',
-        "alone.jpg": photo,
-        "wrong.jpg": photo, "wrong.json": b'{"caption": "x"}',
+        "good.jpg": image, "good.json": captions,
+        "torn.jpg": image[:-100], "torn.json": captions,
+        "empty.jpg": image, "empty.json": b'{"captions": {"en": ["x", " "]}}',
+        "alone.jpg": image,
+        "wrong.jpg": image, "wrong.json": b'{"caption": "x"}',
         "large.jpg": bytes(10_000), "large.json": captions,
     }  # fmt: skip
     with tarfile.open(path, "w") as tar:
@@ -151,20 +151,20 @@ def test_too_many_corrupt_samples_are_an_error_that_names_the_worst_shard(tmp_pa
         read_shards(str(tmp_path / "*.tar"))
 
 
-def test_a_shard_cut_off_is_named(shard: Path):
+def test_the_error_names_a_truncated_shard(shard: Path):
     shard.write_bytes(shard.read_bytes()[:-12_000])
     with pytest.raises(ValueError, match="drawings-0000.tar: unexpected end of data"):
         read_shards(str(shard))
 
 
-def test_captions_come_in_the_languages_asked_with_their_weights(tmp_path: Path):
-    photo = drawing("red", "square")
+def test_captions_come_in_the_requested_languages_with_their_weights(tmp_path: Path):
+    image = drawing("red", "square")
     captions = {
         "both": {"en": ["a", "b"], "zh": ["红"]},
         "one": {"zh": ["方", "块"]},
         "none": {"fr": ["rouge"]},
     }
-    write_shard(tmp_path / "a.tar", {key: (photo, value) for key, value in captions.items()})
+    write_shard(tmp_path / "a.tar", {key: (image, value) for key, value in captions.items()})
     both, one = read_shards(str(tmp_path / "a.tar"), {"en": 3.0, "zh": 1.0})
     assert both.captions == ["a", "b", "红"] and both.weights == [0.375, 0.375, 0.25]
     assert one.captions == ["方", "块"] and one.weights == []

@@ -33,7 +33,7 @@ def test_equal_scores_never_count_as_found():
     }
 
 
-def test_candidates_are_the_most_similar_in_order():
+def test_candidates_are_the_most_similar_items_in_order():
     similarity = np.random.default_rng(1).normal(size=(7, 30))
     np.testing.assert_array_equal(top_candidates(similarity, 5), np.argsort(-similarity, 1)[:, :5])
     assert top_candidates(similarity, 100).shape == (7, 30)
@@ -75,7 +75,7 @@ def test_a_dual_encoder_alone_is_calibrated_on_its_similarity():
         fit_match(scored(noise - 0.3 * np.eye(40)))
 
 
-def test_the_match_rule_serves_both_directions():
+def test_the_match_rule_is_fitted_for_both_directions():
     similarity = np.random.default_rng(3).normal(0, 0.1, (40, 40)) + 0.15 * np.eye(40)
     data_set = scored(similarity)
     way = data_set.image_to_text

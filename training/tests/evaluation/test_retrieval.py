@@ -1,5 +1,4 @@
-"""Evaluation of a bundle: languages, calibration, reliability, the page of misses, zero-shot
-classification."""
+"""Evaluation: languages, calibration, reliability, the page of misses, zero-shot classes."""
 
 import json
 import re
@@ -30,8 +29,8 @@ from tandem_training.evaluation.zero_shot import classify, labelled_files
 MATCH = {"logit": 1.0, "similarity": 2.0, "bias": 0.0}
 
 
-class Seeing:
-    """Encoders that know colours alone: photos by their mean, texts by the colour that they name."""
+class ColourEncoders:
+    """Encoders that see only colours: the mean of an image, the colour named in a text."""
 
     image_size = 16
 
@@ -57,32 +56,34 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def tongues(tmp_path: Path) -> Path:
-    """A square of each colour, in English all, in German two, one of which lies."""
+def bilingual(tmp_path: Path) -> Path:
+    """A square of each colour: all with English captions, two with German, one of which is wrong."""
     german = {"red": ["ein rot <b>Quadrat</b>"], "blue": ["rot & falsch"]}
     samples = {
         c: (drawing(c, "square"), {"en": [f"a {c} square"], "de": german.get(c, [])})
         for c in COLOURS
     }
-    write_shard(tmp_path / "tongues-0000.tar", samples)
-    return tmp_path / "tongues-0000.tar"
+    write_shard(tmp_path / "bilingual-0000.tar", samples)
+    return tmp_path / "bilingual-0000.tar"
 
 
-def test_every_language_is_measured_on_the_photos_that_have_it(tongues: Path):
-    assert languages_of(str(tongues)) == ["en", "de"]
-    report, scored = evaluate_languages(Seeing(), str(tongues), ["en", "de"], MATCH, (2, 4))
+def test_every_language_is_measured_on_the_images_that_have_it(bilingual: Path):
+    assert languages_of(str(bilingual)) == ["en", "de"]
+    report, scored = evaluate_languages(
+        ColourEncoders(), str(bilingual), ["en", "de"], MATCH, (2, 4)
+    )
     assert report["photos"] == 4 and report["text_to_image"]["rerank@4"]["r1"] == 100.0
     german = report["languages"]["de"]
     assert (german["photos"], german["captions"]) == (2, 2) and german["text_to_image"]["itc"][
         "r1"
     ] == 50.0
-    alone = evaluate(Seeing(), read_shards(str(tongues), {"de": 1.0}), MATCH, (2, 4))
+    alone = evaluate(ColourEncoders(), read_shards(str(bilingual), {"de": 1.0}), MATCH, (2, 4))
     assert alone == german
     assert len(scored.encoded.captions) == 4
 
 
-def test_the_page_of_misses_shows_the_wrong_and_is_safe_to_open(tongues: Path):
-    _, scored = evaluate_languages(Seeing(), str(tongues), ["de"], MATCH, (2,))
+def test_the_page_of_misses_shows_the_wrong_hits_and_escapes_captions(bilingual: Path):
+    _, scored = evaluate_languages(ColourEncoders(), str(bilingual), ["de"], MATCH, (2,))
     html = page(scored, MATCH)
     assert "rot &amp; falsch" in html and "its image, at 2." in html
     assert "<b>" not in html
@@ -105,15 +106,15 @@ def curved(count: int) -> tuple[np.ndarray, ...]:
     return score, truth, np.ones(count), np.arange(count) // 10
 
 
-def losses_of(score, truth, weights, photo) -> dict[str, float]:
+def losses_of(score, truth, weights, image) -> dict[str, float]:
     return {
-        m: log_loss(cross_validated(m, score, truth, weights, photo), truth, weights) for m in FITS
+        m: log_loss(cross_validated(m, score, truth, weights, image), truth, weights) for m in FITS
     }
 
 
 def test_isotonic_calibration_wins_where_a_sigmoid_does_not_fit():
-    score, truth, weights, photo = curved(8000)
-    losses = losses_of(score, truth, weights, photo)
+    score, truth, weights, image = curved(8000)
+    losses = losses_of(score, truth, weights, image)
     assert losses["isotonic"] < losses["temperature"] - 0.02
     rule = {**fit_isotonic(score, truth, weights), "similarity": 0.0}
     arguments, heights = zip(*rule["knots"], strict=True)
@@ -127,14 +128,14 @@ def test_a_sigmoid_wins_where_it_is_the_truth():
     rng = np.random.default_rng(1)
     score = rng.normal(0, 2, 1500)
     truth = rng.random(1500) < 1 / (1 + np.exp(-score))
-    weights, photo = np.ones(1500), np.arange(1500)
-    losses = losses_of(score, truth, weights, photo)
+    weights, image = np.ones(1500), np.arange(1500)
+    losses = losses_of(score, truth, weights, image)
     assert losses["temperature"] < losses["isotonic"]
     assert fit_temperature(score, truth, weights)["logit"] == pytest.approx(1.0, abs=0.15)
 
 
-def test_no_photo_is_calibrated_by_itself(monkeypatch):
-    photo = np.repeat(np.arange(13), 4)
+def test_no_image_is_calibrated_by_itself(monkeypatch):
+    image = np.repeat(np.arange(13), 4)
     fitted_on = []
 
     def fit(score, truth, weights):
@@ -143,15 +144,15 @@ def test_no_photo_is_calibrated_by_itself(monkeypatch):
 
     monkeypatch.setitem(FITS, "temperature", fit)
     found = cross_validated(
-        "temperature", photo.astype(float), photo > 5, np.ones(len(photo)), photo
+        "temperature", image.astype(float), image > 5, np.ones(len(image)), image
     )
     left_out = [set(range(13)) - seen for seen in fitted_on]
     assert sorted(sum(map(sorted, left_out), [])) == list(range(13)) and len(left_out) == 5
-    for number, photos in enumerate(left_out, 1):
-        np.testing.assert_allclose(found[np.isin(photo, list(photos))], 1 / (1 + np.exp(-number)))
+    for number, images in enumerate(left_out, 1):
+        np.testing.assert_allclose(found[np.isin(image, list(images))], 1 / (1 + np.exp(-number)))
 
 
-def test_the_diagram_is_drawn(tmp_path: Path):
+def test_the_reliability_diagram_is_drawn(tmp_path: Path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra curves)")
     bins = [
         {"predicted": 0.1, "observed": 0.2, "share": 0.7},
@@ -164,12 +165,12 @@ def test_the_diagram_is_drawn(tmp_path: Path):
 
 @pytest.mark.parametrize(("own", "other"), [("en", "de"), ("de", "en")])
 def test_the_command_writes_its_report(
-    own: str, other: str, tongues: Path, tmp_path: Path, monkeypatch, capsys
+    own: str, other: str, bilingual: Path, tmp_path: Path, monkeypatch, capsys
 ):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra curves)")
     monkeypatch.setattr("tandem_training.evaluate.BundleEncoders", lambda _: Served(own))
     monkeypatch.setattr(
-        sys, "argv", ["evaluate", "bundle", str(tongues), "--report", str(tmp_path / "report")]
+        sys, "argv", ["evaluate", "bundle", str(bilingual), "--report", str(tmp_path / "report")]
     )
     evaluation.main()
     printed = json.loads(capsys.readouterr().out)
@@ -189,55 +190,55 @@ def test_the_command_writes_its_report(
     }
 
 
-class Served(Seeing):
+class Served(ColourEncoders):
     def __init__(self, language: str):
         self.manifest = {"match": MATCH, "languages": [language]}
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     for colour in COLOURS:
         for shape in SHAPES:
-            path = tmp_path / "photos" / f"{colour}_thing" / f"{shape}.jpg"
+            path = tmp_path / "images" / f"{colour}_thing" / f"{shape}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(drawing(colour, shape))
-    return tmp_path / "photos"
+    return tmp_path / "images"
 
 
-def test_photos_in_folders_are_classified_by_the_sentences_of_their_class(photos: Path):
-    (photos / "stray.jpg").write_bytes(drawing("red", "bar"))  # in no class
-    report = classify(Seeing(), labelled_files(photos, None), ["a {}", "one {}"])
+def test_images_in_folders_are_classified_by_the_sentences_of_their_class(images: Path):
+    (images / "stray.jpg").write_bytes(drawing("red", "bar"))  # in no class
+    report = classify(ColourEncoders(), labelled_files(images, None), ["a {}", "one {}"])
     assert (report["images"], report["top1"], report["top5"]) == (8, 100.0, 100.0)
     assert report["classes"]["red_thing"] == {"images": 2, "top1": 100.0, "taken_for": None}
 
 
-def test_photos_are_classified_by_a_file_of_labels(photos: Path, tmp_path: Path):
+def test_images_are_classified_by_a_file_of_labels(images: Path, tmp_path: Path):
     labels = tmp_path / "labels.csv"
     labels.write_text(
         "file,label\nred_thing/bar.jpg,blue\nblue_thing/bar.jpg,blue\nred_thing/square.jpg,red\n"
     )
-    report = classify(Seeing(), labelled_files(photos, labels), ["a {}"])
+    report = classify(ColourEncoders(), labelled_files(images, labels), ["a {}"])
     assert (
         report["top1"] == pytest.approx(66.67) and report["classes"]["blue"]["taken_for"] == "red"
     )
     labels.write_text("file,label\nnone.jpg,blue\n")
     with pytest.raises(ValueError, match="line 2: file 'none.jpg'"):
-        labelled_files(photos, labels)
+        labelled_files(images, labels)
     labels.write_text("path,label\na,b\n")
     with pytest.raises(ValueError, match="columns file and label"):
-        labelled_files(photos, labels)
+        labelled_files(images, labels)
     with pytest.raises(ValueError, match="holds no images in folders"):
-        labelled_files(tmp_path / "photos" / "red_thing", None)
+        labelled_files(tmp_path / "images" / "red_thing", None)
 
 
-def test_corrupt_photos_are_skipped_up_to_a_limit(photos: Path):
-    (photos / "red_thing" / "bad.jpg").write_bytes(b"no picture")
-    files = labelled_files(photos, None)
+def test_corrupt_images_are_skipped_up_to_a_limit(images: Path):
+    (images / "red_thing" / "bad.jpg").write_bytes(b"no picture")
+    files = labelled_files(images, None)
     with pytest.raises(ValueError, match="1 of 9 samples are corrupt"):
-        classify(Seeing(), files, ["a {}"])
-    assert classify(Seeing(), files, ["a {}"], max_corrupt=0.2)["images"] == 8
+        classify(ColourEncoders(), files, ["a {}"])
+    assert classify(ColourEncoders(), files, ["a {}"], max_corrupt=0.2)["images"] == 8
 
 
-def test_what_was_scored_keeps_its_captions(tongues: Path):
-    scored = Scored(Seeing(), read_shards(str(tongues)), 4)
+def test_scored_data_keeps_its_captions(bilingual: Path):
+    scored = Scored(ColourEncoders(), read_shards(str(bilingual)), 4)
     assert scored.encoded.captions == [f"a {colour} square" for colour in COLOURS]
