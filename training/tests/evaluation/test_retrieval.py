@@ -57,7 +57,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def bilingual(tmp_path: Path) -> Path:
-    """A square of each colour: all with English captions, two with German, one of which is wrong."""
+    """A square of each colour: all with English captions, two with German, one of them wrong."""
     german = {"red": ["ein rot <b>Quadrat</b>"], "blue": ["rot & falsch"]}
     samples = {
         c: (drawing(c, "square"), {"en": [f"a {c} square"], "de": german.get(c, [])})
