@@ -39,7 +39,7 @@ def run_of(recipe: Recipe, out: Path) -> Trainer:
     return recipe_trainer(recipe, out, masking_tokenizer())
 
 
-def test_it_builds_as_shipped_and_its_image_tokens_fit_the_store(name: str):
+def test_a_recipe_builds_as_shipped_and_its_image_tokens_fit_the_store(name: str):
     model = read_recipe(RECIPES / f"{name}.toml").model
     with torch.device("meta"):
         cells = Tandem(model).cells

@@ -54,7 +54,7 @@ def test_the_frozen_trunk_stays_as_it_was(shard: Path, tmp_path: Path, tokenizer
     assert not torch.equal(run.model.vision.head.weight, tail)
 
 
-def test_frozen_towers_train_the_fusion_encoder_alone(shard: Path, tmp_path: Path, tokenizer):
+def test_frozen_encoders_leave_only_the_fusion_to_train(shard: Path, tmp_path: Path, tokenizer):
     run = trainer(
         shard,
         tmp_path / "run",

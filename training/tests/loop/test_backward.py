@@ -89,7 +89,7 @@ def test_the_whole_model_has_the_same_gradient_in_chunks(
         torch.testing.assert_close(chunked[name], gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_computed_twice_leave_the_gradient_as_it_is_with_dropout(
+def test_recomputed_layers_give_the_same_gradient_with_dropout(
     shard: Path, tmp_path: Path, tokenizer
 ):
     once = model_gradients(trainer(shard, tmp_path / "once", tokenizer))

@@ -31,7 +31,7 @@ run.run()
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_run_killed_between_checkpoints_leaves_the_log_of_an_unbroken_one(
+def test_a_killed_and_resumed_run_has_the_log_of_an_unbroken_one(
     shard: Path, tmp_path: Path, tokenizer
 ):
     trainer(shard, tmp_path / "whole", tokenizer, **SETTINGS).run()
@@ -75,7 +75,7 @@ def test_the_momentum_queue_is_part_of_what_is_resumed(shard: Path, tmp_path: Pa
     assert first + [resumed.train_step() for _ in range(2)] == curve
 
 
-def test_other_photos_captions_or_another_batch_cannot_be_resumed(
+def test_a_run_over_other_images_captions_or_batches_is_not_resumed(
     shard: Path, tmp_path: Path, tokenizer
 ):
     trainer(shard, tmp_path / "run", tokenizer, epochs=1).run()
@@ -127,7 +127,7 @@ def test_a_disk_too_small_for_the_activations_is_an_error(
         trainer(shard, tmp_path / "run", tokenizer)
 
 
-def test_the_log_goes_on_behind_the_step_that_was_saved(tmp_path: Path):
+def test_the_log_continues_after_the_saved_step(tmp_path: Path):
     first = Metrics(tmp_path, 0)
     for step in (1, 2, 3):
         first.write(step, loss=step / 10)
@@ -139,7 +139,7 @@ def test_the_log_goes_on_behind_the_step_that_was_saved(tmp_path: Path):
     assert lines == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.2}, {"step": 3, "loss": 0.5}]
 
 
-def test_progress_tells_pace_and_end(monkeypatch):
+def test_the_progress_line_has_pace_and_end(monkeypatch):
     monkeypatch.setattr("time.time", lambda: 1000.0)
     progress = Progress(first=10, total=40, images=32)
     monkeypatch.setattr("time.time", lambda: 1020.0)

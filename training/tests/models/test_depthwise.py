@@ -11,7 +11,9 @@ SIZES = [(5, 1, 9), (5, 2, 18), (5, 2, 19), (3, 2, 10), (7, 1, 9), (4, 3, 11), (
 
 
 @pytest.mark.parametrize(("kernel", "stride", "size"), SIZES)
-def test_the_gradient_is_that_of_the_convolution(kernel: int, stride: int, size: int):
+def test_the_depthwise_gradient_is_that_of_pytorchs_convolution(
+    kernel: int, stride: int, size: int
+):
     torch.manual_seed(0)
     side = size + kernel - 1
     shapes = ((2, 6, side, side + 1), (6, 1, kernel, kernel), (6,))
@@ -24,7 +26,7 @@ def test_the_gradient_is_that_of_the_convolution(kernel: int, stride: int, size:
         torch.testing.assert_close(other, one)
 
 
-def test_what_is_frozen_before_it_needs_no_gradient():
+def test_a_depthwise_convolution_passes_no_gradient_to_a_frozen_input():
     x, weight, bias = (
         torch.randn(1, 2, 6, 6),
         torch.randn(2, 1, 5, 5, requires_grad=True),
@@ -34,7 +36,7 @@ def test_what_is_frozen_before_it_needs_no_gradient():
     assert x.grad is None and weight.grad is not None
 
 
-def test_without_a_gradient_it_is_the_plain_convolution(monkeypatch):
+def test_a_depthwise_convolution_without_gradient_is_pytorchs(monkeypatch):
     monkeypatch.delattr(module, "_Depthwise")
     given = torch.randn(1, 2, 6, 6), torch.randn(2, 1, 5, 5), torch.randn(2)
     with torch.no_grad():

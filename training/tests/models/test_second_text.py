@@ -95,12 +95,12 @@ def test_a_recipe_names_the_languages_and_their_objectives(tmp_path: Path):
         ),
     ],
 )
-def test_what_a_recipe_says_wrong_is_named(tmp_path: Path, text: str, message: str):
+def test_a_wrong_second_text_table_is_refused_with_its_key(tmp_path: Path, text: str, message: str):
     with pytest.raises(ValueError, match=message):
         recipe_of(tmp_path, text)
 
 
-def test_the_first_encoders_draws_and_losses_stay_as_without_the_second(
+def test_the_first_text_encoder_draws_and_learns_the_same_with_and_without_the_second(
     spoken: Path, tmp_path: Path, tokenizer
 ):
     settings = {"data": {"word_dropout": 0.3}}
@@ -177,7 +177,7 @@ def test_the_gradient_is_the_same_in_chunks(spoken: Path, tmp_path: Path, tokeni
         torch.testing.assert_close(chunked[name], gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_it_can_be_trained_for_towers_that_stay_as_they_are(
+def test_the_second_text_encoder_trains_alone_beside_frozen_encoders(
     spoken: Path, tmp_path: Path, tokenizer
 ):
     run = trainer(
@@ -212,7 +212,7 @@ def learnt(spoken: Path, tmp_path: Path, tokenizer) -> Path:
     return tmp_path / "run"
 
 
-def test_it_learns_is_measured_by_language_and_served_by_a_bundle_of_its_own(
+def test_the_second_text_encoder_learns_is_measured_by_language_and_has_its_own_bundle(
     learnt: Path, spoken: Path, tmp_path: Path, tokenizer
 ):
     lines = [json.loads(line) for line in (learnt / "metrics.jsonl").read_text().splitlines()]

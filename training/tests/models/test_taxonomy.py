@@ -130,7 +130,7 @@ def test_a_causal_reading_never_looks_ahead_and_looks_at_the_image(fusion: str):
         )
 
 
-def test_inserted_attention_that_reads_nothing_leaves_the_text_encoder_as_it_was():
+def test_inserted_attention_of_zero_weights_gives_the_text_encoders_states():
     model = tiny("inserted_attention")
     for cross in model.fusion.cross:
         nn.init.zeros_(cross.out.weight)

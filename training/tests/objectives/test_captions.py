@@ -19,7 +19,7 @@ def shuffle_of(tmp_path: Path, captions: int, told: dict, languages: dict) -> Sh
     return Shuffle(samples, TrainConfig(batch=1), DataConfig("a.tar", captions=captions))
 
 
-def test_none_is_drawn_twice_while_there_are_enough(tmp_path: Path):
+def test_no_caption_is_drawn_twice_while_an_image_has_enough(tmp_path: Path):
     shuffle = shuffle_of(tmp_path, 4, {"en": ["a", "b", "c", "d"]}, {"en": 1.0})
     rng = np.random.default_rng(0)
     drawn = [shuffle.further(0, 2, rng) for _ in range(20)]
@@ -27,14 +27,14 @@ def test_none_is_drawn_twice_while_there_are_enough(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("told", "expected"), [(["a"], [0, 0, 0]), (["a", "b"], [1, 1, 1])])
-def test_where_there_are_too_few_they_come_again(
+def test_captions_repeat_where_an_image_has_too_few(
     told: list[str], expected: list[int], tmp_path: Path
 ):
     shuffle = shuffle_of(tmp_path, 4, {"en": told}, {"en": 1.0})
     assert shuffle.further(0, 0, np.random.default_rng(0)) == expected
 
 
-def test_a_language_comes_by_its_weight(tmp_path: Path):
+def test_further_captions_are_drawn_by_the_weight_of_their_language(tmp_path: Path):
     told = {"en": ["a", "b"], "zh": ["c", "d"]}
     shuffle = shuffle_of(tmp_path, 2, told, {"en": 9.0, "zh": 1.0})
     rng = np.random.default_rng(0)
@@ -42,7 +42,9 @@ def test_a_language_comes_by_its_weight(tmp_path: Path):
     assert np.mean(chinese) == pytest.approx(2 * 0.05 / (0.45 + 0.1), abs=0.03)
 
 
-def test_what_is_drawn_first_stays_the_same(shard: Path, tmp_path: Path, tokenizer):
+def test_the_first_caption_and_view_are_the_same_with_further_captions(
+    shard: Path, tmp_path: Path, tokenizer
+):
     one, three = (
         trainer(
             shard, tmp_path / str(count), tokenizer, data={"captions": count, "word_dropout": 0.3}
@@ -62,7 +64,7 @@ def test_a_caption_that_is_cut_keeps_its_last_token(shard: Path, tmp_path: Path,
     assert ids.shape == (8, 4) and (ids[:, 0] == 2).all() and (ids[:, 3] == 3).all()
 
 
-def test_each_is_encoded_as_it_is_alone():
+def test_a_further_caption_is_encoded_as_it_is_alone():
     model = tiny_model(STILL).eval()
     lengths = torch.tensor([[2, 7], [5, 1], [7, 3]])
     mask = (torch.arange(7) < lengths[:, :, None]).long()
@@ -77,7 +79,7 @@ def test_each_is_encoded_as_it_is_alone():
 
 
 @pytest.mark.parametrize("mix", [0.0, 0.3])
-def test_itc_over_all_of_them_equals_the_slow_reference(mix: float):
+def test_itc_over_several_captions_an_image_equals_the_slow_reference(mix: float):
     model = tiny_model(STILL)
     step = step_of(model, itc={"soft_mix": mix})
     count, photos = 2, 6
@@ -133,7 +135,9 @@ def test_itc_over_all_of_them_equals_the_slow_reference(mix: float):
         ),
     ],
 )
-def test_where_nothing_reads_them_the_recipe_is_refused(text: str, message: str, tmp_path: Path):
+def test_a_recipe_whose_further_captions_nothing_reads_is_refused(
+    text: str, message: str, tmp_path: Path
+):
     (tmp_path / "recipe.toml").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_recipe(tmp_path / "recipe.toml")

@@ -59,8 +59,8 @@ def test_itc_with_a_momentum_encoder_and_queue_equals_the_slow_reference():
             ]
             total += cross_entropy(target, [scale * float(own[i] @ row) for row in others]) / 6
     loss = momentum_itc_loss(
-        text, image, momentum_text, momentum_image, torch.tensor(math.log(scale)), torch.tensor(ids),
-        torch.tensor(all_ids), mix,
+        text, image, momentum_text, momentum_image, torch.tensor(math.log(scale)),
+        torch.tensor(ids), torch.tensor(all_ids), mix,
     )["loss"]  # fmt: skip
     assert float(loss) == pytest.approx(total, rel=1e-5)
 

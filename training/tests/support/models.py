@@ -131,7 +131,8 @@ FUSION = {"itm": MATCHING, "rank": MATCHING}
 
 def trainer(shard: Path, out: Path, tokenizer: Tokenizer, model: ModelConfig = TINY,
             second: SecondText.Config | None = None, objectives: dict | None = None,
-            data: dict | None = None, rates: dict | None = None, **settings) -> Trainer:  # fmt: skip
+            data: dict | None = None, rates: dict | None = None,
+            **settings) -> Trainer:  # fmt: skip
     """A run over the drawings; settings are those of [train]."""
     others = {"second_itc": 0.5, "second_text_itc": 0.25} if second else {}
     wanted = objectives or STANDARD | others
