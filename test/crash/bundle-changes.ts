@@ -1,7 +1,6 @@
 /**
- * The client that changes the bundle: makes the other one stand by, switches to it, ends it, over
- * and over. Which bundle serves and whether one stands by is a register of the history, as any item
- * is.
+ * The client that changes the bundle: starts, promotes and ends re-embeddings without a pause. The
+ * serving bundle and the presence of a next one form a register of the history, like an item.
  */
 import type { State } from './child.js'
 import type { History } from './history.js'
@@ -13,9 +12,9 @@ export const THE_BUNDLES = 'the bundles'
 const SHARE_OF_ENDS = 0.3
 const LONGEST_PAUSE_MS = 60
 
-/** A number for which bundle serves and whether the other one stands by. */
-export function bundlesAs(serving: BundleName, hasStandby: boolean): number {
-  return (serving === 'made-a' ? 0 : 1) + (hasStandby ? 2 : 0)
+/** Encodes the serving bundle and the presence of a next one as a number. */
+export function bundlesAs(serving: BundleName, hasNext: boolean): number {
+  return (serving === 'made-a' ? 0 : 1) + (hasNext ? 2 : 0)
 }
 
 export async function changeBundles(
@@ -26,9 +25,9 @@ export async function changeBundles(
   onChange: () => void,
 ): Promise<never> {
   let { serving } = found
-  let hasStandby = found.standby !== null
+  let hasNext = found.next !== null
 
-  /** Where the standby was not level, nothing has changed. */
+  /** A refusal because the next bundle lags changes nothing. */
   const change = async (after: [BundleName, boolean], ask: () => Promise<null>): Promise<void> => {
     const begun = history.begin(THE_BUNDLES, bundlesAs(...after))
     try {
@@ -44,14 +43,15 @@ export async function changeBundles(
     }
     history.end(begun)
     onChange()
-    ;[serving, hasStandby] = after
+    ;[serving, hasNext] = after
   }
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, next() * LONGEST_PAUSE_MS))
     const other = otherBundle(serving)
-    if (!hasStandby) await change([serving, true], () => life.ask('begin-standby', { name: other }))
+    if (!hasNext)
+      await change([serving, true], () => life.ask('start-reembedding', { name: other }))
     else if (next() < SHARE_OF_ENDS)
-      await change([serving, false], () => life.ask('end-standby', null))
-    else await change([other, true], () => life.ask('switch', null))
+      await change([serving, false], () => life.ask('end-reembedding', null))
+    else await change([other, true], () => life.ask('promote', null))
   }
 }

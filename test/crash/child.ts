@@ -31,11 +31,8 @@ export interface FoundItem {
 export interface State {
   serving: BundleName
   items: FoundItem[]
-  /**
-   * What the bundle that stands by has made of the items, and how many it lacks; null where none
-   * stands by.
-   */
-  standby: { items: FoundItem[]; behind: number } | null
+  /** Items that the next bundle has encoded, and its lag; null without a next bundle. */
+  next: { items: FoundItem[]; lag: number } | null
   /** Ids in the order of their last changes, as the index would be given them. */
   replay: string[]
   size: number
@@ -49,9 +46,9 @@ export interface Questions {
   save: { ask: null; answer: null }
   /** Similar to an image that is not stored, all items being candidates. */
   search: { ask: { id: string; k: number }; answer: { id: string; similarity: number }[] }
-  'begin-standby': { ask: { name: BundleName }; answer: null }
-  switch: { ask: null; answer: null }
-  'end-standby': { ask: null; answer: null }
+  'start-reembedding': { ask: { name: BundleName }; answer: null }
+  promote: { ask: null; answer: null }
+  'end-reembedding': { ask: null; answer: null }
   /** Kills the process of the index, which the service has to survive. */
   'kill-index': { ask: null; answer: null }
 }
@@ -96,7 +93,7 @@ const store = await openItemStore({
   fingerprint: fingerprints[configured],
 })
 // As the service does (src/collection/embedded/generation.ts): a process that was killed may have
-// left the index of a bundle that stood by.
+// left the index of a next bundle.
 const stamped = [store.bundles.serving, store.bundles.next].map((bundle) => bundle?.fingerprint)
 for (const name of await readdir(join(folder, 'index')).catch(() => [])) {
   if (!stamped.includes(name)) await catalog.discard(name)
@@ -123,12 +120,12 @@ function itemsIn(view: ItemStore): FoundItem[] {
 }
 
 function stateNow(): State {
-  const { next: standby } = store.bundles
-  const view = standby === null ? null : store.bundles.view(standby.fingerprint)
+  const { next } = store.bundles
+  const view = next === null ? null : store.bundles.view(next.fingerprint)
   return {
     serving,
     items: itemsIn(store),
-    standby: view === null ? null : { items: itemsIn(view), behind: view.lag },
+    next: view === null ? null : { items: itemsIn(view), lag: view.lag },
     replay: [...store.since(0)].map(({ id }) => id),
     size: store.size,
     indexed: [...index.ids()],
@@ -153,11 +150,11 @@ async function answer(asked: Asked): Promise<unknown> {
       )
       return hits.map((hit) => ({ id: hit.id, similarity: hit.similarity }))
     }
-    case 'begin-standby':
+    case 'start-reembedding':
       return collection.maintenance.reembedder.start(asked.ask.name)
-    case 'switch':
+    case 'promote':
       return collection.maintenance.reembedder.promote()
-    case 'end-standby':
+    case 'end-reembedding':
       return collection.maintenance.reembedder.end()
     case 'kill-index':
       for (const { pid } of index.workers) if (pid !== null) process.kill(pid, 'SIGKILL')

@@ -28,7 +28,7 @@ const LARGEST_ARRIVAL: Record<string, number> = {
   index: 40,
   snapshot: 4,
   compaction: 2,
-  'standby follows': 8,
+  backfill: 8,
   migration: 2,
 }
 /**
@@ -46,7 +46,7 @@ export interface Crashes {
   /** Fail point → processes that ended there. */
   atPoints: Map<FailPoint, number>
   acknowledged: number
-  /** Standbys begun and ended, and switches. */
+  /** Starts, ends and promotions of re-embeddings. */
   bundleChanges: number
   /** Starts that found a store of the first format, and deaths of the index's process alone. */
   migrations: number
@@ -104,10 +104,10 @@ export async function runCrashes({
       }
       const changesBundles = happens(
         SHARE_OF_BUNDLE_CHANGES,
-        'standby begins',
-        'standby follows',
-        'standby ends',
-        'switch',
+        're-embedding starts',
+        'backfill',
+        're-embedding ends',
+        'promotion',
       )
       const killsIndex = armed === null && happens(SHARE_OF_INDEX_DEATHS)
       const life = new Life({ built, dataFolder, configured, armed, hasty })

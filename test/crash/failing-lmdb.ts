@@ -6,7 +6,7 @@ import { reach } from './fail-points.js'
 type Table = Database<unknown, string>
 /** What a transaction is for: told by what it writes. */
 type Purpose =
-  'store' | 'standby begins' | 'standby follows' | 'standby ends' | 'switch' | 'migration'
+  'store' | 're-embedding starts' | 'backfill' | 're-embedding ends' | 'promotion' | 'migration'
 
 let purpose: Purpose = 'store'
 /** Whether the transaction has written an image, or a record of an item. */
@@ -19,7 +19,7 @@ export function open(options: Parameters<typeof openLmdb>[0]): RootDatabase {
   const openCut = (options: { name: string }): Table => {
     const table = openTable(options)
     const { name } = options
-    if (name === 'images') return cutImages(table)
+    if (name === 'pictures') return cutImages(table)
     if (name === 'items') return before(table, () => (wrote.item = true))
     if (name === 'about')
       return before(table, (key, value) => (purpose = purposeOf(key, value, table) ?? purpose))
@@ -67,23 +67,21 @@ function cutImages(images: Table): Table {
 }
 
 /**
- * A new item comes with its image; a migration writes items without, and what a standby follows is
+ * A new item comes with its image; a migration writes items without, and what a backfill is
  * no item at all.
  */
 function reachInEncodings(): void {
   if (wrote.image) return
-  reach(
-    wrote.item ? 'migration: half of an item is moved' : 'standby follows: half of a group is kept',
-  )
+  reach(wrote.item ? 'migration: half of an item is moved' : 'backfill: half of a group is stored')
 }
 
 function purposeOf(key: string, value: unknown, about: Table): Purpose | null {
-  if (key === 'followed') return purpose === 'store' ? 'standby follows' : null
+  if (key === 'followed') return purpose === 'store' ? 'backfill' : null
   if (key === 'migrated') return 'migration'
   if (key !== 'stamp') return null
   const [past, present] = [about.get('stamp') as Stamp | undefined, value as Stamp]
   if (past?.format !== present.format) return null
-  if (past.serving.fingerprint !== present.serving.fingerprint) return 'switch'
+  if (past.serving.fingerprint !== present.serving.fingerprint) return 'promotion'
   if ((past.standby === null) === (present.standby === null)) return null
-  return present.standby === null ? 'standby ends' : 'standby begins'
+  return present.standby === null ? 're-embedding ends' : 're-embedding starts'
 }

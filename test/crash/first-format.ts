@@ -11,8 +11,10 @@ const POSITION_BYTES = 8
 type Table = Database<Buffer, string>
 
 /**
- * The standby is lost by it, and the name of the bundle that serves, which is answered; null where
- * there is no store yet.
+ * Turns a store into one of the first format, which has no next bundle and no name of the serving
+ * one.
+ *
+ * @returns the name of the serving bundle; null where there is no store yet
  */
 export async function toFirstFormat(dataFolder: string): Promise<BundleName | null> {
   const root = open({ path: join(dataFolder, 'items'), noSubdir: false, maxDbs: 64 })

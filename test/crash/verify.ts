@@ -28,9 +28,9 @@ export async function contradictionsOf(
     )
   }
   const settled = history.settle(
-    new Map([...found, [THE_BUNDLES, bundlesAs(state.serving, state.standby !== null)]]),
+    new Map([...found, [THE_BUNDLES, bundlesAs(state.serving, state.next !== null)]]),
   )
-  return [...settled, ...stateContradictions(state), ...standbyContradictions(state), ...searched]
+  return [...settled, ...stateContradictions(state), ...nextContradictions(state), ...searched]
 }
 
 function torn(items: readonly FoundItem[], bundle: BundleName): string[] {
@@ -62,19 +62,18 @@ function stateContradictions({ serving, items, replay, size, indexed }: State): 
 }
 
 /**
- * Each item is one that the standby has encoded as it is now, or one that it knows it has still to
- * encode.
+ * Each item was encoded by the next bundle in its present state, or is counted in its lag.
  */
-function standbyContradictions({ serving, items, standby }: State): string[] {
-  if (standby === null) return []
-  const { items: followed, behind } = standby
-  const isCounted = followed.length + behind === items.length
+function nextContradictions({ serving, items, next }: State): string[] {
+  if (next === null) return []
+  const { items: encoded, lag } = next
+  const isCounted = encoded.length + lag === items.length
   return [
-    ...torn(followed, otherBundle(serving)),
+    ...torn(encoded, otherBundle(serving)),
     ...(isCounted
       ? []
       : [
-          `the standby has ${followed.length} of ${items.length} items, and says it lacks ${behind}`,
+          `the next bundle has ${encoded.length} of ${items.length} items and reports a lag of ${lag}`,
         ]),
   ]
 }
