@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 /** Ids between two yields to the event loop: one or two milliseconds. */
 const SLICE = 4096
 
-/** Ids of items ↔ labels of the graph. A label is used once; removing its item leaves it empty. */
+/** Ids of items ↔ labels of the graph. A label is used once; removing its item empties it. */
 export class IdMap {
   /** Label → id; null for an empty label. */
   readonly #ids: (string | null)[] = []
