@@ -38,7 +38,7 @@ export interface Manifest {
   fusion_encoder?: { file: string; precision?: Precision }
   /**
    * match = sigmoid(argument), argument = logit × ITM logit + similarity × cosine + bias. With
-   * `knots`, increasing pairs of argument and match, the match is interpolated between them instead.
+   * `knots`, increasing pairs of argument and match, the match is interpolated between them.
    */
   match: { logit: number; similarity: number; bias: number; knots?: [number, number][] }
   /** Candidates more than `margin` below the k-th similarity do not reach the first k. */

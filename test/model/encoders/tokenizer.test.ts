@@ -2,10 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { Tokenizer } from '../../../src/model/encoders/tokenizer.js'
 
-/**
- * Written by make-learnt-tokenizer.py beside it, and held by training/tests/models/test_second_text.py as
- * well.
- */
+/** Written by make-learnt-tokenizer.py; test_second_text.py of training checks it too. */
 const recorded = JSON.parse(
   readFileSync(new URL('../../fixtures/learnt-tokenizer.json', import.meta.url), 'utf8'),
 ) as {

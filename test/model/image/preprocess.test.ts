@@ -301,7 +301,7 @@ describe('images that are refused', () => {
     [
       '20,000 × 20,000 pixels',
       'image_too_large',
-      /20000 × 20000 pixels; at most 1000000/,
+      /20000 × 20000 pixels; expected at most 1000000/,
       () => pngOfSize(20_000, 20_000),
     ],
     ['one pixel too many', 'image_too_large', /1001 × 1000/, () => pngOfSize(1001, 1000)],
