@@ -44,7 +44,7 @@ def test_curves_are_an_image_with_a_row_a_run(run: Path):
     draw([run, run], run / "two.png")
     one, two = (Image.open(run / f"{name}.png") for name in ("one", "two"))
     assert one.format == "PNG" and two.height == 2 * one.height
-    with pytest.raises(ValueError, match="holds no metrics.jsonl with a step in it"):
+    with pytest.raises(ValueError, match="holds no metrics.jsonl with a step; expected"):
         draw([run / "none"], run / "none.png")
 
 
