@@ -1,3 +1,4 @@
+import { connect, type AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
@@ -32,6 +33,28 @@ describe('the limit of requests at a time', () => {
     for (const reply of await held) expect(reply.statusCode).toBe(200)
     for (let again = 0; again < 5; again += 1)
       expect((await tandem.app.inject('/search?q=e')).statusCode).toBe(200)
+  })
+
+  it('answers another client while one sends as many slow bodies as there are permits', async () => {
+    tandem = await startTestService({ maxConcurrentRequests: 8 })
+    await tandem.app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = tandem.app.server.address() as AddressInfo
+    const head =
+      'POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{'
+    const slow = Array.from({ length: 8 }, () => connect(port, '127.0.0.1'))
+    const refusals: string[] = []
+    for (const socket of slow) {
+      socket.setEncoding('utf8').on('data', (text: string) => refusals.push(text))
+      socket.on('error', () => undefined).write(head)
+    }
+    try {
+      await expect.poll(() => refusals.length).toBe(2)
+      for (const text of refusals) expect(text).toContain('6 requests of this client')
+      const other = await tandem.app.inject({ url: '/search?q=a', remoteAddress: '192.0.2.1' })
+      expect(other.statusCode).toBe(200)
+    } finally {
+      for (const socket of slow) socket.destroy()
+    }
   })
 
   it('gives permits back after errors, invalid input and unknown routes', async () => {

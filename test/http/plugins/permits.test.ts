@@ -2,8 +2,13 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Permits } from '../../../src/http/plugins/permits.js'
 
-const taken = (permits: Permits, client: string, times: number): number =>
-  Array.from({ length: times }, () => permits.take('bulk', client)).filter(
+const taken = (
+  permits: Permits,
+  client: string,
+  times: number,
+  priority: 'interactive' | 'bulk' = 'bulk',
+): number =>
+  Array.from({ length: times }, () => permits.take(priority, client)).filter(
     (one) => typeof one !== 'string',
   ).length
 
@@ -16,21 +21,27 @@ describe('permits', () => {
     expect(permits.take('interactive', 'a')).toMatch(/1 requests are being answered/)
   })
 
-  it('for bulk go to a single client up to three quarters, and the rest to a second one', () => {
-    const permits = new Permits({ interactive: 1, bulk: 16 })
-    expect(taken(permits, 'a', 100)).toBe(12)
-    expect(permits.take('bulk', 'a')).toMatch(/12 bulk requests of this client/)
-    expect(taken(permits, 'b', 100)).toBe(4)
-  })
+  it.each(['interactive', 'bulk'] as const)(
+    '(%s) go to a single client up to three quarters, and the rest to a second one',
+    (priority) => {
+      const permits = new Permits({ interactive: 16, bulk: 16 })
+      expect(taken(permits, 'a', 100, priority)).toBe(12)
+      expect(permits.take(priority, 'a')).toMatch(/12 (bulk )?requests of this client/)
+      expect(taken(permits, 'b', 100, priority)).toBe(4)
+    },
+  )
 
-  it('for bulk are shared equally once the first client gives some back', () => {
-    const permits = new Permits({ interactive: 1, bulk: 16 })
-    const first = Array.from({ length: 12 }, () => permits.take('bulk', 'a') as () => void)
-    taken(permits, 'b', 100)
-    for (const back of first.splice(0, 6)) back()
-    expect(taken(permits, 'b', 100)).toBe(4)
-    expect(taken(permits, 'a', 100)).toBe(2)
-  })
+  it.each(['interactive', 'bulk'] as const)(
+    '(%s) are shared equally once the first client gives some back',
+    (priority) => {
+      const permits = new Permits({ interactive: 16, bulk: 16 })
+      const first = Array.from({ length: 12 }, () => permits.take(priority, 'a') as () => void)
+      taken(permits, 'b', 100, priority)
+      for (const back of first.splice(0, 6)) back()
+      expect(taken(permits, 'b', 100, priority)).toBe(4)
+      expect(taken(permits, 'a', 100, priority)).toBe(2)
+    },
+  )
 
   it('are at most their number, and can all be given back', () => {
     const step = fc.record({ client: fc.constantFrom('a', 'b', 'c'), take: fc.boolean() })
