@@ -51,6 +51,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+@pytest.mark.usefixtures("one_thread")  # as in the processes
 def test_two_processes_train_as_one_with_the_same_global_batch(
     shard: Path, tmp_path: Path, tokenizer
 ):
