@@ -34,7 +34,7 @@ export function page({
 programs are in ${PROGRAMS}. The least cosine of their embeddings and Tandem's: ${cosines.join(', ')}. The search is over
 ${items} items of ${dim} dimensions, photos extended by noise, without rerank; of the ten that
 exact search finds, ${found.join(', ')} are found (the peers with ef ${ef}). Saturation is what ${clients} clients get
-answered that ask one after the other; other loads come at random moments, whatever has been answered, and a time counts
+answered that ask one after the other; other loads arrive at random times, also while replies are pending, and a time counts
 from the moment a request was due. The last column is the ratio that a service would have which spent nothing beside the
 runtime: texts in batches of ${BARE_ROWS}, photos decoded and encoded, in a process of one thread for each core. Each load lasts ${seconds} s, or longer for photos, ${rounds === 1 ? 'once' : `${rounds} times in turns`}.`,
     saturations(workloads),

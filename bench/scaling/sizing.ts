@@ -61,7 +61,7 @@ export function sizingOf(
   figures: Figures,
   assumptions: Assumptions,
 ): Sizing {
-  const { machine, engine, gpu, prices, utilisation, days_to_index: patience } = assumptions
+  const { machine, engine, gpu, prices, utilisation, days_to_index: days } = assumptions
   const { hnsw, add, search } = figures
 
   const vectors = items * hnsw.bytes_an_item
@@ -79,7 +79,7 @@ export function sizingOf(
   const insert = grown(hnsw.insert, hnsw.items, items)
   const inferenceCoreHours = (items * inference) / HOUR_S
   const coreHours = (items * (encoding + insert)) / HOUR_S
-  const aSecond = items / (patience * DAY_S)
+  const aSecond = items / (days * DAY_S)
   const gpuHours = (items * figures.image_encoder_gflop) / (gpu.effective_tflops * 1000) / HOUR_S
 
   // The index within the service is small where the search was measured: what it costs at this size
@@ -94,13 +94,13 @@ export function sizingOf(
   const cores = (coreSeconds: number): number => coreSeconds / utilisation / machine.cores
   const memory = machine.memory_gib * GIB
   const disk = machine.disk_tib * TIB * utilisation
-  const indexing = cores((coreHours * HOUR_S) / (patience * DAY_S))
+  const indexing = cores((coreHours * HOUR_S) / (days * DAY_S))
   const embedded = byNeed([
     { of: 'memory for the index', machines: (vectors * engine.memory_factor) / memory },
     { of: 'disk for items and images', machines: (bytes.items + bytes.images) / disk },
-    { of: `cores to encode and index in ${patience} days`, machines: indexing },
+    { of: `cores to encode and index in ${days} days`, machines: indexing },
     {
-      of: `the one thread that inserts in ${patience} days`,
+      of: `the one thread that inserts in ${days} days`,
       machines: (aSecond * insert) / utilisation,
     },
     { of: 'cores for searches', machines: cores(queriesASecond * (inTandem + alone)) },
@@ -114,7 +114,7 @@ export function sizingOf(
     },
     { of: 'cores of the engine for searches', machines: cores(queriesASecond * engineCoreSeconds) },
     { of: 'cores of Tandem for searches', machines: cores(queriesASecond * inTandem) },
-    { of: `cores to encode and index in ${patience} days`, machines: indexing },
+    { of: `cores to encode and index in ${days} days`, machines: indexing },
   ])
 
   const isEmbedded = (embedded[0]?.machines ?? 0) <= 1
@@ -134,7 +134,7 @@ export function sizingOf(
     indexing: {
       coreHours,
       gpuHours,
-      gpus: Math.ceil(gpuHours / (patience * 24) / utilisation),
+      gpus: Math.ceil(gpuHours / (days * 24) / utilisation),
       coresBesideGpus: Math.ceil((aSecond * (encoding - inference)) / utilisation),
     },
     queries: {

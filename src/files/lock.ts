@@ -113,12 +113,12 @@ async function heldBy(place: SocketFolder, own: string): Promise<string | null> 
 /** @returns the introduction of the process behind a socket; null without a listener */
 function ask(address: string): Promise<string | null> {
   return new Promise((resolve) => {
-    let said = ''
+    let reply = ''
     const socket = connect(address).setEncoding('utf8')
     const answered = (): void =>
-      resolve(said === '' ? 'a process that does not say what it is' : said)
+      resolve(reply === '' ? 'a process that does not identify itself' : reply)
     socket.setTimeout(ANSWER_MS, () => socket.destroy())
-    socket.on('data', (text: string) => (said += text))
+    socket.on('data', (text: string) => (reply += text))
     socket.on('close', answered)
     socket.on('error', ({ code }: NodeJS.ErrnoException) => {
       if (code === 'ECONNREFUSED' || code === 'ENOENT' || code === 'ENOTSOCK') resolve(null)
@@ -126,9 +126,9 @@ function ask(address: string): Promise<string | null> {
   })
 }
 
-function listen(address: string, said: string): Promise<Server> {
+function listen(address: string, greeting: string): Promise<Server> {
   return new Promise((resolve, reject) => {
-    const server = createServer((socket) => socket.on('error', () => undefined).end(said))
+    const server = createServer((socket) => socket.on('error', () => undefined).end(greeting))
     server.once('error', reject)
     server.listen(address, () => resolve(server.unref()))
   })

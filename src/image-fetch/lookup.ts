@@ -21,10 +21,10 @@ export function checkedLookup(
     resolve(hostname)
       .then((addresses) => {
         if (!addresses.every(isAllowed)) throw new AddressNotAllowedError(hostname)
-        const found = addresses.map((address) => ({ address, family: isIP(address) }))
-        const [first] = found
+        const records = addresses.map((address) => ({ address, family: isIP(address) }))
+        const [first] = records
         if (first === undefined) throw new Error(`${hostname} has no address`)
-        if (options.all === true) callback(null, found)
+        if (options.all === true) callback(null, records)
         else callback(null, first.address, first.family)
       })
       .catch((error: NodeJS.ErrnoException) => callback(error, '', 0))

@@ -62,17 +62,17 @@ export async function openItemStore(options: ItemStoreOptions): Promise<ItemStor
 /** Stamps a new store, and checks the stamp of an existing one. */
 async function claim(environment: Environment, options: ItemStoreOptions): Promise<void> {
   const { folder, fingerprint, name = null, readOnly = false } = options
-  const found = environment.about<Stamp | FirstStamp>('stamp')
-  const stamp = found === undefined ? null : presentStamp(found, folder)
+  const stored = environment.about<Stamp | FirstStamp>('stamp')
+  const stamp = stored === undefined ? null : presentStamp(stored, folder)
   const claimed = fingerprint === null ? stamp : claimedStamp(stamp, folder, { name, fingerprint })
   if (claimed === null) throw new StoreMismatchError(`There is no item store in ${folder}.`)
-  if (readOnly && found !== undefined && isFirst(found)) {
+  if (readOnly && stored !== undefined && isFirst(stored)) {
     throw new StoreMismatchError(
       `The item store in ${folder} has an earlier format. Start the service once to migrate it.`,
     )
   }
   if (readOnly) return
-  if (found !== undefined && isFirst(found)) await beginMigration(environment, claimed)
-  else if (!isDeepStrictEqual(found, claimed))
+  if (stored !== undefined && isFirst(stored)) await beginMigration(environment, claimed)
+  else if (!isDeepStrictEqual(stored, claimed))
     await environment.change(() => environment.setAbout('stamp', claimed))
 }

@@ -21,18 +21,18 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-async function open(keys: readonly string[] = [], named: string | undefined = file): Promise<Keys> {
-  const one = await openKeys({
-    keys,
-    file: named,
+async function open(environmentKeys: readonly string[] = []): Promise<Keys> {
+  const keys = await openKeys({
+    keys: environmentKeys,
+    file,
     onChange: (change) => changes.push(change),
     pollMs: 20,
   })
-  opened.push(one)
-  return one
+  opened.push(keys)
+  return keys
 }
 
-const sentenceOf = (): string =>
+const errorsOf = (): string =>
   changes.map((change) => ('error' in change ? change.error.message : '')).join('')
 
 describe('scopes', () => {
@@ -45,18 +45,18 @@ describe('scopes', () => {
     expect(all.filter((needed) => grants([scope], needed))).toEqual(granted)
   })
 
-  it('are none without any, and the highest of several', () => {
+  it('grant nothing when there are none, and as much as the highest of several', () => {
     expect(grants([], 'read')).toBe(false)
     expect(grants(['read', 'admin'], 'write')).toBe(true)
   })
 })
 
 describe('a new key', () => {
-  it('is another each time, and found by its line, which does not hold it', async () => {
+  it('is unique and found by its line, which does not contain it', async () => {
     const [phone, importer] = [newKey('phone', ['read']), newKey('importer', ['read', 'write'])]
     expect(phone.key).not.toBe(importer.key)
     expect(phone.line).not.toContain(phone.key.slice('tandem_'.length))
-    await writeFile(file, `# clients\n\n${phone.line}  # the old one\r\n${importer.line}\n`)
+    await writeFile(file, `# clients\n\n${phone.line}  # a comment\r\n${importer.line}\n`)
     const keys = await open()
     expect(keys.find(phone.key)).toMatchObject({ name: 'phone', scopes: ['read'] })
     expect(keys.find(importer.key)).toMatchObject({ name: 'importer', scopes: ['read', 'write'] })
@@ -65,7 +65,7 @@ describe('a new key', () => {
   })
 
   it.each(['', 'two words', 'a:b', 'x'.repeat(65), 'line\nbreak'])(
-    'does not take the name %j',
+    'cannot have the name %j',
     (name) => {
       expect(() => newKey(name, ['read'])).toThrow(/1 to 64 letters/)
     },
@@ -73,7 +73,7 @@ describe('a new key', () => {
 })
 
 describe('keys of the environment', () => {
-  it('may do everything, and stand beside those of the file', async () => {
+  it('have all scopes and are valid together with those of the file', async () => {
     const { key, line } = newKey('phone', ['read'])
     await writeFile(file, line)
     const keys = await open(['first-secret', 'second-secret'])
@@ -81,11 +81,14 @@ describe('keys of the environment', () => {
     expect(keys.find(key)?.name).toBe('phone')
   })
 
-  it('are needed only where there are any', async () => {
-    const named = undefined
-    const none = await openKeys({ keys: [], file: named, onChange: () => undefined })
-    const one = await openKeys({ keys: ['first-secret'], file: named, onChange: () => undefined })
-    expect([none.needed, one.needed]).toEqual([false, true])
+  it('are required only if there are any', async () => {
+    const without = await openKeys({ keys: [], file: undefined, onChange: () => undefined })
+    const withKey = await openKeys({
+      keys: ['first-secret'],
+      file: undefined,
+      onChange: () => undefined,
+    })
+    expect([without.needed, withKey.needed]).toEqual([false, true])
   })
 })
 
@@ -111,57 +114,57 @@ describe('a broken file', () => {
       `a read sha256:${digest}\nb admin sha256:${digest}`,
       /line 2: .*same digest/,
     ],
-    ['no line at all', '# nobody\n', /holds no key; "tandem key/],
-  ])('with %s is refused at the start', async (_what, text, sentence) => {
+    ['no line at all', '# a comment\n', /holds no key; "tandem key/],
+  ])('with %s is refused at the start', async (_what, text, message) => {
     await writeFile(file, text)
     const failure: unknown = await open().catch((error: unknown) => error)
-    expect(String(failure)).toMatch(sentence)
+    expect(String(failure)).toMatch(message)
     expect(String(failure)).not.toContain('hunter2')
   })
 
-  it('that is missing is refused at the start', async () => {
+  it('that does not exist is refused at the start', async () => {
     await expect(open()).rejects.toThrow(/cannot be read \(ENOENT\)/)
   })
 })
 
 describe('a change of the file', () => {
-  const [old, fresh] = [newKey('old', ['read']), newKey('fresh', ['write'])]
+  const [oldKey, freshKey] = [newKey('old', ['read']), newKey('fresh', ['write'])]
 
-  it('holds at once after a reload, and a broken one changes nothing', async () => {
-    await writeFile(file, old.line)
+  it('takes effect after a reload, and a broken file does not change the keys', async () => {
+    await writeFile(file, oldKey.line)
     const keys = await open()
-    await writeFile(file, fresh.line)
+    await writeFile(file, freshKey.line)
     await keys.reload()
     expect(changes).toEqual([{ keys: 1 }])
-    expect([keys.find(old.key), keys.find(fresh.key)?.name]).toEqual([undefined, 'fresh'])
+    expect([keys.find(oldKey.key), keys.find(freshKey.key)?.name]).toEqual([undefined, 'fresh'])
 
-    await writeFile(file, `${old.line}\nhalf a li`)
+    await writeFile(file, `${oldKey.line}\nhalf a li`)
     await keys.reload()
-    expect(sentenceOf()).toMatch(/line 2/)
-    expect([keys.find(old.key), keys.find(fresh.key)?.name]).toEqual([undefined, 'fresh'])
+    expect(errorsOf()).toMatch(/line 2/)
+    expect([keys.find(oldKey.key), keys.find(freshKey.key)?.name]).toEqual([undefined, 'fresh'])
   })
 
-  it('is seen without being told, also by a rename, and a broken one is told once', async () => {
-    await writeFile(file, old.line)
+  it('is noticed without a reload, also after a rename, and a broken file is reported once', async () => {
+    await writeFile(file, oldKey.line)
     const keys = await open()
     keys.watch()
-    await writeFile(join(folder, 'next'), fresh.line)
+    await writeFile(join(folder, 'next'), freshKey.line)
     await rename(join(folder, 'next'), file)
-    await expect.poll(() => keys.find(fresh.key)?.name).toBe('fresh')
+    await expect.poll(() => keys.find(freshKey.key)?.name).toBe('fresh')
 
     await rm(file)
-    await expect.poll(sentenceOf).toMatch(/ENOENT/)
+    await expect.poll(errorsOf).toMatch(/ENOENT/)
     await new Promise((done) => setTimeout(done, 200))
     expect(changes.filter((change) => 'error' in change)).toHaveLength(1)
-    expect(keys.find(fresh.key)?.name).toBe('fresh')
+    expect(keys.find(freshKey.key)?.name).toBe('fresh')
   })
 
-  it('to nothing locks everybody out', async () => {
-    await writeFile(file, old.line)
+  it('to an empty file makes every key invalid', async () => {
+    await writeFile(file, oldKey.line)
     const keys = await open()
     await writeFile(file, '')
     await keys.reload()
     expect(changes).toEqual([{ keys: 0 }])
-    expect([keys.needed, keys.find(old.key)]).toEqual([true, undefined])
+    expect([keys.needed, keys.find(oldKey.key)]).toEqual([true, undefined])
   })
 })

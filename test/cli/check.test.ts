@@ -11,7 +11,7 @@ import { openItemStore } from '../../src/item-store/open.js'
 import { openVectorIndex } from '../../src/vector-index/open.js'
 import type { VectorIndex } from '../../src/vector-index/vector-index.js'
 import type { Sidecar } from '../../src/vector-index/snapshot.js'
-import { madeItem } from '../support/made-item.js'
+import { testItem } from '../support/test-item.js'
 import { randomEmbeddings } from '../support/random-embeddings.js'
 
 vi.setConfig({ testTimeout: 60_000 })
@@ -34,7 +34,7 @@ beforeEach(async () => {
 afterEach(() => rm(config.dataFolder, { recursive: true }))
 
 const item = (at: number, embedding = embeddings[at] as Float32Array): NewItem => ({
-  ...madeItem(`item ${at}`),
+  ...testItem(`item ${at}`),
   embedding,
 })
 

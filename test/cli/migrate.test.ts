@@ -19,7 +19,7 @@ import type { MilvusItems } from '../../src/collection/milvus/milvus.js'
 import { openBundle } from '../../src/model/bundle/open.js'
 import type { ImageStore } from '../../src/image-store/image-store.js'
 import { openImageStore } from '../../src/image-store/open.js'
-import { madeItem } from '../support/made-item.js'
+import { testItem } from '../support/test-item.js'
 import { hasMilvus, Milvus, withoutMilvus } from '../support/milvus.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
@@ -126,7 +126,7 @@ const migrate = (...given: Parameters<typeof begin>) => outcomeOf(begin(...given
 
 /** Of length 1, as those that a bundle makes. */
 function made(id: string, version = 0): NewItem {
-  const item = madeItem(id, version)
+  const item = testItem(id, version)
   const length = Math.hypot(...item.embedding)
   return { ...item, embedding: item.embedding.map((value) => value / length) }
 }

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import type { Item } from '../../src/collection/collection.js'
 import { compare, faultsOf } from '../../src/cli/migration/comparison.js'
 import type { Searched } from '../../src/cli/migration/sides.js'
-import { madeItem } from '../support/made-item.js'
+import { testItem } from '../support/test-item.js'
 import { cosine, randomEmbeddings } from '../support/random-embeddings.js'
 
 const COUNT = 40
@@ -22,7 +22,7 @@ class MadeSide implements Searched {
 
   constructor() {
     ids.forEach((id, at) => {
-      const { image, ...item } = madeItem(id)
+      const { image, ...item } = testItem(id)
       const { bytes, ...about } = image
       const addedAt = '2026-01-01T00:00:00.000Z'
       this.items.set(id, {

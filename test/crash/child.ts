@@ -1,7 +1,8 @@
 /**
- * The process that is killed: the pipeline over a real store and index, with made models, asked by
- * messages. Arguments: the data folder; the configured bundle; `--hasty` acknowledges before it
- * writes, to see that the check would notice.
+ * The process that is killed: the pipeline over a real store and index, with fake models,
+ * controlled by messages. Arguments: the data folder; the configured bundle;
+ * `--early-acknowledgement` replies before it writes, which shows that the check notices lost
+ * writes.
  */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -15,62 +16,66 @@ import { openVectorIndex } from '../../src/vector-index/open.js'
 import {
   digestOf,
   fingerprints,
-  madeImage,
-  MadeModels,
-  madePayload,
+  fakeImage,
+  FakeModels,
+  fakePayload,
   type BundleName,
-} from './made-models.js'
+} from './fake-models.js'
 
-export interface FoundItem {
+export interface ItemState {
   id: string
   version: number
   digest: string
 }
 
-/** Everything that a start found. */
+/** Content of the store and index after a start. */
 export interface State {
   serving: BundleName
-  items: FoundItem[]
+  items: ItemState[]
   /** Items that the next bundle has encoded, and its lag; null without a next bundle. */
-  next: { items: FoundItem[]; lag: number } | null
-  /** Ids in the order of their last changes, as the index would be given them. */
+  next: { items: ItemState[]; lag: number } | null
+  /** Ids in the order of their last changes, as an index would be built from them. */
   replay: string[]
   size: number
   indexed: string[]
 }
 
-/** Every question and what it is answered with. */
-export interface Questions {
-  add: { ask: { id: string; version: number }; answer: null }
-  remove: { ask: { id: string }; answer: null }
-  save: { ask: null; answer: null }
-  /** Similar to an image that is not stored, all items being candidates. */
-  search: { ask: { id: string; k: number }; answer: { id: string; similarity: number }[] }
-  'start-reembedding': { ask: { name: BundleName }; answer: null }
-  promote: { ask: null; answer: null }
-  'end-reembedding': { ask: null; answer: null }
-  /** Kills the process of the index, which the service has to survive. */
-  'kill-index': { ask: null; answer: null }
+/** Parameters and result of each request. */
+export interface Requests {
+  add: { parameters: { id: string; version: number }; result: null }
+  remove: { parameters: { id: string }; result: null }
+  save: { parameters: null; result: null }
+  /** By an image that is not stored; all items are candidates. */
+  search: { parameters: { id: string; k: number }; result: { id: string; similarity: number }[] }
+  'start-reembedding': { parameters: { name: BundleName }; result: null }
+  promote: { parameters: null; result: null }
+  'end-reembedding': { parameters: null; result: null }
+  /** Kills the process of the index, which the service must survive. */
+  'kill-index': { parameters: null; result: null }
 }
 
-export type Asked = {
-  [Name in keyof Questions]: { number: number; name: Name; ask: Questions[Name]['ask'] }
-}[keyof Questions]
-/** An error is said with its code, where it has one. */
-export type Said =
-  { state: State } | { number: number; answer: unknown } | { number: number; error: string }
+export type Request = {
+  [Name in keyof Requests]: {
+    number: number
+    name: Name
+    parameters: Requests[Name]['parameters']
+  }
+}[keyof Requests]
+/** An error includes its code, if it has one. */
+export type Message =
+  { state: State } | { number: number; result: unknown } | { number: number; error: string }
 
-/** The largest that a search takes: more than there are items here. */
+/** The largest number that a search accepts; the test has fewer items. */
 const ALL_CANDIDATES = 1000
 
-const [folder = '', configured = 'made-a', manner] = process.argv.slice(2) as [
+const [folder = '', configured = 'bundle-a', mode] = process.argv.slice(2) as [
   string,
   BundleName,
   string?,
 ]
 
 async function generationOf(name: BundleName, store: ItemStore): Promise<Generation> {
-  const models = new MadeModels(name)
+  const models = new FakeModels(name)
   const { dim, fingerprint } = models.info
   const place = {
     folder: join(folder, 'index', fingerprint),
@@ -92,8 +97,8 @@ const store = await openItemStore({
   name: configured,
   fingerprint: fingerprints[configured],
 })
-// As the service does (src/collection/embedded/generation.ts): a process that was killed may have
-// left the index of a next bundle.
+// Like the service (src/collection/embedded/generation.ts): a killed process may have left the
+// index of a next bundle.
 const stamped = [store.bundles.serving, store.bundles.next].map((bundle) => bundle?.fingerprint)
 for (const name of await readdir(join(folder, 'index')).catch(() => [])) {
   if (!stamped.includes(name)) await catalog.discard(name)
@@ -104,7 +109,7 @@ const collection = new EmbeddedCollection({ ...others, index }, catalog)
 const retrieval = new Retrieval(collection)
 await retrieval.start()
 
-function itemsIn(view: ItemStore): FoundItem[] {
+function itemsIn(view: ItemStore): ItemState[] {
   return view
     .list({ limit: ALL_CANDIDATES })
     .map(({ id, payload, embedding, imageTokens, image }) => {
@@ -119,7 +124,7 @@ function itemsIn(view: ItemStore): FoundItem[] {
     })
 }
 
-function stateNow(): State {
+function currentState(): State {
   const { next } = store.bundles
   const view = next === null ? null : store.bundles.view(next.fingerprint)
   return {
@@ -132,26 +137,26 @@ function stateNow(): State {
   }
 }
 
-async function answer(asked: Asked): Promise<unknown> {
-  switch (asked.name) {
+async function handle(request: Request): Promise<unknown> {
+  switch (request.name) {
     case 'add': {
-      const { id, version } = asked.ask
-      return retrieval.add({ id, image: madeImage(id, version), payload: madePayload(id, version) })
+      const { id, version } = request.parameters
+      return retrieval.add({ id, image: fakeImage(id, version), payload: fakePayload(id, version) })
     }
     case 'remove':
-      return retrieval.remove(asked.ask.id)
+      return retrieval.remove(request.parameters.id)
     case 'save':
       return retrieval.save()
     case 'search': {
-      const { id, k } = asked.ask
+      const { id, k } = request.parameters
       const { hits } = await retrieval.search(
-        { image: madeImage(id, 0) },
+        { image: fakeImage(id, 0) },
         { k, candidates: ALL_CANDIDATES },
       )
       return hits.map((hit) => ({ id: hit.id, similarity: hit.similarity }))
     }
     case 'start-reembedding':
-      return collection.maintenance.reembedder.start(asked.ask.name)
+      return collection.maintenance.reembedder.start(request.parameters.name)
     case 'promote':
       return collection.maintenance.reembedder.promote()
     case 'end-reembedding':
@@ -162,16 +167,16 @@ async function answer(asked: Asked): Promise<unknown> {
   }
 }
 
-const say = (said: Said): void => void process.send?.(said)
+const send = (message: Message): void => void process.send?.(message)
 
-process.on('message', (asked: Asked) => {
-  const { number } = asked
-  if (manner === '--hasty' && asked.name !== 'search') say({ number, answer: null })
-  answer(asked).then(
-    (given) => say({ number, answer: asked.name === 'search' ? given : null }),
+process.on('message', (request: Request) => {
+  const { number, name } = request
+  if (mode === '--early-acknowledgement' && name !== 'search') send({ number, result: null })
+  handle(request).then(
+    (result) => send({ number, result: name === 'search' ? result : null }),
     (error: Error & { code?: string }) =>
-      say({ number, error: `${error.code ?? error.name}: ${error.message}` }),
+      send({ number, error: `${error.code ?? error.name}: ${error.message}` }),
   )
 })
 process.on('disconnect', () => process.exit())
-say({ state: stateNow() })
+send({ state: currentState() })

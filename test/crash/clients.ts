@@ -1,24 +1,18 @@
-/**
- * The clients: each adds, replaces and removes as its own random numbers say, until the process is
- * gone.
- */
+/** Clients that add, replace and remove items at random until the process has ended. */
 import { randomNumbers } from '../support/random-embeddings.js'
 import { changeBundles } from './bundle-changes.js'
 import type { State } from './child.js'
 import type { History } from './history.js'
-import { Killed, type Life } from './service-process.js'
+import { Killed, type ServiceProcess } from './service-process.js'
 
 const WRITERS = 6
-/**
- * Few enough that clients meet at the same ids, and that the graph is copied without deleted labels
- * every now and then.
- */
+/** Few, so that clients often change the same item and the graph is compacted now and then. */
 const IDS = 120
-/** A client sends so many changes at once at most, as an import does. */
+/** Concurrent changes of one client, as in an import. */
 const LARGEST_BURST = 8
 const SHARE_OF_REMOVALS = 0.25
 const LONGEST_WAIT_BETWEEN_SNAPSHOTS_MS = 60
-const LATEST_DEATH_OF_INDEX_MS = 300
+const LATEST_END_OF_INDEX_MS = 300
 const PAUSE_WITHOUT_INDEX_MS = 20
 
 export interface Acknowledged {
@@ -26,16 +20,16 @@ export interface Acknowledged {
   bundles: number
 }
 
-/** What else happens in a life than adds, replaces, removals and snapshots. */
-export interface Play {
-  found: State
+/** Events in a run of the process, apart from changes of items and snapshots. */
+export interface Scenario {
+  initial: State
   changesBundles: boolean
   killsIndex: boolean
 }
 
 export const idOf = (number: number): string => `item-${number}`
 
-/** Numbers every version of every item, over all lives: no two are the same. */
+/** Unique numbers for the versions of all items, over all starts of the process. */
 export class Versions {
   #last = 0
   next(): number {
@@ -44,56 +38,60 @@ export class Versions {
 }
 
 /**
- * Runs the clients until the life ends. A write that is refused because the process of the index is
- * gone is one without acknowledgement.
- * @returns how many changes were acknowledged, of items and of the bundle
+ * Runs the clients until the service ends. A write that fails without the process of the index
+ * counts as not acknowledged.
+ * @returns the numbers of acknowledged changes
  */
 export async function runClients(
-  life: Life,
+  service: ServiceProcess,
   history: History,
   versions: Versions,
   seed: number,
-  play: Play,
+  scenario: Scenario,
 ): Promise<Acknowledged> {
   const acknowledged = { items: 0, bundles: 0 }
 
-  const change = async (next: () => number): Promise<void> => {
-    const id = idOf(Math.floor(next() * IDS))
-    const version = next() < SHARE_OF_REMOVALS ? null : versions.next()
-    const begun = history.begin(id, version)
+  const change = async (random: () => number): Promise<void> => {
+    const id = idOf(Math.floor(random() * IDS))
+    const version = random() < SHARE_OF_REMOVALS ? null : versions.next()
+    const started = history.begin(id, version)
     try {
-      await (version === null ? life.ask('remove', { id }) : life.ask('add', { id, version }))
-      history.end(begun)
+      await (version === null
+        ? service.request('remove', { id })
+        : service.request('add', { id, version }))
+      history.end(started)
       acknowledged.items += 1
     } catch (error) {
-      await pauseIfIndexIsAway(error)
+      await pauseIfIndexUnavailable(error)
     }
   }
-  const writer = async (next: () => number): Promise<never> => {
+  const writer = async (random: () => number): Promise<never> => {
     for (;;)
-      await all(Array.from({ length: 1 + Math.floor(next() * LARGEST_BURST) }, () => change(next)))
+      await settle(
+        Array.from({ length: 1 + Math.floor(random() * LARGEST_BURST) }, () => change(random)),
+      )
   }
-  const saver = async (next: () => number): Promise<never> => {
+  const saver = async (random: () => number): Promise<never> => {
     for (;;) {
       await new Promise((resolve) =>
-        setTimeout(resolve, next() * LONGEST_WAIT_BETWEEN_SNAPSHOTS_MS),
+        setTimeout(resolve, random() * LONGEST_WAIT_BETWEEN_SNAPSHOTS_MS),
       )
-      await life.ask('save', null).catch(pauseIfIndexIsAway)
+      await service.request('save', null).catch(pauseIfIndexUnavailable)
     }
   }
-  const changer = (next: () => number): Promise<never> =>
-    changeBundles(life, history, play.found, next, () => (acknowledged.bundles += 1))
-  const killer = async (next: () => number): Promise<void> => {
-    await new Promise((resolve) => setTimeout(resolve, next() * LATEST_DEATH_OF_INDEX_MS))
-    await life.ask('kill-index', null)
+  const bundleChanger = (random: () => number): Promise<never> =>
+    changeBundles(service, history, scenario.initial, random, () => (acknowledged.bundles += 1))
+  const indexKiller = async (random: () => number): Promise<void> => {
+    await new Promise((resolve) => setTimeout(resolve, random() * LATEST_END_OF_INDEX_MS))
+    await service.request('kill-index', null)
   }
   const clients = [
     saver,
     ...Array.from({ length: WRITERS }, () => writer),
-    ...(play.changesBundles ? [changer] : []),
-    ...(play.killsIndex ? [killer] : []),
+    ...(scenario.changesBundles ? [bundleChanger] : []),
+    ...(scenario.killsIndex ? [indexKiller] : []),
   ]
-  await all(
+  await settle(
     clients.map((client, at) =>
       client(randomNumbers(seed * 31 + at)).catch((error: unknown) => {
         if (!(error instanceof Killed)) throw error
@@ -103,17 +101,14 @@ export async function runClients(
   return acknowledged
 }
 
-/**
- * @throws any error but that there is no index for the moment, or not any more: that of a standby
- * which was ended
- */
-async function pauseIfIndexIsAway(error: unknown): Promise<void> {
+/** @throws `error` unless the index is unavailable, or was removed with its re-embedding */
+async function pauseIfIndexUnavailable(error: unknown): Promise<void> {
   if (!(error instanceof Error) || !/^(index_unavailable|ENOENT)/.test(error.message)) throw error
   await new Promise((resolve) => setTimeout(resolve, PAUSE_WITHOUT_INDEX_MS))
 }
 
-/** As Promise.all, but it waits for every one before it fails, so that nothing goes on unheard. */
-async function all(promises: readonly Promise<unknown>[]): Promise<void> {
+/** Waits for all promises, then throws the first error. */
+async function settle(promises: readonly Promise<unknown>[]): Promise<void> {
   const outcomes = await Promise.allSettled(promises)
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason as Error
 }

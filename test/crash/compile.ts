@@ -1,4 +1,4 @@
-/** Compiles the program that is killed, because starting it from source would take too long. */
+/** Compiles the program that is killed, because it starts too slowly from its sources. */
 import { mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
@@ -6,23 +6,20 @@ import ts from 'typescript'
 import { packageFolder } from '../../src/config.js'
 
 const FOLDERS = ['src', 'test/crash', 'test/support']
-/**
- * So that the few items here are migrated in several batches, between which the process can die.
- */
-const REPLACED = { in: 'migration.ts', from: 'const BATCH = 512', to: 'const BATCH = 16' }
+/** Smaller batches, so that the process can be killed between the batches of a migration. */
+const REPLACEMENT = { file: 'migration.ts', old: 'const BATCH = 512', new: 'const BATCH = 16' }
 
-/**
- * @returns a temporary folder with the compiled sources as they lie in the package; the caller
- * removes it
- */
+/** @returns a temporary folder with the compiled sources; the caller removes it */
 export async function compileSources(): Promise<string> {
-  const to = await mkdtemp(join(tmpdir(), 'tandem-crash-built-'))
-  await symlink(join(packageFolder, 'node_modules'), join(to, 'node_modules'))
-  await writeFile(join(to, 'package.json'), '{"type": "module"}')
+  const target = await mkdtemp(join(tmpdir(), 'tandem-crash-built-'))
+  await symlink(join(packageFolder, 'node_modules'), join(target, 'node_modules'))
+  await writeFile(join(target, 'package.json'), '{"type": "module"}')
   for (const folder of FOLDERS) {
     const names = await readdir(join(packageFolder, folder), { recursive: true })
-    for (const name of names.filter((one) => /\.ts$/.test(one) && !/\.(d|test)\.ts$/.test(one))) {
-      const source = replaced(
+    for (const name of names.filter(
+      (path) => /\.ts$/.test(path) && !/\.(d|test)\.ts$/.test(path),
+    )) {
+      const source = withReplacement(
         basename(name),
         await readFile(join(packageFolder, folder, name), 'utf8'),
       )
@@ -33,16 +30,16 @@ export async function compileSources(): Promise<string> {
           verbatimModuleSyntax: true,
         },
       })
-      const file = join(to, folder, name.replace(/\.ts$/, '.js'))
+      const file = join(target, folder, name.replace(/\.ts$/, '.js'))
       await mkdir(dirname(file), { recursive: true })
       await writeFile(file, outputText)
     }
   }
-  return to
+  return target
 }
 
-function replaced(name: string, source: string): string {
-  if (name !== REPLACED.in) return source
-  if (!source.includes(REPLACED.from)) throw new Error(`${name} has no "${REPLACED.from}"`)
-  return source.replace(REPLACED.from, REPLACED.to)
+function withReplacement(name: string, source: string): string {
+  if (name !== REPLACEMENT.file) return source
+  if (!source.includes(REPLACEMENT.old)) throw new Error(`${name} has no "${REPLACEMENT.old}"`)
+  return source.replace(REPLACEMENT.old, REPLACEMENT.new)
 }

@@ -1,7 +1,4 @@
-/**
- * The named moments at which a process kills itself. The one that is armed comes from the
- * environment.
- */
+/** Named points at which a process kills itself. A variable of the environment arms one of them. */
 
 export const failPoints = [
   'store: half of an item is put',
@@ -36,7 +33,7 @@ export const failPoints = [
 
 export type FailPoint = (typeof failPoints)[number]
 
-/** Kill at the `arrival`th time that the point is reached, counted from 1. */
+/** The process is killed when it reaches the point for the `arrival`th time, counted from 1. */
 export interface Armed {
   point: FailPoint
   arrival: number
@@ -49,11 +46,12 @@ const armed = JSON.parse(process.env[ARMED_VARIABLE] ?? 'null') as Armed | null
 let arrivals = 0
 
 /**
- * Ends the process here when `point` is the armed one, after `last`; no handler and no buffer gets
- * a last word.
+ * Kills the process if `point` is the armed one: no handler runs and no buffer is flushed.
+ *
+ * @param beforeKill - called just before
  */
-export function reach(point: FailPoint, last: () => unknown = () => undefined): void {
+export function reach(point: FailPoint, beforeKill: () => unknown = () => undefined): void {
   if (armed?.point !== point || (arrivals += 1) < armed.arrival) return
-  last()
+  beforeKill()
   process.kill(process.pid, 'SIGKILL')
 }

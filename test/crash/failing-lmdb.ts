@@ -1,48 +1,51 @@
-/** LMDB with fail points inside its transactions and around their commit. */
+/** LMDB with fail points in transactions and before and after their commit. */
 import { open as openLmdb, type Database, type RootDatabase } from 'lmdb'
 import type { Stamp } from '../../src/item-store/stamp.js'
 import { reach } from './fail-points.js'
 
 type Table = Database<unknown, string>
-/** What a transaction is for: told by what it writes. */
+/** Purpose of a transaction, recognised by its writes. */
 type Purpose =
   'store' | 're-embedding starts' | 'backfill' | 're-embedding ends' | 'promotion' | 'migration'
 
 let purpose: Purpose = 'store'
-/** Whether the transaction has written an image, or a record of an item. */
+/** Whether the transaction has written an image or a record. */
 let wrote = { image: false, item: false }
 
-/** As lmdb's own. */
+/** The `open` of lmdb, with fail points. */
 export function open(options: Parameters<typeof openLmdb>[0]): RootDatabase {
   const root = openLmdb(options)
   const openTable = root.openDB.bind<(options: { name: string }) => Table>(root)
-  const openCut = (options: { name: string }): Table => {
+  const openWithFailPoints = (options: { name: string }): Table => {
     const table = openTable(options)
     const { name } = options
-    if (name === 'pictures') return cutImages(table)
-    if (name === 'items') return before(table, () => (wrote.item = true))
+    if (name === 'pictures') return withImageFailPoints(table)
+    if (name === 'items') return beforePut(table, () => (wrote.item = true))
     if (name === 'about')
-      return before(table, (key, value) => (purpose = purposeOf(key, value, table) ?? purpose))
-    return name.startsWith('encodings-') ? before(table, reachInEncodings) : table
+      return beforePut(table, (key, value) => (purpose = purposeOf(key, value, table) ?? purpose))
+    return name.startsWith('encodings-') ? beforePut(table, reachInEncodings) : table
   }
   const transact = root.childTransaction.bind(root)
-  const transactCut = async <Result>(work: () => Result): Promise<Result> => {
-    let own: Purpose = 'store'
+  const transactWithFailPoints = async <Result>(work: () => Result): Promise<Result> => {
+    let reached: Purpose = 'store'
     const result = await transact(() => {
       purpose = 'store'
       wrote = { image: false, item: false }
-      const done = work()
-      own = purpose
-      reach(`${own}: before the commit`)
-      return done
+      const workResult = work()
+      reached = purpose
+      reach(`${reached}: before the commit`)
+      return workResult
     })
-    reach(`${own}: after the commit`)
+    reach(`${reached}: after the commit`)
     return result
   }
-  return Object.assign(root, { openDB: openCut, childTransaction: transactCut })
+  return Object.assign(root, {
+    openDB: openWithFailPoints,
+    childTransaction: transactWithFailPoints,
+  })
 }
 
-function before(table: Table, act: (key: string, value: unknown) => unknown): Table {
+function beforePut(table: Table, act: (key: string, value: unknown) => unknown): Table {
   const put: (key: string, value: unknown) => unknown = table.putSync.bind(table)
   return Object.assign(table, {
     putSync: (key: string, value: unknown) => {
@@ -52,24 +55,21 @@ function before(table: Table, act: (key: string, value: unknown) => unknown): Ta
   })
 }
 
-/** The second table that an item is written to and removed from. */
-function cutImages(images: Table): Table {
+/** Images are written and removed after the record of their item. */
+function withImageFailPoints(images: Table): Table {
   const remove: (id: string) => unknown = images.removeSync.bind(images)
   const removeSync = (id: string): unknown => {
     reach('store: half of an item is removed')
     return remove(id)
   }
-  const cut = before(images, () => {
+  const instrumented = beforePut(images, () => {
     wrote.image = true
     reach('store: half of an item is put')
   })
-  return Object.assign(cut, { removeSync })
+  return Object.assign(instrumented, { removeSync })
 }
 
-/**
- * A new item comes with its image; a migration writes items without, and what a backfill is
- * no item at all.
- */
+/** A put writes an image, a migration only records and encodings, and a backfill only encodings. */
 function reachInEncodings(): void {
   if (wrote.image) return
   reach(wrote.item ? 'migration: half of an item is moved' : 'backfill: half of a group is stored')

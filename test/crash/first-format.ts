@@ -1,20 +1,17 @@
-/**
- * Turns a data folder back into one of the first format, so that the next start has to migrate it.
- */
+/** Converts a data folder back into the first format, so that the next start migrates it. */
 import { join } from 'node:path'
 import { open, type Database } from 'lmdb'
 import type { FirstStamp, Stamp } from '../../src/item-store/stamp.js'
-import type { BundleName } from './made-models.js'
+import type { BundleName } from './fake-models.js'
 
 const POSITION_BYTES = 8
 
 type Table = Database<Buffer, string>
 
 /**
- * Turns a store into one of the first format, which has no next bundle and no name of the serving
- * one.
+ * Converts a store into the first format, which has neither a next bundle nor names of bundles.
  *
- * @returns the name of the serving bundle; null where there is no store yet
+ * @returns the name of the serving bundle; null if there is no complete store of the present format
  */
 export async function toFirstFormat(dataFolder: string): Promise<BundleName | null> {
   const root = open({ path: join(dataFolder, 'items'), noSubdir: false, maxDbs: 64 })
@@ -25,18 +22,18 @@ export async function toFirstFormat(dataFolder: string): Promise<BundleName | nu
       return null
     const { serving, standby, identity } = stamp
     const items: Table = root.openDB({ name: 'items', encoding: 'binary' })
-    const [own, other] = [serving, standby].map((bundle): Table | null =>
+    const [servingEncodings, nextEncodings] = [serving, standby].map((bundle): Table | null =>
       bundle === null
         ? null
         : root.openDB({ name: `encodings-${bundle.fingerprint}`, encoding: 'binary' }),
     )
     await root.transaction(() => {
       for (const id of [...items.getKeys()]) {
-        const [record, encoding] = [items.get(id) as Buffer, own?.get(id) as Buffer]
+        const [record, encoding] = [items.get(id) as Buffer, servingEncodings?.get(id) as Buffer]
         items.putSync(id, Buffer.concat([encoding, record.subarray(POSITION_BYTES)]))
       }
-      own?.clearSync()
-      other?.clearSync()
+      servingEncodings?.clearSync()
+      nextEncodings?.clearSync()
       about.putSync('stamp', {
         format: 1,
         identity,

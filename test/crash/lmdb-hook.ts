@@ -1,4 +1,4 @@
-/** Module resolution hook: whoever imports lmdb gets failing-lmdb.ts, which itself gets lmdb. */
+/** Module resolution hook: imports of lmdb resolve to failing-lmdb.ts, except its own. */
 import type { ResolveHook } from 'node:module'
 
 const failing = new URL('./failing-lmdb.js', import.meta.url).href

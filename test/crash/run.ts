@@ -1,7 +1,6 @@
 /**
- * The long crash test: `npm run crash -- --kills 1000 [--seed 7]`. Runs on several data folders at
- * a time. Ctrl-C ends it after the present lives. Its outcome replaces the one in
- * docs/reliability.md.
+ * The long crash test: `npm run crash -- --kills 1000 [--seed 7]`. Runs concurrently on several
+ * data folders. Ctrl-C ends it after the current runs. Writes its result into docs/reliability.md.
  */
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
@@ -9,7 +8,7 @@ import { replaceBetween } from '../../scripts/reliability-page.js'
 import { runCrashes, type Crashes } from './crashes.js'
 import { failPoints } from './fail-points.js'
 
-/** A life waits for the disk and for its turn about as long as it computes. */
+/** Two for each core: a service waits for the disk about half of the time. */
 const FOLDERS = Math.min(4, availableParallelism() * 2)
 
 const { values } = parseArgs({
@@ -17,25 +16,26 @@ const { values } = parseArgs({
 })
 const seed = Number(values.seed ?? Date.now() % 1_000_000)
 const kills = Number(values.kills)
-let goOn = true
-process.once('SIGINT', () => (goOn = false))
+let isContinued = true
+process.once('SIGINT', () => (isContinued = false))
 process.stderr.write(`seed ${seed}\n`)
-const begun = performance.now()
-const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0)
-const soFar: Crashes[] = []
+const startTime = performance.now()
+const sum = (numbers: readonly number[]): number =>
+  numbers.reduce((total, value) => total + value, 0)
+const latest: Crashes[] = []
 const all = await Promise.all(
   Array.from({ length: FOLDERS }, (_, folder) =>
     runCrashes({
       kills: Math.floor((kills + folder) / FOLDERS),
       seed: seed + folder * 1_000_003,
-      goOn: (crashes) => {
-        soFar[folder] = crashes
-        const together = sum(soFar.map((one) => one.kills))
-        if (together % 20 === 0)
+      shouldContinue: (crashes) => {
+        latest[folder] = crashes
+        const killsByNow = sum(latest.map((crashes) => crashes.kills))
+        if (killsByNow % 20 === 0)
           process.stderr.write(
-            `${together} kills, ${Math.round((performance.now() - begun) / 1000)} s\n`,
+            `${killsByNow} kills, ${Math.round((performance.now() - startTime) / 1000)} s\n`,
           )
-        return goOn && soFar.every(({ contradictions }) => contradictions.length === 0)
+        return isContinued && latest.every(({ contradictions }) => contradictions.length === 0)
       },
     }),
   ),
@@ -46,18 +46,18 @@ const atPoints = failPoints.map((point) => ({
   point,
   count: total((crashes) => crashes.atPoints.get(point) ?? 0),
 }))
-const together = total((crashes) => crashes.kills)
+const killCount = total((crashes) => crashes.kills)
 replaceBetween('crash', [
   `Seed ${seed}, Node ${process.versions.node} on ${process.platform}, ${new Date().toISOString().slice(0, 10)}.`,
   '',
   '| kill -9 | kills |',
   '|---|---:|',
   ...atPoints.map(({ point, count }) => `| ${point} | ${count} |`),
-  `| at a random moment | ${together - sum(atPoints.map(({ count }) => count))} |`,
-  `| **together** | **${together}** |`,
+  `| at a random moment | ${killCount - sum(atPoints.map(({ count }) => count))} |`,
+  `| **together** | **${killCount}** |`,
   '',
-  `Acknowledged writes: ${total((one) => one.acknowledged)}. Acknowledged changes of the bundle: ${total((one) => one.bundleChanges)}. ` +
-    `Migrations: ${total((one) => one.migrations)}. Deaths of the index's process alone: ${total((one) => one.indexDeaths)}. ` +
+  `Acknowledged writes: ${total(({ acknowledged }) => acknowledged)}. Acknowledged changes of the bundle: ${total(({ bundleChanges }) => bundleChanges)}. ` +
+    `Migrations: ${total(({ migrations }) => migrations)}. Kills of the index's process alone: ${total(({ indexKills }) => indexKills)}. ` +
     `Contradictions found: ${contradictions.length}.`,
 ])
 for (const sentence of contradictions) process.stderr.write(`${sentence}\n`)

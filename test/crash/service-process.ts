@@ -1,48 +1,54 @@
-/** One life of the process that is killed, as its clients see it. */
+/** The process that is killed, as its clients see it. */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Questions, Said, State } from './child.js'
+import type { Message, Requests, State } from './child.js'
 import { ARMED_VARIABLE, type Armed } from './fail-points.js'
 
-export interface LifeOptions {
-  /** Where `compileSources` put the program. */
-  built: string
+export interface ServiceProcessOptions {
+  /** Folder of `compileSources`. */
+  compiled: string
   dataFolder: string
   armed: Armed | null
   /** The bundle in the settings. */
   configured: string
-  /** Acknowledge before writing. */
-  hasty: boolean
+  earlyAcknowledgement: boolean
 }
 
-/** The process ended before it answered. */
+/** The process ended before it replied. */
 export class Killed extends Error {}
 
-export class Life {
-  /** The state after the start, or null where the process did not live to say it. */
+export class ServiceProcess {
+  /** The state after the start; null if the process ended before it sent one. */
   readonly state: Promise<State | null>
-  /**
-   * Resolves when the process has ended and everything that it said has been read, to how it ended.
-   */
+  /** Signal or exit code, when the process has ended and all its messages were read. */
   readonly ended: Promise<number | NodeJS.Signals | null>
   readonly #child: ChildProcess
-  readonly #waiting = new Map<
+  readonly #pending = new Map<
     number,
-    { resolve: (answer: never) => void; reject: (error: Error) => void }
+    { resolve: (result: never) => void; reject: (error: Error) => void }
   >()
-  #asked = 0
-  #over = false
+  #requests = 0
+  #hasEnded = false
 
-  constructor({ built, dataFolder, configured, armed, hasty }: LifeOptions) {
-    const here = join(built, 'test', 'crash')
+  constructor({
+    compiled,
+    dataFolder,
+    configured,
+    armed,
+    earlyAcknowledgement,
+  }: ServiceProcessOptions) {
+    const folder = join(compiled, 'test', 'crash')
     this.#child = fork(
-      join(here, 'child.js'),
-      [dataFolder, configured, ...(hasty ? ['--hasty'] : [])],
+      join(folder, 'child.js'),
+      [dataFolder, configured, ...(earlyAcknowledgement ? ['--early-acknowledgement'] : [])],
       {
-        // A process that is to be killed at a random moment runs the sources as they are.
-        execArgv: armed === null ? [] : ['--import', pathToFileURL(join(here, 'seams.js')).href],
+        // A process that is killed at a random moment runs the unchanged sources.
+        execArgv:
+          armed === null
+            ? []
+            : ['--import', pathToFileURL(join(folder, 'inject-fail-points.js')).href],
         env: { PATH: process.env['PATH'], [ARMED_VARIABLE]: JSON.stringify(armed) },
       },
     )
@@ -52,23 +58,26 @@ export class Life {
       return signal ?? code
     })
     this.state = new Promise((resolve) => {
-      this.#child.on('message', (said: Said) =>
-        'state' in said ? resolve(said.state) : this.#settle(said),
+      this.#child.on('message', (message: Message) =>
+        'state' in message ? resolve(message.state) : this.#settle(message),
       )
       void this.ended.then(() => resolve(null))
     })
   }
 
-  /** @throws Killed when the process ends before it answers, Error when the question failed */
-  ask<Name extends keyof Questions>(
+  /** @throws Killed if the process ends before it replies; Error if the request fails */
+  request<Name extends keyof Requests>(
     name: Name,
-    ask: Questions[Name]['ask'],
-  ): Promise<Questions[Name]['answer']> {
+    parameters: Requests[Name]['parameters'],
+  ): Promise<Requests[Name]['result']> {
     return new Promise((resolve, reject) => {
-      if (this.#over || !this.#child.connected) throw new Killed()
-      const number = (this.#asked += 1)
-      this.#waiting.set(number, { resolve, reject })
-      this.#child.send({ number, name, ask }, (error) => error !== null && reject(new Killed()))
+      if (this.#hasEnded || !this.#child.connected) throw new Killed()
+      const number = (this.#requests += 1)
+      this.#pending.set(number, { resolve, reject })
+      this.#child.send(
+        { number, name, parameters },
+        (error) => error !== null && reject(new Killed()),
+      )
     })
   }
 
@@ -76,16 +85,16 @@ export class Life {
     this.#child.kill('SIGKILL')
   }
 
-  #settle(said: Exclude<Said, { state: State }>): void {
-    const waiting = this.#waiting.get(said.number)
-    this.#waiting.delete(said.number)
-    if ('error' in said) waiting?.reject(new Error(said.error))
-    else waiting?.resolve(said.answer as never)
+  #settle(message: Exclude<Message, { state: State }>): void {
+    const request = this.#pending.get(message.number)
+    this.#pending.delete(message.number)
+    if ('error' in message) request?.reject(new Error(message.error))
+    else request?.resolve(message.result as never)
   }
 
   #end(): void {
-    this.#over = true
-    for (const { reject } of this.#waiting.values()) reject(new Killed())
-    this.#waiting.clear()
+    this.#hasEnded = true
+    for (const { reject } of this.#pending.values()) reject(new Killed())
+    this.#pending.clear()
   }
 }

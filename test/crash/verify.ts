@@ -1,75 +1,81 @@
-/**
- * What a restart has to find: nothing lost, nothing half, and searches as an exact search answers
- * them.
- */
+/** Checks a restarted service: complete items, no lost write, and results of exact search. */
 import { cosine } from '../support/random-embeddings.js'
-import { bundlesAs, THE_BUNDLES } from './bundle-changes.js'
-import type { FoundItem, State } from './child.js'
+import { bundlesValue, BUNDLES } from './bundle-changes.js'
+import type { ItemState, State } from './child.js'
 import type { History } from './history.js'
-import type { Life } from './service-process.js'
-import { digestOf, madeParts, madePayload, otherBundle, type BundleName } from './made-models.js'
+import type { ServiceProcess } from './service-process.js'
+import {
+  digestOf,
+  fakeEncodedImage,
+  fakePayload,
+  otherBundle,
+  type BundleName,
+} from './fake-models.js'
 
 const SEARCHES = 3
 const K = 10
 const SIMILARITY_TOLERANCE = 1e-5
 
-/** One sentence for each thing that is wrong after a start. */
+/** @returns one sentence for each contradiction to the history */
 export async function contradictionsOf(
-  life: Life,
+  service: ServiceProcess,
   state: State,
   history: History,
   seed: number,
 ): Promise<string[]> {
-  const found = new Map(state.items.map(({ id, version }) => [id, version]))
-  const searched: string[] = []
+  const versions = new Map(state.items.map(({ id, version }) => [id, version]))
+  const searchSentences: string[] = []
   for (let at = 0; at < SEARCHES; at += 1) {
-    searched.push(
-      ...(await searchContradictions(life, found, `query ${seed} ${at}`, state.serving)),
+    searchSentences.push(
+      ...(await searchContradictions(service, versions, `query ${seed} ${at}`, state.serving)),
     )
   }
-  const settled = history.settle(
-    new Map([...found, [THE_BUNDLES, bundlesAs(state.serving, state.next !== null)]]),
+  const historySentences = history.settle(
+    new Map([...versions, [BUNDLES, bundlesValue(state.serving, state.next !== null)]]),
   )
-  return [...settled, ...stateContradictions(state), ...nextContradictions(state), ...searched]
+  return [
+    ...historySentences,
+    ...stateContradictions(state),
+    ...nextContradictions(state),
+    ...searchSentences,
+  ]
 }
 
-function torn(items: readonly FoundItem[], bundle: BundleName): string[] {
+function incomplete(items: readonly ItemState[], bundle: BundleName): string[] {
   return items
     .filter(
       ({ id, version, digest }) =>
-        digest !== digestOf(madePayload(id, version), madeParts(id, version, bundle)),
+        digest !== digestOf(fakePayload(id, version), fakeEncodedImage(id, version, bundle)),
     )
     .map(
       ({ id, version }) =>
-        `${id} is not whole: parts of it differ from version ${version} as ${bundle} makes it`,
+        `${id} is not complete: it differs from version ${version} encoded by ${bundle}`,
     )
 }
 
 function stateContradictions({ serving, items, replay, size, indexed }: State): string[] {
   const ids = new Set(items.map(({ id }) => id))
-  const isAllIds = (others: readonly string[]): boolean =>
-    others.length === ids.size && others.every((id) => ids.has(id))
+  const areAllIds = (other: readonly string[]): boolean =>
+    other.length === ids.size && other.every((id) => ids.has(id))
   return [
-    ...torn(items, serving),
-    ...(size === ids.size ? [] : [`the store says it holds ${size} items, and lists ${ids.size}`]),
-    ...(isAllIds(replay)
+    ...incomplete(items, serving),
+    ...(size === ids.size ? [] : [`the store reports ${size} items, but lists ${ids.size}`]),
+    ...(areAllIds(replay)
       ? []
-      : [`the store replays ${replay.length} items, and lists ${ids.size}`]),
-    ...(isAllIds(indexed)
+      : [`the store replays ${replay.length} items, but lists ${ids.size}`]),
+    ...(areAllIds(indexed)
       ? []
-      : [`the index holds ${indexed.length} ids, and the store ${ids.size}, or others`]),
+      : [`the index holds ${indexed.length} ids, but not the ${ids.size} of the store`]),
   ]
 }
 
-/**
- * Each item was encoded by the next bundle in its present state, or is counted in its lag.
- */
+/** The next bundle has encoded each item, or counts it in its lag. */
 function nextContradictions({ serving, items, next }: State): string[] {
   if (next === null) return []
   const { items: encoded, lag } = next
   const isCounted = encoded.length + lag === items.length
   return [
-    ...torn(encoded, otherBundle(serving)),
+    ...incomplete(encoded, otherBundle(serving)),
     ...(isCounted
       ? []
       : [
@@ -79,19 +85,19 @@ function nextContradictions({ serving, items, next }: State): string[] {
 }
 
 async function searchContradictions(
-  life: Life,
-  found: ReadonlyMap<string, number>,
+  service: ServiceProcess,
+  versions: ReadonlyMap<string, number>,
   query: string,
   bundle: BundleName,
 ): Promise<string[]> {
   const embeddingOf = (id: string, version: number): Float32Array =>
-    madeParts(id, version, bundle).embedding
+    fakeEncodedImage(id, version, bundle).embedding
   const embedding = embeddingOf(query, 0)
   const exact = new Map(
-    [...found].map(([id, version]) => [id, cosine(embedding, embeddingOf(id, version))]),
+    [...versions].map(([id, version]) => [id, cosine(embedding, embeddingOf(id, version))]),
   )
   const best = [...exact.values()].sort((a, b) => b - a).slice(0, K)
-  const hits = await life.ask('search', { id: query, k: K })
+  const hits = await service.request('search', { id: query, k: K })
   const isNear = (a: number | undefined, b: number | undefined): boolean =>
     Math.abs((a ?? 9) - (b ?? -9)) < SIMILARITY_TOLERANCE
   const equal =
@@ -104,6 +110,6 @@ async function searchContradictions(
   return equal
     ? []
     : [
-        `a search for "${query}" answers ${JSON.stringify(hits)}; exact search begins ${JSON.stringify(best)}`,
+        `the search for "${query}" returns ${JSON.stringify(hits)}; exact search returns ${JSON.stringify(best)}`,
       ]
 }

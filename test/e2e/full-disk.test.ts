@@ -1,6 +1,6 @@
-/** A service whose disk is filled, or turns read-only: the short run of `npm run full-disk`. */
+/** A service on a full or read-only disk: a short run of `npm run full-disk`. */
 import { describe, expect, it } from 'vitest'
-import { tryDisk } from '../full-disk/trial.js'
+import { testDiskFailure } from '../full-disk/disk-failure.js'
 import { breakableDisk, smallDisk } from '../support/small-disk.js'
 
 describe('a disk that accepts no writes', { timeout: 240_000 }, () => {
@@ -8,13 +8,13 @@ describe('a disk that accepts no writes', { timeout: 240_000 }, () => {
     const disk = await smallDisk(24)
     if (disk === null) return context.skip('this process may not mount a disk')
     try {
-      const spoiled = {
-        spoil: () => disk.fill(),
-        mend: () => disk.makeRoom(),
+      const failure = {
+        fail: () => disk.fill(),
+        repair: () => disk.freeSpace(),
         restart: false,
         rounds: 3,
       }
-      const { contradictions, writes, recoveredMs } = await tryDisk(disk, spoiled)
+      const { contradictions, writes, recoveredMs } = await testDiskFailure(disk, failure)
       expect(contradictions).toEqual([])
       expect(writes.get(507)).toBeGreaterThan(0)
       expect(
@@ -30,13 +30,13 @@ describe('a disk that accepts no writes', { timeout: 240_000 }, () => {
     const disk = await breakableDisk(32)
     if (disk === null) return context.skip('this process may not mount a disk, or is not root')
     try {
-      const spoiled = {
-        spoil: () => disk.break(),
-        mend: () => disk.repair(),
+      const failure = {
+        fail: () => disk.break(),
+        repair: () => disk.repair(),
         restart: true,
         rounds: 3,
       }
-      const { contradictions, writes } = await tryDisk(disk, spoiled)
+      const { contradictions, writes } = await testDiskFailure(disk, failure)
       expect(contradictions).toEqual([])
       expect([...writes.keys()]).toEqual([503])
     } finally {

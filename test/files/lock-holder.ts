@@ -1,6 +1,6 @@
 /**
- * Takes the data folder that the argument names, says what came of it, and keeps it until it is
- * killed.
+ * Program that locks the data folder in its argument, reports the outcome, and holds the lock until
+ * it is killed.
  */
 import { lockDataFolder } from '../../src/files/lock.js'
 

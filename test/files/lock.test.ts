@@ -19,70 +19,70 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** Another process that tries to take the folder: what it says about it. */
-async function another(place = folder): Promise<{ child: ChildProcess; said: string }> {
-  const child = fork(holder, [place], { execArgv: ['--import', 'tsx'] })
+/** Starts another process that tries to lock the folder. @returns its report */
+async function startHolder(): Promise<{ child: ChildProcess; report: string }> {
+  const child = fork(holder, [folder], { execArgv: ['--import', 'tsx'] })
   children.push(child)
-  const [said] = (await once(child, 'message')) as [string]
-  return { child, said }
+  const [report] = (await once(child, 'message')) as [string]
+  return { child, report }
 }
 
 describe('the lock of a data folder', () => {
   it('refuses a second holder in the same process and in another, and names the first', async () => {
     const lock = await lockDataFolder(folder, 'the service')
     expect(lock.remark).toBeNull()
-    const refusal = lockDataFolder(folder, 'tandem check')
-    await expect(refusal).rejects.toThrow(DataFolderLockedError)
-    await expect(refusal).rejects.toThrow(
+    const second = lockDataFolder(folder, 'tandem check')
+    await expect(second).rejects.toThrow(DataFolderLockedError)
+    await expect(second).rejects.toThrow(
       `${folder} is in use by the service (process ${process.pid} on `,
     )
-    const { said } = await another()
-    expect(said).toMatch(/in use by the service \(process \d+ on .*, since 2\d{3}-/)
+    const { report } = await startHolder()
+    expect(report).toMatch(/in use by the service \(process \d+ on .*, since 2\d{3}-/)
     await lock.release()
   }, 30_000)
 
-  it('lets the next one in when it is released, and leaves nothing behind', async () => {
-    for (let turn = 0; turn < 3; turn += 1)
+  it('can be taken again after its release, which leaves no file', async () => {
+    for (let round = 0; round < 3; round += 1)
       await (await lockDataFolder(folder, 'the service')).release()
     expect(await readdir(join(folder, 'lock'))).toEqual([])
-    expect((await another()).said).toBe('held')
+    expect((await startHolder()).report).toBe('held')
   }, 30_000)
 
-  it('is free as soon as its holder is killed with kill -9', async () => {
-    const { child, said } = await another()
-    expect(said).toBe('held')
+  it('is released when its holder is killed with kill -9', async () => {
+    const { child, report } = await startHolder()
+    expect(report).toBe('held')
     await expect(lockDataFolder(folder, 'the service')).rejects.toThrow(`process ${child.pid}`)
     child.kill('SIGKILL')
     await once(child, 'exit')
-    // What the killed one left is there, and is in nobody's way.
+    // The socket of the killed process remains until another process locks the folder.
     expect(await readdir(join(folder, 'lock'))).toHaveLength(1)
     const lock = await lockDataFolder(folder, 'the service')
     expect(await readdir(join(folder, 'lock'))).toHaveLength(1)
     await lock.release()
   }, 30_000)
 
-  it('does not let in a second one while the first is stopped and says nothing', async () => {
-    const { child } = await another()
+  it('refuses a second holder while the first is stopped and does not reply', async () => {
+    const { child } = await startHolder()
     child.kill('SIGSTOP')
     await expect(lockDataFolder(folder, 'the service')).rejects.toThrow(
-      /in use by a process that does not say/,
+      /in use by a process that does not identify itself/,
     )
     child.kill('SIGCONT')
   }, 30_000)
 
-  it('is never held by two of many that come at once', async () => {
+  it('is held by at most one of many concurrent callers', async () => {
     const outcomes = await Promise.allSettled(
-      Array.from({ length: 12 }, () => lockDataFolder(folder, 'one of twelve')),
+      Array.from({ length: 12 }, () => lockDataFolder(folder, 'a test')),
     )
-    const held = outcomes.flatMap((outcome) =>
+    const locks = outcomes.flatMap((outcome) =>
       outcome.status === 'fulfilled' ? [outcome.value] : [],
     )
-    expect(held.length).toBeLessThanOrEqual(1)
-    for (const lock of held) await lock.release()
+    expect(locks.length).toBeLessThanOrEqual(1)
+    for (const lock of locks) await lock.release()
     await (await lockDataFolder(folder, 'the service')).release()
   }, 30_000)
 
-  it('holds a folder whose path is longer than that of a socket can be', async () => {
+  it('locks a folder whose path is too long for a socket', async () => {
     const deep = join(folder, ...Array.from({ length: 20 }, () => 'a long name of a folder'))
     const lock = await lockDataFolder(deep, 'the service')
     expect(lock.remark).toBeNull()

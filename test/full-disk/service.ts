@@ -1,4 +1,4 @@
-/** The service from its sources, with the tiny bundle, on a data folder of the caller's. */
+/** The service, run from its sources with the tiny bundle, on a given data folder. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ const SUPPORT = join(packageFolder, 'test', 'support')
 export class Service {
   readonly #process: ChildProcess
   readonly #address: string
-  /** What it has said. */
+  /** Its output. */
   readonly log: string[]
 
   private constructor(child: ChildProcess, address: string, log: string[]) {
@@ -20,7 +20,7 @@ export class Service {
     this.log = log
   }
 
-  /** Resolves when it is ready. @throws Error with its log, where it ends before */
+  /** Resolves when it is ready. @throws Error with its log if it ends before */
   static async start(dataFolder: string): Promise<Service> {
     const environment = {
       PATH: process.env['PATH'],
@@ -45,21 +45,21 @@ export class Service {
     return new Service(child, address, log)
   }
 
-  /** The status of an answer, and its body where it is JSON. */
-  async ask(
+  /** @returns the status, and the body if it is JSON */
+  async request(
     method: string,
     path: string,
     body?: Uint8Array<ArrayBuffer> | object,
   ): Promise<{ status: number; body: unknown }> {
     const isBytes = body instanceof Uint8Array
-    const answer = await fetch(this.#address + path, {
+    const response = await fetch(this.#address + path, {
       method,
       ...(body && { body: isBytes ? body : JSON.stringify(body) }),
       headers:
         body === undefined ? {} : { 'content-type': isBytes ? 'image/png' : 'application/json' },
     })
-    const text = await answer.text()
-    return { status: answer.status, body: text.startsWith('{') ? JSON.parse(text) : null }
+    const text = await response.text()
+    return { status: response.status, body: text.startsWith('{') ? JSON.parse(text) : null }
   }
 
   async kill(): Promise<void> {
@@ -69,7 +69,7 @@ export class Service {
   }
 }
 
-/** An image that no other number has. Its noise makes the stored one some tens of KiB. */
+/** A unique image for each number. Because of its noise the stored image has some tens of KiB. */
 export async function image(number: number): Promise<Uint8Array<ArrayBuffer>> {
   const side = 96
   let state = number + 1

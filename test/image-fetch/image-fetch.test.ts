@@ -1,6 +1,6 @@
 /**
- * What a client may make the service ask for: nothing but public addresses of listed hosts, however
- * they are spelled.
+ * Requests that a client can cause: only to public addresses of listed hosts, in every notation of
+ * an address.
  */
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
@@ -19,41 +19,45 @@ afterEach(async () => {
   }
 })
 
-interface Local {
+interface LocalServer {
   port: number
-  /** What was asked, in order. */
-  asked: string[]
+  /** Host and path of each request, in order. */
+  requests: string[]
 }
 
-/** A server on an address of this machine; the tests say which of them count as public. */
-async function serve(answer: RequestListener, address = '127.0.0.1', port = 0): Promise<Local> {
-  const asked: string[] = []
+/** A server on a loopback address; each test decides which addresses count as public. */
+async function serve(
+  answer: RequestListener,
+  address = '127.0.0.1',
+  port = 0,
+): Promise<LocalServer> {
+  const requests: string[] = []
   const server = createServer((request, reply) => {
-    asked.push(`${request.headers.host} ${request.url}`)
+    requests.push(`${request.headers.host} ${request.url}`)
     answer(request, reply)
   })
   servers.push(server.listen(port, address))
   await once(server, 'listening')
-  return { port: (server.address() as AddressInfo).port, asked }
+  return { port: (server.address() as AddressInfo).port, requests }
 }
 
 const image: RequestListener = (_request, reply) =>
   reply.writeHead(200, { 'content-type': 'image/png' }).end('an image')
 
 function fetchOf(options: Partial<ImageFetchOptions> & Pick<ImageFetchOptions, 'allowedHosts'>) {
-  const remote = openImageFetch({
+  const imageFetch = openImageFetch({
     timeoutMs: 5000,
     resolve: () => Promise.resolve(['127.0.0.1']),
     isAllowedAddress: (address) => address === '127.0.0.1',
     ...options,
   })
   return (url: string, call: Partial<FetchCall> = {}) =>
-    remote.fetch(url, { name: 'image', budget: { bytes: 1000 }, ...call })
+    imageFetch.fetch(url, { name: 'image', budget: { bytes: 1000 }, ...call })
 }
 
 async function failure(promise: Promise<unknown>): Promise<TandemError> {
   const error = await promise.then(
-    () => new Error('it was fetched'),
+    () => new Error('the image was fetched'),
     (reason: unknown) => reason,
   )
   expect(error).toBeInstanceOf(TandemError)
@@ -68,24 +72,24 @@ describe('without a list of hosts', () => {
     'ftp://example.org',
     'file:///etc/passwd',
   ])('%s is not fetched', async (url) => {
-    const resolve = () => Promise.reject(new Error('it was resolved'))
+    const resolve = () => Promise.reject(new Error('the name was resolved'))
     expect(await failure(fetchOf({ allowedHosts: [], resolve })(url))).toMatchObject({
       code: 'image_url_not_allowed',
     })
   })
 })
 
-describe('an address that is not public is refused, even where the list has it', () => {
-  const spellings: [string, string][] = [
+describe('an address that is not public is refused even if it is listed', () => {
+  const notations: [string, string][] = [
     ['loopback', 'http://127.0.0.1/'],
     ['loopback, decimal', 'http://2130706433/'],
     ['loopback, octal', 'http://0177.0.0.01/'],
-    ['loopback, octal in one', 'http://017700000001/'],
+    ['loopback, octal as one number', 'http://017700000001/'],
     ['loopback, hexadecimal', 'http://0x7f000001/'],
     ['loopback, hexadecimal parts', 'http://0x7f.0x0.0x0.0x1/'],
     ['loopback, mixed', 'http://0x7f.1/'],
     ['loopback, short', 'http://127.1/'],
-    ['loopback, further on', 'http://127.255.255.254/'],
+    ['loopback, last address', 'http://127.255.255.254/'],
     ['loopback, full-width digits', 'http://１２７.０.０.１/'],
     ['loopback, circled digits', 'http://①②⑦.⓪.⓪.①/'],
     ['loopback, ideographic dots', 'http://127。0。0。1/'],
@@ -102,7 +106,7 @@ describe('an address that is not public is refused, even where the list has it',
     ['metadata, octal', 'http://0251.0376.0251.0376/'],
     ['metadata, hexadecimal', 'http://0xa9fea9fe/'],
     ['metadata of another cloud', 'http://100.100.100.200/'],
-    ['metadata of a third', 'http://192.0.0.192/'],
+    ['metadata of a third cloud', 'http://192.0.0.192/'],
     ['platform of Azure', 'http://168.63.129.16/'],
     ['benchmarking', 'http://198.18.0.1/'],
     ['documentation', 'http://192.0.2.1/'],
@@ -131,48 +135,48 @@ describe('an address that is not public is refused, even where the list has it',
     ['IPv6 documentation, new', 'http://[3fff::1]/'],
     ['discard', 'http://[100::1]/'],
     ['segment routing', 'http://[5f00::1]/'],
-    ['not handed out', 'http://[4000::1]/'],
+    ['not allocated', 'http://[4000::1]/'],
     ['IPv6 multicast', 'http://[ff02::1]/'],
   ]
 
-  it.each(spellings)('%s: %s', async (_what, url) => {
+  it.each(notations)('%s: %s', async (_what, url) => {
     const { hostname, host } = new URL(url)
     const address = hostname.replace(/^\[(.*)\]$/, '$1')
-    const remote = (resolved: string) =>
+    const imageFetch = (resolved: string) =>
       openImageFetch({
         allowedHosts: [host, 'example.org'],
         timeoutMs: 2000,
         resolve: () => Promise.resolve([resolved]),
       })
     const call = (): FetchCall => ({ name: 'image', budget: { bytes: 1000 } })
-    expect(await failure(remote('192.0.2.1').fetch(url, call()))).toMatchObject({
+    expect(await failure(imageFetch('192.0.2.1').fetch(url, call()))).toMatchObject({
       code: 'image_url_not_allowed',
     })
-    // The same address as the answer of a resolver.
-    const byName = await failure(remote(address).fetch('http://example.org/', call()))
+    // The same address as the result of a resolver.
+    const byName = await failure(imageFetch(address).fetch('http://example.org/', call()))
     expect(byName).toMatchObject({
       code: 'image_url_not_allowed',
       message: expect.stringContaining('example.org') as string,
     })
     expect(byName.message).not.toContain(address)
-    // And nothing of it is let in by the list that a sensible person would write.
-    const other = fetchOf({ allowedHosts: ['example.org'] })
-    expect(await failure(other(url))).toMatchObject({ code: 'image_url_not_allowed' })
+    // A list with other hosts does not allow it either.
+    const unlisted = fetchOf({ allowedHosts: ['example.org'] })
+    expect(await failure(unlisted(url))).toMatchObject({ code: 'image_url_not_allowed' })
   })
 
   it.each([
     ['among public ones', ['93.184.216.34', '10.0.0.1']],
     ['before public ones', ['::1', '93.184.216.34']],
-    ['that is no address at all', ['localhost']],
+    ['that is not an address', ['localhost']],
     ['with a zone', ['fe80::1%lo']],
   ])('%s', async (_what, addresses) => {
-    const remote = openImageFetch({
+    const imageFetch = openImageFetch({
       allowedHosts: ['a.example'],
       timeoutMs: 2000,
       resolve: () => Promise.resolve(addresses),
     })
     const error = await failure(
-      remote.fetch('http://a.example/', { name: 'image', budget: { bytes: 9 } }),
+      imageFetch.fetch('http://a.example/', { name: 'image', budget: { bytes: 9 } }),
     )
     expect(error.code).toBe('image_url_not_allowed')
   })
@@ -184,7 +188,7 @@ describe('an address that is not public is refused, even where the list has it',
     '100.128.0.1',
     '2606:4700::1111',
     '2a00:1450:4001::1',
-  ])('a public one such as %s is not', (address) => expect(isPublicAddress(address)).toBe(true))
+  ])('the public address %s is allowed', (address) => expect(isPublicAddress(address)).toBe(true))
 })
 
 describe('a URL is refused', () => {
@@ -192,54 +196,53 @@ describe('a URL is refused', () => {
     ['of a host that is not listed', 'http://b.example/'],
     ['of a host that ends in a listed one', 'http://evil-a.example/'],
     ['of a host under a listed one', 'http://sub.a.example/'],
-    ['of a listed name with a dot behind it', 'http://a.example./'],
+    ['of a listed name with a trailing dot', 'http://a.example./'],
     ['of another port', 'http://a.example:8080/'],
     ['that hides its host behind a user name', 'http://a.example@b.example/'],
     ['with a user name', 'http://user@a.example/'],
     ['with a password', 'http://:secret@a.example/'],
     ['with a backslash', 'http://b.example\\@a.example/'],
     ['of a local name', 'http://localhost/'],
-    ['of no scheme that is known', 'gopher://a.example/'],
+    ['of an unknown scheme', 'gopher://a.example/'],
     ['of a file', 'file://a.example/etc/passwd'],
-    ['that is none', 'http://'],
-    ['that is far too long', `http://a.example/${'x'.repeat(10_000)}`],
+    ['without a host', 'http://'],
+    ['that is too long', `http://a.example/${'x'.repeat(10_000)}`],
   ])('%s', async (_what, url) => {
-    const resolve = () => Promise.reject(new Error('it was resolved'))
+    const resolve = () => Promise.reject(new Error('the name was resolved'))
     const error = await failure(fetchOf({ allowedHosts: ['a.example'], resolve })(url))
     expect(error.code).toBe('image_url_not_allowed')
     expect(error.message).not.toMatch(/secret|x{300}/)
   })
 })
 
-describe('a name that leads elsewhere at its second look (DNS rebinding)', () => {
-  it('is looked up once for a connection, which goes to the address that was checked', async () => {
-    const { port, asked } = await serve(image)
+describe('a name that resolves to another address the second time (DNS rebinding)', () => {
+  it('is resolved once for each connection, which uses the checked address', async () => {
+    const { port, requests } = await serve(image)
     const inside = await serve(image, '127.0.0.2', port)
-    const answers = [['127.0.0.1'], ['127.0.0.2']]
-    const looks: string[] = []
+    const resolved: string[] = []
     const resolve = (host: string) =>
-      Promise.resolve(looks.push(host) === 1 ? (answers[0] ?? []) : (answers[1] ?? []))
+      Promise.resolve([resolved.push(host) === 1 ? '127.0.0.1' : '127.0.0.2'])
     const get = fetchOf({ allowedHosts: [`a.example:${port}`], resolve })
     expect(Buffer.from(await get(`http://a.example:${port}/first`)).toString()).toBe('an image')
-    expect(looks).toEqual(['a.example'])
+    expect(resolved).toEqual(['a.example'])
     expect((await failure(get(`http://a.example:${port}/second`))).code).toBe(
       'image_url_not_allowed',
     )
-    expect(asked).toEqual([`a.example:${port} /first`])
-    expect(inside.asked).toEqual([])
+    expect(requests).toEqual([`a.example:${port} /first`])
+    expect(inside.requests).toEqual([])
   })
 
-  it('is refused between one redirect and the next', async () => {
+  it('is refused when the address changes between two redirects', async () => {
     const { port } = await serve((_request, reply) =>
       reply.writeHead(302, { location: '/inside' }).end(),
     )
     const inside = await serve(image, '127.0.0.2', port)
-    let looks = 0
-    const resolve = () => Promise.resolve([(looks += 1) === 1 ? '127.0.0.1' : '127.0.0.2'])
+    let lookups = 0
+    const resolve = () => Promise.resolve([(lookups += 1) === 1 ? '127.0.0.1' : '127.0.0.2'])
     const get = fetchOf({ allowedHosts: [`a.example:${port}`], resolve })
     expect((await failure(get(`http://a.example:${port}/`))).code).toBe('image_url_not_allowed')
-    expect(looks).toBe(2)
-    expect(inside.asked).toEqual([])
+    expect(lookups).toBe(2)
+    expect(inside.requests).toEqual([])
   })
 })
 
@@ -257,29 +260,31 @@ describe('a redirect', () => {
     ['another port', 'http://a.example:1/', 'image_url_not_allowed'],
     ['nothing', 'http://', 'image_url_not_allowed'],
   ])('to %s is refused', async (_what, location, code) => {
-    const { port, asked } = await serve((_request, reply) =>
+    const { port, requests } = await serve((_request, reply) =>
       reply.writeHead(302, { location }).end(),
     )
     const get = fetchOf({ allowedHosts: [`a.example:${port}`] })
     expect((await failure(get(`http://a.example:${port}/`))).code).toBe(code)
-    expect(asked).toHaveLength(1)
+    expect(requests).toHaveLength(1)
   })
 
   it.each([301, 302, 303, 307, 308])(
-    'with %i is followed to a listed host, three times and no more',
+    'with %i is followed to a listed host, at most three times',
     async (status) => {
-      let left = 3
-      const { port, asked } = await serve((request, reply) => {
-        if (left === 0) return image(request, reply)
-        left -= 1
+      let redirects = 3
+      const { port, requests } = await serve((request, reply) => {
+        if (redirects === 0) return image(request, reply)
+        redirects -= 1
         reply
-          .writeHead(status, { location: left % 2 === 0 ? '/on' : `http://b.example:${port}/on` })
+          .writeHead(status, {
+            location: redirects % 2 === 0 ? '/on' : `http://b.example:${port}/on`,
+          })
           .end('ignored')
       })
       const get = fetchOf({ allowedHosts: [`a.example:${port}`, `b.example:${port}`] })
       expect(Buffer.from(await get(`http://a.example:${port}/`)).toString()).toBe('an image')
-      expect(asked).toHaveLength(4)
-      left = 4
+      expect(requests).toHaveLength(4)
+      redirects = 4
       expect(await failure(get(`http://a.example:${port}/`))).toMatchObject({
         code: 'image_not_fetched',
         message: expect.stringContaining('more than 3 times') as string,
@@ -288,8 +293,8 @@ describe('a redirect', () => {
   )
 })
 
-describe('an answer is refused', () => {
-  const answers: [string, string, RequestListener][] = [
+describe('a reply is refused', () => {
+  const replies: [string, string, RequestListener][] = [
     [
       'that is a page',
       'image_type_unsupported',
@@ -302,9 +307,9 @@ describe('an answer is refused', () => {
       'image_not_fetched',
       (_request, reply) => reply.writeHead(206, { 'content-type': 'image/png' }).end('a'),
     ],
-    ['of 304 without more', 'image_not_fetched', (_request, reply) => reply.writeHead(304).end()],
+    ['of 304', 'image_not_fetched', (_request, reply) => reply.writeHead(304).end()],
     [
-      'that says it is too large',
+      'whose announced length is too large',
       'body_too_large',
       (_request, reply) =>
         reply.writeHead(200, { 'content-type': 'image/png', 'content-length': 1001 }).end('a'),
@@ -336,7 +341,7 @@ describe('an answer is refused', () => {
       (_request, reply) => reply.writeHead(200, { 'content-type': 'image/png' }).end(),
     ],
     [
-      'that breaks off',
+      'that is cut off',
       'image_not_fetched',
       (_request, reply) => {
         reply.writeHead(200, { 'content-type': 'image/png', 'content-length': 100 }).write('a')
@@ -354,7 +359,7 @@ describe('an answer is refused', () => {
       (_request, reply) => reply.writeHead(200, { x: 'x'.repeat(100_000) }).end(),
     ],
   ]
-  it.each(answers)('%s', async (_what, code, answer) => {
+  it.each(replies)('%s', async (_what, code, answer) => {
     const { port } = await serve(answer)
     const error = await failure(
       fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/x?token=secret`),
@@ -364,16 +369,16 @@ describe('an answer is refused', () => {
   })
 
   it.each<[string, RequestListener]>([
-    ['that does not come', () => undefined],
+    ['that never begins', () => undefined],
     [
-      'that drips',
+      'that arrives slowly',
       (_request, reply) => {
         reply.writeHead(200, { 'content-type': 'image/png' })
         const timer = setInterval(() => reply.write('a'), 50)
         reply.on('close', () => clearInterval(timer))
       },
     ],
-  ])('%s in time', async (_what, answer) => {
+  ])('%s, after the timeout', async (_what, answer) => {
     const { port } = await serve(answer)
     const get = fetchOf({ allowedHosts: [`a.example:${port}`], timeoutMs: 300 })
     const begun = performance.now()
@@ -384,7 +389,7 @@ describe('an answer is refused', () => {
     expect(performance.now() - begun).toBeLessThan(5000)
   })
 
-  it('of a host that has no address, or whose resolver fails or never answers', async () => {
+  it('if the host has no address, or its resolver fails or never replies', async () => {
     for (const resolve of [
       () => Promise.resolve([]),
       () => Promise.reject(Object.assign(new Error('no'), { code: 'ENOTFOUND' })),
@@ -409,22 +414,22 @@ describe('a request that fetches', () => {
     )
   })
 
-  it('stops when its client has gone, with the reason of that', async () => {
+  it('stops with the reason of its signal when its client disconnects', async () => {
     const { port } = await serve(() => undefined)
     const controller = new AbortController()
-    const fetched = fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/`, {
+    const fetching = fetchOf({ allowedHosts: [`a.example:${port}`] })(`http://a.example:${port}/`, {
       signal: controller.signal,
     })
-    const gone = new TandemError('timed_out', 'gone')
-    setTimeout(() => controller.abort(gone), 50)
-    await expect(fetched).rejects.toBe(gone)
+    const reason = new TandemError('timed_out', 'too late')
+    setTimeout(() => controller.abort(reason), 50)
+    await expect(fetching).rejects.toBe(reason)
   })
 
-  it('waits its turn behind sixteen others', async () => {
+  it('waits while sixteen others run', async () => {
     let open = 0
-    let most = 0
-    const { port, asked } = await serve((request, reply) => {
-      most = Math.max(most, (open += 1))
+    let maximum = 0
+    const { port, requests } = await serve((request, reply) => {
+      maximum = Math.max(maximum, (open += 1))
       setTimeout(() => {
         open -= 1
         image(request, reply)
@@ -432,9 +437,9 @@ describe('a request that fetches', () => {
     })
     const get = fetchOf({ allowedHosts: [`a.example:${port}`] })
     await Promise.all(Array.from({ length: 50 }, () => get(`http://a.example:${port}/`)))
-    expect(asked).toHaveLength(50)
-    expect(most).toBeLessThanOrEqual(16)
-    expect(most).toBeGreaterThan(1)
+    expect(requests).toHaveLength(50)
+    expect(maximum).toBeLessThanOrEqual(16)
+    expect(maximum).toBeGreaterThan(1)
   })
 
   it('sends neither credentials nor cookies', async () => {

@@ -1,7 +1,4 @@
-/**
- * What goes wrong with a bucket: a server that is away, slow, busy or refuses, and settings that
- * are wrong.
- */
+/** Failures of a bucket: an unreachable, slow, busy or refusing server, and invalid settings. */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -18,7 +15,7 @@ const collection = 'tandem'
 
 beforeEach(() => {
   for (const [name, value] of Object.entries(credentials)) vi.stubEnv(name, value)
-  // Of whoever runs the tests nothing is to be used.
+  // The settings of the user who runs the tests must not apply.
   vi.stubEnv('AWS_EC2_METADATA_DISABLED', 'true')
   vi.stubEnv('AWS_CONFIG_FILE', '/nowhere')
   vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', '/nowhere')
@@ -28,15 +25,15 @@ beforeEach(() => {
 
 afterEach(() => vi.unstubAllEnvs())
 
-/** Everything that a log could show of an error. */
-function told(error: unknown): string {
+/** All text of an error that a log could contain. */
+function textOf(error: unknown): string {
   const { message, stack, cause } = error as Error
-  return `${message} ${stack} ${JSON.stringify(error)} ${cause === undefined ? '' : told(cause)}`
+  return `${message} ${stack} ${JSON.stringify(error)} ${cause === undefined ? '' : textOf(cause)}`
 }
 
-/** Keeps objects in memory; `meet` may treat a request in its own way, and says whether it did. */
-class StandIn {
-  meet: (request: IncomingMessage, response: ServerResponse) => boolean = () => false
+/** S3 server in memory. `intercept` may answer a request itself; then it returns true. */
+class FakeS3 {
+  intercept: (request: IncomingMessage, response: ServerResponse) => boolean = () => false
   requests = 0
   readonly #objects = new Map<string, Buffer>()
   readonly #server: Server
@@ -44,21 +41,21 @@ class StandIn {
   constructor() {
     this.#server = createServer((request, response) => {
       this.requests += 1
-      if (this.meet(request, response)) return
+      if (this.intercept(request, response)) return
       this.#answer(request, response).catch(() => response.destroy())
     })
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const key = new URL(request.url ?? '', 'http://stand-in').pathname
+    const key = new URL(request.url ?? '', 'http://fake-s3').pathname
     const body = await request.toArray()
     if (request.method === 'PUT') this.#objects.set(key, Buffer.concat(body as Buffer[]))
     if (request.method === 'DELETE') this.#objects.delete(key)
-    const found = this.#objects.get(key)
+    const object = this.#objects.get(key)
     if (request.method !== 'GET') response.end()
-    else if (found === undefined)
+    else if (object === undefined)
       response.writeHead(404).end('<Error><Code>NoSuchKey</Code></Error>')
-    else response.end(found)
+    else response.end(object)
   }
 
   async listen(): Promise<string> {
@@ -74,20 +71,20 @@ class StandIn {
 }
 
 describe('a bucket whose server fails', () => {
-  let standIn: StandIn
+  let server: FakeS3
   let endpoint: string
   let store: ImageStore
 
   beforeEach(async () => {
-    standIn = new StandIn()
-    endpoint = await standIn.listen()
+    server = new FakeS3()
+    endpoint = await server.listen()
     store = await openImageStore({ place, collection, endpoint, timeoutMs: 20_000 })
-    standIn.requests = 0
+    server.requests = 0
   })
 
   afterEach(() => {
     store.close()
-    standIn.close()
+    server.close()
   })
 
   const busy = (_: IncomingMessage, response: ServerResponse): boolean => {
@@ -95,51 +92,51 @@ describe('a bucket whose server fails', () => {
     return true
   }
 
-  it('for a moment, is asked again', async () => {
-    standIn.meet = (request, response) => standIn.requests < 3 && busy(request, response)
+  it('for a moment is asked again', async () => {
+    server.intercept = (request, response) => server.requests < 3 && busy(request, response)
     const key = await store.put('beach', new Uint8Array(100))
-    expect(standIn.requests).toBe(3)
+    expect(server.requests).toBe(3)
     expect(await store.get(key)).toHaveLength(100)
   })
 
-  it('for longer, is not available', async () => {
-    standIn.meet = busy
+  it('for longer causes image_store_unavailable, without secrets in the error', async () => {
+    server.intercept = busy
     const error: unknown = await store
       .put('beach', new Uint8Array(100))
       .catch((reason: unknown) => reason)
     expect(error).toMatchObject({ code: 'image_store_unavailable', status: 503 })
     expect((error as { retryAfterS: number }).retryAfterS).toBeGreaterThan(0)
-    expect(told(error)).toContain('503 SlowDown')
-    expect(told(error)).not.toContain(credentials.AWS_SECRET_ACCESS_KEY)
-    expect(told(error)).not.toContain('Signature')
+    expect(textOf(error)).toContain('503 SlowDown')
+    expect(textOf(error)).not.toContain(credentials.AWS_SECRET_ACCESS_KEY)
+    expect(textOf(error)).not.toContain('Signature')
   })
 
-  it('to answer in time, has taken too long', async () => {
-    const hasty = await openImageStore({ place, collection, endpoint, timeoutMs: 2000 })
-    standIn.meet = () => true
+  it('to answer in time causes image_store_timeout', async () => {
+    const impatient = await openImageStore({ place, collection, endpoint, timeoutMs: 2000 })
+    server.intercept = () => true
     const before = Date.now()
-    await expect(hasty.put('beach', new Uint8Array(100))).rejects.toMatchObject({
+    await expect(impatient.put('beach', new Uint8Array(100))).rejects.toMatchObject({
       code: 'image_store_timeout',
       status: 504,
     })
     expect(Date.now() - before).toBeLessThan(10_000)
-    hasty.close()
+    impatient.close()
   })
 
-  it('to answer while the caller leaves, is not waited for', async () => {
-    const gone = new AbortController()
-    standIn.meet = () => {
-      gone.abort(new Error('the client has gone'))
+  it('to answer is not waited for once the caller has disconnected', async () => {
+    const caller = new AbortController()
+    server.intercept = () => {
+      caller.abort(new Error('the client has disconnected'))
       return true
     }
-    await expect(store.put('beach', new Uint8Array(100), gone)).rejects.toThrow(
-      'the client has gone',
+    await expect(store.put('beach', new Uint8Array(100), caller)).rejects.toThrow(
+      'the client has disconnected',
     )
   })
 
-  it('in the middle of an image, gives none', async () => {
+  it('in the middle of an image causes an error instead of a part of the image', async () => {
     const key = await store.put('beach', new Uint8Array(100_000))
-    standIn.meet = (_, response) => {
+    server.intercept = (_, response) => {
       response.writeHead(200, { 'content-length': 100_000 })
       response.write(Buffer.alloc(50_000), () => response.destroy())
       return true
@@ -147,8 +144,8 @@ describe('a bucket whose server fails', () => {
     await expect(store.get(key)).rejects.toMatchObject({ code: 'image_store_unavailable' })
   })
 
-  it('by refusing, has failed: that is not tried again', async () => {
-    standIn.meet = (_, response) => {
+  it('by refusing a request causes image_store_failed without a second attempt', async () => {
+    server.intercept = (_, response) => {
       response.writeHead(403).end('<Error><Code>AccessDenied</Code></Error>')
       return true
     }
@@ -158,11 +155,11 @@ describe('a bucket whose server fails', () => {
       message: 'The bucket photos refused: 403 AccessDenied.',
     }
     await expect(store.put('beach', new Uint8Array(100))).rejects.toMatchObject(expected)
-    expect(standIn.requests).toBe(1)
+    expect(server.requests).toBe(1)
   })
 
-  it('by being away, is not available', async () => {
-    standIn.close()
+  it('by not listening causes image_store_unavailable', async () => {
+    server.close()
     await expect(store.put('beach', new Uint8Array(100))).rejects.toMatchObject({
       code: 'image_store_unavailable',
       message: expect.stringContaining('ECONNREFUSED') as string,
@@ -171,15 +168,15 @@ describe('a bucket whose server fails', () => {
 })
 
 describe('a bucket without credentials', () => {
-  it('is refused with a sentence that names the variables', async () => {
+  it('is refused with an error that names the variables', async () => {
     for (const name of Object.keys(credentials)) vi.stubEnv(name, undefined)
-    const opened = openImageStore({
+    const opening = openImageStore({
       place,
       collection,
       endpoint: 'http://127.0.0.1:9',
       timeoutMs: 5000,
     })
-    await expect(opened).rejects.toThrow(
+    await expect(opening).rejects.toThrow(
       /no credentials for the bucket photos; expected AWS_ACCESS_KEY_ID/,
     )
   })
@@ -188,7 +185,7 @@ describe('a bucket without credentials', () => {
 describe.skipIf(s3ServerMissing !== null)(
   `a bucket of a real server (${s3ServerMissing ?? 'versitygw'})`,
   () => {
-    it('is refused when it is not there or the secret is wrong, and found again when its server is', async () => {
+    it('is refused when it is missing or the secret is wrong, and works again after a restart of its server', async () => {
       const server = await S3Server.start()
       try {
         const options = { place, collection, endpoint: server.endpoint, timeoutMs: 10_000 }
@@ -217,8 +214,8 @@ describe.skipIf(s3ServerMissing !== null)(
         vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'another-secret')
         const error: unknown = await openImageStore(options).catch((reason: unknown) => reason)
         expect(error).toMatchObject({ code: 'image_store_failed' })
-        expect(told(error)).toContain('403 SignatureDoesNotMatch')
-        expect(told(error)).not.toContain('another-secret')
+        expect(textOf(error)).toContain('403 SignatureDoesNotMatch')
+        expect(textOf(error)).not.toContain('another-secret')
       } finally {
         await server.close()
       }

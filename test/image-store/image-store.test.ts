@@ -1,7 +1,4 @@
-/**
- * One suite over both places of images; what only a folder or only a bucket can meet is in
- * image-store/.
- */
+/** One suite for both places of images; each place has another for its own failures. */
 import { randomBytes, randomUUID } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -12,14 +9,14 @@ import type { ImageStore } from '../../src/image-store/image-store.js'
 import { openImageStore, type ImageStoreOptions } from '../../src/image-store/open.js'
 import { credentials, S3Server, s3ServerMissing } from '../support/s3-server.js'
 
-interface Ground {
+interface TestPlace {
   options: () => ImageStoreOptions
-  /** Puts other bytes in the place of those under a key, as a broken disk would. */
-  spoil: (key: string, bytes: Uint8Array) => Promise<unknown>
+  /** Replaces the bytes under a key, as a defective disk would. */
+  corrupt: (key: string, bytes: Uint8Array) => Promise<unknown>
   close: () => Promise<void>
 }
 
-async function folderGround(): Promise<Ground> {
+async function folderPlace(): Promise<TestPlace> {
   const folder = await mkdtemp(join(tmpdir(), 'tandem-images-'))
   return {
     options: () => ({
@@ -27,12 +24,12 @@ async function folderGround(): Promise<Ground> {
       collection: 'yet',
       timeoutMs: 20_000,
     }),
-    spoil: (key, bytes) => writeFile(join(folder, 'not', 'there', 'yet', key), bytes),
+    corrupt: (key, bytes) => writeFile(join(folder, 'not', 'there', 'yet', key), bytes),
     close: () => rm(folder, { recursive: true }),
   }
 }
 
-async function bucketGround(): Promise<Ground> {
+async function bucketPlace(): Promise<TestPlace> {
   for (const [name, value] of Object.entries(credentials)) vi.stubEnv(name, value)
   const server = await S3Server.start()
   const { endpoint } = server
@@ -45,7 +42,7 @@ async function bucketGround(): Promise<Ground> {
       endpoint,
       timeoutMs: 20_000,
     }),
-    spoil: (key, Body) =>
+    corrupt: (key, Body) =>
       client.send(new PutObjectCommand({ Bucket: 'photos', Key: `tandem/eu-1/${key}`, Body })),
     close: async () => {
       client.destroy()
@@ -64,40 +61,40 @@ async function keysOf(store: ImageStore): Promise<string[]> {
 }
 
 describe.each([
-  ['a folder', folderGround, null],
-  ['a bucket', bucketGround, s3ServerMissing],
+  ['a folder', folderPlace, null],
+  ['a bucket', bucketPlace, s3ServerMissing],
 ])('images in %s', (_, open, missing) => {
-  let ground: Ground
+  let place: TestPlace
   let store: ImageStore
 
   describe.skipIf(missing !== null)(missing ?? 'one place', () => {
     beforeAll(async () => {
-      ground = await open()
-      store = await openImageStore(ground.options())
+      place = await open()
+      store = await openImageStore(place.options())
     }, 30_000)
 
     afterAll(async () => {
       store.close()
-      await ground.close()
+      await place.close()
     })
 
-    it('are read as they were put, also by a store that is opened later', async () => {
+    it('are read as they were put, also by another store', async () => {
       const bytes = image()
       const key = await store.put('beach', bytes)
       expect(Buffer.from((await store.get(key)) ?? [])).toEqual(Buffer.from(bytes))
-      const later = await openImageStore(ground.options())
-      expect(Buffer.from((await later.get(key)) ?? [])).toEqual(Buffer.from(bytes))
-      later.close()
+      const other = await openImageStore(place.options())
+      expect(Buffer.from((await other.get(key)) ?? [])).toEqual(Buffer.from(bytes))
+      other.close()
     })
 
-    it('are gone once they are removed, and removing them again is no error', async () => {
+    it('can be removed, and a second removal is no error', async () => {
       const key = await store.put('beach', image())
       await store.remove(key)
       await store.remove(key)
       expect(await store.get(key)).toBeUndefined()
     })
 
-    it('are never overwritten: each put has a key of its own', async () => {
+    it('are never overwritten, because each put has a unique key', async () => {
       const [before, after] = [image(), image()]
       const keys = [
         await store.put('same', before),
@@ -106,7 +103,7 @@ describe.each([
       ]
       expect(new Set(keys).size).toBe(3)
       expect(Buffer.from((await store.get(keys[0] ?? '')) ?? [])).toEqual(Buffer.from(before))
-      // Of the same bytes one may go while the other stays.
+      // Equal bytes under another key stay.
       await store.remove(keys[1] ?? '')
       expect(Buffer.from((await store.get(keys[2] ?? '')) ?? [])).toEqual(Buffer.from(after))
     })
@@ -120,7 +117,7 @@ describe.each([
       'x'.repeat(256),
       '%2e%2e/',
       'nul\\con',
-    ])('take any id: %s', async (id) => {
+    ])('accept any id, such as %s', async (id) => {
       const bytes = image()
       const key = await store.put(id, bytes)
       expect(key).toMatch(/^[0-9a-f]{2}\/[0-9a-f]{2}\/[0-9a-f-]+$/)
@@ -136,47 +133,49 @@ describe.each([
       },
     )
 
-    it('are refused when their bytes have changed or are cut short', async () => {
+    it('are not returned when their bytes were changed or truncated', async () => {
       const bytes = image()
-      const key = await store.put('spoilt', bytes)
+      const key = await store.put('corrupt', bytes)
       for (const other of [bytes.subarray(0, 15_000), image()]) {
-        await ground.spoil(key, other)
+        await place.corrupt(key, other)
         await expect(store.get(key)).rejects.toMatchObject({ code: 'image_store_failed' })
       }
-      await ground.spoil(key, bytes)
+      await place.corrupt(key, bytes)
       expect(await store.get(key)).toBeDefined()
     })
 
-    it('are listed with the time of their storing', async () => {
+    it('are listed with the time at which they were stored', async () => {
       const before = await keysOf(store)
-      const put = await Promise.all(
+      const added = await Promise.all(
         Array.from({ length: 40 }, () => store.put(randomUUID(), image())),
       )
-      expect(await keysOf(store)).toEqual([...before, ...put].sort())
+      expect(await keysOf(store)).toEqual([...before, ...added].sort())
       for await (const { storedAt } of store.list())
         expect(Math.abs(Date.now() - storedAt.getTime())).toBeLessThan(120_000)
-      await Promise.all(put.map((key) => store.remove(key)))
+      await Promise.all(added.map((key) => store.remove(key)))
       expect(await keysOf(store)).toEqual(before)
     })
 
-    it('of another collection are not seen', async () => {
-      const other = await openImageStore({ ...ground.options(), collection: 'another' })
+    it('of another collection are not visible', async () => {
+      const other = await openImageStore({ ...place.options(), collection: 'another' })
       const key = await store.put('beach', image())
       expect(await other.get(key)).toBeUndefined()
       expect(await keysOf(other)).toEqual([])
       await other.remove(key)
       expect(await store.get(key)).toBeDefined()
       other.close()
-      await expect(openImageStore({ ...ground.options(), collection: '../eu-1' })).rejects.toThrow(
+      await expect(openImageStore({ ...place.options(), collection: '../eu-1' })).rejects.toThrow(
         '"../eu-1"',
       )
     })
 
-    it('are not asked for by a caller who has gone', async () => {
-      const signal = AbortSignal.abort(new Error('the client has gone'))
-      await expect(store.put('late', image(), { signal })).rejects.toThrow('the client has gone')
+    it('are neither stored nor read for a caller that has disconnected', async () => {
+      const signal = AbortSignal.abort(new Error('the client has disconnected'))
+      await expect(store.put('late', image(), { signal })).rejects.toThrow(
+        'the client has disconnected',
+      )
       const key = await store.put('there', image())
-      await expect(store.get(key, { signal })).rejects.toThrow('the client has gone')
+      await expect(store.get(key, { signal })).rejects.toThrow('the client has disconnected')
     })
   })
 })

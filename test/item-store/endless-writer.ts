@@ -1,16 +1,16 @@
 /**
- * Writes items until it is killed, four writers at once, and prints each id after the store has
- * acknowledged it. Arguments: the folder of the store.
+ * Program that writes items with four concurrent writers until it is killed. It prints each id
+ * after the store has acknowledged it. Argument: the folder of the store.
  */
 import { openItemStore } from '../../src/item-store/open.js'
-import { madeItem } from '../support/made-item.js'
+import { testItem } from '../support/test-item.js'
 
 const store = await openItemStore({ folder: process.argv[2] ?? '', fingerprint: 'crash-test' })
 
 async function write(writer: number): Promise<never> {
   for (let batch = 0; ; batch += 1) {
     const ids = [`${writer}-${batch}-a`, `${writer}-${batch}-b`]
-    await store.put(ids.map((id) => madeItem(id)))
+    await store.put(ids.map((id) => testItem(id)))
     process.stdout.write(ids.map((id) => `${id}\n`).join(''))
   }
 }

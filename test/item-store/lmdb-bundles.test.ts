@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Change, Encoding, ItemStore } from '../../src/item-store/item-store.js'
 import { StoreMismatchError } from '../../src/item-store/stamp.js'
 import { openItemStore } from '../../src/item-store/open.js'
-import { madeItem } from '../support/made-item.js'
+import { testItem } from '../support/test-item.js'
 
 let folder: string
 let store: ItemStore
@@ -52,7 +52,7 @@ async function encodeAll(step = 3): Promise<number> {
 
 describe('the next bundle', () => {
   it('gets pending changes in their order and continues after reopening', async () => {
-    await store.put(['a', 'b', 'c', 'd'].map((id) => madeItem(id)))
+    await store.put(['a', 'b', 'c', 'd'].map((id) => testItem(id)))
     await store.bundles.begin(B)
     expect(store.bundles).toMatchObject({
       serving: { name: 'first', fingerprint: 'aaaa' },
@@ -66,19 +66,19 @@ describe('the next bundle', () => {
     expect([next().size, next().position, next().lag]).toEqual([3, 3, 1])
     await encodeAll()
     expect(next().get('d')).toMatchObject({
-      payload: madeItem('d').payload,
+      payload: testItem('d').payload,
       ...encodingOf({ id: 'd', position: 4 }),
     })
     expect([...next().since(0)].map(({ id }) => id)).toEqual(['a', 'b', 'c', 'd'])
-    expect(store.get('d')?.embedding).toEqual(madeItem('d').embedding)
+    expect(store.get('d')?.embedding).toEqual(testItem('d').embedding)
   })
 
-  it('shows no replaced item and rejects an encoding of its former image', async () => {
-    await store.put(['a', 'b'].map((id) => madeItem(id)))
+  it('does not show a replaced item and rejects the encoding of its former image', async () => {
+    await store.put(['a', 'b'].map((id) => testItem(id)))
     await store.bundles.begin(B)
     const early = next().pending(10)
     await encodeAll()
-    await store.put([madeItem('a', 1)])
+    await store.put([testItem('a', 1)])
     expect(next().get('a')).toBeUndefined()
     expect(
       next()
@@ -92,8 +92,8 @@ describe('the next bundle', () => {
     expect(next().get('a')).toMatchObject(encodingOf({ id: 'a', position: 3 }))
   })
 
-  it('loses a removed item and does not regain it from a late encoding', async () => {
-    await store.put(['a', 'b'].map((id) => madeItem(id)))
+  it('loses a removed item and skips a late encoding of it', async () => {
+    await store.put(['a', 'b'].map((id) => testItem(id)))
     await store.bundles.begin(B)
     const late = next().pending(10)
     await encodeAll()
@@ -103,9 +103,9 @@ describe('the next bundle', () => {
     expect([next().has('a'), next().size]).toEqual([false, 1])
   })
 
-  it('takes no items, and the serving bundle takes no encodings', async () => {
+  it('rejects items, and the serving bundle rejects encodings', async () => {
     await store.bundles.begin(B)
-    await expect(next().put([madeItem('a')])).rejects.toThrow(/bbbb does not serve/)
+    await expect(next().put([testItem('a')])).rejects.toThrow(/bbbb does not serve/)
     await expect(store.addEncodings([], 5)).rejects.toThrow(/aaaa is not being prepared/)
     await expect(store.bundles.begin({ name: 'third', fingerprint: 'cccc' })).rejects.toThrow(
       /already/,
@@ -114,12 +114,12 @@ describe('the next bundle', () => {
   })
 
   it('leaves no encodings after its end and starts from zero again', async () => {
-    await store.put(['a', 'b'].map((id) => madeItem(id)))
+    await store.put(['a', 'b'].map((id) => testItem(id)))
     await store.bundles.begin(B)
     await encodeAll()
     await store.bundles.end()
     expect([store.bundles.next, next().size]).toEqual([null, 0])
-    expect(store.get('a')?.embedding).toEqual(madeItem('a').embedding)
+    expect(store.get('a')?.embedding).toEqual(testItem('a').embedding)
     await reopen()
     await store.bundles.begin(B)
     expect(next().lag).toBe(2)
@@ -128,7 +128,7 @@ describe('the next bundle', () => {
 
 describe('a promotion', () => {
   beforeEach(async () => {
-    await store.put(['a', 'b', 'c'].map((id) => madeItem(id)))
+    await store.put(['a', 'b', 'c'].map((id) => testItem(id)))
     await store.remove(['c'])
     await store.bundles.begin(B)
   })
@@ -136,25 +136,25 @@ describe('a promotion', () => {
   it('is refused while the next bundle lags', async () => {
     await expect(store.bundles.promote()).rejects.toThrow(/lags behind/)
     await encodeAll()
-    await store.put([madeItem('d')])
+    await store.put([testItem('d')])
     await expect(store.bundles.promote()).rejects.toThrow(/lags behind/)
     expect(store.bundles.serving.fingerprint).toBe('aaaa')
   })
 
-  it('swaps the bundles, and back', async () => {
+  it('swaps the bundles, and a second promotion swaps them back', async () => {
     await encodeAll()
     await store.bundles.promote()
     expect(store.bundles).toMatchObject({
       serving: B,
       next: { name: 'first', fingerprint: 'aaaa' },
     })
-    await expect(store.put([madeItem('d')])).rejects.toThrow(/does not serve/)
-    await next().put([{ ...madeItem('d'), ...encodingOf({ id: 'd', position: 5 }) }])
+    await expect(store.put([testItem('d')])).rejects.toThrow(/does not serve/)
+    await next().put([{ ...testItem('d'), ...encodingOf({ id: 'd', position: 5 }) }])
     const former = store.bundles.view('aaaa')
     expect(former.pending(9)).toEqual({ changes: [{ id: 'd', position: 5 }], position: 5 })
-    await former.addEncodings([{ ...madeItem('d'), position: 5 }], 5)
+    await former.addEncodings([{ ...testItem('d'), position: 5 }], 5)
     await store.bundles.promote()
-    expect(store.get('d')?.embedding).toEqual(madeItem('d').embedding)
+    expect(store.get('d')?.embedding).toEqual(testItem('d').embedding)
     expect(store.size).toBe(3)
   })
 

@@ -1,7 +1,4 @@
-/**
- * A store of the first format becomes one of the present format, also when the process ends on the
- * way.
- */
+/** Migration of a store of the first format, also when the process ends before it is complete. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +6,7 @@ import { open } from 'lmdb'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import type { NewItem } from '../../src/item-store/item-store.js'
 import { openItemStore } from '../../src/item-store/open.js'
-import { madeItem } from '../support/made-item.js'
+import { testItem } from '../support/test-item.js'
 
 const ITEMS = 1300
 const ADDED_AT = '2020-01-02T03:04:05.678Z'
@@ -19,17 +16,17 @@ let folder: string
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'tandem-migration-'))
-  await makeFirstStore()
+  await createFirstStore()
 })
 afterEach(() => rm(folder, { recursive: true, force: true }))
 
-/** The image is small: there are many. */
+/** With a small image, because there are many items. */
 function smallItem(id: string): NewItem {
-  const item = madeItem(id)
+  const item = testItem(id)
   return { ...item, image: { ...item.image, bytes: item.image.bytes.subarray(0, 10) } }
 }
 
-/** As the first version wrote a record. */
+/** A record as the first version wrote it. */
 function firstRecord(
   { embedding, imageTokens, payload, image: { bytes, ...image } }: NewItem,
   position: number,
@@ -47,7 +44,7 @@ function firstRecord(
   ])
 }
 
-async function makeFirstStore(): Promise<void> {
+async function createFirstStore(): Promise<void> {
   const root = open({ path: folder, noSubdir: false })
   const tables = ['items', 'pictures'].map((name) =>
     root.openDB<Buffer, string>({ name, encoding: 'binary' }),
@@ -56,7 +53,7 @@ async function makeFirstStore(): Promise<void> {
   const about = root.openDB<unknown, string>({ name: 'about', encoding: 'json' })
   await root.transaction(() => {
     for (let position = 1; position <= ITEMS; position += 1) {
-      // Changes are in another order than ids.
+      // The order of changes differs from the order of ids.
       const item = smallItem(idOf(ITEMS - position))
       void tables[0]?.put(item.id, firstRecord(item, position))
       void tables[1]?.put(item.id, Buffer.from(item.image.bytes))
@@ -68,55 +65,55 @@ async function makeFirstStore(): Promise<void> {
   await root.close()
 }
 
-it('goes on where it ended, and loses nothing', async () => {
-  const failing = openItemStore({
+it('a migration that was interrupted continues where it ended and loses no item', async () => {
+  const interrupted = openItemStore({
     folder,
     fingerprint: 'aaaa',
     onMigration: () => {
-      throw new Error('ended on the way')
+      throw new Error('interrupted')
     },
   })
-  await expect(failing).rejects.toThrow('ended on the way')
+  await expect(interrupted).rejects.toThrow('interrupted')
 
-  let moved = 0
+  let migrated = 0
   const store = await openItemStore({
     folder,
     fingerprint: 'aaaa',
     name: 'tiny',
-    onMigration: (items) => (moved = items),
+    onMigration: (items) => (migrated = items),
   })
   try {
-    expect(moved).toBeGreaterThan(0)
-    expect(moved).toBeLessThan(ITEMS)
+    expect(migrated).toBeGreaterThan(0)
+    expect(migrated).toBeLessThan(ITEMS)
     expect(store.size).toBe(ITEMS)
     expect(store.bundles.serving).toEqual({ name: 'tiny', fingerprint: 'aaaa' })
-    const found = [...store.since(0)]
-    expect(found.map(({ id }) => id)).toEqual(
+    const items = [...store.since(0)]
+    expect(items.map(({ id }) => id)).toEqual(
       Array.from({ length: ITEMS }, (_, at) => idOf(ITEMS - 1 - at)),
     )
-    for (const { id, payload, embedding, imageTokens, image, addedAt } of found) {
-      const made = smallItem(id)
+    for (const { id, payload, embedding, imageTokens, image, addedAt } of items) {
+      const expected = smallItem(id)
       expect({ payload, embedding, imageTokens }).toEqual({
-        payload: made.payload,
-        embedding: made.embedding,
-        imageTokens: made.imageTokens,
+        payload: expected.payload,
+        embedding: expected.embedding,
+        imageTokens: expected.imageTokens,
       })
       expect(addedAt).toBe(ADDED_AT)
       expect(image).toEqual({ mime: 'image/jpeg', width: 512, height: 300, size: 10 })
-      expect(Uint8Array.from(store.image(id) ?? [])).toEqual(made.image.bytes)
+      expect(Uint8Array.from(store.image(id) ?? [])).toEqual(expected.image.bytes)
     }
   } finally {
     await store.close()
   }
 })
 
-it('takes replacements and removals afterwards', async () => {
+it('a migrated store accepts replacements and removals', async () => {
   const store = await openItemStore({ folder, fingerprint: 'aaaa' })
   try {
-    expect(await store.put([madeItem(idOf(7), 3)])).toEqual({ position: ITEMS + 1, replaced: 1 })
+    expect(await store.put([testItem(idOf(7), 3)])).toEqual({ position: ITEMS + 1, replaced: 1 })
     expect(await store.remove([idOf(8)])).toEqual({ position: ITEMS + 2, removed: [idOf(8)] })
     expect(store.size).toBe(ITEMS - 1)
-    expect(store.get(idOf(7))?.payload).toEqual(madeItem(idOf(7), 3).payload)
+    expect(store.get(idOf(7))?.payload).toEqual(testItem(idOf(7), 3).payload)
     expect([...store.since(ITEMS)].map(({ id }) => id)).toEqual([idOf(7)])
   } finally {
     await store.close()

@@ -1,4 +1,4 @@
-/** Data folders of every released format open, and answer as they did. */
+/** Data folders of every released format still open and give the same results. */
 import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -44,7 +44,7 @@ async function start(): Promise<Tandem & { repaired: { replayed: number; removed
 
 const stop = (): Promise<void> | undefined => running.pop()?.close()
 
-it('there is a data folder of the present format', () => {
+it('the fixtures contain a data folder of the present format', () => {
   expect(formats).toContain(String(STORE_FORMAT))
 })
 
@@ -73,7 +73,7 @@ describe.each(formats)('a data folder of format %s', (format) => {
     for (const id of ['sky', 'sunset', 'meadow']) {
       const [encoded] = (await retrieval.embed([{ image: await retrieval.image(id) }])).embeddings
       const stored = (await retrieval.get(id)).embedding
-      // The stored image is a JPEG of what was encoded.
+      // The stored image is a JPEG of the encoded one, so the two embeddings differ slightly.
       const similarity = stored.reduce((sum, value, at) => sum + value * (encoded?.[at] ?? 0), 0)
       expect(similarity).toBeGreaterThan(0.99)
       const { hits } = await retrieval.search({ image: await retrieval.image(id) }, { k: 3 })
@@ -81,7 +81,7 @@ describe.each(formats)('a data folder of format %s', (format) => {
     }
   })
 
-  it('takes writes, and needs no more repair at the next start', async () => {
+  it('accepts writes and needs no repair at the next start', async () => {
     const first = await start()
     expect(await first.retrieval.remove('sky')).toBe(true)
     await stop()
@@ -94,12 +94,12 @@ describe.each(formats)('a data folder of format %s', (format) => {
   })
 })
 
-it('an index folder beside another store is not used, whatever its position', async () => {
+it('an index of another store is not used, even at the same position', async () => {
   const fixture = join(fixtures, `data-format-${STORE_FORMAT}`)
   await cp(fixture, dataFolder, { recursive: true })
   expect((await start()).repaired).toEqual({ replayed: 0, removed: 0 })
   await stop()
-  // The same items, the same position, another store: only its identity tells.
+  // The same items and position in another store: only the identity differs.
   await rm(join(dataFolder, 'items'), { recursive: true })
   await cp(join(fixtures, 'data-format-1', 'items'), join(dataFolder, 'items'), { recursive: true })
   const { repaired } = await start()
@@ -109,29 +109,29 @@ it('an index folder beside another store is not used, whatever its position', as
 describe('a migration', () => {
   const items = (): string => join(dataFolder, 'items')
   const first = join(fixtures, 'data-format-1', 'items')
-  const opened = (onMigration?: (items: number) => void): Promise<ItemStore> =>
+  const openStore = (onMigration?: (items: number) => void): Promise<ItemStore> =>
     openItemStore({
       folder: items(),
       fingerprint: null,
       ...(onMigration === undefined ? {} : { onMigration }),
     })
 
-  it('says how far it is, and happens once', async () => {
+  it('reports its progress and runs once', async () => {
     await cp(first, items(), { recursive: true })
-    const said: number[] = []
-    await (await opened((moved) => said.push(moved))).close()
-    await (await opened((moved) => said.push(moved))).close()
-    expect(said.at(-1)).toBe(3)
-    expect(said.filter((moved, at) => moved < (said[at - 1] ?? 0))).toEqual([])
+    const reported: number[] = []
+    await (await openStore((migrated) => reported.push(migrated))).close()
+    await (await openStore((migrated) => reported.push(migrated))).close()
+    expect(reported.at(-1)).toBe(3)
+    expect(reported.filter((migrated, at) => migrated < (reported[at - 1] ?? 0))).toEqual([])
   })
 
-  it('leaves a store of another bundle as it was', async () => {
+  it('does not change a store of another bundle', async () => {
     await cp(first, items(), { recursive: true })
     await expect(openItemStore({ folder: items(), fingerprint: 'another' })).rejects.toThrow(
       StoreMismatchError,
     )
-    const said: number[] = []
-    await (await opened((moved) => said.push(moved))).close()
-    expect(said.at(-1)).toBe(3)
+    const reported: number[] = []
+    await (await openStore((migrated) => reported.push(migrated))).close()
+    expect(reported.at(-1)).toBe(3)
   })
 })

@@ -1,7 +1,4 @@
-/**
- * The door of the model room, over the tiny bundle: the worker, the batches and the rules around
- * them.
- */
+/** Models with the tiny bundle: workers, batches and limits. */
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'

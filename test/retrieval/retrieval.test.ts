@@ -130,7 +130,7 @@ describe('a start', () => {
 
   it('rebuilds an index whose position is ahead of the store', async () => {
     await add('dog', 'dog')
-    tandem.index.vectors.set('stranger', embeddingOf('cat'))
+    tandem.index.vectors.set('unknown', embeddingOf('cat'))
     tandem.index.vectors.set('dog', embeddingOf('cat'))
     tandem.index.position = 99
     await tandem.retrieval.start()
@@ -188,9 +188,9 @@ describe('an embedding without length 1', () => {
   it.each([Number.NaN, 0])(
     'with all values %d is not stored, and later writes succeed',
     async (value) => {
-      tandem.models.spoilt = value
-      await expect(add('poison', 'dog')).rejects.toThrow('length 1')
-      tandem.models.spoilt = undefined
+      tandem.models.invalidValue = value
+      await expect(add('invalid', 'dog')).rejects.toThrow('length 1')
+      tandem.models.invalidValue = undefined
       await add('after', 'dog')
       expect([...tandem.index.ids()]).toEqual(['after'])
       await expectAgreement()

@@ -42,7 +42,7 @@ export const IMPORTERS: Readonly<Record<string, string>> = {
 const MAX_FILES = 20
 const MAX_LINES = 400
 const MAX_COLUMNS = 100
-const DRAWERS = ['utils', 'util', 'common', 'helpers', 'lib', 'misc', 'shared']
+const VAGUE_NAMES = ['utils', 'util', 'common', 'helpers', 'lib', 'misc', 'shared']
 
 const IMPORT =
   /(?:^|\n)\s*(?:import|export)\s[^'"]*?from\s*['"]([^'"]+)['"]|(?:^|\n)\s*import\s*['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]/g
@@ -56,7 +56,7 @@ export function readSources(root: string): Source[] {
     }))
 }
 
-/** Imported files as paths relative to src/, packages and `node:` modules by name. Types count. */
+/** Imports, including those of types: files as paths relative to src/, packages by name. */
 export function importsOf({ path, text }: Source): string[] {
   return [...text.matchAll(IMPORT)].map(([, from, bare, dynamic]) => {
     const name = from ?? bare ?? dynamic ?? ''
@@ -92,15 +92,15 @@ export function strayTopFiles(sources: readonly Source[]): string[] {
     .map(({ path }) => `${path} lies at the top of src/`)
 }
 
-/** Each circle of imports, types included, once. */
+/** Each circle of imports, including those of types, once. */
 export function circles(sources: readonly Source[]): string[] {
   const imports = new Map(sources.map((source) => [source.path, ownImports(source)]))
   const done = new Set<string>()
-  const found: string[] = []
+  const circlesFound: string[] = []
   const walk = (path: string, trail: readonly string[]): void => {
     const start = trail.indexOf(path)
     if (start >= 0) {
-      found.push([...trail.slice(start), path].join(' → '))
+      circlesFound.push([...trail.slice(start), path].join(' → '))
       return
     }
     if (done.has(path)) return
@@ -108,12 +108,12 @@ export function circles(sources: readonly Source[]): string[] {
     done.add(path)
   }
   for (const path of imports.keys()) walk(path, [])
-  return found
+  return circlesFound
 }
 
 /**
- * Imports that go up: to a higher layer, to a sibling folder of the same layer, or from a folder to
- * one around it, of which only leaves may be imported: files that import nothing of that folder.
+ * Imports of a higher layer, of another folder in the same layer, or of a file in an enclosing
+ * folder that itself imports files of that folder.
  */
 export function climbingImports(sources: readonly Source[]): string[] {
   const layerOf = (path: string): number => LAYERS.findIndex((layer) => layer.includes(topOf(path)))
@@ -161,7 +161,7 @@ function relativeTo(from: string, to: string): string {
   return path.startsWith('.') ? path : `./${path}`
 }
 
-/** Contracts that import from their own folder, where a factory, `open.ts`, stands beside them. */
+/** Contracts that import from their own folder, if the folder has a factory, `open.ts`. */
 export function contractsWithImplementation(sources: readonly Source[]): string[] {
   const paths = new Set(sources.map(({ path }) => path))
   return sources
@@ -210,12 +210,12 @@ export function crowdedFolders(sources: readonly Source[]): string[] {
     .map(([folder, count]) => `${folder} has ${count} files, expected ${MAX_FILES} at most`)
 }
 
-/** Folders and files without a subject, and files that only hand on the exports of others. */
-export function drawers(sources: readonly Source[]): string[] {
-  const named = sources
+/** Files with a vague name, and files that only re-export others. */
+export function vagueFiles(sources: readonly Source[]): string[] {
+  const vague = sources
     .map(({ path }) => path)
-    .filter((path) => path.split('/').some((part) => DRAWERS.includes(part.replace('.ts', ''))))
-    // Items that several services share are a subject.
+    .filter((path) => path.split('/').some((part) => VAGUE_NAMES.includes(part.replace('.ts', ''))))
+    // The collection that several services share.
     .filter((path) => path !== 'collection/milvus/shared.ts')
   const barrels = sources
     .filter(({ text }) => {
@@ -224,8 +224,8 @@ export function drawers(sources: readonly Source[]): string[] {
     })
     .map(({ path }) => path)
   return [
-    ...named.map((path) => `${path} is named after no subject`),
-    ...barrels.map((path) => `${path} only exports what others declare`),
+    ...vague.map((path) => `${path} has a name without a subject`),
+    ...barrels.map((path) => `${path} only re-exports other files`),
   ]
 }
 

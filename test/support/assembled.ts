@@ -1,7 +1,4 @@
-/**
- * What a WebAssembly source assembles to, for the tests that hold it and the copy in a TypeScript
- * file together.
- */
+/** Assembles WebAssembly sources, for tests of the copies in TypeScript files. */
 import { readFileSync } from 'node:fs'
 import wabt from 'wabt'
 

@@ -1,4 +1,4 @@
-/** Opens an empty collection of every kind that stores items, for suites over all of them. */
+/** Opens an empty collection of each kind that stores items, for suites over all kinds. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -67,7 +67,7 @@ const all = [
   { kind: `in Milvus ${withoutMilvus}`, open: openInMilvus, isMissing: !hasMilvus },
 ]
 
-/** The kinds that this machine can run. */
+/** The kinds that can run on this machine. */
 export const kinds = all.filter(({ isMissing }) => !isMissing)
 
 /** @param at - determines the embedding, the image and the tokens */

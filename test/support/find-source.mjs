@@ -1,4 +1,4 @@
-/** Module resolution hook: `x.js` that is not there means `x.ts`. */
+/** Module resolution hook: a missing `x.js` resolves to `x.ts`. */
 export async function resolve(specifier, context, next) {
   try {
     return await next(specifier, context)

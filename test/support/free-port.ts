@@ -1,7 +1,4 @@
-/**
- * A port of this machine that nobody listens on now, for a program that cannot choose one by
- * itself.
- */
+/** A free port of this machine, for a program that cannot choose one itself. */
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 

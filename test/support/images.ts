@@ -1,10 +1,10 @@
-/** Image files of every kind that clients send, good and bad. */
+/** Image files of every kind that clients send, valid and invalid. */
 import { deflateSync } from 'node:zlib'
 import sharp from 'sharp'
 
 const SIDE = 24
 
-/** Left half red, right half blue: whoever turns, mirrors or drops half of it is found out. */
+/** Left half red, right half blue, so that a rotated, mirrored or cropped copy differs. */
 export function twoColours(channels: 3 | 4 = 3) {
   const pixels = Buffer.alloc(SIDE * SIDE * channels, 255)
   for (let at = 0; at < SIDE * SIDE; at += 1) {
@@ -15,7 +15,7 @@ export function twoColours(channels: 3 | 4 = 3) {
 
 export const jpeg = (): Promise<Buffer> => twoColours().jpeg({ quality: 95 }).toBuffer()
 
-/** Images that work, by their kind. */
+/** Valid images by kind. */
 export const working: Record<string, () => Promise<Buffer>> = {
   'a JPEG': jpeg,
   'a progressive JPEG': () => twoColours().jpeg({ progressive: true }).toBuffer(),
@@ -46,7 +46,7 @@ export const svg = Buffer.from(
   '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>',
 )
 
-/** A PNG of one colour, one bit a pixel: large when decoded, small as a file. */
+/** A PNG of one colour with one bit for each pixel: a small file that is large when decoded. */
 export function plainPng(width: number, height: number): Buffer {
   const header = Buffer.alloc(13)
   header.writeUInt32BE(width, 0)
@@ -71,7 +71,7 @@ function chunk(type: string, data: Buffer): Buffer {
   return framed
 }
 
-/** Bit by bit, as the PNG standard writes it: node:zlib has one only from Node 20.15 on. */
+/** The CRC of the PNG standard; node:zlib has one only since Node 20.15. */
 function crc32(bytes: Buffer): number {
   let crc = ~0
   for (const byte of bytes) {

@@ -28,7 +28,7 @@ export class Milvus {
     this.port = port
   }
 
-  /** Starts an empty one; resolves when it listens. */
+  /** Starts an empty server; resolves when it listens. */
   static async start(): Promise<Milvus> {
     const milvus = new Milvus(await mkdtemp(join(tmpdir(), 'tandem-milvus-')), await freePort())
     await milvus.begin()
@@ -51,7 +51,7 @@ export class Milvus {
     }
   }
 
-  /** Starts it again on its data. */
+  /** Starts the process on the existing data. */
   async begin(): Promise<void> {
     // One worker: milvus-lite does not guard against concurrent writes.
     const options = [
@@ -79,7 +79,7 @@ export class Milvus {
     throw new Error(`milvus-lite ended before it listened:\n${errors.join('')}`)
   }
 
-  /** Like a failure of its machine. */
+  /** Kills the process, as a failure of its machine would. */
   async kill(): Promise<void> {
     const child = this.#process
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
@@ -88,7 +88,7 @@ export class Milvus {
     await ended
   }
 
-  /** Ends it and forgets what it has stored. */
+  /** Ends the process and removes its data. */
   async end(): Promise<void> {
     await this.kill()
     await rm(this.#folder, { recursive: true, force: true })

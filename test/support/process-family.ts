@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 
-/** The process, its children and theirs. */
+/** The process and all its descendants. */
 export function familyOf(pid: number): number[] {
   const children = orEmpty(() => readdirSync(`/proc/${pid}/task`)).flatMap((task) =>
     orEmpty(() =>
@@ -23,7 +23,7 @@ export function moduleOf(pid: number): string {
   return name === 'worker' ? `${basename(dirname(file))}-worker` : name
 }
 
-/** Nothing if the process has ended meanwhile. */
+/** Empty if the process has ended. */
 export function orEmpty<Value>(read: () => Value[]): Value[] {
   try {
     return read()

@@ -1,21 +1,22 @@
-/** The memory of a process and of all that it has started, as Linux counts it. */
+/** Memory of a process and its descendants, from /proc. */
 import { readFileSync } from 'node:fs'
 import { familyOf, moduleOf, orEmpty } from './process-family.js'
 
 export interface Memory {
-  /** Bytes with the files that are mapped, and without. */
+  /** Bytes, including mapped files. */
   resident: number
+  /** Bytes, without mapped files. */
   anonymous: number
 }
 
-/** Of a process and all that it has started, together. */
+/** Sum over a process and its descendants. */
 export function memoryOf(pid: number): Memory {
   const members = [...memoryByProcess(pid).values()]
   const sum = (of: keyof Memory): number => members.reduce((total, member) => total + member[of], 0)
   return { resident: sum('resident'), anonymous: sum('anonymous') }
 }
 
-/** The same by what they run: `server`, `inference-worker`. */
+/** By module, such as `server` or `inference-worker`. */
 export function memoryByProcess(pid: number): Map<string, Memory> {
   const byModule = new Map<string, Memory>()
   for (const member of familyOf(pid)) {

@@ -1,14 +1,16 @@
-/** Repeatable embeddings around a few centres, as embeddings of real images are. */
+/** Reproducible embeddings around a few centres, like embeddings of real images. */
 export function randomEmbeddings(count: number, dim: number, seed = 1): Float32Array[] {
-  const next = randomNumbers(seed)
-  const centres = Array.from({ length: 12 }, () => Array.from({ length: dim }, () => next() - 0.5))
+  const random = randomNumbers(seed)
+  const centres = Array.from({ length: 12 }, () =>
+    Array.from({ length: dim }, () => random() - 0.5),
+  )
   return Array.from({ length: count }, () => {
-    const centre = centres[Math.floor(next() * centres.length)] as number[]
-    return Float32Array.from(centre, (value) => value + 0.6 * (next() - 0.5))
+    const centre = centres[Math.floor(random() * centres.length)] as number[]
+    return Float32Array.from(centre, (value) => value + 0.6 * (random() - 0.5))
   })
 }
 
-/** Numbers in [0, 1), the same for the same seed (mulberry32). */
+/** Reproducible numbers in [0, 1) (mulberry32). */
 export function randomNumbers(seed: number): () => number {
   let state = seed
   return () => {
@@ -19,7 +21,7 @@ export function randomNumbers(seed: number): () => number {
   }
 }
 
-/** The definition, written out: what the indexes are held to. */
+/** Reference implementation of the cosine for tests of the indexes. */
 export function cosine(a: Float32Array, b: Float32Array): number {
   let dot = 0
   let aa = 0

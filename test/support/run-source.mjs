@@ -1,6 +1,7 @@
 /**
- * Lets tests run the sources as they are: tsx compiles them, and a file named .js that exists only as .ts is found,
- * also where it is the first file of a worker process. Given to node with --import, which worker processes inherit.
+ * Runs the TypeScript sources: tsx compiles them, and a missing `x.js` resolves to `x.ts`, also as
+ * the first file of a worker process. Node loads this file with --import, which worker processes
+ * inherit.
  */
 import { register } from 'node:module'
 import { register as compileTypeScript } from 'tsx/esm/api'

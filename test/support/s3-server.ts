@@ -1,6 +1,6 @@
 /**
- * A server that speaks S3 and keeps its objects in a folder: versitygw, which checks signatures as
- * AWS does. `scripts/s3-server.sh` builds it; `VERSITYGW` may name another one.
+ * An S3 server that stores objects in a folder: versitygw, which checks signatures like AWS.
+ * `scripts/s3-server.sh` builds it; `VERSITYGW` is the path of another build.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -15,14 +15,14 @@ import { freePort } from './free-port.js'
 
 const program = process.env.VERSITYGW ?? join(packageFolder, 'test', '.tools', 'versitygw')
 
-/** Why tests of a bucket are skipped, or null where they can run. */
+/** Reason to skip tests of a bucket; null if they can run. */
 export const s3ServerMissing = existsSync(program)
   ? null
   : `${program} is missing: bash scripts/s3-server.sh builds it`
 
 export const credentials = {
   AWS_ACCESS_KEY_ID: 'tandem-test',
-  AWS_SECRET_ACCESS_KEY: 'a-secret-that-no-error-may-tell',
+  AWS_SECRET_ACCESS_KEY: 'a-secret-that-no-error-may-contain',
 }
 
 export class S3Server {
@@ -43,7 +43,7 @@ export class S3Server {
     return server
   }
 
-  /** Starts it again after `kill`, over the same objects. */
+  /** Starts the process, also after `kill`, with the same objects. */
   async resume(): Promise<void> {
     const { AWS_ACCESS_KEY_ID: access, AWS_SECRET_ACCESS_KEY: secret } = credentials
     const options = [
@@ -59,11 +59,11 @@ export class S3Server {
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     this.#process = child
-    let said = ''
-    child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()))
+    let errors = ''
+    child.stderr.on('data', (bytes: Buffer) => (errors += bytes.toString()))
     for (let tries = 0; !(await accepts(this.#port)); tries += 1) {
       if (child.exitCode !== null || tries > 100)
-        throw new Error(`versitygw did not start: ${said}`)
+        throw new Error(`versitygw did not start: ${errors}`)
       await sleep(100)
     }
   }

@@ -1,14 +1,13 @@
-/** What a server process says on its standard output. */
+/** Standard output of a server process. */
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 
 /**
- * Reads until the server says that it is ready; whoever goes on reading, or lets the rest go,
- * resumes the stream.
+ * Reads until the server is ready. The caller resumes the stream for the further output.
  *
- * @param log - gets what was said
- * @returns its address, without a slash at the end
- * @throws Error with the log, where it ends before
+ * @param log - receives the output
+ * @returns the address, without a slash at the end
+ * @throws Error with the log if the server ends before
  */
 export async function addressWhenReady(stdout: Readable, log: string[] = []): Promise<string> {
   for await (const line of createInterface({ input: stdout })) {

@@ -1,4 +1,4 @@
-/** A server with the tiny bundle in a process of its own, whose log is kept. */
+/** A server process with the tiny bundle, and its log. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
 import { packageFolder } from '../../src/config.js'
@@ -11,11 +11,11 @@ export interface Service {
 }
 
 /**
- * Resolves when the server says that it is ready.
+ * Resolves when the server is ready.
  *
- * @param program - what Node runs
- * @param running - gets the process at once, so that it can be ended whatever comes
- * @param log - gets what it says, also before it is ready
+ * @param program - arguments of Node
+ * @param running - receives the process at once, so that the caller can always end it
+ * @param log - receives the output, also before the server is ready
  */
 export async function startServer(
   program: readonly string[],

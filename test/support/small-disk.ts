@@ -1,7 +1,7 @@
 /**
- * Disks of a few megabytes that a test may fill or break. Each is mounted in a mount namespace of
- * its own, which a shell keeps alive: it ends with the shell, also when the test is killed. Others
- * reach it through the shell's /proc/…/root.
+ * Disks of a few megabytes that a test may fill or break. Each is mounted in its own mount
+ * namespace, which ends with its shell, also when the test is killed. Other processes reach it
+ * through /proc/…/root of the shell.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
@@ -13,41 +13,35 @@ import { createInterface } from 'node:readline'
 export interface Disk {
   /** An empty folder on the disk. */
   readonly folder: string
-  /** Writes a file until no more than `freeBytes` are left. */
+  /** Writes a file until at most `freeBytes` are free. */
   fill(freeBytes?: number): void
-  /** Removes that file again. */
-  makeRoom(): void
-  /** Mounts it again for reading alone; no file on it may be open for writing. */
+  /** Removes the file of `fill`. */
+  freeSpace(): void
+  /** Remounts it read-only; no file on it may be open for writing. */
   makeReadOnly(): Promise<void>
   end(): Promise<void>
 }
 
 export interface BreakableDisk extends Disk {
-  /**
-   * Turns it read-only beneath open files, as the kernel does with a disk that has errors. It stays
-   * so.
-   */
+  /** Makes it read-only while files are open, as the kernel does with a disk that has errors. */
   break(): Promise<void>
-  /** Checks and mounts it again, as an administrator would; no file on it may be open. */
+  /** Checks it and mounts it again; no file on it may be open. */
   repair(): Promise<void>
 }
 
-/** A tmpfs, or null where this process may not mount one: then the test is skipped. */
+/** A tmpfs; null if this process may not mount one. */
 export async function smallDisk(megabytes: number): Promise<Disk | null> {
   return mounted(`mount -t tmpfs -o size=${megabytes}m tmpfs "$MOUNT"`)
 }
 
-/**
- * An ext4 of its own in a file, or null where this process may not mount one or its tools are
- * missing.
- */
+/** An ext4 in a file; null if this process may not mount one or its tools are missing. */
 export async function breakableDisk(megabytes: number): Promise<BreakableDisk | null> {
   if (process.getuid?.() !== 0) return null
   const disk = await mounted(
     `truncate -s ${megabytes}M "$IMAGE" && mkfs.ext4 -q "$IMAGE" && mount -o loop,errors=remount-ro "$IMAGE" "$MOUNT"`,
   )
   if (disk === null) return null
-  // Child processes of a service that was killed end a moment after it.
+  // Child processes of a killed service end shortly after it.
   const unmount = 'for try in 1 2 3 4 5 6 7 8 9; do umount "$MOUNT" && break; sleep 0.3; done'
   const repair = `${unmount}; e2fsck -fy "$IMAGE"; mount -o loop,errors=remount-ro "$IMAGE" "$MOUNT"`
   return Object.assign(disk, {
@@ -59,15 +53,15 @@ export async function breakableDisk(megabytes: number): Promise<BreakableDisk | 
 type RunningDisk = Disk & { run(command: string): Promise<void> }
 
 async function mounted(mount: string): Promise<RunningDisk | null> {
-  const place = mkdtempSync(join(tmpdir(), 'tandem-disk-'))
+  const ownFolder = mkdtempSync(join(tmpdir(), 'tandem-disk-'))
   const env = {
     PATH: process.env['PATH'],
-    MOUNT: join(place, 'mount'),
-    IMAGE: join(place, 'image'),
+    MOUNT: join(ownFolder, 'mount'),
+    IMAGE: join(ownFolder, 'image'),
   }
   await mkdir(env.MOUNT)
   const asRoot = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user']
-  // Runs each line that it is sent, and says how that ended.
+  // Runs each line of its input and prints the exit status.
   const loop = 'while read -r line; do eval "$line" </dev/null >/dev/null 2>&1; echo "$?"; done'
   const shell = spawn('unshare', [...asRoot, '--mount', 'sh', '-c', loop], {
     env,
@@ -84,12 +78,12 @@ async function mounted(mount: string): Promise<RunningDisk | null> {
     return answer.done !== true && answer.value === '0'
   }
   const run = async (command: string): Promise<void> => {
-    if (!(await succeeds(command))) throw new Error(`this failed on the disk: ${command}`)
+    if (!(await succeeds(command))) throw new Error(`a command failed on the disk: ${command}`)
   }
   const end = async (): Promise<void> => {
     shell.stdin.end()
     await exit
-    rmSync(place, { recursive: true, force: true })
+    rmSync(ownFolder, { recursive: true, force: true })
   }
   if (!(await succeeds(mount))) {
     await end()
@@ -102,7 +96,7 @@ async function mounted(mount: string): Promise<RunningDisk | null> {
   return {
     folder,
     fill: (freeBytes = 0) => fillUp(filler, freeBytes),
-    makeRoom: () => rmSync(filler),
+    freeSpace: () => rmSync(filler),
     end,
     run,
     makeReadOnly: () => run('mount -o remount,ro "$MOUNT"'),

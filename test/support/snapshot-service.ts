@@ -1,5 +1,5 @@
 /**
- * The service with a snapshot of the index each second, for tests that stop or hinder one. Reads
+ * The service with a snapshot of the index each second, for tests that interrupt snapshots. Reads
  * its settings from the environment.
  */
 import { readConfig } from '../../src/config.js'

@@ -11,7 +11,7 @@ import { openItemStore } from '../../src/item-store/open.js'
 import { MemoryIndex } from './memory-index.js'
 import { WordModels } from './word-models.js'
 
-/** Has no bundle to change to. */
+/** A catalog without bundles. */
 export const emptyCatalog: BundleCatalog = {
   fingerprintOf: (name) =>
     Promise.reject(new TandemError('bundle_unusable', `There is no bundle ${name}.`)),
@@ -26,7 +26,7 @@ export interface TestService extends Tandem {
   end(): Promise<void>
 }
 
-/** @param start - whether the service is started, or only built */
+/** @param start - whether to start the service, or only build it */
 export async function startTestService(
   { limits = {}, ...settings }: Partial<Config> & { limits?: Partial<Limits> } = {},
   start = true,

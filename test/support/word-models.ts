@@ -19,8 +19,8 @@ const DIM = 64
 export function embeddingOf(text: string): Float32Array {
   const counts = new Float32Array(DIM)
   for (const word of text.toLowerCase().split(/\W+/)) {
-    const place = [...word].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % DIM, 7)
-    counts[place] = (counts[place] ?? 0) + 1
+    const dimension = [...word].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % DIM, 7)
+    counts[dimension] = (counts[dimension] ?? 0) + 1
   }
   const length = Math.hypot(...counts)
   return counts.map((count) => count / length)
@@ -48,8 +48,8 @@ export class WordModels implements Models {
   gate: (signal?: AbortSignal) => Promise<void> = () => Promise.resolve()
   /** `embeddingOnly` of each call. */
   readonly embeddingOnly: boolean[] = []
-  /** If set, each number of an image embedding has this value, for tests of invalid ones. */
-  spoilt: number | undefined
+  /** If set, each value of an image embedding, for tests of invalid embeddings. */
+  invalidValue: number | undefined
 
   async encodeTexts(texts: readonly string[], call?: Call) {
     this.embeddingOnly.push(call?.embeddingOnly ?? false)
@@ -70,7 +70,7 @@ export class WordModels implements Models {
       if (word.startsWith('bad')) throw new TandemError('image_unreadable', 'The image is cut off.')
       const imageTokens = new Int8Array([Number(/\d+/.exec(word)?.[0] ?? 0), 0, 0, 0])
       const embedding = embeddingOf(word)
-      if (this.spoilt !== undefined) embedding.fill(this.spoilt)
+      if (this.invalidValue !== undefined) embedding.fill(this.invalidValue)
       return { embedding, imageTokens, image: { bytes, mime: 'image/jpeg', width: 4, height: 3 } }
     })
     return { encoded, timings: { preprocess: 1, inference: 2 } }

@@ -45,7 +45,7 @@ describe('a snapshot on a full disk', () => {
       expect(index.position).toBe(100)
 
       await index.upsert(entries.slice(100), 3000)
-      disk.makeRoom()
+      disk.freeSpace()
       await index.save()
       await index.close()
       index = await indexOn(disk)

@@ -384,7 +384,7 @@ describe('a full backup disk', () => {
       const answer = await post(small, '/backups?name=first')
       expect([answer.statusCode, answer.json()]).toMatchObject([507, { code: 'storage_full' }])
       expect(await readdir(join(disk.folder, 'backups'))).toEqual([])
-      disk.makeRoom()
+      disk.freeSpace()
       expect((await ended(small, '/backups?name=first')).failure).toBeNull()
     } finally {
       await small.end()

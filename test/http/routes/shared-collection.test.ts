@@ -6,7 +6,7 @@ import { readConfig } from '../../../src/config.js'
 import type { MilvusItems } from '../../../src/collection/milvus/milvus.js'
 import { WordModels } from '../../support/word-models.js'
 
-const UPKEEP = [
+const UNSUPPORTED = [
   ['POST', '/backups', /milvus-backup/],
   ['POST', '/backups?name=nightly', /milvus-backup/],
   ['GET', '/backups', /milvus-backup/],
@@ -44,7 +44,7 @@ describe('a service with an external engine', () => {
   })
   afterAll(() => tandem.close())
 
-  it.each(UPKEEP)(
+  it.each(UNSUPPORTED)(
     'answers 501 to %s %s and names the alternative',
     async (method, url, instead) => {
       const body = method === 'PUT' ? { payload: { model: 'other' } } : {}
@@ -69,7 +69,7 @@ describe('a service with an external engine', () => {
       .flatMap(([path, calls]) =>
         Object.keys(calls).map((method) => `${method.toUpperCase()} ${path}`),
       )
-    const tried = UPKEEP.map(
+    const tried = UNSUPPORTED.map(
       ([method, url]) => `${method} ${url.replace('nightly', '{name}').replace(/\?.*/, '')}`,
     )
     expect(known.sort()).toEqual([...new Set(tried)].sort())

@@ -101,7 +101,7 @@ describe('the largest batch', () => {
 
 describe('the overhead of a batch', () => {
   it('is counted in what fills it', async () => {
-    // A row takes 2 ms, whatever its length, and a batch 6 ms besides.
+    // A row of any length takes 2 ms, and a batch 6 ms in addition.
     const { run } = device(Infinity, (rows) => 6 + rows * 2)
     const { limit, overhead } = await largestBatch('text', spec, searchOnCpu(2), run)
     expect(limit).toBe(32 * 16)

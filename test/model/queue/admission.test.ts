@@ -94,7 +94,7 @@ describe('admission', () => {
     expect(refused('text', 1, 21.3, { priority: 'bulk' })).toBeNull()
   })
 
-  it('admits bulk work that ends in time within its guaranteed share, whatever the interactive load', () => {
+  it('admits bulk work that ends in time within its guaranteed share under any interactive load', () => {
     waiting.add({ graph: 'text', priority: 'interactive', weight: 1000 })
     expect(refused('text', 1, 26.7)).not.toBeNull()
     expect(refused('text', 1, 21.3, { priority: 'bulk' })).toBeNull()

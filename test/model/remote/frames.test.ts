@@ -12,7 +12,7 @@ import {
 } from '../../../src/model/remote/frames.js'
 
 describe('a frame', () => {
-  it('comes back as it was written, whatever the lengths of its parts', () => {
+  it('is read as it was written, with parts of any length', () => {
     const parts = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 8 })
     fc.assert(
       fc.property(fc.dictionary(fc.string(), fc.jsonValue()), parts, (head, given) => {

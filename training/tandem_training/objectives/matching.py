@@ -21,7 +21,7 @@ def sample_hard_negatives(similarity: Tensor, logit_scale: Tensor, row_ids: Tens
     if (most := int(other.sum(1).min())) < count:
         raise ValueError(f"negatives = {count}, but the batch has only {most} of another image")
     logits = (similarity * logit_scale.exp()).float()
-    # Gumbel top-k draws without replacement in proportion to exp(logits), whatever their range
+    # Gumbel top-k draws without replacement in proportion to exp(logits), for any range of them
     # (Kool et al. 2019).
     uniform = torch.rand(logits.shape, generator=generator).to(logits.device).clamp(1e-20, 1 - 1e-7)
     noisy = logits - torch.log(-torch.log(uniform))

@@ -146,7 +146,7 @@ def test_lm_equals_the_slow_reference(smoothing: float):
 
 
 def gathered_gradient(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """ITC of a linear tower over whatever `gather` gives; its gradient."""
+    """ITC of a linear tower over the result of `gather`; its gradient."""
     weight = weight.clone().requires_grad_()
     text, image = (gather(F.normalize(part @ weight, dim=-1)) for part in rows)
     ids = torch.arange(len(text))

@@ -1,7 +1,7 @@
 /**
- * Cuts the fail points into the running service from outside, so that its sources hold none of
- * them: at the calls to the file system, to the process of the graph, and (failing-lmdb.ts) to the
- * database. Given to node with --import.
+ * Adds the fail points to the running service, so that its sources contain none: at calls to the
+ * file system, to the process of the graph, and to the database (failing-lmdb.ts). Node loads this
+ * file with --import.
  */
 import files from 'node:fs/promises'
 import { register, syncBuiltinESMExports } from 'node:module'
@@ -11,8 +11,8 @@ import type { Commands } from '../../src/vector-index/hnsw-worker.js'
 import { WorkerProcess } from '../../src/worker/worker-process.js'
 import { reach, type FailPoint } from './fail-points.js'
 
-/** Long enough for a small graph to be somewhere between its first byte and its last. */
-const WHILE_WRITING_MS = 1
+/** Within this time a small graph is only partly written. */
+const WRITING_MS = 1
 
 type Around = { before?: FailPoint; during?: FailPoint; after?: FailPoint }
 
@@ -24,42 +24,45 @@ const aroundCommands: { [Name in keyof Commands]?: Around } = {
   'end-compaction': { before: 'compaction: before its end', after: 'compaction: after its end' },
 }
 
-function cutProcess(): void {
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the process as `this` below
+function instrumentProcess(): void {
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with `this` below
   const { call } = WorkerProcess.prototype as WorkerProcess<Commands>
-  const cut: typeof call = async function (this: WorkerProcess<Commands>, name, ask) {
+  const instrumented: typeof call = async function (
+    this: WorkerProcess<Commands>,
+    name,
+    parameters,
+  ) {
     const { before, during, after } = aroundCommands[name] ?? {}
-    // The graph dies with the service, in the middle of what it does: alone it would first finish
-    // that.
+    // The process of the graph is killed too; otherwise it would complete the command.
     const { pid } = this.status
-    const both = (point: FailPoint): void =>
+    const reachWithIndex = (point: FailPoint): void =>
       reach(point, () => pid !== null && process.kill(pid, 'SIGKILL'))
-    if (before !== undefined) both(before)
-    const answer = call.bind(this)(name, ask) as ReturnType<typeof cut>
+    if (before !== undefined) reachWithIndex(before)
+    const reply = call.bind(this)(name, parameters) as ReturnType<typeof instrumented>
     if (during !== undefined) {
-      // A refusal that comes meanwhile is heard below.
-      answer.catch(() => undefined)
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * WHILE_WRITING_MS))
-      both(during)
+      // An error before the `await` below must not count as unhandled.
+      reply.catch(() => undefined)
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * WRITING_MS))
+      reachWithIndex(during)
     }
-    const given = await answer
-    if (after !== undefined) both(after)
-    return given
+    const result = await reply
+    if (after !== undefined) reachWithIndex(after)
+    return result
   }
-  Object.assign(WorkerProcess.prototype, { call: cut })
+  Object.assign(WorkerProcess.prototype, { call: instrumented })
 }
 
-function cutFiles(): void {
+function instrumentFiles(): void {
   const { open, rename, rm } = files
   files.open = async (path, ...rest) => {
     const handle = await open(path, ...rest)
     if (basename(path as string) === 'hnsw.json.new') reach('snapshot: the sidecar is empty')
     return handle
   }
-  files.rename = async (from, to) => {
-    const isSidecar = basename(to as string) === 'hnsw.json'
+  files.rename = async (source, target) => {
+    const isSidecar = basename(target as string) === 'hnsw.json'
     if (isSidecar) reach('snapshot: the sidecar is written aside')
-    await rename(from, to)
+    await rename(source, target)
     if (isSidecar) reach('snapshot: the sidecar is renamed')
   }
   files.rm = async (path, options) => {
@@ -69,10 +72,9 @@ function cutFiles(): void {
   syncBuiltinESMExports()
 }
 
-// The processes of the service inherit what it is started with: only in the service is anything
-// cut.
+// Child processes inherit the options of Node; only the service itself gets fail points.
 if (isMainThread && process.argv[1]?.endsWith('child.js') === true) {
   register('./lmdb-hook.js', import.meta.url)
-  cutFiles()
-  cutProcess()
+  instrumentFiles()
+  instrumentProcess()
 }

@@ -1,6 +1,6 @@
 /**
- * Models without a network: a "image" is a name and a version, and every part of an item follows
- * from the two, so that a lost, torn or mixed item is seen.
+ * Fake models without a neural network. An "image" consists of an id and a version, which determine
+ * every part of an item, so that the check recognises a lost, partial or mixed item.
  */
 import { createHash } from 'node:crypto'
 import type { EncodedImage, EncodedText, Models } from '../../src/model/models.js'
@@ -9,8 +9,11 @@ import { randomNumbers } from '../support/random-embeddings.js'
 
 const TOKENS = { count: 4, width: 16 }
 
-/** The two bundles that take turns; each makes other embeddings and tokens of the same image. */
-export const fingerprints = { 'made-a': '000000000000000a', 'made-b': '000000000000000b' } as const
+/** Two bundles, which encode the same image differently. */
+export const fingerprints = {
+  'bundle-a': '000000000000000a',
+  'bundle-b': '000000000000000b',
+} as const
 export type BundleName = keyof typeof fingerprints
 
 const common = {
@@ -25,39 +28,39 @@ const common = {
 } as const
 
 export const otherBundle = (name: BundleName): BundleName =>
-  name === 'made-a' ? 'made-b' : 'made-a'
+  name === 'bundle-a' ? 'bundle-b' : 'bundle-a'
 
-/** What a client sends for `version` of `id`. */
-export function madeImage(id: string, version: number): Uint8Array {
+/** The image that a client sends for `version` of `id`. */
+export function fakeImage(id: string, version: number): Uint8Array {
   return Buffer.from(`${id}\n${version}`)
 }
 
-/** What a client sends with it. */
-export function madePayload(id: string, version: number): Payload {
+/** The payload that a client sends with the image. */
+export function fakePayload(id: string, version: number): Payload {
   return { version, title: `version ${version} of ${id}` }
 }
 
-function seedOf(...of: (string | Uint8Array)[]): number {
+function seedOf(...parts: (string | Uint8Array)[]): number {
   const hash = createHash('sha256')
-  for (const part of of) hash.update(part)
+  for (const part of parts) hash.update(part)
   return hash.digest().readUInt32LE(0)
 }
 
 /**
- * What the store has to hold for `version` of `id`. The image is larger than a page of the store,
- * and begins as what the client sent, so that another bundle finds that in it.
+ * Encoding and image that the store must hold for `version` of `id`. The image is larger than a
+ * page of the store. It begins with the client's image, so that the other bundle can encode it.
  */
-export function madeParts(id: string, version: number, bundle: BundleName): EncodedImage {
-  const image = madeImage(id, version)
+export function fakeEncodedImage(id: string, version: number, bundle: BundleName): EncodedImage {
+  const image = fakeImage(id, version)
   const seed = seedOf(image)
-  const next = randomNumbers(seedOf(bundle, image))
-  const values = Float32Array.from({ length: common.dim }, () => next() - 0.5)
+  const random = randomNumbers(seedOf(bundle, image))
+  const values = Float32Array.from({ length: common.dim }, () => random() - 0.5)
   const length = Math.hypot(...values)
   return {
     embedding: values.map((value) => value / length),
     imageTokens: Int8Array.from(
       { length: TOKENS.count * TOKENS.width },
-      () => Math.floor(next() * 256) - 128,
+      () => Math.floor(random() * 256) - 128,
     ),
     image: {
       bytes: Buffer.concat([
@@ -72,7 +75,7 @@ export function madeParts(id: string, version: number, bundle: BundleName): Enco
   }
 }
 
-/** One string for all parts of an item: equal only where every byte is. */
+/** Digest of all parts of an item. */
 export function digestOf(
   payload: Payload | null,
   { embedding, imageTokens, image: { bytes, mime, width, height } }: EncodedImage,
@@ -84,7 +87,7 @@ export function digestOf(
   return hash.digest('hex')
 }
 
-export class MadeModels implements Models {
+export class FakeModels implements Models {
   readonly workers = []
   readonly info: Models['info']
   readonly #bundle: BundleName
@@ -96,7 +99,7 @@ export class MadeModels implements Models {
 
   encodeTexts(texts: readonly string[]): ReturnType<Models['encodeTexts']> {
     const encoded = texts.map((text): EncodedText => ({
-      embedding: madeParts(text, 0, this.#bundle).embedding,
+      embedding: fakeEncodedImage(text, 0, this.#bundle).embedding,
       textTokens: new Float32Array(1),
       tokenCount: 1,
     }))
@@ -106,7 +109,7 @@ export class MadeModels implements Models {
   encodeImages(images: readonly Uint8Array[]): ReturnType<Models['encodeImages']> {
     const encoded = images.map((bytes) => {
       const [id = '', version] = Buffer.from(bytes).toString('latin1').split('\n', 2)
-      return madeParts(id, Number(version), this.#bundle)
+      return fakeEncodedImage(id, Number(version), this.#bundle)
     })
     return Promise.resolve({ encoded, timings: {} })
   }

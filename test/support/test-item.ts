@@ -1,9 +1,10 @@
 import type { NewItem } from '../../src/item-store/item-store.js'
 
 /**
- * An item whose every part follows from its id and `version`, so that a torn or mixed one is seen.
+ * An item whose id and `version` determine every part, so that tests recognise a partial or mixed
+ * item.
  */
-export function madeItem(id: string, version = 0): NewItem {
+export function testItem(id: string, version = 0): NewItem {
   const seed = [...id].reduce(
     (sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 9973,
     version + 1,
