@@ -163,7 +163,7 @@ class LocalModels implements Models {
   ): Promise<{ encoded: EncodedText[]; timings: StageTimings }> {
     this.#parts.batcher.admit('text', tokensExpected(texts, this.info.maxTokens), call)
     const started = performance.now()
-    const tokenIds = texts.map((text) => this.#parts.tokenizer.encode(text))
+    const tokenIds = await this.#parts.tokenizer.encodeAll(texts, call?.signal)
     const tokenize = performance.now() - started
     const { results, queue, inference } = await this.#parts.batcher.submit(
       this.#lanes.text,
