@@ -62,6 +62,7 @@ const MIB = 1024 * 1024
 const schema = Type.Object({
   HOST: text('127.0.0.1'),
   PORT: integer(3000, 0, 65_535),
+  HEALTH_PORT: integer(0, 0, 65_535),
   TANDEM_DATA_DIR: text('./data'),
   BACKUP_DIR: text(''),
   TANDEM_MODEL: text('tandem-small'),
@@ -191,6 +192,8 @@ function configOf(values: Static<typeof schema>) {
   return {
     host: values.HOST,
     port: values.PORT,
+    /** 0 for none. */
+    healthPort: values.HEALTH_PORT,
     dataFolder: resolve(values.TANDEM_DATA_DIR),
     backupFolder: optional(values.BACKUP_DIR, resolve),
     modelFolder: bundleFolder(values.TANDEM_MODEL),

@@ -1,6 +1,7 @@
 /** The service as a process: listens, and stops gracefully on SIGTERM and SIGINT. */
 import { buildApp, type Tandem } from './http/app.js'
 import { readConfig, type Config } from './config.js'
+import { startHealthServer } from './http/health-server.js'
 import { exposureRemark, isLoopback } from './http/exposure.js'
 
 let isStopping = false
@@ -17,7 +18,9 @@ async function serve(config: Config): Promise<void> {
   const { apiKeysFile, tlsCertFile } = config
   if (apiKeysFile !== undefined || tlsCertFile !== undefined)
     process.on('SIGHUP', () => void tandem.reload())
-  const address = await tandem.app.listen({ host: config.host, port: config.port })
+  const { host, port, healthPort } = config
+  if (healthPort !== 0) await startHealthServer(tandem.app, { host, port: healthPort })
+  const address = await tandem.app.listen({ host, port })
   try {
     await tandem.start()
   } catch (error) {

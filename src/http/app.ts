@@ -10,6 +10,7 @@ import Fastify, {
   type FastifyInstance,
 } from 'fastify'
 import { pino } from 'pino'
+import { Connections } from './connections.js'
 import { openBackups } from '../backup/backup-folder.js'
 import { readCertificate, reloadCertificate, type Certificate } from './tls.js'
 import type { Config } from '../config.js'
@@ -45,6 +46,7 @@ import { BackupJobs } from '../backup/jobs.js'
 
 /** Limits that are no settings; tests give others. */
 export interface Limits {
+  /** Beyond, the client with the most loses one: see Connections. */
   maxConnections: number
   /** For the head of a request, from the start of a connection, and for the handshake of TLS. */
   headersTimeoutMs: number
@@ -155,6 +157,11 @@ export async function buildApp(
   const app = newApp(config, limits, certificate, log)
 
   try {
+    const connections = new Connections(app.server, limits.maxConnections)
+    app.addHook('onRequest', (request, reply, next) => {
+      reply.raw.once('close', connections.begin(request.raw.socket))
+      next()
+    })
     await app.register(pipelining)
     await app.register(tracing)
     await app.register(problems)
@@ -253,7 +260,6 @@ function newApp(
     frameworkErrors: sendProblem,
     clientErrorHandler: answerClientError,
   }).withTypeProvider<TypeBoxTypeProvider>()
-  app.server.maxConnections = limits.maxConnections
   if (config.role === 'encode') app.server.maxRequestsPerSocket = ENCODER_REQUESTS_PER_CONNECTION
   // Node would answer an unknown Expect header without a problem; RFC 9110 allows to ignore it.
   app.server.on('checkExpectation', (request, reply) => app.routing(request, reply))

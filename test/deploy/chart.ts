@@ -19,7 +19,7 @@ export const valueSets = readdirSync(join(chart, 'ci')).map((file) => basename(f
 export const fileOf = (valueSet: string): string => join(chart, 'ci', `${valueSet}.yaml`)
 
 export interface Probe {
-  httpGet: { path: string; scheme: string }
+  httpGet: { path: string; port: string; scheme?: string }
 }
 export interface Container {
   image: string

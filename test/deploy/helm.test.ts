@@ -62,9 +62,10 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
         '/health/ready',
         '/health/live',
       ])
-      const scheme = valueOf(pod, 'TLS_CERT_FILE') === undefined ? 'HTTP' : 'HTTPS'
-      for (const probe of [startupProbe, readinessProbe, livenessProbe])
-        expect(probe.httpGet.scheme).toBe(scheme)
+      expect(valueOf(pod, 'HEALTH_PORT')).toBe('3001')
+      // The health port has no TLS, and http is the default.
+      for (const { httpGet } of [startupProbe, readinessProbe, livenessProbe])
+        expect([httpGet.port, httpGet.scheme]).toEqual(['health', undefined])
       const leansOnOthers =
         valueOf(pod, 'VECTOR_INDEX') === 'milvus' || valueOf(pod, 'TANDEM_ROLE') === 'search'
       expect(startupProbe.httpGet.path, name).toBe(leansOnOthers ? '/health/live' : '/health/ready')

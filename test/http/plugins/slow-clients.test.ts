@@ -86,7 +86,7 @@ describe('the head of a request', () => {
     await expect.poll(() => connections(tandem.app)).toBe(before)
   })
 
-  it('is not read beyond the limit of connections, and older connections are answered', async () => {
+  it('is not read beyond the limit of connections, and other requests are answered', async () => {
     await expect.poll(() => connections(tandem.app)).toBe(0)
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
     const ask = (): Promise<number | undefined> =>
@@ -101,8 +101,10 @@ describe('the head of a request', () => {
     expect(await ask()).toBe(200)
     await expect.poll(() => connections(tandem.app)).toBe(5)
     const said = await Promise.all(flood.map(({ ended }) => ended))
-    expect(said.filter((one) => one === '')).toHaveLength(46)
-    expect(said.filter((one) => one.includes('408'))).toHaveLength(4)
+    // The connection of the agent may be among the five, or be replaced while it is idle.
+    const timedOut = said.filter((one) => one.includes('408')).length
+    expect([4, 5]).toContain(timedOut)
+    expect(said.filter((one) => one === '')).toHaveLength(50 - timedOut)
     expect(await ask()).toBe(200)
     agent.destroy()
   })

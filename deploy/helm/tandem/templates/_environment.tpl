@@ -9,6 +9,8 @@
   value: "0.0.0.0"
 - name: PORT
   value: "3000"
+- name: HEALTH_PORT
+  value: "3001"
 {{- if ne $role "all" }}
 - name: TANDEM_ROLE
   value: {{ $role }}

@@ -7,7 +7,6 @@
 {{- $embedded := and $search (ne $values.vectorIndex "milvus") -}}
 {{- $gpu := and $values.gpu.enabled (ne $role "search") -}}
 {{- $image := $gpu | ternary $values.gpu.image $values.image -}}
-{{- $scheme := include "tandem.scheme" .root | upper -}}
 {{- $resources := $own.resources -}}
 {{- if $gpu }}{{ $resources = merge (dict "limits" (dict $values.gpu.resource $values.gpu.count)) (deepCopy $own.resources) }}{{ end -}}
 metadata:
@@ -39,18 +38,20 @@ spec:
       ports:
         - name: http
           containerPort: 3000
+        - name: health
+          containerPort: 3001
       env:
         {{- include "tandem.environment" . | nindent 8 }}
       # A pod that needs an engine or encoders elsewhere has started once it answers: those that are away are no
       # reason to start it again. One that needs nothing else has once it can serve.
       startupProbe:
-        httpGet: { path: {{ or (eq $role "search") (and $search (not $embedded)) | ternary "/health/live" "/health/ready" }}, port: http, scheme: {{ $scheme }} }
+        httpGet: { path: {{ or (eq $role "search") (and $search (not $embedded)) | ternary "/health/live" "/health/ready" }}, port: health }
         {{- toYaml $values.probes.startup | nindent 8 }}
       readinessProbe:
-        httpGet: { path: /health/ready, port: http, scheme: {{ $scheme }} }
+        httpGet: { path: /health/ready, port: health }
         {{- toYaml $values.probes.readiness | nindent 8 }}
       livenessProbe:
-        httpGet: { path: /health/live, port: http, scheme: {{ $scheme }} }
+        httpGet: { path: /health/live, port: health }
         {{- toYaml $values.probes.liveness | nindent 8 }}
       {{- if $values.preStopSleepSeconds }}
       lifecycle:
