@@ -1,8 +1,17 @@
 /** Turns image files into pixels and the image to store. The only importer of sharp. */
-import sharp, { type SharpOptions } from 'sharp'
+import sharp, { type Metadata, type Sharp, type SharpOptions } from 'sharp'
 import { TandemError } from '../../errors.js'
 import type { Image } from '../models.js'
-import { resample } from './resample.js'
+import {
+  asStillImage,
+  claimedSize,
+  fileTypeOf,
+  hasStillImage,
+  isApplePng,
+  isSequence,
+  type Size,
+} from './file-header.js'
+import { resample, type Raster } from './resample.js'
 
 export interface Preprocessed {
   /** size × size × 3, RGB, the whole image squashed into the square. */
@@ -17,6 +26,16 @@ const STORED = { quality: 85, optimiseCoding: false }
 const MAX_SIDE = 16_384
 /** Limit of libvips; decoder.ts ends what it cannot stop. */
 const DECODE_TIMEOUT_S = 20
+
+const READ_TYPES = 'JPEG, PNG, WebP, GIF, TIFF or AVIF'
+/** Messages of libvips and its codecs about intact files of a kind that they do not read. */
+const UNSUPPORTED =
+  /unsupported (?!marker)|not implemented|not configured|not built in|not been built in|bad labq format|not a whole number of bytes|no known route|must have 1 or 4 elements|not at least \d+ samples|samples out of range/i
+/** Messages that follow from another one, which says why. */
+const CONSEQUENCE = /bad seek to|unknown pseudo-tag/i
+const MAX_REASON_CHARS = 300
+/** Sample formats that libvips would clip to white: they have no range that maps to 8 bits. */
+const UNREADABLE_DEPTHS = new Set(['uint', 'int', 'char'])
 
 // Only these loaders, only from memory: each other loader adds attack surface.
 sharp.block({ operation: ['VipsForeignLoad'] })
@@ -47,35 +66,35 @@ export async function preprocess(
   isStored = true,
   timeoutS = DECODE_TIMEOUT_S,
 ): Promise<Preprocessed> {
-  await checkHeader(bytes, maxPixels)
-  const { data, info } = await sharp(bytes, readOptions(maxPixels))
+  if (bytes.length === 0) throw new TandemError('image_unreadable', 'The image has no bytes.')
+  if (isSequence(bytes) && !hasStillImage(bytes))
+    throw kindRefusal('AVIF', 'it is animated and has no still image')
+  // libvips reads the still image that an animated AVIF has, but not under the animated brand.
+  const file = isSequence(bytes) ? asStillImage(bytes) : bytes
+  const metadata = await checkHeader(file, maxPixels)
+  const upright = sharp(file, readOptions(maxPixels))
     .timeout({ seconds: timeoutS })
     .autoOrient()
     .resize(STORED_SIDE, STORED_SIDE, { fit: 'inside', withoutEnlargement: true })
     .flatten({ background: 'white' })
-    .toColourspace('srgb')
-    .raw({ depth: 'uchar' })
-    .toBuffer({ resolveWithObject: true })
-    .catch((cause: Error) => {
-      if (cause.message.startsWith('timeout')) {
-        throw new TandemError('timed_out', `The image was not decoded within ${timeoutS} s.`, {
-          cause,
-        })
-      }
-      throw new TandemError(
-        'image_unreadable',
-        `The image is damaged or cut off: ${firstLine(cause)}.`,
-        { cause },
-      )
-    })
-  const { width, height } = info
+  const raster = await (
+    isDeepWithProfile(metadata) ? deepRaster(upright, metadata) : plainRaster(upright)
+  ).catch((cause: Error) => {
+    if (cause.message.startsWith('timeout')) {
+      throw new TandemError('timed_out', `The image was not decoded within ${timeoutS} s.`, {
+        cause,
+      })
+    }
+    throw refusal(cause, file, maxPixels)
+  })
+  const { data, width, height } = raster
   // Runs on a thread of libvips while this thread makes the pixels.
   const stored = isStored
     ? sharp(data, { raw: { width, height, channels: 3 } })
         .jpeg(STORED)
         .toBuffer()
     : new Uint8Array()
-  const pixels = resample({ data, width, height }, size)
+  const pixels = resample(raster, size)
   return { pixels, image: { bytes: await stored, mime: 'image/jpeg', width, height } }
 }
 
@@ -84,34 +103,119 @@ function readOptions(maxPixels: number): SharpOptions {
   return { failOn: 'error', limitInputPixels: maxPixels, sequentialRead: true, pages: 1 }
 }
 
-async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<void> {
-  if (bytes.length === 0) throw new TandemError('image_unreadable', 'The image has no bytes.')
-  const { width, height } = await sharp(bytes, {
-    ...readOptions(maxPixels),
-    limitInputPixels: false,
-  })
+async function plainRaster(image: Sharp): Promise<Raster> {
+  const { data, info } = await image
+    .toColourspace('srgb')
+    .raw({ depth: 'uchar' })
+    .toBuffer({ resolveWithObject: true })
+  return { data, width: info.width, height: info.height }
+}
+
+/**
+ * Whether an image has 16 bits a sample and a profile that applies. sharp converts such colours to
+ * Display P3, and grey not at all.
+ */
+function isDeepWithProfile({ space, icc }: Metadata): boolean {
+  const expected = { rgb16: 'RGB ', grey16: 'GRAY' }[space as string]
+  // Colour space and signature of a profile (ICC.1, section 7.2).
+  return (
+    expected !== undefined &&
+    icc?.toString('latin1', 16, 20) === expected &&
+    icc.toString('latin1', 36, 40) === 'acsp'
+  )
+}
+
+/** Converts to sRGB in 16 bits, then to 8. */
+async function deepRaster(image: Sharp, { space }: Metadata): Promise<Raster> {
+  const { data, info } = await image
+    .clone()
+    .toColourspace(space)
+    .withIccProfile('srgb')
+    .raw({ depth: 'ushort' })
+    .toBuffer({ resolveWithObject: true })
+  // The profile of a grey image did not apply.
+  if (info.channels !== 3) return plainRaster(image)
+  const { width, height } = info
+  const deep = new Uint16Array(data.buffer, data.byteOffset, width * height * 3)
+  return { data: Uint8Array.from(deep, (value) => Math.round(value / 257)), width, height }
+}
+
+/** The metadata of an image that may be decoded. */
+async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<Metadata> {
+  if (fileTypeOf(bytes) === 'HEIC') throw heicRefusal()
+  if (isApplePng(bytes)) throw kindRefusal('PNG', "it is a variant of Apple's developer tools")
+  const metadata = await sharp(bytes, { ...readOptions(maxPixels), limitInputPixels: false })
     .metadata()
     .catch((error: Error) => {
-      throw refusal(error)
+      throw refusal(error, bytes, maxPixels)
     })
+  const { compression, depth, format } = metadata
+  if (format === 'heif' && compression !== 'av1') {
+    throw compression === 'hevc'
+      ? heicRefusal()
+      : kindRefusal('HEIF', `it is compressed as ${compression ?? 'an unknown type'}`)
+  }
+  refuseLarge(metadata, maxPixels)
+  if (UNREADABLE_DEPTHS.has(depth))
+    throw kindRefusal(format.toUpperCase(), `its samples are of the type ${depth}`)
+  return metadata
+}
+
+function refuseLarge({ width, height }: Size, maxPixels: number): void {
   if (width * height > maxPixels || Math.max(width, height) > MAX_SIDE) {
     throw new TandemError('image_too_large', { width, height, maxPixels, maxSide: MAX_SIDE })
   }
 }
 
-/** The error for a header of an unknown type, or of a known type that is damaged. */
-function refusal(cause: Error): TandemError {
-  return /unsupported image format|not built in|Unsupported/i.test(cause.message)
-    ? new TandemError(
-        'image_type_unsupported',
-        'The bytes are not an image of a type that is read: JPEG, PNG, WebP, GIF, TIFF or AVIF.',
-        { cause },
-      )
-    : new TandemError('image_unreadable', `The image is damaged or cut off: ${firstLine(cause)}.`, {
-        cause,
-      })
+/** The error for a file that libvips rejects: too large, of a kind that is not read, or damaged. */
+function refusal(cause: Error, bytes: Uint8Array, maxPixels: number): TandemError {
+  const claimed = claimedSize(bytes)
+  try {
+    if (claimed !== undefined) refuseLarge(claimed, maxPixels)
+  } catch (error) {
+    return error as TandemError
+  }
+  const type = fileTypeOf(bytes)
+  const isUnknown = cause.message.includes('unsupported image format')
+  if (isUnknown && type === undefined) {
+    return new TandemError(
+      'image_type_unsupported',
+      `The bytes are not an image of a type that is read: ${READ_TYPES}.`,
+      { cause },
+    )
+  }
+  const reason = isUnknown ? '' : reasonOf(cause)
+  if (UNSUPPORTED.test(reason)) return kindRefusal(type ?? 'file', reason, cause)
+  return new TandemError(
+    'image_unreadable',
+    `The image is damaged or cut off${reason === '' ? '' : `: ${reason}`}.`,
+    { cause },
+  )
 }
 
-function firstLine({ message }: Error): string {
-  return (message.split('\n')[0] ?? '').replace(/\.$/, '')
+function kindRefusal(type: string, reason: string, cause?: Error): TandemError {
+  return new TandemError(
+    'image_type_unsupported',
+    `The image is a ${type} of a kind that is not read: ${reason}. Convert it to JPEG or PNG first.`,
+    { cause },
+  )
+}
+
+function heicRefusal(): TandemError {
+  return new TandemError(
+    'image_type_unsupported',
+    'HEIC images are not read. Convert them to JPEG first, for example with ' +
+      '"heif-convert photo.heic photo.jpg" or, on macOS, ' +
+      '"sips -s format jpeg photo.heic --out photo.jpg".',
+  )
+}
+
+/** The distinct messages of libvips, without those that follow from another. */
+function reasonOf({ message }: Error): string {
+  const lines = message
+    .replace(/^Input buffer has corrupt header:/, '')
+    .split('\n')
+    .map((line) => line.trim().replace(/\.$/, ''))
+    .filter((line) => /[a-z]/i.test(line) && !CONSEQUENCE.test(line))
+  return [...new Set(lines)].join('; ').slice(0, MAX_REASON_CHARS)
 }
