@@ -190,7 +190,7 @@ describe('the tandem command', () => {
     )
     expect(status).toBe(0)
     const result = JSON.parse(stdout) as Record<string, Record<string, unknown>>
-    expect(result).toMatchObject({ bundle: 'tiny', photos: 3, captions: 6, candidates: 10 })
+    expect(result).toMatchObject({ bundle: 'tiny', images: 3, captions: 6, candidates: 10 })
     // With three images, the first ten ranks contain the right one for any weights.
     for (const direction of ['text_to_image', 'image_to_text']) {
       for (const by of ['similarity', 'rerank'])

@@ -126,7 +126,7 @@ describe.skipIf(!hasOpenssl)(
         VECTOR_INDEX: 'exact',
       }).catch((error: unknown) => error)
       expect(String(failure)).toMatch(
-        /cannot start: The certificate of the encoder at \S+ is not trusted \(DEPTH_ZERO_SELF_SIGNED_CERT\): NODE_EXTRA_CA_CERTS/,
+        /cannot start: The certificate of the encoder at \S+ is not trusted \(DEPTH_ZERO_SELF_SIGNED_CERT\): set NODE_EXTRA_CA_CERTS/,
       )
     })
 

@@ -112,9 +112,9 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
       ],
       [
         { tlsCertFile: broken, tlsKeyFile },
-        /broken\.pem and .*first\.key are no certificate and its key/,
+        /broken\.pem and .*first\.key are not a certificate and its key/,
       ],
-      [{ tlsCertFile, tlsKeyFile: join(folder, 'second.key') }, /are no certificate and its key/],
+      [{ tlsCertFile, tlsKeyFile: join(folder, 'second.key') }, /are not a certificate and its key/],
     ] as const) {
       await expect(readCertificate(files)).rejects.toThrow(sentence)
     }
@@ -163,7 +163,7 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
       const [code] = (await once(child, 'close')) as [number]
       expect(code).toBe(1)
       expect(said).toMatch(
-        /^tandem cannot start: .*first\.pem and .*second\.key are no certificate and its key: .+\n$/,
+        /^tandem cannot start: .*first\.pem and .*second\.key are not a certificate and its key: .+\n$/,
       )
     },
   )
