@@ -18,7 +18,12 @@ export const errorTable = {
   url_unreadable: {
     status: 400,
     title: 'Malformed URL',
-    detail: 'The URL has a percent sign that is not followed by a valid code.',
+    detail: '{place} has "{codes}", where a percent sign is not followed by a code of UTF-8.',
+  },
+  text_unreadable: {
+    status: 400,
+    title: 'Text is not UTF-8',
+    detail: '{place} {what}; expected text in UTF-8.',
   },
   request_unreadable: {
     status: 400,
@@ -227,4 +232,9 @@ export class TandemError<Code extends ErrorCode = ErrorCode> extends Error {
 
 function filled(template: string, values: Readonly<Record<string, string | number>> = {}): string {
   return template.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name]))
+}
+
+/** The start of a text for a message. A pair of surrogates is never cut. */
+export function clip(text: string, most: number): string {
+  return text.length <= most ? text : text.slice(0, most).replace(/[\ud800-\udbff]$/, '')
 }

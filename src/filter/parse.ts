@@ -1,5 +1,5 @@
 /** Parses a filter out of JSON. Limits keep the evaluation of one filter cheap. */
-import { TandemError } from '../errors.js'
+import { clip, TandemError } from '../errors.js'
 import type { Bound, Condition, Filter, Scalar } from './filter.js'
 
 /** Levels of nested filters, with the outermost. */
@@ -161,6 +161,6 @@ function shown(value: unknown): string {
 
 function clipped(text: string): string {
   return text.length > LONGEST_QUOTE
-    ? `${text.slice(0, LONGEST_QUOTE)}… (${text.length} characters)`
+    ? `${clip(text, LONGEST_QUOTE)}… (${text.length} characters)`
     : text
 }

@@ -26,6 +26,7 @@ import { overload, type Readiness } from './plugins/overload.js'
 import { pipelining } from './plugins/pipelining.js'
 import { problems, sendProblem } from './plugins/problems.js'
 import { rateLimit } from './plugins/rate-limit.js'
+import { requestHead, routedUrl } from './plugins/request-head.js'
 import { slowClients } from './plugins/slow-clients.js'
 import { tracing } from './plugins/tracing.js'
 import { validation } from './plugins/validation.js'
@@ -169,6 +170,7 @@ export async function buildApp(
     await app.register(helmet, SECURITY_HEADERS)
     await app.register(slowClients, { minBytesPerS: limits.minClientBytesPerS })
     await app.register(hostCheck, { host: config.host, allowedHosts: config.allowedHosts })
+    await app.register(requestHead)
     await app.register(jsonBodies)
     await app.register(validation)
     await app.register(identity, { keys })
@@ -258,6 +260,7 @@ function newApp(
     bodyLimit: config.maxBodyBytes,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     frameworkErrors: sendProblem,
+    rewriteUrl: routedUrl,
     clientErrorHandler: answerClientError,
   }).withTypeProvider<TypeBoxTypeProvider>()
   if (config.role === 'encode') app.server.maxRequestsPerSocket = ENCODER_REQUESTS_PER_CONNECTION

@@ -3,6 +3,7 @@
  * equal names, other readers the first; and it rounds integers that a double cannot hold.
  */
 import { parse } from 'secure-json-parse'
+import { clip } from '../errors.js'
 
 /** The message is the rest of a sentence whose subject is the text. */
 export class JsonTextError extends Error {
@@ -78,7 +79,7 @@ function remember(names: Set<string>, quoted: string): void {
   const name = quoted.includes('\\') ? (JSON.parse(quoted) as string) : quoted.slice(1, -1)
   if (names.has(name))
     throw new JsonTextError(
-      `has the name ${JSON.stringify(name.slice(0, MAX_QUOTE))} twice in one object`,
+      `has the name ${JSON.stringify(clip(name, MAX_QUOTE))} twice in one object`,
     )
   names.add(name)
 }

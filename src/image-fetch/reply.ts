@@ -2,7 +2,7 @@
 import { request as requestHttp, type IncomingMessage } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import type { LookupFunction } from 'node:net'
-import { TandemError } from '../errors.js'
+import { clip, TandemError } from '../errors.js'
 import type { FetchCall } from './image-fetch.js'
 import { AddressNotAllowedError } from './lookup.js'
 
@@ -87,7 +87,7 @@ function refuseByHead({ headers }: IncomingMessage, url: URL, { name, budget }: 
   if (!type.startsWith('image/') && !UNKNOWN_TYPES.has(type)) {
     throw new TandemError(
       'image_type_unsupported',
-      `${name}: ${url.host.slice(0, 260)} sends ${JSON.stringify(type.slice(0, 60))} instead of an image.`,
+      `${name}: ${url.host.slice(0, 260)} sends ${JSON.stringify(clip(type, 60))} instead of an image.`,
     )
   }
   const encoding = headers['content-encoding'] ?? 'identity'

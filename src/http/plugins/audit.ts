@@ -4,7 +4,7 @@
  */
 import type { FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
-import type { ErrorCode } from '../../errors.js'
+import { clip, type ErrorCode } from '../../errors.js'
 
 /** A backup and a restore have one line when they begin and another when they end. */
 export type AuditAction = 'add' | 'remove' | 'backup' | 'restore' | 'remove backup'
@@ -42,7 +42,7 @@ export const audit = plugin(
           key: this.key?.name ?? null,
           address: this.ip,
           action,
-          id: id?.slice(0, LONGEST_ID) ?? null,
+          id: id === null ? null : clip(id, LONGEST_ID),
           outcome,
         },
         `${action}: ${outcome}`,

@@ -1,6 +1,6 @@
 /** The time limit of a request: that of the service, or the client's if it is shorter. */
 import type { FastifyRequest } from 'fastify'
-import { TandemError } from '../../errors.js'
+import { clip, TandemError } from '../../errors.js'
 
 /**
  * The milliseconds by the header `Request-Timeout` (in seconds) and the limit of the service.
@@ -19,6 +19,6 @@ export function timeLimitOf(
   if (seconds > 0) return Math.min(Math.ceil(seconds * 1000), limitMs ?? Infinity)
   throw new TandemError(
     'invalid_request',
-    `The header Request-Timeout is ${JSON.stringify(header).slice(0, 60)}; expected seconds above 0, such as 2 or 0.5.`,
+    `The header Request-Timeout is ${JSON.stringify(clip(String(header), 60))}; expected seconds above 0, such as 2 or 0.5.`,
   )
 }

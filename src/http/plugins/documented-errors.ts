@@ -11,6 +11,7 @@ declare module 'fastify' {
 
 const ANY: readonly ErrorCode[] = [
   'url_unreadable',
+  'text_unreadable',
   'request_unreadable',
   'request_too_slow',
   'host_not_allowed',

@@ -1,8 +1,11 @@
 /** Answers every error as problem+json (RFC 9457), unknown routes and methods included. */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
-import { errorTable, TandemError } from '../../errors.js'
+import { clip, errorTable, TandemError } from '../../errors.js'
 import type { Problem } from '../schemas/fields.js'
+
+/** Characters of a path in an error. */
+const MAX_SHOWN = 200
 
 /** Errors of the framework, by their code. */
 const fromFramework: Record<string, (request: FastifyRequest, cause: unknown) => TandemError> = {
@@ -22,7 +25,12 @@ const fromFramework: Record<string, (request: FastifyRequest, cause: unknown) =>
       `The Content-Type is ${JSON.stringify(headers['content-type'] ?? '')}, which this route does not take; see /docs.`,
       { cause },
     ),
-  FST_ERR_BAD_URL: (_request, cause) => new TandemError('url_unreadable', {}, { cause }),
+  FST_ERR_BAD_URL: ({ url }, cause) =>
+    new TandemError(
+      'url_unreadable',
+      { place: 'The path', codes: clip(url.split('?')[0] ?? '', MAX_SHOWN) },
+      { cause },
+    ),
   FST_ERR_MAX_PARAM_LENGTH: (_request, cause) =>
     new TandemError('invalid_request', 'The id in the URL is longer than 256 characters.', {
       cause,
@@ -72,9 +80,6 @@ export function sendProblem(thrown: unknown, request: FastifyRequest, reply: Fas
     .serializer((problem: unknown) => JSON.stringify(problem))
     .send(problemOf(error, request.id))
 }
-
-/** Characters of a path in an error. */
-const MAX_SHOWN = 200
 
 /** Collects the methods of each route, to tell 405 from 404. */
 function collectMethods(app: FastifyInstance): (path: string) => string[] {

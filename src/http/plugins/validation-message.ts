@@ -1,5 +1,6 @@
 /** Turns errors of ajv into one sentence: the field, the value given, and what is expected. */
 import type { ErrorObject } from 'ajv'
+import { clip } from '../../errors.js'
 
 interface DescribedSchema {
   description?: string
@@ -70,5 +71,5 @@ function quoted(value: unknown): string {
 }
 
 function clipped(text: string): string {
-  return text.length > MAX_QUOTE ? `${text.slice(0, MAX_QUOTE)}… (${text.length} characters)` : text
+  return text.length > MAX_QUOTE ? `${clip(text, MAX_QUOTE)}… (${text.length} characters)` : text
 }

@@ -12,6 +12,7 @@ import { bodyIn, Id, NoQuery } from '../schemas/fields.js'
 import { AddReply, ItemLine, ItemsForm } from '../schemas/items.js'
 import { fieldValues, isFile, readForm } from '../wire/form.js'
 import { InputReader, type InputLimits, type InputOptions } from '../wire/inputs.js'
+import { utf8Text } from '../utf8.js'
 import { linesOf } from '../wire/lines.js'
 import { limitedPayload, parseJson, payloadOf } from '../wire/payload.js'
 
@@ -20,7 +21,7 @@ type Outcome = AddReply['items'][number]
 /** An addition that is not read yet. If reading fails, the others of the request go on. */
 interface Pending {
   index: number
-  /** @param onId - called with the id as soon as it is known, for the outcome of a failure */
+  /** @param onId - called with the id before `read` returns, unless the input has no readable id */
   read: (onId: (id: string) => void) => Addition | Promise<Addition>
 }
 
@@ -59,7 +60,9 @@ export const manyItemsRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (a
           : readLines(body, options, call?.signal)
       const items: Outcome[] = []
       for await (const group of groupsOf(additions, GROUP_SIZE))
-        items.push(...(await Promise.all(group.map((pending) => add(pending, retrieval, request)))))
+        items.push(...(await addGroup(group, retrieval, request)))
+      if (items.length === 0)
+        throw new TandemError('body_missing', 'The body has no lines; expected one for each image.')
       const count = (wanted: Outcome['status']): number =>
         items.filter(({ status }) => status === wanted).length
       const [created, replaced] = [count('created'), count('replaced')]
@@ -68,18 +71,45 @@ export const manyItemsRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (a
   )
 }
 
+/** Adds the images of a group together, those of one id one after the other: the last one stays. */
+function addGroup(
+  group: readonly Pending[],
+  retrieval: Retrieval,
+  request: FastifyRequest,
+): Promise<Outcome[]> {
+  const latest = new Map<string, Promise<Outcome>>()
+  return Promise.all(
+    group.map(({ index, read }) => {
+      let id: string | null = null
+      const addition = (async () => read((known) => (id = known)))()
+      const earlier = id === null ? undefined : latest.get(id)
+      const outcome = add({ index, id, addition, earlier }, retrieval, request)
+      if (id !== null) latest.set(id, outcome)
+      return outcome
+    }),
+  )
+}
+
+interface Adding {
+  index: number
+  id: string | null
+  addition: Promise<Addition>
+  /** The earlier addition of the same id, stored first. */
+  earlier: Promise<unknown> | undefined
+}
+
 /** Adds one image. Does not throw: an error is the outcome of this image alone. */
 async function add(
-  { index, read }: Pending,
+  { index, id, addition, earlier }: Adding,
   retrieval: Retrieval,
   request: FastifyRequest,
 ): Promise<Outcome> {
-  let id: string | null = null
   try {
-    const addition = await read((known) => (id = known))
-    const { status } = await retrieval.add(addition, request.call)
-    request.audit('add', addition.id, status)
-    return { index, id: addition.id, status }
+    const read = await addition
+    await earlier
+    const { status } = await retrieval.add(read, request.call)
+    request.audit('add', read.id, status)
+    return { index, id: read.id, status }
   } catch (thrown) {
     const error = tandemError(thrown, request)
     request.audit('add', id, error.code)
@@ -94,13 +124,14 @@ async function* readLines(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Pending> {
   const { maxBodyBytes } = options.limits
-  for await (const { index, text } of linesOf(body, maxBodyBytes)) {
+  for await (const { index, bytes } of linesOf(body, maxBodyBytes)) {
     const read: Pending['read'] = async (onId) => {
-      if (text === null)
+      if (bytes === null)
         throw new TandemError(
           'body_too_large',
           `The line is longer than ${maxBodyBytes} bytes, the most this service takes.`,
         )
+      const text = utf8Text(bytes, 'The line')
       const value = parseJson(text, 'The line') as Partial<ItemLine> | null
       if (typeof value?.id === 'string') onId(value.id)
       const { id, image, payload: unlimited } = checked(validateLine, value, 'field')

@@ -18,6 +18,7 @@ import {
   PutItemQuery,
   PutItemReply,
 } from '../schemas/items.js'
+import { headerText } from '../utf8.js'
 import { onlyField, onlyFile, readForm } from '../wire/form.js'
 import { InputReader, type InputOptions } from '../wire/inputs.js'
 import { limitedPayload, payloadOf } from '../wire/payload.js'
@@ -154,7 +155,8 @@ async function readItem(
   inAddress: string | undefined,
   options: InputOptions,
 ): Promise<Omit<Addition, 'id'>> {
-  const inHeader = request.headers['x-tandem-payload'] as string | undefined
+  const header = request.headers['x-tandem-payload'] as string | undefined
+  const inHeader = header === undefined ? undefined : headerText(header, 'x-tandem-payload')
   if (Buffer.isBuffer(body)) {
     if (body.length === 0)
       throw new TandemError('body_missing', 'The body is empty; expected the bytes of an image.')

@@ -1,6 +1,7 @@
 /** The parts of a multipart/form-data body, within the limits of the service. */
 import type { FastifyError, FastifyRequest } from 'fastify'
-import { TandemError } from '../../errors.js'
+import { clip, TandemError } from '../../errors.js'
+import { losslessText } from '../utf8.js'
 import type { InputLimits } from './inputs.js'
 
 export interface FormField {
@@ -45,11 +46,14 @@ export async function readForm(
     for await (const part of request.parts({ limits: most })) {
       if (part.type === 'file') {
         const bytes = await part.toBuffer()
-        parts.push(known(shape, { name: part.fieldname, fileName: part.filename, bytes }))
+        const fileName = losslessText(part.filename ?? '', 'The file name of a part')
+        parts.push(known(shape, { name: part.fieldname, fileName, bytes }))
         size += bytes.length
       } else {
         const value = typeof part.value === 'string' ? part.value : JSON.stringify(part.value)
-        parts.push(known(shape, { name: part.fieldname, value }))
+        known(shape, { name: part.fieldname, value })
+        losslessText(value, `The field ${part.fieldname}`)
+        parts.push({ name: part.fieldname, value })
         size += value.length
       }
       if (size > maxBodyBytes) throw tooLarge(limits)
@@ -96,7 +100,7 @@ function known<Part extends FormPart>(shape: FormShape, part: Part): Part {
   const what = isFile(part) ? 'file' : 'field'
   throw new TandemError(
     'invalid_request',
-    `"${part.name.slice(0, 60)}" is not a known ${what} of this form; expected ${expected(shape)}.`,
+    `"${clip(part.name, 60)}" is not a known ${what} of this form; expected ${expected(shape)}.`,
   )
 }
 

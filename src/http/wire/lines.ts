@@ -1,9 +1,9 @@
 import type { Readable } from 'node:stream'
 
-/** A line of a body; `text` is null for one that is longer than allowed. */
+/** A line of a body; `bytes` is null for one that is longer than allowed. */
 export interface Line {
   index: number
-  text: string | null
+  bytes: Buffer | null
 }
 
 /**
@@ -16,10 +16,10 @@ export async function* linesOf(stream: Readable, maxBytes: number): AsyncGenerat
   let size = 0
   let pieces: Buffer[] = []
   const take = (): Line | undefined => {
-    const text = size > maxBytes ? null : Buffer.concat(pieces).toString('utf8').trim()
+    const bytes = size > maxBytes ? null : Buffer.concat(pieces)
     pieces = []
     size = 0
-    return text === '' ? undefined : { index: index++, text }
+    return bytes?.every(isSpace) === true ? undefined : { index: index++, bytes }
   }
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     let from = 0
@@ -37,4 +37,8 @@ export async function* linesOf(stream: Readable, maxBytes: number): AsyncGenerat
   }
   const last = take()
   if (last !== undefined) yield last
+}
+
+function isSpace(byte: number): boolean {
+  return byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)
 }

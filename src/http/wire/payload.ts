@@ -1,5 +1,5 @@
 /** Payloads, and JSON written as text in an address, a header or a form field. */
-import { TandemError } from '../../errors.js'
+import { clip, TandemError } from '../../errors.js'
 import { JsonTextError, parsedJsonText } from '../json-text.js'
 import { checked, compileExact } from '../plugins/validation.js'
 import { Payload } from '../schemas/fields.js'
@@ -24,7 +24,7 @@ export function parseJson(
     return parsedJsonText(text)
   } catch (error) {
     if (!(error instanceof JsonTextError)) throw error
-    throw new TandemError(code, `${name} ${error.message}: ${JSON.stringify(text.slice(0, 60))}.`)
+    throw new TandemError(code, `${name} ${error.message}: ${JSON.stringify(clip(text, 60))}.`)
   }
 }
 

@@ -84,8 +84,25 @@ describe('POST /items with lines of JSON', () => {
     expect((await tandem.app.inject('/items/cut-0')).statusCode).toBe(200)
   })
 
-  it('returns no outcomes for a body without lines', async () => {
-    expect(await send('\n\n')).toEqual({ created: 0, replaced: 0, failed: 0, items: [] })
+  it('refuses a body without lines', async () => {
+    for (const body of ['\n\n', ' \r\n'])
+      expect(await send(body)).toMatchObject({ status: 400, code: 'body_missing' })
+  })
+
+  it('keeps the last of several lines with one id, also when an earlier one is slower', async () => {
+    let calls = 0
+    tandem.models.gate = () => new Promise((done) => setTimeout(done, (calls += 1) === 1 ? 100 : 0))
+    const lines = ['dog', 'cat', 'horse'].map((word, n) => line('twice', word, { payload: { n } }))
+    const { items } = await send([...lines, line('other', 'dog')].join('\n'))
+    tandem.models.gate = () => Promise.resolve()
+    expect(items.map(({ id, status }) => [id, status])).toEqual([
+      ['twice', 'created'],
+      ['twice', 'replaced'],
+      ['twice', 'replaced'],
+      ['other', 'created'],
+    ])
+    expect((await tandem.app.inject('/items/twice')).json()).toMatchObject({ payload: { n: 2 } })
+    expect((await tandem.app.inject('/items/twice/image')).body).toBe('horse')
   })
 })
 

@@ -1,0 +1,37 @@
+/**
+ * Texts of clients, decoded without loss. `Buffer.toString` puts U+FFFD in the place of bytes that
+ * are not UTF-8, so two different texts could become one.
+ */
+import { isUtf8 } from 'node:buffer'
+import { TandemError } from '../errors.js'
+
+/** @param place - of the text, in the error. @throws TandemError text_unreadable */
+export function utf8Text(bytes: Buffer, place: string): string {
+  if (isUtf8(bytes)) return bytes.toString('utf8')
+  const lossy = Buffer.from(bytes.toString('utf8'))
+  const at = bytes.findIndex((byte, index) => byte !== lossy[index])
+  throw new TandemError('text_unreadable', {
+    place,
+    what: `has the byte 0x${hex(bytes[at] as number)} at position ${at}`,
+  })
+}
+
+/** The text of a header, whose bytes Node decodes as Latin-1. @throws TandemError text_unreadable */
+export function headerText(value: string, name: string): string {
+  return utf8Text(Buffer.from(value, 'latin1'), `The header ${name}`)
+}
+
+/**
+ * Refuses U+FFFD in a text that a library decoded: it stands for bytes that were lost.
+ *
+ * @throws TandemError text_unreadable
+ */
+export function losslessText(text: string, place: string): string {
+  const at = text.indexOf('\ufffd')
+  if (at === -1) return text
+  throw new TandemError('text_unreadable', { place, what: `has other bytes at character ${at}` })
+}
+
+export function hex(byte: number): string {
+  return byte.toString(16).toUpperCase().padStart(2, '0')
+}
