@@ -16,7 +16,7 @@ const DENSITY = 144
 
 const OPENING = `# Benchmarks
 
-Written by \`npm run bench\` from \`bench/results/\`; a figure here is nobody's word. Each one stands beside a baseline that
+Written by \`npm run bench\` from \`bench/results/\`; no figure is written by hand. Each one stands beside a baseline that
 was measured in the same run, in rounds that alternate: the ratio is what counts, for the machine is shared and its speed
 changes by the hour. \`npm run bench\` takes some minutes, \`npm run bench -- --full\` about an hour, and either takes the names
 of some benchmarks.`

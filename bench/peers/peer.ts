@@ -75,7 +75,7 @@ export function fastapi(programs: string): PeerKind {
         'warning',
         '--no-access-log',
       ],
-      // OpenMP and BLAS of NumPy have nothing to do here, and are kept from threads of their own.
+      // OpenMP and BLAS of NumPy are not used here, so they get one thread.
       environment: { OMP_NUM_THREADS: '1' },
     }),
   }

@@ -45,7 +45,7 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
 }
 
 /**
- * Checks the data folder of `config` and locks it meanwhile.
+ * Checks the data folder of `config` and locks it until the end.
  *
  * @param sample - items whose neighbours are compared with an exact search
  * @throws Error when there is no item store or one of another format, or the folder is in use

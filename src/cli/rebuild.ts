@@ -31,7 +31,7 @@ export function addRebuildCommand(program: Command, terminal: Terminal): void {
 }
 
 /**
- * Rebuilds the data folder of `config` and locks it meanwhile.
+ * Rebuilds the data folder of `config` and locks it until the end.
  *
  * @throws Error when the folder is in use, the bundle or the store cannot be opened, or the disk is
  *   full

@@ -17,8 +17,6 @@ import type { Call, Models } from '../model/models.js'
 import type { Neighbour } from '../vector-index/vector-index.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
 
-export type { Neighbour, NewItem, Payload }
-
 /** An item with its encodings by one bundle. */
 export type Item = Omit<StoredItem, 'position'>
 /** An item of a list: without encodings. */
@@ -99,10 +97,10 @@ export interface Maintenance {
   readonly storage: { identity: string; bytes: number }
   /** See `VectorIndex.annRecall`; of the serving bundle. */
   readonly annRecall: number | null
-  /** Copies the item store as of one moment, while writes go on. See `ItemStore.copyTo`. */
+  /** Copies the item store as of one moment, while writes continue. See `ItemStore.copyTo`. */
   copyTo(folder: string): Promise<Copied>
   /**
-   * Replaces the items by those of a copy, while searches and writes go on.
+   * Replaces the items by those of a copy, while searches and writes continue.
    * @param folder - of the copy, which is not changed
    * @throws StoreMismatchError for a copy by another version of the service; TandemError
    *   `storage_full`, `storage_read_only`, `backup_unusable`, `backup_busy`. Groups restored before

@@ -1,5 +1,5 @@
 /**
- * Serves pages and files out of memory, so that an answer that nobody reads holds no open file, and
+ * Serves pages and files out of memory, so that an unread reply holds no open file, and
  * a browser that has the bytes gets 304.
  */
 import { createHash } from 'node:crypto'

@@ -156,7 +156,7 @@ export class Environment {
  * The error to throw for a failed transaction: storage_full or storage_read_only where the disk is
  * the reason.
  *
- * lmdb hands over the cause of a failed commit as a promise. Not awaited, it would end the process
+ * lmdb returns the cause of a failed commit as a promise. Not awaited, it would end the process
  * as an unhandled rejection. A large transaction that fails before its commit has no such promise.
  */
 async function commitFailure(error: unknown, folder: string): Promise<unknown> {

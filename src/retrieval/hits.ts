@@ -1,5 +1,7 @@
 /** Stored data of recalled items, and the hits that a search returns. */
-import type { Items, Neighbour, Payload } from '../collection/collection.js'
+import type { Items } from '../collection/collection.js'
+import type { Neighbour } from '../vector-index/vector-index.js'
+import type { Payload } from '../item-store/item-store.js'
 import type { Call, Match } from '../model/models.js'
 import { present } from './encode.js'
 

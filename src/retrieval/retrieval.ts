@@ -10,10 +10,10 @@ import type {
   Item,
   ListedItem,
   Maintenance,
-  Payload,
   Reembedder,
   Restored,
 } from '../collection/collection.js'
+import type { Payload } from '../item-store/item-store.js'
 import type { Call, ModelInfo } from '../model/models.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
 import { encodeAll, encodeImage, noItem, present, type Input, type Query } from './encode.js'

@@ -2,7 +2,8 @@
  * A search: encode the query, recall its nearest items, fetch their stored data, rerank them with
  * the fusion encoder, order the hits. Each step takes values and returns a value with its time.
  */
-import type { Items, Neighbour, Lease } from '../collection/collection.js'
+import type { Items, Lease } from '../collection/collection.js'
+import type { Neighbour } from '../vector-index/vector-index.js'
 import { testOf } from '../filter/matches.js'
 import type { Call, EncodedText, Match, Models } from '../model/models.js'
 import { encodeAll, present, type Encoded, type Query } from './encode.js'

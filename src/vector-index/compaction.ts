@@ -1,5 +1,5 @@
 /**
- * Replaces a graph by a copy without its deleted labels. Searches and changes go on between the
+ * Replaces a graph by a copy without its deleted labels. Searches and changes continue between the
  * small steps of the copying.
  */
 import type { WorkerProcess } from '../worker/worker-process.js'

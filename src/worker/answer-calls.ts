@@ -12,7 +12,7 @@ export function answerCalls<C extends Commands<C>>(handlers: Handlers<C>): void 
   // the replies to the calls that it has accepted.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined)
   // The service has ended, or wants this process to end. A worker has no state to save, and native
-  // code that is running is safer killed than torn down.
+  // code that is running is safer to kill than to unload.
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
   process.on('message', (question: Question) => answer(handlers, question))
   send({ number: HELLO, output: null })

@@ -1,6 +1,7 @@
 /** The contract of `Collection`, held by every kind that stores items. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { Collection, NewItem } from '../../src/collection/collection.js'
+import type { Collection } from '../../src/collection/collection.js'
+import type { NewItem } from '../../src/item-store/item-store.js'
 import { embeddings, fingerprint, itemOf, kinds, type Opened } from '../support/collection-kinds.js'
 import { cosine } from '../support/random-embeddings.js'
 

@@ -1,6 +1,7 @@
 /** Filtered search, also after changes of items, in every kind of collection that stores items. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { Collection, NewItem } from '../../src/collection/collection.js'
+import type { Collection } from '../../src/collection/collection.js'
+import type { NewItem } from '../../src/item-store/item-store.js'
 import { parseFilter } from '../../src/filter/parse.js'
 import { cosine } from '../support/random-embeddings.js'
 import { embeddings, fingerprint, itemOf, kinds, type Opened } from '../support/collection-kinds.js'

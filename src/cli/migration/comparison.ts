@@ -38,7 +38,7 @@ export interface Sample {
 
 /**
  * Compares a sample of the items, spread over all ids, and searches by some of them. Ignores items
- * that are written meanwhile.
+ * written during the comparison.
  *
  * @param embedded - the side whose items are searched exactly
  */

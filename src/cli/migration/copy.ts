@@ -15,9 +15,9 @@ const MAX_CHANGE_PASSES = 20
 export interface Copied {
   copied: number
   removed: number
-  /** Items that others have written to the target; they stay as they are. */
+  /** Items of the target written by other clients; they are not changed. */
   foreign: ReadonlySet<string>
-  /** Whether the last full pass found no more differences than there were changes meanwhile. */
+  /** Whether the last full pass found no more differences than there were changes during it. */
   isLevel: boolean
 }
 

@@ -3,8 +3,8 @@
  * any number of processes read what one of them writes, each read being of one moment. Its changes
  * are followed by their positions.
  */
-import type { ListedItem, NewItem } from '../../collection/collection.js'
-import { newItem, type ItemStore } from '../../item-store/item-store.js'
+import type { ListedItem } from '../../collection/collection.js'
+import { type NewItem, newItem, type ItemStore } from '../../item-store/item-store.js'
 import type { Source, Target } from './sides.js'
 
 const PAGE = 256

@@ -1,6 +1,7 @@
-/** A collection in Milvus as source or target. It numbers no changes, so each walk reads all items. */
-import type { ListedItem, Neighbour, NewItem } from '../../collection/collection.js'
-import { newItem } from '../../item-store/item-store.js'
+/** A collection in Milvus as source or target. Each walk reads all items: it numbers no changes. */
+import type { ListedItem } from '../../collection/collection.js'
+import type { Neighbour } from '../../vector-index/vector-index.js'
+import { type NewItem, newItem } from '../../item-store/item-store.js'
 import type { MilvusItems } from '../../collection/milvus/milvus.js'
 import type { Searched, Source, Target } from './sides.js'
 

@@ -1,5 +1,7 @@
 /** Contract of the two collections of a migration. */
-import type { Item, ListedItem, Neighbour, NewItem } from '../../collection/collection.js'
+import type { Item, ListedItem } from '../../collection/collection.js'
+import type { Neighbour } from '../../vector-index/vector-index.js'
+import type { NewItem } from '../../item-store/item-store.js'
 
 export interface Side {
   /** For messages, such as "the data folder /var/lib/tandem". */

@@ -12,7 +12,7 @@ const GROUP = 64
 
 /**
  * Makes the items of the serving generation those of `source`, a group at a time between the writes
- * of clients. Searches go on, and store and index agree after each group.
+ * of clients. Searches continue, and store and index agree after each group.
  *
  * Equal items are skipped, so an interrupted restore continues when it is run again. Items that
  * clients change meanwhile are newer than the backup and stay.

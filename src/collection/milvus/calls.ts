@@ -121,7 +121,9 @@ export class Calls {
   }
 }
 
-/** @throws EngineFailure `timeout` after `limitMs`; the reason of the signal. Work goes on. */
+/**
+ * @throws EngineFailure `timeout` after `limitMs`; the reason of the signal. The call continues.
+ */
 async function limited<Answer>(
   work: (timeoutMs: number) => Promise<Answer>,
   limitMs: number,

@@ -5,8 +5,7 @@ import {
   MilvusClient,
   type FieldType,
 } from '@zilliz/milvus2-sdk-node'
-import { HNSW } from '../../vector-index/vector-index.js'
-import type { Neighbour } from '../collection.js'
+import { HNSW, type Neighbour } from '../../vector-index/vector-index.js'
 import { checkStatus, EngineFailure, failureOf, type Status } from './failure.js'
 import type { MilvusOptions } from './milvus.js'
 import type { Row } from './rows.js'

@@ -1,15 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { GroupCommit } from '../../async/group-commit.js'
-import type {
-  CallContext,
-  EngineStatus,
-  Item,
-  ListedItem,
-  Neighbour,
-  NewItem,
-  Payload,
-  RecallOptions,
-} from '../collection.js'
+import type { CallContext, EngineStatus, Item, ListedItem, RecallOptions } from '../collection.js'
+import type { Neighbour } from '../../vector-index/vector-index.js'
+import type { NewItem, Payload } from '../../item-store/item-store.js'
 import { Calls } from './calls.js'
 import { Engine } from './engine.js'
 import { expressionOf, hasId, quoted } from './expression.js'

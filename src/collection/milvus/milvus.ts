@@ -5,7 +5,8 @@
  * in the row. An image is stored before its row and removed after it. Services keep no state.
  */
 import type { ImageStore } from '../../image-store/image-store.js'
-import type { CallContext, EngineStatus, Items, NewItem } from '../collection.js'
+import type { CallContext, EngineStatus, Items } from '../collection.js'
+import type { NewItem } from '../../item-store/item-store.js'
 
 /**
  * All methods throw TandemError `engine_unavailable`, `engine_timeout` or `engine_failed`, or the

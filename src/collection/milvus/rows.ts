@@ -1,5 +1,6 @@
 /** An item as a row of the collection, and back. */
-import type { Item, ListedItem, NewItem, Payload } from '../collection.js'
+import type { Item, ListedItem } from '../collection.js'
+import type { NewItem, Payload } from '../../item-store/item-store.js'
 import { embeddingField } from './schema.js'
 import { termsOf } from './terms.js'
 

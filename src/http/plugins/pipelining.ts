@@ -1,6 +1,6 @@
 /**
  * Handles pipelined requests one at a time. Node parses all requests that a client sends ahead and
- * hands them on at once, so one packet could start 1,000 answers that nobody reads. A request waits
+ * hands them on at once, so one packet could start 1,000 unread replies. A request waits
  * here until the reply before it on the connection has been sent.
  */
 import type { Socket } from 'node:net'

@@ -47,7 +47,7 @@ export const slowClients = plugin<SlowClientsOptions>(
         return
       }
       const { bytesRead, bytesWritten } = socket
-      // Bytes after the answer earn nothing: nobody reads them.
+      // Bytes after the reply do not count, because they are not read.
       const received = reply.raw.writableFinished ? 0 : worthMs(bytesRead - exchange.received)
       // The kernel reports written bytes in large steps, so they may exceed the most credit.
       const written = worthMs(bytesWritten - exchange.written)

@@ -18,7 +18,7 @@ import { limitedPayload, parseJson, payloadOf } from '../wire/payload.js'
 
 type Outcome = AddReply['items'][number]
 
-/** An addition that is not read yet. If reading fails, the others of the request go on. */
+/** An addition that is not read yet. If reading fails, the others of the request continue. */
 interface Pending {
   index: number
   /** @param onId - called with the id before `read` returns, unless the input has no readable id */
