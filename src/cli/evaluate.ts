@@ -202,13 +202,27 @@ async function imageToText(
   return { similarity, rerank: recallFigures(ranks) }
 }
 
+/** Gives every image a key of its own, which is its id. Of two equal keys one becomes `key~2`. */
+function withOwnKeys(images: readonly CaptionedImage[]): CaptionedImage[] {
+  const taken = new Set(images.map(({ key }) => key))
+  const seen = new Set<string>()
+  return images.map((image) => {
+    let { key } = image
+    for (let at = 2; seen.has(key) || (key !== image.key && taken.has(key)); at += 1)
+      key = `${image.key}~${at}`
+    seen.add(key)
+    return { ...image, key }
+  })
+}
+
 /** Stores the images of a dataset and measures recall by similarity and with rerank. */
 export async function evaluate(
   client: Client,
-  images: readonly CaptionedImage[],
+  dataset: readonly CaptionedImage[],
   options: EvaluateOptions,
   terminal: Terminal,
 ): Promise<Evaluation> {
+  const images = withOwnKeys(dataset)
   const captions = images.flatMap(({ key, captions: texts }) =>
     texts.map((text) => ({ key, text })),
   )

@@ -67,6 +67,15 @@ class MistakenService {
 const asClient = (service: MistakenService): Client => service as unknown as Client
 
 describe('evaluate', () => {
+  it('stores and measures every image of equal keys', async () => {
+    const service = new MistakenService()
+    const keyed = images.map((image, at) => ({ ...image, key: ['a', 'a', 'a~2', 'a'][at] ?? '' }))
+    const options = { candidates: 8, rerank: false, imageToText: false }
+    const result = await evaluate(asClient(service), keyed, options, quiet)
+    expect(service.stored.sort()).toEqual(['a', 'a~2', 'a~3', 'a~4'])
+    expect(result).toMatchObject({ images: 4, captions: 8 })
+  })
+
   it('measures both directions, by similarity and with rerank', async () => {
     const service = new MistakenService()
     const result = await evaluate(

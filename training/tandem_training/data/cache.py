@@ -39,7 +39,9 @@ class TrunkCache:
         seed: int = 0,
         bfloat16: bool = True,
     ):
-        content = [vision.split, size, views, seed, [s.key for s in samples]]
+        # Keys alone would not tell two data sets apart.
+        jpegs = [hashlib.sha256(sample.jpeg).hexdigest() for sample in samples]
+        content = [vision.split, size, views, seed, jpegs]
         content += [vision.trunk_key(), bfloat16]
         name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
         device = vision.tail_parameters()[0].device

@@ -2,8 +2,11 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+from .samples import Corrupt
 
 COLUMNS = {  # accepted names of each column
     "file": ("file", "image", "filename", "file_name"),
@@ -14,7 +17,6 @@ COLUMNS = {  # accepted names of each column
 MALFORMED = (
     UnicodeDecodeError,
     json.JSONDecodeError,
-    csv.Error,
     KeyError,
     TypeError,
     AttributeError,
@@ -23,19 +25,23 @@ MALFORMED = (
 Captions = dict[str, dict[str, list[str]]]  # image file → language → captions
 
 
-def read_captions(path: Path, language: str) -> Captions:
+def read_captions(path: Path, language: str, corrupt: Corrupt) -> Captions:
     """Every image file with its captions. Captions that state no language are in `language`.
+
+    A caption of a COCO file whose image is not in the file is counted in `corrupt`.
 
     Raises:
         ValueError: names the file and the place in it.
     """
     table: Captions = {}
     try:
-        rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
+        rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path, corrupt)
         for file, captions in rows:
+            if not isinstance(file, str):
+                raise ValueError(f"{path}: file {file!r}; expected the name of an image file")
             of_language = captions if isinstance(captions, dict) else {language: captions}
             for name, texts in of_language.items():
-                if isinstance(captions, dict) and not isinstance(texts, str | list):
+                if not isinstance(texts, str | list):
                     raise ValueError(
                         f"{path}: captions of {file}: {captions!r}; "
                         "expected texts or lists of texts"
@@ -43,42 +49,96 @@ def read_captions(path: Path, language: str) -> Captions:
                 texts = [texts] if isinstance(texts, str) else texts
                 table.setdefault(file, {}).setdefault(name or language, []).extend(texts)
     except MALFORMED as error:
-        raise ValueError(f"{path}: not a known form of a caption file: {error!r}") from error
+        raise ValueError(
+            f"{path}: not a known form of a caption file: {type(error).__name__} {error}"
+        ) from error
     if not table:
         raise ValueError(f"{path}: no captions in it")
     return table
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The line where each row of a CSV file begins, and its cells; blank rows are left out.
+
+    Raises:
+        ValueError: a quote is not closed; the error names the line where its row begins.
+    """
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        headings = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-        column = {
-            want: next((headings[name] for name in names if name in headings), None)
-            for want, names in COLUMNS.items()
-        }
-        if column["file"] is None or column["caption"] is None:
-            raise ValueError(
-                f"{path}: columns {', '.join(headings)}; "
-                "expected file, caption and perhaps language"
-            )
-        for row in reader:
-            place = f"{path}, line {reader.line_num}"
-            if None in row:
-                raise ValueError(f"{place}: more fields than columns; quote commas")
-            name, caption = row[column["file"]], row[column["caption"]]
-            if not name or caption is None:
-                raise ValueError(f"{place}: expected a file and a caption")
-            yield name, {row.get(column["language"]) or "": caption}
+        reader = csv.reader(file, strict=True)
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise ValueError(
+                    f"{path}, line {line}: {error}; is a quote of this row not closed, or a quote "
+                    "in a text not doubled?"
+                ) from error
+            if cells:
+                yield line, cells
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, str | list | dict]]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(content, dict) and {"images", "annotations"} <= set(content):  # COCO
-        file_of = {image["id"]: image["file_name"] for image in content["images"]}
-        yield from ((file_of[note["image_id"]], note["caption"]) for note in content["annotations"])
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    rows = read_rows(path)
+    _, header = next(rows, (1, []))
+    headings = {name.strip().lower(): column for column, name in reversed([*enumerate(header)])}
+    column = {
+        want: next((headings[name] for name in names if name in headings), None)
+        for want, names in COLUMNS.items()
+    }
+    if column["file"] is None or column["caption"] is None:
+        raise ValueError(
+            f"{path}: columns {', '.join(header)}; expected file, caption and perhaps language"
+        )
+    for line, cells in rows:
+        if len(cells) > len(header):
+            raise ValueError(f"{path}, line {line}: more fields than columns; quote commas")
+        name, caption, language = (
+            cells[at] if at is not None and at < len(cells) else "" for at in column.values()
+        )
+        if not name or column["caption"] >= len(cells):
+            raise ValueError(f"{path}, line {line}: expected a file and a caption")
+        yield name, {language: caption}
+
+
+def _json_rows(path: Path, corrupt: Corrupt) -> Iterator[tuple[str, str | list | dict]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON that can be read: {error}") from error
+    if isinstance(content, dict) and {"images", "annotations"} <= set(content):
+        yield from _coco_rows(path, content, corrupt)
     elif isinstance(content, dict):
         yield from content.items()
     else:
-        for row in content:
-            yield row["file"], row["captions"] if "captions" in row else row["caption"]
+        for number, row in enumerate(content, 1):
+            captions = row.get("captions", row.get("caption")) if isinstance(row, dict) else None
+            if captions is None or not isinstance(row.get("file"), str):
+                raise ValueError(
+                    f"{path}, entry {number}: {str(row)[:200]}; "
+                    'expected {"file": "a.jpg", "captions": ["…"]}'
+                )
+            yield row["file"], captions
+
+
+def _coco_rows(path: Path, content: dict, corrupt: Corrupt) -> Iterator[tuple[str, str]]:
+    file_of, missing = {}, set()
+    for image in content["images"]:
+        if file_of.setdefault(image["id"], image["file_name"]) != image["file_name"]:
+            raise ValueError(f"{path}: two images have the id {image['id']!r}")
+    for note in content["annotations"]:
+        if (image := note["image_id"]) in file_of:
+            yield file_of[image], note["caption"]
+        elif image not in missing:
+            missing.add(image)
+            corrupt.add(str(path), f"image id {image!r}", "it is not among the file's images")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        name, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {name!r} occurs twice in one JSON object")
+    return table

@@ -1,43 +1,95 @@
-"""JPEG bytes to pixels and back."""
+"""Image files to pixels, by the rules of the service, and to JPEG."""
 
+import functools
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 ORIENTATION = 0x0112  # EXIF tag
 UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# Those that the service reads.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF")
+SRGB = ImageCms.createProfile("sRGB")
 
 
-def check_image(jpeg: bytes) -> None:
-    """Decode the whole image at an eighth of its size, which is fast.
+def check_image(content: bytes) -> None:
+    """Decode the whole image, a JPEG at an eighth of its size, which is fast.
 
     Raises:
         ValueError: the image cannot be decoded.
     """
     try:
-        with Image.open(io.BytesIO(jpeg)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             image.draft("RGB", (image.width // 8, image.height // 8))
             image.load()
     except UNDECODABLE as error:
         raise ValueError(f"the image cannot be decoded: {error}") from error
 
 
-def decode(jpeg: bytes, size: int) -> np.ndarray:
-    """JPEG → uint8 [size, size, 3]. The image is squashed into the square, not cropped."""
-    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+def read_image(content: bytes) -> Image.Image:
+    """The first page of an image file as RGB, 8 bits a channel, as the service reads it.
+
+    The EXIF orientation is applied, colours are converted from the embedded profile to sRGB,
+    16 bits are scaled to 8, and transparency is put on white (`src/model/image/preprocess.ts`).
+
+    Raises:
+        OSError, ValueError: the image cannot be decoded.
+    """
+    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        opened.load()
+        profile, image = opened.info.get("icc_profile"), ImageOps.exif_transpose(opened)
+    image, alpha = _split_alpha(image)
+    transform = _to_srgb(profile, image.mode) if profile else None
+    image = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
+    if alpha is None:
+        return image
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(image, mask=alpha)
+    return flat
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours, 8 bits a channel, in the mode of their profile; and the alpha, if any."""
+    if image.mode.startswith("I;16"):
+        values, clear = np.asarray(image), image.info.get("transparency")
+        alpha = None if clear is None else Image.fromarray(255 * (values != clear).astype(np.uint8))
+        return Image.fromarray((values >> 8).astype(np.uint8)), alpha
+    if image.mode in ("I", "F"):
+        return Image.fromarray(np.asarray(image).clip(0, 255).astype(np.uint8)), None
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        return colours.convert("L" if grey else "RGB"), colours.getchannel("A")
+    if image.mode in ("CMYK", "LAB"):
+        return image, None
+    return image.convert("L" if grey else "RGB"), None
+
+
+@functools.lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """None for a profile that is damaged or belongs to another mode, which is ignored."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.buildTransform(source, SRGB, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+    except (OSError, ImageCms.PyCMSError):
+        return None
+
+
+def decode(content: bytes, size: int) -> np.ndarray:
+    """Image file → uint8 [size, size, 3]. The image is squashed into the square, not cropped."""
+    return np.asarray(read_image(content).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def augment(
-    jpeg: bytes, size: int, rng: np.random.Generator, least_area: float = 0.6
+    content: bytes, size: int, rng: np.random.Generator, least_area: float = 0.6
 ) -> np.ndarray:
-    """JPEG → a random view, uint8 [size, size, 3].
+    """Image file → a random view, uint8 [size, size, 3].
 
     The crop has at least `least_area` of the image. It is mirrored with probability one half, and
     its brightness and contrast change by up to 20 %."""
-    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    image = read_image(content)
     scale = np.sqrt(rng.uniform(least_area, 1.0))
     aspect = np.exp(rng.uniform(-0.15, 0.15))
     w, h = (
@@ -54,19 +106,22 @@ def augment(
 
 
 def as_jpeg(path: Path) -> bytes:
-    """The bytes of an upright RGB or grey JPEG file; any other image is converted to one.
+    """The bytes of an upright RGB or grey JPEG file without a profile; any other image is
+    converted to one by `read_image`.
 
     Raises:
         ValueError: the image cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             image.load()
+            jpeg = image.format == "JPEG" and image.mode in ("RGB", "L")
             upright = image.getexif().get(ORIENTATION, 1) == 1
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and upright:
-                return path.read_bytes()
-            out = io.BytesIO()
-            ImageOps.exif_transpose(image).convert("RGB").save(out, "JPEG", quality=95)
-            return out.getvalue()
+            if jpeg and upright and not image.info.get("icc_profile"):
+                return content
+        out = io.BytesIO()
+        read_image(content).save(out, "JPEG", quality=95, subsampling=0)
+        return out.getvalue()
     except UNDECODABLE as error:
         raise ValueError(f"it cannot be decoded: {error}") from error

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,11 @@ from .images import check_image
 from .shards import locations, members
 
 ENGLISH = {"en": 1.0}
+NAME = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)  # key, rest
+IMAGE_ENDINGS = {
+    *("jpg", "jpeg", "jpe", "png", "webp", "gif", "avif"),
+    *("tif", "tiff", "heic", "heif", "bmp"),
+}
 
 
 @dataclass
@@ -69,15 +75,12 @@ def read_shards(
         second: weight of each language of a second text encoder.
     Raises:
         FileNotFoundError: no shard matches.
-        ValueError: a shard is broken, too many samples are corrupt, or no image has a caption.
+        ValueError: a shard is broken or has a key twice, too many samples are corrupt, or no
+            image has a caption.
     """
     corrupt, samples, total = Corrupt(max_corrupt), [], 0
     for location in locations(pattern):
-        parts: dict[str, dict[str, bytes | None]] = {}
-        for name, content in members(location):
-            key, _, kind = name.rpartition(".")
-            if kind in ("jpg", "json"):
-                parts.setdefault(key, {})[kind] = content
+        parts = _files_by_key(location)
         total += len(parts)
         for key, part in parts.items():
             try:
@@ -116,15 +119,42 @@ def languages_of(pattern: str) -> list[str]:
     """
     images: Counter = Counter()
     for location in locations(pattern):
-        for name, content in members(location):
-            if not name.endswith(".json") or content is None:
-                continue
+        for part in _files_by_key(location).values():
             try:
-                captions = json.loads(content)["captions"]
+                captions = json.loads(part["json"])["captions"]
                 images.update(language for language, texts in captions.items() if texts)
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
     return [language for language, _ in images.most_common()]
+
+
+def _files_by_key(location: str) -> dict[str, dict[str, bytes | None]]:
+    """Key → the contents of its `image` and its `json`; None for one that is too large.
+
+    As WebDataset has it, the key is the path up to the first dot of the file's name. Other files
+    are ignored. The TypeScript reader, `src/cli/dataset.ts`, follows the same rule.
+
+    Raises:
+        ValueError: a shard is broken or has a key twice.
+    """
+    parts: dict[str, dict[str, bytes | None]] = {}
+    names: dict[tuple[str, str], str] = {}
+    for name, content in members(location):
+        split = NAME.fullmatch(name)
+        if split is None:
+            continue
+        key, ending = split[1], split[2].lower().rpartition(".")[2]
+        kind = "image" if ending in IMAGE_ENDINGS else ending
+        if kind not in ("image", "json"):
+            continue
+        if (key, kind) in names:
+            raise ValueError(
+                f"shard {location}: key {key!r} occurs twice, as {names[key, kind]} and {name}; a "
+                "key ends at the first dot of the file's name and has one image and one .json"
+            )
+        names[key, kind] = name
+        parts.setdefault(key, {})[kind] = content
+    return parts
 
 
 def _sample(
@@ -134,10 +164,10 @@ def _sample(
     second: Mapping[str, float],
 ) -> Sample:
     """The sample of a shard's files of one key. ValueError says what is wrong with it."""
-    for kind in ("jpg", "json"):
+    for kind, name in (("image", "image"), ("json", ".json")):
         if part.get(kind) is None:
-            raise ValueError(f"its .{kind} is too large" if kind in part else f"it has no .{kind}")
-    check_image(part["jpg"])
+            raise ValueError(f"its {name} is too large" if kind in part else f"it has no {name}")
+    check_image(part["image"])
     try:
         of_language = json.loads(part["json"])["captions"]
         first, others = (
@@ -145,13 +175,15 @@ def _sample(
             for asked in (languages, second)
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'its .json is not {{"captions": {{"en": […]}}}}: {error!r}') from error
+        raise ValueError(
+            f'its .json is not {{"captions": {{"en": […]}}}}: {type(error).__name__} {error}'
+        ) from error
     for language, captions in (first | others).items():
         if not isinstance(captions, list) or not all(
             isinstance(c, str) and c.strip() for c in captions
         ):
             raise ValueError(f"its captions in {language!r} are not a list of texts")
-    return Sample(key, part["jpg"], *_weighed(first, languages), *_weighed(others, second))
+    return Sample(key, part["image"], *_weighed(first, languages), *_weighed(others, second))
 
 
 def _weighed(

@@ -28,7 +28,9 @@ def write_shards(
         FileExistsError: a shard of that name exists.
         ValueError: more than a share `max_corrupt` of the images cannot be used.
     """
-    table, corrupt = read_captions(captions, language), Corrupt(max_corrupt)
+    corrupt = Corrupt(max_corrupt)
+    table = read_captions(captions, language, corrupt)
+    total = len(table) + corrupt.count.total()
     shards: list[Path] = []
     waiting: list[tuple[str, bytes, dict]] = []
     Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +46,7 @@ def write_shards(
             waiting.append(sample)
             if len(waiting) == size:
                 flush()
-        corrupt.check(len(table))
+        corrupt.check(total)
         if waiting:
             flush()
         languages = {name: 1.0 for of_language in table.values() for name in of_language}
@@ -66,16 +68,17 @@ def _usable(
     """Key, JPEG and captions of every usable image; the others are counted in `corrupt`."""
     root, keys = folder.resolve(), set()
     for file, of_language in captions.items():
-        path = (root / file).resolve()
         key = str(Path(file).with_suffix("")).replace(".", "_").replace("/", "_")
         texts = [text for texts in of_language.values() for text in texts]
         try:
+            path = (root / file).resolve()
             if not path.is_relative_to(root):
                 raise ValueError(f"it lies outside {folder}")
             if not path.is_file():
                 raise ValueError(f"no such file in {folder}")
             if not all(isinstance(text, str) and text.strip() for text in texts):
                 raise ValueError("one of its captions is empty or no text")
+            "".join(texts).encode()  # refuses half of a surrogate pair
             if key in keys:
                 raise ValueError(f"another image has the same key, {key}")
             keys.add(key)

@@ -63,13 +63,45 @@ def members(location: str) -> Iterator[tuple[str, bytes | None]]:
         OSError: it cannot be read.
     """
     try:
-        with _open(location) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+        with (
+            _open(location) as stream,
+            tarfile.open(fileobj=stream, mode="r|*", tarinfo=CheckedHeader) as tar,
+        ):
             for member in tar:
                 if member.isfile():
                     small = member.size <= MAX_MEMBER
                     yield member.name, tar.extractfile(member).read() if small else None
     except tarfile.TarError as error:
         raise ValueError(f"shard {location}: {error}") from error
+
+
+class CheckedHeader(tarfile.TarInfo):
+    """A header of a shard. `tarfile` by itself takes a damaged one for the end of the file."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """The next header, after any blocks of zeros; after the last one EOFHeaderError.
+
+        Raises:
+            tarfile.ReadError: names the offset of a damaged header or of a missing end.
+        """
+        marked = False  # whether a block of zeros, which marks the end, came
+        while True:
+            offset = tar.fileobj.tell()
+            try:
+                return super().fromtarfile(tar)
+            except tarfile.EOFHeaderError:
+                marked = True
+            except tarfile.EmptyHeaderError as error:
+                if marked:
+                    raise tarfile.EOFHeaderError("end") from error
+                raise tarfile.ReadError(
+                    f"cut off at byte {offset}, where the end mark of a tar file is missing"
+                ) from error
+            except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+                raise tarfile.ReadError(
+                    f"the header at byte {offset} is damaged: {error}"
+                ) from error
 
 
 def _open(location: str) -> io.BufferedIOBase:

@@ -5,8 +5,8 @@ import io
 from html import escape
 
 import numpy as np
-from PIL import Image
 
+from ..data.images import read_image
 from .recall import ranks_of_first_positive
 from .retrieval import Scored
 
@@ -71,7 +71,7 @@ def _worst(scores: np.ndarray, positive: np.ndarray) -> list[tuple[int, int]]:
 
 def thumbnail(jpeg: bytes) -> str:
     """A data URL of the image as a JPEG of at most SIDE pixels."""
-    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    image = read_image(jpeg)
     image.thumbnail((SIDE, SIDE))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=70)

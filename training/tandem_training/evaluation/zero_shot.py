@@ -1,11 +1,11 @@
 """Zero-shot classification (Radford et al. 2021, arXiv:2103.00020): an image gets the class whose
 sentences are nearest to it."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
+from ..data.captions import read_rows
 from ..data.images import check_image, decode
 from ..data.samples import Corrupt
 from .retrieval import BATCH, Encoders
@@ -33,24 +33,30 @@ def labelled_files(folder: Path, labels: Path | None) -> list[tuple[Path, str]]:
             endings = ", ".join(sorted(ENDINGS))
             raise ValueError(f"{folder} holds no images in folders of their class ({endings})")
         return found
-    with labels.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "label"} <= set(rows[0]):
+    rows = read_rows(labels)
+    _, header = next(rows, (1, []))
+    if not {"file", "label"} <= set(header):
         raise ValueError(f"{labels}: expected the columns file and label, and at least one row")
-    for line, row in enumerate(rows, 2):
-        if not row["file"] or not row["label"] or not (folder / row["file"]).is_file():
+    labelled = []
+    for line, cells in rows:
+        row = dict(zip(header, cells, strict=False))
+        file, label = row.get("file"), row.get("label")
+        if not file or not label or not (folder / file).is_file():
             raise ValueError(
-                f"{labels}, line {line}: file {row['file']!r}, label {row['label']!r}; "
+                f"{labels}, line {line}: file {file!r}, label {label!r}; "
                 "expected an image and its class"
             )
-    return [(folder / row["file"], row["label"]) for row in rows]
+        labelled.append((folder / file, label))
+    if not labelled:
+        raise ValueError(f"{labels}: expected the columns file and label, and at least one row")
+    return labelled
 
 
 def read_templates(path: Path | None) -> list[str]:
     """The sentences of a file, one a line, or TEMPLATES. ValueError for a line without `{}`."""
     if path is None:
         return TEMPLATES
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
     templates = [line.strip() for line in lines if line.strip()]
     if not templates or not all("{}" in line for line in templates):
         raise ValueError(f"{path}: expected a sentence with {{}} on every line")

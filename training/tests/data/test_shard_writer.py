@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from support.drawings import drawing
 from tandem_training.data.captions import read_captions
 from tandem_training.data.images import ORIENTATION, as_jpeg
-from tandem_training.data.samples import read_shards
+from tandem_training.data.samples import Corrupt, read_shards
 from tandem_training.data.shard_writer import write_shards
 
 
@@ -54,7 +55,7 @@ def test_coco_annotations_are_read(images: Path, tmp_path: Path):
         ],
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    assert read_captions(tmp_path / "coco.json", "de") == {
+    assert read_captions(tmp_path / "coco.json", "de", Corrupt(0.0)) == {
         "c.png": {"de": ["x", "z"]},
         "a.jpg": {"de": ["y"]},
     }
@@ -81,6 +82,9 @@ def test_images_become_upright_jpeg(images: Path):
         ("file,caption\na.jpg,x, y\n", "line 2: more fields than columns"),
         ("file,caption\na.jpg\n", "line 2: expected a file and a caption"),
         ("file,caption\n", "no captions in it"),
+        ('file,caption\na.jpg,x\n\na.jpg,"two\na.jpg,y\na.jpg,z\n', "line 4: .*quote .*not closed"),
+        ('file,caption\na.jpg,"two\na.jpg,"y"\n', "line 2: .*quote .*not closed"),
+        ("file,caption\na\0.jpg,x\n", "null byte"),
     ],
 )
 def test_bad_input_is_named_and_leaves_no_shard(
@@ -94,13 +98,72 @@ def test_bad_input_is_named_and_leaves_no_shard(
     assert not list(tmp_path.glob("out/*"))
 
 
+def test_a_quoted_caption_may_have_several_lines(images: Path, tmp_path: Path):
+    (tmp_path / "captions.csv").write_text('file,caption\na.jpg,"one\n""two"""\n')
+    table = read_captions(tmp_path / "captions.csv", "en", Corrupt(0.0))
+    assert table == {"a.jpg": {"en": ['one\n"two"']}}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("file,caption\na.jpg,x\n", encoding="utf-8-sig")
+    (tmp_path / "a.json").write_text('{"a.jpg": "x"}', encoding="utf-8-sig")
+    for name in ("a.csv", "a.json"):
+        table = read_captions(tmp_path / name, "en", Corrupt(0.0))
+        assert table == {"a.jpg": {"en": ["x"]}}
+
+
+def test_a_caption_of_an_unknown_coco_image_is_skipped_up_to_the_limit_and_named(
+    images: Path, tmp_path: Path, capsys
+):
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg"}],
+        "annotations": [
+            {"image_id": image, "caption": text} for image, text in ((9, "x"), (7, "y"), (9, "z"))
+        ],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    named = "1 of 2 samples are corrupt; the most, 1, in .*coco.json, first image id 9: it is not"
+    with pytest.raises(ValueError, match=named):
+        write_shards(images, tmp_path / "coco.json", str(tmp_path / "x"))
+    counts = write_shards(images, tmp_path / "coco.json", str(tmp_path / "x"), max_corrupt=0.5)
+    assert counts == {"shards": 1, "images": 1, "captions": 1}
+    assert re.search(named, capsys.readouterr().out)
+
+
+def test_half_of_a_surrogate_pair_in_a_caption_is_named(images: Path, tmp_path: Path):
+    (tmp_path / "a.json").write_text('{"a.jpg": "\\ud83d"}')
+    with pytest.raises(ValueError, match="first a.jpg: .*surrogates not allowed"):
+        write_shards(images, tmp_path / "a.json", str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"file": 5}]', r"entry 1: \{'file': 5\}; expected"),
+        ('[{"file": "a.jpg", "caption": "x"}, {"file": 5, "caption": "x"}]', "entry 2"),
+        ('[{"file": "a.jpg", "captions": 5}]', "captions of a.jpg: 5; expected texts"),
+        ('["a.jpg"]', "entry 1: a.jpg; expected"),
+        ('{"a.jpg": "x", "a.jpg": "y"}', "the key 'a.jpg' occurs twice"),
+        (
+            '{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], '
+            '"annotations": []}',
+            "two images have the id 1",
+        ),
+    ],
+)
+def test_the_error_names_the_place_in_a_json_file(tmp_path: Path, content: str, message: str):
+    (tmp_path / "captions.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"captions\.json.*{message}"):
+        read_captions(tmp_path / "captions.json", "en", Corrupt(0.0))
+
+
 @pytest.mark.parametrize(
     "content", ['{"a.jpg": 5}', '[{"file": "a.jpg"}]', "not json", '{"a.jpg": {"en": 5}}', "5"]
 )
 def test_the_error_names_a_file_that_is_no_caption_table(tmp_path: Path, content: str):
     (tmp_path / "captions.json").write_text(content)
     with pytest.raises(ValueError, match="captions.json"):
-        read_captions(tmp_path / "captions.json", "en")
+        read_captions(tmp_path / "captions.json", "en", Corrupt(0.0))
 
 
 def test_shards_are_never_overwritten_and_bad_images_are_skipped_up_to_a_limit(

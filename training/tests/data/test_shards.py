@@ -1,3 +1,4 @@
+import gzip
 import http.server
 import io
 import tarfile
@@ -8,7 +9,7 @@ import pytest
 
 from support.drawings import drawing, write_drawings, write_shard
 from tandem_training.data import shards
-from tandem_training.data.samples import read_shards
+from tandem_training.data.samples import languages_of, read_shards
 from tandem_training.data.shards import HttpStream, locations
 
 
@@ -110,6 +111,83 @@ def test_inconsistent_http_answers_are_errors(serve, monkeypatch):
     monkeypatch.setattr(shards, "MAX_SHARD", 999)
     with pytest.raises(ValueError, match="1000 bytes; at most 999"):
         HttpStream(f"{address}/x.tar").read()
+
+
+def write_files(path: Path, *names: str) -> Path:
+    """A shard of these files, in this order; a name may come twice."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in names:
+            text = b'{"captions": {"en": ["x"]}}'
+            content = text if name.lower().endswith(".json") else drawing("red", "square")
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_equal_keys_in_two_shards_are_two_samples(tmp_path: Path):
+    for name in ("a", "b"):
+        write_files(tmp_path / f"{name}.tar", "0.jpg", "0.json")
+    assert [sample.key for sample in read_shards(str(tmp_path / "*.tar"))] == ["0", "0"]
+
+
+def test_a_key_ends_at_the_first_dot_of_the_name_and_holds_its_folders(tmp_path: Path):
+    names = ("v1.2/x.small.jpg", "v1.2/x.small.json", "v1.2/._x.jpg", "v1.2/x.txt", "y.png")
+    shard = write_files(tmp_path / "a.tar", *names, "y.JSON")
+    assert [sample.key for sample in read_shards(str(shard), max_corrupt=0.5)] == ["v1.2/x", "y"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("x.jpg", "x.json", "x.jpg", "x.json"),
+        ("x.jpg", "x.json", "y.jpg", "y.json", "x.json"),
+        ("x.05.jpg", "x.05.json", "x.06.jpg", "x.06.json"),
+        ("x.jpg", "x.png", "x.json"),
+    ],
+)
+def test_the_error_names_shard_and_key_of_a_key_that_occurs_twice(tmp_path: Path, names):
+    shard = write_files(tmp_path / "a.tar", *names)
+    with pytest.raises(ValueError, match=r"a\.tar: key 'x' occurs twice, as x\."):
+        read_shards(str(shard), max_corrupt=1.0)
+    with pytest.raises(ValueError, match=r"a\.tar: key 'x' occurs twice"):
+        languages_of(str(shard))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("damage", ["checksum", "zeros"])
+@pytest.mark.parametrize("header", range(4))
+def test_the_error_names_shard_and_offset_of_a_damaged_header(
+    tmp_path: Path, header: int, damage: str, packed: bool
+):
+    shard = write_files(tmp_path / "a.tar", "x.jpg", "x.json", "y.jpg", "y.json")
+    content = bytearray(shard.read_bytes())
+    offset = [at for at in range(0, len(content), 512) if content[at + 257 : at + 262] == b"ustar"][
+        header
+    ]
+    if damage == "checksum":
+        content[offset + 148 : offset + 154] = b"777777"
+        place = str(offset)
+    else:
+        content[offset : offset + 512] = bytes(512)
+        place = str(offset + 512)  # what follows is no header
+    shard.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(ValueError, match=rf"a\.tar: .*{'' if header == 0 else place}"):
+        read_shards(str(shard), max_corrupt=1.0)
+
+
+def test_the_error_names_the_offset_where_the_end_of_a_shard_is_missing(tmp_path: Path):
+    shard = write_files(tmp_path / "a.tar", "x.json", "y.json")
+    shard.write_bytes(shard.read_bytes()[:1024])
+    with pytest.raises(ValueError, match=r"a\.tar: cut off at byte 1024, where the end mark"):
+        read_shards(str(shard), max_corrupt=1.0)
+
+
+def test_shards_that_were_joined_are_read_to_the_end(tmp_path: Path):
+    one = write_files(tmp_path / "a.tar", "x.jpg", "x.json").read_bytes()
+    two = write_files(tmp_path / "b.tar", "y.jpg", "y.json").read_bytes()
+    (tmp_path / "c.tar").write_bytes(one + two)
+    assert [sample.key for sample in read_shards(str(tmp_path / "c.tar"))] == ["x", "y"]
 
 
 def broken_shard(path: Path) -> Path:
