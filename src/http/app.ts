@@ -199,7 +199,7 @@ export async function buildApp(
     if (config.role === 'encode') {
       // Never released: the bundle of an encoder does not change.
       const encoder = collection.acquire().models
-      await app.register(encoderRoutes, { encoder, readiness, maxBodyBytes })
+      await app.register(encoderRoutes, { encoder, readiness, limits: inputLimits })
     } else {
       await app.register(itemRoutes, options)
       await app.register(manyItemsRoutes, options)

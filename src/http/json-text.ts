@@ -13,10 +13,11 @@ export class JsonTextError extends Error {
 /**
  * The value of a JSON text.
  *
- * @throws JsonTextError for invalid JSON, names such as "__proto__", a name twice in one object, and
- *   integers that a double cannot hold exactly
+ * @throws JsonTextError for invalid JSON, more than 50,000 values, names such as "__proto__", a
+ *   name twice in one object, and integers that a double cannot hold exactly
  */
 export function parsedJsonText(text: string): unknown {
+  refuseManyValues(text)
   let value: unknown
   try {
     value = parse(text)
@@ -30,11 +31,35 @@ export function parsedJsonText(text: string): unknown {
   return value
 }
 
+/** More than the largest payload has, in lists and objects of any depth. */
+const MAX_VALUES = 50_000
 const MAX_QUOTE = 60
+const QUOTE = 0x22
+const COMMA = 0x2c
+const OPEN_LIST = 0x5b
+const OPEN_OBJECT = 0x7b
 const BACKSLASH = 0x5c
 const NUMBER = /[-+.0-9eE]+/y
 /** Digits of 2^53. */
 const MIN_INEXACT_DIGITS = 16
+
+/**
+ * Refuses a text with too many values before it is parsed: parsing millions takes seconds and
+ * gigabytes. Counts lists, objects and commas outside strings, also of invalid JSON. This limits
+ * the depth as well.
+ */
+function refuseManyValues(text: string): void {
+  let count = 1
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at)
+    if (code === QUOTE) at = endOfString(text, at) - 1
+    else if (code === COMMA || code === OPEN_LIST || code === OPEN_OBJECT) count += 1
+    if (count > MAX_VALUES)
+      throw new JsonTextError(
+        `has more than ${MAX_VALUES} values; expected at most that, counting lists, objects and what is in them`,
+      )
+  }
+}
 
 /** Scans valid JSON. Not recursive, since the text may be nested as deep as it is long. */
 function refuseAmbiguous(text: string): void {
@@ -58,13 +83,17 @@ function refuseAmbiguous(text: string): void {
   }
 }
 
-/** @returns the position after the closing quote of the string that opens at `at` */
+/**
+ * @returns the position after the closing quote of the string that opens at `at`; the end of the
+ *   text if it has none
+ */
 function endOfString(text: string, at: number): number {
-  for (let end = text.indexOf('"', at + 1); ; end = text.indexOf('"', end + 1)) {
+  for (let end = text.indexOf('"', at + 1); end !== -1; end = text.indexOf('"', end + 1)) {
     let slashes = 0
     while (text.charCodeAt(end - 1 - slashes) === BACKSLASH) slashes += 1
     if (slashes % 2 === 0) return end + 1
   }
+  return text.length
 }
 
 /** Whether the string that ends at `end` is followed by a colon. */

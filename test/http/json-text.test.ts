@@ -137,6 +137,32 @@ describe('JSON text', () => {
     '"9007199254740993"',
   ])('%s is a value like any other', (text) => expect(parsedJsonText(text)).toBe(JSON.parse(text)))
 
+  it.each([
+    ['numbers', `[${'1,'.repeat(10_000_000)}1]`],
+    ['lists in lists', `${'['.repeat(10_000_000)}${']'.repeat(10_000_000)}`],
+    ['objects', `[${'{},'.repeat(6_600_000)}{}]`],
+    ['names', `{${Array.from({ length: 60_000 }, (_, at) => `"n${at}":1`).join()}}`],
+    ['lists that do not end', '['.repeat(20_000_000)],
+  ])('with too many %s is refused before it is parsed', (_values, text) => {
+    const begun = process.cpuUsage()
+    expect(() => parsedJsonText(text)).toThrow('has more than 50000 values')
+    expect(process.cpuUsage(begun).user).toBeLessThan(100_000)
+  })
+
+  it.each(['1,', '[],', '{},', '"",', '[[]],'])('of 65,536 bytes of %s is parsed', (values) => {
+    const text = `[${values.repeat(65_530 / values.length)}1]`
+    expect(parsedJsonText(text)).toEqual(JSON.parse(text))
+  })
+
+  it('has as many commas, brackets and quotes in its strings as it likes', () => {
+    const text = JSON.stringify([',[{"\\'.repeat(100_000), { ',"[{': 1 }])
+    expect(parsedJsonText(text)).toEqual(JSON.parse(text))
+  })
+
+  it.each(['"', '["a', '{"a\\"', '"\\\\\\"'])('%j without a closing quote is no JSON', (text) => {
+    expect(() => parsedJsonText(text)).toThrow('is not valid JSON')
+  })
+
   it('of 20 MB in one string, or of 20,000 levels, is parsed', () => {
     expect(parsedJsonText(`{"image": "${'a'.repeat(20_000_000)}"}`)).toHaveProperty('image')
     const begun = performance.now()

@@ -21,12 +21,14 @@ import {
 import type { Call } from '../../retrieval/retrieval.js'
 import { inputErrors } from '../plugins/documented-errors.js'
 import type { Readiness } from '../plugins/overload.js'
+import { parsedJsonText } from '../json-text.js'
 import { bodyIn, NoQuery } from '../schemas/fields.js'
+import { limitedText, type InputLimits } from '../wire/inputs.js'
 
 export interface EncoderOptions {
   encoder: Encoder
   readiness: Readiness
-  maxBodyBytes: number
+  limits: Pick<InputLimits, 'maxBodyBytes' | 'maxTextChars'>
 }
 
 /** An image that the other service accepted may fill a body; the head of the frame comes on top. */
@@ -40,7 +42,7 @@ const FrameBytes = Type.Unsafe<Buffer>({
 
 export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
   app,
-  { encoder, readiness, maxBodyBytes },
+  { encoder, readiness, limits: { maxBodyBytes, maxTextChars } },
   done,
 ) => {
   const { info } = encoder
@@ -92,7 +94,7 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
         if (!Buffer.isBuffer(body)) throw unsupported(headers['content-type'])
         return reply.type(FRAME_TYPE).send(
           await readingFrame(async () => {
-            const frame = readFrame(body)
+            const frame = readFrame(body, parsedJsonText)
             checkFingerprint(fingerprintIn(frame), encoder)
             return answer(frame, { ...call, ...callIn(frame) })
           }),
@@ -101,10 +103,18 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
     )
   }
 
-  addCall('/encoder/texts', 'Encode texts', ['model_unavailable'], async (frame, call) => {
-    const { encoded, timings } = await encoder.encodeTexts(textsAsked(frame), call)
-    return answerTexts(encoded, timings, info)
-  })
+  addCall(
+    '/encoder/texts',
+    'Encode texts',
+    ['text_too_long', 'model_unavailable'],
+    async (frame, call) => {
+      const texts = textsAsked(frame).map((text, at) =>
+        limitedText(text, `texts[${at}]`, maxTextChars),
+      )
+      const { encoded, timings } = await encoder.encodeTexts(texts, call)
+      return answerTexts(encoded, timings, info)
+    },
+  )
   addCall('/encoder/images', 'Encode images', inputErrors, async (frame, call) => {
     const { encoded, timings } = await encoder.encodeImages(imagesAsked(frame), call)
     return answerImages(encoded, timings, info)

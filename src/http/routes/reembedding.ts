@@ -9,6 +9,9 @@ const NOT_SUPPORTED =
   'Only an embedded collection can prepare a second bundle. Index the images with the other bundle into a second ' +
   'collection of the engine (MILVUS_COLLECTION), and start the services with both.'
 
+/** A body with the name of a bundle, and no image, is smaller. */
+const MAX_BODY_BYTES = 65_536
+
 export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrieval }> = (
   app,
   { retrieval },
@@ -38,6 +41,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
   app.put(
     '/reembedding',
     {
+      bodyLimit: MAX_BODY_BYTES,
       config: { scope: 'admin', errors: ['bundle_unusable', 'reembedding_conflict', ...disk] },
       schema: {
         ...schema,

@@ -27,7 +27,8 @@ export interface InputOptions {
 /** A request with more inputs to encode is bulk: interactive requests go first. */
 export const MAX_INTERACTIVE = 8
 
-const DATA_URI = /^data:([^;,]*)((?:;[^;,]*)*),/i
+const DATA = /^data:/i
+const BASE64_MARK = ';base64'
 const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}\s*$/
 const URL_START = /^(?!data:)[a-z][a-z0-9+.-]{0,20}:/i
 
@@ -58,13 +59,9 @@ export class InputReader {
     )
   }
 
-  /** The limit counts Unicode characters. @throws TandemError text_too_long */
+  /** @throws TandemError text_too_long */
   text(text: string, name: string): string {
-    const { maxTextChars } = this.#limits
-    if (text.length <= maxTextChars) return text
-    const length = [...text].length
-    if (length <= maxTextChars) return text
-    throw new TandemError('text_too_long', { name, length, most: maxTextChars })
+    return limitedText(text, name, this.#limits.maxTextChars)
   }
 
   /**
@@ -98,15 +95,38 @@ export class InputReader {
   }
 }
 
+/** The text. The limit counts Unicode characters. @throws TandemError text_too_long */
+export function limitedText(text: string, name: string, most: number): string {
+  if (text.length <= most) return text
+  const length = charsIn(text)
+  if (length <= most) return text
+  throw new TandemError('text_too_long', { name, length, most })
+}
+
+/** The Unicode characters of a text: a pair of surrogates is one. */
+function charsIn(text: string): number {
+  let pairs = 0
+  for (let at = 0; at < text.length; at += 1) {
+    if ((text.charCodeAt(at) & 0xfc00) !== 0xd800) continue
+    if ((text.charCodeAt(at + 1) & 0xfc00) !== 0xdc00) continue
+    pairs += 1
+    at += 1
+  }
+  return text.length - pairs
+}
+
 function imageBytes(value: string, name: string): Uint8Array {
-  const prefix = DATA_URI.exec(value)
-  if (prefix !== null && !/;base64$/i.test(prefix[2] ?? '')) {
+  const comma = DATA.test(value) ? value.indexOf(',') : -1
+  if (
+    comma !== -1 &&
+    value.slice(0, comma).slice(-BASE64_MARK.length).toLowerCase() !== BASE64_MARK
+  ) {
     throw new TandemError(
       'invalid_request',
       `${name} is a data-URI that is not base64; expected data:image/jpeg;base64,…`,
     )
   }
-  const base64 = prefix === null ? value : value.slice(prefix[0].length)
+  const base64 = value.slice(comma + 1)
   if (!BASE64.test(base64)) throw new TandemError('invalid_request', `${name} is not valid base64.`)
   const bytes = Buffer.from(base64, 'base64')
   if (bytes.length === 0) throw new TandemError('invalid_request', `${name} is an empty image.`)

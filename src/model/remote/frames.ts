@@ -39,13 +39,16 @@ export function writeFrame(
   return Buffer.concat([MAGIC, length, text, ...views])
 }
 
-/** @throws FrameError for anything but exactly one frame */
-export function readFrame(bytes: Buffer): Frame {
+/**
+ * @param parse - of the head, by default without limits on its values
+ * @throws FrameError for anything but exactly one frame
+ */
+export function readFrame(bytes: Buffer, parse: (text: string) => unknown = JSON.parse): Frame {
   if (bytes.length < PREFIX || !bytes.subarray(0, MAGIC.length).equals(MAGIC))
     throw new FrameError('is not a frame')
   const headEnd = PREFIX + bytes.readUInt32LE(MAGIC.length)
   if (headEnd > bytes.length) throw new FrameError('is cut off in its head')
-  const head = headOf(bytes.subarray(PREFIX, headEnd))
+  const head = headOf(bytes.subarray(PREFIX, headEnd), parse)
   const lengths = counts(head, 'parts', MAX_PARTS, bytes.length)
   const end = lengths.reduce((sum, length) => sum + length, headEnd)
   if (end !== bytes.length)
@@ -107,9 +110,9 @@ function copied(part: Uint8Array | undefined, name: string, bytes: number): Arra
   return new Uint8Array(part).buffer
 }
 
-function headOf(text: Buffer): Frame['head'] {
+function headOf(text: Buffer, parse: (text: string) => unknown): Frame['head'] {
   try {
-    const head: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text))
+    const head = parse(new TextDecoder('utf-8', { fatal: true }).decode(text))
     if (typeof head === 'object' && head !== null && !Array.isArray(head))
       return head as Frame['head']
   } catch {

@@ -98,6 +98,29 @@ describe('the encoder routes', () => {
     }
   })
 
+  it('refuses a text of more than 10,000 characters and a head of many values', async () => {
+    const service = await startTestService({ role: 'encode' })
+    const { info } = service.models
+    const ask = async (payload: Buffer) => {
+      const headers = { 'content-type': FRAME_TYPE }
+      const url = '/encoder/texts'
+      const answer = await service.app.inject({ method: 'POST', url, payload, headers })
+      return { status: answer.statusCode, body: answer.body }
+    }
+    expect((await ask(askTexts(['dog', '😀'.repeat(10_000)], info, {}))).status).toBe(200)
+    const long = await ask(askTexts(['dog', 'x'.repeat(10_001)], info, {}))
+    expect([long.status, JSON.parse(long.body)]).toMatchObject([
+      422,
+      {
+        code: 'text_too_long',
+        detail: 'texts[1] has 10001 characters; expected at most 10000.',
+      },
+    ])
+    const many = await ask(writeFrame({ texts: Array.from({ length: 60_000 }, () => ({})) }))
+    expect([many.status, JSON.parse(many.body)]).toMatchObject([400, { code: 'body_unreadable' }])
+    await service.end()
+  })
+
   it('answers any mutated frame with a frame or a client error', async () => {
     const { info } = tandem.models
     const { encoded } = await tandem.models.encodeTexts(['dog', 'cat'])

@@ -89,6 +89,28 @@ describe('JSON', () => {
     expect(reply.json<Problem>().detail.length).toBeLessThan(1000)
   })
 
+  it.each(['/search', '/embed', '/rerank'])(
+    '%s refuses JSON of more than 50,000 values',
+    async (url) => {
+      const reply = await send('POST', url, `{"text": [${'{},'.repeat(100_000)}{}]}`)
+      expect(reply.json<Problem>()).toMatchObject({
+        status: 400,
+        code: 'body_unreadable',
+        detail: expect.stringContaining('more than 50000 values') as string,
+      })
+    },
+  )
+
+  it('a body of PUT /reembedding has 65,536 bytes at most', async () => {
+    const put = (bytes: number) =>
+      send('PUT', '/reembedding', `{"model":"${'a'.repeat(bytes - 12)}"}`)
+    expect((await put(65_537)).json<Problem>()).toMatchObject({
+      status: 413,
+      code: 'body_too_large',
+    })
+    expect((await put(65_536)).statusCode).toBe(422)
+  })
+
   it.each([
     ['/search', '{"text": "dog", "k": 5, "k": 1}', '"k"'],
     ['/search', '{"text": "dog", "k": 5, "\\u006b": 1}', '"k"'],
