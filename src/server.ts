@@ -6,6 +6,9 @@ import { exposureRemark, isLoopback } from './http/exposure.js'
 
 let isStopping = false
 
+/** After the time limit of requests: to save the index and to end the workers. */
+const STOP_MARGIN_MS = 14_000
+
 /** Listens before the index is repaired, so that `/health` can report the progress. */
 async function serve(config: Config): Promise<void> {
   const remark = exposureRemark(config)
@@ -43,6 +46,10 @@ async function stop(
   app.log.info(`stopping on ${signal}: answering accepted requests`)
   // Closes connections that outlast the time limit of a request, such as a long import.
   const timer = setTimeout(() => app.server.closeAllConnections(), requestTimeoutMs)
+  const lastTimer = setTimeout(() => {
+    app.log.fatal('stopping takes too long: the service ends without saving the index')
+    process.exit(1)
+  }, requestTimeoutMs + STOP_MARGIN_MS).unref()
   try {
     await close()
     app.log.info('stopped')
@@ -51,6 +58,7 @@ async function stop(
     process.exitCode = 1
   } finally {
     clearTimeout(timer)
+    clearTimeout(lastTimer)
   }
 }
 

@@ -1,8 +1,10 @@
 /** One process of a worker, from its start to its end: numbered calls and their replies. */
 import { fork, type ChildProcess as NodeChildProcess } from 'node:child_process'
 import { getPriority, setPriority } from 'node:os'
+import type { Readable } from 'node:stream'
 import { TandemError } from '../errors.js'
 import { inheritedOptions, inheritedVariables } from './environment.js'
+import { watchHeartbeat } from './heartbeat.js'
 import { HELLO, type Commands, type Question, type Reply } from './messages.js'
 
 /** An error other than TandemError that the worker threw, with its message. */
@@ -26,6 +28,12 @@ const SEMI_SPACE_MIB = 2
 const NICE_STEPS = 5
 const LOWEST_PRIORITY = 19
 
+/** A stopped process does not notice the end of the service, so the service kills it. */
+const alive = new Set<NodeChildProcess>()
+process.on('exit', () => {
+  for (const child of alive) child.kill('SIGKILL')
+})
+
 export interface ChildOptions {
   module: URL
   /** Added to what the process inherits. */
@@ -45,6 +53,7 @@ export class ChildProcess<C extends Commands<C>> {
   readonly #pending = new Map<number, PendingCall>()
   #calls = HELLO
   #isOver = false
+  #hung = false
   #onIdle: () => void = () => undefined
   #shutdown: Promise<void> | undefined
 
@@ -53,21 +62,28 @@ export class ChildProcess<C extends Commands<C>> {
     this.#process = fork(module, {
       serialization: 'advanced',
       // Standard output is the service's log; native code prints to standard error.
-      stdio: ['ignore', 2, 2, 'ipc'],
+      stdio: ['ignore', 2, 2, 'ipc', 'pipe'],
       env: { ...inheritedVariables(process.env), ...environment },
       execArgv: [...inheritedOptions(process.execArgv), `--max-semi-space-size=${SEMI_SPACE_MIB}`],
     })
+    alive.add(this.#process)
+    const pipe = this.#process.stdio[4] as Readable | null | undefined
+    const unwatch = pipe == null ? undefined : watchHeartbeat(pipe, () => this.#killHung())
     if (lowPriority) this.#lowerPriority()
     this.started = new Promise((resolve, reject) => this.#pending.set(HELLO, { resolve, reject }))
     this.ended = new Promise((resolve) => {
       const end = (how: string): void => {
         this.#isOver = true
+        alive.delete(this.#process)
+        unwatch?.()
         for (const { reject } of this.#pending.values()) reject(this.#lost())
         this.#pending.clear()
         this.#onIdle()
         resolve(how)
       }
-      this.#process.once('exit', (code, signal) => end(signal ?? `code ${code}`))
+      this.#process.once('exit', (code, signal) =>
+        end(this.#hung ? 'SIGKILL, since it hung' : (signal ?? `code ${code}`)),
+      )
       // A process that could not start emits no `exit`; after an error while sending, it does.
       this.#process.on('error', (error) => this.#process.pid === undefined && end(error.message))
     })
@@ -106,6 +122,11 @@ export class ChildProcess<C extends Commands<C>> {
 
   kill(): void {
     this.#process.kill('SIGKILL')
+  }
+
+  #killHung(): void {
+    this.#hung = true
+    this.kill()
   }
 
   /** Waits for the calls in progress, then ends the process. */

@@ -137,6 +137,20 @@ describe('the death of a worker', () => {
     expect(reports[0]).toMatch(/SIGKILL/)
   })
 
+  it('is caused by standing still for ten seconds, but not by computing for longer', async () => {
+    expect(await worker.call('block', { ms: 12_000 })).toBe(null)
+    const { pid } = worker.status
+    process.kill(pid as number, 'SIGSTOP')
+    const began = performance.now()
+    await expect(worker.call('echo', 1)).rejects.toMatchObject(lost)
+    expect(performance.now() - began).toBeLessThan(15_000)
+    expect(reports).toEqual([
+      `The test process (${pid}) ended with SIGKILL, since it hung; it is started again in 0.5 s.`,
+    ])
+    await expect.poll(() => worker.ready, { timeout: 15_000 }).toBe(true)
+    expect(await worker.call('echo', 1)).toBe(1)
+  })
+
   it('calls onLost, and onReturn once the next process has been opened', async () => {
     await worker.close()
     const open = vi.fn((call: Call<Commands>) => call('echo', 1))
@@ -186,6 +200,13 @@ describe('the end of a worker', () => {
     expect(isAlive(pid)).toBe(false)
     await new Promise((resolve) => setTimeout(resolve, 700))
     expect(worker.status).toMatchObject({ pid: null, restarts: 0 })
+  })
+
+  it('comes within ten seconds where the process stands still', async () => {
+    process.kill(worker.status.pid as number, 'SIGSTOP')
+    const began = performance.now()
+    await worker.close()
+    expect(performance.now() - began).toBeLessThan(15_000)
   })
 
   it('is not caused by the signals that a terminal sends to all processes', async () => {
