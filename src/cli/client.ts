@@ -33,6 +33,8 @@ export interface SearchOptions {
 
 const JSON_HEADERS = { 'content-type': 'application/json' }
 const MAX_TRIES = 5
+/** The service takes 16 KiB of URL and headers. */
+const MAX_QUERY_CHARS = 8192
 
 /** Every method throws ServiceError for an error reply, or if the service is unreachable. */
 export class Client {
@@ -54,8 +56,18 @@ export class Client {
 
   /** Stores an image; resolves when it is durable. */
   async put(id: string, image: Uint8Array, mime: string, payload: Payload): Promise<void> {
-    const path = `items/${encodeURIComponent(id)}?${new URLSearchParams({ payload: JSON.stringify(payload) }).toString()}`
-    await this.#send(path, { method: 'PUT', body: image, headers: { 'content-type': mime } })
+    const path = `items/${encodeURIComponent(id)}`
+    const json = JSON.stringify(payload)
+    const query = new URLSearchParams({ payload: json }).toString()
+    if (query.length <= MAX_QUERY_CHARS) {
+      const headers = { 'content-type': mime }
+      await this.#send(`${path}?${query}`, { method: 'PUT', body: image, headers })
+      return
+    }
+    const form = new FormData()
+    form.set('payload', json)
+    form.set('image', new Blob([image], { type: mime }), 'image')
+    await this.#send(path, { method: 'PUT', body: form })
   }
 
   /** The item; undefined if there is none. */

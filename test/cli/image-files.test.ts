@@ -1,9 +1,9 @@
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Value } from 'typebox/value'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { idOfPath, mimeOf, imageFiles } from '../../src/cli/image-files.js'
+import { idOfFile, idOfPath, mimeOf, imageFiles } from '../../src/cli/image-files.js'
 import { Id } from '../../src/http/schemas/fields.js'
 
 let folder: string
@@ -12,27 +12,74 @@ beforeEach(async () => {
 })
 afterEach(() => rm(folder, { recursive: true }))
 
-const never = (path: string, reason: string): void => {
-  throw new Error(`${path}: ${reason}`)
-}
-
 describe('imageFiles', () => {
-  it('finds images below the folder by extension, sorted, and counts the others', async () => {
+  it('finds images below the folder by extension, sorted, and names the others', async () => {
     await mkdir(join(folder, 'b', 'deep'), { recursive: true })
     for (const name of ['z.JPG', 'b/deep/a.webp', 'b/notes.txt', 'README'])
       await writeFile(join(folder, name), 'x')
-    const { images, others } = await imageFiles(folder, never)
-    expect(images.map(({ path, mime }) => [path, mime])).toEqual([
-      ['b/deep/a.webp', 'image/webp'],
-      ['z.JPG', 'image/jpeg'],
+    const { root, images, leftOut, unreadable } = await imageFiles(folder)
+    expect(root).toBe(await realpath(folder))
+    expect(images.map(({ path, mime, size }) => [path, mime, size])).toEqual([
+      ['b/deep/a.webp', 'image/webp', 1],
+      ['z.JPG', 'image/jpeg', 1],
     ])
-    expect(others).toBe(2)
+    const reason = 'its extension is not one of an image'
+    expect(leftOut).toEqual([
+      { path: 'README', reason },
+      { path: 'b/notes.txt', reason },
+    ])
+    expect(unreadable).toEqual([])
   })
 
-  it('ignores hidden files and folders', async () => {
-    await mkdir(join(folder, '.cache'))
-    for (const name of ['.cache/a.jpg', '.b.jpg', 'c.jpg']) await writeFile(join(folder, name), 'x')
-    expect((await imageFiles(folder, never)).images.map(({ path }) => path)).toEqual(['c.jpg'])
+  it('leaves out hidden files, and folders of thumbnails, packages and archives', async () => {
+    const folders = ['.git', '@eaDir', '__MACOSX', 'b/@eaDir', 'node_modules']
+    for (const name of folders) {
+      await mkdir(join(folder, name), { recursive: true })
+      await writeFile(join(folder, name, 'a.jpg'), 'x')
+    }
+    for (const name of ['.b.jpg', 'c.jpg']) await writeFile(join(folder, name), 'x')
+    const { images, leftOut } = await imageFiles(folder)
+    expect(images.map(({ path }) => path)).toEqual(['c.jpg'])
+    expect(leftOut.map(({ path }) => path).sort()).toEqual(['.b.jpg', ...folders])
+  })
+
+  it.each([
+    ['raw', ['a.jpg', 'b/c.gif', 'b/d.jpg']],
+    ['*.gif', ['a.jpg', 'b/d.jpg', 'b/raw/e.jpg']],
+    ['b/*.jpg', ['a.jpg', 'b/c.gif', 'b/raw/e.jpg']],
+    ['b/**/*.jpg', ['a.jpg', 'b/c.gif']],
+    ['b/', ['a.jpg']],
+    ['?.jpg', ['b/c.gif']],
+    ['a.j.g', ['a.jpg', 'b/c.gif', 'b/d.jpg', 'b/raw/e.jpg']],
+  ])('leaves out what matches %s', async (pattern, expected) => {
+    await mkdir(join(folder, 'b', 'raw'), { recursive: true })
+    for (const name of ['a.jpg', 'b/c.gif', 'b/d.jpg', 'b/raw/e.jpg'])
+      await writeFile(join(folder, name), 'x')
+    const { images } = await imageFiles(folder, [pattern])
+    expect(images.map(({ path }) => path)).toEqual(expected)
+  })
+
+  it('takes one file, with the id that it has in its folder', async () => {
+    for (const name of ['a.jpg', 'b.jpg']) await writeFile(join(folder, name), 'x')
+    const [whole, one] = [await imageFiles(folder), await imageFiles(join(folder, 'a.jpg'))]
+    expect(one.images).toEqual(whole.images.slice(0, 1))
+    expect(one.root).toBe(whole.root)
+  })
+
+  it('finds files whose names are not UTF-8, each with an id of its own', async () => {
+    const names = [Buffer.from('caf\xe9.jpg', 'latin1'), Buffer.from('caf\xe8.jpg', 'latin1')]
+    for (const name of names) await writeFile(Buffer.concat([Buffer.from(`${folder}/`), name]), 'x')
+    await writeFile(join(folder, 'caf\\xE9.jpg'), 'x')
+    const { images } = await imageFiles(folder)
+    expect(images.map(({ path }) => path)).toEqual(['caf\\xE9.jpg', 'caf\\xE8.jpg', 'caf\\xE9.jpg'])
+    expect(new Set(images.map(({ id }) => id)).size).toBe(3)
+    for (const { file, id } of images) {
+      expect(await readFile(file, 'utf8')).toBe('x')
+      expect(Value.Check(Id, id)).toBe(true)
+    }
+    await expect(imageFiles(join(folder, 'caf\ufffd.jpg'))).rejects.toThrow(
+      'A name that is not UTF-8 cannot be an argument: index its folder.',
+    )
   })
 
   it('follows links to files, not to folders, and reports a broken link', async () => {
@@ -40,14 +87,14 @@ describe('imageFiles', () => {
     await symlink(join(folder, 'a.jpg'), join(folder, 'b.jpg'))
     await symlink(folder, join(folder, 'loop.jpg'))
     await symlink(join(folder, 'gone'), join(folder, 'c.jpg'))
-    const unreadable: string[] = []
-    const { images } = await imageFiles(folder, (path) => unreadable.push(path))
+    const { images, leftOut, unreadable } = await imageFiles(folder)
     expect(images.map(({ path }) => path)).toEqual(['a.jpg', 'b.jpg'])
-    expect(unreadable).toEqual(['c.jpg'])
+    expect(leftOut).toEqual([{ path: 'loop.jpg', reason: 'it is a link to a folder' }])
+    expect(unreadable.map(({ path }) => path)).toEqual(['c.jpg'])
   })
 
   it('rejects for a folder that does not exist', async () => {
-    await expect(imageFiles(join(folder, 'none'), never)).rejects.toThrow(/ENOENT/)
+    await expect(imageFiles(join(folder, 'none'))).rejects.toThrow(/ENOENT/)
   })
 })
 
@@ -57,6 +104,29 @@ describe('mimeOf', () => {
     expect(mimeOf('a.b.jpeg')).toBe('image/jpeg')
     expect(mimeOf('jpg')).toBeUndefined()
     expect(mimeOf('folder.jpg/file')).toBeUndefined()
+  })
+})
+
+it.each([
+  ['a.jfif', 'image/jpeg'],
+  ['a.JIF', 'image/jpeg'],
+  ['a.pjpeg', 'image/jpeg'],
+  ['a.apng', 'image/png'],
+])('%s is an image', (name, mime) => {
+  expect(mimeOf(name)).toBe(mime)
+})
+
+describe('idOfFile', () => {
+  it('begins with the name of the root, and differs for two roots of one name', () => {
+    const [one, two] = [idOfFile('/x/photos', 'a.jpg'), idOfFile('/y/photos', 'a.jpg')]
+    expect(one).toMatch(/^photos~[0-9a-f]{6}\/a\.jpg$/)
+    expect(two).not.toBe(one)
+    expect(idOfFile('/x/photos', 'a.jpg')).toBe(one)
+  })
+
+  it('is valid for the root of the file system and for long paths', () => {
+    for (const id of [idOfFile('/', 'a.jpg'), idOfFile('/x', `${'long/'.repeat(100)}a.jpg`)])
+      expect(Value.Check(Id, id)).toBe(true)
   })
 })
 
