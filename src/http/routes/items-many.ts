@@ -1,5 +1,6 @@
 /** POST /items: many images in one request, as a form or as lines of JSON. */
 import type { Readable } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
@@ -27,6 +28,8 @@ interface Pending {
 
 /** Enough to fill batches of the model, few enough to bound the memory of a long stream. */
 const GROUP_SIZE = 16
+/** Images that were stored, and images that failed, whose outcomes a reply has. */
+const MAX_LISTED = 10_000
 const validateLine = compileExact<ItemLine>(ItemLine)
 const validateId = compileExact<{ id: string }>(Type.Object({ id: Id }))
 
@@ -58,15 +61,24 @@ export const manyItemsRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (a
         body === undefined
           ? await readItemsForm(request, limits)
           : readLines(body, options, call?.signal)
+      const counts = { created: 0, replaced: 0, failed: 0 }
+      const listed = { stored: 0, failed: 0 }
       const items: Outcome[] = []
-      for await (const group of groupsOf(additions, GROUP_SIZE))
-        items.push(...(await addGroup(group, retrieval, request)))
+      for await (const group of groupsOf(additions, GROUP_SIZE)) {
+        for (const outcome of await addGroup(group, retrieval, request)) {
+          counts[outcome.status] += 1
+          const kind = outcome.status === 'failed' ? 'failed' : 'stored'
+          if (listed[kind] === MAX_LISTED) continue
+          listed[kind] += 1
+          items.push(outcome)
+        }
+        // Lines that are refused at once wait for nothing, and other requests would not get a turn.
+        await setImmediate()
+      }
       if (items.length === 0)
         throw new TandemError('body_missing', 'The body has no lines; expected one for each image.')
-      const count = (wanted: Outcome['status']): number =>
-        items.filter(({ status }) => status === wanted).length
-      const [created, replaced] = [count('created'), count('replaced')]
-      return { created, replaced, failed: count('failed'), items }
+      const omitted = counts.created + counts.replaced + counts.failed - items.length
+      return { ...counts, ...(omitted === 0 ? {} : { omitted }), items }
     },
   )
 }

@@ -51,6 +51,12 @@ export const AddReply = Type.Object(
     created: Type.Integer(),
     replaced: Type.Integer(),
     failed: Type.Integer(),
+    omitted: Type.Optional(
+      Type.Integer({
+        description:
+          'Outcomes that are counted and not in items: after 10,000 images that were stored, or 10,000 that failed',
+      }),
+    ),
     items: Type.Array(
       Type.Object({
         index: Type.Integer({ description: 'Position in the request, from 0' }),

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
 
 /** A line of a body; `bytes` is null for one that is longer than allowed. */
 export interface Line {
@@ -7,7 +8,8 @@ export interface Line {
 }
 
 /**
- * The lines of a stream as they arrive, one in memory at a time. Empty lines are skipped.
+ * The lines of a stream as they arrive, one in memory at a time, without the white space in front.
+ * Empty lines are skipped. Between the chunks of the stream the event loop has a turn.
  *
  * @param maxBytes - of a line; the rest of a longer one is read and dropped
  */
@@ -23,7 +25,8 @@ export async function* linesOf(stream: Readable, maxBytes: number): AsyncGenerat
   }
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     let from = 0
-    while (from <= chunk.length) {
+    while (from < chunk.length) {
+      if (size === 0) from = afterSpace(chunk, from)
       const end = chunk.indexOf(0x0a, from)
       const piece = chunk.subarray(from, end === -1 ? undefined : end)
       size += piece.length
@@ -34,9 +37,17 @@ export async function* linesOf(stream: Readable, maxBytes: number): AsyncGenerat
       if (line !== undefined) yield line
       from = end + 1
     }
+    await setImmediate()
   }
   const last = take()
   if (last !== undefined) yield last
+}
+
+/** The position of the first byte from `at` on that is not white space. */
+function afterSpace(chunk: Buffer, at: number): number {
+  let after = at
+  while (after < chunk.length && isSpace(chunk[after] as number)) after += 1
+  return after
 }
 
 function isSpace(byte: number): boolean {

@@ -9,6 +9,7 @@ interface Reply {
   created: number
   replaced: number
   failed: number
+  omitted?: number
   items: {
     index: number
     id: string | null
@@ -67,6 +68,28 @@ describe('POST /items with lines of JSON', () => {
     const { created, items } = await send(ids.map((id) => line(id, 'dog')).join('\r\n') + '\n')
     expect(created).toBe(100)
     expect(items.map(({ id }) => id)).toEqual(ids)
+  })
+
+  it('counts the outcomes that are too many for a reply', async () => {
+    const body = [line('first', 'dog'), ...Array<string>(12_000).fill('1'), line('last', 'cat')]
+    const reply = await send(body.join('\n'))
+    expect(reply).toMatchObject({ created: 2, replaced: 0, failed: 12_000, omitted: 2000 })
+    expect(reply.items).toHaveLength(10_002)
+    expect(reply.items.at(-1)).toEqual({ index: 12_001, id: 'last', status: 'created' })
+    expect(Object.keys(await send(line('one', 'dog')))).not.toContain('omitted')
+  })
+
+  it('gives other requests turns between lines that are refused at once', async () => {
+    let turns = 0
+    let running = true
+    const count = (): void => {
+      turns += 1
+      if (running) setImmediate(count)
+    }
+    setImmediate(count)
+    await send('1\n'.repeat(5000))
+    running = false
+    expect(turns).toBeGreaterThan(300)
   })
 
   it('stores the lines that arrived before the client disconnects', async () => {
