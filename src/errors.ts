@@ -92,6 +92,11 @@ export const errorTable = {
   },
   reembedding_conflict: { status: 409, title: 'Bundle cannot be prepared' },
   reembedding_not_ready: { status: 409, title: 'Prepared bundle is not ready' },
+  precondition_failed: {
+    status: 412,
+    title: 'Precondition failed',
+    detail: 'The item "{id}" is not as If-Match or If-None-Match says; nothing was stored.',
+  },
   body_too_large: { status: 413, title: 'Body is too large' },
   batch_too_large: { status: 413, title: 'Too many inputs in one request' },
   image_too_large: {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { packageFolder } from '../src/config.js'
-import { errorTable, TandemError, type ErrorCode } from '../src/errors.js'
+import { clip, errorTable, TandemError, type ErrorCode } from '../src/errors.js'
 
 const document = readFileSync(join(packageFolder, 'docs/errors.md'), 'utf8')
 
@@ -64,5 +64,13 @@ describe('an error', () => {
       retryAfterS: 2,
       cause: error,
     })
+  })
+})
+
+describe('clip', () => {
+  it('does not cut a pair of surrogates', () => {
+    expect(clip('ab😀c', 3)).toBe('ab')
+    expect(clip('ab😀c', 4)).toBe('ab😀')
+    expect(clip('ab😀', 4)).toBe('ab😀')
   })
 })

@@ -81,9 +81,11 @@ export class BackupJobs {
     this.#checkFree()
     const { items: of } = await this.#backups.find(name)
     const { signal } = this.#stop
-    return this.#begin('restore', name, onEnd, async (job) => {
-      const folder = await this.#backups.verified(name, signal)
-      job.progress = { items: 0, of }
+    return this.#begin('restore', name, onEnd, (job) => {
+      const folder = this.#backups.verified(name, signal).then((verified) => {
+        job.progress = { items: 0, of }
+        return verified
+      })
       const onProgress = (items: number): void => void (job.progress = { items, of })
       return this.#maintenance.restoreFrom(folder, { signal, onProgress })
     })

@@ -170,7 +170,7 @@ function matcher(pattern: string): (path: string) => boolean {
 }
 
 const MAX_ID_LENGTH = 256
-const NOT_IN_AN_ID = /[\p{C}\p{Zl}\p{Zp}]/gu
+const NOT_IN_AN_ID = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_C}\p{NChar}]/gu
 
 /** The path if it is a valid id, otherwise a valid id like it that ends in a hash of the path. */
 export function idOfPath(path: string, hashed: string | Buffer | undefined = undefined): string {

@@ -61,8 +61,16 @@ export interface Lease extends Disposable {
   readonly isOutdated: boolean
 }
 
-/** `outdated`: not stored, because the bundle that encoded the item no longer serves. */
-export type PutOutcome = 'created' | 'replaced' | 'outdated'
+/**
+ * `outdated`: not stored, because the bundle that encoded the item no longer serves. `unmet`: not
+ * stored, because of the condition.
+ */
+export type PutOutcome = 'created' | 'replaced' | 'outdated' | 'unmet'
+
+/** Whether an item may be stored, by the item and the image that its id has now. */
+export type PutCondition = (
+  stored: { item: ListedItem; image: Uint8Array | undefined } | undefined,
+) => boolean
 
 export interface Collection {
   /** The serving bundle and its items; a later promotion does not change them. */
@@ -70,10 +78,17 @@ export interface Collection {
   /**
    * Adds or replaces; durable and searchable when it resolves.
    * @param fingerprint - of the bundle that encoded the item
+   * @param condition - checked in the same step where the items are kept in this process; a vector
+   *   database does not check it
    * @throws TandemError `storage_full`, `storage_read_only`, `index_unavailable`, `overloaded`,
    *   `engine_*`
    */
-  put(item: NewItem, fingerprint: string, call?: CallContext): Promise<PutOutcome>
+  put(
+    item: NewItem,
+    fingerprint: string,
+    call?: CallContext,
+    condition?: PutCondition,
+  ): Promise<PutOutcome>
   /** Resolves, once it is durable, to whether the item existed. */
   remove(id: string, call?: CallContext): Promise<boolean>
   /** Brings the index up to date with the stored items. Call it before any other method. */
@@ -100,13 +115,14 @@ export interface Maintenance {
   /** Copies the item store as of one moment, while writes continue. See `ItemStore.copyTo`. */
   copyTo(folder: string): Promise<Copied>
   /**
-   * Replaces the items by those of a copy, while searches and writes continue.
+   * Replaces the items by those of a copy, while searches and writes continue. Items that are
+   * written after the call stay, also those written before the promise of the folder resolves.
    * @param folder - of the copy, which is not changed
    * @throws StoreMismatchError for a copy by another version of the service; TandemError
    *   `storage_full`, `storage_read_only`, `backup_unusable`, `backup_busy`. Groups restored before
    *   the error stay; the same restore can be run again.
    */
-  restoreFrom(folder: string, options: RestoreOptions): Promise<Restored>
+  restoreFrom(folder: string | Promise<string>, options: RestoreOptions): Promise<Restored>
 }
 
 export interface RestoreOptions {

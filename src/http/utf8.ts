@@ -16,7 +16,7 @@ export function utf8Text(bytes: Buffer, place: string): string {
   })
 }
 
-/** The text of a header, whose bytes Node decodes as Latin-1. @throws TandemError text_unreadable */
+/** The text of a header: Node decodes its bytes as Latin-1. @throws TandemError text_unreadable */
 export function headerText(value: string, name: string): string {
   return utf8Text(Buffer.from(value, 'latin1'), `The header ${name}`)
 }

@@ -4,12 +4,14 @@
  * An add encodes the image once and puts everything that later stages need into the collection,
  * which stores and recalls it, in this process or in an external engine.
  */
+import { TandemError } from '../errors.js'
 import type {
   Collection,
   EngineStatus,
   Item,
   ListedItem,
   Maintenance,
+  PutCondition,
   Reembedder,
   Restored,
 } from '../collection/collection.js'
@@ -32,6 +34,7 @@ export type {
   ListedItem,
   Maintenance,
   Payload,
+  PutCondition,
   Query,
   Reembedder,
   Relevance,
@@ -150,15 +153,19 @@ export class Retrieval {
   /**
    * Adds an image, or replaces the item of the same id. Resolves when it is on disk and searchable.
    *
-   * @throws TandemError image_type_unsupported, image_unreadable, image_too_large; then nothing is
-   *   stored
+   * @param condition - checked before the image is encoded, and again when it is stored
+   * @throws TandemError image_type_unsupported, image_unreadable, image_too_large,
+   *   precondition_failed; then nothing is stored
    */
   async add(
     addition: Addition,
     call?: Call,
+    condition?: PutCondition,
   ): Promise<{ status: 'created' | 'replaced'; timings: Timings }> {
     const clock = new StageClock()
     const { id, payload } = addition
+    if (condition !== undefined && !condition(await this.#stored(id, call)))
+      throw new TandemError('precondition_failed', { id })
     for (;;) {
       const { fingerprint, image: encoded } = clock.take(
         await encodeImage(this.#collection, addition.image, call),
@@ -167,11 +174,18 @@ export class Retrieval {
       call?.signal?.throwIfAborted()
       const item = { id, payload, embedding, imageTokens, image }
       const status = clock.take(
-        await timed('store', () => this.#collection.put(item, fingerprint, call)),
+        await timed('store', () => this.#collection.put(item, fingerprint, call, condition)),
       )
+      if (status === 'unmet') throw new TandemError('precondition_failed', { id })
       // After a change of bundle the image is encoded again.
       if (status !== 'outdated') return { status, timings: clock.read() }
     }
+  }
+
+  async #stored(id: string, call?: Call): Promise<Parameters<PutCondition>[0]> {
+    using lease = this.#collection.acquire()
+    const [item] = await lease.items.getMany([id], call)
+    return item && { item, image: await lease.items.image(id, call) }
   }
 
   /** Removes an item. Resolves when that is durable, to whether the item existed. */

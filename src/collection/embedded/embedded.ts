@@ -5,7 +5,14 @@
 import type { NewItem } from '../../item-store/item-store.js'
 import type { VectorIndex } from '../../vector-index/vector-index.js'
 import type { WorkerStatus } from '../../worker/worker-process.js'
-import type { Collection, Items, Lease, PutOutcome } from '../collection.js'
+import type {
+  CallContext,
+  Collection,
+  Items,
+  Lease,
+  PutCondition,
+  PutOutcome,
+} from '../collection.js'
 import type { BundleCatalog } from './bundle-catalog.js'
 import { filteredRecall } from './filtered-recall.js'
 import { FilteredSets } from './filtered-sets.js'
@@ -59,8 +66,13 @@ export class EmbeddedCollection implements Collection {
     }
   }
 
-  put(item: NewItem, fingerprint: string): Promise<PutOutcome> {
-    return this.#writes.add(item, fingerprint)
+  put(
+    item: NewItem,
+    fingerprint: string,
+    _call?: CallContext,
+    condition?: PutCondition,
+  ): Promise<PutOutcome> {
+    return this.#writes.add(item, fingerprint, condition)
   }
 
   remove(id: string): Promise<boolean> {

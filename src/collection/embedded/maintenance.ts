@@ -29,13 +29,24 @@ export class EmbeddedMaintenance implements Maintenance {
     return this.#serving.generation.store.copyTo(folder)
   }
 
-  async restoreFrom(folder: string, options: RestoreOptions): Promise<Restored> {
-    using lease = this.#serving.acquire()
-    const source = await openItemStore({ folder, fingerprint: null, readOnly: true })
+  async restoreFrom(folder: string | Promise<string>, options: RestoreOptions): Promise<Restored> {
+    // From the call on: verifying the copy takes long, and writes meanwhile are newer than it.
+    const touched = new Set<string>()
+    const stopListening = this.#writes.onChange((ids) => ids.forEach((id) => touched.add(id)))
     try {
-      return await restore(lease.generation, this.#writes, source, options)
+      const source = await openItemStore({
+        folder: await folder,
+        fingerprint: null,
+        readOnly: true,
+      })
+      try {
+        using lease = this.#serving.acquire()
+        return await restore(lease.generation, this.#writes, source, { ...options, touched })
+      } finally {
+        await source.close()
+      }
     } finally {
-      await source.close()
+      stopListening()
     }
   }
 }

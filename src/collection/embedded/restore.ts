@@ -17,6 +17,7 @@ const GROUP = 64
  * Equal items are skipped, so an interrupted restore continues when it is run again. Items that
  * clients change meanwhile are newer than the backup and stay.
  *
+ * @param options.touched - ids that clients changed since the restore was accepted; it grows
  * @param source - if another bundle encoded its items, their stored images are encoded again
  * @throws TandemError as `Maintenance.restoreFrom`
  */
@@ -24,45 +25,39 @@ export async function restore(
   { models, store, index }: Generation,
   writes: WriteGroups,
   source: ItemStore,
-  { signal, onProgress }: RestoreOptions,
+  { signal, onProgress, touched }: RestoreOptions & { touched: ReadonlySet<string> },
 ): Promise<Restored> {
-  const touched = new Set<string>()
-  const stopListening = writes.onChange((ids) => ids.forEach((id) => touched.add(id)))
   const sameBundle = source.fingerprint === store.fingerprint
   const restored: Restored = { stored: 0, removed: 0, unchanged: 0 }
   let processed = 0
-  try {
-    for (const page of pagesOf(source)) {
-      await yieldToEventLoop(signal)
-      const changed = page.filter((item) => !isSame(item, source, store, sameBundle))
-      const items = sameBundle
-        ? changed.map((item) => newItem(checked(item), imageOf(item, source)))
-        : await encodedAgain(changed, source, models, signal)
-      await writes.exclusive(async () => {
-        checkServing(store)
-        const untouched = items.filter(({ id }) => !touched.has(id))
-        if (untouched.length === 0) return
-        const { position } = await store.put(untouched)
-        await index.upsert(untouched, position)
-        restored.stored += untouched.length
-      })
-      restored.unchanged += page.length - changed.length
-      onProgress((processed += page.length))
-    }
-    for (const page of pagesOf(store)) {
-      await yieldToEventLoop(signal)
-      const extra = page.map(({ id }) => id).filter((id) => !source.has(id))
-      await writes.exclusive(async () => {
-        checkServing(store)
-        const { position, removed } = await store.remove(extra.filter((id) => !touched.has(id)))
-        if (removed.length > 0) await index.remove(removed, position)
-        restored.removed += removed.length
-      })
-    }
-    return restored
-  } finally {
-    stopListening()
+  for (const page of pagesOf(source)) {
+    await yieldToEventLoop(signal)
+    const changed = page.filter((item) => !isSame(item, source, store, sameBundle))
+    const items = sameBundle
+      ? changed.map((item) => newItem(checked(item), imageOf(item, source)))
+      : await encodedAgain(changed, source, models, signal)
+    await writes.exclusive(async () => {
+      checkServing(store)
+      const untouched = items.filter(({ id }) => !touched.has(id))
+      if (untouched.length === 0) return
+      const { position } = await store.put(untouched)
+      await index.upsert(untouched, position)
+      restored.stored += untouched.length
+    })
+    restored.unchanged += page.length - changed.length
+    onProgress((processed += page.length))
   }
+  for (const page of pagesOf(store)) {
+    await yieldToEventLoop(signal)
+    const extra = page.map(({ id }) => id).filter((id) => !source.has(id))
+    await writes.exclusive(async () => {
+      checkServing(store)
+      const { position, removed } = await store.remove(extra.filter((id) => !touched.has(id)))
+      if (removed.length > 0) await index.remove(removed, position)
+      restored.removed += removed.length
+    })
+  }
+  return restored
 }
 
 /** After a promotion the encodings of this generation are no longer those to store. */

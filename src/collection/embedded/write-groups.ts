@@ -5,12 +5,18 @@
 import { GroupCommit } from '../../async/group-commit.js'
 import type { NewItem } from '../../item-store/item-store.js'
 import type { VectorIndex } from '../../vector-index/vector-index.js'
-import type { PutOutcome } from '../collection.js'
+import type { PutCondition, PutOutcome } from '../collection.js'
 import { repairIfBehind } from './repair.js'
 import type { Serving } from './serving.js'
 
 type Write =
-  | { kind: 'add'; id: string; item: NewItem; fingerprint: string }
+  | {
+      kind: 'add'
+      id: string
+      item: NewItem
+      fingerprint: string
+      condition: PutCondition | undefined
+    }
   | { kind: 'remove'; id: string }
   | { kind: 'exclusive'; id: null; work: () => Promise<unknown> }
 
@@ -42,8 +48,8 @@ export class WriteGroups {
    * Stores an item; resolves when it is on disk and searchable.
    * @param fingerprint - of the bundle that encoded it
    */
-  add(item: NewItem, fingerprint: string): Promise<PutOutcome> {
-    const write: Write = { kind: 'add', id: item.id, item, fingerprint }
+  add(item: NewItem, fingerprint: string, condition?: PutCondition): Promise<PutOutcome> {
+    const write: Write = { kind: 'add', id: item.id, item, fingerprint, condition }
     return this.#groups.add(write) as Promise<PutOutcome>
   }
 
@@ -92,10 +98,16 @@ export class WriteGroups {
 
   async #commitAdds(group: readonly Add[]): Promise<PutOutcome[]> {
     const { store, index } = this.#serving.generation
-    const current = group.filter(({ fingerprint }) => fingerprint === store.fingerprint)
-    const outcomes = new Map(
-      current.map(({ id }) => [id, store.has(id) ? 'replaced' : 'created'] as const),
-    )
+    const encoded = group.filter(({ fingerprint }) => fingerprint === store.fingerprint)
+    const current = encoded.filter(({ id, condition }) => {
+      if (condition === undefined) return true
+      const item = store.get(id)
+      return condition(item && { item, image: store.image(id) })
+    })
+    const outcomes = new Map<string, PutOutcome>([
+      ...encoded.map(({ id }) => [id, 'unmet'] as const),
+      ...current.map(({ id }) => [id, store.has(id) ? 'replaced' : 'created'] as const),
+    ])
     if (current.length > 0) {
       const items = current.map(({ item }) => item)
       const { position } = await store.put(items)

@@ -45,6 +45,9 @@ const INITIALIZER = `SwaggerUIBundle({
 })
 `
 
+// Relative to the document, so that it is right behind a path prefix.
+const SERVERS = [{ url: '.' }]
+
 const REQUEST_TIMEOUT = {
   type: 'string',
   pattern: '^(?=.*[1-9])[0-9]{1,6}([.][0-9]{1,6})?$',
@@ -101,7 +104,7 @@ export const openapi = plugin<{ keysNeeded: boolean }>(
         '/docs': Buffer.from(PAGE),
         '/docs/static/initializer.js': Buffer.from(INITIALIZER),
         ...filesIn(assets, ASSETS, '/docs/static/'),
-        '/openapi.json': () => Buffer.from(JSON.stringify(app.swagger())),
+        '/openapi.json': () => Buffer.from(JSON.stringify({ ...app.swagger(), servers: SERVERS })),
       },
     })
   },

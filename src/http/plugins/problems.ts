@@ -64,10 +64,17 @@ export function problemOf(error: TandemError, instance: string): Problem {
   }
 }
 
+/** The path prefix that a proxy has removed from the URL, such as "/tandem". */
+function prefixOf({ headers }: FastifyRequest): string {
+  const prefix = headers['x-forwarded-prefix']
+  return typeof prefix === 'string' && /^(\/[\w.~-]+){1,8}$/.test(prefix) ? prefix : ''
+}
+
 /** Answers with the error, and logs it; faults of the service with their cause. */
 export function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const error = tandemError(thrown, request)
   request.failure = error.code
+  const problem = problemOf(error, request.id)
   if (error.status >= 500) request.log.error({ err: error }, error.message)
   else request.log.info({ code: error.code }, error.message)
   if (error.retryAfterS !== undefined) reply.header('retry-after', String(error.retryAfterS))
@@ -77,8 +84,8 @@ export function sendProblem(thrown: unknown, request: FastifyRequest, reply: Fas
   reply
     .code(error.status)
     .type('application/problem+json')
-    .serializer((problem: unknown) => JSON.stringify(problem))
-    .send(problemOf(error, request.id))
+    .serializer((body: unknown) => JSON.stringify(body))
+    .send({ ...problem, type: `${prefixOf(request)}${problem.type}` })
 }
 
 /** Collects the methods of each route, to tell 405 from 404. */

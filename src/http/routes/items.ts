@@ -1,11 +1,12 @@
 /** One item: PUT, GET and DELETE /items/:id, its image; and the list of all. */
 import { createHash } from 'node:crypto'
+import type { IncomingHttpHeaders } from 'node:http'
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { TandemError } from '../../errors.js'
-import type { Addition, ListedItem } from '../../retrieval/retrieval.js'
+import type { Addition, ListedItem, PutCondition } from '../../retrieval/retrieval.js'
 import { imageErrors, inputErrors, readErrors, writeErrors } from '../plugins/documented-errors.js'
 import { bodyIn, empty, ImageFile, NoQuery } from '../schemas/fields.js'
 import {
@@ -41,7 +42,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
       config: {
         audited: 'add',
         priority: 'bulk',
-        errors: [...inputErrors, ...writeErrors, 'payload_invalid'],
+        errors: [...inputErrors, ...writeErrors, 'payload_invalid', 'precondition_failed'],
       },
       schema: {
         ...item,
@@ -58,7 +59,8 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
     async (request, reply) => {
       const { params, query, body, call } = request
       const item = await readItem(request, body, query.payload, options)
-      const { status, timings } = await retrieval.add({ id: params.id, ...item }, call)
+      const condition = conditionOf(request.headers)
+      const { status, timings } = await retrieval.add({ id: params.id, ...item }, call, condition)
       return reply
         .code(status === 'created' ? 201 : 200)
         .send({ id: params.id, status, timings: reply.timed(timings) })
@@ -71,7 +73,10 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
       config: { errors: ['item_not_found', ...readErrors, ...imageErrors] },
       schema: { ...item, summary: 'An item', response: { 200: ItemReply } },
     },
-    async ({ params, call }) => replyOf(await retrieval.get(params.id, call)),
+    async ({ params, call }, reply) => {
+      const found = await retrieval.get(params.id, call)
+      return reply.header('etag', itemTag(found)).send(replyOf(found))
+    },
   )
 
   app.delete(
@@ -108,7 +113,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
     },
     async ({ params, call, headers }, reply) => {
       const bytes = await retrieval.image(params.id, call)
-      const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`
+      const etag = tagOf(bytes)
       reply.headers({
         etag,
         // The image of an id changes when the item is replaced.
@@ -136,6 +141,29 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
       return { items: items.map(replyOf), next }
     },
   )
+}
+
+function tagOf(content: string | Uint8Array): string {
+  return `"${createHash('sha256').update(content).digest('base64url').slice(0, 22)}"`
+}
+
+function itemTag({ payload, image, addedAt }: ListedItem): string {
+  return tagOf(JSON.stringify([addedAt, payload, image]))
+}
+
+/** If-Match and If-None-Match of a PUT: `*`, or ETags of the item or of its image. */
+function conditionOf(headers: IncomingHttpHeaders): PutCondition | undefined {
+  const { 'if-match': match, 'if-none-match': noneMatch } = headers
+  if (match === undefined && noneMatch === undefined) return undefined
+  return (stored) => {
+    if (stored === undefined) return match === undefined
+    const tags = [itemTag(stored.item), tagOf(stored.image ?? '')]
+    const isNamed = (list: string): boolean =>
+      list.trim() === '*' || tags.some((tag) => list.includes(tag))
+    return (
+      (match === undefined || isNamed(match)) && (noneMatch === undefined || !isNamed(noneMatch))
+    )
+  }
 }
 
 function replyOf({ id, payload, image, addedAt }: ListedItem): ItemReply {

@@ -44,14 +44,18 @@ export function bodyIn<Body>(types: Record<string, TSchema>) {
 
 export const NoQuery = Type.Object({}, { ...closed, description: 'no parameter' })
 
+/** DI: characters that are drawn as nothing, such as variation selectors. */
+const VISIBLE = '[^\\s\\p{Cc}\\p{Cf}\\p{Cs}\\p{DI}]'
+
+/** Joiners (U+200C, U+200D) are part of Persian words and of emoji. */
 export const Id = Type.String({
-  pattern: '^(?!\\.{1,2}$)(?!\\s)[^\\p{C}\\p{Zl}\\p{Zp}]{1,256}(?<!\\s)$',
+  pattern: `^(?!\\.{1,2}$)(?!\\s)(?=.*${VISIBLE})[^\\p{Cc}\\p{Cs}\\p{Zl}\\p{Zp}\\p{Bidi_C}\\p{NChar}]{1,256}(?<!\\s)$`,
   description:
-    '1 to 256 characters without control characters or space at either end, other than "." and ".."',
+    '1 to 256 characters, one of them visible, without control characters or space at either end, other than "." and ".."',
 })
 
 export const Text = Type.String({
-  pattern: '\\S',
+  pattern: VISIBLE,
   description: 'a text with at least one visible character',
 })
 

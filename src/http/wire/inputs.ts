@@ -29,7 +29,7 @@ export const MAX_INTERACTIVE = 8
 
 const DATA = /^data:/i
 const BASE64_MARK = ';base64'
-const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}\s*$/
+const NOT_BASE64 = /[^A-Za-z0-9+/_=\s-]/u
 const URL_START = /^(?!data:)[a-z][a-z0-9+.-]{0,20}:/i
 
 /** Reads the inputs of one request. `name` is the place of a value in errors: "inputs[2].image". */
@@ -127,8 +127,21 @@ function imageBytes(value: string, name: string): Uint8Array {
     )
   }
   const base64 = value.slice(comma + 1)
-  if (!BASE64.test(base64)) throw new TandemError('invalid_request', `${name} is not valid base64.`)
+  refuseOther(base64, name)
   const bytes = Buffer.from(base64, 'base64')
   if (bytes.length === 0) throw new TandemError('invalid_request', `${name} is an empty image.`)
   return bytes
+}
+
+/** Refuses what is not base64. Line breaks are part of it, as in MIME. */
+function refuseOther(base64: string, name: string): void {
+  const other = NOT_BASE64.exec(base64)
+  const padding = base64.indexOf('=')
+  const end = padding === -1 ? '' : base64.slice(padding).replace(/\s+/g, '')
+  if (other === null && /^={0,2}$/.test(end)) return
+  const found =
+    other === null
+      ? `character ${padding} is "=", which belongs at the end`
+      : `character ${other.index} is ${JSON.stringify(other[0])}`
+  throw new TandemError('invalid_request', `${name} is not valid base64: ${found}.`)
 }

@@ -125,6 +125,34 @@ describe('the URL', () => {
   })
 })
 
+describe('behind a path prefix', () => {
+  it('problem types have the prefix that the proxy names', async () => {
+    const typeFor = async (prefix: string) => {
+      const headers = { 'x-forwarded-prefix': prefix }
+      const reply = await tandem.app.inject({ url: '/items/none', headers })
+      return reply.json<{ type: string }>().type
+    }
+    expect(await typeFor('/tandem')).toBe('/tandem/docs/errors#item_not_found')
+    expect(await typeFor('//evil.example')).toBe('/docs/errors#item_not_found')
+  })
+
+  it('the OpenAPI document names its server relative to itself', async () => {
+    const { servers } = (await tandem.app.inject('/openapi.json')).json<{
+      servers: { url: string }[]
+    }>()
+    expect(servers.map(({ url }) => new URL(url, 'http://a/tandem/openapi.json').href)).toEqual([
+      'http://a/tandem/',
+    ])
+  })
+
+  it.each(['/', '/docs'])('the page %s has relative links alone', async (path) => {
+    const { body } = await tandem.app.inject(path)
+    const links = [...body.matchAll(/\b(?:href|src)="([^"]*)"/g)].map(([, link]) => link as string)
+    expect(links.length).toBeGreaterThan(2)
+    expect(links.filter((link) => /^(\/|[a-z]+:)/.test(link))).toEqual([])
+  })
+})
+
 describe('the head of a body', () => {
   it('is refused with 415 when it names a compression', async () => {
     const reply = put('zipped', 'dog', { 'content-encoding': 'gzip' })

@@ -5,6 +5,10 @@ import { join } from 'node:path'
 import type { InjectOptions } from 'fastify'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { buildApp, type Tandem } from '../../../src/http/app.js'
+import { openBackups } from '../../../src/backup/backup-folder.js'
+import type { Backups } from '../../../src/backup/backups.js'
+import { BackupJobs, type FinishedJob } from '../../../src/backup/jobs.js'
+import type { Maintenance } from '../../../src/collection/collection.js'
 import { EmbeddedCollection } from '../../../src/collection/embedded/embedded.js'
 import { readConfig } from '../../../src/config.js'
 import { openItemStore } from '../../../src/item-store/open.js'
@@ -101,6 +105,32 @@ describe('backups', () => {
       removed: 0,
       unchanged: 150,
     })
+  })
+
+  it('a restore keeps what is written while the backup is verified', async () => {
+    await add(tandem, 'changed', 'dog')
+    await add(tandem, 'removed', 'dog')
+    await ended(tandem, '/backups?name=before')
+    const maintenance = tandem.retrieval.maintenance as Maintenance
+    const backups = openBackups(backupFolder, maintenance.storage.identity)
+    let verify = (): void => undefined
+    const gate = new Promise<void>((resolve) => (verify = resolve))
+    const slow: Backups = {
+      ...backups,
+      find: (name) => backups.find(name),
+      verified: (name, signal) => gate.then(() => backups.verified(name, signal)),
+    }
+    const jobs = new BackupJobs(slow, maintenance, tandem.app.log)
+    const end = new Promise<FinishedJob>((resolve) => void jobs.restore('before', resolve))
+    await expect.poll(() => jobs.state.running).not.toBeNull()
+    await add(tandem, 'changed', 'cat')
+    await add(tandem, 'new', 'cat')
+    await tandem.app.inject({ method: 'DELETE', url: '/items/removed' })
+    verify()
+    expect((await end).failure).toBeNull()
+    expect((await tandem.app.inject('/items/changed/image')).body).toBe('cat')
+    expect((await tandem.app.inject('/items/new')).statusCode).toBe(200)
+    expect((await tandem.app.inject('/items/removed')).statusCode).toBe(404)
   })
 
   it('a backup restored into another service gives the same answers there', async () => {

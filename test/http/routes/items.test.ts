@@ -30,14 +30,23 @@ describe('PUT /items/:id', () => {
     expect((await tandem.app.inject('/items/a/image')).body).toBe('cat')
   })
 
-  it.each(['with/slash', 'with space', 'ünïcödé 写真', 'a%2Fb', '50% off?', '#1', 'a+b', "it's"])(
-    'stores an item with the id %j',
-    async (id) => {
-      expect((await put(id, 'dog')).statusCode).toBe(201)
-      const reply = await tandem.app.inject(`/items/${encodeURIComponent(id)}`)
-      expect(reply.json()).toMatchObject({ id })
-    },
-  )
+  it.each([
+    'نیم\u200cفاصله',
+    '👨\u200d👩\u200d👧',
+    '🏴\u{e0067}\u{e0062}\u{e007f}',
+    'with/slash',
+    'with space',
+    'ünïcödé 写真',
+    'a%2Fb',
+    '50% off?',
+    '#1',
+    'a+b',
+    "it's",
+  ])('stores an item with the id %j', async (id) => {
+    expect((await put(id, 'dog')).statusCode).toBe(201)
+    const reply = await tandem.app.inject(`/items/${encodeURIComponent(id)}`)
+    expect(reply.json()).toMatchObject({ id })
+  })
 
   it.each([
     '',
@@ -47,6 +56,7 @@ describe('PUT /items/:id', () => {
     'a\u0000b',
     'a\nb',
     'a\u202eb',
+    '\u200b\u200d',
     'x'.repeat(257),
     '写'.repeat(257),
   ])('refuses the id %j', async (id) => {
@@ -54,6 +64,38 @@ describe('PUT /items/:id', () => {
     // An empty id and ".." arrive as another address.
     expect(statusCode).toBeGreaterThanOrEqual(400)
     expect(statusCode).toBeLessThan(500)
+  })
+
+  it('stores under If-None-Match: * only when the id is free, also for two at once', async () => {
+    const free = { 'if-none-match': '*' }
+    const replies = await Promise.all(['one', 'two'].map((word) => put('once', word, '', free)))
+    expect(replies.map(({ statusCode }) => statusCode).sort()).toEqual([201, 412])
+    const late = await put('once', 'three', '', free)
+    expect(late.json()).toMatchObject({ status: 412, code: 'precondition_failed' })
+    expect((await tandem.app.inject('/items/once/image')).body).not.toBe('three')
+  })
+
+  it('stores under If-Match only when the item is still the same', async () => {
+    const tag = async (path: string): Promise<string> =>
+      (await tandem.app.inject(path)).headers.etag as string
+    const status = async (match: string) =>
+      (await put('matched', 'dog', '', { 'if-match': match })).statusCode
+    expect(await status('*')).toBe(412)
+    await put('matched', 'cat')
+    expect(await status('*')).toBe(200)
+    const read = await tag('/items/matched')
+    await put('matched', 'cat', '?payload={"n":1}')
+    expect(await status(read)).toBe(412)
+    expect(await status(await tag('/items/matched'))).toBe(200)
+    expect(await status(await tag('/items/matched/image'))).toBe(200)
+    expect(await status('"other"')).toBe(412)
+  })
+
+  it('accepts base64 with line breaks', async () => {
+    const image = base64('a dog on a beach').replace(/(.{8})/g, '$1\r\n')
+    const reply = await tandem.app.inject({ method: 'PUT', url: '/items/mime', payload: { image } })
+    expect(reply.statusCode).toBe(201)
+    expect((await tandem.app.inject('/items/mime/image')).body).toBe('a dog on a beach')
   })
 
   it('accepts an id of 256 characters of four bytes each', async () => {

@@ -247,7 +247,10 @@ describe('POST /search', () => {
     [{ text: 'dog', size: 3 }, '"size" is not a known field; expected one of: text, image, id, k'],
     [{ image: 'https://example.org/a.jpg' }, 'this service fetches none'],
     [{ image: 'data:image/png,abc' }, 'not base64'],
-    [{ image: 'n0t base64!' }, 'is not valid base64'],
+    [{ image: 'n0t base64!' }, 'image is not valid base64: character 10 is "!"'],
+    [{ image: 'ZG9=n' }, 'image is not valid base64: character 3 is "="'],
+    [{ text: '\u200b' }, 'at least one visible character'],
+    [{ text: '\u2060 \ufe0f' }, 'at least one visible character'],
   ])('refuses %j', async (body, sentence) => {
     const reply = await post(body)
     expect(reply.statusCode).toBe(422)
