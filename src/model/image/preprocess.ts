@@ -196,7 +196,7 @@ function refusal(cause: Error, bytes: Uint8Array, maxPixels: number): TandemErro
 function kindRefusal(type: string, reason: string, cause?: Error): TandemError {
   return new TandemError(
     'image_type_unsupported',
-    `The image is a ${type} of a kind that is not read: ${reason}. Convert it to JPEG or PNG first.`,
+    `This kind of ${type} is not read: ${reason}. Convert it to JPEG or PNG first.`,
     { cause },
   )
 }

@@ -153,7 +153,7 @@ describe('an intact file of a kind that is not read is no damaged file', () => {
   it.each<[string, RegExp, () => Promise<Buffer> | Buffer]>([
     [
       'a Lab TIFF of 8 bits',
-      /TIFF of a kind that is not read: .*labq/,
+      /This kind of TIFF is not read: .*labq/,
       () => tiff({ photometric: 8 }),
     ],
     ['a TIFF of 12 bits', /whole number of bytes/, () => tiff({ bits: 12 })],
@@ -174,7 +174,7 @@ describe('an intact file of a kind that is not read is no damaged file', () => {
     ],
     [
       'an animated AVIF without a still image',
-      /animated and has no still image/,
+      /kind of AVIF is not read: it is animated and has no still image/,
       async () => withBrands(await av1(), 'avis', ['msf1', 'iso8']),
     ],
   ])('%s', async (_, sentence, make) => {
