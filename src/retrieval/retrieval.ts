@@ -4,6 +4,7 @@
  * An add encodes the image once and puts everything that later stages need into the collection,
  * which stores and recalls it, in this process or in an external engine.
  */
+import { setImmediate } from 'node:timers/promises'
 import { TandemError } from '../errors.js'
 import type {
   Collection,
@@ -49,6 +50,11 @@ export interface Addition {
   image: Uint8Array
   payload: Payload | null
 }
+
+/** Items of a page that are read at once: 2 MiB of payloads at most. */
+const LIST_STEP = 32
+/** The payloads of a page, in characters of JSON. The one that exceeds it is the last. */
+const MAX_PAGE_SIZE = 2 ** 20
 
 export class Retrieval {
   readonly #collection: Collection
@@ -206,15 +212,32 @@ export class Retrieval {
     return (await lease.items.image(id, call)) ?? noItem(id)
   }
 
-  /** A page of items, ordered by id; `next` is the id to continue after, null on the last page. */
+  /**
+   * A page of items, ordered by id; `next` is the id to continue after, null on the last page. A
+   * page has fewer items than `limit` where their payloads together exceed 1 MiB.
+   */
   async list(
     { after, limit }: { after?: string | undefined; limit: number },
     call?: Call,
   ): Promise<{ items: ListedItem[]; next: string | null }> {
     using lease = this.#collection.acquire()
-    const read = await lease.items.list({ after, limit: limit + 1 }, call)
-    const items = read.slice(0, limit)
-    return { items, next: read.length > limit ? (items.at(-1)?.id ?? null) : null }
+    const items: ListedItem[] = []
+    let size = 0
+    for (;;) {
+      const last = items.at(-1)?.id
+      const count = Math.min(LIST_STEP, limit + 1 - items.length)
+      const read = await lease.items.list({ after: last ?? after, limit: count }, call)
+      for (const item of read) {
+        if (items.length === limit || size >= MAX_PAGE_SIZE)
+          return { items, next: items.at(-1)?.id ?? null }
+        items.push(item)
+        size += item.payload === null ? 0 : JSON.stringify(item.payload).length
+      }
+      if (read.length < count) return { items, next: null }
+      // Large payloads take milliseconds to read: other requests get a turn.
+      await setImmediate()
+      call?.signal?.throwIfAborted()
+    }
   }
 
   /** The processes that the service needs, for health and metrics. */

@@ -193,6 +193,33 @@ describe('DELETE /items/:id', () => {
 })
 
 describe('GET /items', () => {
+  it('ends a page after 1 MiB of payloads', async () => {
+    const service = await startTestService()
+    const ids = Array.from({ length: 50 }, (_, at) => `large-${String(at).padStart(2, '0')}`)
+    for (const id of ids) {
+      const payload = { image: base64('dog'), payload: { text: 'x'.repeat(60_000) } }
+      await service.app.inject({ method: 'PUT', url: `/items/${id}`, payload })
+    }
+    interface Page {
+      items: { id: string }[]
+      next: string | null
+    }
+    const pages: string[][] = []
+    let after = ''
+    for (;;) {
+      const reply = await service.app.inject(`/items?limit=1000${after}`)
+      const { items, next } = reply.json<Page>()
+      expect(reply.body.length).toBeLessThan(2 ** 20 + 100_000)
+      pages.push(items.map(({ id }) => id))
+      if (next === null) break
+      expect(next).toBe(items.at(-1)?.id)
+      after = `&after=${next}`
+    }
+    expect(pages.map(({ length }) => length)).toEqual([18, 18, 14])
+    expect(pages.flat()).toEqual(ids)
+    await service.end()
+  })
+
   it('lists every id once, in order, over all pages', async () => {
     const ids: string[] = []
     let after: string | null = null
