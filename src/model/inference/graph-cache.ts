@@ -1,26 +1,21 @@
 /**
  * Graphs optimised by the runtime for the processor of this machine, with their weights in mapped
  * files. Processes share the weights in memory, and a start takes a fraction of the time. The cache
- * is built from a verified bundle and may be removed at any time.
+ * is built from a verified bundle and may be removed at any time; a damaged one is built again.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import {
-  mkdir,
-  mkdtemp,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-  utimes,
-  writeFile,
-} from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises'
 import { arch, cpus } from 'node:os'
 import { join } from 'node:path'
+import { flush, replaceFile, writeFlushed } from '../../files/flush.js'
+import { sha256OfFile } from '../../files/sha256.js'
 import type { GraphName } from '../onnx/graph-inputs.js'
 
-/** The size of every file; written last. */
+/** Size and digest of every file. */
+type Files = Record<string, { bytes: number; sha256: string }>
+
+/** Holds `Files`; written last. */
 const COMPLETE = 'complete.json'
 const MEASURED = 'measured.json'
 /** Two bundles may be in use, one that serves and one that is being prepared. */
@@ -44,19 +39,16 @@ export class GraphCache<Measured> {
     return join(this.#folder, `${graph}.onnx`)
   }
 
-  /** Whether all files are present with the sizes that were written. */
+  /** Whether all files are as they were written. */
   async isComplete(): Promise<boolean> {
     try {
-      const sizes = JSON.parse(await readFile(join(this.#folder, COMPLETE), 'utf8')) as Record<
-        string,
-        number
-      >
-      const actual = await Promise.all(
-        Object.keys(sizes).map(async (name) => (await stat(join(this.#folder, name))).size),
-      )
+      const listed = await readFile(join(this.#folder, COMPLETE), 'utf8')
+      const names = Object.keys(JSON.parse(listed) as Files)
+      if (names.length === 0 || listed !== JSON.stringify(await filesOf(this.#folder, names)))
+        return false
       const now = new Date()
       await utimes(this.#folder, now, now).catch(() => undefined)
-      return Object.values(sizes).every((size, at) => size === actual[at])
+      return true
     } catch {
       return false
     }
@@ -73,12 +65,12 @@ export class GraphCache<Measured> {
     try {
       await write((graph) => join(folder, `${graph}.onnx`))
       const names = await readdir(folder)
-      const sizes = await Promise.all(
-        names.map(async (name) => [name, (await stat(join(folder, name))).size]),
-      )
-      await writeFile(join(folder, COMPLETE), JSON.stringify(Object.fromEntries(sizes)))
+      for (const name of names) await flush(join(folder, name))
+      await writeFlushed(join(folder, COMPLETE), JSON.stringify(await filesOf(folder, names)))
+      await flush(folder)
       await rm(this.#folder, { recursive: true, force: true })
       await rename(folder, this.#folder)
+      await flush(this.#root)
     } catch (error) {
       await rm(folder, { recursive: true, force: true })
       throw error
@@ -86,17 +78,21 @@ export class GraphCache<Measured> {
     await this.#removeOthers().catch(() => undefined)
   }
 
-  /** The saved measurement of these graphs on this machine; null if there is none. */
+  /** The saved measurement of these graphs on this machine; null if there is none, or damaged. */
   async measured(): Promise<Measured | null> {
-    return readFile(join(this.#folder, MEASURED), 'utf8').then(
-      (text) => JSON.parse(text) as Measured,
-      () => null,
-    )
+    try {
+      const text = await readFile(join(this.#folder, MEASURED), 'utf8')
+      const { measured, sha256 } = JSON.parse(text) as { measured: Measured; sha256: string }
+      return digest([measured]) === sha256 ? measured : null
+    } catch {
+      return null
+    }
   }
 
   /** Ignores a failure: the next start measures again. */
   async saveMeasured(measured: Measured): Promise<void> {
-    await writeFile(join(this.#folder, MEASURED), JSON.stringify(measured)).catch(() => undefined)
+    const text = JSON.stringify({ measured, sha256: digest([measured]) })
+    await replaceFile(join(this.#folder, MEASURED), text).catch(() => undefined)
   }
 
   /** Removes caches of earlier bundles and machines, and folders of killed processes. */
@@ -110,6 +106,12 @@ export class GraphCache<Measured> {
   }
 }
 
+async function filesOf(folder: string, names: readonly string[]): Promise<Files> {
+  const files: Files = {}
+  for (const name of names) files[name] = await sha256OfFile(join(folder, name))
+  return files
+}
+
 /** Identifies the processor; its features determine kernels and the layout of weights. */
 function processor(): string[] {
   const [cpu] = cpus()
@@ -120,7 +122,7 @@ function processor(): string[] {
   ]
 }
 
-function digest(parts: readonly string[]): string {
+function digest(parts: readonly unknown[]): string {
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
 }
 

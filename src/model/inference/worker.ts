@@ -73,8 +73,14 @@ answerCalls<Commands>({
         : null
     if (cache !== null && (await cache.isComplete())) {
       const files = cache
-      await load(specs, (graph, spec) => Session.openCached(files.fileOf(graph), spec, execution))
-      return { filledCache: false }
+      const isLoaded = await load(specs, (graph, spec) =>
+        Session.openCached(files.fileOf(graph), spec, execution),
+      ).then(
+        () => true,
+        () => false,
+      )
+      // Otherwise the cache is made again.
+      if (isLoaded) return { filledCache: false }
     }
     const open = async (spec: GraphSpec, cacheFile?: string): Promise<Session> =>
       Session.open(await readBundleFile(bundle, spec.file), spec, execution, cacheFile)

@@ -1,5 +1,14 @@
 /** Graphs that are prepared at the first start, and loaded at those after it. */
-import { mkdir, mkdtemp, readdir, rm, truncate, utimes, writeFile } from 'node:fs/promises'
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -48,6 +57,37 @@ describe('prepared graphs', () => {
     expect(await graphs.isComplete()).toBe(false)
     await graphs.make(write)
     expect(await graphs.isComplete()).toBe(true)
+  })
+
+  it.each(['text.onnx', 'text.onnx.weights', 'complete.json'])(
+    'are made again where a bit of %s has flipped, or the file is empty',
+    async (name) => {
+      const graphs = graphsOf('a')
+      await graphs.make(write)
+      const file = join(graphs.fileOf('text'), '..', name)
+      const bytes = await readFile(file)
+      bytes[bytes.length - 2] = (bytes.at(-2) as number) ^ 1
+      for (const damaged of [bytes, '', '{}', '[1]', '{"text.onnx":5}']) {
+        await writeFile(file, damaged)
+        expect(await graphs.isComplete()).toBe(false)
+        await graphs.make(write)
+        expect(await graphs.isComplete()).toBe(true)
+      }
+    },
+  )
+
+  it('have no measurement where it is damaged', async () => {
+    const graphs = graphsOf('a')
+    await graphs.make(write)
+    await graphs.saveMeasured({ rows: 4 })
+    const file = join(graphs.fileOf('text'), '..', 'measured.json')
+    const saved = await readFile(file, 'utf8')
+    for (const damaged of ['', '{', '{}', 'null', '{"rows":4}', saved.replace('4', '5')]) {
+      await writeFile(file, damaged)
+      expect(await graphs.measured()).toBe(null)
+    }
+    await graphs.saveMeasured({ rows: 4 })
+    expect(await graphs.measured()).toEqual({ rows: 4 })
   })
 
   it('leave no files when they cannot be written, and only those of the last two bundles', async () => {
