@@ -28,6 +28,7 @@ export function openBackups(folder: string, owner: string): Backups {
 class BackupFolder implements Backups {
   readonly #folder: string
   readonly #unfinished: string
+  #leftovers: Promise<void> | undefined
 
   constructor(folder: string, owner: string) {
     this.#folder = folder
@@ -40,6 +41,7 @@ class BackupFolder implements Backups {
       if ((await readdir(this.#folder)).includes(name)) {
         throw new TandemError('backup_exists', { name })
       }
+      await this.#removeLeftovers()
       const { bavail, bsize } = await statfs(this.#folder)
       const free = bavail * bsize
       if (free > bytes) return
@@ -131,6 +133,15 @@ class BackupFolder implements Backups {
       if (isMissing(error)) throw notFound(name)
       throw await storageFailure(error, this.#folder, 'the backups')
     }
+  }
+
+  /** Once: a later check may overlap with a backup in progress. */
+  #removeLeftovers(): Promise<void> {
+    this.#leftovers ??= this.#removeUnfinished().catch((error: unknown) => {
+      this.#leftovers = undefined
+      throw error
+    })
+    return this.#leftovers
   }
 
   async #removeUnfinished(): Promise<void> {
