@@ -45,7 +45,7 @@ export function bodyIn<Body>(types: Record<string, TSchema>) {
 export const NoQuery = Type.Object({}, { ...closed, description: 'no parameter' })
 
 /** DI: characters that are drawn as nothing, such as variation selectors. */
-const VISIBLE = '[^\\s\\p{Cc}\\p{Cf}\\p{Cs}\\p{DI}]'
+const VISIBLE = '[^\\s\\p{Cc}\\p{Cf}\\p{DI}]'
 
 /** Joiners (U+200C, U+200D) are part of Persian words and of emoji. */
 export const Id = Type.String({
