@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from .command import errors_as_sentences
 from .data.tokens import read_tokenizer
 from .evaluation.comparison import K, Outcome, page, with_result
 from .loop.start import starting_model
@@ -53,6 +54,7 @@ def outcome_of(name: str, recipe: Recipe, trainer: Trainer, core_seconds: float)
     )
 
 
+@errors_as_sentences("compare")
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

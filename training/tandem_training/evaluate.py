@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 from .bundle.encoders import BundleEncoders
+from .command import errors_as_sentences
 from .data.samples import languages_of
 from .evaluation import misses
 from .evaluation.calibration import reliability_of
@@ -21,6 +22,7 @@ from .evaluation.retrieval import evaluate_languages
 from .evaluation.zero_shot import classify, labelled_files, read_templates
 
 
+@errors_as_sentences("evaluate")
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

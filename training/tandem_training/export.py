@@ -11,9 +11,11 @@ from pathlib import Path
 
 from .bundle.second_text import export_second_text
 from .bundle.write import add_options, export_bundle
+from .command import errors_as_sentences
 from .models import weights
 
 
+@errors_as_sentences("export")
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

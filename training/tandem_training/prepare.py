@@ -9,9 +9,11 @@ of texts, or {"en": [texts], "zh": …}; or as COCO's annotations."""
 import argparse
 from pathlib import Path
 
+from .command import errors_as_sentences
 from .data.shard_writer import write_shards
 
 
+@errors_as_sentences("prepare")
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -24,10 +26,7 @@ def main() -> None:
     add("--language", default="en", help="language of captions that do not state theirs")
     add("--max-corrupt", type=float, default=0.0, help="share of images that may be skipped")
     args = parser.parse_args()
-    try:
-        counts = write_shards(**vars(args))
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"prepare: {error}") from error
+    counts = write_shards(**vars(args))
     print(", ".join(f"{count} {name}" for name, count in counts.items()), f"in {args.out}-*.tar")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from . import distributed
+from .command import errors_as_sentences
 from .data.tokens import read_tokenizer
 from .loop.start import starting_model
 from .loop.trainer import Trainer
@@ -15,6 +16,7 @@ from .models import weights
 from .recipe import read_recipe
 
 
+@errors_as_sentences("train")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from pathlib import Path
 
 import jsonschema
@@ -47,11 +46,6 @@ def read_manifest(folder: Path) -> dict:
                 f"(sha256 {item['sha256']})"
             )
     return manifest
-
-
-def data_name(shards: str) -> str:
-    """Name of a data set, from the glob of its shards: `a/flickr8k-dev-*.tar` → `flickr8k-dev`."""
-    return re.split(r"[-_.]*(?:[*{\[]|\d+\.tar|\.tar)", shards.rsplit("/", 1)[-1])[0] or "dev"
 
 
 def _sha256(path: Path) -> str:

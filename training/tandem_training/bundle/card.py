@@ -1,5 +1,7 @@
 """The model card of a bundle (Mitchell et al. 2019, arXiv:1810.03993)."""
 
+from collections import Counter
+
 from ..models.model import ModelConfig
 
 CARD = """# {name} {version}
@@ -14,16 +16,15 @@ CARD = """# {name} {version}
 """
 
 OURS = """- Starting weights: {starts}.
-- Training data: Flickr8k, 6,091 photos with five English captions each (M. Hodosh, P. Young and
-  J. Hockenmaier, "Framing image description as a ranking task", 2013; if you use that corpus,
-  please cite it).{others} The photos stand under the Flickr terms, for research and education; the
-  weights were trained on them, so check those terms before you ship a product with this bundle. No
-  photo is part of the bundle.
-{hubs}- Limits: everyday scenes of people and animals, as in Flickr8k; {spoken}; no text in images,
-  no counting, no names. `match` is calibrated on the development photos of Flickr8k, for a pair
-  that is as likely a match as a near miss (one of the 64 most similar photos). On other data it
-  ranks, but its level can drift. The data carries the biases of its photographers and captioners.
+- Training data:
+{data}
+  No image is part of the bundle. Check the terms of the data before you ship a product with it.
+{hubs}- Limits: scenes like those of the training data; {spoken}; no text in images, no counting, no
+  names. `match` is {calibrated}. On other data it ranks, but its level can drift. The data carries
+  the biases of its photographers and captioners.
 """
+CALIBRATED = """calibrated on {name}, for a pair that is as likely a match as a near miss (one of
+  the 64 most similar images)"""
 
 IMPORTED = """- The weights are those of the imported {kind} checkpoint, unchanged but for their
   precision. Its own model card says what they were trained on, under which terms, and where they
@@ -42,12 +43,16 @@ STARTS = {
     "efficientnet": "EfficientNet-Lite2 (ImageNet, Apache-2.0)",
     "bert": "all-MiniLM-L6-v2 (Apache-2.0)",
 }
-# Sources of the captions in other languages.
-AUTHORS = {
+# What is known of a data set whose shards name it as their source.
+FLICKR8K = """M. Hodosh, P. Young and J. Hockenmaier, "Framing image description as a ranking task",
+    2013; please cite it if you use that corpus"""
+FLICKR8K_TERMS = "the Flickr terms, for research and education"
+CAPTIONS = {  # of the images of Flickr8k in other languages
     "zh": "X. Li et al. 2016, Flickr8k-CN",
     "ar": "O. ElJundi et al. 2020",
     **dict.fromkeys(("de", "fr", "cs"), "D. Elliott et al. 2016, Multi30k"),
 }
+LISTED = 8  # terms of a source, and words on the rest
 SOURCES = {"bundle": "bundle", "pytorch": "PyTorch, bfloat16"}
 
 
@@ -62,20 +67,58 @@ def spoken(languages: list[str]) -> str:
     return "English" if languages == ["en"] else ", ".join(languages)
 
 
+def terms_of(origins: list[dict]) -> list[str]:
+    """The terms of the training data, those of most images first."""
+    images: Counter = Counter()
+    for origin in origins:
+        own = FLICKR8K_TERMS if origin["source"] == "flickr8k" else ""
+        images[origin["license"] or own or "terms not stated"] += origin["images"]
+    return [terms for terms, _ in images.most_common()]
+
+
+def training_data(origins: list[dict], second: list[str]) -> str:
+    """The data that a checkpoint was trained on, as a list in Markdown."""
+    if not origins:
+        return "  - not recorded by the checkpoint"
+    lines = []
+    for name, source in dict.fromkeys((origin["shards"], origin["source"]) for origin in origins):
+        own = [o for o in origins if (o["shards"], o["source"]) == (name, source)]
+        terms, count = terms_of(own), sum(origin["images"] for origin in own)
+        rest = f"; and {len(terms) - LISTED} more" if len(terms) > LISTED else ""
+        known = f" ({FLICKR8K})" if source == "flickr8k" else ""
+        lines.append(
+            f"  - {source or 'source not stated'}{known}, shards {name}: {count:,} images. "
+            f"Terms: {'; '.join(terms[:LISTED])}{rest}."
+        )
+        if source == "flickr8k" and second:
+            authors: dict[str, list[str]] = {}
+            for language in second:
+                authors.setdefault(CAPTIONS.get(language, "not stated"), []).append(language)
+            cited = (f"{', '.join(names)}: {author}" for author, names in authors.items())
+            lines.append(f"    Captions in other languages: {'; '.join(cited)}.")
+    return "\n".join(lines)
+
+
 def model_card(
-    manifest: dict, config: ModelConfig, second: list[str], avoids_hubs: bool = False
+    manifest: dict,
+    config: ModelConfig,
+    second: list[str],
+    origins: list[dict],
+    avoids_hubs: bool = False,
 ) -> str:
-    """The card of a checkpoint of `train`; `second`: languages of its second text encoder."""
-    written: dict[str, list[str]] = {}
-    for language in second:
-        written.setdefault(AUTHORS.get(language, "origin not known"), []).append(language)
-    cited = "".join(f"\n  - {', '.join(found)}: {author}" for author, found in written.items())
-    others = f" Captions of the\n  same photos in other languages:{cited}\n\n " if second else ""
+    """The card of a checkpoint of `train`.
+
+    Args:
+        second: languages of its second text encoder.
+        origins: of its training data; see `data.samples.origins_of`.
+    """
+    names = ", ".join(manifest["metrics"])
     body = OURS.format(
         starts=starting_weights(config),
-        others=others,
+        data=training_data(origins, second),
         hubs=HUBS * avoids_hubs,
         spoken=spoken(manifest["languages"]),
+        calibrated=CALIBRATED.format(name=names) if names else "not calibrated",
     )
     return _card(manifest, body)
 

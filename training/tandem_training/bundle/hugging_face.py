@@ -13,6 +13,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from torch import nn
 
+from ..command import errors_as_sentences
 from .card import imported_card
 from .graphs import Graphs
 from .hugging_face_graphs import Pixels, blip_graphs, clip_graphs, siglip_graphs
@@ -171,6 +172,7 @@ def _json(path: Path) -> dict:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
+@errors_as_sentences("hugging_face")
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

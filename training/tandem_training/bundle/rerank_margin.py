@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..command import errors_as_sentences
 from ..data.samples import read_shards
+from ..data.shards import data_name
 from ..evaluation.recall import KS, match_score, recall_at_k, reranked
 from ..evaluation.retrieval import Scored
-from .bundle import data_name, write_manifest
+from .bundle import write_manifest
 from .encoders import BundleEncoders
 
 UNCHANGED = (
@@ -80,6 +82,7 @@ def narrowest(gaps) -> float:
     return float(np.ceil(widest * 1e4) / 1e4)
 
 
+@errors_as_sentences("rerank_margin")
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -24,7 +24,8 @@ def export_second_text(
     """Write the image encoder and the second text encoder, with its tokenizer, as a bundle.
 
     See `write_bundle`. ValueError if the checkpoint has no second text encoder."""
-    model = Tandem.from_checkpoint(load(checkpoint))
+    state = load(checkpoint)
+    model, origins = Tandem.from_checkpoint(state), state.get("data", [])
     weights_of = second_languages(model)
     if not weights_of:
         raise ValueError(
@@ -32,9 +33,15 @@ def export_second_text(
         )
     second = model.inputs[SecondText.name]
     languages = sorted(weights_of, key=weights_of.get, reverse=True)
-    card = partial(model_card, config=model.config, second=languages, avoids_hubs=bool(bank))
+    card = partial(
+        model_card,
+        config=model.config,
+        second=languages,
+        origins=origins,
+        avoids_hubs=bool(bank),
+    )
     graphs = Graphs.with_text(model, second.encoder)
-    about = about_ours(version, "Dual encoder", languages)
+    about = about_ours(version, "Dual encoder", languages, origins)
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer_file = Path(temporary) / "tokenizer.json"
         second.save_tokenizer(tokenizer_file)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.samples import Sample, read_languages, read_shards
+from ..data.shards import data_name
 from ..data.tokens import read_tokenizer
 from ..evaluation.calibration import fit_match
 from ..evaluation.retrieval import evaluate, report_languages, score_languages
@@ -16,8 +17,8 @@ from ..loop.checkpoint import load
 from ..models.model import Tandem
 from ..models.text.second import SecondText
 from . import goldens
-from .bundle import data_name, write_manifest
-from .card import model_card, spoken
+from .bundle import write_manifest
+from .card import model_card, spoken, terms_of
 from .encoders import OUTPUTS, BundleEncoders, TorchEncoders
 from .float16 import to_float16
 from .graphs import Graphs, export_graphs
@@ -178,11 +179,17 @@ def export_bundle(
     bank: str = "",
 ) -> dict:
     """Write the bundle of a checkpoint of `train`; see `write_bundle`."""
-    model = Tandem.from_checkpoint(load(checkpoint))
-    second = list(second_languages(model))
-    card = partial(model_card, config=model.config, second=second, avoids_hubs=bool(bank))
+    state = load(checkpoint)
+    model, origins = Tandem.from_checkpoint(state), state.get("data", [])
+    card = partial(
+        model_card,
+        config=model.config,
+        second=list(second_languages(model)),
+        origins=origins,
+        avoids_hubs=bool(bank),
+    )
     kind = "Dual encoder and fusion encoder" if model.serves_fusion else "Dual encoder"
-    about = about_ours(version, kind, ["en"])
+    about = about_ours(version, kind, ["en"], origins)
     graphs = Graphs.of(model)
     return write_bundle(
         graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
@@ -195,13 +202,15 @@ def second_languages(model: Tandem) -> dict[str, float]:
     return model.inputs[SecondText.name].config.languages if has else {}
 
 
-def about_ours(version: str, kind: str, languages: list[str]) -> dict:
+def about_ours(version: str, kind: str, languages: list[str], origins: list[dict]) -> dict:
     """The part `about` of `write_bundle` for a checkpoint of `train`."""
+    terms = terms_of(origins) or ["not recorded by the checkpoint"]
     return {
         "version": version,
-        "description": f"{kind} for {spoken(languages)} captions of everyday photos",
-        "license": "Weights: see README.md of the bundle "
-        "(trained on Flickr8k, for research and education)",
+        "description": f"{kind} for {spoken(languages)} captions of images",
+        "license": "Weights: see README.md of the bundle; terms of the training data: "
+        + "; ".join(terms[:3])
+        + ("; and others" if len(terms) > 3 else ""),
         "languages": languages,
         "match": {"logit": 1.0, "similarity": 1.0, "bias": 0.0},
     }

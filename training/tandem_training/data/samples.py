@@ -30,6 +30,9 @@ class Sample:
     # Captions that a second text encoder reads, with their weights.
     second: list[str] = field(default_factory=list)
     second_weights: list[float] = field(default_factory=list)
+    # Where the image comes from and under which terms, by its .json; empty if that does not say.
+    source: str = ""
+    license: str = ""
 
 
 class Corrupt:
@@ -128,6 +131,17 @@ def languages_of(pattern: str) -> list[str]:
     return [language for language, _ in images.most_common()]
 
 
+def origins_of(samples: list[Sample], shards: str) -> list[dict]:
+    """The number of images of each source and license, in the order of the samples.
+
+    `shards` is the name of the data set."""
+    counts = Counter((sample.source, sample.license) for sample in samples)
+    return [
+        {"shards": shards, "source": source, "license": terms, "images": count}
+        for (source, terms), count in counts.items()
+    ]
+
+
 def _files_by_key(location: str) -> dict[str, dict[str, bytes | None]]:
     """Key → the contents of its `image` and its `json`; None for one that is too large.
 
@@ -169,7 +183,8 @@ def _sample(
             raise ValueError(f"its {name} is too large" if kind in part else f"it has no {name}")
     check_image(part["image"])
     try:
-        of_language = json.loads(part["json"])["captions"]
+        about = json.loads(part["json"])
+        of_language = about["captions"]
         first, others = (
             {name: of_language[name] for name in asked if of_language.get(name)}
             for asked in (languages, second)
@@ -183,7 +198,9 @@ def _sample(
             isinstance(c, str) and c.strip() for c in captions
         ):
             raise ValueError(f"its captions in {language!r} are not a list of texts")
-    return Sample(key, part["image"], *_weighed(first, languages), *_weighed(others, second))
+    origin = [text if isinstance(text := about.get(n), str) else "" for n in ("source", "license")]
+    texts = (*_weighed(first, languages), *_weighed(others, second))
+    return Sample(key, part["image"], *texts, *origin)
 
 
 def _weighed(

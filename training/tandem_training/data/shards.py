@@ -33,6 +33,11 @@ def locations(pattern: str) -> list[str]:
     return matches
 
 
+def data_name(pattern: str, unnamed: str = "dev") -> str:
+    """Name of a data set, from the glob of its shards: `a/flickr8k-dev-*.tar` → `flickr8k-dev`."""
+    return re.split(r"[-_.]*(?:[*{\[]|\d+\.tar|\.tar)", pattern.rsplit("/", 1)[-1])[0] or unnamed
+
+
 def _is_url(location: str) -> bool:
     return location.startswith(("http://", "https://"))
 

@@ -31,11 +31,16 @@ def load(path: Path, architecture: dict | None = None) -> dict:
     Raises:
         ValueError: the file is damaged, of another version, or of another architecture.
     """
-    path = path / "model.pt" if path.is_dir() else path
+    if path.is_dir():
+        if not (path / "model.pt").is_file():
+            raise ValueError(f"{path} is a folder without a checkpoint, a file model.pt")
+        path = path / "model.pt"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged zip shows as one of many types
         raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is no checkpoint of this trainer: it holds no table")
     if (version := state.get("version", 1)) != VERSION:
         raise ValueError(
             f"{path} is a checkpoint of version {version}; this trainer reads version {VERSION}: "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..command import errors_as_sentences
 from ..evaluation.plot import new_figure
 from .log import read_lines
 
@@ -80,6 +81,7 @@ def draw(runs: list[Path], out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
+@errors_as_sentences("curves")
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

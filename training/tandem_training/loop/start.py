@@ -29,10 +29,12 @@ def load_published(model: Tandem) -> None:
 
 
 @torch.no_grad()
-def take_what_fits(model: Tandem, start: str, recipe: Recipe) -> None:
+def take_what_fits(model: Tandem, start: str, recipe: Recipe) -> list[dict]:
     """Copy every weight of the checkpoint that has the same name and shape. Where the encoders are
     frozen, the model also gets the checkpoint's further inputs, which still fit its images.
 
+    Returns:
+        The origins of the data that the checkpoint was trained on.
     Raises:
         ValueError: no part fits, or the checkpoint lacks weights of the frozen trunk.
     """
@@ -62,6 +64,7 @@ def take_what_fits(model: Tandem, start: str, recipe: Recipe) -> None:
     parts = ", ".join(f"{part} ({len(names)} of {sizes[part]})" for part, names in taken.items())
     news = f"; new: {', '.join(missing)}" if missing else ""
     print(f"started from {start}: {parts}{news}", flush=True)
+    return checkpoint.get("data", [])
 
 
 def freeze(model: Tandem, patterns: list[str]) -> None:

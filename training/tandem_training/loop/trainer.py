@@ -14,7 +14,8 @@ from torch import Tensor
 from .. import distributed
 from ..bundle.encoders import TorchEncoders
 from ..bundle.graphs import Graphs
-from ..data.samples import read_languages, read_shards
+from ..data.samples import origins_of, read_languages, read_shards
+from ..data.shards import data_name
 from ..evaluation.retrieval import EncodedImages, Scored
 from ..models.model import Tandem, limit_scales
 from ..objectives.features import Batch, Precision, Tensors, gathered
@@ -44,8 +45,9 @@ class Trainer:
         print(f"computes in {self.precision} on {self.device}", flush=True)
         self.model = model
         attach(recipe.objectives, model, vocabulary_of(tokenizer))
-        if recipe.train.start:
-            take_what_fits(model, recipe.train.start, recipe)
+        started = recipe.train.start
+        # Of all data that the weights have seen; see `origins_of`.
+        self.origins = take_what_fits(model, started, recipe) if started else []
         freeze(model, recipe.train.freeze)
         model.to(self.device)
         self._read(cache)
@@ -69,6 +71,8 @@ class Trainer:
             for language, weight in config.languages.items()
         }
         samples = read_shards(data.train, data.languages, data.max_corrupt, others)
+        origins = origins_of(samples, data_name(data.train, unnamed="train"))
+        self.origins += [origin for origin in origins if origin not in self.origins]
         self.dev = read_languages(data.dev, [*data.languages, *others], data.max_corrupt)
         self.batches = Batches(recipe, samples, model, self.tokenizer, cache, self.precision)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +108,7 @@ class Trainer:
                 self.save_state()
         if alone:
             metrics.close()
-            save(self.out / "model.pt", self.average.checkpoint())
+            save(self.out / "model.pt", self.average.checkpoint() | {"data": self.origins})
 
     def train_step(self) -> dict[str, float]:
         """→ the mean of each loss over the step's batches and over ranks."""

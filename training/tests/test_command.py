@@ -1,0 +1,46 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from tandem_training import evaluate, export, prepare, train
+from tandem_training.loop.checkpoint import load
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (train, ["none.toml", "--out", "run"], "train: .*none.toml"),
+        (evaluate, ["folder", "x.tar"], "evaluate: folder is no bundle"),
+        (export, ["folder", "out"], "export: folder is a folder without a checkpoint"),
+        (export, ["none.pt", "out"], "export: none.pt is no checkpoint that can be read"),
+        (prepare, ["folder", "none.csv", "out"], "prepare: .*none.csv"),
+    ],
+)
+def test_a_command_ends_with_a_sentence(
+    tmp_path: Path, monkeypatch, command, arguments: list[str], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(sys, "argv", [command.__name__, *arguments])
+    if command is export:  # needs no published weights
+        monkeypatch.setattr(export.weights, "minilm_folder", lambda: tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        command.main()
+
+
+def test_training_ends_with_a_sentence_when_no_shard_matches(tmp_path: Path, monkeypatch):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[data]\ntrain = "none-*.tar"\ndev = "none-*.tar"\n[objectives]\nitc = 1\n')
+    monkeypatch.setattr(sys, "argv", ["train", str(recipe), "--out", str(tmp_path / "run")])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="train: no shard matches 'none-\\*.tar'"):
+        train.main()
+
+
+def test_a_checkpoint_of_another_program_is_named(tmp_path: Path):
+    import torch
+
+    torch.save([1, 2], tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="model.pt is no checkpoint of this trainer"):
+        load(tmp_path)
