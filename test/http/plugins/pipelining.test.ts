@@ -147,7 +147,8 @@ describe('the limit of requests at a time', () => {
     await app.register(tracing)
     await app.register(identity, { keys })
     await app.register(overload, {
-      maxConcurrentRequests: 4,
+      // One client has at most three quarters, rounded up: four.
+      maxConcurrentRequests: 5,
       maxConcurrentBulkRequests: 4,
       requestTimeoutMs: 60_000,
       readiness: { state: 'ready', detail: '' },
