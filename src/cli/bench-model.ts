@@ -1,4 +1,6 @@
-/** `tandem bench-model`: speed and recall of a bundle on this machine, compared with another one. */
+/**
+ * `tandem bench-model`: speed and recall of a bundle on this machine, compared with another one.
+ */
 import { availableParallelism } from 'node:os'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
