@@ -114,7 +114,10 @@ describe.skipIf(!hasOpenssl)('with a certificate (openssl makes it)', () => {
         { tlsCertFile: broken, tlsKeyFile },
         /broken\.pem and .*first\.key are not a certificate and its key/,
       ],
-      [{ tlsCertFile, tlsKeyFile: join(folder, 'second.key') }, /are not a certificate and its key/],
+      [
+        { tlsCertFile, tlsKeyFile: join(folder, 'second.key') },
+        /are not a certificate and its key/,
+      ],
     ] as const) {
       await expect(readCertificate(files)).rejects.toThrow(sentence)
     }
