@@ -328,7 +328,7 @@ describe.skipIf(!hasMilvus)(`tandem migrate ${withoutMilvus}`, () => {
         const there = await migrate('milvus', dataFolder(), settings)
         expect(there, there.err).toMatchObject({
           status: 0,
-          out: expect.stringMatching(/; 40 copied, 0 removed\n[^]*level\n$/) as string,
+          out: expect.stringMatching(/; 40 copied, 0 removed\n[^]*\ncomplete\n$/) as string,
         })
         const { KeyCount, Contents = [] } = await client.send(
           new ListObjectsV2Command({ Bucket: 'photos', Prefix: 'moved/' }),

@@ -71,14 +71,14 @@ describe('the tandem command', () => {
     const { hits } = JSON.parse(found.stdout) as { hits: { id: string; match: number | null }[] }
     expect(hits).toHaveLength(2)
     for (const { id, match } of hits) {
-      expect(photos.map((name) => `old/${name}.jpg`)).toContain(id)
+      expect(photos.map((name) => `old/${name}.jpg`)).toContain(id.replace(/^photos~\w{6}\//, ''))
       expect(match).toBeGreaterThanOrEqual(0)
     }
     expect(tandem('search', 'boats', '--no-rerank').stdout).not.toContain('match')
     const wanted = `old/${photos[1]}.jpg`
     const filter = JSON.stringify({ must: [{ key: 'path', match: wanted }] })
     expect(tandem('search', 'boats', '--filter', filter).stdout).toMatch(
-      new RegExp(`${wanted}\\n1 hit in`),
+      new RegExp(`photos~\\w{6}/${wanted}\\n1 hit in`),
     )
     expect(tandem('search', 'boats', '--filter', '{').stderr).toContain('filter is not valid JSON')
 
