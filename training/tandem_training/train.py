@@ -9,6 +9,7 @@ import torch
 
 from . import distributed
 from .command import errors_as_sentences
+from .data.shards import locations
 from .data.tokens import read_tokenizer
 from .loop.start import starting_model
 from .loop.trainer import Trainer
@@ -25,6 +26,8 @@ def main() -> None:
     add("--cache", type=Path, default=Path("cache"), help="folder for the trunk's activations")
     args = parser.parse_args()
     recipe = read_recipe(args.recipe)
+    for pattern in (recipe.data.train, recipe.data.dev):
+        locations(pattern)  # a pattern without a shard is an error before the weights are read
     distributed.start()
     torch.manual_seed(recipe.train.seed)
     max_tokens = recipe.model.text.max_tokens
