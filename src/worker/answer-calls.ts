@@ -1,6 +1,5 @@
 /** The worker's side: answers calls until the service ends. */
 import { TandemError } from '../errors.js'
-import { startHeartbeat } from './heartbeat.js'
 import { HELLO, type Commands, type Question, type Reply } from './messages.js'
 
 export type Handlers<C extends Commands<C>> = {
@@ -15,7 +14,6 @@ export function answerCalls<C extends Commands<C>>(handlers: Handlers<C>): void 
   // The service has ended, or wants this process to end. A worker has no state to save, and native
   // code that is running is safer to kill than to unload.
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
-  startHeartbeat()
   process.on('message', (question: Question) => answer(handlers, question))
   send({ number: HELLO, output: null })
 }

@@ -1,10 +1,9 @@
 /** One process of a worker, from its start to its end: numbered calls and their replies. */
 import { fork, type ChildProcess as NodeChildProcess } from 'node:child_process'
 import { getPriority, setPriority } from 'node:os'
-import type { Readable } from 'node:stream'
 import { TandemError } from '../errors.js'
 import { inheritedOptions, inheritedVariables } from './environment.js'
-import { watchHeartbeat } from './heartbeat.js'
+import { watchForHang } from './hang-watch.js'
 import { HELLO, type Commands, type Question, type Reply } from './messages.js'
 
 /** An error other than TandemError that the worker threw, with its message. */
@@ -62,13 +61,15 @@ export class ChildProcess<C extends Commands<C>> {
     this.#process = fork(module, {
       serialization: 'advanced',
       // Standard output is the service's log; native code prints to standard error.
-      stdio: ['ignore', 2, 2, 'ipc', 'pipe'],
+      stdio: ['ignore', 2, 2, 'ipc'],
       env: { ...inheritedVariables(process.env), ...environment },
       execArgv: [...inheritedOptions(process.execArgv), `--max-semi-space-size=${SEMI_SPACE_MIB}`],
     })
     alive.add(this.#process)
-    const pipe = this.#process.stdio[4] as Readable | null | undefined
-    const unwatch = pipe == null ? undefined : watchHeartbeat(pipe, () => this.#killHung())
+    const { pid } = this.#process
+    const isBusy = (): boolean => this.#pending.size > 0
+    const unwatch =
+      pid === undefined ? undefined : watchForHang(pid, isBusy, () => this.#killHung())
     if (lowPriority) this.#lowerPriority()
     this.started = new Promise((resolve, reject) => this.#pending.set(HELLO, { resolve, reject }))
     this.ended = new Promise((resolve) => {

@@ -2,8 +2,8 @@
  * Native code in a process of its own, so that a crash does not end the service.
  *
  * The module of a worker calls `answerCalls` with a handler for each command; the service calls
- * `WorkerProcess.call`. A process that hangs is killed (heartbeat.ts). The death of a process fails
- * its pending calls. It is started again after a pause that doubles with each death.
+ * `WorkerProcess.call`. A process that hangs is killed (hang-watch.ts). The death of a process
+ * fails its pending calls. It is started again after a pause that doubles with each death.
  */
 import { Backoff } from '../async/backoff.js'
 import { TandemError, type ErrorCode } from '../errors.js'

@@ -39,13 +39,21 @@ export class GraphCache<Measured> {
     return join(this.#folder, `${graph}.onnx`)
   }
 
-  /** Whether all files are as they were written. */
-  async isComplete(): Promise<boolean> {
+  /**
+   * Whether all files are as they were written.
+   *
+   * @param sizesOnly - where another process of this start has compared the digests
+   */
+  async isComplete(sizesOnly = false): Promise<boolean> {
     try {
       const listed = await readFile(join(this.#folder, COMPLETE), 'utf8')
-      const names = Object.keys(JSON.parse(listed) as Files)
-      if (names.length === 0 || listed !== JSON.stringify(await filesOf(this.#folder, names)))
-        return false
+      const files = JSON.parse(listed) as Files
+      const names = Object.keys(files)
+      if (names.length === 0) return false
+      if (sizesOnly) {
+        for (const name of names)
+          if ((await stat(join(this.#folder, name))).size !== files[name]?.bytes) return false
+      } else if (listed !== JSON.stringify(await filesOf(this.#folder, names))) return false
       const now = new Date()
       await utimes(this.#folder, now, now).catch(() => undefined)
       return true

@@ -147,16 +147,16 @@ async function openOnDevices(
 
 /** The first process measures how many processes and threads there should be. */
 async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePool> {
-  const open = (threads: number): Promise<Inference> =>
-    openOne({ provider: 'cpu', device: 0, threads }, start, report)
-  const first = await open(1)
+  const open = (threads: number, isCacheVerified: boolean): Promise<Inference> =>
+    openOne({ provider: 'cpu', device: 0, threads }, start, report, isCacheVerified)
+  const first = await open(1, false)
   const measured = await first.measure()
   const { processes, threads } = planProcesses(start.threads, start.memory, measured.need)
   // A process that filled the graph cache holds more memory than one that loads from it.
   const isFirstUsed = threads === 1 && !first.filledCache
   if (!isFirstUsed) await first.close()
   const others = Array.from({ length: isFirstUsed ? processes - 1 : processes }, () =>
-    open(threads),
+    open(threads, true),
   )
   const opened = await all(others).catch(async (error: unknown) => {
     await first.close()
@@ -170,9 +170,11 @@ async function openOne(
   execution: Execution,
   start: PoolStart,
   report?: Report,
+  isCacheVerified = false,
 ): Promise<Inference> {
   const { bundle, graphCacheFolder, test } = start
-  const inference = await Inference.open({ bundle, execution, graphCacheFolder }, report)
+  const options = { bundle, execution, graphCacheFolder, isCacheVerified }
+  const inference = await Inference.open(options, report)
   try {
     await test(inference)
     return inference

@@ -35,7 +35,13 @@ export interface Commands {
    * that this process filled it, which takes more memory than loading from it.
    */
   open: {
-    input: { bundle: Bundle; execution: Execution; graphCacheFolder: string | null }
+    input: {
+      bundle: Bundle
+      execution: Execution
+      graphCacheFolder: string | null
+      /** Whether another process of this start has compared the digests of the cache. */
+      isCacheVerified: boolean
+    }
     output: { filledCache: boolean }
   }
   /** Finds the batch sizes that suit the device by running some. */
@@ -60,7 +66,7 @@ let search = searchOnCpu(1)
 let cache: GraphCache<Measurement> | null = null
 
 answerCalls<Commands>({
-  open: async ({ bundle, execution, graphCacheFolder }) => {
+  open: async ({ bundle, execution, graphCacheFolder, isCacheVerified }) => {
     const { provider, threads } = execution
     const { manifest, fingerprint } = bundle
     search =
@@ -71,7 +77,7 @@ answerCalls<Commands>({
       isCached && graphCacheFolder !== null
         ? new GraphCache(graphCacheFolder, fingerprint, runtimeVersion)
         : null
-    if (cache !== null && (await cache.isComplete())) {
+    if (cache !== null && (await cache.isComplete(isCacheVerified))) {
       const files = cache
       const isLoaded = await load(specs, (graph, spec) =>
         Session.openCached(files.fileOf(graph), spec, execution),

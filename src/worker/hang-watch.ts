@@ -1,0 +1,52 @@
+/**
+ * Tells a process that hangs from one that computes for long: native code blocks the event loop of
+ * a worker, so a worker cannot answer a ping. Its CPU time tells: a process with calls to answer
+ * that uses none is stopped or in a deadlock.
+ */
+import { readFileSync } from 'node:fs'
+
+const INTERVAL_MS = 1000
+/** Looks in a row without progress after which a process counts as hung: seconds. */
+const LIMIT = 10
+
+/** Fields of /proc/PID/stat after the name, which may contain spaces and parentheses. */
+const STATE = 0
+const UTIME = 11
+const STIME = 12
+
+/**
+ * Does nothing where there is no /proc (macOS).
+ *
+ * @param isBusy - whether the process has calls to answer
+ * @param onHang - called once
+ * @returns stops watching
+ */
+export function watchForHang(pid: number, isBusy: () => boolean, onHang: () => void): () => void {
+  let last = ''
+  // Looks of this process: if both processes are suspended, the worker has not hung.
+  let idleLooks = 0
+  const timer = setInterval(() => {
+    const stat = statOf(pid)
+    if (stat === null) return
+    const { state, cpu } = stat
+    // D waits for a disk, which may be slow; t is held by a debugger.
+    const mayStand = state === 'D' || state === 't'
+    const isStill = state === 'T' || (isBusy() && cpu === last && !mayStand)
+    last = cpu
+    idleLooks = isStill ? idleLooks + 1 : 0
+    if (idleLooks < LIMIT) return
+    clearInterval(timer)
+    onHang()
+  }, INTERVAL_MS).unref()
+  return () => clearInterval(timer)
+}
+
+function statOf(pid: number): { state: string; cpu: string } | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+    return { state: fields[STATE] ?? '', cpu: `${fields[UTIME]} ${fields[STIME]}` }
+  } catch {
+    return null
+  }
+}
