@@ -59,7 +59,9 @@ export async function within<Result>(
         // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
         joined.addEventListener('abort', () => reject(joined.reason), { once: true })
       })
-      return Promise.race([work(joined), aborted])
+      // Async, so that an error thrown at once becomes a rejection that the race handles.
+      const result = async (): Promise<Result> => work(joined)
+      return Promise.race([result(), aborted])
     })
   } finally {
     clearTimeout(timer)

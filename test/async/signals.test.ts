@@ -113,3 +113,14 @@ describe('within', () => {
     await expect(work).rejects.toThrow('gone')
   })
 })
+
+it('work with a time limit that throws at once leaves no unhandled rejection', async () => {
+  const work = (): Promise<never> => {
+    throw new Error('thrown at once')
+  }
+  await expect(within(1000, undefined, () => new Error('late'), work)).rejects.toThrow(
+    'thrown at once',
+  )
+  // Vitest fails on an unhandled rejection, which would come by now.
+  await new Promise((resolve) => setImmediate(resolve))
+})
