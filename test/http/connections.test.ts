@@ -77,7 +77,7 @@ describe('connections beyond the limit', () => {
   })
 })
 
-it('the health port answers probes alone, whatever connections the other port has', async () => {
+it('the health port answers only probes, also while the other port is full', async () => {
   await listen(1)
   const server = await startHealthServer(tandem.app, { host: '127.0.0.1', port: 0 })
   const { port } = server.address() as AddressInfo
