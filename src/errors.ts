@@ -109,6 +109,12 @@ export const errorTable = {
   image_type_unsupported: { status: 415, title: 'Unsupported image type' },
   invalid_request: { status: 422, title: 'Value is missing, unknown or out of range' },
   options_conflict: { status: 422, title: 'Options contradict each other' },
+  documents_mixed: {
+    status: 422,
+    title: 'Documents of two kinds',
+    detail:
+      'documents[{text}] is a text and documents[{image}] an image; expected texts only, or images and ids only: scores of the two kinds cannot be compared.',
+  },
   text_too_long: {
     status: 422,
     title: 'Text is too long',

@@ -1,7 +1,10 @@
 /**
- * Scores documents against one query. A text and an image are matched by the fusion encoder. Two
- * texts or two images have no match; their relevance is the similarity of their embeddings.
+ * Scores documents of one kind against one query. A text and an image are matched by the fusion
+ * encoder. Two texts or two images have no match; their relevance is the similarity of their
+ * embeddings. Similarities of two texts are higher than those of a text and an image, so a list
+ * with both kinds has no common order: a text about a cat would precede an image of the dog.
  */
+import { TandemError } from '../errors.js'
 import type { Call, EncodedText, Models, Pair } from '../model/models.js'
 import { cosine } from '../vector-index/normalise.js'
 import type { Encoded, Query } from './encode.js'
@@ -16,6 +19,13 @@ export interface Relevance {
   match: number | null
   /** Orders documents of the same relevance: the argument of the sigmoid does not saturate. */
   logit: number
+}
+
+/** @throws TandemError documents_mixed if there are texts and images */
+export function checkOneKind(documents: readonly Query[]): void {
+  const text = documents.findIndex((document) => 'text' in document)
+  const image = documents.findIndex((document) => !('text' in document))
+  if (text !== -1 && image !== -1) throw new TandemError('documents_mixed', { text, image })
 }
 
 /** Number of documents that the fusion encoder compares with the query. */

@@ -22,7 +22,7 @@ import type { WorkerStatus } from '../worker/worker-process.js'
 import { encodeAll, encodeImage, noItem, present, type Input, type Query } from './encode.js'
 import type { Hit } from './hits.js'
 import { planSearch, type SearchOptions } from './plan.js'
-import { pairsOf, relevanceOf, type Relevance } from './relevance.js'
+import { checkOneKind, pairsOf, relevanceOf, type Relevance } from './relevance.js'
 import { RerankEstimate } from './rerank-estimate.js'
 import { search } from './search.js'
 import { StageClock, timed, type Timings } from './stage-clock.js'
@@ -137,23 +137,35 @@ export class Retrieval {
   }
 
   /**
-   * Orders documents by their relevance to a query; each may be a text, an image or the id of a
-   * stored item.
+   * Orders documents by their relevance to a query. The query may be a text, an image or the id of
+   * a stored item. The documents are texts, or they are images and ids.
+   *
+   * @returns `orderedBy`, the meaning of every relevance: the match of a text and an image, or the
+   *   similarity of two texts or two images, which have no match
+   * @throws TandemError documents_mixed, item_not_found, or what encoding throws
    */
   async rerank(
     query: Query,
     documents: readonly Query[],
     call?: Call,
-  ): Promise<{ model: ModelInfo; ranked: Relevance[]; timings: Timings }> {
+  ): Promise<{
+    model: ModelInfo
+    orderedBy: 'match' | 'similarity'
+    ranked: Relevance[]
+    timings: Timings
+  }> {
+    checkOneKind(documents)
     using lease = this.#collection.acquire()
     const { models } = lease
     const clock = new StageClock()
     const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
     const queries = [query, ...documents]
-    const encoding = { ...call, pairsAhead: pairsOf(query, documents) }
+    const pairsAhead = pairsOf(query, documents)
+    const encoding = { ...call, pairsAhead }
     const [first, ...rest] = clock.take(await encodeAll(lease, queries, encoding, nameOf))
     const ranked = clock.take(await relevanceOf(models, present(first), rest, call))
-    return { model: models.info, ranked, timings: clock.read() }
+    const orderedBy = pairsAhead > 0 ? 'match' : 'similarity'
+    return { model: models.info, orderedBy, ranked, timings: clock.read() }
   }
 
   /**

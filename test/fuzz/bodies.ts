@@ -87,7 +87,11 @@ export const embedBody = fc.oneof(
 export const rerankBody = json(
   loosely({
     query: input,
-    documents: fc.array(input, { maxLength: 20 }),
+    documents: fc.oneof(
+      fc.array(fc.oneof(texts, fc.record({ text: texts })), { maxLength: 20 }),
+      fc.array(fc.oneof(fc.record({ image: images }), fc.record({ id: ids })), { maxLength: 20 }),
+      fc.array(input, { maxLength: 20 }),
+    ),
     top_n: numbers,
     return_documents: truth,
   }),

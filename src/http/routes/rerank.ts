@@ -13,7 +13,13 @@ export const rerankRoutes: FastifyPluginCallbackTypebox<InputOptions> = (app, op
     {
       config: {
         scope: 'read',
-        errors: ['item_not_found', 'not_supported', ...readErrors, ...inputErrors],
+        errors: [
+          'item_not_found',
+          'not_supported',
+          'documents_mixed',
+          ...readErrors,
+          ...inputErrors,
+        ],
       },
       schema: {
         tags: ['rerank'],
@@ -33,12 +39,15 @@ export const rerankRoutes: FastifyPluginCallbackTypebox<InputOptions> = (app, op
       ])
       const images = rest.filter((document) => 'image' in document).length
       const call = images > MAX_INTERACTIVE ? reply.asBulk() : request.call
-      const { model, ranked, timings } = await retrieval.rerank(first, rest, call)
+      const { model, orderedBy, ranked, timings } = await retrieval.rerank(first, rest, call)
       const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => ({
         ...{ index, relevance_score: relevance, similarity, match },
         ...(repeat ? { document: repeated(documents[index]) } : {}),
       }))
-      return { model: model.name, results, timings: reply.timed(timings) }
+      return {
+        ...{ model: model.name, ordered_by: orderedBy, results },
+        timings: reply.timed(timings),
+      }
     },
   )
   done()

@@ -1,5 +1,5 @@
 import { Type, type Static } from 'typebox'
-import { closed, exactlyOne, Id, ImageString, Match, Text, Timings } from './fields.js'
+import { closed, exactlyOne, Id, ImageString, Match, Text, Timings, words } from './fields.js'
 
 const StoredInput = Type.Object(
   { text: Type.Optional(Text), image: Type.Optional(ImageString), id: Type.Optional(Id) },
@@ -16,7 +16,7 @@ export const RerankBody = Type.Object(
     query: TextOrStoredInput,
     documents: Type.Array(TextOrStoredInput, {
       minItems: 1,
-      description: 'a list of at least one string, {text}, {image} or {id}',
+      description: 'a list of at least one string or {text}, or of at least one {image} or {id}',
     }),
     top_n: Type.Optional(
       Type.Integer({ minimum: 1, description: 'a whole number of 1 or more: results to return' }),
@@ -35,11 +35,16 @@ export type RerankBody = Static<typeof RerankBody>
 export const RerankReply = Type.Object(
   {
     model: Type.String(),
+    ordered_by: Type.Unsafe({
+      ...words('match', 'similarity'),
+      description:
+        'What relevance_score is: match for a text and images or an image and texts, similarity for two of a kind',
+    }),
     results: Type.Array(
       Type.Object({
         index: Type.Integer({ description: 'Position of the document in the request' }),
         relevance_score: Type.Number({
-          description: 'From 0 to 1: match, or for two of a kind the similarity, not below 0',
+          description: 'From 0 to 1: match, or the similarity, not below 0, as ordered_by says',
         }),
         similarity: Type.Number(),
         match: Match,

@@ -4,6 +4,7 @@ import { startTestService, type TestService } from '../../support/test-service.j
 let tandem: TestService
 interface Reply {
   model: string
+  ordered_by: string
   results: {
     index: number
     relevance_score: number
@@ -29,16 +30,18 @@ describe('POST /rerank', () => {
       query: 'anything',
       documents: [image('a 1'), { id: 'dog' }, image('b 5')],
     })
-    const { model, results } = reply.json<Reply>()
+    const { model, ordered_by: orderedBy, results } = reply.json<Reply>()
     expect(model).toBe('words')
+    expect(orderedBy).toBe('match')
     expect(results.map(({ index }) => index)).toEqual([2, 1, 0])
     for (const { relevance_score: relevance, match } of results) expect(relevance).toBe(match)
   })
 
   it('orders texts by their match with an image', async () => {
-    const { results } = (
+    const { ordered_by: orderedBy, results } = (
       await rerank({ query: image('dog 2'), documents: ['dog', { text: 'cat' }] })
     ).json<Reply>()
+    expect(orderedBy).toBe('match')
     expect(results).toHaveLength(2)
     for (const { match } of results) expect(match).toBeCloseTo(1 / (1 + Math.exp(-2)))
   })
@@ -49,7 +52,9 @@ describe('POST /rerank', () => {
   ])(
     'orders %s for a query of their kind by similarity, without a match',
     async (_kind, query, documents) => {
-      const { results } = (await rerank({ query, documents })).json<Reply>()
+      const reply = (await rerank({ query, documents })).json<Reply>()
+      const { ordered_by: orderedBy, results } = reply
+      expect(orderedBy).toBe('similarity')
       expect(results.map(({ index }) => index)).toEqual([1, 2, 0])
       for (const { relevance_score: relevance, match } of results) {
         expect(match).toBeNull()
@@ -59,12 +64,18 @@ describe('POST /rerank', () => {
     },
   )
 
-  it('cuts to top_n and repeats texts and ids on request', async () => {
-    const documents = ['horse', { id: 'dog' }, { text: 'cat' }, image('dog')]
+  it.each([
+    [
+      'texts',
+      ['horse', { text: 'cat' }, 'dog'],
+      [{ text: 'horse' }, { text: 'cat' }, { text: 'dog' }],
+    ],
+    ['ids', [image('dog 1'), { id: 'dog' }, image('cat')], [{}, { id: 'dog' }, {}]],
+  ])('cuts to top_n and repeats %s on request', async (_kind, documents, repeated) => {
     const all = (await rerank({ query: 'dog', documents, return_documents: true })).json<Reply>()
       .results
     const byIndex = all.toSorted((a, b) => a.index - b.index).map(({ document }) => document)
-    expect(byIndex).toEqual([{ text: 'horse' }, { id: 'dog' }, { text: 'cat' }, {}])
+    expect(byIndex).toEqual(repeated)
     const top = (await rerank({ query: 'dog', documents, top_n: 2 })).json<Reply>().results
     expect(top).toEqual(all.slice(0, 2).map((result) => ({ ...result, document: undefined })))
   })
@@ -93,10 +104,35 @@ describe('POST /rerank', () => {
       'documents has 5 entries; expected at most 4',
     ],
     [{ query: 'a', documents: [{ id: 'nobody' }] }, 404, '"nobody"'],
-    [{ query: 'a', documents: ['a', image('bad')] }, 422, 'documents[1]: The image is cut off.'],
+    [
+      { query: 'a', documents: [image('a'), image('bad')] },
+      422,
+      'documents[1]: The image is cut off.',
+    ],
   ])('refuses %j', async (body, status, sentence) => {
     const reply = await rerank(body)
     expect(reply.statusCode).toBe(status)
     expect(reply.json<{ detail: string }>().detail).toContain(sentence)
+  })
+
+  it.each([
+    ['a text', 'a dog'],
+    ['an image', image('dog')],
+    ['an id', { id: 'dog' }],
+  ])('refuses texts and images in one list for %s, before the model runs', async (_kind, query) => {
+    const calls = tandem.models.embeddingOnly.length
+    const mixed = [
+      { documents: ['a cat', 'a dog', image('dog 3')], named: [0, 2] },
+      { documents: [{ id: 'dog' }, { text: 'a cat' }], named: [1, 0] },
+    ]
+    for (const { documents, named } of mixed) {
+      const reply = await rerank({ query, documents })
+      expect(reply.statusCode).toBe(422)
+      const { code, detail } = reply.json<{ code: string; detail: string }>()
+      expect(code).toBe('documents_mixed')
+      const [text, imageAt] = named
+      expect(detail).toContain(`documents[${text}] is a text and documents[${imageAt}] an image`)
+    }
+    expect(tandem.models.embeddingOnly).toHaveLength(calls)
   })
 })
