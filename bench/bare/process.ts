@@ -100,7 +100,7 @@ async function loopOfPhotos({
     (
       await preprocess(
         images[next++ % images.length] as Uint8Array,
-        manifest.image_encoder.size,
+        manifest.image_encoder,
         MOST_PIXELS,
         isStored,
       )

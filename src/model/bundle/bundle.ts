@@ -15,6 +15,33 @@ export interface Bundle {
 /** Arithmetic inside a graph; inputs and outputs do not depend on it. fp16 is for a GPU. */
 export type Precision = 'fp32' | 'fp16' | 'int8'
 
+/** How an image becomes size × size pixels; `image_encoder` of a manifest. */
+export interface PixelRules {
+  /** Side of the square. */
+  size: number
+  /**
+   * `fill` squashes the whole image into the square. `crop` resizes the short side to `size` and
+   * takes the centre. `pad` resizes the long side to `size` and centres the image on `background`.
+   */
+  fit?: 'fill' | 'crop' | 'pad'
+  /** Kernel of Pillow; bicubic by default. */
+  resample?: Filter
+  /** What lies under transparent pixels and around a padded image, RGB; white by default. */
+  background?: readonly number[]
+  /**
+   * Where the crop begins if an odd number of pixels is cut off: `down` rounds the half down
+   * (transformers), `even` to the even number (torchvision). `down` by default.
+   */
+  centre?: 'down' | 'even'
+  /**
+   * Whether the pixels are made from the image that is stored, at most 512 pixels on its long side,
+   * or from the one that was sent. `stored` by default.
+   */
+  source?: 'stored' | 'sent'
+}
+
+export type Filter = 'bicubic' | 'bilinear' | 'lanczos'
+
 export interface Manifest {
   schema_version: 1
   name: string
@@ -25,7 +52,7 @@ export interface Manifest {
   embedding: { dim: number }
   /** Present with a fusion encoder. */
   image_tokens?: { count: number; width: number; dtype: 'int8' }
-  image_encoder: { file: string; size: number; fit: 'fill'; precision?: Precision }
+  image_encoder: PixelRules & { file: string; precision?: Precision }
   /** `token_width` is present with a fusion encoder. */
   text_encoder: {
     file: string

@@ -90,10 +90,10 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
   const tokenizer = new Tokenizer(await readBundleFile(bundle, file), maxTokens)
   const decoder = await Decoder.open(maxImagePixels, report)
   const open = async (): Promise<InferencePool> => {
-    const { size } = manifest.image_encoder
+    const { image_encoder: rules } = manifest
     const recorded = await readGoldens(
       bundle,
-      async (bytes) => (await decoder.decode(bytes, size)).pixels,
+      async (bytes) => (await decoder.decode(bytes, rules)).pixels,
     )
     const test = (one: Inference): Promise<void> => checkGoldens(bundle, recorded, one)
     return InferencePool.open(
@@ -257,7 +257,7 @@ class LocalModels implements Models {
         const started = performance.now()
         try {
           return await pixelFiles.withFile((into) =>
-            decoder.decode(bytes, manifest.image_encoder.size, into, isStored),
+            decoder.decode(bytes, manifest.image_encoder, into, isStored),
           )
         } finally {
           this.#decodeMs.add(performance.now() - started)

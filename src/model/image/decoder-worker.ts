@@ -1,6 +1,7 @@
 /** Decodes untrusted image bytes in a process that holds no keys, no items and no sockets. */
 import { answerCalls } from '../../worker/answer-calls.js'
 import { writePixels, type Pixels } from '../inference/pixel-files.js'
+import type { PixelRules } from '../bundle/bundle.js'
 import { preprocess, type Preprocessed } from './preprocess.js'
 
 /** An image whose pixels may be in a file. */
@@ -11,7 +12,7 @@ export interface Commands {
   decode: {
     input: {
       bytes: Uint8Array
-      size: number
+      rules: PixelRules
       maxPixels: number
       into: string | null
       isStored: boolean
@@ -21,8 +22,8 @@ export interface Commands {
 }
 
 answerCalls<Commands>({
-  decode: async ({ bytes, size, maxPixels, into, isStored }) => {
-    const { pixels, image } = await preprocess(bytes, size, maxPixels, isStored)
+  decode: async ({ bytes, rules, maxPixels, into, isStored }) => {
+    const { pixels, image } = await preprocess(bytes, rules, maxPixels, isStored)
     return { pixels: into === null ? pixels : writePixels(pixels, into), image }
   },
 })

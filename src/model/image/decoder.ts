@@ -2,6 +2,7 @@
 import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
 import { availableCores } from '../inference/cpu-quota.js'
 import type { Commands, Decoded } from './decoder-worker.js'
+import type { PixelRules } from '../bundle/bundle.js'
 
 /** Arenas of glibc's allocator; the default of one per thread keeps more memory after images. */
 const MALLOC_ARENAS = 2
@@ -40,7 +41,7 @@ export class Decoder {
   }
 
   /**
-   * Decodes an image to `size` × `size` pixels and to the image that is stored.
+   * Decodes an image to the pixels of the image encoder and to the image that is stored.
    * @param into - a new file for the pixels, which the caller removes; null to return the pixels
    * @param isStored - whether to encode the image to store
    * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is not ready, dies
@@ -48,13 +49,13 @@ export class Decoder {
    */
   decode(
     bytes: Uint8Array,
-    size: number,
+    rules: PixelRules,
     into: string | null = null,
     isStored = true,
   ): Promise<Decoded> {
     return this.#process.call(
       'decode',
-      { bytes, size, maxPixels: this.#maxPixels, into, isStored },
+      { bytes, rules, maxPixels: this.#maxPixels, into, isStored },
       DECODE_TIMEOUT_MS,
     )
   }

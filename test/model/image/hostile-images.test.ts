@@ -22,7 +22,7 @@ function pages(count: number): Sharp {
 }
 
 async function expectFirstPage(bytes: Uint8Array): Promise<void> {
-  const { pixels, image } = await preprocess(bytes, 8, MAX_PIXELS)
+  const { pixels, image } = await preprocess(bytes, { size: 8 }, MAX_PIXELS)
   expect(image).toMatchObject({ width: 30, height: 20 })
   const [red = 0, , blue = 0] = pixels.subarray(3 * (8 * 4 + 4))
   expect(red).toBeGreaterThan(200)
@@ -51,13 +51,13 @@ describe('a polyglot', () => {
 
   it('that begins as an image is stored as pixels alone', async () => {
     const bytes = Buffer.concat([await pages(1).jpeg().toBuffer(), script])
-    const { image } = await preprocess(bytes, 8, MAX_PIXELS)
+    const { image } = await preprocess(bytes, { size: 8 }, MAX_PIXELS)
     expect(Buffer.from(image.bytes).includes('<script>')).toBe(false)
   })
 
   it('that begins as anything else is refused', async () => {
     const bytes = Buffer.concat([script, await pages(1).jpeg().toBuffer()])
-    await expect(preprocess(bytes, 8, MAX_PIXELS)).rejects.toMatchObject({
+    await expect(preprocess(bytes, { size: 8 }, MAX_PIXELS)).rejects.toMatchObject({
       code: 'image_type_unsupported',
     })
   })
@@ -68,7 +68,7 @@ it.each([
   [1001, 1000],
   [1, 16_385],
 ])('a PNG of %i × %i pixels is refused by its header', async (width, height) => {
-  await expect(preprocess(plainPng(width, height), 8, MAX_PIXELS)).rejects.toMatchObject({
+  await expect(preprocess(plainPng(width, height), { size: 8 }, MAX_PIXELS)).rejects.toMatchObject({
     code: 'image_too_large',
   })
 })

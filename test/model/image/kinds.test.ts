@@ -13,7 +13,7 @@ const BRICK = [200, 60, 50] as const
 
 /** The colour of the middle. */
 async function colourOf(bytes: Uint8Array): Promise<number[]> {
-  const { pixels } = await preprocess(bytes, SIZE, MAX_PIXELS)
+  const { pixels } = await preprocess(bytes, { size: SIZE }, MAX_PIXELS)
   const middle = 3 * (SIZE * (SIZE / 2) + SIZE / 2)
   return [...pixels.subarray(middle, middle + 3)]
 }
@@ -130,7 +130,7 @@ it('a Lab TIFF of 16 bits is read', async () => {
 })
 
 async function refusalOf(bytes: Uint8Array): Promise<{ code: string; message: string }> {
-  return preprocess(bytes, SIZE, MAX_PIXELS).then(
+  return preprocess(bytes, { size: SIZE }, MAX_PIXELS).then(
     () => ({ code: 'read', message: '' }),
     (error: unknown) => error as { code: string; message: string },
   )

@@ -24,7 +24,7 @@ function twoHalves(width = 120, height = 80): Sharp {
 }
 
 async function run(bytes: Uint8Array): ReturnType<typeof preprocess> {
-  return preprocess(bytes, SIZE, MAX_PIXELS)
+  return preprocess(bytes, { size: SIZE }, MAX_PIXELS)
 }
 
 /** The colour of the pixel at a place given as shares of width and height. */

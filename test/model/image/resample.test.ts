@@ -122,13 +122,13 @@ describe('the assembled passes', () => {
 
 describe.each(RECORDED)('%i × %i pixels at %i', (width, height, size, recorded) => {
   it('are what Pillow made of them', () => {
-    expect(digest(resample(pattern(width, height), size))).toBe(recorded)
+    expect(digest(resample(pattern(width, height), { size }))).toBe(recorded)
   })
 
   it('are what its arithmetic, written out, makes of them', () => {
     expect(digest(reference(pattern(width, height), size))).toBe(recorded)
     const image = speckles(width, height)
-    expect(difference(resample(image, size), reference(image, size))).toBe(-1)
+    expect(difference(resample(image, { size }), reference(image, size))).toBe(-1)
   })
 
   it('are what an image file with them comes to', async () => {
@@ -136,6 +136,6 @@ describe.each(RECORDED)('%i × %i pixels at %i', (width, height, size, recorded)
     const png = await sharp(data, { raw: { width, height, channels: 3 } })
       .png()
       .toBuffer()
-    expect(digest((await preprocess(png, size, 1e6)).pixels)).toBe(recorded)
+    expect(digest((await preprocess(png, { size }, 1e6)).pixels)).toBe(recorded)
   })
 })
