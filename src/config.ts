@@ -101,9 +101,19 @@ const schema = Type.Object({
   ALLOWED_HOSTS: checkedText('', 'host names without ports, separated by commas', (raw) =>
     listOf(raw).every(isHost),
   ),
+  ALLOWED_ORIGINS: checkedText(
+    '',
+    'origins of pages as browsers send them, such as https://photos.example.org, separated by commas',
+    (raw) => listOf(raw).every(isPageOrigin),
+  ),
   TLS_CERT_FILE: text(''),
   TLS_KEY_FILE: text(''),
   ALLOWED_IMAGE_HOSTS: checkedText(
+    '',
+    'host names, each with a port where that is not 80 or 443, separated by commas',
+    (raw) => listOf(raw).every(isHostWithPort),
+  ),
+  PRIVATE_IMAGE_HOSTS: checkedText(
     '',
     'host names, each with a port where that is not 80 or 443, separated by commas',
     (raw) => listOf(raw).every(isHostWithPort),
@@ -162,6 +172,12 @@ function isOrigin(raw: string): boolean {
   return ['http:', 'https:'].includes(protocol) && href === `${origin}/`
 }
 
+/** Browser extensions and applications of the desktop have origins of other schemes. */
+function isPageOrigin(raw: string): boolean {
+  if (/^https?:/i.test(raw)) return isOrigin(raw) && isHost(new URL(raw).hostname)
+  return /^[a-z][a-z0-9+.-]*:\/\/[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?$/i.test(raw)
+}
+
 function isUrl(raw: string): boolean {
   return /^[a-z0-9]+:/i.test(raw)
 }
@@ -184,6 +200,10 @@ function optional<Value>(raw: string, read: (raw: string) => Value): Value | und
 
 function originOf(raw: string): string {
   return new URL(raw).origin
+}
+
+function pageOriginOf(raw: string): string {
+  return /^https?:/i.test(raw) ? originOf(raw) : raw.toLowerCase()
 }
 
 export type Config = Readonly<ReturnType<typeof configOf>>
@@ -216,9 +236,11 @@ function configOf(values: Static<typeof schema>) {
     apiKeysFile: optional(values.API_KEYS_FILE, resolve),
     trustedNetwork: values.TRUSTED_NETWORK === 'true',
     allowedHosts: listOf(values.ALLOWED_HOSTS.toLowerCase()),
+    allowedOrigins: listOf(values.ALLOWED_ORIGINS).map(pageOriginOf),
     tlsCertFile: optional(values.TLS_CERT_FILE, resolve),
     tlsKeyFile: optional(values.TLS_KEY_FILE, resolve),
     allowedImageHosts: listOf(values.ALLOWED_IMAGE_HOSTS.toLowerCase()),
+    privateImageHosts: listOf(values.PRIVATE_IMAGE_HOSTS.toLowerCase()),
     milvusAddress: values.MILVUS_ADDRESS,
     milvusToken: values.MILVUS_TOKEN,
     milvusDatabase: values.MILVUS_DATABASE,

@@ -75,6 +75,20 @@ describe('the settings', () => {
     expect(allowedImageHosts).toEqual(['a.example', 'b.example:8443', '[2606:4700::1]:8080'])
   })
 
+  it('read origins of pages as browsers send them', () => {
+    const { allowedOrigins } = readConfig({
+      ALLOWED_ORIGINS:
+        'https://Photos.example/, http://localhost:5173,https://a.example:443,App://Photos',
+    })
+    expect(allowedOrigins).toEqual([
+      'https://photos.example',
+      'http://localhost:5173',
+      'https://a.example',
+      'app://photos',
+    ])
+    expect(readConfig({}).allowedOrigins).toEqual([])
+  })
+
   it.each([
     ['s3://photos', { bucket: 'photos', prefix: '' }],
     ['s3://photos/', { bucket: 'photos', prefix: '' }],
@@ -122,6 +136,15 @@ describe('the settings', () => {
     ['ALLOWED_IMAGE_HOSTS', 'a.example:443'],
     ['ALLOWED_IMAGE_HOSTS', 'a.example:70000'],
     ['ALLOWED_IMAGE_HOSTS', 'a.example/b'],
+    ['PRIVATE_IMAGE_HOSTS', '10.0.0.0/8'],
+    ['PRIVATE_IMAGE_HOSTS', 'minio:80'],
+    ['ALLOWED_ORIGINS', '*'],
+    ['ALLOWED_ORIGINS', 'null'],
+    ['ALLOWED_ORIGINS', 'photos.example'],
+    ['ALLOWED_ORIGINS', 'https://*.photos.example'],
+    ['ALLOWED_ORIGINS', 'https://photos.example/app'],
+    ['ALLOWED_ORIGINS', 'https://user@photos.example'],
+    ['ALLOWED_ORIGINS', 'app://photos/'],
     ['IMAGE_STORE', 's3://'],
     ['IMAGE_STORE', 's3://Photos'],
     ['IMAGE_STORE', 's3://photos/../others'],
@@ -133,7 +156,7 @@ describe('the settings', () => {
   ])('refuse %s=%s and name what the setting takes', (variable, value) => {
     expect(() => readConfig({ [variable]: value })).toThrow(ConfigError)
     expect(() => readConfig({ [variable]: value })).toThrow(
-      new RegExp(`^${variable} takes .*, not "${value}"`),
+      new RegExp(`^${variable} takes .*, not "${value.replaceAll('*', '\\*')}"`),
     )
   })
 

@@ -1,6 +1,7 @@
 /** Assembles the service: opens its parts, then registers the plugins and the routes, in order. */
 import type { Server } from 'node:http'
 import { join } from 'node:path'
+import cors from '@fastify/cors'
 import helmet, { type FastifyHelmetOptions } from '@fastify/helmet'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, {
@@ -11,6 +12,7 @@ import Fastify, {
 } from 'fastify'
 import { pino } from 'pino'
 import { Connections } from './connections.js'
+import { answerUnroutable, corsOptions } from './cors.js'
 import { openBackups } from '../backup/backup-folder.js'
 import { readCertificate, reloadCertificate, type Certificate } from './tls.js'
 import type { Config } from '../config.js'
@@ -24,7 +26,7 @@ import { metrics } from './plugins/metrics.js'
 import { openapi } from './plugins/openapi.js'
 import { overload, type Readiness } from './plugins/overload.js'
 import { pipelining } from './plugins/pipelining.js'
-import { problems, sendProblem } from './plugins/problems.js'
+import { problems } from './plugins/problems.js'
 import { rateLimit } from './plugins/rate-limit.js'
 import { requestHead, routedUrl } from './plugins/request-head.js'
 import { slowClients } from './plugins/slow-clients.js'
@@ -158,6 +160,7 @@ export async function buildApp(
   const app = newApp(config, limits, certificate, log)
 
   try {
+    const { host, allowedHosts, allowedOrigins } = config
     const connections = new Connections(app.server, limits.maxConnections)
     app.addHook('onRequest', (request, reply, next) => {
       reply.raw.once('close', connections.begin(request.raw.socket))
@@ -166,10 +169,11 @@ export async function buildApp(
     await app.register(pipelining)
     await app.register(tracing)
     await app.register(problems)
+    if (allowedOrigins.length > 0) await app.register(cors, corsOptions(allowedOrigins))
     await app.register(audit)
     await app.register(helmet, SECURITY_HEADERS)
     await app.register(slowClients, { minBytesPerS: limits.minClientBytesPerS })
-    await app.register(hostCheck, { host: config.host, allowedHosts: config.allowedHosts })
+    await app.register(hostCheck, { host, allowedHosts, allowedOrigins })
     await app.register(requestHead)
     await app.register(jsonBodies)
     await app.register(validation)
@@ -188,8 +192,11 @@ export async function buildApp(
     await app.register(openapi, { keysNeeded: keys.needed })
     await app.register(metrics, { retrieval })
 
-    const { maxBatchItems, maxBodyBytes, allowedImageHosts } = config
-    const { fetch: fetchImage } = openImageFetch({ allowedHosts: allowedImageHosts })
+    const { maxBatchItems, maxBodyBytes, allowedImageHosts, privateImageHosts } = config
+    const { fetch: fetchImage } = openImageFetch({
+      allowedHosts: allowedImageHosts,
+      privateHosts: privateImageHosts,
+    })
     const inputLimits = { maxTextChars: limits.maxTextChars, maxBatchItems, maxBodyBytes }
     const options = { retrieval, limits: inputLimits, fetchImage }
     await app.register(healthRoutes, { readiness, retrieval })
@@ -259,7 +266,7 @@ function newApp(
     }),
     bodyLimit: config.maxBodyBytes,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
-    frameworkErrors: sendProblem,
+    frameworkErrors: answerUnroutable(config.allowedOrigins),
     rewriteUrl: routedUrl,
     clientErrorHandler: answerClientError,
   }).withTypeProvider<TypeBoxTypeProvider>()

@@ -3,11 +3,13 @@
 export interface ImageFetchOptions {
   /** Hosts, each with or without a port; the port of the scheme by default. Empty: no fetches. */
   allowedHosts: readonly string[]
+  /** Further hosts, written alike, that may have addresses of private networks. */
+  privateHosts?: readonly string[]
   /** For one image with its redirects. */
   timeoutMs?: number
   /** Resolves names; a test may replace it. */
   resolve?: Resolve
-  /** Addresses that may be connected to; public ones by default. */
+  /** Addresses that any listed host may have; public ones by default. */
   isAllowedAddress?: (address: string) => boolean
 }
 

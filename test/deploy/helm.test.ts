@@ -167,6 +167,9 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(portsOf(renderSet('settings.ALLOWED_IMAGE_HOSTS=a.example\\,b.example:8443'))).toEqual([
       53, 53, 80, 443, 8443,
     ])
+    expect(portsOf(renderSet('settings.PRIVATE_IMAGE_HOSTS=minio.storage:9000'))).toEqual([
+      53, 53, 80, 443, 9000,
+    ])
     const clients = 'networkPolicy.clients[0].podSelector.matchLabels.app=web'
     expect(
       only(renderSet(clients), 'NetworkPolicy', 'photos-tandem').spec['ingress'],

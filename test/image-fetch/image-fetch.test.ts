@@ -9,7 +9,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { TandemError } from '../../src/errors.js'
 import type { FetchCall, ImageFetchOptions } from '../../src/image-fetch/image-fetch.js'
 import { openImageFetch } from '../../src/image-fetch/open.js'
-import { isPublicAddress } from '../../src/image-fetch/addresses.js'
+import { isPrivateAddress, isPublicAddress } from '../../src/image-fetch/addresses.js'
 
 const servers: Server[] = []
 afterEach(async () => {
@@ -189,6 +189,90 @@ describe('an address that is not public is refused even if it is listed', () => 
     '2606:4700::1111',
     '2a00:1450:4001::1',
   ])('the public address %s is allowed', (address) => expect(isPublicAddress(address)).toBe(true))
+})
+
+describe('a host of a private network', () => {
+  /** Without the addresses that tests declare public. */
+  const privately = (privateHosts: string[], options: Partial<ImageFetchOptions> = {}) =>
+    fetchOf({ allowedHosts: [], privateHosts, isAllowedAddress: isPublicAddress, ...options })
+
+  it('is fetched if it is listed as such, by name and by literal address', async () => {
+    const { port, requests } = await serve(image)
+    const get = privately([`minio:${port}`, `127.0.0.1:${port}`])
+    for (const host of ['minio', '127.0.0.1', '2130706433'])
+      expect(Buffer.from(await get(`http://${host}:${port}/a`)).toString()).toBe('an image')
+    expect(requests).toEqual([`minio:${port} /a`, `127.0.0.1:${port} /a`, `127.0.0.1:${port} /a`])
+  })
+
+  it('is listed with its port, and allows no other host', async () => {
+    const { port, requests } = await serve(image)
+    const get = privately([`minio:${port}`], { allowedHosts: [`a.example:${port}`] })
+    for (const url of [
+      'http://minio/',
+      `http://minio:${port + 1}/`,
+      `http://127.0.0.1:${port}/`,
+      `http://sub.minio:${port}/`,
+      // Listed, but not as a host of a private network.
+      `http://a.example:${port}/`,
+    ])
+      expect((await failure(get(url))).code, url).toBe('image_url_not_allowed')
+    expect(requests).toEqual([])
+  })
+
+  it('may redirect only to listed hosts, each at its own addresses', async () => {
+    let location = ''
+    const { port, requests } = await serve((request, reply) =>
+      request.url === '/image' ? image(request, reply) : reply.writeHead(302, { location }).end(),
+    )
+    const get = privately([`minio:${port}`], { allowedHosts: [`a.example:${port}`] })
+    for (location of [
+      `http://127.0.0.1:${port}/image`,
+      `http://a.example:${port}/image`,
+      'http://169.254.169.254/latest/meta-data',
+    ])
+      expect((await failure(get(`http://minio:${port}/`))).code, location).toBe(
+        'image_url_not_allowed',
+      )
+    expect(requests).toHaveLength(3)
+    location = '/image'
+    expect(Buffer.from(await get(`http://minio:${port}/`)).toString()).toBe('an image')
+  })
+
+  it('is checked at each connection (DNS rebinding)', async () => {
+    const { port, requests } = await serve(image)
+    let lookups = 0
+    const resolve = () => Promise.resolve([(lookups += 1) === 1 ? '127.0.0.1' : '169.254.169.254'])
+    const get = privately([`minio:${port}`], { resolve })
+    await get(`http://minio:${port}/`)
+    expect((await failure(get(`http://minio:${port}/`))).code).toBe('image_url_not_allowed')
+    expect(requests).toHaveLength(1)
+  })
+
+  it.each([
+    ['link-local', '169.254.169.254'],
+    ['link-local of IPv6', 'fe80::1'],
+    ['metadata over IPv6', 'fd00:ec2::254'],
+    ['metadata of another cloud over IPv6', 'fd20:ce::254'],
+    ['metadata of a third cloud over IPv6', 'fd00:c1::a9fe:a9fe'],
+    ['metadata in shared addresses', '100.100.100.200'],
+    ['platform of Azure', '168.63.129.16'],
+    ['this network', '0.0.0.0'],
+    ['multicast', '224.0.0.1'],
+    ['mapped loopback', '::ffff:127.0.0.1'],
+    ['NAT64', '64:ff9b::a00:1'],
+  ])('has no address that is %s: %s', async (_what, address) => {
+    const host = address.includes(':') ? `[${address}]` : address
+    const { host: written } = new URL(`http://${host}/`)
+    const resolve = () => Promise.resolve(['10.0.0.1', address])
+    const get = privately(['minio', written], { resolve })
+    expect((await failure(get('http://minio/'))).code).toBe('image_url_not_allowed')
+    expect((await failure(get(`http://${host}/`))).code).toBe('image_url_not_allowed')
+  })
+
+  it.each(['10.1.2.3', '172.31.0.1', '192.168.1.5', '127.0.0.1', '::1', 'fd12:3456::1'])(
+    'may have the private address %s',
+    (address) => expect(isPrivateAddress(address)).toBe(true),
+  )
 })
 
 describe('a URL is refused', () => {

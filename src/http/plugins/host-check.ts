@@ -15,13 +15,15 @@ export interface HostCheckOptions {
   host: string
   /** More names of the service, without a port, in lower case. */
   allowedHosts: readonly string[]
+  /** Origins whose pages may call the service. */
+  allowedOrigins: readonly string[]
 }
 
 /** A Host header: a name, or an IPv6 address in brackets, and a port. */
 const HOST = /^(\[[0-9a-f:.]+\]|[^\s:@/\\[\]]+)(:\d{1,5})?$/i
 
 export const hostCheck = plugin<HostCheckOptions>(
-  (app, { host, allowedHosts }, done) => {
+  (app, { host, allowedHosts, allowedOrigins }, done) => {
     const local = isLoopback(host)
     app.addHook('onRequest', (request, _reply, next) => {
       next(hostRefusal(request) ?? originRefusal(request))
@@ -44,6 +46,7 @@ export const hostCheck = plugin<HostCheckOptions>(
         origin,
         host: own = '',
       } = request.headers
+      if (origin !== undefined && allowedOrigins.includes(origin)) return
       if (site !== undefined) {
         // "none": the user typed the URL or opened a bookmark.
         if (site === 'same-origin' || site === 'none') return

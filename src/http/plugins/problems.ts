@@ -92,6 +92,8 @@ export function sendProblem(thrown: unknown, request: FastifyRequest, reply: Fas
 function collectMethods(app: FastifyInstance): (path: string) => string[] {
   const routes = new Map<string, { pattern: RegExp; methods: Set<string> }>()
   app.addHook('onRoute', ({ url, method }) => {
+    // CORS adds OPTIONS to every path.
+    if (url === '*') return
     const escaped = url.replace(/[.+^${}()|[\]\\]/g, '\\$&')
     const pattern = new RegExp(`^${escaped.replace(/:\w+/g, '[^/]+').replaceAll('*', '.*')}$`)
     const route = routes.get(url) ?? { pattern, methods: new Set() }
