@@ -80,6 +80,15 @@ export class Client {
     }
   }
 
+  /** Removes an item; does nothing if there is none. */
+  async remove(id: string): Promise<void> {
+    try {
+      await this.#send(`items/${encodeURIComponent(id)}`, { method: 'DELETE' })
+    } catch (error) {
+      if (!(error instanceof ServiceError && error.status === 404)) throw error
+    }
+  }
+
   /** Every stored item, by id. */
   async *items(): AsyncGenerator<StoredItem> {
     let after: string | null = null

@@ -1,42 +1,31 @@
 /**
  * `tandem index`: stores the images of folders. The id of an item has the folder, and the path of
- * the file below it; its payload holds both and the sha256. A file whose item has the same hash is
- * skipped, so a repeated command resumes.
+ * the file below it; its payload holds both, the sha256, and the metadata of the file and of its
+ * sidecar. A file whose item has the same values is skipped, so a repeated command resumes.
  */
-import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
 import { readConfig } from '../config.js'
-import type { Payload } from '../http/schemas/fields.js'
-import { ServiceError, type Client } from './client.js'
-import { imageFiles, type FoundImages, type ImageFile, type Remark } from './image-files.js'
+import type { Client } from './client.js'
+import { follow } from './indexing/follow.js'
+import { goneOfRoots } from './indexing/gone.js'
+import type { FoundImages, Remark } from './indexing/image-files.js'
+import {
+  findImages,
+  Indexer,
+  summaryLine,
+  type IndexOptions,
+  type IndexOutcome,
+} from './indexing/indexer.js'
+import { MetadataReader } from './indexing/metadata-reader.js'
 import { withServiceOptions, type ServiceOptions } from './options.js'
 import { withService } from './service.js'
-import { printLine, startProgress, type Terminal } from './terminal.js'
-
-/** Enough for the service to fill batches. */
-const CONCURRENT_UPLOADS = 8
-
-export interface IndexOutcome {
-  added: number
-  /** Changed files, whose items existed. */
-  replaced: number
-  skipped: number
-  /** Files that could not be read or stored, with the reason. */
-  failed: Remark[]
-}
-
-export interface IndexOptions {
-  /** Names or paths to leave out. */
-  exclude?: string[]
-  /** Larger files are not read. */
-  maxBytes: number
-  /** Whether to name what is left out. */
-  showLeftOut?: boolean
-}
+import { printLine, type Terminal } from './terminal.js'
 
 interface CommandOptions extends ServiceOptions {
   exclude: string[]
+  prune?: boolean
+  watch?: boolean
   dryRun?: boolean
   showLeftOut?: boolean
 }
@@ -53,110 +42,47 @@ export function addIndexCommand(program: Command, terminal: Terminal): void {
       [],
     )
     .option('--show-left-out', 'name each file and folder that is left out, with the reason')
-    .option('--dry-run', 'name the files and their ids, and store nothing')
+    .option('--prune', 'remove the items that index made of files of the folders that are gone')
+    .option('--watch', 'go on: follow added, changed, renamed and removed files; needs --url')
+    .option('--dry-run', 'name the files and their ids, and store and remove nothing')
   withServiceOptions(command).action(async (paths: string[], options: CommandOptions) => {
     const config = readConfig(process.env)
-    const { exclude, dryRun, showLeftOut = false } = options
-    const indexOptions = { exclude, showLeftOut, maxBytes: config.maxBodyBytes }
-    const failed =
-      dryRun === true
-        ? await listImages(paths, terminal, indexOptions)
-        : await withService(options, config, async (client) => {
-            const outcome = await indexImages(client, paths, terminal, indexOptions)
-            printLine(terminal.out, summaryLine(outcome))
-            return outcome.failed
-          })
-    if (failed.length > 0) process.exitCode = 1
+    const { exclude, prune = false, dryRun = false, showLeftOut = false, url } = options
+    const indexOptions = { exclude, prune, showLeftOut, maxBytes: config.maxBodyBytes }
+    if (options.watch === true && (url === undefined || dryRun)) {
+      throw new Error(
+        dryRun
+          ? '--watch cannot be combined with --dry-run.'
+          : '--watch needs --url of a running service, which also answers the searches.',
+      )
+    }
+    if (dryRun && !prune) {
+      const failed = await listImages(paths, terminal, indexOptions)
+      if (failed.length > 0) process.exitCode = 1
+      return
+    }
+    await withService(options, config, async (client) => {
+      if (dryRun) {
+        const failed = await listImages(paths, terminal, indexOptions, client)
+        if (failed.length > 0) process.exitCode = 1
+        return
+      }
+      const metadata = await MetadataReader.open()
+      try {
+        if (options.watch === true) {
+          await watchImages(client, metadata, paths, terminal, indexOptions)
+          return
+        }
+        const confirm = terminal.err.isTTY === true ? { confirm: askOnTerminal } : {}
+        const all = { ...indexOptions, ...confirm }
+        const outcome = await indexImages(client, metadata, paths, terminal, all)
+        printLine(terminal.out, summaryLine(outcome))
+        if (outcome.failed.length > 0) process.exitCode = 1
+      } finally {
+        await metadata.close()
+      }
+    })
   })
-}
-
-/**
- * Prints each image that `indexImages` would send, with its id.
- *
- * @returns what it could not send
- */
-export async function listImages(
-  paths: readonly string[],
-  terminal: Terminal,
-  options: IndexOptions,
-): Promise<Remark[]> {
-  const failed: Remark[] = []
-  for (const path of paths) {
-    const found = await findImages(path, terminal, options)
-    failed.push(...found.unreadable)
-    for (const { path, id } of found.images) printLine(terminal.out, `${path} as ${id}`)
-  }
-  for (const { path, reason } of failed) printLine(terminal.err, `not added: ${path}: ${reason}`)
-  return failed
-}
-
-/** The images of a folder. Those that are too large are among the unreadable files. */
-async function findImages(
-  folder: string,
-  terminal: Terminal,
-  { exclude, maxBytes, showLeftOut = false }: IndexOptions,
-): Promise<FoundImages> {
-  const found = await imageFiles(folder, exclude)
-  const tooLarge = found.images.filter(({ size }) => size > maxBytes)
-  const count = found.leftOut.length
-  const hint = showLeftOut ? '' : '; --show-left-out names them'
-  const leftOut = count > 0 ? ` (${count} files or folders are left out${hint})` : ''
-  printLine(terminal.err, `${found.images.length} images in ${folder}${leftOut}`)
-  if (showLeftOut) {
-    for (const { path, reason } of found.leftOut)
-      printLine(terminal.err, `left out: ${path}: ${reason}`)
-  }
-  return {
-    ...found,
-    images: found.images.filter(({ size }) => size <= maxBytes),
-    unreadable: [
-      ...found.unreadable,
-      ...tooLarge.map(({ path, size }) => ({
-        path,
-        reason: `it has ${size} bytes; MAX_BODY_BYTES is ${maxBytes}`,
-      })),
-    ],
-  }
-}
-
-/** Stores one file unless it is stored already. */
-async function indexFile(
-  client: Client,
-  root: string,
-  { file, path, id, idWithoutRoot, mime }: ImageFile,
-): Promise<'added' | 'replaced' | 'skipped'> {
-  const bytes = await readFile(file)
-  const sha256 = createHash('sha256').update(bytes).digest('hex')
-  const own = { path, root, sha256 }
-  const stored = await client.item(id)
-  if (stored === undefined) {
-    const earlier = (await client.item(idWithoutRoot))?.payload
-    const isSame = earlier?.['sha256'] === sha256 && earlier['path'] === path
-    if (isSame && earlier['root'] === undefined) return 'skipped'
-    await client.put(id, bytes, mime, own)
-    return 'added'
-  }
-  if (stored.payload?.['root'] === root && stored.payload['sha256'] === sha256) return 'skipped'
-  await client.put(id, bytes, mime, mergedPayload(id, stored.payload, own))
-  return 'replaced'
-}
-
-/**
- * The stored payload with the values of `index`.
- *
- * @throws Error if a client gave one of these fields another meaning
- */
-function mergedPayload(id: string, stored: Payload | null, own: Payload): Payload {
-  const isOwn = stored?.['root'] === own['root']
-  const taken = isOwn ? undefined : Object.keys(own).find((name) => stored?.[name] !== undefined)
-  if (taken === undefined) return { ...stored, ...own }
-  throw new Error(`the item "${id}" has a field "${taken}" that a client gave, which would be lost`)
-}
-
-/** Whether every further file would fail too: no service, no valid key, or a full disk. */
-async function isFatal(error: unknown, client: Client): Promise<boolean> {
-  if (!(error instanceof ServiceError)) return false
-  return [401, 403, 507].includes(error.status) || (error.status === 0 && !(await client.isAlive()))
 }
 
 /**
@@ -167,53 +93,81 @@ async function isFatal(error: unknown, client: Client): Promise<boolean> {
  */
 export async function indexImages(
   client: Client,
+  metadata: MetadataReader,
   paths: readonly string[],
   terminal: Terminal,
   options: IndexOptions,
 ): Promise<IndexOutcome> {
-  const outcome: IndexOutcome = { added: 0, replaced: 0, skipped: 0, failed: [] }
-  const fail = (remark: Remark, print: (line: string) => void): void => {
-    outcome.failed.push(remark)
-    print(`not added: ${remark.path}: ${remark.reason}`)
-  }
-  const images = new Map<string, { root: string; image: ImageFile }>()
-  for (const path of paths) {
-    const found = await findImages(path, terminal, options)
-    for (const remark of found.unreadable) fail(remark, (line) => printLine(terminal.err, line))
-    for (const image of found.images) images.set(image.id, { root: found.root, image })
-  }
-
-  const progress = startProgress(terminal, images.size, 'images')
-  const queue = images.values()
-  let fatal: unknown
-  const worker = async (): Promise<void> => {
-    for (const { root, image } of queue) {
-      if (fatal !== undefined) return
-      try {
-        outcome[await indexFile(client, root, image)] += 1
-      } catch (error) {
-        if (await isFatal(error, client)) {
-          fatal = error
-          return
-        }
-        const reason = (error as Error).message
-        fail({ path: image.path, reason }, (line) => progress.remark(line))
-      }
-      progress.advance()
-    }
-  }
-  await Promise.all(Array.from({ length: CONCURRENT_UPLOADS }, worker))
-  progress.stop()
-  if (fatal !== undefined) {
-    const count = outcome.added + outcome.replaced
-    printLine(terminal.err, `Stopped after ${count} were stored. The same command resumes.`)
-    throw fatal as Error
-  }
-  return outcome
+  const found = await findAll(paths, options, (line) => printLine(terminal.err, line))
+  return new Indexer(client, terminal, options, metadata).pass(found)
 }
 
-export function summaryLine({ added, replaced, skipped, failed }: IndexOutcome): string {
-  const changed = replaced > 0 ? `, ${replaced} replaced` : ''
-  const failures = failed.length > 0 ? `, ${failed.length} not added` : ''
-  return `${added} added${changed}, ${skipped} already stored${failures}`
+/** Follows the files until the signal of the options aborts, or Ctrl-C without one. */
+export async function watchImages(
+  client: Client,
+  metadata: MetadataReader,
+  paths: readonly string[],
+  terminal: Terminal,
+  options: IndexOptions,
+  retryMs?: number,
+): Promise<void> {
+  const interrupt = new AbortController()
+  const onSignal = (): void => interrupt.abort()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, onSignal)
+  const signal = options.signal ?? interrupt.signal
+  let isFirst = true
+  const find = async (): Promise<FoundImages[]> => {
+    const found = await findAll(paths, options, (line) => {
+      if (isFirst) printLine(terminal.err, line)
+    })
+    isFirst = false
+    return found
+  }
+  try {
+    const indexer = new Indexer(client, terminal, { ...options, signal }, metadata)
+    await follow(indexer, terminal, { signal, find, ...(retryMs && { retryMs }) })
+  } finally {
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, onSignal)
+  }
+}
+
+/**
+ * Prints each image that `indexImages` would send, with its id.
+ *
+ * @param client - to print also each item that it would remove
+ * @returns what it could not send
+ */
+export async function listImages(
+  paths: readonly string[],
+  terminal: Terminal,
+  options: IndexOptions,
+  client?: Client,
+): Promise<Remark[]> {
+  const found = await findAll(paths, options, (line) => printLine(terminal.err, line))
+  const images = new Map(found.flatMap(({ images }) => images.map((image) => [image.id, image])))
+  for (const { path, id } of images.values()) printLine(terminal.out, `${path} as ${id}`)
+  const gone = client === undefined ? [] : await goneOfRoots(client, found, images)
+  for (const { path, id } of gone) printLine(terminal.out, `${path} is gone: ${id}`)
+  const failed = found.flatMap(({ unreadable }) => unreadable)
+  for (const { path, reason } of failed) printLine(terminal.err, `not added: ${path}: ${reason}`)
+  return failed
+}
+
+async function findAll(
+  paths: readonly string[],
+  options: IndexOptions,
+  print: (line: string) => void,
+): Promise<FoundImages[]> {
+  const found: FoundImages[] = []
+  for (const path of paths) found.push(await findImages(path, options, print))
+  return found
+}
+
+async function askOnTerminal(question: string): Promise<boolean> {
+  const lines = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    return /^y(es)?$/i.test(await lines.question(`${question} [y/N] `))
+  } finally {
+    lines.close()
+  }
 }

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Value } from 'typebox/value'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { idOfFile, idOfPath, mimeOf, imageFiles } from '../../src/cli/image-files.js'
-import { Id } from '../../src/http/schemas/fields.js'
+import { mimeOf, imageFiles } from '../../../src/cli/indexing/image-files.js'
+import { Id } from '../../../src/http/schemas/fields.js'
 
 let folder: string
 beforeEach(async () => {
@@ -66,6 +66,18 @@ describe('imageFiles', () => {
     expect(one.root).toBe(whole.root)
   })
 
+  it('finds the sidecar of an image, XMP first, and does not leave it out', async () => {
+    const names = ['a.jpg', 'a.txt', 'a.jpg.XMP', 'b.png', 'b.png.supplemental-meta.json', 'c.jpg']
+    for (const name of [...names, 'd.json']) await writeFile(join(folder, name), 'x')
+    const { images, leftOut } = await imageFiles(folder)
+    expect(images.map(({ path, sidecar }) => [path, sidecar?.name, sidecar?.kind])).toEqual([
+      ['a.jpg', 'a.jpg.XMP', 'xmp'],
+      ['b.png', 'b.png.supplemental-meta.json', 'json'],
+      ['c.jpg', undefined, undefined],
+    ])
+    expect(leftOut.map(({ path }) => path)).toEqual(['d.json'])
+  })
+
   it('finds files whose names are not UTF-8, each with an id of its own', async () => {
     const names = [Buffer.from('caf\xe9.jpg', 'latin1'), Buffer.from('caf\xe8.jpg', 'latin1')]
     for (const name of names) await writeFile(Buffer.concat([Buffer.from(`${folder}/`), name]), 'x')
@@ -114,36 +126,4 @@ it.each([
   ['a.apng', 'image/png'],
 ])('%s is an image', (name, mime) => {
   expect(mimeOf(name)).toBe(mime)
-})
-
-describe('idOfFile', () => {
-  it('begins with the name of the root, and differs for two roots of one name', () => {
-    const [one, two] = [idOfFile('/x/photos', 'a.jpg'), idOfFile('/y/photos', 'a.jpg')]
-    expect(one).toMatch(/^photos~[0-9a-f]{6}\/a\.jpg$/)
-    expect(two).not.toBe(one)
-    expect(idOfFile('/x/photos', 'a.jpg')).toBe(one)
-  })
-
-  it('is valid for the root of the file system and for long paths', () => {
-    for (const id of [idOfFile('/', 'a.jpg'), idOfFile('/x', `${'long/'.repeat(100)}a.jpg`)])
-      expect(Value.Check(Id, id)).toBe(true)
-  })
-})
-
-describe('idOfPath', () => {
-  it.each(['a.jpg', 'über/ß 狗.jpg', "it's (1) #2 & 100%.png"])('keeps %j', (path) => {
-    expect(idOfPath(path)).toBe(path)
-  })
-
-  it.each([' space.jpg', 'tab\there.jpg', `${'long/'.repeat(100)}a.jpg`, 'line\u2028sep.jpg'])(
-    'turns %j into a valid id',
-    (path) => {
-      expect(Value.Check(Id, path)).toBe(false)
-      expect(Value.Check(Id, idOfPath(path))).toBe(true)
-    },
-  )
-
-  it('gives different ids to paths that are changed alike', () => {
-    expect(idOfPath('a\tb.jpg')).not.toBe(idOfPath('a\nb.jpg'))
-  })
 })

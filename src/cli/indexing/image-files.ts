@@ -1,8 +1,10 @@
-/** The image files of a folder, and the ids that they are stored under. */
-import { createHash } from 'node:crypto'
+/** The image files of a folder, and their sidecars. */
 import type { Stats } from 'node:fs'
 import { readdir, realpath, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
+import { idOfFile, idOfPath } from './file-ids.js'
+import type { SidecarKind } from './metadata.js'
+import { Sidecars } from './sidecars.js'
 
 /** Files with other extensions are no images. The service decides which types it can read. */
 const MIME_BY_EXTENSION: Readonly<Record<string, string>> = {
@@ -50,6 +52,17 @@ export interface ImageFile {
   idWithoutRoot: string
   mime: string
   size: number
+  /** A file of captions beside it. */
+  sidecar?: Sidecar
+  /** Changes with the file and its sidecar: sizes and times of modification. */
+  version: string
+}
+
+export interface Sidecar {
+  file: Buffer
+  name: string
+  kind: SidecarKind
+  size: number
 }
 
 /** A file or folder that is not read, and the reason. */
@@ -61,6 +74,8 @@ export interface Remark {
 export interface FoundImages {
   /** Absolute path of the folder that the paths are below. */
   root: string
+  /** The folders that were read, the root included. */
+  folders: Buffer[]
   images: ImageFile[]
   leftOut: Remark[]
   unreadable: Remark[]
@@ -90,49 +105,84 @@ export async function imageFiles(
       { cause: error },
     )
   })
+  if (!stats.isDirectory() && !stats.isFile())
+    throw new Error(`${target} is neither a file nor a folder.`)
   const root = await realpath(stats.isDirectory() ? target : dirname(target))
-  const found: FoundImages = { root, images: [], leftOut: [], unreadable: [] }
-  const excludes = [...EXCLUDED_NAMES, ...exclude].map(matcher)
+  const only = stats.isDirectory() ? undefined : Buffer.from(basename(target))
+  const walk = new Walk(root, [...EXCLUDED_NAMES, ...exclude].map(matcher))
+  await walk.folder([], only)
+  return walk.found
+}
 
-  const below = (names: readonly Buffer[]): Buffer => joined([Buffer.from(root), ...names])
-  const add = (names: readonly Buffer[], { size }: Stats): void => {
-    const { path, isExact } = textOf(names)
-    const mime = mimeOf(path)
-    if (mime === undefined) {
-      found.leftOut.push({ path, reason: NO_IMAGE })
-      return
-    }
-    const id = idOfFile(root, path, isExact ? undefined : joined(names))
-    found.images.push({ file: below(names), path, id, idWithoutRoot: idOfPath(path), mime, size })
+class Walk {
+  readonly found: FoundImages
+  readonly #excludes: readonly ((path: string) => boolean)[]
+
+  constructor(root: string, excludes: readonly ((path: string) => boolean)[]) {
+    this.found = { root, folders: [], images: [], leftOut: [], unreadable: [] }
+    this.#excludes = excludes
   }
-  async function walk(above: readonly Buffer[]): Promise<void> {
-    const entries = await readdir(below(above), { withFileTypes: true, encoding: 'buffer' })
+
+  /** @param only - the name of the one file to find */
+  async folder(above: readonly Buffer[], only?: Buffer): Promise<void> {
+    const folder = this.#below(above)
+    const entries = await readdir(folder, { withFileTypes: true, encoding: 'buffer' })
+    this.found.folders.push(folder)
+    const names = entries.map(({ name }) => name)
+    const sidecars = new Sidecars(names, (name) => mimeOf(name) !== undefined)
     for (const entry of entries.sort((a, b) => Buffer.compare(a.name, b.name))) {
-      const names = [...above, entry.name]
-      const { path } = textOf(names)
+      const below = [...above, entry.name]
+      const { path } = textOf(below)
+      const leaveOut = (reason: string): unknown => this.found.leftOut.push({ path, reason })
       try {
-        if (entry.name[0] === 0x2e) found.leftOut.push({ path, reason: 'it is hidden' })
-        else if (excludes.some((matches) => matches(path)))
-          found.leftOut.push({ path, reason: 'it is excluded' })
-        else if (entry.isDirectory()) await walk(names)
+        if (only !== undefined && !only.equals(entry.name)) continue
+        if (entry.name[0] === 0x2e && only === undefined) leaveOut('it is hidden')
+        else if (only === undefined && this.#excludes.some((matches) => matches(path)))
+          leaveOut('it is excluded')
+        else if (entry.isDirectory()) await this.folder(below)
         else {
-          const stats = await stat(below(names))
-          if (stats.isFile()) add(names, stats)
-          else
-            found.leftOut.push({
-              path,
-              reason: stats.isDirectory() ? 'it is a link to a folder' : 'it is no file',
-            })
+          const stats = await stat(this.#below(below))
+          if (stats.isDirectory()) leaveOut('it is a link to a folder')
+          else if (!stats.isFile()) leaveOut('it is no file')
+          else if (mimeOf(path) !== undefined) await this.#add(below, stats, sidecars)
+          else if (!sidecars.isOfAnImage(entry.name)) leaveOut(NO_IMAGE)
         }
       } catch (error) {
-        found.unreadable.push({ path, reason: (error as Error).message })
+        this.found.unreadable.push({ path, reason: (error as Error).message })
       }
     }
   }
-  if (stats.isDirectory()) await walk([])
-  else if (stats.isFile()) add([Buffer.from(basename(target))], stats)
-  else throw new Error(`${target} is neither a file nor a folder.`)
-  return found
+
+  async #add(names: readonly Buffer[], stats: Stats, sidecars: Sidecars): Promise<void> {
+    const { root, images } = this.found
+    const { path, isExact } = textOf(names)
+    const image = {
+      file: this.#below(names),
+      path,
+      id: idOfFile(root, path, isExact ? undefined : joined(names)),
+      idWithoutRoot: idOfPath(path),
+      mime: mimeOf(path) ?? '',
+      size: stats.size,
+    }
+    const beside = sidecars.of(names.at(-1) as Buffer)
+    const file = beside && this.#below([...names.slice(0, -1), beside.name])
+    const ofSidecar = file && (await stat(file).catch(() => undefined))
+    if (beside === undefined || file === undefined || ofSidecar?.isFile() !== true) {
+      images.push({ ...image, version: versionOf(stats) })
+      return
+    }
+    const name = textOf([beside.name]).path
+    const sidecar = { file, name, kind: beside.kind, size: ofSidecar.size }
+    images.push({ ...image, sidecar, version: `${versionOf(stats)} ${versionOf(ofSidecar)}` })
+  }
+
+  #below(names: readonly Buffer[]): Buffer {
+    return joined([Buffer.from(this.found.root), ...names])
+  }
+}
+
+function versionOf({ size, mtimeMs }: Stats): string {
+  return `${size}@${mtimeMs}`
 }
 
 function joined(names: readonly Buffer[]): Buffer {
@@ -167,29 +217,4 @@ function matcher(pattern: string): (path: string) => boolean {
   const expression = new RegExp(`^${source}$`, 'u')
   const isPath = trimmed.includes('/')
   return (path) => expression.test(isPath ? path : basename(path))
-}
-
-const MAX_ID_LENGTH = 256
-const NOT_IN_AN_ID = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_C}\p{NChar}]/gu
-
-/** The path if it is a valid id, otherwise a valid id like it that ends in a hash of the path. */
-export function idOfPath(path: string, hashed: string | Buffer | undefined = undefined): string {
-  const plain = path.replace(NOT_IN_AN_ID, '_').trim()
-  if (plain === path && path.length <= MAX_ID_LENGTH && hashed === undefined) return path
-  return `${[...plain].slice(-200).join('').trim()}~${hashOf(hashed ?? path)}`
-}
-
-/**
- * The id of a file: name and hash of its root, then its path. Files of two folders never share one.
- *
- * @param bytes - the path as bytes, if it is not UTF-8
- */
-export function idOfFile(root: string, path: string, bytes?: Buffer): string {
-  const label = `${basename(root)}~${hashOf(root).slice(0, 6)}`
-  const id = `${label}/${path}`
-  return idOfPath(id, bytes && Buffer.concat([Buffer.from(`${label}/`), bytes]))
-}
-
-function hashOf(value: string | Buffer): string {
-  return createHash('sha256').update(value).digest('hex').slice(0, 12)
 }
