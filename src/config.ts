@@ -53,6 +53,9 @@ function oneOf<const Choice extends string>(
 }
 
 const PROVIDERS = ['cuda', 'tensorrt', 'cpu'] as const
+const DIALECTS = ['openai', 'rerank'] as const
+/** Addresses and formats of other services, for their clients: see docs/clients.md. */
+export type DialectName = (typeof DIALECTS)[number]
 const MIB = 1024 * 1024
 
 /**
@@ -106,6 +109,11 @@ const schema = Type.Object({
     'origins of pages as browsers send them, such as https://photos.example.org, separated by commas',
     (raw) => listOf(raw).every(isPageOrigin),
   ),
+  DIALECTS: checkedText(
+    'all',
+    `all, none, or some of ${DIALECTS.join(', ')}, separated by commas`,
+    (raw) => ['all', 'none'].includes(raw) || listOf(raw).every(isDialect),
+  ),
   TLS_CERT_FILE: text(''),
   TLS_KEY_FILE: text(''),
   ALLOWED_IMAGE_HOSTS: checkedText(
@@ -152,6 +160,15 @@ function listOf(raw: string): readonly string[] {
 
 function isProvider(name: string): name is (typeof PROVIDERS)[number] {
   return PROVIDERS.some((provider) => provider === name)
+}
+
+function isDialect(name: string): name is DialectName {
+  return DIALECTS.some((dialect) => dialect === name)
+}
+
+function dialectsOf(raw: string): readonly DialectName[] {
+  if (raw === 'all') return DIALECTS
+  return raw === 'none' ? [] : listOf(raw).filter(isDialect)
 }
 
 function isHost(name: string): boolean {
@@ -237,6 +254,7 @@ function configOf(values: Static<typeof schema>) {
     trustedNetwork: values.TRUSTED_NETWORK === 'true',
     allowedHosts: listOf(values.ALLOWED_HOSTS.toLowerCase()),
     allowedOrigins: listOf(values.ALLOWED_ORIGINS).map(pageOriginOf),
+    dialects: dialectsOf(values.DIALECTS),
     tlsCertFile: optional(values.TLS_CERT_FILE, resolve),
     tlsKeyFile: optional(values.TLS_KEY_FILE, resolve),
     allowedImageHosts: listOf(values.ALLOWED_IMAGE_HOSTS.toLowerCase()),

@@ -68,6 +68,12 @@ export const errorTable = {
     title: 'Route not found',
     detail: 'There is no route {path}; see /docs.',
   },
+  model_not_found: {
+    status: 404,
+    title: 'Model is not served',
+    detail:
+      'The model is "{named}"; this service serves "{serving}" alone, and embeddings of two models cannot be compared.',
+  },
   reembedding_not_found: {
     status: 404,
     title: 'No bundle is being prepared',

@@ -14,6 +14,8 @@ import { pino } from 'pino'
 import { Connections } from './connections.js'
 import { answerUnroutable, corsOptions } from './cors.js'
 import { openBackups } from '../backup/backup-folder.js'
+import type { DialectOptions } from './dialects/dialects.js'
+import type { Dialects } from './dialects/open.js'
 import { readCertificate, reloadCertificate, type Certificate } from './tls.js'
 import type { Config } from '../config.js'
 import { openKeys, type KeysChange } from '../auth/keys.js'
@@ -200,8 +202,13 @@ export async function buildApp(
     const inputLimits = { maxTextChars: limits.maxTextChars, maxBatchItems, maxBodyBytes }
     const options = { retrieval, limits: inputLimits, fetchImage }
     await app.register(healthRoutes, { readiness, retrieval })
-    await app.register(embedRoutes, options)
-    await app.register(rerankRoutes, options)
+    const dialects = await dialectsFor(config, { ...options, readiness })
+    await app.register(async (own) => {
+      dialects?.share(own)
+      await own.register(embedRoutes, options)
+      await own.register(rerankRoutes, options)
+    })
+    await dialects?.register(app)
     await app.register(errorsRoute)
     if (config.role === 'encode') {
       // Never released: the bundle of an encoder does not change.
@@ -250,6 +257,16 @@ export async function buildApp(
     if (certificate !== null) await reloadCertificate(app.server, config, log)
   }
   return { app, retrieval, start, reload, close }
+}
+
+/** Null with none switched on: their modules are not loaded then. */
+async function dialectsFor(
+  { dialects, role }: Config,
+  options: Omit<DialectOptions, 'hasItems'>,
+): Promise<Dialects | null> {
+  if (dialects.length === 0) return null
+  const { openDialects } = await import('./dialects/open.js')
+  return openDialects(dialects, { ...options, hasItems: role !== 'encode' })
 }
 
 function newApp(

@@ -97,15 +97,20 @@ export class Retrieval {
     return repaired
   }
 
-  /** L2-normalised embeddings of texts and images, in the order of the inputs. */
+  /**
+   * L2-normalised embeddings of texts and images, in the order of the inputs.
+   *
+   * @param nameOf - names the input at a position in errors
+   */
   async embed(
     inputs: readonly Input[],
     call?: Call,
+    nameOf = (at: number): string => `inputs[${at}]`,
   ): Promise<{ model: ModelInfo; embeddings: Float32Array[]; timings: Timings }> {
     using lease = this.#collection.acquire()
     const clock = new StageClock()
     const encoded = clock.take(
-      await encodeAll(lease, inputs, { ...call, embeddingOnly: true }, (at) => `inputs[${at}]`),
+      await encodeAll(lease, inputs, { ...call, embeddingOnly: true }, nameOf),
     )
     const embeddings = encoded.map(({ embedding }) => embedding)
     return { model: lease.models.info, embeddings, timings: clock.read() }
@@ -140,6 +145,7 @@ export class Retrieval {
    * Orders documents by their relevance to a query. The query may be a text, an image or the id of
    * a stored item. The documents are texts, or they are images and ids.
    *
+   * @param nameOf - names the query, at 0, and the documents in errors
    * @returns `orderedBy`, the meaning of every relevance: the match of a text and an image, or the
    *   similarity of two texts or two images, which have no match
    * @throws TandemError documents_mixed, item_not_found, or what encoding throws
@@ -148,6 +154,7 @@ export class Retrieval {
     query: Query,
     documents: readonly Query[],
     call?: Call,
+    nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`),
   ): Promise<{
     model: ModelInfo
     orderedBy: 'match' | 'similarity'
@@ -158,7 +165,6 @@ export class Retrieval {
     using lease = this.#collection.acquire()
     const { models } = lease
     const clock = new StageClock()
-    const nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
     const queries = [query, ...documents]
     const pairsAhead = pairsOf(query, documents)
     const encoding = { ...call, pairsAhead }

@@ -71,6 +71,7 @@ export const openapi = plugin<{ keysNeeded: boolean }>(
           { name: 'items', description: 'Add, replace, read and remove items' },
           { name: 'embed', description: 'Embeddings of texts and images' },
           { name: 'rerank', description: 'Order documents by their relevance to a query' },
+          { name: 'clients', description: 'For the clients of other services (DIALECTS)' },
           { name: 'encoder', description: 'The models, for services that search' },
           { name: 'backups', description: 'Make, list, restore and remove copies of all items' },
           { name: 'reembedding', description: 'Change the bundle without downtime' },

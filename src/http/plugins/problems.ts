@@ -4,6 +4,13 @@ import plugin from 'fastify-plugin'
 import { clip, errorTable, TandemError } from '../../errors.js'
 import type { Problem } from '../schemas/fields.js'
 
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The error of a request without a route; sets Allow where the path has other methods. */
+    unmatched: (request: FastifyRequest, reply: FastifyReply) => TandemError
+  }
+}
+
 /** Characters of a path in an error. */
 const MAX_SHOWN = 200
 
@@ -70,8 +77,17 @@ function prefixOf({ headers }: FastifyRequest): string {
   return typeof prefix === 'string' && /^(\/[\w.~-]+){1,8}$/.test(prefix) ? prefix : ''
 }
 
-/** Answers with the error, and logs it; faults of the service with their cause. */
-export function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+/**
+ * Answers with the error, and logs it; faults of the service with their cause.
+ *
+ * @param members - more members of the body, which RFC 9457 allows
+ */
+export function sendProblem(
+  thrown: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  members: (problem: Problem) => object = () => ({}),
+): void {
   const error = tandemError(thrown, request)
   request.failure = error.code
   const problem = problemOf(error, request.id)
@@ -85,7 +101,11 @@ export function sendProblem(thrown: unknown, request: FastifyRequest, reply: Fas
     .code(error.status)
     .type('application/problem+json')
     .serializer((body: unknown) => JSON.stringify(body))
-    .send({ ...problem, type: `${prefixOf(request)}${problem.type}` })
+    .send({
+      ...problem,
+      type: `${prefixOf(request)}${problem.type}`,
+      ...members(problem),
+    })
 }
 
 /** Collects the methods of each route, to tell 405 from 404. */
@@ -110,22 +130,18 @@ function collectMethods(app: FastifyInstance): (path: string) => string[] {
 export const problems = plugin(
   (app, _options, done) => {
     const methodsAt = collectMethods(app)
-    app.setErrorHandler(sendProblem)
-    app.setNotFoundHandler((request, reply) => {
-      const path = request.url.split('?')[0] ?? ''
+    app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply))
+    app.decorate('unmatched', ({ url, method }, reply) => {
+      const path = url.split('?')[0] ?? ''
       const shown = path.slice(0, MAX_SHOWN)
       const allowed = [...new Set(methodsAt(path))].sort().join(', ')
-      if (allowed === '') {
-        return sendProblem(new TandemError('route_not_found', { path: shown }), request, reply)
-      }
+      if (allowed === '') return new TandemError('route_not_found', { path: shown })
       reply.header('allow', allowed)
-      const { method } = request
-      return sendProblem(
-        new TandemError('method_not_allowed', { path: shown, allowed, method }),
-        request,
-        reply,
-      )
+      return new TandemError('method_not_allowed', { path: shown, allowed, method })
     })
+    app.setNotFoundHandler((request, reply) =>
+      sendProblem(app.unmatched(request, reply), request, reply),
+    )
     done()
   },
   { name: 'problems' },

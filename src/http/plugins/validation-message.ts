@@ -56,7 +56,8 @@ function describe(schema: DescribedSchema | undefined): string {
   return schema?.description ?? 'a value that the API documentation at /docs describes'
 }
 
-function shown(value: unknown): string {
+/** A value as a sentence quotes it. */
+export function shown(value: unknown): string {
   if (Array.isArray(value))
     return value.length === 0 ? 'an empty list' : `a list of ${value.length}`
   if (typeof value === 'object' && value !== null) {

@@ -28,7 +28,7 @@ let encoding: Document
 beforeAll(async () => {
   tandem = await startTestService()
   document = (await tandem.app.inject('/openapi.json')).json()
-  const encoder = await startTestService({ role: 'encode' })
+  const encoder = await startTestService({ role: 'encode', dialects: [] })
   encoding = (await encoder.app.inject('/openapi.json')).json()
   await encoder.end()
 })
@@ -40,8 +40,10 @@ const operations = (): string[] =>
   )
 
 describe('/openapi.json', () => {
-  it('has the operations of docs/http-api.md, and no others', () => {
-    const text = readFileSync(join(packageFolder, 'docs/http-api.md'), 'utf8')
+  it('has the operations of docs/http-api.md and docs/clients.md, and no others', () => {
+    const text = ['docs/http-api.md', 'docs/clients.md']
+      .map((path) => readFileSync(join(packageFolder, path), 'utf8'))
+      .join('\n')
     const explained = [...text.matchAll(/^#+ `((?:GET|PUT|POST|DELETE) \/\S*)`$/gm)].map(
       ([, operation = '']) => operation,
     )

@@ -15,7 +15,7 @@ interface Reply {
 }
 
 beforeAll(async () => {
-  tandem = await startTestService({ maxBatchItems: 4 })
+  tandem = await startTestService({ maxBatchItems: 4, dialects: [] })
   await tandem.retrieval.add({ id: 'dog', image: Buffer.from('dog 3'), payload: null })
 })
 afterAll(() => tandem.end())

@@ -1,0 +1,71 @@
+/** Registers the dialects that are switched on. */
+import type { FastifyInstance } from 'fastify'
+import type { DialectName } from '../../config.js'
+import { sendProblem } from '../plugins/problems.js'
+import { acceptClientBodies, isObject } from './bodies.js'
+import type { Dialect, DialectOptions } from './dialects.js'
+import { errorAndMessage } from './error-members.js'
+
+const DIALECTS: Readonly<Record<DialectName, () => Promise<{ dialect: Dialect }>>> = {
+  openai: () => import('./openai.js'),
+  rerank: () => import('./rerank.js'),
+}
+
+export interface Dialects {
+  /** Registers the addresses of the dialects. */
+  register: (app: FastifyInstance) => Promise<void>
+  /** Answers their bodies at /embed and /rerank, which are registered on `app` later. */
+  share: (app: FastifyInstance) => void
+}
+
+export async function openDialects(
+  names: readonly DialectName[],
+  options: DialectOptions,
+): Promise<Dialects> {
+  const dialects = await Promise.all(names.map(async (name) => (await DIALECTS[name]()).dialect))
+  return {
+    async register(app) {
+      for (const { routes, errorMembers } of dialects) {
+        if (routes === undefined) continue
+        await app.register(async (scope) => {
+          scope.setErrorHandler((error, request, reply) =>
+            sendProblem(error, request, reply, errorMembers),
+          )
+          acceptClientBodies(scope)
+          await scope.register(routes, options)
+        })
+      }
+      for (const prefix of ['/v1', '/v2'])
+        await app.register(
+          (scope, _options, done) => {
+            scope.setNotFoundHandler((request, reply) =>
+              sendProblem(app.unmatched(request, reply), request, reply, errorAndMessage),
+            )
+            done()
+          },
+          { prefix },
+        )
+    },
+    share(app) {
+      const shared = dialects.flatMap(({ shared: addresses = [], errorMembers }) =>
+        addresses.map((address) => ({ address, errorMembers })),
+      )
+      app.addHook('preValidation', async (request, reply) => {
+        const { body, routeOptions } = request
+        if (!isObject(body)) return
+        const found = shared.find(
+          ({ address }) => address.path === routeOptions.url && address.recognises(body),
+        )
+        if (found === undefined) return
+        try {
+          const answer = await found.address.answer(body, options, request, reply)
+          // As text: the reply schema of the route is that of our own body.
+          const text = typeof answer === 'string' ? answer : JSON.stringify(answer)
+          reply.type('application/json; charset=utf-8').send(text)
+        } catch (error) {
+          sendProblem(error, request, reply, found.errorMembers)
+        }
+      })
+    },
+  }
+}

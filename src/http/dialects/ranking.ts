@@ -1,0 +1,136 @@
+/** Queries and documents of every form, ranked. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { TandemError } from '../../errors.js'
+import type { Call, Query, Relevance } from '../../retrieval/retrieval.js'
+import { inputErrors, readErrors } from '../plugins/documented-errors.js'
+import { InputReader, MAX_INTERACTIVE } from '../wire/inputs.js'
+import { contentOf, contentsOf, type Content } from './content.js'
+import type { DialectOptions } from './dialects.js'
+
+/** The forms of a query or a document, for descriptions. */
+export const FORMS = 'a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]'
+
+export const rankErrors = [
+  'item_not_found',
+  'not_supported',
+  'documents_mixed',
+  ...readErrors,
+  ...inputErrors,
+] as const
+
+/** Documents ordered for a query. */
+export interface Ranking {
+  model: string
+  orderedBy: 'match' | 'similarity'
+  /** Best first. */
+  ranked: readonly Relevance[]
+  documents: readonly Content[]
+}
+
+/**
+ * Ranks documents of any form.
+ *
+ * @throws TandemError as POST /rerank
+ */
+export async function rank(
+  { query, documents }: { query: unknown; documents: unknown },
+  options: DialectOptions,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<Ranking> {
+  if (documents === undefined) throw missing('documents')
+  const reader = new InputReader(options, request.call?.signal)
+  const contents = contentsOf(documents, 'documents')
+  reader.checkCount(contents.length, 'documents')
+  const asked = contentOf(query, 'query')
+  const preferText = asked.text === undefined
+  const [first, ...rest] = await Promise.all([
+    queryOf(asked, 'query', reader),
+    ...contents.map((content, at) => documentOf(content, preferText, `documents[${at}]`, reader)),
+  ])
+  const call = callFor(rest, request, reply)
+  const { model, orderedBy, ranked, timings } = await options.retrieval.rerank(first, rest, call)
+  reply.timed(timings)
+  return { model: model.name, orderedBy, ranked, documents: contents }
+}
+
+/**
+ * The relevance of each document to the query at the same position.
+ *
+ * @param names - of the two lists, in errors
+ * @throws TandemError as POST /rerank; invalid_request for lists of different lengths
+ */
+export async function scorePairs(
+  [queries, documents]: readonly [readonly unknown[], readonly unknown[]],
+  names: readonly [string, string],
+  options: DialectOptions,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<number[]> {
+  const reader = new InputReader(options, request.call?.signal)
+  reader.checkCount(queries.length, names[0])
+  if (queries.length === 0)
+    throw new TandemError('invalid_request', `${names[0]} is an empty list; expected at least one.`)
+  if (queries.length !== documents.length)
+    throw new TandemError(
+      'invalid_request',
+      `${names[0]} has ${queries.length} entries and ${names[1]} ${documents.length}; expected as many, or one and a list.`,
+    )
+  const contents = queries.map((query, at) => {
+    const asked = contentOf(query, `${names[0]}[${at}]`)
+    return [asked, contentOf(documents[at], `${names[1]}[${at}]`)] as const
+  })
+  const pairs = await Promise.all(
+    contents.map(([asked, content], at) =>
+      Promise.all([
+        queryOf(asked, `${names[0]}[${at}]`, reader),
+        documentOf(content, asked.text === undefined, `${names[1]}[${at}]`, reader),
+      ]),
+    ),
+  )
+  const call = callFor(pairs.flat(), request, reply)
+  const scored = await Promise.all(
+    pairs.map(([query, document], at) =>
+      options.retrieval.rerank(query, [document], call, (side) => `${names[side] ?? ''}[${at}]`),
+    ),
+  )
+  return scored.map(({ ranked }) => ranked[0]?.relevance ?? 0)
+}
+
+export function missing(name: string): TandemError {
+  return new TandemError('invalid_request', `${name} is missing; expected ${FORMS}.`)
+}
+
+/** More images than an interactive request has make it bulk. */
+function callFor(
+  documents: readonly Query[],
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Call | undefined {
+  const images = documents.filter((document) => 'image' in document).length
+  return images > MAX_INTERACTIVE ? reply.asBulk() : request.call
+}
+
+async function queryOf(content: Content, name: string, reader: InputReader): Promise<Query> {
+  if (content.text !== undefined && content.images.length > 0)
+    throw new TandemError(
+      'invalid_request',
+      `${name} is a text and an image; expected one of them.`,
+    )
+  return documentOf(content, true, name, reader)
+}
+
+/** @param preferText - of a text and an image, the part of another kind than the query is compared */
+async function documentOf(
+  { text, images, id }: Content,
+  preferText: boolean,
+  name: string,
+  reader: InputReader,
+): Promise<Query> {
+  if (text !== undefined && (preferText || images.length === 0))
+    return { text: reader.text(text, name) }
+  const [image] = images
+  if (image === undefined) return { id: id ?? '' }
+  if (images.length === 1) return { image: await reader.image(image, name) }
+  throw new TandemError('invalid_request', `${name} has ${images.length} images; expected one.`)
+}

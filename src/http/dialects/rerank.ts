@@ -1,0 +1,176 @@
+/** Rerank as Cohere, Jina, vLLM, infinity and Voyage have it, and the scores of vLLM. */
+import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Type, type Static } from 'typebox'
+import { checked, compileExact } from '../plugins/validation.js'
+import { Match, words } from '../schemas/fields.js'
+import { withoutNulls } from './bodies.js'
+import type { Content } from './content.js'
+import type { Dialect, DialectOptions } from './dialects.js'
+import { errorAndMessage } from './error-members.js'
+import { FORMS, rank, rankErrors, type Ranking } from './ranking.js'
+import { scoreRoutes } from './score.js'
+import { Usage, usage } from './usage.js'
+
+const Count = Type.Integer({ minimum: 0, description: 'a whole number; 0 returns all results' })
+const Flag = Type.Boolean({ description: 'true or false' })
+
+const RerankBody = Type.Object(
+  {
+    model: Type.Optional(
+      Type.String({ description: 'any name; the reply has that of the bundle' }),
+    ),
+    query: Type.Unknown({ description: FORMS }),
+    documents: Type.Optional(Type.Unknown({ description: `a list of ${FORMS}` })),
+    texts: Type.Optional(Type.Unknown({ description: 'documents, as TEI calls them' })),
+    top_n: Type.Optional(Count),
+    top_k: Type.Optional(Count),
+    return_documents: Type.Optional(Flag),
+    return_text: Type.Optional(Flag),
+    raw_scores: Type.Optional(Flag),
+    rank_fields: Type.Optional(
+      Type.Array(Type.Literal('text'), { description: 'only "text": documents are read by it' }),
+    ),
+  },
+  { description: 'an object with query and documents' },
+)
+export type RerankBody = Static<typeof RerankBody>
+const validate = compileExact<RerankBody>(RerankBody)
+
+const RerankReply = Type.Object(
+  {
+    id: Type.String(),
+    object: words('rerank'),
+    created: Type.Integer(),
+    model: Type.String(),
+    ordered_by: words('match', 'similarity'),
+    results: Type.Array(
+      Type.Object({
+        index: Type.Integer(),
+        relevance_score: Type.Number(),
+        similarity: Type.Number(),
+        match: Match,
+        document: Type.Optional(
+          Type.Unsafe<{ text?: string; id?: string } | string>({
+            anyOf: [
+              {
+                type: 'object',
+                properties: { text: { type: 'string' }, id: { type: 'string' } },
+              },
+              { type: 'string' },
+            ],
+          }),
+        ),
+      }),
+    ),
+    data: Type.Array(Type.Object({ index: Type.Integer(), relevance_score: Type.Number() }), {
+      description: 'results, for Voyage',
+    }),
+    usage: Usage,
+    meta: Type.Object({
+      api_version: Type.Object({ version: Type.String() }),
+      billed_units: Type.Object({ search_units: Type.Integer() }),
+      warnings: Type.Optional(Type.Array(Type.String())),
+    }),
+  },
+  { description: 'Documents, most relevant first' },
+)
+
+const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
+  for (const path of ['/v1/rerank', '/v2/rerank'])
+    app.post(
+      path,
+      {
+        config: {
+          scope: 'read',
+          errors: rankErrors,
+        },
+        schema: {
+          tags: ['clients'],
+          summary: 'Order documents by relevance, as Cohere, Jina and vLLM do',
+          body: RerankBody,
+          response: { 200: RerankReply },
+        },
+      },
+      (request, reply) => answer(request.body, options, request, reply),
+    )
+  app.register(scoreRoutes, options)
+  done()
+}
+
+async function answer(
+  body: RerankBody,
+  options: DialectOptions,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<Static<typeof RerankReply>> {
+  const { raw_scores: raw, return_documents: repeat = raw === undefined } = body
+  const { query, documents = body.texts } = body
+  const ranking = await rank({ query, documents }, options, request, reply)
+  const { model, orderedBy } = ranking
+  // `top_n` is 0 for all.
+  const ranked = ranking.ranked.slice(0, body.top_n || body.top_k || undefined)
+  const scores = ranked.map(({ index, relevance, logit }) => ({
+    index,
+    relevance_score: raw === true ? logit : relevance,
+  }))
+  const results = ranked.map(({ index, similarity, match }, at) => {
+    const { text } = ranking.documents[index] ?? {}
+    // infinity, whose client alone sends raw_scores, has the text itself.
+    const document = raw === undefined ? objectOf(ranking.documents[index]) : text
+    return {
+      ...(scores[at] as (typeof scores)[number]),
+      ...{ similarity, match },
+      ...(repeat && document !== undefined ? { document } : {}),
+    }
+  })
+  const version = request.routeOptions.url?.startsWith('/v1/') === true ? '1' : '2'
+  const warnings = warningsOf(ranking)
+  return {
+    ...{ id: request.id, object: 'rerank', created: Math.floor(Date.now() / 1000), model },
+    ...{ ordered_by: orderedBy, results, data: scores, usage },
+    meta: {
+      ...{ api_version: { version }, billed_units: { search_units: 0 } },
+      ...(warnings.length > 0 ? { warnings } : {}),
+    },
+  }
+}
+
+/** The text and the id of a document; images are not sent back. */
+function objectOf({ text, id }: Partial<Content> = {}): { text?: string; id?: string } {
+  return { ...(text === undefined ? {} : { text }), ...(id === undefined ? {} : { id }) }
+}
+
+function warningsOf({ orderedBy, documents }: Ranking): string[] {
+  const both = documents.some(({ text, images }) => text !== undefined && images.length > 0)
+  return [
+    ...(orderedBy === 'match'
+      ? []
+      : [
+          'relevance_score is the similarity of embeddings: two texts, or two images, have no match.',
+        ]),
+    ...(both
+      ? [
+          'Of a document with a text and an image, the part of another kind than the query is scored.',
+        ]
+      : []),
+  ]
+}
+
+/** A model is always named by infinity, vLLM, Jina and LiteLLM, and no field of our own route. */
+function isForeign(body: Readonly<Record<string, unknown>>): boolean {
+  return 'model' in body || 'raw_scores' in body
+}
+
+export const dialect: Dialect = {
+  routes,
+  shared: [
+    {
+      path: '/rerank',
+      recognises: isForeign,
+      answer: (body, options, request, reply) =>
+        answer(checked(validate, withoutNulls(body), 'field'), options, request, reply),
+    },
+  ],
+  errorMembers: errorAndMessage,
+}
