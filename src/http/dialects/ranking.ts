@@ -120,7 +120,7 @@ async function queryOf(content: Content, name: string, reader: InputReader): Pro
   return documentOf(content, true, name, reader)
 }
 
-/** @param preferText - of a text and an image, the part of another kind than the query is compared */
+/** @param preferText - compares the text of a document that has an image too */
 async function documentOf(
   { text, images, id }: Content,
   preferText: boolean,
