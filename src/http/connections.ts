@@ -18,6 +18,8 @@ export class Connections {
   readonly #clients = new Map<string, Set<Connection>>()
   /** By `nameOf`: a request over TLS has another socket than the connection. */
   readonly #byName = new Map<string, Connection>()
+  /** By the socket of its requests, which saves their names. */
+  readonly #ofRequests = new WeakMap<Socket, Connection>()
 
   constructor(server: Server, max: number) {
     this.#max = max
@@ -29,13 +31,13 @@ export class Connections {
    * @returns ends it
    */
   begin(socket: Socket): () => void {
-    const connection = this.#byName.get(nameOf(socket))
+    const connection = this.#ofRequests.get(socket) ?? this.#byName.get(nameOf(socket))
     if (connection === undefined) return () => undefined
+    this.#ofRequests.set(socket, connection)
     connection.busy += 1
     this.#touch(connection)
     return () => {
       connection.busy -= 1
-      this.#touch(connection)
     }
   }
 

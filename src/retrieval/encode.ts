@@ -36,7 +36,7 @@ export async function encodeAll(
       const ids = queries.flatMap((query) => ('id' in query ? [query.id] : []))
       const stored = ids.length === 0 ? [] : await storedItems(items, ids, call)
       const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
-      return withSignals([call?.signal], async (signal) => {
+      const encodeNew = async (signal?: AbortSignal) => {
         const each = { ...call, signal }
         const encodedTexts =
           texts.length > 0 ? models.encodeTexts(texts, each) : { encoded: [], timings: {} }
@@ -48,7 +48,9 @@ export async function encodeAll(
         })
         const [text, images] = await Promise.all([encodedTexts, Promise.all(encodedImages)])
         return { stored, text, images }
-      })
+      }
+      // One query starts nothing in parallel, so a search needs no signal of its own.
+      return queries.length === 1 ? encodeNew(call?.signal) : withSignals([call?.signal], encodeNew)
     },
     ({ text, images }) => longest([text.timings, ...images.map((image) => image.timings)]),
   )

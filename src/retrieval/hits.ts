@@ -71,7 +71,10 @@ export function byMatch(
   { k, minMatch }: { k: number; minMatch: number },
 ): Hit[] {
   return candidates
-    .map((candidate, at) => ({ ...candidate, ...present(matches[at]) }))
+    .map(({ id, payload, similarity }, at) => {
+      const { logit, match } = present(matches[at])
+      return { id, payload, similarity, logit, match }
+    })
     .sort((a, b) => b.logit - a.logit)
     .filter(({ match }) => match >= minMatch)
     .slice(0, k)

@@ -62,25 +62,31 @@ export const overload = plugin<OverloadOptions>(
       bulk: maxConcurrentBulkRequests,
     })
 
-    function takePermit(reply: FastifyReply, priority: 'interactive' | 'bulk'): void {
-      const permit = permits.take(priority, clientOf(reply.request))
+    /** @returns a function that gives the permit back */
+    function takePermit(request: FastifyRequest, priority: 'interactive' | 'bulk'): () => void {
+      const permit = permits.take(priority, clientOf(request))
       if (typeof permit === 'string')
         throw new TandemError('overloaded', permit, { retryAfterS: RETRY_AFTER_S })
-      onceOver(reply, permit)
+      return permit
     }
 
     function callOf(request: FastifyRequest, reply: FastifyReply): Call {
       const { priority = 'interactive', timeLimit } = request.routeOptions.config
       const milliseconds = timeLimitOf(request, timeLimit === false ? undefined : requestTimeoutMs)
-      takePermit(reply, priority)
+      const endPermit = takePermit(request, priority)
+      const { signal, end: endSignal } = signalFor(reply, milliseconds)
+      onceOver(reply, () => {
+        endPermit()
+        endSignal()
+      })
       const deadline = milliseconds === undefined ? undefined : performance.now() + milliseconds
       const { trace } = request
-      return { signal: signalFor(reply, milliseconds), priority, deadline, trace }
+      return { signal, priority, deadline, trace }
     }
 
     app.decorateRequest('call', undefined)
     app.decorateReply('asBulk', function (this: FastifyReply): Call | undefined {
-      takePermit(this, 'bulk')
+      onceOver(this, takePermit(this.request, 'bulk'))
       return { ...this.request.call, priority: 'bulk' }
     })
     app.addHook('onRequest', (request, reply, next) => {
@@ -107,8 +113,14 @@ export const overload = plugin<OverloadOptions>(
   { name: 'overload', dependencies: ['tracing', 'identity'] },
 )
 
-/** @param milliseconds - undefined for no limit */
-function signalFor(reply: FastifyReply, milliseconds: number | undefined): AbortSignal {
+/**
+ * @param milliseconds - undefined for no limit
+ * @returns the signal, and what to call when the reply is over
+ */
+function signalFor(
+  reply: FastifyReply,
+  milliseconds: number | undefined,
+): { signal: AbortSignal; end: () => void } {
   const controller = new AbortController()
   // Each input of a request listens; Node warns of more than ten listeners.
   setMaxListeners(0, controller.signal)
@@ -119,11 +131,11 @@ function signalFor(reply: FastifyReply, milliseconds: number | undefined): Abort
     if (!reply.sent) reply.send(error)
   }
   const timer = milliseconds === undefined ? undefined : setTimeout(onTime, milliseconds)
-  onceOver(reply, () => {
+  const end = (): void => {
     clearTimeout(timer)
     if (!reply.raw.writableFinished) controller.abort()
-  })
-  return controller.signal
+  }
+  return { signal: controller.signal, end }
 }
 
 /**
