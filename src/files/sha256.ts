@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
 
-const PIECE_BYTES = 256 * 1024
+const PIECE_BYTES = 1024 * 1024
 
 /**
  * @param signal - ends the reading
@@ -16,14 +16,19 @@ export async function sha256OfFile(
   const hash = createHash('sha256')
   const file = await open(path)
   try {
-    // One buffer for all pieces: streams would leave the size of the file as garbage.
-    const piece = Buffer.allocUnsafeSlow(PIECE_BYTES)
+    // Two buffers for all pieces: streams would leave the size of the file as garbage. One is read
+    // while the other is hashed.
+    let piece = Buffer.allocUnsafeSlow(PIECE_BYTES)
+    let next = Buffer.allocUnsafeSlow(PIECE_BYTES)
+    let reading = file.read(piece, 0, PIECE_BYTES)
     for (let bytes = 0; ;) {
+      const { bytesRead } = await reading
       signal?.throwIfAborted()
-      const { bytesRead } = await file.read(piece, 0, PIECE_BYTES)
       if (bytesRead === 0) return { bytes, sha256: hash.digest('hex') }
+      reading = file.read(next, 0, PIECE_BYTES)
       hash.update(piece.subarray(0, bytesRead))
       bytes += bytesRead
+      ;[piece, next] = [next, piece]
     }
   } finally {
     await file.close()
