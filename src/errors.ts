@@ -130,6 +130,7 @@ export const errorTable = {
   backup_unusable: { status: 422, title: 'Backup cannot be used' },
   bundle_unusable: { status: 422, title: 'Bundle cannot be used' },
   image_unreadable: { status: 422, title: 'Image cannot be decoded' },
+  image_too_costly: { status: 422, title: 'Image costs too much to decode' },
   image_url_not_allowed: { status: 422, title: 'Image URL is not allowed' },
   image_not_fetched: {
     status: 424,

@@ -80,6 +80,8 @@ export interface Call {
   signal?: AbortSignal | undefined
   /** Interactive by default; bulk work gives way to it. */
   priority?: Priority | undefined
+  /** Clients take turns at what they share. */
+  client?: string | undefined
   /** On the clock of `performance.now()`; work that would miss it is refused as `overloaded`. */
   deadline?: number | undefined
   /** Pairs to be matched next: a search that cannot be reranked in time is refused early. */
@@ -104,7 +106,7 @@ export interface Models {
    * Decodes, re-encodes and embeds image files, in order. One bad image fails the call; with
    * several images the message starts with its place ("Image 2 of 5: …").
    * @throws TandemError `image_type_unsupported`, `image_unreadable`, `image_too_large`,
-   *   `decoder_unavailable`, and those of `encodeTexts`
+   *   `image_too_costly`, `decoder_unavailable`, and those of `encodeTexts`
    */
   encodeImages(
     images: readonly Uint8Array[],

@@ -37,6 +37,8 @@ export interface WorkerOptions<C extends Commands<C>> {
   environment?: Readonly<Record<string, string>>
   /** Whether the service's event loop has priority over long computations; true by default. */
   lowPriority?: boolean
+  /** Whether input may end the process: then the pause doubles only while none becomes ready. */
+  diesOfInput?: boolean
   report?: Report | undefined
   /** Called when a ready process has died, and when its successor is ready. */
   onLost?: () => void
@@ -55,7 +57,11 @@ export class WorkerProcess<C extends Commands<C>> {
   /** Whether the first process became ready; without it the service does not start. */
   #started = false
   #restarts = 0
+  /** Whether the service ended the process to start another one. */
+  #isReplaced = false
   #timer: NodeJS.Timeout | undefined
+  /** Called once when the process takes calls, or none will. */
+  readonly #onSettled = new Set<() => void>()
 
   private constructor(options: WorkerOptions<C>) {
     this.#options = options
@@ -106,6 +112,28 @@ export class WorkerProcess<C extends Commands<C>> {
     }
   }
 
+  /** Replaces the process at once. Its calls in progress fail. */
+  restart(): void {
+    if (this.#child === null) return
+    this.#isReplaced = true
+    this.#ready = false
+    this.#child.kill()
+  }
+
+  /** Resolves when the process takes calls, when it is closed, or after `limitMs`. */
+  async returned(limitMs: number): Promise<void> {
+    if (this.#ready || this.#closed) return
+    await new Promise<void>((resolve) => {
+      const settled = (): void => {
+        clearTimeout(timer)
+        this.#onSettled.delete(settled)
+        resolve()
+      }
+      const timer = setTimeout(settled, limitMs)
+      this.#onSettled.add(settled)
+    })
+  }
+
   /** The error of calls while there is no process. */
   unavailable(): TandemError {
     const { code, subject } = this.#options
@@ -121,6 +149,7 @@ export class WorkerProcess<C extends Commands<C>> {
     this.#closed = true
     this.#ready = false
     clearTimeout(this.#timer)
+    this.#settle()
     await this.#child?.end()
   }
 
@@ -140,35 +169,47 @@ export class WorkerProcess<C extends Commands<C>> {
       await child.end()
       throw error
     }
-    if (this.#child === child) this.#ready = !this.#closed
+    if (this.#child !== child) return
+    this.#ready = !this.#closed
+    if (this.#options.diesOfInput === true) this.#backoff.reset()
+    this.#settle()
+  }
+
+  #settle(): void {
+    for (const settled of this.#onSettled) settled()
   }
 
   #onEnd({ pid }: ChildProcess<C>, how: string): void {
     const wasReady = this.#ready
+    const isReplaced = this.#isReplaced
     this.#ready = false
+    this.#isReplaced = false
     this.#child = null
-    if (this.#closed || !wasReady) return
+    if (this.#closed || !(wasReady || isReplaced)) return
     const { name, report, onLost } = this.#options
-    const seconds = this.#backoff.ms / 1000
-    report?.(`The ${name} process (${pid}) ended with ${how}; it is started again in ${seconds} s.`)
+    const { ms } = this.#backoff
+    if (!isReplaced)
+      report?.(
+        `The ${name} process (${pid}) ended with ${how}; it is started again in ${ms / 1000} s.`,
+      )
     onLost?.()
-    this.#restartLater()
+    this.#restartLater(isReplaced ? 0 : ms)
   }
 
   /** Each death doubles the pause; a call that is answered resets it. */
-  #restartLater(): void {
+  #restartLater(pauseMs: number): void {
     const { name, report, onReturn } = this.#options
     this.#timer = setTimeout(() => {
-      this.#backoff.double()
+      if (pauseMs > 0) this.#backoff.double()
       this.#restarts += 1
       this.#launch().then(
         () => this.#ready && onReturn?.(),
         (error: Error) => {
           if (this.#closed) return
           report?.(`The ${name} process could not be started again: ${error.message}`)
-          this.#restartLater()
+          this.#restartLater(this.#backoff.ms)
         },
       )
-    }, this.#backoff.ms)
+    }, pauseMs)
   }
 }

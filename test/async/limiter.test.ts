@@ -42,7 +42,7 @@ describe('Limiter', () => {
       limiter.run(tasks.task('b'), bulk),
       limiter.run(tasks.task('c')),
     ]
-    expect([limiter.ahead('interactive'), limiter.ahead('bulk')]).toEqual([2, 3])
+    expect([limiter.ahead(), limiter.ahead(bulk)]).toEqual([2, 3])
     for (const name of ['a', 'c', 'b']) await tasks.end(name)
     expect(tasks.begun).toEqual(['a', 'c', 'b'])
     await Promise.all(all)
@@ -77,6 +77,39 @@ describe('Limiter', () => {
     await expect(limiter.run(tasks.task('c'))).rejects.toThrow('1 wait')
     await tasks.end('a')
     await tasks.end('b')
+    await Promise.all(all)
+  })
+
+  it('gives clients turns, and none more than its share', async () => {
+    const tasks = new ManualTasks()
+    const limiter = new Limiter(3, { perClient: 2 })
+    const run = (name: string): Promise<string> =>
+      limiter.run(tasks.task(name), { client: name.slice(0, 1) })
+    const all = ['a1', 'a2', 'a3', 'a4', 'a5'].map(run)
+    expect(tasks.begun).toEqual(['a1', 'a2'])
+    expect([limiter.isFree({ client: 'a' }), limiter.isFree({ client: 'b' })]).toEqual([
+      false,
+      true,
+    ])
+    expect([limiter.ahead({ client: 'a' }), limiter.ahead({ client: 'b' })]).toEqual([5, 1])
+    all.push(...['b1', 'b2', 'c1'].map(run))
+    expect(tasks.begun.slice(2)).toEqual(['b1'])
+    for (const name of ['a1', 'a2', 'b1', 'c1', 'a3', 'b2', 'a4', 'a5']) await tasks.end(name)
+    // c has none running, then b; a comes between when it has the fewest.
+    expect(tasks.begun.slice(3)).toEqual(['c1', 'a3', 'b2', 'a4', 'a5'])
+    await Promise.all(all)
+    expect([limiter.running, limiter.waiting]).toEqual([0, 0])
+  })
+
+  it('leaves a quarter of the queue to other clients', async () => {
+    const tasks = new ManualTasks()
+    const limiter = new Limiter(1, { maxWaiting: 4 })
+    const all = ['a1', 'a2', 'a3', 'a4'].map((name) =>
+      limiter.run(tasks.task(name), { client: 'a' }),
+    )
+    await expect(limiter.run(tasks.task('a5'), { client: 'a' })).rejects.toThrow('3 tasks')
+    all.push(limiter.run(tasks.task('b1'), { client: 'b' }))
+    for (const name of ['a1', 'b1', 'a2', 'a3', 'a4']) await tasks.end(name)
     await Promise.all(all)
   })
 })

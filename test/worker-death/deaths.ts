@@ -16,7 +16,7 @@ export interface Death {
   /** From the kill to the last refusal. */
   milliseconds: number
   refused: number
-  /** Whether as many other processes run the worker as did before. */
+  /** Whether at least as many processes run the worker as before, one of them new. */
   replaced: boolean
 }
 
@@ -87,7 +87,8 @@ async function isReplaced(
   const begun = performance.now()
   while (performance.now() - begun < GIVE_UP_MS) {
     const now = service.processes(worker)
-    if (now.length === before.length && now.some((pid) => !before.includes(pid))) return true
+    // Further decoders start when images wait.
+    if (now.length >= before.length && now.some((pid) => !before.includes(pid))) return true
     await sleep(50)
   }
   return false

@@ -38,6 +38,7 @@ export const encoderErrors: readonly ErrorCode[] = [
 export const inputErrors: readonly ErrorCode[] = [
   'batch_too_large',
   'image_too_large',
+  'image_too_costly',
   'image_type_unsupported',
   'image_unreadable',
   'image_url_not_allowed',

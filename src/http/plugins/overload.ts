@@ -81,7 +81,8 @@ export const overload = plugin<OverloadOptions>(
       })
       const deadline = milliseconds === undefined ? undefined : performance.now() + milliseconds
       const { trace } = request
-      return { signal, priority, deadline, trace }
+      const client = clientOf(request)
+      return { signal, priority, client, deadline, trace }
     }
 
     app.decorateRequest('call', undefined)

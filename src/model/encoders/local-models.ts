@@ -1,7 +1,5 @@
 /** Models of this service: the tokenizer in this process, images and graphs in workers. */
 import { totalmem } from 'node:os'
-import { Limiter } from '../../async/limiter.js'
-import { MovingAverage } from '../../async/moving-average.js'
 import { TandemError } from '../../errors.js'
 import type {
   Call,
@@ -32,8 +30,6 @@ import { readGoldens, checkGoldens } from './goldens.js'
 import { Tokenizer } from './tokenizer.js'
 
 const DEFAULT_MAX_QUEUE = 2048
-/** About the last ten images count. */
-const DECODE_MEMORY = 0.9
 
 export interface ModelsOptions {
   /** The folder of the bundle. */
@@ -66,8 +62,6 @@ interface Parts {
   inference: InferencePool
   decoder: Decoder
   batcher: Batcher
-  decoding: Limiter
-  cores: number
   pixelFiles: PixelFiles
 }
 
@@ -88,7 +82,11 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
   const { manifest, fingerprint } = bundle
   const { tokenizer: file, max_tokens: maxTokens } = manifest.text_encoder
   const tokenizer = new Tokenizer(await readBundleFile(bundle, file), maxTokens)
-  const decoder = await Decoder.open(maxImagePixels, report)
+  const decoder = await Decoder.open({
+    maxPixels: maxImagePixels,
+    maxWaiting: maxQueue,
+    report,
+  })
   const open = async (): Promise<InferencePool> => {
     const { image_encoder: rules } = manifest
     const recorded = await readGoldens(
@@ -107,16 +105,6 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
   })
   note?.(describe(inference))
   const batcher = new Batcher(inference, maxQueue)
-  // As many images as cores: more would only take more memory.
-  const decoding = new Limiter(cores, {
-    maxWaiting: maxQueue,
-    full: (waiting) =>
-      new TandemError(
-        'overloaded',
-        `${waiting} images wait to be decoded, the most that may; try again in a moment.`,
-        { retryAfterS: 1 },
-      ),
-  })
   return new LocalModels({
     manifest,
     fingerprint,
@@ -124,8 +112,6 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
     inference,
     decoder,
     batcher,
-    decoding,
-    cores,
     pixelFiles: await PixelFiles.open(),
   })
 }
@@ -139,7 +125,6 @@ class LocalModels implements Models {
   readonly info: ModelInfo
   readonly #parts: Parts
   readonly #lanes
-  readonly #decodeMs = new MovingAverage(DECODE_MEMORY)
 
   constructor(parts: Parts) {
     const {
@@ -177,11 +162,10 @@ class LocalModels implements Models {
     images: readonly Uint8Array[],
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
-    const { batcher, decoding, pixelFiles, cores } = this.#parts
+    const { batcher, decoder, pixelFiles } = this.#parts
     // Images that are being decoded also go through the image encoder before these.
-    const before = decoding.ahead(call?.priority ?? 'interactive')
-    const decoded = before === 0 ? 0 : (this.#decodeMs.value * (before + images.length)) / cores
-    batcher.admit('image', images.length + before, call, decoded)
+    const weight = images.length + decoder.ahead(call)
+    batcher.admit('image', weight, call, decoder.waitMs(images.length, call))
     const started = performance.now()
     const ready = await this.#preprocessAll(images, call)
     const preprocessed = performance.now() - started
@@ -240,7 +224,7 @@ class LocalModels implements Models {
 
   get workers(): readonly WorkerStatus[] {
     const { inference, decoder } = this.#parts
-    return [...inference.statuses, decoder.status]
+    return [...inference.statuses, ...decoder.statuses]
   }
 
   async close(): Promise<void> {
@@ -250,19 +234,12 @@ class LocalModels implements Models {
   }
 
   #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Decoded[]> {
-    const { manifest, decoder, decoding, pixelFiles } = this.#parts
+    const { manifest, decoder, pixelFiles } = this.#parts
     const isStored = call?.embeddingOnly !== true
     const decode = (bytes: Uint8Array): Promise<Decoded> =>
-      decoding.run(async () => {
-        const started = performance.now()
-        try {
-          return await pixelFiles.withFile((into) =>
-            decoder.decode(bytes, manifest.image_encoder, into, isStored),
-          )
-        } finally {
-          this.#decodeMs.add(performance.now() - started)
-        }
-      }, call)
+      pixelFiles.withFile((into) =>
+        decoder.decode(bytes, manifest.image_encoder, { ...call, into, isStored }),
+      )
     const decoded = images.map(decode)
     const named = decoded.map((image, place) =>
       image.catch((error: unknown) => {

@@ -2,13 +2,17 @@
 import { answerCalls } from '../../worker/answer-calls.js'
 import { writePixels, type Pixels } from '../inference/pixel-files.js'
 import type { PixelRules } from '../bundle/bundle.js'
+import { withinBudget } from './decode-budget.js'
 import { preprocess, type Preprocessed } from './preprocess.js'
 
 /** An image whose pixels may be in a file. */
 export type Decoded = Omit<Preprocessed, 'pixels'> & { pixels: Pixels }
 
 export interface Commands {
-  /** Writes the pixels to the new file `into`; returns them if it is null or cannot be written. */
+  /**
+   * Writes the pixels to the new file `into`; returns them if it is null or cannot be written. One
+   * call at a time.
+   */
   decode: {
     input: {
       bytes: Uint8Array
@@ -23,7 +27,9 @@ export interface Commands {
 
 answerCalls<Commands>({
   decode: async ({ bytes, rules, maxPixels, into, isStored }) => {
-    const { pixels, image } = await preprocess(bytes, rules, maxPixels, isStored)
+    const { pixels, image } = await withinBudget(() =>
+      preprocess(bytes, rules, maxPixels, isStored),
+    )
     return { pixels: into === null ? pixels : writePixels(pixels, into), image }
   },
 })

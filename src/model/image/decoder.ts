@@ -1,4 +1,10 @@
-/** The service's side of the process that decodes images. */
+/**
+ * The service's side of the processes that decode images. Each decodes one image at a time, so that
+ * an image which ends its process takes no other along.
+ */
+import { Limiter, type TaskOptions } from '../../async/limiter.js'
+import { MovingAverage } from '../../async/moving-average.js'
+import { TandemError } from '../../errors.js'
 import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
 import { availableCores } from '../inference/cpu-quota.js'
 import type { Commands, Decoded } from './decoder-worker.js'
@@ -6,62 +12,166 @@ import type { PixelRules } from '../bundle/bundle.js'
 
 /** Arenas of glibc's allocator; the default of one per thread keeps more memory after images. */
 const MALLOC_ARENAS = 2
-/** The default of libuv. */
-const MIN_THREADS = 4
-/** libvips has a shorter limit (preprocess.ts); a process that takes longer hangs and is killed. */
-const DECODE_TIMEOUT_MS = 30_000
+/** libvips uses one to decode; the other encodes the image to store meanwhile. */
+const THREADS = 2
+/** decode-budget.ts limits processor time, which may take this long on a busy machine. */
+const DECODE_TIMEOUT_MS = 60_000
+/** A process starts in half a second; after this time, images no longer wait for it. */
+const RETURN_TIMEOUT_MS = 5000
+/** About the last ten images count. */
+const DECODE_MEMORY = 0.9
+
+export interface DecoderOptions {
+  /** Images with more are refused by their header. */
+  maxPixels: number
+  /** Images that may wait before new ones are refused as `overloaded`; no limit by default. */
+  maxWaiting?: number
+  report?: Report | undefined
+}
+
+export interface DecodeOptions extends TaskOptions {
+  /** A new file for the pixels, which the caller removes; null, the default, to return them. */
+  into?: string | null
+  /** Whether to encode the image to store; true by default. */
+  isStored?: boolean
+}
 
 export class Decoder {
-  readonly #process: WorkerProcess<Commands>
-  readonly #maxPixels: number
+  readonly #options: DecoderOptions
+  /** The most processes: one for each core, and one that a single client cannot take. */
+  readonly #size = availableCores() + 1
+  readonly #turns: Limiter
+  readonly #processes: WorkerProcess<Commands>[] = []
+  readonly #idle = new Set<WorkerProcess<Commands>>()
+  readonly #starting = new Set<Promise<unknown>>()
+  readonly #averageMs = new MovingAverage(DECODE_MEMORY)
+  #isClosed = false
 
-  private constructor(process: WorkerProcess<Commands>, maxPixels: number) {
-    this.#process = process
-    this.#maxPixels = maxPixels
+  private constructor(options: DecoderOptions) {
+    this.#options = options
+    this.#turns = new Limiter(this.#size, {
+      perClient: this.#size - 1,
+      maxWaiting: options.maxWaiting ?? Infinity,
+      full: (waiting) =>
+        new TandemError(
+          'overloaded',
+          `${waiting} images wait to be decoded, the most that may; try again in a moment.`,
+          { retryAfterS: 1 },
+        ),
+    })
   }
 
-  /** @param maxPixels - images with more are refused by their header */
-  static async open(maxPixels: number, report?: Report): Promise<Decoder> {
-    const process = await WorkerProcess.start<Commands>({
+  /** Starts one process; the others start when images wait. */
+  static async open(options: DecoderOptions): Promise<Decoder> {
+    const decoder = new Decoder(options)
+    decoder.#idle.add(await decoder.#start())
+    return decoder
+  }
+
+  get statuses(): readonly WorkerStatus[] {
+    return this.#processes.map(({ status }) => status)
+  }
+
+  /** Images to be decoded before a new one of this client. */
+  ahead(task?: TaskOptions): number {
+    return this.#turns.ahead(task)
+  }
+
+  /** Estimate of the milliseconds until `count` more images of this client are decoded. */
+  waitMs(count: number, task?: TaskOptions): number {
+    if (this.#turns.isFree(task)) return 0
+    return (this.#averageMs.value * (this.ahead(task) + count)) / this.#size
+  }
+
+  /**
+   * Decodes an image to the pixels of the image encoder and to the image that is stored.
+   * @throws TandemError as `preprocess`; `image_too_costly`; `overloaded`; `decoder_unavailable`
+   *   when no process is ready, or it dies or hangs
+   */
+  async decode(
+    bytes: Uint8Array,
+    rules: PixelRules,
+    options: DecodeOptions = {},
+  ): Promise<Decoded> {
+    const { into = null, isStored = true } = options
+    const release = await this.#turns.acquire(options)
+    let worker: WorkerProcess<Commands> | undefined
+    try {
+      worker = await this.#take()
+      const started = performance.now()
+      const input = { bytes, rules, maxPixels: this.#options.maxPixels, into, isStored }
+      const decoded = await worker.call('decode', input, DECODE_TIMEOUT_MS)
+      this.#averageMs.add(performance.now() - started)
+      return decoded
+    } catch (error) {
+      if (error instanceof TandemError && error.code === 'image_too_costly') worker?.restart()
+      throw error
+    } finally {
+      void this.#giveBack(worker).then(release)
+    }
+  }
+
+  /** Resolves when pending images are decoded and the processes have ended. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await Promise.allSettled(this.#starting)
+    await Promise.all(this.#processes.map((worker) => worker.close()))
+  }
+
+  async #take(): Promise<WorkerProcess<Commands>> {
+    const ready = [...this.#idle].find((worker) => worker.ready)
+    if (ready === undefined) return this.#startAnother()
+    this.#idle.delete(ready)
+    return ready
+  }
+
+  /**
+   * The turn lasts until the process is ready again: a client whose images end processes waits for
+   * them itself.
+   */
+  async #giveBack(worker: WorkerProcess<Commands> | undefined): Promise<void> {
+    if (worker === undefined) return
+    // The service stays ready while one process is.
+    if (!this.#processes.some(({ ready }) => ready)) void this.#addSpare()
+    await worker.returned(RETURN_TIMEOUT_MS)
+    this.#idle.add(worker)
+  }
+
+  async #addSpare(): Promise<void> {
+    const spare = await this.#startAnother().catch(() => undefined)
+    if (spare !== undefined) this.#idle.add(spare)
+  }
+
+  async #startAnother(): Promise<WorkerProcess<Commands>> {
+    const [first] = this.#processes as [WorkerProcess<Commands>]
+    const isFull = this.#processes.length + this.#starting.size >= this.#size
+    if (isFull || this.#isClosed) throw first.unavailable()
+    const starting = this.#start()
+    this.#starting.add(starting)
+    try {
+      return await starting
+    } catch (error) {
+      this.#options.report?.(`No further decoder process could be started: ${String(error)}`)
+      throw first.unavailable()
+    } finally {
+      this.#starting.delete(starting)
+    }
+  }
+
+  async #start(): Promise<WorkerProcess<Commands>> {
+    const worker = await WorkerProcess.start<Commands>({
       name: 'decoder',
       module: new URL('./decoder-worker.js', import.meta.url),
       code: 'decoder_unavailable',
       subject: 'The decoder of images',
       environment: {
-        UV_THREADPOOL_SIZE: String(Math.max(availableCores(), MIN_THREADS)),
+        UV_THREADPOOL_SIZE: String(THREADS),
         MALLOC_ARENA_MAX: String(MALLOC_ARENAS),
       },
-      report,
+      diesOfInput: true,
+      report: this.#options.report,
     })
-    return new Decoder(process, maxPixels)
-  }
-
-  get status(): WorkerStatus {
-    return this.#process.status
-  }
-
-  /**
-   * Decodes an image to the pixels of the image encoder and to the image that is stored.
-   * @param into - a new file for the pixels, which the caller removes; null to return the pixels
-   * @param isStored - whether to encode the image to store
-   * @throws TandemError as `preprocess`; `decoder_unavailable` when the process is not ready, dies
-   *   or hangs
-   */
-  decode(
-    bytes: Uint8Array,
-    rules: PixelRules,
-    into: string | null = null,
-    isStored = true,
-  ): Promise<Decoded> {
-    return this.#process.call(
-      'decode',
-      { bytes, rules, maxPixels: this.#maxPixels, into, isStored },
-      DECODE_TIMEOUT_MS,
-    )
-  }
-
-  /** Resolves when pending images are decoded and the process has ended. */
-  close(): Promise<void> {
-    return this.#process.close()
+    this.#processes.push(worker)
+    return worker
   }
 }

@@ -66,6 +66,27 @@ export function claimedSize(bytes: Uint8Array): Size | undefined {
   }
 }
 
+/** Scans of a JPEG (ITU T.81, B.2.3), up to `most`, without those of a thumbnail in a segment. */
+export function countScans(bytes: Uint8Array, most: number): number {
+  const file = view(bytes)
+  let scans = 0
+  let at = 2
+  while (at + 4 <= file.length && scans < most) {
+    at = file.indexOf(0xff, at)
+    if (at < 0) break
+    const marker = file[at + 1] ?? 0
+    // Data and restarts (00, D0 to D7) and fill bytes have no length.
+    if (marker === 0xff) at += 1
+    else if (marker === 0 || (marker >= 0xd0 && marker <= 0xd8)) at += 2
+    else if (marker === 0xd9 || at + 4 > file.length) break
+    else {
+      if (marker === 0xda) scans += 1
+      at += 2 + file.readUInt16BE(at + 2)
+    }
+  }
+  return scans
+}
+
 function view(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }

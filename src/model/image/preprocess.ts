@@ -5,6 +5,7 @@ import type { Image } from '../models.js'
 import {
   asStillImage,
   claimedSize,
+  countScans,
   fileTypeOf,
   hasStillImage,
   isApplePng,
@@ -31,6 +32,13 @@ const REDUCING_GAP = 4
 /** Optimised Huffman tables would save 2 % of the size and double the time. */
 const STORED = { quality: 85, optimiseCoding: false }
 const MAX_SIDE = 16_384
+/**
+ * Each scan of a progressive JPEG passes over all coefficients: 7 ms for 50 megapixels. Encoders
+ * write 10; libtiff has the same limit.
+ */
+const MAX_SCANS = 100
+/** libheif and its decoder hold 17 to 24 bytes of a pixel, libvips holds rows of most others. */
+const MAX_AVIF_PIXELS = 25_000_000
 /** Limit of libvips; decoder.ts ends what it cannot stop. */
 const DECODE_TIMEOUT_S = 20
 
@@ -63,7 +71,8 @@ sharp.concurrency(1)
  * Applies the EXIF orientation, converts colours to sRGB and puts transparency on the background.
  * @param maxPixels - images with more are refused by their header
  * @param isStored - whether to encode the image to store
- * @throws TandemError `image_type_unsupported`, `image_too_large`, `image_unreadable`, `timed_out`
+ * @throws TandemError `image_type_unsupported`, `image_too_large`, `image_too_costly`,
+ *   `image_unreadable`, `timed_out`
  */
 export async function preprocess(
   bytes: Uint8Array,
@@ -165,6 +174,11 @@ async function deepRaster(image: Sharp, { space }: Metadata): Promise<Raster> {
 /** The metadata of an image that may be decoded. */
 async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<Metadata> {
   if (fileTypeOf(bytes) === 'HEIC') throw heicRefusal()
+  if (fileTypeOf(bytes) === 'JPEG' && countScans(bytes, MAX_SCANS + 1) > MAX_SCANS)
+    throw new TandemError(
+      'image_too_costly',
+      `The JPEG has more than ${MAX_SCANS} scans, each of which is decoded over the whole image.`,
+    )
   if (isApplePng(bytes)) throw kindRefusal('PNG', "it is a variant of Apple's developer tools")
   const metadata = await sharp(bytes, { ...readOptions(maxPixels), limitInputPixels: false })
     .metadata()
@@ -177,7 +191,7 @@ async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<Metada
       ? heicRefusal()
       : kindRefusal('HEIF', `it is compressed as ${compression ?? 'an unknown type'}`)
   }
-  refuseLarge(metadata, maxPixels)
+  refuseLarge(metadata, format === 'heif' ? Math.min(maxPixels, MAX_AVIF_PIXELS) : maxPixels)
   if (UNREADABLE_DEPTHS.has(depth))
     throw kindRefusal(format.toUpperCase(), `its samples are of the type ${depth}`)
   return metadata

@@ -13,6 +13,7 @@ const PASSED_ON: readonly string[] = [
   'image_type_unsupported',
   'image_unreadable',
   'image_too_large',
+  'image_too_costly',
   'overloaded',
   'model_unavailable',
   'decoder_unavailable',

@@ -1,4 +1,4 @@
-/** The process that decodes images: it may die and hang, and then another one decodes. */
+/** The processes that decode images: one may die and hang, and then another one decodes. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,10 +15,37 @@ const MAX_PIXELS = 200_000_000
 let decoder: Decoder
 
 beforeEach(async () => {
-  decoder = await Decoder.open(MAX_PIXELS)
+  decoder = await Decoder.open({ maxPixels: MAX_PIXELS })
 })
 
 afterEach(() => decoder.close())
+
+/** An animation of 300,000 frames; libwebp searches them from the start for each one. */
+function endlessWebp(): Buffer {
+  const chunk = (type: string, data: Buffer): Buffer => {
+    const head = Buffer.alloc(8)
+    head.write(type, 'latin1')
+    head.writeUInt32LE(data.length, 4)
+    return Buffer.concat([head, data, Buffer.alloc(data.length % 2)])
+  }
+  // One lossless pixel, at 0, 0, for 100 ms.
+  const pixel = chunk('VP8L', Buffer.from('2f00000010071011118888fe0700', 'hex'))
+  const frame = chunk(
+    'ANMF',
+    Buffer.concat([Buffer.alloc(12), Buffer.from('64000000', 'hex'), pixel]),
+  )
+  const canvas = chunk('VP8X', Buffer.from('02000000ff0000ff0000', 'hex'))
+  const frames = Array<Buffer>(300_000).fill(frame)
+  return chunk(
+    'RIFF',
+    Buffer.concat([
+      Buffer.from('WEBP'),
+      canvas,
+      chunk('ANIM', Buffer.alloc(6)),
+      ...[Buffer.concat(frames)],
+    ]),
+  )
+}
 
 const image = (): Promise<Buffer> => (working['a JPEG'] as () => Promise<Buffer>)()
 
@@ -38,12 +65,12 @@ describe('the decoder', () => {
     const [bytes, folder] = [await image(), await mkdtemp(join(tmpdir(), 'tandem-decoded-'))]
     const { pixels } = await preprocess(bytes, { size: SIZE }, MAX_PIXELS)
     const into = join(folder, 'pixels')
-    expect((await decoder.decode(bytes, { size: SIZE }, into)).pixels).toEqual({ file: into })
+    expect((await decoder.decode(bytes, { size: SIZE }, { into })).pixels).toEqual({ file: into })
     expect(Buffer.compare(await readFile(into), pixels)).toBe(0)
     // It is there already.
     expect(
       Buffer.compare(
-        (await decoder.decode(bytes, { size: SIZE }, into)).pixels as Uint8Array,
+        (await decoder.decode(bytes, { size: SIZE }, { into })).pixels as Uint8Array,
         pixels,
       ),
     ).toBe(0)
@@ -54,7 +81,7 @@ describe('the decoder', () => {
     const bytes = await image()
     const [whole, part] = await Promise.all([
       decoder.decode(bytes, { size: SIZE }),
-      decoder.decode(bytes, { size: SIZE }, null, false),
+      decoder.decode(bytes, { size: SIZE }, { isStored: false }),
     ])
     expect(part).toEqual({ ...whole, image: { ...whole.image, bytes: new Uint8Array() } })
   })
@@ -72,26 +99,44 @@ describe('the decoder', () => {
     })
   })
 
-  it('decodes again after it died while decoding images', async () => {
+  it('loses only the image whose process died, and decodes others meanwhile', async () => {
     const bytes = await sharp(plainPng(16_000, 6_000)).png().toBuffer()
-    const outcomes = Promise.allSettled([
+    const [first, second] = [
       decoder.decode(bytes, { size: SIZE }),
       decoder.decode(bytes, { size: SIZE }),
-    ])
-    process.kill(decoder.status.pid as number, 'SIGSEGV')
-    for (const outcome of await outcomes) {
-      expect(outcome).toMatchObject({
-        status: 'rejected',
-        reason: { code: 'decoder_unavailable', retryAfterS: 1 },
-      })
-    }
-    await expect(decoder.decode(bytes, { size: SIZE })).rejects.toMatchObject({
+    ]
+    const failed = expect(first).rejects.toMatchObject({
       code: 'decoder_unavailable',
+      retryAfterS: 1,
     })
-    const again = async (): Promise<number> =>
-      ((await decoder.decode(await image(), { size: SIZE })).pixels as Uint8Array).length
-    await expect.poll(again, { timeout: 15_000 }).toBe(SIZE * SIZE * 3)
-    expect(decoder.status.restarts).toBe(1)
+    process.kill(decoder.statuses[0]?.pid as number, 'SIGSEGV')
+    await failed
+    expect((await decoder.decode(await image(), { size: SIZE })).image.width).toBeGreaterThan(0)
+    expect((await second).image.width).toBe(512)
+    await expect
+      .poll(() => decoder.statuses.every(({ ready }) => ready), { timeout: 15_000 })
+      .toBe(true)
+    expect(decoder.statuses.map(({ restarts }) => restarts).sort()).toEqual([
+      ...decoder.statuses.slice(1).map(() => 0),
+      1,
+    ])
+  })
+
+  it('refuses an image that costs too much, while another client is served', async () => {
+    const frames = endlessWebp()
+    const hostile = [1, 2].map(() => decoder.decode(frames, { size: SIZE }, { client: 'hostile' }))
+    const refused = Promise.allSettled(hostile)
+    const bytes = await image()
+    let served = 0
+    const isOver = refused.then(() => true)
+    while ((await Promise.race([isOver, Promise.resolve(false)])) === false) {
+      await decoder.decode(bytes, { size: SIZE }, { client: 'good' })
+      served += 1
+    }
+    for (const outcome of await refused)
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'image_too_costly' } })
+    expect(served).toBeGreaterThan(10)
+    await decoder.decode(bytes, { size: SIZE }, { client: 'hostile' })
   })
 })
 

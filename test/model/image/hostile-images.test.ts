@@ -72,3 +72,45 @@ it.each([
     code: 'image_too_large',
   })
 })
+
+describe('an image that costs far more than its bytes', () => {
+  it('a progressive JPEG of more than 100 scans is refused before it is decoded', async () => {
+    const jpeg = await sharp({ create: { width: 64, height: 64, channels: 3, background: 'red' } })
+      .jpeg({ progressive: true })
+      .toBuffer()
+    const last = jpeg.lastIndexOf(Buffer.from([0xff, 0xda]))
+    const withScans = (count: number): Buffer =>
+      Buffer.concat([
+        jpeg.subarray(0, last),
+        ...Array<Buffer>(count).fill(jpeg.subarray(last, -2)),
+        jpeg.subarray(-2),
+      ])
+    const { image } = await preprocess(withScans(1), { size: 8 }, MAX_PIXELS)
+    expect(image.width).toBe(64)
+    await expect(preprocess(withScans(101), { size: 8 }, MAX_PIXELS)).rejects.toMatchObject({
+      code: 'image_too_costly',
+      message: expect.stringContaining('more than 100 scans') as string,
+    })
+  })
+
+  it('scans of a thumbnail in the metadata do not count', async () => {
+    const jpeg = await pages(1).jpeg().toBuffer()
+    const scans = Buffer.alloc(2 + 2 + 4000)
+    scans.writeUInt16BE(0xffe1, 0)
+    scans.writeUInt16BE(scans.length - 2, 2)
+    for (let at = 4; at < scans.length; at += 4) scans.writeUInt32BE(0xffda0002, at)
+    await expectFirstPage(Buffer.concat([jpeg.subarray(0, 2), scans, jpeg.subarray(2)]))
+  })
+
+  it('an AVIF has fewer pixels than another image', async () => {
+    const avif = await sharp({
+      create: { width: 6000, height: 5000, channels: 3, background: 'red' },
+    })
+      .avif({ effort: 0 })
+      .toBuffer()
+    await expect(preprocess(avif, { size: 8 }, 50_000_000)).rejects.toMatchObject({
+      code: 'image_too_large',
+      message: expect.stringContaining('6000 × 5000 pixels; expected at most 25000000') as string,
+    })
+  })
+})
