@@ -23,7 +23,7 @@ import { audit } from './plugins/audit.js'
 import { auth, identity } from './plugins/auth.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { hostCheck } from './plugins/host-check.js'
-import { jsonBodies } from './plugins/json-bodies.js'
+import { jsonBodies } from './plugins/bodies.js'
 import { metrics } from './plugins/metrics.js'
 import { openapi } from './plugins/openapi.js'
 import { overload, type Readiness } from './plugins/overload.js'
@@ -61,6 +61,8 @@ export interface Limits {
   /** Requests of one client at once, where RATE_LIMIT_PER_SECOND is set. */
   rateLimitBurst: number
   maxConcurrentBulkRequests: number
+  /** Of all bodies and unread answers, at least four of the largest bodies. See ByteBudget. */
+  maxHeldBytes: number
   maxTextChars: number
   snapshotIntervalMs: number
 }
@@ -75,6 +77,8 @@ const LIMITS: Limits = {
   rateLimitBurst: 50,
   // Each may hold a body of MAX_BODY_BYTES, while the writer stores one group at a time.
   maxConcurrentBulkRequests: 16,
+  // A JSON body is in memory up to three times while it is read, so a pod of 3 GiB has room.
+  maxHeldBytes: 256 * 2 ** 20,
   // The models read a few hundred tokens; the rest of a longer text would have no effect.
   maxTextChars: 10_000,
   // Only bounds the replay at the next start: the store is durable without a snapshot.
@@ -188,6 +192,7 @@ export async function buildApp(
     await app.register(overload, {
       maxConcurrentRequests: config.maxConcurrentRequests,
       maxConcurrentBulkRequests: limits.maxConcurrentBulkRequests,
+      maxHeldBytes: Math.max(limits.maxHeldBytes, 4 * config.maxBodyBytes),
       requestTimeoutMs: config.requestTimeoutMs,
       readiness,
     })

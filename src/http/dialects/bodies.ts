@@ -1,15 +1,15 @@
 /** Bodies as clients of other services send them. */
 import { errorCodes, type FastifyInstance } from 'fastify'
-import { parseJsonBody } from '../plugins/json-bodies.js'
+import { readJson } from '../plugins/bodies.js'
 
 /**
  * Parses a body without a Content-Type as JSON, and one of type text/plain, which `fetch` names for
  * a string; and takes null for an absent field. For the routes of `app` alone.
  */
 export function acceptClientBodies(app: FastifyInstance): void {
-  app.addContentTypeParser('text/plain', { parseAs: 'buffer' }, parseJsonBody)
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, body, parsed) => {
-    if (request.headers['content-type'] === undefined) parseJsonBody(request, body, parsed)
+  app.addContentTypeParser('text/plain', readJson)
+  app.addContentTypeParser('*', (request, stream, parsed) => {
+    if (request.headers['content-type'] === undefined) readJson(request, stream, parsed)
     else parsed(new errorCodes.FST_ERR_CTP_INVALID_MEDIA_TYPE(request.headers['content-type']))
   })
   app.addHook('preValidation', (request, _reply, next) => {

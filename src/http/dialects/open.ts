@@ -38,6 +38,9 @@ export async function openDialects(
       for (const prefix of ['/v1', '/v2'])
         await app.register(
           (scope, _options, done) => {
+            scope.setErrorHandler((error, request, reply) =>
+              sendProblem(error, request, reply, errorAndMessage),
+            )
             scope.setNotFoundHandler((request, reply) =>
               sendProblem(app.unmatched(request, reply), request, reply, errorAndMessage),
             )

@@ -48,7 +48,7 @@ export async function rank(
     queryOf(asked, 'query', reader),
     ...contents.map((content, at) => documentOf(content, preferText, `documents[${at}]`, reader)),
   ])
-  const call = callFor(rest, request, reply)
+  const call = callFor(rest, request)
   const { model, orderedBy, ranked, timings } = await options.retrieval.rerank(first, rest, call)
   reply.timed(timings)
   return { model: model.name, orderedBy, ranked, documents: contents }
@@ -65,7 +65,6 @@ export async function scorePairs(
   names: readonly [string, string],
   options: DialectOptions,
   request: FastifyRequest,
-  reply: FastifyReply,
 ): Promise<number[]> {
   const reader = new InputReader(options, request.call?.signal)
   reader.checkCount(queries.length, names[0])
@@ -88,7 +87,7 @@ export async function scorePairs(
       ]),
     ),
   )
-  const call = callFor(pairs.flat(), request, reply)
+  const call = callFor(pairs.flat(), request)
   const scored = await Promise.all(
     pairs.map(([query, document], at) =>
       options.retrieval.rerank(query, [document], call, (side) => `${names[side] ?? ''}[${at}]`),
@@ -102,13 +101,9 @@ export function missing(name: string): TandemError {
 }
 
 /** More images than an interactive request has make it bulk. */
-function callFor(
-  documents: readonly Query[],
-  request: FastifyRequest,
-  reply: FastifyReply,
-): Call | undefined {
+function callFor(documents: readonly Query[], request: FastifyRequest): Call | undefined {
   const images = documents.filter((document) => 'image' in document).length
-  return images > MAX_INTERACTIVE ? reply.asBulk() : request.call
+  return images > MAX_INTERACTIVE ? request.admission.asBulk() : request.call
 }
 
 async function queryOf(content: Content, name: string, reader: InputReader): Promise<Query> {

@@ -52,13 +52,7 @@ export const scoreRoutes: FastifyPluginCallbackTypebox<DialectOptions> = (app, o
         const scores =
           queries.length === 1
             ? inOrder(await rank({ query: queries[0], documents }, options, request, reply))
-            : await scorePairs(
-                [queries, documents],
-                [firstName, secondName],
-                options,
-                request,
-                reply,
-              )
+            : await scorePairs([queries, documents], [firstName, secondName], options, request)
         return {
           ...{ id: request.id, object: 'list' as const, created: Math.floor(Date.now() / 1000) },
           model: options.retrieval.model.name,

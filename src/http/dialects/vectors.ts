@@ -49,7 +49,7 @@ export async function vectorsOf(
       return parts
     }),
   )
-  const call = inputs.length > MAX_INTERACTIVE ? reply.asBulk() : request.call
+  const call = inputs.length > MAX_INTERACTIVE ? request.admission.asBulk() : request.call
   const named = (at: number): string => nameOf(owners[at] ?? 0)
   const { model, embeddings, timings } = await options.retrieval.embed(inputs, call, named)
   reply.timed(timings)

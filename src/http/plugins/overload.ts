@@ -1,12 +1,15 @@
 /**
  * Keeps the service responsive under more load than it can handle: a limited number of requests at
- * a time, fewer of those that can wait, a time limit for each, and no work for clients that left.
+ * a time, fewer of those that can wait, a time limit for each, a limit of the bytes that clients
+ * make it hold, and no work for clients that left.
  */
 import { setMaxListeners } from 'node:events'
+import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
 import type { Call } from '../../retrieval/retrieval.js'
+import { ByteBudget, type Holding } from '../byte-budget.js'
 import { timeLimitOf } from './deadline.js'
 import { Permits } from './permits.js'
 import { clientOf } from './rate-limit.js'
@@ -22,18 +25,12 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     /**
-     * The context of calls to the model; undefined without a permit. The signal fires when the
-     * client has closed the connection or the time is up. (Fastify's own `request.signal` fires
-     * already when the body has been read.)
+     * The context of calls to the model; undefined where the route takes no permit. The signal
+     * fires when the client has closed the connection or the time is up. (Fastify's own
+     * `request.signal` fires already when the body has been read.)
      */
     call: Call | undefined
-  }
-  interface FastifyReply {
-    /**
-     * The call of a request whose body makes it bulk; takes a bulk permit.
-     * @throws TandemError `overloaded`
-     */
-    asBulk: () => Call | undefined
+    admission: Admission
   }
 }
 
@@ -47,81 +44,191 @@ export interface Readiness {
 export interface OverloadOptions {
   maxConcurrentRequests: number
   maxConcurrentBulkRequests: number
+  /** Of all bodies and unread answers; small ones are not counted. */
+  maxHeldBytes: number
   requestTimeoutMs: number
   readiness: Readiness
 }
 
 const RETRY_AFTER_S = 1
+/** Bytes of a body or an answer that are not counted: connections bound their number. */
+const SMALL_BYTES = 65_536
+
+/**
+ * What one request takes from the others: a permit from the moment its body is there until it is
+ * answered, and the bytes of its body. A body that arrives slowly thus holds no permit.
+ */
+export class Admission {
+  readonly client: string
+  readonly #permits: Permits
+  readonly #bytes: ByteBudget
+  readonly #request: FastifyRequest
+  readonly #reply: FastifyReply
+  readonly #taken: (() => void)[] = []
+  #holding: Holding | undefined
+  #isOver = false
+
+  constructor(permits: Permits, bytes: ByteBudget, request: FastifyRequest, reply: FastifyReply) {
+    this.client = clientOf(request)
+    this.#permits = permits
+    this.#bytes = bytes
+    this.#request = request
+    this.#reply = reply
+  }
+
+  /** Refuses early, before the body is read. @throws TandemError `overloaded` */
+  check(): void {
+    const refusal = this.#permits.refusal(this.#priority, this.client)
+    if (refusal !== null) throw overloaded(refusal)
+  }
+
+  /** Call it once when the body is complete. @throws TandemError `overloaded` */
+  begin(): void {
+    this.#take(this.#priority)
+    if (this.#holding !== undefined) this.#bytes.keep(this.#holding)
+  }
+
+  /**
+   * The call of a request whose body makes it bulk; takes a bulk permit.
+   * @throws TandemError `overloaded`
+   */
+  asBulk(): Call | undefined {
+    this.#take('bulk')
+    return { ...this.#request.call, priority: 'bulk' }
+  }
+
+  /**
+   * Does a part of the work of a stream, which has a permit for as long as that takes.
+   * @throws the reason of the request's signal, while it waits for a permit; what `work` throws
+   */
+  async inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const { signal } = this.#request.call ?? {}
+    const giveBack = await this.#permits.wait(this.#priority, this.client, signal)
+    try {
+      return await work()
+    } finally {
+      giveBack()
+    }
+  }
+
+  /** Counts the bytes of the body that are in memory. Beyond the limit, the largest is refused. */
+  holds(bytes: number): void {
+    if (this.#isOver) return
+    if (this.#holding !== undefined) this.#bytes.resize(this.#holding, bytes)
+    else if (bytes > SMALL_BYTES) {
+      // Assigned before the bytes count, because that may end it.
+      this.#holding = this.#bytes.add(this.client, () => this.#evict())
+      this.#bytes.resize(this.#holding, bytes)
+    }
+  }
+
+  /** Gives back what was taken; `answerBytes` are held until the client has read them. */
+  end(answerBytes = 0): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    for (const giveBack of this.#taken.splice(0)) giveBack()
+    if (this.#holding !== undefined) this.#bytes.release(this.#holding)
+    const { socket } = this.#request.raw
+    if (answerBytes <= SMALL_BYTES || socket.destroyed) return
+    const answer = this.#bytes.add(this.client, () => socket.destroy())
+    onceOver(this.#reply, () => this.#bytes.release(answer))
+    this.#bytes.resize(answer, answerBytes)
+  }
+
+  get #priority(): NonNullable<Call['priority']> {
+    return this.#request.routeOptions.config.priority ?? 'interactive'
+  }
+
+  #take(priority: NonNullable<Call['priority']>): void {
+    if (this.#isOver) return
+    const permit = this.#permits.take(priority, this.client)
+    if (typeof permit === 'string') throw overloaded(permit)
+    this.#taken.push(permit)
+  }
+
+  #evict(): void {
+    const error = overloaded(
+      'The requests in progress have too many bytes, most of them of this client; try again shortly.',
+    )
+    if (!this.#reply.sent) this.#reply.header('connection', 'close').send(error)
+  }
+}
 
 export const overload = plugin<OverloadOptions>(
   (app, options, done) => {
-    const { maxConcurrentRequests, maxConcurrentBulkRequests, requestTimeoutMs, readiness } =
-      options
+    const { requestTimeoutMs, readiness } = options
     const permits = new Permits({
-      interactive: maxConcurrentRequests,
-      bulk: maxConcurrentBulkRequests,
+      interactive: options.maxConcurrentRequests,
+      bulk: options.maxConcurrentBulkRequests,
     })
-
-    /** @returns a function that gives the permit back */
-    function takePermit(request: FastifyRequest, priority: 'interactive' | 'bulk'): () => void {
-      const permit = permits.take(priority, clientOf(request))
-      if (typeof permit === 'string')
-        throw new TandemError('overloaded', permit, { retryAfterS: RETRY_AFTER_S })
-      return permit
-    }
+    const bytes = new ByteBudget(options.maxHeldBytes)
 
     function callOf(request: FastifyRequest, reply: FastifyReply): Call {
       const { priority = 'interactive', timeLimit } = request.routeOptions.config
       const milliseconds = timeLimitOf(request, timeLimit === false ? undefined : requestTimeoutMs)
-      const endPermit = takePermit(request, priority)
-      const { signal, end: endSignal } = signalFor(reply, milliseconds)
-      onceOver(reply, () => {
-        endPermit()
-        endSignal()
-      })
       const deadline = milliseconds === undefined ? undefined : performance.now() + milliseconds
+      const { client } = request.admission
       const { trace } = request
-      const client = clientOf(request)
-      return { signal, priority, client, deadline, trace }
+      return { signal: signalFor(reply, milliseconds), priority, client, deadline, trace }
     }
 
     app.decorateRequest('call', undefined)
-    app.decorateReply('asBulk', function (this: FastifyReply): Call | undefined {
-      onceOver(this, takePermit(this.request, 'bulk'))
-      return { ...this.request.call, priority: 'bulk' }
-    })
+    app.decorateRequest('admission', null as unknown as Admission)
     app.addHook('onRequest', (request, reply, next) => {
       const { open, permit } = request.routeOptions.config
-      if (open === true || permit === false || request.is404) return next()
+      request.admission = new Admission(permits, bytes, request, reply)
+      if (open === true || permit === false) return next()
+      // Before its body, which no route reads.
+      if (request.is404) return next(app.unmatched(request, reply))
       if (readiness.state !== 'ready') {
         const sentence = `The service is ${readiness.state}: ${readiness.detail}.`
         return next(new TandemError('not_ready', sentence, { retryAfterS: RETRY_AFTER_S }))
       }
       try {
+        request.admission.check()
         request.call = callOf(request, reply)
       } catch (error) {
         return next(error as TandemError)
       }
       next()
     })
-    // A stop waits for every connection to end, and clients keep theirs open.
-    app.addHook('onSend', (_request, reply, _payload, next) => {
+    app.addHook('preValidation', (request, _reply, next) => {
+      if (request.call === undefined || isReadByRoute(request)) return next()
+      try {
+        request.admission.begin()
+        next()
+      } catch (error) {
+        next(error as TandemError)
+      }
+    })
+    app.addHook('onSend', (request, reply, payload, next) => {
+      // A stop waits for every connection to end, and clients keep theirs open.
       if (readiness.state === 'stopping') reply.header('connection', 'close')
+      request.admission?.end(request.call === undefined ? 0 : lengthOf(payload))
       next()
     })
     done()
   },
-  { name: 'overload', dependencies: ['tracing', 'identity'] },
+  { name: 'overload', dependencies: ['problems', 'tracing', 'identity'] },
 )
 
-/**
- * @param milliseconds - undefined for no limit
- * @returns the signal, and what to call when the reply is over
- */
-function signalFor(
-  reply: FastifyReply,
-  milliseconds: number | undefined,
-): { signal: AbortSignal; end: () => void } {
+function overloaded(sentence: string): TandemError {
+  return new TandemError('overloaded', sentence, { retryAfterS: RETRY_AFTER_S })
+}
+
+/** Whether the handler reads the body: a form, or a stream of lines. */
+function isReadByRoute({ headers, body, routeOptions }: FastifyRequest): boolean {
+  if (body instanceof Readable) return true
+  const isForm = headers['content-type']?.startsWith('multipart/') === true
+  return isForm && routeOptions.schema?.body !== undefined
+}
+
+function lengthOf(payload: unknown): number {
+  return typeof payload === 'string' || Buffer.isBuffer(payload) ? payload.length : 0
+}
+
+/** @param milliseconds - undefined for no limit */
+function signalFor(reply: FastifyReply, milliseconds: number | undefined): AbortSignal {
   const controller = new AbortController()
   // Each input of a request listens; Node warns of more than ten listeners.
   setMaxListeners(0, controller.signal)
@@ -132,11 +239,12 @@ function signalFor(
     if (!reply.sent) reply.send(error)
   }
   const timer = milliseconds === undefined ? undefined : setTimeout(onTime, milliseconds)
-  const end = (): void => {
+  onceOver(reply, () => {
     clearTimeout(timer)
+    reply.request.admission.end()
     if (!reply.raw.writableFinished) controller.abort()
-  }
-  return { signal: controller.signal, end }
+  })
+  return controller.signal
 }
 
 /**

@@ -8,8 +8,11 @@ const LEFT_FREE = 0.25
 /** The permits of one priority, and how many each client holds. */
 interface Pool {
   readonly limit: number
+  readonly what: string
   taken: number
   readonly of: Map<string, number>
+  /** In the order of their calls. */
+  readonly waiting: Set<{ client: string; start: (permit: () => void) => void }>
 }
 
 /** Permits of two priorities. Clients that hold permits of one priority have equal shares of it. */
@@ -18,24 +21,67 @@ export class Permits {
 
   constructor({ interactive, bulk }: Readonly<Record<Priority, number>>) {
     this.#pools = {
-      interactive: { limit: interactive, taken: 0, of: new Map() },
-      bulk: { limit: bulk, taken: 0, of: new Map() },
+      interactive: newPool(interactive, 'requests'),
+      bulk: newPool(bulk, 'bulk requests'),
     }
+  }
+
+  /** The sentence of the refusal where the client cannot have a permit now; null where it can. */
+  refusal(priority: Priority, client: string): string | null {
+    const pool = this.#pools[priority]
+    const { limit, what } = pool
+    if (pool.taken >= limit)
+      return `${limit} ${what} are being answered, the most at a time; try again shortly.`
+    const share = shareOf(pool, client)
+    if ((pool.of.get(client) ?? 0) < share) return null
+    return `${share} ${what} of this client are being answered, its share of ${limit}; try again shortly.`
   }
 
   /** @returns a function that gives the permit back, or the sentence of the refusal */
   take(priority: Priority, client: string): (() => void) | string {
-    const pool = this.#pools[priority]
-    const { limit } = pool
-    const what = priority === 'bulk' ? 'bulk requests' : 'requests'
-    if (pool.taken >= limit)
-      return `${limit} ${what} are being answered, the most at a time; try again shortly.`
-    const share = shareOf(pool, client)
-    if ((pool.of.get(client) ?? 0) >= share)
-      return `${share} ${what} of this client are being answered, its share of ${limit}; try again shortly.`
-    count(pool, client, 1)
-    return () => count(pool, client, -1)
+    return this.refusal(priority, client) ?? this.#give(priority, client)
   }
+
+  /**
+   * Waits for a permit; of those that can have one, the first that waits gets it.
+   * @throws the reason of `signal`
+   */
+  wait(priority: Priority, client: string, signal: AbortSignal | undefined): Promise<() => void> {
+    signal?.throwIfAborted()
+    const permit = this.take(priority, client)
+    if (typeof permit !== 'string') return Promise.resolve(permit)
+    const { waiting } = this.#pools[priority]
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        waiting.delete(entry)
+        reject(signal?.reason as Error)
+      }
+      const entry = {
+        client,
+        start: (given: () => void): void => {
+          waiting.delete(entry)
+          signal?.removeEventListener('abort', leave)
+          resolve(given)
+        },
+      }
+      waiting.add(entry)
+      signal?.addEventListener('abort', leave, { once: true })
+    })
+  }
+
+  #give(priority: Priority, client: string): () => void {
+    const pool = this.#pools[priority]
+    count(pool, client, 1)
+    return () => {
+      count(pool, client, -1)
+      for (const { client: next, start } of pool.waiting)
+        if (this.refusal(priority, next) === null) start(this.#give(priority, next))
+    }
+  }
+}
+
+function newPool(limit: number, what: string): Pool {
+  return { limit, what, taken: 0, of: new Map(), waiting: new Set() }
 }
 
 function shareOf({ limit, of }: Pool, client: string): number {

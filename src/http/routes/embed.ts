@@ -48,7 +48,7 @@ export const embedRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, 
         request.body === undefined
           ? await readEmbedForm(request, reader, limits)
           : await readEmbedBody(request.body, reader)
-      const call = inputs.length > MAX_INTERACTIVE ? reply.asBulk() : request.call
+      const call = inputs.length > MAX_INTERACTIVE ? request.admission.asBulk() : request.call
       const { model, embeddings, timings } = await retrieval.embed(inputs, call)
       reply.type('application/json; charset=utf-8')
       const head = { model: model.name, dim: model.dim, timings: reply.timed(timings) }

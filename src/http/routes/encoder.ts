@@ -19,6 +19,7 @@ import {
   type Encoder,
 } from '../../model/remote/protocol.js'
 import type { Call } from '../../retrieval/retrieval.js'
+import { readBytes } from '../plugins/bodies.js'
 import { inputErrors } from '../plugins/documented-errors.js'
 import type { Readiness } from '../plugins/overload.js'
 import { parsedJsonText } from '../json-text.js'
@@ -46,9 +47,7 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
   done,
 ) => {
   const { info } = encoder
-  app.addContentTypeParser(FRAME_TYPE, { parseAs: 'buffer' }, (_request, body, parsed) =>
-    parsed(null, body),
-  )
+  app.addContentTypeParser(FRAME_TYPE, readBytes)
 
   app.get(
     '/encoder',

@@ -22,12 +22,16 @@ type Outcome = AddReply['items'][number]
 /** An addition that is not read yet. If reading fails, the others of the request continue. */
 interface Pending {
   index: number
+  /** Held in memory. */
+  bytes: number
   /** @param onId - called with the id before `read` returns, unless the input has no readable id */
   read: (onId: (id: string) => void) => Addition | Promise<Addition>
 }
 
 /** Enough to fill batches of the model, few enough to bound the memory of a long stream. */
 const GROUP_SIZE = 16
+/** A group that has as many bytes is not filled up. */
+const GROUP_BYTES = 2 ** 20
 /** Images that were stored, and images that failed, whose outcomes a reply has. */
 const MAX_LISTED = 10_000
 const validateLine = compileExact<ItemLine>(ItemLine)
@@ -56,16 +60,18 @@ export const manyItemsRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (a
       },
     },
     async (request) => {
-      const { body, call } = request
+      const { body, admission } = request
       const additions =
         body === undefined
           ? await readItemsForm(request, limits)
-          : readLines(body, options, call?.signal)
+          : readLines(request, body, options)
       const counts = { created: 0, replaced: 0, failed: 0 }
       const listed = { stored: 0, failed: 0 }
       const items: Outcome[] = []
-      for await (const group of groupsOf(additions, GROUP_SIZE)) {
-        for (const outcome of await addGroup(group, retrieval, request)) {
+      for await (const group of groupsOf(additions)) {
+        const work = (): Promise<Outcome[]> => addGroup(group, retrieval, request)
+        // A stream has a permit while a group is added, and none while it waits for the client.
+        for (const outcome of await (body === undefined ? work() : admission.inTurn(work))) {
           counts[outcome.status] += 1
           const kind = outcome.status === 'failed' ? 'failed' : 'stored'
           if (listed[kind] === MAX_LISTED) continue
@@ -131,12 +137,14 @@ async function add(
 }
 
 async function* readLines(
+  { admission, call }: FastifyRequest,
   body: Readable,
   options: InputOptions,
-  signal: AbortSignal | undefined,
 ): AsyncGenerator<Pending> {
   const { maxBodyBytes } = options.limits
-  for await (const { index, bytes } of linesOf(body, maxBodyBytes)) {
+  for await (const { index, bytes } of linesOf(body, maxBodyBytes, (held) =>
+    admission.holds(held),
+  )) {
     const read: Pending['read'] = async (onId) => {
       if (bytes === null)
         throw new TandemError(
@@ -148,9 +156,10 @@ async function* readLines(
       if (typeof value?.id === 'string') onId(value.id)
       const { id, image, payload: unlimited } = checked(validateLine, value, 'field')
       const payload = limitedPayload(unlimited)
-      return { id, image: await new InputReader(options, signal).image(image, 'image'), payload }
+      const reader = new InputReader(options, call?.signal)
+      return { id, image: await reader.image(image, 'image'), payload }
     }
-    yield { index, read }
+    yield { index, bytes: bytes?.length ?? 0, read }
   }
 }
 
@@ -168,6 +177,7 @@ async function readItemsForm(request: FastifyRequest, limits: InputLimits): Prom
   }
   return files.map(({ fileName, bytes: image }, index) => ({
     index,
+    bytes: image.length,
     read: (onId) => {
       const id = ids[index] ?? fileName
       onId(id)
@@ -177,15 +187,17 @@ async function readItemsForm(request: FastifyRequest, limits: InputLimits): Prom
   }))
 }
 
-async function* groupsOf<Value>(
-  values: AsyncIterable<Value> | Iterable<Value>,
-  size: number,
-): AsyncGenerator<Value[]> {
-  let group: Value[] = []
-  for await (const value of values) {
-    if (group.push(value) < size) continue
+async function* groupsOf(
+  additions: AsyncIterable<Pending> | Iterable<Pending>,
+): AsyncGenerator<Pending[]> {
+  let group: Pending[] = []
+  let bytes = 0
+  for await (const addition of additions) {
+    bytes += addition.bytes
+    if (group.push(addition) < GROUP_SIZE && bytes < GROUP_BYTES) continue
     yield group
     group = []
+    bytes = 0
   }
   if (group.length > 0) yield group
 }

@@ -7,6 +7,7 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { TandemError } from '../../errors.js'
 import type { Addition, ListedItem, PutCondition } from '../../retrieval/retrieval.js'
+import { readBytes } from '../plugins/bodies.js'
 import { imageErrors, inputErrors, readErrors, writeErrors } from '../plugins/documented-errors.js'
 import { bodyIn, empty, ImageFile, NoQuery } from '../schemas/fields.js'
 import {
@@ -28,11 +29,8 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
   const { retrieval } = options
   await app.register(multipart)
   // The type of an image is read from its bytes, so any Content-Type of an image will do.
-  for (const type of [/^image\//, 'application/octet-stream']) {
-    app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body, done) =>
-      done(null, body),
-    )
-  }
+  for (const type of [/^image\//, 'application/octet-stream'])
+    app.addContentTypeParser(type, readBytes)
   const tags = ['items']
   const item = { tags, params: ItemParams, querystring: NoQuery }
 

@@ -38,7 +38,7 @@ export const rerankRoutes: FastifyPluginCallbackTypebox<InputOptions> = (app, op
         ...documents.map((document, at) => reader.query(document, `documents[${at}]`)),
       ])
       const images = rest.filter((document) => 'image' in document).length
-      const call = images > MAX_INTERACTIVE ? reply.asBulk() : request.call
+      const call = images > MAX_INTERACTIVE ? request.admission.asBulk() : request.call
       const { model, orderedBy, ranked, timings } = await retrieval.rerank(first, rest, call)
       const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => ({
         ...{ index, relevance_score: relevance, similarity, match },

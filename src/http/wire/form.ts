@@ -1,6 +1,8 @@
 /** The parts of a multipart/form-data body, within the limits of the service. */
+import type { Readable } from 'node:stream'
 import type { FastifyError, FastifyRequest } from 'fastify'
 import { clip, TandemError } from '../../errors.js'
+import { GrowingBuffer } from '../growing-buffer.js'
 import { losslessText } from '../utf8.js'
 import type { InputLimits } from './inputs.js'
 
@@ -22,10 +24,10 @@ export interface FormShape {
 }
 
 /**
- * All parts in their order. Together they may be as large as a body.
+ * All parts in their order. Together they may be as large as a body. Then the request has a permit.
  *
- * @throws TandemError body_unreadable, body_too_large, batch_too_large; invalid_request for a part
- *   that `shape` does not name
+ * @throws TandemError body_unreadable, body_too_large, batch_too_large, overloaded; invalid_request
+ *   for a part that `shape` does not name
  */
 export async function readForm(
   request: FastifyRequest,
@@ -45,7 +47,8 @@ export async function readForm(
     }
     for await (const part of request.parts({ limits: most })) {
       if (part.type === 'file') {
-        const bytes = await part.toBuffer()
+        const bytes = await bytesOf(part.file, (more) => request.admission.holds(size + more))
+        if (part.file.truncated) throw tooLarge(limits)
         const fileName = losslessText(part.filename ?? '', 'The file name of a part')
         parts.push(known(shape, { name: part.fieldname, fileName, bytes }))
         size += bytes.length
@@ -55,12 +58,14 @@ export async function readForm(
         losslessText(value, `The field ${part.fieldname}`)
         parts.push({ name: part.fieldname, value })
         size += value.length
+        request.admission.holds(size)
       }
       if (size > maxBodyBytes) throw tooLarge(limits)
     }
   } catch (error) {
     throw formError(error, limits)
   }
+  request.admission.begin()
   if (parts.length > 0) return parts
   throw new TandemError('body_missing', `The form has no parts; expected ${expected(shape)}.`)
 }
@@ -93,6 +98,15 @@ export function onlyField(parts: readonly FormPart[], name: string): string | un
     'invalid_request',
     `The form has ${values.length} fields named ${name}; expected at most one.`,
   )
+}
+
+async function bytesOf(stream: Readable, onLength: (bytes: number) => void): Promise<Buffer> {
+  const bytes = new GrowingBuffer()
+  for await (const piece of stream as AsyncIterable<Buffer>) {
+    bytes.add(piece)
+    onLength(bytes.length)
+  }
+  return bytes.bytes()
 }
 
 function known<Part extends FormPart>(shape: FormShape, part: Part): Part {

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
+import { GrowingBuffer } from '../growing-buffer.js'
 
 /** A line of a body; `bytes` is null for one that is longer than allowed. */
 export interface Line {
@@ -12,14 +13,19 @@ export interface Line {
  * Empty lines are skipped. Between the chunks of the stream the event loop has a turn.
  *
  * @param maxBytes - of a line; the rest of a longer one is read and dropped
+ * @param onHeld - gets the bytes of the line that is not complete, after each chunk
  */
-export async function* linesOf(stream: Readable, maxBytes: number): AsyncGenerator<Line> {
+export async function* linesOf(
+  stream: Readable,
+  maxBytes: number,
+  onHeld: (bytes: number) => void = () => undefined,
+): AsyncGenerator<Line> {
   let index = 0
   let size = 0
-  let pieces: Buffer[] = []
+  let line = new GrowingBuffer()
   const take = (): Line | undefined => {
-    const bytes = size > maxBytes ? null : Buffer.concat(pieces)
-    pieces = []
+    const bytes = size > maxBytes ? null : line.bytes()
+    line = new GrowingBuffer()
     size = 0
     return bytes?.every(isSpace) === true ? undefined : { index: index++, bytes }
   }
@@ -30,13 +36,14 @@ export async function* linesOf(stream: Readable, maxBytes: number): AsyncGenerat
       const end = chunk.indexOf(0x0a, from)
       const piece = chunk.subarray(from, end === -1 ? undefined : end)
       size += piece.length
-      if (size <= maxBytes) pieces.push(piece)
-      else pieces = []
+      if (size <= maxBytes) line.add(piece)
+      else line = new GrowingBuffer()
       if (end === -1) break
-      const line = take()
-      if (line !== undefined) yield line
+      const complete = take()
+      if (complete !== undefined) yield complete
       from = end + 1
     }
+    onHeld(line.length)
     await setImmediate()
   }
   const last = take()

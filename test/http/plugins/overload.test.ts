@@ -1,10 +1,48 @@
-import { connect, type AddressInfo } from 'node:net'
+import { once } from 'node:events'
+import { connect, type AddressInfo, type Socket } from 'node:net'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
 let tandem: TestService
+let port: number
+const sockets: Socket[] = []
 
-afterEach(() => tandem.end())
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy()
+  await tandem.end()
+})
+
+async function listen(): Promise<void> {
+  await tandem.app.listen({ host: '127.0.0.1', port: 0 })
+  port = (tandem.app.server.address() as AddressInfo).port
+}
+
+/** Sends the text, which may be the start of a request. */
+async function client(text: string): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1').on('error', () => undefined)
+  sockets.push(socket)
+  await once(socket, 'connect')
+  socket.write(text)
+  return socket
+}
+
+const head = (start: string, type: string, length: number): string =>
+  `${start} HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${type}\r\nContent-Length: ${length}\r\n\r\n`
+
+const put = (id: string) =>
+  tandem.app.inject({
+    method: 'PUT',
+    url: `/items/${id}`,
+    headers: { 'content-type': 'image/png' },
+    body: 'dog',
+  })
+
+const connections = (): Promise<number> =>
+  new Promise((resolve, reject) =>
+    tandem.app.server.getConnections((error, count) =>
+      error === null ? resolve(count) : reject(error),
+    ),
+  )
 
 /** Makes the model wait until `open` is called; remembers the signals it was given. */
 function holdModel(): { open: () => void; signals: AbortSignal[] } {
@@ -35,26 +73,46 @@ describe('the limit of requests at a time', () => {
       expect((await tandem.app.inject('/search?q=e')).statusCode).toBe(200)
   })
 
-  it('answers another client while one sends as many slow bodies as there are permits', async () => {
-    tandem = await startTestService({ maxConcurrentRequests: 8 })
-    await tandem.app.listen({ host: '127.0.0.1', port: 0 })
-    const { port } = tandem.app.server.address() as AddressInfo
-    const head =
-      'POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{'
-    const slow = Array.from({ length: 8 }, () => connect(port, '127.0.0.1'))
-    const refusals: string[] = []
-    for (const socket of slow) {
-      socket.setEncoding('utf8').on('data', (text: string) => refusals.push(text))
-      socket.on('error', () => undefined).write(head)
-    }
-    try {
-      await expect.poll(() => refusals.length).toBe(2)
-      for (const text of refusals) expect(text).toContain('6 requests of this client')
-      const other = await tandem.app.inject({ url: '/search?q=a', remoteAddress: '192.0.2.1' })
-      expect(other.statusCode).toBe(200)
-    } finally {
-      for (const socket of slow) socket.destroy()
-    }
+  it('counts requests whose bodies are there, and not those that arrive slowly', async () => {
+    tandem = await startTestService({
+      maxConcurrentRequests: 2,
+      limits: { maxConcurrentBulkRequests: 1 },
+    })
+    await listen()
+    await Promise.all(
+      [
+        head('POST /search', 'application/json', 100) + '{',
+        head('POST /search', 'multipart/form-data; boundary=x', 100) + '--x',
+        head('PUT /items/a', 'image/png', 100) + 'a',
+        head('POST /items', 'multipart/form-data; boundary=x', 100) + '--x',
+        head('POST /items', 'application/x-ndjson', 100) + '{"id": "a"}\n{',
+      ].flatMap((text) => [1, 2, 3].map(() => client(text))),
+    )
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
+    expect((await put('b')).statusCode).toBe(201)
+  })
+
+  it('makes a stream of lines wait for a permit, and loses no line', async () => {
+    tandem = await startTestService({ limits: { maxConcurrentBulkRequests: 1 } })
+    const { open, signals } = holdModel()
+    const lines = Array.from({ length: 40 }, (_, at) =>
+      JSON.stringify({ id: `line-${at}`, image: Buffer.from('dog').toString('base64') }),
+    )
+    await listen()
+    const body = lines.join('\n')
+    const stream = await client(head('POST /items', 'application/x-ndjson', body.length))
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    const held = put('a')
+    await expect.poll(() => signals.length).toBe(1)
+    let said = ''
+    stream.on('data', (bytes: Buffer) => (said += bytes.toString())).write(body)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(signals).toHaveLength(1)
+    open()
+    expect((await held).statusCode).toBe(201)
+    await expect.poll(() => said).toContain('"created":40')
+    expect((await put('c')).statusCode).toBe(201)
   })
 
   it('gives permits back after errors, invalid input and unknown routes', async () => {
@@ -64,6 +122,61 @@ describe('the limit of requests at a time', () => {
         expect((await tandem.app.inject(url)).statusCode).toBeLessThan(500)
     }
     expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
+  })
+})
+
+describe('the limit of bytes held at a time', () => {
+  it('refuses the body of the client with the most bytes, and no small request', async () => {
+    tandem = await startTestService({
+      maxBodyBytes: 200_000,
+      limits: { maxHeldBytes: 16 * 200_000 },
+    })
+    await listen()
+    const size = 200_000
+    const text = head('PUT /items/a', 'image/png', size) + 'a'.repeat(size - 1)
+    let said = ''
+    for (let at = 0; at < 17; at += 1) {
+      const socket = await client(text)
+      socket.on('data', (bytes: Buffer) => (said += bytes.toString()))
+    }
+    await expect.poll(() => said).toMatch(/^HTTP\/1\.1 503 .*"code":"overloaded"/s)
+    expect(said.match(/HTTP/g)).toHaveLength(1)
+    expect((await put('b')).statusCode).toBe(201)
+    expect((await tandem.app.inject('/search?q=a')).statusCode).toBe(200)
+    for (const socket of sockets) socket.destroy()
+    await expect.poll(connections).toBe(0)
+    const whole = {
+      method: 'PUT',
+      url: '/items/c',
+      headers: { 'content-type': 'image/png' },
+    } as const
+    for (let again = 0; again < 20; again += 1) {
+      const reply = await tandem.app.inject({ ...whole, body: `dog${'g'.repeat(size - 3)}` })
+      expect(reply.json()).not.toMatchObject({ code: 'overloaded' })
+    }
+  })
+
+  it('closes the connection of the client with the most answers that it does not read', async () => {
+    tandem = await startTestService({
+      maxBodyBytes: 60_000,
+      limits: { maxHeldBytes: 1_000_000 },
+    })
+    await tandem.retrieval.add({
+      id: 'a',
+      image: Buffer.from('dog'),
+      payload: { text: 'x'.repeat(60_000) },
+    })
+    for (const id of ['b', 'c', 'd'])
+      await tandem.retrieval.add({
+        id,
+        image: Buffer.from('cat'),
+        payload: { text: 'x'.repeat(60_000) },
+      })
+    await listen()
+    const list = 'GET /items HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n'
+    for (let at = 0; at < 60; at += 1) (await client(list.repeat(90))).pause()
+    await expect.poll(() => connections(), { timeout: 8000 }).toBeLessThan(30)
+    expect((await tandem.app.inject('/items?limit=1')).statusCode).toBe(200)
   })
 })
 
@@ -138,13 +251,6 @@ describe('the header Request-Timeout', () => {
 })
 
 describe('bulk requests', () => {
-  const put = (id: string) =>
-    tandem.app.inject({
-      method: 'PUT',
-      url: `/items/${id}`,
-      headers: { 'content-type': 'image/png' },
-      body: 'dog',
-    })
   const embed = (count: number) =>
     tandem.app.inject({
       method: 'POST',

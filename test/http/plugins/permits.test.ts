@@ -43,6 +43,33 @@ describe('permits', () => {
     },
   )
 
+  it('go to those that wait, in the order of their calls', async () => {
+    const permits = new Permits({ interactive: 1, bulk: 2 })
+    const first = permits.take('bulk', 'a') as () => void
+    permits.take('bulk', 'b')
+    const order: string[] = []
+    const waiting = ['c', 'd'].map((name) =>
+      permits.wait('bulk', name, undefined).then((back) => (order.push(name), back)),
+    )
+    first()
+    const back = await (waiting[0] as Promise<() => void>)
+    expect(order).toEqual(['c'])
+    back()
+    await waiting[1]
+    expect(order).toEqual(['c', 'd'])
+  })
+
+  it('are not given to those that no longer wait', async () => {
+    const permits = new Permits({ interactive: 1, bulk: 1 })
+    const back = permits.take('bulk', 'a') as () => void
+    const gone = new AbortController()
+    const waiting = permits.wait('bulk', 'b', gone.signal)
+    gone.abort(new Error('gone'))
+    await expect(waiting).rejects.toThrow('gone')
+    back()
+    expect(permits.take('bulk', 'c')).toBeTypeOf('function')
+  })
+
   it('are at most their number, and can all be given back', () => {
     const step = fc.record({ client: fc.constantFrom('a', 'b', 'c'), take: fc.boolean() })
     fc.assert(

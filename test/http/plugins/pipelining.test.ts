@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { openKeys } from '../../../src/auth/keys.js'
 import { identity } from '../../../src/http/plugins/auth.js'
 import { overload } from '../../../src/http/plugins/overload.js'
+import { problems } from '../../../src/http/plugins/problems.js'
 import { tracing } from '../../../src/http/plugins/tracing.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
@@ -145,11 +146,13 @@ describe('the limit of requests at a time', () => {
     const app = Fastify()
     const keys = await openKeys({ keys: [], file: undefined, onChange: () => undefined })
     await app.register(tracing)
+    await app.register(problems)
     await app.register(identity, { keys })
     await app.register(overload, {
       // One client has at most three quarters, rounded up: four.
       maxConcurrentRequests: 5,
       maxConcurrentBulkRequests: 4,
+      maxHeldBytes: 1000,
       requestTimeoutMs: 60_000,
       readiness: { state: 'ready', detail: '' },
     })

@@ -1,0 +1,79 @@
+/** Reads bodies that are needed whole, and parses those of JSON. */
+import type { Readable } from 'node:stream'
+import { errorCodes, type FastifyRequest } from 'fastify'
+import plugin from 'fastify-plugin'
+import { TandemError } from '../../errors.js'
+import { GrowingBuffer } from '../growing-buffer.js'
+import { JsonTextError, parsedJsonText } from '../json-text.js'
+import { utf8Text } from '../utf8.js'
+
+type Parsed<Value> = (error: Error | null, value?: Value) => void
+
+/** Parses application/json, and refuses what readers could understand differently. */
+export const jsonBodies = plugin(
+  (app, _options, done) => {
+    app.removeContentTypeParser('application/json')
+    app.addContentTypeParser('application/json', readJson)
+    done()
+  },
+  { name: 'json-bodies' },
+)
+
+/** A parser of Fastify for JSON in UTF-8. */
+export function readJson(request: FastifyRequest, stream: Readable, parsed: Parsed<unknown>): void {
+  readBytes(request, stream, (error, body) => {
+    if (body === undefined) parsed(error)
+    else parse(request, body, parsed)
+  })
+}
+
+function parse(request: FastifyRequest, body: Buffer, parsed: Parsed<unknown>): void {
+  if (body.length === 0) {
+    if (request.routeOptions.schema?.body === undefined) return parsed(null, undefined)
+    const sentence = 'The body is empty; its Content-Type is application/json.'
+    return parsed(new TandemError('body_missing', sentence))
+  }
+  try {
+    parsed(null, parsedJsonText(utf8Text(body, 'The body')))
+  } catch (error) {
+    parsed(
+      error instanceof JsonTextError
+        ? new TandemError('body_unreadable', `The body ${error.message}.`)
+        : (error as Error),
+    )
+  }
+}
+
+/**
+ * The bytes of a body, counted as they arrive. Fastify would keep a list of the pieces, which needs
+ * far more memory than the body where a client sends tiny ones.
+ *
+ * @param done - gets an error if the body is larger than its route allows, or is cut off
+ */
+export function readBytes(request: FastifyRequest, stream: Readable, done: Parsed<Buffer>): void {
+  const { bodyLimit } = request.routeOptions
+  const announced = request.headers['content-length']
+  const expected = announced === undefined ? undefined : Number(announced)
+  const body = new GrowingBuffer(expected)
+  stream.on('data', take).on('end', end).on('error', fail)
+  if (expected !== undefined && expected > bodyLimit)
+    finish(new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE())
+
+  function take(piece: Buffer): void {
+    if (body.length + piece.length > bodyLimit)
+      return finish(new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE())
+    body.add(piece)
+    request.admission.holds(body.length)
+  }
+  function end(): void {
+    if (expected === undefined || expected === body.length) finish(null, body.bytes())
+    else finish(new errorCodes.FST_ERR_CTP_INVALID_CONTENT_LENGTH())
+  }
+  function fail(cause: Error): void {
+    finish(Object.assign(cause, { statusCode: 400 }))
+  }
+  function finish(error: Error | null, bytes?: Buffer): void {
+    stream.off('data', take).off('end', end).off('error', fail)
+    done(error, bytes)
+  }
+}
