@@ -1,7 +1,5 @@
 #!/usr/bin/env node
 /** The `tandem` command. Each file of `cli/` adds one of its commands. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { Command } from 'commander'
 import { addBackupCommands } from './cli/backup.js'
 import { addBenchModelCommand } from './cli/bench-model.js'
@@ -10,21 +8,19 @@ import { addEvaluateCommand } from './cli/evaluate.js'
 import { addImagesCommand } from './cli/images.js'
 import { addIndexCommand } from './cli/index-folder.js'
 import { addKeyCommand } from './cli/key.js'
+import { addMcpCommand } from './cli/mcp.js'
 import { addMigrateCommand } from './cli/migrate.js'
 import { addModelsCommand } from './cli/models.js'
 import { addRebuildCommand } from './cli/rebuild.js'
 import { addReembedCommands } from './cli/reembed.js'
 import { addSearchCommand } from './cli/search.js'
 import { printLine, type Terminal } from './cli/terminal.js'
-import { packageFolder } from './config.js'
+import { packageInfo } from './config.js'
 
-const { version } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as {
-  version: string
-}
 const terminal: Terminal = { out: process.stdout, err: process.stderr }
 const program = new Command('tandem')
   .description('Image-text retrieval: store images and find them by sentences.')
-  .version(version)
+  .version(packageInfo.version)
   .showHelpAfterError('(see --help)')
 
 program.commandsGroup('Service:')
@@ -39,6 +35,7 @@ addKeyCommand(program, terminal)
 program.commandsGroup('Images:')
 addIndexCommand(program, terminal)
 addSearchCommand(program, terminal)
+addMcpCommand(program, terminal)
 
 program.commandsGroup('Stored items:')
 addBackupCommands(program, terminal)

@@ -6,6 +6,7 @@
  * environment on to workers without the secrets, and `vector-index/hnsw.ts` passes on
  * GLIBC_TUNABLES.
  */
+import { readFileSync } from 'node:fs'
 import { isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { envSchema, type EnvSchemaOpt } from 'env-schema'
@@ -13,6 +14,11 @@ import { Type, type Static, type TProperties, type TSchemaOptions } from 'typebo
 
 /** The folder of the package, which holds the shipped bundles and the search page. */
 export const packageFolder = fileURLToPath(new URL('..', import.meta.url)).replace(/[\\/]$/, '')
+
+/** Of the package.json. */
+export const packageInfo = JSON.parse(
+  readFileSync(join(packageFolder, 'package.json'), 'utf8'),
+) as { version: string; description: string }
 
 /** A variable has a value that its setting does not take; the message names every such variable. */
 export class ConfigError extends Error {
@@ -53,7 +59,7 @@ function oneOf<const Choice extends string>(
 }
 
 const PROVIDERS = ['cuda', 'tensorrt', 'cpu'] as const
-const DIALECTS = ['openai', 'rerank'] as const
+const DIALECTS = ['openai', 'rerank', 'mcp'] as const
 /** Addresses and formats of other services, for their clients: see docs/clients.md. */
 export type DialectName = (typeof DIALECTS)[number]
 const MIB = 1024 * 1024

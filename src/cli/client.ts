@@ -6,7 +6,7 @@ import type { Payload, Problem } from '../http/schemas/fields.js'
 import type { ItemReply, ItemsReply } from '../http/schemas/items.js'
 import type { ReembeddingReply } from '../http/schemas/reembedding.js'
 import type { RerankReply } from '../http/schemas/rerank.js'
-import type { SearchReply } from '../http/schemas/search.js'
+import type { SearchBody, SearchReply } from '../http/schemas/search.js'
 
 export type Hit = Static<typeof SearchReply>['hits'][number]
 export type SearchAnswer = Static<typeof SearchReply>
@@ -89,6 +89,15 @@ export class Client {
     }
   }
 
+  /** The stored JPEG of an item. */
+  async image(id: string): Promise<Uint8Array> {
+    return new Uint8Array(await (await this.#send(imagePath(id), {})).arrayBuffer())
+  }
+
+  imageUrl(id: string): string {
+    return new URL(imagePath(id), this.#base).href
+  }
+
   /** Every stored item, by id. */
   async *items(): AsyncGenerator<StoredItem> {
     let after: string | null = null
@@ -143,6 +152,12 @@ export class Client {
     for (const [name, value] of Object.entries(options))
       if (value !== undefined) query.set(name, String(value))
     return (await this.#json(`search?${query.toString()}`)) as SearchAnswer
+  }
+
+  /** `POST /search`: by a text, an image or an item. */
+  async searchBy(body: SearchBody): Promise<SearchAnswer> {
+    const init = { method: 'POST', body: JSON.stringify(body), headers: JSON_HEADERS }
+    return (await this.#json('search', init)) as SearchAnswer
   }
 
   /** The embeddings of `inputs`, in order. */
@@ -209,6 +224,10 @@ export class Client {
       throw new ServiceError(0, `No service answers at ${this.#base} (${cause}).`, { cause: error })
     }
   }
+}
+
+function imagePath(id: string): string {
+  return `items/${encodeURIComponent(id)}/image`
 }
 
 async function refusal(answer: Response): Promise<ServiceError> {

@@ -96,6 +96,22 @@ export const rerankBody = json(
     return_documents: truth,
   }),
 )
+export const mcpBody = json(
+  loosely({
+    jsonrpc: fc.constantFrom('2.0', '2.0', '2.0', '1.0'),
+    id: fc.oneof(numbers, texts),
+    method: fc.oneof(
+      fc.constantFrom('tools/call', 'tools/call', 'tools/list', 'initialize', 'ping'),
+      texts,
+    ),
+    params: loosely({
+      name: fc.constantFrom('search_images', 'view_image', 'search', 'fetch', '__proto__'),
+      arguments: fc.oneof(loosely({ text: texts, id: ids, image: images, ...options }), input),
+      protocolVersion: texts,
+      _meta: payloads,
+    }),
+  }),
+)
 export const reembeddingBody = json(loosely({ model: fc.oneof(fc.constant('tiny-bundle'), texts) }))
 export const itemBody = fc.oneof(
   json(loosely(item)),

@@ -116,6 +116,14 @@ describe('the judge of answers', () => {
     ['comes with the code', problem(404, 'overloaded')],
     ['the service failed', problem(500, 'internal_error')],
     ['the service failed', problem(503, 'timed_out')],
+    [
+      'the service failed within an answer',
+      {
+        status: 200,
+        headers: new Map([['content-type', 'application/json']]),
+        body: Buffer.from('{"result":{"text":"Something went wrong. (internal_error)"}}'),
+      },
+    ],
     ['the insides', problem(404, 'item_not_found', 'at Object.read (/x/y.ts:3:1)')],
     [
       'not as a problem',

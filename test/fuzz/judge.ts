@@ -4,6 +4,8 @@ import type { Reply } from './connection.js'
 
 /** Stack traces and paths of the service. */
 const INSIDES = /node_modules|\.[cm]?[jt]s:\d+|\bat [\w.<>]+ \(|tandem-fuzz-/
+/** Of a tool of MCP, and of its SDK. */
+const INTERNAL = /\(internal_error\)|"code":-32603/
 const LONGEST_DETAIL = 2000
 
 interface Document {
@@ -37,6 +39,8 @@ export class Judge {
       return `an answer shows the insides of the service: ${text.slice(0, 300)}`
     if (!this.#isDocumented(message, status))
       return `the status ${status} is not in the OpenAPI document`
+    if (type.startsWith('application/json') && INTERNAL.test(text))
+      return `the service failed within an answer: ${text.slice(0, 300)}`
     if (type.startsWith('application/json'))
       return isJson(text) || body.length === 0 ? null : 'an answer that is not JSON'
     return status < 400 || body.length === 0 ? null : problemFault(status, type, text)

@@ -9,6 +9,7 @@ import { errorAndMessage } from './error-members.js'
 const DIALECTS: Readonly<Record<DialectName, () => Promise<{ dialect: Dialect }>>> = {
   openai: () => import('./openai.js'),
   rerank: () => import('./rerank.js'),
+  mcp: () => import('./mcp/route.js'),
 }
 
 export interface Dialects {

@@ -1,20 +1,12 @@
 /** The OpenAPI document of all routes at /openapi.json, and its page at /docs. */
-import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import swagger from '@fastify/swagger'
 import plugin from 'fastify-plugin'
-import { packageFolder } from '../../config.js'
+import { packageInfo } from '../../config.js'
 import { documentRoutes, filesIn } from '../documents.js'
 import { scopeNeeded } from './auth.js'
 import { documentedErrors } from './documented-errors.js'
-
-const { version, description } = JSON.parse(
-  readFileSync(join(packageFolder, 'package.json'), 'utf8'),
-) as {
-  version: string
-  description: string
-}
 
 // The service itself serves all parts of the page: it works without the internet.
 const POLICY =
@@ -65,7 +57,11 @@ export const openapi = plugin<{ keysNeeded: boolean }>(
     await app.register(swagger, {
       openapi: {
         openapi: '3.1.0',
-        info: { title: 'Tandem', version, description },
+        info: {
+          title: 'Tandem',
+          version: packageInfo.version,
+          description: packageInfo.description,
+        },
         tags: [
           { name: 'search', description: 'Find items by a sentence, an image or another item' },
           { name: 'items', description: 'Add, replace, read and remove items' },
@@ -81,10 +77,10 @@ export const openapi = plugin<{ keysNeeded: boolean }>(
       },
       transform: ({ schema, url, route }) => {
         const { method, config } = route
-        const response = {
-          ...documentedErrors({ method, config, keysNeeded }),
-          ...(schema?.response as object | undefined),
-        }
+        const response = withContents(
+          documentedErrors({ method, config, keysNeeded }),
+          schema?.response as Record<string, object> | undefined,
+        )
         const isTimed = config?.open !== true && config?.permit !== false
         const headers = isTimed
           ? { headers: { type: 'object', properties: { 'request-timeout': REQUEST_TIMEOUT } } }
@@ -111,3 +107,22 @@ export const openapi = plugin<{ keysNeeded: boolean }>(
   },
   { name: 'openapi', dependencies: ['auth', 'overload'] },
 )
+
+interface Response {
+  description?: string
+  content?: Record<string, object>
+}
+
+/** The responses of a route and its errors; a status of both has the contents of both. */
+function withContents(
+  errors: Record<string, Response>,
+  responses: Record<string, Response> = {},
+): Record<string, Response> {
+  const own = Object.entries(responses).map(([status, response]) => {
+    const error = errors[status]
+    if (error === undefined || response.content === undefined) return [status, response] as const
+    const description = `${error.description}, or: ${response.description}`
+    return [status, { description, content: { ...error.content, ...response.content } }] as const
+  })
+  return { ...errors, ...Object.fromEntries(own) }
+}

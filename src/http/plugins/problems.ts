@@ -72,13 +72,22 @@ export function problemOf(error: TandemError, instance: string): Problem {
 }
 
 /** The path prefix that a proxy has removed from the URL, such as "/tandem". */
-function prefixOf({ headers }: FastifyRequest): string {
+export function prefixOf({ headers }: FastifyRequest): string {
   const prefix = headers['x-forwarded-prefix']
   return typeof prefix === 'string' && /^(\/[\w.~-]+){1,8}$/.test(prefix) ? prefix : ''
 }
 
+/** The error for the client, once it is logged; faults of the service with their cause. */
+export function loggedError(thrown: unknown, request: FastifyRequest): TandemError {
+  const error = tandemError(thrown, request)
+  request.failure = error.code
+  if (error.status >= 500) request.log.error({ err: error }, error.message)
+  else request.log.info({ code: error.code }, error.message)
+  return error
+}
+
 /**
- * Answers with the error, and logs it; faults of the service with their cause.
+ * Answers with the error, and logs it.
  *
  * @param members - more members of the body, which RFC 9457 allows
  */
@@ -88,11 +97,8 @@ export function sendProblem(
   reply: FastifyReply,
   members: (problem: Problem) => object = () => ({}),
 ): void {
-  const error = tandemError(thrown, request)
-  request.failure = error.code
+  const error = loggedError(thrown, request)
   const problem = problemOf(error, request.id)
-  if (error.status >= 500) request.log.error({ err: error }, error.message)
-  else request.log.info({ code: error.code }, error.message)
   if (error.retryAfterS !== undefined) reply.header('retry-after', String(error.retryAfterS))
   // The route set these for its own reply.
   reply.removeHeader('etag').removeHeader('cache-control')

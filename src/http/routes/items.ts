@@ -73,7 +73,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
     },
     async ({ params, call }, reply) => {
       const found = await retrieval.get(params.id, call)
-      return reply.header('etag', itemTag(found)).send(replyOf(found))
+      return reply.header('etag', itemTag(found)).send(itemReply(found))
     },
   )
 
@@ -136,7 +136,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
     },
     async ({ query: { limit = 100, after }, call }) => {
       const { items, next } = await retrieval.list({ limit, after }, call)
-      return { items: items.map(replyOf), next }
+      return { items: items.map(itemReply), next }
     },
   )
 }
@@ -164,7 +164,8 @@ function conditionOf(headers: IncomingHttpHeaders): PutCondition | undefined {
   }
 }
 
-function replyOf({ id, payload, image, addedAt }: ListedItem): ItemReply {
+/** An item as the API shows it. */
+export function itemReply({ id, payload, image, addedAt }: ListedItem): ItemReply {
   const { mime, width, height, size } = image
   return {
     id,

@@ -78,7 +78,8 @@ async function readSearchForm(request: FastifyRequest, limits: InputLimits): Pro
   return { query: { image: onlyFile(parts) }, options: formOptions(parts) }
 }
 
-async function readSearchBody(
+/** @throws TandemError invalid_request unless the body has exactly one query */
+export async function readSearchBody(
   { text, image, id, ...rest }: SearchBody,
   reader: InputReader,
 ): Promise<Search> {
