@@ -30,6 +30,7 @@ const environment = {
   LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn',
 }
 environment.TANDEM_DATA_DIR ??= join('data', 'demo')
+environment.AUDIT_LOG ??= join(environment.TANDEM_DATA_DIR, 'audit.log')
 delete environment.API_KEYS
 
 /** A free port: `port`, or any for 0; undefined if `port` is in use. */
@@ -56,9 +57,11 @@ async function choosePort() {
 
 /** Resolves when the service is ready; rejects if it exits before. */
 async function ready(url, service) {
-  while (service.exitCode === null) {
+  for (let begun = Date.now(), shown = 0; service.exitCode === null;) {
     const answer = await fetch(new URL('health/ready', url)).catch(() => undefined)
     if (answer?.ok) return
+    const seconds = Math.floor((Date.now() - begun) / 1000)
+    if (seconds > shown) console.log(`  ${(shown = seconds)} s: the model is being loaded`)
     await new Promise((done) => setTimeout(done, 100))
   }
   throw new Error(`the service ended with exit code ${service.exitCode}`)

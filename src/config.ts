@@ -76,6 +76,7 @@ const schema = Type.Object({
   BACKUP_DIR: text(''),
   TANDEM_MODEL: text('tandem-small'),
   LOG_LEVEL: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
+  AUDIT_LOG: text(''),
   VECTOR_INDEX: oneOf(['hnsw', 'exact', 'milvus'], 'hnsw'),
   EXECUTION_PROVIDERS: checkedText(
     'cpu',
@@ -241,6 +242,8 @@ function configOf(values: Static<typeof schema>) {
     backupFolder: optional(values.BACKUP_DIR, resolve),
     modelFolder: bundleFolder(values.TANDEM_MODEL),
     logLevel: values.LOG_LEVEL,
+    /** Undefined for standard output. */
+    auditLog: optional(values.AUDIT_LOG, resolve),
     vectorIndex: values.VECTOR_INDEX,
     executionProviders: values.EXECUTION_PROVIDERS.split(/ *, */).filter(isProvider),
     /** CUDA numbers the devices of CUDA_VISIBLE_DEVICES from 0. */

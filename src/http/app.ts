@@ -10,8 +10,8 @@ import Fastify, {
   type FastifyHttpOptions,
   type FastifyInstance,
 } from 'fastify'
-import { pino } from 'pino'
 import { Connections } from './connections.js'
+import { openAuditLog, openLog } from './log.js'
 import { answerUnroutable, corsOptions } from './cors.js'
 import { openBackups } from '../backup/backup-folder.js'
 import type { DialectOptions } from './dialects/dialects.js'
@@ -96,7 +96,10 @@ export interface Tandem {
   retrieval: Retrieval
   /** Repairs the index and warms the models; requests are answered from then on. */
   start: () => Promise<void>
-  /** Reads the files of API keys and of the certificate again, and logs the outcome. */
+  /**
+   * Reads the files of API keys and of the certificate again, and logs the outcome. Opens the file
+   * of the audit again.
+   */
   reload: () => Promise<void>
   /**
    * Stops accepting requests, answers those it has accepted, saves the index and closes all parts.
@@ -138,10 +141,8 @@ export async function buildApp(
   { open = openCollection, limits: otherLimits }: AppOptions = {},
 ): Promise<Tandem> {
   const limits = { ...LIMITS, ...otherLimits }
-  const log: FastifyBaseLogger = pino({
-    level: config.logLevel,
-    redact: ['req.headers.authorization', 'req.headers["x-api-key"]'],
-  })
+  const log = openLog(config.logLevel)
+  const auditLog = openAuditLog(config.auditLog, config.logLevel)
   const keys = await openKeys({
     keys: config.apiKeys,
     file: config.apiKeysFile,
@@ -176,7 +177,7 @@ export async function buildApp(
     await app.register(tracing)
     await app.register(problems)
     if (allowedOrigins.length > 0) await app.register(cors, corsOptions(allowedOrigins))
-    await app.register(audit)
+    await app.register(audit, { log: auditLog.log })
     await app.register(helmet, SECURITY_HEADERS)
     await app.register(slowClients, { minBytesPerS: limits.minClientBytesPerS })
     await app.register(hostCheck, { host, allowedHosts, allowedOrigins })
@@ -258,6 +259,7 @@ export async function buildApp(
     return closed
   }
   const reload = async (): Promise<void> => {
+    auditLog.reopen()
     await keys.reload()
     if (certificate !== null) await reloadCertificate(app.server, config, log)
   }

@@ -36,6 +36,7 @@ export async function openServedModels(
   log: Pick<BaseLogger, 'info' | 'error'>,
   folder = config.modelFolder,
 ): Promise<Models> {
+  log.info('the model is being opened; the first start on a machine takes some seconds more')
   const report = (sentence: string): void => log.error(sentence)
   const note = (sentence: string): void => log.info(sentence)
   const models =

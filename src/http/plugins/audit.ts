@@ -1,8 +1,8 @@
 /**
  * Logs each request to change an item, and each backup and restore: the client, the item or backup,
- * and the outcome. Lines hold no key and no payload. Every LOG_LEVEL but silent writes them.
+ * and the outcome. Lines hold no key and no payload.
  */
-import type { FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { clip, type ErrorCode } from '../../errors.js'
 
@@ -28,11 +28,12 @@ declare module 'fastify' {
 // An invalid id can have any length.
 const LONGEST_ID = 256
 
-export const audit = plugin(
-  (app, _options, done) => {
-    const log =
-      app.log.level === 'silent' ? app.log : app.log.child({ audit: true }, { level: 'info' })
+export interface AuditOptions {
+  log: Pick<FastifyBaseLogger, 'info'>
+}
 
+export const audit = plugin<AuditOptions>(
+  (app, { log }, done) => {
     app.decorateRequest('failure', undefined)
     app.decorateRequest('audit', function (this: FastifyRequest, action, id, outcome) {
       log.info(
