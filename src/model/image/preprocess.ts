@@ -12,6 +12,7 @@ import {
   isSequence,
   type Size,
 } from './file-header.js'
+import { heicAsTiff } from './heic.js'
 import type { PixelRules } from '../bundle/bundle.js'
 import { resample, type Raster } from './resample.js'
 
@@ -37,15 +38,15 @@ const MAX_SIDE = 16_384
  * write 10; libtiff has the same limit.
  */
 const MAX_SCANS = 100
-/** libheif and its decoder hold 17 to 24 bytes of a pixel, libvips holds rows of most others. */
-const MAX_AVIF_PIXELS = 25_000_000
+/** libheif and its decoders hold 16 to 24 bytes of a pixel, libvips holds rows of most others. */
+const MAX_HEIF_PIXELS = 25_000_000
 /** Limit of libvips; decoder.ts ends what it cannot stop. */
 const DECODE_TIMEOUT_S = 20
 
 const READ_TYPES = 'JPEG, PNG, WebP, GIF, TIFF or AVIF'
 /** Messages of libvips and its codecs about intact files of a kind that they do not read. */
 const UNSUPPORTED =
-  /unsupported (?!marker)|not implemented|not configured|not built in|not been built in|bad labq format|not a whole number of bytes|no known route|must have 1 or 4 elements|not at least \d+ samples|samples out of range/i
+  /unsupported (?!marker)|no images found|not implemented|not configured|not built in|not been built in|bad labq format|not a whole number of bytes|no known route|must have 1 or 4 elements|not at least \d+ samples|samples out of range/i
 /** Messages that follow from another one, which says why. */
 const CONSEQUENCE = /bad seek to|unknown pseudo-tag/i
 const MAX_REASON_CHARS = 300
@@ -66,7 +67,8 @@ sharp.cache(false)
 sharp.concurrency(1)
 
 /**
- * Decodes the first page of a JPEG, PNG, WebP, GIF, TIFF or AVIF file.
+ * Decodes the first page of a JPEG, PNG, WebP, GIF, TIFF or AVIF file, or of a HEIC file where its
+ * decoder is installed.
  *
  * Applies the EXIF orientation, converts colours to sRGB and puts transparency on the background.
  * @param maxPixels - images with more are refused by their header
@@ -85,8 +87,15 @@ export async function preprocess(
   if (isSequence(bytes) && !hasStillImage(bytes))
     throw kindRefusal('AVIF', 'it is animated and has no still image')
   // libvips reads the still image that an animated AVIF has, but not under the animated brand.
-  const file = isSequence(bytes) ? asStillImage(bytes) : bytes
-  const metadata = await checkHeader(file, maxPixels)
+  const still = isSequence(bytes) ? asStillImage(bytes) : bytes
+  const header = fileTypeOf(bytes) === 'HEIC' ? undefined : await checkHeader(still, maxPixels)
+  const isHeic = header === undefined || header.compression === 'hevc'
+  const limits = { maxPixels: Math.min(maxPixels, MAX_HEIF_PIXELS), maxSide: MAX_SIDE }
+  const decoded = isHeic ? heicAsTiff(bytes, limits, timeoutS) : still
+  const file = await Promise.resolve(decoded).catch((error: Error) => {
+    throw error instanceof TandemError ? error : refusal(error, bytes, maxPixels)
+  })
+  const metadata = isHeic ? await checkHeader(file, maxPixels) : header
   const isFromStored = rules.source !== 'sent'
   const most = REDUCING_GAP * rules.size
   const upright = sharp(file, readOptions(maxPixels))
@@ -173,7 +182,6 @@ async function deepRaster(image: Sharp, { space }: Metadata): Promise<Raster> {
 
 /** The metadata of an image that may be decoded. */
 async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<Metadata> {
-  if (fileTypeOf(bytes) === 'HEIC') throw heicRefusal()
   if (fileTypeOf(bytes) === 'JPEG' && countScans(bytes, MAX_SCANS + 1) > MAX_SCANS)
     throw new TandemError(
       'image_too_costly',
@@ -186,12 +194,9 @@ async function checkHeader(bytes: Uint8Array, maxPixels: number): Promise<Metada
       throw refusal(error, bytes, maxPixels)
     })
   const { compression, depth, format } = metadata
-  if (format === 'heif' && compression !== 'av1') {
-    throw compression === 'hevc'
-      ? heicRefusal()
-      : kindRefusal('HEIF', `it is compressed as ${compression ?? 'an unknown type'}`)
-  }
-  refuseLarge(metadata, format === 'heif' ? Math.min(maxPixels, MAX_AVIF_PIXELS) : maxPixels)
+  if (format === 'heif' && !['av1', 'hevc'].includes(compression ?? ''))
+    throw kindRefusal('HEIF', `it is compressed as ${compression ?? 'an unknown type'}`)
+  refuseLarge(metadata, format === 'heif' ? Math.min(maxPixels, MAX_HEIF_PIXELS) : maxPixels)
   if (UNREADABLE_DEPTHS.has(depth))
     throw kindRefusal(format.toUpperCase(), `its samples are of the type ${depth}`)
   return metadata
@@ -234,15 +239,6 @@ function kindRefusal(type: string, reason: string, cause?: Error): TandemError {
     'image_type_unsupported',
     `This kind of ${type} is not read: ${reason}. Convert it to JPEG or PNG first.`,
     { cause },
-  )
-}
-
-function heicRefusal(): TandemError {
-  return new TandemError(
-    'image_type_unsupported',
-    'HEIC images are not read. Convert them to JPEG first, for example with ' +
-      '"heif-convert photo.heic photo.jpg" or, on macOS, ' +
-      '"sips -s format jpeg photo.heic --out photo.jpg".',
   )
 }
 

@@ -183,15 +183,6 @@ describe('an intact file of a kind that is not read is no damaged file', () => {
     expect(message).not.toMatch(/damaged|cut off/)
     expect(code).toBe('image_type_unsupported')
   })
-
-  it.each(['heic', 'heix', 'hevc', 'mif1'])('a HEIC of the brand %s', async (brand) => {
-    const bytes = withBrands(await av1(), brand, ['mif1', 'heic'])
-    for (const part of [bytes, bytes.subarray(0, bytes.length / 2)]) {
-      const { code, message } = await refusalOf(part)
-      expect(code).toBe('image_type_unsupported')
-      expect(message).toMatch(/^HEIC images are not read\. Convert them to JPEG first/)
-    }
-  })
 })
 
 it.each(['II*\0', 'MM\0*'])(
