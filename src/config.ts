@@ -59,7 +59,17 @@ function oneOf<const Choice extends string>(
 }
 
 const PROVIDERS = ['cuda', 'tensorrt', 'cpu'] as const
-const DIALECTS = ['openai', 'rerank', 'mcp'] as const
+const DIALECTS = [
+  'openai',
+  'rerank',
+  'cohere',
+  'tei',
+  'voyage',
+  'immich',
+  'weaviate',
+  'clip-retrieval',
+  'mcp',
+] as const
 /** Addresses and formats of other services, for their clients: see docs/clients.md. */
 export type DialectName = (typeof DIALECTS)[number]
 const MIB = 1024 * 1024

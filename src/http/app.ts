@@ -213,6 +213,7 @@ export async function buildApp(
       dialects?.share(own)
       await own.register(embedRoutes, options)
       await own.register(rerankRoutes, options)
+      if (config.role !== 'encode') await own.register(pageRoutes)
     })
     await dialects?.register(app)
     await app.register(errorsRoute)
@@ -226,7 +227,6 @@ export async function buildApp(
       await app.register(searchRoutes, options)
       await app.register(backupRoutes, { jobs })
       await app.register(reembeddingRoutes, { retrieval })
-      await app.register(pageRoutes)
     }
     await app.ready()
   } catch (error) {

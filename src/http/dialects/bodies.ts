@@ -1,5 +1,5 @@
 /** Bodies as clients of other services send them. */
-import { errorCodes, type FastifyInstance } from 'fastify'
+import { errorCodes, type FastifyInstance, type FastifyRequest } from 'fastify'
 import { readJson } from '../plugins/bodies.js'
 
 /**
@@ -25,4 +25,9 @@ export function withoutNulls(body: Readonly<Record<string, unknown>>): Record<st
 
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** The fields of a body that is an object; none of another one. */
+export function fieldsOf({ body }: Pick<FastifyRequest, 'body'>): Record<string, unknown> {
+  return isObject(body) ? withoutNulls(body) : {}
 }

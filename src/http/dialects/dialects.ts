@@ -15,16 +15,15 @@ export interface DialectOptions extends InputOptions {
   hasItems: boolean
 }
 
-/** A body of another service at an address of our own, told by its shape. */
+/** A request of another service at an address of our own, told by its shape. */
 export interface SharedAddress {
-  path: '/embed' | '/rerank'
-  recognises: (body: Readonly<Record<string, unknown>>) => boolean
+  path: '/embed' | '/rerank' | '/'
+  recognises: (request: FastifyRequest) => boolean
   /** @returns the reply, as an object or as JSON text */
   answer: (
-    body: Readonly<Record<string, unknown>>,
-    options: DialectOptions,
     request: FastifyRequest,
     reply: FastifyReply,
+    options: DialectOptions,
   ) => Promise<object | string>
 }
 

@@ -2,20 +2,26 @@
 import type { FastifyInstance } from 'fastify'
 import type { DialectName } from '../../config.js'
 import { sendProblem } from '../plugins/problems.js'
-import { acceptClientBodies, isObject } from './bodies.js'
+import { acceptClientBodies } from './bodies.js'
 import type { Dialect, DialectOptions } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 
 const DIALECTS: Readonly<Record<DialectName, () => Promise<{ dialect: Dialect }>>> = {
   openai: () => import('./openai.js'),
   rerank: () => import('./rerank.js'),
+  cohere: () => import('./cohere.js'),
+  tei: () => import('./tei.js'),
+  voyage: () => import('./voyage.js'),
+  immich: () => import('./immich.js'),
+  weaviate: () => import('./weaviate.js'),
+  'clip-retrieval': () => import('./clip-retrieval.js'),
   mcp: () => import('./mcp/route.js'),
 }
 
 export interface Dialects {
   /** Registers the addresses of the dialects. */
   register: (app: FastifyInstance) => Promise<void>
-  /** Answers their bodies at /embed and /rerank, which are registered on `app` later. */
+  /** Answers their requests at routes of our own, which are registered on `app` later. */
   share: (app: FastifyInstance) => void
 }
 
@@ -55,19 +61,19 @@ export async function openDialects(
         addresses.map((address) => ({ address, errorMembers })),
       )
       app.addHook('preValidation', async (request, reply) => {
-        const { body, routeOptions } = request
-        if (!isObject(body)) return
+        const { url } = request.routeOptions
         const found = shared.find(
-          ({ address }) => address.path === routeOptions.url && address.recognises(body),
+          ({ address }) => address.path === url && address.recognises(request),
         )
         if (found === undefined) return
         try {
-          const answer = await found.address.answer(body, options, request, reply)
+          const answer = await found.address.answer(request, reply, options)
           // As text: the reply schema of the route is that of our own body.
           const text = typeof answer === 'string' ? answer : JSON.stringify(answer)
-          reply.type('application/json; charset=utf-8').send(text)
+          // The time limit may have answered.
+          if (!reply.sent) reply.type('application/json; charset=utf-8').send(text)
         } catch (error) {
-          sendProblem(error, request, reply, found.errorMembers)
+          if (!reply.sent) sendProblem(error, request, reply, found.errorMembers)
         }
       })
     },

@@ -11,8 +11,15 @@ import { contentOf, contentsOf, type Content } from './content.js'
 import type { Dialect, DialectOptions } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 import { checkDimensions, checkModel } from './named-model.js'
+import { refuseTokens } from './token-ids.js'
 import { Usage, usage } from './usage.js'
-import { VECTOR_FORMATS, vectorsOf, vectorText, type VectorFormat } from './vectors.js'
+import {
+  EmbeddingItem,
+  listOfEmbeddings,
+  VECTOR_FORMATS,
+  vectorsOf,
+  type VectorFormat,
+} from './vectors.js'
 
 const Format = Type.Unsafe<VectorFormat>({
   ...words(...VECTOR_FORMATS),
@@ -53,15 +60,7 @@ const EmbeddingsReply = Type.Object(
   {
     object: words('list'),
     model: Type.String(),
-    data: Type.Array(
-      Type.Object({
-        object: words('embedding'),
-        index: Type.Integer(),
-        embedding: Type.Unsafe<number[] | string>({
-          anyOf: [{ type: 'array', items: { type: 'number' } }, { type: 'string' }],
-        }),
-      }),
-    ),
+    data: Type.Array(EmbeddingItem),
     usage: Usage,
   },
   { description: 'Embeddings in the order of the inputs' },
@@ -108,12 +107,7 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
         const { model, vectors } = await vectorsOf(contents, names, options, request, reply)
         const format = body.encoding_format ?? body.embedding_type ?? 'float'
         reply.type('application/json; charset=utf-8')
-        const rows = vectors.map(
-          (vector, index) =>
-            `{"object":"embedding","index":${index},"embedding":${vectorText(vector, format)}}`,
-        )
-        const head = JSON.stringify({ object: 'list', model: model.name, usage })
-        return `${head.slice(0, -1)},"data":[${rows.join()}]}`
+        return listOfEmbeddings({ model: model.name, usage }, vectors, format)
       },
     )
 
@@ -153,20 +147,11 @@ function contentsIn({ input, messages, modality }: EmbeddingsBody): Content[] {
   if (messages !== undefined) return [contentOfMessages(messages)]
   if (input === undefined)
     throw new TandemError('invalid_request', 'input is missing; expected a text or a list.')
-  if (isTokens(input) || (Array.isArray(input) && input.some(isTokens)))
-    throw new TandemError(
-      'invalid_request',
-      'input has token ids; expected texts, because the bundle has a tokenizer of its own. ' +
-        'With LangChain set check_embedding_ctx_length=False.',
-    )
+  refuseTokens(input, 'input')
   if (modality === undefined) return contentsOf(input, 'input')
   const asModality = (value: unknown): unknown =>
     typeof value === 'string' ? { [modality]: value } : value
   return contentsOf(Array.isArray(input) ? input.map(asModality) : asModality(input), 'input')
-}
-
-function isTokens(value: unknown): boolean {
-  return Array.isArray(value) && value.length > 0 && value.every((id) => typeof id === 'number')
 }
 
 /**

@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { checked, compileExact } from '../plugins/validation.js'
 import { Match, words } from '../schemas/fields.js'
-import { withoutNulls } from './bodies.js'
+import { fieldsOf } from './bodies.js'
 import type { Content } from './content.js'
 import type { Dialect, DialectOptions } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
@@ -157,19 +157,18 @@ function warningsOf({ orderedBy, documents }: Ranking): string[] {
   ]
 }
 
-/** A model is always named by infinity, vLLM, Jina and LiteLLM, and no field of our own route. */
-function isForeign(body: Readonly<Record<string, unknown>>): boolean {
-  return 'model' in body || 'raw_scores' in body
-}
-
 export const dialect: Dialect = {
   routes,
   shared: [
     {
       path: '/rerank',
-      recognises: isForeign,
-      answer: (body, options, request, reply) =>
-        answer(checked(validate, withoutNulls(body), 'field'), options, request, reply),
+      // infinity, vLLM, Jina and LiteLLM name a model; no body of our own does.
+      recognises(request) {
+        const fields = fieldsOf(request)
+        return ('model' in fields || 'raw_scores' in fields) && !('texts' in fields)
+      },
+      answer: (request, reply, options) =>
+        answer(checked(validate, fieldsOf(request), 'field'), options, request, reply),
     },
   ],
   errorMembers: errorAndMessage,

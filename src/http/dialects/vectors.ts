@@ -1,8 +1,10 @@
 /** Embeddings of contents, and the encodings of vectors in replies. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
 import { TandemError } from '../../errors.js'
 import type { Input, Retrieval } from '../../retrieval/retrieval.js'
 import { normalise } from '../../vector-index/normalise.js'
+import { words } from '../schemas/fields.js'
 import { base64OfFloats, jsonOfFloats } from '../wire/embedding-text.js'
 import { InputReader, MAX_INTERACTIVE } from '../wire/inputs.js'
 import type { Content } from './content.js'
@@ -57,6 +59,32 @@ export async function vectorsOf(
     meanOf(embeddings.filter((_embedding, row) => owners[row] === at)),
   )
   return { model, vectors }
+}
+
+/** A vector in a reply. */
+export const Vector = Type.Unsafe<number[] | string>({
+  anyOf: [{ type: 'array', items: { type: 'number' } }, { type: 'string' }],
+})
+
+/** A vector in the list of OpenAI. */
+export const EmbeddingItem = Type.Object({
+  object: words('embedding'),
+  index: Type.Integer(),
+  embedding: Vector,
+})
+
+/** The list of OpenAI in JSON, with `head` before its data. */
+export function listOfEmbeddings(
+  head: object,
+  vectors: readonly Float32Array[],
+  format: VectorFormat,
+): string {
+  const items = vectors.map(
+    (vector, index) =>
+      `{"object":"embedding","index":${index},"embedding":${vectorText(vector, format)}}`,
+  )
+  const start = JSON.stringify({ object: 'list', ...head })
+  return `${start.slice(0, -1)},"data":[${items.join()}]}`
 }
 
 /** A vector in JSON. */

@@ -1,5 +1,6 @@
 /** GET /health/live and /health/ready. */
 import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
+import { TandemError } from '../../errors.js'
 import type { Retrieval } from '../../retrieval/retrieval.js'
 import type { Readiness } from '../plugins/overload.js'
 import { NoQuery } from '../schemas/fields.js'
@@ -44,6 +45,13 @@ export const healthRoutes: FastifyPluginCallbackTypebox<HealthOptions> = (
     },
   )
   done()
+}
+
+/** @throws TandemError not_ready, with the reason of /health/ready */
+export function checkReady(readiness: Readiness, retrieval: Retrieval): void {
+  const { state, detail } = stateOf(readiness, retrieval)
+  if (state === 'ready') return
+  throw new TandemError('not_ready', `The service is ${state}: ${detail}.`, { retryAfterS: 1 })
 }
 
 /**

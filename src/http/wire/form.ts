@@ -21,6 +21,8 @@ export type FormPart = FormField | FormFile
 export interface FormShape {
   fields: readonly string[]
   files: readonly string[]
+  /** Leaves out other parts; without it they are an error. */
+  ignoresOthers?: boolean
 }
 
 /**
@@ -50,13 +52,16 @@ export async function readForm(
         const bytes = await bytesOf(part.file, (more) => request.admission.holds(size + more))
         if (part.file.truncated) throw tooLarge(limits)
         const fileName = losslessText(part.filename ?? '', 'The file name of a part')
-        parts.push(known(shape, { name: part.fieldname, fileName, bytes }))
+        const file = { name: part.fieldname, fileName, bytes }
+        if (isKnown(shape, file)) parts.push(file)
         size += bytes.length
       } else {
         const value = typeof part.value === 'string' ? part.value : JSON.stringify(part.value)
-        known(shape, { name: part.fieldname, value })
-        losslessText(value, `The field ${part.fieldname}`)
-        parts.push({ name: part.fieldname, value })
+        const field = { name: part.fieldname, value }
+        if (isKnown(shape, field)) {
+          losslessText(value, `The field ${part.fieldname}`)
+          parts.push(field)
+        }
         size += value.length
         request.admission.holds(size)
       }
@@ -109,8 +114,9 @@ async function bytesOf(stream: Readable, onLength: (bytes: number) => void): Pro
   return bytes.bytes()
 }
 
-function known<Part extends FormPart>(shape: FormShape, part: Part): Part {
-  if ((isFile(part) ? shape.files : shape.fields).includes(part.name)) return part
+function isKnown(shape: FormShape, part: FormPart): boolean {
+  if ((isFile(part) ? shape.files : shape.fields).includes(part.name)) return true
+  if (shape.ignoresOthers === true) return false
   const what = isFile(part) ? 'file' : 'field'
   throw new TandemError(
     'invalid_request',

@@ -56,6 +56,8 @@ export function claimedSize(bytes: Uint8Array): Size | undefined {
     if (type === 'PNG') return { width: file.readUInt32BE(16), height: file.readUInt32BE(20) }
     if (type === 'TIFF') return tiffSize(file)
     if (type === 'JPEG') return jpegSize(file)
+    if (type === 'GIF') return { width: file.readUInt16LE(6), height: file.readUInt16LE(8) }
+    if (type === 'WebP') return webpSize(file)
     const at = type === 'AVIF' ? file.subarray(0, HEIF_HEAD_BYTES).indexOf('ispe') : -1
     if (at < 0) return undefined
     return { width: file.readUInt32BE(at + 8), height: file.readUInt32BE(at + 12) }
@@ -114,6 +116,18 @@ function tiffSize(file: Buffer): Size | undefined {
   }
   const { 256: width, 257: height } = size
   return width === undefined || height === undefined ? undefined : { width, height }
+}
+
+/** From the first chunk of a WebP (RFC 9649), a header of VP8 (RFC 6386, 9.1) or VP8L. */
+function webpSize(file: Buffer): Size | undefined {
+  const chunk = file.toString('latin1', 12, 16)
+  if (chunk === 'VP8X')
+    return { width: file.readUIntLE(24, 3) + 1, height: file.readUIntLE(27, 3) + 1 }
+  if (chunk === 'VP8 ')
+    return { width: file.readUInt16LE(26) & 0x3fff, height: file.readUInt16LE(28) & 0x3fff }
+  if (chunk !== 'VP8L') return undefined
+  const bits = file.readUInt32LE(21)
+  return { width: (bits & 0x3fff) + 1, height: ((bits >>> 14) & 0x3fff) + 1 }
 }
 
 /** From the frame header of a JPEG (ITU T.81, B.2.2). */

@@ -1,0 +1,91 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startTestService, type TestService } from '../../support/test-service.js'
+import { embeddingOf } from '../../support/word-models.js'
+
+let tandem: TestService
+
+beforeAll(async () => {
+  tandem = await startTestService()
+})
+afterAll(() => tandem.end())
+
+/** A form as Immich sends it; a value in bytes is a file. */
+function predict(fields: Record<string, string | Buffer>) {
+  const parts = Object.entries(fields).map(([name, value]) => {
+    const file = typeof value === 'string' ? '' : '; filename="blob"'
+    const head = `--b\r\ncontent-disposition: form-data; name="${name}"${file}\r\n\r\n`
+    return Buffer.concat([Buffer.from(head), Buffer.from(value), Buffer.from('\r\n')])
+  })
+  return tandem.app.inject({
+    method: 'POST',
+    url: '/predict',
+    headers: { 'content-type': 'multipart/form-data; boundary=b' },
+    payload: Buffer.concat([...parts, Buffer.from('--b--\r\n')]),
+  })
+}
+const clip = (task: object): string => JSON.stringify({ clip: task })
+const visual = clip({ visual: { modelName: 'words', options: {} } })
+const textual = clip({ textual: { modelName: 'words', options: { language: 'de' } } })
+
+describe('Immich', () => {
+  it('finds the service alive', async () => {
+    const ping = await tandem.app.inject('/ping')
+    expect([ping.statusCode, ping.body]).toEqual([200, 'pong'])
+    expect(ping.headers['content-type']).toContain('text/plain')
+    const root = await tandem.app.inject({ url: '/', headers: { accept: 'application/json' } })
+    expect(root.json()).toEqual({ message: 'Immich ML' })
+  })
+
+  it('leaves the search page to browsers', async () => {
+    for (const headers of [
+      {},
+      { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' },
+      { accept: '*/*' },
+    ])
+      expect((await tandem.app.inject({ url: '/', headers })).headers['content-type']).toContain(
+        'html',
+      )
+    const encoder = await startTestService({ role: 'encode' })
+    expect((await encoder.app.inject('/')).json()).toEqual({ message: 'Immich ML' })
+    await encoder.end()
+  })
+
+  it('gets the vector of a text as a JSON string', async () => {
+    const reply = await predict({ entries: textual, text: 'a dog' })
+    const { clip: vector, ...rest } = reply.json<{ clip: string }>()
+    expect(Float32Array.from(JSON.parse(vector) as number[])).toEqual(embeddingOf('a dog'))
+    expect(rest).toEqual({})
+  })
+
+  it('gets the vector of an image with its height and width', async () => {
+    // The head of a GIF of 5 by 7 pixels; the models of this test read its words.
+    const image = Buffer.from('GIF89a\x05\x00\x07\x00 dog', 'latin1')
+    const reply = await predict({ entries: visual, image, unknown: 'ignored' })
+    const { clip: vector, ...size } = reply.json<{ clip: string }>()
+    expect(Float32Array.from(JSON.parse(vector) as number[])).toEqual(embeddingOf(image.toString()))
+    expect(size).toEqual({ imageHeight: 7, imageWidth: 5 })
+  })
+
+  const image = Buffer.from('dog')
+  it.each<[Record<string, string | Buffer>, string]>([
+    [{ image }, 'entries is missing'],
+    [{ entries: '{', image }, 'entries is not valid JSON'],
+    [{ entries: '[]', image }, 'expected an object with clip'],
+    [{ entries: '{"facial-recognition": {}}', image }, 'entries has the task "facial-recognition"'],
+    [{ entries: '{"ocr": {}}', image }, 'no model for faces or for text in images'],
+    [{ entries: clip({}), image }, 'expected {"visual": {"modelName"}} for an image'],
+    [{ entries: clip({ visual: {} }), image }, 'modelName is missing'],
+    [
+      { entries: clip({ visual: { modelName: 'ViT-B-32__openai' } }), image },
+      'modelName is "ViT-B-32__openai"; expected "words"',
+    ],
+    [{ entries: visual }, 'The form has 0 files'],
+    [{ entries: textual }, 'text is ""'],
+    [{ entries: textual, text: ' ' }, 'text is " "'],
+    [{ entries: visual, image: Buffer.from('bad') }, 'The image is cut off.'],
+  ])('is refused with a sentence: %j', async (fields, sentence) => {
+    const reply = await predict(fields)
+    expect(reply.statusCode).toBe(422)
+    expect(reply.json<{ detail: string }>().detail).toContain(sentence)
+  })
+})
