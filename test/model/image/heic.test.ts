@@ -1,4 +1,4 @@
-/** HEIC files of test/fixtures/heic, each of four quarters; made by libheif and x265. */
+/** HEIC files of test/fixtures/heif, each of four quarters; made by libheif and x265. */
 import { readFileSync } from 'node:fs'
 import Module from 'node:module'
 import { afterEach, describe, expect, it, vi } from 'vitest'
@@ -8,7 +8,7 @@ import { isoBox } from '../../support/image-files.js'
 vi.setConfig({ testTimeout: 60_000 })
 
 const fixture = (name: string): Buffer =>
-  readFileSync(new URL(`../../fixtures/heic/${name}.heic`, import.meta.url))
+  readFileSync(new URL(`../../fixtures/heif/${name}.heic`, import.meta.url))
 const SIZE = 32
 const TOLERANCE = 3
 const [RED, BLUE, GREEN, YELLOW] = [
