@@ -33,11 +33,12 @@ function keyIn({ headers }: FastifyRequest): string | undefined {
   return /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1]
 }
 
-/** Sets `request.key`; refuses nothing. */
+/** Sets `request.key`, and keeps caches from giving an answer to clients without it. */
 export const identity = plugin<{ keys: Keys }>(
   (app, { keys }, done) => {
     app.decorateRequest('key', undefined)
-    app.addHook('onRequest', (request, _reply, next) => {
+    app.addHook('onRequest', (request, reply, next) => {
+      if (request.routeOptions.config.open !== true) reply.header('cache-control', 'no-store')
       const secret = keyIn(request)
       request.key = secret === undefined ? undefined : keys.find(secret)
       next()

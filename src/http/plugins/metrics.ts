@@ -4,9 +4,9 @@
  */
 import plugin from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
-import type { ErrorCode } from '../../errors.js'
 import type { Retrieval, Timings } from '../../retrieval/retrieval.js'
 import { engineMetrics } from './engine-metrics.js'
+import { REFUSALS } from './problems.js'
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -15,8 +15,6 @@ declare module 'fastify' {
   }
 }
 
-/** Errors that refuse a request before any work. */
-const REFUSALS: readonly (ErrorCode | undefined)[] = ['overloaded', 'rate_limited', 'not_ready']
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
 export const metrics = plugin<{ retrieval: Retrieval }>(

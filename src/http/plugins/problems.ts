@@ -1,16 +1,24 @@
 /** Answers every error as problem+json (RFC 9457), unknown routes and methods included. */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
-import { clip, errorTable, TandemError } from '../../errors.js'
+import { clip, errorTable, TandemError, type ErrorCode } from '../../errors.js'
+import { RefusalLog } from '../refusal-log.js'
 import type { Problem } from '../schemas/fields.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
+    refusals: RefusalLog
     /** The error of a request without a route; sets Allow where the path has other methods. */
     unmatched: (request: FastifyRequest, reply: FastifyReply) => TandemError
   }
 }
 
+/** Errors that refuse a request before any work. */
+export const REFUSALS: readonly (ErrorCode | undefined)[] = [
+  'overloaded',
+  'rate_limited',
+  'not_ready',
+]
 /** Characters of a path in an error. */
 const MAX_SHOWN = 200
 
@@ -77,13 +85,24 @@ export function prefixOf({ headers }: FastifyRequest): string {
   return typeof prefix === 'string' && /^(\/[\w.~-]+){1,8}$/.test(prefix) ? prefix : ''
 }
 
-/** The error for the client, once it is logged; faults of the service with their cause. */
+/** The error for the client, once it is logged. */
 export function loggedError(thrown: unknown, request: FastifyRequest): TandemError {
   const error = tandemError(thrown, request)
   request.failure = error.code
-  if (error.status >= 500) request.log.error({ err: error }, error.message)
-  else request.log.info({ code: error.code }, error.message)
+  logFailure(error, request)
   return error
+}
+
+/**
+ * Logs an error by its code and title, because its sentence quotes what the client sent; a fault of
+ * the service with its cause.
+ */
+export function logFailure(error: TandemError, { log, server }: FastifyRequest): void {
+  const { code, status, cause } = error
+  if (REFUSALS.includes(code)) server.refusals.add(code)
+  else if (status >= 500 && (cause !== undefined || code === 'internal_error'))
+    log.error({ err: error }, errorTable[code].title)
+  else log.info({ code }, errorTable[code].title)
 }
 
 /**
@@ -101,7 +120,7 @@ export function sendProblem(
   const problem = problemOf(error, request.id)
   if (error.retryAfterS !== undefined) reply.header('retry-after', String(error.retryAfterS))
   // The route set these for its own reply.
-  reply.removeHeader('etag').removeHeader('cache-control')
+  reply.removeHeader('etag').header('cache-control', 'no-store')
   // The reply schema of the route does not fit an error.
   reply
     .code(error.status)
@@ -136,6 +155,7 @@ function collectMethods(app: FastifyInstance): (path: string) => string[] {
 export const problems = plugin(
   (app, _options, done) => {
     const methodsAt = collectMethods(app)
+    app.decorate('refusals', new RefusalLog(app.log))
     app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply))
     app.decorate('unmatched', ({ url, method }, reply) => {
       const path = url.split('?')[0] ?? ''

@@ -25,9 +25,33 @@ export function compileExact<Value>(schema: TSchema): ValidateFunction<Value> {
   return exact.compile<Value>(schema)
 }
 
-/** Compiles a schema for strings in a URL or a form. */
+const DECIMAL = /^-?\d+(\.\d+)?$/
+
+/** Compiles a schema for strings in a URL or a form. Numbers are decimal: not 0x10 or 1e3. */
 export function compileCoercing<Value>(schema: TSchema): ValidateFunction<Value> {
-  return coercing.compile<Value>(schema)
+  const validate = coercing.compile<Value>(schema)
+  const { properties = {} } = schema as { properties?: Record<string, { type?: string }> }
+  const numbers = Object.entries(properties).filter(
+    ([, { type }]) => type === 'integer' || type === 'number',
+  )
+  if (numbers.length === 0) return validate
+  const validateNumbers = exact.compile({ properties: Object.fromEntries(numbers) })
+  function validateDecimal(data: unknown): boolean {
+    const values = data as Record<string, unknown>
+    const other = numbers.find(
+      ([name]) => typeof values[name] === 'string' && !DECIMAL.test(values[name]),
+    )
+    // A string is no number to the validator of JSON, whose errors say what is expected.
+    const accepted = other === undefined ? validate(data) : validateNumbers(pick(values, other[0]))
+    const { errors } = other === undefined ? validate : validateNumbers
+    Object.assign(validateDecimal, { errors })
+    return accepted
+  }
+  return validateDecimal as ValidateFunction<Value>
+}
+
+function pick(values: Readonly<Record<string, unknown>>, name: string): Record<string, unknown> {
+  return { [name]: values[name] }
 }
 
 /**
@@ -49,7 +73,7 @@ export const validation = plugin(
   (app, _options, done) => {
     app.setValidatorCompiler<TSchema & Partial<typeof readByRoute>>(({ schema, httpPart }) => {
       if (schema['x-read-by-route'] === true) return () => true
-      return (httpPart === 'body' ? exact : coercing).compile(schema)
+      return httpPart === 'body' ? compileExact(schema) : compileCoercing(schema)
     })
     app.setSchemaErrorFormatter((errors, part) => {
       const kind = part === 'querystring' ? 'parameter' : 'field'

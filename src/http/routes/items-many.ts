@@ -7,7 +7,7 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { TandemError } from '../../errors.js'
 import type { Addition, Retrieval } from '../../retrieval/retrieval.js'
-import { problemOf, tandemError } from '../plugins/problems.js'
+import { logFailure, problemOf, tandemError } from '../plugins/problems.js'
 import { checked, compileExact } from '../plugins/validation.js'
 import { bodyIn, Id, NoQuery } from '../schemas/fields.js'
 import { AddReply, ItemLine, ItemsForm } from '../schemas/items.js'
@@ -131,7 +131,7 @@ async function add(
   } catch (thrown) {
     const error = tandemError(thrown, request)
     request.audit('add', id, error.code)
-    if (error.status >= 500) request.log.error({ err: error, index }, error.message)
+    if (error.status >= 500) logFailure(error, request)
     return { index, id, status: 'failed', error: problemOf(error, request.id) }
   }
 }

@@ -1,24 +1,12 @@
-import { spawn } from 'node:child_process'
 import { describe, expect, it, vi } from 'vitest'
-import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { packageFolder } from '../../../src/config.js'
+import { logOfService } from '../../support/service-log.js'
 
 vi.setConfig({ testTimeout: 60_000 })
 
 type Line = Record<string, unknown>
 
-/**
- * Runs a service at this LOG_LEVEL in a process of its own, sends it changes, and returns its whole
- * log.
- */
-async function logOf(level: string): Promise<string> {
-  const service = pathToFileURL(join(packageFolder, 'test', 'support', 'test-service.ts')).href
-  const script = `
-    const { startTestService } = await import(${JSON.stringify(service)})
-    const tandem = await startTestService({ logLevel: ${JSON.stringify(level)}, apiKeys: ['hunter2-secret'] })
-    const image = Buffer.from('dog').toString('base64')
-    const send = (method, url, payload, headers = { 'x-api-key': 'hunter2-secret' }) => tandem.app.inject({ method, url, headers, payload })
+/** Changes, and attempts at changes. */
+const calls = `
     await send('PUT', '/items/a', { image, payload: { diary: 'private' } })
     await send('PUT', '/items/a', { image })
     await send('PUT', '/items/b', { image: Buffer.from('bad').toString('base64') })
@@ -32,21 +20,11 @@ async function logOf(level: string): Promise<string> {
     while ((await send('GET', '/backups')).json().running !== null) await new Promise((done) => setTimeout(done, 10))
     await send('POST', '/backups/gone/restore')
     await send('POST', '/backups?name=b', undefined, {})
-    await tandem.end()
   `
-  const loader = pathToFileURL(join(packageFolder, 'test', 'support', 'run-source.mjs')).href
-  const child = spawn(process.execPath, ['--import', loader, '--input-type=module', '-e', script])
-  const output: string[] = []
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (chunk: Buffer) => output.push(chunk.toString()))
-  const code = await new Promise((done) => child.once('close', done))
-  if (code !== 0) throw new Error(output.join(''))
-  return output.join('')
-}
 
 describe('the audit', () => {
   it('has a line for each requested change, also at LOG_LEVEL=warn', async () => {
-    const log = await logOf('warn')
+    const log = await logOfService('warn', calls)
     const lines = log
       .split('\n')
       .filter((line) => line.startsWith('{'))
@@ -79,6 +57,6 @@ describe('the audit', () => {
   })
 
   it('writes nothing at LOG_LEVEL=silent', async () => {
-    expect(await logOf('silent')).toBe('')
+    expect(await logOfService('silent', calls)).toBe('')
   })
 })

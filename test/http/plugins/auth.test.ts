@@ -55,6 +55,16 @@ describe('with API keys', () => {
   )
 })
 
+describe('caches', () => {
+  it.each(['/items', '/search?q=a', '/items/a', '/items/none', '/metrics', '/nothing'])(
+    'may not keep the answer of %s',
+    async (url) => {
+      for (const headers of [{ 'x-api-key': 'first-secret' }, {}])
+        expect((await get(url, headers)).headers['cache-control']).toBe('no-store')
+    },
+  )
+})
+
 describe('with scopes', () => {
   const made = {
     read: newKey('reader', ['read']),

@@ -132,7 +132,14 @@ describe('every reply', () => {
 
   it('has these security headers and no others', async () => {
     const { headers } = await tandem.app.inject('/items')
-    const others = ['content-type', 'content-length', 'date', 'connection', 'traceresponse']
+    const others = [
+      'cache-control',
+      'content-type',
+      'content-length',
+      'date',
+      'connection',
+      'traceresponse',
+    ]
     expect(
       Object.keys(headers)
         .filter((name) => !others.includes(name))

@@ -193,6 +193,14 @@ describe('DELETE /items/:id', () => {
 })
 
 describe('GET /items', () => {
+  it.each(['1e1', '0x10', '%2010', '10.', '+1', ''])(
+    'takes no limit that is not a decimal number: %j',
+    async (limit) => {
+      const reply = await tandem.app.inject(`/items?limit=${limit}`)
+      expect(reply.json()).toMatchObject({ status: 422, code: 'invalid_request' })
+    },
+  )
+
   it('ends a page after 1 MiB of payloads', async () => {
     const service = await startTestService()
     const ids = Array.from({ length: 50 }, (_, at) => `large-${String(at).padStart(2, '0')}`)
