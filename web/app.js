@@ -9,13 +9,14 @@ const TYPING_PAUSE_MS = 250
 const BROWSE_PAGE = 48
 
 const $ = (id) => document.getElementById(id)
-const [form, sentence, rerank, count, grid, status, failure, empty, more] = [
+const [form, sentence, rerank, count, grid, status, notice, failure, empty, more] = [
   'search',
   'sentence',
   'rerank',
   'count',
   'results',
   'status',
+  'notice',
   'failure',
   'empty',
   'more',
@@ -41,6 +42,12 @@ function summary(hits, timings, tookMs) {
     .map((stage) => `${stage} ${Math.round(timings[stage])}`)
   const photos = hits.length === 1 ? '1 photo' : `${hits.length} photos`
   return `${photos} in ${Math.round(tookMs)} ms${stages.length > 0 ? ` (${stages.join(' · ')})` : ''}`
+}
+
+/** Why the service gives no match. */
+function showNotices(notices) {
+  notice.textContent = notices.map(({ detail }) => detail).join(' ')
+  notice.hidden = notices.length === 0
 }
 
 function rememberInAddress() {
@@ -82,6 +89,7 @@ function showFailure(error) {
 }
 
 function runQuery() {
+  showNotices([])
   showQuery(query, rerank.checked)
   rememberInAddress()
   return run(query.kind === 'browse' ? (signal) => browse(signal) : (signal) => find(signal))
@@ -89,7 +97,7 @@ function runQuery() {
 
 async function find(signal) {
   const started = performance.now()
-  const { hits, timings } = await search(query, {
+  const { hits, notices, timings } = await search(query, {
     k: Number(count.value),
     rerank: rerank.checked,
     signal,
@@ -98,6 +106,7 @@ async function find(signal) {
   showHits(grid, hits, { onLike: searchLike })
   more.hidden = true
   status.textContent = summary(hits, timings, performance.now() - started)
+  showNotices(notices)
   showState({
     emptyText: hits.length === 0 ? 'Nothing found. There may be no photos here yet: add some.' : '',
   })

@@ -82,7 +82,7 @@ export async function benchModel(
   const threads = [...new Set([1, availableParallelism()])]
   const speeds = await graphSpeeds(folders, { threads, rounds: options.rounds, tokens: TOKENS })
   const recall: Evaluation[] = []
-  const evaluation = { candidates: CANDIDATES, rerank: true, imageToText: true }
+  const evaluation = { candidates: CANDIDATES, rerank: true, imageToText: true, language: 'en' }
   for (const modelFolder of images.length > 0 ? folders : [])
     recall.push(
       await withEmptyService({ ...config, modelFolder }, (client) =>

@@ -27,6 +27,7 @@ export interface SearchOptions {
   k: number
   rerank?: boolean | undefined
   candidates?: number | undefined
+  language?: string | undefined
   /** JSON text. */
   filter?: string | undefined
 }
@@ -177,8 +178,8 @@ export class Client {
   }
 
   /** Indices of `texts` by match with a stored item, best first. */
-  async rerankTexts(id: string, texts: readonly string[]): Promise<number[]> {
-    const body = JSON.stringify({ query: { id }, documents: texts.map((text) => ({ text })) })
+  async rerankTexts(id: string, texts: readonly string[], language: string): Promise<number[]> {
+    const body = JSON.stringify({ query: { id }, documents: texts, language })
     const reply = (await this.#json('rerank', {
       method: 'POST',
       body,

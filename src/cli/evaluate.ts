@@ -34,10 +34,11 @@ export interface EvaluateOptions {
   rerank: boolean
   /** Measures image → sentence, too, which takes longer than sentence → image. */
   imageToText: boolean
+  /** Of the captions; a service does not identify it then. */
+  language: string
 }
 
 interface EvaluateFlags extends ServiceOptions, EvaluateOptions {
-  language: string
   limit: number
   json?: boolean
 }
@@ -144,6 +145,7 @@ function textToImage(
       k: MAX_K,
       rerank,
       candidates: options.candidates,
+      language: options.language,
     })
     return rankOf(hits, ({ id }) => id === key)
   })
@@ -192,7 +194,7 @@ async function imageToText(
     async ([image, order]) => {
       const recalled = order.slice(0, options.candidates)
       const texts = recalled.map((caption) => captions[caption]?.text ?? '')
-      const reordered = await client.rerankTexts(images[image]?.key ?? '', texts)
+      const reordered = await client.rerankTexts(images[image]?.key ?? '', texts, options.language)
       return rankFor(
         image,
         reordered.map((at) => recalled[at] ?? -1),

@@ -9,6 +9,7 @@ import { printLine, type Terminal } from './terminal.js'
 interface SearchFlags extends ServiceOptions {
   k: number
   rerank: boolean
+  language?: string
   filter?: string
   json?: boolean
 }
@@ -24,14 +25,16 @@ export function addSearchCommand(program: Command, terminal: Terminal): void {
       '--filter <json>',
       'condition on payloads, such as {"must":[{"key":"year","match":2024}]}',
     )
+    .option('--language <code>', 'language of the sentence, such as en, instead of identifying it')
     .option('--json', 'print the answer as JSON')
   withServiceOptions(command).action(async (sentence: string, options: SearchFlags) => {
-    const { k, filter, json } = options
+    const { k, filter, language, json } = options
     // Undefined leaves the choice to the bundle.
     const rerank = options.rerank ? undefined : false
     const answer = await withService(options, readConfig(process.env), (client) =>
-      client.search(sentence, { k, rerank, filter }),
+      client.search(sentence, { k, rerank, filter, language }),
     )
+    if (json !== true) for (const { detail } of answer.notices) printLine(terminal.err, detail)
     printLine(terminal.out, json === true ? JSON.stringify(answer, null, 2) : hitLines(answer))
   })
 }

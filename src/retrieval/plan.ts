@@ -14,6 +14,8 @@ export interface SearchOptions {
   minMatch?: number | undefined
   /** Only items whose payload passes. */
   filter?: Filter | undefined
+  /** Language of the text (BCP 47); identified if it is not given. */
+  language?: string | undefined
 }
 
 export interface SearchPlan {
@@ -22,6 +24,7 @@ export interface SearchPlan {
   rerank: boolean
   minMatch: number
   filter: Filter | undefined
+  language: string | undefined
 }
 
 const DEFAULT_K = 10
@@ -44,6 +47,12 @@ export function planSearch(
       'rerank needs a text query: an image or an id finds similar images, and there is no text to match.',
     )
   }
+  if (options.language !== undefined && !isText) {
+    throw new TandemError(
+      'options_conflict',
+      `language is ${options.language}, but the query is an image or an id; expected a text query.`,
+    )
+  }
   const rerank = isText && (options.rerank ?? byDefault.default)
   if (minMatch > 0 && !rerank) {
     throw new TandemError(
@@ -59,5 +68,5 @@ export function planSearch(
       `candidates is ${candidates}; expected at least k, which is ${k}.`,
     )
   }
-  return { k, candidates, rerank, minMatch, filter: options.filter }
+  return { k, candidates, rerank, minMatch, filter: options.filter, language: options.language }
 }

@@ -13,7 +13,7 @@ import { timed, type Timed } from './stage-clock.js'
 export interface Relevance {
   /** Position of the document in the request. */
   index: number
-  /** In [0, 1]: the match, or the similarity, cut at 0, if there is no match. */
+  /** In [0, 1]: the match, or the similarity, cut at 0, if no document has a match. */
   relevance: number
   similarity: number
   match: number | null
@@ -33,13 +33,19 @@ export function pairsOf(query: Query, documents: readonly Query[]): number {
   return documents.filter((document) => 'text' in document !== 'text' in query).length
 }
 
-/** Relevance of each document, best first. */
+/**
+ * Relevance of each document, best first.
+ *
+ * @param understood - whether the bundle understands the texts of query and document; the others
+ *   have no match, and are last in a list that is ordered by match
+ */
 export async function relevanceOf(
   models: Models,
   query: Encoded,
   documents: readonly Encoded[],
+  understood: (index: number) => boolean,
   call?: Call,
-): Promise<Timed<Relevance[]>> {
+): Promise<Timed<{ ranked: Relevance[]; orderedBy: 'match' | 'similarity' }>> {
   const texts: EncodedText[] = []
   const images: Int8Array[] = []
   const rowOf = (encoded: Encoded): number =>
@@ -49,7 +55,7 @@ export async function relevanceOf(
   const paired: number[] = []
   const pairs: Pair[] = []
   documents.forEach((document, index) => {
-    if (document.kind === query.kind) return
+    if (document.kind === query.kind || !understood(index)) return
     const row = rowOf(document)
     const [text, image] = query.kind === 'text' ? [queryRow, row] : [row, queryRow]
     paired.push(index)
@@ -63,10 +69,18 @@ export async function relevanceOf(
   )
   const matchOf = new Map(paired.map((index, at) => [index, value.matches[at]]))
   const ranked = similarities.map((similarity, index): Relevance => {
-    const { match, logit } = matchOf.get(index) ?? { match: null, logit: similarity }
-    const relevance = match ?? Math.min(1, Math.max(0, similarity))
-    return { index, relevance, similarity, match, logit }
+    const matched = matchOf.get(index)
+    if (matched !== undefined) return { index, relevance: matched.match, similarity, ...matched }
+    const [relevance, logit] =
+      pairs.length > 0 ? [0, -Infinity] : [Math.min(1, Math.max(0, similarity)), similarity]
+    return { index, relevance, similarity, match: null, logit }
   })
-  ranked.sort((a, b) => b.relevance - a.relevance || b.logit - a.logit || a.index - b.index)
-  return { value: ranked, timings }
+  ranked.sort((a, b) => b.relevance - a.relevance || compare(b.logit, a.logit) || a.index - b.index)
+  const orderedBy = pairs.length > 0 ? 'match' : 'similarity'
+  return { value: { ranked, orderedBy }, timings }
+}
+
+/** Infinities are equal to themselves. */
+function compare(a: number, b: number): number {
+  return a === b ? 0 : a - b
 }

@@ -21,6 +21,7 @@ import type { Call, ModelInfo } from '../model/models.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
 import { encodeAll, encodeImage, noItem, present, type Input, type Query } from './encode.js'
 import type { Hit } from './hits.js'
+import { findingOf, noticeOfQuery, noticesOfDocuments, type Notice } from './notices.js'
 import { planSearch, type SearchOptions } from './plan.js'
 import { checkOneKind, pairsOf, relevanceOf, type Relevance } from './relevance.js'
 import { RerankEstimate } from './rerank-estimate.js'
@@ -34,6 +35,7 @@ export type {
   Item,
   ListedItem,
   Maintenance,
+  Notice,
   Payload,
   PutCondition,
   Query,
@@ -51,6 +53,14 @@ export interface Addition {
   payload: Payload | null
 }
 
+export interface RerankOptions {
+  /** Names the query, at 0, and the documents in errors. */
+  nameOf?: (at: number) => string
+  /** Language of the texts (BCP 47); identified for each if it is not given. */
+  language?: string | undefined
+}
+
+const nameInRequest = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`)
 /** Items of a page that are read at once: 2 MiB of payloads at most. */
 const LIST_STEP = 32
 /** The payloads of a page, in characters of JSON. The one that exceeds it is the last. */
@@ -120,7 +130,8 @@ export class Retrieval {
    * The items that answer a query, best first.
    *
    * A text query is reranked: `score` is the match. An image or an id finds similar images: `match`
-   * is null and `score` is the similarity. The item of the id is not among the hits.
+   * is null and `score` is the similarity. So it is for a text that the bundle does not understand;
+   * `notices` say why. The item of the id is not among the hits.
    *
    * @throws TandemError options_conflict, item_not_found, or what encoding the query throws
    */
@@ -128,7 +139,7 @@ export class Retrieval {
     query: Query,
     options: SearchOptions,
     call?: Call,
-  ): Promise<{ hits: Hit[]; timings: Timings }> {
+  ): Promise<{ hits: Hit[]; notices: Notice[]; timings: Timings }> {
     using lease = this.#collection.acquire()
     const { models, items } = lease
     const plan = planSearch(query, options, models.info)
@@ -136,29 +147,30 @@ export class Retrieval {
     const pairsAhead = plan.rerank ? this.#estimate.pairs(expected) : 0
     const result = await search(lease, query, plan, pairsAhead, call)
     if (result === null) return this.search(query, options, call)
-    const { hits, timings, recalled, reranked } = result
+    const { hits, notices, timings, recalled, reranked } = result
     if (reranked > 0) this.#estimate.observe({ k: plan.k, candidates: recalled }, reranked)
-    return { hits, timings }
+    return { hits, notices, timings }
   }
 
   /**
    * Orders documents by their relevance to a query. The query may be a text, an image or the id of
    * a stored item. The documents are texts, or they are images and ids.
    *
-   * @param nameOf - names the query, at 0, and the documents in errors
    * @returns `orderedBy`, the meaning of every relevance: the match of a text and an image, or the
-   *   similarity of two texts or two images, which have no match
+   *   similarity of two texts or two images, which have no match. `notices` name texts that the
+   *   bundle does not understand; they have no match either
    * @throws TandemError documents_mixed, item_not_found, or what encoding throws
    */
   async rerank(
     query: Query,
     documents: readonly Query[],
     call?: Call,
-    nameOf = (at: number): string => (at === 0 ? 'query' : `documents[${at - 1}]`),
+    { nameOf = nameInRequest, language }: RerankOptions = {},
   ): Promise<{
     model: ModelInfo
     orderedBy: 'match' | 'similarity'
     ranked: Relevance[]
+    notices: Notice[]
     timings: Timings
   }> {
     checkOneKind(documents)
@@ -166,12 +178,22 @@ export class Retrieval {
     const { models } = lease
     const clock = new StageClock()
     const queries = [query, ...documents]
-    const pairsAhead = pairsOf(query, documents)
-    const encoding = { ...call, pairsAhead }
+    const encoding = { ...call, pairsAhead: pairsOf(query, documents) }
     const [first, ...rest] = clock.take(await encodeAll(lease, queries, encoding, nameOf))
-    const ranked = clock.take(await relevanceOf(models, present(first), rest, call))
-    const orderedBy = pairsAhead > 0 ? 'match' : 'similarity'
-    return { model: models.info, orderedBy, ranked, timings: clock.read() }
+    const { info } = models
+    const finding = findingOf(info, query, present(first), language)
+    const findings = documents.map((document, at) =>
+      findingOf(info, document, present(rest[at]), language),
+    )
+    const understood = (at: number): boolean => finding === null && findings[at] === null
+    const { ranked, orderedBy } = clock.take(
+      await relevanceOf(models, present(first), rest, understood, call),
+    )
+    const notices = [
+      ...(finding === null ? [] : [noticeOfQuery(info, finding)]),
+      ...noticesOfDocuments(info, findings),
+    ]
+    return { model: info, orderedBy, ranked, notices, timings: clock.read() }
   }
 
   /**

@@ -9,11 +9,14 @@ import type { Call, EncodedText, Match, Models } from '../model/models.js'
 import { encodeAll, present, type Encoded, type Query } from './encode.js'
 import { byMatch, bySimilarity, fetchCandidates, type Candidate, type Hit } from './hits.js'
 import type { SearchPlan } from './plan.js'
+import { findingOf, noticeOfQuery, type Notice } from './notices.js'
 import { withinMargin } from './rerank-margin.js'
 import { StageClock, timed, type Timed, type Timings } from './stage-clock.js'
 
 export interface SearchResult {
   hits: Hit[]
+  /** Why there is no match, if the bundle does not understand the text. */
+  notices: Notice[]
   timings: Timings
   /** Number of items recalled, and of those that were reranked. */
   recalled: number
@@ -35,14 +38,17 @@ export async function search(
   const { models, items } = lease
   const clock = new StageClock()
   const encoded = clock.take(await encode(lease, query, plan, { ...call, pairsAhead }))
-  const recalled = clock.take(await recall(items, query, encoded, plan, call))
-  const candidates = clock.take(await fetch(lease, recalled, plan, call))
+  const finding = findingOf(models.info, query, encoded, plan.language)
+  const followed = finding === null ? plan : { ...plan, rerank: false }
+  const recalled = clock.take(await recall(items, query, encoded, followed, call))
+  const candidates = clock.take(await fetch(lease, recalled, followed, call))
   if (candidates === null) return null
-  const text = plan.rerank && encoded.kind === 'text' ? encoded.text : null
+  const text = followed.rerank && encoded.kind === 'text' ? encoded.text : null
   const matches =
     text && candidates.length > 0 ? clock.take(await rerank(models, text, candidates, call)) : null
   return {
     hits: order(candidates, matches, plan),
+    notices: finding === null ? [] : [noticeOfQuery(models.info, finding)],
     timings: clock.read(),
     recalled: recalled.length,
     reranked: matches?.length ?? 0,
@@ -120,11 +126,12 @@ async function rerank(
   return { value: value.matches, timings }
 }
 
-/** Hits by match, or by similarity if there was no reranking. */
+/** Hits by match, or by similarity if there was no reranking: then none reaches a lowest match. */
 function order(
   candidates: readonly Candidate[],
   matches: readonly Match[] | null,
   plan: SearchPlan,
 ): Hit[] {
-  return matches === null ? bySimilarity(candidates) : byMatch(candidates, matches, plan)
+  if (matches !== null) return byMatch(candidates, matches, plan)
+  return plan.minMatch > 0 ? [] : bySimilarity(candidates)
 }

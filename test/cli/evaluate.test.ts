@@ -70,7 +70,7 @@ describe('evaluate', () => {
   it('stores and measures every image of equal keys', async () => {
     const service = new MistakenService()
     const keyed = images.map((image, at) => ({ ...image, key: ['a', 'a', 'a~2', 'a'][at] ?? '' }))
-    const options = { candidates: 8, rerank: false, imageToText: false }
+    const options = { candidates: 8, rerank: false, imageToText: false, language: 'en' }
     const result = await evaluate(asClient(service), keyed, options, quiet)
     expect(service.stored.sort()).toEqual(['a', 'a~2', 'a~3', 'a~4'])
     expect(result).toMatchObject({ images: 4, captions: 8 })
@@ -81,7 +81,7 @@ describe('evaluate', () => {
     const result = await evaluate(
       asClient(service),
       images,
-      { candidates: 8, rerank: true, imageToText: true },
+      { candidates: 8, rerank: true, imageToText: true, language: 'en' },
       quiet,
     )
     expect(service.stored.sort()).toEqual(keys)
@@ -94,7 +94,7 @@ describe('evaluate', () => {
   })
 
   it('measures only sentence → image without imageToText', async () => {
-    const options = { candidates: 8, rerank: true, imageToText: false }
+    const options = { candidates: 8, rerank: true, imageToText: false, language: 'en' }
     const result = await evaluate(asClient(new MistakenService()), images, options, quiet)
     expect(result.image_to_text).toBeUndefined()
     expect(evaluationTable(result)).not.toContain('image→text')
@@ -104,7 +104,7 @@ describe('evaluate', () => {
     const result = await evaluate(
       asClient(new MistakenService()),
       images,
-      { candidates: 8, rerank: false, imageToText: true },
+      { candidates: 8, rerank: false, imageToText: true, language: 'en' },
       quiet,
     )
     expect(result.text_to_image.rerank).toBeUndefined()
@@ -117,7 +117,7 @@ describe('evaluate', () => {
       evaluate(
         asClient(service),
         images,
-        { candidates: 8, rerank: true, imageToText: true },
+        { candidates: 8, rerank: true, imageToText: true, language: 'en' },
         quiet,
       ),
     ).rejects.toThrow(/"other"/)

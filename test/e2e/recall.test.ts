@@ -47,7 +47,7 @@ describe.skipIf(!there)(
         port: 0,
       })
       const photos = (await readShards([shard], 'en')).slice(0, 100)
-      const options = { candidates: 64, rerank: true, imageToText: false }
+      const options = { candidates: 64, rerank: true, imageToText: false, language: 'en' }
       found = await evaluate(service.client, photos, options, {
         out: new PassThrough(),
         err: new PassThrough(),

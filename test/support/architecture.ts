@@ -21,7 +21,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ['collection'],
   ['model', 'item-store', 'image-store', 'image-fetch', 'auth'],
   ['vector-index'],
-  ['filter', 'worker'],
+  ['filter', 'worker', 'language'],
   ['files', 'async'],
   ['config.ts', 'errors.ts', 'wasm.ts'],
 ]

@@ -90,7 +90,9 @@ export async function scorePairs(
   const call = callFor(pairs.flat(), request)
   const scored = await Promise.all(
     pairs.map(([query, document], at) =>
-      options.retrieval.rerank(query, [document], call, (side) => `${names[side] ?? ''}[${at}]`),
+      options.retrieval.rerank(query, [document], call, {
+        nameOf: (side) => `${names[side] ?? ''}[${at}]`,
+      }),
     ),
   )
   return scored.map(({ ranked }) => ranked[0]?.relevance ?? 0)

@@ -30,7 +30,7 @@ export const rerankRoutes: FastifyPluginCallbackTypebox<InputOptions> = (app, op
       },
     },
     async (request, reply) => {
-      const { query, documents, top_n: topN, return_documents: repeat = false } = request.body
+      const { query, documents, top_n: topN, language, return_documents: repeat } = request.body
       const reader = new InputReader(options, request.call?.signal)
       reader.checkCount(documents.length, 'documents')
       const [first, ...rest] = await Promise.all([
@@ -39,13 +39,14 @@ export const rerankRoutes: FastifyPluginCallbackTypebox<InputOptions> = (app, op
       ])
       const images = rest.filter((document) => 'image' in document).length
       const call = images > MAX_INTERACTIVE ? request.admission.asBulk() : request.call
-      const { model, orderedBy, ranked, timings } = await retrieval.rerank(first, rest, call)
+      const ranking = await retrieval.rerank(first, rest, call, { language })
+      const { model, orderedBy, ranked, notices, timings } = ranking
       const results = ranked.slice(0, topN).map(({ index, relevance, similarity, match }) => ({
         ...{ index, relevance_score: relevance, similarity, match },
-        ...(repeat ? { document: repeated(documents[index]) } : {}),
+        ...(repeat === true ? { document: repeated(documents[index]) } : {}),
       }))
       return {
-        ...{ model: model.name, ordered_by: orderedBy, results },
+        ...{ model: model.name, ordered_by: orderedBy, results, notices },
         timings: reply.timed(timings),
       }
     },

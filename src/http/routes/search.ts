@@ -37,8 +37,12 @@ export const searchRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app,
     async (request, reply) => {
       const { q, ...rest } = request.query
       const query = { text: new InputReader(options).text(q, 'q') }
-      const { hits, timings } = await retrieval.search(query, searchOptions(rest), request.call)
-      return { hits, timings: reply.timed(timings) }
+      const { hits, notices, timings } = await retrieval.search(
+        query,
+        searchOptions(rest),
+        request.call,
+      )
+      return { hits, notices, timings: reply.timed(timings) }
     },
   )
 
@@ -62,8 +66,12 @@ export const searchRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app,
         request.body === undefined
           ? await readSearchForm(request, limits)
           : await readSearchBody(request.body, new InputReader(options, request.call?.signal))
-      const { hits, timings } = await retrieval.search(search.query, search.options, request.call)
-      return { hits, timings: reply.timed(timings) }
+      const { hits, notices, timings } = await retrieval.search(
+        search.query,
+        search.options,
+        request.call,
+      )
+      return { hits, notices, timings: reply.timed(timings) }
     },
   )
 }

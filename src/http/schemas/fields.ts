@@ -96,6 +96,26 @@ export const Match = nullable<number>(
   'Calibrated probability that image and text belong together; null where it was not computed',
 )
 
+export const Language = Type.String({
+  pattern: '^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$',
+  description: 'a language such as en or pt-BR: of the texts, instead of identifying it',
+})
+
+const Notice = Type.Object({
+  code: words('language_not_spoken', 'text_not_understood'),
+  detail: Type.String({ description: 'A sentence for this occurrence' }),
+  language: nullable<string>(Type.String(), 'The language; null where it was not identified'),
+  documents: Type.Optional(
+    Type.Array(Type.Integer(), {
+      description: 'Positions of the documents that it is about; absent for the query',
+    }),
+  ),
+})
+
+export const Notices = Type.Array(Notice, {
+  description: 'Texts that the bundle does not understand, and which so have no match',
+})
+
 export const Problem = Type.Object({
   type: Type.String(),
   title: Type.String(),

@@ -1,5 +1,16 @@
 import { Type, type Static } from 'typebox'
-import { closed, exactlyOne, Id, ImageString, Match, Text, Timings, words } from './fields.js'
+import {
+  closed,
+  exactlyOne,
+  Id,
+  ImageString,
+  Language,
+  Match,
+  Notices,
+  Text,
+  Timings,
+  words,
+} from './fields.js'
 
 const StoredInput = Type.Object(
   { text: Type.Optional(Text), image: Type.Optional(ImageString), id: Type.Optional(Id) },
@@ -21,6 +32,7 @@ export const RerankBody = Type.Object(
     top_n: Type.Optional(
       Type.Integer({ minimum: 1, description: 'a whole number of 1 or more: results to return' }),
     ),
+    language: Type.Optional(Language),
     return_documents: Type.Optional(
       Type.Boolean({
         default: false,
@@ -44,7 +56,8 @@ export const RerankReply = Type.Object(
       Type.Object({
         index: Type.Integer({ description: 'Position of the document in the request' }),
         relevance_score: Type.Number({
-          description: 'From 0 to 1: match, or the similarity, not below 0, as ordered_by says',
+          description:
+            'From 0 to 1: match, or the similarity, not below 0, as ordered_by says; 0 without a match in a list ordered by match',
         }),
         similarity: Type.Number(),
         match: Match,
@@ -53,6 +66,7 @@ export const RerankReply = Type.Object(
         ),
       }),
     ),
+    notices: Notices,
     timings: Timings,
   },
   { description: 'Documents, most relevant first' },

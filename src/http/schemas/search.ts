@@ -4,7 +4,9 @@ import {
   Id,
   ImageFile,
   ImageString,
+  Language,
   Match,
+  Notices,
   StoredPayload,
   Text,
   Timings,
@@ -79,6 +81,7 @@ const options = {
       description: 'true or false: order the candidates by match instead of similarity',
     }),
   ),
+  language: Type.Optional(Language),
   min_match: Type.Optional(
     Type.Number({
       minimum: 0,
@@ -92,7 +95,7 @@ const options = {
 /** Options as an address or a form has them. */
 export const SearchOptions = Type.Object(
   { ...options, filter: Type.Optional(FilterText) },
-  { ...closed, description: 'k, candidates, rerank, min_match, filter' },
+  { ...closed, description: 'k, candidates, rerank, language, min_match, filter' },
 )
 export type SearchOptions = Static<typeof SearchOptions>
 
@@ -126,6 +129,6 @@ export const Hit = Type.Object({
 })
 
 export const SearchReply = Type.Object(
-  { hits: Type.Array(Hit), timings: Timings },
+  { hits: Type.Array(Hit), notices: Notices, timings: Timings },
   { description: 'Hits, best first' },
 )

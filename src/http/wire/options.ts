@@ -14,6 +14,7 @@ export function searchOptions({
   k,
   candidates,
   rerank,
+  language,
   min_match: minMatch,
   filter,
 }: Omit<WireOptions, 'filter'> & { filter?: string | object }): SearchOptions {
@@ -23,6 +24,7 @@ export function searchOptions({
     k,
     candidates,
     rerank,
+    language,
     minMatch,
     filter: parsed === undefined ? undefined : parseFilter(parsed),
   }

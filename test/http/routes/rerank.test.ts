@@ -5,6 +5,7 @@ let tandem: TestService
 interface Reply {
   model: string
   ordered_by: string
+  notices: { code: string; language: string | null; documents?: number[] }[]
   results: {
     index: number
     relevance_score: number
@@ -134,5 +135,47 @@ describe('POST /rerank', () => {
       expect(detail).toContain(`documents[${text}] is a text and documents[${imageAt}] an image`)
     }
     expect(tandem.models.embeddingOnly).toHaveLength(calls)
+  })
+
+  const french = 'deux filles jouent dans la cour'
+
+  it('gives no match for a query in a language that the bundle does not speak', async () => {
+    const documents = [image('cat 9'), { id: 'dog' }]
+    const reply = (await rerank({ query: french, documents })).json<Reply>()
+    expect(reply.ordered_by).toBe('similarity')
+    expect(reply.notices).toMatchObject([{ code: 'language_not_spoken', language: 'fr' }])
+    expect(reply.notices[0]).not.toHaveProperty('documents')
+    for (const { match, relevance_score: relevance, similarity } of reply.results) {
+      expect(match).toBeNull()
+      expect(relevance).toBe(Math.max(0, similarity))
+    }
+    const named = (await rerank({ query: french, documents, language: 'en' })).json<Reply>()
+    expect(named).toMatchObject({ ordered_by: 'match', notices: [] })
+    expect(named.results.map(({ index }) => index)).toEqual([0, 1])
+  })
+
+  it('puts documents in such a language last, without a match, and names them', async () => {
+    const documents = [french, 'a dog', '在玩滑板的两个女孩', 'a cat']
+    const reply = (await rerank({ query: image('dog 2'), documents })).json<Reply>()
+    expect(reply.ordered_by).toBe('match')
+    expect(reply.results.map(({ index }) => index)).toEqual([1, 3, 0, 2])
+    expect(reply.results.slice(2)).toMatchObject([
+      { match: null, relevance_score: 0 },
+      { match: null, relevance_score: 0 },
+    ])
+    expect(reply.notices).toMatchObject([
+      { code: 'language_not_spoken', language: 'fr', documents: [0] },
+      { code: 'language_not_spoken', language: 'zh', documents: [2] },
+    ])
+  })
+
+  it('orders by similarity if no document has a match', async () => {
+    const reply = (await rerank({ query: image('dog 2'), documents: [french] })).json<Reply>()
+    expect(reply).toMatchObject({ ordered_by: 'similarity', results: [{ match: null }] })
+  })
+
+  it('has no notices for texts that the bundle understands', async () => {
+    const reply = await rerank({ query: 'a dog on the beach', documents: ['a cat', 'paella'] })
+    expect(reply.json<Reply>().notices).toEqual([])
   })
 })

@@ -81,7 +81,7 @@ describe('GET /search', () => {
     ['q=dog&min_match=2', 'min_match is 2; expected a number from 0 to 1'],
     [
       'q=dog&limit=3',
-      '"limit" is not a known parameter; expected one of: q, k, candidates, rerank, min_match, filter',
+      '"limit" is not a known parameter; expected one of: q, k, candidates, rerank, language, min_match, filter',
     ],
     ['q=dog&__proto__=3', '"__proto__" is not a known parameter'],
   ])('refuses "%s": %s', async (query, sentence) => {
@@ -294,4 +294,72 @@ describe('POST /search', () => {
     expect(details[1]).toContain('k is "x"; expected a whole number')
     expect(details[2]).toContain('2 files; expected exactly one')
   })
+})
+
+describe('a text in a language that the bundle does not speak', () => {
+  const french = 'deux filles jouent dans la cour'
+  const search = async (options: object) => {
+    const reply = await tandem.app.inject({ method: 'POST', url: '/search', payload: options })
+    return reply.json<{
+      hits: { match: number | null; score: number; similarity: number }[]
+      notices: { code: string; language: string | null; detail: string }[]
+      timings: Record<string, number>
+    }>()
+  }
+
+  it('is answered by similarity, with match null and a notice', async () => {
+    for (const options of [{}, { rerank: true }, { rerank: false }]) {
+      const { hits, notices, timings } = await search({ text: french, k: 2, ...options })
+      expect(hits).toHaveLength(2)
+      for (const { match, score, similarity } of hits) {
+        expect(match).toBeNull()
+        expect(score).toBe(similarity)
+      }
+      expect(timings).not.toHaveProperty('rerank')
+      expect(notices).toMatchObject([{ code: 'language_not_spoken', language: 'fr' }])
+      expect(notices[0]?.detail).toContain('French (fr)')
+    }
+    const query = new URLSearchParams({ q: french }).toString()
+    const reply = await tandem.app.inject(`/search?${query}`)
+    expect(reply.json()).toMatchObject({ notices: [{ language: 'fr' }] })
+  })
+
+  it('reaches no lowest match', async () => {
+    const { hits, notices } = await search({ text: french, min_match: 0.01 })
+    expect(hits).toEqual([])
+    expect(notices).toHaveLength(1)
+  })
+
+  it('is matched if the client names a language that the bundle speaks', async () => {
+    const { hits, notices } = await search({ text: french, language: 'en' })
+    expect(notices).toEqual([])
+    for (const { match } of hits) expect(match).not.toBeNull()
+  })
+
+  it('may be named by the client', async () => {
+    const { hits, notices } = await search({ text: 'dog', language: 'fr' })
+    expect(notices).toMatchObject([{ code: 'language_not_spoken', language: 'fr' }])
+    for (const { match } of hits) expect(match).toBeNull()
+  })
+
+  it('is not looked for in an image or an id, which have no language', async () => {
+    for (const query of [{ id: 'dog' }, { image: Buffer.from('dog').toString('base64') }]) {
+      expect((await search(query)).notices).toEqual([])
+      expect(await search({ ...query, language: 'en' })).toMatchObject({
+        status: 422,
+        code: 'options_conflict',
+      })
+    }
+  })
+
+  it.each(['english', 'EN', 'e', 'en_US', 'en-', '', 'en-us'])(
+    'is refused with the language %j',
+    async (language) => {
+      expect(await search({ text: 'dog', language })).toMatchObject({
+        status: 422,
+        code: 'invalid_request',
+        detail: expect.stringMatching(/^language is .*; expected a language such as en/) as string,
+      })
+    },
+  )
 })

@@ -1,0 +1,113 @@
+/**
+ * Texts that the bundle does not understand: they get no match, and a notice says why. An encoder
+ * has an embedding for every text, and so a similarity and a match that mean nothing.
+ */
+import { codeOf, LanguageCheck, type Judgement } from '../language/language-check.js'
+import type { ModelInfo } from '../model/models.js'
+import type { Encoded, Query } from './encode.js'
+
+export interface Notice {
+  code: 'language_not_spoken' | 'text_not_understood'
+  /** A sentence for this occurrence. */
+  detail: string
+  /** BCP 47; null where it was not identified. */
+  language: string | null
+  /** Positions of the documents that it is about; absent for the query. */
+  documents?: number[]
+}
+
+type Finding = Pick<Notice, 'code' | 'language'>
+
+/** Tokens of a word, on average, that no language and no name has: "zxqv" has four. */
+const TOKENS_OF_NONSENSE = 2.5
+/** Start and end of a text. */
+const SPECIAL_TOKENS = 2
+
+const checks = new WeakMap<ModelInfo, LanguageCheck>()
+const names = new Intl.DisplayNames('en', { type: 'language' })
+
+/** The languages whose texts the bundle understands; empty if that is not known. */
+export function spokenBy(info: ModelInfo): readonly string[] {
+  return info.languages
+}
+
+/**
+ * What keeps the bundle from understanding the text; null for nothing.
+ *
+ * @param encoded - of the text
+ * @param language - as the client names it; then the text is not judged
+ */
+export function findingOf(
+  info: ModelInfo,
+  query: Query,
+  encoded: Encoded,
+  language: string | undefined,
+): Finding | null {
+  if (!('text' in query) || encoded.kind !== 'text') return null
+  const spoken = spokenBy(info)
+  if (spoken.length === 0) return null
+  if (language !== undefined) {
+    if (spoken.some((tag) => codeOf(tag) === codeOf(language))) return null
+    return { code: 'language_not_spoken', language }
+  }
+  const judgement = checkOf(info).judge(query.text)
+  if (judgement.in === 'other') return { code: 'language_not_spoken', language: judgement.language }
+  return isNonsense(judgement, query.text, encoded.text.tokenCount)
+    ? { code: 'text_not_understood', language: null }
+    : null
+}
+
+/** The notice about the query; it says what the results are ordered by. */
+export function noticeOfQuery(info: ModelInfo, finding: Finding): Notice {
+  return { ...finding, detail: `${sentence(info, 'The query', finding)} There is no match.` }
+}
+
+/** Notices about documents, one for each kind of finding. @param findings - null for no finding */
+export function noticesOfDocuments(
+  info: ModelInfo,
+  findings: readonly (Finding | null)[],
+): Notice[] {
+  const byKind = new Map<string, Notice & { documents: number[] }>()
+  findings.forEach((finding, at) => {
+    if (finding === null) return
+    const { code, language } = finding
+    const kind = `${code} ${language}`
+    const notice = byKind.get(kind) ?? { ...finding, detail: '', documents: [] }
+    notice.documents.push(at)
+    byKind.set(kind, notice)
+  })
+  return [...byKind.values()].map((notice) => {
+    const [first] = notice.documents
+    const more = notice.documents.length - 1
+    const subject = `documents[${first}]${more > 0 ? ` and ${more} more` : ''}`
+    return { ...notice, detail: `${sentence(info, subject, notice)} There is no match.` }
+  })
+}
+
+function checkOf(info: ModelInfo): LanguageCheck {
+  const known = checks.get(info)
+  if (known !== undefined) return known
+  const check = new LanguageCheck(spokenBy(info))
+  checks.set(info, check)
+  return check
+}
+
+/** A rare word has several tokens, too; a text of such words alone, of no language, is nonsense. */
+function isNonsense(judgement: Judgement, text: string, tokenCount: number): boolean {
+  if (judgement.in !== 'none') return false
+  const words = text.trim().split(/\s+/).length
+  return tokenCount - SPECIAL_TOKENS >= words * TOKENS_OF_NONSENSE
+}
+
+function sentence(info: ModelInfo, subject: string, { code, language }: Finding): string {
+  const spoken = spokenBy(info).map(nameOf).join(', ')
+  if (code === 'text_not_understood') return `${subject} is not in a language that is known.`
+  const found = language === null ? 'another language' : nameOf(language)
+  return `${subject} seems to be in ${found}; the bundle ${info.name} understands ${spoken}.`
+}
+
+/** "French (fr)" */
+function nameOf(tag: string): string {
+  const name = names.of(tag) ?? tag
+  return name === tag ? tag : `${name} (${tag})`
+}
