@@ -2,6 +2,7 @@
 import type { Bench } from './bench.js'
 import { enduranceBench } from './endurance.js'
 import { indexingBench } from './indexing.js'
+import { languagesBench } from './languages.js'
 import { peersBench } from './peers.js'
 import { indexEnginesBench } from './index-engines.js'
 import { indexSizeBench } from './index-size.js'
@@ -19,5 +20,6 @@ export const benches: readonly Bench<unknown>[] = [
   indexSizeBench,
   indexEnginesBench,
   rerankBench,
+  languagesBench,
   trainingBench,
 ]

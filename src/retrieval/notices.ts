@@ -17,17 +17,18 @@ export interface Notice {
 }
 
 type Finding = Pick<Notice, 'code' | 'language'>
+type Bundle = Pick<ModelInfo, 'name' | 'languages'>
 
 /** Tokens of a word, on average, that no language and no name has: "zxqv" has four. */
 const TOKENS_OF_NONSENSE = 2.5
 /** Start and end of a text. */
 const SPECIAL_TOKENS = 2
 
-const checks = new WeakMap<ModelInfo, LanguageCheck>()
+const checks = new WeakMap<Bundle, LanguageCheck>()
 const names = new Intl.DisplayNames('en', { type: 'language' })
 
 /** The languages whose texts the bundle understands; empty if that is not known. */
-export function spokenBy(info: ModelInfo): readonly string[] {
+export function spokenBy(info: Bundle): readonly string[] {
   return info.languages
 }
 
@@ -38,7 +39,7 @@ export function spokenBy(info: ModelInfo): readonly string[] {
  * @param language - as the client names it; then the text is not judged
  */
 export function findingOf(
-  info: ModelInfo,
+  info: Bundle,
   query: Query,
   encoded: Encoded,
   language: string | undefined,
@@ -58,15 +59,12 @@ export function findingOf(
 }
 
 /** The notice about the query; it says what the results are ordered by. */
-export function noticeOfQuery(info: ModelInfo, finding: Finding): Notice {
+export function noticeOfQuery(info: Bundle, finding: Finding): Notice {
   return { ...finding, detail: `${sentence(info, 'The query', finding)} There is no match.` }
 }
 
 /** Notices about documents, one for each kind of finding. @param findings - null for no finding */
-export function noticesOfDocuments(
-  info: ModelInfo,
-  findings: readonly (Finding | null)[],
-): Notice[] {
+export function noticesOfDocuments(info: Bundle, findings: readonly (Finding | null)[]): Notice[] {
   const byKind = new Map<string, Notice & { documents: number[] }>()
   findings.forEach((finding, at) => {
     if (finding === null) return
@@ -84,7 +82,7 @@ export function noticesOfDocuments(
   })
 }
 
-function checkOf(info: ModelInfo): LanguageCheck {
+function checkOf(info: Bundle): LanguageCheck {
   const known = checks.get(info)
   if (known !== undefined) return known
   const check = new LanguageCheck(spokenBy(info))
@@ -99,7 +97,7 @@ function isNonsense(judgement: Judgement, text: string, tokenCount: number): boo
   return tokenCount - SPECIAL_TOKENS >= words * TOKENS_OF_NONSENSE
 }
 
-function sentence(info: ModelInfo, subject: string, { code, language }: Finding): string {
+function sentence(info: Bundle, subject: string, { code, language }: Finding): string {
   const spoken = spokenBy(info).map(nameOf).join(', ')
   if (code === 'text_not_understood') return `${subject} is not in a language that is known.`
   const found = language === null ? 'another language' : nameOf(language)
