@@ -18,7 +18,13 @@ export function runPython(script: URL, input: unknown, args: readonly string[] =
     input: JSON.stringify(input),
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
-    env: { ...process.env, HF_HUB_OFFLINE: '1', CUDA_VISIBLE_DEVICES: '' },
+    env: {
+      ...process.env,
+      // The trainer of this checkout.
+      PYTHONPATH: join(packageFolder, 'training'),
+      HF_HUB_OFFLINE: '1',
+      CUDA_VISIBLE_DEVICES: '',
+    },
   })
   return JSON.parse(printed)
 }

@@ -1,17 +1,31 @@
 """Image files to pixels, by the rules of the service, and to JPEG."""
 
 import functools
+import importlib.util
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from .deep_tiff import read_deep_tiff
 
 ORIENTATION = 0x0112  # EXIF tag
 UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # Those that the service reads.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF")
+JPEG, TIFF = b"\xff\xd8\xff", (b"II*\0", b"MM\0*")  # signatures
+UNREAD_COMPRESSIONS = ("zstd", "lzma")
 SRGB = ImageCms.createProfile("sRGB")
+# The profile that libvips takes for CMYK without one, "Chemical proof" by Graeme W. Gill, in the
+# public domain; only its table from CMYK to Lab.
+CMYK = (Path(__file__).parent / "cmyk.icc").read_bytes()
+
+if importlib.util.find_spec("pillow_heif"):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    FORMATS += ("HEIF",)
 
 
 def check_image(content: bytes) -> None:
@@ -21,7 +35,10 @@ def check_image(content: bytes) -> None:
         ValueError: the image cannot be decoded.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        if not content.startswith(JPEG):
+            read_image(content)
+            return
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
             image.draft("RGB", (image.width // 8, image.height // 8))
             image.load()
     except UNDECODABLE as error:
@@ -33,15 +50,28 @@ def read_image(content: bytes) -> Image.Image:
 
     The EXIF orientation is applied, colours are converted from the embedded profile to sRGB,
     16 bits are scaled to 8, and transparency is put on white (`src/model/image/preprocess.ts`).
+    HEIC needs the package pillow-heif.
 
     Raises:
         OSError, ValueError: the image cannot be decoded.
     """
-    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+    try:
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        if content[:4] in TIFF:
+            return read_deep_tiff(content)
+        raise
+    with opened:
+        if opened.format == "TIFF" and opened.info.get("compression") in UNREAD_COMPRESSIONS:
+            raise ValueError(f"a TIFF compressed as {opened.info['compression']} is not read")
         opened.load()
         profile, image = opened.info.get("icc_profile"), ImageOps.exif_transpose(opened)
+    if image.mode == "LAB":
+        raise ValueError("a CIELab TIFF of 8 bits is not read")
     image, alpha = _split_alpha(image)
     transform = _to_srgb(profile, image.mode) if profile else None
+    if transform is None and image.mode == "CMYK":
+        transform = _to_srgb(CMYK, "CMYK")
     image = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
     if alpha is None:
         return image
@@ -62,7 +92,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         return colours.convert("L" if grey else "RGB"), colours.getchannel("A")
-    if image.mode in ("CMYK", "LAB"):
+    if image.mode == "CMYK":
         return image, None
     return image.convert("L" if grey else "RGB"), None
 
@@ -114,11 +144,12 @@ def as_jpeg(path: Path) -> bytes:
     """
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            image.load()
-            jpeg = image.format == "JPEG" and image.mode in ("RGB", "L")
-            upright = image.getexif().get(ORIENTATION, 1) == 1
-            if jpeg and upright and not image.info.get("icc_profile"):
+        if content.startswith(JPEG):
+            with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+                image.load()
+                upright = image.getexif().get(ORIENTATION, 1) == 1
+                plain = image.mode in ("RGB", "L") and not image.info.get("icc_profile")
+            if plain and upright:
                 return content
         out = io.BytesIO()
         read_image(content).save(out, "JPEG", quality=95, subsampling=0)
