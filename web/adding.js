@@ -4,6 +4,7 @@ import { addItem } from './api.js'
 const AT_ONCE = 2
 const list = document.getElementById('files')
 const panel = document.getElementById('adding')
+const title = document.getElementById('adding-title')
 const waiting = []
 let running = 0
 let counts = { added: 0, failed: 0 }
@@ -70,32 +71,37 @@ async function send({ file, view }) {
     view.progress.remove()
     view.state.textContent = 'added'
     counts.added += 1
+    view.line.classList.add('done')
   } catch (error) {
     showFailure(view, error.message)
     counts.failed += 1
   }
 }
 
-async function drain(onDone) {
+async function drain(onAdded) {
   running += 1
   for (let next = waiting.shift(); next; next = waiting.shift()) await send(next)
   running -= 1
   if (running > 0) return
-  const done = counts
+  const { added, failed } = counts
   counts = { added: 0, failed: 0 }
-  onDone(done)
+  title.textContent = `${added} added${failed > 0 ? `, ${failed} not added` : ''}`
+  if (added > 0) onAdded()
 }
 
-/** Adds the files; `onDone({ added, failed })` is called once at the end. */
-export function addFiles(files, onDone) {
+/** Adds the files; `onAdded()` is called once at the end, unless none was added. */
+export function addFiles(files, onAdded) {
   if (files.length === 0) return
-  if (running === 0) list.replaceChildren()
+  // Failures stay until the panel is closed.
+  for (const line of list.querySelectorAll('.done')) line.remove()
   panel.hidden = false
+  title.textContent = 'Adding photos'
   for (const file of files) waiting.push({ file, view: fileLine(file) })
   for (let free = Math.min(AT_ONCE - running, waiting.length); free > 0; free -= 1)
-    void drain(onDone)
+    void drain(onAdded)
 }
 
 document.getElementById('adding-close').addEventListener('click', () => {
   panel.hidden = true
+  if (running === 0) list.replaceChildren()
 })

@@ -14,6 +14,11 @@ export function setApiKey(key) {
   sessionStorage.setItem(KEY, key)
 }
 
+/** Whether there is a key, which the service may refuse. */
+export function hasApiKey() {
+  return sessionStorage.getItem(KEY) !== null
+}
+
 function authorization() {
   const key = sessionStorage.getItem(KEY)
   return key ? { authorization: `Bearer ${key}` } : {}
@@ -51,32 +56,38 @@ async function request(path, init = {}) {
   return answer
 }
 
-/**
- * Searches by `{ text }`, `{ id }` or `{ file }` (an image). Without `rerank` the default of the
- * bundle applies.
- */
-export async function search(query, { k, rerank, signal }) {
-  const options = { k: String(k), ...(rerank === undefined ? {} : { rerank: String(rerank) }) }
-  if (query.text !== undefined) {
-    return (
-      await request(`search?${new URLSearchParams({ q: query.text, ...options })}`, { signal })
-    ).json()
+/** Searches by `{ text }`, `{ id }` or `{ file }` (an image). */
+export async function search(query, { k, rerank, minMatch, filter, signal }) {
+  // Only a text has a match.
+  const isText = query.text !== undefined
+  const options = {
+    k,
+    ...(isText ? { rerank } : {}),
+    ...(isText && rerank && minMatch !== '' ? { min_match: Number(minMatch) } : {}),
+  }
+  const texts = Object.entries(options).map(([name, value]) => [name, String(value)])
+  if (filter !== undefined) texts.push(['filter', JSON.stringify(filter)])
+  if (isText) {
+    const path = `search?${new URLSearchParams([['q', query.text], ...texts])}`
+    return (await request(path, { signal })).json()
   }
   if (query.id !== undefined) {
-    const body = JSON.stringify({ id: query.id, k })
-    return (
-      await request('search', {
-        method: 'POST',
-        body,
-        headers: { 'content-type': 'application/json' },
-        signal,
-      })
-    ).json()
+    const body = JSON.stringify({ id: query.id, ...options, filter })
+    const headers = { 'content-type': 'application/json' }
+    return (await request('search', { method: 'POST', body, headers, signal })).json()
   }
   const form = new FormData()
-  form.append('k', String(k))
+  for (const [name, value] of texts) form.append(name, value)
   form.append('image', query.file)
   return (await request('search', { method: 'POST', body: form, signal })).json()
+}
+
+export async function readItem(id, signal) {
+  return (await request(itemPath(id), { signal })).json()
+}
+
+export async function removeItem(id) {
+  await request(itemPath(id), { method: 'DELETE' })
 }
 
 /** One page of the stored items, by id. */

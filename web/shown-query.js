@@ -1,9 +1,8 @@
 // The image of a query that is an image or an item.
-const [panel, image, text, note, title] = [
+const [panel, image, text, title] = [
   'shown-query',
   'shown-query-image',
   'shown-query-text',
-  'rerank-note',
   'results-title',
 ].map((id) => document.getElementById(id))
 
@@ -20,15 +19,11 @@ function showImage(query) {
   text.textContent = name === undefined ? '' : `Photos like ${name}`
 }
 
-/** Shows the image of `query`, if it has one, and that rerank does not apply to it. */
-export function showQuery(query, rerank) {
+/** Shows the image of `query`, if it has one. */
+export function showQuery(query) {
   // With other options the image stays: the object URL of a hit may be revoked by then.
   if (query !== shown) showImage(query)
   shown = query
   panel.hidden = query.kind === 'browse' || query.kind === 'text'
-  note.hidden = panel.hidden || !rerank
-  note.textContent = note.hidden
-    ? ''
-    : 'Image to image goes by similarity alone: the fusion encoder compares a sentence with a photo.'
   title.textContent = query.kind === 'browse' ? 'Photos' : 'Best matches'
 }
