@@ -45,6 +45,7 @@ const options = {
 export const operations: readonly Operation[] = [
   { method: 'GET', path: '/health/live' },
   { method: 'GET', path: '/health/ready' },
+  { method: 'GET', path: '/metrics', rare: 4 },
   { method: 'GET', path: '/search', query: { q: texts, ...options } },
   { method: 'POST', path: '/search', body: searchBody },
   { method: 'POST', path: '/embed', body: embedBody },

@@ -3,6 +3,7 @@
  * values of labels are bounded.
  */
 import plugin from 'fastify-plugin'
+import { Type } from 'typebox'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Retrieval, Timings } from '../../retrieval/retrieval.js'
 import { engineMetrics } from './engine-metrics.js'
@@ -16,6 +17,15 @@ declare module 'fastify' {
 }
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+
+const METRICS_SCHEMA = {
+  tags: ['health'],
+  operationId: 'getMetrics',
+  summary: 'Metrics in the text format of Prometheus',
+  response: {
+    200: { description: 'The metrics', content: { 'text/plain': { schema: Type.String() } } },
+  },
+}
 
 export const metrics = plugin<{ retrieval: Retrieval }>(
   (app, { retrieval }, done) => {
@@ -136,7 +146,7 @@ export const metrics = plugin<{ retrieval: Retrieval }>(
     })
     app.get(
       '/metrics',
-      { config: { permit: false }, schema: { hide: true } },
+      { config: { permit: false }, schema: METRICS_SCHEMA },
       async (_request, reply) => {
         const text = await registry.metrics()
         return reply.type(registry.contentType).send(text)

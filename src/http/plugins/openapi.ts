@@ -2,9 +2,11 @@
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
 import swagger from '@fastify/swagger'
+import type { FastifyInstance } from 'fastify'
 import plugin from 'fastify-plugin'
 import { packageInfo } from '../../config.js'
 import { documentRoutes, filesIn } from '../documents.js'
+import { withNamedSchemas } from '../named-schemas.js'
 import { scopeNeeded } from './auth.js'
 import { documentedErrors } from './documented-errors.js'
 
@@ -37,8 +39,11 @@ const INITIALIZER = `SwaggerUIBundle({
 })
 `
 
-// Relative to the document, so that it is right behind a path prefix.
-const SERVERS = [{ url: '.' }]
+const SERVERS = [
+  // Relative to the document, so that it is right behind a path prefix.
+  { url: '.', description: 'The service that has this document' },
+  { url: 'http://127.0.0.1:3000', description: 'A service on this machine, with its defaults' },
+]
 
 const REQUEST_TIMEOUT = {
   type: 'string',
@@ -85,7 +90,8 @@ export const openapi = plugin<{ keysNeeded: boolean }>(
         const headers = isTimed
           ? { headers: { type: 'object', properties: { 'request-timeout': REQUEST_TIMEOUT } } }
           : {}
-        const documented = { ...schema, ...headers, response }
+        const operationId = schema?.operationId ?? idOf([method].flat()[0] ?? '', url)
+        const documented = { ...schema, operationId, ...headers, response }
         if (!keysNeeded) return { schema: documented, url }
         const scope = scopeNeeded(method, config?.scope)
         const security = config?.open === true ? [] : [{ bearer: [scope] }, { header: [scope] }]
@@ -101,12 +107,25 @@ export const openapi = plugin<{ keysNeeded: boolean }>(
         '/docs': Buffer.from(PAGE),
         '/docs/static/initializer.js': Buffer.from(INITIALIZER),
         ...filesIn(assets, ASSETS, '/docs/static/'),
-        '/openapi.json': () => Buffer.from(JSON.stringify({ ...app.swagger(), servers: SERVERS })),
+        '/openapi.json': () => Buffer.from(JSON.stringify(documentOf(app))),
       },
     })
   },
   { name: 'openapi', dependencies: ['auth', 'overload'] },
 )
+
+function documentOf(app: FastifyInstance): object {
+  return withNamedSchemas({ ...app.swagger(), servers: SERVERS })
+}
+
+/** "POST /v1/models/:id" → postV1ModelsId */
+function idOf(method: string, url: string): string {
+  const words = url.split(/\W+/).filter((word) => word !== '')
+  return [
+    method.toLowerCase(),
+    ...words.map((word) => word[0]?.toUpperCase() + word.slice(1)),
+  ].join('')
+}
 
 interface Response {
   description?: string

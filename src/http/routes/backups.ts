@@ -30,6 +30,7 @@ export const backupRoutes: FastifyPluginCallbackTypebox<{ jobs: BackupJobs | nul
       config: { scope, audited: 'backup', errors: ['backup_busy', 'backup_exists', ...disk] },
       schema: {
         tags,
+        operationId: 'startBackup',
         summary: 'Start a backup',
         querystring: BackupQuery,
         response: { 202: JobReply },
@@ -47,6 +48,7 @@ export const backupRoutes: FastifyPluginCallbackTypebox<{ jobs: BackupJobs | nul
       config: { scope, errors: ['not_supported'] },
       schema: {
         tags,
+        operationId: 'listBackups',
         summary: 'List backups, and the progress of a job',
         querystring: NoQuery,
         response: { 200: BackupsReply },
@@ -73,6 +75,7 @@ export const backupRoutes: FastifyPluginCallbackTypebox<{ jobs: BackupJobs | nul
       },
       schema: {
         tags,
+        operationId: 'startRestore',
         summary: 'Start to restore a backup',
         params: BackupParams,
         querystring: NoQuery,
@@ -95,6 +98,7 @@ export const backupRoutes: FastifyPluginCallbackTypebox<{ jobs: BackupJobs | nul
       },
       schema: {
         tags,
+        operationId: 'removeBackup',
         summary: 'Remove a backup',
         params: BackupParams,
         querystring: NoQuery,

@@ -32,6 +32,7 @@ export const embedRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, 
       config: { scope: 'read', errors: inputErrors },
       schema: {
         tags: ['embed'],
+        operationId: 'embed',
         summary: 'Embed texts and images',
         querystring: NoQuery,
         body: bodyIn<EmbedBody | undefined>({

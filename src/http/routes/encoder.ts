@@ -55,6 +55,7 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
       config: { permit: false, errors: ['not_ready'] },
       schema: {
         tags: ['encoder'],
+        operationId: 'getEncoder',
         summary: 'The bundle that encodes',
         querystring: NoQuery,
         response: { 200: EncoderReply },

@@ -23,7 +23,12 @@ export const healthRoutes: FastifyPluginCallbackTypebox<HealthOptions> = (
     '/health/live',
     {
       config,
-      schema: { ...schema, summary: 'Whether the process lives', response: { 200: HealthReply } },
+      schema: {
+        ...schema,
+        operationId: 'getLiveness',
+        summary: 'Whether the process lives',
+        response: { 200: HealthReply },
+      },
     },
     () => ({ status: 'live' }),
   )
@@ -34,6 +39,7 @@ export const healthRoutes: FastifyPluginCallbackTypebox<HealthOptions> = (
       config,
       schema: {
         ...schema,
+        operationId: 'getReadiness',
         summary: 'Whether requests can be answered',
         response: { 200: HealthReply, 503: HealthReply },
       },

@@ -50,6 +50,7 @@ export const manyItemsRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (a
       config: { timeLimit: false, priority: 'bulk' },
       schema: {
         tags: ['items'],
+        operationId: 'addItems',
         summary: 'Add or replace many items',
         querystring: NoQuery,
         body: bodyIn<Readable | undefined>({

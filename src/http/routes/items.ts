@@ -44,6 +44,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
       },
       schema: {
         ...item,
+        operationId: 'putItem',
         summary: 'Add or replace an item',
         querystring: PutItemQuery,
         body: bodyIn<ItemBody | Buffer | undefined>({
@@ -69,7 +70,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
     '/items/:id',
     {
       config: { errors: ['item_not_found', ...readErrors, ...imageErrors] },
-      schema: { ...item, summary: 'An item', response: { 200: ItemReply } },
+      schema: { ...item, operationId: 'getItem', summary: 'An item', response: { 200: ItemReply } },
     },
     async ({ params, call }, reply) => {
       const found = await retrieval.get(params.id, call)
@@ -83,6 +84,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
       config: { audited: 'remove', errors: ['item_not_found', ...writeErrors] },
       schema: {
         ...item,
+        operationId: 'removeItem',
         summary: 'Remove an item',
         response: { 204: empty('Removed, on disk too') },
       },
@@ -99,6 +101,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
       config: { errors: ['item_not_found', ...readErrors, ...imageErrors] },
       schema: {
         ...item,
+        operationId: 'getImage',
         summary: 'The stored image, an upright JPEG',
         response: {
           200: {
@@ -129,6 +132,7 @@ export const itemRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, o
       config: { errors: readErrors },
       schema: {
         tags,
+        operationId: 'listItems',
         summary: 'List items',
         querystring: ListQuery,
         response: { 200: ItemsReply },

@@ -31,6 +31,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
       config: { scope: 'admin', errors: ['not_supported'] },
       schema: {
         ...schema,
+        operationId: 'getReembedding',
         summary: 'The bundle that serves, and the one that is being prepared',
         response: { 200: ReembeddingReply },
       },
@@ -45,6 +46,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
       config: { scope: 'admin', errors: ['bundle_unusable', 'reembedding_conflict', ...disk] },
       schema: {
         ...schema,
+        operationId: 'startReembedding',
         summary: 'Start to prepare a bundle',
         body: ReembeddingBody,
         response: { 202: ReembeddingReply },
@@ -67,6 +69,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
       },
       schema: {
         ...schema,
+        operationId: 'promoteBundle',
         summary: 'Let the prepared bundle serve',
         response: { 200: ReembeddingReply },
       },
@@ -88,6 +91,7 @@ export const reembeddingRoutes: FastifyPluginCallbackTypebox<{ retrieval: Retrie
       config: { scope: 'admin', errors: ['reembedding_not_found', ...disk] },
       schema: {
         ...schema,
+        operationId: 'endReembedding',
         summary: 'Drop the prepared bundle',
         response: { 204: empty('Its encodings are removed') },
       },

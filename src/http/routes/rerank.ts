@@ -23,6 +23,7 @@ export const rerankRoutes: FastifyPluginCallbackTypebox<InputOptions> = (app, op
       },
       schema: {
         tags: ['rerank'],
+        operationId: 'rerank',
         summary: 'Order documents by relevance',
         querystring: NoQuery,
         body: RerankBody,

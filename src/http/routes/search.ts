@@ -29,6 +29,7 @@ export const searchRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app,
       },
       schema: {
         tags: ['search'],
+        operationId: 'searchByText',
         summary: 'Search by a text',
         querystring: SearchQuery,
         response: { 200: SearchReply },
@@ -52,6 +53,7 @@ export const searchRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app,
       config: { scope: 'read', errors: ['item_not_found', ...readErrors, ...inputErrors] },
       schema: {
         tags: ['search'],
+        operationId: 'search',
         summary: 'Search by a text, an image or an item',
         querystring: NoQuery,
         body: bodyIn<SearchBody | undefined>({

@@ -27,6 +27,7 @@ const job = {
 }
 
 export const JobReply = Type.Object(job, {
+  title: 'JobReply',
   description: 'The job has started; GET /backups has its progress',
 })
 export type JobReply = Static<typeof JobReply>
@@ -62,6 +63,6 @@ export const BackupsReply = Type.Object(
       'The job that ended last, since the start of the service',
     ),
   },
-  { description: 'Complete backups, the newest first' },
+  { title: 'BackupsReply', description: 'Complete backups, the newest first' },
 )
 export type BackupsReply = Static<typeof BackupsReply>

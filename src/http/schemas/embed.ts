@@ -22,15 +22,23 @@ export const EmbedBody = Type.Object(
     }),
     encoding_format: Type.Optional(EncodingFormat),
   },
-  { ...closed, description: 'an object with inputs' },
+  {
+    title: 'EmbedBody',
+    ...closed,
+    examples: [{ inputs: [{ text: 'a red bicycle' }], encoding_format: 'base64' }],
+    description: 'an object with inputs',
+  },
 )
 export type EmbedBody = Static<typeof EmbedBody>
 
-export const EmbedForm = Type.Object({
-  text: Type.Optional(Type.Array(Text)),
-  image: Type.Optional(Type.Array(ImageFile)),
-  encoding_format: Type.Optional(EncodingFormat),
-})
+export const EmbedForm = Type.Object(
+  {
+    text: Type.Optional(Type.Array(Text)),
+    image: Type.Optional(Type.Array(ImageFile)),
+    encoding_format: Type.Optional(EncodingFormat),
+  },
+  { title: 'EmbedForm' },
+)
 
 export const EmbedReply = Type.Object(
   {
@@ -47,6 +55,17 @@ export const EmbedReply = Type.Object(
     ),
     timings: Timings,
   },
-  { description: 'Embeddings in the order of the inputs' },
+  {
+    title: 'EmbedReply',
+    description: 'Embeddings in the order of the inputs',
+    examples: [
+      {
+        model: 'tandem-small',
+        dim: 256,
+        embeddings: [{ index: 0, type: 'text', embedding: 'WmFkPA==' }],
+        timings: { encode: 8.2, total: 8.2 },
+      },
+    ],
+  },
 )
 export type EmbedReply = Static<typeof EmbedReply>

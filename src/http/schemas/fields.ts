@@ -4,13 +4,17 @@
  * validation error.
  */
 import { Type, type Static, type TSchema } from 'typebox'
+import { errorTable, type ErrorCode } from '../../errors.js'
 
 /** Unknown fields and parameters are errors. */
 export const closed = { additionalProperties: false }
 
 export function nullable<Value>(schema: TSchema, description: string) {
+  const untitled: Record<string, unknown> = { ...schema }
+  // A title names a schema of its own.
+  delete untitled['title']
   return Type.Unsafe<Value | null>({
-    ...schema,
+    ...untitled,
     type: [(schema as { type?: string }).type ?? 'object', 'null'],
     description,
   })
@@ -74,6 +78,7 @@ export const ImageFile = Type.String({
 export const exactlyOne = { ...closed, minProperties: 1, maxProperties: 1 }
 
 export const Payload = Type.Record(Type.String(), Type.Unknown(), {
+  title: 'Payload',
   description: 'a JSON object, kept beside the image and returned with each hit',
 })
 export type Payload = Static<typeof Payload>
@@ -87,6 +92,7 @@ export const StoredPayload = Type.Unsafe<Payload | null>({
 })
 
 export const Timings = Type.Record(Type.String(), Type.Number(), {
+  title: 'Timings',
   description:
     'Milliseconds by stage: encode, recall, fetch, rerank and total; preprocess, tokenize, queue and inference are parts of them',
 })
@@ -101,27 +107,46 @@ export const Language = Type.String({
   description: 'a language such as en or pt-BR: of the texts, instead of identifying it',
 })
 
-const Notice = Type.Object({
-  code: words('language_not_spoken', 'text_not_understood'),
-  detail: Type.String({ description: 'A sentence for this occurrence' }),
-  language: nullable<string>(Type.String(), 'The language; null where it was not identified'),
-  documents: Type.Optional(
-    Type.Array(Type.Integer(), {
-      description: 'Positions of the documents that it is about; absent for the query',
-    }),
-  ),
-})
+const Notice = Type.Object(
+  {
+    code: words('language_not_spoken', 'text_not_understood'),
+    detail: Type.String({ description: 'A sentence for this occurrence' }),
+    language: nullable<string>(Type.String(), 'The language; null where it was not identified'),
+    documents: Type.Optional(
+      Type.Array(Type.Integer(), {
+        description: 'Positions of the documents that it is about; absent for the query',
+      }),
+    ),
+  },
+  { title: 'Notice' },
+)
 
 export const Notices = Type.Array(Notice, {
   description: 'Texts that the bundle does not understand, and which so have no match',
 })
 
-export const Problem = Type.Object({
-  type: Type.String(),
-  title: Type.String(),
-  status: Type.Integer(),
-  detail: Type.String(),
-  code: Type.String(),
-  instance: Type.String(),
-})
+export const Problem = Type.Object(
+  {
+    type: Type.String(),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String(),
+    code: words(...(Object.keys(errorTable) as ErrorCode[])),
+    instance: Type.String({ description: 'The id of the request, as in the log' }),
+  },
+  {
+    title: 'Problem',
+    description: 'An error (RFC 9457); code names its kind, detail this occurrence',
+    examples: [
+      {
+        type: '/docs/errors#item_not_found',
+        title: 'Item not found',
+        status: 404,
+        detail: 'There is no item with the id "beach".',
+        code: 'item_not_found',
+        instance: 'req-1',
+      },
+    ],
+  },
+)
 export type Problem = Static<typeof Problem>

@@ -2,5 +2,5 @@ import { Type } from 'typebox'
 
 export const HealthReply = Type.Object(
   { status: Type.String(), detail: Type.Optional(Type.String()) },
-  { description: 'The state of the service' },
+  { title: 'HealthReply', description: 'The state of the service' },
 )

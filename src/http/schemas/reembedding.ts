@@ -9,7 +9,7 @@ export const ReembeddingBody = Type.Object(
       description: 'the bare name of a bundle: a folder beside the configured one',
     }),
   },
-  { ...closed, description: 'an object with model' },
+  { title: 'ReembeddingBody', ...closed, description: 'an object with model' },
 )
 
 const bundle = {
@@ -42,6 +42,6 @@ export const ReembeddingReply = Type.Object(
       'The bundle that is being prepared; null where none is',
     ),
   },
-  { description: 'The bundles of the service' },
+  { title: 'ReembeddingReply', description: 'The bundles of the service' },
 )
 export type ReembeddingReply = Static<typeof ReembeddingReply>

@@ -40,7 +40,12 @@ export const RerankBody = Type.Object(
       }),
     ),
   },
-  { ...closed, description: 'an object with query and documents' },
+  {
+    title: 'RerankBody',
+    examples: [{ query: 'two dogs', documents: [{ id: 'beach' }, { id: 'street' }], top_n: 1 }],
+    ...closed,
+    description: 'an object with query and documents',
+  },
 )
 export type RerankBody = Static<typeof RerankBody>
 
@@ -69,6 +74,18 @@ export const RerankReply = Type.Object(
     notices: Notices,
     timings: Timings,
   },
-  { description: 'Documents, most relevant first' },
+  {
+    title: 'RerankReply',
+    examples: [
+      {
+        model: 'tandem-small',
+        ordered_by: 'match',
+        results: [{ index: 0, relevance_score: 0.9, similarity: 0.28, match: 0.9 }],
+        notices: [],
+        timings: { encode: 14.9, rerank: 6.7, total: 21.6 },
+      },
+    ],
+    description: 'Documents, most relevant first',
+  },
 )
 export type RerankReply = Static<typeof RerankReply>

@@ -48,6 +48,7 @@ const CONDITION = {
 
 /** For the documentation; `parseFilter` validates a filter and names the place of an error. */
 const Filter = Type.Unsafe<object>({
+  title: 'Filter',
   type: 'object',
   properties: clauses(CONDITION),
   ...closed,
@@ -112,23 +113,55 @@ export const SearchBody = Type.Object(
     ...options,
     filter: Type.Optional(Filter),
   },
-  { ...closed, description: 'an object with exactly one of text, image, id, and options' },
+  {
+    title: 'SearchBody',
+    ...closed,
+    examples: [
+      { text: 'two dogs on a beach', k: 5, min_match: 0.5 },
+      { id: 'beach', filter: { must: [{ key: 'year', range: { gte: 2024 } }] } },
+    ],
+    description: 'an object with exactly one of text, image, id, and options',
+  },
 )
 export type SearchBody = Static<typeof SearchBody>
 
-export const SearchForm = Type.Object({ image: ImageFile, ...SearchOptions.properties })
+export const SearchForm = Type.Object(
+  { image: ImageFile, ...SearchOptions.properties },
+  { title: 'SearchForm' },
+)
 
-export const Hit = Type.Object({
-  id: Type.String(),
-  score: Type.Number({
-    description: 'What hits are ordered by: match when reranked, otherwise similarity',
-  }),
-  similarity: Type.Number({ description: 'Cosine of the embeddings' }),
-  match: Match,
-  payload: StoredPayload,
-})
+export const Hit = Type.Object(
+  {
+    id: Type.String(),
+    score: Type.Number({
+      description: 'What hits are ordered by: match when reranked, otherwise similarity',
+    }),
+    similarity: Type.Number({ description: 'Cosine of the embeddings' }),
+    match: Match,
+    payload: StoredPayload,
+  },
+  { title: 'Hit' },
+)
 
 export const SearchReply = Type.Object(
   { hits: Type.Array(Hit), notices: Notices, timings: Timings },
-  { description: 'Hits, best first' },
+  {
+    title: 'SearchReply',
+    description: 'Hits, best first',
+    examples: [
+      {
+        hits: [
+          {
+            id: 'beach',
+            score: 0.9,
+            similarity: 0.28,
+            match: 0.9,
+            payload: { title: 'At the sea' },
+          },
+        ],
+        notices: [],
+        timings: { encode: 12.1, recall: 0.4, fetch: 0.3, rerank: 9.8, total: 22.7 },
+      },
+    ],
+  },
 )

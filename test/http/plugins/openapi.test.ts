@@ -1,20 +1,34 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Validator } from '@seriousme/openapi-schema-validator'
+import { Ajv } from 'ajv'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageFolder } from '../../../src/config.js'
 import { errorTable } from '../../../src/errors.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
+interface Content {
+  schema: { $ref?: string }
+  example?: unknown
+  examples?: Record<string, { value: unknown }>
+}
+
 interface Document {
   openapi: string
+  components: {
+    schemas: Record<string, { examples?: unknown[] }>
+    securitySchemes?: object
+  }
   paths: Record<
     string,
     Record<
       string,
       {
         summary?: string
+        operationId: string
         parameters?: { in: string; name: string }[]
-        responses: Record<string, { description: string; content?: object }>
+        requestBody?: { content: Record<string, Content> }
+        responses: Record<string, { description: string; content?: Record<string, Content> }>
       }
     >
   >
@@ -47,7 +61,7 @@ describe('/openapi.json', () => {
     const explained = [...text.matchAll(/^#+ `((?:GET|PUT|POST|DELETE) \/\S*)`$/gm)].map(
       ([, operation = '']) => operation,
     )
-    const outside = ['GET /metrics', 'GET /openapi.json', 'GET /docs', 'GET /']
+    const outside = ['GET /openapi.json', 'GET /docs', 'GET /']
     expect(explained.filter((operation) => !outside.includes(operation)).sort()).toEqual(
       operations().sort(),
     )
@@ -76,6 +90,70 @@ describe('/openapi.json', () => {
     }
   })
 
+  it('is a valid OpenAPI document, with keys and without', async () => {
+    const locked = await startTestService({ apiKeys: ['first-secret'] })
+    const withKeys: Document = (await locked.app.inject('/openapi.json')).json()
+    await locked.end()
+    expect(withKeys.components.securitySchemes).toHaveProperty('bearer')
+    for (const each of [document, encoding, withKeys])
+      expect(await new Validator().validate({ ...each })).toEqual({ valid: true })
+  })
+
+  it('reports a document that is not valid', async () => {
+    const broken = structuredClone(document) as unknown as { paths: Record<string, object> }
+    broken.paths['search'] = {}
+    expect(await new Validator().validate(broken)).toMatchObject({ valid: false })
+  })
+
+  it('names each operation once, and the schemas of requests, replies and errors', () => {
+    for (const { paths } of [document, encoding]) {
+      const names = Object.values(paths).flatMap((methods) =>
+        Object.values(methods).map(({ operationId }) => operationId),
+      )
+      for (const name of names) expect(name).toMatch(/^[a-z][A-Za-z0-9]+$/)
+      expect(new Set(names).size).toBe(names.length)
+    }
+    expect(document.paths['/search']?.['post']?.operationId).toBe('search')
+    expect(Object.keys(document.components.schemas)).toEqual(
+      expect.arrayContaining([
+        'Problem',
+        'Hit',
+        'SearchBody',
+        'SearchReply',
+        'ItemReply',
+        'Filter',
+      ]),
+    )
+    const reply = document.paths['/search']?.['get']?.responses['200']?.content
+    expect(reply).toMatchObject({
+      'application/json': { schema: { $ref: '#/components/schemas/SearchReply' } },
+    })
+  })
+
+  it('has examples that its own schemas accept', () => {
+    const ajv = new Ajv({ strict: false, validateFormats: false })
+    const { components } = document
+    ajv.addSchema({ components }, 'document')
+    const ofSchemas = Object.entries(components.schemas).flatMap(([name, { examples = [] }]) =>
+      examples.map((example) => [`#/components/schemas/${name}`, example] as const),
+    )
+    const operations = Object.values(document.paths).flatMap((methods) => Object.values(methods))
+    const ofContents = operations
+      .flatMap(({ requestBody, responses }) => [requestBody, ...Object.values(responses)])
+      .flatMap((part) => Object.values(part?.content ?? {}))
+      .flatMap(({ schema, example, examples = {} }) =>
+        [...(example === undefined ? [] : [{ value: example }]), ...Object.values(examples)].map(
+          ({ value }) => [schema.$ref ?? '', value] as const,
+        ),
+      )
+    const examples = [...ofSchemas, ...ofContents]
+    expect(examples.length).toBeGreaterThan(8)
+    for (const [ref, example] of examples) {
+      const validate = ajv.compile({ $ref: `document${ref}` })
+      expect(validate(example), `${ref}: ${JSON.stringify(validate.errors)}`).toBe(true)
+    }
+  })
+
   it('has only the operations of the role', () => {
     expect(Object.keys(encoding.paths).sort()).toEqual([
       '/embed',
@@ -85,6 +163,7 @@ describe('/openapi.json', () => {
       '/encoder/texts',
       '/health/live',
       '/health/ready',
+      '/metrics',
       '/rerank',
     ])
     expect(Object.keys(document.paths).filter((path) => path.startsWith('/encoder'))).toEqual([])

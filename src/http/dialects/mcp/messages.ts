@@ -11,13 +11,25 @@ export const McpMessage = Type.Object(
     method: Type.String({ description: 'Such as tools/list and tools/call' }),
     params: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
   },
-  { ...readByRoute, description: 'a JSON-RPC 2.0 message of MCP' },
+  {
+    title: 'McpMessage',
+    ...readByRoute,
+    examples: [
+      {
+        jsonrpc: '2.0',
+        id: 1,
+        method: 'tools/call',
+        params: { name: 'search_images', arguments: { text: 'two dogs', k: 3 } },
+      },
+    ],
+    description: 'a JSON-RPC 2.0 message of MCP',
+  },
 )
 
 const McpAnswer = Type.Object(
   {
     jsonrpc: Type.Literal('2.0'),
-    id: Type.Optional(Type.Unsafe<string | number | null>({ type: ['string', 'integer', 'null'] })),
+    id: Type.Optional(Type.Unsafe<string | number | null>({ type: ['string', 'number', 'null'] })),
     result: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     error: Type.Optional(
       Type.Object({
@@ -27,7 +39,7 @@ const McpAnswer = Type.Object(
       }),
     ),
   },
-  { description: 'A JSON-RPC 2.0 answer with result or error' },
+  { title: 'McpAnswer', description: 'A JSON-RPC 2.0 answer with result or error' },
 )
 
 const answer = (description: string) =>

@@ -19,6 +19,7 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
       config: { scope: 'read' },
       schema: {
         tags: ['clients'],
+        operationId: 'callTools',
         summary: 'Call the tools of the Model Context Protocol',
         querystring: NoQuery,
         body: McpMessage,

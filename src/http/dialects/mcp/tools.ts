@@ -1,6 +1,6 @@
 /** The tools that assistants get over MCP: what each takes, answers and does. */
 import { Type, type Static, type TObject } from 'typebox'
-import { closed, Id, StoredPayload, Text, type Payload } from '../../schemas/fields.js'
+import { closed, Id, Notices, StoredPayload, Text, type Payload } from '../../schemas/fields.js'
 import { ItemReply } from '../../schemas/items.js'
 import { Hit, SearchBody, type SearchReply } from '../../schemas/search.js'
 
@@ -70,17 +70,18 @@ const searchImages: Tool<typeof SearchImages> = {
     hits: Type.Array(Type.Object({ ...Hit.properties, title, url }), {
       description: 'Best first',
     }),
+    notices: Notices,
   }),
   run: async (args, service) => {
     const { image, filter, ...options } = args
-    const { hits } = await service.search(args)
+    const { hits, notices } = await service.search(args)
     const applied = {
       ...options,
       ...(image === undefined ? {} : { image: 'the given image' }),
       filter: filter ?? null,
     }
     const named = hits.map((hit) => ({ ...hit, ...nameOf(hit, service) }))
-    return { images: [], structured: { applied, hits: named } }
+    return { images: [], structured: { applied, hits: named, notices } }
   },
 }
 
