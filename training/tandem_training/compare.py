@@ -49,7 +49,7 @@ def outcome_of(name: str, recipe: Recipe, trainer: Trainer, core_seconds: float)
         steps=trainer.step,
         pairs=trainer.step * recipe.train.batch * recipe.train.accumulate,
         core_minutes=round(spent / 60, 1),
-        dev=trainer.evaluate(next(iter(recipe.data.languages)), (K,)),
+        dev=trainer.evaluate(next(iter(recipe.data.languages)), K),
         measured=f"{platform.machine()}, {torch.get_num_threads()} threads, {date.today()}",
     )
 

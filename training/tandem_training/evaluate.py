@@ -17,6 +17,7 @@ from .command import errors_as_sentences
 from .data.samples import languages_of
 from .evaluation import misses
 from .evaluation.calibration import reliability_of
+from .evaluation.gain import gain_report
 from .evaluation.plot import draw_reliability
 from .evaluation.retrieval import evaluate_languages
 from .evaluation.zero_shot import classify, labelled_files, read_templates
@@ -52,6 +53,12 @@ def main() -> None:
     )
     report, scored = evaluate_languages(encoders, args.data, languages, match, tuple(args.k))
     report["calibration"] = reliability_of(scored, match)
+    if "fusion_encoder" in encoders.manifest:
+        depth = encoders.manifest["rerank"]["candidates"]
+        report["rerank"] = {
+            "bundle": gain_report(scored, depth, match),
+            "cross_validated": gain_report(scored, depth),
+        }
     print(json.dumps(report, indent=2))
     if args.report:
         args.report.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
+from .bundle.replace_fusion import replace_fusion
 from .bundle.second_text import export_second_text
 from .bundle.write import add_options, export_bundle
 from .command import errors_as_sentences
@@ -28,8 +29,17 @@ def main() -> None:
         default="first",
         help="second: the encoder of [second_text], as a dual encoder alone",
     )
+    parser.add_argument(
+        "--towers",
+        type=Path,
+        help="bundle whose image and text graphs stay; the checkpoint is of a fusion trained on it",
+    )
     options = vars(parser.parse_args())
-    if options.pop("text") == "second":
+    towers, text = options.pop("towers"), options.pop("text")
+    if towers is not None:
+        kept = ("checkpoint", "folder", "version", "dev", "precision")
+        manifest = replace_fusion(towers=towers, **{name: options[name] for name in kept})
+    elif text == "second":
         manifest = export_second_text(**options)
     else:
         tokenizer_file = weights.minilm_folder() / "tokenizer.json"

@@ -31,7 +31,9 @@ class DataConfig(Table):
 
 @dataclass(frozen=True)
 class TrainConfig(Table):
-    start: str = ""  # folder or checkpoint of an earlier run, of which the model takes what fits
+    # Folder or checkpoint of an earlier run, of which the model takes what fits; or the folder of a
+    # bundle, on whose tokens a fusion is trained.
+    start: str = ""
     freeze: list[str] = field(default_factory=list)  # globs over parameters: "text.*"
     epochs: int = 20
     batch: int = 256  # pairs that ITC contrasts with each other
@@ -82,6 +84,13 @@ class Recipe:
     def check(self) -> None:
         """ValueError where objectives need what nothing gives, or something is given in vain."""
         given = self.model.gives() | self.data.gives()
+        if is_bundle(self.train.start):
+            given |= {"near.lists"}
+            if others := self.objectives.keys() - {"lists"}:
+                raise ValueError(
+                    f"{self.train.start} is a bundle, whose encoders are finished; the objective "
+                    f"that trains a fusion on them is lists, not {', '.join(sorted(others))}"
+                )
         for name, config in self.inputs.items():
             INPUTS[name].check(config, self.data.languages, given, bool(self.train.start))
             given |= INPUTS[name].gives
@@ -89,6 +98,7 @@ class Recipe:
             "text.words": "words must be whole: [data] word_dropout = 0 would",
             "text.sentences": "soft_mix = 0 does without a teacher, [text] kind = 'bert' has one",
             "second.embedding": "a table [second_text] would",
+            "near.lists": "[train] start = the folder of a bundle would",
         }
         registry.check(self.objectives, given, self.model, others, self.train.freeze)
         read = set().union(*(registry.OBJECTIVES[n].reads(o) for n, o in self.objectives.items()))
@@ -111,6 +121,11 @@ class Recipe:
         """Whether an objective needs it."""
         objectives = self.objectives.items()
         return any(feature in registry.OBJECTIVES[n].wants(options) for n, options in objectives)
+
+
+def is_bundle(start: str) -> bool:
+    """Whether `[train] start` names the folder of a bundle."""
+    return bool(start) and (Path(start) / "manifest.json").is_file()
 
 
 def read_recipe(path: Path) -> Recipe:

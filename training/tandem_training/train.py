@@ -11,10 +11,11 @@ from . import distributed
 from .command import errors_as_sentences
 from .data.shards import locations
 from .data.tokens import read_tokenizer
+from .loop.fusion_trainer import FusionTrainer
 from .loop.start import starting_model
 from .loop.trainer import Trainer
 from .models import weights
-from .recipe import read_recipe
+from .recipe import Recipe, is_bundle, read_recipe
 
 
 @errors_as_sentences("train")
@@ -30,10 +31,17 @@ def main() -> None:
         locations(pattern)  # a pattern without a shard is an error before the weights are read
     distributed.start()
     torch.manual_seed(recipe.train.seed)
+    trainer_of(recipe, args.out, args.cache).run()
+    distributed.end()
+
+
+def trainer_of(recipe: Recipe, out: Path, cache: Path) -> Trainer:
+    """The run that the recipe asks for."""
+    if is_bundle(recipe.train.start):
+        return FusionTrainer(recipe, out, cache)
     max_tokens = recipe.model.text.max_tokens
     tokenizer = read_tokenizer(weights.minilm_folder() / "tokenizer.json", max_tokens)
-    Trainer(recipe, args.out, args.cache, starting_model(recipe), tokenizer).run()
-    distributed.end()
+    return Trainer(recipe, out, cache, starting_model(recipe), tokenizer)
 
 
 if __name__ == "__main__":

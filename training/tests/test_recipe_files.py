@@ -6,7 +6,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from support.models import BUNDLED, NAMES, RECIPES, TINY, masking_tokenizer, options, tiny_model
+from support.models import (
+    BUNDLED,
+    NAMES,
+    ON_BUNDLES,
+    RECIPES,
+    TINY,
+    masking_tokenizer,
+    options,
+    tiny_model,
+)
 from tandem_training.loop.trainer import Trainer
 from tandem_training.models.fusion.fusion import Fusion
 from tandem_training.models.part import PartConfig
@@ -15,7 +24,7 @@ from tandem_training.recipe import read_recipe
 
 
 def test_every_recipe_file_is_in_the_conformance_suite():
-    assert {path.stem for path in RECIPES.glob("*.toml")} == {*NAMES, *BUNDLED}
+    assert {path.stem for path in RECIPES.glob("*.toml")} == {*NAMES, *BUNDLED, *ON_BUNDLES}
 
 
 class Product(Fusion):

@@ -48,5 +48,17 @@ def read_manifest(folder: Path) -> dict:
     return manifest
 
 
+def token_sizes(manifest: dict) -> dict[str, int]:
+    """Width of a text token, width of an image token and image tokens an image: what a fusion
+    encoder reads. ValueError for a dual encoder alone."""
+    if "image_tokens" not in manifest:
+        raise ValueError(f"{manifest['name']} is a dual encoder alone; it gives no tokens to fuse")
+    return {
+        "text_width": manifest["text_encoder"]["token_width"],
+        "image_width": manifest["image_tokens"]["width"],
+        "cells": manifest["image_tokens"]["count"],
+    }
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,5 +1,6 @@
 """The model card of a bundle (Mitchell et al. 2019, arXiv:1810.03993)."""
 
+import re
 from collections import Counter
 
 from ..models.model import ModelConfig
@@ -22,6 +23,10 @@ OURS = """- Starting weights: {starts}.
 {hubs}- Limits: scenes like those of the training data; {spoken}; no text in images, no counting, no
   names. `match` is {calibrated}. On other data it ranks, but its level can drift. The data carries
   the biases of its photographers and captioners.
+"""
+FUSION_DATA = """- Training data of the fusion encoder, photos that the encoders had not seen:
+{data}
+  No image is part of the bundle. Check the terms of the data before you ship a product with it.
 """
 CALIBRATED = """calibrated on {name}, for a pair that is as likely a match as a near miss (one of
   the 64 most similar images)"""
@@ -53,6 +58,10 @@ CAPTIONS = {  # of the images of Flickr8k in other languages
     **dict.fromkeys(("de", "fr", "cs"), "D. Elliott et al. 2016, Multi30k"),
 }
 LISTED = 8  # terms of a source, and words on the rest
+RULES = {
+    "cross-validated": "that was fitted without the photo at hand (cross-validated)",
+    "fitted on other images": "that was fitted on other photos",
+}
 SOURCES = {"bundle": "bundle", "pytorch": "PyTorch, bfloat16"}
 
 
@@ -123,6 +132,24 @@ def model_card(
     return _card(manifest, body)
 
 
+def card_of_new_fusion(manifest: dict, old_card: str, origins: list[dict]) -> str:
+    """The card of a bundle whose fusion encoder was replaced: what its old card says of the
+    encoders stays, and the data of the fusion is added.
+
+    Args:
+        old_card: of the bundle that the encoders are from.
+        origins: of the data that the fusion was trained on.
+    """
+    body = old_card.split("\n\n## Measured")[0].partition("\n- Embedding: ")[2]
+    body = body.partition("\n")[2].replace("- Training data:", "- Training data of the encoders:")
+    body = re.sub(r"- Training data of the fusion encoder.*?(?=\n- )\n", "", body, flags=re.S)
+    about = FUSION_DATA.format(data=training_data(origins, []))
+    head, hubs, rest = body.partition("- Embeddings avoid hubs")
+    if not hubs:
+        head, hubs, rest = body.partition("- Limits:")
+    return _card(manifest, head + about + hubs + rest)
+
+
 def imported_card(manifest: dict, kind: str, avoids_hubs: bool = False) -> str:
     """The card of an imported checkpoint."""
     calibrated, squashed = "the model's own probability", ", as in its training"
@@ -164,13 +191,22 @@ def _table(name: str, report: dict) -> str:
     rows = [f"{name}: {counts['photos']:,} photos, {counts['captions']:,} captions.", ""]
     rows += ["| graphs | direction | ranking | R@1 | R@5 | R@10 |", "|---|---|---|---|---|---|"]
     for source, label in SOURCES.items():
+        if source not in report:
+            continue
         for direction in ("text_to_image", "image_to_text"):
             for ranking, recall in report[source][direction].items():
                 rows.append(_row(label, direction, ranking, recall))
+    if "rerank" in report:  # older manifests lack it
+        for direction in ("text_to_image", "image_to_text"):
+            recall = report["rerank"][direction]["fitted"]
+            label = f"rerank@{report['rerank']['depth']}, {report['rerank']['rule']}"
+            rows.append(_row("bundle", direction, label, recall))
     for language, recall in report.get("languages", {}).items():
         for direction in ("text_to_image", "image_to_text"):
             label = f"bundle, captions in {language}"
             rows.append(_row(label, direction, "itc", recall[direction]["itc"]))
+    if "rerank" in report:
+        rows += ["", _gain(report["rerank"])]
     if "pair_ms" in report:  # older manifests lack it
         rows += ["", _cost(report)]
     calibration = report["calibration"]
@@ -184,6 +220,22 @@ def _table(name: str, report: dict) -> str:
 def _row(label: str, direction: str, ranking: str, recall: dict) -> str:
     figures = " | ".join(f"{recall[k]:.1f}" for k in ("r1", "r5", "r10"))
     return f"| {label} | {direction.replace('_', ' ')} | {ranking} | {figures} |"
+
+
+def _gain(rerank: dict) -> str:
+    """What rerank adds to R@1 on photos that its rule was not fitted on."""
+    parts = []
+    for direction in ("text_to_image", "image_to_text"):
+        gain = rerank[direction]["gain"]["r1"]
+        parts.append(
+            f"{direction.replace('_', ' ')} {gain['points']:+.2f} "
+            f"(95 % interval {gain['low']:+.2f} to {gain['high']:+.2f})"
+        )
+    return (
+        f"Rerank of {rerank['depth']} candidates adds to R@1 of ITC, by a rule "
+        f"{RULES[rerank['rule']]}: {', '.join(parts)}. "
+        "The interval is a paired bootstrap over photos."
+    )
 
 
 def _cost(report: dict) -> str:

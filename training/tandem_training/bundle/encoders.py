@@ -7,8 +7,10 @@ import onnxruntime
 import torch
 from onnx.reference import ReferenceEvaluator
 from tokenizers import Tokenizer
+from torch import nn
 
 from ..data.tokens import pad, pad_tokens, read_tokenizer
+from ..models.vision.vision import dequantise_tokens
 from .bundle import read_manifest
 from .graphs import Graphs
 
@@ -69,6 +71,24 @@ class TorchEncoders(_Encoders):
             outputs = graph(*inputs)
         outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
         return [tensor.cpu().numpy() for tensor in outputs]
+
+
+class FusionEncoders:
+    """A fusion in PyTorch behind the contract of evaluation."""
+
+    def __init__(self, fusion: nn.Module):
+        self.fusion = fusion.eval()
+
+    @torch.inference_mode()
+    def logits(
+        self, text_tokens: list[np.ndarray], image_tokens: np.ndarray, pairs: np.ndarray
+    ) -> np.ndarray:
+        """Text tokens of q texts, int8 image tokens [m, n, w], pairs int64 [p, 2] → float32 [p]."""
+        device = next(self.fusion.parameters()).device
+        texts, mask = (torch.from_numpy(array).to(device) for array in pad_tokens(text_tokens))
+        images = dequantise_tokens(torch.from_numpy(image_tokens).to(device))
+        rows = torch.from_numpy(pairs).to(device)
+        return self.fusion(texts, mask, images, rows).float().cpu().numpy()
 
 
 class BundleEncoders(_Encoders):

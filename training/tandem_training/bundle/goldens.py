@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..data.images import decode
 from ..evaluation.recall import probability
-from .encoders import BundleEncoders, TorchEncoders
+from .encoders import BundleEncoders, FusionEncoders, TorchEncoders
 
 TEXTS = [
     "a brown dog runs across the grass",
@@ -56,8 +56,6 @@ def record(
     embeddings, text_tokens = encoders.texts(texts)
     pairs = np.stack([np.arange(len(texts)), np.zeros(len(texts), int)], 1)
     logits = encoders.logits(text_tokens, image_tokens, pairs)
-    similarity = embeddings @ image_embedding[0]
-    matches = zip(logits, similarity, probability(match, logits, similarity), strict=True)
     ids = [e.ids for e in encoders.tokenizer.encode_batch(texts)]
     recorded = {
         "texts": [
@@ -69,13 +67,34 @@ def record(
             "embedding": _numbers(image_embedding[0]),
             "image_tokens_head": image_tokens.ravel()[:64].tolist(),
         },
-        "matches": [
-            {"text": i, "logit": float(logit), "similarity": float(s), "match": float(p)}
-            for i, (logit, s, p) in enumerate(matches)
-        ],
+        "matches": _matches(match, logits, embeddings @ image_embedding[0]),
         "tolerances": TOLERANCES[precision],
     }
     (folder / "goldens.json").write_text(json.dumps(recorded, ensure_ascii=False) + "\n")
+
+
+def _matches(match: dict, logits: np.ndarray, similarity: np.ndarray) -> list[dict]:
+    matches = zip(logits, similarity, probability(match, logits, similarity), strict=True)
+    return [
+        {"text": i, "logit": float(logit), "similarity": float(s), "match": float(p)}
+        for i, (logit, s, p) in enumerate(matches)
+    ]
+
+
+def record_matches(
+    encoders: BundleEncoders, fusion: FusionEncoders, match: dict, folder: Path
+) -> None:
+    """Rewrite the matches of the goldens in a bundle's folder for another fusion encoder, which
+    reads the tokens of the bundle's own graphs."""
+    path = folder / "goldens.json"
+    recorded = json.loads(path.read_text())
+    image = (folder / recorded["image"]["file"]).read_bytes()
+    embedding, image_tokens = encoders.images(decode(image, encoders.image_size)[None])
+    embeddings, text_tokens = encoders.texts([text["text"] for text in recorded["texts"]])
+    pairs = np.stack([np.arange(len(embeddings)), np.zeros(len(embeddings), int)], 1)
+    logits = fusion.logits(text_tokens, image_tokens, pairs)
+    recorded["matches"] = _matches(match, logits, embeddings @ embedding[0])
+    path.write_text(json.dumps(recorded, ensure_ascii=False) + "\n")
 
 
 def check(encoders: BundleEncoders, folder: Path) -> None:

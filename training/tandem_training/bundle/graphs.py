@@ -111,39 +111,49 @@ class Graphs:
         return cls(*graphs, None, *sizes)
 
 
-@torch.no_grad()
 def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:
     """Write the float32 graphs into `folder`, with dynamic batch and text length → their paths."""
     size = graphs.image_size
+    pixels = {"pixels": torch.zeros(2, size, size, 3, dtype=torch.uint8)}
     ids = torch.ones(2, 7, dtype=torch.int64)
+    texts = {"token_ids": ids, "attention_mask": ids}
+    written = []
+    for name, module, examples, tokens in (
+        ("image-encoder", graphs.image, pixels, "image_tokens"),
+        ("text-encoder", graphs.text, texts, "text_tokens"),
+    ):
+        outputs = ["embedding"] + [tokens] * (graphs.fusion is not None)
+        written.append(folder / f"{name}.onnx")
+        _export(module, examples, outputs, written[-1])
+    if graphs.fusion is not None:
+        written.append(folder / "fusion-encoder.onnx")
+        widths = (graphs.token_width, graphs.cells, graphs.image_token_width)
+        export_fusion(graphs.fusion, widths, written[-1])
+    return written
+
+
+def export_fusion(module: nn.Module, widths: tuple[int, int, int], path: Path) -> None:
+    """Write the float32 graph of a `FusionGraph`; widths: of a text token, image tokens an image,
+    of an image token."""
+    text_width, cells, image_width = widths
     examples = {
-        "pixels": torch.zeros(2, size, size, 3, dtype=torch.uint8),
-        "token_ids": ids,
-        "attention_mask": ids,
-        "text_tokens": torch.zeros(2, 7, graphs.token_width),
-        "image_tokens": torch.zeros(3, graphs.cells, graphs.image_token_width, dtype=torch.int8),
+        "text_tokens": torch.zeros(2, 7, text_width),
+        "attention_mask": torch.ones(2, 7, dtype=torch.int64),
+        "image_tokens": torch.zeros(3, cells, image_width, dtype=torch.int8),
         "pairs": torch.tensor([[0, 0], [1, 1], [0, 2], [1, 0]]),
     }
-    text = ["token_ids", "attention_mask"]
-    pair = ["text_tokens", "attention_mask", "image_tokens", "pairs"]
-    parts = [
-        ("image-encoder", graphs.image, ["pixels"], ["embedding", "image_tokens"]),
-        ("text-encoder", graphs.text, text, ["embedding", "text_tokens"]),
-        ("fusion-encoder", graphs.fusion, pair, ["logit"]),
-    ]
-    if graphs.fusion is None:
-        parts = [(*part, outputs[:1]) for *part, outputs in parts[:2]]
-    written = []
-    for name, module, inputs, outputs in parts:
-        written.append(folder / f"{name}.onnx")
-        torch.onnx.export(
-            module,
-            tuple(examples[name] for name in inputs),
-            written[-1],
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_axes={name: AXES[name] for name in (*inputs, *outputs)},
-            opset_version=OPSET,
-            dynamo=False,  # the newer exporter makes the pair axis constant
-        )
-    return written
+    _export(module, examples, ["logit"], path)
+
+
+@torch.no_grad()
+def _export(module: nn.Module, examples: dict, outputs: list[str], path: Path) -> None:
+    torch.onnx.export(
+        module,
+        tuple(examples.values()),
+        path,
+        input_names=list(examples),
+        output_names=outputs,
+        dynamic_axes={name: AXES[name] for name in (*examples, *outputs)},
+        opset_version=OPSET,
+        dynamo=False,  # the newer exporter makes the pair axis constant
+    )

@@ -15,6 +15,7 @@ import numpy as np
 from ..command import errors_as_sentences
 from ..data.samples import read_shards
 from ..data.shards import data_name
+from ..evaluation.gain import gain_report
 from ..evaluation.recall import KS, match_score, recall_at_k, reranked
 from ..evaluation.retrieval import Scored
 from .bundle import write_manifest
@@ -101,6 +102,7 @@ def main() -> None:
     figures = manifest["metrics"].setdefault(data_name(args.shards), {})
     figures["bundle"] = scored.report(manifest["match"], tuple(args.k))
     figures["margin"] = report
+    figures["rerank"] = gain_report(scored, manifest["rerank"]["candidates"])
     write_manifest(args.bundle, {key: value for key, value in manifest.items() if key != "files"})
     print(json.dumps({"margin": manifest["rerank"]["margin"], **report}, indent=2))
 

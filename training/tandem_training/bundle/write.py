@@ -12,7 +12,8 @@ from ..data.samples import Sample, read_languages, read_shards
 from ..data.shards import data_name
 from ..data.tokens import read_tokenizer
 from ..evaluation.calibration import fit_match
-from ..evaluation.retrieval import evaluate, report_languages, score_languages
+from ..evaluation.gain import gain_report
+from ..evaluation.retrieval import Scored, evaluate, report_languages, score_languages
 from ..loop.checkpoint import load
 from ..models.model import Tandem
 from ..models.text.second import SecondText
@@ -98,11 +99,10 @@ def write_bundle(
     finish("int8" if precision == "int8" else "fp32")
     if dev:
         samples = read_languages(dev, languages)
-        manifest["match"], figures, margin, gain = _measure(partial_folder, float_encoders, samples)
-        manifest["metrics"] = {data_name(dev): figures}
-        manifest["rerank"]["default"] = gain > 0
-        if graphs.fusion is not None:
-            manifest["rerank"]["margin"] = margin
+        figures, fitted = _measure(partial_folder, float_encoders, samples)
+        if graphs.fusion is None:
+            del fitted["rerank"]["margin"]
+        manifest |= fitted | {"metrics": {data_name(dev): figures}}
     if precision == "fp16":
         for path in paths:
             to_float16(path)
@@ -143,29 +143,40 @@ def _first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
 
 def _measure(
     folder: Path, model: TorchEncoders, languages: dict[str, list[Sample]]
-) -> tuple[dict, dict, float, float]:
-    """Fit the match rule on the captions of the first language → the rule, the metrics, the rerank
-    margin, and the points of R@1 that rerank gains."""
+) -> tuple[dict, dict]:
+    """`measured` of the bundle on the captions of the first language, with the figures of the
+    others, of its first 100 images and of the model in PyTorch."""
     encoders, samples = BundleEncoders(folder), next(iter(languages.values()))
     scored = score_languages(encoders, languages, max(RERANK_DEPTHS))
-    first = next(iter(scored.values()))
-    match, calibration = fit_match(first)
-    report = report_languages(scored, match, RERANK_DEPTHS)
-    other_languages = report.pop("languages")
-    margin, margin_report = fit_margin(first, match, CANDIDATES)
+    figures, fitted = measured(next(iter(scored.values())))
+    match = fitted["match"]
     torch_encoders = TorchEncoders(model.graphs, model.tokenizer)
+    figures["bundle_first_100"] = evaluate(encoders, samples[:100], match, RERANK_DEPTHS)
+    figures["pytorch"] = evaluate(torch_encoders, samples, match, RERANK_DEPTHS[:1])
+    if others := report_languages(scored, match, RERANK_DEPTHS)["languages"]:
+        figures["languages"] = others
+    return figures, fitted
+
+
+def measured(scored: Scored) -> tuple[dict, dict]:
+    """Fit match rule and rerank margin → the metrics, and `match` and `rerank` of a manifest."""
+    match, calibration = fit_match(scored)
+    margin, margin_report = fit_margin(scored, match, CANDIDATES)
     figures = {
-        "bundle": report,
-        "bundle_first_100": evaluate(encoders, samples[:100], match, RERANK_DEPTHS),
-        "pytorch": evaluate(torch_encoders, samples, match, RERANK_DEPTHS[:1]),
+        "bundle": scored.report(match, RERANK_DEPTHS),
+        "rerank": gain_report(scored, CANDIDATES),
         "calibration": calibration,
         "margin": margin_report,
-        "pair_ms": round(first.pair_ms, 3),
+        "pair_ms": round(scored.pair_ms, 3),
     }
-    if other_languages:
-        figures["languages"] = other_languages
-    recall = report["text_to_image"]
-    return match, figures, margin, recall[f"rerank@{CANDIDATES}"]["r1"] - recall["itc"]["r1"]
+    rerank = {"default": gains(figures["rerank"]), "candidates": CANDIDATES, "margin": margin}
+    return figures, {"match": match, "rerank": rerank}
+
+
+def gains(rerank: dict) -> bool:
+    """Whether a search for images reranks by default: only where the whole interval of its gain in
+    R@1 is above 0, by a rule that was not fitted on the photos it is measured on."""
+    return rerank["text_to_image"]["gain"]["r1"]["low"] > 0
 
 
 def export_bundle(

@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.isotonic import isotonic_regression
 from sklearn.linear_model import LogisticRegression
 
-from .recall import match_score, probability, recall_at_k
+from .gain import RATIOS, choose_ratio, ranks_by_ratio
+from .recall import match_score, probability
 from .retrieval import Direction, Scored
 
 DEPTH = 64  # candidates of a caption
@@ -21,8 +22,7 @@ RIDGE = 1e-9  # keeps the slope of separable scores finite
 def fit_match(scored: Scored) -> tuple[dict, dict]:
     """Fit `match` on the candidates that a search reranks (the DEPTH nearest images of a caption).
 
-    The ratio of the two weights decides the order of hits. It is the one with the best R@1, then
-    R@10, summed over both directions, because the rule serves both.
+    The ratio of the two weights decides the order of hits; `choose_ratio` chooses it.
 
     The probability assumes that a match is as likely as a near miss. One candidate in 64 matches
     only because 64 were recalled, and Flickr8k counts every other fitting image as wrong, so the
@@ -36,7 +36,7 @@ def fit_match(scored: Scored) -> tuple[dict, dict]:
         ValueError: higher scores do not mean more matches.
     """
     ways = [way.first(DEPTH) for way in (scored.text_to_image, scored.image_to_text)]
-    ratio = max([0.0, *np.geomspace(1, 400, 27)], key=lambda weight: _recall_of_both(ways, weight))
+    ratio = float(RATIOS[choose_ratio([ranks_by_ratio(way) for way in ways])])
     score = match_score({"logit": 1.0, "similarity": ratio}, ways[0].logits, ways[0].similarity)
     score, (truth, weights) = score.ravel(), _pairs(ways[0])
     image = np.repeat(scored.encoded.image_of, ways[0].candidates.shape[1])
@@ -68,14 +68,6 @@ def _pairs(way: Direction) -> tuple[np.ndarray, np.ndarray]:
     """Whether each candidate matches, and its weight, so that both kinds weigh the same: [n]."""
     truth = np.take_along_axis(way.positive, way.candidates, 1).ravel()
     return truth, np.where(truth, (~truth).sum() / max(1, truth.sum()), 1.0)
-
-
-def _recall_of_both(ways: list[Direction], weight: float) -> tuple[float, float]:
-    """R@1 and R@10, summed over the directions, with candidates ordered by logit + `weight` ·
-    similarity."""
-    match = {"logit": 1.0, "similarity": weight}
-    recalls = [recall_at_k(way.scores(match), way.positive) for way in ways]
-    return sum(recall["r1"] for recall in recalls), sum(recall["r10"] for recall in recalls)
 
 
 def fit_temperature(score: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> dict:

@@ -36,6 +36,21 @@ def reranked(similarity: np.ndarray, candidates: np.ndarray, scores: np.ndarray)
     return result
 
 
+def candidate_ranks(
+    similarity: np.ndarray, positive: np.ndarray, candidates: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+    """`ranks_of_first_positive` of the ranking that `reranked` makes, without its matrix.
+
+    similarity and positive [q, m], candidates and their scores [q, k] → int64 [q]."""
+    right = np.take_along_axis(positive, candidates, 1)
+    best = np.where(right, scores, -np.inf).max(1, keepdims=True)
+    ranks = ((scores >= best) & ~right).sum(1)
+    missed = ~right.any(1)
+    # All candidates stand before the first right item, and are more similar than it.
+    ranks[missed] = ranks_of_first_positive(similarity[missed], positive[missed])
+    return ranks
+
+
 def match_score(match: dict, logits: np.ndarray, similarity: np.ndarray) -> np.ndarray:
     """What hits are ordered by: the argument of the match probability, without its bias."""
     return match["logit"] * logits + match["similarity"] * similarity

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +52,10 @@ class EncodedImages:
         return self.embedding[rows], self.tokens[rows]
 
 
+def _captions(samples: list[Sample]) -> list[str]:
+    return [caption for sample in samples for caption in sample.captions]
+
+
 class Encoded:
     """A data set after both encoders, of q captions and m images.
 
@@ -60,22 +65,44 @@ class Encoded:
     def __init__(
         self, encoders: Encoders, samples: list[Sample], images: EncodedImages | None = None
     ):
-        self.samples = samples
-        self.captions = captions = [caption for sample in samples for caption in sample.captions]
-        self.image_of = np.repeat(np.arange(len(samples)), [len(s.captions) for s in samples])
-        images = images or EncodedImages(encoders, samples)
-        self.image_embedding, self.image_tokens = images.of(samples)
+        captions = _captions(samples)
+        image = (images or EncodedImages(encoders, samples)).of(samples)
         # Captions of similar length share a batch, so that little is padding.
         order = np.argsort([len(c) for c in captions], kind="stable")
-        self.text_embedding = np.empty((len(captions), self.image_embedding.shape[1]), np.float32)
-        self.text_tokens: list[np.ndarray] = [np.empty(0)] * len(captions)
+        embedding = np.empty((len(captions), image[0].shape[1]), np.float32)
+        text_tokens: list[np.ndarray] = [np.empty(0)] * len(captions)
         for i in range(0, len(captions), 2 * BATCH):
             rows = order[i : i + 2 * BATCH]
-            self.text_embedding[rows], tokens = encoders.texts([captions[r] for r in rows])
+            embedding[rows], tokens = encoders.texts([captions[r] for r in rows])
             for row, item in zip(rows, tokens, strict=True):
-                self.text_tokens[row] = item
-        self.similarity = self.text_embedding @ self.image_embedding.T
-        self.positive = self.image_of[:, None] == np.arange(len(samples))[None, :]
+                text_tokens[row] = item
+        self._set(samples, image, (embedding, text_tokens))
+
+    @classmethod
+    def of(
+        cls,
+        samples: list[Sample],
+        image: tuple[np.ndarray, np.ndarray],
+        text: tuple[np.ndarray, list[np.ndarray]],
+    ) -> "Encoded":
+        """From what the encoders gave before: embeddings and tokens of images, and of captions."""
+        encoded = cls.__new__(cls)
+        encoded._set(samples, image, text)
+        return encoded
+
+    def _set(self, samples: list[Sample], image: tuple, text: tuple) -> None:
+        self.samples, self.captions = samples, _captions(samples)
+        self.image_of = np.repeat(np.arange(len(samples)), [len(s.captions) for s in samples])
+        self.image_embedding, self.image_tokens = image
+        self.text_embedding, self.text_tokens = text
+
+    @cached_property
+    def similarity(self) -> np.ndarray:
+        return self.text_embedding @ self.image_embedding.T
+
+    @cached_property
+    def positive(self) -> np.ndarray:
+        return self.image_of[:, None] == np.arange(len(self.samples))[None, :]
 
     def logits(self, encoders: Encoders, texts: np.ndarray, images: np.ndarray) -> np.ndarray:
         """ITM logits of the (text, image) pairs, both int64 [p], in their order: float32 [p]."""
@@ -129,7 +156,17 @@ class Scored:
         depth: int,
         images: EncodedImages | None = None,
     ):
-        self.encoded = encoded = Encoded(encoders, samples, images)
+        self._score(encoders, Encoded(encoders, samples, images), depth)
+
+    @classmethod
+    def of(cls, encoders: Encoders, encoded: Encoded, depth: int) -> "Scored":
+        """Of a data set that has been encoded; the encoders give the logits alone."""
+        scored = cls.__new__(cls)
+        scored._score(encoders, encoded, depth)
+        return scored
+
+    def _score(self, encoders: Encoders, encoded: Encoded, depth: int) -> None:
+        self.encoded = encoded
         to_image = top_candidates(encoded.similarity, depth)  # [captions, depth]
         to_text = top_candidates(encoded.similarity.T, depth)  # [images, depth]
         captions = np.repeat(np.arange(len(to_image)), to_image.shape[1])

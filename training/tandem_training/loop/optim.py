@@ -15,6 +15,7 @@ GROUPS = {
     "vision.*": "vision",
     "text.*": "text",
     "inputs.*": "inputs",
+    "fusion.query.*": "projection",  # of words into the space of image tokens
     "*": "fusion",
 }
 MAX_NORM = 1.0  # of the whole gradient

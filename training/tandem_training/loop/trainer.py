@@ -7,6 +7,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -16,7 +17,8 @@ from ..bundle.encoders import TorchEncoders
 from ..bundle.graphs import Graphs
 from ..data.samples import origins_of, read_languages, read_shards
 from ..data.shards import data_name
-from ..evaluation.retrieval import EncodedImages, Scored
+from ..evaluation.gain import gain_report, list_loss
+from ..evaluation.retrieval import Encoded, EncodedImages, Scored
 from ..models.model import Tandem, limit_scales
 from ..objectives.features import Batch, Precision, Tensors, gathered
 from ..objectives.objective import Step, Vocabulary
@@ -25,30 +27,36 @@ from ..recipe import Recipe
 from .backward import backward, recompute_layers
 from .batches import Batches
 from .checkpoint import load, save
-from .curves import draw
+from .curves import SIDES, draw
 from .log import Metrics, Progress
 from .optim import Optimiser
 from .second_text import SecondTextInput
 from .start import freeze, take_what_fits
 from .teacher import sentences
 
+DEPTH = 16  # candidates that dev reranks
+SEEN = 500
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class Trainer:
     """The state of a run: model, moving average, optimiser, step. `model` is the starting point."""
 
-    def __init__(self, recipe: Recipe, out: Path, cache: Path, model: Tandem, tokenizer: Tokenizer):
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        cache: Path,
+        model: Tandem,
+        tokenizer: Tokenizer | None,
+    ):
         self.recipe, self.out, self.tokenizer = recipe, out, tokenizer
         self.device = distributed.device()
         self.precision = Precision.of(recipe.train.precision, self.device)
         print(f"computes in {self.precision} on {self.device}", flush=True)
         self.model = model
         attach(recipe.objectives, model, vocabulary_of(tokenizer))
-        started = recipe.train.start
-        # Of all data that the weights have seen; see `origins_of`.
-        self.origins = take_what_fits(model, started, recipe) if started else []
-        freeze(model, recipe.train.freeze)
+        self._start()
         model.to(self.device)
         self._read(cache)
         self.average = copy.deepcopy(model)
@@ -62,6 +70,13 @@ class Trainer:
         if (out / "last.pt").exists():
             self._resume(load(out / "last.pt", recipe.architecture()))
 
+    def _start(self) -> None:
+        """Fill the model from an earlier run, and freeze what the recipe says."""
+        started = self.recipe.train.start
+        # Of all data that the weights have seen; see `origins_of`.
+        self.origins = take_what_fits(self.model, started, self.recipe) if started else []
+        freeze(self.model, self.recipe.train.freeze)
+
     def _read(self, cache: Path) -> None:
         """Read the data, and compute from it what needs the model before its first step."""
         recipe, data, model = self.recipe, self.recipe.data, self.model
@@ -71,6 +86,8 @@ class Trainer:
             for language, weight in config.languages.items()
         }
         samples = read_shards(data.train, data.languages, data.max_corrupt, others)
+        chosen = np.random.default_rng(0).permutation(len(samples))[:SEEN]
+        self.seen = [samples[i] for i in chosen]  # whose lists are compared with those of dev
         origins = origins_of(samples, data_name(data.train, unnamed="train"))
         self.origins += [origin for origin in origins if origin not in self.origins]
         self.dev = read_languages(data.dev, [*data.languages, *others], data.max_corrupt)
@@ -132,7 +149,7 @@ class Trainer:
 
     def batch(self, number: int) -> Batch:
         batch = self.batches[number]
-        if not self.precision.bfloat16:
+        if not self.precision.bfloat16 and "image.activations" in batch.inputs:
             batch.inputs["image.activations"] = batch.inputs["image.activations"].float()
         return batch.to(self.device)
 
@@ -175,20 +192,43 @@ class Trainer:
         every = [sample for samples in self.dev.values() for sample in samples]
         images = EncodedImages(self.encoders(next(iter(self.dev))), every)
         for language in self.dev:
-            report = self.evaluate(language, (16,), images)
+            report = self.evaluate(language, DEPTH, images)
             print(f"epoch {epoch}, {language}: {json.dumps(report)}", flush=True)
             metrics.write(self.step, language=language, dev=report)
+        values = self._list_losses(images)
+        print(f"epoch {epoch}, lists by similarity alone: {json.dumps(values)}", flush=True)
+        metrics.write(self.step, list_loss=values)
         if importlib.util.find_spec("matplotlib"):
             draw([self.out], self.out / "curves.png")
 
-    def evaluate(
-        self, language: str, ks: tuple[int, ...], images: EncodedImages | None = None
-    ) -> dict:
-        """Recall of the average on dev by captions of one language. `images`, if given, are the
-        dev images after its image encoder."""
-        match = {"logit": 1.0, "similarity": self.average.logit_scale.exp().item()}
-        scored = Scored(self.encoders(language), self.dev[language], max(ks), images)
-        return scored.report(match, ks)
+    def evaluate(self, language: str, depth: int, images: EncodedImages | None = None) -> dict:
+        """Recall of the average on dev by captions of one language: ITC, and with `depth`
+        candidates reranked what `gain_report` reports. `images`, if given, are the dev images after
+        its image encoder."""
+        encoders = self.encoders(language)
+        scored = Scored(encoders, self.dev[language], depth, images)
+        report = scored.report({}, ())
+        if encoders.fused:
+            reranked = gain_report(scored, depth)
+            report["gain"] = {}
+            for side in SIDES:
+                report["gain"][side] = reranked[side].pop("gain")
+                report[side] |= reranked[side]
+        return report
+
+    def _list_losses(self, images: EncodedImages) -> dict[str, float]:
+        """The loss of lists by the similarity alone on training images and on as many dev images.
+        A fusion encoder has to be better than it. Where it is near zero on training images, the
+        encoders know them by heart, and those can teach a fusion encoder little."""
+        language = next(iter(self.recipe.data.languages))
+        encoders, dev = self.encoders(language), self.dev[language]
+        count = min(len(self.seen), len(dev))
+        sides = {"seen": (self.seen, None), "unseen": (dev, images)}
+        losses = {}
+        for name, (samples, known) in sides.items():
+            encoded = Encoded(encoders, samples[:count], known)
+            losses[name] = round(list_loss(encoded.similarity, encoded.positive), 4)
+        return losses
 
     def encoders(self, language: str) -> TorchEncoders:
         """The average behind the contract of evaluation, with the text encoder of that language."""

@@ -12,6 +12,7 @@ import difflib
 from .fusion.aligned import Aligned
 from .fusion.dual_stream import DualStream
 from .fusion.inserted_attention import InsertedAttention
+from .fusion.late import Late
 from .fusion.none import NoFusion
 from .fusion.single_stream import PatchStream, SingleStream
 from .part import Part, PartConfig
@@ -34,7 +35,7 @@ def register(part: type[Part]) -> type[Part]:
 for _part in (
     EfficientNetLite, VisionTransformer,
     Bert, CausalText,
-    NoFusion, Aligned, SingleStream, PatchStream, DualStream, InsertedAttention,
+    NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention,
 ):  # fmt: skip
     register(_part)
 

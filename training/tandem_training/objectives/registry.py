@@ -10,7 +10,7 @@ from ..models.model import ModelConfig, Tandem
 from ..models.registry import would_give
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .language import Lm, Mlm
-from .matching import Itm, Rank
+from .matching import Itm, Lists, Rank
 from .objective import Objective, Step, Vocabulary
 
 OBJECTIVES: dict[str, type[Objective]] = {}
@@ -22,7 +22,7 @@ def register(objective: type[Objective]) -> type[Objective]:
     return objective
 
 
-for _objective in (Itc, TokenItc, Siglip, Itm, Rank, Mlm, Lm, SecondItc, SecondTextItc):
+for _objective in (Itc, TokenItc, Siglip, Itm, Rank, Lists, Mlm, Lm, SecondItc, SecondTextItc):
     register(_objective)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from support.drawings import drawing
 from support.models import TINY
 from tandem_training.bundle.card import model_card
-from tandem_training.bundle.write import about_ours
+from tandem_training.bundle.write import about_ours, gains
 from tandem_training.data.samples import origins_of, read_shards
 
 
@@ -59,3 +59,31 @@ def test_a_checkpoint_without_a_record_of_its_data_claims_none():
     manifest, card = manifest_and_card([], [])
     assert "not recorded by the checkpoint" in card and "Flickr" not in card
     assert manifest["license"].endswith("not recorded by the checkpoint")
+
+
+def test_the_card_says_what_rerank_adds_on_photos_that_its_rule_was_not_fitted_on():
+    recall = {"r1": 30.0, "r5": 60.0, "r10": 70.0}
+    way = {"itc": recall, "rerank@64": recall}
+    gain = {"r1": {"points": 1.5, "low": -0.25, "high": 3.25}}
+    rerank = {"fitted": recall | {"r1": 31.5}, "gain": gain}
+    report = {
+        **dict.fromkeys(
+            ("bundle", "pytorch"),
+            {"photos": 9, "captions": 45, "text_to_image": way, "image_to_text": way},
+        ),
+        "rerank": {
+            "depth": 64,
+            "rule": "cross-validated",
+            "text_to_image": rerank,
+            "image_to_text": rerank,
+        },
+        "calibration": {"expected_calibration_error": 0.01},
+    }
+    manifest, _ = manifest_and_card([], [])
+    card = model_card(manifest | {"metrics": {"dev": report}}, TINY, [], [])
+    assert "| bundle | text to image | rerank@64, cross-validated | 31.5 | 60.0 | 70.0 |" in card
+    assert "text to image +1.50 (95 % interval -0.25 to +3.25)" in card
+    assert "without the photo at hand" in card
+    assert not gains(report["rerank"])  # so a search does not rerank by default
+    gain["r1"]["low"] = 0.01
+    assert gains(report["rerank"])

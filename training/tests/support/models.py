@@ -67,6 +67,7 @@ PYTHON_PATH = f"{TESTS}:{TESTS.parent}"  # of a process that a test starts
 # The recipes of the taxonomy, then those of the shipped bundle.
 NAMES = ["albef", "blip", "clip", "meter", "siglip", "vilt"]
 BUNDLED = ["tandem-small-towers", "tandem-small-fusion", "tandem-small-second"]
+ON_BUNDLES = ["tandem-small-lists"]  # train on the tokens of a bundle
 
 
 def tiny_tokenizer() -> Tokenizer:

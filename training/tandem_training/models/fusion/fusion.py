@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ..part import Part, PartConfig
@@ -53,6 +54,12 @@ class Fusion(Part):
     ) -> tuple[Tensor, Tensor | None]:
         """→ states of the text [p, t, width] and of the image [p, n, width], if it has some."""
         raise NotImplementedError
+
+    def all_pairs(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor) -> Tensor:
+        """The ITM logit of every text with every image: [q, t, w] × [m, n, v] → [q, m]."""
+        texts, images = len(text_tokens), len(image_tokens)
+        pairs = torch.cartesian_prod(torch.arange(texts), torch.arange(images)).to(mask.device)
+        return self(text_tokens, mask, image_tokens, pairs).view(texts, images)
 
     def forward(
         self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
