@@ -158,6 +158,12 @@ export const errorTable = {
     title: 'Internal error',
     detail: 'Something went wrong in the service; its log has the details.',
   },
+  item_damaged: {
+    status: 500,
+    title: 'Stored item is damaged',
+    detail:
+      'The stored image of "{id}" is not the one that was stored; add the item again, or restore a backup.',
+  },
   not_supported: { status: 501, title: 'Not supported by this service' },
   encoder_failed: { status: 502, title: 'Encoder failed' },
   engine_failed: {

@@ -6,7 +6,7 @@
  *   .unfinished-OWNER-NAME/    a backup in progress; with a random name, a removal in progress
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
+import { lstat, mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TandemError } from '../errors.js'
 import { flush } from '../files/flush.js'
@@ -109,6 +109,9 @@ class BackupFolder implements Backups {
     const { files } = await this.find(name)
     const folder = join(this.#folder, name, ITEMS)
     for (const { path, bytes, sha256 } of files) {
+      const isFile = (await lstat(join(folder, path)).catch(() => null))?.isFile() === true
+      // A link leads elsewhere, and a pipe would be read for ever.
+      if (!isFile) throw unusable(name, `${path} cannot be read: it is missing, or not a file`)
       const file = await sha256OfFile(join(folder, path), signal).catch((error: unknown) => {
         signal.throwIfAborted()
         throw unusable(name, `${path} cannot be read`, error)

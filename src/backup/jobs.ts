@@ -2,6 +2,7 @@
 import type { BaseLogger } from 'pino'
 import type { Restored, Maintenance } from '../collection/collection.js'
 import { TandemError, type ErrorCode } from '../errors.js'
+import { DamagedStoreError } from '../item-store/lmdb-pages.js'
 import { StoreMismatchError } from '../item-store/stamp.js'
 import type { Backup, Backups } from './backups.js'
 
@@ -132,7 +133,7 @@ export class BackupJobs {
 
   #failureOf(error: unknown): { code: ErrorCode; detail: string } {
     if (error instanceof TandemError) return { code: error.code, detail: error.message }
-    if (error instanceof StoreMismatchError)
+    if (error instanceof StoreMismatchError || error instanceof DamagedStoreError)
       return { code: 'backup_unusable', detail: error.message }
     this.#log.error({ err: error }, 'backup or restore failed')
     return {

@@ -1,8 +1,10 @@
 /** `manifest.json` of a backup, its last file to be written. */
+import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { flush, writeFlushed } from '../files/flush.js'
 import { sha256OfFile } from '../files/sha256.js'
+import { DATA_FILE } from '../item-store/copy.js'
 
 export const MANIFEST = 'manifest.json'
 const FORMAT = 1
@@ -31,25 +33,40 @@ export async function readManifest(folder: string): Promise<Manifest> {
 
 function parsed(text: string): Manifest | undefined {
   try {
-    const value = JSON.parse(text) as Manifest
-    const isPlain = ({ path }: { path: string }): boolean => /^[\w-]+\.[\w-]+$/.test(path)
-    return typeof value.createdAt === 'string' &&
-      value.files.length > 0 &&
-      value.files.every(isPlain)
-      ? value
-      : undefined
+    const { digest, ...manifest } = JSON.parse(text) as Manifest & { digest?: string }
+    const isWhole = digest === undefined || digest === digestOf(manifest)
+    return isWhole && isManifest(manifest) ? manifest : undefined
   } catch {
     return undefined
   }
 }
 
-/** Writes the manifest and flushes it to the disk. */
+function isManifest({ createdAt, fingerprint, items, position, files }: Manifest): boolean {
+  const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= 0
+  return (
+    !Number.isNaN(Date.parse(createdAt)) &&
+    typeof fingerprint === 'string' &&
+    isCount(items) &&
+    isCount(position) &&
+    files.some(({ path }) => path === DATA_FILE) &&
+    files.every(
+      ({ path, bytes, sha256 }) =>
+        /^[\w-]+\.[\w-]+$/.test(path) && isCount(bytes) && /^[0-9a-f]{64}$/.test(sha256),
+    )
+  )
+}
+
+function digestOf(manifest: Manifest): string {
+  return createHash('sha256').update(JSON.stringify(manifest)).digest('hex')
+}
+
+/** Writes the manifest, with a digest of itself, and flushes it to the disk. */
 export async function writeManifest(
   folder: string,
   manifest: Omit<Manifest, 'format'>,
 ): Promise<Manifest> {
   const whole = { format: FORMAT, ...manifest }
-  const text = `${JSON.stringify(whole, null, 2)}\n`
+  const text = `${JSON.stringify({ ...whole, digest: digestOf(whole) }, null, 2)}\n`
   await writeFlushed(join(folder, MANIFEST), text, { flags: 'wx' })
   return whole
 }

@@ -19,6 +19,12 @@ import { firstNames, printLine, type Terminal } from './terminal.js'
 const MIN_ANN_RECALL = 0.95
 
 export interface CheckOutcome extends SelfCheck {
+  /** Items that are not what was stored; then the index is not compared. */
+  damaged: string[]
+  /** Items of an earlier version, which cannot be compared with what was stored. */
+  withoutDigest: number
+  /** Entries of the store that belong to no item. */
+  orphans: string[]
   /** Why the next start must repair the index: no usable snapshot, or an old one. Not a fault. */
   remark: string | null
   isSound: boolean
@@ -74,16 +80,36 @@ async function checkStore(
   config: Config,
   options: { sample: number; repair: boolean },
 ): Promise<CheckOutcome> {
-  const store = await openItemStore({ folder: items, fingerprint: null })
+  const store = await openItemStore({ folder: items, fingerprint: null, isWalked: true })
   try {
+    const verified = store.verify()
+    if (verified.damaged.length > 0 || verified.orphans.length > 0)
+      return { ...NOT_COMPARED, ...verified, items: store.size }
     const found = await checkIndex(store, config, options.sample)
-    if (found.isSound || !options.repair) return { ...found, isRepaired: false }
+    if (found.isSound || !options.repair) return { ...found, ...verified, isRepaired: false }
     await rm(indexFolder(config.dataFolder, store.fingerprint), { recursive: true, force: true })
     const { remark } = found
-    return { ...(await checkIndex(store, config, options.sample, true)), remark, isRepaired: true }
+    const repaired = await checkIndex(store, config, options.sample, true)
+    return { ...repaired, ...verified, remark, isRepaired: true }
   } finally {
     await store.close()
   }
+}
+
+/** The index follows the store, so it is not compared with a damaged one. */
+const NOT_COMPARED = {
+  items: 0,
+  broken: [],
+  missing: [],
+  extra: [],
+  sample: 0,
+  annRecall: 1,
+  unreachable: [],
+  outdated: [],
+  remark:
+    'The index was not compared with the damaged store. Add the items again, or restore a backup.',
+  isSound: false,
+  isRepaired: false,
 }
 
 /** @param save - saves the repaired index */
@@ -92,7 +118,7 @@ async function checkIndex(
   config: Config,
   sample: number,
   save = false,
-): Promise<Omit<CheckOutcome, 'isRepaired'>> {
+): Promise<Omit<CheckOutcome, 'isRepaired' | 'damaged' | 'withoutDigest' | 'orphans'>> {
   const dim = store.list({ limit: 1 })[0]?.embedding.length ?? 1
   const { fingerprint, identity: storeIdentity } = store
   const options: VectorIndexOptions = {
@@ -130,6 +156,8 @@ async function checkIndex(
 export function checkLines(outcome: CheckOutcome): string[] {
   const { items, sample, annRecall, remark, isRepaired, isSound } = outcome
   const faults: [string, string[]][] = [
+    ['damaged in the store', outcome.damaged],
+    ['entries of no item in the store', outcome.orphans],
     ['broken in the store', outcome.broken],
     ['missing in the index', outcome.missing],
     ['only in the index', outcome.extra],
@@ -141,6 +169,9 @@ export function checkLines(outcome: CheckOutcome): string[] {
     ...(isRepaired ? ['The index was rebuilt from the store.'] : []),
     `${items} items; ANN recall ${annRecall.toFixed(4)} on a sample of ${sample}`,
     ...faults.map(([what, ids]) => `${what}: ${ids.length}${firstNames(ids)}`),
+    ...(outcome.withoutDigest === 0
+      ? []
+      : [`without a digest, stored by an earlier version: ${outcome.withoutDigest}`]),
     isSound ? 'sound' : 'not sound',
   ]
 }

@@ -7,17 +7,33 @@
  *  12  uint32   bytes of the image tokens
  *  16  float32  embedding, little-endian like all supported platforms
  *   …  int8     image tokens
+ *   …  16 bytes digest of id, sizes and values (digest.ts); absent in earlier versions
  */
+import { DIGEST_BYTES, digestOf, type Verdict } from './digest.js'
 import type { Encoding } from './item-store.js'
 
 const HEADER_BYTES = 16
+/** The digest begins with the sizes: the position is written last. */
+const SIZES = 8
 
 /** @returns the bytes with position 0; `stampPosition` writes the position */
-export function encodeEncoding({ embedding, imageTokens }: Encoding): Buffer {
+export function encodeEncoding(id: string, { embedding, imageTokens }: Encoding): Buffer {
   const header = Buffer.alloc(HEADER_BYTES)
   header.writeUInt32LE(embedding.length, 8)
   header.writeUInt32LE(imageTokens.length, 12)
-  return Buffer.concat([header, bytesOf(embedding), bytesOf(imageTokens)])
+  const record = Buffer.concat([header, bytesOf(embedding), bytesOf(imageTokens)])
+  return Buffer.concat([record, digestOf(id, record.subarray(SIZES))])
+}
+
+/** Compares an encoding with its digest. @throws RangeError for one that is cut off */
+export function verifyEncoding(id: string, record: Buffer): Verdict {
+  const { tokensEnd } = endsOf(record)
+  if (tokensEnd > record.length) return 'damaged'
+  if (tokensEnd === record.length) return 'unknown'
+  const digest = record.subarray(tokensEnd)
+  const isSound =
+    digest.length === DIGEST_BYTES && digestOf(id, record.subarray(SIZES, tokensEnd)).equals(digest)
+  return isSound ? 'sound' : 'damaged'
 }
 
 /** @returns copies of the values, because the store reuses its read buffer */

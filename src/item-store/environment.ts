@@ -17,6 +17,7 @@ import { open, type Database, type RootDatabase } from 'lmdb'
 import { TandemError } from '../errors.js'
 import { storageFailure } from '../files/storage-failure.js'
 import { copyPages, DATA_FILE } from './copy.js'
+import { DamagedStoreError, verifyPages } from './lmdb-pages.js'
 import type { FirstStamp, Stamp } from './stamp.js'
 
 /** Tables that one process may open: four, and one for each bundle that it has seen. */
@@ -44,9 +45,19 @@ export class Environment {
     this.#about = root.openDB({ name: 'about', encoding: 'json' })
   }
 
-  /** Creates the folder if it is missing, unless `readOnly`. */
-  static async open(folder: string, readOnly = false): Promise<Environment> {
+  /**
+   * Creates the folder if it is missing, unless `readOnly`.
+   * @param isWalked - whether to verify the pages of a large file too
+   * @throws DamagedStoreError
+   */
+  static async open(folder: string, readOnly = false, isWalked = false): Promise<Environment> {
     if (!readOnly) await mkdir(folder, { recursive: true })
+    const file = join(folder, DATA_FILE)
+    const found = statSync(file, { throwIfNoEntry: false })
+    if (found !== undefined && !found.isFile())
+      throw new DamagedStoreError(`${DATA_FILE} is not a file`)
+    // An empty file is that of a start that was killed.
+    if (found !== undefined && found.size > 0) verifyPages(file, isWalked)
     const options = {
       noSubdir: false,
       // A commit is flushed to the disk before its promise resolves.

@@ -7,6 +7,15 @@
  * bundle.
  */
 
+export interface Verification {
+  /** Items whose record, image or encoding is not what was stored. */
+  damaged: string[]
+  /** Sound as far as can be seen: stored by a version that added no digests. */
+  withoutDigest: number
+  /** Entries of tables that belong to no item. */
+  orphans: string[]
+}
+
 /** A JSON object that a client stores with an image. */
 export type Payload = Readonly<Record<string, unknown>>
 
@@ -105,7 +114,10 @@ export interface ItemStore {
     position: number,
     limit: number,
   ): { payloads: { id: string; payload: Payload | null }[]; position: number }
-  /** Bytes of the stored image. */
+  /**
+   * Bytes of the stored image.
+   * @throws TandemError item_damaged when they differ from their digest
+   */
   image(id: string): Uint8Array | undefined
   has(id: string): boolean
   /** Items with ids greater than `after`, in the order of ids. */
@@ -118,6 +130,8 @@ export interface ItemStore {
    * @throws TandemError storage_full, storage_read_only; a part of the copy may remain
    */
   copyTo(folder: string): Promise<Copied>
+  /** Compares all items with their digests, and the tables with each other. */
+  verify(): Verification
   /** Size of its files, and an upper bound for a copy. */
   bytesOnDisk(): number
   readonly size: number

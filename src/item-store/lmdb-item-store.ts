@@ -1,7 +1,9 @@
 /** The item store on LMDB: the items of an environment, with the encodings of one bundle. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { TandemError } from '../errors.js'
 import { LOCK_FILE } from './copy.js'
+import { digestOf } from './digest.js'
 import { decodeEmbedding, decodeEncoding, encodeEncoding } from './encoding.js'
 import { Environment, type Records } from './environment.js'
 import type {
@@ -13,8 +15,10 @@ import type {
   ItemStore,
   NewItem,
   Payload,
+  Verification,
 } from './item-store.js'
-import { decodeRecord, encodeRecord, positionOf, stampPosition } from './record.js'
+import { decodeRecord, encodeRecord, imageDigestIn, positionOf, stampPosition } from './record.js'
+import { verifyItems } from './verify.js'
 
 /** Items that `since` reads at once; the store may change between two reads. */
 const REPLAY_STEP = 256
@@ -50,7 +54,7 @@ export class LmdbItemStore implements ItemStore {
     const entries = items.map((item) => ({
       item,
       record: encodeRecord(item, now),
-      encoding: encodeEncoding(item),
+      encoding: encodeEncoding(item.id, item),
     }))
     return this.#environment.change(() => {
       // Embeddings of two bundles must not meet in one index.
@@ -126,7 +130,15 @@ export class LmdbItemStore implements ItemStore {
   }
 
   image(id: string): Uint8Array | undefined {
-    return this.#environment.images.getBinary(id)
+    const record = this.#environment.items.getBinaryFast(id)
+    const digest = record === undefined ? null : imageDigestIn(record)
+    const bytes = this.#environment.images.getBinary(id)
+    if (bytes === undefined || digest === null || digestOf(id, bytes).equals(digest)) return bytes
+    throw new TandemError('item_damaged', { id })
+  }
+
+  verify(): Verification {
+    return verifyItems(this.#environment)
   }
 
   has(id: string): boolean {
@@ -167,7 +179,10 @@ export class LmdbItemStore implements ItemStore {
   }
 
   async addEncodings(encodings: readonly (Change & Encoding)[], position: number): Promise<void> {
-    const entries = encodings.map((entry) => ({ ...entry, encoding: encodeEncoding(entry) }))
+    const entries = encodings.map((entry) => ({
+      ...entry,
+      encoding: encodeEncoding(entry.id, entry),
+    }))
     await this.#environment.change(() => {
       if (this.#environment.stamp.standby?.fingerprint !== this.fingerprint) {
         throw new Error(`the bundle of fingerprint ${this.fingerprint} is not being prepared`)

@@ -46,7 +46,7 @@ async function migrateBatch(environment: Environment, after: string): Promise<nu
   const ids = [...items.getKeys(range)].filter((id) => id !== after).slice(0, BATCH)
   await environment.change(() => {
     for (const id of ids) {
-      const { record, encoding } = partsOf(items.getBinary(id) as Buffer)
+      const { record, encoding } = partsOf(id, items.getBinary(id) as Buffer)
       items.putSync(id, record)
       encodings.putSync(id, encoding)
     }
@@ -56,9 +56,9 @@ async function migrateBatch(environment: Environment, after: string): Promise<nu
 }
 
 /** Splits a record of the first format into record and encoding. */
-function partsOf(first: Buffer): { record: Buffer; encoding: Buffer } {
+function partsOf(id: string, first: Buffer): { record: Buffer; encoding: Buffer } {
   const { tokensEnd } = endsOf(first)
-  const record = recordOf(parseContent(first.toString('utf8', tokensEnd)))
+  const record = recordOf(id, parseContent(first.toString('utf8', tokensEnd)))
   stampPosition(record, positionOf(first))
   return { record, encoding: first.subarray(0, tokensEnd) }
 }

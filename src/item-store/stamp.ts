@@ -55,6 +55,21 @@ export function presentStamp(stored: Stamp | FirstStamp, folder: string): Stamp 
   )
 }
 
+/** @throws Error unless the stored value is a stamp of a known or later format */
+export function checkShape(stored: Stamp | FirstStamp): void {
+  const isFingerprint = (value: unknown): boolean => typeof value === 'string' && value.length > 0
+  const isBundle = (bundle: NamedBundle | null): boolean =>
+    isFingerprint(bundle?.fingerprint) && ['string', 'object'].includes(typeof bundle?.name)
+  const isStamp = isFirst(stored)
+    ? isFingerprint(stored.fingerprint)
+    : stored.format !== STORE_FORMAT ||
+      (isFingerprint(stored.identity) &&
+        isFingerprint(stored.configured) &&
+        isBundle(stored.serving) &&
+        (stored.standby === null || isBundle(stored.standby)))
+  if (!Number.isInteger(stored.format) || !isStamp) throw new Error('no stamp')
+}
+
 export function isFirst(stamp: Stamp | FirstStamp): stamp is FirstStamp {
   return stamp.format === 1
 }

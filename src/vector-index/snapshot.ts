@@ -1,15 +1,16 @@
 /**
  * The snapshot of an HNSW index: a graph file of hnswlib, and the sidecar `hnsw.json` that
- * describes it.
+ * describes it and ends with a digest of its own bytes.
  *
  * hnswlib writes in place without checks. So a graph is written under a new name and flushed; then
  * a sidecar that names it atomically replaces the old one. After a crash the sidecar fits its
  * graph.
  */
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { StringDecoder } from 'node:string_decoder'
 import { flush, replaceFile } from '../files/flush.js'
 import { sha256OfFile } from '../files/sha256.js'
 
@@ -21,7 +22,11 @@ const ASIDE = `${SIDECAR}.new`
 const SLICE = 4096
 const CHUNK_BYTES = 128 * 1024
 const OPENING = '"ids":['
-const CLOSING = '\n]}\n'
+/** The end of a sidecar, after all that the digest covers. */
+const CLOSING = /\n\],"sha256":"([0-9a-f]{64})"\}\n$/
+/** Sidecars of earlier versions have no digest. */
+const EARLIER_CLOSING = /\]\}\n?$/
+const CLOSING_BYTES = 80
 
 export interface Sidecar {
   format: number
@@ -71,6 +76,12 @@ export async function findSnapshot(folder: string, origin: Origin): Promise<Foun
   }
 }
 
+/** Whether an index was saved in the folder, whatever its state. */
+export async function hasSnapshot(folder: string): Promise<boolean> {
+  const names: string[] = await readdir(folder).catch(() => [])
+  return names.includes(SIDECAR)
+}
+
 /** A new name for a graph. */
 export function newGraphFile(position: number): string {
   return `hnsw-${position}-${randomUUID().slice(0, 8)}.bin`
@@ -105,22 +116,26 @@ async function removeAllBut(folder: string, used: string | undefined): Promise<v
   await Promise.all(others.map((name) => rm(join(folder, name), { force: true })))
 }
 
-/** The sidecar as JSON, one id a line. */
+/** The sidecar as JSON, one id a line, with its digest at the end. */
 function* serialise({ ids, ...rest }: Sidecar): Iterable<string> {
-  yield `${JSON.stringify(rest).slice(0, -1)},${OPENING}`
+  const hash = createHash('sha256')
+  const hashed = (text: string): string => {
+    hash.update(text)
+    return text
+  }
+  yield hashed(`${JSON.stringify(rest).slice(0, -1)},${OPENING}`)
   for (let from = 0; from < ids.length; from += SLICE) {
     const lines = ids.slice(from, from + SLICE).map((id) => `\n${JSON.stringify(id)}`)
-    yield `${lines.join(',')}${from + SLICE < ids.length ? ',' : ''}`
+    yield hashed(`${lines.join(',')}${from + SLICE < ids.length ? ',' : ''}`)
   }
-  yield CLOSING
+  yield `\n],"sha256":"${hash.digest('hex')}"}\n`
 }
 
 /** @throws Unusable if it cannot be read */
 async function readSidecar(folder: string): Promise<Sidecar | null> {
   try {
-    const sidecar = await parse(
-      createReadStream(join(folder, SIDECAR), { encoding: 'utf8', highWaterMark: CHUNK_BYTES }),
-    )
+    const bytes = createReadStream(join(folder, SIDECAR), { highWaterMark: CHUNK_BYTES })
+    const sidecar = await parse(verified(bytes as AsyncIterable<Buffer>))
     if (Array.isArray(sidecar.ids) && /^hnsw-[\w-]+\.bin$/.test(sidecar.graph.file)) return sidecar
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
@@ -128,7 +143,29 @@ async function readSidecar(folder: string): Promise<Sidecar | null> {
     if (code !== undefined) throw error
     // Malformed; refused below.
   }
-  throw new Unusable(`${SIDECAR} cannot be read`)
+  throw new Unusable(`${SIDECAR} cannot be read, or is damaged`)
+}
+
+/**
+ * Decodes a sidecar and compares it with the digest at its end.
+ * @throws Error if they differ
+ */
+async function* verified(chunks: AsyncIterable<Buffer>): AsyncIterable<string> {
+  const hash = createHash('sha256')
+  const decoder = new StringDecoder('utf8')
+  let tail = Buffer.alloc(0)
+  for await (const chunk of chunks) {
+    yield decoder.write(chunk)
+    const bytes = Buffer.concat([tail, chunk])
+    const end = Math.max(0, bytes.length - CLOSING_BYTES)
+    hash.update(bytes.subarray(0, end))
+    tail = bytes.subarray(end)
+  }
+  const text = tail.toString('latin1')
+  const closing = CLOSING.exec(text)
+  if (closing === null && EARLIER_CLOSING.test(text)) return
+  const digest = hash.update(tail.subarray(0, closing?.index ?? 0)).digest('hex')
+  if (digest !== closing?.[1]) throw new Error('the digest differs')
 }
 
 /** Parses line by line, or at once if an earlier version wrote all ids on one line. */

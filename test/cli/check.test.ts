@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -59,8 +60,11 @@ async function withRooms(
 }
 
 const sidecarFile = (): string => join(config.dataFolder, 'index', 'aaaa', 'hnsw.json')
-const sidecar = async (): Promise<Sidecar> =>
-  JSON.parse(await readFile(sidecarFile(), 'utf8')) as Sidecar
+/** Without its digest, as earlier versions wrote it. */
+const sidecar = async (): Promise<Sidecar> => {
+  const text = await readFile(sidecarFile(), 'utf8')
+  return JSON.parse(text.replace(/,"sha256":"\w+"}\n$/, '}')) as Sidecar
+}
 
 describe('tandem check', () => {
   it('refuses a folder in use and names its process', async () => {
@@ -141,6 +145,30 @@ describe('tandem check', () => {
     expect(isSound).toBe(false)
     expect(unreachable.length).toBeGreaterThan(COUNT / 2)
     expect(annRecall).toBeGreaterThan(0)
+  })
+
+  it('names damaged items of the store, and does not compare the index with them', async () => {
+    const file = join(config.dataFolder, 'items', 'data.mdb')
+    const image = randomBytes(5000)
+    const changed = { ...item(42), image: { ...item(42).image, bytes: image } }
+    await withRooms(async (store) => void (await store.put([changed])))
+    const bytes = await readFile(file)
+    const at = bytes.indexOf(image.subarray(0, 64))
+    bytes[at + 2000] = (bytes[at + 2000] ?? 0) ^ 1
+    await writeFile(file, bytes)
+    const outcome = await check(config, options)
+    expect(outcome).toMatchObject({ damaged: ['item 42'], isSound: false, isRepaired: false })
+    expect(checkLines(outcome).join('\n')).toMatch(
+      /damaged store\. Add the items again[^]*damaged in the store: 1 \(item 42\)[^]*not sound$/,
+    )
+  })
+
+  it('names a store that is cut off before it opens it', async () => {
+    const file = join(config.dataFolder, 'items', 'data.mdb')
+    await truncate(file, 300_000)
+    await expect(check(config, options)).rejects.toThrow(
+      /item store in .* is damaged: .* 300000 bytes.* restore a backup/,
+    )
   })
 
   it('refuses a data folder without items', async () => {

@@ -3,11 +3,13 @@ import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { BaseLogger } from 'pino'
 import type { ItemStore } from '../../item-store/item-store.js'
-import { openItemStore } from '../../item-store/open.js'
+import { DamagedStoreError } from '../../item-store/lmdb-pages.js'
+import { hasContent, openItemStore } from '../../item-store/open.js'
 import { BundleError } from '../../model/bundle/bundle.js'
 import { openBundle } from '../../model/bundle/open.js'
 import type { Models } from '../../model/models.js'
 import { openVectorIndex } from '../../vector-index/open.js'
+import { hasSnapshot } from '../../vector-index/snapshot.js'
 import type { VectorIndex } from '../../vector-index/vector-index.js'
 import { BUNDLE_NAME } from '../collection.js'
 
@@ -92,13 +94,33 @@ export function indexFolder(dataFolder: string, fingerprint: string): string {
   return join(dataFolder, 'index', fingerprint)
 }
 
-function openStore(
+async function openStore(
   { dataFolder, log }: GenerationOptions,
   bundle: { fingerprint: string; name?: string },
 ): Promise<ItemStore> {
+  await refuseLostStore(dataFolder)
   const onMigration = (items: number): void =>
     log.info({ items }, 'items are being migrated to the current format')
   return openItemStore({ folder: join(dataFolder, 'items'), ...bundle, onMigration })
+}
+
+/**
+ * An index without its items: the file of the items was removed or emptied. An empty store would
+ * hide the loss.
+ * @throws DamagedStoreError
+ */
+async function refuseLostStore(dataFolder: string): Promise<void> {
+  const items = join(dataFolder, 'items')
+  if (await hasContent(items)) return
+  const indexes = join(dataFolder, 'index')
+  const names = await readdir(indexes).catch(() => [])
+  const saved = await Promise.all(names.map((name) => hasSnapshot(join(indexes, name))))
+  if (!saved.includes(true)) return
+  throw new DamagedStoreError(
+    `The item store in ${items} is missing or empty, and ${indexes} has an index of its items. ` +
+      'Restore the folder from a copy. To start without items, and then restore a backup, remove ' +
+      `${indexes}.`,
+  )
 }
 
 /** @param source - names the models in the error; closes them if the index cannot be opened */

@@ -38,6 +38,7 @@ export class EmbeddedMaintenance implements Maintenance {
         folder: await folder,
         fingerprint: null,
         readOnly: true,
+        isWalked: true,
       })
       try {
         using lease = this.#serving.acquire()

@@ -1,5 +1,6 @@
 /** Backups over HTTP with word models, and the items after a restore. */
-import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { InjectOptions } from 'fastify'
@@ -316,7 +317,10 @@ describe('restores', () => {
 
   it('a restore refuses a damaged backup and changes nothing', async () => {
     await add(tandem, 'a', 'dog')
-    for (const name of ['cut', 'changed', 'gone', 'strange', 'no-json', 'leads-out'])
+    for (const name of [
+      ...['cut', 'changed', 'gone', 'strange', 'no-json', 'leads-out'],
+      ...['no-count', 'flipped', 'link', 'noise', 'unsound'],
+    ])
       await ended(tandem, `/backups?name=${name}`)
     const data = (name: string): string => join(backupFolder, name, 'items', 'data.mdb')
     const manifest = (name: string): string => join(backupFolder, name, 'manifest.json')
@@ -328,7 +332,27 @@ describe('restores', () => {
     const text = await readFile(manifest('strange'), 'utf8')
     await writeFile(manifest('strange'), text.replace('"format": 1', '"format": 99'))
     await writeFile(manifest('no-json'), '{')
-    await writeFile(manifest('leads-out'), text.replace('data.mdb', '../../../data.mdb'))
+    // Earlier versions wrote no digest of the manifest.
+    const earlier = text.replace(/,\s*"digest": "\w+"/, '')
+    await writeFile(manifest('leads-out'), earlier.replace('data.mdb', '../../../data.mdb'))
+    await writeFile(manifest('no-count'), earlier.replace(/"items": \d+/, '"items": "abc"'))
+    await writeFile(manifest('flipped'), text.replace(/"position": \d+/, '"position": 4'))
+    await rm(data('link'))
+    await symlink('/etc/hostname', data('link'))
+    // Files that fit their manifest, and are no store.
+    const noise = randomBytes(100_000)
+    const cut = (await readFile(data('unsound'))).subarray(0, 20_480)
+    for (const [name, content] of [
+      ['noise', noise],
+      ['unsound', cut],
+    ] as const) {
+      await writeFile(data(name), content)
+      const sha256 = createHash('sha256').update(content).digest('hex')
+      const fitting = earlier
+        .replace(/"bytes": \d+/, `"bytes": ${content.length}`)
+        .replace(/"sha256": "\w+"/, `"sha256": "${sha256}"`)
+      await writeFile(manifest(name), fitting)
+    }
     await add(tandem, 'a', 'cat')
     const before = await everything(tandem)
 
@@ -336,6 +360,9 @@ describe('restores', () => {
       cut: /damaged/,
       changed: /damaged/,
       gone: /cannot be read/,
+      link: /not a file/,
+      noise: /is damaged: its first page is not that of a store/,
+      unsound: /is damaged: .*20480 bytes/,
     })) {
       const { failure } = await ended(tandem, `/backups/${name}/restore`)
       expect(failure).toMatchObject({
@@ -343,7 +370,11 @@ describe('restores', () => {
         detail: expect.stringMatching(sentence) as string,
       })
     }
-    for (const name of ['strange', 'no-json', 'leads-out']) {
+    const listed = (await tandem.app.inject('/backups')).json<{ backups: { name: string }[] }>()
+    const names = listed.backups.map(({ name }) => name)
+    expect(names).toContain('cut')
+    for (const name of ['strange', 'no-json', 'leads-out', 'no-count', 'flipped']) {
+      expect(names).not.toContain(name)
       const answer = await post(tandem, `/backups/${name}/restore`)
       expect([answer.statusCode, answer.json()]).toMatchObject([422, { code: 'backup_unusable' }])
     }
