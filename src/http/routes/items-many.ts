@@ -5,7 +5,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { TandemError } from '../../errors.js'
+import { clip, TandemError } from '../../errors.js'
 import type { Addition, Retrieval } from '../../retrieval/retrieval.js'
 import { logFailure, problemOf, tandemError } from '../plugins/problems.js'
 import { checked, compileExact } from '../plugins/validation.js'
@@ -180,12 +180,27 @@ async function readItemsForm(request: FastifyRequest, limits: InputLimits): Prom
     index,
     bytes: image.length,
     read: (onId) => {
-      const id = ids[index] ?? fileName
+      const id = ids[index] ?? idOfFileName(fileName)
       onId(id)
       checked(validateId, { id }, 'field')
       return { id, image, payload: payloadOf(payloads[index], 'payload') }
     },
   }))
+}
+
+/**
+ * The path that a client gives for a file. Of a whole Windows path, which some send, the last name.
+ *
+ * @throws TandemError invalid_request for a path that addresses would not keep
+ */
+function idOfFileName(fileName: string): string {
+  const path = /^[a-z]:\\/i.test(fileName) ? fileName.replace(/^.*\\/, '') : fileName
+  const steps = path.split('/')
+  if (steps.length === 1 || !steps.some((step) => ['', '.', '..'].includes(step))) return path
+  throw new TandemError(
+    'invalid_request',
+    `The file name "${clip(path, 60)}" cannot be an id; expected a path without "", "." and ".." between slashes, or a field id.`,
+  )
 }
 
 async function* groupsOf(

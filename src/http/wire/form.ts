@@ -47,7 +47,8 @@ export async function readForm(
       // An image can come with an id and a payload.
       parts: maxBatchItems * 3,
     }
-    for await (const part of request.parts({ limits: most })) {
+    // The path that a client gives tells equal names of two folders apart.
+    for await (const part of request.parts({ preservePath: true, limits: most })) {
       if (part.type === 'file') {
         const bytes = await bytesOf(part.file, (more) => request.admission.holds(size + more))
         if (part.file.truncated) throw tooLarge(limits)

@@ -153,6 +153,35 @@ describe('POST /items with a form', () => {
     })
   })
 
+  it('keeps files of two folders apart by the paths that the client gives', async () => {
+    const ids: (string | null | undefined)[] = []
+    for (const names of [
+      ['a/x.jpg', 'b/x.jpg'],
+      ['سگ/x.jpg', 'C:\\fakepath\\y.jpg'],
+    ]) {
+      const form = new FormData()
+      for (const name of names) form.append('image', new Blob(['dog']), name)
+      ids.push(...(await post(form)).json<Reply>().items.map(({ id }) => id))
+    }
+    expect(ids).toEqual(['a/x.jpg', 'b/x.jpg', 'سگ/x.jpg', 'y.jpg'])
+    expect((await tandem.app.inject('/items/b%2Fx.jpg')).statusCode).toBe(200)
+  })
+
+  it.each(['../x.jpg', 'a/../x.jpg', '/x.jpg', 'a//x.jpg', './x.jpg', 'a/', '..'])(
+    'takes no id from the file name %s',
+    async (name) => {
+      const form = new FormData()
+      form.append('image', new Blob(['dog']), name)
+      const { created, items } = (await post(form)).json<Reply>()
+      expect(created).toBe(0)
+      expect(items[0]?.error).toMatchObject({ code: 'invalid_request' })
+      const given = new FormData()
+      given.append('id', 'mine')
+      given.append('image', new Blob(['dog']), name)
+      expect((await post(given)).json<Reply>().items[0]?.id).toBe('mine')
+    },
+  )
+
   it('stores the valid images of a form with an invalid one', async () => {
     const form = new FormData()
     for (const word of ['good 1', 'bad', 'good 2']) form.append('image', new Blob([word]), word)
