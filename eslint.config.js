@@ -3,7 +3,16 @@ import tseslint from 'typescript-eslint'
 
 export default tseslint.config(
   {
-    ignores: ['dist/', 'node_modules/', 'coverage/', 'training/', 'data/', 'models/', '**/.venv/'],
+    ignores: [
+      'dist/',
+      'node_modules/',
+      'coverage/',
+      'training/',
+      'clients/typescript/schema.d.ts',
+      'data/',
+      'models/',
+      '**/.venv/',
+    ],
   },
   js.configs.recommended,
   {

@@ -91,8 +91,8 @@ wait_for_s3_server
 typescript_suite
 if compgen -G 'training/tests/test_*.py' >/dev/null; then
   if check 'environment of training/' python_environment; then
-    check 'lint of training/' training/.venv/bin/ruff check --config training/pyproject.toml training bench
-    check 'format of training/' training/.venv/bin/ruff format --check --config training/pyproject.toml training bench
+    check 'lint of training/' training/.venv/bin/ruff check --config training/pyproject.toml training bench clients/python/tandem_client.py
+    check 'format of training/' training/.venv/bin/ruff format --check --config training/pyproject.toml training bench clients/python/tandem_client.py
     python_suite
   fi
 fi
