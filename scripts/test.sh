@@ -58,6 +58,14 @@ test_environment() {
     || rm -rf "$environment"
 }
 
+# Clients of other services, from npm. Without them their tests are skipped and say why.
+test_clients() {
+  heading 'test clients'
+  local folder=test/clients
+  [ -f "$folder/node_modules/.package-lock.json" ] && [ ! "$folder/package-lock.json" -nt "$folder/node_modules/.package-lock.json" ] && return
+  npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund || rm -rf "$folder/node_modules"
+}
+
 # Builds the S3 server in parallel with the checks. Without Go the tests of buckets are skipped and say why.
 start_s3_server_build() {
   command -v go >/dev/null || return 0
@@ -87,6 +95,7 @@ check 'type check' npm run --silent typecheck
 check 'lint' npm run --silent lint
 check 'build' npm run --silent build
 test_environment
+test_clients
 wait_for_s3_server
 typescript_suite
 if compgen -G 'training/tests/test_*.py' >/dev/null; then

@@ -79,6 +79,8 @@ const Model = Type.Object({
   stats: Type.Object({ queue_absolute: Type.Integer(), results_pending: Type.Integer() }),
 })
 
+const OWNER = 'tandem'
+
 const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
   const { retrieval } = options
   const tags = ['clients']
@@ -111,7 +113,11 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
       },
     )
 
-  for (const path of ['/v1/models', '/models'])
+  // infinity's client, which calls /models, takes no other owner.
+  for (const [path, owner] of [
+    ['/v1/models', OWNER],
+    ['/models', 'infinity'],
+  ] as const)
     app.get(
       path,
       {
@@ -121,7 +127,7 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
           response: { 200: Type.Object({ object: words('list'), data: Type.Array(Model) }) },
         },
       },
-      () => ({ object: 'list' as const, data: [modelOf(options)] }),
+      () => ({ object: 'list' as const, data: [modelOf(options, owner)] }),
     )
 
   app.get(
@@ -137,7 +143,7 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
     },
     ({ params }) => {
       checkModel(params.id, retrieval)
-      return modelOf(options)
+      return modelOf(options, OWNER)
     },
   )
   done()
@@ -166,12 +172,12 @@ function contentOfMessages(messages: NonNullable<EmbeddingsBody['messages']>): C
   return content.images.length > 0 ? { images: content.images } : content
 }
 
-function modelOf({ retrieval }: DialectOptions): Static<typeof Model> {
+function modelOf({ retrieval }: DialectOptions, owner: string): Static<typeof Model> {
   const { name, version, dim, languages, imageTokens } = retrieval.model
   const { queueDepth, inFlight } = retrieval.stats()
   const rerank = imageTokens.count > 0
   return {
-    ...{ id: name, object: 'model', created: 0, owned_by: 'tandem', version, dim, rerank },
+    ...{ id: name, object: 'model', created: 0, owned_by: owner, version, dim, rerank },
     capabilities: ['embed', 'image_embed', ...(rerank ? (['rerank'] as const) : [])],
     languages: [...languages],
     stats: { queue_absolute: queueDepth, results_pending: inFlight },

@@ -5,7 +5,6 @@ import { Type, type Static } from 'typebox'
 import { checked, compileExact } from '../plugins/validation.js'
 import { Match, words } from '../schemas/fields.js'
 import { fieldsOf } from './bodies.js'
-import type { Content } from './content.js'
 import type { Dialect, DialectOptions } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 import { FORMS, rank, rankErrors, type Ranking } from './ranking.js'
@@ -51,12 +50,9 @@ const RerankReply = Type.Object(
         similarity: Type.Number(),
         match: Match,
         document: Type.Optional(
-          Type.Unsafe<{ text?: string; id?: string } | string>({
+          Type.Unsafe<{ text: string } | string>({
             anyOf: [
-              {
-                type: 'object',
-                properties: { text: { type: 'string' }, id: { type: 'string' } },
-              },
+              { type: 'object', properties: { text: { type: 'string' } }, required: ['text'] },
               { type: 'string' },
             ],
           }),
@@ -104,8 +100,8 @@ async function answer(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<Static<typeof RerankReply>> {
-  const { raw_scores: raw, return_documents: repeat = raw === undefined } = body
-  const { query, documents = body.texts } = body
+  const { query, documents = body.texts, raw_scores: raw } = body
+  const { url = '' } = request.routeOptions
   const ranking = await rank({ query, documents }, options, request, reply)
   const { model, orderedBy } = ranking
   // `top_n` is 0 for all.
@@ -114,17 +110,12 @@ async function answer(
     index,
     relevance_score: raw === true ? logit : relevance,
   }))
-  const results = ranked.map(({ index, similarity, match }, at) => {
-    const { text } = ranking.documents[index] ?? {}
-    // infinity, whose client alone sends raw_scores, has the text itself.
-    const document = raw === undefined ? objectOf(ranking.documents[index]) : text
-    return {
-      ...(scores[at] as (typeof scores)[number]),
-      ...{ similarity, match },
-      ...(repeat && document !== undefined ? { document } : {}),
-    }
-  })
-  const version = request.routeOptions.url?.startsWith('/v1/') === true ? '1' : '2'
+  const results = ranked.map(({ index, similarity, match }, at) => ({
+    ...(scores[at] as (typeof scores)[number]),
+    ...{ similarity, match },
+    ...repeated(ranking.documents[index]?.text, body, url),
+  }))
+  const version = url.startsWith('/v1/') ? '1' : '2'
   const warnings = warningsOf(ranking)
   return {
     ...{ id: request.id, object: 'rerank', created: Math.floor(Date.now() / 1000), model },
@@ -136,9 +127,19 @@ async function answer(
   }
 }
 
-/** The text and the id of a document; images are not sent back. */
-function objectOf({ text, id }: Partial<Content> = {}): { text?: string; id?: string } {
-  return { ...(text === undefined ? {} : { text }), ...(id === undefined ? {} : { id }) }
+/**
+ * The text of a document, as an object by default. At /rerank infinity's client, which alone sends
+ * raw_scores, takes a string on request. Others get none there: LiteLLM sends one body for infinity
+ * and for vLLM, and reads a string for the one and an object for the other.
+ */
+function repeated(
+  text: string | undefined,
+  { raw_scores: raw, return_documents: wanted }: RerankBody,
+  url: string,
+): { document?: { text: string } | string } {
+  if (text === undefined || wanted === false) return {}
+  if (url !== '/rerank') return { document: { text } }
+  return raw !== undefined && wanted === true ? { document: text } : {}
 }
 
 function warningsOf({ orderedBy, documents }: Ranking): string[] {

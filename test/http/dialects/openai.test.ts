@@ -166,8 +166,12 @@ describe('GET /v1/models', () => {
     ...{ rerank: true, stats: { queue_absolute: 0, results_pending: 0 } },
   }
 
-  it.each(['/v1/models', '/models'])('lists the bundle that serves at %s', async (url) => {
-    expect((await tandem.app.inject(url)).json()).toEqual({ object: 'list', data: [model] })
+  it.each([
+    ['/v1/models', 'tandem'],
+    ['/models', 'infinity'],
+  ])('lists the bundle that serves at %s, owned by %s', async (url, owner) => {
+    const data = [{ ...model, owned_by: owner }]
+    expect((await tandem.app.inject(url)).json()).toEqual({ object: 'list', data })
   })
 
   it('names the bundle, and no other', async () => {

@@ -107,6 +107,15 @@ describe('the rerank of other services', () => {
     }
   })
 
+  it('repeats texts alone, and no document at /rerank, where LiteLLM reads two types', async () => {
+    const images = { query: 'dog', documents: [{ image: base64('dog') }, { id: 'dog 1' }] }
+    for (const result of (await rerank(images)).results)
+      expect(result).not.toHaveProperty('document')
+    const texts = { model: 'any', query: 'dog', documents: ['cat'], return_documents: true }
+    expect((await rerank(texts)).results[0]).toMatchObject({ document: { text: 'cat' } })
+    expect((await rerank(texts, '/rerank')).results[0]).not.toHaveProperty('document')
+  })
+
   it('leaves out the documents on request', async () => {
     const payload = { query: 'dog', documents: ['cat'], return_documents: false }
     expect((await rerank(payload)).results[0]).not.toHaveProperty('document')
@@ -171,7 +180,7 @@ describe('POST /rerank', () => {
   it('answers a body that names a model as the services of its clients do', async () => {
     expect(await rerank({ ...own, model: 'any', top_n: 1 }, '/rerank')).toMatchObject({
       object: 'rerank',
-      results: [{ index: 1, document: { text: 'dog' } }],
+      results: [{ index: 1, relevance_score: expect.closeTo(1) as number }],
     })
   })
 
