@@ -1,0 +1,123 @@
+/**
+ * The long run: `npm run attack -- --seconds 30 --requests 100000 --stop-minutes 10 [--seed 7]
+ * [--model tandem-small] [--only 9]`. Writes its table to docs/reliability.md. Ends with 1 if
+ * anything is not as it must be.
+ */
+import { cpus } from 'node:os'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { replaceBetween } from '../../scripts/reliability-page.js'
+import { packageFolder } from '../../src/config.js'
+import { jpeg } from '../support/images.js'
+import { runAttack, type Outcome } from './attack.js'
+import { attacks } from './attacks.js'
+import { fuzzSockets } from './sockets.js'
+import { Service } from './service.js'
+import { stopWorkers, type Stops } from './stopped-workers.js'
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '30' },
+    requests: { type: 'string', default: '100000' },
+    'stop-minutes': { type: 'string', default: '10' },
+    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    model: { type: 'string', default: join(packageFolder, 'test/fixtures/tiny-bundle') },
+    only: { type: 'string' },
+  },
+})
+const seconds = Number(values.seconds)
+const seed = Number(values.seed)
+const model = values.model.includes('/')
+  ? resolve(values.model)
+  : join(packageFolder, 'models', values.model)
+const image = await jpeg()
+const chosen = attacks.filter(
+  ({ fault }) => values.only === undefined || fault === Number(values.only),
+)
+const say = (line: string): void => void process.stderr.write(`${line}\n`)
+
+const outcomes: Outcome[] = []
+for (const attack of chosen) {
+  const service = await Service.start(model)
+  try {
+    const outcome = await runAttack(service, attack, { seconds, image, judgesTime: true })
+    outcomes.push(outcome)
+    say(rowOf(outcome))
+    for (const fault of outcome.faults) say(`  ${fault}`)
+  } finally {
+    await service.stop()
+  }
+}
+if (values.only === undefined && Number(values.requests) > 0) {
+  const service = await Service.start(model)
+  const count = Number(values.requests)
+  let isOver = false
+  const attack = {
+    fault: 1,
+    name: `${count} requests of a fuzzer of raw sockets`,
+    run: async (target: Parameters<typeof fuzzSockets>[0]): Promise<void> => {
+      const statuses = await fuzzSockets(target, { count, seed, image })
+      say(JSON.stringify([...statuses].sort(([a], [b]) => a - b)))
+      isOver = true
+    },
+  }
+  try {
+    // Ends with the requests, not with the time.
+    const outcome = await runAttack(service, attack, {
+      ...{ seconds: Infinity, image, judgesTime: true },
+      hasEnded: () => isOver,
+    })
+    outcomes.push(outcome)
+    say(rowOf(outcome))
+    for (const fault of outcome.faults) say(`  ${fault}`)
+  } finally {
+    await service.stop()
+  }
+}
+const stops: Stops[] = []
+const stopEnd = performance.now() + Number(values['stop-minutes']) * 60_000
+for (let round = 0; values.only === undefined && performance.now() < stopEnd; round += 1) {
+  const service = await Service.start(model)
+  const outcome = await stopWorkers(service, {
+    ...{ rounds: 6, seed: seed + round, image },
+    allAtTheEnd: round % 2 === 1,
+  })
+  stops.push(outcome)
+  say(JSON.stringify(outcome))
+}
+
+if (values.only === undefined)
+  replaceBetween('attack', [
+    `Seed ${seed}, bundle ${model.split('/').at(-1)}, ${seconds} s an attack, Node ${process.versions.node} on ${process.platform}, ${cpus().length} cores, ${new Date().toISOString().slice(0, 10)}.`,
+    '',
+    '| fault | attack | requests of good clients | succeeded | p99, ms | memory before → most → after, MiB | left over or wrong |',
+    '|---:|---|---:|---:|---:|---|---|',
+    ...outcomes.map(rowOf),
+    ...(stops.length === 0 ? [] : ['', ...stopLines(stops)]),
+  ])
+process.exitCode = [...outcomes, ...stops].some(({ faults }) => faults.length > 0) ? 1 : 0
+
+function rowOf({ attack, requests, succeeded, p99, memory, faults }: Outcome): string {
+  const share = ((100 * succeeded) / Math.max(1, requests)).toFixed(2)
+  const held = [memory.before, memory.most, memory.after].map((mib) => mib.toFixed(0)).join(' → ')
+  return `| ${attack.fault} | ${attack.name} | ${requests} | ${share} % | ${p99.toFixed(0)} | ${held} | ${faults.length === 0 ? 'nothing' : faults.join('; ')} |`
+}
+
+function stopLines(all: readonly Stops[]): string[] {
+  const stopped = all.flatMap((one) => one.stopped)
+  const workers = [...new Set(stopped.map(({ worker }) => worker))]
+  const faults = all.flatMap((one) => one.faults)
+  const ends = all.map(({ stopMs }) => stopMs ?? Infinity)
+  return [
+    '| SIGSTOP of | times | failed requests | seconds until the last failure, most |',
+    '|---|---:|---:|---:|',
+    ...workers.map((worker) => {
+      const own = stopped.filter((one) => one.worker === worker)
+      const failed = own.reduce((sum, one) => sum + one.failed, 0)
+      const most = Math.max(...own.map(({ milliseconds }) => milliseconds))
+      return `| ${worker} | ${own.length} | ${failed} | ${(most / 1000).toFixed(1)} |`
+    }),
+    '',
+    `Answers: ${all.reduce((sum, one) => sum + one.answers, 0)}. SIGTERM ended the service within ${(Math.max(...ends) / 1000).toFixed(1)} s, also with all workers stopped. Wrong answers and other faults: ${faults.length === 0 ? 'none' : faults.slice(0, 5).join('; ')}.`,
+  ]
+}
