@@ -2595,8 +2595,7 @@ export interface operations {
                             /** @description Calibrated probability that image and text belong together; null where it was not computed */
                             match: number | null;
                             document?: {
-                                text?: string;
-                                id?: string;
+                                text: string;
                             } | string;
                         }[];
                         /** @description results, for Voyage */
@@ -2817,8 +2816,7 @@ export interface operations {
                             /** @description Calibrated probability that image and text belong together; null where it was not computed */
                             match: number | null;
                             document?: {
-                                text?: string;
-                                id?: string;
+                                text: string;
                             } | string;
                         }[];
                         /** @description results, for Voyage */
