@@ -2,7 +2,7 @@
  * Parses JSON of clients, and refuses texts with two meanings. `JSON.parse` takes the last of two
  * equal names, other readers the first; and it rounds integers that a double cannot hold.
  */
-import { parse } from 'secure-json-parse'
+import { scan } from 'secure-json-parse'
 import { clip } from '../errors.js'
 
 /** The message is the rest of a sentence whose subject is the text. */
@@ -20,7 +20,9 @@ export function parsedJsonText(text: string): unknown {
   refuseManyValues(text)
   let value: unknown
   try {
-    value = parse(text)
+    value = JSON.parse(text)
+    // Of the value: the library's parser would search all of the text first.
+    if (typeof value === 'object' && value !== null) scan(value)
   } catch (error) {
     const forbidden = /forbidden prototype property/.test((error as Error).message)
     throw new JsonTextError(
@@ -33,6 +35,8 @@ export function parsedJsonText(text: string): unknown {
 
 /** More than the largest payload has, in lists and objects of any depth. */
 const MAX_VALUES = 50_000
+/** Numbers, punctuation and white space around them; each is looked at several times. */
+const MAX_OUTSIDE = 2 ** 21
 const MAX_QUOTE = 60
 const QUOTE = 0x22
 const COMMA = 0x2c
@@ -50,8 +54,14 @@ const MIN_INEXACT_DIGITS = 16
  */
 function refuseManyValues(text: string): void {
   let count = 1
+  let outside = 0
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at)
+    outside += 1
+    if (outside > MAX_OUTSIDE)
+      throw new JsonTextError(
+        `has more than ${MAX_OUTSIDE} characters outside of its strings, such as white space; expected at most that`,
+      )
     if (code === QUOTE) at = endOfString(text, at) - 1
     else if (code === COMMA || code === OPEN_LIST || code === OPEN_OBJECT) count += 1
     if (count > MAX_VALUES)
@@ -88,10 +98,16 @@ function refuseAmbiguous(text: string): void {
  *   text if it has none
  */
 function endOfString(text: string, at: number): number {
-  for (let end = text.indexOf('"', at + 1); end !== -1; end = text.indexOf('"', end + 1)) {
-    let slashes = 0
-    while (text.charCodeAt(end - 1 - slashes) === BACKSLASH) slashes += 1
-    if (slashes % 2 === 0) return end + 1
+  const quote = text.indexOf('"', at + 1)
+  if (quote === -1) return text.length
+  let slashes = 0
+  while (text.charCodeAt(quote - 1 - slashes) === BACKSLASH) slashes += 1
+  if (slashes % 2 === 0) return quote + 1
+  // With escaped quotes, a search for each is far slower than a look at every letter.
+  for (let end = quote + 1; end < text.length; end += 1) {
+    const code = text.charCodeAt(end)
+    if (code === QUOTE) return end + 1
+    if (code === BACKSLASH) end += 1
   }
   return text.length
 }

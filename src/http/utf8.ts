@@ -2,11 +2,13 @@
  * Texts of clients, decoded without loss. `Buffer.toString` puts U+FFFD in the place of bytes that
  * are not UTF-8, so two different texts could become one.
  */
-import { isUtf8 } from 'node:buffer'
+import { isAscii, isUtf8 } from 'node:buffer'
 import { TandemError } from '../errors.js'
 
 /** @param place - of the text, in the error. @throws TandemError text_unreadable */
 export function utf8Text(bytes: Buffer, place: string): string {
+  // Ten times as fast for large bodies, which are images in base64.
+  if (isAscii(bytes)) return bytes.toString('latin1')
   if (isUtf8(bytes)) return bytes.toString('utf8')
   const lossy = Buffer.from(bytes.toString('utf8'))
   const at = bytes.findIndex((byte, index) => byte !== lossy[index])

@@ -173,3 +173,22 @@ describe('JSON text', () => {
     expect(performance.now() - begun).toBeLessThan(10_000)
   })
 })
+
+it('refuses megabytes of white space and digits outside of strings', () => {
+  for (const filler of [' ', '1'])
+    expect(() => parsedJsonText(`[${filler.repeat(3_000_000)}]`)).toThrow(
+      'characters outside of its strings',
+    )
+  expect(parsedJsonText(`["${' '.repeat(3_000_000)}"]`)).toEqual([' '.repeat(3_000_000)])
+})
+
+it('takes no more time for escaped quotes than for other letters', () => {
+  const time = (piece: string): number => {
+    const text = `["${piece.repeat(4_000_000)}"]`
+    const begun = process.cpuUsage()
+    parsedJsonText(text)
+    return process.cpuUsage(begun).user
+  }
+  time('\\n')
+  expect(time('\\"')).toBeLessThan(5 * time('\\n') + 100_000)
+})

@@ -64,7 +64,8 @@ export const Text = Type.String({
 })
 
 export const ImageString = Type.String({
-  minLength: 1,
+  // As minLength 1, for which ajv would count the characters of the whole image.
+  pattern: '^[\\s\\S]',
   description:
     'an image as base64, as a data-URI (data:image/jpeg;base64,…), or as a URL of a host that the service asks',
 })

@@ -127,10 +127,20 @@ function imageBytes(value: string, name: string): Uint8Array {
     )
   }
   const base64 = value.slice(comma + 1)
-  refuseOther(base64, name)
   const bytes = Buffer.from(base64, 'base64')
+  // Decoding skips other characters, so its length tells of most texts that there are none.
+  if (bytes.length !== lengthDecoded(base64)) refuseOther(base64, name)
   if (bytes.length === 0) throw new TandemError('invalid_request', `${name} is an empty image.`)
   return bytes
+}
+
+/**
+ * The bytes that a text of base64 letters and padding alone decodes to. NaN where one letter more
+ * or less decodes to as many.
+ */
+function lengthDecoded(base64: string): number {
+  const letters = base64.length - (/={1,2}$/.exec(base64.slice(-2))?.[0].length ?? 0)
+  return letters % 4 === 1 ? Number.NaN : Math.floor((letters * 3) / 4)
 }
 
 /** Refuses what is not base64. Line breaks are part of it, as in MIME. */

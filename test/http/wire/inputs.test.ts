@@ -62,6 +62,24 @@ describe('an image', () => {
     },
   )
 
+  it.each([
+    'aGk*a',
+    'aGk*a=',
+    'a*Gk',
+    'aG=k',
+    'aGk===',
+    '=',
+    'aGk=\n=\n=',
+    'aG\u0101k',
+    'aGkx\u0141',
+  ])('is refused as %j, whose length is that of base64', async (value) => {
+    await expect(reader.image(value, 'image')).rejects.toMatchObject({ code: 'invalid_request' })
+  })
+
+  it.each(['aGk', 'aGk=', 'aGk=\n', ' a Gk ='])('is read from %j', async (value) => {
+    expect(Buffer.from(await reader.image(value, 'image')).toString()).toBe('hi')
+  })
+
   it('of a long list of parameters is read', async () => {
     const value = `data:${';a'.repeat(10_000_000)};base64,aGk=`
     expect(Buffer.from(await reader.image(value, 'image')).toString()).toBe('hi')
