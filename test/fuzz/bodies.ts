@@ -9,7 +9,7 @@ export interface Body {
 
 const any = fc.oneof(texts, numbers, images, payloads)
 /** A record with some of its fields, sometimes with a value of another type or an extra field. */
-function loosely(fields: Record<string, Arbitrary<unknown>>): Arbitrary<unknown> {
+export function loosely(fields: Record<string, Arbitrary<unknown>>): Arbitrary<unknown> {
   const wrong = Object.fromEntries(
     Object.entries(fields).map(([name, right]) => [
       name,
@@ -58,7 +58,7 @@ const input = fc.oneof(
 )
 const item = { image: images, payload: payloads }
 
-function json(value: Arbitrary<unknown>): Arbitrary<Body> {
+export function json(value: Arbitrary<unknown>): Arbitrary<Body> {
   const text = fc.oneof(
     { weight: 6, arbitrary: value.map((one) => JSON.stringify(one) ?? '') },
     { weight: 1, arbitrary: brokenJson },
@@ -132,7 +132,7 @@ export const itemsBody = fc.oneof(
 )
 
 /** A form of up to a dozen parts, sometimes of thousands; lines and boundary may be malformed. */
-function form(names: readonly string[]): Arbitrary<Body> {
+export function form(names: readonly string[]): Arbitrary<Body> {
   const part = fc.record({
     name: fc.oneof(
       { weight: 8, arbitrary: fc.constantFrom(...names) },

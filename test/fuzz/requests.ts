@@ -3,17 +3,27 @@ import fc, { type Arbitrary } from 'fast-check'
 import { randomNumbers } from '../support/random-embeddings.js'
 import { brokenHeaders, methods, oddHeaders, oddTypes, targetTo } from './addresses.js'
 import {
-  embedBody,
   filters,
   itemBody,
   itemsBody,
   mcpBody,
-  rerankBody,
   searchBody,
   reembeddingBody,
   type Body,
 } from './bodies.js'
 import type { Case } from './campaign.js'
+import {
+  clientRerankBody,
+  cohereBody,
+  embeddingsBody,
+  knnBody,
+  predictBody,
+  scoreBody,
+  sharedEmbedBody,
+  sharedRerankBody,
+  vectorizeBody,
+  voyageBody,
+} from './client-bodies.js'
 import { mutate } from './mutations.js'
 import { ids, names, numbers, payloads, texts } from './values.js'
 
@@ -48,9 +58,28 @@ export const operations: readonly Operation[] = [
   { method: 'GET', path: '/metrics', rare: 4 },
   { method: 'GET', path: '/search', query: { q: texts, ...options } },
   { method: 'POST', path: '/search', body: searchBody },
-  { method: 'POST', path: '/embed', body: embedBody },
-  { method: 'POST', path: '/rerank', body: rerankBody },
+  { method: 'POST', path: '/embed', body: sharedEmbedBody },
+  { method: 'POST', path: '/rerank', body: sharedRerankBody },
   { method: 'POST', path: '/mcp', body: mcpBody },
+  { method: 'POST', path: '/v1/embeddings', body: embeddingsBody, rare: 2 },
+  { method: 'POST', path: '/embeddings', body: embeddingsBody, rare: 20 },
+  { method: 'GET', path: '/v1/models', rare: 20 },
+  { method: 'GET', path: '/models', rare: 20 },
+  { method: 'GET', path: '/v1/models/{id}', rare: 10 },
+  { method: 'POST', path: '/v1/rerank', body: clientRerankBody, rare: 4 },
+  { method: 'POST', path: '/v2/rerank', body: clientRerankBody, rare: 4 },
+  { method: 'POST', path: '/score', body: scoreBody, rare: 4 },
+  { method: 'POST', path: '/v1/score', body: scoreBody, rare: 20 },
+  { method: 'POST', path: '/v1/embed', body: cohereBody, rare: 4 },
+  { method: 'POST', path: '/v2/embed', body: cohereBody, rare: 4 },
+  { method: 'POST', path: '/v1/multimodalembeddings', body: voyageBody, rare: 4 },
+  { method: 'POST', path: '/predict', body: predictBody, rare: 2 },
+  { method: 'GET', path: '/ping', rare: 20 },
+  { method: 'POST', path: '/vectorize', body: vectorizeBody, rare: 4 },
+  { method: 'GET', path: '/meta', rare: 20 },
+  { method: 'GET', path: '/.well-known/live', rare: 20 },
+  { method: 'GET', path: '/.well-known/ready', rare: 20 },
+  { method: 'POST', path: '/knn-service', body: knnBody, rare: 4 },
   { method: 'GET', path: '/items', query: { limit: numbers, after: ids } },
   { method: 'POST', path: '/items', body: itemsBody },
   { method: 'PUT', path: '/items/{id}', query: { payload }, body: itemBody },
