@@ -25,6 +25,7 @@ from tandem_training.objectives.registry import attach, losses
 from tandem_training.recipe import read_recipe
 
 RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "clip.toml"
+BFLOAT16 = Precision(True)
 
 
 class Own:
@@ -43,12 +44,15 @@ class Own:
     def parameters(self) -> list[torch.nn.Parameter]:
         return list(self.model.parameters())
 
-    def step(self) -> None:
+    def step(self, precision: Precision = BFLOAT16) -> None:
         self.model.train()
         self.optimiser.zero_grad()
-        precision, random = Precision(True), torch.Generator()
+        random = torch.Generator()
+        inputs = dict(self.batch.inputs)
+        if not precision.bfloat16:  # as the trainer does
+            inputs["image.activations"] = inputs["image.activations"].float()
         with precision(torch.device("cpu")):
-            features = self.model(self.batch.inputs)
+            features = self.model(inputs)
         step = Step(0, self.model, self.average, self.batch, features, random, precision)
         losses(step)["loss"].backward()
         self.optimiser.step(0.5)
