@@ -13,6 +13,7 @@ from .bundle.replace_fusion import replace_fusion
 from .bundle.second_text import export_second_text
 from .bundle.write import add_options, export_bundle
 from .command import errors_as_sentences
+from .data.shards import locations
 from .models import weights
 
 
@@ -35,6 +36,9 @@ def main() -> None:
         help="bundle whose image and text graphs stay; the checkpoint is of a fusion trained on it",
     )
     options = vars(parser.parse_args())
+    for name in ("dev", "calibrate", "bank"):
+        if options.get(name):
+            locations(options[name])  # before the graphs, which take minutes
     towers, text = options.pop("towers"), options.pop("text")
     if towers is not None:
         kept = ("checkpoint", "folder", "version", "dev", "precision")

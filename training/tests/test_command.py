@@ -14,6 +14,8 @@ from tandem_training.loop.checkpoint import load
         (evaluate, ["folder", "x.tar"], "evaluate: folder is no bundle"),
         (export, ["folder", "out"], "export: folder is a folder without a checkpoint"),
         (export, ["none.pt", "out"], "export: none.pt is no checkpoint that can be read"),
+        (export, ["none.pt", "out", "--dev", "no-*.tar"], "export: no shard matches 'no-\\*.tar'"),
+        (evaluate, ["folder", "no-*.tar"], "evaluate: "),
         (prepare, ["folder", "none.csv", "out"], "prepare: .*none.csv"),
     ],
 )
