@@ -3,7 +3,7 @@
 # Run: docker run -p 127.0.0.1:3000:3000 -e TRUSTED_NETWORK=true -v tandem-data:/data tandem
 # The service listens on every interface here, so it needs API_KEYS or TRUSTED_NETWORK: docs/operations.md.
 
-FROM node:20.20.2-bookworm-slim AS node
+FROM node:24.21.0-bookworm-slim AS node
 
 FROM node AS build
 # g++, make and python3 compile hnswlib-node. They stay in this stage, so their versions need no pin.

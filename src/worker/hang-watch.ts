@@ -15,7 +15,7 @@ const UTIME = 11
 const STIME = 12
 
 /**
- * Does nothing where there is no /proc (macOS).
+ * Does nothing where there is no /proc (macOS): there only the limits of calls end a hung process.
  *
  * @param isBusy - whether the process has calls to answer
  * @param onHang - called once
@@ -25,6 +25,7 @@ export function watchForHang(pid: number, isBusy: () => boolean, onHang: () => v
   let last = ''
   // Looks of this process: if both processes are suspended, the worker has not hung.
   let idleLooks = 0
+  if (process.platform !== 'linux') return () => undefined
   const timer = setInterval(() => {
     const stat = statOf(pid)
     if (stat === null) return

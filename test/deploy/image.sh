@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the image of Dockerfile without a registry of images, starts it as its user, adds a photo, searches, and stops it.
-# The base is made by debootstrap and this machine's Node, in the place of node:20-bookworm-slim. As root, on Debian:
+# The base is made by debootstrap and this machine's Node, in the place of node:24-bookworm-slim. As root, on Debian:
 #   apt-get install buildah debootstrap && bash test/deploy/image.sh
 # Takes some minutes. Ends with the size of the image; fails when that is 400 MB or more, or anything else does.
 set -euo pipefail

@@ -20,8 +20,11 @@ export class Service {
     this.log = log
   }
 
-  /** Resolves when it is ready. @throws Error with its log if it ends before */
-  static async start(dataFolder: string): Promise<Service> {
+  /**
+   * Resolves when it is ready.
+   * @throws Error with its log if it ends before, or is not ready after `limitMs`
+   */
+  static async start(dataFolder: string, limitMs = Infinity): Promise<Service> {
     const environment = {
       PATH: process.env['PATH'],
       PORT: '0',
@@ -40,7 +43,13 @@ export class Service {
     })
     const log: string[] = []
     child.stderr.on('data', (chunk: Buffer) => log.push(chunk.toString()))
-    const address = await addressWhenReady(child.stdout, log)
+    const timer = limitMs === Infinity ? undefined : setTimeout(() => child.kill(), limitMs)
+    const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>
+    const address = await addressWhenReady(child.stdout, log).catch(async () => {
+      const [code, signal] = await ended
+      throw new Error(`ended with ${signal ?? `code ${code}`}:\n${log.join('\n')}`)
+    })
+    clearTimeout(timer)
     child.stdout.on('data', (chunk: Buffer) => log.push(chunk.toString())).resume()
     return new Service(child, address, log)
   }
@@ -60,6 +69,33 @@ export class Service {
     })
     const text = await response.text()
     return { status: response.status, body: text.startsWith('{') ? JSON.parse(text) : null }
+  }
+
+  /** The status and the body: that of an image as base64, that of an error as its code. */
+  async text(method: string, path: string): Promise<string> {
+    const response = await fetch(this.#address + path, { method })
+    const isImage = response.headers.get('content-type')?.startsWith('image/') === true
+    const bytes = Buffer.from(await response.arrayBuffer())
+    if (!response.ok)
+      return `${response.status} ${(JSON.parse(bytes.toString()) as { code: string }).code}`
+    return `${response.status} ${bytes.toString(isImage ? 'base64' : 'utf8')}`
+  }
+
+  /** @returns the status */
+  async put(id: string, bytes: Uint8Array<ArrayBuffer>): Promise<number> {
+    return (await this.request('PUT', `/items/${id}`, bytes)).status
+  }
+
+  /** Stops it as a supervisor does. @returns its exit code, or the signal that ended it */
+  async stop(): Promise<number | NodeJS.Signals | null> {
+    const { exitCode, signalCode } = this.#process
+    if (exitCode !== null || signalCode !== null) return signalCode ?? exitCode
+    this.#process.kill('SIGTERM')
+    const [code, signal] = (await once(this.#process, 'exit')) as [
+      number | null,
+      NodeJS.Signals | null,
+    ]
+    return signal ?? code
   }
 
   async kill(): Promise<void> {

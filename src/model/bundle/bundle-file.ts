@@ -1,13 +1,11 @@
 /** Reads and verifies files of a bundle: inside its folder, with the size and SHA-256 listed. */
 import { createHash } from 'node:crypto'
-import { open, readFile, realpath } from 'node:fs/promises'
+import { readFile, realpath } from 'node:fs/promises'
 import { isAbsolute, join, sep } from 'node:path'
+import { sha256OfFile } from '../../files/sha256.js'
 import { BundleError } from './bundle.js'
 import type { Bundle } from './bundle.js'
 import type { FileEntry } from './bundle.js'
-
-/** Bytes read at a time to verify a file. */
-const PIECE = 2 ** 18
 
 /**
  * Reads a file of the bundle and verifies the bytes that it returns.
@@ -27,21 +25,10 @@ export async function readBundleFile(bundle: Bundle, path: string): Promise<Buff
  */
 export async function verifyBundleFile(bundle: Bundle, entry: FileEntry): Promise<void> {
   const { path } = entry
-  const file = await open(await located(bundle, path)).catch(unreadable(bundle, path))
-  try {
-    const hash = createHash('sha256')
-    const piece = Buffer.allocUnsafe(PIECE)
-    let read = 0
-    for (;;) {
-      const { bytesRead } = await file.read(piece, 0, PIECE).catch(unreadable(bundle, path))
-      if (bytesRead === 0) break
-      hash.update(piece.subarray(0, bytesRead))
-      read += bytesRead
-    }
-    check(bundle, entry, read, hash.digest('hex'))
-  } finally {
-    await file.close()
-  }
+  const { bytes, sha256 } = await sha256OfFile(await located(bundle, path)).catch(
+    unreadable(bundle, path),
+  )
+  check(bundle, entry, bytes, sha256)
 }
 
 /** @throws BundleError when size or digest differ from the manifest */

@@ -9,6 +9,7 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes } from 'nod
 import { arch, cpus } from 'node:os'
 import { join } from 'node:path'
 import { flush, replaceFile, writeFlushed } from '../../files/flush.js'
+import { nameWithProcess, removeLeftFolders } from '../../files/left-folders.js'
 import { sha256OfFile } from '../../files/sha256.js'
 import type { GraphName } from '../onnx/graph-inputs.js'
 
@@ -18,6 +19,8 @@ type Files = Record<string, { bytes: number; sha256: string }>
 /** Holds `Files`; written last. */
 const COMPLETE = 'complete.json'
 const MEASURED = 'measured.json'
+/** Begins the name of a folder that is being filled; earlier versions gave no process. */
+const UNFINISHED = 'new-'
 /** Two bundles may be in use, one that serves and one that is being prepared. */
 const MAX_CACHED = 2
 
@@ -46,6 +49,7 @@ export class GraphCache<Measured> {
    */
   async isComplete(sizesOnly = false): Promise<boolean> {
     try {
+      if (!sizesOnly) await removeLeftFolders(this.#root, UNFINISHED)
       const listed = await readFile(join(this.#folder, COMPLETE), 'utf8')
       const files = JSON.parse(listed) as Files
       const names = Object.keys(files)
@@ -69,7 +73,7 @@ export class GraphCache<Measured> {
    */
   async make(write: (fileOf: (graph: GraphName) => string) => Promise<void>): Promise<void> {
     await mkdir(this.#root, { recursive: true })
-    const folder = await mkdtemp(join(this.#root, 'new-'))
+    const folder = await mkdtemp(join(this.#root, nameWithProcess(UNFINISHED)))
     try {
       await write((graph) => join(folder, `${graph}.onnx`))
       const names = await readdir(folder)
@@ -103,9 +107,10 @@ export class GraphCache<Measured> {
     await replaceFile(join(this.#folder, MEASURED), text).catch(() => undefined)
   }
 
-  /** Removes caches of earlier bundles and machines, and folders of killed processes. */
+  /** Removes caches of earlier bundles and machines. */
   async #removeOthers(): Promise<void> {
-    const folders = (await readdir(this.#root)).map((name) => join(this.#root, name))
+    const names = (await readdir(this.#root)).filter((name) => !name.startsWith(UNFINISHED))
+    const folders = names.map((name) => join(this.#root, name))
     const used = await Promise.all(
       folders.map(async (folder) => ({ folder, at: (await stat(folder)).mtimeMs })),
     )

@@ -7,10 +7,13 @@ import { closeSync, openSync, readSync, rmSync, unlinkSync, writeFileSync } from
 import { mkdtemp, rm, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { nameWithProcess, removeLeftFolders } from '../../files/left-folders.js'
 
 /** size × size × 3 values, or the file that holds them. */
 export type Pixels = Uint8Array | { file: string }
 
+/** Begins the name of the folder. */
+const NAME = 'tandem-pixels-'
 /** Maximum time from sending a batch to a free worker until its files are read. */
 const READ_TIMEOUT_MS = 5000
 
@@ -24,7 +27,9 @@ export class PixelFiles {
   }
 
   static async open(): Promise<PixelFiles> {
-    return new PixelFiles(await mkdtemp(join(tmpdir(), 'tandem-pixels-')).catch(() => null))
+    await removeLeftFolders(tmpdir(), NAME)
+    const place = join(tmpdir(), nameWithProcess(NAME))
+    return new PixelFiles(await mkdtemp(place).catch(() => null))
   }
 
   /** Calls `decode` with the name of a new file; removes the file if it fails. */
