@@ -50,7 +50,7 @@ export function recordOf(
 
 /** Compares a record with its digest. */
 export function verifyRecord(id: string, record: Buffer): Verdict {
-  const text = record.toString('utf8', HEADER_BYTES)
+  const text = textOf(record)
   const [end, check] = CHECK.exec(text) ?? []
   if (end === undefined) return EARLIER_END.test(text) ? 'unknown' : 'damaged'
   return digestOf(id, `${text.slice(0, -end.length)}}`).toString('hex') === check
@@ -60,12 +60,12 @@ export function verifyRecord(id: string, record: Buffer): Verdict {
 
 /** The digest of the image; null where an earlier version stored it. */
 export function imageDigestIn(record: Buffer): Buffer | null {
-  const { picture } = JSON.parse(record.toString('utf8', HEADER_BYTES)) as StoredContent
+  const { picture } = JSON.parse(textOf(record)) as StoredContent
   return picture.digest === undefined ? null : Buffer.from(picture.digest, 'hex')
 }
 
 export function decodeRecord(record: Buffer): Content {
-  return parseContent(record.toString('utf8', HEADER_BYTES))
+  return parseContent(textOf(record))
 }
 
 /** @param text - the JSON of a record */
@@ -73,6 +73,14 @@ export function parseContent(text: string): Content {
   const { payload, picture, addedAt } = JSON.parse(text) as StoredContent
   const { mime, width, height, size } = picture
   return { payload, image: { mime, width, height, size }, addedAt }
+}
+
+/**
+ * The JSON of a record. The binding's read buffer is longer than the record and overrides `length`,
+ * which Node 24 no longer takes as the default end.
+ */
+function textOf(record: Buffer): string {
+  return record.toString('utf8', HEADER_BYTES, record.length)
 }
 
 /** Writes the position into a record or an encoding. */
