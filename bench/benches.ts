@@ -1,6 +1,7 @@
 /** Every benchmark, in the order of docs/benchmarks.md. */
 import type { Bench } from './bench.js'
 import { enduranceBench } from './endurance.js'
+import { identicalBench } from './identical.js'
 import { indexingBench } from './indexing.js'
 import { languagesBench } from './languages.js'
 import { peersBench } from './peers.js'
@@ -19,6 +20,7 @@ export const benches: readonly Bench<unknown>[] = [
   enduranceBench,
   indexSizeBench,
   indexEnginesBench,
+  identicalBench,
   rerankBench,
   languagesBench,
   trainingBench,

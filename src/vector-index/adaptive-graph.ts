@@ -5,7 +5,8 @@
  */
 import { closeSync, openSync } from 'node:fs'
 import { AdaptiveEf } from './adaptive-ef.js'
-import { embeddingsIn } from './graph-file.js'
+import { Copies } from './copies.js'
+import { embeddingReader } from './graph-file.js'
 import { HnswGraph } from './hnsw-graph.js'
 import { RecallSample } from './recall-sample.js'
 import type { Nearest } from './top-k.js'
@@ -18,6 +19,13 @@ const GRAPH_COST = 1500
 const GRAPH_COST_PER_EF = 20
 /** One of so many graph searches is verified. */
 const VERIFY_EVERY = 32
+/**
+ * Largest difference in a value of two embeddings of one image: batches of other sizes sum in
+ * another order. The similarities of such a copy are those of the first one, within 2e-5.
+ */
+const COPY_TOLERANCE = 1e-6
+/** Width of the search for the node of a copy. A copy that is not found becomes a node. */
+const COPY_EF = 32
 /** Bound of the difference between similarities summed in another order. */
 const ROUNDING = 1e-6
 
@@ -34,20 +42,25 @@ export class AdaptiveGraph {
   readonly #graph: HnswGraph
   readonly #sample: RecallSample
   readonly #ef: AdaptiveEf
+  readonly #copies: Copies
+  /** Labels and nodes that are not deleted. */
   #live: number
+  #liveNodes: number
   #searches = 0
 
   private constructor(
     graph: HnswGraph,
     sample: RecallSample,
     { dim, recall }: GraphOptions,
-    live = 0,
+    copies = new Copies(),
   ) {
     this.#dim = dim
     this.#graph = graph
     this.#sample = sample
     this.#ef = new AdaptiveEf(recall)
-    this.#live = live
+    this.#copies = copies
+    this.#live = this.count
+    this.#liveNodes = graph.count
   }
 
   static empty(options: GraphOptions, capacity = 0): AdaptiveGraph {
@@ -58,27 +71,39 @@ export class AdaptiveGraph {
     )
   }
 
-  /** See HnswGraph.load. `deleted` has to be that of the saved graph too. */
-  static load(options: GraphOptions, file: string, deleted: readonly number[]): AdaptiveGraph {
+  /** See HnswGraph.load. `deleted` and `copies` have to be those of the saved graph too. */
+  static load(
+    options: GraphOptions,
+    file: string,
+    deleted: readonly number[],
+    copies: Copies,
+  ): AdaptiveGraph {
     const graph = HnswGraph.load(options.dim, file)
-    const sample = new RecallSample(options, graph.count)
+    const count = graph.count + copies.count
+    const sample = new RecallSample(options, count)
     const descriptor = openSync(file, 'r')
     try {
-      let label = 0
-      for (const embedding of embeddingsIn(descriptor, options.dim, sample.every)) {
-        sample.add(label, embedding)
-        label += sample.every
-      }
+      const embeddingOf = embeddingReader(descriptor, options.dim)
+      const elements = elementsOf(count, copies)
+      for (let label = 0; label < count; label += sample.every)
+        sample.add(label, embeddingOf(elements[label] as number))
     } finally {
       closeSync(descriptor)
     }
-    for (const label of deleted) sample.delete(label)
-    return new AdaptiveGraph(graph, sample, options, graph.count - deleted.length)
+    const loaded = new AdaptiveGraph(graph, sample, options, copies)
+    // The graph has the marks of its nodes already.
+    for (const label of deleted) loaded.#forget(label)
+    return loaded
   }
 
-  /** Number of labels in the graph, with those marked as deleted. */
+  /** Number of labels, with those marked as deleted. */
   get count(): number {
-    return this.#graph.count
+    return this.#graph.count + this.#copies.count
+  }
+
+  /** For the snapshot; see Copies. */
+  get copies(): Copies {
+    return this.#copies
   }
 
   /** Measured share of the exact nearest that graph searches find; null before a measurement. */
@@ -97,14 +122,13 @@ export class AdaptiveGraph {
   }
 
   markDeleted(labels: readonly number[]): void {
-    this.#graph.markDeleted(labels)
-    for (const label of labels) this.#sample.delete(label)
-    this.#live -= labels.length
+    for (const label of labels)
+      if (this.#forget(label)) this.#graph.markDeleted([this.#copies.nodeOf(label)])
   }
 
   /** Adds the embeddings of the labels `from` of `source` as the labels `to`. */
   copyFrom(source: AdaptiveGraph, from: readonly number[], to: readonly number[]): void {
-    to.forEach((label, at) => this.#add(label, source.#graph.embedding(from[at] as number)))
+    to.forEach((label, at) => this.#add(label, source.#embedding(from[at] as number)))
   }
 
   /** @param candidates - at least 1; finds all labels not marked as deleted if they are fewer */
@@ -114,7 +138,8 @@ export class AdaptiveGraph {
     const ef = this.#ef.width(limit, this.#live)
     if (this.#sample.isWhole && this.#sample.count <= GRAPH_COST + GRAPH_COST_PER_EF * ef)
       return this.#sample.search(embedding, limit)
-    const found = this.#graph.search(embedding, limit, ef)
+    const nodes = this.#graph.search(embedding, Math.min(limit, this.#liveNodes), ef)
+    const found = this.#copies.expand(nodes, limit)
     this.#searches += 1
     // Verified after the answer is sent, so that no client waits for it.
     if (this.#searches % VERIFY_EVERY === 0) {
@@ -135,9 +160,38 @@ export class AdaptiveGraph {
   }
 
   #add(label: number, embedding: Float32Array): void {
-    this.#graph.add(label, embedding)
-    this.#sample.add(label, embedding)
+    const node = this.#nodeOfCopy(embedding)
+    if (node === null) {
+      this.#graph.add(label, embedding)
+      this.#liveNodes += 1
+    } else this.#copies.add(label, node)
+    this.#sample.add(label, node === null ? embedding : this.#embedding(node))
     this.#live += 1
+  }
+
+  /** The node with this embedding; null if there is none. */
+  #nodeOfCopy(embedding: Float32Array): number | null {
+    if (this.#liveNodes === 0) return null
+    const [nearest] = this.#graph.search(embedding, 1, COPY_EF).labels
+    if (nearest === undefined) return null
+    const other = this.#embedding(nearest)
+    const isCopy = embedding.every(
+      (value, at) => Math.abs(value - (other[at] as number)) <= COPY_TOLERANCE,
+    )
+    return isCopy ? nearest : null
+  }
+
+  #embedding(label: number): Float32Array {
+    return this.#graph.embedding(this.#copies.nodeOf(label))
+  }
+
+  /** Whether the node of the deleted label has none left. */
+  #forget(label: number): boolean {
+    this.#sample.delete(label)
+    this.#live -= 1
+    const isEmpty = this.#copies.delete(label)
+    if (isEmpty) this.#liveNodes -= 1
+    return isEmpty
   }
 
   /** A label of the sample that is nearer than the last found one, but not found, is missed. */
@@ -148,4 +202,16 @@ export class AdaptiveGraph {
     const nearer = this.#sample.above(embedding, worst, end)
     this.#ef.observe(inSample, nearer.filter((label) => !found.has(label)).length)
   }
+}
+
+/** Label → element of the saved graph. Elements are the labels that are no copies, in order. */
+function elementsOf(count: number, copies: Copies): Uint32Array {
+  const elements = new Uint32Array(count)
+  let element = 0
+  for (let label = 0; label < count; label += 1) {
+    const isNode = !copies.has(label)
+    elements[label] = isNode ? element : (elements[copies.nodeOf(label)] as number)
+    if (isNode) element += 1
+  }
+  return elements
 }

@@ -33,20 +33,19 @@ export function isCompleteGraph(descriptor: number): boolean {
   return at === links.length
 }
 
-/** Every `every`-th embedding, in the order of their labels. */
-export function* embeddingsIn(
+/** Reads the embedding of an element. Elements are in the order of their labels. */
+export function embeddingReader(
   descriptor: number,
   dim: number,
-  every: number,
-): Iterable<Float32Array> {
-  const { elements, elementBytes, embeddingAt } = headerOf(descriptor)
-  for (let element = 0; element < elements; element += every) {
+): (element: number) => Float32Array {
+  const { elementBytes, embeddingAt } = headerOf(descriptor)
+  return (element) => {
     const bytes = bytesAt(
       descriptor,
       HEADER_BYTES + element * elementBytes + embeddingAt,
       dim * Float32Array.BYTES_PER_ELEMENT,
     )
-    yield new Float32Array(bytes.buffer, bytes.byteOffset, dim)
+    return new Float32Array(bytes.buffer, bytes.byteOffset, dim)
   }
 }
 

@@ -6,6 +6,7 @@
 import { sha256OfFile } from '../files/sha256.js'
 import { answerCalls } from '../worker/answer-calls.js'
 import { AdaptiveGraph, type GraphOptions } from './adaptive-graph.js'
+import { Copies } from './copies.js'
 import type { Search } from './search-groups.js'
 import type { Nearest } from './top-k.js'
 
@@ -13,15 +14,17 @@ import type { Nearest } from './top-k.js'
 export interface Commands {
   /** Opens an empty graph, or the one in `file`. Answers its number of labels. */
   open: {
-    input: GraphOptions & { saved: { file: string; deleted: number[] } | null }
+    input: GraphOptions & {
+      saved: { file: string; deleted: number[]; copies: readonly number[] } | null
+    }
     output: number
   }
   /** Adds labels and marks others as deleted, in one step. */
   change: { input: { labels: number[]; packed: Float32Array; deleted: number[] }; output: null }
   /** Answers in the order of the searches, with the measured recall. */
   search: { input: readonly Search[]; output: { found: Nearest[]; recall: number | null } }
-  /** Writes the graph. Answers the SHA-256 of the file. */
-  save: { input: { file: string }; output: string }
+  /** Writes the graph. Answers the SHA-256 of the file, and the copies, which it does not have. */
+  save: { input: { file: string }; output: { sha256: string; copies: number[] } }
   /** Opens a second graph. */
   'begin-compaction': { input: { capacity: number }; output: null }
   /** Copies some embeddings into the second graph. */
@@ -45,7 +48,7 @@ answerCalls<Commands>({
     graph =
       saved === null
         ? AdaptiveGraph.empty(options)
-        : AdaptiveGraph.load(options, saved.file, saved.deleted)
+        : AdaptiveGraph.load(options, saved.file, saved.deleted, Copies.of(saved.copies))
     return graph.count
   },
   change: ({ labels, packed, deleted }) => {
@@ -59,8 +62,10 @@ answerCalls<Commands>({
     return { found, recall: searched.recall }
   },
   save: async ({ file }) => {
-    opened(graph).save(file)
-    return (await sha256OfFile(file)).sha256
+    const saved = opened(graph)
+    saved.save(file)
+    const copies = saved.copies.toJSON()
+    return { sha256: (await sha256OfFile(file)).sha256, copies }
   },
   'begin-compaction': ({ capacity }) => {
     // A failed compaction may have left one.

@@ -175,7 +175,7 @@ export class HnswIndex implements VectorIndex {
       const { folder, dim, fingerprint, storeIdentity } = this.#options
       const file = newGraphFile(this.#position)
       try {
-        const sha256 = await this.#process.call('save', { file: join(folder, file) })
+        const { sha256, copies } = await this.#process.call('save', { file: join(folder, file) })
         const ids = this.#ids.toJSON()
         const position = this.#position
         await publishSnapshot(folder, {
@@ -183,6 +183,7 @@ export class HnswIndex implements VectorIndex {
           dim,
           storeIdentity,
           position,
+          copies,
           ids,
           graph: { file, sha256 },
         })
@@ -203,9 +204,9 @@ export class HnswIndex implements VectorIndex {
     const options = { dim, recall: RECALL, sampleRows }
     const snapshot = await findSnapshot(folder, this.#options)
     if ('sidecar' in snapshot) {
-      const { ids, position } = snapshot.sidecar
+      const { ids, copies = [], position } = snapshot.sidecar
       const map = await IdMap.of(ids)
-      const saved = { file: snapshot.file, deleted: map.empty() }
+      const saved = { file: snapshot.file, deleted: map.empty(), copies }
       const count = await this.#process.call('open', { ...options, saved })
       if (count === ids.length) return this.#begin(map, position, null)
     }

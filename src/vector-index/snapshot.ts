@@ -36,6 +36,8 @@ export interface Sidecar {
   storeIdentity: string
   /** The last change of that store that the graph has. */
   position: number
+  /** See Copies.toJSON; earlier versions have none. */
+  copies?: readonly number[]
   /** Label → id; null for an empty label. */
   ids: readonly (string | null)[]
   graph: { file: string; sha256: string }

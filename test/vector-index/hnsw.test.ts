@@ -174,6 +174,82 @@ describe('a snapshot', () => {
   })
 })
 
+describe('items with one embedding', () => {
+  const image = randomEmbeddings(1, DIM, 5)[0] as Float32Array
+  const copies = Array.from({ length: 200 }, (_, at) => ({ id: `copy ${at}`, embedding: image }))
+  const copyIds = copies.map(({ id }) => id)
+  const found = async (candidates: number): Promise<string[]> =>
+    (await index.search(image, candidates)).map(({ id }) => id)
+
+  /** Every other item is the nearest to itself. */
+  async function expectOthers(): Promise<void> {
+    for (const { id, embedding } of entries)
+      expect((await index.search(embedding, 1))[0]?.id, id).toBe(id)
+  }
+
+  beforeEach(async () => {
+    await index.upsert([...entries.slice(0, 200), ...copies, ...entries.slice(200)], 600)
+  })
+
+  it('are all found and hide no other item, after a restart too', async () => {
+    for (const restart of [false, true]) {
+      if (restart) {
+        await index.save()
+        expect((await sidecar()).copies).toHaveLength(2 * (copies.length - 1))
+        await reopen()
+        expect([index.discarded, index.size]).toEqual([null, 600])
+      }
+      expect((await found(200)).sort()).toEqual(copyIds.toSorted())
+      expect(await found(10)).toHaveLength(10)
+      expect(await found(1000)).toHaveLength(600)
+      await expectOthers()
+    }
+  })
+
+  it('are removed and replaced one by one, the first one too', async () => {
+    await index.remove(copyIds.slice(0, 150), 601)
+    await index.upsert([{ id: 'copy 199', embedding: query }], 602)
+    const left = copyIds.slice(150, 199).toSorted()
+    for (const restart of [false, true]) {
+      if (restart) {
+        await index.save()
+        await reopen()
+      }
+      expect((await found(49)).sort()).toEqual(left)
+      expect((await index.search(query, 1))[0]?.id).toBe('copy 199')
+    }
+    await index.remove(copyIds, 603)
+    expect(await found(1000)).toHaveLength(400)
+    await expectOthers()
+    await index.upsert(copies.slice(0, 3), 604)
+    expect((await found(3)).sort()).toEqual(copyIds.slice(0, 3))
+  })
+
+  it('remain one node in a compaction', async () => {
+    await index.remove(copyIds.slice(0, 100), 601)
+    await index.remove(
+      entries.slice(0, 250).map(({ id }) => id),
+      602,
+    )
+    await vi.waitFor(async () => {
+      await index.save()
+      expect((await sidecar()).ids).toHaveLength(250)
+    }, 20_000)
+    expect((await sidecar()).copies).toHaveLength(2 * 99)
+    expect((await found(100)).sort()).toEqual(copyIds.slice(100).toSorted())
+  })
+
+  it('may differ by the rounding of a batch, but not by more', async () => {
+    const shifted = (by: number) => image.map((value, at) => value + (at % 2 === 0 ? by : -by))
+    await index.upsert([{ id: 'rounded', embedding: shifted(2e-7) }], 601)
+    await index.upsert([{ id: 'near', embedding: shifted(1e-3) }], 602)
+    await index.save()
+    expect((await sidecar()).copies).toHaveLength(2 * copies.length)
+    expect((await index.search(shifted(1e-3), 1))[0]?.id).toBe('near')
+    expect(await found(201)).toContain('rounded')
+  })
+})
+
 describe('the measured recall', () => {
   it('is known after enough searches', async () => {
     await reopen({ sampleRows: 256 })
