@@ -16,9 +16,10 @@ from .encoders import BundleEncoders, FusionEncoders
 from .graphs import FusionGraph, export_fusion
 from .half_storage import store_float16
 from .int8 import to_int8
-from .write import RERANK_DEPTHS, measured
+from .write import RERANK_DEPTHS, brief_terms, measured
 
 GRAPH = "fusion-encoder.onnx"
+OF_FUSION = "; training data of the fusion encoder: "
 
 
 def replace_fusion(
@@ -54,6 +55,8 @@ def replace_fusion(
     manifest = {key: value for key, value in manifest.items() if key != "files"}
     manifest |= {"name": folder.name, "version": version, "metrics": {}}
     manifest["fusion_encoder"] = {"file": GRAPH, "precision": precision}
+    encoders_terms = manifest["license"].split(OF_FUSION)[0]
+    manifest["license"] = f"{encoders_terms}{OF_FUSION}{brief_terms(state['data'])}"
     old_card = (towers / "README.md").read_text()
     write_manifest(aside, manifest)
     encoders = BundleEncoders(aside)

@@ -215,16 +215,20 @@ def second_languages(model: Tandem) -> dict[str, float]:
 
 def about_ours(version: str, kind: str, languages: list[str], origins: list[dict]) -> dict:
     """The part `about` of `write_bundle` for a checkpoint of `train`."""
-    terms = terms_of(origins) or ["not recorded by the checkpoint"]
     return {
         "version": version,
         "description": f"{kind} for {spoken(languages)} captions of images",
         "license": "Weights: see README.md of the bundle; terms of the training data: "
-        + "; ".join(terms[:3])
-        + ("; and others" if len(terms) > 3 else ""),
+        + brief_terms(origins),
         "languages": languages,
         "match": {"logit": 1.0, "similarity": 1.0, "bias": 0.0},
     }
+
+
+def brief_terms(origins: list[dict]) -> str:
+    """The terms of most images of the training data."""
+    terms = terms_of(origins) or ["not recorded by the checkpoint"]
+    return "; ".join(terms[:3]) + ("; and others" if len(terms) > 3 else "")
 
 
 def add_options(parser: ArgumentParser, version: str) -> None:
