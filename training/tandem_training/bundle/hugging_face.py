@@ -17,12 +17,9 @@ from ..command import errors_as_sentences
 from .card import imported_card
 from .graphs import Graphs
 from .hugging_face_graphs import Pixels, blip_graphs, clip_graphs, siglip_graphs
-from .write import add_options, write_bundle
+from .write import CLIP_THRESHOLD, add_options, write_bundle
 
 ARCHITECTURES = {"CLIPModel": "CLIP", "SiglipModel": "SigLIP", "BlipForImageTextRetrieval": "BLIP"}
-# Similarity from which CLIP's pairs match, without shards to calibrate on. The pairs of LAION-5B
-# were chosen by it (Schuhmann et al. 2022, arXiv:2210.08402).
-CLIP_THRESHOLD = 0.28
 
 
 def read_checkpoint(folder: Path) -> tuple[nn.Module, str]:

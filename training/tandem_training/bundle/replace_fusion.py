@@ -62,7 +62,7 @@ def replace_fusion(
     encoders = BundleEncoders(aside)
     if dev:
         scored = Scored(encoders, read_shards(dev), max(RERANK_DEPTHS))
-        figures, fitted = measured(scored)
+        figures, fitted = measured(encoders, scored)
         manifest |= fitted | {"metrics": {data_name(dev): figures}}
     goldens.record_matches(encoders, FusionEncoders(model.fusion), manifest["match"], aside)
     (aside / "README.md").write_text(card_of_new_fusion(manifest, old_card, state["data"]))

@@ -32,6 +32,9 @@ from .rerank_margin import fit_margin
 CANDIDATES = 64  # reranked by a search that asks for no other number
 RERANK_DEPTHS = (16, CANDIDATES, 128)
 CALIBRATION_IMAGES = 64
+# Similarity from which CLIP's pairs match, without shards to calibrate on. The pairs of LAION-5B
+# were chosen by it (Schuhmann et al. 2022, arXiv:2210.08402).
+CLIP_THRESHOLD = 0.28
 
 
 def write_bundle(
@@ -145,25 +148,28 @@ def _measure(
     folder: Path, model: TorchEncoders, languages: dict[str, list[Sample]]
 ) -> tuple[dict, dict]:
     """`measured` of the bundle on the captions of the first language, with the figures of the
-    others, of its first 100 images and of the model in PyTorch."""
+    others and of the model in PyTorch."""
     encoders, samples = BundleEncoders(folder), next(iter(languages.values()))
     scored = score_languages(encoders, languages, max(RERANK_DEPTHS))
-    figures, fitted = measured(next(iter(scored.values())))
+    figures, fitted = measured(encoders, next(iter(scored.values())))
     match = fitted["match"]
     torch_encoders = TorchEncoders(model.graphs, model.tokenizer)
-    figures["bundle_first_100"] = evaluate(encoders, samples[:100], match, RERANK_DEPTHS)
     figures["pytorch"] = evaluate(torch_encoders, samples, match, RERANK_DEPTHS[:1])
     if others := report_languages(scored, match, RERANK_DEPTHS)["languages"]:
         figures["languages"] = others
     return figures, fitted
 
 
-def measured(scored: Scored) -> tuple[dict, dict]:
-    """Fit match rule and rerank margin → the metrics, and `match` and `rerank` of a manifest."""
+def measured(encoders: BundleEncoders, scored: Scored) -> tuple[dict, dict]:
+    """Fit match rule and rerank margin → the metrics, and `match` and `rerank` of a manifest.
+
+    The first 100 images are measured by themselves too, for a short test of a service."""
     match, calibration = fit_match(scored)
     margin, margin_report = fit_margin(scored, match, CANDIDATES)
+    short = Scored.of(encoders, scored.encoded.first(100), max(RERANK_DEPTHS))
     figures = {
         "bundle": scored.report(match, RERANK_DEPTHS),
+        "bundle_first_100": short.report(match, RERANK_DEPTHS),
         "rerank": gain_report(scored, CANDIDATES),
         "calibration": calibration,
         "margin": margin_report,
@@ -201,6 +207,8 @@ def export_bundle(
     )
     kind = "Dual encoder and fusion encoder" if model.serves_fusion else "Dual encoder"
     about = about_ours(version, kind, ["en"], origins)
+    if not model.serves_fusion:
+        about["match"] = match_of_similarity(model, state["state"])
     graphs = Graphs.of(model)
     return write_bundle(
         graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
@@ -223,6 +231,15 @@ def about_ours(version: str, kind: str, languages: list[str], origins: list[dict
         "languages": languages,
         "match": {"logit": 1.0, "similarity": 1.0, "bias": 0.0},
     }
+
+
+def match_of_similarity(model: Tandem, state: dict) -> dict:
+    """The first match rule of a dual encoder: the probability that it was trained by (SigLIP), or a
+    guess where training gave none (CLIP's softmax has no threshold)."""
+    scale = model.logit_scale.exp().item()
+    bias = state.get("objectives.siglip.bias")
+    bias = -CLIP_THRESHOLD * scale if bias is None else bias.item()
+    return {"logit": 0.0, "similarity": scale, "bias": bias}
 
 
 def brief_terms(origins: list[dict]) -> str:

@@ -104,6 +104,13 @@ class Encoded:
     def positive(self) -> np.ndarray:
         return self.image_of[:, None] == np.arange(len(self.samples))[None, :]
 
+    def first(self, images: int) -> "Encoded":
+        """The first images with their captions, as a data set of their own."""
+        texts = int((self.image_of < images).sum())
+        image = (self.image_embedding[:images], self.image_tokens[:images])
+        text = (self.text_embedding[:texts], self.text_tokens[:texts])
+        return Encoded.of(self.samples[:images], image, text)
+
     def logits(self, encoders: Encoders, texts: np.ndarray, images: np.ndarray) -> np.ndarray:
         """ITM logits of the (text, image) pairs, both int64 [p], in their order: float32 [p]."""
         # Texts of similar length share a batch, so that little is padding.

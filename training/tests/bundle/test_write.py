@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import onnx
 import pytest
 import torch
 
+from support.models import TINY, options
 from tandem_training.bundle.bundle import read_manifest, write_manifest
 from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.graphs import Graphs, export_graphs
@@ -13,11 +15,14 @@ from tandem_training.bundle.half_storage import LEAST_ELEMENTS, store_float16
 from tandem_training.bundle.write import export_bundle
 from tandem_training.data.tokens import pad
 from tandem_training.loop.checkpoint import save
+from tandem_training.models.fusion.none import NoFusion
+from tandem_training.models.model import Tandem
 from tandem_training.models.vision.vision import (
     dequantise_tokens,
     quantise_tokens,
     token_step,
 )
+from tandem_training.objectives.registry import attach
 
 FLOAT16 = 2e-3  # what rounding the weights to float16 may change in a unit vector
 TEXTS = ["a red square", "one bar that is blue", "a", "green"]
@@ -156,3 +161,20 @@ def test_a_manifest_that_violates_the_schema_is_refused(bundle: Path):
         write_manifest(
             bundle, {**manifest, "schema_version": 2, "fusion_encoder": {"file": "f.onnx"}}
         )
+
+
+def test_a_dual_encoder_without_dev_matches_by_the_probability_that_it_was_trained_by(
+    tokenizer, tmp_path: Path
+):
+    torch.manual_seed(0)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    for name, bias in (("siglip", -7.5), ("itc", -0.28 * 20)):
+        model = Tandem(replace(TINY, fusion=NoFusion.Config()))
+        attach(options(**{name: 1.0}), model, None)
+        if name == "siglip":
+            torch.nn.init.constant_(model.objectives["siglip"].bias, bias)
+        save(tmp_path / "model.pt", model.checkpoint())
+        files = (tmp_path / "model.pt", tmp_path / name, tmp_path / "tokenizer.json")
+        match = export_bundle(*files, dev="", version="1.0.0")["match"]
+        assert match["logit"] == 0 and match["similarity"] == pytest.approx(20, rel=1e-4)
+        assert match["bias"] == pytest.approx(bias, rel=1e-4)
