@@ -56,6 +56,7 @@ COPY --from=build /app/sbom.cdx.json ./
 COPY package.json LICENSE ./
 COPY web ./web
 COPY models ./models
+COPY vendor ./vendor
 # A named volume inherits the owner of the data folder.
 USER 1000:1000
 VOLUME /data
