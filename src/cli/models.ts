@@ -1,21 +1,68 @@
-/** `tandem models`: verifies the bundles of a folder. */
+/** `tandem models`: verifies the bundles of a folder, and adds models of other layouts. */
 import { readdir, stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
-import type { Command } from 'commander'
+import { dirname, join, resolve } from 'node:path'
+import { InvalidArgumentError, type Command } from 'commander'
 import { packageFolder, readConfig, type Config } from '../config.js'
 import { openBundle } from '../model/bundle/open.js'
+import { importModel, type Imported } from '../model-import/import.js'
 import { printLine, type Terminal } from './terminal.js'
 
+interface AddOptions {
+  into: string
+  name?: string
+  variant?: string
+  tokenizer?: string
+  preprocess?: string
+}
+
+const bundlesFolder = join(packageFolder, 'models')
+
 export function addModelsCommand(program: Command, terminal: Terminal): void {
-  program
+  const models = program
     .command('models')
     .description('list the bundles of a folder and verify each')
-    .argument('[folder]', 'folder of bundles', join(packageFolder, 'models'))
+    .argument('[folder]', 'folder of bundles', bundlesFolder)
     .action(async (folder: string) => {
       const { lines, broken } = await listBundles(resolve(folder), readConfig(process.env))
       for (const line of lines) printLine(terminal.out, line)
       if (broken > 0) process.exitCode = 1
     })
+  models
+    .command('add')
+    .description(
+      'make a bundle of a model in the layout of transformers.js, Immich or clip-as-service',
+    )
+    .argument('<folder>', 'folder of the model')
+    .option('--name <name>', 'name of the bundle (default: that of the folder)', bundleNameOption)
+    .option('--variant <variant>', 'which graphs: fp32, int8, q8, uint8, q4 (default: fp32)')
+    .option('--tokenizer <file>', 'tokenizer.json for a folder without one')
+    .option('--preprocess <rule>', 'clip or siglip, for a folder that describes no pixels')
+    .option('--into <folder>', 'folder of bundles', bundlesFolder)
+    .action(async (folder: string, { into, ...options }: AddOptions) => {
+      const progress = (sentence: string): void => printLine(terminal.err, sentence)
+      const all = { ...options, into: resolve(into), progress }
+      for (const line of summary(await importModel(resolve(folder), all)))
+        printLine(terminal.out, line)
+    })
+}
+
+function bundleNameOption(raw: string): string {
+  if (/^[a-z0-9][a-z0-9-]{0,63}$/.test(raw)) return raw
+  throw new InvalidArgumentError('Expected lower-case letters, digits and hyphens.')
+}
+
+function summary({ folder, manifest, bytes, cosine, milliseconds, notes }: Imported): string[] {
+  const { license, commercial_use: commerce, image_encoder: image, text_encoder: text } = manifest
+  const { text: textMs, image: imageMs } = milliseconds
+  return [
+    `License: ${license}${commerce === false ? ' (forbids commercial use)' : ''}`,
+    `Size: ${(bytes / 1024 ** 2).toFixed(0)} MiB, embeddings of ${manifest.embedding.dim} numbers, images of ${image.size} px, texts of ${text.max_tokens} tokens`,
+    `Speed of the graphs on this machine: ${textMs.toFixed(1)} ms a text, ${imageMs.toFixed(1)} ms an image`,
+    `Least cosine with the original graphs: ${cosine.toFixed(6)}`,
+    ...notes.map((note) => `Note: ${note}`),
+    `Added: ${folder}`,
+    `Serve it with TANDEM_MODEL=${dirname(folder) === bundlesFolder ? manifest.name : folder}`,
+  ]
 }
 
 async function bundleFolders(folder: string): Promise<string[]> {
@@ -23,7 +70,7 @@ async function bundleFolders(folder: string): Promise<string[]> {
   const found = await Promise.all(
     entries.sort().map(async (name) => {
       const path = join(folder, name)
-      return (await stat(path)).isDirectory() ? [path] : []
+      return !name.startsWith('.') && (await stat(path)).isDirectory() ? [path] : []
     }),
   )
   return found.flat()

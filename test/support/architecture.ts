@@ -18,7 +18,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ['http'],
   ['retrieval'],
   ['backup'],
-  ['collection'],
+  ['collection', 'model-import'],
   ['model', 'item-store', 'image-store', 'image-fetch', 'auth'],
   ['vector-index'],
   ['filter', 'worker', 'language'],

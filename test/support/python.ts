@@ -18,6 +18,7 @@ export function runPython(script: URL, input: unknown, args: readonly string[] =
     input: JSON.stringify(input),
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
+    stdio: 'pipe',
     env: {
       ...process.env,
       // The trainer of this checkout.

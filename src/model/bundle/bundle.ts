@@ -48,6 +48,10 @@ export interface Manifest {
   version: string
   description: string
   license: string
+  /** False if the license forbids it; absent where nobody looked. */
+  commercial_use?: boolean
+  /** Where an imported bundle comes from. */
+  source?: string
   languages: string[]
   embedding: { dim: number }
   /** Present with a fusion encoder. */
@@ -67,7 +71,14 @@ export interface Manifest {
    * match = sigmoid(argument), argument = logit × ITM logit + similarity × cosine + bias. With
    * `knots`, increasing pairs of argument and match, the match is interpolated between them.
    */
-  match: { logit: number; similarity: number; bias: number; knots?: [number, number][] }
+  match: {
+    logit: number
+    similarity: number
+    bias: number
+    knots?: [number, number][]
+    /** False if the rule was not fitted on pairs; true by default. */
+    calibrated?: boolean
+  }
   /** Candidates more than `margin` below the k-th similarity do not reach the first k. */
   rerank: { default: boolean; candidates: number; margin?: number }
   goldens: string

@@ -27,9 +27,10 @@ const STORED_SIDE = 512
 const STORED_BOX = { width: STORED_SIDE, height: STORED_SIDE, fit: 'inside' } as const
 /**
  * Short side of an image from which pixels are made, in sides of the square: a larger image is
- * shrunk to it first. Pillow calls it the reducing gap, and 3 without a visible difference.
+ * shrunk to it first. Pillow calls it the reducing gap, and 3 without a visible difference; of 8 a
+ * model sees none.
  */
-const REDUCING_GAP = 4
+const REDUCING_GAP = 8
 /** Optimised Huffman tables would save 2 % of the size and double the time. */
 const STORED = { quality: 85, optimiseCoding: false }
 const MAX_SIDE = 16_384
@@ -136,6 +137,13 @@ async function storedImage({ data, width, height }: Raster, isStored: boolean): 
 function colour(rgb: readonly number[] = []): { r: number; g: number; b: number } {
   const [r = 255, g = 255, b = 255] = rgb
   return { r, g, b }
+}
+
+/** An image file without loss. */
+export function encodePng({ data, width, height }: Raster): Promise<Buffer> {
+  return sharp(data, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer()
 }
 
 /** First page only; truncated images are refused, harmless warnings are not. */

@@ -51,6 +51,8 @@ function dryRunTensor(spec: TensorSpec, sizes: Sizes): Tensor {
     case 'int64':
       // With a single row, a pair can only name row 0.
       return { type: 'int64', data: new BigInt64Array(length).fill(sizes.rows > 1 ? 1n : 0n), dims }
+    case 'int32':
+      return { type: 'int32', data: new Int32Array(length).fill(1), dims }
     case 'float32':
       return { type: 'float32', data: new Float32Array(length).fill(1), dims }
     case 'int8':

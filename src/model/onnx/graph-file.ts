@@ -12,31 +12,42 @@ const OUTSIDE_OPERATORS = new Set(['EPContext'])
 const MAX_LEVELS = 100
 
 /**
+ * @param mayHaveOutsideWeights - for a caller that checks their files itself
  * @throws BundleError naming `file` for external data, custom operators, and bytes that are not a
  *   protocol buffer
  */
-export function checkGraphFile(bytes: Uint8Array, file: string): void {
+export function checkGraphFile(
+  bytes: Uint8Array,
+  file: string,
+  mayHaveOutsideWeights = false,
+): void {
   // These four bytes make the runtime read its own format instead of ONNX.
   if (textOf(bytes.subarray(4, 8)) === 'ORTM') {
     throw new BundleError(
       `${file} is not a graph that can be run: it is in the format of the runtime; expected ONNX.`,
     )
   }
-  walk(new Message(bytes, file), file, 0)
+  walk(new Message(bytes, file), { file, mayHaveOutsideWeights }, 0)
 }
 
-function walk(message: Message, file: string, level: number): void {
+interface Rules {
+  file: string
+  mayHaveOutsideWeights: boolean
+}
+
+function walk(message: Message, rules: Rules, level: number): void {
+  const { file, mayHaveOutsideWeights } = rules
   if (level > MAX_LEVELS)
     throw new BundleError(`${file} is not a graph that can be run: it is nested too deeply.`)
   const kind = message.type.name
   for (const field of message.fields()) {
-    if (kind === 'TensorProto' && field.name === 'external_data') {
+    if (kind === 'TensorProto' && field.name === 'external_data' && !mayHaveOutsideWeights) {
       throw new BundleError(
         `${file} has weights in another file; expected all weights inside the graph.`,
       )
     }
     if (kind === 'NodeProto' && 'content' in field) checkNode(field.name, field.content, file)
-    if ('message' in field) walk(field.message, file, level + 1)
+    if ('message' in field) walk(field.message, rules, level + 1)
   }
 }
 

@@ -6,6 +6,8 @@ export type GraphName = 'image' | 'text' | 'fusion'
 export type Tensor =
   | { type: 'float32'; data: Float32Array; dims: readonly number[] }
   | { type: 'int64'; data: BigInt64Array; dims: readonly number[] }
+  /** Of graphs that are imported; no graph of a bundle has it. */
+  | { type: 'int32'; data: Int32Array; dims: readonly number[] }
   | { type: 'int8'; data: Int8Array; dims: readonly number[] }
   /** Without data if each row is in a file. */
   | { type: 'uint8'; data: Uint8Array; dims: readonly number[]; files?: readonly string[] }

@@ -71,12 +71,11 @@ export class Message {
 
   #read(reader: protobuf.Reader): Field | null {
     try {
-      const key = Number(reader.uint64().toString())
+      const key = numberOf(reader.uint64())
       const wire = key % 8
       const declared = this.type.fieldsById[Math.floor(key / 8)]
       const name = declared?.name
-      if (key < KEY_LIMIT && wire === WIRE.varint)
-        return { name, value: Number(reader.uint64().toString()) }
+      if (key < KEY_LIMIT && wire === WIRE.varint) return { name, value: numberOf(reader.uint64()) }
       if (key < KEY_LIMIT && wire === WIRE.bytes) {
         const content = reader.bytes()
         const nested = declared?.resolvedType
@@ -98,6 +97,11 @@ export class Message {
   #refusal(reason: string): BundleError {
     return new BundleError(`${this.#file} is not a graph that can be run: ${reason}.`)
   }
+}
+
+function numberOf(value: number | { low: number; high: number }): number {
+  if (typeof value === 'number') return value
+  return (value.high >>> 0) * 2 ** 32 + (value.low >>> 0)
 }
 
 export function textOf(content: Uint8Array): string {

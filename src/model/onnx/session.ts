@@ -6,7 +6,7 @@ import type { InferenceSession } from 'onnxruntime-node'
 import { BundleError } from '../bundle/bundle.js'
 import type { Execution, Provider } from './provider.js'
 import { checkGraphFile } from './graph-file.js'
-import { checkTensors } from './graph-tensors.js'
+import { checkTensors, type DeclaredValue } from './graph-tensors.js'
 import type { GraphSpec, Tensor, Tensors } from './graph-inputs.js'
 import { computesInHalf } from './half-precision.js'
 import { providerFault } from './provider-check.js'
@@ -74,6 +74,24 @@ export class Session {
     return Session.#create(file, spec, execution, { graphOptimizationLevel: 'disabled' })
   }
 
+  /**
+   * Opens a graph that belongs to no bundle, on the CPU and unchanged. The caller has checked which
+   * operators and files it uses.
+   * @throws BundleError when the runtime refuses it
+   */
+  static async openForeign(
+    path: string,
+    threads: number,
+  ): Promise<{ session: Session; inputs: DeclaredValue[]; outputs: DeclaredValue[] }> {
+    const execution = { provider: 'cpu', device: 0, threads } as const
+    const session = await Session.#load(path, basename(path), execution, {})
+    return {
+      session: new Session(session),
+      inputs: [...session.inputMetadata],
+      outputs: [...session.outputMetadata],
+    }
+  }
+
   /** On a GPU, the profile of the dry run tells which provider computed it. */
   static async #onDevice(
     bytes: Uint8Array,
@@ -114,10 +132,21 @@ export class Session {
   static async #create(
     graph: Uint8Array | string,
     spec: GraphSpec,
-    { provider, device, threads }: Execution,
+    execution: Execution,
     options: InferenceSession.SessionOptions,
   ): Promise<Session> {
-    const { file } = spec
+    const session = await Session.#load(graph, spec.file, execution, options)
+    checkTensors(spec.file, 'input', session.inputMetadata, spec.inputs)
+    checkTensors(spec.file, 'output', session.outputMetadata, spec.outputs)
+    return new Session(session)
+  }
+
+  static async #load(
+    graph: Uint8Array | string,
+    file: string,
+    { provider, device, threads }: Execution,
+    options: InferenceSession.SessionOptions,
+  ): Promise<InferenceSession> {
     const all: InferenceSession.SessionOptions = {
       executionProviders: PROVIDERS[provider].map((name) => ({ name, deviceId: device })),
       intraOpNumThreads: threads,
@@ -133,13 +162,15 @@ export class Session {
       typeof graph === 'string'
         ? onnxruntime.InferenceSession.create(graph, all)
         : onnxruntime.InferenceSession.create(graph, all)
-    const session = await created.catch((error: Error) => {
+    return created.catch((error: Error) => {
       const where = provider === 'cpu' ? '' : ` on ${provider}, device ${device}`
       throw new BundleError(`${file} is not a graph that can be run${where}: ${error.message}`)
     })
-    checkTensors(file, 'input', session.inputMetadata, spec.inputs)
-    checkTensors(file, 'output', session.outputMetadata, spec.outputs)
-    return new Session(session)
+  }
+
+  /** Frees the memory of the graph; it does not run again. */
+  release(): Promise<void> {
+    return this.#session.release()
   }
 
   /**
