@@ -36,7 +36,7 @@ class Stored {
       if (url.pathname === '/health/live') return answer(200, {})
       if (url.pathname === '/items')
         return answer(200, {
-          items: [...this.items].map(([id, item]) => ({ id, ...item })),
+          items: [...this.items].sort().map(([id, item]) => ({ id, ...item })),
           next: null,
         })
       const item = this.items.get(id)
