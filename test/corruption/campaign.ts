@@ -12,7 +12,7 @@ import { image, Service } from '../full-disk/service.js'
 import { corrupt, KINDS, randomFrom, type Part } from './corruptions.js'
 
 const ITEMS = 30
-const START_MS = 120_000
+const START_MS = 300_000
 const QUERIES = ['a dog', 'the sea', 'a red car']
 const SUPPORT = join(packageFolder, 'test', 'support')
 
