@@ -1,7 +1,8 @@
 /** The log of the service, and the log of requested changes (the audit). */
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
-import { destination, pino, type DestinationStream } from 'pino'
+import { destination, pino, stdSerializers, type DestinationStream } from 'pino'
 import pretty from 'pino-pretty'
+import { TandemError } from '../errors.js'
 
 export interface AuditLog {
   log: FastifyBaseLogger
@@ -11,7 +12,7 @@ export interface AuditLog {
 
 /** Readable lines where stdout is a terminal, JSON lines otherwise. */
 export function openLog(level: string): FastifyBaseLogger {
-  const serializers = { req: requestInLog }
+  const serializers = { req: requestInLog, err: errorInLog }
   return pino({ level, serializers }, process.stdout.isTTY ? readableLines() : destination(1))
 }
 
@@ -35,6 +36,13 @@ export function openAuditLog(path: string | undefined, level: string): AuditLog 
 /** Without the query, which has texts of clients and could have a key. */
 function requestInLog({ method, url, ip }: FastifyRequest): object {
   return { method, path: url.split('?')[0], remoteAddress: ip }
+}
+
+/** Without sentences that quote a request: those of its refusal, and of Fastify's second reply. */
+function errorInLog(error: Error & { code?: string }): object {
+  const isRefusal = error instanceof TandemError && error.status < 500
+  if (!isRefusal && error.code !== 'FST_ERR_REP_ALREADY_SENT') return stdSerializers.err(error)
+  return { type: error.name, code: error.code }
 }
 
 function readableLines(): DestinationStream {

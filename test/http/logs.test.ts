@@ -58,3 +58,22 @@ it('has one line for many refusals within ten seconds', async () => {
   expect(lines[0]).toContain('"not_ready":1')
   expect(log.length).toBeLessThan(5000)
 })
+
+it('has nothing of a request that is answered before its body is complete', async () => {
+  const log = await logOfService(
+    'info',
+    `
+    const { connect } = await import('node:net')
+    await tandem.app.listen({ host: '127.0.0.1', port: 0 })
+    const socket = connect(tandem.app.server.address().port, '127.0.0.1')
+    socket.write('PUT /items/a?payload=PRIVATE-4711 HTTP/1.1\\r\\nHost: localhost\\r\\nX-API-Key: hunter2-secret\\r\\nRequest-Timeout: 0.1\\r\\nContent-Type: application/json\\r\\nContent-Length: 9\\r\\n\\r\\n{')
+    await new Promise((done) => socket.once('data', done))
+    socket.write('PRIVATE-')
+    await new Promise((done) => setTimeout(done, 200))
+    socket.destroy()
+    await new Promise((done) => setTimeout(done, 200))
+    `,
+  )
+  expect(log).toContain('"timed_out"')
+  expect(log).not.toMatch(/PRIVATE|already/)
+})

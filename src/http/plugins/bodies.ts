@@ -60,6 +60,7 @@ export function readBytes(request: FastifyRequest, stream: Readable, done: Parse
     finish(new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE())
 
   function take(piece: Buffer): void {
+    if (request.admission.isOver) return finish(null)
     if (body.length + piece.length > bodyLimit)
       return finish(new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE())
     body.add(piece)
@@ -74,6 +75,8 @@ export function readBytes(request: FastifyRequest, stream: Readable, done: Parse
   }
   function finish(error: Error | null, bytes?: Buffer): void {
     stream.off('data', take).off('end', end).off('error', fail)
-    done(error, bytes)
+    // It was answered before its body was complete. The rest is read and dropped.
+    if (request.admission.isOver) stream.on('error', () => undefined).resume()
+    else done(error, bytes)
   }
 }

@@ -76,6 +76,11 @@ export class Admission {
     this.#reply = reply
   }
 
+  /** Whether the request is answered. */
+  get isOver(): boolean {
+    return this.#isOver
+  }
+
   /** Refuses early, before the body is read. @throws TandemError `overloaded` */
   check(): void {
     const refusal = this.#permits.refusal(this.#priority, this.client)
