@@ -25,7 +25,7 @@ const OPENING = '"ids":['
 /** The end of a sidecar, after all that the digest covers. */
 const CLOSING = /\n\],"sha256":"([0-9a-f]{64})"\}\n$/
 /** Sidecars of earlier versions have no digest. */
-const EARLIER_CLOSING = /\]\}\n?$/
+const EARLIER_CLOSING = /[\]}]\}\n?$/
 const CLOSING_BYTES = 80
 
 export interface Sidecar {
