@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { checked, compileExact } from '../plugins/validation.js'
 import { Match, words } from '../schemas/fields.js'
-import { fieldsOf } from './bodies.js'
+import { fieldsOf, isObject } from './bodies.js'
 import type { Dialect, DialectOptions } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 import { FORMS, rank, rankErrors, type Ranking } from './ranking.js'
@@ -164,11 +164,9 @@ export const dialect: Dialect = {
     {
       path: '/rerank',
       // infinity, vLLM, Jina and LiteLLM name a model; no body of our own does.
-      recognises(request) {
-        const fields = fieldsOf(request)
-        return ('model' in fields || 'raw_scores' in fields) && !('texts' in fields)
-      },
-      answer: (request, reply, options) =>
+      recognises: ({ body }) =>
+        isObject(body) && ('model' in body || 'raw_scores' in body) && !('texts' in body),
+      answer: async (request, reply, options) =>
         answer(checked(validate, fieldsOf(request), 'field'), options, request, reply),
     },
   ],

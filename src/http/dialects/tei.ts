@@ -4,7 +4,7 @@
  */
 import { Type, type Static } from 'typebox'
 import { checked, compileExact } from '../plugins/validation.js'
-import { fieldsOf } from './bodies.js'
+import { fieldsOf, isObject } from './bodies.js'
 import { contentsOf } from './content.js'
 import type { Dialect, SharedAddress } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
@@ -29,8 +29,8 @@ const validateRerank = compileExact<Static<typeof RerankBody>>(RerankBody)
 
 const embed: SharedAddress = {
   path: '/embed',
-  recognises(request) {
-    const { inputs } = fieldsOf(request)
+  recognises({ body }) {
+    const inputs = isObject(body) ? body['inputs'] : undefined
     const [first] = Array.isArray(inputs) ? (inputs as unknown[]) : [inputs]
     return typeof first === 'string' || typeof first === 'number' || Array.isArray(first)
   },
@@ -48,7 +48,7 @@ const embed: SharedAddress = {
 
 const rerank: SharedAddress = {
   path: '/rerank',
-  recognises: (request) => 'texts' in fieldsOf(request),
+  recognises: ({ body }) => isObject(body) && 'texts' in body,
   async answer(request, reply, options) {
     const { query, texts, ...flags } = checked(validateRerank, fieldsOf(request), 'field')
     const { ranked, documents } = await rank({ query, documents: texts }, options, request, reply)
