@@ -147,7 +147,7 @@ def card_of_new_fusion(manifest: dict, old_card: str, origins: list[dict]) -> st
     head, hubs, rest = body.partition("- Embeddings avoid hubs")
     if not hubs:
         head, hubs, rest = body.partition("- Limits:")
-    return _card(manifest, head + about + hubs + rest)
+    return _card(manifest, f"{head}{about}{hubs}{rest.rstrip()}\n")
 
 
 def imported_card(manifest: dict, kind: str, avoids_hubs: bool = False) -> str:
