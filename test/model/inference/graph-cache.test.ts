@@ -99,6 +99,8 @@ describe('prepared graphs', () => {
     expect(await readdir(root)).toEqual([])
     await mkdir(join(root, 'new-left-by-a-killed-process'))
     await utimes(join(root, 'new-left-by-a-killed-process'), 1, 1)
+    // A start asks first.
+    expect(await graphsOf('a').isComplete()).toBe(false)
     for (const [at, name] of ['a', 'b', 'c'].entries()) {
       await graphsOf(name).make(write)
       await Promise.all(
