@@ -107,7 +107,7 @@ def test_a_pair_scores_the_same_alone_and_unpadded_as_in_a_batch(fusion: str):
     assert float(logits.std()) > 1e-3  # image and text do matter
 
 
-@pytest.mark.parametrize("fusion", [name for name in MEETING if name != "dual_stream"])
+@pytest.mark.parametrize("fusion", [name for name in MEETING if PARTS["fusion"][name].writes])
 def test_a_causal_reading_never_looks_ahead_and_looks_at_the_image(fusion: str):
     model = tiny(fusion)
     with torch.inference_mode():
