@@ -203,7 +203,7 @@ describe('over a real bundle', () => {
     expect(ranked.json()).toMatchObject({
       results: [{ index: 0, match: expect.any(Number) as number }],
     })
-    for (const url of ['/search?q=dog', '/items', '/', '/reembedding', '/backups'])
+    for (const url of ['/search?q=dog', '/items', '/index.html', '/reembedding', '/backups'])
       expect((await tandem.app.inject(url)).statusCode).toBe(404)
   })
 })
