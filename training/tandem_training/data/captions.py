@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from .samples import Corrupt
-
 COLUMNS = {  # accepted names of each column
     "file": ("file", "image", "filename", "file_name"),
     "caption": ("caption",),
@@ -25,17 +23,17 @@ MALFORMED = (
 Captions = dict[str, dict[str, list[str]]]  # image file → language → captions
 
 
-def read_captions(path: Path, language: str, corrupt: Corrupt) -> Captions:
+def read_captions(path: Path, language: str) -> Captions:
     """Every image file with its captions. Captions that state no language are in `language`.
 
-    A caption of a COCO file whose image is not in the file is counted in `corrupt`.
+    A caption of a COCO file whose image is not in the file is skipped, with a line on stdout.
 
     Raises:
         ValueError: names the file and the place in it.
     """
     table: Captions = {}
     try:
-        rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path, corrupt)
+        rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
         for file, captions in rows:
             if not isinstance(file, str):
                 raise ValueError(f"{path}: file {file!r}; expected the name of an image file")
@@ -103,13 +101,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield name, {language: caption}
 
 
-def _json_rows(path: Path, corrupt: Corrupt) -> Iterator[tuple[str, str | list | dict]]:
+def _json_rows(path: Path) -> Iterator[tuple[str, str | list | dict]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
     except ValueError as error:
         raise ValueError(f"{path}: no JSON that can be read: {error}") from error
     if isinstance(content, dict) and {"images", "annotations"} <= set(content):
-        yield from _coco_rows(path, content, corrupt)
+        yield from _coco_rows(path, content)
     elif isinstance(content, dict):
         yield from content.items()
     else:
@@ -123,17 +121,21 @@ def _json_rows(path: Path, corrupt: Corrupt) -> Iterator[tuple[str, str | list |
             yield row["file"], captions
 
 
-def _coco_rows(path: Path, content: dict, corrupt: Corrupt) -> Iterator[tuple[str, str]]:
-    file_of, missing = {}, set()
+def _coco_rows(path: Path, content: dict) -> Iterator[tuple[str, str]]:
+    file_of, skipped = {}, []
     for image in content["images"]:
         if file_of.setdefault(image["id"], image["file_name"]) != image["file_name"]:
             raise ValueError(f"{path}: two images have the id {image['id']!r}")
     for note in content["annotations"]:
         if (image := note["image_id"]) in file_of:
             yield file_of[image], note["caption"]
-        elif image not in missing:
-            missing.add(image)
-            corrupt.add(str(path), f"image id {image!r}", "it is not among the file's images")
+        else:
+            skipped.append(image)
+    if skipped:
+        print(
+            f"{path}: {len(skipped)} captions are skipped, since the file has no image with their "
+            f"id; first image id {skipped[0]!r}"
+        )
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:

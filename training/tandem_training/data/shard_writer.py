@@ -29,8 +29,7 @@ def write_shards(
         ValueError: more than a share `max_corrupt` of the images cannot be used.
     """
     corrupt = Corrupt(max_corrupt)
-    table = read_captions(captions, language, corrupt)
-    total = len(table) + corrupt.count.total()
+    table = read_captions(captions, language)
     shards: list[Path] = []
     waiting: list[tuple[str, bytes, dict]] = []
     Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +45,7 @@ def write_shards(
             waiting.append(sample)
             if len(waiting) == size:
                 flush()
-        corrupt.check(total)
+        corrupt.check(len(table))
         if waiting:
             flush()
         languages = {name: 1.0 for of_language in table.values() for name in of_language}

@@ -9,7 +9,7 @@ from PIL import Image
 from support.drawings import drawing
 from tandem_training.data.captions import read_captions
 from tandem_training.data.images import ORIENTATION, as_jpeg
-from tandem_training.data.samples import Corrupt, read_shards
+from tandem_training.data.samples import read_shards
 from tandem_training.data.shard_writer import write_shards
 
 
@@ -55,7 +55,7 @@ def test_coco_annotations_are_read(images: Path, tmp_path: Path):
         ],
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    assert read_captions(tmp_path / "coco.json", "de", Corrupt(0.0)) == {
+    assert read_captions(tmp_path / "coco.json", "de") == {
         "c.png": {"de": ["x", "z"]},
         "a.jpg": {"de": ["y"]},
     }
@@ -100,7 +100,7 @@ def test_bad_input_is_named_and_leaves_no_shard(
 
 def test_a_quoted_caption_may_have_several_lines(images: Path, tmp_path: Path):
     (tmp_path / "captions.csv").write_text('file,caption\na.jpg,"one\n""two"""\n')
-    table = read_captions(tmp_path / "captions.csv", "en", Corrupt(0.0))
+    table = read_captions(tmp_path / "captions.csv", "en")
     assert table == {"a.jpg": {"en": ['one\n"two"']}}
 
 
@@ -108,11 +108,11 @@ def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path):
     (tmp_path / "a.csv").write_text("file,caption\na.jpg,x\n", encoding="utf-8-sig")
     (tmp_path / "a.json").write_text('{"a.jpg": "x"}', encoding="utf-8-sig")
     for name in ("a.csv", "a.json"):
-        table = read_captions(tmp_path / name, "en", Corrupt(0.0))
+        table = read_captions(tmp_path / name, "en")
         assert table == {"a.jpg": {"en": ["x"]}}
 
 
-def test_a_caption_of_an_unknown_coco_image_is_skipped_up_to_the_limit_and_named(
+def test_captions_of_an_unknown_coco_image_are_skipped_and_counted(
     images: Path, tmp_path: Path, capsys
 ):
     content = {
@@ -122,12 +122,13 @@ def test_a_caption_of_an_unknown_coco_image_is_skipped_up_to_the_limit_and_named
         ],
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    named = "1 of 2 samples are corrupt; the most, 1, in .*coco.json, first image id 9: it is not"
-    with pytest.raises(ValueError, match=named):
-        write_shards(images, tmp_path / "coco.json", str(tmp_path / "x"))
-    counts = write_shards(images, tmp_path / "coco.json", str(tmp_path / "x"), max_corrupt=0.5)
+    counts = write_shards(images, tmp_path / "coco.json", str(tmp_path / "x"))
     assert counts == {"shards": 1, "images": 1, "captions": 1}
-    assert re.search(named, capsys.readouterr().out)
+    assert re.search("coco.json: 2 captions are skipped.* image id 9", capsys.readouterr().out)
+    content["annotations"] = [{"image_id": 9, "caption": "x"}]
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no captions in it"):
+        write_shards(images, tmp_path / "coco.json", str(tmp_path / "y"))
 
 
 def test_half_of_a_surrogate_pair_in_a_caption_is_named(images: Path, tmp_path: Path):
@@ -154,7 +155,7 @@ def test_half_of_a_surrogate_pair_in_a_caption_is_named(images: Path, tmp_path: 
 def test_the_error_names_the_place_in_a_json_file(tmp_path: Path, content: str, message: str):
     (tmp_path / "captions.json").write_text(content)
     with pytest.raises(ValueError, match=rf"captions\.json.*{message}"):
-        read_captions(tmp_path / "captions.json", "en", Corrupt(0.0))
+        read_captions(tmp_path / "captions.json", "en")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_the_error_names_the_place_in_a_json_file(tmp_path: Path, content: str, 
 def test_the_error_names_a_file_that_is_no_caption_table(tmp_path: Path, content: str):
     (tmp_path / "captions.json").write_text(content)
     with pytest.raises(ValueError, match="captions.json"):
-        read_captions(tmp_path / "captions.json", "en", Corrupt(0.0))
+        read_captions(tmp_path / "captions.json", "en")
 
 
 def test_shards_are_never_overwritten_and_bad_images_are_skipped_up_to_a_limit(
