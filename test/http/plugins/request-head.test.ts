@@ -136,13 +136,12 @@ describe('behind a path prefix', () => {
     expect(await typeFor('//evil.example')).toBe('/docs/errors#item_not_found')
   })
 
-  it('the OpenAPI document names its server relative to itself', async () => {
+  it('the OpenAPI document names its first server relative to itself', async () => {
     const { servers } = (await tandem.app.inject('/openapi.json')).json<{
       servers: { url: string }[]
     }>()
-    expect(servers.map(({ url }) => new URL(url, 'http://a/tandem/openapi.json').href)).toEqual([
-      'http://a/tandem/',
-    ])
+    const [first] = servers.map(({ url }) => new URL(url, 'http://a/tandem/openapi.json').href)
+    expect(first).toBe('http://a/tandem/')
   })
 
   it.each(['/', '/docs'])('the page %s has relative links alone', async (path) => {
