@@ -30,7 +30,7 @@ export function verifyEncoding(id: string, record: Buffer): Verdict {
   const { tokensEnd } = endsOf(record)
   if (tokensEnd > record.length) return 'damaged'
   if (tokensEnd === record.length) return 'unknown'
-  const digest = record.subarray(tokensEnd)
+  const digest = record.subarray(tokensEnd, record.length)
   const isSound =
     digest.length === DIGEST_BYTES && digestOf(id, record.subarray(SIZES, tokensEnd)).equals(digest)
   return isSound ? 'sound' : 'damaged'

@@ -7,7 +7,7 @@
  */
 import type { Environment } from './environment.js'
 import { endsOf } from './encoding.js'
-import { parseContent, positionOf, recordOf, stampPosition } from './record.js'
+import { parseContent, positionOf, recordOf, stampPosition, textOf } from './record.js'
 import type { Stamp } from './stamp.js'
 
 const BATCH = 512
@@ -58,7 +58,7 @@ async function migrateBatch(environment: Environment, after: string): Promise<nu
 /** Splits a record of the first format into record and encoding. */
 function partsOf(id: string, first: Buffer): { record: Buffer; encoding: Buffer } {
   const { tokensEnd } = endsOf(first)
-  const record = recordOf(id, parseContent(first.toString('utf8', tokensEnd)))
+  const record = recordOf(id, parseContent(textOf(first, tokensEnd)))
   stampPosition(record, positionOf(first))
   return { record, encoding: first.subarray(0, tokensEnd) }
 }

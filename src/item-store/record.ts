@@ -76,11 +76,11 @@ export function parseContent(text: string): Content {
 }
 
 /**
- * The JSON of a record. The binding's read buffer is longer than the record and overrides `length`,
- * which Node 24 no longer takes as the default end.
+ * The JSON of a record from the byte `start` on. The binding's read buffer is longer than the
+ * record and overrides `length`, which Node 24 no longer takes as the default end.
  */
-function textOf(record: Buffer): string {
-  return record.toString('utf8', HEADER_BYTES, record.length)
+export function textOf(record: Buffer, start = HEADER_BYTES): string {
+  return record.toString('utf8', start, record.length)
 }
 
 /** Writes the position into a record or an encoding. */

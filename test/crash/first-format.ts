@@ -1,6 +1,7 @@
 /** Converts a data folder back into the first format, so that the next start migrates it. */
 import { join } from 'node:path'
 import { open, type Database } from 'lmdb'
+import { endsOf } from '../../src/item-store/encoding.js'
 import type { FirstStamp, Stamp } from '../../src/item-store/stamp.js'
 import type { BundleName } from './fake-models.js'
 
@@ -30,7 +31,11 @@ export async function toFirstFormat(dataFolder: string): Promise<BundleName | nu
     await root.transaction(() => {
       for (const id of [...items.getKeys()]) {
         const [record, encoding] = [items.get(id) as Buffer, servingEncodings?.get(id) as Buffer]
-        items.putSync(id, Buffer.concat([encoding, record.subarray(POSITION_BYTES)]))
+        const { tokensEnd } = endsOf(encoding)
+        items.putSync(
+          id,
+          Buffer.concat([encoding.subarray(0, tokensEnd), record.subarray(POSITION_BYTES)]),
+        )
       }
       servingEncodings?.clearSync()
       nextEncodings?.clearSync()
