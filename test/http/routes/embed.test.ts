@@ -10,7 +10,7 @@ interface Reply {
 }
 
 beforeAll(async () => {
-  tandem = await startTestService({ maxBatchItems: 4 })
+  tandem = await startTestService({ maxBatchItems: 4, dialects: [] })
 })
 afterAll(() => tandem.end())
 

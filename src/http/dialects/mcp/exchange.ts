@@ -29,8 +29,37 @@ export async function exchange(
   const transport = new WebStandardStreamableHTTPServerTransport({ enableJsonResponse: true })
   try {
     await server.connect(transport)
-    return await transport.handleRequest(request, { parsedBody: message })
+    return withSentence(await transport.handleRequest(request, { parsedBody: message }))
   } finally {
     await server.close()
   }
+}
+
+/** JSON-RPC 2.0, section 5.1. */
+const INVALID_PARAMS = -32602
+const INTERNAL_ERROR = -32603
+
+interface Answer {
+  error?: { code: number; message: string }
+}
+
+/**
+ * The SDK answers parameters that its schema of a method refuses as an internal error, with the
+ * list of its validator as the message.
+ */
+async function withSentence(response: Response): Promise<Response> {
+  const text = await response.text()
+  const { status, headers } = response
+  try {
+    const answer = JSON.parse(text) as Answer
+    if (answer.error?.code === INTERNAL_ERROR) {
+      const issues = JSON.parse(answer.error.message) as { path: string[]; message: string }[]
+      const message = issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')
+      const body = { ...answer, error: { code: INVALID_PARAMS, message } }
+      return new Response(JSON.stringify(body), { status, headers })
+    }
+  } catch {
+    // An answer of another form.
+  }
+  return new Response(text === '' ? null : text, { status, headers })
 }

@@ -195,6 +195,18 @@ describe('the tools', () => {
 })
 
 describe('POST /mcp', () => {
+  it('names parameters that the protocol does not allow, not as an inner error', async () => {
+    const reply = await post({
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'initialize',
+      params: { protocolVersion: '2025-06-18' },
+    })
+    const { error } = reply.json<{ error: { code: number; message: string } }>()
+    expect(error.code).toBe(-32602)
+    expect(error.message).toMatch(/^params\.capabilities: .*; params\.clientInfo: /)
+  })
+
   const initialize = {
     jsonrpc: '2.0',
     id: 0,
