@@ -34,10 +34,10 @@ def test_the_recipe_clip_finds_unseen_renderings_far_better_than_chance(tmp_path
     recipe.data = replace(recipe.data, dev=str(renderings(tmp_path / "dev.tar", 1, seed=2)))
     recipe.train = replace(recipe.train, epochs=19)  # 152 steps of 8
     run = recipe_trainer(recipe, tmp_path / "run", masking_tokenizer())
-    untrained = run.evaluate("en", (4,))
+    untrained = run.evaluate("en", 4)
     for _ in range(run.total):
         run.train_step()
-    trained = run.evaluate("en", (4,))
+    trained = run.evaluate("en", 4)
     for way in ("text_to_image", "image_to_text"):
         assert untrained[way]["itc"]["r1"] < 2 * CHANCE
         assert trained[way]["itc"]["r1"] > 3 * CHANCE

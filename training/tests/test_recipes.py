@@ -125,7 +125,7 @@ def test_the_bundle_gives_the_numbers_of_pytorch_and_ranks(
     run, tokenizer = run_of(recipe, tmp_path / "run"), masking_tokenizer()
     for _ in range(2):
         run.train_step()
-    report = run.evaluate("en", (4,))
+    report = run.evaluate("en", 4)
     assert report["photos"] == 8 and report["captions"] == 16
     save(tmp_path / "model.pt", run.average.checkpoint())
     tokenizer.save(str(tmp_path / "tokenizer.json"))

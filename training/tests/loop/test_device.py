@@ -84,5 +84,5 @@ def test_a_step_on_the_gpu_has_the_losses_of_the_cpu(
     here = trainer(shard, tmp_path / "cpu", tokenizer, **settings)
     for run in (there, here):
         run.model.eval()
-    assert there.evaluate("en", (4,))["photos"] == 8
+    assert there.evaluate("en", 4)["photos"] == 8
     assert there.train_step()["itc"] == pytest.approx(here.train_step()["itc"], rel=0.05)
