@@ -113,7 +113,7 @@ LM = "[data]\nword_dropout = 0.0\n[objectives]\nlm = 1.0\n"
         ),
         (
             "[fusion]\nkind = 'dual_stream'\n[objectives]\ntoken_itc = 1.0",
-            r"token_itc needs 'token.similarity', .* \[fusion\] kind = 'aligned' or \[fusion\] kind = 'late' would",
+            r"token_itc needs 'token.similarity', .* kind = 'aligned' or .* kind = 'late' would",
         ),
         (
             "[objectives]\nmlm = 1.0",
