@@ -68,7 +68,7 @@ export async function openItemStore(options: ItemStoreOptions): Promise<ItemStor
   }
 }
 
-/** Whether the folder has a store, whatever its state. */
+/** Whether the folder has a store, also a damaged one. */
 export async function hasContent(folder: string): Promise<boolean> {
   const found = await stat(join(folder, DATA_FILE)).catch(() => null)
   return found !== null && found.size > 0

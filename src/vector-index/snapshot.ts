@@ -78,7 +78,7 @@ export async function findSnapshot(folder: string, origin: Origin): Promise<Foun
   }
 }
 
-/** Whether an index was saved in the folder, whatever its state. */
+/** Whether an index was saved in the folder, also a damaged one. */
 export async function hasSnapshot(folder: string): Promise<boolean> {
   const names: string[] = await readdir(folder).catch(() => [])
   return names.includes(SIDECAR)

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { GrowingBuffer } from '../../src/http/growing-buffer.js'
 
-it('joins pieces of any size, whatever length was expected', () => {
+it('joins pieces of any size, with any expected length', () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 50 })), fc.nat(2000), (pieces, expected) => {
       const joined = new GrowingBuffer(expected)

@@ -1,5 +1,5 @@
 /**
- * Limits what one image may cost, whatever its format does: a small file can expand to gigabytes or
+ * Limits the cost of one image of any format: a small file can expand to gigabytes or
  * compute for hours. A worker decodes one image at a time, so its own use is that of the image.
  */
 import { TandemError } from '../../errors.js'
