@@ -68,6 +68,7 @@ class Tandem(nn.Module):
         self.vision = vision(config.vision)
         self.pooler = ImagePooler(config.vision, self.vision, config.dim)
         self.text = text(config.text, config.dim)
+        self.text.share(self.vision)
         self.fusion = fusion(config.fusion, self.text, self.pooler)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.05)))
         self.inputs = nn.ModuleDict()  # encoders of further inputs, by name

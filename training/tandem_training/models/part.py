@@ -14,7 +14,10 @@ LEAST = {
     "negatives": 1, "image_size": 1, "patch": 1, "token_width": 1, "width": 1, "layers": 1,
     "heads": 1, "dim": 1,
 }  # fmt: skip
-CHOICES = {"precision": ("auto", "float32", "bfloat16"), "kind": ("adamw", "sgd")}
+CHOICES = {
+    "precision": ("auto", "float32", "bfloat16"), "kind": ("adamw", "sgd"),
+    "experts": ("none", "norm", "feed"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,15 @@ from .fusion.dual_stream import DualStream
 from .fusion.inserted_attention import InsertedAttention
 from .fusion.late import Late
 from .fusion.none import NoFusion
+from .fusion.shared import SharedFusion
 from .fusion.single_stream import PatchStream, SingleStream
 from .part import Part, PartConfig
 from .text.bert import Bert
 from .text.causal import CausalText
 from .text.second import SecondText
+from .text.shared import SharedText
 from .vision.efficientnet import EfficientNetLite
+from .vision.shared import SharedVision
 from .vision.vit import VisionTransformer
 
 PARTS: dict[str, dict[str, type[Part]]] = {"vision": {}, "text": {}, "fusion": {}}
@@ -33,9 +36,10 @@ def register(part: type[Part]) -> type[Part]:
 
 
 for _part in (
-    EfficientNetLite, VisionTransformer,
-    Bert, CausalText,
+    EfficientNetLite, VisionTransformer, SharedVision,
+    Bert, CausalText, SharedText,
     NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention,
+    SharedFusion,
 ):  # fmt: skip
     register(_part)
 

@@ -101,7 +101,14 @@ def tiny_model(config: ModelConfig = TINY) -> Tandem:
     return scale_convolutions(Tandem(config))
 
 
+# Vision and text encoder of the fusions that fit no others.
+COMPANIONS = {"shared": ("shared", "shared")}
+
+
 def with_fusion(fusion: str, text: str = "bert", base: ModelConfig = VIT) -> ModelConfig:
+    vision, text = COMPANIONS.get(fusion, (base.vision.kind, text))
+    if vision != base.vision.kind:
+        base = replace(base, vision=shrunk(PARTS["vision"][vision].Config()))
     return replace(
         base,
         text=shrunk(PARTS["text"][text].Config()),

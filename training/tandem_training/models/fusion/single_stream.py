@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import PreNormLayer, attention_bias
+from ..layers import PreNormLayer, merged_bias
 from .fusion import Fusion, StreamConfig
 
 
@@ -35,12 +35,8 @@ class SingleStream(Fusion):
         words = self.text_in(text_tokens)[texts]  # [p, t, width]
         cells = (self.image_in(image_tokens) + self.positions)[images]  # [p, n, width]
         x = self.norm_in(torch.cat([cells, words], dim=1))  # [p, n + t, width]
-        n, t = cells.shape[1], words.shape[1]
-        bias = attention_bias(F.pad(mask[texts], (n, 0), value=1))  # [p, 1, 1, n + t]
-        if causal:
-            # Cells see cells; a word sees all cells and the words before it.
-            turn = (torch.arange(n + t, device=x.device) - n + 1).clamp(min=0)
-            bias = bias - 1e4 * (turn[None, :] > turn[:, None]).float()  # [p, 1, n + t, n + t]
+        n = cells.shape[1]
+        bias = merged_bias(mask[texts], n, causal)
         for layer in self.layers:
             x = layer(x, bias)
         # Each side by itself: the image states are often not read.

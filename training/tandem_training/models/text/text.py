@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ..part import Part, PartConfig
+from ..vision.vision import VisionEncoder
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class TextEncoder(Part):
     width: int  # of the text tokens
     words: nn.Embedding
     project: nn.Linear  # into the embedding
+
+    def share(self, vision: VisionEncoder) -> None:
+        """Take what both encoders share from the vision encoder; most share nothing."""
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """Token ids [b, t] → what the first layer reads [b, t, width]."""
