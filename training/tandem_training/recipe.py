@@ -26,6 +26,7 @@ class DataConfig(Table):
 
     def gives(self) -> set[str]:
         gives = {"further.embedding"} if self.captions > 1 else set()
+        gives |= {"visual.ids"}  # codes of the cells, which `loop.visual_tokens` computes
         return gives | ({"text.words"} if self.word_dropout == 0 else set())
 
 
@@ -102,6 +103,7 @@ class Recipe:
         }
         registry.check(self.objectives, given, self.model, others, self.train.freeze)
         read = set().union(*(registry.OBJECTIVES[n].reads(o) for n, o in self.objectives.items()))
+        self.codes()
         vain = {
             "further.embedding": f"[data] captions = {self.data.captions}: those beyond the first"
             " are read by objective itc without a queue",
@@ -116,6 +118,13 @@ class Recipe:
         """What a checkpoint of the run must agree in."""
         inputs = {name: config.architecture() for name, config in self.inputs.items()}
         return self.model.tables() | inputs | {"objectives": list(self.objectives)}
+
+    def codes(self) -> int:
+        """How many codes its objectives have for image cells; 0: they need none."""
+        counts = {getattr(options, "codes", 0) for options in self.objectives.values()} - {0}
+        if len(counts) > 1:
+            raise ValueError(f"codes = {sorted(counts)}; expected the same in every objective")
+        return max(counts, default=0)
 
     def needs(self, feature: str) -> bool:
         """Whether an objective needs it."""

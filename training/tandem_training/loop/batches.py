@@ -16,6 +16,7 @@ from ..models.model import Tandem
 from ..objectives.features import Batch, Precision, Tensors
 from ..recipe import Recipe
 from .second_text import SecondTextInput
+from .visual_tokens import VisualTokens
 
 UNKNOWN = 100  # [UNK] of the BERT vocabulary
 
@@ -44,6 +45,10 @@ class Batches:
         # Sentence vectors of each image's captions, where a teacher gives some.
         self.sentences: list[Tensor] = []
         self.inputs: list[SecondTextInput] = []
+        self.visual = None
+        if count := recipe.codes():
+            side, views = round(model.cells**0.5), self.data.views
+            self.visual = VisualTokens(samples, size, views, side, count, cache, precision.bfloat16)
 
     def __getitem__(self, number: int) -> Batch:
         drawn, own = self.shuffle.draw(number), self.rows
@@ -56,6 +61,8 @@ class Batches:
             "text.mask": mask[own],
         }
         whole = {"image.ids": torch.from_numpy(drawn.images), "text.ids": ids, "text.mask": mask}
+        if self.visual:
+            whole["visual.ids"] = self.visual.batch(views, drawn.images)
         further = [(p, more) for p, c in chosen for more in self.shuffle.further(p, c, drawn.rng)]
         shape = (len(chosen), self.data.captions - 1)
         if further:

@@ -21,7 +21,8 @@ class Batch:
             "further.ids", "further.mask" [., captions - 1, s] · "second.ids", "second.mask" [., u]
     whole   "image.ids" [b] · "text.ids", "text.mask" [b, t]
             "sentence.text", "sentence.image" [b, d] of the caption and of all captions of the image
-            "sentence.further" [b, captions - 1, d] · "second.rows", which have a second caption"""
+            "sentence.further" [b, captions - 1, d] · "second.rows", which have a second caption
+            "visual.ids" [b, n], a code of each cell"""
 
     inputs: Tensors
     whole: Tensors

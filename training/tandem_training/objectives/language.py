@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..models.word_head import WordHead
 from .objective import Objective, Step
 
 
@@ -53,21 +54,6 @@ def lm_loss(
     }
 
 
-class WordHead(nn.Module):
-    """Hidden state [..., width] → logits over the vocabulary [..., v]. The last matrix is the text
-    encoder's own word embedding (Press and Wolf 2016, arXiv:1608.05859), given at each call."""
-
-    def __init__(self, width: int, words: nn.Embedding):
-        super().__init__()
-        self.transform = nn.Linear(width, words.embedding_dim)
-        self.norm = nn.LayerNorm(words.embedding_dim)
-        self.bias = nn.Parameter(torch.zeros(words.num_embeddings))
-
-    def forward(self, states: Tensor, words: nn.Embedding) -> Tensor:
-        x = self.norm(F.gelu(self.transform(states)))
-        return (x @ words.weight.T.to(x.dtype)).float() + self.bias
-
-
 class Words(Objective):
     """An objective with a head that predicts words."""
 
@@ -77,7 +63,14 @@ class Words(Objective):
 
     def __init__(self, options: Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
-        self.head = WordHead(model.fusion.width, model.text.words)
+        # A fusion that serves a likelihood has a head of its own.
+        own = model.fusion.word_head is not None
+        self.head = None if own else WordHead(model.fusion.width, model.text.words)
+
+    def logits(self, step: Step, states: Tensor) -> Tensor:
+        """States [..., w] → logits over the vocabulary [..., v]."""
+        head = self.head or step.model.fusion.word_head
+        return head(states, step.model.text.words)
 
     def states(self, step: Step, text_tokens: Tensor, causal: bool = False) -> Tensor:
         """The fusion's states of each text before its own image [b, t, w]."""
@@ -117,9 +110,13 @@ class Mlm(Words):
             step.generator,
         )  # fmt: skip
         with step.precision(step.device):
-            states = self.states(step, step.model.read_words(hidden_ids, mask))  # [q, t, w]
-            logits = self.head(states[chosen], step.model.text.words)  # [k, v]
-        return {"mlm": mlm_loss(logits, ids, chosen)["loss"]}
+            states = self.read(step, hidden_ids, mask)  # [q, t, w]
+            logits = self.logits(step, states[chosen])  # [k, v]
+        return {self.name: mlm_loss(logits, ids, chosen)["loss"]}
+
+    def read(self, step: Step, token_ids: Tensor, mask: Tensor) -> Tensor:
+        """Texts with words hidden [q, t] → their states [q, t, w]."""
+        return self.states(step, step.model.read_words(token_ids, mask))
 
 
 class Lm(Words):
@@ -137,5 +134,5 @@ class Lm(Words):
         ids, mask = whole["text.ids"][part], whole["text.mask"][part]  # [q, t]
         with step.precision(step.device):
             states = self.states(step, step.features["text.tokens"][part], causal=True)
-            logits = self.head(states, step.model.text.words)  # [q, t, v]
+            logits = self.logits(step, states)  # [q, t, v]
         return {"lm": lm_loss(logits, ids, mask, self.options.smoothing)["loss"]}

@@ -10,6 +10,7 @@ from ..models.model import ModelConfig, Tandem
 from ..models.registry import would_give
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .language import Lm, Mlm
+from .masked import Mim, TextMlm
 from .matching import Itm, Lists, Rank
 from .objective import Objective, Step, Vocabulary
 
@@ -22,7 +23,9 @@ def register(objective: type[Objective]) -> type[Objective]:
     return objective
 
 
-for _objective in (Itc, TokenItc, Siglip, Itm, Rank, Lists, Mlm, Lm, SecondItc, SecondTextItc):
+for _objective in (
+    Itc, TokenItc, Siglip, Itm, Rank, Lists, Mlm, TextMlm, Mim, Lm, SecondItc, SecondTextItc,
+):  # fmt: skip
     register(_objective)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..part import Part, PartConfig
+from ..word_head import WordHead
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Fusion(Part):
     bare_words: ClassVar[bool] = False  # reads what the text encoder's first layer reads
     width: int  # of the hidden states
     head: nn.Linear
+    word_head: WordHead | None = None  # of one that serves the likelihood of a text
 
     @classmethod
     def adds(cls, config: PartConfig, given: set[str]) -> set[str]:

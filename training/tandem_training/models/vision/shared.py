@@ -80,13 +80,13 @@ class SharedVision(VisionEncoder):
 
     def states(self, tokens: Tensor) -> Tensor:
         """Stored tokens [b, n, v] → grid [b, n, w]."""
-        x = self.read_in(tokens)
+        return self.stack(self.read_in(tokens), None, IMAGE)
+
+    def tail(self, activations: Tensor) -> Tensor:
+        x = self.read_in(self.tokens(activations))
         if self.training and self.drop_tokens:
             x = sample_cells(x, self.drop_tokens)
         return self.stack(x, None, IMAGE)
-
-    def tail(self, activations: Tensor) -> Tensor:
-        return self.states(self.tokens(activations))
 
     def trunk_parameters(self) -> list[nn.Parameter]:
         return []
