@@ -1,9 +1,13 @@
 """Hidden cells and words."""
 
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from support.drawings import write_drawings
 from support.models import options, step_of, tiny
@@ -97,7 +101,14 @@ def test_visual_tokens_are_those_of_the_view_and_alike_where_cells_are(tmp_path,
     assert torch.equal(drawn, torch.stack([tokens.codes[1, 3], tokens.codes[0, 5]]))
     doubled = VisualTokens([samples[0]] * 4, 64, 1, 2, 3, tmp_path / "other", bfloat16=False)
     assert (doubled.codes == doubled.codes[:, :1]).all()
-    assert not torch.equal(tokens.codes[0], tokens.codes[1])
+    halves = np.zeros((64, 64, 3), np.uint8)
+    halves[:, :32, 0] = halves[:, 32:, 1] = 200
+    out = io.BytesIO()
+    Image.fromarray(halves).save(out, "PNG")
+    two = [replace(samples[0], jpeg=out.getvalue())]
+    (first, second) = VisualTokens(two, 64, 2, 2, 2, tmp_path / "two", bfloat16=False).codes[:, 0]
+    assert first[0] == first[2] != first[1] == first[3]
+    assert torch.equal(second, first[[1, 0, 3, 2]])  # of the mirror image
 
 
 def test_objectives_that_disagree_about_the_number_of_codes_are_refused():
