@@ -72,7 +72,7 @@ export const trainingBench: Bench<Figures> = {
       '',
       '| | parameters | seconds a step, median | least |',
       '|---|---:|---:|---:|',
-      row('`recipes/clip.toml`', tandem),
+      row('`recipes/dual-encoders/clip.toml`', tandem),
       row('open_clip', peer),
     ].join('\n')
   },

@@ -24,7 +24,7 @@ from tandem_training.objectives.objective import Step
 from tandem_training.objectives.registry import attach, losses
 from tandem_training.recipe import read_recipe
 
-RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "clip.toml"
+RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "dual-encoders" / "clip.toml"
 BFLOAT16 = Precision(True)
 
 

@@ -1,7 +1,6 @@
 """Recipes: TOML files that name every choice of a run; an unknown key is an error that names the
 nearest known one."""
 
-import tomllib
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +10,8 @@ from .models.part import Table
 from .models.registry import INPUTS, PARTS, nearest, part_of
 from .objectives import registry
 from .objectives.objective import Objective
+from .recipe_file import read_tables
+from .system import SERVES, System
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,17 @@ class DataConfig(Table):
 
 
 @dataclass(frozen=True)
+class ModelKeys(Table):
+    """Of `ModelConfig`, beside the parts."""
+
+    dim: int = 384
+    companion: bool = False
+
+
+@dataclass(frozen=True)
 class TrainConfig(Table):
+    CHOICES: ClassVar[dict] = {"precision": ("auto", "float32", "bfloat16")}
+
     # Folder or checkpoint of an earlier run, of which the model takes what fits; or the folder of a
     # bundle, on whose tokens a fusion is trained.
     start: str = ""
@@ -55,6 +66,7 @@ class GroupConfig(Table):
     """How fast a group of parameters learns; a number alone is its rate."""
 
     SHORT: ClassVar[str] = "rate"
+    CHOICES: ClassVar[dict] = {"kind": ("adamw", "sgd")}
 
     rate: float = 5e-4
     kind: str = "adamw"  # or sgd, with momentum 0.9
@@ -81,10 +93,13 @@ class Recipe:
     objectives: dict[str, Objective.Options] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    system: System | None = None  # that it stands for
 
     def check(self) -> None:
         """ValueError where objectives need what nothing gives, or something is given in vain."""
         given = self.model.gives() | self.data.gives()
+        if self.system:
+            self._check_serving(self.system.serve, "match.logit" in given)
         if is_bundle(self.train.start):
             given |= {"near.lists"}
             if others := self.objectives.keys() - {"lists"}:
@@ -114,6 +129,18 @@ class Recipe:
             if feature in given - read:
                 raise ValueError(f"{reader}, which the recipe has not")
 
+    def _check_serving(self, serve: str, fused: bool) -> None:
+        if fused == (serve == "E"):
+            raise ValueError(
+                f"[system] serve = {serve!r}: {SERVES[serve]}; but the fusion "
+                f"{self.model.fusion.kind!r} gives {'a' if fused else 'no'} logit"
+            )
+        if serve in ("R", "R+") and self.model.companion != (serve == "R+"):
+            raise ValueError(
+                f"[system] serve = {serve!r}: {SERVES[serve]}; but [model] companion = "
+                f"{str(self.model.companion).lower()}"
+            )
+
     def architecture(self) -> dict:
         """What a checkpoint of the run must agree in."""
         inputs = {name: config.architecture() for name, config in self.inputs.items()}
@@ -141,8 +168,7 @@ def read_recipe(path: Path) -> Recipe:
     """Parse and check a recipe. ValueError names the file, the key and the nearest known key, or
     the wrong type."""
     try:
-        tables = tomllib.loads(path.read_text())
-        recipe = _recipe(tables)
+        recipe = _recipe(read_tables(path))
         recipe.check()
     except ValueError as error:  # TOMLDecodeError is one
         raise ValueError(f"{path}: {error}") from error
@@ -151,7 +177,7 @@ def read_recipe(path: Path) -> Recipe:
 
 def _recipe(tables: dict) -> Recipe:
     plain = {"data": DataConfig, "train": TrainConfig, "optimiser": OptimiserConfig}
-    known = [*plain, "model", "objectives", *PARTS, *INPUTS]
+    known = [*plain, "model", "objectives", "system", *PARTS, *INPUTS]
     for table, keys in tables.items():
         if table not in known:
             raise ValueError(f"unknown key {table!r}; did you mean {nearest(table, known)!r}?")
@@ -160,7 +186,10 @@ def _recipe(tables: dict) -> Recipe:
     values = {name: _fill(kind, tables.get(name, {}), f"[{name}]") for name, kind in plain.items()}
     inputs = {n: _fill(i.Config, tables[n], f"[{n}]") for n, i in INPUTS.items() if n in tables}
     objectives = _objectives(tables.get("objectives", {}))
-    return Recipe(model=_model(tables), inputs=inputs, objectives=objectives, **values)
+    system = _fill(System, tables["system"], "[system]") if "system" in tables else None
+    return Recipe(
+        model=_model(tables), inputs=inputs, objectives=objectives, system=system, **values
+    )
 
 
 def _model(tables: dict) -> ModelConfig:
@@ -169,13 +198,8 @@ def _model(tables: dict) -> ModelConfig:
         keys = dict(tables.get(role, {}))
         kind = keys.pop("kind", getattr(standard, role).kind)
         parts[role] = _fill(part_of(role, kind).Config, keys, f"[{role}]")
-    keys = tables.get("model", {})
-    for key in keys.keys() - {"dim"}:
-        raise ValueError(f"[model]: unknown key {key!r}; did you mean 'dim'?")
-    dim = keys.get("dim", standard.dim)
-    if type(dim) is not int or dim < 1:
-        raise ValueError(f"[model]: dim = {dim!r}; expected an integer of at least 1")
-    return ModelConfig(dim, **parts)
+    keys = _fill(ModelKeys, tables.get("model", {}), "[model]")
+    return ModelConfig(keys.dim, **parts, companion=keys.companion)
 
 
 def _objectives(table: dict) -> dict[str, Objective.Options]:

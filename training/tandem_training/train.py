@@ -1,6 +1,6 @@
 """Train what a recipe names: encoders, a fusion, and the weighted sum of its objectives.
 
-python -m tandem_training.train recipes/tandem-small-towers.toml --out runs/towers"""
+python -m tandem_training.train recipes/shipped/tandem-small-towers.toml --out runs/towers"""
 
 import argparse
 from pathlib import Path

@@ -1,30 +1,99 @@
-"""Every recipe file is in the conformance suite, and a fusion of one's own in none."""
+"""Recipe files: what they say of themselves, how they extend one another; a fusion of one's own."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from support.models import (
-    BUNDLED,
+    FILES,
     NAMES,
-    ON_BUNDLES,
     RECIPES,
     TINY,
     masking_tokenizer,
     options,
     tiny_model,
 )
+from support.sizes import millions
 from tandem_training.loop.trainer import Trainer
 from tandem_training.models.fusion.fusion import Fusion
 from tandem_training.models.part import PartConfig
 from tandem_training.models.registry import PARTS, register
-from tandem_training.recipe import read_recipe
+from tandem_training.recipe import GroupConfig, read_recipe
 
 
-def test_every_recipe_file_is_in_the_conformance_suite():
-    assert {path.stem for path in RECIPES.glob("*.toml")} == {*NAMES, *BUNDLED, *ON_BUNDLES}
+@pytest.mark.parametrize("name", NAMES)
+def test_the_header_of_a_recipe_says_how_many_parameters_train_and_names_the_file(name: str):
+    recipe, text = read_recipe(FILES[name]), FILES[name].read_text()
+    assert recipe.system.parameters == millions(recipe)
+    path = FILES[name].relative_to(RECIPES.parent)
+    assert f"python -m tandem_training.train {path} --out" in text
+
+
+def test_only_the_recipes_of_the_taxonomy_name_a_system():
+    assert {n for n, path in FILES.items() if read_recipe(path).system} == set(NAMES)
+    papers = [read_recipe(FILES[name]).system.name for name in NAMES]
+    assert len(papers) == len(set(papers))
+
+
+def test_a_recipe_shows_what_differs_from_the_files_it_extends(tmp_path: Path):
+    (tmp_path / "base.toml").write_text(
+        """
+        [text]
+        kind = "bert"
+        layers = 3
+        [fusion]
+        kind = "aligned"
+        layers = 5
+        [objectives]
+        itc = 1.0
+        itm = { weight = 0.5, negatives = 3 }
+        [optimiser]
+        text = { rate = 1e-3, weight_decay = 0.2 }
+        """
+    )
+    (tmp_path / "family.toml").write_text('extends = "base.toml"\n[text]\nwidth = 48')
+    (tmp_path / "mine.toml").write_text(
+        """
+        extends = "family.toml"
+        [fusion]
+        kind = "single_stream"
+        [objectives]
+        itc = 0.0
+        itm = { negatives = 2 }
+        [optimiser]
+        text = 5e-5
+        """
+    )
+    recipe = read_recipe(tmp_path / "mine.toml")
+    assert (recipe.model.text.layers, recipe.model.text.width) == (3, 48)
+    assert recipe.model.fusion == PARTS["fusion"]["single_stream"].Config()  # not 5 layers
+    assert recipe.objectives == options(itm={"weight": 0.5, "negatives": 2})
+    assert recipe.optimiser.text == GroupConfig(5e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "mine.toml"', "a file cannot extend itself"),
+        ('extends = "none.toml"', "there is no file .*none.toml"),
+        ("extends = 3", "extends = 3; expected the name of a file"),
+        ('[system]\nname = "X"', r"\[system\]: paper is missing"),
+        ("SYSTEM\nserve = 'S'", r"serve = 'S'; expected one of E, R, R\+, L"),
+        ("SYSTEM\nserve = 'E'\n[objectives]\nitm = 1", "the fusion 'aligned' gives a logit"),
+        ("SYSTEM\nserve = 'R+'\n[objectives]\nitm = 1", r"\[model\] companion = false"),
+    ],
+)
+def test_a_recipe_file_that_does_not_fit_is_refused_in_a_sentence(
+    text: str, message: str, tmp_path: Path
+):
+    system = "[system]\nname = 'X'\npaper = 'Y'\nyear = 2020\nsource = 'Z'\nparameters = 1.0\n"
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("SYSTEM", system + "traits = ['a', 'b']"))
+    with pytest.raises(ValueError, match=f"mine.toml: .*{message}"):
+        read_recipe(path)
 
 
 class Product(Fusion):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from support.drawings import write_drawings
-from support.models import BUNDLED, NAMES, RECIPES, masking_tokenizer, recipe_trainer, small
+from support.models import BUNDLED, FILES, NAMES, masking_tokenizer, recipe_trainer, small
 from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.graphs import Graphs
 from tandem_training.bundle.write import export_bundle
@@ -40,7 +40,7 @@ def run_of(recipe: Recipe, out: Path) -> Trainer:
 
 
 def test_a_recipe_builds_as_shipped_and_its_image_tokens_fit_the_store(name: str):
-    model = read_recipe(RECIPES / f"{name}.toml").model
+    model = read_recipe(FILES[name]).model
     with torch.device("meta"):
         cells = Tandem(model).cells
     assert cells * model.vision.token_width < 16 * 1024

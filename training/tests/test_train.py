@@ -133,7 +133,7 @@ def test_a_later_stage_takes_the_parts_and_the_heads_that_fit(shard: Path, tmp_p
 def test_a_checkpoint_of_another_version_is_refused_in_a_sentence(tmp_path: Path):
     torch.save({"config": {}, "state": {}}, tmp_path / "model.pt")
     with pytest.raises(
-        ValueError, match="is a checkpoint of version 1; this trainer reads version 2: train it"
+        ValueError, match="is a checkpoint of version 1; this trainer reads version 3: train it"
     ):
         load(tmp_path / "model.pt")
 

@@ -6,7 +6,7 @@ import torch
 
 from ..data.atomic import replace_file
 
-VERSION = 2  # of what a checkpoint holds
+VERSION = 3  # of what a checkpoint holds
 
 
 def save(path: Path, state: dict) -> None:

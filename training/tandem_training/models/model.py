@@ -27,6 +27,9 @@ class ModelConfig:
     vision: PartConfig = field(default_factory=EfficientNetLite.Config)
     text: PartConfig = field(default_factory=Bert.Config)
     fusion: PartConfig = field(default_factory=Aligned.Config)
+    # Whether the dual encoder is a companion: the system has no embedding of its own, and what its
+    # fusion reads gets no gradient from the embeddings.
+    companion: bool = False
 
     def parts(self) -> dict[str, PartConfig]:
         return {"vision": self.vision, "text": self.text, "fusion": self.fusion}
@@ -37,7 +40,8 @@ class ModelConfig:
 
     def tables(self) -> dict:
         """As a checkpoint keeps it."""
-        return {"dim": self.dim} | {role: part.table() for role, part in self.parts().items()}
+        own = {"dim": self.dim, "companion": self.companion}
+        return own | {role: part.table() for role, part in self.parts().items()}
 
     @classmethod
     def from_tables(cls, tables: dict) -> "ModelConfig":
@@ -45,7 +49,7 @@ class ModelConfig:
         for role in ("vision", "text", "fusion"):
             keys = dict(tables[role])
             parts[role] = part_of(role, keys.pop("kind")).Config(**keys)
-        return cls(tables["dim"], **parts)
+        return cls(tables["dim"], **parts, companion=tables["companion"])
 
 
 @torch.no_grad()
@@ -109,14 +113,20 @@ class Tandem(nn.Module):
 
     def encode_activations(self, activations: Tensor) -> tuple[Tensor, Tensor]:
         """The same from the cached activations of the frozen trunk, [b, c, h, w]."""
-        embedding, tokens = self.pooler(self.vision.tail(activations))
+        reads = "image.tokens" in self.fusion.needs
+        embedding, tokens = self.pooler(
+            self.vision.tail(activations), self.config.companion and reads
+        )
         return embedding, self.fusion.image_tokens(activations, tokens)
 
     def encode_texts(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids and mask [b, t] → embedding [b, dim] of unit length, the text tokens that the
         fusion reads [b, t, w]."""
-        embedding, tokens = self.text(token_ids, mask)
-        return embedding, self.text.embed(token_ids).float() if self.fusion.bare_words else tokens
+        companion, bare = self.config.companion, self.fusion.bare_words
+        words = self.text.embed(token_ids)
+        states = self.text.states(words.detach() if companion and bare else words, mask)
+        read = states.detach() if companion and not bare else states
+        return self.text.pool(read, mask), words.float() if bare else states
 
     def read_words(self, token_ids: Tensor, mask: Tensor) -> Tensor:
         """The text tokens alone, [b, t, w]."""

@@ -14,15 +14,13 @@ LEAST = {
     "negatives": 1, "image_size": 1, "patch": 1, "token_width": 1, "width": 1, "layers": 1,
     "heads": 1, "dim": 1,
 }  # fmt: skip
-CHOICES = {
-    "precision": ("auto", "float32", "bfloat16"), "kind": ("adamw", "sgd"),
-    "experts": ("none", "norm", "feed"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Table:
     """A table of a recipe: its keys, each with a default. ValueError names a key that is wrong."""
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {}  # values of the keys that have few
 
     def __post_init__(self):
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -30,8 +28,8 @@ class Table:
             bound = LEAST.get(key, 0)
             if type(value) in (int, float) and value < bound:
                 raise ValueError(f"{key} = {value}; expected at least {bound}")
-            if key in CHOICES and value not in CHOICES[key]:
-                raise ValueError(f"{key} = {value!r}; expected one of {', '.join(CHOICES[key])}")
+            if value not in (known := self.CHOICES.get(key, (value,))):
+                raise ValueError(f"{key} = {value!r}; expected one of {', '.join(known)}")
         if values.get("width", 0) % values.get("heads", 1):
             raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}")
 

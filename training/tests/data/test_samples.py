@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from support.drawings import drawing, write_shard
-from support.models import RECIPES
+from support.models import FILES
 from tandem_training.data.draws import Shuffle
 from tandem_training.data.images import augment, decode
 from tandem_training.data.samples import read_shards
@@ -70,7 +70,7 @@ def test_the_error_of_a_wrong_recipe_names_the_key_and_the_nearest_one(
 
 
 def test_the_shipped_recipes_are_valid():
-    recipes = sorted(RECIPES.glob("*.toml"))
+    recipes = list(FILES.values())
     assert recipes and all(read_recipe(path).train.epochs > 0 for path in recipes)
 
 

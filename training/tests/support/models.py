@@ -64,10 +64,12 @@ TESTS = Path(__file__).parents[1]
 RECIPES = TESTS.parent / "recipes"
 PYTHON_PATH = f"{TESTS}:{TESTS.parent}"  # of a process that a test starts
 
+# Every recipe file by its name, but those that others extend.
+FILES = {path.stem: path for path in sorted(RECIPES.glob("*/*.toml")) if path.stem != "family"}
 # The recipes of the taxonomy, then those of the shipped bundle.
-NAMES = ["albef", "blip", "clip", "meter", "siglip", "vilt"]
-BUNDLED = ["tandem-small-towers", "tandem-small-fusion", "tandem-small-second"]
+NAMES = [name for name, path in FILES.items() if path.parent.name != "shipped"]
 ON_BUNDLES = ["tandem-small-lists"]  # train on the tokens of a bundle
+BUNDLED = [name for name in FILES if name not in (*NAMES, *ON_BUNDLES)]
 
 
 def tiny_tokenizer() -> Tokenizer:
@@ -161,11 +163,12 @@ def trainer(shard: Path, out: Path, tokenizer: Tokenizer, model: ModelConfig = T
 
 def small(name: str, shard: Path) -> Recipe:
     """The recipe as shipped, its choices kept, its sizes cut."""
-    recipe = read_recipe(RECIPES / f"{name}.toml")
+    recipe = read_recipe(FILES[name])
     vision = {"variant": "lite0"}
-    recipe.model = ModelConfig(
-        16, shrunk(recipe.model.vision, **vision), shrunk(recipe.model.text),
-        shrunk(recipe.model.fusion, width=16),
+    model = recipe.model
+    recipe.model = replace(
+        model, dim=16, vision=shrunk(model.vision, **vision), text=shrunk(model.text),
+        fusion=shrunk(model.fusion, width=16),
     )  # fmt: skip
     return cut(recipe, shard)
 

@@ -1,10 +1,10 @@
 """Losses of five steps of each recipe, which a change of the code must not change:
 
-    PYTHONPATH=.:tests python -m support.recorded [small] [full]
+    PYTHONPATH=.:tests python -m support.recorded small|full [recipes]
 
-writes tests/data/losses.json anew. `full` has the recipes' own sizes and published weights, `small`
-only their choices. All in float32 by one thread; every weight that starts at random depends
-on its name alone."""
+writes those of the recipes into tests/data/losses.json, or all anew. `full` has the recipes' own
+sizes and published weights, `small` only their choices. All in float32 by one thread; every weight
+that starts at random depends on its name alone."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from tandem_training.models.text.second import SecondText
 from tandem_training.recipe import GroupConfig, read_recipe
 
 from .drawings import write_drawings
-from .models import BUNDLED, NAMES, RECIPES, cut, masking_tokenizer, small
+from .models import FILES, cut, masking_tokenizer, small
 
 RECORD = Path(__file__).parents[1] / "data" / "losses.json"
 STEPS = 5
@@ -61,10 +61,7 @@ def fill(module: nn.Module, prefix: str = "", only: str = "") -> None:
 def losses(name: str, size: str, folder: Path) -> list[dict[str, float]]:
     """Of STEPS steps, with what was mended since the first record undone."""
     shard = write_drawings(folder / "drawings-0000.tar", languages=("zh", "de"))
-    if size == "small":
-        recipe = small(name, shard)
-    else:
-        recipe = cut(read_recipe(RECIPES / f"{name}.toml"), shard)
+    recipe = small(name, shard) if size == "small" else cut(read_recipe(FILES[name]), shard)
     recipe.train = dataclasses.replace(recipe.train, precision="float32")
     recipe.optimiser = dataclasses.replace(recipe.optimiser, scalars=GroupConfig(5e-4))  # A4
     if size == "small":
@@ -109,12 +106,11 @@ def step_at_earlier_rates(optimiser, progress: float) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for size in sys.argv[1:] or ("small", "full"):
-        record[size] = {}
-        for name in sorted((*NAMES, *BUNDLED)):
-            with tempfile.TemporaryDirectory() as folder:
-                record[size][name] = losses(name, size, Path(folder))
+    record = json.loads(RECORD.read_text())
+    size, *names = sys.argv[1:]
+    for name in names or record[size]:
+        with tempfile.TemporaryDirectory() as folder:
+            record[size][name] = losses(name, size, Path(folder))
     RECORD.write_text(written(record))
 
 

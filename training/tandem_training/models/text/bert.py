@@ -68,13 +68,16 @@ class Bert(TextEncoder):
         x = self.norm(self.words(token_ids) + self.positions(position))
         return F.dropout(x, self.dropout, self.training)
 
-    def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        x, bias = self.embed(token_ids), attention_bias(mask)  # [b, t, w], [b, 1, 1, t]
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
+        bias = attention_bias(mask)  # [b, 1, 1, t]
         for layer in self.layers:
             x = layer(x, bias)
+        return x.float()
+
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         weight = mask.unsqueeze(-1).float()  # [b, t, 1]
-        mean = (x.float() * weight).sum(1) / weight.sum(1)  # [b, w]
-        return F.normalize(self.project(mean).float(), dim=-1), x.float()
+        mean = (tokens * weight).sum(1) / weight.sum(1)  # [b, w]
+        return F.normalize(self.project(mean).float(), dim=-1)
 
     def load_published(self) -> None:
         self.load_minilm(weights.minilm())

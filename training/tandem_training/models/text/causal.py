@@ -33,11 +33,12 @@ class CausalText(TextEncoder):
             torch.arange(token_ids.shape[1], device=token_ids.device)
         )
 
-    def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        x, bias = self.embed(token_ids), causal_bias(mask)
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
+        bias = causal_bias(mask)
         for layer in self.layers:
             x = layer(x, bias)
-        x = self.norm(x)
-        last = mask.sum(1) - 1
-        end = x[torch.arange(x.shape[0], device=x.device), last]
-        return F.normalize(self.project(end).float(), dim=-1), x.float()
+        return self.norm(x).float()
+
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        end = tokens[torch.arange(tokens.shape[0], device=tokens.device), mask.sum(1) - 1]
+        return F.normalize(self.project(end).float(), dim=-1)

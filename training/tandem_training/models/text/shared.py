@@ -54,11 +54,13 @@ class SharedText(TextEncoder):
         x = self.norm(self.words(token_ids) + self.positions(position))
         return F.dropout(x, self.dropout, self.training)
 
-    def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
         bias = (causal_bias if self.causal else attention_bias)(mask)
-        x = self.vision.stack(self.embed(token_ids), bias, TEXT)  # [b, t, w]
+        return self.vision.stack(x, bias, TEXT).float()
+
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         if self.causal:
-            pooled = x[torch.arange(x.shape[0], device=x.device), mask.sum(1) - 1]
+            pooled = tokens[torch.arange(tokens.shape[0], device=tokens.device), mask.sum(1) - 1]
         else:
-            pooled = x[:, 0]
-        return F.normalize(self.project(pooled).float(), dim=-1), x.float()
+            pooled = tokens[:, 0]
+        return F.normalize(self.project(pooled).float(), dim=-1)

@@ -34,10 +34,20 @@ class TextEncoder(Part):
         """Token ids [b, t] → what the first layer reads [b, t, width]."""
         raise NotImplementedError
 
+    def states(self, x: Tensor, mask: Tensor) -> Tensor:
+        """What the first layer reads [b, t, width], mask int64 [b, t] → text tokens [b, t,
+        width]."""
+        raise NotImplementedError
+
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Text tokens → embedding [b, dim] of unit length."""
+        raise NotImplementedError
+
     def forward(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids and mask int64 [b, t] → embedding [b, dim] of unit length, text tokens [b, t,
         width]."""
-        raise NotImplementedError
+        tokens = self.states(self.embed(token_ids), mask)
+        return self.pool(tokens, mask), tokens
 
     def load_published(self) -> None:
         """Fill from published weights; a text encoder without them starts at random."""

@@ -1,6 +1,7 @@
 """Vision encoder: patches through the stack that reads texts and pairs too."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ class SharedVision(VisionEncoder):
 
     @dataclass(frozen=True)
     class Config(VisionConfig):
+        CHOICES: ClassVar[dict] = {"experts": ("none", "norm", "feed")}
+
         image_size: int = 224
         split: int = 0
         token_width: int = 256

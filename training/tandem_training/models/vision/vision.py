@@ -75,15 +75,19 @@ class ImagePooler(nn.Module):
         self.tokens = nn.Linear(grid_width, config.token_width)
         self.dropout = nn.Dropout(config.pool_dropout)
 
-    def forward(self, grid: Tensor) -> tuple[Tensor, Tensor]:
-        b, n, _ = grid.shape
+    def forward(self, grid: Tensor, companion: bool = False) -> tuple[Tensor, Tensor]:
+        """`companion`: the embedding passes no gradient into the grid."""
         # The same channels are dropped in every cell of an image.
-        grid = grid * self.dropout(grid.new_ones(b, 1, grid.shape[-1]))
+        grid = grid * self.dropout(grid.new_ones(grid.shape[0], 1, grid.shape[-1]))
+        embedding = self.pool(grid.detach() if companion else grid)
+        return embedding, F.normalize(self.tokens(grid).float(), dim=-1)
+
+    def pool(self, grid: Tensor) -> Tensor:
+        b, n, _ = grid.shape
         weights = self.scores(grid).softmax(1)  # [b, n, heads]
         values = self.values(grid).view(b, n, self.heads, -1)  # [b, n, heads, dim / heads]
         pooled = (weights.unsqueeze(-1) * values).sum(1).flatten(1)  # [b, dim]
-        embedding = F.normalize(pooled.float() + self.mean(grid.mean(1)).float(), dim=-1)
-        return embedding, F.normalize(self.tokens(grid).float(), dim=-1)
+        return F.normalize(pooled.float() + self.mean(grid.mean(1)).float(), dim=-1)
 
 
 # Image tokens are unit vectors; a component beyond ±TOKEN_RANGE / sqrt(width) is clipped. One int8
