@@ -10,6 +10,7 @@ import { readFileSync } from 'node:fs'
 import { isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { envSchema, type EnvSchemaOpt } from 'env-schema'
+import { closestMatch } from 'leven'
 import { Type, type Static, type TProperties, type TSchemaOptions } from 'typebox'
 
 /** The folder of the package, which holds the shipped bundles and the search page. */
@@ -20,7 +21,10 @@ export const packageInfo = JSON.parse(
   readFileSync(join(packageFolder, 'package.json'), 'utf8'),
 ) as { version: string; description: string }
 
-/** A variable has a value that its setting does not take; the message names every such variable. */
+/**
+ * A variable has a value that its setting does not take, or its name is a misspelt setting; the
+ * message names every such variable.
+ */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
@@ -296,13 +300,57 @@ function withCheck(ajv: Ajv): Ajv {
   return ajv.addKeyword({ keyword: 'check', type: 'string', validate })
 }
 
+const PREFIX = 'TANDEM_'
+/** Variables that Kubernetes sets in pods for a Service of the name tandem. */
+const SERVICE_LINK = /_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/
+const SERVICE_ADDRESS = /^(tcp|udp|sctp):\/\//
+const MAX_TYPOS = 2
+/** Other programs have names near to shorter ones: API_KEY, POST, DIALECT. */
+const MIN_NEAR_NAME = 9
+const OF_OTHER_PROGRAMS: readonly string[] = ['LOGLEVEL']
+
+/**
+ * The setting that a variable seems to mean: a variable with our prefix means one always, another
+ * where it differs by at most two letters, of which none is the first. Undefined for variables of
+ * other programs.
+ */
+function misspelt(variable: string): { nearest: string | undefined } | undefined {
+  const known = Object.keys(schema.properties)
+  if (known.includes(variable) || OF_OTHER_PROGRAMS.includes(variable)) return undefined
+  const name = variable.toUpperCase()
+  if (name.startsWith(PREFIX)) {
+    const bare = name.slice(PREFIX.length)
+    const nearest =
+      closestMatch(bare, known, { maxDistance: MAX_TYPOS }) ??
+      closestMatch(name, known, { maxDistance: bare.length })
+    return { nearest }
+  }
+  const candidates = known.filter(
+    (setting) => setting.length >= MIN_NEAR_NAME && setting.startsWith(name.charAt(0)),
+  )
+  const nearest = closestMatch(name, candidates, { maxDistance: MAX_TYPOS })
+  return nearest === undefined ? undefined : { nearest }
+}
+
+/** A sentence for each variable that is no setting and seems to be meant as one. */
+function misspeltSettings(environment: Readonly<Record<string, string | undefined>>): string[] {
+  return Object.entries(environment).flatMap(([variable, value]) => {
+    if (!value || SERVICE_LINK.test(variable) || SERVICE_ADDRESS.test(value)) return []
+    const found = misspelt(variable)
+    if (found === undefined) return []
+    const hint = found.nearest === undefined ? '' : ` Did you mean ${found.nearest}?`
+    return [`${variable} is not a setting.${hint}`]
+  })
+}
+
 /**
  * Reads the settings from `environment`. An absent or empty variable means its default.
  *
- * @throws ConfigError with a sentence for each variable whose value its setting does not take; it
- *   does not repeat secrets
+ * @throws ConfigError with a sentence for each variable whose value its setting does not take, and
+ *   for each misspelt setting; it does not repeat secrets
  */
 export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const unknown = misspeltSettings(environment)
   const data = Object.fromEntries(
     Object.keys(schema.properties)
       .map((variable) => [variable, environment[variable]?.trim()])
@@ -310,7 +358,8 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   ) as Record<string, string>
   try {
     const ajv = { customOptions: withCheck }
-    return configOf(envSchema<Static<typeof schema>>({ schema, data, env: false, ajv }))
+    const values = envSchema<Static<typeof schema>>({ schema, data, env: false, ajv })
+    if (unknown.length === 0) return configOf(values)
   } catch (error) {
     const { errors } = error as { errors?: { instancePath: string }[] }
     if (errors === undefined) throw error
@@ -319,6 +368,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
       const { description, writeOnly } = settings[variable] ?? {}
       return `${variable} takes ${description}${writeOnly ? '' : `, not "${data[variable]}"`}.`
     })
-    throw new ConfigError(sentences.join('\n'))
+    throw new ConfigError([...sentences, ...unknown].join('\n'), { cause: error })
   }
+  throw new ConfigError(unknown.join('\n'))
 }

@@ -206,8 +206,20 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable
 
+/** What a refused request would have exceeded, for the metrics. */
+export type RefusalReason =
+  | 'requests'
+  | 'bulk_requests'
+  | 'client_share'
+  | 'held_bytes'
+  | 'model_queue'
+  | 'decoder_queue'
+  | 'write_queue'
+  | 'deadline'
+
 export interface TandemErrorOptions {
   cause?: unknown
+  reason?: RefusalReason | undefined
   /** Seconds after which another try makes sense; sent as Retry-After. */
   retryAfterS?: number | undefined
 }
@@ -231,6 +243,7 @@ export class TandemError<Code extends ErrorCode = ErrorCode> extends Error {
   override readonly name = 'TandemError'
   readonly code: ErrorCode
   readonly retryAfterS: number | undefined
+  readonly reason: RefusalReason | undefined
 
   constructor(code: Code, ...rest: Rest<Code>) {
     const [detail, options] = rest as [string | Values<string> | undefined, TandemErrorOptions?]
@@ -241,6 +254,7 @@ export class TandemError<Code extends ErrorCode = ErrorCode> extends Error {
     )
     this.code = code
     this.retryAfterS = options?.retryAfterS
+    this.reason = options?.reason
   }
 
   get status(): number {
@@ -249,8 +263,8 @@ export class TandemError<Code extends ErrorCode = ErrorCode> extends Error {
 
   /** The same error about one of several values, such as "inputs[3]". */
   about(subject: string): TandemError {
-    const { code, message, retryAfterS } = this
-    return new TandemError(code, `${subject}: ${message}`, { cause: this, retryAfterS })
+    const { code, message, retryAfterS, reason } = this
+    return new TandemError(code, `${subject}: ${message}`, { cause: this, retryAfterS, reason })
   }
 }
 

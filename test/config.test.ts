@@ -160,6 +160,73 @@ describe('the settings', () => {
     )
   })
 
+  it.each([
+    ['TANDEM_MODLE', 'TANDEM_MODEL'],
+    ['TANDEM_DATA', 'TANDEM_DATA_DIR'],
+    ['TANDEM_DATA_DIRECTORY', 'TANDEM_DATA_DIR'],
+    ['TANDEM_PORT', 'PORT'],
+    ['TANDEM_LOG_LEVEL', 'LOG_LEVEL'],
+    ['tandem_role', 'TANDEM_ROLE'],
+    ['LOG_LEVLE', 'LOG_LEVEL'],
+    ['log_level', 'LOG_LEVEL'],
+    ['MAX_IMAGE_PIXEL', 'MAX_IMAGE_PIXELS'],
+    ['RATE_LIMIT_PER_SEC0ND', 'RATE_LIMIT_PER_SECOND'],
+    ['BACKUPDIR', 'BACKUP_DIR'],
+    ['API_KEY_FILE', 'API_KEYS_FILE'],
+    ['TRUSTED_NETWORKS', 'TRUSTED_NETWORK'],
+  ])('refuse %s and name %s', (variable, nearest) => {
+    expect(() => readConfig({ [variable]: '1' })).toThrow(ConfigError)
+    expect(() => readConfig({ [variable]: '1' })).toThrow(
+      `${variable} is not a setting. Did you mean ${nearest}?`,
+    )
+    expect(() => readConfig({ [variable]: '' })).not.toThrow()
+  })
+
+  it('refuse a variable with the prefix of the service that is near to no setting', () => {
+    expect(() => readConfig({ TANDEM_QX: '1' })).toThrow(/^TANDEM_QX is not a setting\.$/)
+  })
+
+  it.each([
+    // Of Kubernetes, for Services of the names tandem, milvus and s3.
+    ['TANDEM_SERVICE_HOST', '10.0.0.7'],
+    ['TANDEM_SERVICE_PORT', '80'],
+    ['TANDEM_SERVICE_PORT_HTTP', '80'],
+    ['TANDEM_PORT', 'tcp://10.0.0.7:80'],
+    ['TANDEM_PORT_80_TCP', 'tcp://10.0.0.7:80'],
+    ['TANDEM_PORT_80_TCP_ADDR', '10.0.0.7'],
+    ['TANDEM_HEADLESS_SERVICE_HOST', 'None'],
+    ['MILVUS_PORT_19530_TCP_ADDR', '10.0.0.8'],
+    ['S3_SERVICE_HOST', '10.0.0.9'],
+    ['KUBERNETES_SERVICE_HOST', '10.0.0.1'],
+    // Of other programs.
+    ['HOSTNAME', 'a'],
+    ['POST', 'a'],
+    ['PORTS', '80'],
+    ['GHOST', 'a'],
+    ['API_KEY', 'of-another-program'],
+    ['LOGLEVEL', 'debug'],
+    ['LOGNAME', 'a'],
+    ['DIALECT', 'sqlite'],
+    ['AWS_REGION', 'eu-central-1'],
+    ['OS_REGION', 'a'],
+    ['R2_ENDPOINT', 'https://a.example'],
+    ['AWS_ENDPOINT_URL_S3', 'https://a.example'],
+    ['SSL_CERT_FILE', '/etc/ssl/cert.pem'],
+    ['NVIDIA_VISIBLE_DEVICES', 'all'],
+    ['HIP_VISIBLE_DEVICES', '0'],
+    ['MILVUS_URI', 'http://a.example'],
+    ['REQUEST_TIMEOUT', '30'],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'http://127.0.0.1:4318'],
+  ])('leave %s=%s to its program', (variable, value) => {
+    expect(readConfig({ [variable]: value })).toEqual(readConfig({}))
+  })
+
+  it('report misspelt names with bad values', () => {
+    expect(() => readConfig({ PORT: 'x', TANDEM_MODLE: 'a' })).toThrow(
+      /^PORT takes .*, not "x"\.\nTANDEM_MODLE is not a setting\. Did you mean TANDEM_MODEL\?$/,
+    )
+  })
+
   it('report all problems at once, without secrets', () => {
     const read = (): unknown =>
       readConfig({ PORT: 'x', API_KEYS: 'hunter2', ENCODER_API_KEY: 'hünter3' })

@@ -47,7 +47,8 @@ export class GroupCommit<Write extends GroupedWrite, Outcome> {
     return new Promise((done, failed) => {
       if (this.#waiting.length >= MAX_WAITING) {
         const sentence = `${MAX_WAITING} writes wait for ${this.#options.target}, which is the limit; try again in a moment.`
-        return failed(new TandemError('overloaded', sentence, { retryAfterS: 1 }))
+        const options = { retryAfterS: 1, reason: 'write_queue' } as const
+        return failed(new TandemError('overloaded', sentence, options))
       }
       this.#waiting.push({ write, done, failed })
       this.#running ??= this.#run()

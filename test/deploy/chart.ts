@@ -38,7 +38,9 @@ export interface Container {
   volumeMounts: { name: string; mountPath: string }[]
 }
 export interface Pod {
+  initContainers?: Omit<Container, 'env'>[]
   containers: [Container]
+  volumes: Record<string, unknown>[]
   terminationGracePeriodSeconds: number
   tolerations?: unknown[]
   runtimeClassName?: string

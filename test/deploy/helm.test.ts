@@ -205,9 +205,9 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(JSON.stringify(renderSet(...MILVUS, 'autoscaling.enabled=true'))).toContain(
       `"name":"${metric}"`,
     )
-    expect(readFileSync(join(packageFolder, 'src', 'plugins', 'metrics.ts'), 'utf8')).toContain(
-      `'${metric}'`,
-    )
+    expect(
+      readFileSync(join(packageFolder, 'src', 'http', 'plugins', 'metrics.ts'), 'utf8'),
+    ).toContain(`'${metric}'`)
   })
 
   it('gives Prometheus the key of each kind of pod', () => {
@@ -264,6 +264,57 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
     expect(before).not.toContain('one-token')
   })
 
+  it('mounts a bundle of a volume next to those of the image, in the pods with models', () => {
+    const claim = ['bundle.name=photos', 'bundle.existingClaim=bundles', 'bundle.subPath=v3']
+    const parted = renderSet(...ENCODE, ...claim)
+    const mount = { name: 'bundle', mountPath: '/app/models/photos', subPath: 'v3', readOnly: true }
+    const volume = {
+      name: 'bundle',
+      persistentVolumeClaim: { claimName: 'bundles', readOnly: true },
+    }
+    for (const pod of [encode(parted), search(renderSet(...claim))]) {
+      expect(pod.containers[0].volumeMounts).toContainEqual(mount)
+      expect(pod.volumes).toContainEqual(volume)
+      expect(pod.initContainers).toBeUndefined()
+      expect(valueOf(pod, 'TANDEM_MODEL')).toBe('photos')
+    }
+    expect(JSON.stringify(search(parted))).not.toContain('bundle')
+    const dockerfile = readFileSync(join(packageFolder, 'Dockerfile'), 'utf8')
+    expect(dockerfile).toContain('WORKDIR /app\n')
+    expect(dockerfile).toContain('COPY models ./models\n')
+  })
+
+  it('copies a bundle of an image by an init container with the rights of the service', () => {
+    const pod = search(
+      renderSet('bundle.name=photos', 'bundle.image=photos-bundle:3', 'bundle.imagePath=/b/'),
+    )
+    const [copying] = pod.initContainers ?? []
+    expect(copying).toMatchObject({
+      image: 'photos-bundle:3',
+      command: ['cp', '-R', '/b/.', '/copy'],
+      securityContext: pod.containers[0].securityContext,
+      volumeMounts: [{ name: 'bundle', mountPath: '/copy' }],
+    })
+    expect(pod.containers[0].volumeMounts).toContainEqual({
+      name: 'bundle',
+      mountPath: '/app/models/photos',
+      readOnly: true,
+    })
+    expect(pod.volumes).toContainEqual({ name: 'bundle', emptyDir: { sizeLimit: '2Gi' } })
+  })
+
+  it('serves the bundle that the settings name, beside a mounted one', () => {
+    const pod = search(
+      renderSet(
+        'bundle.name=photos',
+        'bundle.existingClaim=bundles',
+        'settings.TANDEM_MODEL=tandem-small',
+      ),
+    )
+    const variables = pod.containers[0].env.filter(({ name }) => name === 'TANDEM_MODEL')
+    expect(variables).toEqual([{ name: 'TANDEM_MODEL', value: 'tandem-small' }])
+  })
+
   it('sets TRUSTED_NETWORK only without keys', () => {
     const trusted = (...sets: string[]) => valueOf(search(renderSet(...sets)), 'TRUSTED_NETWORK')
     expect(trusted()).toBe('true')
@@ -275,6 +326,13 @@ describe.skipIf(helm === null)('the Helm chart (needs helm: none was found)', ()
   it.each([
     ['settings.PORT=80', /PORT/],
     ['settings.VECTOR_INDEX=exact', /VECTOR_INDEX/],
+    ['settings.LOG_LEVLE=debug', /LOG_LEVLE[\s\S]*'LOG_LEVEL'/],
+    ['encode.settings.MAX_PIXELS=1', /MAX_PIXELS[\s\S]*'MAX_IMAGE_PIXELS'/],
+    ['bundle.name=photos', /bundle.existingClaim or bundle.image/],
+    ['bundle.name=photos,bundle.existingClaim=a,bundle.image=b', /and not both/],
+    ['bundle.image=b', /need bundle.name/],
+    ['bundle.name=../photos,bundle.image=b', /bundle\/name/],
+    ['bundle.claim=b', /claim/],
     ['apiKeys.values={short}', /apiKeys\/values\/0/],
     ['persistence.accessModes={ReadWriteMany}', /accessModes/],
     ['replica=2', /replica/],

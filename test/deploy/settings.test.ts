@@ -74,6 +74,18 @@ describe('the chart', () => {
     expect(() => readConfig(values.settings)).not.toThrow()
   })
 
+  it('takes the settings without a value of their own, and those alone', () => {
+    const { definitions } = JSON.parse(read('deploy', 'helm', 'tandem', 'values.schema.json')) as {
+      definitions: { settings: { propertyNames: { anyOf: { enum?: string[] }[] } } }
+    }
+    const names = definitions.settings.propertyNames.anyOf.flatMap((choice) => choice.enum ?? [])
+    const templates = read('deploy', 'helm', 'tandem', 'templates', '_environment.tpl')
+    // TANDEM_MODEL is set from bundle.name only where the settings have none.
+    const own = new Set([...templates.matchAll(/^- name: ([A-Z0-9_]+)$/gm)].map(([, name]) => name))
+    own.delete('TANDEM_MODEL')
+    expect(names).toEqual([...known].filter((name) => !own.has(name)))
+  })
+
   it('has the version of the service', () => {
     const { version } = JSON.parse(read('package.json')) as { version: string }
     expect(parse(read('deploy', 'helm', 'tandem', 'Chart.yaml'))).toMatchObject({

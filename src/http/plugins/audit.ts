@@ -4,7 +4,7 @@
  */
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
-import { clip, type ErrorCode } from '../../errors.js'
+import { clip, type ErrorCode, type RefusalReason } from '../../errors.js'
 
 /** A backup and a restore have one line when they begin and another when they end. */
 export type AuditAction = 'add' | 'remove' | 'backup' | 'restore' | 'remove backup'
@@ -20,6 +20,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** The code of the error that the request was answered with. */
     failure: ErrorCode | undefined
+    /** Its reason, if it refuses the request. */
+    failureReason: RefusalReason | undefined
     /** @param id - of the item, or the name of the backup; null if the input has none */
     audit: (action: AuditAction, id: string | null, outcome: AuditOutcome) => void
   }
@@ -35,6 +37,7 @@ export interface AuditOptions {
 export const audit = plugin<AuditOptions>(
   (app, { log }, done) => {
     app.decorateRequest('failure', undefined)
+    app.decorateRequest('failureReason', undefined)
     app.decorateRequest('audit', function (this: FastifyRequest, action, id, outcome) {
       log.info(
         {

@@ -11,7 +11,7 @@ import { TandemError } from '../../errors.js'
 import type { Call } from '../../retrieval/retrieval.js'
 import { ByteBudget, type Holding } from '../byte-budget.js'
 import { timeLimitOf } from './deadline.js'
-import { Permits } from './permits.js'
+import { Permits, type Refusal } from './permits.js'
 import { clientOf } from './rate-limit.js'
 
 declare module 'fastify' {
@@ -147,14 +147,16 @@ export class Admission {
   #take(priority: NonNullable<Call['priority']>): void {
     if (this.#isOver) return
     const permit = this.#permits.take(priority, this.client)
-    if (typeof permit === 'string') throw overloaded(permit)
+    if (typeof permit !== 'function') throw overloaded(permit)
     this.#taken.push(permit)
   }
 
   #evict(): void {
-    const error = overloaded(
-      'The requests in progress have too many bytes, most of them of this client; try again shortly.',
-    )
+    const error = overloaded({
+      reason: 'held_bytes',
+      sentence:
+        'The requests in progress have too many bytes, most of them of this client; try again shortly.',
+    })
     if (!this.#reply.sent) this.#reply.header('connection', 'close').send(error)
   }
 }
@@ -217,8 +219,8 @@ export const overload = plugin<OverloadOptions>(
   { name: 'overload', dependencies: ['problems', 'tracing', 'identity'] },
 )
 
-function overloaded(sentence: string): TandemError {
-  return new TandemError('overloaded', sentence, { retryAfterS: RETRY_AFTER_S })
+function overloaded({ reason, sentence }: Refusal): TandemError {
+  return new TandemError('overloaded', sentence, { retryAfterS: RETRY_AFTER_S, reason })
 }
 
 /** Whether the handler reads the body: a form, or a stream of lines. */

@@ -1,3 +1,4 @@
+import type { RefusalReason } from '../../errors.js'
 import type { Call } from '../../retrieval/retrieval.js'
 
 type Priority = NonNullable<Call['priority']>
@@ -5,10 +6,17 @@ type Priority = NonNullable<Call['priority']>
 /** Share of the permits that a single client leaves free, so that a second one can begin. */
 const LEFT_FREE = 0.25
 
+/** Why a client cannot have a permit now. */
+export interface Refusal {
+  readonly reason: RefusalReason
+  readonly sentence: string
+}
+
 /** The permits of one priority, and how many each client holds. */
 interface Pool {
   readonly limit: number
   readonly what: string
+  readonly reason: RefusalReason
   taken: number
   readonly of: Map<string, number>
   /** In the order of their calls. */
@@ -21,24 +29,28 @@ export class Permits {
 
   constructor({ interactive, bulk }: Readonly<Record<Priority, number>>) {
     this.#pools = {
-      interactive: newPool(interactive, 'requests'),
-      bulk: newPool(bulk, 'bulk requests'),
+      interactive: newPool(interactive, 'requests', 'requests'),
+      bulk: newPool(bulk, 'bulk requests', 'bulk_requests'),
     }
   }
 
-  /** The sentence of the refusal where the client cannot have a permit now; null where it can. */
-  refusal(priority: Priority, client: string): string | null {
+  /** Null where the client can have a permit now. */
+  refusal(priority: Priority, client: string): Refusal | null {
     const pool = this.#pools[priority]
-    const { limit, what } = pool
+    const { limit, what, reason } = pool
     if (pool.taken >= limit)
-      return `${limit} ${what} are being answered, the most at a time; try again shortly.`
+      return {
+        reason,
+        sentence: `${limit} ${what} are being answered, the most at a time; try again shortly.`,
+      }
     const share = shareOf(pool, client)
     if ((pool.of.get(client) ?? 0) < share) return null
-    return `${share} ${what} of this client are being answered, its share of ${limit}; try again shortly.`
+    const sentence = `${share} ${what} of this client are being answered, its share of ${limit}; try again shortly.`
+    return { reason: 'client_share', sentence }
   }
 
-  /** @returns a function that gives the permit back, or the sentence of the refusal */
-  take(priority: Priority, client: string): (() => void) | string {
+  /** @returns a function that gives the permit back, or the refusal */
+  take(priority: Priority, client: string): (() => void) | Refusal {
     return this.refusal(priority, client) ?? this.#give(priority, client)
   }
 
@@ -49,7 +61,7 @@ export class Permits {
   wait(priority: Priority, client: string, signal: AbortSignal | undefined): Promise<() => void> {
     signal?.throwIfAborted()
     const permit = this.take(priority, client)
-    if (typeof permit !== 'string') return Promise.resolve(permit)
+    if (typeof permit === 'function') return Promise.resolve(permit)
     const { waiting } = this.#pools[priority]
     return new Promise((resolve, reject) => {
       const leave = (): void => {
@@ -80,8 +92,8 @@ export class Permits {
   }
 }
 
-function newPool(limit: number, what: string): Pool {
-  return { limit, what, taken: 0, of: new Map(), waiting: new Set() }
+function newPool(limit: number, what: string, reason: RefusalReason): Pool {
+  return { limit, what, reason, taken: 0, of: new Map(), waiting: new Set() }
 }
 
 function shareOf({ limit, of }: Pool, client: string): number {

@@ -89,6 +89,7 @@ export function prefixOf({ headers }: FastifyRequest): string {
 export function loggedError(thrown: unknown, request: FastifyRequest): TandemError {
   const error = tandemError(thrown, request)
   request.failure = error.code
+  request.failureReason = error.reason
   logFailure(error, request)
   return error
 }

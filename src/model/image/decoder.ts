@@ -56,7 +56,7 @@ export class Decoder {
         new TandemError(
           'overloaded',
           `${waiting} images wait to be decoded, the most that may; try again in a moment.`,
-          { retryAfterS: 1 },
+          { retryAfterS: 1, reason: 'decoder_queue' },
         ),
     })
   }

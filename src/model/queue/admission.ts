@@ -59,6 +59,7 @@ export class Admission {
       'try again in a moment.'
     throw new TandemError('overloaded', message, {
       retryAfterS: Math.max(1, Math.ceil((needed - left) / 1000)),
+      reason: 'deadline',
     })
   }
 

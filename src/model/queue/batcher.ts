@@ -244,7 +244,7 @@ export class Batcher {
     return new TandemError(
       'overloaded',
       `${this.#queue.size} inputs wait for the model, and ${this.#maxQueue} may; try again in a moment.`,
-      { retryAfterS: 1 },
+      { retryAfterS: 1, reason: 'model_queue' },
     )
   }
 }

@@ -68,6 +68,10 @@
   value: /tls/ca.crt
 {{- end }}
 {{- end }}
+{{- if and $values.bundle.name (ne $role "search") (not (hasKey $settings "TANDEM_MODEL")) }}
+- name: TANDEM_MODEL
+  value: {{ $values.bundle.name | quote }}
+{{- end }}
 {{- range $variable, $value := $settings }}
 - name: {{ $variable }}
   value: {{ $value | quote }}

@@ -8,6 +8,7 @@
 {{- $gpu := and $values.gpu.enabled (ne $role "search") -}}
 {{- $image := $gpu | ternary $values.gpu.image $values.image -}}
 {{- $resources := $own.resources -}}
+{{- $bundle := and $values.bundle.name (ne $role "search") -}}
 {{- if $gpu }}{{ $resources = merge (dict "limits" (dict $values.gpu.resource $values.gpu.count)) (deepCopy $own.resources) }}{{ end -}}
 metadata:
   labels:
@@ -30,6 +31,20 @@ spec:
   runtimeClassName: {{ $values.gpu.runtimeClassName }}
   {{- end }}
   securityContext: {{- toYaml $values.podSecurityContext | nindent 4 }}
+  {{- if and $bundle $values.bundle.image }}
+  initContainers:
+    - name: bundle
+      image: {{ $values.bundle.image | quote }}
+      imagePullPolicy: {{ $values.image.pullPolicy }}
+      command: [cp, -R, {{ printf "%s/." (trimSuffix "/" $values.bundle.imagePath) | quote }}, /copy]
+      securityContext: {{- toYaml $values.securityContext | nindent 8 }}
+      resources:
+        requests: { cpu: 100m, memory: 64Mi, ephemeral-storage: 64Mi }
+        limits: { memory: 256Mi, ephemeral-storage: {{ $values.bundle.sizeLimit }} }
+      volumeMounts:
+        - name: bundle
+          mountPath: /copy
+  {{- end }}
   containers:
     - name: tandem
       image: {{ include "tandem.image" (dict "root" .root "image" $image) | quote }}
@@ -70,6 +85,15 @@ spec:
         - name: images
           mountPath: /images
         {{- end }}
+        {{- if $bundle }}
+        # Next to the bundles of the image: a change of bundle looks there.
+        - name: bundle
+          mountPath: /app/models/{{ $values.bundle.name }}
+          {{- if and $values.bundle.existingClaim $values.bundle.subPath }}
+          subPath: {{ $values.bundle.subPath | quote }}
+          {{- end }}
+          readOnly: true
+        {{- end }}
         {{- if $values.tls.existingSecret }}
         - name: tls
           mountPath: /tls
@@ -88,6 +112,17 @@ spec:
     - name: images
       persistentVolumeClaim:
         claimName: {{ $values.images.existingClaim }}
+    {{- end }}
+    {{- if $bundle }}
+    - name: bundle
+      {{- if $values.bundle.existingClaim }}
+      persistentVolumeClaim:
+        claimName: {{ $values.bundle.existingClaim }}
+        readOnly: true
+      {{- else }}
+      emptyDir:
+        sizeLimit: {{ $values.bundle.sizeLimit }}
+      {{- end }}
     {{- end }}
     {{- with $values.tls.existingSecret }}
     - name: tls
