@@ -112,6 +112,7 @@ class Recipe:
             given |= INPUTS[name].gives
         others = {
             "text.words": "words must be whole: [data] word_dropout = 0 would",
+            "further.embedding": "several captions an image: [data] captions = 5 would",
             "text.sentences": "soft_mix = 0 does without a teacher, [text] kind = 'bert' has one",
             "second.embedding": "a table [second_text] would",
             "near.lists": "[train] start = the folder of a bundle would",
@@ -121,7 +122,7 @@ class Recipe:
         self.codes()
         vain = {
             "further.embedding": f"[data] captions = {self.data.captions}: those beyond the first"
-            " are read by objective itc without a queue",
+            " are read by objectives itc, without a queue, and mil_nce",
             "second.embedding": "[second_text] is read by objectives second_itc and"
             " second_text_itc",
         }

@@ -12,6 +12,7 @@ from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .language import Lm, Mlm
 from .masked import Mim, TextMlm
 from .matching import Itm, Lists, Rank
+from .mil_nce import MilNce
 from .objective import Objective, Step, Vocabulary
 
 OBJECTIVES: dict[str, type[Objective]] = {}
@@ -24,7 +25,7 @@ def register(objective: type[Objective]) -> type[Objective]:
 
 
 for _objective in (
-    Itc, TokenItc, Siglip, Itm, Rank, Lists, Mlm, TextMlm, Mim, Lm, SecondItc, SecondTextItc,
+    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, Lm, SecondItc, SecondTextItc,
 ):  # fmt: skip
     register(_objective)
 
