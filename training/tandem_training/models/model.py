@@ -113,7 +113,7 @@ class Tandem(nn.Module):
 
     def encode_activations(self, activations: Tensor) -> tuple[Tensor, Tensor]:
         """The same from the cached activations of the frozen trunk, [b, c, h, w]."""
-        reads = "image.tokens" in self.fusion.needs
+        reads = bool({"image.tokens", "image.stack"} & self.fusion.needs)
         embedding, tokens = self.pooler(
             self.vision.tail(activations), self.config.companion and reads
         )
@@ -125,7 +125,8 @@ class Tandem(nn.Module):
         companion, bare = self.config.companion, self.fusion.bare_words
         words = self.text.embed(token_ids)
         states = self.text.states(words.detach() if companion and bare else words, mask)
-        read = states.detach() if companion and not bare else states
+        reads = not bare or "text.stack" in self.fusion.needs  # the fusion, what `states` learns
+        read = states.detach() if companion and reads else states
         return self.text.pool(read, mask), words.float() if bare else states
 
     def read_words(self, token_ids: Tensor, mask: Tensor) -> Tensor:

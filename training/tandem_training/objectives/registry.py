@@ -25,7 +25,8 @@ def register(objective: type[Objective]) -> type[Objective]:
 
 
 for _objective in (
-    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, Lm, SecondItc, SecondTextItc,
+    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, Lm,
+    SecondItc, SecondTextItc,
 ):  # fmt: skip
     register(_objective)
 
