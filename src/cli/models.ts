@@ -1,10 +1,15 @@
 /** `tandem models`: verifies the bundles of a folder, and adds models of other layouts. */
+import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { InvalidArgumentError, type Command } from 'commander'
 import { packageFolder, readConfig, type Config } from '../config.js'
 import { openBundle } from '../model/bundle/open.js'
-import { importModel, type Imported } from '../model-import/import.js'
+import { fetchModel } from '../model-hub/fetch-model.js'
+import { hubModel } from '../model-hub/hub.js'
+import { hubSettings } from '../model-hub/settings.js'
+import { bundleName, importModel, type Imported } from '../model-import/import.js'
+import { neededFiles } from '../model-import/needed-files.js'
 import { printLine, type Terminal } from './terminal.js'
 
 interface AddOptions {
@@ -32,18 +37,37 @@ export function addModelsCommand(program: Command, terminal: Terminal): void {
     .description(
       'make a bundle of a model in the layout of transformers.js, Immich or clip-as-service',
     )
-    .argument('<folder>', 'folder of the model')
-    .option('--name <name>', 'name of the bundle (default: that of the folder)', bundleNameOption)
+    .argument('<model>', 'folder of the model, or owner/name[@revision] of the hub')
+    .option('--name <name>', 'name of the bundle (default: that of the model)', bundleNameOption)
     .option('--variant <variant>', 'which graphs: fp32, int8, q8, uint8, q4 (default: fp32)')
     .option('--tokenizer <file>', 'tokenizer.json for a folder without one')
     .option('--preprocess <rule>', 'clip or siglip, for a folder that describes no pixels')
     .option('--into <folder>', 'folder of bundles', bundlesFolder)
-    .action(async (folder: string, { into, ...options }: AddOptions) => {
+    .action(async (model: string, { into, ...options }: AddOptions) => {
       const progress = (sentence: string): void => printLine(terminal.err, sentence)
-      const all = { ...options, into: resolve(into), progress }
-      for (const line of summary(await importModel(resolve(folder), all)))
+      const found = await sourceOf(model, options.variant, progress)
+      const all = { ...found, ...options, into: resolve(into), progress }
+      for (const line of summary(await importModel(found.folder, all)))
         printLine(terminal.out, line)
     })
+}
+
+/** A folder, or the snapshot of a model that is fetched from the hub. */
+async function sourceOf(
+  model: string,
+  variant: string | undefined,
+  progress: (sentence: string) => void,
+): Promise<{ folder: string; source?: string; name?: string }> {
+  const named = existsSync(model) ? null : hubModel(model)
+  if (named === null) return { folder: resolve(model) }
+  const { id } = named
+  progress(`There is no folder ${model}; looks for it on the hub.`)
+  const { folder, commit } = await fetchModel(named, {
+    settings: hubSettings(process.env),
+    choose: (names) => neededFiles(names, variant, id),
+    progress,
+  })
+  return { folder, source: `${id}@${commit}`, name: bundleName(id) }
 }
 
 function bundleNameOption(raw: string): string {

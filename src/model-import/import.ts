@@ -191,7 +191,7 @@ function manifestOf(foreign: ForeignModel, name: string, dim: number): Manifest 
     schema_version: 1,
     name,
     version: '1.0.0',
-    description: `Dual encoder imported from ${basename(source)}`,
+    description: `Dual encoder imported from ${basename(source).slice(0, 100)}`,
     license: license ?? 'not stated by the folder: see its source',
     ...(commerce !== undefined && { commercial_use: commerce }),
     source,

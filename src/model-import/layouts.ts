@@ -3,20 +3,10 @@ import { basename, dirname } from 'node:path'
 import { BundleError } from '../model/bundle/bundle.js'
 import { Folder, type Json } from './folder.js'
 import type { Cleaning, ForeignModel, ReadOptions, TokenizerFile } from './foreign.js'
+import { graphsOf, layoutOf } from './needed-files.js'
 import { fromOpenClip, fromTransformers, NAMED_PREPROCESSING } from './preprocessor.js'
 import { tokenId } from './tokenizer-file.js'
 
-/** Suffixes of transformers.js. */
-const VARIANTS: Readonly<Record<string, string>> = {
-  fp32: '',
-  fp16: '_fp16',
-  q8: '_quantized',
-  int8: '_int8',
-  uint8: '_uint8',
-  q4: '_q4',
-  q4f16: '_q4f16',
-  bnb4: '_bnb4',
-}
 const IMAGE_OUTPUTS = [
   'l2norm_image_embeddings',
   'image_embeds',
@@ -54,33 +44,26 @@ export async function readForeign(path: string, options: ReadOptions = {}): Prom
     throw new BundleError(`${path} is no folder with files of a model.`)
   if (await folder.has('manifest.json'))
     throw new BundleError(`${path} is a bundle already: set TANDEM_MODEL to it.`)
-  const halves = await Promise.all(
-    ['visual/model.onnx', 'textual/model.onnx'].map((name) => folder.has(name)),
-  )
-  if (halves.some(Boolean)) {
-    const missing = halves[0] === true ? 'textual' : 'visual'
-    if (!halves.every(Boolean))
-      throw new BundleError(`${path} has the layout of Immich without ${missing}/model.onnx.`)
-    return immich(folder, options)
-  }
-  if ((await folder.names('onnx')).some((name) => name.endsWith('.onnx')))
-    return transformersJs(folder, options)
-  if ((await folder.has('visual.onnx')) && (await folder.has('textual.onnx')))
-    return clipAsService(folder, options)
-  const names = await folder.names()
-  if (
-    names.includes('open_clip_config.json') ||
-    names.some((name) => name.endsWith('.safetensors'))
-  )
-    throw new BundleError(
-      `${path} has weights of PyTorch and no ONNX graphs. Import it with the trainer: python -m tandem_training.bundle.hugging_face.`,
-    )
-  throw new BundleError(
-    `${path} has no layout that is known; expected onnx/*.onnx beside config.json (transformers.js), visual/model.onnx and textual/model.onnx (Immich), or visual.onnx and textual.onnx (clip-as-service).`,
-  )
+  const names = (
+    await Promise.all(['', 'onnx', 'visual', 'textual'].map((inner) => inside(folder, inner)))
+  ).flat()
+  const layout = layoutOf(names, path)
+  if (layout === 'immich') return immich(folder, options)
+  return layout === 'transformers.js'
+    ? transformersJs(folder, names, options)
+    : clipAsService(folder, options)
 }
 
-async function transformersJs(folder: Folder, options: ReadOptions): Promise<ForeignModel> {
+async function inside(folder: Folder, inner: string): Promise<string[]> {
+  const names = await folder.names(inner)
+  return names.map((name) => (inner === '' ? name : `${inner}/${name}`))
+}
+
+async function transformersJs(
+  folder: Folder,
+  names: readonly string[],
+  options: ReadOptions,
+): Promise<ForeignModel> {
   const config = await folder.json('config.json')
   const type = String(config.model_type)
   const isSiglip = type === 'siglip' || type === 'siglip2'
@@ -92,7 +75,7 @@ async function transformersJs(folder: Folder, options: ReadOptions): Promise<For
     throw new BundleError(
       `${folder.path} takes images of any aspect (NaFlex); the graph of a bundle takes squares. Take a model with a fixed size.`,
     )
-  const { images, texts, variant } = await transformersGraphs(folder, options.variant)
+  const { images, texts, variant } = graphsOf(names, options.variant, folder.path)
   const tokenizer = await tokenizerIn(folder, '', options)
   const settings = await folder.jsonIf('tokenizer_config.json')
   const textConfig = (config.text_config ?? {}) as Json
@@ -143,32 +126,6 @@ async function transformersJs(folder: Folder, options: ReadOptions): Promise<For
     ...(await cardOf(folder)),
     notes,
   }
-}
-
-/** The graphs of a variant: two, or one for both. */
-async function transformersGraphs(
-  folder: Folder,
-  wanted: string | undefined,
-): Promise<{ images: string; texts: string; variant: string }> {
-  const names = await folder.names('onnx')
-  const graphs = (variant: string): [string, string] | null => {
-    const suffix = VARIANTS[variant] ?? ''
-    const [images, texts, both] = ['vision_model', 'text_model', 'model'].map(
-      (name) => `${name}${suffix}.onnx`,
-    ) as [string, string, string]
-    if (names.includes(images) && names.includes(texts)) return [images, texts]
-    return names.includes(both) ? [both, both] : null
-  }
-  const present = Object.keys(VARIANTS).filter((variant) => graphs(variant) !== null)
-  if (present.length === 0)
-    throw new BundleError(
-      `onnx/ of ${folder.path} has ${names.join(', ')}; expected text_model.onnx and vision_model.onnx, or model.onnx.`,
-    )
-  const variant = wanted ?? (present.includes('fp32') ? 'fp32' : (present[0] ?? ''))
-  const [images, texts] = graphs(variant) ?? []
-  if (images === undefined || texts === undefined || !(variant in VARIANTS))
-    throw new BundleError(`${folder.path} has no variant ${variant}; it has ${present.join(', ')}.`)
-  return { images: `onnx/${images}`, texts: `onnx/${texts}`, variant }
 }
 
 async function immich(folder: Folder, options: ReadOptions): Promise<ForeignModel> {

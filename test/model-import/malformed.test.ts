@@ -19,6 +19,7 @@ import { openBundle } from '../../src/model/bundle/open.js'
 import { MODEL } from '../../src/model/onnx/onnx-schema.js'
 import { importModel, type ImportOptions } from '../../src/model-import/import.js'
 import { node, value, TYPE, type Model } from '../../src/model-import/graph.js'
+import { makeImmichFolder } from '../support/immich-folder.js'
 import { randomNumbers } from '../support/random-embeddings.js'
 
 vi.setConfig({ testTimeout: 120_000 })
@@ -27,36 +28,6 @@ const bundle = fileURLToPath(new URL('../fixtures/tiny-dual-bundle', import.meta
 let scratch = ''
 let whole = ''
 let count = 0
-
-/** The graphs of the tiny bundle in the layout of Immich. */
-function makeWhole(): string {
-  const folder = join(scratch, 'whole')
-  for (const half of ['visual', 'textual']) mkdirSync(join(folder, half), { recursive: true })
-  copyFileSync(join(bundle, 'image-encoder.onnx'), join(folder, 'visual/model.onnx'))
-  copyFileSync(join(bundle, 'text-encoder.onnx'), join(folder, 'textual/model.onnx'))
-  copyFileSync(join(bundle, 'tokenizer.json'), join(folder, 'textual/tokenizer.json'))
-  const pad = JSON.parse(readFileSync(join(bundle, 'tokenizer.json'), 'utf8')) as {
-    added_tokens: { id: number; content: string }[]
-  }
-  const files = {
-    'config.json': {
-      embed_dim: 8,
-      vision_cfg: { image_size: 32 },
-      text_cfg: { context_length: 12, hf_tokenizer_name: 'a/b' },
-    },
-    'visual/preprocess_cfg.json': {
-      size: 32,
-      mean: [0, 0, 0],
-      std: [1, 1, 1],
-      interpolation: 'bicubic',
-      resize_mode: 'squash',
-    },
-    'textual/tokenizer_config.json': { pad_token: pad.added_tokens[0]?.content },
-  }
-  for (const [name, content] of Object.entries(files))
-    writeFileSync(join(folder, name), JSON.stringify(content))
-  return folder
-}
 
 /** A copy of the whole folder, broken by `breaks`. */
 function broken(breaks: (folder: string) => void): string {
@@ -119,7 +90,7 @@ function external(entries: Record<string, string>): (model: Model) => void {
 
 beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), 'tandem-malformed-'))
-  whole = makeWhole()
+  whole = makeImmichFolder(join(scratch, 'whole'))
 })
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 

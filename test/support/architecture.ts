@@ -19,7 +19,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ['retrieval'],
   ['backup'],
   ['collection', 'model-import'],
-  ['model', 'item-store', 'image-store', 'image-fetch', 'auth'],
+  ['model', 'model-hub', 'item-store', 'image-store', 'image-fetch', 'auth'],
   ['vector-index'],
   ['filter', 'worker', 'language'],
   ['files', 'async'],
