@@ -122,7 +122,7 @@ class Recipe:
         self.codes()
         vain = {
             "further.embedding": f"[data] captions = {self.data.captions}: those beyond the first"
-            " are read by objectives itc, without a queue, and mil_nce",
+            " are read by objectives itc, without a queue, mil_nce and second_caption",
             "second.embedding": "[second_text] is read by objectives second_itc and"
             " second_text_itc",
         }

@@ -57,6 +57,7 @@ class Batches:
         views = drawn.rng.integers(0, self.data.views, len(chosen))
         inputs = {
             "image.activations": self.activations.batch(views[own], drawn.images[own]),
+            "image.ids": torch.from_numpy(drawn.images[own]),
             "text.ids": ids[own],
             "text.mask": mask[own],
         }
@@ -68,6 +69,7 @@ class Batches:
         if further:
             ids, mask = (rows.unflatten(0, shape) for rows in self._words(further, drawn.rng))
             inputs |= {"further.ids": ids[own], "further.mask": mask[own]}  # [., captions - 1, s]
+            whole |= {"further.ids": ids, "further.mask": mask}
         for source in self.inputs:
             rows, others = source.draw(drawn.images, number)
             inputs |= {name: tensor[own] for name, tensor in rows.items()}

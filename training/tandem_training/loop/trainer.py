@@ -92,6 +92,8 @@ class Trainer:
         self.origins += [origin for origin in origins if origin not in self.origins]
         self.dev = read_languages(data.dev, [*data.languages, *others], data.max_corrupt)
         self.batches = Batches(recipe, samples, model, self.tokenizer, cache, self.precision)
+        for objective in model.objectives.values():
+            objective.prepare(model, self.batches.captions)
         self.out.mkdir(parents=True, exist_ok=True)
         teaches = recipe.needs("text.sentences")
         if not (teaches or recipe.inputs):
@@ -246,4 +248,6 @@ def vocabulary_of(tokenizer: Tokenizer | None) -> Vocabulary | None:
         return None
     ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
     special = tuple(i for i in ids.values() if i is not None)
-    return Vocabulary(tokenizer.get_vocab_size(), ids["[MASK]"], special)
+    size = tokenizer.get_vocab_size()
+    pieces = tuple(tokenizer.id_to_token(i) or "" for i in range(size))
+    return Vocabulary(size, ids["[MASK]"], special, pieces)

@@ -8,12 +8,14 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .fusion.aligned import Aligned
 from .part import PartConfig
 from .registry import INPUTS, given_by, part_of
 from .text.bert import Bert
+from .vision import region_tokens
 from .vision.efficientnet import EfficientNetLite
 from .vision.vision import ImagePooler
 
@@ -90,7 +92,8 @@ class Tandem(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """A batch's inputs → its features, a row an image."""
-        embedding, tokens = self.encode_activations(inputs["image.activations"])
+        ids = inputs.get("image.ids")
+        embedding, tokens = self.encode_activations(inputs["image.activations"], ids)
         features = {
             "image.embedding": embedding,  # [b, dim]
             "image.tokens": tokens,  # [b, n, v]
@@ -111,13 +114,26 @@ class Tandem(nn.Module):
         """uint8 [b, s, s, 3] → embedding [b, dim], image tokens [b, n, v], both of unit length."""
         return self.encode_activations(self.vision.trunk(pixels))
 
-    def encode_activations(self, activations: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from the cached activations of the frozen trunk, [b, c, h, w]."""
+    def encode_activations(
+        self, activations: Tensor, ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The same from the cached activations of the frozen trunk, [b, c, h, w]; ids [b] are the
+        numbers of training images."""
         reads = bool({"image.tokens", "image.stack"} & self.fusion.needs)
         embedding, tokens = self.pooler(
             self.vision.tail(activations), self.config.companion and reads
         )
-        return embedding, self.fusion.image_tokens(activations, tokens)
+        tokens = self.fusion.image_tokens(activations, tokens)
+        return embedding, self._placed(tokens, activations, ids) if self.vision.places else tokens
+
+    def _placed(self, tokens: Tensor, activations: Tensor, ids: Tensor | None) -> Tensor:
+        """The tokens with their boxes and the image's tags, [b, n, v]."""
+        features = F.normalize(region_tokens.features_of(tokens), dim=-1)
+        tags = torch.zeros(len(tokens), 0, dtype=torch.int64, device=tokens.device)
+        if self.pooler.concepts:
+            with torch.no_grad():
+                tags = self.pooler.concepts.tags(features, ids, region_tokens.TAGS)
+        return region_tokens.pack(features, self.vision.boxes(activations), tags)
 
     def encode_texts(self, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids and mask [b, t] → embedding [b, dim] of unit length, the text tokens that the

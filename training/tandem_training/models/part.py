@@ -20,7 +20,7 @@ LEAST = {
 class Table:
     """A table of a recipe: its keys, each with a default. ValueError names a key that is wrong."""
 
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {}  # values of the keys that have few
+    CHOICES: ClassVar[dict[str, tuple]] = {}  # values of the keys that have few
 
     def __post_init__(self):
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -29,7 +29,7 @@ class Table:
             if type(value) in (int, float) and value < bound:
                 raise ValueError(f"{key} = {value}; expected at least {bound}")
             if value not in (known := self.CHOICES.get(key, (value,))):
-                raise ValueError(f"{key} = {value!r}; expected one of {', '.join(known)}")
+                raise ValueError(f"{key} = {value!r}; expected one of {', '.join(map(str, known))}")
         if values.get("width", 0) % values.get("heads", 1):
             raise ValueError(f"width = {self.width} is no multiple of heads = {self.heads}")
 
@@ -51,6 +51,11 @@ class Part(nn.Module):
     Config: ClassVar[type[PartConfig]] = PartConfig
     needs: ClassVar[set[str]] = set()  # of the parts before it: vision, then text, then fusion
     gives: ClassVar[set[str]] = set()
+
+    @classmethod
+    def wants(cls, config: PartConfig) -> set[str]:
+        """What it needs with this config."""
+        return cls.needs
 
     @classmethod
     def adds(cls, config: PartConfig, given: set[str]) -> set[str]:

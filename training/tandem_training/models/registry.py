@@ -13,6 +13,7 @@ from .fusion.aligned import Aligned
 from .fusion.dual_stream import DualStream
 from .fusion.inserted_attention import InsertedAttention
 from .fusion.late import Late
+from .fusion.merged import Merged
 from .fusion.none import NoFusion
 from .fusion.shared import SharedFusion
 from .fusion.single_stream import PatchStream, SingleStream
@@ -22,6 +23,7 @@ from .text.causal import CausalText
 from .text.second import SecondText
 from .text.shared import SharedText
 from .vision.efficientnet import EfficientNetLite
+from .vision.regions import Regions
 from .vision.shared import SharedVision
 from .vision.vit import VisionTransformer
 
@@ -36,9 +38,9 @@ def register(part: type[Part]) -> type[Part]:
 
 
 for _part in (
-    EfficientNetLite, VisionTransformer, SharedVision,
+    EfficientNetLite, Regions, VisionTransformer, SharedVision,
     Bert, CausalText, SharedText,
-    NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention,
+    NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention, Merged,
     SharedFusion,
 ):  # fmt: skip
     register(_part)
@@ -86,6 +88,6 @@ def _features(parts: dict[str, PartConfig]) -> tuple[set[str], list[tuple[str, s
     given, unmet = set(), []
     for role, config in parts.items():
         part = part_of(role, config.kind)
-        unmet += [(role, feature) for feature in sorted(part.needs - given)]
+        unmet += [(role, feature) for feature in sorted(part.wants(config) - given)]
         given |= part.adds(config, given)
     return given, unmet

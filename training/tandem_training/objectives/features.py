@@ -17,9 +17,10 @@ class Batch:
     all processes. s words of a further caption, u of one for the second text encoder, d numbers of
     a sentence vector:
 
-    inputs  "image.activations" [., c, h, w] · "text.ids", "text.mask" [., t]
+    inputs  "image.activations" [., c, h, w] · "image.ids" [.] · "text.ids", "text.mask" [., t]
             "further.ids", "further.mask" [., captions - 1, s] · "second.ids", "second.mask" [., u]
     whole   "image.ids" [b] · "text.ids", "text.mask" [b, t]
+            "further.ids", "further.mask" [b, captions - 1, s]
             "sentence.text", "sentence.image" [b, d] of the caption and of all captions of the image
             "sentence.further" [b, captions - 1, d] · "second.rows", which have a second caption
             "visual.ids" [b, n], a code of each cell"""

@@ -20,6 +20,7 @@ class Vocabulary:
     size: int
     mask: int | None  # of [MASK]
     special: tuple[int, ...]  # [MASK], [CLS] and so on
+    pieces: tuple[str, ...] = ()  # by id
 
 
 @dataclass
@@ -76,6 +77,10 @@ class Objective(nn.Module):
     def reads(cls, options: Options) -> set[str]:
         """Features of further inputs that it makes use of."""
         return set()
+
+    def prepare(self, model: Tandem, captions: list[list[list[int]]]) -> None:
+        """Take from the data what it needs, before the first step: the token ids of the captions of
+        each image."""
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Named scalars, whose sum is the objective's loss."""

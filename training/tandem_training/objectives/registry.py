@@ -8,12 +8,16 @@ from torch import Tensor
 
 from ..models.model import ModelConfig, Tandem
 from ..models.registry import would_give
+from .alignment import Wra
+from .concepts import ConceptLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .language import Lm, Mlm
 from .masked import Mim, TextMlm
 from .matching import Itm, Lists, Rank
 from .mil_nce import MilNce
 from .objective import Objective, Step, Vocabulary
+from .regions import Mrc, MrcKl, Mrfr
+from .tags import MlmAlone, Pollute, SecondCaption, TagMlm
 
 OBJECTIVES: dict[str, type[Objective]] = {}
 Options = Mapping[str, Objective.Options]
@@ -27,6 +31,7 @@ def register(objective: type[Objective]) -> type[Objective]:
 for _objective in (
     Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, Lm,
     SecondItc, SecondTextItc,
+    Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone,
 ):  # fmt: skip
     register(_objective)
 

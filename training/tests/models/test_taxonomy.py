@@ -150,7 +150,7 @@ def test_inserted_attention_of_zero_weights_gives_the_text_encoders_states():
 @pytest.mark.parametrize(
     ("text", "fusion"),
     [("bert", name) for name in FUSIONS]
-    + [("causal", name) for name in FUSIONS if name != "inserted_attention"],
+    + [("causal", name) for name in FUSIONS if "text.layers" not in PARTS["fusion"][name].needs],
 )
 def test_every_fusion_exports_as_the_bundles_three_graphs(
     text: str, fusion: str, tokenizer, tmp_path: Path

@@ -122,9 +122,12 @@ LM = "[data]\nword_dropout = 0.0\n[objectives]\nlm = 1.0\n"
         (
             LM,
             r"lm needs 'fusion.causal', which no part gives; \[text\] kind = 'causal' or "
-            r"\[fusion\] kind = 'inserted_attention' would",
+            r"\[fusion\] kind = 'inserted_attention' or \[fusion\] kind = 'merged' would",
         ),
-        (LM + "[fusion]\nkind = 'dual_stream'", r"\[fusion\] kind = 'inserted_attention' would"),
+        (
+            LM + "[fusion]\nkind = 'dual_stream'",
+            r"\[fusion\] kind = 'inserted_attention' or \[fusion\] kind = 'merged' would",
+        ),
         (
             "[train]\nfreeze = ['vision.*', 'text.*']\n[objectives]\nitc = 1.0",
             r"objective itc trains text and vision, which \[train\] freeze has",

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..part import Part, PartConfig
+from .concepts import Concepts
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class VisionConfig(PartConfig):
     split: int = 16  # layers of the frozen trunk, whose activations are cached
     token_width: int = 160  # of the image tokens
     pool_dropout: float = 0.3
+    concepts: int = 0  # words of the captions that a head names in every image token
 
 
 class VisionEncoder(Part):
@@ -29,6 +31,17 @@ class VisionEncoder(Part):
     stride: int  # pixels of a cell's side
     split: int
     width: int  # of the grid
+    places: ClassVar[bool] = False  # whether its tokens carry box and tag (`region_tokens`)
+    regions: int = 0  # tokens an image; 0: one a cell
+
+    @classmethod
+    def adds(cls, config: VisionConfig, given: set[str]) -> set[str]:
+        return cls.gives | ({"image.labels"} if config.concepts else set())
+
+    def boxes(self, activations: Tensor) -> Tensor:
+        """Of an encoder that places its tokens: activations [b, c, h, w] → the boxes of the tokens
+        [b, n, 4]: x1, y1, x2, y2 in [0, 1]."""
+        raise NotImplementedError
 
     def trunk(self, pixels: Tensor) -> Tensor:
         """Pixels uint8 [b, s, s, 3] → activations [b, c, h, w]."""
@@ -67,13 +80,17 @@ class ImagePooler(nn.Module):
     def __init__(self, config: VisionConfig, vision: VisionEncoder, dim: int, heads: int = 8):
         super().__init__()
         grid_width, self.stride = vision.width, vision.stride
-        self.cells = math.ceil(config.image_size / vision.stride) ** 2
+        self.cells = vision.regions or math.ceil(config.image_size / vision.stride) ** 2
         self.heads, self.token_width = heads, config.token_width
+        self.places = vision.places
         self.scores = nn.Linear(grid_width, heads)
         self.values = nn.Linear(grid_width, dim)
         self.mean = nn.Linear(grid_width, dim)
         self.tokens = nn.Linear(grid_width, config.token_width)
         self.dropout = nn.Dropout(config.pool_dropout)
+        numbers = BESIDE_FEATURE if vision.places else 0
+        self.feature_width = config.token_width - numbers
+        self.concepts = Concepts(self.feature_width, config.concepts) if config.concepts else None
 
     def forward(self, grid: Tensor, companion: bool = False) -> tuple[Tensor, Tensor]:
         """`companion`: the embedding passes no gradient into the grid."""
@@ -94,6 +111,7 @@ class ImagePooler(nn.Module):
 # step is then TOKEN_RANGE / (127 sqrt(width)), the same for every item, so the service can treat
 # tokens as opaque bytes.
 TOKEN_RANGE = 4.0
+BESIDE_FEATURE = 6  # numbers of a token with tag and box (`region_tokens`)
 
 
 def token_step(width: int) -> float:

@@ -59,7 +59,8 @@ class VisionTransformer(VisionEncoder):
 
     @classmethod
     def adds(cls, config: Config, given: set[str]) -> set[str]:
-        return cls.gives | ({"image.patches"} if config.split == 0 else set())
+        patches = {"image.patches"} if config.split == 0 else set()
+        return super().adds(config, given) | patches
 
     def trunk(self, pixels: Tensor) -> Tensor:
         x = to_patches(pixels, self.stride)

@@ -1,0 +1,37 @@
+"""Region models small enough for a test, and a step of one."""
+
+from dataclasses import replace
+
+import torch
+
+from tandem_training.models.model import ModelConfig, Tandem
+from tandem_training.models.registry import PARTS
+from tandem_training.objectives.objective import Step
+
+from .models import VIT, shrunk, step_of, tiny_model
+
+SIZES = {"variant": "lite0", "split": 9, "token_width": 32, "concepts": 6}
+
+
+def region_config(fusion: str = "merged", **changes) -> ModelConfig:
+    """Two windows a side suffice for no test: the 36 are as shipped, over a grid of 2×2 cells."""
+    vision = replace(shrunk(PARTS["vision"]["regions"].Config()), **SIZES)
+    part = replace(shrunk(PARTS["fusion"][fusion].Config(), width=24), **changes)
+    return replace(VIT, vision=vision, fusion=part)
+
+
+def region_model(fusion: str = "merged", **changes) -> Tandem:
+    return tiny_model(region_config(fusion, **changes)).eval()
+
+
+def prepared_step(model: Tandem, **objectives) -> Step:
+    """A step of six pairs; every objective has read 46 images' captions."""
+    step = step_of(model, **objectives)
+    torch.manual_seed(1)
+    captions = [[[2, *torch.randint(4, 14, (4,)).tolist(), 3]] for _ in range(46)]
+    for objective in model.objectives.values():
+        objective.prepare(model, captions)
+    ids = step.batch.whole["image.ids"]
+    step.batch.inputs["image.ids"] = ids
+    step.features = model(step.batch.inputs)
+    return step
