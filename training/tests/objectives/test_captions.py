@@ -127,7 +127,7 @@ def test_itc_over_several_captions_an_image_equals_the_slow_reference(mix: float
         ("[data]\ncaptions = 0", "captions = 0; expected at least 1"),
         (
             "[data]\ncaptions = 2\n[objectives]\nitc = { queue = 64 }",
-            "beyond the first are read by objectives itc, without a queue, and mil_nce",
+            "beyond the first are read by objectives itc, without a queue, mil_nce and",
         ),
         (
             "[data]\ncaptions = 3\n[objectives]\nsiglip = 1.0",
