@@ -11,6 +11,7 @@ import torch
 
 from support.drawings import write_drawings
 from support.models import BUNDLED, FILES, NAMES, masking_tokenizer, recipe_trainer, small
+from support.processes import losses, losses_of_two, still
 from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.graphs import Graphs
 from tandem_training.bundle.write import export_bundle
@@ -47,14 +48,8 @@ def test_a_recipe_builds_as_shipped_and_its_image_tokens_fit_the_store(name: str
 
 
 def test_a_step_lowers_the_loss_on_eight_pairs(recipe: Recipe, tmp_path: Path):
-    recipe.train = replace(recipe.train, precision="float32", warmup=0.0)
-    still = {"pool_dropout": 0.0, "dropout": 0.0}
-    parts = {
-        role: replace(part, **{k: v for k, v in still.items() if hasattr(part, k)})
-        for role, part in recipe.model.parts().items()
-    }
-    recipe.model = replace(recipe.model, **parts)
-    recipe.inputs = {name: replace(config, dropout=0.0) for name, config in recipe.inputs.items()}
+    recipe = still(recipe)
+    recipe.train = replace(recipe.train, warmup=0.0)
     run = run_of(recipe, tmp_path / "run")
     batch = run.batch(1)
 
@@ -100,6 +95,21 @@ def test_a_resumed_run_has_the_losses_of_an_unbroken_one(recipe: Recipe, tmp_pat
     broken.save_state()
     resumed = run_of(recipe, tmp_path / "broken")
     assert first + [resumed.train_step() for _ in range(2)] == curve
+
+
+@pytest.fixture(scope="module")
+def by_two(request, tmp_path_factory) -> dict[str, list[dict]]:
+    """The losses of the chosen recipes by two processes, which are started once for all."""
+    folder = tmp_path_factory.mktemp("two")
+    shard = write_drawings(folder / "drawings-0000.tar", languages=("zh", "de"))
+    chosen = [i for i in request.session.items if "by_two" in getattr(i, "fixturenames", ())]
+    return losses_of_two([item.callspec.params["name"] for item in chosen], shard, folder)
+
+
+def test_two_processes_train_as_one(name: str, by_two: dict, tmp_path: Path):
+    shard = write_drawings(tmp_path / "drawings-0000.tar", languages=("zh", "de"))
+    for one, two in zip(losses(name, shard, tmp_path), by_two[name], strict=True):
+        assert two == pytest.approx(one, rel=1e-4)
 
 
 def test_the_gradient_is_the_same_in_chunks(recipe: Recipe, tmp_path: Path):

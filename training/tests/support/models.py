@@ -74,9 +74,9 @@ BUNDLED = [name for name in FILES if name not in (*NAMES, *ON_BUNDLES)]
 
 def tiny_tokenizer() -> Tokenizer:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "one", "that", "is", *COLOURS, *SHAPES]
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

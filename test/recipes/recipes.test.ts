@@ -1,0 +1,108 @@
+/**
+ * Bundles of recipes in the service: a search through HTTP ranks as `evaluate` does. One recipe for
+ * each way to serve; `npm run recipes` takes all of them.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, it, vi } from 'vitest'
+import { readConfig } from '../../src/config.js'
+import { buildApp } from '../../src/http/app.js'
+import { missingModules, runPython } from '../support/python.js'
+
+const PER_RECIPE_MS = 60_000
+const SHORT = ['clip', 'albef', 'vilt'] // E, R, R+
+const all = process.env.RECIPES === 'all'
+vi.setConfig({ testTimeout: all ? 60 * PER_RECIPE_MS : 5 * PER_RECIPE_MS })
+
+interface Query {
+  readonly text: string
+  readonly similarity: Readonly<Record<string, number>>
+  readonly match: Readonly<Record<string, number>> | null
+}
+interface Hit {
+  readonly id: string
+  readonly similarity: number
+  readonly match: number | null
+}
+
+const missing = missingModules('torch', 'tokenizers', 'onnx')
+const folder = mkdtempSync(join(tmpdir(), 'tandem-recipes-'))
+
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
+
+/** In the order of `expected`, where values closer than `tolerance` may swap. */
+function expectRanked(
+  hits: readonly Hit[],
+  expected: Readonly<Record<string, number>>,
+  tolerance: number,
+): void {
+  const best = Object.values(expected).sort((a, b) => b - a)
+  expect(hits).toHaveLength(best.length)
+  for (const [place, { id }] of hits.entries()) {
+    expect(Math.abs((expected[id] ?? NaN) - (best[place] ?? NaN)), id).toBeLessThan(tolerance)
+  }
+}
+
+async function expectServed(recipe: string, queries: readonly Query[]): Promise<void> {
+  const tandem = await buildApp({
+    ...readConfig({}),
+    logLevel: 'silent',
+    dataFolder: join(folder, `${recipe}-data`),
+    modelFolder: join(folder, recipe),
+    inferenceThreads: 1,
+  })
+  try {
+    await tandem.start()
+    for (const id of Object.keys(queries[0]?.similarity ?? {})) {
+      const payload = await readFile(join(folder, `${id}.jpg`))
+      const headers = { 'content-type': 'image/jpeg' }
+      const { statusCode } = await tandem.app.inject({
+        method: 'PUT',
+        url: `/items/${id}`,
+        payload,
+        headers,
+      })
+      expect(statusCode).toBe(201)
+    }
+    const search = async (text: string, rerank: boolean): Promise<Hit[]> => {
+      const url = `/search?q=${encodeURIComponent(text)}&k=8&rerank=${rerank}`
+      return (await tandem.app.inject(url)).json<{ hits: Hit[] }>().hits
+    }
+    for (const { text, similarity, match } of queries) {
+      const plain = await search(text, false)
+      expectRanked(plain, similarity, 2e-3)
+      for (const hit of plain) expect(hit.similarity).toBeCloseTo(similarity[hit.id] ?? NaN, 2)
+      const reranked = await search(text, true)
+      if (match === null) {
+        expect(reranked.map(({ id }) => id)).toEqual(plain.map(({ id }) => id))
+        continue
+      }
+      expectRanked(reranked, match, 1e-2)
+      for (const hit of reranked) {
+        expect(hit.match).toBeCloseTo(1 / (1 + Math.exp(-(match[hit.id] ?? NaN))), 2)
+      }
+    }
+  } finally {
+    await tandem.close()
+  }
+}
+
+it.skipIf(missing)(
+  `the service loads the bundle of a recipe and ranks as evaluate does ${missing ?? ''}`,
+  async () => {
+    const script = new URL('make-bundles.py', import.meta.url)
+    const report = runPython(script, null, [folder, ...(all ? [] : SHORT)]) as Record<
+      string,
+      { serve: string; queries: Query[] }
+    >
+    for (const [recipe, { serve, queries }] of Object.entries(report)) {
+      expect(queries).toHaveLength(16)
+      expect(queries.every(({ match }) => (match === null) === (serve === 'E'))).toBe(true)
+      await expectServed(recipe, queries)
+    }
+  },
+)
