@@ -20,9 +20,9 @@ OURS = """- Starting weights: {starts}.
 - Training data:
 {data}
   No image is part of the bundle. Check the terms of the data before you ship a product with it.
-{hubs}- Limits: scenes like those of the training data; {spoken}; no text in images, no counting, no
-  names. `match` is {calibrated}. On other data it ranks, but its level can drift. The data carries
-  the biases of its photographers and captioners.
+{tokens}{hubs}- Limits: scenes like those of the training data; {spoken}; no text in images, no
+  counting, no names. `match` is {calibrated}. On other data it ranks, but its level can drift. The
+  data carries the biases of its photographers and captioners.
 """
 FUSION_DATA = """- Training data of the fusion encoder, photos that the encoders had not seen:
 {data}
@@ -46,7 +46,14 @@ HUBS = """- Embeddings avoid hubs: an image's nearness to the captions of the tr
 # The published weights that a kind of part starts from.
 STARTS = {
     "efficientnet": "EfficientNet-Lite2 (ImageNet, Apache-2.0)",
+    "regions": "EfficientNet-Lite2 (ImageNet, Apache-2.0)",
     "bert": "all-MiniLM-L6-v2 (Apache-2.0)",
+}
+# What the image tokens of a kind of vision encoder are, where a reader could expect more.
+TOKENS = {
+    "regions": """- Regions: 36 fixed windows of the image, not objects that a detector found. Their
+  names, where the fusion encoder reads some, are frequent words of the training captions.
+""",
 }
 # What is known of a data set whose shards name it as their source.
 FLICKR8K = """M. Hodosh, P. Young and J. Hockenmaier, "Framing image description as a ranking task",
@@ -125,6 +132,7 @@ def model_card(
     body = OURS.format(
         starts=starting_weights(config),
         data=training_data(origins, second),
+        tokens=TOKENS.get(config.vision.kind, ""),
         hubs=HUBS * avoids_hubs,
         spoken=spoken(manifest["languages"]),
         calibrated=CALIBRATED.format(name=names) if names else "not calibrated",

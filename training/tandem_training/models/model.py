@@ -129,7 +129,7 @@ class Tandem(nn.Module):
     def _placed(self, tokens: Tensor, activations: Tensor, ids: Tensor | None) -> Tensor:
         """The tokens with their boxes and the image's tags, [b, n, v]."""
         features = F.normalize(region_tokens.features_of(tokens), dim=-1)
-        tags = torch.zeros(len(tokens), 0, dtype=torch.int64, device=tokens.device)
+        tags = torch.zeros(tokens.shape[0], 0, dtype=torch.int64, device=tokens.device)
         if self.pooler.concepts:
             with torch.no_grad():
                 tags = self.pooler.concepts.tags(features, ids, region_tokens.TAGS)

@@ -44,7 +44,8 @@ class Concepts(nn.Module):
         return self.image_logits(self(features, ids)).topk(count, 1).indices
 
     def _all(self, features: Tensor) -> Tensor:
-        return self.heads(features * self.scale).float().unflatten(-1, (FOLDS, -1)).movedim(-2, 0)
+        logits = self.heads(features * self.scale).float()  # [b, n, FOLDS · count]
+        return torch.stack(logits.split(self.count, -1))
 
     def _of(self, logits: Tensor, ids: Tensor) -> Tensor:
         fold = F.one_hot(ids % FOLDS, FOLDS).T.to(logits)[:, :, None, None]  # [FOLDS, b, 1, 1]

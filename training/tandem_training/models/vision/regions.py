@@ -68,4 +68,4 @@ class Regions(EfficientNetLite):
         return self.align.to(grid.dtype) @ grid
 
     def boxes(self, activations: Tensor) -> Tensor:
-        return self.windows.expand(len(activations), -1, -1)
+        return self.windows.expand(activations.shape[0], -1, -1)
