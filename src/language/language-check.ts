@@ -1,11 +1,11 @@
 /**
  * Tells whether a text is in one of the languages that a bundle speaks.
  *
- * Two tests: the script of the letters, and language identification by n-grams (`eld`). The second
+ * Two tests: the script of the letters, and language identification by n-grams. The second
  * needs at least four words: names, loanwords and misspellings look like other languages. The
  * thresholds were set on captions and parts of them; `bench/languages.ts` measures both errors.
  */
-import { eld } from 'eld/small'
+import { Ngrams } from './ngrams.js'
 import { lettersOf, scriptsOf, unspacedWords } from './scripts.js'
 
 /**
@@ -23,24 +23,24 @@ const WORDS_WITHOUT_WEIGHT = 2.5
 const FEWEST_WORDS = 2
 const WORD = /(?<![\p{L}\p{M}\p{N}_])[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*(?![\p{L}\p{M}\p{N}_])/gu
 const ASCII = /^[\0-\x7f]*$/
-/** Characters that are judged; `eld` reads no more. */
+/** Characters that are judged; the identification reads no more. */
 const MAX_CHARS = 350
 
-/** Codes of CLDR that `eld` has under another name. */
+/** Codes of CLDR that the n-grams have under another name. */
 const ALIASES: Readonly<Record<string, string>> = { nb: 'no', nn: 'no', fil: 'tl' }
-const identified = new Set(Object.values(eld.info().Languages))
 
 export class LanguageCheck {
-  /** As `eld` names them; null if it cannot identify one of them. */
-  readonly #languages: readonly string[] | null
+  readonly #ngrams = Ngrams.small
+  /** Their positions among those of the n-grams; null if one of them is not there. */
+  readonly #languages: readonly number[] | null
   /** Letters of the spoken languages; null if one of them has no known script. */
   readonly #letters: RegExp | null
   readonly #isLatin: boolean
 
   /** @param spoken - BCP 47 tags; empty: every text is taken as spoken */
   constructor(spoken: readonly string[]) {
-    const languages = spoken.map(codeOf)
-    const known = languages.length > 0 && languages.every((code) => identified.has(code))
+    const languages = spoken.map((tag) => this.#ngrams.languages.indexOf(codeOf(tag)))
+    const known = languages.length > 0 && !languages.includes(-1)
     this.#languages = known ? languages : null
     const scripts = spoken.map(scriptsOf)
     const written = scripts.length > 0 && scripts.every(({ length }) => length > 0)
@@ -50,42 +50,38 @@ export class LanguageCheck {
 
   judge(text: string): Judgement {
     const start = text.slice(0, MAX_CHARS)
+    const isAscii = ASCII.test(start)
     const words = start.match(WORD) ?? []
-    const count = Math.max(words.length, unspacedWords(start))
-    if (this.#isForeignScript(start))
-      return { in: 'other', language: count < FEWEST_WORDS ? null : likeliest(start) }
+    const count = isAscii ? words.length : Math.max(words.length, unspacedWords(start))
+    if (!(isAscii && this.#isLatin) && this.#isForeignScript(start))
+      return { in: 'other', language: count < FEWEST_WORDS ? null : this.#best(start).language }
     if (this.#languages === null || count < FEWEST_WORDS) return SPOKEN
-    const scores = scoresOf(words.join(' '))
-    const [language = null, best = 0] = bestOf(scores) ?? []
+    const { language, score, scores } = this.#best(words.join(' '))
     if (language === null) return { in: 'none' }
-    const spoken = Math.max(...this.#languages.map((code) => scores[code] ?? 0))
-    return (best - spoken) * (count - WORDS_WITHOUT_WEIGHT) > LEAD
+    const spoken = Math.max(...this.#languages.map((at) => scores[at] as number))
+    return (score - spoken) * (count - WORDS_WITHOUT_WEIGHT) > LEAD
       ? { in: 'other', language }
       : SPOKEN
   }
 
+  /** The most likely language; null where there is no evidence of any. */
+  #best(text: string): { language: string | null; score: number; scores: Float64Array } {
+    const scores = this.#ngrams.scoresOf(text)
+    const score = scores.reduce((best, other) => Math.max(best, other))
+    const language = this.#ngrams.languages[scores.indexOf(score)]
+    return { language: score === 0 ? null : (language ?? null), score, scores }
+  }
+
   #isForeignScript(text: string): boolean {
-    if (this.#letters === null || (this.#isLatin && ASCII.test(text))) return false
+    if (this.#letters === null) return false
     const letters = text.match(/\p{L}/gu)?.length ?? 0
     const spoken = text.match(this.#letters)?.length ?? 0
     return letters - spoken > letters * FOREIGN_LETTERS
   }
 }
 
-/** The language of a BCP 47 tag as `eld` names it. */
+/** The language of a BCP 47 tag as the n-grams name it. */
 export function codeOf(tag: string): string {
   const { language } = new Intl.Locale(tag)
   return ALIASES[language] ?? language
-}
-
-function scoresOf(text: string): Record<string, number> {
-  return eld.detect(text).getScores()
-}
-
-function bestOf(scores: Record<string, number>): [language: string, score: number] | undefined {
-  return Object.entries(scores).sort(([, a], [, b]) => b - a)[0]
-}
-
-function likeliest(text: string): string | null {
-  return bestOf(scoresOf(text))?.[0] ?? null
 }
