@@ -38,29 +38,26 @@ def hide_blocks(rows: int, side: int, share: float, generator: torch.Generator) 
 
 
 class Mim(Objective):
-    """Masked image modelling: the code of each hidden cell (BEiT; in a pair VL-BEiT, Bao et al.
-    2022, arXiv:2206.01127)."""
+    """Masked image modelling: the code of each hidden cell, from the others and the caption
+    (VL-BEiT, Bao et al. 2022, arXiv:2206.01127)."""
 
     name = "mim"
-    needs = {"visual.ids"}
+    needs = {"visual.ids", "fusion.image"}
 
     @dataclass(frozen=True)
     class Options(Objective.Options):
         share: float = 0.4  # of the cells that are hidden
         codes: int = 1024
-        alone: bool = False  # read by the vision encoder, without the caption
         pairs: int = 128  # of the batch that it reads
 
     def __init__(self, options: Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
-        width = model.vision.width if options.alone else model.fusion.width
         cell = model.config.vision.token_width
         self.hidden = nn.Parameter(torch.randn(cell) * cell**-0.5)  # in place of a hidden cell
-        self.head = nn.Linear(width, options.codes)
+        self.head = nn.Linear(self.width(model), options.codes)
 
-    @classmethod
-    def wants(cls, options: Options) -> set[str]:
-        return cls.needs | {"image.stack" if options.alone else "fusion.image"}
+    def width(self, model) -> int:
+        return model.fusion.width
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         part, whole = slice(0, self.options.pairs), step.batch.whole
@@ -69,16 +66,28 @@ class Mim(Objective):
         hidden = hide_blocks(len(cells), side, self.options.share, step.generator).to(step.device)
         shown = torch.where(hidden[..., None], self.hidden, cells)
         with step.precision(step.device):
-            logits = self.head(self._states(step, shown, part)[hidden]).float()  # [k, codes]
-        return {"mim": F.cross_entropy(logits, whole["visual.ids"][part][hidden])}
+            logits = self.head(self.states(step, shown, part)[hidden]).float()  # [k, codes]
+        return {self.name: F.cross_entropy(logits, whole["visual.ids"][part][hidden])}
 
-    def _states(self, step: Step, cells: Tensor, part: slice) -> Tensor:
+    def states(self, step: Step, cells: Tensor, part: slice) -> Tensor:
         """Image states [q, n, w]."""
-        if self.options.alone:
-            return step.model.vision.states(cells)
         words, mask = step.features["text.tokens"][part], step.batch.whole["text.mask"][part]
         row = torch.arange(len(cells), device=step.device)
         return step.model.fusion.hidden(words, mask, cells, torch.stack([row, row], 1))[1]
+
+
+class ImageMim(Mim):
+    """The same without the caption, by the vision encoder alone (BEiT)."""
+
+    name = "image_mim"
+    needs = {"visual.ids", "image.stack"}
+    teaches = {"vision"}
+
+    def width(self, model) -> int:
+        return model.vision.width
+
+    def states(self, step: Step, cells: Tensor, part: slice) -> Tensor:
+        return step.model.vision.states(cells)
 
 
 class TextMlm(Mlm):

@@ -12,7 +12,7 @@ from .alignment import Wra
 from .concepts import ConceptLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .language import Lm, Mlm
-from .masked import Mim, TextMlm
+from .masked import ImageMim, Mim, TextMlm
 from .matching import Itm, Lists, Rank
 from .mil_nce import MilNce
 from .objective import Objective, Step, Vocabulary
@@ -29,7 +29,7 @@ def register(objective: type[Objective]) -> type[Objective]:
 
 
 for _objective in (
-    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, Lm,
+    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, ImageMim, Lm,
     SecondItc, SecondTextItc,
     Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone,
 ):  # fmt: skip
