@@ -21,7 +21,8 @@ class FusionModel(nn.Module):
             )
         self.config, self.sizes = config, sizes
         text = SimpleNamespace(width=sizes["text_width"])
-        image = SimpleNamespace(token_width=sizes["image_width"], cells=sizes["cells"])
+        width, cells = sizes["image_width"], sizes["cells"]
+        image = SimpleNamespace(token_width=width, cells=cells, places=False, feature_width=width)
         self.fusion = part(config, text, image)
         self.inputs = nn.ModuleDict()
         self.objectives = nn.ModuleDict()

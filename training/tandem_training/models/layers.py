@@ -75,31 +75,46 @@ class PreNormLayer(nn.Module):
 
 
 class CrossLayer(nn.Module):
-    """Pre-norm transformer layer: self-attention, cross-attention to another sequence,
-    feed-forward."""
+    """Pre-norm transformer layer whose steps stand in an order of their own: self-attention,
+    cross-attention to another sequence, feed-forward. `ratio`: width of the feed-forward."""
 
-    def __init__(self, width: int, heads: int, other_width: int, dropout: float):
+    def __init__(self, width: int, heads: int, other_width: int, dropout: float,
+                 order: str = "self,cross,feed", ratio: int = 2):  # fmt: skip
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.heads, self.dropout, self.order = heads, dropout, order.split(",")
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.order)
         self.self_qkv = nn.Linear(width, 3 * width)
         self.self_out = nn.Linear(width, width)
         self.cross_q = nn.Linear(width, width)
         self.cross_kv = nn.Linear(other_width, 2 * width)
         self.cross_out = nn.Linear(width, width)
-        self.up = nn.Linear(width, 2 * width)
-        self.down = nn.Linear(2 * width, width)
+        self.up = nn.Linear(width, ratio * width)
+        self.down = nn.Linear(ratio * width, width)
+        if self.order.count("feed") == 2:
+            self.second_up = nn.Linear(width, ratio * width)
+            self.second_down = nn.Linear(ratio * width, width)
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+    def share_cross(self, other: "CrossLayer") -> None:
+        """Use the cross-attention of another layer as its own."""
+        self.cross_q, self.cross_kv = other.cross_q, other.cross_kv
+        self.cross_out = other.cross_out
 
     def forward(
         self, x: Tensor, bias: Tensor | None, other: Tensor, other_bias: Tensor | None = None
     ) -> Tensor:
         """x [p, t, w] with the bias of its self-attention; other [p, n, v] with the bias of the
         cross-attention → [p, t, w]."""
-        q, k, v = split_heads(self.self_qkv(self.norms[0](x)), 3, self.heads).unbind(0)
-        x = x + self._drop(self.self_out(join_heads(attend(q, k, v, bias))))
-        q, kv = self.cross_q(self.norms[1](x)), self.cross_kv(other)
-        x = x + self._drop(self.cross_out(cross_attention(q, kv, self.heads, other_bias)))
-        return x + self._drop(self.down(F.gelu(self.up(self.norms[2](x)))))
+        fed = False
+        for step, norm in zip(self.order, self.norms, strict=True):
+            y = norm(x)
+            if step == "self":
+                q, k, v = split_heads(self.self_qkv(y), 3, self.heads).unbind(0)
+                y = self.self_out(join_heads(attend(q, k, v, bias)))
+            elif step == "cross":
+                q, kv = self.cross_q(y), self.cross_kv(other)
+                y = self.cross_out(cross_attention(q, kv, self.heads, other_bias))
+            else:
+                up, down = (self.second_up, self.second_down) if fed else (self.up, self.down)
+                y, fed = down(F.gelu(up(y))), True
+            x = x + F.dropout(y, self.dropout, self.training)
+        return x

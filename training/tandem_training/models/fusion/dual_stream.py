@@ -1,47 +1,100 @@
 """Fusion by co-attention: a stream for each modality."""
 
-import torch
-from torch import nn
+from dataclasses import dataclass
+from typing import ClassVar
 
-from ..layers import CrossLayer, attention_bias
+import torch
+from torch import Tensor, nn
+
+from ..layers import CrossLayer, PreNormLayer, attention_bias
 from .fusion import Fusion, StreamConfig
+from .image_input import ImageInput, Places
+
+MATCHES = {"mean": 2, "first": 1, "product": 1}  # widths that the logit is read from
 
 
 class DualStream(Fusion):
-    """Each modality keeps its stream and attends to the other's (METER, Dou et al. 2021,
-    arXiv:2111.02387; LXMERT, arXiv:1908.07490). The image stream sees the whole text, so the text
-    stream cannot write captions."""
+    """Each modality keeps its stream and attends to the other's. The order of a layer's steps is
+    "self,cross,feed" (METER, Dou et al. 2021, arXiv:2111.02387), "cross,self,feed" (LXMERT, Tan and
+    Bansal 2019, arXiv:1908.07490) or "cross,feed,self,feed" (ViLBERT, Lu et al. 2019,
+    arXiv:1908.02265: co-TRM, then TRM). The image stream sees the whole text, so the text stream
+    cannot write captions."""
 
     name = "dual_stream"
     gives = Fusion.gives | {"fusion.image"}
     writes = False
 
-    Config = StreamConfig
+    @dataclass(frozen=True)
+    class Config(Places, StreamConfig):
+        CHOICES: ClassVar = Places.CHOICES | {
+            "order": ("self,cross,feed", "cross,self,feed", "cross,feed,self,feed"),
+            "match": tuple(MATCHES),
+        }
 
-    def __init__(self, config: StreamConfig, text, image):
+        order: str = "self,cross,feed"
+        shared_cross: bool = False  # one cross-attention for both directions (LXMERT)
+        ratio: int = 2  # width of the feed-forward, in widths
+        text_before: int = 0  # layers of self-attention before the first that meets the image
+        image_before: int = 0
+        # What the logit is read from. mean: [CLS] and the mean of the image; first: [CLS]; product:
+        # [CLS] · first image token, each after a layer of its own (ViLBERT).
+        match: str = "mean"
+        pooled: bool = False  # a layer and tanh on what the logit is read from
+
+    def __init__(self, config: Config, text, image):
         super().__init__()
-        self.width = width = config.width
+        self.width, self.match = (width := config.width), config.match
         self.text_in = nn.Linear(text.width, width)
-        self.image_in = nn.Linear(image.token_width, width)
-        self.positions = nn.Parameter(0.02 * torch.randn(image.cells, width))
+        if image.places or config.geometry != "none":
+            self.image_in = ImageInput(config, image, width)
+            self.positions = None
+        else:
+            self.image_in = nn.Linear(image.token_width, width)
+            self.positions = nn.Parameter(0.02 * torch.randn(image.cells, width))
+        alone, dropout = (config.text_before, config.image_before), config.dropout
+        self.text_alone, self.image_alone = (
+            nn.ModuleList(PreNormLayer(width, config.heads, dropout) for _ in range(count))
+            for count in alone
+        )
         self.text_layers, self.image_layers = (
             nn.ModuleList(
-                CrossLayer(width, config.heads, width, config.dropout) for _ in range(config.layers)
+                CrossLayer(width, config.heads, width, dropout, config.order, config.ratio)
+                for _ in range(config.layers)
             )
             for _ in range(2)
         )
+        if config.shared_cross:
+            for own, other in zip(self.image_layers, self.text_layers, strict=True):
+                own.share_cross(other)
         self.text_norm, self.image_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.head = nn.Linear(2 * width, 1)
+        sides = ("text", "image")[: 1 if config.match == "first" else 2]
+        self.pools = nn.ModuleDict({s: nn.Linear(width, width) for s in sides * config.pooled})
+        self.head = nn.Linear(MATCHES[config.match] * width, 1)
 
     def hidden(self, text_tokens, mask, image_tokens, pairs, causal=False):
         texts, images = pairs[:, 0], pairs[:, 1]
-        x, bias = self.text_in(text_tokens)[texts], attention_bias(mask)[texts]  # [p, t, width]
-        y = (self.image_in(image_tokens) + self.positions)[images]  # [p, n, width]
+        x, bias = self.text_in(text_tokens), attention_bias(mask)  # [q, t, width]
+        for layer in self.text_alone:
+            x = layer(x, bias)
+        y = self.image_in(image_tokens)  # [m, n, width]
+        y = y if self.positions is None else y + self.positions
+        for layer in self.image_alone:
+            y = layer(y)
+        x, bias, y = x[texts], bias[texts], y[images]  # [p, t, width], [p, n, width]
         for text_layer, image_layer in zip(self.text_layers, self.image_layers, strict=True):
             x, y = text_layer(x, bias, y), image_layer(y, None, x, bias)
         return self.text_norm(x), self.image_norm(y)
 
     def forward(self, text_tokens, mask, image_tokens, pairs):
         text, image = self.hidden(text_tokens, mask, image_tokens, pairs)
-        joint = torch.cat([text[:, 0], image.mean(1)], dim=-1)  # [p, 2 · width]
+        first = self._pooled("text", text[:, 0])
+        if self.match == "first":
+            joint = first
+        elif self.match == "product":
+            joint = first * self._pooled("image", image[:, 0])
+        else:
+            joint = torch.cat([first, self._pooled("image", image.mean(1))], dim=-1)
         return self.head(joint).squeeze(-1).float()  # [p]
+
+    def _pooled(self, side: str, state: Tensor) -> Tensor:
+        return self.pools[side](state).tanh() if side in self.pools else state
