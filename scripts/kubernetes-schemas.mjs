@@ -27,6 +27,10 @@ const CUSTOM = {
     'github.com/kedacore/keda/v2@v2.21.0',
     'config/crd/bases/keda.sh_scaledobjects.yaml',
   ],
+  'prometheusrule-monitoring-v1': [
+    'github.com/prometheus-operator/prometheus-operator@v0.85.0',
+    'example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml',
+  ],
   'servicemonitor-monitoring-v1': [
     'github.com/prometheus-operator/prometheus-operator@v0.85.0',
     'example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml',

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds helm, kubeconform and kube-score from the Go module proxy into test/.tools/, for the tests of the chart. With
+# Builds helm, kubeconform, kube-score and promtool from the Go module proxy into test/.tools/, for the tests of the chart. With
 # --api-server also kube-apiserver and etcd, where test/deploy/api-server.test.ts installs the chart. Skips existing tools.
 # CONTRIBUTING.md has the build times.
 set -euo pipefail
@@ -10,6 +10,8 @@ kubeconform=v0.8.0
 kube_score=v1.20.0
 kubernetes=v1.37.2
 etcd=v3.6.16
+# v3.5.0, the version of docker/compose.yaml, as a Go module.
+prometheus=v0.305.0
 
 export GOBIN="$PWD/test/.tools"
 # Static binaries also run on another machine of this architecture.
@@ -21,6 +23,21 @@ tool() {
   [ -x "$GOBIN/$1" ] && return
   echo "building $2"
   go install -trimpath -ldflags "-s -w" "$2"
+}
+
+# go install refuses a module whose go.mod excludes versions of others, so a module in a scratch folder requires it.
+promtool() {
+  [ -x "$GOBIN/promtool" ] && return
+  echo "building promtool $prometheus"
+  (
+    scratch="$(mktemp -d)"
+    trap 'rm -rf "$scratch"' EXIT
+    cd "$scratch"
+    export GOFLAGS=-mod=mod
+    go mod init tools
+    go mod edit -require "github.com/prometheus/prometheus@$prometheus"
+    go build -trimpath -ldflags '-s -w' -o "$GOBIN/promtool" github.com/prometheus/prometheus/cmd/promtool
+  )
 }
 
 # The modules of Kubernetes refer to folders of their own repository. A module in a scratch folder replaces these by
@@ -59,4 +76,5 @@ api_server() {
 tool kubeconform "github.com/yannh/kubeconform/cmd/kubeconform@$kubeconform"
 tool kube-score "github.com/zegl/kube-score/cmd/kube-score@$kube_score"
 tool helm "helm.sh/helm/v3/cmd/helm@$helm"
+promtool
 if [ "${1:-}" = --api-server ]; then api_server; fi

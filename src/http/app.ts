@@ -25,6 +25,7 @@ import { answerClientError } from './plugins/client-errors.js'
 import { hostCheck } from './plugins/host-check.js'
 import { jsonBodies } from './plugins/bodies.js'
 import { metrics } from './plugins/metrics.js'
+import type { DiskOptions } from './metrics/resource-metrics.js'
 import { openapi } from './plugins/openapi.js'
 import { overload, type Readiness } from './plugins/overload.js'
 import { pipelining } from './plugins/pipelining.js'
@@ -198,7 +199,7 @@ export async function buildApp(
       readiness,
     })
     await app.register(openapi, { keysNeeded: keys.needed })
-    await app.register(metrics, { retrieval })
+    await app.register(metrics, { retrieval, disk: diskOf(config, jobs) })
 
     const { maxBatchItems, maxBodyBytes, allowedImageHosts, privateImageHosts } = config
     const { fetch: fetchImage } = openImageFetch({
@@ -326,14 +327,20 @@ function logKeysChange(log: FastifyBaseLogger, change: KeysChange): void {
 
 /** Null with an external engine, which has backups of its own. */
 function backupJobs(
-  { backupFolder, dataFolder }: Config,
+  config: Config,
   { maintenance }: Retrieval,
   log: FastifyBaseLogger,
 ): BackupJobs | null {
   if (maintenance === null) return null
-  const backups = openBackups(
-    backupFolder ?? join(dataFolder, 'backups'),
-    maintenance.storage.identity,
-  )
+  const backups = openBackups(backupFolderOf(config), maintenance.storage.identity)
   return new BackupJobs(backups, maintenance, log)
+}
+
+function backupFolderOf({ backupFolder, dataFolder }: Config): string {
+  return backupFolder ?? join(dataFolder, 'backups')
+}
+
+function diskOf(config: Config, jobs: BackupJobs | null): DiskOptions | null {
+  if (jobs === null) return null
+  return { dataFolder: config.dataFolder, backupFolder: backupFolderOf(config), jobs }
 }

@@ -92,6 +92,24 @@ export interface Call {
   trace?: { readonly traceparent: string; readonly tracestate: string | undefined } | undefined
 }
 
+/** How many batches of a graph had how many inputs, since the start. */
+export interface BatchSizes {
+  readonly graph: 'text' | 'image' | 'fusion'
+  /** Batches with at most `limit` inputs. */
+  readonly buckets: readonly { readonly limit: number; readonly batches: number }[]
+  readonly batches: number
+  readonly inputs: number
+}
+
+export interface ModelStats {
+  /** Inputs that wait. */
+  queueDepth: number
+  /** Inputs in the running batches. */
+  inFlight: number
+  /** Sizes of the batches of each graph; empty where another service runs them. */
+  batches: readonly BatchSizes[]
+}
+
 export interface Models {
   readonly info: ModelInfo
   /**
@@ -122,8 +140,7 @@ export interface Models {
     pairs: readonly Pair[],
     call?: Call,
   ): Promise<{ matches: Match[]; timings: StageTimings }>
-  /** Inputs that wait, and inputs in the running batches. */
-  stats(): { queueDepth: number; inFlight: number }
+  stats(): ModelStats
   /** The processes of the models. */
   readonly workers: readonly WorkerStatus[]
   /**

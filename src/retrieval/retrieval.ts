@@ -17,7 +17,7 @@ import type {
   Restored,
 } from '../collection/collection.js'
 import type { Payload } from '../item-store/item-store.js'
-import type { Call, ModelInfo } from '../model/models.js'
+import type { Call, ModelInfo, ModelStats } from '../model/models.js'
 import type { WorkerStatus } from '../worker/worker-process.js'
 import { encodeAll, encodeImage, noItem, present, type Input, type Query } from './encode.js'
 import type { Hit } from './hits.js'
@@ -291,7 +291,7 @@ export class Retrieval {
   }
 
   /** Numbers for the gauges. */
-  stats(): { items: number; queueDepth: number; inFlight: number } {
+  stats(): ModelStats & { items: number } {
     using lease = this.#collection.acquire()
     return { items: lease.items.size, ...lease.models.stats() }
   }

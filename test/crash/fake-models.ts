@@ -119,7 +119,7 @@ export class FakeModels implements Models {
   }
 
   stats(): ReturnType<Models['stats']> {
-    return { queueDepth: 0, inFlight: 0 }
+    return { queueDepth: 0, inFlight: 0, batches: [] }
   }
 
   close(): Promise<void> {

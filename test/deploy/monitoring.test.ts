@@ -44,11 +44,11 @@ describe('the compose file', () => {
     const sources = Object.values(services).flatMap(({ volumes: mounted = [] }) =>
       mounted.map((mount) => mount.split(':')[0] ?? ''),
     )
-    const files = sources.filter((source) => source.startsWith('./'))
+    const files = sources.filter((source) => source.startsWith('.'))
     expect(files.length).toBeGreaterThan(2)
     for (const file of files)
       expect(() => readdirSync(join(folder, file.replace(/[^/]+$/, '')))).not.toThrow()
-    expect(new Set(sources.filter((source) => !source.startsWith('./')))).toEqual(
+    expect(new Set(sources.filter((source) => !source.startsWith('.')))).toEqual(
       new Set(Object.keys(volumes)),
     )
   })
@@ -81,9 +81,10 @@ describe('the dashboard', () => {
   let metrics: string
 
   beforeAll(async () => {
-    tandem = await startTestService()
-    await tandem.app.inject('/search?q=a')
-    metrics = (await tandem.app.inject('/metrics')).body
+    tandem = await startTestService({ rateLimitPerSecond: 1, limits: { rateLimitBurst: 1 } })
+    // The second one is refused.
+    for (const url of ['/search?q=a', '/search?q=a']) await tandem.app.inject(url)
+    metrics = (await tandem.app.inject({ url: '/metrics', remoteAddress: '127.0.0.9' })).body
   })
 
   afterAll(async () => {
@@ -96,9 +97,18 @@ describe('the dashboard', () => {
         type === 'histogram' ? [`${name}_bucket`, `${name}_count`, `${name}_sum`] : [name],
       ),
     )
-    const asked = [...expressions, ...dashboard.templating.list.map(({ query }) => query)].flatMap(
-      (text) => text.match(/\b(?:tandem|process)_\w+/g) ?? [],
-    )
+    const { groups } = parse(read('..', 'deploy', 'helm', 'tandem', 'alerts.yaml')) as {
+      groups: { rules: { expr: string }[] }[]
+    }
+    const alerts = groups.flatMap(({ rules }) => rules.map(({ expr }) => expr))
+    // Only with Milvus, and only after a backup or enough searches.
+    for (const name of ['engine_available', 'last_backup_timestamp_seconds', 'ann_recall'])
+      names.add(`tandem_${name}`)
+    const asked = [
+      ...expressions,
+      ...alerts,
+      ...dashboard.templating.list.map(({ query }) => query),
+    ].flatMap((text) => text.match(/\b(?:tandem|process)_\w+/g) ?? [])
     expect(new Set(asked).size).toBeGreaterThan(8)
     expect([...new Set(asked)].filter((name) => !names.has(name))).toEqual([])
     // Prometheus adds `job` and `instance`; every histogram has `le`.

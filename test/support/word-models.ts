@@ -10,6 +10,7 @@ import type {
   EncodedText,
   Match,
   Models,
+  ModelStats,
 } from '../../src/model/models.js'
 import type { WorkerStatus } from '../../src/worker/worker-process.js'
 
@@ -44,6 +45,7 @@ const info = {
 export class WordModels implements Models {
   readonly info: ModelInfo = info
   workers: WorkerStatus[] = []
+  batches: ModelStats['batches'] = []
   /** Awaited before each call; a test can delay the models or make them fail. */
   gate: (signal?: AbortSignal) => Promise<void> = () => Promise.resolve()
   /** `embeddingOnly` of each call. */
@@ -89,7 +91,7 @@ export class WordModels implements Models {
   }
 
   stats() {
-    return { queueDepth: 0, inFlight: 0 }
+    return { queueDepth: 0, inFlight: 0, batches: this.batches }
   }
 
   close() {

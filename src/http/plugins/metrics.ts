@@ -6,7 +6,14 @@ import plugin from 'fastify-plugin'
 import { Type } from 'typebox'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Retrieval, Timings } from '../../retrieval/retrieval.js'
-import { engineMetrics } from './engine-metrics.js'
+import type { WorkerStatus } from '../../worker/worker-process.js'
+import {
+  batchSizes,
+  diskMetrics,
+  workerMemory,
+  type DiskOptions,
+} from '../metrics/resource-metrics.js'
+import { engineMetrics } from '../metrics/engine-metrics.js'
 import { REFUSALS } from './problems.js'
 
 declare module 'fastify' {
@@ -17,6 +24,21 @@ declare module 'fastify' {
 }
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+/** Fewer, because each is a series for every route. */
+const REQUEST_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5]
+const COLLECTION_SECONDS = [0.001, 0.01, 0.1]
+/** Of the runtime: a series for each space of its heap, and for each kind of handle and request. */
+const LEFT_OUT = [
+  'nodejs_heap_space_size_total_bytes',
+  'nodejs_heap_space_size_used_bytes',
+  'nodejs_heap_space_size_available_bytes',
+  'nodejs_active_handles',
+  'nodejs_active_requests',
+  'nodejs_active_resources',
+]
+
+/** Statuses of requests that may succeed later. */
+const REJECTED: readonly number[] = [429, 503, 507]
 
 const METRICS_SCHEMA = {
   tags: ['health'],
@@ -27,18 +49,31 @@ const METRICS_SCHEMA = {
   },
 }
 
-export const metrics = plugin<{ retrieval: Retrieval }>(
-  (app, { retrieval }, done) => {
+export interface MetricsOptions {
+  retrieval: Retrieval
+  /** Null where an external engine keeps the items. */
+  disk: DiskOptions | null
+}
+
+export const metrics = plugin<MetricsOptions>(
+  (app, { retrieval, disk }, done) => {
     const registry = new Registry()
     const registers = [registry]
-    collectDefaultMetrics({ register: registry })
+    collectDefaultMetrics({ register: registry, gcDurationBuckets: COLLECTION_SECONDS })
+    for (const name of LEFT_OUT) registry.removeSingleMetric(name)
     const stopEventLoopTimer = measureEventLoopDelay(registry)
 
-    const requests = new Histogram({
-      name: 'tandem_http_request_duration_seconds',
-      help: 'Time from the first byte of a request to the end of its reply',
+    const requests = new Counter({
+      name: 'tandem_http_requests_total',
+      help: 'Requests answered',
       labelNames: ['method', 'route', 'status'],
-      buckets: SECONDS,
+      registers,
+    })
+    const durations = new Histogram({
+      name: 'tandem_http_request_duration_seconds',
+      help: 'Time from the first byte of a request to the end of its reply, on routes with a limit of requests',
+      labelNames: ['route'],
+      buckets: REQUEST_SECONDS,
       registers,
     })
     const stages = new Histogram({
@@ -50,7 +85,8 @@ export const metrics = plugin<{ retrieval: Retrieval }>(
     })
     const rejected = new Counter({
       name: 'tandem_http_requests_rejected_total',
-      help: 'Requests answered with 503',
+      help: 'Requests answered with 429, 503 or 507, by error code and what they would have exceeded',
+      labelNames: ['code', 'reason'],
       registers,
     })
     const refusals = new Histogram({
@@ -77,12 +113,12 @@ export const metrics = plugin<{ retrieval: Retrieval }>(
       registers,
       collect() {
         this.reset()
-        for (const { name, restarts } of retrieval.workers) this.inc({ worker: name }, restarts)
-        const reembedding = retrieval.maintenance?.reembedder.workers ?? []
-        for (const { name, restarts } of reembedding)
-          this.inc({ worker: `reembedding-${name}` }, restarts)
+        for (const { name, restarts } of allWorkers()) this.inc({ worker: name }, restarts)
       },
     })
+    workerMemory(registry, allWorkers)
+    batchSizes(registry, retrieval)
+    if (disk !== null) diskMetrics(registry, disk)
     const { maintenance } = retrieval
     if (maintenance !== null) {
       const lag = (): number => maintenance.reembedder.status().reembedding?.lag ?? 0
@@ -111,6 +147,12 @@ export const metrics = plugin<{ retrieval: Retrieval }>(
       },
     })
 
+    function allWorkers(): readonly WorkerStatus[] {
+      const reembedding = retrieval.maintenance?.reembedder.workers ?? []
+      const named = reembedding.map((status) => ({ ...status, name: `reembedding-${status.name}` }))
+      return [...retrieval.workers, ...named]
+    }
+
     function gauge(name: string, help: string, read: () => number): void {
       new Gauge({
         name,
@@ -135,8 +177,13 @@ export const metrics = plugin<{ retrieval: Retrieval }>(
     app.addHook('onResponse', (request, reply, next) => {
       const route = request.is404 ? 'unmatched' : (request.routeOptions.url ?? 'unmatched')
       const method = request.is404 ? 'any' : request.method
-      requests.observe({ method, route, status: reply.statusCode }, reply.elapsedTime / 1000)
-      if (reply.statusCode === 503) rejected.inc()
+      const { statusCode: status } = reply
+      requests.inc({ method, route, status })
+      if (request.call !== undefined) durations.observe({ route }, reply.elapsedTime / 1000)
+      if (REJECTED.includes(status)) {
+        const { failure: code = 'none', failureReason: reason = 'none' } = request
+        rejected.inc({ code, reason })
+      }
       if (REFUSALS.includes(request.failure)) refusals.observe(reply.elapsedTime / 1000)
       next()
     })

@@ -8,6 +8,7 @@ import type {
   Match,
   ModelInfo,
   Models,
+  ModelStats,
   Pair,
   StageTimings,
 } from '../models.js'
@@ -217,9 +218,9 @@ class LocalModels implements Models {
     return { matches, timings: { queue, inference } }
   }
 
-  stats(): { queueDepth: number; inFlight: number } {
-    const { queueDepth, inFlight } = this.#parts.batcher
-    return { queueDepth, inFlight }
+  stats(): ModelStats {
+    const { queueDepth, inFlight, batches } = this.#parts.batcher
+    return { queueDepth, inFlight, batches }
   }
 
   get workers(): readonly WorkerStatus[] {

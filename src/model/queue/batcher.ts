@@ -3,8 +3,9 @@
  * turns, so that a long upload delays a search by one batch at most. Interactive work goes first.
  */
 import { TandemError } from '../../errors.js'
-import type { Call } from '../models.js'
+import type { BatchSizes, Call } from '../models.js'
 import { Admission } from './admission.js'
+import { BatchCounter } from './batch-sizes.js'
 import { CostModel } from './cost-model.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
 import type { InferencePool } from '../inference/pool.js'
@@ -69,6 +70,11 @@ export class Batcher {
   readonly #admission: Admission
   /** When each running batch should end. */
   readonly #ends = new Set<{ at: number }>()
+  readonly #counters = {
+    text: new BatchCounter('text'),
+    image: new BatchCounter('image'),
+    fusion: new BatchCounter('fusion'),
+  } satisfies Record<GraphName, BatchCounter>
   #inFlight = 0
 
   /**
@@ -87,6 +93,11 @@ export class Batcher {
 
   get inFlight(): number {
     return this.#inFlight
+  }
+
+  /** Of each graph. */
+  get batches(): readonly BatchSizes[] {
+    return Object.values(this.#counters).map((counter) => counter.read())
   }
 
   /**
@@ -194,6 +205,7 @@ export class Batcher {
     const weight = batch.reduce((sum, entry) => sum + entry.weight, 0)
     const startedAt = performance.now()
     const end = { at: startedAt + this.#costs.milliseconds(graph, weight) }
+    this.#counters[graph].add(batch.length)
     this.#ends.add(end)
     this.#expectIdle()
     for (const submission of submissions) submission.queue = startedAt - submission.submittedAt

@@ -20,6 +20,7 @@ import type {
   Match,
   ModelInfo,
   Models,
+  ModelStats,
   Pair,
   StageTimings,
 } from '../models.js'
@@ -135,8 +136,8 @@ class RemoteModels implements Models {
   }
 
   /** Of the calls of this service alone. */
-  stats(): { queueDepth: number; inFlight: number } {
-    return { queueDepth: this.#bulk.waiting, inFlight: this.#inFlight }
+  stats(): ModelStats {
+    return { queueDepth: this.#bulk.waiting, inFlight: this.#inFlight, batches: [] }
   }
 
   get workers(): readonly WorkerStatus[] {

@@ -252,7 +252,7 @@ describe('a call', () => {
     controller.abort(reason)
     expect(await asked).toBe(reason)
     await expect.poll(() => signal.aborted).toBe(true)
-    expect(models.stats()).toEqual({ queueDepth: 0, inFlight: 0 })
+    expect(models.stats()).toEqual({ queueDepth: 0, inFlight: 0, batches: [] })
     expect(await failure(models.encodeTexts(['dog'], { signal: controller.signal }))).toBe(reason)
   })
 
@@ -331,7 +331,7 @@ describe('a call', () => {
       }),
     )
     await expect.poll(() => begun).toBe(16)
-    expect(models.stats()).toEqual({ queueDepth: 4, inFlight: 16 })
+    expect(models.stats()).toEqual({ queueDepth: 4, inFlight: 16, batches: [] })
     controller.abort(new Error('gone'))
     await expect(bulk[17]).rejects.toThrow('gone')
     const search = models.encodeTexts(['cat'])
@@ -341,7 +341,7 @@ describe('a call', () => {
     expect(
       (await Promise.allSettled(bulk)).filter(({ status }) => status === 'fulfilled'),
     ).toHaveLength(19)
-    expect(models.stats()).toEqual({ queueDepth: 0, inFlight: 0 })
+    expect(models.stats()).toEqual({ queueDepth: 0, inFlight: 0, batches: [] })
   })
 })
 
