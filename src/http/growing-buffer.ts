@@ -1,4 +1,6 @@
 const MIN_CAPACITY = 16_384
+/** Of a known length. What is not written yet takes addresses, but no memory. */
+const GROWTH = 8
 
 /** Joins pieces as they come. A list of them would need 100 times the memory of tiny pieces. */
 export class GrowingBuffer {
@@ -28,10 +30,11 @@ export class GrowingBuffer {
   }
 
   #grow(length: number): void {
-    const doubled = Math.max(length, 2 * this.#buffer.length)
     const isExpected = length <= this.#expected
     const grown = Buffer.allocUnsafeSlow(
-      isExpected ? Math.min(doubled, this.#expected) : Math.max(doubled, MIN_CAPACITY),
+      isExpected
+        ? Math.min(GROWTH * length, this.#expected)
+        : Math.max(length, 2 * this.#buffer.length, MIN_CAPACITY),
     )
     grown.set(this.bytes())
     this.#buffer = grown

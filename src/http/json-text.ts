@@ -52,7 +52,7 @@ const MIN_INEXACT_DIGITS = 16
  * gigabytes. Counts lists, objects and commas outside strings, also of invalid JSON. This limits
  * the depth as well.
  */
-function refuseManyValues(text: string): void {
+export function refuseManyValues(text: string): void {
   let count = 1
   let outside = 0
   for (let at = 0; at < text.length; at += 1) {

@@ -58,7 +58,7 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
       },
     },
     async (request, reply) => {
-      const query = await queryIn(request.body, new InputReader(options, request.call?.signal))
+      const query = await queryIn(request.body, new InputReader(options, request))
       const search = { k: request.body.num_images }
       const { hits, timings } = await options.retrieval.search(query, search, request.call)
       reply.timed(timings)

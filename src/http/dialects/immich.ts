@@ -102,7 +102,7 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
       const parts = await readForm(request, shape, limits)
       const { task, modelName } = taskIn(parts)
       if (modelName !== retrieval.model.name) throw notServed(modelName, retrieval.model.name)
-      const input = inputOf(task, parts, new InputReader(options, request.call?.signal))
+      const input = inputOf(task, parts, new InputReader(options, request))
       const nameOf = (): string => ''
       const { embeddings, timings } = await retrieval.embed([input], request.call, nameOf)
       reply.timed(timings)

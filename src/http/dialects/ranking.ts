@@ -39,7 +39,7 @@ export async function rank(
   reply: FastifyReply,
 ): Promise<Ranking> {
   if (documents === undefined) throw missing('documents')
-  const reader = new InputReader(options, request.call?.signal)
+  const reader = new InputReader(options, request)
   const contents = contentsOf(documents, 'documents')
   reader.checkCount(contents.length, 'documents')
   const asked = contentOf(query, 'query')
@@ -66,7 +66,7 @@ export async function scorePairs(
   options: DialectOptions,
   request: FastifyRequest,
 ): Promise<number[]> {
-  const reader = new InputReader(options, request.call?.signal)
+  const reader = new InputReader(options, request)
   reader.checkCount(queries.length, names[0])
   if (queries.length === 0)
     throw new TandemError('invalid_request', `${names[0]} is an empty list; expected at least one.`)

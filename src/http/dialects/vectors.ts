@@ -29,7 +29,7 @@ export async function vectorsOf(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<{ model: Model; vectors: Float32Array[] }> {
-  const reader = new InputReader(options, request.call?.signal)
+  const reader = new InputReader(options, request)
   reader.checkCount(
     contents.reduce(
       (sum, { text, images }) => sum + images.length + (text === undefined ? 0 : 1),

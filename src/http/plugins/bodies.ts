@@ -4,8 +4,19 @@ import { errorCodes, type FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
 import { GrowingBuffer } from '../growing-buffer.js'
-import { JsonTextError, parsedJsonText } from '../json-text.js'
-import { utf8Text } from '../utf8.js'
+import { JsonTextError } from '../json-text.js'
+import { JsonThreads, type Json } from '../json/json-threads.js'
+import type { LongStrings } from '../json/long-strings.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    jsonThreads: JsonThreads
+  }
+  interface FastifyRequest {
+    /** What the stand-ins in a large JSON body stand for. */
+    longStrings: LongStrings | undefined
+  }
+}
 
 type Parsed<Value> = (error: Error | null, value?: Value) => void
 
@@ -14,6 +25,13 @@ export const jsonBodies = plugin(
   (app, _options, done) => {
     app.removeContentTypeParser('application/json')
     app.addContentTypeParser('application/json', readJson)
+    const threads = new JsonThreads()
+    app.decorate('jsonThreads', threads)
+    app.decorateRequest('longStrings', undefined)
+    app.addHook('onClose', (_app, closed) => {
+      threads.close()
+      closed()
+    })
     done()
   },
   { name: 'json-bodies' },
@@ -33,15 +51,36 @@ function parse(request: FastifyRequest, body: Buffer, parsed: Parsed<unknown>): 
     const sentence = 'The body is empty; its Content-Type is application/json.'
     return parsed(new TandemError('body_missing', sentence))
   }
-  try {
-    parsed(null, parsedJsonText(utf8Text(body, 'The body')))
-  } catch (error) {
-    parsed(
-      error instanceof JsonTextError
-        ? new TandemError('body_unreadable', `The body ${error.message}.`)
-        : (error as Error),
-    )
+  const done = (error: Error | null, value?: unknown): void => {
+    // It may have been answered while a thread read its body.
+    if (!request.admission.isOver) parsed(error, value)
   }
+  parsedJson(request, body, 'The body').then(
+    ({ value, longStrings }) => {
+      request.longStrings = longStrings
+      done(null, value)
+    },
+    (error: Error) =>
+      done(
+        error instanceof JsonTextError
+          ? new TandemError('body_unreadable', `The body ${error.message}.`)
+          : error,
+      ),
+  )
+}
+
+/**
+ * The value of JSON that a request has. The bytes of a large one are handed over to a thread.
+ *
+ * @param place - of the text, in errors
+ * @throws TandemError text_unreadable; JsonTextError; the reason of the request's signal
+ */
+export function parsedJson(
+  { server, admission, call }: FastifyRequest,
+  bytes: Buffer,
+  place: string,
+): Promise<Json> {
+  return server.jsonThreads.parse(bytes, place, { client: admission.client, signal: call?.signal })
 }
 
 /**

@@ -8,6 +8,8 @@ interface DescribedSchema {
 }
 
 const MAX_QUOTE = 60
+/** Longer strings of a large body are not there whole: see long-strings.ts. */
+const MAX_COUNTED = 10_000
 
 /**
  * @param errors - of ajv with `verbose`
@@ -72,5 +74,7 @@ function quoted(value: unknown): string {
 }
 
 function clipped(text: string): string {
-  return text.length > MAX_QUOTE ? `${clip(text, MAX_QUOTE)}… (${text.length} characters)` : text
+  if (text.length <= MAX_QUOTE) return text
+  const length = text.length > MAX_COUNTED ? `more than ${MAX_COUNTED}` : text.length
+  return `${clip(text, MAX_QUOTE)}… (${length} characters)`
 }

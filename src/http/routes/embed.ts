@@ -44,7 +44,7 @@ export const embedRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, 
       },
     },
     async (request, reply) => {
-      const reader = new InputReader(options, request.call?.signal)
+      const reader = new InputReader(options, request)
       const { inputs, format } =
         request.body === undefined
           ? await readEmbedForm(request, reader, limits)

@@ -5,7 +5,7 @@
 import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { TandemError, type ErrorCode } from '../../errors.js'
-import { FRAME_TYPE, FrameError, readFrame, type Frame } from '../../model/remote/frames.js'
+import { FRAME_TYPE, FrameError, readFrameWith, type Frame } from '../../model/remote/frames.js'
 import {
   answerImages,
   answerMatch,
@@ -19,10 +19,10 @@ import {
   type Encoder,
 } from '../../model/remote/protocol.js'
 import type { Call } from '../../retrieval/retrieval.js'
-import { readBytes } from '../plugins/bodies.js'
+import type { LongStrings } from '../json/long-strings.js'
+import { parsedJson, readBytes } from '../plugins/bodies.js'
 import { inputErrors } from '../plugins/documented-errors.js'
 import type { Readiness } from '../plugins/overload.js'
-import { parsedJsonText } from '../json-text.js'
 import { bodyIn, NoQuery } from '../schemas/fields.js'
 import { limitedText, type InputLimits } from '../wire/inputs.js'
 
@@ -73,7 +73,7 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
     path: string,
     summary: string,
     errors: readonly ErrorCode[],
-    answer: (frame: Frame, call: Call) => Promise<Buffer>,
+    answer: (frame: Frame, call: Call, longStrings?: LongStrings) => Promise<Buffer>,
   ): void {
     app.post(
       path,
@@ -90,13 +90,23 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
           },
         },
       },
-      async ({ body, headers, call }, reply) => {
+      async (request, reply) => {
+        const { body, headers, call } = request
         if (!Buffer.isBuffer(body)) throw unsupported(headers['content-type'])
         return reply.type(FRAME_TYPE).send(
           await readingFrame(async () => {
-            const frame = readFrame(body, parsedJsonText)
+            const frame = await readFrameWith(body, async (head) => {
+              // A copy, since a thread takes a large one.
+              const { value, longStrings } = await parsedJson(
+                request,
+                Buffer.from(head),
+                'The head',
+              )
+              request.longStrings = longStrings
+              return value
+            })
             checkFingerprint(fingerprintIn(frame), encoder)
-            return answer(frame, { ...call, ...callIn(frame) })
+            return answer(frame, { ...call, ...callIn(frame) }, request.longStrings)
           }),
         )
       },
@@ -107,9 +117,9 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
     '/encoder/texts',
     'Encode texts',
     ['text_too_long', 'model_unavailable'],
-    async (frame, call) => {
+    async (frame, call, longStrings) => {
       const texts = textsAsked(frame).map((text, at) =>
-        limitedText(text, `texts[${at}]`, maxTextChars),
+        limitedText(text, `texts[${at}]`, maxTextChars, longStrings),
       )
       const { encoded, timings } = await encoder.encodeTexts(texts, call)
       return answerTexts(encoded, timings, info)

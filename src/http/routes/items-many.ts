@@ -7,15 +7,16 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { clip, TandemError } from '../../errors.js'
 import type { Addition, Retrieval } from '../../retrieval/retrieval.js'
+import type { Json } from '../json/json-threads.js'
+import { parsedJson } from '../plugins/bodies.js'
 import { logFailure, problemOf, tandemError } from '../plugins/problems.js'
 import { checked, compileExact } from '../plugins/validation.js'
 import { bodyIn, Id, NoQuery } from '../schemas/fields.js'
 import { AddReply, ItemLine, ItemsForm } from '../schemas/items.js'
 import { fieldValues, isFile, readForm } from '../wire/form.js'
 import { InputReader, type InputLimits, type InputOptions } from '../wire/inputs.js'
-import { utf8Text } from '../utf8.js'
 import { linesOf } from '../wire/lines.js'
-import { limitedPayload, parseJson, payloadOf } from '../wire/payload.js'
+import { jsonError, limitedPayload, payloadOf } from '../wire/payload.js'
 
 type Outcome = AddReply['items'][number]
 
@@ -34,6 +35,8 @@ const GROUP_SIZE = 16
 const GROUP_BYTES = 2 ** 20
 /** Images that were stored, and images that failed, whose outcomes a reply has. */
 const MAX_LISTED = 10_000
+/** More than errors quote of a line. */
+const MAX_QUOTE_BYTES = 256
 const validateLine = compileExact<ItemLine>(ItemLine)
 const validateId = compileExact<{ id: string }>(Type.Object({ id: Id }))
 
@@ -138,29 +141,48 @@ async function add(
 }
 
 async function* readLines(
-  { admission, call }: FastifyRequest,
+  request: FastifyRequest,
   body: Readable,
   options: InputOptions,
 ): AsyncGenerator<Pending> {
   const { maxBodyBytes } = options.limits
   for await (const { index, bytes } of linesOf(body, maxBodyBytes, (held) =>
-    admission.holds(held),
+    request.admission.holds(held),
   )) {
+    const size = bytes?.length ?? 0
+    const line = await parsedLine(request, bytes, maxBodyBytes).catch((error: unknown) => ({
+      error,
+    }))
     const read: Pending['read'] = async (onId) => {
-      if (bytes === null)
-        throw new TandemError(
-          'body_too_large',
-          `The line is longer than ${maxBodyBytes} bytes, the most this service takes.`,
-        )
-      const text = utf8Text(bytes, 'The line')
-      const value = parseJson(text, 'The line') as Partial<ItemLine> | null
-      if (typeof value?.id === 'string') onId(value.id)
+      if ('error' in line) throw line.error
+      const { value, longStrings } = line
+      const given = value as Partial<ItemLine> | null
+      if (typeof given?.id === 'string') onId(given.id)
       const { id, image, payload: unlimited } = checked(validateLine, value, 'field')
-      const payload = limitedPayload(unlimited)
-      const reader = new InputReader(options, call?.signal)
+      const payload = limitedPayload(unlimited, longStrings)
+      const reader = new InputReader(options, { call: request.call, longStrings })
       return { id, image: await reader.image(image, 'image'), payload }
     }
-    yield { index, bytes: bytes?.length ?? 0, read }
+    yield { index, bytes: size, read }
+  }
+}
+
+/** @throws TandemError body_too_large, payload_invalid, text_unreadable */
+async function parsedLine(
+  request: FastifyRequest,
+  bytes: Buffer | null,
+  maxBodyBytes: number,
+): Promise<Json> {
+  if (bytes === null)
+    throw new TandemError(
+      'body_too_large',
+      `The line is longer than ${maxBodyBytes} bytes, the most this service takes.`,
+    )
+  const start = bytes.subarray(0, MAX_QUOTE_BYTES).toString()
+  try {
+    return await parsedJson(request, bytes, 'The line')
+  } catch (error) {
+    throw jsonError(error, 'The line', start)
   }
 }
 

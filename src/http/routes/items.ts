@@ -210,7 +210,7 @@ async function readItem(
     const payload = payloadOf(onlyField(parts, 'payload'), 'payload')
     return { image: onlyFile(parts), payload }
   }
-  const payload = limitedPayload(body.payload)
-  const reader = new InputReader(options, request.call?.signal)
+  const payload = limitedPayload(body.payload, request.longStrings)
+  const reader = new InputReader(options, request)
   return { image: await reader.image(body.image, 'image'), payload }
 }

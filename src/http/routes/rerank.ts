@@ -32,7 +32,7 @@ export const rerankRoutes: FastifyPluginCallbackTypebox<InputOptions> = (app, op
     },
     async (request, reply) => {
       const { query, documents, top_n: topN, language, return_documents: repeat } = request.body
-      const reader = new InputReader(options, request.call?.signal)
+      const reader = new InputReader(options, request)
       reader.checkCount(documents.length, 'documents')
       const [first, ...rest] = await Promise.all([
         reader.query(query, 'query'),

@@ -67,7 +67,7 @@ export const searchRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app,
       const search =
         request.body === undefined
           ? await readSearchForm(request, limits)
-          : await readSearchBody(request.body, new InputReader(options, request.call?.signal))
+          : await readSearchBody(request.body, new InputReader(options, request))
       const { hits, notices, timings } = await retrieval.search(
         search.query,
         search.options,

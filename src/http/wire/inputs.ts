@@ -1,6 +1,8 @@
 /** Texts and images of a request, read within the limits of the service. */
+import type { FastifyRequest } from 'fastify'
 import { TandemError } from '../../errors.js'
 import type { Input, Query, Retrieval } from '../../retrieval/retrieval.js'
+import { LongStrings } from '../json/long-strings.js'
 
 export interface InputLimits {
   maxTextChars: number
@@ -27,11 +29,6 @@ export interface InputOptions {
 /** A request with more inputs to encode is bulk: interactive requests go first. */
 export const MAX_INTERACTIVE = 8
 
-const DATA = /^data:/i
-const BASE64_MARK = ';base64'
-const NOT_BASE64 = /[^A-Za-z0-9+/_=\s-]/u
-const URL_START = /^(?!data:)[a-z][a-z0-9+.-]{0,20}:/i
-
 /** Reads the inputs of one request. `name` is the place of a value in errors: "inputs[2].image". */
 export class InputReader {
   readonly #limits: InputLimits
@@ -40,9 +37,17 @@ export class InputReader {
   readonly #budget: { bytes: number }
   readonly #failed = new AbortController()
   readonly #signals: AbortSignal[]
+  readonly #longStrings: LongStrings
 
-  /** @param signal - of the request */
-  constructor({ limits, fetchImage }: Omit<InputOptions, 'retrieval'>, signal?: AbortSignal) {
+  constructor(
+    { limits, fetchImage }: Omit<InputOptions, 'retrieval'>,
+    {
+      call,
+      longStrings = LongStrings.none,
+    }: Partial<Pick<FastifyRequest, 'call' | 'longStrings'>> = {},
+  ) {
+    const signal = call?.signal
+    this.#longStrings = longStrings
     this.#limits = limits
     this.#fetch = fetchImage
     this.#budget = { bytes: limits.maxBodyBytes }
@@ -61,7 +66,7 @@ export class InputReader {
 
   /** @throws TandemError text_too_long */
   text(text: string, name: string): string {
-    return limitedText(text, name, this.#limits.maxTextChars)
+    return limitedText(text, name, this.#limits.maxTextChars, this.#longStrings)
   }
 
   /**
@@ -71,7 +76,9 @@ export class InputReader {
    *   are aborted then
    */
   async image(value: string, name: string): Promise<Uint8Array> {
-    if (!URL_START.test(value)) return imageBytes(value, name)
+    const image = this.#longStrings.imageIn(value)
+    if (typeof image === 'string') throw new TandemError('invalid_request', `${name} ${image}`)
+    if (image !== null) return image
     try {
       const signal = AbortSignal.any(this.#signals)
       return await this.#fetch(value, { name, budget: this.#budget, signal })
@@ -96,62 +103,14 @@ export class InputReader {
 }
 
 /** The text. The limit counts Unicode characters. @throws TandemError text_too_long */
-export function limitedText(text: string, name: string, most: number): string {
+export function limitedText(
+  text: string,
+  name: string,
+  most: number,
+  longStrings = LongStrings.none,
+): string {
   if (text.length <= most) return text
-  const length = charsIn(text)
+  const length = longStrings.charsIn(text)
   if (length <= most) return text
   throw new TandemError('text_too_long', { name, length, most })
-}
-
-/** The Unicode characters of a text: a pair of surrogates is one. */
-function charsIn(text: string): number {
-  let pairs = 0
-  for (let at = 0; at < text.length; at += 1) {
-    if ((text.charCodeAt(at) & 0xfc00) !== 0xd800) continue
-    if ((text.charCodeAt(at + 1) & 0xfc00) !== 0xdc00) continue
-    pairs += 1
-    at += 1
-  }
-  return text.length - pairs
-}
-
-function imageBytes(value: string, name: string): Uint8Array {
-  const comma = DATA.test(value) ? value.indexOf(',') : -1
-  if (
-    comma !== -1 &&
-    value.slice(0, comma).slice(-BASE64_MARK.length).toLowerCase() !== BASE64_MARK
-  ) {
-    throw new TandemError(
-      'invalid_request',
-      `${name} is a data-URI that is not base64; expected data:image/jpeg;base64,…`,
-    )
-  }
-  const base64 = value.slice(comma + 1)
-  const bytes = Buffer.from(base64, 'base64')
-  // Decoding skips other characters, so its length tells of most texts that there are none.
-  if (bytes.length !== lengthDecoded(base64)) refuseOther(base64, name)
-  if (bytes.length === 0) throw new TandemError('invalid_request', `${name} is an empty image.`)
-  return bytes
-}
-
-/**
- * The bytes that a text of base64 letters and padding alone decodes to. NaN where one letter more
- * or less decodes to as many.
- */
-function lengthDecoded(base64: string): number {
-  const letters = base64.length - (/={1,2}$/.exec(base64.slice(-2))?.[0].length ?? 0)
-  return letters % 4 === 1 ? Number.NaN : Math.floor((letters * 3) / 4)
-}
-
-/** Refuses what is not base64. Line breaks are part of it, as in MIME. */
-function refuseOther(base64: string, name: string): void {
-  const other = NOT_BASE64.exec(base64)
-  const padding = base64.indexOf('=')
-  const end = padding === -1 ? '' : base64.slice(padding).replace(/\s+/g, '')
-  if (other === null && /^={0,2}$/.test(end)) return
-  const found =
-    other === null
-      ? `character ${padding} is "=", which belongs at the end`
-      : `character ${other.index} is ${JSON.stringify(other[0])}`
-  throw new TandemError('invalid_request', `${name} is not valid base64: ${found}.`)
 }

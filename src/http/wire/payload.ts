@@ -1,6 +1,7 @@
 /** Payloads, and JSON written as text in an address, a header or a form field. */
 import { clip, TandemError } from '../../errors.js'
 import { JsonTextError, parsedJsonText } from '../json-text.js'
+import { LongStrings } from '../json/long-strings.js'
 import { checked, compileExact } from '../plugins/validation.js'
 import { Payload } from '../schemas/fields.js'
 
@@ -23,9 +24,23 @@ export function parseJson(
   try {
     return parsedJsonText(text)
   } catch (error) {
-    if (!(error instanceof JsonTextError)) throw error
-    throw new TandemError(code, `${name} ${error.message}: ${JSON.stringify(clip(text, 60))}.`)
+    throw jsonError(error, name, text, code)
   }
+}
+
+/**
+ * The error of a client for one of `parsedJsonText`; other errors as they are.
+ *
+ * @param text - at least the start of it
+ */
+export function jsonError(
+  error: unknown,
+  name: string,
+  text: string,
+  code: 'payload_invalid' | 'invalid_request' = 'payload_invalid',
+): unknown {
+  if (!(error instanceof JsonTextError)) return error
+  return new TandemError(code, `${name} ${error.message}: ${JSON.stringify(clip(text, 60))}.`)
 }
 
 /** The payload of a JSON text, or null. @throws TandemError payload_invalid, invalid_request */
@@ -35,10 +50,13 @@ export function payloadOf(text: string | undefined, name: string): Payload | nul
 }
 
 /** @throws TandemError payload_invalid */
-export function limitedPayload(payload: Payload | undefined): Payload | null {
+export function limitedPayload(
+  payload: Payload | undefined,
+  longStrings = LongStrings.none,
+): Payload | null {
   if (payload === undefined) return null
   refuseUnstorable(payload)
-  const bytes = Buffer.byteLength(JSON.stringify(payload))
+  const bytes = longStrings.bytesIn(JSON.stringify(payload))
   if (bytes <= MAX_PAYLOAD_BYTES) return payload
   throw new TandemError(
     'payload_invalid',

@@ -9,9 +9,11 @@ import { preprocess, type Preprocessed } from './preprocess.js'
 export type Decoded = Omit<Preprocessed, 'pixels'> & { pixels: Pixels }
 
 export interface Commands {
+  /** Keeps a piece of the next image. */
+  keep: { input: { piece: Uint8Array; isFirst: boolean }; output: null }
   /**
-   * Writes the pixels to the new file `into`; returns them if it is null or cannot be written. One
-   * call at a time.
+   * Decodes the pieces that were kept, followed by `bytes`. Writes the pixels to the new file
+   * `into`; returns them if it is null or cannot be written. One call at a time.
    */
   decode: {
     input: {
@@ -25,10 +27,19 @@ export interface Commands {
   }
 }
 
+let pieces: Uint8Array[] = []
+
 answerCalls<Commands>({
+  keep: ({ piece, isFirst }) => {
+    if (isFirst) pieces = []
+    pieces.push(piece)
+    return null
+  },
   decode: async ({ bytes, rules, maxPixels, into, isStored }) => {
+    const whole = pieces.length === 0 ? bytes : Buffer.concat([...pieces, bytes])
+    pieces = []
     const { pixels, image } = await withinBudget(() =>
-      preprocess(bytes, rules, maxPixels, isStored),
+      preprocess(whole, rules, maxPixels, isStored),
     )
     return { pixels: into === null ? pixels : writePixels(pixels, into), image }
   },

@@ -18,6 +18,8 @@ const THREADS = 2
 const DECODE_TIMEOUT_MS = 60_000
 /** A process starts in half a second; after this time, images no longer wait for it. */
 const RETURN_TIMEOUT_MS = 5000
+/** A message is copied on the event loop, at about a megabyte in a millisecond. */
+const PIECE_BYTES = 2 ** 20
 /** About the last ten images count. */
 const DECODE_MEMORY = 0.9
 
@@ -99,7 +101,8 @@ export class Decoder {
     try {
       worker = await this.#take()
       const started = performance.now()
-      const input = { bytes, rules, maxPixels: this.#options.maxPixels, into, isStored }
+      const last = await sendPieces(worker, bytes)
+      const input = { bytes: last, rules, maxPixels: this.#options.maxPixels, into, isStored }
       const decoded = await worker.call('decode', input, DECODE_TIMEOUT_MS)
       this.#averageMs.add(performance.now() - started)
       return decoded
@@ -174,4 +177,14 @@ export class Decoder {
     this.#processes.push(worker)
     return worker
   }
+}
+
+/** Sends all but the last piece of an image. @returns the last one */
+async function sendPieces(worker: WorkerProcess<Commands>, bytes: Uint8Array): Promise<Uint8Array> {
+  let from = 0
+  for (; bytes.length - from > PIECE_BYTES; from += PIECE_BYTES) {
+    const piece = bytes.subarray(from, from + PIECE_BYTES)
+    await worker.call('keep', { piece, isFirst: from === 0 }, DECODE_TIMEOUT_MS)
+  }
+  return bytes.subarray(from)
 }

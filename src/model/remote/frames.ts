@@ -39,16 +39,37 @@ export function writeFrame(
   return Buffer.concat([MAGIC, length, text, ...views])
 }
 
+/** @throws FrameError for anything but exactly one frame */
+export function readFrame(bytes: Buffer): Frame {
+  return frameOf(bytes, parsedHead(headIn(bytes)))
+}
+
 /**
- * @param parse - of the head, by default without limits on its values
+ * A frame of a client.
+ *
+ * @param parse - of the head; any error of it is a FrameError
  * @throws FrameError for anything but exactly one frame
  */
-export function readFrame(bytes: Buffer, parse: (text: string) => unknown = JSON.parse): Frame {
+export async function readFrameWith(
+  bytes: Buffer,
+  parse: (head: Buffer) => Promise<unknown>,
+): Promise<Frame> {
+  return frameOf(bytes, await parse(headIn(bytes)).catch(() => undefined))
+}
+
+function headIn(bytes: Buffer): Buffer {
   if (bytes.length < PREFIX || !bytes.subarray(0, MAGIC.length).equals(MAGIC))
     throw new FrameError('is not a frame')
   const headEnd = PREFIX + bytes.readUInt32LE(MAGIC.length)
   if (headEnd > bytes.length) throw new FrameError('is cut off in its head')
-  const head = headOf(bytes.subarray(PREFIX, headEnd), parse)
+  return bytes.subarray(PREFIX, headEnd)
+}
+
+function frameOf(bytes: Buffer, value: unknown): Frame {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new FrameError('has a head that is not a JSON object')
+  const head = value as Frame['head']
+  const headEnd = PREFIX + headIn(bytes).length
   const lengths = counts(head, 'parts', MAX_PARTS, bytes.length)
   const end = lengths.reduce((sum, length) => sum + length, headEnd)
   if (end !== bytes.length)
@@ -110,13 +131,11 @@ function copied(part: Uint8Array | undefined, name: string, bytes: number): Arra
   return new Uint8Array(part).buffer
 }
 
-function headOf(text: Buffer, parse: (text: string) => unknown): Frame['head'] {
+function parsedHead(head: Buffer): unknown {
   try {
-    const head = parse(new TextDecoder('utf-8', { fatal: true }).decode(text))
-    if (typeof head === 'object' && head !== null && !Array.isArray(head))
-      return head as Frame['head']
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(head))
   } catch {
-    // The error below does not quote the bytes.
+    // The error of `frameOf` does not quote the bytes.
+    return undefined
   }
-  throw new FrameError('has a head that is not a JSON object')
 }

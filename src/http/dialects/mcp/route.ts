@@ -79,10 +79,7 @@ function serviceFor(request: FastifyRequest, options: InputOptions): ToolService
   const base = `${protocol}://${headers.host ?? 'localhost'}${prefixOf(request)}`
   return {
     search: async (body) => {
-      const { query, options: plan } = await readSearchBody(
-        body,
-        new InputReader(options, call?.signal),
-      )
+      const { query, options: plan } = await readSearchBody(body, new InputReader(options, request))
       return retrieval.search(query, plan, call)
     },
     item: async (id) => itemReply(await retrieval.get(id, call)),
