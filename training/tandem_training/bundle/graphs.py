@@ -99,7 +99,7 @@ class Graphs:
         sizes = (config.vision.image_size, config.dim, config.text.max_tokens)
         if alone:
             return cls(*encoders, None, *sizes)
-        token_sizes = (model.cells, config.vision.token_width, model.text.width)
+        token_sizes = (model.cells, config.vision.token_width, model.text_token_width)
         return cls(*encoders, FusionGraph(model), *sizes, *token_sizes)
 
     @classmethod

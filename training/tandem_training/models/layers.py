@@ -43,15 +43,18 @@ def causal_bias(mask: Tensor) -> Tensor:
     return attention_bias(mask) + ahead
 
 
-def merged_bias(mask: Tensor, cells: int, causal: bool) -> Tensor:
+def merged_bias(mask: Tensor, cells: int, causal: bool, prefix: Tensor | None = None) -> Tensor:
     """Mask of words [p, t] → additive bias of a sequence of cells, then words, that broadcasts to
     [p, 1, n + t, n + t]. With `causal`, cells see cells; a word sees all cells and the words before
-    it (Unified VLP, Zhou et al. 2019, arXiv:1909.11059)."""
+    it (Unified VLP, Zhou et al. 2019, arXiv:1909.11059); the first `prefix` [p] words count as
+    cells."""
     bias = attention_bias(F.pad(mask, (cells, 0), value=1))  # [p, 1, 1, n + t]
     if not causal:
         return bias
-    turn = (torch.arange(cells + mask.shape[1], device=mask.device) - cells + 1).clamp(min=0)
-    return bias - 1e4 * (turn[None, :] > turn[:, None]).float()
+    place = torch.arange(cells + mask.shape[1], device=mask.device)[None]
+    first = cells if prefix is None else cells + prefix[:, None]  # [p, 1]
+    turn = (place - first + 1).clamp(min=0)  # [p, n + t]
+    return bias - 1e4 * (turn[:, None, None, :] > turn[:, None, :, None]).float()
 
 
 class PreNormLayer(nn.Module):

@@ -86,6 +86,10 @@ class Tandem(nn.Module):
         return self.pooler.cells
 
     @property
+    def text_token_width(self) -> int:
+        return self.text.width + self.fusion.extra_width
+
+    @property
     def serves_fusion(self) -> bool:
         """Whether a bundle of it has a fusion encoder."""
         return "match.logit" in self.config.gives()
@@ -143,7 +147,8 @@ class Tandem(nn.Module):
         states = self.text.states(words.detach() if companion and bare else words, mask)
         reads = not bare or "text.stack" in self.fusion.needs  # the fusion, what `states` learns
         read = states.detach() if companion and reads else states
-        return self.text.pool(read, mask), words.float() if bare else states
+        tokens = words.float() if bare else states
+        return self.text.pool(read, mask), self.fusion.text_tokens(token_ids, tokens)
 
     def read_words(self, token_ids: Tensor, mask: Tensor) -> Tensor:
         """The text tokens alone, [b, t, w]."""

@@ -10,7 +10,9 @@
 import difflib
 
 from .fusion.aligned import Aligned
+from .fusion.decoder import CausalDecoder, EncoderDecoder, MergedDecoder
 from .fusion.dual_stream import DualStream
+from .fusion.gated_decoder import GatedDecoder
 from .fusion.inserted_attention import InsertedAttention
 from .fusion.late import Late
 from .fusion.merged import Merged
@@ -41,7 +43,7 @@ for _part in (
     EfficientNetLite, Regions, VisionTransformer, SharedVision,
     Bert, CausalText, SharedText,
     NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention, Merged,
-    SharedFusion,
+    SharedFusion, EncoderDecoder, MergedDecoder, CausalDecoder, GatedDecoder,
 ):  # fmt: skip
     register(_part)
 

@@ -64,7 +64,7 @@ class Words(Objective):
     def __init__(self, options: Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
         # A fusion that serves a likelihood has a head of its own.
-        own = model.fusion.word_head is not None
+        own = hasattr(model.fusion, "word_head")
         self.head = None if own else WordHead(model.fusion.width, model.text.words)
 
     def logits(self, step: Step, states: Tensor) -> Tensor:

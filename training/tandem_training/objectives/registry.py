@@ -18,6 +18,7 @@ from .mil_nce import MilNce
 from .objective import Objective, Step, Vocabulary
 from .regions import Mrc, MrcKl, Mrfr
 from .tags import MlmAlone, Pollute, SecondCaption, TagMlm
+from .writing import PrefixLm
 
 OBJECTIVES: dict[str, type[Objective]] = {}
 Options = Mapping[str, Objective.Options]
@@ -29,7 +30,7 @@ def register(objective: type[Objective]) -> type[Objective]:
 
 
 for _objective in (
-    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, ImageMim, Lm,
+    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, ImageMim, Lm, PrefixLm,
     SecondItc, SecondTextItc,
     Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone,
 ):  # fmt: skip

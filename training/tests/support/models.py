@@ -104,7 +104,11 @@ def tiny_model(config: ModelConfig = TINY) -> Tandem:
 
 
 # Vision and text encoder of the fusions that fit no others.
-COMPANIONS = {"shared": ("shared", "shared")}
+COMPANIONS = {
+    "shared": ("shared", "shared"),
+    "causal_decoder": ("vit", "causal"),
+    "gated_decoder": ("vit", "causal"),
+}
 
 
 def with_fusion(fusion: str, text: str = "bert", base: ModelConfig = VIT) -> ModelConfig:
@@ -123,6 +127,9 @@ def tiny(fusion: str, text: str = "bert") -> Tandem:
     model = Tandem(with_fusion(fusion, text)).eval()
     if fusion != "none":  # some heads start at zero, which would hide what the layers do
         nn.init.normal_(model.fusion.head.weight)
+    for name, parameter in model.fusion.named_parameters():
+        if name == "gates":  # closed ones too
+            nn.init.normal_(parameter)
     return model
 
 

@@ -29,7 +29,8 @@ class Fusion(Part):
     bare_words: ClassVar[bool] = False  # reads what the text encoder's first layer reads
     width: int  # of the hidden states
     head: nn.Linear
-    word_head: WordHead | None = None  # of one that serves the likelihood of a text
+    extra_width: ClassVar[int] = 0  # numbers that `text_tokens` puts behind a text token
+    word_head: WordHead  # of one whose logit is the likelihood of a text
 
     @classmethod
     def adds(cls, config: PartConfig, given: set[str]) -> set[str]:
@@ -41,6 +42,11 @@ class Fusion(Part):
     def image_tokens(self, activations: Tensor, tokens: Tensor) -> Tensor:
         """The tokens that an item stores, from the trunk's activations [b, c, h, w] or the pooler's
         tokens [b, n, v] → [b, n, v] of unit length."""
+        return tokens
+
+    def text_tokens(self, token_ids: Tensor, tokens: Tensor) -> Tensor:
+        """The text tokens that the text encoder's graph gives, from what it read and what the
+        fusion reads [b, t, w] → [b, t, w + extra_width]."""
         return tokens
 
     def load_published(self) -> None:
