@@ -18,7 +18,7 @@ export async function flush(path: string): Promise<void> {
  */
 export async function writeFlushed(
   path: string,
-  content: Uint8Array | string | Iterable<string>,
+  content: Uint8Array | string | Iterable<string | Uint8Array>,
   { flags = 'w', signal }: { flags?: 'w' | 'wx'; signal?: AbortSignal } = {},
 ): Promise<void> {
   const file = await open(path, flags)

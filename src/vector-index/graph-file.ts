@@ -39,14 +39,13 @@ export function embeddingReader(
   dim: number,
 ): (element: number) => Float32Array {
   const { elementBytes, embeddingAt } = headerOf(descriptor)
-  return (element) => {
-    const bytes = bytesAt(
-      descriptor,
-      HEADER_BYTES + element * elementBytes + embeddingAt,
-      dim * Float32Array.BYTES_PER_ELEMENT,
-    )
-    return new Float32Array(bytes.buffer, bytes.byteOffset, dim)
-  }
+  return (element) => floatsAt(descriptor, HEADER_BYTES + element * elementBytes + embeddingAt, dim)
+}
+
+/** @throws Error if the file ends before */
+export function floatsAt(descriptor: number, from: number, count: number): Float32Array {
+  const bytes = bytesAt(descriptor, from, count * Float32Array.BYTES_PER_ELEMENT)
+  return new Float32Array(bytes.buffer, bytes.byteOffset, count)
 }
 
 function headerOf(descriptor: number): {
@@ -71,7 +70,7 @@ function bytesAt(descriptor: number, from: number, length: number): Buffer {
       Math.min(length - read, PIECE_BYTES),
       from + read,
     )
-    if (more === 0) throw new Error('the graph file ends too early')
+    if (more === 0) throw new Error('the file ends too early')
     read += more
   }
   return bytes

@@ -3,7 +3,7 @@
  * here.
  *
  * Replacing an item marks its label as deleted and assigns a new one. When more than half of the
- * labels are deleted, the graph is compacted.
+ * labels are deleted, the graph is compacted; so is a loaded graph that has near copies as nodes.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -14,7 +14,7 @@ import type { Commands } from './hnsw-worker.js'
 import { IdMap } from './id-map.js'
 import { normalise } from './normalise.js'
 import { SearchGroups } from './search-groups.js'
-import { findSnapshot, newGraphFile, publishSnapshot, removeLeftovers } from './snapshot.js'
+import { findSnapshot, newFiles, publishSnapshot, removeLeftovers } from './snapshot.js'
 import { checkCandidates, type Nearest } from './top-k.js'
 import type { Neighbour, VectorIndex, VectorIndexOptions } from './vector-index.js'
 
@@ -51,6 +51,8 @@ export class HnswIndex implements VectorIndex {
   #annRecall: number | null = null
   readonly #changes = new SerialQueue()
   #compacting = false
+  /** Whether the loaded graph has many near copies as nodes of their own. */
+  #isCrowded = false
   readonly #searches = new SearchGroups(async (group) => {
     const { found, recall } = await this.#process.call('search', group)
     this.#annRecall = recall
@@ -76,6 +78,7 @@ export class HnswIndex implements VectorIndex {
       await index.close()
       throw error
     }
+    index.#compactIfWorthIt()
     return index
   }
 
@@ -119,6 +122,7 @@ export class HnswIndex implements VectorIndex {
       // The process may have died again: the next one has no graph yet.
       this.#refuseWhile('lost')
       this.#state = 'open'
+      this.#compactIfWorthIt()
     } catch (error) {
       this.#state = 'lost'
       this.#options.report?.(`The vector index is not back yet: ${(error as Error).message}`)
@@ -173,9 +177,12 @@ export class HnswIndex implements VectorIndex {
     return this.#changes.run(async () => {
       this.#refuseWhile('lost', 'recovering')
       const { folder, dim, fingerprint, storeIdentity } = this.#options
-      const file = newGraphFile(this.#position)
+      const { graph: file, copies: copiesFile } = newFiles(this.#position)
       try {
-        const { sha256, copies } = await this.#process.call('save', { file: join(folder, file) })
+        const { sha256, copies } = await this.#process.call('save', {
+          file: join(folder, file),
+          copiesFile: join(folder, copiesFile),
+        })
         const ids = this.#ids.toJSON()
         const position = this.#position
         await publishSnapshot(folder, {
@@ -183,7 +190,10 @@ export class HnswIndex implements VectorIndex {
           dim,
           storeIdentity,
           position,
-          copies,
+          copies: copies.pairs,
+          ...(copies.sha256 !== null && {
+            near: { labels: copies.near, file: copiesFile, sha256: copies.sha256 },
+          }),
           ids,
           graph: { file, sha256 },
         })
@@ -204,11 +214,15 @@ export class HnswIndex implements VectorIndex {
     const options = { dim, recall: RECALL, sampleRows }
     const snapshot = await findSnapshot(folder, this.#options)
     if ('sidecar' in snapshot) {
-      const { ids, copies = [], position } = snapshot.sidecar
+      const { ids, copies: pairs = [], near, position } = snapshot.sidecar
       const map = await IdMap.of(ids)
+      const copies = { pairs, near: near?.labels ?? [], file: snapshot.copiesFile }
       const saved = { file: snapshot.file, deleted: map.empty(), copies }
-      const count = await this.#process.call('open', { ...options, saved })
-      if (count === ids.length) return this.#begin(map, position, null)
+      const { count, isCrowded } = await this.#process.call('open', { ...options, saved })
+      if (count === ids.length) {
+        this.#isCrowded = isCrowded
+        return this.#begin(map, position, null)
+      }
     }
     await this.#process.call('open', { ...options, saved: null })
     const discarded =
@@ -253,14 +267,18 @@ export class HnswIndex implements VectorIndex {
 
   #compactIfWorthIt(): void {
     const { count, size } = this.#ids
-    if (this.#compacting || count < COMPACT_FROM || count < size * 2) return
+    const isWorthIt = this.#isCrowded || count >= size * 2
+    if (this.#compacting || count < COMPACT_FROM || !isWorthIt) return
     this.#compacting = true
     // After a failure the graph is unchanged; the next change tries again.
     void compact({
       process: this.#process,
       ids: () => this.#ids,
       inTurn: (step) => this.#changes.run(step),
-      replace: (ids) => (this.#ids = ids),
+      replace: (ids) => {
+        this.#ids = ids
+        this.#isCrowded = false
+      },
     })
       .catch(() => undefined)
       .finally(() => (this.#compacting = false))

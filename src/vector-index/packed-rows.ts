@@ -72,19 +72,24 @@ export class PackedRows {
     this.#count = count
   }
 
-  /** Calls `each` with the similarity of `query` to each of the first `count` rows. */
+  /** The embedding of a row, as it is until the next change. */
+  get(row: number): Float32Array {
+    return this.#row(row)
+  }
+
+  /** Calls `each` with the similarity of `query` to each row of the range, by default to all. */
   compare(
     query: Float32Array,
     each: (row: number, similarity: number) => void,
-    count = this.#count,
+    { from: first = 0, to = this.#count }: { from?: number; to?: number } = {},
   ): void {
     this.#values.set(query, 0)
     const products = this.#values.subarray(
       this.#rowBytes / FLOAT_BYTES,
       this.#rowBytes / FLOAT_BYTES + BLOCK,
     )
-    for (let from = 0; from < count; from += BLOCK) {
-      const length = Math.min(BLOCK, count - from)
+    for (let from = first; from < to; from += BLOCK) {
+      const length = Math.min(BLOCK, to - from)
       this.#dots(0, this.#offset(from), length, this.#rowBytes, this.#rowBytes)
       for (let at = 0; at < length; at += 1) each(from + at, products[at] as number)
     }

@@ -64,7 +64,7 @@ export class RecallSample {
       (row, similarity) => {
         if (similarity > threshold) labels.push(row * this.#every)
       },
-      rows,
+      { to: rows },
     )
     return labels
   }

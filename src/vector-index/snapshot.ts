@@ -36,14 +36,18 @@ export interface Sidecar {
   storeIdentity: string
   /** The last change of that store that the graph has. */
   position: number
-  /** See Copies.toJSON; earlier versions have none. */
+  /** Labels of copies and their nodes, see SavedCopies; earlier versions have none. */
   copies?: readonly number[]
+  /** The near ones of them and the file with their embeddings; absent without near copies. */
+  near?: { labels: readonly number[]; file: string; sha256: string }
   /** Label → id; null for an empty label. */
   ids: readonly (string | null)[]
   graph: { file: string; sha256: string }
 }
 
-export type FoundSnapshot = { sidecar: Sidecar; file: string } | { discarded: string | null }
+/** `file` is the graph, `copiesFile` the embeddings of near copies; null without near copies. */
+export type FoundSnapshot =
+  { sidecar: Sidecar; file: string; copiesFile: string | null } | { discarded: string | null }
 
 /** Why a snapshot cannot be used; internal to this file. The message becomes `discarded`. */
 class Unusable extends Error {}
@@ -68,10 +72,14 @@ export async function findSnapshot(folder: string, origin: Origin): Promise<Foun
       throw new Unusable(`its embeddings have ${sidecar.dim} values, not ${dim}`)
     if (sidecar.storeIdentity !== storeIdentity)
       throw new Unusable('it was made from another item store')
-    const file = join(folder, sidecar.graph.file)
-    if ((await digestOf(file)) !== sidecar.graph.sha256)
-      throw new Unusable(`${sidecar.graph.file} is damaged`)
-    return { sidecar, file }
+    for (const { file, sha256 } of filesOf(sidecar))
+      if ((await digestOf(join(folder, file))) !== sha256) throw new Unusable(`${file} is damaged`)
+    const { graph, near } = sidecar
+    return {
+      sidecar,
+      file: join(folder, graph.file),
+      copiesFile: near === undefined ? null : join(folder, near.file),
+    }
   } catch (error) {
     if (!(error instanceof Unusable)) throw error
     return { discarded: `The snapshot in ${folder} is not used: ${error.message}.` }
@@ -84,19 +92,20 @@ export async function hasSnapshot(folder: string): Promise<boolean> {
   return names.includes(SIDECAR)
 }
 
-/** A new name for a graph. */
-export function newGraphFile(position: number): string {
-  return `hnsw-${position}-${randomUUID().slice(0, 8)}.bin`
+/** New names for a graph and the embeddings of near copies. */
+export function newFiles(position: number): { graph: string; copies: string } {
+  const name = `hnsw-${position}-${randomUUID().slice(0, 8)}`
+  return { graph: `${name}.bin`, copies: `${name}-copies.bin` }
 }
 
-/** Makes a flushed graph the one in use and removes the others. */
+/** Makes the flushed files the ones in use and removes the others. */
 export async function publishSnapshot(
   folder: string,
   sidecar: Omit<Sidecar, 'format'>,
 ): Promise<void> {
   await replaceFile(join(folder, SIDECAR), serialise({ format: FORMAT, ...sidecar }))
   await flush(folder)
-  await removeAllBut(folder, sidecar.graph.file)
+  await removeAllBut(folder, sidecar)
 }
 
 /**
@@ -108,12 +117,19 @@ export async function publishSnapshot(
 export async function removeLeftovers(folder: string): Promise<void> {
   const sidecar = await readSidecar(folder)
   await rm(join(folder, ASIDE), { force: true })
-  await removeAllBut(folder, sidecar?.graph.file)
+  await removeAllBut(folder, sidecar)
 }
 
-async function removeAllBut(folder: string, used: string | undefined): Promise<void> {
+type Files = Pick<Sidecar, 'graph' | 'near'>
+
+function filesOf({ graph, near }: Files): { file: string; sha256: string }[] {
+  return near === undefined ? [graph] : [graph, near]
+}
+
+async function removeAllBut(folder: string, inUse: Files | null): Promise<void> {
+  const used = inUse === null ? [] : filesOf(inUse).map(({ file }) => file)
   const others = (await readdir(folder)).filter(
-    (name) => /^hnsw-.*\.bin$/.test(name) && name !== used,
+    (name) => /^hnsw-.*\.bin$/.test(name) && !used.includes(name),
   )
   await Promise.all(others.map((name) => rm(join(folder, name), { force: true })))
 }
@@ -138,7 +154,9 @@ async function readSidecar(folder: string): Promise<Sidecar | null> {
   try {
     const bytes = createReadStream(join(folder, SIDECAR), { highWaterMark: CHUNK_BYTES })
     const sidecar = await parse(verified(bytes as AsyncIterable<Buffer>))
-    if (Array.isArray(sidecar.ids) && /^hnsw-[\w-]+\.bin$/.test(sidecar.graph.file)) return sidecar
+    const names = filesOf(sidecar).map(({ file }) => file)
+    if (Array.isArray(sidecar.ids) && names.every((name) => /^hnsw-[\w-]+\.bin$/.test(name)))
+      return sidecar
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return null

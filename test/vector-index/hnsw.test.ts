@@ -5,12 +5,15 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openVectorIndex } from '../../src/vector-index/open.js'
 import type { VectorIndex, VectorIndexOptions } from '../../src/vector-index/vector-index.js'
-import type { Sidecar } from '../../src/vector-index/snapshot.js'
-import { randomEmbeddings } from '../support/random-embeddings.js'
+import { publishSnapshot, type Sidecar } from '../../src/vector-index/snapshot.js'
+import { sha256OfFile } from '../../src/files/sha256.js'
+import { HnswGraph } from '../../src/vector-index/hnsw-graph.js'
+import { normalise } from '../../src/vector-index/normalise.js'
+import { cosine, randomEmbeddings, randomNumbers } from '../support/random-embeddings.js'
 
 vi.setConfig({ testTimeout: 60_000 })
 
-const DIM = 16
+const DIM = 48
 const embeddings = randomEmbeddings(400, DIM)
 const entries = embeddings.map((embedding, i) => ({ id: `item ${i}`, embedding }))
 const query = randomEmbeddings(1, DIM, 77)[0] as Float32Array
@@ -113,7 +116,7 @@ describe('a snapshot', () => {
 
     it('if its embeddings have another length', async () => {
       await reopen({ dim: DIM * 2 })
-      await expectDiscarded(/16 values, not 32/)
+      await expectDiscarded(/48 values, not 96/)
     })
 
     it('if the graph is truncated', async () => {
@@ -244,9 +247,126 @@ describe('items with one embedding', () => {
     await index.upsert([{ id: 'rounded', embedding: shifted(2e-7) }], 601)
     await index.upsert([{ id: 'near', embedding: shifted(1e-3) }], 602)
     await index.save()
-    expect((await sidecar()).copies).toHaveLength(2 * copies.length)
+    const { copies: pairs, near } = await sidecar()
+    expect([pairs?.length, near?.labels]).toEqual([2 * (copies.length + 1), [601]])
     expect((await index.search(shifted(1e-3), 1))[0]?.id).toBe('near')
     expect(await found(201)).toContain('rounded')
+  })
+})
+
+describe('items near one another', () => {
+  const [image] = randomEmbeddings(1, DIM, 5) as [Float32Array]
+  const next = randomNumbers(6)
+  const near = Array.from({ length: 300 }, (_, at) => ({
+    id: `near ${at}`,
+    embedding: image.map((value) => value + 0.05 * (next() - 0.5)),
+  }))
+  const queries = randomEmbeddings(20, DIM, 8).map((other) =>
+    other.map((value, at) => 0.3 * value + (image[at] as number)),
+  )
+
+  /** What a comparison with each of them finds is found, in this order. */
+  async function expectExact(stored: readonly { id: string; embedding: Float32Array }[]) {
+    for (const one of queries) {
+      const best = stored
+        .map(({ id, embedding }) => ({ id, similarity: cosine(one, embedding) }))
+        .sort((a, b) => b.similarity - a.similarity)
+        .slice(0, 20)
+      const found = await index.search(one, 20)
+      expect(found.map(({ id }) => id)).toEqual(best.map(({ id }) => id))
+      found.forEach(({ similarity }, at) =>
+        expect(similarity).toBeCloseTo(best[at]?.similarity as number, 5),
+      )
+    }
+  }
+
+  async function expectOthers(): Promise<void> {
+    for (const { id, embedding } of entries)
+      expect((await index.search(embedding, 1))[0]?.id, id).toBe(id)
+  }
+
+  it('are one node, and are found exactly, after a restart too', async () => {
+    await index.upsert([...entries.slice(0, 200), ...near, ...entries.slice(200)], 700)
+    for (const restart of [false, true]) {
+      if (restart) {
+        await index.save()
+        const saved = await sidecar()
+        expect(saved.near?.labels).toHaveLength(near.length - 1)
+        expect((await readdir(folder)).sort()).toEqual(
+          [saved.near?.file, saved.graph.file, 'hnsw.json'].sort(),
+        )
+        await reopen()
+        expect([index.discarded, index.size]).toEqual([null, 700])
+      }
+      await expectExact([...near, ...entries])
+      await expectOthers()
+      expect(await index.search(query, 1000)).toHaveLength(700)
+    }
+  })
+
+  it('are removed and replaced one by one, the first one too, and survive a compaction', async () => {
+    await index.upsert([...near, ...entries.slice(0, 100)], 400)
+    const moved = { id: 'near 299', embedding: embeddings[100] as Float32Array }
+    await index.remove(
+      near.slice(0, 100).map(({ id }) => id),
+      401,
+    )
+    await index.upsert([moved], 402)
+    const left = [...near.slice(100, 299), ...entries.slice(0, 100), moved]
+    await expectExact(left)
+    await index.save()
+    await reopen()
+    await expectExact(left)
+    await index.remove(
+      entries.slice(0, 100).map(({ id }) => id),
+      403,
+    )
+    await vi.waitFor(async () => {
+      await index.save()
+      expect((await sidecar()).ids).toHaveLength(200)
+    }, 20_000)
+    await expectExact(left.filter(({ id }) => !id.startsWith('item')))
+    await index.remove(
+      near.map(({ id }) => id),
+      404,
+    )
+    expect(await index.search(query, 1000)).toEqual([])
+  })
+
+  it('are not used from a snapshot whose file of them is damaged or missing', async () => {
+    await index.upsert(near, 300)
+    for (const damage of [(file: string) => truncate(file, 1000), (file: string) => rm(file)]) {
+      await index.save()
+      await damage(join(folder, (await sidecar()).near?.file as string))
+      await reopen()
+      expect([index.discarded, index.size]).toEqual([expect.stringMatching(/damaged/), 0])
+      await index.upsert(near, 300)
+    }
+  })
+
+  it('are joined in a graph of an earlier version, in which each is a node', async () => {
+    const all = [...entries.slice(0, 200), ...near, ...entries.slice(200)]
+    const graph = HnswGraph.empty(DIM)
+    all.forEach(({ embedding }, label) => graph.add(label, normalise(embedding, DIM)))
+    graph.markDeleted([0])
+    const file = 'hnsw-700-earlier.bin'
+    graph.save(join(folder, file))
+    const { sha256 } = await sha256OfFile(join(folder, file))
+    await publishSnapshot(folder, {
+      fingerprint: 'aaaa',
+      dim: DIM,
+      storeIdentity: 'one',
+      position: 700,
+      ids: all.map(({ id }, label) => (label === 0 ? null : id)),
+      graph: { file, sha256 },
+    })
+    await reopen()
+    expect([index.discarded, index.size, index.position]).toEqual([null, 699, 700])
+    await vi.waitFor(async () => {
+      await index.save()
+      expect((await sidecar()).near?.labels).toHaveLength(near.length - 1)
+    }, 20_000)
+    await expectExact([...near, ...entries.slice(1)])
   })
 })
 
