@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..distributed import own_rows
+from ..distributed import gather
 from ..models.vision.region_tokens import boxes_of, features_of, overlap, with_features
 from .objective import Objective, Step
 
@@ -58,21 +58,16 @@ class MaskedRegions(Objective):
             step.shared[key] = self._hidden_states(step)
         return step.shared[key]
 
-    def rows(self, step: Step) -> slice:
-        """Of this process, `pairs` at most."""
-        rows = own_rows(len(step.batch.whole["image.ids"]))
-        return slice(rows.start, min(rows.stop, rows.start + self.options.pairs))
-
     def tokens(self, step: Step) -> Tensor:
         """The image tokens that it reads, [q, n, v]."""
-        return step.features["image.tokens"][self.rows(step)]
+        return step.features["image.tokens"][: self.options.pairs]
 
     def _hidden_states(self, step: Step) -> tuple[Tensor, Tensor]:
         own, tokens = self.options, self.tokens(step)
         chosen, hidden = mask_regions(
             boxes_of(tokens), own.share, own.kept, own.beside, own.largest, step.generator
         )
-        part = self.rows(step)
+        part = slice(0, len(tokens))
         if own.pixels:
             tokens = self._without_cells(step, boxes_of(tokens), hidden)
         seen = with_features(tokens, features_of(tokens).masked_fill(hidden[..., None], 0))
@@ -85,13 +80,13 @@ class MaskedRegions(Objective):
     def _without_cells(self, step: Step, boxes: Tensor, hidden: Tensor) -> Tensor:
         """The tokens of images whose cells under the hidden regions are 0. The cells are those of
         the frozen trunk, whose activations are cached: each has seen some pixels around it."""
-        cells = step.batch.inputs["image.activations"][: len(boxes)]  # [q, c, h, w]
+        cells = gather(step.batch.inputs["image.activations"])[: len(boxes)]  # [q, c, h, w]
         h, w = cells.shape[2:]
         y, x = ((torch.arange(size, device=boxes.device) + 0.5) / size for size in (h, w))
         inside = ((boxes[..., 0, None] < x) & (x < boxes[..., 2, None]))[:, :, None, :]
         inside = inside & ((boxes[..., 1, None] < y) & (y < boxes[..., 3, None]))[..., None]
         blank = (inside & hidden[..., None, None]).any(1)  # [q, h, w]
-        ids = step.batch.inputs["image.ids"][: len(boxes)]
+        ids = step.batch.whole["image.ids"][: len(boxes)]
         with step.precision(step.device):
             return step.model.encode_activations(cells.masked_fill(blank[:, None], 0), ids)[1]
 
@@ -131,7 +126,7 @@ class Mrc(MaskedRegions):
     def loss(self, step: Step) -> dict[str, Tensor]:
         states, chosen = self.hidden_states(step)
         with torch.no_grad():
-            ids = step.batch.whole["image.ids"][self.rows(step)]
+            ids = step.batch.whole["image.ids"][: len(chosen)]
             labels = step.model.pooler.concepts(features_of(self.tokens(step)), ids)[chosen]
         log_p = self.classify(states).float().log_softmax(-1)  # [k, count]
         return {self.name: self.divergence(log_p, labels) / max(1, len(labels))}

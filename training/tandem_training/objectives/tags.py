@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..distributed import own_rows
 from ..models.model import Tandem
 from ..models.vision.region_tokens import TAGS, tags_of, with_tags
 from .language import Mlm, Words
@@ -28,6 +27,7 @@ class Pollute(Objective):
         CHOICES: ClassVar = {"ways": (2, 3)}
 
         ways: int = 2
+        pairs: int = 128  # of the batch that it reads
 
     def __init__(self, options: Options, model: Tandem, vocabulary):
         super().__init__(options, model, vocabulary)
@@ -36,9 +36,8 @@ class Pollute(Objective):
     def polluted(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """→ the row of each text [q], the image tokens with their tags [q, n, v], and what of them
         is another image's [q]: 0 nothing, 1 the tags, 2 the caption."""
-        rows = own_rows(len(step.batch.whole["image.ids"]))
-        row = torch.arange(rows.start, rows.stop, device=step.device)
-        tokens = step.features["image.tokens"][rows]
+        tokens = step.features["image.tokens"][: self.options.pairs]
+        row = torch.arange(len(tokens), device=step.device)
         drawn = torch.rand(len(row), generator=step.generator).to(step.device)
         kind = (drawn > 0.5).long() + (drawn > 0.75).long() * (self.options.ways - 2)
         tags = tags_of(tokens, TAGS)
@@ -92,18 +91,21 @@ class SecondCaption(Objective):
     name = "second_caption"
     needs = {"fusion.segments", "further.embedding"}
 
-    def __init__(self, options: Objective.Options, model: Tandem, vocabulary):
+    @dataclass(frozen=True)
+    class Options(Objective.Options):
+        pairs: int = 128  # of the batch that it reads
+
+    def __init__(self, options: Options, model: Tandem, vocabulary):
         super().__init__(options, model, vocabulary)
         self.head = nn.Linear(model.fusion.width, 1)
 
     @classmethod
-    def reads(cls, options: Objective.Options) -> set[str]:
+    def reads(cls, options: Options) -> set[str]:
         return {"further.embedding"}
 
     def captions(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """→ tokens of both captions [q, t + s, w], their mask, and whether the second fits [q]."""
-        model, whole = step.model, step.batch.whole
-        rows = own_rows(len(whole["image.ids"]))
+        model, whole, rows = step.model, step.batch.whole, slice(0, self.options.pairs)
         ids, mask = whole["text.ids"][rows], whole["text.mask"][rows]
         second, second_mask = whole["further.ids"][rows, 0], whole["further.mask"][rows, 0]
         fits = torch.rand(len(ids), generator=step.generator).to(step.device) > 0.5
@@ -116,11 +118,11 @@ class SecondCaption(Objective):
         return tokens, torch.cat([mask, second_mask], 1), fits
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        rows = own_rows(len(step.batch.whole["image.ids"]))
         with step.precision(step.device):
             tokens, mask, fits = self.captions(step)
             row = torch.arange(len(tokens), device=step.device)
-            images, pairs = step.features["image.tokens"][rows], torch.stack([row, row], 1)
+            images = step.features["image.tokens"][: len(row)]
+            pairs = torch.stack([row, row], 1)
             logits = self.head(step.model.fusion.joint(tokens, mask, images, pairs))
         loss = F.binary_cross_entropy_with_logits(logits.squeeze(-1).float(), fits.float())
         return {"second_caption": loss}

@@ -1,4 +1,4 @@
-"""Co-attention: the order of a layer's steps, what both directions share, where the logit is read."""
+"""Co-attention: order of steps, what both directions share, where the logit is read."""
 
 import pytest
 import torch
