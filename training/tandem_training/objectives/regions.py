@@ -75,7 +75,7 @@ class MaskedRegions(Objective):
         words, mask = step.features["text.tokens"][part], step.batch.whole["text.mask"][part]
         with step.precision(step.device):
             states = step.model.fusion.hidden(words, mask, seen, torch.stack([row, row], 1))[1]
-        return states[chosen], chosen
+        return states[chosen].float(), chosen
 
     def _without_cells(self, step: Step, boxes: Tensor, hidden: Tensor) -> Tensor:
         """The tokens of images whose cells under the hidden regions are 0. The cells are those of
@@ -109,7 +109,7 @@ class Mrfr(MaskedRegions):
         states, chosen = self.hidden_states(step)
         target = features_of(self.tokens(step)).detach()[chosen]  # [k, v - 6]
         target = target * target.shape[-1] ** 0.5  # elements near 1
-        loss = (self.regress(states).float() - target).square().sum()
+        loss = (self.regress(states) - target).square().sum()
         return {self.name: loss / max(1, target.numel())}
 
 
@@ -128,7 +128,7 @@ class Mrc(MaskedRegions):
         with torch.no_grad():
             ids = step.batch.whole["image.ids"][: len(chosen)]
             labels = step.model.pooler.concepts(features_of(self.tokens(step)), ids)[chosen]
-        log_p = self.classify(states).float().log_softmax(-1)  # [k, count]
+        log_p = self.classify(states).log_softmax(-1)  # [k, count]
         return {self.name: self.divergence(log_p, labels) / max(1, len(labels))}
 
     def divergence(self, log_p: Tensor, labels: Tensor) -> Tensor:

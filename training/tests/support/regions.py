@@ -1,14 +1,17 @@
 """Region models small enough for a test, and a step of one."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tandem_training.models.model import ModelConfig, Tandem
 from tandem_training.models.registry import PARTS
 from tandem_training.objectives.objective import Step
+from tandem_training.recipe import Recipe
 
-from .models import VIT, shrunk, step_of, tiny_model
+from .models import VIT, shrunk, small, step_of, tiny_model
 
 SIZES = {"variant": "lite0", "split": 9, "token_width": 32, "concepts": 6}
 
@@ -35,3 +38,25 @@ def prepared_step(model: Tandem, **objectives) -> Step:
     step.batch.inputs["image.ids"] = ids
     step.features = model(step.batch.inputs)
     return step
+
+
+def recipe_step(name: str) -> tuple[Recipe, Step]:
+    """The recipe as shipped, its sizes cut, and a step of it."""
+    recipe = small(name, Path("drawings.tar"))
+    model = tiny_model(recipe.model).eval()
+    whole = {"pairs": 6}
+    objectives = {
+        name: {k: whole.get(k, v) for k, v in asdict(own).items()}
+        for name, own in recipe.objectives.items()
+    }
+    step = prepared_step(model, **objectives)
+    ids, mask = step.batch.whole["text.ids"], step.batch.whole["text.mask"]
+    step.batch.whole |= {"further.ids": ids.roll(1, 1)[:, None], "further.mask": mask[:, None]}
+    return recipe, step
+
+
+def own_pairs(step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a fusion is given for the six matching pairs."""
+    row = torch.arange(6)
+    features, mask = step.features, step.batch.whole["text.mask"]
+    return features["text.tokens"], mask, features["image.tokens"], torch.stack([row, row], 1)
