@@ -1,7 +1,7 @@
 /** Photos with captions: the development split of Flickr8k, or a few in packages. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { readShards, type CaptionedImage } from '../src/cli/dataset.js'
+import { readShards, type CaptionedImage } from '../src/cli/captions/dataset.js'
 import { packageFolder } from '../src/config.js'
 import { BenchSkipped } from './bench.js'
 

@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { readShards } from '../src/cli/dataset.js'
+import { readShards } from '../src/cli/captions/dataset.js'
 import { packageFolder } from '../src/config.js'
 import { Tokenizer } from '../src/model/encoders/tokenizer.js'
 import { openBundle } from '../src/model/bundle/open.js'

@@ -3,6 +3,7 @@
 import { Command } from 'commander'
 import { addBackupCommands } from './cli/backup.js'
 import { addBenchModelCommand } from './cli/bench-model.js'
+import { addCalibrateCommand } from './cli/calibrate.js'
 import { addCheckCommand } from './cli/check.js'
 import { addEvaluateCommand } from './cli/evaluate.js'
 import { addImagesCommand } from './cli/images.js'
@@ -47,6 +48,7 @@ program.commandsGroup('Bundles:')
 addModelsCommand(program, terminal)
 addReembedCommands(program, terminal)
 addRebuildCommand(program, terminal)
+addCalibrateCommand(program, terminal)
 addEvaluateCommand(program, terminal)
 addBenchModelCommand(program, terminal)
 

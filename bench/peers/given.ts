@@ -1,6 +1,6 @@
 /** Inputs of the comparison: captions, and queries and items with their embeddings. */
 import { join } from 'node:path'
-import { readShards } from '../../src/cli/dataset.js'
+import { readShards } from '../../src/cli/captions/dataset.js'
 import { openModels } from '../../src/model/open.js'
 import { packageFolder } from '../../src/config.js'
 import { randomNumbers } from '../../test/support/random-embeddings.js'

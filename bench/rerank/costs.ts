@@ -1,6 +1,6 @@
 /** Cost of reranking against the encoders, in alternating rounds. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import type { CaptionedImage } from '../../src/cli/dataset.js'
+import type { CaptionedImage } from '../../src/cli/captions/dataset.js'
 import type { Models } from '../../src/model/models.js'
 import { withinMargin } from '../../src/retrieval/rerank-margin.js'
 import { median } from '../../test/soak/figures.js'

@@ -1,7 +1,7 @@
 /**
  * Photos and one caption of each, encoded as in a service.
  */
-import type { CaptionedImage } from '../../src/cli/dataset.js'
+import type { CaptionedImage } from '../../src/cli/captions/dataset.js'
 import type { EncodedImage, EncodedText, Models } from '../../src/model/models.js'
 import { cosine } from '../../src/vector-index/normalise.js'
 

@@ -2215,6 +2215,12 @@ export interface operations {
                             languages: string[];
                             /** @description Whether the bundle has a fusion encoder */
                             rerank: boolean;
+                            /** @description Of the weights */
+                            license: string;
+                            /** @description False if the license forbids it; absent where nobody looked */
+                            commercial_use?: boolean;
+                            /** @description Whether match was fitted on pairs; otherwise it orders and is no probability */
+                            calibrated: boolean;
                             stats: {
                                 queue_absolute: number;
                                 results_pending: number;
@@ -2331,6 +2337,12 @@ export interface operations {
                             languages: string[];
                             /** @description Whether the bundle has a fusion encoder */
                             rerank: boolean;
+                            /** @description Of the weights */
+                            license: string;
+                            /** @description False if the license forbids it; absent where nobody looked */
+                            commercial_use?: boolean;
+                            /** @description Whether match was fitted on pairs; otherwise it orders and is no probability */
+                            calibrated: boolean;
                             stats: {
                                 queue_absolute: number;
                                 results_pending: number;
@@ -2446,6 +2458,12 @@ export interface operations {
                         languages: string[];
                         /** @description Whether the bundle has a fusion encoder */
                         rerank: boolean;
+                        /** @description Of the weights */
+                        license: string;
+                        /** @description False if the license forbids it; absent where nobody looked */
+                        commercial_use?: boolean;
+                        /** @description Whether match was fitted on pairs; otherwise it orders and is no probability */
+                        calibrated: boolean;
                         stats: {
                             queue_absolute: number;
                             results_pending: number;

@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { readConfig } from '../config.js'
 import type { Client } from './client.js'
-import { readCaptionedImages, type CaptionedImage } from './dataset.js'
+import { readCaptionedImages, type CaptionedImage } from './captions/dataset.js'
 import { wholeNumber, withServiceOptions, type ServiceOptions } from './options.js'
 import { orderBySimilarity, rankOf, recallFigures, type RecallFigures } from './recall.js'
 import { withEmptyService, withService } from './service.js'

@@ -55,6 +55,10 @@ export interface ModelInfo {
   readonly version: string
   readonly description: string
   readonly license: string
+  /** False if the license forbids it; undefined where nobody looked. */
+  readonly commercialUse?: boolean | undefined
+  /** Whether `match` was fitted on pairs; otherwise it orders and is no probability. */
+  readonly calibrated: boolean
   readonly languages: readonly string[]
   /** 16 hexadecimal digits, the same for bundles whose embeddings and tokens can be mixed. */
   readonly fingerprint: string

@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import type { Client } from '../../src/cli/client.js'
-import type { CaptionedImage } from '../../src/cli/dataset.js'
+import type { CaptionedImage } from '../../src/cli/captions/dataset.js'
 import { evaluate, evaluationTable } from '../../src/cli/evaluate.js'
 
 const quiet = { out: new PassThrough(), err: new PassThrough() }

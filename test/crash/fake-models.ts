@@ -20,6 +20,7 @@ const common = {
   version: '1.0.0',
   description: '',
   license: '',
+  calibrated: true,
   dim: 16,
   imageTokens: TOKENS,
   tokenWidth: 1,

@@ -18,7 +18,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ['http'],
   ['retrieval'],
   ['backup'],
-  ['collection', 'model-import'],
+  ['calibration', 'collection', 'model-import'],
   ['model', 'model-hub', 'item-store', 'image-store', 'image-fetch', 'auth'],
   ['vector-index'],
   ['filter', 'worker', 'language'],

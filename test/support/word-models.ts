@@ -32,6 +32,7 @@ const info = {
   version: '1.0.0',
   description: '',
   license: '',
+  calibrated: true,
   languages: ['en'],
   fingerprint: '0123456789abcdef',
   dim: DIM,

@@ -76,6 +76,13 @@ const Model = Type.Object({
   dim: Type.Integer({ description: 'Values of an embedding' }),
   languages: Type.Array(Type.String()),
   rerank: Type.Boolean({ description: 'Whether the bundle has a fusion encoder' }),
+  license: Type.String({ description: 'Of the weights' }),
+  commercial_use: Type.Optional(
+    Type.Boolean({ description: 'False if the license forbids it; absent where nobody looked' }),
+  ),
+  calibrated: Type.Boolean({
+    description: 'Whether match was fitted on pairs; otherwise it orders and is no probability',
+  }),
   stats: Type.Object({ queue_absolute: Type.Integer(), results_pending: Type.Integer() }),
 })
 
@@ -173,13 +180,17 @@ function contentOfMessages(messages: NonNullable<EmbeddingsBody['messages']>): C
 }
 
 function modelOf({ retrieval }: DialectOptions, owner: string): Static<typeof Model> {
-  const { name, version, dim, languages, imageTokens } = retrieval.model
+  const { name, version, dim, languages, imageTokens, license, commercialUse, calibrated } =
+    retrieval.model
   const { queueDepth, inFlight } = retrieval.stats()
   const rerank = imageTokens.count > 0
   return {
     ...{ id: name, object: 'model', created: 0, owned_by: owner, version, dim, rerank },
     capabilities: ['embed', 'image_embed', ...(rerank ? (['rerank'] as const) : [])],
     languages: [...languages],
+    license,
+    ...(commercialUse !== undefined && { commercial_use: commercialUse }),
+    calibrated,
     stats: { queue_absolute: queueDepth, results_pending: inFlight },
   }
 }

@@ -169,6 +169,8 @@ function replyOf({ info }: Encoder): EncoderReply {
   const { margin, ...rerank } = info.rerank
   return {
     ...{ name, version, description, license, languages: [...languages], fingerprint, dim },
+    ...(info.commercialUse !== undefined && { commercial_use: info.commercialUse }),
+    calibrated: info.calibrated,
     image_tokens: info.imageTokens,
     token_width: info.tokenWidth,
     max_tokens: info.maxTokens,

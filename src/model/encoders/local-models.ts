@@ -288,6 +288,8 @@ function infoOf(manifest: Manifest, fingerprint: string): ModelInfo {
     version,
     description,
     license,
+    commercialUse: manifest.commercial_use,
+    calibrated: manifest.match.calibrated ?? true,
     languages,
     fingerprint,
     dim: embedding.dim,

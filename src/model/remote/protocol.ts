@@ -36,6 +36,8 @@ export const EncoderReply = Type.Object(
     version: Type.String(),
     description: Type.String(),
     license: Type.String(),
+    commercial_use: Type.Optional(Type.Boolean()),
+    calibrated: Type.Optional(Type.Boolean()),
     languages: Type.Array(Type.String()),
     fingerprint: Type.String({
       pattern: '^[0-9a-f]{16}$',

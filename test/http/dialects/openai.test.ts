@@ -163,6 +163,7 @@ describe('GET /v1/models', () => {
   const model = {
     ...{ id: 'words', object: 'model', created: 0, owned_by: 'tandem', version: '1.0.0' },
     ...{ capabilities: ['embed', 'image_embed', 'rerank'], dim: 64, languages: ['en'] },
+    ...{ license: '', calibrated: true },
     ...{ rerank: true, stats: { queue_absolute: 0, results_pending: 0 } },
   }
 

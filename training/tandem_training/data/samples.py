@@ -146,7 +146,7 @@ def _files_by_key(location: str) -> dict[str, dict[str, bytes | None]]:
     """Key → the contents of its `image` and its `json`; None for one that is too large.
 
     As WebDataset has it, the key is the path up to the first dot of the file's name. Other files
-    are ignored. The TypeScript reader, `src/cli/dataset.ts`, follows the same rule.
+    are ignored. The TypeScript reader, `src/cli/captions/dataset.ts`, follows the same rule.
 
     Raises:
         ValueError: a shard is broken or has a key twice.

@@ -11,7 +11,7 @@ import { PassThrough, pipeline } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { createGunzip } from 'node:zlib'
 import { extract, type Header } from 'tar-stream'
-import { mimeOf } from './indexing/image-files.js'
+import { mimeOf } from '../indexing/image-files.js'
 
 export interface CaptionedImage {
   key: string

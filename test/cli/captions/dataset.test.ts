@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { gzipSync } from 'node:zlib'
 import { pack } from 'tar-stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { readShards, shardsOf } from '../../src/cli/dataset.js'
+import { readShards, shardsOf } from '../../../src/cli/captions/dataset.js'
 
 let folder: string
 beforeEach(async () => {
