@@ -145,7 +145,8 @@ class Tandem(nn.Module):
         companion, bare = self.config.companion, self.fusion.bare_words
         words = self.text.embed(token_ids)
         states = self.text.states(words.detach() if companion and bare else words, mask)
-        reads = not bare or "text.stack" in self.fusion.needs  # the fusion, what `states` learns
+        # Whether the layers are the fusion's too, or what it reads.
+        reads = not bare or {"text.stack", "text.causal"} & self.fusion.needs
         read = states.detach() if companion and reads else states
         tokens = words.float() if bare else states
         return self.text.pool(read, mask), self.fusion.text_tokens(token_ids, tokens)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..part import Part, PartConfig
+from .cascade import QueryPooler
 from .concepts import Concepts
 
 
@@ -20,6 +21,7 @@ class VisionConfig(PartConfig):
     split: int = 16  # layers of the frozen trunk, whose activations are cached
     token_width: int = 160  # of the image tokens
     pool_dropout: float = 0.3
+    queries: int = 0  # that read the grid, and are pooled and stored in its place; 0: the grid is
     concepts: int = 0  # words of the captions that a head names in every image token
 
 
@@ -82,7 +84,10 @@ class ImagePooler(nn.Module):
         grid_width, self.stride = vision.width, vision.stride
         self.cells = vision.regions or math.ceil(config.image_size / vision.stride) ** 2
         self.heads, self.token_width = heads, config.token_width
-        self.places = vision.places
+        self.places, self.cascade = vision.places, None
+        if config.queries:
+            self.cascade = QueryPooler(grid_width, config.queries, dim, heads)
+            self.cells, grid_width = config.queries, dim
         self.scores = nn.Linear(grid_width, heads)
         self.values = nn.Linear(grid_width, dim)
         self.mean = nn.Linear(grid_width, dim)
@@ -96,6 +101,8 @@ class ImagePooler(nn.Module):
         """`companion`: the embedding passes no gradient into the grid."""
         # The same channels are dropped in every cell of an image.
         grid = grid * self.dropout(grid.new_ones(grid.shape[0], 1, grid.shape[-1]))
+        if self.cascade:
+            grid = self.cascade(grid)
         embedding = self.pool(grid.detach() if companion else grid)
         return embedding, F.normalize(self.tokens(grid).float(), dim=-1)
 

@@ -1,0 +1,82 @@
+"""What defines the recipes that write, beyond their parts in models/test_writers.py."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from support.drawings import write_drawings
+from support.models import FILES, masking_tokenizer, recipe_trainer, small
+from tandem_training.loop.trainer import Trainer
+from tandem_training.recipe import read_recipe
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    def of(name: str) -> Trainer:
+        shard = write_drawings(tmp_path / "drawings-0000.tar")
+        return recipe_trainer(small(name, shard), tmp_path / name, masking_tokenizer())
+
+    return of
+
+
+def moved(run: Trainer) -> set[str]:
+    """The parameters that a step changes."""
+    before = {name: p.clone() for name, p in run.model.named_parameters()}
+    run.train_step()
+    return {n for n, p in run.model.named_parameters() if not torch.equal(p, before[n])}
+
+
+def test_flamingo_moves_neither_its_language_model_nor_its_vision_encoder(run):
+    """Flamingo (arXiv:2204.14198), section 2."""
+    names = moved(run("flamingo"))
+    assert "fusion.gates" in names
+    still = ("vision.", "text.layers.", "text.words.", "text.norm.", "fusion.word_head.")
+    assert not any(name.startswith(still) for name in names)
+
+
+def test_the_language_model_of_flamingo_learns_from_texts_alone(run):
+    names = moved(trainer := run("flamingo-lm"))
+    assert any(n.startswith("text.layers.") for n in names)
+    assert any(n.startswith("fusion.word_head.") for n in names)
+    assert all(n.startswith(("text.", "fusion.word_head.")) for n in names)
+    assert not trainer.model.fusion.gates.any()
+    flamingo = read_recipe(FILES["flamingo"])
+    assert flamingo.train.start == "runs/flamingo-lm"
+    assert flamingo.model == read_recipe(FILES["flamingo-lm"]).model
+
+
+def test_coca_weighs_captioning_twice_and_embeds_what_its_queries_read(run):
+    """CoCa (arXiv:2205.01917), section 3.2 and equation 4."""
+    coca = run("coca")
+    weights = {n: o.options.weight for n, o in coca.model.objectives.items()}
+    assert weights == {"itc": 1.0, "lm": 2.0} and not coca.recipe.model.companion
+    values = coca._losses(0, batch := coca.batch(0), coca._encode(batch.inputs))
+    torch.testing.assert_close(values["loss"], values["itc"] + 2 * values["lm"])
+    pooler = coca.model.pooler.eval()
+    assert coca.model.cells == 64
+    with torch.no_grad():
+        grid = torch.randn(2, 4, coca.model.vision.width)
+        embedding, tokens = pooler(grid)
+        assert tokens.shape == (2, 64, 16)
+        torch.testing.assert_close(embedding, pooler.pool(pooler.cascade(grid)))
+        pooler.cascade.norm.weight.zero_()  # what the queries read is all that the embedding knows
+        assert torch.equal(*pooler(grid)[0])
+
+
+@pytest.mark.parametrize(("name", "losses"), [("simvlm", {"prefix_lm"}), ("git", {"lm"})])
+def test_the_likelihood_is_the_only_loss_beside_the_companions(name: str, losses: set):
+    """SimVLM (arXiv:2108.10904), section 3.1; GIT (arXiv:2205.14100), section 3.2."""
+    recipe = read_recipe(FILES[name])
+    assert set(recipe.objectives) == losses | {"itc"} and recipe.model.companion
+
+
+def test_the_vision_encoder_of_git_starts_from_a_contrast_of_our_own():
+    git = read_recipe(FILES["git"])
+    first = read_recipe(FILES[Path(git.train.start).name])
+    assert first.system.serve == "E" and first.model.vision == git.model.vision
+
+
+def test_simvlm_reads_some_texts_without_their_image():
+    """Section 3.3: the same model learns from texts alone."""
+    assert 0 < read_recipe(FILES["simvlm"]).objectives["prefix_lm"].blank < 1
