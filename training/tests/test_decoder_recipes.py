@@ -80,3 +80,40 @@ def test_the_vision_encoder_of_git_starts_from_a_contrast_of_our_own():
 def test_simvlm_reads_some_texts_without_their_image():
     """Section 3.3: the same model learns from texts alone."""
     assert 0 < read_recipe(FILES["simvlm"]).objectives["prefix_lm"].blank < 1
+
+
+def test_davinci_writes_and_paints_with_the_same_decoder_and_head(run):
+    """DaVinci (arXiv:2206.07699), section 3."""
+    davinci = run("davinci")
+    assert set(davinci.recipe.objectives) == {"itc", "prefix_lm", "paint"}
+    batch, reached = davinci.batch(0), []
+    for name in ("prefix_lm", "paint"):
+        davinci.model.zero_grad()
+        step_values = davinci._losses(0, batch, davinci._encode(batch.inputs))
+        step_values[name].backward()
+        named = davinci.model.named_parameters()
+        reached.append({n for n, p in named if p.grad is not None and p.grad.any()})
+    for part in ("fusion.layers.", "fusion.encoder.", "fusion.word_head.", "text.words."):
+        own = [{n for n in names if n.startswith(part)} for names in reached]
+        assert own[0] == own[1] != set(), part
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks"),
+    [("vl-t5", {"infill", "word_match"}), ("ofa", {"infill", "word_match", "caption", "paint"})],
+)
+def test_all_tasks_of_a_system_with_one_vocabulary_move_the_same_layers(name: str, tasks, run):
+    """VL-T5 (arXiv:2102.02779), section 3.2; OFA (arXiv:2202.03052), section 3.2. No task has a
+    head of its own."""
+    system = run(name)
+    assert set(system.recipe.objectives) == tasks | {"itc"}
+    assert not [n for n, _ in system.model.named_parameters() if n.startswith("objectives.")]
+    batch = system.batch(1)
+    for task in tasks:
+        system.model.zero_grad()
+        system._losses(1, batch, system._encode(batch.inputs))[task].backward()
+        named = system.model.named_parameters()
+        reached = {n for n, p in named if p.grad is not None and p.grad.any()}
+        for part in ("fusion.layers.", "fusion.encoder.", "fusion.word_head."):
+            assert any(n.startswith(part) for n in reached), (task, part)
+    assert system.model.fusion.region_ids == (name == "vl-t5")

@@ -14,6 +14,7 @@ from .fusion.decoder import CausalDecoder, EncoderDecoder, MergedDecoder
 from .fusion.dual_stream import DualStream
 from .fusion.gated_decoder import GatedDecoder
 from .fusion.inserted_attention import InsertedAttention
+from .fusion.instructed import Instructed
 from .fusion.late import Late
 from .fusion.merged import Merged
 from .fusion.none import NoFusion
@@ -43,7 +44,7 @@ for _part in (
     EfficientNetLite, Regions, VisionTransformer, SharedVision,
     Bert, CausalText, SharedText,
     NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention, Merged,
-    SharedFusion, EncoderDecoder, MergedDecoder, CausalDecoder, GatedDecoder,
+    SharedFusion, EncoderDecoder, Instructed, MergedDecoder, CausalDecoder, GatedDecoder,
 ):  # fmt: skip
     register(_part)
 

@@ -11,6 +11,7 @@ from ..models.registry import would_give
 from .alignment import Wra
 from .concepts import ConceptLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
+from .instructions import Caption, Infill, Paint, WordMatch
 from .language import Lm, Mlm
 from .masked import ImageMim, Mim, TextMlm
 from .matching import Itm, Lists, Rank
@@ -30,7 +31,8 @@ def register(objective: type[Objective]) -> type[Objective]:
 
 
 for _objective in (
-    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, ImageMim, Lm, PrefixLm,
+    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, ImageMim, Lm,
+    PrefixLm, Infill, Caption, WordMatch, Paint,
     SecondItc, SecondTextItc,
     Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone,
 ):  # fmt: skip

@@ -13,7 +13,8 @@ from tandem_training.models.model import Tandem
 from tandem_training.models.registry import PARTS
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
-WRITERS = [name for name, part in PARTS["fusion"].items() if issubclass(part, Writer)]
+PARTS_OF = PARTS["fusion"].items()
+WRITERS = [n for n, part in PARTS_OF if issubclass(part, Writer) and part.extra_width]
 PREFIXED = [n for n in WRITERS if "fusion.prefix" in PARTS["fusion"][n].gives]
 
 

@@ -16,6 +16,7 @@ class EncoderDecoder(Writer):
     over its states (SimVLM, Wang et al. 2021, arXiv:2108.10904, section 3)."""
 
     name = "encoder_decoder"
+    gives = Writer.gives | {"fusion.answers"}
 
     @dataclass(frozen=True)
     class Config(WriterConfig):
@@ -33,10 +34,37 @@ class EncoderDecoder(Writer):
             CrossLayer(width, config.heads, width, config.dropout) for _ in range(config.layers)
         )
 
+    def cells(self, image_tokens: Tensor) -> Tensor:
+        """Image tokens [m, n, v] → what the encoder reads [m, n, width]."""
+        return self.image_in(image_tokens)
+
+    def task(self, name: str, words: Tensor, mask: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Words [p, t, w] and their mask, cells [p, n, width] → what the encoder reads after the
+        cells in a task, and which of all that is there, int64."""
+        return words, F.pad(mask, (cells.shape[1], 0), value=1)
+
     def encode(self, x: Tensor, bias: Tensor | None) -> Tensor:
         for layer in self.encoder:
             x = layer(x, bias)
         return self.encoder_norm(x)
+
+    def decode(self, x: Tensor, bias: Tensor, states: Tensor, seen: Tensor | None) -> Tensor:
+        """Words [p, t, width] with the bias of their attention, the encoder's states [p, s, width]
+        with theirs."""
+        for layer in self.layers:
+            x = layer(x, bias, states, seen)
+        return self.norm(x)
+
+    def answer(self, cells: Tensor, words: Tensor, seen: Tensor, target: Tensor) -> Tensor:
+        """What the decoder makes of an image and a text.
+
+        cells [p, n, width] and words [p, s, w], both as their first layer reads them; `seen` [p,
+        n + s] says which of them are there; target [p, t, w]: the words so far, each of whose
+        states [p, t, width] predicts the next."""
+        known = attention_bias(seen)
+        states = self.encode(torch.cat([cells, self.text_in(words)], 1), known)
+        ones = torch.ones(target.shape[:2], dtype=torch.int64, device=seen.device)
+        return self.decode(self.text_in(target), causal_bias(ones), states, known)
 
     def write(self, text_tokens, mask, image_tokens, pairs, prefix=None):
         texts, images = pairs[:, 0], pairs[:, 1]
@@ -49,10 +77,7 @@ class EncoderDecoder(Writer):
             known = mask[texts] * (place < prefix[:, None])  # [p, t]
             seen = attention_bias(F.pad(known, (cells.shape[1], 0), value=1))
             states = self.encode(torch.cat([cells[images], words], 1), seen)
-        bias = causal_bias(mask)[texts]
-        for layer in self.layers:
-            words = layer(words, bias, states, seen)
-        return self.norm(words)
+        return self.decode(words, causal_bias(mask)[texts], states, seen)
 
     def read(self, text_tokens, mask, image_tokens, pairs):
         """The encoder's states of words."""
