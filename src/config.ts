@@ -166,6 +166,12 @@ const schema = Type.Object({
     isOrigin,
   ),
   S3_REGION: text('us-east-1'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: checkedText(
+    '',
+    'the address of a collector, such as http://127.0.0.1:4318',
+    isUrlOfHttp,
+  ),
+  OTEL_SERVICE_NAME: text('tandem'),
 })
 
 export const settings = schema.properties as TProperties as Record<string, TSchemaOptions>
@@ -208,6 +214,11 @@ function isOrigin(raw: string): boolean {
   if (!URL.canParse(raw)) return false
   const { protocol, origin, href } = new URL(raw)
   return ['http:', 'https:'].includes(protocol) && href === `${origin}/`
+}
+
+/** Whether it is an address of http or https, which may have a path, or empty. */
+function isUrlOfHttp(raw: string): boolean {
+  return raw === '' || (URL.canParse(raw) && /^https?:$/.test(new URL(raw).protocol))
 }
 
 /** Browser extensions and applications of the desktop have origins of other schemes. */
@@ -289,6 +300,8 @@ function configOf(values: Static<typeof schema>) {
     imageStore: optional(values.IMAGE_STORE, imageStoreOf),
     s3Endpoint: optional(values.S3_ENDPOINT, originOf),
     s3Region: values.S3_REGION,
+    otlpEndpoint: optional(values.OTEL_EXPORTER_OTLP_ENDPOINT, String),
+    otelServiceName: values.OTEL_SERVICE_NAME,
   }
 }
 

@@ -175,7 +175,8 @@ export async function buildApp(
       next()
     })
     await app.register(pipelining)
-    await app.register(tracing)
+    await app.register(tracing, { records: config.otlpEndpoint !== undefined })
+    await registerSpans(app, config)
     await app.register(problems)
     if (allowedOrigins.length > 0) await app.register(cors, corsOptions(allowedOrigins))
     await app.register(audit, { log: auditLog.log })
@@ -343,4 +344,15 @@ function backupFolderOf({ backupFolder, dataFolder }: Config): string {
 function diskOf(config: Config, jobs: BackupJobs | null): DiskOptions | null {
   if (jobs === null) return null
   return { dataFolder: config.dataFolder, backupFolder: backupFolderOf(config), jobs }
+}
+
+/** Without a collector, the modules of spans are not loaded. */
+async function registerSpans(app: FastifyInstance, config: Config): Promise<void> {
+  if (config.otlpEndpoint === undefined) return
+  const [{ spans }, { openSpanSender }] = await Promise.all([
+    import('./plugins/spans.js'),
+    import('./otlp-spans.js'),
+  ])
+  const sender = openSpanSender(config.otlpEndpoint, config.otelServiceName)
+  await app.register(spans, { sender })
 }

@@ -30,7 +30,7 @@ export async function encodeAll(
   call?: Call,
   nameOf: (at: number) => string = () => '',
 ): Promise<Timed<Encoded[]>> {
-  const { value, timings } = await timed(
+  const { value, ...time } = await timed(
     'encode',
     async () => {
       const ids = queries.flatMap((query) => ('id' in query ? [query.id] : []))
@@ -67,7 +67,7 @@ export async function encodeAll(
     )
     return { kind: 'image', imageTokens: image.imageTokens, embedding: image.embedding }
   })
-  return { value: encoded, timings }
+  return { value: encoded, ...time }
 }
 
 /**
@@ -81,14 +81,14 @@ export async function encodeImage(
 ): Promise<Timed<{ fingerprint: string; image: EncodedImage }>> {
   using lease = collection.acquire()
   const { models } = lease
-  const { value, timings } = await timed(
+  const { value, ...time } = await timed(
     'encode',
     () => models.encodeImages([bytes], call),
     (encoded) => encoded.timings,
   )
   const image = present(value.encoded[0])
   if (!isUnit(image.embedding)) throw new Error('the model gave an embedding without length 1')
-  return { value: { fingerprint: models.info.fingerprint, image }, timings }
+  return { value: { fingerprint: models.info.fingerprint, image }, ...time }
 }
 
 /** @throws TandemError item_not_found, always */

@@ -61,7 +61,7 @@ export async function relevanceOf(
     paired.push(index)
     pairs.push({ text, image, similarity: similarities[index] ?? 0 })
   })
-  const { value, timings } = await timed(
+  const { value, ...time } = await timed(
     'rerank',
     async () =>
       pairs.length > 0 ? models.match(texts, images, pairs, call) : { matches: [], timings: {} },
@@ -77,7 +77,7 @@ export async function relevanceOf(
   })
   ranked.sort((a, b) => b.relevance - a.relevance || compare(b.logit, a.logit) || a.index - b.index)
   const orderedBy = pairs.length > 0 ? 'match' : 'similarity'
-  return { value: { ranked, orderedBy }, timings }
+  return { value: { ranked, orderedBy }, ...time }
 }
 
 /** Infinities are equal to themselves. */

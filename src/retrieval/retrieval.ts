@@ -118,7 +118,7 @@ export class Retrieval {
     nameOf = (at: number): string => `inputs[${at}]`,
   ): Promise<{ model: ModelInfo; embeddings: Float32Array[]; timings: Timings }> {
     using lease = this.#collection.acquire()
-    const clock = new StageClock()
+    const clock = new StageClock(call?.onStage)
     const encoded = clock.take(
       await encodeAll(lease, inputs, { ...call, embeddingOnly: true }, nameOf),
     )
@@ -176,7 +176,7 @@ export class Retrieval {
     checkOneKind(documents)
     using lease = this.#collection.acquire()
     const { models } = lease
-    const clock = new StageClock()
+    const clock = new StageClock(call?.onStage)
     const queries = [query, ...documents]
     const encoding = { ...call, pairsAhead: pairsOf(query, documents) }
     const [first, ...rest] = clock.take(await encodeAll(lease, queries, encoding, nameOf))
@@ -208,7 +208,7 @@ export class Retrieval {
     call?: Call,
     condition?: PutCondition,
   ): Promise<{ status: 'created' | 'replaced'; timings: Timings }> {
-    const clock = new StageClock()
+    const clock = new StageClock(call?.onStage)
     const { id, payload } = addition
     if (condition !== undefined && !condition(await this.#stored(id, call)))
       throw new TandemError('precondition_failed', { id })

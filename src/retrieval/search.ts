@@ -36,7 +36,7 @@ export async function search(
   call?: Call,
 ): Promise<SearchResult | null> {
   const { models, items } = lease
-  const clock = new StageClock()
+  const clock = new StageClock(call?.onStage)
   const encoded = clock.take(await encode(lease, query, plan, { ...call, pairsAhead }))
   const finding = findingOf(models.info, query, encoded, plan.language)
   const followed = finding === null ? plan : { ...plan, rerank: false }
@@ -62,8 +62,8 @@ async function encode(
   { rerank }: SearchPlan,
   call: Call,
 ): Promise<Timed<Encoded>> {
-  const { value, timings } = await encodeAll(lease, [query], { ...call, embeddingOnly: !rerank })
-  return { value: present(value[0]), timings }
+  const { value, ...time } = await encodeAll(lease, [query], { ...call, embeddingOnly: !rerank })
+  return { value: present(value[0]), ...time }
 }
 
 /** The nearest items that pass the filter, best first, without the item that is the query. */
@@ -118,12 +118,12 @@ async function rerank(
 ): Promise<Timed<Match[]>> {
   const tokens = candidates.map(({ imageTokens }) => imageTokens)
   const pairs = candidates.map(({ similarity }, image) => ({ text: 0, image, similarity }))
-  const { value, timings } = await timed(
+  const { value, ...time } = await timed(
     'rerank',
     () => models.match([text], tokens, pairs, call),
     (matched) => matched.timings,
   )
-  return { value: value.matches, timings }
+  return { value: value.matches, ...time }
 }
 
 /** Hits by match, or by similarity if there was no reranking: then none reaches a lowest match. */

@@ -7,8 +7,13 @@ type StageTimings = Readonly<Partial<Timings>>
 /** The result of a stage and the time it took. */
 export interface Timed<Value> {
   value: Value
+  /** On the clock of `performance.now()`. */
+  begun: number
   timings: Timings
 }
+
+/** Gets each stage when it ends; the first of the timings is its own. */
+type OnStage = (begun: number, timings: Timings) => void
 
 /** Runs a stage; the stages measured inside it come after it in the timings. */
 export async function timed<Value>(
@@ -18,16 +23,26 @@ export async function timed<Value>(
 ): Promise<Timed<Value>> {
   const begun = performance.now()
   const value = await run()
-  return { value, timings: { [stage]: performance.now() - begun, ...inside(value) } as Timings }
+  return {
+    value,
+    begun,
+    timings: { [stage]: performance.now() - begun, ...inside(value) } as Timings,
+  }
 }
 
 /** Adds up the stages of one request. */
 export class StageClock {
   readonly #begun = performance.now()
   readonly #stages: Timings = {}
+  readonly #onStage: OnStage | undefined
+
+  constructor(onStage?: OnStage) {
+    this.#onStage = onStage
+  }
 
   /** Adds the timings of a stage, which may have run before, and returns its value. */
-  take<Value>({ value, timings }: Timed<Value>): Value {
+  take<Value>({ value, begun, timings }: Timed<Value>): Value {
+    this.#onStage?.(begun, timings)
     for (const stage in timings)
       this.#stages[stage] = (this.#stages[stage] ?? 0) + (timings[stage] ?? 0)
     return value

@@ -175,8 +175,8 @@ export const overload = plugin<OverloadOptions>(
       const milliseconds = timeLimitOf(request, timeLimit === false ? undefined : requestTimeoutMs)
       const deadline = milliseconds === undefined ? undefined : performance.now() + milliseconds
       const { client } = request.admission
-      const { trace } = request
-      return { signal: signalFor(reply, milliseconds), priority, client, deadline, trace }
+      const { trace, onStage } = request
+      return { signal: signalFor(reply, milliseconds), priority, client, deadline, trace, onStage }
     }
 
     app.decorateRequest('call', undefined)

@@ -11,6 +11,12 @@ import type { Call } from '../../retrieval/retrieval.js'
 export interface Trace extends NonNullable<Call['trace']> {
   /** 32 hexadecimal digits. */
   readonly traceId: string
+  /** Of this service; 16 hexadecimal digits. */
+  readonly spanId: string
+  /** The span of the client; undefined for a new trace. */
+  readonly parentId: string | undefined
+  /** Whether the client records the trace, or this service does where it is new. */
+  readonly isRecorded: boolean
 }
 
 declare module 'fastify' {
@@ -21,7 +27,7 @@ declare module 'fastify' {
 
 /** A later version may add fields after a hyphen. Version ff and ids of zeros are invalid. */
 const PARENT =
-  /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?$/
+  /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
 /** List members are printable `key=value`; a longer list may be dropped. */
 const STATE = /^[\x20-\x7e\t]{1,512}$/
 
@@ -39,41 +45,44 @@ function randomHex(bytes: number): string {
 }
 
 /**
- * The trace in the headers, or a new one. A new trace is not marked as recorded, since this service
- * records none.
+ * The trace in the headers, or a new one.
+ *
+ * @param records - whether this service records new traces, which are marked so
  */
-export function traceOf(headers: IncomingHttpHeaders): Trace {
-  const parent = headers['traceparent']
-  const [, version, named, flags = '00', more] =
-    (typeof parent === 'string' ? PARENT.exec(parent) : null) ?? []
+export function traceOf(headers: IncomingHttpHeaders, records = false): Trace {
+  const header = headers['traceparent']
+  const [, version, named, parentId, flags = '00', more] =
+    (typeof header === 'string' ? PARENT.exec(header) : null) ?? []
   const known = named !== undefined && (version !== '00' || more === undefined)
   const traceId = known ? named : randomHex(16)
   // Unknown versions may redefine all flags but the first bit.
-  const marked = known && (Number.parseInt(flags, 16) & 1) === 1 ? '01' : '00'
-  const traceparent = `00-${traceId}-${randomHex(8)}-${marked}`
+  const isRecorded = known ? (Number.parseInt(flags, 16) & 1) === 1 : records
+  const spanId = randomHex(8)
+  const traceparent = `00-${traceId}-${spanId}-${isRecorded ? '01' : '00'}`
   const state = headers['tracestate']
   const tracestate = known && typeof state === 'string' && STATE.test(state) ? state : undefined
-  return { traceId, traceparent, tracestate }
+  const parent = known ? parentId : undefined
+  return { traceId, spanId, parentId: parent, isRecorded, traceparent, tracestate }
 }
 
 /** Node's request: the log needs the trace before Fastify's request exists. */
 type Traced = IncomingMessage & { [TRACE]?: Trace }
 const TRACE = Symbol('trace')
 
-function traceFor(raw: Traced): Trace {
-  raw[TRACE] ??= traceOf(raw.headers)
+function traceFor(raw: Traced, records: boolean): Trace {
+  raw[TRACE] ??= traceOf(raw.headers, records)
   return raw[TRACE]
 }
 
 /** Register it before any plugin that logs a request. */
-export const tracing = plugin(
-  (app, _options, done) => {
+export const tracing = plugin<{ records: boolean }>(
+  (app, { records }, done) => {
     app.setChildLoggerFactory((logger, bindings, options, raw: Traced) =>
-      logger.child({ ...bindings, trace_id: traceFor(raw).traceId }, options),
+      logger.child({ ...bindings, trace_id: traceFor(raw, records).traceId }, options),
     )
     app.decorateRequest('trace', {
       getter() {
-        return traceFor(this.raw)
+        return traceFor(this.raw, records)
       },
     })
     app.addHook('onRequest', (request, reply, next) => {

@@ -145,7 +145,7 @@ describe('the limit of requests at a time', () => {
   it('takes permits back from replies that wait behind another one', async () => {
     const app = Fastify()
     const keys = await openKeys({ keys: [], file: undefined, onChange: () => undefined })
-    await app.register(tracing)
+    await app.register(tracing, { records: false })
     await app.register(problems)
     await app.register(identity, { keys })
     await app.register(overload, {
