@@ -173,6 +173,11 @@ class Trainer:
         for average, value in pairs:
             if value.requires_grad:
                 average.lerp_(value, 1 - decay)
+        # What moves without a gradient is an average of its own, such as a dictionary's codes.
+        own = dict(self.average.named_buffers())
+        for name, value in self.model.named_buffers():
+            if name in own:
+                own[name].copy_(value)
 
     def save_state(self) -> None:
         """All that a resumed run needs; what a step draws at random depends on its number, so no

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..models.model import ModelConfig, Tandem
 from ..models.registry import would_give
 from .alignment import Wra
+from .codes import Mfr, Mvm
 from .concepts import ConceptLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .instructions import Caption, Infill, Paint, WordMatch
@@ -34,7 +35,7 @@ for _objective in (
     Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, ImageMim, Lm,
     PrefixLm, Infill, Caption, WordMatch, Paint,
     SecondItc, SecondTextItc,
-    Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone,
+    Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone, Mvm, Mfr,
 ):  # fmt: skip
     register(_objective)
 

@@ -23,7 +23,7 @@ STEPS = 2
 def still(recipe: Recipe) -> Recipe:
     """Without dropout, of which every process has its own, and in float32."""
     recipe.train = replace(recipe.train, precision="float32")
-    none = {"pool_dropout": 0.0, "dropout": 0.0}
+    none = {"pool_dropout": 0.0, "dropout": 0.0, "drop_tokens": 0.0}
     parts = {
         role: replace(part, **{key: v for key, v in none.items() if hasattr(part, key)})
         for role, part in recipe.model.parts().items()

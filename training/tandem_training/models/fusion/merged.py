@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ..layers import merged_bias
 from ..text.bert import Bert, Layer
 from ..vision.region_tokens import features_of, tags_of
+from ..vision.shared import sample_cells
+from .dictionary import Dictionary
 from .fusion import Fusion
 from .image_input import ImageInput, Places
 
@@ -29,6 +31,8 @@ class Merged(Fusion):
     class Config(Places):
         dropout: float = 0.1
         tags: int = 0  # words of the image that are read as a second text (OSCAR), at most 5
+        codes: int = 0  # of a dictionary, whose nearest stands for each image token (SOHO)
+        drop_tokens: float = 0.0  # share of the image tokens that training drops (PixelBERT)
         whole: bool = False  # every word also carries the feature of the first region (VL-BERT)
 
     def __init__(self, config: Config, text: Bert, image):
@@ -36,6 +40,8 @@ class Merged(Fusion):
         # In tuples, so that parameters of other parts are counted and saved once, as their own.
         self._text, self._image, self.width = (text,), (image,), text.width
         self.tags, self.dropout, self.scale = config.tags, config.dropout, image.feature_width**0.5
+        self.drop_tokens = config.drop_tokens
+        self.dictionary = Dictionary(image.feature_width, config.codes) if config.codes else None
         self.image_in = ImageInput(config, image, text.width)
         self.segments = nn.Parameter(0.02 * torch.randn(3, text.width))
         self.whole = nn.Linear(image.feature_width, text.width) if config.whole else None
@@ -52,7 +58,8 @@ class Merged(Fusion):
 
     @classmethod
     def adds(cls, config: Config, given: set[str]) -> set[str]:
-        return super().adds(config, given) | ({"fusion.tags"} if config.tags else set())
+        tags = {"fusion.tags"} if config.tags else set()
+        return super().adds(config, given) | tags | ({"fusion.codes"} if config.codes else set())
 
     def load_published(self) -> None:
         """The layers start as the text encoder's."""
@@ -72,20 +79,23 @@ class Merged(Fusion):
         """Arguments as of `hidden` → states of words [p, t, w], tags [p, g, w], image [p, n, w]."""
         texts, images = pairs[:, 0], pairs[:, 1]
         words = (text_tokens + self.segments[WORDS])[texts]  # [p, t, w]
-        before = [(self.image_in(image_tokens) + self.segments[IMAGE])[images]]  # [p, n, w]
+        cells = self.dictionary(image_tokens) if self.dictionary else image_tokens
+        cells = self.image_in(cells) + self.segments[IMAGE]  # [m, n, w]
+        if self.training and self.drop_tokens:
+            cells = sample_cells(cells, self.drop_tokens)
+        before, n = [cells[images]], cells.shape[1]  # [p, n, w]
         if self.whole and image_tokens.shape[1]:
-            first = features_of(image_tokens) if self._image[0].places else image_tokens
-            words = words + self.whole(first[:, 0] * self.scale)[images, None]
+            features = features_of(image_tokens) if self._image[0].places else image_tokens
+            words = words + self.whole(features[:, 0] * self.scale)[images, None]
         if self.tags and image_tokens.shape[1]:
             tags = self._text[0].embed(self.tag_ids(image_tokens)) + self.segments[SECOND]
             before.append(tags[images])
         x = F.dropout(torch.cat([*before, words], 1), self.dropout, self.training)
-        n = x.shape[1] - words.shape[1]
-        bias = merged_bias(mask[texts], n, causal)
+        first = x.shape[1] - words.shape[1]  # place of the first word
+        bias = merged_bias(mask[texts], first, causal)
         for layer in self.layers:
             x = layer(x, bias)
-        cells = image_tokens.shape[1]
-        return x[:, n:], x[:, cells:n], x[:, :cells]
+        return x[:, first:], x[:, n:first], x[:, :n]
 
     def hidden(self, text_tokens, mask, image_tokens, pairs, causal=False):
         words, _, image = self.read(text_tokens, mask, image_tokens, pairs, causal)

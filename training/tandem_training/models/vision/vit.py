@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..layers import PreNormLayer
+from ..layers import PreNormLayer, split_heads
 from .vision import VisionConfig, VisionEncoder
 
 
@@ -59,8 +59,9 @@ class VisionTransformer(VisionEncoder):
 
     @classmethod
     def adds(cls, config: Config, given: set[str]) -> set[str]:
-        patches = {"image.patches"} if config.split == 0 else set()
-        return super().adds(config, given) | patches
+        bare = {"image.patches"} if config.split == 0 else set()
+        last = {"image.attention"} if config.split < config.layers else set()
+        return super().adds(config, given) | bare | last
 
     def trunk(self, pixels: Tensor) -> Tensor:
         x = to_patches(pixels, self.stride)
@@ -72,6 +73,18 @@ class VisionTransformer(VisionEncoder):
     def tail(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2) if self.split else self._embedded(x)
         return self.norm(self._through(tokens, self.blocks[self.split :]))
+
+    def attention(self, activations: Tensor) -> Tensor:
+        """How much each cell attends to each other in the last layer, the mean over heads:
+        activations [b, c, h, w] → [b, n, n]; a row sums to 1."""
+        whole = (
+            activations.flatten(2).transpose(1, 2) if self.split else self._embedded(activations)
+        )
+        *before, last = self.blocks[self.split :]
+        for block in before:
+            whole = block(whole)
+        q, k, _ = split_heads(last.qkv(last.norm1(whole)), 3, last.heads).unbind(0)
+        return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1).mean(1)
 
     def _embedded(self, patches: Tensor) -> Tensor:
         return self.embed(patches.flatten(2).transpose(1, 2)) + self.positions
