@@ -62,7 +62,10 @@ def test_a_step_lowers_the_loss_on_eight_pairs(recipe: Recipe, tmp_path: Path):
         return float(values["loss"]) - sum(float(values[name]) for name in beside)
 
     before = loss()
+    codes = {name: value.clone() for name, value in run.model.fusion.named_buffers()}
     backward(run._encode, partial(run._losses, 1, batch), batch.inputs)
+    for name, value in codes.items():  # and of the same codes
+        run.model.fusion.get_buffer(name).copy_(value)
     queues = [o.queue for o in run.model.objectives.values() if getattr(o, "queue", None)]
     for queue in queues:  # the loss before and after is of the same negatives
         queue.ids.fill_(-1)

@@ -48,7 +48,7 @@ class Mvm(Objective):
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         dictionary, tokens = step.model.fusion.dictionary, step.features["image.tokens"]
-        if step.model.training:
+        if step.model.training and torch.is_grad_enabled():
             dictionary.update(tokens)
         tokens = tokens[: self.options.pairs]
         ids = dictionary.nearest(tokens)
