@@ -9,7 +9,7 @@
 import { readFileSync } from 'node:fs'
 import { isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { envSchema, type EnvSchemaOpt } from 'env-schema'
+import { Ajv } from 'ajv'
 import { closestMatch } from 'leven'
 import { Type, type Static, type TProperties, type TSchemaOptions } from 'typebox'
 
@@ -305,13 +305,15 @@ function configOf(values: Static<typeof schema>) {
   }
 }
 
-type Ajv = Extract<NonNullable<EnvSchemaOpt['ajv']>, { addKeyword: unknown }>
-
-/** Adds the keyword of `checkedText`. */
-function withCheck(ajv: Ajv): Ajv {
-  const validate = (check: (raw: string) => boolean, raw: string): boolean => check(raw)
-  return ajv.addKeyword({ keyword: 'check', type: 'string', validate })
-}
+/** Fills in defaults and converts numbers. The schema is our own, so that it need not be checked. */
+const ajv = new Ajv({
+  ...{ allErrors: true, useDefaults: true, coerceTypes: true },
+  ...{ strict: false, meta: false, validateSchema: false },
+}).addKeyword({
+  keyword: 'check',
+  type: 'string',
+  validate: (check: (raw: string) => boolean, raw: string): boolean => check(raw),
+})
 
 const PREFIX = 'TANDEM_'
 /** Variables that Kubernetes sets in pods for a Service of the name tandem. */
@@ -369,19 +371,15 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
       .map((variable) => [variable, environment[variable]?.trim()])
       .filter(([, value]) => value),
   ) as Record<string, string>
-  try {
-    const ajv = { customOptions: withCheck }
-    const values = envSchema<Static<typeof schema>>({ schema, data, env: false, ajv })
+  const values: unknown = { ...data }
+  if (ajv.validate<Static<typeof schema>>(schema, values)) {
     if (unknown.length === 0) return configOf(values)
-  } catch (error) {
-    const { errors } = error as { errors?: { instancePath: string }[] }
-    if (errors === undefined) throw error
-    const variables = new Set(errors.map(({ instancePath }) => instancePath.slice(1)))
-    const sentences = [...variables].map((variable) => {
-      const { description, writeOnly } = settings[variable] ?? {}
-      return `${variable} takes ${description}${writeOnly ? '' : `, not "${data[variable]}"`}.`
-    })
-    throw new ConfigError([...sentences, ...unknown].join('\n'), { cause: error })
+    throw new ConfigError(unknown.join('\n'))
   }
-  throw new ConfigError(unknown.join('\n'))
+  const variables = new Set(ajv.errors?.map(({ instancePath }) => instancePath.slice(1)))
+  const sentences = [...variables].map((variable) => {
+    const { description, writeOnly } = settings[variable] ?? {}
+    return `${variable} takes ${description}${writeOnly ? '' : `, not "${data[variable]}"`}.`
+  })
+  throw new ConfigError([...sentences, ...unknown].join('\n'))
 }

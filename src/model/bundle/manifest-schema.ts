@@ -5,7 +5,9 @@ import { BundleError } from './bundle.js'
 import type { Manifest } from './bundle.js'
 
 const schema = new URL('../../../models/manifest.schema.json', import.meta.url)
-const validate = new Ajv({ allErrors: true, strict: false }).compile<Manifest>(
+// The schema is our own, so that it need not be checked.
+const options = { allErrors: true, strict: false, meta: false, validateSchema: false }
+const validate = new Ajv(options).compile<Manifest>(
   JSON.parse(readFileSync(schema, 'utf8')) as object,
 )
 

@@ -16,7 +16,8 @@ const INTERVAL_AFTER_FAILURE_MS = 250
 /** Failures in a row until the encoder counts as away; a single connection may break. */
 const FAILURES = 3
 
-const validate = new Ajv({ strict: false }).compile<EncoderReply>(EncoderReply)
+/** Compiles the schema at its first use. */
+const ajv = new Ajv({ strict: false })
 
 export class Watch {
   #info: ModelInfo
@@ -134,7 +135,7 @@ export class Watch {
 
 /** @throws TandemError `encoder_failed` */
 function infoOf(reply: unknown, host: string): ModelInfo {
-  if (!validate(reply)) {
+  if (!ajv.validate<EncoderReply>(EncoderReply, reply)) {
     throw new TandemError(
       'encoder_failed',
       `The service at ${host} is not a compatible encoder; it needs TANDEM_ROLE=encode.`,
