@@ -293,3 +293,53 @@ def test_lxmert_regresses_and_classifies_the_same_masked_objects():
     step.model.fusion.image_in.register_forward_hook(lambda *_: readings.append(1))
     values = [step.model.objectives[n].loss(step)[n] for n in ("mrfr", "mrc")]
     assert len(readings) == 1 and all(value > 0 for value in values)
+
+
+# LightningDOT
+
+
+def loss_of(step, name: str) -> Tensor:
+    step.generator.manual_seed(0)
+    return step.model.objectives[name].loss(step)[name]
+
+
+@pytest.mark.parametrize(
+    ("objective", "other", "tokens"),
+    [
+        ("fused_mlm", "image.embedding", "image.tokens"),
+        ("fused_mrfr", "text.embedding", "text.tokens"),
+    ],
+)
+def test_lightningdot_reads_the_other_side_through_its_embedding_alone(
+    objective: str, other: str, tokens: str
+):
+    _, step = recipe_step("lightningdot")
+    step.model.objectives[objective].options = type(step.model.objectives[objective].options)(
+        share=0.6
+    )
+    before = loss_of(step, objective)
+    step.features[tokens] = torch.randn_like(step.features[tokens])
+    torch.testing.assert_close(loss_of(step, objective), before)
+    step.features[other] = step.features[other].roll(1, 0)
+    assert not torch.allclose(loss_of(step, objective), before)
+
+
+def test_lightningdot_searches_by_the_dot_product_and_a_merged_stream_reranks():
+    recipe, step = recipe_step("lightningdot")
+    assert not recipe.model.companion and recipe.model.fusion.kind == "merged"
+    losses_of_itc = step.model.objectives["itc"].loss(step)["itc"]
+    (gradient,) = torch.autograd.grad(losses_of_itc, step.model.vision.feature_in.weight)
+    assert gradient.any()  # no companion: the encoders of the system learn from the contrast
+    both = [step.features[f"{side}.embedding"] for side in ("text", "image")]
+    step.features["text.tokens"] = torch.randn_like(step.features["text.tokens"])
+    torch.testing.assert_close(step.similarity(), both[0] @ both[1].T)
+
+
+def test_lightningdots_regions_attend_to_each_other():
+    _, step = recipe_step("lightningdot")
+    vision, cells = step.model.vision, step.batch.inputs["image.activations"]
+    features, boxes = vision.region_features(cells), vision.boxes(cells)
+    other = features.clone()
+    other[:, 1:] = other[:, 1:].roll(1, 0)
+    states = [vision.contextual(given, boxes)[:, 0] for given in (features, other)]
+    assert not torch.allclose(*states)

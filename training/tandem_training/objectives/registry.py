@@ -12,6 +12,7 @@ from .alignment import Wra
 from .codes import Mfr, Mvm
 from .concepts import ConceptLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
+from .fused import FusedMlm, FusedMrfr
 from .instructions import Caption, Infill, Paint, WordMatch
 from .language import Lm, Mlm
 from .masked import ImageMim, Mim, TextMlm
@@ -36,6 +37,7 @@ for _objective in (
     PrefixLm, Infill, Caption, WordMatch, Paint,
     SecondItc, SecondTextItc,
     Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone, Mvm, Mfr,
+    FusedMlm, FusedMrfr,
 ):  # fmt: skip
     register(_objective)
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..layers import PreNormLayer
 from .efficientnet import EfficientNetLite
 
+CONTEXT_WIDTH = 384
 POINTS = 14  # a side, at which RoIAlign reads: 7 bins of 2
 
 
@@ -54,6 +56,9 @@ class Regions(EfficientNetLite):
     class Config(EfficientNetLite.Config):
         token_width: int = 384
         concepts: int = 400
+        context: int = 0  # layers in which the regions of an image attend to each other
+        heads: int = 6  # of those
+        dropout: float = 0.1
 
     def __init__(self, config: Config):
         super().__init__(config)
@@ -63,9 +68,34 @@ class Regions(EfficientNetLite):
         self.register_buffer("windows", boxes, persistent=False)
         self.register_buffer("align", roi_weights(boxes, side), persistent=False)
 
-    def tail(self, x: Tensor) -> Tensor:
+        self.grid_width = self.width
+        if config.context:
+            self.width = CONTEXT_WIDTH
+            self.feature_in = nn.Linear(self.grid_width, self.width)
+            self.box_in = nn.Linear(4, self.width)
+        self.context = nn.ModuleList(
+            PreNormLayer(self.width, config.heads, config.dropout) for _ in range(config.context)
+        )
+
+    @classmethod
+    def adds(cls, config: Config, given: set[str]) -> set[str]:
+        return super().adds(config, given) | ({"image.context"} if config.context else set())
+
+    def region_features(self, x: Tensor) -> Tensor:
+        """Activations [b, c, h, w] → features [b, n, 1280]."""
         grid = super().tail(x)
         return self.align.to(grid.dtype) @ grid
+
+    def contextual(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """Features [b, n, 1280] of boxes [b, n, 4] → their states beside each other [b, n, w]."""
+        x = self.feature_in(features) + self.box_in(boxes)
+        for layer in self.context:
+            x = layer(x)
+        return x
+
+    def tail(self, x: Tensor) -> Tensor:
+        features = self.region_features(x)
+        return self.contextual(features, self.boxes(x)) if self.context else features
 
     def boxes(self, activations: Tensor) -> Tensor:
         return self.windows.expand(activations.shape[0], -1, -1)
