@@ -12,7 +12,7 @@ import { buildApp } from '../../src/http/app.js'
 import { missingModules, runPython } from '../support/python.js'
 
 const PER_RECIPE_MS = 60_000
-const SHORT = ['clip', 'albef', 'vilt'] // E, R, R+
+const SHORT = ['clip', 'albef', 'vilt', 'simvlm'] // E, R, R+, L
 const all = process.env.RECIPES === 'all'
 vi.setConfig({ testTimeout: all ? 60 * PER_RECIPE_MS : 5 * PER_RECIPE_MS })
 

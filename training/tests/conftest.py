@@ -8,25 +8,12 @@ from tokenizers import Tokenizer
 
 from support.drawings import write_drawings
 from support.models import tiny_model, tiny_tokenizer
-from tandem_training.loop import visual_tokens
 from tandem_training.models.model import Tandem
-from tandem_training.models.vision.efficientnet import EfficientNetLite
 
 
 @pytest.fixture
 def shard(tmp_path: Path) -> Path:
     return write_drawings(tmp_path / "drawings-0000.tar")
-
-
-@pytest.fixture(autouse=True)
-def random_trunk(monkeypatch):
-    """The trunk whose cells get codes has no published weights in a test."""
-
-    def small(size: int) -> EfficientNetLite:
-        torch.manual_seed(0)
-        return EfficientNetLite(EfficientNetLite.Config(image_size=size, variant="lite0", split=9))
-
-    monkeypatch.setattr(visual_tokens, "published_trunk", small)
 
 
 @pytest.fixture

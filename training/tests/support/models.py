@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
+from tandem_training.loop import visual_tokens
 from tandem_training.loop.backward import backward
 from tandem_training.loop.trainer import Trainer, vocabulary_of
 from tandem_training.models.fusion.aligned import Aligned
@@ -109,6 +110,16 @@ COMPANIONS = {
     "causal_decoder": ("vit", "causal"),
     "gated_decoder": ("vit", "causal"),
 }
+
+
+def random_trunk(size: int) -> EfficientNetLite:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return EfficientNetLite(EfficientNetLite.Config(image_size=size, variant="lite0", split=9))
+
+
+# The trunk whose cells get codes needs no published weights in any process of a test.
+visual_tokens.published_trunk = random_trunk
 
 
 def with_fusion(fusion: str, text: str = "bert", base: ModelConfig = VIT) -> ModelConfig:
