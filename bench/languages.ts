@@ -143,7 +143,7 @@ export const languagesBench: Bench<LanguageFigures> = {
         ['captions of', 'language', 'texts', 'without a match'],
         whole.map((row) => [row.source, row.language, String(row.texts), percent(row)]),
       ),
-      `Parts of those captions, as short queries. Three words of one script are taken as understood, unless they resemble no language:`,
+      `Parts of those captions, as short queries. Two or three words of one script are another language where one of them is a function word of it, or where they resemble no language:`,
       table(
         ['language', ...lengths.map((words) => `${words} ${words === 1 ? 'word' : 'words'}`)],
         languages.map((language) => [

@@ -1,18 +1,24 @@
 /**
  * Tells whether a text is in one of the languages that a bundle speaks.
  *
- * Two tests: the script of the letters, and language identification by n-grams. The second
- * needs at least four words: names, loanwords and misspellings look like other languages. The
+ * Three tests: the script of the letters, language identification by n-grams, and function words.
+ * Identification alone needs at least four words: names, loanwords and misspellings look like other
+ * languages. Two words are enough with a function word of the language that they look like. The
  * thresholds were set on captions and parts of them; `bench/languages.ts` measures both errors.
  */
+import { FunctionWords } from './function-words.js'
 import { Ngrams } from './ngrams.js'
 import { lettersOf, scriptsOf, unspacedWords } from './scripts.js'
 
 /**
  * `none` is a text without an n-gram of any language, such as "xqzv wrtp", but also "pink outfit":
- * the tokenizer of the bundle has to tell. `language` is null where it was not identified.
+ * the tokenizer of the bundle has to tell. So it has where the text is `probably` in another
+ * language, such as "ein hund", but also "red hat". `language` is null where it was not identified.
  */
-export type Judgement = { in: 'spoken' | 'none' } | { in: 'other'; language: string | null }
+export type Judgement =
+  | { in: 'spoken' | 'none' }
+  | { in: 'other'; language: string | null }
+  | { in: 'probably'; language: string }
 
 const SPOKEN: Judgement = { in: 'spoken' }
 /** Share of the letters that have to be of other scripts. */
@@ -21,6 +27,9 @@ const FOREIGN_LETTERS = 0.5
 const LEAD = 0.45
 const WORDS_WITHOUT_WEIGHT = 2.5
 const FEWEST_WORDS = 2
+/** Lead of a language with a function word in the text, and how far it may be behind the best. */
+const LEAD_WITH_FUNCTION_WORD = 0.15
+const BEHIND_BEST = 0.15
 const WORD = /(?<![\p{L}\p{M}\p{N}_])[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*(?![\p{L}\p{M}\p{N}_])/gu
 const ASCII = /^[\0-\x7f]*$/
 /** Characters that are judged; the identification reads no more. */
@@ -33,6 +42,7 @@ export class LanguageCheck {
   readonly #ngrams = Ngrams.small
   /** Their positions among those of the n-grams; null if one of them is not there. */
   readonly #languages: readonly number[] | null
+  readonly #functionWords: FunctionWords
   /** Letters of the spoken languages; null if one of them has no known script. */
   readonly #letters: RegExp | null
   readonly #isLatin: boolean
@@ -42,6 +52,7 @@ export class LanguageCheck {
     const languages = spoken.map((tag) => this.#ngrams.languages.indexOf(codeOf(tag)))
     const known = languages.length > 0 && !languages.includes(-1)
     this.#languages = known ? languages : null
+    this.#functionWords = new FunctionWords(known ? this.#ngrams.languages : [], languages)
     const scripts = spoken.map(scriptsOf)
     const written = scripts.length > 0 && scripts.every(({ length }) => length > 0)
     this.#letters = written ? lettersOf(scripts.flat()) : null
@@ -59,9 +70,19 @@ export class LanguageCheck {
     const { language, score, scores } = this.#best(words.join(' '))
     if (language === null) return { in: 'none' }
     const spoken = Math.max(...this.#languages.map((at) => scores[at] as number))
-    return (score - spoken) * (count - WORDS_WITHOUT_WEIGHT) > LEAD
-      ? { in: 'other', language }
-      : SPOKEN
+    if ((score - spoken) * (count - WORDS_WITHOUT_WEIGHT) > LEAD) return { in: 'other', language }
+    const enough = Math.max(spoken + LEAD_WITH_FUNCTION_WORD, score - BEHIND_BEST)
+    const probable = score < enough ? null : this.#withFunctionWord(words, scores, enough)
+    return probable === null ? SPOKEN : { in: 'probably', language: probable }
+  }
+
+  /** The likeliest language that scores enough and has one of the words as a function word. */
+  #withFunctionWord(words: readonly string[], scores: Float64Array, enough: number): string | null {
+    const [best] = words
+      .flatMap((word) => this.#functionWords.of(word.toLowerCase()))
+      .filter((at) => (scores[at] as number) >= enough)
+      .sort((a, b) => (scores[b] as number) - (scores[a] as number))
+    return best === undefined ? null : (this.#ngrams.languages[best] as string)
   }
 
   /** The most likely language; null where there is no evidence of any. */

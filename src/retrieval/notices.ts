@@ -21,6 +21,8 @@ type Bundle = Pick<ModelInfo, 'name' | 'languages'>
 
 /** Tokens of a word, on average, that no language and no name has: "zxqv" has four. */
 const TOKENS_OF_NONSENSE = 2.5
+/** A word, or a character that is in no word. */
+const PIECE = /[\p{L}\p{M}]+|[^\s\p{L}\p{M}]/gu
 /** Start and end of a text. */
 const SPECIAL_TOKENS = 2
 
@@ -52,7 +54,10 @@ export function findingOf(
     return { code: 'language_not_spoken', language }
   }
   const judgement = checkOf(info).judge(query.text)
-  if (judgement.in === 'other') return { code: 'language_not_spoken', language: judgement.language }
+  const isOther =
+    judgement.in === 'other' ||
+    (judgement.in === 'probably' && hasRareWord(query.text, encoded.text.tokenCount))
+  if (isOther) return { code: 'language_not_spoken', language: judgement.language }
   return isNonsense(judgement, query.text, encoded.text.tokenCount)
     ? { code: 'text_not_understood', language: null }
     : null
@@ -88,6 +93,11 @@ function checkOf(info: Bundle): LanguageCheck {
   const check = new LanguageCheck(spokenBy(info))
   checks.set(info, check)
   return check
+}
+
+/** Whether a word has several tokens, as words have that the bundle was not trained on. */
+function hasRareWord(text: string, tokenCount: number): boolean {
+  return tokenCount - SPECIAL_TOKENS > (text.match(PIECE)?.length ?? 0)
 }
 
 /** A rare word has several tokens, too; a text of such words alone, of no language, is nonsense. */

@@ -38,6 +38,29 @@ describe('a check for English', () => {
     expect(english.judge(text)).toEqual({ in: 'spoken' })
   })
 
+  it.each([
+    ['de', 'ein hund'],
+    ['de', 'zwei Mädchen spielen'],
+    ['fr', 'un chien'],
+    ['fr', 'femme avec chapeau'],
+    ['cs', 'pes na pláži'],
+    ['vi', 'một người'],
+    ['es', 'tres perros'],
+    // The tokenizer tells names, which it knows, from these.
+    ['es', 'buenos aires'],
+    ['ms', 'kuala lumpur'],
+  ])('takes a short text with a function word of %s as probable: %s', (language, text) => {
+    expect(english.judge(text)).toEqual({ in: 'probably', language })
+  })
+
+  it.each([
+    ...['red hat', 'two cats sit', 'a cat', 'bald man', 'dog sits', 'blue car door', 'la la land'],
+    ...['el paso', 'los angeles', 'mardi gras', 'chili con carne', 'pad thai', 'vincent van gogh'],
+    ...['salvador dali', 'playa del carmen', 'café au lait', 'shiba inu', 'numero uno', 'de'],
+  ])('does not take names, dishes and English words for function words: %s', (text) => {
+    expect(english.judge(text)).toEqual({ in: 'spoken' })
+  })
+
   it('finds a text without an n-gram of any language', () => {
     for (const text of ['zxqv blorp 12345', 'xqzv wrtp lkjh mnbv', 'fgjhfgj dfghd'])
       expect(english.judge(text)).toEqual({ in: 'none' })

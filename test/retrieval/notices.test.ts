@@ -31,6 +31,16 @@ describe('what keeps a bundle from understanding a text', () => {
     expect(finding('a dog on the beach')).toBeNull()
   })
 
+  it('is the language of a function word, if another word has several tokens', () => {
+    expect(finding('ein hund', { tokenCount: 5 })).toEqual({
+      code: 'language_not_spoken',
+      language: 'de',
+    })
+    expect(finding('buenos aires', { tokenCount: 4 })).toBeNull()
+    expect(finding('buenos aires, 1999!', { tokenCount: 7 })).toBeNull()
+    expect(finding('ein hund', { tokenCount: 5, language: 'en' })).toBeNull()
+  })
+
   it('is nonsense: no n-gram of a language, and many tokens for each word', () => {
     expect(finding('zxqv blorp 12345', { tokenCount: 11 })).toEqual({
       code: 'text_not_understood',
