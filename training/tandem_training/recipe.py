@@ -18,7 +18,7 @@ from .system import SERVES, System
 class DataConfig(Table):
     train: str = ""
     dev: str = ""
-    views: int = 6  # of each image: itself, its mirror image, crops
+    views: int = 6  # kept of each image: itself, its mirror image, crops; 0: a new crop each time
     languages: dict[str, float] = field(default_factory=lambda: {"en": 1.0})  # weight in drawing
     max_corrupt: float = 0.01  # share of samples that may be skipped
     captions: int = 1  # of each image of a batch; only ITC reads those beyond the first
@@ -119,7 +119,8 @@ class Recipe:
         }
         registry.check(self.objectives, given, self.model, others, self.train.freeze)
         read = set().union(*(registry.OBJECTIVES[n].reads(o) for n, o in self.objectives.items()))
-        self.codes()
+        if self.codes() and not self.data.views:
+            raise ValueError("[data] views = 0: codes are those of kept views; give at least 1")
         vain = {
             "further.embedding": f"[data] captions = {self.data.captions}: those beyond the first"
             " are read by objectives itc, without a queue, mil_nce and second_caption",

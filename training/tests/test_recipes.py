@@ -164,12 +164,12 @@ def test_the_bundle_gives_the_numbers_of_pytorch_and_ranks(
     model = TorchEncoders(Graphs.of(run.average), tokenizer, bfloat16=False)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     texts, pairs = ["a red square", "one bar that is blue"], np.array([[0, 0], [1, 2], [0, 1]])
-    outputs = []
-    for encoders in (bundle, model):
-        image, cells = encoders.images(pixels)
-        text, words = encoders.texts(texts)
-        outputs.append((image, text, encoders.logits(words, cells, pairs)))
-    for served, trained in zip(*outputs, strict=True):
-        np.testing.assert_allclose(served, trained, atol=0.02)
+    (image, cells), (expected, expected_cells) = (e.images(pixels) for e in (bundle, model))
+    np.testing.assert_allclose(image, expected, atol=1e-3)
+    assert not cells.size or np.abs(cells.astype(int) - expected_cells).max() <= 1  # where rounded
+    (text, words), (expected, _) = (encoders.texts(texts) for encoders in (bundle, model))
+    np.testing.assert_allclose(text, expected, atol=1e-3)
+    logits, expected = (encoders.logits(words, cells, pairs) for encoders in (bundle, model))
+    np.testing.assert_allclose(logits, expected, atol=1e-3)
     samples = read_shards(recipe.data.dev)
     assert evaluate(bundle, samples, manifest["match"], (4,))["captions"] == 16

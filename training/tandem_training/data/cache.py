@@ -11,8 +11,34 @@ import torch
 from tqdm import tqdm
 
 from ..models.vision.vision import VisionEncoder
-from .images import augment, decode
+from .images import augment, crop, decode
 from .samples import Sample
+
+
+class FreshViews:
+    """Activations of a trunk without weights, of crops that are cut when they are drawn: an image
+    looks different each time. View v of an image is always the same crop.
+
+    Raises:
+        ValueError: the trunk has weights, and would be computed at every step.
+    """
+
+    def __init__(self, samples: list[Sample], vision: VisionEncoder, size: int):
+        if vision.trunk_parameters():
+            raise ValueError(
+                "[data] views = 0 cuts every crop anew, for a vision encoder without a frozen "
+                f"trunk; [vision] split = {vision.split}: give at least 1 view, or split = 0"
+            )
+        self.samples, self.vision, self.size = samples, vision, size
+
+    def batch(self, views: np.ndarray, images: np.ndarray) -> torch.Tensor:
+        """Activations of a view of each image [b, c, h, w]."""
+        crops = [
+            crop(self.samples[i].jpeg, self.size, np.random.default_rng((i, v)))
+            for v, i in zip(views.tolist(), images.tolist(), strict=True)
+        ]
+        with torch.inference_mode():
+            return self.vision.trunk(torch.from_numpy(np.stack(crops))).clone()
 
 
 class TrunkCache:

@@ -112,13 +112,10 @@ def decode(content: bytes, size: int) -> np.ndarray:
     return np.asarray(read_image(content).resize((size, size), Image.Resampling.BICUBIC))
 
 
-def augment(
+def crop(
     content: bytes, size: int, rng: np.random.Generator, least_area: float = 0.6
 ) -> np.ndarray:
-    """Image file → a random view, uint8 [size, size, 3].
-
-    The crop has at least `least_area` of the image. It is mirrored with probability one half, and
-    its brightness and contrast change by up to 20 %."""
+    """Image file → a random part with at least `least_area` of it, uint8 [size, size, 3]."""
     image = read_image(content)
     scale = np.sqrt(rng.uniform(least_area, 1.0))
     aspect = np.exp(rng.uniform(-0.15, 0.15))
@@ -127,8 +124,18 @@ def augment(
         for side, f in zip(image.size, (aspect, 1 / aspect), strict=True)
     )
     x, y = rng.integers(0, image.width - w + 1), rng.integers(0, image.height - h + 1)
-    image = image.resize((size, size), Image.Resampling.BICUBIC, box=(x, y, x + w, y + h))
-    pixels = np.asarray(image, dtype=np.float32)
+    box = (x, y, x + w, y + h)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def augment(
+    content: bytes, size: int, rng: np.random.Generator, least_area: float = 0.6
+) -> np.ndarray:
+    """Image file → a random view, uint8 [size, size, 3].
+
+    The crop has at least `least_area` of the image. It is mirrored with probability one half, and
+    its brightness and contrast change by up to 20 %."""
+    pixels = crop(content, size, rng, least_area).astype(np.float32)
     contrast, brightness = rng.uniform(0.8, 1.2), rng.uniform(0.8, 1.2)
     pixels = (pixels - pixels.mean()) * contrast + pixels.mean() * brightness
     pixels = np.clip(pixels, 0, 255).astype(np.uint8)

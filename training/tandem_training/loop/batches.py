@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from .. import distributed
-from ..data.cache import TrunkCache
+from ..data.cache import FreshViews, TrunkCache
 from ..data.draws import Shuffle
 from ..data.samples import Sample
 from ..data.tokens import cut, drop_words, pad
@@ -18,6 +18,7 @@ from ..recipe import Recipe
 from .second_text import SecondTextInput
 from .visual_tokens import VisualTokens
 
+FRESH = 2**31  # views to draw from where each is cut anew
 UNKNOWN = 100  # [UNK] of the BERT vocabulary
 
 
@@ -38,9 +39,12 @@ class Batches:
         self.rows = distributed.own_rows(recipe.train.batch)
         size = recipe.model.vision.image_size
         with distributed.first_rank_first():
-            self.activations = TrunkCache(
-                samples, model.vision, size, self.data.views, cache, bfloat16=precision.bfloat16
-            )
+            self.activations = (
+                TrunkCache(samples, model.vision, size, self.data.views, cache,
+                           bfloat16=precision.bfloat16)
+                if self.data.views
+                else FreshViews(samples, model.vision, size)
+            )  # fmt: skip
         self.captions = [[e.ids for e in tokenizer.encode_batch(s.captions)] for s in samples]
         # Sentence vectors of each image's captions, where a teacher gives some.
         self.sentences: list[Tensor] = []
@@ -54,7 +58,7 @@ class Batches:
         drawn, own = self.shuffle.draw(number), self.rows
         chosen = list(zip(drawn.images, drawn.captions, strict=True))
         ids, mask = self._words(chosen, drawn.rng)  # [b, t]
-        views = drawn.rng.integers(0, self.data.views, len(chosen))
+        views = drawn.rng.integers(0, self.data.views or FRESH, len(chosen))
         inputs = {
             "image.activations": self.activations.batch(views[own], drawn.images[own]),
             "image.ids": torch.from_numpy(drawn.images[own]),

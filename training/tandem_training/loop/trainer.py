@@ -163,7 +163,7 @@ class Trainer:
         """Every objective's losses of batch `number`, and their weighted sum, "loss"."""
         generator = torch.Generator().manual_seed(number)
         step = Step(number, self.model, self.average, batch, gathered(features), generator,
-                    self.precision)  # fmt: skip
+                    self.precision, chunk=self.recipe.train.chunk)  # fmt: skip
         return losses(step, self.recipe.train.one_of)
 
     @torch.no_grad()

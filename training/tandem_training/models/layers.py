@@ -30,6 +30,12 @@ def cross_attention(q: Tensor, kv: Tensor, heads: int, bias: Tensor | None = Non
     return join_heads(attend(split_heads(q, 1, heads)[0], k, v, bias))
 
 
+def as_normed(tokens: Tensor) -> Tensor:
+    """Unit vectors [..., v] at the length √v that LayerNorm gives. Keys and values of unit vectors
+    would be as small as their biases, and cross-attention would start nearly blind to the image."""
+    return tokens * tokens.shape[-1] ** 0.5
+
+
 def attention_bias(mask: Tensor) -> Tensor:
     """Mask int64 [b, t], 1 = token → additive bias float [b, 1, 1, t], 0 or a large negative
     number."""
@@ -75,6 +81,20 @@ class PreNormLayer(nn.Module):
         q, k, v = split_heads(self.qkv(self.norm1(x)), 3, self.heads).unbind(0)
         x = x + F.dropout(self.out(join_heads(attend(q, k, v, bias))), self.dropout, self.training)
         return x + F.dropout(self.down(F.gelu(self.up(self.norm2(x)))), self.dropout, self.training)
+
+
+@torch.no_grad()
+def init_scaled(layers: nn.ModuleList) -> None:
+    """Start pre-norm layers as CLIP's (Radford et al. 2021, arXiv:2103.00020, section 2.5; code of
+    openai/CLIP): what is added to the residual by 1 / √(2 · layers) smaller."""
+    for layer in layers:
+        width = layer.qkv.in_features
+        small = (2 * len(layers)) ** -0.5
+        for linear, deviation in (
+            (layer.qkv, 1.0), (layer.out, small), (layer.up, 2**-0.5), (layer.down, small),
+        ):  # fmt: skip
+            nn.init.normal_(linear.weight, std=width**-0.5 * deviation)
+            nn.init.zeros_(linear.bias)
 
 
 class CrossLayer(nn.Module):

@@ -58,8 +58,10 @@ class ModelConfig:
 def limit_scales(module: nn.Module) -> None:
     """Clamp every parameter `logit_scale` at ln 100, after a step (CLIP, arXiv:2103.00020). A clamp
     in the loss would give a scale beyond it the gradient 0, and hold it there."""
+    objectives = module.objectives.values() if isinstance(module, Tandem) else ()
+    free = any(objective.frees_scale for objective in objectives)
     for name, parameter in module.named_parameters():
-        if name.endswith("logit_scale"):
+        if name.endswith("logit_scale") and not (free and name == "logit_scale"):
             parameter.clamp_(max=MAX_LOGIT_SCALE)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 # The least value of a key, in whichever table of a recipe it stands; of all others it is 0.
 LEAST = {
-    "epochs": 1, "batch": 1, "accumulate": 1, "evaluate_every": 1, "save_every": 1, "views": 1,
+    "epochs": 1, "batch": 1, "accumulate": 1, "evaluate_every": 1, "save_every": 1,
     "captions": 1, "caption_tokens": 3, "max_tokens": 3, "vocabulary": 5, "pairs": 1,
     "negatives": 1, "image_size": 1, "patch": 1, "token_width": 1, "width": 1, "layers": 1,
     "heads": 1, "dim": 1,

@@ -10,6 +10,7 @@
 import difflib
 
 from .fusion.aligned import Aligned
+from .fusion.cross_attention import CrossAttentionFusion
 from .fusion.decoder import CausalDecoder, EncoderDecoder, MergedDecoder
 from .fusion.dual_stream import DualStream
 from .fusion.gated_decoder import GatedDecoder
@@ -44,7 +45,8 @@ for _part in (
     EfficientNetLite, Regions, VisionTransformer, SharedVision,
     Bert, CausalText, SharedText,
     NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention, Merged,
-    SharedFusion, EncoderDecoder, Instructed, MergedDecoder, CausalDecoder, GatedDecoder,
+    CrossAttentionFusion, SharedFusion, EncoderDecoder, Instructed, MergedDecoder, CausalDecoder,
+    GatedDecoder,
 ):  # fmt: skip
     register(_part)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .features import gathered
+from .matching import match_another
 from .objective import Objective, Step
 
 EMPTY = -1
@@ -135,9 +135,14 @@ class Itc(SoftContrast):
     @dataclass(frozen=True)
     class Options(SoftContrast.Options):
         queue: int = 0  # pairs of the momentum encoder, then the teacher; 0: no such encoder
+        soft_rise: int = 0  # batches until the momentum encoder's share has risen to soft_mix
+        temperature: float = 0.05  # in the beginning
+        equal_texts: bool = False  # match each other's images (UniCL)
 
     def __init__(self, options: Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
+        with torch.no_grad():
+            model.logit_scale.fill_(-math.log(options.temperature))
         self.queue = Queue(options.queue, model.config.dim) if options.queue else None
 
     @classmethod
@@ -152,6 +157,9 @@ class Itc(SoftContrast):
         features, whole, scale = step.features, step.batch.whole, step.model.logit_scale
         text, image = features["text.embedding"], features["image.embedding"]  # [b, dim]
         ids = whole["image.ids"]
+        if self.options.equal_texts:
+            same = ~match_another(ids, whole["text.ids"])
+            ids = ids[same.float().argmax(1)]  # that of the first image with such a text
         if self.queue:
             return {"itc": self._against_momentum(step, text, image, ids)}
         sentences, text_ids = whole.get("sentence.text"), ids
@@ -165,14 +173,12 @@ class Itc(SoftContrast):
         return {"itc": self.contrast(text @ image.T, scale, text_ids, ids, sentences, images)}
 
     def _against_momentum(self, step: Step, text: Tensor, image: Tensor, ids: Tensor) -> Tensor:
-        with torch.no_grad(), step.precision(step.device):
-            names = ("image.activations", "text.ids", "text.mask")
-            guide = step.average.eval()({name: step.batch.inputs[name] for name in names})
-        guide = gathered(guide)
+        guide = step.momentum()
         new = (guide["text.embedding"], guide["image.embedding"], ids)
         momentum = self.queue.behind(*new)
         self.queue.push(*new)
-        scale, mix = step.model.logit_scale, self.options.soft_mix
+        mix = step.taught(self.options.soft_mix, self.options.soft_rise)
+        scale = step.model.logit_scale
         return momentum_itc_loss(text, image, *momentum[:2], scale, ids, momentum[2], mix)["loss"]
 
     def forget(self) -> None:
@@ -212,13 +218,17 @@ class Siglip(Objective):
     """Each pair is a decision of its own."""
 
     name = "siglip"
+    frees_scale = True
     needs = {"image.embedding", "text.embedding"}
     aligns = True
     teaches = {"vision", "text"}
 
     def __init__(self, options: Objective.Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
-        self.bias = nn.Parameter(torch.tensor(-10.0))  # where the paper starts
+        # Where the paper starts (section 3.2 and algorithm 1).
+        self.bias = nn.Parameter(torch.tensor(-10.0))
+        with torch.no_grad():
+            model.logit_scale.fill_(math.log(10.0))
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         ids = step.batch.whole["image.ids"]

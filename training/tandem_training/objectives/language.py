@@ -1,6 +1,6 @@
 """Language objectives: words from the image and the other words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -11,30 +11,37 @@ from .objective import Objective, Step
 
 
 def mask_tokens(token_ids: Tensor, maskable: Tensor, mask_id: int, vocabulary: int,
-                share: float = 0.15,
-                generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+                share: float = 0.15, generator: torch.Generator | None = None,
+                starts: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Hide a share of the words as BERT does (arXiv:1810.04805): of those chosen, 80 % become
     [MASK], 10 % a random token of the vocabulary, and 10 % stay.
 
-    token_ids int64 [b, t]; maskable bool [b, t] is false for padding and special tokens. Returns
+    token_ids int64 [b, t]; maskable bool [b, t] is false for padding and special tokens. With
+    `starts` bool [b, t], true where a word begins, all pieces of a word are chosen or none. Returns
     the changed ids and `chosen` bool [b, t], the places to be predicted."""
     device = token_ids.device
     choose, fate = (torch.rand(token_ids.shape, generator=generator).to(device) for _ in range(2))
+    if starts is not None:
+        choose = choose.gather(1, (starts.cumsum(1) - 1).clamp(min=0))
     random = torch.randint(vocabulary, token_ids.shape, generator=generator).to(device)
     chosen = maskable & (choose < share)
     hidden = token_ids.masked_fill(chosen & (fate < 0.8), mask_id)
     return torch.where(chosen & (fate >= 0.8) & (fate < 0.9), random, hidden), chosen
 
 
-def mlm_loss(logits: Tensor, token_ids: Tensor, chosen: Tensor) -> dict[str, Tensor]:
+def mlm_loss(logits: Tensor, token_ids: Tensor, chosen: Tensor, soft: Tensor | None = None,
+             mix: float = 0.0) -> dict[str, Tensor]:  # fmt: skip
     """Masked language modelling: the chosen words, from the other words and the image (ALBEF,
     arXiv:2107.07651).
 
     logits [k, v] of the k chosen places in reading order; token_ids [b, t] before masking; chosen
-    bool [b, t]. Zero where nothing was chosen. Returns {"loss": scalar}."""
-    return {
-        "loss": F.cross_entropy(logits, token_ids[chosen], reduction="sum") / max(1, len(logits))
-    }
+    bool [b, t]. A share `mix` of the target follows `soft` [k, v], probabilities of a momentum
+    encoder (section 3.3, momentum distillation). Zero where nothing was chosen. Returns {"loss":
+    scalar}."""
+    loss = F.cross_entropy(logits, token_ids[chosen], reduction="sum")
+    if soft is not None:
+        loss = (1 - mix) * loss - mix * (soft * logits.log_softmax(-1)).sum()
+    return {"loss": loss / max(1, len(logits))}
 
 
 def lm_loss(
@@ -81,7 +88,9 @@ class Words(Objective):
 
 
 class Mlm(Words):
-    """Masked language modelling: the texts are encoded again, with words hidden."""
+    """Masked language modelling: the texts are encoded again, with words hidden. `causal`: a hidden
+    word sees the image and the words before it (Seq-MLM; ViTCAP, Fang et al. 2021,
+    arXiv:2112.05230)."""
 
     name = "mlm"
     needs = {"fusion.text", "text.words"}
@@ -89,6 +98,10 @@ class Mlm(Words):
     @dataclass(frozen=True)
     class Options(Words.Options):
         share: float = 0.15  # of the words that are hidden
+        whole_words: bool = False  # all pieces of a word are hidden, or none
+        causal: bool = False
+        soft_mix: float = 0.0  # share of the target that follows the moving average
+        soft_rise: int = 0  # batches until it has risen to that
 
     def __init__(self, options: Options, model, vocabulary):
         super().__init__(options, model, vocabulary)
@@ -97,26 +110,48 @@ class Mlm(Words):
         self.vocabulary = vocabulary
         special = torch.tensor(vocabulary.special)
         self.register_buffer("special", special, persistent=False)
+        inner = torch.tensor([piece.startswith("##") for piece in vocabulary.pieces])
+        self.register_buffer("inner", inner, persistent=False)  # pieces within a word
+
+    @classmethod
+    def wants(cls, options: Options) -> set[str]:
+        return cls.needs | ({"fusion.causal"} if options.causal else set())
 
     def maskable(self, token_ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids and mask [b, t] → bool [b, t], false for padding and special tokens."""
         return (mask > 0) & ~torch.isin(token_ids, self.special)
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        part, whole, words = slice(0, self.options.pairs), step.batch.whole, self.vocabulary
+        options, words = self.options, self.vocabulary
+        part, whole = slice(0, options.pairs), step.batch.whole
         ids, mask = whole["text.ids"][part], whole["text.mask"][part]  # [q, t]
+        starts = ~self.inner[ids] if options.whole_words else None
         hidden_ids, chosen = mask_tokens(
-            ids, self.maskable(ids, mask), words.mask, words.size, self.options.share,
-            step.generator,
+            ids, self.maskable(ids, mask), words.mask, words.size, options.share, step.generator,
+            starts,
         )  # fmt: skip
         with step.precision(step.device):
-            states = self.read(step, hidden_ids, mask)  # [q, t, w]
-            logits = self.logits(step, states[chosen])  # [k, v]
-        return {self.name: mlm_loss(logits, ids, chosen)["loss"]}
+            logits = self.predict(step, hidden_ids, mask, chosen)  # [k, v]
+        soft, mix = None, step.taught(options.soft_mix, options.soft_rise)
+        if mix > 0:
+            soft = self.by_average(step, hidden_ids, mask, chosen)
+        return {self.name: mlm_loss(logits, ids, chosen, soft, mix)["loss"]}
+
+    def predict(self, step: Step, token_ids: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:
+        """Texts with words hidden [q, t] → logits of the k chosen places [k, v]."""
+        return self.logits(step, self.read(step, token_ids, mask)[chosen])
+
+    @torch.no_grad()
+    def by_average(self, step: Step, token_ids: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:
+        """The same from the moving average: probabilities [k, v]."""
+        teacher = replace(step, model=step.average, features=step.momentum())
+        own = step.average.objectives[self.name]
+        with step.precision(step.device):
+            return own.predict(teacher, token_ids, mask, chosen).softmax(-1)
 
     def read(self, step: Step, token_ids: Tensor, mask: Tensor) -> Tensor:
         """Texts with words hidden [q, t] → their states [q, t, w]."""
-        return self.states(step, step.model.read_words(token_ids, mask))
+        return self.states(step, step.model.read_words(token_ids, mask), self.options.causal)
 
 
 class Lm(Words):

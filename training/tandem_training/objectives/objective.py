@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..models.model import Tandem
 from ..models.part import Table
-from .features import Batch, Precision, Tensors
+from .features import Batch, Precision, Tensors, gathered, join, split
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Step:
     generator: torch.Generator  # of negatives and masks
     precision: Precision
     shared: dict = field(default_factory=dict)  # results that several objectives read
+    chunk: int = 0  # rows that the moving average encodes at a time; 0: all
 
     @property
     def device(self) -> torch.device:
@@ -51,6 +52,24 @@ class Step:
         """Cosine of every text and image [b, b], a row a text."""
         return self.features["text.embedding"] @ self.features["image.embedding"].T
 
+    def momentum(self) -> Tensors:
+        """The features that the moving average gives to the same batch, without gradient."""
+        if "momentum" not in self.shared:
+            names = ("image.activations", "image.ids", "text.ids", "text.mask")
+            inputs = {name: x for name, x in self.batch.inputs.items() if name in names}
+            if "image.other" in self.batch.inputs:
+                inputs["image.activations"] = self.batch.inputs["image.other"]
+            parts = split(inputs, self.chunk) if self.chunk else [inputs]
+            average = self.average.eval()
+            with torch.no_grad(), self.precision(self.device):
+                features = join([average(part) for part in parts])
+            self.shared["momentum"] = gathered(features)
+        return self.shared["momentum"]
+
+    def taught(self, share: float, rise: int) -> float:
+        """A teacher's share of the target in this batch, which rises from 0 over `rise` batches."""
+        return share * min(1.0, self.number / rise) if rise else share
+
 
 class Objective(nn.Module):
     """Its parameters are part of the model, of the moving average and of the checkpoint."""
@@ -58,6 +77,7 @@ class Objective(nn.Module):
     name: ClassVar[str]
     needs: ClassVar[set[str]] = set()  # features without which it cannot be computed
     aligns: ClassVar[bool] = False  # whether it makes matching embeddings similar
+    frees_scale: ClassVar[bool] = False  # whether `logit_scale` of the model has no limit
     teaches: ClassVar[set[str]] = set()  # parts; where all of them are frozen, it is refused
 
     @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from .alignment import Wra
 from .codes import Mfr, Mvm
 from .concepts import ConceptLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
+from .distil import Distil
 from .fused import FusedMlm, FusedMrfr
 from .instructions import Caption, Infill, Paint, WordMatch
 from .language import Lm, Mlm
@@ -33,7 +34,7 @@ def register(objective: type[Objective]) -> type[Objective]:
 
 
 for _objective in (
-    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Mlm, TextMlm, Mim, ImageMim, Lm,
+    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Distil, Mlm, TextMlm, Mim, ImageMim, Lm,
     PrefixLm, Infill, Caption, WordMatch, Paint,
     SecondItc, SecondTextItc,
     Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone, Mvm, Mfr,

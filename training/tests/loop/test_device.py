@@ -23,11 +23,11 @@ GPU = torch.device("cuda", 0)
 def shapes_alone(monkeypatch: pytest.MonkeyPatch):
     """No numbers: what depends on them draws the first negatives."""
 
-    def first_columns(similarity, scale, rows, columns, count, generator=None):
-        assert similarity.device == rows.device == columns.device == GPU
-        return torch.zeros(len(rows), count, dtype=torch.int64, device=GPU)
+    def first_columns(similarity, scale, other, count, generator=None):
+        assert similarity.device == other.device == GPU
+        return torch.zeros(len(other), count, dtype=torch.int64, device=GPU)
 
-    monkeypatch.setattr(matching, "sample_hard_negatives", first_columns)
+    monkeypatch.setattr(matching, "sample_negatives", first_columns)
     with FakeTensorMode(shape_env=ShapeEnv()):
         yield
 

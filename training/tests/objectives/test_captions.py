@@ -131,7 +131,7 @@ def test_itc_over_several_captions_an_image_equals_the_slow_reference(mix: float
         ),
         (
             "[data]\ncaptions = 3\n[objectives]\nsiglip = 1.0",
-            "captions = 3: those beyond the first are read by objective itc",
+            "captions = 3: those beyond the first are read by objectives itc, without",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from tandem_training.objectives.contrastive import itc_loss
 from tandem_training.objectives.matching import (
     binary_loss,
     listwise_loss,
-    sample_hard_negatives,
+    sample_negatives,
 )
 
 
@@ -68,14 +68,12 @@ def test_soft_targets_move_the_optimum_towards_the_teacher():
 
 def test_hard_negatives_never_share_the_image_and_follow_similarity():
     similarity = torch.tensor([[0.9, 0.8, 0.1, -0.5], [0.9, 0.8, 0.1, -0.5]])
-    row_ids, column_ids = torch.tensor([0, 1]), torch.tensor([0, 1, 2, 1])
+    other = torch.tensor([0, 1])[:, None] != torch.tensor([0, 1, 2, 1])
     generator = torch.Generator().manual_seed(0)
     counts = torch.zeros(2, 4)
     for _ in range(300):
         for row, (column,) in enumerate(
-            sample_hard_negatives(
-                similarity, torch.tensor(1.0), row_ids, column_ids, 1, generator
-            ).tolist()
+            sample_negatives(similarity, torch.tensor(1.0), other, 1, generator).tolist()
         ):
             counts[row, column] += 1
     assert counts[0, 0] == 0 and counts[1, 1] == 0 and counts[1, 3] == 0
@@ -85,13 +83,13 @@ def test_hard_negatives_never_share_the_image_and_follow_similarity():
 
 
 def test_hard_negatives_are_different_and_too_few_is_an_error():
-    ids = torch.arange(5)
-    chosen = sample_hard_negatives(torch.zeros(5, 5), torch.tensor(0.0), ids, ids, 4)
+    other = ~torch.eye(5, dtype=torch.bool)
+    chosen = sample_negatives(torch.zeros(5, 5), torch.tensor(0.0), other, 4)
     assert [sorted(row) for row in chosen.tolist()] == [
         [j for j in range(5) if j != i] for i in range(5)
     ]
     with pytest.raises(ValueError, match="negatives = 5, .* only 4"):
-        sample_hard_negatives(torch.zeros(5, 5), torch.tensor(0.0), ids, ids, 5)
+        sample_negatives(torch.zeros(5, 5), torch.tensor(0.0), other, 5)
 
 
 def test_itm_of_undecided_logits_is_chance_and_falls_with_the_right_order():

@@ -85,7 +85,7 @@ def test_a_share_of_the_words_is_hidden_by_its_option():
 def test_mlm_runs_no_text_encoder_for_a_fusion_that_reads_bare_words(monkeypatch):
     model = tiny("patch_stream")
     step = step_of(model, mlm=1.0)
-    monkeypatch.delattr(type(model.text), "forward")
+    monkeypatch.delattr(type(model.text), "states")
     assert float(losses(step)["mlm"]) > 0
 
 
@@ -122,11 +122,11 @@ LM = "[data]\nword_dropout = 0.0\n[objectives]\nlm = 1.0\n"
         (
             LM,
             r"lm needs 'fusion.causal', which no part gives; \[text\] kind = 'causal' or "
-            r"\[fusion\] kind = 'inserted_attention' or \[fusion\] kind = 'merged' would",
+            r"\[fusion\] kind = 'inserted_attention' or \[fusion\] kind = 'merged' or .* would",
         ),
         (
             LM + "[fusion]\nkind = 'dual_stream'",
-            r"\[fusion\] kind = 'inserted_attention' or \[fusion\] kind = 'merged' would",
+            r"\[fusion\] kind = 'inserted_attention' or \[fusion\] kind = 'merged' or .* would",
         ),
         (
             "[train]\nfreeze = ['vision.*', 'text.*']\n[objectives]\nitc = 1.0",
@@ -143,7 +143,7 @@ LM = "[data]\nword_dropout = 0.0\n[objectives]\nlm = 1.0\n"
             "[fusion]\nkind = 'alined'",
             r"\[fusion\] kind = 'alined'; did you mean 'aligned'\? Known: none, aligned",
         ),
-        ("[model]\ndim = 'wide'\n[objectives]\nitc = 1", r"\[model\]: dim = 'wide'; expected an"),
+        ("[model]\ndim = 'wide'\n[objectives]\nitc = 1", r"\[model\]: dim = 'wide'; expected int"),
         ("[fusoin]\nkind = 'none'", "unknown key 'fusoin'; did you mean 'fusion'"),
         ("[optimiser]\ntext = { kind = 'adam' }", "'adam'; expected one of adamw, sgd"),
     ],

@@ -193,7 +193,8 @@ def small(name: str, shard: Path) -> Recipe:
 
 def cut(recipe: Recipe, shard: Path) -> Recipe:
     """The recipe over eight drawings."""
-    recipe.data = replace(recipe.data, train=str(shard), dev=str(shard), views=2)
+    views = min(2, recipe.data.views)
+    recipe.data = replace(recipe.data, train=str(shard), dev=str(shard), views=views)
     recipe.train = replace(recipe.train, start="", batch=8, epochs=6)
     for name, own in recipe.objectives.items():
         limits = {"pairs": 4, "queue": 12}

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import CrossLayer, attention_bias, causal_bias
+from ..layers import CrossLayer, as_normed, attention_bias, causal_bias
 from .fusion import Fusion, StreamConfig
 
 
@@ -82,8 +82,9 @@ class Aligned(Fusion):
         cosine = query @ cells.transpose(1, 2)  # [p, t, n]
         attention = (cosine * self.sharpness.exp()).softmax(-1)  # [p, t, n]
         similarity = ((attention * cosine).sum(-1) * gate).sum(-1)  # [p]
-        read = attention.to(cells.dtype) @ cells  # [p, t, v]
-        x = x + self.read_in(torch.cat([read, read * query], dim=-1))  # [p, t, width]
+        wide = as_normed(cells)
+        read = attention.to(cells.dtype) @ wide  # [p, t, v]
+        x = x + self.read_in(torch.cat([read, read * as_normed(query)], dim=-1))  # [p, t, width]
         for layer in self.layers:
-            x = layer(x, bias, cells)
+            x = layer(x, bias, wide)
         return self.norm(x), gate, similarity

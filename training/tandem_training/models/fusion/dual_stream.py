@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..layers import CrossLayer, PreNormLayer, attention_bias
+from ..layers import CrossLayer, PreNormLayer, as_normed, attention_bias
 from .fusion import Fusion, StreamConfig
 from .image_input import ImageInput, Places
 
@@ -76,8 +76,10 @@ class DualStream(Fusion):
         x, bias = self.text_in(text_tokens), attention_bias(mask)  # [q, t, width]
         for layer in self.text_alone:
             x = layer(x, bias)
-        y = self.image_in(image_tokens)  # [m, n, width]
-        y = y if self.positions is None else y + self.positions
+        if self.positions is None:
+            y = self.image_in(image_tokens)  # [m, n, width]
+        else:
+            y = self.image_in(as_normed(image_tokens)) + self.positions
         for layer in self.image_alone:
             y = layer(y)
         x, bias, y = x[texts], bias[texts], y[images]  # [p, t, width], [p, n, width]

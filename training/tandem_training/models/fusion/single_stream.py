@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import PreNormLayer, merged_bias
+from ..layers import PreNormLayer, as_normed, merged_bias
 from .fusion import Fusion, StreamConfig
 
 
@@ -33,7 +33,7 @@ class SingleStream(Fusion):
     def hidden(self, text_tokens, mask, image_tokens, pairs, causal=False):
         texts, images = pairs[:, 0], pairs[:, 1]
         words = self.text_in(text_tokens)[texts]  # [p, t, width]
-        cells = (self.image_in(image_tokens) + self.positions)[images]  # [p, n, width]
+        cells = (self.image_in(as_normed(image_tokens)) + self.positions)[images]  # [p, n, width]
         x = self.norm_in(torch.cat([cells, words], dim=1))  # [p, n + t, width]
         n = cells.shape[1]
         bias = merged_bias(mask[texts], n, causal)

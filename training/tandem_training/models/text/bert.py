@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .. import weights
 from ..layers import attend, attention_bias, join_heads, split_heads
-from .text import TextConfig, TextEncoder
+from .text import TextConfig, TextEncoder, pooled
 
 
 class SelfAttention(nn.Module):
@@ -46,14 +46,14 @@ class Layer(SelfAttention):
 
 
 class Bert(TextEncoder):
-    """The embedding is the mean of the tokens, projected."""
+    """The embedding is the mean of the tokens, or one of them, projected."""
 
     name = "bert"
     gives = {"text.embedding", "text.tokens", "text.layers", "text.sentences"}
 
     def __init__(self, config: TextConfig, dim: int, vocabulary: int = 30522, positions: int = 512):
         super().__init__()
-        self.width, self.dropout = config.width, config.dropout
+        self.width, self.dropout, self.kind = config.width, config.dropout, config.pool
         self.words = nn.Embedding(vocabulary, self.width)
         self.positions = nn.Embedding(positions, self.width)
         self.norm = nn.LayerNorm(self.width, eps=1e-12)
@@ -75,9 +75,8 @@ class Bert(TextEncoder):
         return x.float()
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        weight = mask.unsqueeze(-1).float()  # [b, t, 1]
-        mean = (tokens * weight).sum(1) / weight.sum(1)  # [b, w]
-        return F.normalize(self.project(mean).float(), dim=-1)
+        one = pooled(tokens, mask, self.kind)
+        return F.normalize(self.project(one).float(), dim=-1)
 
     def load_published(self) -> None:
         self.load_minilm(weights.minilm())
@@ -85,15 +84,12 @@ class Bert(TextEncoder):
     @torch.no_grad()
     def load_minilm(self, state: dict[str, Tensor]) -> None:
         """Fill from a Hugging Face BERT checkpoint; the token type (always 0) is added to the
-        words. The projection starts as the identity, so that the embedding starts as the sentence
-        vector. ValueError for another shape."""
-        shape = (
-            *state["embeddings.word_embeddings.weight"].shape,
-            sum(k.endswith("query.weight") for k in state),
-        )
-        if shape != (*self.words.weight.shape, len(self.layers)):
+        words. Of its layers the lower ones are taken. The projection starts as the identity, so
+        that the embedding starts as the sentence vector. ValueError for another shape."""
+        layers, shape = minilm_layers(state), state["embeddings.word_embeddings.weight"].shape
+        if shape != self.words.weight.shape or len(self.layers) > layers:
             raise ValueError(
-                f"the checkpoint has {shape[2]} layers of width {shape[1]} and {shape[0]} words; "
+                f"the checkpoint has {layers} layers of width {shape[1]} and {shape[0]} words; "
                 "[text] layers = "
                 f"{len(self.layers)}, width = {self.width}, {self.words.num_embeddings} words"
             )
@@ -102,25 +98,35 @@ class Bert(TextEncoder):
             + state["embeddings.token_type_embeddings.weight"][0]
         )
         self.positions.weight.copy_(state["embeddings.position_embeddings.weight"])
-        pairs = [(self.norm, "embeddings.LayerNorm")]
+        self.norm.load_state_dict(_named(state, "embeddings.LayerNorm"))
         for i, layer in enumerate(self.layers):
-            at = f"encoder.layer.{i}"
-            for part in ("weight", "bias"):
-                stacked = [
-                    state[f"{at}.attention.self.{name}.{part}"]
-                    for name in ("query", "key", "value")
-                ]
-                getattr(layer.qkv, part).copy_(torch.cat(stacked))
-            pairs += [
-                (layer.out, f"{at}.attention.output.dense"),
-                (layer.norm1, f"{at}.attention.output.LayerNorm"),
-                (layer.up, f"{at}.intermediate.dense"),
-                (layer.down, f"{at}.output.dense"),
-                (layer.norm2, f"{at}.output.LayerNorm"),
-            ]
-        for module, name in pairs:
-            module.weight.copy_(state[f"{name}.weight"])
-            module.bias.copy_(state[f"{name}.bias"])
+            load_layer(layer, state, i)
         if self.project.out_features == self.project.in_features:
             nn.init.eye_(self.project.weight)
             nn.init.zeros_(self.project.bias)
+
+
+def minilm_layers(state: dict[str, Tensor]) -> int:
+    """How many layers a Hugging Face BERT checkpoint has."""
+    return sum(name.endswith("query.weight") for name in state)
+
+
+@torch.no_grad()
+def load_layer(layer: Layer, state: dict[str, Tensor], number: int) -> None:
+    """Fill a layer from the one of that number of a Hugging Face BERT checkpoint."""
+    at = f"encoder.layer.{number}"
+    for part in ("weight", "bias"):
+        names = (f"{at}.attention.self.{name}.{part}" for name in ("query", "key", "value"))
+        getattr(layer.qkv, part).copy_(torch.cat([state[name] for name in names]))
+    for module, name in (
+        (layer.out, "attention.output.dense"),
+        (layer.norm1, "attention.output.LayerNorm"),
+        (layer.up, "intermediate.dense"),
+        (layer.down, "output.dense"),
+        (layer.norm2, "output.LayerNorm"),
+    ):
+        module.load_state_dict(_named(state, f"{at}.{name}"))
+
+
+def _named(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {part: state[f"{name}.{part}"] for part in ("weight", "bias")}

@@ -1,23 +1,30 @@
 """Text encoder: CLIP's causal transformer (Radford et al. 2021, arXiv:2103.00020)."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import PreNormLayer, causal_bias
-from .text import TextConfig, TextEncoder
+from ..layers import PreNormLayer, causal_bias, init_scaled
+from .text import TextConfig, TextEncoder, pooled
 
 
 class CausalText(TextEncoder):
-    """A token sees only those before it: the embedding is read from the last one ([SEP]), and a
+    """A token sees only those before it: the embedding is read from the last one ([SEP]); a
     fusion that goes on causally can write captions (CoCa, Yu et al. 2022, arXiv:2205.01917)."""
 
     name = "causal"
     gives = {"text.embedding", "text.tokens", "text.causal"}
 
-    def __init__(self, config: TextConfig, dim: int, vocabulary: int = 30522, positions: int = 512):
+    @dataclass(frozen=True)
+    class Config(TextConfig):
+        pool: str = "last"
+
+    def __init__(self, config: Config, dim: int, vocabulary: int = 30522, positions: int = 512):
         super().__init__()
-        self.width = width = config.width
+        self.width, self.kind = config.width, config.pool
+        width = config.width
         self.words = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(positions, width)
         nn.init.normal_(self.words.weight, std=0.02)
@@ -25,8 +32,10 @@ class CausalText(TextEncoder):
         self.layers = nn.ModuleList(
             PreNormLayer(width, config.heads, config.dropout) for _ in range(config.layers)
         )
+        init_scaled(self.layers)
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, dim, bias=False)
+        nn.init.normal_(self.project.weight, std=width**-0.5)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.words(token_ids) + self.positions(
@@ -40,5 +49,5 @@ class CausalText(TextEncoder):
         return self.norm(x).float()
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        end = tokens[torch.arange(tokens.shape[0], device=tokens.device), mask.sum(1) - 1]
-        return F.normalize(self.project(end).float(), dim=-1)
+        one = pooled(tokens, mask, self.kind)
+        return F.normalize(self.project(one).float(), dim=-1)

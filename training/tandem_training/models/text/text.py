@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ..part import Part, PartConfig
@@ -11,11 +12,25 @@ from ..vision.vision import VisionEncoder
 
 @dataclass(frozen=True)
 class TextConfig(PartConfig):
+    CHOICES: ClassVar[dict] = {"pool": ("mean", "first", "last")}
+
     width: int = 384
     layers: int = 6
     heads: int = 12
     dropout: float = 0.1
     max_tokens: int = 64
+    pool: str = "mean"  # of the tokens, into the embedding
+
+
+def pooled(tokens: Tensor, mask: Tensor, kind: str) -> Tensor:
+    """Text tokens [b, t, w] and mask [b, t] → their mean, the first ([CLS]) or the last ([SEP]) of
+    each text, [b, w]."""
+    if kind == "first":
+        return tokens[:, 0]
+    if kind == "last":
+        return tokens[torch.arange(tokens.shape[0], device=tokens.device), mask.sum(1) - 1]
+    weight = mask.unsqueeze(-1).float()  # [b, t, 1]
+    return (tokens * weight).sum(1) / weight.sum(1)
 
 
 class TextEncoder(Part):

@@ -17,11 +17,14 @@ from .concepts import Concepts
 class VisionConfig(PartConfig):
     """Keys of every vision encoder."""
 
+    CHOICES: ClassVar[dict] = {"pool": ("attention", "mean")}
+
     image_size: int = 288
     split: int = 16  # layers of the frozen trunk, whose activations are cached
     token_width: int = 160  # of the image tokens
     pool_dropout: float = 0.3
     queries: int = 0  # that read the grid, and are pooled and stored in its place; 0: the grid is
+    pool: str = "attention"  # of the grid, into the embedding
     concepts: int = 0  # words of the captions that a head names in every image token
 
 
@@ -76,21 +79,23 @@ class VisionEncoder(Part):
 class ImagePooler(nn.Module):
     """Grid [b, n, w] → embedding [b, dim] and image tokens [b, n, token_width], of unit length.
 
-    The embedding is the mean of the grid plus `heads` attention poolings, each with a learnt query.
-    """
+    `pool` = attention: the embedding is the mean of the grid plus `heads` attention poolings, each
+    with a learnt query; mean: the mean alone (ALIGN, Jia et al. 2021, arXiv:2102.05918, section
+    4.1); class: the grid's first row, which is no cell (CLIP, arXiv:2103.00020)."""
 
     def __init__(self, config: VisionConfig, vision: VisionEncoder, dim: int, heads: int = 8):
         super().__init__()
         grid_width, self.stride = vision.width, vision.stride
         self.cells = vision.regions or math.ceil(config.image_size / vision.stride) ** 2
-        self.heads, self.token_width = heads, config.token_width
+        self.kind, self.heads, self.token_width = config.pool, heads, config.token_width
         self.places, self.cascade = vision.places, None
         if config.queries:
             self.cascade = QueryPooler(grid_width, config.queries, dim, heads)
             self.cells, grid_width = config.queries, dim
-        self.scores = nn.Linear(grid_width, heads)
-        self.values = nn.Linear(grid_width, dim)
-        self.mean = nn.Linear(grid_width, dim)
+        if self.kind == "attention":
+            self.scores = nn.Linear(grid_width, heads)
+            self.values = nn.Linear(grid_width, dim)
+        self.mean = nn.Linear(grid_width, dim, bias=self.kind != "class")
         self.tokens = nn.Linear(grid_width, config.token_width)
         self.dropout = nn.Dropout(config.pool_dropout)
         numbers = BESIDE_FEATURE if vision.places else 0
@@ -104,9 +109,14 @@ class ImagePooler(nn.Module):
         if self.cascade:
             grid = self.cascade(grid)
         embedding = self.pool(grid.detach() if companion else grid)
+        grid = grid[:, 1:] if self.kind == "class" else grid
         return embedding, F.normalize(self.tokens(grid).float(), dim=-1)
 
     def pool(self, grid: Tensor) -> Tensor:
+        """Grid [b, n, w] → embedding [b, dim] of unit length."""
+        if self.kind != "attention":
+            one = grid[:, 0] if self.kind == "class" else grid.mean(1)
+            return F.normalize(self.mean(one).float(), dim=-1)
         b, n, _ = grid.shape
         weights = self.scores(grid).softmax(1)  # [b, n, heads]
         values = self.values(grid).view(b, n, self.heads, -1)  # [b, n, heads, dim / heads]

@@ -1,11 +1,12 @@
 """Vision encoder: a Vision Transformer over patches (Dosovitskiy et al. 2020, arXiv:2010.11929)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..layers import PreNormLayer, split_heads
+from ..layers import PreNormLayer, init_scaled, split_heads
 from .vision import VisionConfig, VisionEncoder
 
 
@@ -22,13 +23,15 @@ def to_patches(pixels: Tensor, patch: int) -> Tensor:
 
 class VisionTransformer(VisionEncoder):
     """Pixels uint8 [b, s, s, 3] → grid [b, (s / patch)², width]. With `split` = 0 the trunk only
-    cuts patches; above, it is the patch embedding and the first `split` layers. There is no class
-    token: the pooler reads the grid."""
+    cuts patches; above, it is the patch embedding and the first `split` layers. With `pool` =
+    "class" the grid has a row more, the first: a class token, which the pooler reads."""
 
     name = "vit"
 
     @dataclass(frozen=True)
     class Config(VisionConfig):
+        CHOICES: ClassVar[dict] = {"pool": ("attention", "mean", "class")}
+
         split: int = 0
         patch: int = 16
         width: int = 384
@@ -45,6 +48,8 @@ class VisionTransformer(VisionEncoder):
                 raise ValueError(
                     f"split = {split}; a ViT of {layers} layers splits at 0 to {layers}"
                 )
+            if split and self.pool == "class":
+                raise ValueError(f"split = {split}; a class token is no part of a cached grid")
 
     def __init__(self, config: Config):
         super().__init__()
@@ -55,7 +60,10 @@ class VisionTransformer(VisionEncoder):
         self.blocks = nn.ModuleList(
             PreNormLayer(width, config.heads, config.dropout) for _ in range(config.layers)
         )
+        init_scaled(self.blocks)
         self.norm = nn.LayerNorm(width)
+        class_token = nn.Parameter(width**-0.5 * torch.randn(width))
+        self.class_token = class_token if config.pool == "class" else None
 
     @classmethod
     def adds(cls, config: Config, given: set[str]) -> set[str]:
@@ -87,7 +95,10 @@ class VisionTransformer(VisionEncoder):
         return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1).mean(1)
 
     def _embedded(self, patches: Tensor) -> Tensor:
-        return self.embed(patches.flatten(2).transpose(1, 2)) + self.positions
+        x = self.embed(patches.flatten(2).transpose(1, 2)) + self.positions
+        if self.class_token is None:
+            return x
+        return torch.cat([self.class_token.expand(x.shape[0], 1, -1).to(x.dtype), x], 1)
 
     def _through(self, tokens: Tensor, blocks: nn.ModuleList) -> Tensor:
         for block in blocks:
