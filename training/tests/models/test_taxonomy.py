@@ -169,14 +169,14 @@ def test_every_fusion_exports_as_the_bundles_three_graphs(
     (embedding, cells), (expected, expected_cells) = (
         side.images(pixels) for side in (bundle, reference)
     )
-    np.testing.assert_allclose(embedding, expected, atol=1e-4)
+    np.testing.assert_allclose(embedding, expected, atol=1e-3)
     if not cells.size:
         return
     assert np.abs(cells.astype(int) - expected_cells).max() <= 1  # one step, where it is rounded
     texts = [side.texts(["a red square", "one bar that is blue"]) for side in (bundle, reference)]
-    np.testing.assert_allclose(texts[0][0], texts[1][0], atol=1e-4)
+    np.testing.assert_allclose(texts[0][0], texts[1][0], atol=1e-3)
     logits, expected = (side.logits(texts[0][1], cells, pairs) for side in (bundle, reference))
-    np.testing.assert_allclose(logits, expected, atol=1e-3)
+    np.testing.assert_allclose(logits, expected, atol=0.02)
 
 
 @pytest.mark.parametrize("fusion", ["single_stream", "patch_stream", "dual_stream"])
