@@ -8,6 +8,8 @@ import { readFileSync } from 'node:fs'
 const INTERVAL_MS = 1000
 /** Looks in a row without progress after which a process counts as hung: seconds. */
 const LIMIT = 10
+/** The same of a stopped process, which makes none for sure. */
+const STOPPED_LIMIT = 5
 
 /** Fields of /proc/PID/stat after the name, which may contain spaces and parentheses. */
 const STATE = 0
@@ -25,17 +27,18 @@ export function watchForHang(pid: number, isBusy: () => boolean, onHang: () => v
   let last = ''
   // Looks of this process: if both processes are suspended, the worker has not hung.
   let idleLooks = 0
+  let stoppedLooks = 0
   if (process.platform !== 'linux') return () => undefined
   const timer = setInterval(() => {
     const stat = statOf(pid)
     if (stat === null) return
     const { state, cpu } = stat
-    // D waits for a disk, which may be slow; t is held by a debugger.
-    const mayStand = state === 'D' || state === 't'
-    const isStill = state === 'T' || (isBusy() && cpu === last && !mayStand)
+    // R waits for a processor, D for a disk, which may be slow; t is held by a debugger.
+    const mayStand = ['R', 'D', 't'].includes(state)
+    stoppedLooks = state === 'T' ? stoppedLooks + 1 : 0
+    idleLooks = isBusy() && cpu === last && !mayStand ? idleLooks + 1 : 0
     last = cpu
-    idleLooks = isStill ? idleLooks + 1 : 0
-    if (idleLooks < LIMIT) return
+    if (idleLooks < LIMIT && stoppedLooks < STOPPED_LIMIT) return
     clearInterval(timer)
     onHang()
   }, INTERVAL_MS).unref()

@@ -13,7 +13,7 @@ import { runAttack, type Outcome } from './attack.js'
 import { attacks } from './attacks.js'
 import { fuzzSockets } from './sockets.js'
 import { Service } from './service.js'
-import { stopWorkers, type Stops } from './stopped-workers.js'
+import { MAX_FAILING_MS, stopWorkers, type Stops } from './stopped-workers.js'
 
 const { values } = parseArgs({
   options: {
@@ -82,6 +82,9 @@ for (let round = 0; values.only === undefined && performance.now() < stopEnd; ro
     ...{ rounds: 6, seed: seed + round, image },
     allAtTheEnd: round % 2 === 1,
   })
+  for (const { worker, milliseconds } of outcome.stopped)
+    if (milliseconds > MAX_FAILING_MS)
+      outcome.faults.push(`requests failed for ${milliseconds.toFixed(0)} ms while ${worker} stood`)
   stops.push(outcome)
   say(JSON.stringify(outcome))
 }

@@ -6,7 +6,9 @@ import { add, type Outcome } from './attack.js'
 import { ask, type Answer } from './http.js'
 import { GOOD_KEY, type Service } from './service.js'
 
-/** A worker that hangs is noticed after ten seconds; then a new one has to start. */
+/** Errors must have ended by then on a machine that does nothing else. */
+export const MAX_FAILING_MS = 10_000
+/** The same on a busy machine. */
 export const LONGEST_MS = 25_000
 const LONGEST_ANSWER_MS = 45_000
 const PAUSE_MS = 50

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { availableCores } from '../../src/model/inference/cpu-quota.js'
 import { Load, type Counts } from './load.js'
 import { Service, workers, type Worker } from './service.js'
 
@@ -16,7 +17,7 @@ export interface Death {
   /** From the kill to the last refusal. */
   milliseconds: number
   refused: number
-  /** Whether at least as many processes run the worker as before, one of them new. */
+  /** Whether as many processes run the worker as must, one of them new. */
   replaced: boolean
 }
 
@@ -87,8 +88,10 @@ async function isReplaced(
   const begun = performance.now()
   while (performance.now() - begun < GIVE_UP_MS) {
     const now = service.processes(worker)
-    // Further decoders start when images wait.
-    if (now.length >= before.length && now.some((pid) => !before.includes(pid))) return true
+    const isNew = now.some((pid) => !before.includes(pid))
+    // Further decoders start when images wait, up to one more than there are cores.
+    const most = worker === 'decoder' ? availableCores() + 1 : before.length
+    if (isNew && now.length >= before.length && now.length <= most) return true
     await sleep(50)
   }
   return false

@@ -1,10 +1,14 @@
 /** The parts of a multipart/form-data body, within the limits of the service. */
 import type { Readable } from 'node:stream'
+import type { FastifyMultipartBaseOptions, MultipartFile, MultipartValue } from '@fastify/multipart'
 import type { FastifyError, FastifyRequest } from 'fastify'
 import { clip, TandemError } from '../../errors.js'
 import { GrowingBuffer } from '../growing-buffer.js'
-import { losslessText } from '../utf8.js'
+import { losslessText, utf8Text } from '../utf8.js'
 import type { InputLimits } from './inputs.js'
+
+/** A payload has 64 KiB at most. Parsing more would block the event loop. */
+const MAX_FIELD_BYTES = 262_144
 
 export interface FormField {
   name: string
@@ -39,25 +43,23 @@ export async function readForm(
   const { maxBodyBytes, maxBatchItems } = limits
   const parts: FormPart[] = []
   let size = 0
+  let files = 0
+  const holds = (more: number): void => request.admission.holds(size + more)
   try {
-    const most = {
-      fileSize: maxBodyBytes,
-      fieldSize: maxBodyBytes,
-      files: maxBatchItems,
-      // An image can come with an id and a payload.
-      parts: maxBatchItems * 3,
-    }
     // The path that a client gives tells equal names of two folders apart.
-    for await (const part of request.parts({ preservePath: true, limits: most })) {
-      if (part.type === 'file') {
-        const bytes = await bytesOf(part.file, (more) => request.admission.holds(size + more))
+    const options = { preservePath: true, limits: mostOf(limits), isPartAFile }
+    for await (const part of request.parts(options)) {
+      if (part.type === 'file' && isFileType(part.mimetype, part.filename)) {
+        const bytes = await bytesOf(part.file, holds)
         if (part.file.truncated) throw tooLarge(limits)
+        files += 1
+        if (files > maxBatchItems) throw tooMany(limits)
         const fileName = losslessText(part.filename ?? '', 'The file name of a part')
         const file = { name: part.fieldname, fileName, bytes }
         if (isKnown(shape, file)) parts.push(file)
         size += bytes.length
       } else {
-        const value = typeof part.value === 'string' ? part.value : JSON.stringify(part.value)
+        const value = part.type === 'file' ? await jsonOf(part, holds) : textOf(part)
         const field = { name: part.fieldname, value }
         if (isKnown(shape, field)) {
           losslessText(value, `The field ${part.fieldname}`)
@@ -106,6 +108,46 @@ export function onlyField(parts: readonly FormPart[], name: string): string | un
   )
 }
 
+function mostOf({
+  maxBodyBytes,
+  maxBatchItems,
+}: InputLimits): FastifyMultipartBaseOptions['limits'] {
+  // An image can come with an id and a payload.
+  const parts = maxBatchItems * 3
+  return { fileSize: maxBodyBytes, fieldSize: MAX_FIELD_BYTES, files: parts, parts }
+}
+
+/** Whether busboy hands a part over as bytes: a file, or JSON, which the plugin would parse. */
+function isPartAFile(_field?: string, type?: string, fileName?: string): boolean {
+  return isFileType(type, fileName) || type?.startsWith('application/json') === true
+}
+
+function isFileType(type: string | undefined, fileName: string | undefined): boolean {
+  return type === 'application/octet-stream' || fileName !== undefined
+}
+
+/** A field of the type application/json. */
+async function jsonOf(
+  { fieldname, file }: MultipartFile,
+  onLength: (bytes: number) => void,
+): Promise<string> {
+  const bytes = await bytesOf(file, onLength)
+  if (bytes.length > MAX_FIELD_BYTES) throw fieldTooLarge(fieldname)
+  return utf8Text(bytes, `The field ${fieldname}`)
+}
+
+function textOf({ fieldname, value, valueTruncated }: MultipartValue): string {
+  if (valueTruncated) throw fieldTooLarge(fieldname)
+  return value as string
+}
+
+function fieldTooLarge(name: string): TandemError {
+  return new TandemError(
+    'body_too_large',
+    `The field ${clip(name, 60)} is larger than ${MAX_FIELD_BYTES} bytes, the most that a field of a form may be.`,
+  )
+}
+
 async function bytesOf(stream: Readable, onLength: (bytes: number) => void): Promise<Buffer> {
   const bytes = new GrowingBuffer()
   for await (const piece of stream as AsyncIterable<Buffer>) {
@@ -136,6 +178,13 @@ function tooLarge({ maxBodyBytes }: InputLimits): TandemError {
   )
 }
 
+function tooMany({ maxBatchItems }: InputLimits): TandemError {
+  return new TandemError(
+    'batch_too_large',
+    `The form has too many parts; expected at most ${maxBatchItems} files.`,
+  )
+}
+
 function formError(error: unknown, limits: InputLimits): unknown {
   if (error instanceof TandemError) return error
   const { code, message } = error as FastifyError
@@ -145,10 +194,7 @@ function formError(error: unknown, limits: InputLimits): unknown {
     case 'FST_FILES_LIMIT':
     case 'FST_PARTS_LIMIT':
     case 'FST_FIELDS_LIMIT':
-      return new TandemError(
-        'batch_too_large',
-        `The form has too many parts; expected at most ${limits.maxBatchItems} files.`,
-      )
+      return tooMany(limits)
     default:
       return new TandemError('body_unreadable', `The form cannot be read: ${message}.`, {
         cause: error,

@@ -1,0 +1,67 @@
+/** Fields of forms are read alike, with or without the type application/json. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startTestService, type TestService } from '../../support/test-service.js'
+
+let tandem: TestService
+beforeAll(async () => {
+  tandem = await startTestService({ maxBatchItems: 4 })
+})
+afterAll(() => tandem.end())
+
+const send = async (method: 'PUT' | 'POST', url: string, form: FormData) => {
+  const request = new Request('http://service/', { method: 'POST', body: form })
+  const payload = Buffer.from(await request.arrayBuffer())
+  const headers = { 'content-type': request.headers.get('content-type') ?? '' }
+  return (await tandem.app.inject({ method, url, payload, headers })).json<
+    Record<string, unknown>
+  >()
+}
+/** A form whose field has a type, which FormData cannot give a field without a file name. */
+const sendTyped = async (type: string, value: string) => {
+  const part = (head: string, body: string): string =>
+    `--b\r\nContent-Disposition: form-data; ${head}\r\n\r\n${body}\r\n`
+  const payload = [
+    part('name="image"; filename="a.jpg"', 'dog'),
+    part(`name="payload"\r\nContent-Type: ${type}`, value),
+    '--b--',
+  ].join('')
+  const headers = { 'content-type': 'multipart/form-data; boundary=b' }
+  const reply = await tandem.app.inject({ method: 'PUT', url: '/items/a', payload, headers })
+  return reply.json<Record<string, unknown>>()
+}
+
+describe('a field of a form', () => {
+  it.each([
+    ['{"a": 1, "a": 2}', 'payload has the name "a" twice in one object'],
+    ['{"a": {"__proto__": 1}}', 'payload has a key such as "__proto__"'],
+    ['{"a": 9007199254740993}', 'payload has the number 9007199254740993'],
+    ['{"a": ', 'payload is not valid JSON'],
+    [`{"a": [${'1,'.repeat(60_000)}1]}`, 'payload has more than 50000 values'],
+    [`{"a": "${'x'.repeat(70_000)}"}`, 'The payload has 70008 bytes as JSON'],
+    [`{"a": "${'x'.repeat(270_000)}"}`, 'The field payload is larger than 262144 bytes'],
+  ])('is refused for %.40s, whichever its type is', async (value, sentence) => {
+    for (const type of ['text/plain', 'application/json', 'application/json; charset=utf-8']) {
+      const { detail } = await sendTyped(type, value)
+      expect(detail, type).toContain(sentence)
+    }
+  })
+
+  it('of JSON is a payload like one without a type', async () => {
+    for (const type of ['text/plain', 'application/json']) {
+      await sendTyped(type, `{"type": "${type}"}`)
+      const item = (await tandem.app.inject('/items/a')).json<{ payload: unknown }>()
+      expect(item.payload).toEqual({ type })
+    }
+  })
+
+  it('does not count as a file', async () => {
+    const form = new FormData()
+    for (let at = 0; at < 4; at += 1) form.append('image', new Blob([`dog ${at}`]), `${at}.jpg`)
+    expect(await send('POST', '/items', form)).toMatchObject({ created: 4 })
+    form.append('image', new Blob(['cat']), '5.jpg')
+    expect(await send('POST', '/items', form)).toMatchObject({
+      code: 'batch_too_large',
+      detail: 'The form has too many parts; expected at most 4 files.',
+    })
+  })
+})
