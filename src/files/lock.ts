@@ -5,10 +5,14 @@
  * also after kill -9, and no process id is needed, which containers reuse. A process first creates
  * its own socket and then asks the others; of two that start at once, at least one sees the other.
  * Sockets without a listener are remains of killed processes and are removed.
+ *
+ * A lock must not end because somebody removes a file. On Linux the holder also listens on a socket
+ * without a file, which processes of other containers do not see. For those it makes its socket in
+ * the folder again when that is removed.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, readdir, rm, type FileHandle } from 'node:fs/promises'
-import { connect, createServer, type Server } from 'node:net'
+import { mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/promises'
+import { connect, createServer, Server } from 'node:net'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -29,6 +33,7 @@ const MAX_PATH_BYTES = 100
 /** Two processes that start at once may both give way; each tries again after a random time. */
 const ATTEMPTS = 5
 const ANSWER_MS = 1000
+const CHECK_MS = 1000
 /** Error codes of file systems that cannot hold a socket, or are full. */
 const NO_SOCKETS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSPC', 'EROFS'])
 
@@ -39,31 +44,134 @@ const NO_SOCKETS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSPC'
  * @throws DataFolderLockedError naming the process that holds it
  */
 export async function lockDataFolder(folder: string, holder: string): Promise<DataFolderLock> {
-  const sockets = join(folder, 'lock')
-  await mkdir(sockets, { recursive: true })
-  const place = await SocketFolder.open(sockets)
-  try {
-    for (let attempt = 1; ; attempt += 1) {
-      const name = randomBytes(6).toString('hex')
-      const server = await listen(place.address(name), introduction(holder))
-      const other = await heldBy(place, name)
-      if (other === null && (await place.names()).includes(name)) {
-        return { remark: null, release: () => close(server).then(() => place.close()) }
-      }
-      await close(server)
-      if (other !== null && attempt === ATTEMPTS) {
-        throw new DataFolderLockedError(
-          `The data folder ${folder} is in use by ${other}. Stop that first.`,
-        )
-      }
-      await sleep(Math.random() * 40 * attempt)
+  await mkdir(join(folder, 'lock'), { recursive: true })
+  for (let attempt = 1; ; attempt += 1) {
+    const claim = await claimed(folder, holder)
+    if (typeof claim === 'object' && claim !== null) return claim
+    if (claim !== null && attempt >= ATTEMPTS) {
+      throw new DataFolderLockedError(
+        `The data folder ${folder} is in use by ${claim}. Stop that first.`,
+      )
     }
+    await sleep(Math.random() * 40 * attempt)
+  }
+}
+
+/** @returns the lock, the process that holds it, or null if another process had it just now */
+async function claimed(folder: string, holder: string): Promise<DataFolderLock | string | null> {
+  const guard = await guardOf(folder, holder)
+  if (!(guard instanceof Server) && guard !== undefined) return guard
+  const closeGuard = async (): Promise<void> => {
+    if (guard !== undefined) await close(guard)
+  }
+  try {
+    const socket = await FolderSocket.open(join(folder, 'lock'), holder)
+    const other = await socket.other()
+    if (other === null && (await socket.exists())) {
+      const stop = keep(socket)
+      return { remark: null, release: () => stop().then(closeGuard) }
+    }
+    await socket.close()
+    await closeGuard()
+    return other
   } catch (error) {
-    await place.close()
     const { code = '' } = error as NodeJS.ErrnoException
-    if (!NO_SOCKETS.has(code)) throw error
+    if (!NO_SOCKETS.has(code)) {
+      await closeGuard()
+      throw error
+    }
     const remark = `${folder} cannot be locked (${code}): make sure that no other process uses it`
-    return { remark, release: () => Promise.resolve() }
+    return { remark, release: closeGuard }
+  }
+}
+
+/**
+ * The listener without a file, whose name in Linux' abstract namespace is the identity of the
+ * folder; undefined where there are none.
+ *
+ * @returns the process that has it, or null if that has just ended
+ */
+async function guardOf(
+  folder: string,
+  holder: string,
+): Promise<Server | string | null | undefined> {
+  if (process.platform !== 'linux') return undefined
+  const { dev, ino } = await stat(folder, { bigint: true })
+  const address = `\0tandem-data-${dev}-${ino}`
+  try {
+    return await listen(address, introduction(holder))
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    return code === 'EADDRINUSE' ? ask(address) : undefined
+  }
+}
+
+/** Makes the socket again when it is removed. @returns stops that, and closes the socket */
+function keep(socket: FolderSocket): () => Promise<void> {
+  let renewal: Promise<void> = Promise.resolve()
+  const timer = setInterval(() => {
+    // Fails where the disk is full or the data folder itself is gone; tried again then.
+    renewal = renewal.then(() => socket.renew()).catch(() => undefined)
+  }, CHECK_MS).unref()
+  return async () => {
+    clearInterval(timer)
+    await renewal
+    await socket.close()
+  }
+}
+
+/** A socket of this process in the folder of sockets. */
+class FolderSocket {
+  readonly #path: string
+  readonly #holder: string
+  #name = ''
+  #folder: SocketFolder
+  #server: Server | undefined
+
+  private constructor(path: string, holder: string, folder: SocketFolder) {
+    this.#path = path
+    this.#holder = holder
+    this.#folder = folder
+  }
+
+  static async open(path: string, holder: string): Promise<FolderSocket> {
+    const socket = new FolderSocket(path, holder, await SocketFolder.open(path))
+    try {
+      await socket.#listen()
+    } catch (error) {
+      await socket.close()
+      throw error
+    }
+    return socket
+  }
+
+  /** The process behind another socket, or null; removes sockets without a listener. */
+  other(): Promise<string | null> {
+    return heldBy(this.#folder, this.#name)
+  }
+
+  async exists(): Promise<boolean> {
+    return (await readdir(this.#path).catch(() => [])).includes(this.#name)
+  }
+
+  async renew(): Promise<void> {
+    if (await this.exists()) return
+    await mkdir(this.#path).catch(() => undefined)
+    await this.close()
+    this.#folder = await SocketFolder.open(this.#path)
+    await this.#listen()
+  }
+
+  async close(): Promise<void> {
+    if (this.#server !== undefined) await close(this.#server)
+    this.#server = undefined
+    await this.#folder.close()
+  }
+
+  async #listen(): Promise<void> {
+    // Another name each time, since the end of a listener removes its file.
+    this.#name = randomBytes(6).toString('hex')
+    this.#server = await listen(this.#folder.address(this.#name), introduction(this.#holder))
   }
 }
 

@@ -1,6 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -80,6 +81,32 @@ describe('the lock of a data folder', () => {
     expect(locks.length).toBeLessThanOrEqual(1)
     for (const lock of locks) await lock.release()
     await (await lockDataFolder(folder, 'the service')).release()
+  }, 30_000)
+
+  it('is held on though its files are removed', async () => {
+    const lock = await lockDataFolder(folder, 'the service')
+    await rm(join(folder, 'lock'), { recursive: true })
+    // On Linux at once, elsewhere and for other containers when the socket is there again.
+    if (process.platform === 'linux') {
+      await expect(lockDataFolder(folder, 'a test')).rejects.toThrow(DataFolderLockedError)
+      expect((await startHolder()).report).toContain('in use by the service (process ')
+      await rm(join(folder, 'lock'), { recursive: true })
+    }
+    await expect.poll(() => readdir(join(folder, 'lock')), { timeout: 10_000 }).toHaveLength(1)
+    const [name = ''] = await readdir(join(folder, 'lock'))
+    const socket = connect(join(folder, 'lock', name))
+    const [introduction] = (await once(socket, 'data')) as [Buffer]
+    expect(introduction.toString()).toContain('the service (process ')
+    await lock.release()
+    expect(await readdir(join(folder, 'lock'))).toEqual([])
+  }, 30_000)
+
+  it('does not make a data folder again that is removed', async () => {
+    const lock = await lockDataFolder(folder, 'the service')
+    await rm(folder, { recursive: true })
+    await new Promise((resolve) => setTimeout(resolve, 2500))
+    await expect(readdir(folder)).rejects.toThrow('ENOENT')
+    await lock.release()
   }, 30_000)
 
   it('locks a folder whose path is too long for a socket', async () => {
