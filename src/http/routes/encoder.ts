@@ -106,7 +106,7 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
               return value
             })
             checkFingerprint(fingerprintIn(frame), encoder)
-            return answer(frame, { ...call, ...callIn(frame) }, request.longStrings)
+            return answer(frame, { ...call, ...callIn(frame, call?.client) }, request.longStrings)
           }),
         )
       },

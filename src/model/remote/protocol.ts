@@ -2,6 +2,7 @@
  * The calls of `Models` between a service that searches and one that encodes, as frames. Every
  * message names the fingerprint of its bundle, so that embeddings of two bundles are never mixed.
  */
+import { createHash } from 'node:crypto'
 import { Type, type Static } from 'typebox'
 import {
   counts,
@@ -69,7 +70,7 @@ export type Sizes = Pick<
   'fingerprint' | 'dim' | 'imageTokens' | 'tokenWidth' | 'maxTokens'
 >
 
-const FINGERPRINT = /^[0-9a-f]{16}$/
+const HEX = /^[0-9a-f]{16}$/
 /** Inputs of one message; the limit on its bytes is tighter. */
 const MAX_INPUTS = 100_000
 /** Limit for a stored image: ten times a JPEG of 512 pixels on its long side. */
@@ -80,25 +81,42 @@ const HEAD_BYTES_EACH = 128
 
 function ask(
   { fingerprint }: Sizes,
-  { priority = 'interactive', pairsAhead = 0 }: Call,
+  { priority = 'interactive', pairsAhead = 0, client }: Call,
 ): Record<string, unknown> {
-  return { fingerprint, priority, pairs_ahead: pairsAhead }
+  const named = client === undefined ? {} : { client: digestOf(client) }
+  return { fingerprint, priority, pairs_ahead: pairsAhead, ...named }
+}
+
+/** Tells clients apart without their names and addresses. */
+function digestOf(client: string): string {
+  return createHash('sha256').update(client).digest('hex').slice(0, 16)
 }
 
 /** The fingerprint in a message. @throws FrameError */
 export function fingerprintIn({ head }: Frame): string {
   const { fingerprint } = head
-  if (typeof fingerprint === 'string' && FINGERPRINT.test(fingerprint)) return fingerprint
+  if (typeof fingerprint === 'string' && HEX.test(fingerprint)) return fingerprint
   throw new FrameError('has no fingerprint of 16 hexadecimal digits')
 }
 
-/** The options of a call that are not in its HTTP headers. @throws FrameError */
-export function callIn({ head }: Frame): Pick<Call, 'priority' | 'pairsAhead'> {
-  const { priority, pairs_ahead: pairsAhead } = head
+/**
+ * The options of a call that are not in its HTTP headers.
+ *
+ * @param sender - the client that the service which calls is; its own clients take turns too
+ * @throws FrameError
+ */
+export function callIn(
+  { head }: Frame,
+  sender: string | undefined,
+): Pick<Call, 'priority' | 'pairsAhead' | 'client'> {
+  const { priority, pairs_ahead: pairsAhead, client } = head
   if (priority !== 'interactive' && priority !== 'bulk')
     throw new FrameError('has no priority that is interactive or bulk')
   const [ahead] = counts({ pairsAhead: [pairsAhead] }, 'pairsAhead', 1, MAX_INPUTS)
-  return { priority, pairsAhead: ahead }
+  if (client === undefined) return { priority, pairsAhead: ahead, client: sender }
+  if (typeof client !== 'string' || !HEX.test(client))
+    throw new FrameError('has a client that is not 16 hexadecimal digits')
+  return { priority, pairsAhead: ahead, client: `${sender ?? ''} for ${client}` }
 }
 
 export function askTexts(texts: readonly string[], sizes: Sizes, call: Call): Buffer {

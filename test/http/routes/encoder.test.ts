@@ -90,6 +90,10 @@ describe('the encoder routes', () => {
       { fingerprint: 7 },
       { fingerprint: info.fingerprint, priority: 'high', pairs_ahead: 0, texts: ['a'] },
       { fingerprint: info.fingerprint, priority: 'bulk', pairs_ahead: -1, texts: ['a'] },
+      {
+        ...{ fingerprint: info.fingerprint, priority: 'bulk', pairs_ahead: 0, texts: ['a'] },
+        client: 'key anna',
+      },
     ]) {
       expect(await post('/encoder/texts', writeFrame(head))).toMatchObject({
         status: 400,

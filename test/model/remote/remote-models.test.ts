@@ -237,6 +237,25 @@ describe('a call', () => {
     expect(connections).toBeLessThanOrEqual(2)
   })
 
+  it('is for the client of the search service, whose name it does not tell', async () => {
+    const { encoder, url } = await wordEncoder()
+    const clients: string[] = []
+    const encodeTexts = encoder.models.encodeTexts.bind(encoder.models)
+    encoder.models.encodeTexts = (texts, call) => {
+      clients.push(call?.client ?? 'none')
+      return encodeTexts(texts, call)
+    }
+    const models = await remote(url)
+    for (const client of ['key anna', 'key ben', 'key anna', undefined])
+      await models.encodeTexts(['dog'], { client })
+    const [anna, ben, again, none] = clients
+    expect(again).toBe(anna)
+    expect(new Set([anna, ben, none]).size).toBe(3)
+    for (const client of [anna, ben]) expect(client).toMatch(/^.+ for [0-9a-f]{16}$/)
+    expect(none).not.toContain(' for ')
+    expect(clients.join()).not.toMatch(/anna|ben/)
+  })
+
   it('is broken off when its client goes, and costs the encoder nothing more', async () => {
     const { encoder, url } = await wordEncoder()
     const models = await remote(url)
