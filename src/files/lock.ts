@@ -151,7 +151,7 @@ class FolderSocket {
   }
 
   async exists(): Promise<boolean> {
-    return (await readdir(this.#path).catch(() => [])).includes(this.#name)
+    return (await readdir(this.#path).catch((): string[] => [])).includes(this.#name)
   }
 
   async renew(): Promise<void> {
