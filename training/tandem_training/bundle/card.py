@@ -54,6 +54,9 @@ TOKENS = {
     "regions": """- Regions: 36 fixed windows of the image, not objects that a detector found. Their
   names, where the fusion encoder reads some, are frequent words of the training captions.
 """,
+    "detector": """- Regions: those of the detector {name}, which is part of the image graph. Its
+  licence: {license}. SHA-256 of its file: {sha256}.
+""",
 }
 # What is known of a data set whose shards name it as their source.
 FLICKR8K = """M. Hodosh, P. Young and J. Hockenmaier, "Framing image description as a ranking task",
@@ -132,7 +135,7 @@ def model_card(
     body = OURS.format(
         starts=starting_weights(config),
         data=training_data(origins, second),
-        tokens=TOKENS.get(config.vision.kind, ""),
+        tokens=TOKENS.get(config.vision.kind, "").format(**manifest.get("detector", {})),
         hubs=HUBS * avoids_hubs,
         spoken=spoken(manifest["languages"]),
         calibrated=CALIBRATED.format(name=names) if names else "not calibrated",

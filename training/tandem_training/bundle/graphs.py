@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from ..models.model import Tandem
 from ..models.vision.vision import dequantise_tokens, quantise_tokens
+from .detector import Behind, detector_of, join_detector
 
 OPSET = 17
 AXES = {
+    "boxes": {0: "images"}, "features": {0: "images"},
     "pixels": {0: "images"}, "image_tokens": {0: "images"}, "embedding": {0: "rows"},
     "token_ids": {0: "texts", 1: "length"}, "attention_mask": {0: "texts", 1: "length"},
     "text_tokens": {0: "texts", 1: "length"}, "pairs": {0: "pairs"}, "logit": {0: "pairs"},
@@ -124,7 +126,14 @@ def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:
     ):
         outputs = ["embedding"] + [tokens] * (graphs.fusion is not None)
         written.append(folder / f"{name}.onnx")
-        _export(module, examples, outputs, written[-1])
+        detector = detector_of(module)
+        if detector and module is graphs.image:
+            n, width = detector.regions, detector.width
+            regions = {"boxes": torch.zeros(2, n, 4), "features": torch.zeros(2, n, width)}
+            _export(Behind(module), regions, outputs, written[-1])
+            join_detector(detector, written[-1], outputs)
+        else:
+            _export(module, examples, outputs, written[-1])
     if graphs.fusion is not None:
         written.append(folder / "fusion-encoder.onnx")
         widths = (graphs.token_width, graphs.cells, graphs.image_token_width)

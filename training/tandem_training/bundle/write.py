@@ -20,6 +20,7 @@ from ..models.text.second import SecondText
 from . import goldens
 from .bundle import write_manifest
 from .card import model_card, spoken, terms_of
+from .detector import detector_of
 from .encoders import OUTPUTS, BundleEncoders, TorchEncoders
 from .float16 import to_float16
 from .graphs import Graphs, export_graphs
@@ -210,6 +211,8 @@ def export_bundle(
     if not model.serves_fusion:
         about["match"] = match_of_similarity(model, state["state"])
     graphs = Graphs.of(model)
+    if detector := detector_of(graphs.image):
+        about["detector"] = detector.about()
     return write_bundle(
         graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
     )

@@ -26,6 +26,7 @@ from .text.bert import Bert
 from .text.causal import CausalText
 from .text.second import SecondText
 from .text.shared import SharedText
+from .vision.detector import Detector
 from .vision.efficientnet import EfficientNetLite
 from .vision.regions import Regions
 from .vision.shared import SharedVision
@@ -42,7 +43,7 @@ def register(part: type[Part]) -> type[Part]:
 
 
 for _part in (
-    EfficientNetLite, Regions, VisionTransformer, SharedVision,
+    EfficientNetLite, Regions, Detector, VisionTransformer, SharedVision,
     Bert, CausalText, SharedText,
     NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention, Merged,
     CrossAttentionFusion, SharedFusion, EncoderDecoder, Instructed, MergedDecoder, CausalDecoder,

@@ -40,8 +40,9 @@ class Concepts(nn.Module):
         return logits.logsumexp(1) - math.log(logits.shape[1])
 
     def tags(self, features: Tensor, ids: Tensor | None, count: int) -> Tensor:
-        """The numbers of the most probable words of each image, int64 [b, count]."""
-        return self.image_logits(self(features, ids)).topk(count, 1).indices
+        """The numbers of the most probable words of each image, int64 [b, ≤ count]."""
+        logits = self.image_logits(self(features, ids))
+        return logits.topk(min(count, self.count), 1).indices
 
     def _all(self, features: Tensor) -> Tensor:
         logits = self.heads(features * self.scale).float()  # [b, n, FOLDS · count]
