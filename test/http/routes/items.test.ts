@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
@@ -46,6 +47,55 @@ describe('PUT /items/:id', () => {
     expect((await put(id, 'dog')).statusCode).toBe(201)
     const reply = await tandem.app.inject(`/items/${encodeURIComponent(id)}`)
     expect(reply.json()).toMatchObject({ id })
+  })
+
+  it('finds and deletes every id that it takes under each encoding of the address', async () => {
+    const bytes = (text: string): string =>
+      [...Buffer.from(text)].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('')
+    const perSegment = (id: string): string => id.split('/').map(encodeURIComponent).join('/')
+    const encodings: ((id: string) => string)[] = [
+      encodeURIComponent,
+      // RFC 3986, as Python and Go encode.
+      (id) => encodeURIComponent(id).replace(/[!'()*]/g, bytes),
+      (id) => encodeURIComponent(id).replace(/%../g, (code) => code.toLowerCase()),
+      bytes,
+      // As proxies decode %2F. Slashes alone, `/image` at the end and dots are other addresses.
+      (id) =>
+        /^\/+$|\/image$|(^|\/)\.\.?(\/|$)/.test(id) ? encodeURIComponent(id) : perSegment(id),
+    ]
+    const part = fc.constantFrom(
+      ...[
+        '%',
+        '%2F',
+        '%252F',
+        '%zz',
+        '/',
+        '//',
+        '.',
+        '..',
+        'image',
+        '?',
+        '#',
+        ';',
+        '+',
+        ' ',
+        '\\',
+        ':',
+      ],
+      ...['a', 'é', 'e\u0301', '写', '😀', '👨\u200d👩\u200d👧', '*', "'", '&', '=', '{}', '"'],
+    )
+    const id = fc.array(part, { minLength: 1, maxLength: 6 }).map((parts) => parts.join(''))
+    await fc.assert(
+      fc.asyncProperty(id, fc.constantFrom(...encodings), async (one, encode) => {
+        if ((await put(one, 'dog')).statusCode >= 400) return
+        const url = `/items/${encode(one)}`
+        expect((await tandem.app.inject(url)).json()).toMatchObject({ id: one })
+        expect((await tandem.app.inject(`${url}/image`)).body).toBe('dog')
+        expect((await tandem.app.inject({ method: 'DELETE', url })).statusCode).toBe(204)
+        expect((await tandem.app.inject(`/items/${encodeURIComponent(one)}`)).statusCode).toBe(404)
+      }),
+      { numRuns: 150 },
+    )
   })
 
   it.each([
