@@ -1,5 +1,5 @@
 /** Turns image files into pixels and the image to store. The only importer of sharp. */
-import sharp, { type Metadata, type Sharp, type SharpOptions } from 'sharp'
+import sharp, { type FailOnOptions, type Metadata, type Sharp, type SharpOptions } from 'sharp'
 import { TandemError } from '../../errors.js'
 import type { Image } from '../models.js'
 import {
@@ -45,6 +45,18 @@ const MAX_HEIF_PIXELS = 25_000_000
 const DECODE_TIMEOUT_S = 20
 
 const READ_TYPES = 'JPEG, PNG, WebP, GIF, TIFF or AVIF'
+/**
+ * Formats whose decoders only warn of damaged pixels and make some up. Warnings of other decoders
+ * are of metadata.
+ */
+const WARNING_FORMATS = new Set<string>(['jpeg', 'gif'])
+/**
+ * Warnings of libjpeg (jerror.h) about files that every viewer shows: fill bytes between segments,
+ * as cameras write them, odd versions and fields. More fill bytes are the rest of damaged data.
+ */
+const HARMLESS =
+  /: (?:(\d+) extraneous bytes before marker|Warning: unknown JFIF|Unknown Adobe color transform|bad ICC marker|Invalid SOS parameters)/i
+const MAX_FILL_BYTES = 16
 /** Messages of libvips and its codecs about intact files of a kind that they do not read. */
 const UNSUPPORTED =
   /unsupported (?!marker)|no images found|not implemented|not configured|not built in|not been built in|bad labq format|not a whole number of bytes|no known route|must have 1 or 4 elements|not at least \d+ samples|samples out of range/i
@@ -99,17 +111,25 @@ export async function preprocess(
   const metadata = isHeic ? await checkHeader(file, maxPixels) : header
   const isFromStored = rules.source !== 'sent'
   const most = REDUCING_GAP * rules.size
-  const upright = sharp(file, readOptions(maxPixels))
-    .timeout({ seconds: timeoutS })
-    .autoOrient()
-    .resize(
-      isFromStored
-        ? { ...STORED_BOX, withoutEnlargement: true }
-        : { width: most, height: most, fit: 'outside', withoutEnlargement: true },
-    )
-    .flatten({ background: colour(rules.background) })
+  const rasterOf = (failOn: FailOnOptions): Promise<Raster> => {
+    const upright = sharp(file, { ...readOptions(maxPixels), failOn })
+      .timeout({ seconds: timeoutS })
+      .autoOrient()
+      .resize(
+        isFromStored
+          ? { ...STORED_BOX, withoutEnlargement: true }
+          : { width: most, height: most, fit: 'outside', withoutEnlargement: true },
+      )
+      .flatten({ background: colour(rules.background) })
+    return isDeepWithProfile(metadata) ? deepRaster(upright, metadata) : plainRaster(upright)
+  }
   const raster = await (
-    isDeepWithProfile(metadata) ? deepRaster(upright, metadata) : plainRaster(upright)
+    WARNING_FORMATS.has(metadata.format)
+      ? rasterOf('warning').catch((cause: Error) => {
+          if (!isHarmless(cause)) throw cause
+          return rasterOf('error')
+        })
+      : rasterOf('error')
   ).catch((cause: Error) => {
     if (cause.message.startsWith('timeout')) {
       throw new TandemError('timed_out', `The image was not decoded within ${timeoutS} s.`, {
@@ -146,9 +166,14 @@ export function encodePng({ data, width, height }: Raster): Promise<Buffer> {
     .toBuffer()
 }
 
-/** First page only; truncated images are refused, harmless warnings are not. */
+/** First page only; truncated images are refused. */
 function readOptions(maxPixels: number): SharpOptions {
   return { failOn: 'error', limitInputPixels: maxPixels, sequentialRead: true, pages: 1 }
+}
+
+function isHarmless({ message }: Error): boolean {
+  const match = HARMLESS.exec(message)
+  return match !== null && Number(match[1] ?? 0) <= MAX_FILL_BYTES
 }
 
 async function plainRaster(image: Sharp): Promise<Raster> {

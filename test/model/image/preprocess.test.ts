@@ -299,6 +299,33 @@ describe('images that are refused', () => {
       },
     ],
     [
+      'a JPEG whose middle is overwritten',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => overwritten(await noise().jpeg().toBuffer()),
+    ],
+    [
+      'a progressive JPEG whose middle is overwritten',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => overwritten(await noise().jpeg({ progressive: true }).toBuffer(), 0x55),
+    ],
+    [
+      'half a JPEG with an end',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => {
+        const bytes = await noise().jpeg().toBuffer()
+        return Buffer.concat([bytes.subarray(0, bytes.length / 2), Buffer.from([0xff, 0xd9])])
+      },
+    ],
+    [
+      'a GIF whose middle is overwritten',
+      'image_unreadable',
+      /damaged or cut off/,
+      async () => overwritten(await noise().gif().toBuffer()),
+    ],
+    [
       '20,000 × 20,000 pixels',
       'image_too_large',
       /20000 × 20000 pixels; expected at most 1000000/,
@@ -321,5 +348,48 @@ describe('images that are refused', () => {
     const bytes = await make()
     await expect(run(bytes)).rejects.toMatchObject({ name: 'TandemError', code })
     await expect(run(bytes)).rejects.toThrow(sentence)
+  })
+})
+
+/** Pixels that leave no part of a file empty. */
+function noise(): Sharp {
+  const size = { width: 640, height: 480, channels: 3 as const }
+  return sharp({
+    create: { ...size, background: '#808080', noise: { type: 'gaussian', mean: 128, sigma: 40 } },
+  })
+}
+
+function overwritten(bytes: Buffer, value = 0): Buffer {
+  return bytes.fill(value, Math.floor(bytes.length * 0.4), Math.floor(bytes.length * 0.6))
+}
+
+describe('an odd JPEG that every viewer shows is no damaged one', () => {
+  const segments = async (): Promise<{ bytes: Buffer; tables: number }> => {
+    const bytes = await noise().jpeg().toBuffer()
+    return { bytes, tables: bytes.indexOf(Buffer.from([0xff, 0xdb])) }
+  }
+  it.each<[string, () => Promise<Buffer>]>([
+    [
+      'with fill bytes between segments',
+      async () => {
+        const { bytes, tables } = await segments()
+        return Buffer.concat([bytes.subarray(0, tables), Buffer.alloc(7), bytes.subarray(tables)])
+      },
+    ],
+    [
+      'with bytes behind its end',
+      async () => Buffer.concat([(await segments()).bytes, Buffer.from('behind\xff\xd8the end')]),
+    ],
+    [
+      'of an unknown version of JFIF',
+      async () => {
+        const { bytes, tables } = await segments()
+        const jfif = Buffer.from('ffe000104a46494600090909000001000100'.padEnd(36, '0'), 'hex')
+        return Buffer.concat([Buffer.from([0xff, 0xd8]), jfif, bytes.subarray(tables)])
+      },
+    ],
+  ])('%s', async (_, make) => {
+    const bytes = await make()
+    expect((await run(bytes)).pixels.length).toBeGreaterThan(0)
   })
 })
