@@ -11,6 +11,7 @@ from support.regions import own_pairs, recipe_step
 from tandem_training.models.vision import region_tokens
 from tandem_training.models.vision.regions import windows
 from tandem_training.objectives import alignment
+from tandem_training.objectives.matching import negatives_of
 from tandem_training.objectives.registry import losses
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
@@ -137,6 +138,20 @@ def test_unicoder_vl_classifies_a_masked_region_by_its_top_label():
     top = step.model.pooler.concepts(region_tokens.features_of(tokens), ids)[chosen].argmax(-1)
     expected = F.cross_entropy(objective.classify(states), top)
     torch.testing.assert_close(objective.loss(step)["mrc"], expected)
+
+
+def test_unicoder_vl_draws_negatives_at_random():
+    _, step = recipe_step("unicoder-vl")
+    objective, drawn = step.model.objectives["itm"], []
+    alike = torch.full((6, 6), -1.0)
+    alike[torch.arange(6), torch.arange(6).roll(1)] = 1.0  # one hard negative each
+    step.similarity = lambda: alike
+    for number in range(40):
+        step.generator.manual_seed(number)
+        step.shared.clear()
+        drawn.append(negatives_of(step, objective.options)[0][:, 0])
+    hard = torch.stack(drawn) == torch.arange(6).roll(1)
+    assert float(hard.float().mean()) == pytest.approx(0.2, abs=0.08)
 
 
 # VL-BERT
