@@ -13,14 +13,17 @@ from .fusion.aligned import Aligned
 from .fusion.cross_attention import CrossAttentionFusion
 from .fusion.decoder import CausalDecoder, EncoderDecoder, MergedDecoder
 from .fusion.dual_stream import DualStream
+from .fusion.gated_both import GatedBoth
 from .fusion.gated_decoder import GatedDecoder
 from .fusion.inserted_attention import InsertedAttention
 from .fusion.instructed import Instructed
 from .fusion.late import Late
 from .fusion.merged import Merged
+from .fusion.mixer import Mixer
 from .fusion.none import NoFusion
 from .fusion.shared import SharedFusion
 from .fusion.single_stream import PatchStream, SingleStream
+from .fusion.skip import Skip
 from .part import Part, PartConfig
 from .text.bert import Bert
 from .text.causal import CausalText
@@ -47,7 +50,7 @@ for _part in (
     Bert, CausalText, SharedText,
     NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention, Merged,
     CrossAttentionFusion, SharedFusion, EncoderDecoder, Instructed, MergedDecoder, CausalDecoder,
-    GatedDecoder,
+    GatedDecoder, Mixer, Skip, GatedBoth,
 ):  # fmt: skip
     register(_part)
 
