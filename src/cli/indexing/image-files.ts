@@ -28,18 +28,31 @@ const MIME_BY_EXTENSION: Readonly<Record<string, string>> = {
   bmp: 'image/bmp',
 }
 
-/** Folders of thumbnails, deleted files, packages and archives' remains. */
+/** Folders of thumbnails, previews, deleted files, packages and archives' remains. */
 const EXCLUDED_NAMES = [
   '@eaDir',
   '@Recycle',
   '#recycle',
   '#snapshot',
+  '@Recently-Snapshot',
   '$RECYCLE.BIN',
   'System Volume Information',
   'lost+found',
   '__MACOSX',
   'node_modules',
+  // Libraries of Photos, iPhoto, Aperture and Lightroom; their originals are in other folders.
+  '**/*.photoslibrary/resources',
+  '**/*.photolibrary/Thumbnails',
+  '**/*.aplibrary/Thumbnails',
+  '**/*.aplibrary/Previews',
+  '*.lrdata',
+  'iPod Photo Cache',
 ]
+/** Instead of the words of the file system. */
+const LINK_ERRORS: Readonly<Record<string, string>> = {
+  ENOENT: 'it is a link to a file that does not exist',
+  ELOOP: 'it is a link that leads to itself',
+}
 const NO_IMAGE = 'its extension is not one of an image'
 
 export interface ImageFile {
@@ -144,11 +157,15 @@ class Walk {
           const stats = await stat(this.#below(below))
           if (stats.isDirectory()) leaveOut('it is a link to a folder')
           else if (!stats.isFile()) leaveOut('it is no file')
+          else if (mimeOf(path) !== undefined && stats.size === 0)
+            this.found.unreadable.push({ path, reason: 'it is empty' })
           else if (mimeOf(path) !== undefined) await this.#add(below, stats, sidecars)
           else if (!sidecars.isOfAnImage(entry.name)) leaveOut(NO_IMAGE)
         }
       } catch (error) {
-        this.found.unreadable.push({ path, reason: (error as Error).message })
+        const { code = '', message } = error as NodeJS.ErrnoException
+        const reason = (entry.isSymbolicLink() ? LINK_ERRORS[code] : undefined) ?? message
+        this.found.unreadable.push({ path, reason })
       }
     }
   }

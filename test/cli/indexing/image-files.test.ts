@@ -43,6 +43,34 @@ describe('imageFiles', () => {
     expect(leftOut.map(({ path }) => path).sort()).toEqual(['.b.jpg', ...folders])
   })
 
+  it('leaves out the previews of photo libraries, not their originals', async () => {
+    const previews = [
+      'Family.photoslibrary/resources',
+      'old/2010.photolibrary/Thumbnails',
+      'old/Work.aplibrary/Previews',
+      'old/Catalog Previews.lrdata',
+    ]
+    const originals = [
+      'Family.photoslibrary/originals',
+      'old/2010.photolibrary/Masters',
+      'resources',
+    ]
+    for (const name of [...previews, ...originals]) {
+      await mkdir(join(folder, name), { recursive: true })
+      await writeFile(join(folder, name, 'a.jpg'), 'x')
+    }
+    const { images, leftOut } = await imageFiles(folder)
+    expect(images.map(({ path }) => path)).toEqual(originals.map((name) => `${name}/a.jpg`))
+    expect(leftOut.map(({ path }) => path).sort()).toEqual(previews.toSorted())
+  })
+
+  it('reports an empty image file, which it does not send', async () => {
+    await writeFile(join(folder, 'a.jpg'), '')
+    const { images, unreadable } = await imageFiles(folder)
+    expect(images).toEqual([])
+    expect(unreadable).toEqual([{ path: 'a.jpg', reason: 'it is empty' }])
+  })
+
   it.each([
     ['raw', ['a.jpg', 'b/c.gif', 'b/d.jpg']],
     ['*.gif', ['a.jpg', 'b/d.jpg', 'b/raw/e.jpg']],
@@ -99,10 +127,14 @@ describe('imageFiles', () => {
     await symlink(join(folder, 'a.jpg'), join(folder, 'b.jpg'))
     await symlink(folder, join(folder, 'loop.jpg'))
     await symlink(join(folder, 'gone'), join(folder, 'c.jpg'))
+    await symlink('d.jpg', join(folder, 'd.jpg'))
     const { images, leftOut, unreadable } = await imageFiles(folder)
     expect(images.map(({ path }) => path)).toEqual(['a.jpg', 'b.jpg'])
     expect(leftOut).toEqual([{ path: 'loop.jpg', reason: 'it is a link to a folder' }])
-    expect(unreadable.map(({ path }) => path)).toEqual(['c.jpg'])
+    expect(unreadable).toEqual([
+      { path: 'c.jpg', reason: 'it is a link to a file that does not exist' },
+      { path: 'd.jpg', reason: 'it is a link that leads to itself' },
+    ])
   })
 
   it('rejects for a folder that does not exist', async () => {
