@@ -9,6 +9,7 @@ import { checkGraphFile } from './graph-file.js'
 import { checkTensors, type DeclaredValue } from './graph-tensors.js'
 import type { GraphSpec, Tensor, Tensors } from './graph-inputs.js'
 import { computesInHalf } from './half-precision.js'
+import { canPrepack, MIN_MAPPED_BYTES } from './mapped-weights.js'
 import { providerFault } from './provider-check.js'
 import { dryRun } from './dry-run.js'
 
@@ -25,10 +26,6 @@ const PROVIDERS: Readonly<Record<Provider, readonly Provider[]>> = {
 
 /** Version of the runtime. */
 export const runtimeVersion = onnxruntime.env.versions.node ?? ''
-/** Larger weights of a cached graph are mapped from a file. Bytes. */
-const MIN_MAPPED_BYTES = 1024
-/** onnxruntime 1.30 crashes when it computes with prepacked, mapped weights of these operators. */
-const NOT_PREPACKED = ['MatMulNBits', 'MatMulInteger']
 
 export class Session {
   readonly #session: InferenceSession
@@ -62,7 +59,7 @@ export class Session {
       bytes,
       spec,
       execution,
-      cacheFile === undefined ? {} : cacheOptions(cacheFile, bytes),
+      cacheFile === undefined ? {} : cacheOptions(cacheFile, canPrepack(bytes, spec.file)),
     )
   }
 
@@ -196,10 +193,8 @@ export class Session {
   }
 }
 
-/** Weights are saved in the layout of the kernels, so that no process needs its own copy. */
-function cacheOptions(file: string, graph: Uint8Array): InferenceSession.SessionOptions {
-  const bytes = Buffer.from(graph.buffer, graph.byteOffset, graph.byteLength)
-  const isPrepacked = !NOT_PREPACKED.some((operator) => bytes.includes(operator))
+/** @param isPrepacked - in the layout of the kernels, so that no process needs its own copy */
+function cacheOptions(file: string, isPrepacked: boolean): InferenceSession.SessionOptions {
   const session = {
     optimized_model_external_initializers_file_name: `${basename(file)}.weights`,
     optimized_model_external_initializers_min_size_in_bytes: String(MIN_MAPPED_BYTES),

@@ -61,10 +61,11 @@ class EncoderDecoder(Writer):
         cells [p, n, width] and words [p, s, w], both as their first layer reads them; `seen` [p,
         n + s] says which of them are there; target [p, t, w]: the words so far, each of whose
         states [p, t, width] predicts the next."""
-        known = attention_bias(seen)
-        states = self.encode(torch.cat([cells, self.text_in(words)], 1), known)
+        known, read = attention_bias(seen), self.text_in(torch.cat([words, target], 1))
+        words, target = read[:, : words.shape[1]], read[:, words.shape[1] :]
+        states = self.encode(torch.cat([cells, words], 1), known)
         ones = torch.ones(target.shape[:2], dtype=torch.int64, device=seen.device)
-        return self.decode(self.text_in(target), causal_bias(ones), states, known)
+        return self.decode(target, causal_bias(ones), states, known)
 
     def write(self, text_tokens, mask, image_tokens, pairs, prefix=None):
         texts, images = pairs[:, 0], pairs[:, 1]

@@ -79,11 +79,14 @@ class Writer(Fusion):
         return (words.gather(-1, next_word).squeeze(-1) * real).sum(1) / real.sum(1)
 
     def forward(self, text_tokens, mask, image_tokens, pairs):
-        score = self.likelihood(text_tokens, mask, image_tokens, pairs)
-        if self.prior:
-            row = torch.arange(mask.shape[0], device=mask.device)
-            alone = torch.stack([row, torch.zeros_like(row)], 1)
-            blank = torch.zeros_like(image_tokens[:1])
-            common = self.likelihood(text_tokens, mask, blank, alone)  # [q]
-            score = score - self.prior * common[pairs[:, 0]]
+        if not self.prior:
+            score = self.likelihood(text_tokens, mask, image_tokens, pairs)
+            return self.head(score[:, None]).squeeze(-1).float()
+        # Every text is read with a blank image too, in the same pass.
+        row = torch.arange(mask.shape[0], device=mask.device)
+        images = torch.cat([image_tokens, torch.zeros_like(image_tokens[:1])])
+        blank = torch.stack([row, torch.zeros_like(row) + image_tokens.shape[0]], 1)
+        score = self.likelihood(text_tokens, mask, images, torch.cat([blank, pairs]))
+        common, score = score[: mask.shape[0]], score[mask.shape[0] :]
+        score = score - self.prior * common[pairs[:, 0]]
         return self.head(score[:, None]).squeeze(-1).float()
