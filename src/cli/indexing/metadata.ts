@@ -54,10 +54,10 @@ export function embeddedMetadata(bytes: Uint8Array): Metadata {
  * The caption in a sidecar: `dc:description` or `dc:title` of XMP, `description` or `caption` of
  * JSON (as in the exports of Google Photos), or a whole text file.
  *
- * @throws Error if it is not UTF-8, or not XMP or JSON
+ * @throws Error if it is neither UTF-8 nor UTF-16 with a byte order mark, or not XMP or JSON
  */
 export function sidecarCaption(kind: SidecarKind, bytes: Uint8Array): string | undefined {
-  const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  const text = new TextDecoder(encodingOf(bytes), { fatal: true }).decode(bytes)
   if (kind === 'txt') return clipped(text)
   if (kind === 'json') {
     const value = JSON.parse(text) as Record<string, unknown> | null
@@ -72,6 +72,12 @@ export function sidecarCaption(kind: SidecarKind, bytes: Uint8Array): string | u
   // Throws for text that is not XML; the reader would find no tags.
   parser().parseFromString(begun, 'text/xml')
   return captionOf(tagsOf(Buffer.from(begun)))
+}
+
+/** By the byte order mark, as Notepad writes it; without one, UTF-8. */
+function encodingOf([first, second]: Uint8Array): string {
+  if (first === 0xff && second === 0xfe) return 'utf-16le'
+  return first === 0xfe && second === 0xff ? 'utf-16be' : 'utf-8'
 }
 
 function parser(): DOMParser {

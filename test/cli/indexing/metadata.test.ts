@@ -86,6 +86,17 @@ describe('the caption of a sidecar', () => {
     expect(sidecarCaption(kind, Buffer.from(text))).toBe(expected)
   })
 
+  it.each<['xmp' | 'json' | 'txt', string]>([
+    ['txt', 'Café 狗\r\n'],
+    ['json', '{"description": "Café 狗"}'],
+    ['xmp', `<?xml version="1.0" encoding="UTF-16"?>${xmp('Café 狗')}`],
+  ])('of a file of kind %s in UTF-16, by its byte order mark', (kind, text) => {
+    const bytes = Buffer.from(`\ufeff${text}`, 'utf16le')
+    expect(sidecarCaption(kind, bytes)).toBe('Café 狗')
+    expect(sidecarCaption(kind, Buffer.from(bytes).swap16())).toBe('Café 狗')
+    expect(() => sidecarCaption(kind, bytes.subarray(2))).toThrow()
+  })
+
   it('of an XMP with entities that grow does not expand them', () => {
     const entities = '<!DOCTYPE l [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]>'
     const bytes = Buffer.from(`<?xml version="1.0"?>${entities}${xmp('&b;')}`)

@@ -1,5 +1,6 @@
 """Caption files, CSV, JSON or COCO annotations, to one table."""
 
+import codecs
 import csv
 import json
 from collections import Counter
@@ -11,9 +12,15 @@ COLUMNS = {  # accepted names of each column
     "caption": ("caption",),
     "language": ("language",),
 }
+# Byte order marks, as Excel and Notepad write them. A mark of UTF-32 begins with one of UTF-16.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 # Errors of a file that has another structure than expected.
 MALFORMED = (
-    UnicodeDecodeError,
     json.JSONDecodeError,
     KeyError,
     TypeError,
@@ -59,9 +66,10 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The line where each row of a CSV file begins, and its cells; blank rows are left out.
 
     Raises:
-        ValueError: a quote is not closed; the error names the line where its row begins.
+        ValueError: a quote is not closed, or the text has another encoding; the error names the
+            line.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with path.open(newline="", encoding=_encoding(path)) as file:
         reader = csv.reader(file, strict=True)
         while True:
             line = reader.line_num + 1
@@ -69,6 +77,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 cells = next(reader)
             except StopIteration:
                 return
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}{_place_of_other_text(path)}") from error
             except csv.Error as error:
                 raise ValueError(
                     f"{path}, line {line}: {error}; is a quote of this row not closed, or a quote "
@@ -76,6 +86,28 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 ) from error
             if cells:
                 yield line, cells
+
+
+def _encoding(path: Path) -> str:
+    """By the byte order mark; without one, UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((name for mark, name in MARKS if start.startswith(mark)), "utf-8-sig")
+
+
+def _place_of_other_text(path: Path) -> str:
+    """The first line that is not UTF-8, for an error."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                return (
+                    f", line {number}: the byte 0x{byte:02X}; expected text in UTF-8, or in UTF-16 "
+                    "with a byte order mark"
+                )
+    return ": not the text that its byte order mark says"
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -103,7 +135,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _json_rows(path: Path) -> Iterator[tuple[str, str | list | dict]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
+        content = json.loads(path.read_text(encoding=_encoding(path)), object_pairs_hook=_unique)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}{_place_of_other_text(path)}") from error
     except ValueError as error:
         raise ValueError(f"{path}: no JSON that can be read: {error}") from error
     if isinstance(content, dict) and {"images", "annotations"} <= set(content):

@@ -112,6 +112,41 @@ def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path):
         assert table == {"a.jpg": {"en": ["x"]}}
 
 
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (b"\xff\xfe", "utf-16-le"),
+        (b"\xfe\xff", "utf-16-be"),
+        (b"\xff\xfe\0\0", "utf-32-le"),
+        (b"\xef\xbb\xbf", "utf-8"),
+    ],
+)
+def test_a_table_has_the_encoding_of_its_byte_order_mark(
+    tmp_path: Path, mark: bytes, encoding: str
+):
+    contents = {"t.csv": "file,caption\na.jpg,Café 狗\n", "t.json": '{"a.jpg": "Café 狗"}'}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(mark + content.encode(encoding))
+        assert read_captions(tmp_path / name, "en") == {"a.jpg": {"en": ["Café 狗"]}}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.json"])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        # Beyond the first piece that is decoded.
+        ("x" * 20_000 + "\n" + "Café – ".encode("cp1252").decode("latin-1"), "line 2: .* 0xE9"),
+        ("Café", "line 1: the byte 0xE9; expected text in UTF-8, or in UTF-16"),
+    ],
+)
+def test_a_table_in_another_encoding_is_refused_with_the_line(
+    tmp_path: Path, name: str, rows: str, message: str
+):
+    (tmp_path / name).write_bytes(rows.encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{name}, {message}"):
+        read_captions(tmp_path / name, "en")
+
+
 def test_captions_of_an_unknown_coco_image_are_skipped_and_counted(
     images: Path, tmp_path: Path, capsys
 ):
