@@ -28,6 +28,7 @@ class DataConfig(Table):
     def gives(self) -> set[str]:
         gives = {"further.embedding"} if self.captions > 1 else set()
         gives |= {"visual.ids"}  # codes of the cells, which `loop.visual_tokens` computes
+        gives |= {"image.other"} if self.views != 1 else set()
         return gives | ({"text.words"} if self.word_dropout == 0 else set())
 
 
@@ -111,6 +112,7 @@ class Recipe:
             INPUTS[name].check(config, self.data.languages, given, bool(self.train.start))
             given |= INPUTS[name].gives
         others = {
+            "image.other": "another view of each image: [data] views = 2 would",
             "text.words": "words must be whole: [data] word_dropout = 0 would",
             "further.embedding": "several captions an image: [data] captions = 5 would",
             "text.sentences": "soft_mix = 0 does without a teacher, [text] kind = 'bert' has one",

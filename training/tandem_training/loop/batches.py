@@ -65,6 +65,9 @@ class Batches:
             "text.ids": ids[own],
             "text.mask": mask[own],
         }
+        if self.recipe.needs("image.other"):
+            others = drawn.rng.integers(0, self.data.views or FRESH, len(chosen))
+            inputs["image.other"] = self.activations.batch(others[own], drawn.images[own])
         whole = {"image.ids": torch.from_numpy(drawn.images), "text.ids": ids, "text.mask": mask}
         if self.visual:
             whole["visual.ids"] = self.visual.batch(views, drawn.images)

@@ -151,8 +151,9 @@ class Trainer:
 
     def batch(self, number: int) -> Batch:
         batch = self.batches[number]
-        if not self.precision.bfloat16 and "image.activations" in batch.inputs:
-            batch.inputs["image.activations"] = batch.inputs["image.activations"].float()
+        for name in {"image.activations", "image.other"} & batch.inputs.keys():
+            if not self.precision.bfloat16:
+                batch.inputs[name] = batch.inputs[name].float()
         return batch.to(self.device)
 
     def _encode(self, inputs: Tensors) -> Tensors:

@@ -17,7 +17,8 @@ class Batch:
     all processes. s words of a further caption, u of one for the second text encoder, d numbers of
     a sentence vector:
 
-    inputs  "image.activations" [., c, h, w] · "image.ids" [.] · "text.ids", "text.mask" [., t]
+    inputs  "image.activations", of another view "image.other" [., c, h, w] · "image.ids" [.]
+            "text.ids", "text.mask" [., t]
             "further.ids", "further.mask" [., captions - 1, s] · "second.ids", "second.mask" [., u]
     whole   "image.ids" [b] · "text.ids", "text.mask" [b, t]
             "further.ids", "further.mask" [b, captions - 1, s]

@@ -15,6 +15,7 @@ from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .distil import Distil
 from .fused import FusedMlm, FusedMrfr
 from .instructions import Caption, Infill, Paint, WordMatch
+from .intra import Intra, Local
 from .language import Lm, Mlm
 from .masked import ImageMim, Mim, TextMlm
 from .matching import Itm, Lists, Rank
@@ -34,8 +35,8 @@ def register(objective: type[Objective]) -> type[Objective]:
 
 
 for _objective in (
-    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Distil, Mlm, TextMlm, Mim, ImageMim, Lm,
-    PrefixLm, Infill, Caption, WordMatch, Paint,
+    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Distil, Intra, Local,
+    Mlm, TextMlm, Mim, ImageMim, Lm, PrefixLm, Infill, Caption, WordMatch, Paint,
     SecondItc, SecondTextItc,
     Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone, Mvm, Mfr,
     FusedMlm, FusedMrfr,
