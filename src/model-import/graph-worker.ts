@@ -1,9 +1,12 @@
 /** Runs foreign graphs in a process of its own: a graph may crash the runtime. */
-import { readFile } from 'node:fs/promises'
 import { answerCalls } from '../worker/answer-calls.js'
 import type { GraphSpec, Tensors } from '../model/onnx/graph-inputs.js'
 import type { DeclaredValue } from '../model/onnx/graph-tensors.js'
+import { BundleError } from '../model/bundle/bundle.js'
+import { checkGraphFile } from '../model/onnx/graph-file.js'
+import { computesInHalf } from '../model/onnx/half-precision.js'
 import { Session } from '../model/onnx/session.js'
+import { readSlim } from './graph-bytes.js'
 
 export interface Commands {
   /** Opens a graph as it is. The caller has checked its operators and files. */
@@ -39,11 +42,13 @@ answerCalls<Commands>({
   },
   check: async ({ path, spec, threads }) => {
     await close()
-    session = await Session.open(await readFile(path), spec, {
-      provider: 'cpu',
-      device: 0,
-      threads,
-    })
+    const { bytes } = await readSlim(path, spec.file)
+    checkGraphFile(bytes, spec.file)
+    if (computesInHalf(bytes, spec.file))
+      throw new BundleError(
+        `${spec.file} computes in half precision (fp16), which is for a GPU; take another variant.`,
+      )
+    session = await Session.openFile(path, spec, threads)
     return null
   },
   run: async ({ inputs, wanted }) => {

@@ -1,9 +1,10 @@
 /** ONNX graphs as objects: reads, edits and writes them by ONNX's own schema. */
-import { open, readFile } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { BundleError } from '../model/bundle/bundle.js'
 import { checkGraphFile } from '../model/onnx/graph-file.js'
 import { MODEL } from '../model/onnx/onnx-schema.js'
+import { readSlim, writeWhole, type Place } from './graph-bytes.js'
 import { sideFile } from './side-file.js'
 
 /** TensorProto.DataType */
@@ -28,6 +29,8 @@ const ELEMENT_BYTES: Readonly<Record<number, number>> = {
 }
 const ATTRIBUTE = { float: 1, int: 2, graph: 5, ints: 7 }
 const EXTERNAL = 1
+const GRAPH = MODEL.root.lookupType('onnx.GraphProto')
+const TENSOR = MODEL.root.lookupType('onnx.TensorProto')
 /** A protocol buffer has less than 2 GiB. */
 const MAX_FILE_BYTES = 2 ** 31 - 2 ** 20
 /** Versions of the operators between which the nodes that an import adds mean the same. */
@@ -43,6 +46,8 @@ export interface Tensor {
   raw_data?: Uint8Array
   data_location?: number
   external_data?: { key?: string; value?: string }[]
+  /** Where `raw_data` lies, if it is not read. */
+  place?: Place
 }
 
 export interface Attribute {
@@ -103,14 +108,12 @@ export interface Port {
 }
 
 /**
- * Reads a graph. Its weights in side files are not read yet.
+ * Reads a graph. Its large weights stay in the file, those in side files are not looked at yet.
  * @throws BundleError when the file is no graph, or one that no bundle may have
  */
 export async function readGraph(path: string): Promise<Model> {
   const file = basename(path)
-  const bytes = await readFile(path).catch((error: Error) => {
-    throw new BundleError(`${file} cannot be read: ${error.message}`)
-  })
+  const { bytes, places } = await readSlim(path, file)
   checkGraphFile(bytes, file, true)
   let model: Model
   try {
@@ -120,6 +123,10 @@ export async function readGraph(path: string): Promise<Model> {
   }
   if (model.graph == null || model.graph.node.length === 0)
     throw new BundleError(`${file} is not a graph: it has no nodes.`)
+  for (const [number, place] of places) {
+    const tensor = model.graph.initializer?.[number]
+    if (tensor !== undefined) tensor.place = place
+  }
   model.ir_version = whole(model.ir_version ?? 0)
   const opset = opsetOf(model)
   if (!(opset >= MIN_OPSET && opset <= MAX_OPSET))
@@ -208,17 +215,13 @@ export function prefixNames(graph: Graph, prefix: string): void {
 }
 
 /**
- * Checks the weights that lie in files beside the graph, and reads them into it.
+ * Checks the weights that lie in files beside the graph, and makes them weights of the graph
+ * itself.
  * @param folder - of the graph
- * @param isRead - false to check alone
  * @throws BundleError for a name that leads out of the folder, or bytes that are not in the file
  */
-export async function inlineWeights(
-  graph: Graph,
-  folder: string,
-  file: string,
-  isRead = true,
-): Promise<void> {
+export async function inlineWeights(graph: Graph, folder: string, file: string): Promise<void> {
+  const own = new Set(graph.initializer)
   for (const tensor of tensorsOf(graph)) {
     if (tensor.data_location !== EXTERNAL && (tensor.external_data ?? []).length === 0) continue
     const weight = `${file}: the weight ${tensor.name ?? ''}`
@@ -240,13 +243,16 @@ export async function inlineWeights(
         throw new BundleError(
           `${weight} has ${length} bytes in ${basename(path)}; its shape needs ${bytesOf(tensor)}.`,
         )
-      if (!isRead) continue
+      tensor.data_location = 0
+      tensor.external_data = []
+      if (own.has(tensor)) {
+        tensor.place = { path, offset, length }
+        continue
+      }
       const bytes = Buffer.allocUnsafeSlow(length)
       const { bytesRead } = await handle.read(bytes, 0, length, offset)
       if (bytesRead < length) throw new BundleError(`${basename(path)} ends within ${weight}.`)
       tensor.raw_data = bytes
-      tensor.data_location = 0
-      tensor.external_data = []
     } finally {
       await handle.close()
     }
@@ -269,16 +275,33 @@ function bytesOf({ dims = [], data_type: type = 0 }: Tensor): number {
   return count * (ELEMENT_BYTES[type] ?? Number.NaN)
 }
 
-/** @throws BundleError when the file would be larger than a protocol buffer may be */
-export function encodeModel(model: Model, file: string): Uint8Array {
+/**
+ * @param file - the name in errors
+ * @throws BundleError when the file would be larger than a protocol buffer may be
+ */
+export async function writeModel(into: string, model: Model, file: string): Promise<void> {
   let bytes = 0
-  for (const { raw_data: raw } of tensorsOf(model.graph)) bytes += raw?.length ?? 0
+  for (const { raw_data: raw, place } of tensorsOf(model.graph))
+    bytes += place?.length ?? raw?.length ?? 0
   if (bytes > MAX_FILE_BYTES) {
     throw new BundleError(
       `${file} would have ${(bytes / 2 ** 30).toFixed(1)} GiB; an ONNX file holds 2 GiB. Take a smaller variant, such as --variant int8.`,
     )
   }
-  return MODEL.encode(model).finish()
+  const { graph, ...rest } = model
+  const initializers = graph.initializer ?? []
+  await writeWhole(into, {
+    head: MODEL.encode(rest).finish(),
+    graph: GRAPH.encode({
+      ...graph,
+      initializer: initializers.filter(({ place }) => place === undefined),
+    }).finish(),
+    weights: initializers.flatMap(({ name = '', dims = [], data_type, place }) =>
+      place === undefined
+        ? []
+        : [{ tensor: TENSOR.encode({ name, dims, data_type }).finish(), place }],
+    ),
+  })
 }
 
 export function whole(value: Whole): number {

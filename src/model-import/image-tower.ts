@@ -30,7 +30,12 @@ export async function readImageTower({ image }: ForeignModel, folder: string): P
 export async function convertImages(
   { image }: ForeignModel,
   tower: Tower,
-  { pixels, into, runner }: { pixels: readonly Uint8Array[]; into: string; runner: GraphRunner },
+  {
+    pixels,
+    into,
+    runner,
+    onConvert,
+  }: { pixels: readonly Uint8Array[]; into: string; runner: GraphRunner; onConvert: () => void },
   manifest: (dim: number) => Manifest,
 ): Promise<Converted> {
   const { size } = image.pixels
@@ -54,6 +59,7 @@ export async function convertImages(
   await runner.open(tower.path)
   const embeddings = await originalEmbeddings(tower, forms, runner)
   await runner.release()
+  onConvert()
   return convert(tower, forms, embeddings, into, runner)
 }
 

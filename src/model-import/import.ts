@@ -136,7 +136,7 @@ async function write(
       'A graph runs one input at a time, because it takes no batches or a batch changes its embeddings.',
     )
   const notes = [...foreign.notes, ...unknowns(foreign)]
-  progress('Writes goldens, card and manifest.')
+  progress('95 %: writes goldens, card and manifest.')
   const [golden = Buffer.alloc(0)] = files
   await writeFile(path(FILES.goldensImage), golden)
   await writeFile(path(FILES.goldens), JSON.stringify(goldensOf(tokenIds, text, image)))
@@ -173,11 +173,17 @@ async function convertGraphs(
   }
   const runner = await GraphRunner.start()
   try {
-    progress(`Text encoder: runs ${foreign.text.graph} on ${tokenIds.length} texts.`)
-    const texts = { tokenIds, into: path(FILES.text), runner }
+    progress(`5 %: runs ${foreign.text.graph} on ${tokenIds.length} texts.`)
+    const texts = {
+      ...{ tokenIds, into: path(FILES.text), runner },
+      onConvert: () => progress(`25 %: makes the text encoder of it, and compares both.`),
+    }
     const { padded, ...text } = await convertTexts(foreign, towers.text, texts, manifest)
-    progress(`Image encoder: runs ${foreign.image.graph} on ${pixels.length} images.`)
-    const images = { pixels, into: path(FILES.image), runner }
+    progress(`50 %: runs ${foreign.image.graph} on ${pixels.length} images.`)
+    const images = {
+      ...{ pixels, into: path(FILES.image), runner },
+      onConvert: () => progress(`75 %: makes the image encoder of it, and compares both.`),
+    }
     return { text, image: await convertImages(foreign, towers.image, images, manifest), padded }
   } finally {
     await runner.close()

@@ -39,7 +39,12 @@ export async function readTextTower({ text }: ForeignModel, folder: string): Pro
 export async function convertTexts(
   { text }: ForeignModel,
   tower: Tower,
-  { tokenIds, into, runner }: { tokenIds: number[][]; into: string; runner: GraphRunner },
+  {
+    tokenIds,
+    into,
+    runner,
+    onConvert,
+  }: { tokenIds: number[][]; into: string; runner: GraphRunner; onConvert: () => void },
   manifest: (dim: number) => Manifest,
 ): Promise<ConvertedTexts> {
   const { length, padding } = text
@@ -73,6 +78,7 @@ export async function convertTexts(
   const isFree = !isPadded || leastCosine(embeddings, unpadded) >= SAME
   const padded = isFree ? null : length
   const lane = textLane(manifest(1))
+  onConvert()
   const converted = await convert(
     tower,
     {

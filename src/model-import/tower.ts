@@ -2,18 +2,17 @@
  * Turns one graph of a foreign model into a graph of a bundle, and shows that both give the same
  * embeddings.
  */
-import { writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { BundleError } from '../model/bundle/bundle.js'
 import type { GraphSpec, Tensor, Tensors } from '../model/onnx/graph-inputs.js'
 import {
-  encodeModel,
   inlineWeights,
   inputsOf,
   outputsOf,
   prune,
   readGraph,
   TYPE,
+  writeModel,
   type Model,
   type Port,
 } from './graph.js'
@@ -61,7 +60,7 @@ export async function readTower(
   const file = basename(path)
   const output = embeddingOf(model, names, graph)
   const pruned = prune(model.graph, output)
-  await inlineWeights(model.graph, dirname(path), file, false)
+  await inlineWeights(model.graph, dirname(path), file)
   return { path, file: graph, output, inputs: inputsOf({ ...model, graph: pruned }) }
 }
 
@@ -127,7 +126,7 @@ async function write(tower: Tower, build: (model: Model) => Model, into: string)
   const whole = await readGraph(tower.path)
   const model = build({ ...whole, graph: prune(whole.graph, tower.output) })
   await inlineWeights(model.graph, dirname(tower.path), tower.file)
-  await writeFile(into, encodeModel(model, tower.file))
+  await writeModel(into, model, tower.file)
 }
 
 /** In batches of several sizes, since a batch may not change the embedding of a row. */

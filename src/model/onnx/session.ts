@@ -27,6 +27,9 @@ const PROVIDERS: Readonly<Record<Provider, readonly Provider[]>> = {
 /** Version of the runtime. */
 export const runtimeVersion = onnxruntime.env.versions.node ?? ''
 
+/** The arena of the runtime would double with the weights. */
+const FRUGAL = { use_device_allocator_for_initializers: '1' }
+
 export class Session {
   readonly #session: InferenceSession
 
@@ -72,6 +75,16 @@ export class Session {
   }
 
   /**
+   * Opens a graph of a bundle as `open` does, from its file, which takes less memory. The caller
+   * has checked which operators and files it uses.
+   * @throws BundleError as `open`
+   */
+  static async openFile(path: string, spec: GraphSpec, threads: number): Promise<Session> {
+    const execution = { provider: 'cpu', device: 0, threads } as const
+    return Session.#dryRun(path, spec, execution, { extra: { session: FRUGAL } })
+  }
+
+  /**
    * Opens a graph that belongs to no bundle, on the CPU and unchanged. The caller has checked which
    * operators and files it uses.
    * @throws BundleError when the runtime refuses it
@@ -81,7 +94,10 @@ export class Session {
     threads: number,
   ): Promise<{ session: Session; inputs: DeclaredValue[]; outputs: DeclaredValue[] }> {
     const execution = { provider: 'cpu', device: 0, threads } as const
-    const session = await Session.#load(path, basename(path), execution, {})
+    const session = await Session.#load(path, basename(path), execution, {
+      graphOptimizationLevel: 'disabled',
+      extra: { session: { ...FRUGAL, disable_prepacking: '1' } },
+    })
     return {
       session: new Session(session),
       inputs: [...session.inputMetadata],
@@ -116,12 +132,12 @@ export class Session {
   }
 
   static async #dryRun(
-    bytes: Uint8Array,
+    graph: Uint8Array | string,
     spec: GraphSpec,
     execution: Execution,
     options: InferenceSession.SessionOptions,
   ): Promise<Session> {
-    const opened = await Session.#create(bytes, spec, execution, options)
+    const opened = await Session.#create(graph, spec, execution, options)
     await dryRun(spec, (inputs) => opened.run(inputs))
     return opened
   }
