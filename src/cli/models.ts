@@ -9,6 +9,7 @@ import { fetchModel } from '../model-hub/fetch-model.js'
 import { hubModel } from '../model-hub/hub.js'
 import { hubSettings } from '../model-hub/settings.js'
 import { bundleName, importModel, type Imported } from '../model-import/import.js'
+import { knownModelLines, knownModels, machineMemory } from '../model-import/known-models.js'
 import { neededFiles } from '../model-import/needed-files.js'
 import { printLine, type Terminal } from './terminal.js'
 
@@ -25,11 +26,13 @@ const bundlesFolder = join(packageFolder, 'models')
 export function addModelsCommand(program: Command, terminal: Terminal): void {
   const models = program
     .command('models')
-    .description('list the bundles of a folder and verify each')
+    .description('list the bundles of a folder, verify each, and name models worth adding')
     .argument('[folder]', 'folder of bundles', bundlesFolder)
     .action(async (folder: string) => {
       const { lines, broken } = await listBundles(resolve(folder), readConfig(process.env))
       for (const line of lines) printLine(terminal.out, line)
+      if (resolve(folder) === bundlesFolder)
+        for (const line of await worthAdding()) printLine(terminal.out, line)
       if (broken > 0) process.exitCode = 1
     })
   models
@@ -50,6 +53,15 @@ export function addModelsCommand(program: Command, terminal: Terminal): void {
       for (const line of summary(await importModel(found.folder, all)))
         printLine(terminal.out, line)
     })
+}
+
+async function worthAdding(): Promise<string[]> {
+  const known = await knownModels(join(bundlesFolder, 'known-models.json'))
+  return [
+    '',
+    'Worth adding, with `tandem models add NAME`:',
+    ...knownModelLines(known, machineMemory()),
+  ]
 }
 
 /** A folder, or the snapshot of a model that is fetched from the hub. */
