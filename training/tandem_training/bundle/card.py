@@ -47,12 +47,16 @@ HUBS = """- Embeddings avoid hubs: an image's nearness to the captions of the tr
 STARTS = {
     "efficientnet": "EfficientNet-Lite2 (ImageNet, Apache-2.0)",
     "regions": "EfficientNet-Lite2 (ImageNet, Apache-2.0)",
+    "proposals": "EfficientNet-Lite2 (ImageNet, Apache-2.0)",
     "bert": "all-MiniLM-L6-v2 (Apache-2.0)",
 }
 # What the image tokens of a kind of vision encoder are, where a reader could expect more.
 TOKENS = {
     "regions": """- Regions: 36 fixed windows of the image, not objects that a detector found. Their
   names, where the fusion encoder reads some, are frequent words of the training captions.
+""",
+    "proposals": """- Regions: 36 boxes that a head without classes proposes, which learnt from
+  captions and saw no box. Their names are frequent words of the training captions.
 """,
     "detector": """- Regions: those of the detector {name}, which is part of the image graph. Its
   licence: {license}. SHA-256 of its file: {sha256}.

@@ -31,6 +31,7 @@ from .text.second import SecondText
 from .text.shared import SharedText
 from .vision.detector import Detector
 from .vision.efficientnet import EfficientNetLite
+from .vision.proposals import Proposals
 from .vision.regions import Regions
 from .vision.shared import SharedVision
 from .vision.vit import VisionTransformer
@@ -46,7 +47,7 @@ def register(part: type[Part]) -> type[Part]:
 
 
 for _part in (
-    EfficientNetLite, Regions, Detector, VisionTransformer, SharedVision,
+    EfficientNetLite, Regions, Proposals, Detector, VisionTransformer, SharedVision,
     Bert, CausalText, SharedText,
     NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention, Merged,
     CrossAttentionFusion, SharedFusion, EncoderDecoder, Instructed, MergedDecoder, CausalDecoder,

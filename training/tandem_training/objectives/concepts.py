@@ -4,8 +4,9 @@ from collections import Counter
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..distributed import gather
 from ..models.model import Tandem
 from ..models.vision.region_tokens import features_of
 from .objective import Objective, Step
@@ -80,3 +81,23 @@ class ConceptLabels(Objective):
 
     def forget(self) -> None:
         self.table = None
+
+
+class ProposalLabels(ConceptLabels):
+    """Which anchors hold what the captions name: every anchor votes for the words, and its share
+    among all anchors is a softmax of its objectness (WSDDN, Bilen and Vedaldi 2016,
+    arXiv:1511.02853, section 3; from memory). Only the objectness stays."""
+
+    name = "proposals"
+    needs = {"image.proposals", "image.labels"}
+
+    def __init__(self, options: Objective.Options, model: Tandem, vocabulary):
+        super().__init__(options, model, vocabulary)
+        self.classify = nn.Linear(model.vision.cells, model.pooler.concepts.count)
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        vision, ids = step.model.vision, step.batch.whole["image.ids"]
+        features = vision.anchor_features(gather(step.batch.inputs["image.activations"]))
+        share = vision.objectness(features).softmax(1)  # [b, a, 1]
+        logits = (share * self.classify(features)).sum(1)  # [b, count]
+        return {"proposals": asymmetric_loss(logits, self.table[ids.cpu()].to(logits.device))}

@@ -10,7 +10,7 @@ from ..models.model import ModelConfig, Tandem
 from ..models.registry import would_give
 from .alignment import Wra
 from .codes import Mfr, Mvm
-from .concepts import ConceptLabels
+from .concepts import ConceptLabels, ProposalLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .distil import Distil
 from .fused import FusedMlm, FusedMrfr
@@ -38,8 +38,8 @@ for _objective in (
     Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Distil, Intra, Local,
     Mlm, TextMlm, Mim, ImageMim, Lm, PrefixLm, Infill, Caption, WordMatch, Paint,
     SecondItc, SecondTextItc,
-    Mrfr, Mrc, MrcKl, Wra, ConceptLabels, Pollute, TagMlm, SecondCaption, MlmAlone, Mvm, Mfr,
-    FusedMlm, FusedMrfr,
+    Mrfr, Mrc, MrcKl, Wra, ConceptLabels, ProposalLabels, Pollute, TagMlm, SecondCaption,
+    MlmAlone, Mvm, Mfr, FusedMlm, FusedMrfr,
 ):  # fmt: skip
     register(_objective)
 
