@@ -9,6 +9,7 @@ from torch import Tensor
 from ..models.model import ModelConfig, Tandem
 from ..models.registry import would_give
 from .alignment import Wra
+from .codebook import Codebook
 from .codes import Mfr, Mvm
 from .concepts import ConceptLabels, ProposalLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
@@ -35,7 +36,7 @@ def register(objective: type[Objective]) -> type[Objective]:
 
 
 for _objective in (
-    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Distil, Intra, Local,
+    Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Distil, Intra, Local, Codebook,
     Mlm, TextMlm, Mim, ImageMim, Lm, PrefixLm, Infill, Caption, WordMatch, Paint,
     SecondItc, SecondTextItc,
     Mrfr, Mrc, MrcKl, Wra, ConceptLabels, ProposalLabels, Pollute, TagMlm, SecondCaption,
