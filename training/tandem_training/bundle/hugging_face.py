@@ -10,7 +10,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, normalizers
 from torch import nn
 
 from ..command import errors_as_sentences
@@ -19,6 +19,8 @@ from .graphs import Graphs
 from .hugging_face_graphs import Pixels, blip_graphs, clip_graphs, siglip_graphs
 from .write import CLIP_THRESHOLD, add_options, write_bundle
 
+GEMMA_PIECES = 256_000  # the vocabulary of SigLIP 2
+PUNCTUATION = r"[!-/:-@\[-`{-~]"  # string.punctuation
 ARCHITECTURES = {"CLIPModel": "CLIP", "SiglipModel": "SigLIP", "BlipForImageTextRetrieval": "BLIP"}
 
 
@@ -69,8 +71,9 @@ def read_pixels(folder: Path) -> Pixels:
     )
 
 
-def save_tokenizer(folder: Path, path: Path) -> Tokenizer:
-    """Write `tokenizer.json`, the checkpoint's own or one converted by `transformers`.
+def save_tokenizer(folder: Path, path: Path, kind: str) -> Tokenizer:
+    """Write `tokenizer.json`, the checkpoint's own or one converted by `transformers`, with the
+    rules of `kind`, an architecture.
 
     Raises:
         ValueError: the tokenizer cannot be converted.
@@ -87,10 +90,33 @@ def save_tokenizer(folder: Path, path: Path) -> Tokenizer:
                 f"{type(found).__name__}; take that file from another copy of the checkpoint"
             )
         tokenizer = found.backend_tokenizer
+    if kind == "SigLIP":
+        clean_as_siglip(tokenizer)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.save(str(path))
     return tokenizer
+
+
+def clean_as_siglip(tokenizer: Tokenizer) -> None:
+    """Do in the normaliser what the libraries do in code before a text is tokenised: SigLIP 2
+    lowercases; SigLIP also removes punctuation and collapses white space
+    (big_vision, `pp/ops_text.py`). What the tokenizer does already, found by tokenising, stays."""
+
+    def is_same(one: str, other: str) -> bool:
+        return tokenizer.encode(one).ids == tokenizer.encode(other).ids
+
+    steps = []
+    is_first = tokenizer.get_vocab_size() < GEMMA_PIECES
+    if is_first and not is_same('a "red" car, now!', "a red car now"):
+        steps.append(normalizers.Replace(Regex(PUNCTUATION), ""))
+    if not is_same("A RED Car", "a red car"):
+        steps.append(normalizers.Lowercase())
+    if is_first and not is_same("  a  red\n car ", "a red car"):
+        steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    if steps:
+        own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+        tokenizer.normalizer = normalizers.Sequence([*steps, *own])
 
 
 def padding_of(folder: Path, tokenizer: Tokenizer) -> int:
@@ -139,7 +165,7 @@ def import_checkpoint(
     model, kind = read_checkpoint(source)
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer = Path(temporary) / "tokenizer.json"
-        graphs, match = graphs_of(model, kind, source, save_tokenizer(source, tokenizer))
+        graphs, match = graphs_of(model, kind, source, save_tokenizer(source, tokenizer, kind))
         about = {
             "version": version,
             "description": f"{kind} imported from {source.resolve().name}",

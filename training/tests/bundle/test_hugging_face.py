@@ -8,9 +8,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from tandem_training.bundle import hugging_face
 from tandem_training.bundle.bundle import read_manifest
 from tandem_training.bundle.encoders import BundleEncoders
-from tandem_training.bundle.hugging_face import import_checkpoint
+from tandem_training.bundle.hugging_face import clean_as_siglip, import_checkpoint
 from tandem_training.bundle.hugging_face_graphs import pack, unpack
 
 transformers = pytest.importorskip(
@@ -170,6 +171,33 @@ def test_an_imported_siglip_equals_the_original_with_its_padding(tmp_path: Path,
         expected.logits_per_text,
         atol=0.1,
     )
+
+
+def letters() -> Tokenizer:
+    """Every character is a token, so that nothing is lost in tokenising."""
+    pieces = {chr(code): code for code in range(128)}
+    tokenizer = Tokenizer(models.WordLevel(pieces, unk_token="\0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return tokenizer
+
+
+def read_by(tokenizer: Tokenizer, text: str) -> str:
+    return "".join(tokenizer.encode(text).tokens)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [(256_000, 'two  "red"\tcars: a_b! '), (32_000, "two red cars ab")],
+)
+def test_texts_are_cleaned_as_siglip_cleans_them(pieces: int, expected: str, monkeypatch):
+    tokenizer = letters()
+    monkeypatch.setattr(hugging_face, "GEMMA_PIECES", 1 if pieces == 256_000 else pieces)
+    assert read_by(tokenizer, "Two") == "Two"
+    clean_as_siglip(tokenizer)
+    assert read_by(tokenizer, 'Two  "RED"\tcars: a_B! ') == expected
+    once = tokenizer.to_str()
+    clean_as_siglip(tokenizer)
+    assert tokenizer.to_str() == once
 
 
 @torch.inference_mode()
