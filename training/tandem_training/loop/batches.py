@@ -52,7 +52,10 @@ class Batches:
         self.visual = None
         if count := recipe.codes():
             side, views = round(model.cells**0.5), self.data.views
-            self.visual = VisualTokens(samples, size, views, side, count, cache, precision.bfloat16)
+            with distributed.first_rank_first():
+                self.visual = VisualTokens(
+                    samples, size, views, side, count, cache, precision.bfloat16
+                )
 
     def __getitem__(self, number: int) -> Batch:
         drawn, own = self.shuffle.draw(number), self.rows

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from ..data.atomic import replace_file
 from ..data.cache import TrunkCache
 from ..data.samples import Sample
 from ..models.vision.efficientnet import EfficientNetLite
@@ -36,18 +38,28 @@ class VisualTokens:
                  folder: Path, bfloat16: bool):  # fmt: skip
         trunk = published_trunk(size)
         cache = TrunkCache(samples, trunk, size, views, folder, bfloat16=bfloat16)
-        images = np.arange(len(samples))
+        # Kept, so that all processes and a resumed run have the same.
+        path = folder / f"codes-{Path(cache.array.filename).stem}-{side}-{count}.npy"
+        if not path.exists():
+            with replace_file(path) as file:
+                np.save(file, self._fit(cache, views, len(samples), side, count))
+        self.codes = torch.from_numpy(np.load(path))
+
+    @classmethod
+    def _fit(cls, cache: TrunkCache, views: int, count: int, side: int, codes: int) -> np.ndarray:
+        images = np.arange(count)
         cells = [
-            self._cells(cache.batch(np.full(len(part), view), part), side)
+            cls._cells(cache.batch(np.full(len(part), view), part), side)
             for view in range(views)
-            for part in np.array_split(images, -(-len(images) // CHUNK))
+            for part in np.array_split(images, -(-count // CHUNK))
         ]
         flat = np.concatenate(cells).reshape(-1, cells[0].shape[-1])
         chosen = np.random.default_rng(0).permutation(len(flat))[:FITTED]
-        clusters = MiniBatchKMeans(min(count, len(chosen)), random_state=0, n_init=1)
-        clusters.fit(flat[np.sort(chosen)])
-        shape = (views, len(samples), side * side)
-        self.codes = torch.from_numpy(clusters.predict(flat).astype(np.int64)).view(shape)
+        clusters = MiniBatchKMeans(min(codes, len(chosen)), random_state=0, n_init=1)
+        with threadpool_limits(1):  # the codes do not depend on the number of threads
+            clusters.fit(flat[np.sort(chosen)])
+            found = clusters.predict(flat)
+        return found.astype(np.int64).reshape(views, count, side * side)
 
     @staticmethod
     def _cells(activations: Tensor, side: int) -> np.ndarray:
