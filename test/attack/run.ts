@@ -1,6 +1,7 @@
 /**
- * The long run: `npm run attack -- --seconds 30 --requests 100000 --stop-minutes 10 [--seed 7]
- * [--model tandem-small] [--only 9]`. Writes its table to docs/reliability.md. Ends with 1 if
+ * The long run: `npm run attack -- --seconds 6 --requests 100000 --stop-minutes 10 [--seed 7]
+ * [--bundle tandem-small] [--only 9]`. Without `--bundle`, with the tiny bundle of the tests and
+ * the shipped one. Writes its table to docs/reliability.md. Ends with 1 if
  * anything is not as it must be.
  */
 import { cpus } from 'node:os'
@@ -21,33 +22,39 @@ const { values } = parseArgs({
     requests: { type: 'string', default: '100000' },
     'stop-minutes': { type: 'string', default: '10' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-    model: { type: 'string', default: join(packageFolder, 'test/fixtures/tiny-bundle') },
+    bundle: {
+      type: 'string',
+      multiple: true,
+      default: ['test/fixtures/tiny-bundle', 'tandem-small'],
+    },
     only: { type: 'string' },
   },
 })
 const seconds = Number(values.seconds)
 const seed = Number(values.seed)
-const model = values.model.includes('/')
-  ? resolve(values.model)
-  : join(packageFolder, 'models', values.model)
+const models = values.bundle.map((bundle) =>
+  bundle.includes('/') ? resolve(packageFolder, bundle) : join(packageFolder, 'models', bundle),
+)
+const [model = ''] = models
+/** Connections of the fuzzer: 100,000 requests take some minutes. */
+const FUZZED_SOCKETS = 80
 const image = await jpeg()
 const chosen = attacks.filter(
   ({ fault }) => values.only === undefined || fault === Number(values.only),
 )
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
-const outcomes: Outcome[] = []
-for (const attack of chosen) {
-  const service = await Service.start(model)
-  try {
-    const outcome = await runAttack(service, attack, { seconds, image, judgesTime: true })
-    outcomes.push(outcome)
-    say(rowOf(outcome))
-    for (const fault of outcome.faults) say(`  ${fault}`)
-  } finally {
-    await service.stop()
+const outcomes: (Outcome & { bundle: string })[] = []
+for (const folder of models)
+  for (const attack of chosen) {
+    const service = await Service.start(folder)
+    try {
+      const outcome = await runAttack(service, attack, { seconds, image, judgesTime: true })
+      record(outcome, folder)
+    } finally {
+      await service.stop()
+    }
   }
-}
 if (values.only === undefined && Number(values.requests) > 0) {
   const service = await Service.start(model)
   const count = Number(values.requests)
@@ -56,7 +63,7 @@ if (values.only === undefined && Number(values.requests) > 0) {
     fault: 1,
     name: `${count} requests of a fuzzer of raw sockets`,
     run: async (target: Parameters<typeof fuzzSockets>[0]): Promise<void> => {
-      const statuses = await fuzzSockets(target, { count, seed, image })
+      const statuses = await fuzzSockets(target, { count, seed, image, sockets: FUZZED_SOCKETS })
       say(JSON.stringify([...statuses].sort(([a], [b]) => a - b)))
       isOver = true
     },
@@ -67,9 +74,7 @@ if (values.only === undefined && Number(values.requests) > 0) {
       ...{ seconds: Infinity, image, judgesTime: true },
       hasEnded: () => isOver,
     })
-    outcomes.push(outcome)
-    say(rowOf(outcome))
-    for (const fault of outcome.faults) say(`  ${fault}`)
+    record(outcome, model)
   } finally {
     await service.stop()
   }
@@ -77,7 +82,7 @@ if (values.only === undefined && Number(values.requests) > 0) {
 const stops: Stops[] = []
 const stopEnd = performance.now() + Number(values['stop-minutes']) * 60_000
 for (let round = 0; values.only === undefined && performance.now() < stopEnd; round += 1) {
-  const service = await Service.start(model)
+  const service = await Service.start(models[round % models.length] ?? model)
   const outcome = await stopWorkers(service, {
     ...{ rounds: 6, seed: seed + round, image },
     allAtTheEnd: round % 2 === 1,
@@ -91,19 +96,27 @@ for (let round = 0; values.only === undefined && performance.now() < stopEnd; ro
 
 if (values.only === undefined)
   replaceBetween('attack', [
-    `Seed ${seed}, bundle ${model.split('/').at(-1)}, ${seconds} s an attack, Node ${process.versions.node} on ${process.platform}, ${cpus().length} cores, ${new Date().toISOString().slice(0, 10)}.`,
+    `Seed ${seed}, ${seconds} s an attack, Node ${process.versions.node} on ${process.platform}, ${cpus().length} cores, ${new Date().toISOString().slice(0, 10)}.`,
     '',
-    '| fault | attack | requests of good clients | succeeded | p99, ms | memory before → most → after, MiB | left over or wrong |',
-    '|---:|---|---:|---:|---:|---|---|',
+    '| fault | attack | bundle | requests of good clients | succeeded | p99, ms | memory before → most → after, MiB | left over or wrong |',
+    '|---:|---|---|---:|---:|---:|---|---|',
     ...outcomes.map(rowOf),
     ...(stops.length === 0 ? [] : ['', ...stopLines(stops)]),
   ])
 process.exitCode = [...outcomes, ...stops].some(({ faults }) => faults.length > 0) ? 1 : 0
 
-function rowOf({ attack, requests, succeeded, p99, memory, faults }: Outcome): string {
+function record(outcome: Outcome, folder: string): void {
+  const row = { ...outcome, bundle: folder.split('/').at(-1) ?? '' }
+  outcomes.push(row)
+  say(rowOf(row))
+  for (const fault of outcome.faults) say(`  ${fault}`)
+}
+
+function rowOf(outcome: Outcome & { bundle: string }): string {
+  const { attack, bundle, requests, succeeded, p99, memory, faults } = outcome
   const share = ((100 * succeeded) / Math.max(1, requests)).toFixed(2)
   const held = [memory.before, memory.most, memory.after].map((mib) => mib.toFixed(0)).join(' → ')
-  return `| ${attack.fault} | ${attack.name} | ${requests} | ${share} % | ${p99.toFixed(0)} | ${held} | ${faults.length === 0 ? 'nothing' : faults.join('; ')} |`
+  return `| ${attack.fault} | ${attack.name} | ${bundle} | ${requests} | ${share} % | ${p99.toFixed(0)} | ${held} | ${faults.length === 0 ? 'nothing' : faults.join('; ')} |`
 }
 
 function stopLines(all: readonly Stops[]): string[] {

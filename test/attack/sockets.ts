@@ -4,17 +4,21 @@ import { randomNumbers } from '../support/random-embeddings.js'
 import type { Target } from './attack.js'
 import { head } from './http.js'
 
-const SOCKETS = 30
 const LONGEST_MS = 2000
 
 /**
- * Sends `count` requests, whole and in pieces.
+ * Sends `count` requests, whole and in pieces, on `sockets` connections at a time.
  *
  * @returns the statuses of the answers, by number
  */
 export async function fuzzSockets(
   { raw, key, isOver }: Target,
-  { count, seed, image }: { count: number; seed: number; image: Buffer },
+  {
+    count,
+    seed,
+    image,
+    sockets = 30,
+  }: { count: number; seed: number; image: Buffer; sockets?: number },
 ): Promise<Map<number, number>> {
   const next = randomNumbers(seed)
   const pick = <Value>(values: readonly Value[]): Value =>
@@ -73,6 +77,6 @@ export async function fuzzSockets(
         statuses.set(Number(status), (statuses.get(Number(status)) ?? 0) + 1)
     }
   }
-  await Promise.all(Array.from({ length: SOCKETS }, client))
+  await Promise.all(Array.from({ length: sockets }, client))
   return statuses
 }

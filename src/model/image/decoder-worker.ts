@@ -9,6 +9,8 @@ import { preprocess, type Preprocessed } from './preprocess.js'
 export type Decoded = Omit<Preprocessed, 'pixels'> & { pixels: Pixels }
 
 export interface Commands {
+  /** Whether an image is still decoded whose call has been answered. */
+  isDecoding: { input: null; output: boolean }
   /** Keeps a piece of the next image. */
   keep: { input: { piece: Uint8Array; isFirst: boolean }; output: null }
   /**
@@ -28,8 +30,10 @@ export interface Commands {
 }
 
 let pieces: Uint8Array[] = []
+let decoding = 0
 
 answerCalls<Commands>({
+  isDecoding: () => decoding > 0,
   keep: ({ piece, isFirst }) => {
     if (isFirst) pieces = []
     pieces.push(piece)
@@ -38,9 +42,10 @@ answerCalls<Commands>({
   decode: async ({ bytes, rules, maxPixels, into, isStored }) => {
     const whole = pieces.length === 0 ? bytes : Buffer.concat([...pieces, bytes])
     pieces = []
-    const { pixels, image } = await withinBudget(() =>
-      preprocess(whole, rules, maxPixels, isStored),
-    )
+    const { pixels, image } = await withinBudget(() => {
+      decoding += 1
+      return preprocess(whole, rules, maxPixels, isStored).finally(() => (decoding -= 1))
+    })
     return { pixels: into === null ? pixels : writePixels(pixels, into), image }
   },
 })

@@ -107,7 +107,8 @@ export class Decoder {
       this.#averageMs.add(performance.now() - started)
       return decoded
     } catch (error) {
-      if (error instanceof TandemError && error.code === 'image_too_costly') worker?.restart()
+      if (error instanceof TandemError && error.code === 'image_too_costly' && worker !== undefined)
+        await restartIfDecoding(worker)
       throw error
     } finally {
       void this.#giveBack(worker).then(release)
@@ -187,4 +188,10 @@ async function sendPieces(worker: WorkerProcess<Commands>, bytes: Uint8Array): P
     await worker.call('keep', { piece, isFirst: from === 0 }, DECODE_TIMEOUT_MS)
   }
   return bytes.subarray(from)
+}
+
+/** An image is refused by its header, or native code computes on, which cannot be stopped. */
+async function restartIfDecoding(worker: WorkerProcess<Commands>): Promise<void> {
+  const isDecoding = await worker.call('isDecoding', null, DECODE_TIMEOUT_MS).catch(() => true)
+  if (isDecoding) worker.restart()
 }

@@ -122,6 +122,18 @@ describe('the decoder', () => {
     ])
   })
 
+  it('keeps its processes where images are refused by their scans', async () => {
+    const pids = decoder.statuses.map(({ pid }) => pid)
+    const scan = Buffer.from('ffda000801010000003f0000', 'hex')
+    const start = await sharp(plainPng(64, 64)).jpeg({ progressive: true }).toBuffer()
+    const bytes = Buffer.concat([start.subarray(0, -2), ...Array<Buffer>(200_000).fill(scan)])
+    for (let at = 0; at < 3; at += 1)
+      await expect(decoder.decode(bytes, { size: SIZE })).rejects.toMatchObject({
+        code: 'image_too_costly',
+      })
+    expect(decoder.statuses.map(({ pid }) => pid)).toEqual(pids)
+  })
+
   it(
     'refuses an image that costs too much, while another client is served',
     { timeout: 180_000 },
