@@ -1,10 +1,12 @@
+import math
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tandem_training import evaluate, export, prepare, train
-from tandem_training.loop.checkpoint import load
+from tandem_training.loop.checkpoint import load, save
 
 
 @pytest.mark.parametrize(
@@ -41,8 +43,26 @@ def test_training_ends_with_a_sentence_when_no_shard_matches(tmp_path: Path, mon
 
 
 def test_a_checkpoint_of_another_program_is_named(tmp_path: Path):
-    import torch
-
     torch.save([1, 2], tmp_path / "model.pt")
     with pytest.raises(ValueError, match="model.pt is no checkpoint of this trainer"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [(0.0, "export: .* the checkpoint ranks no better than chance"), (math.nan, "not finite")],
+)
+def test_the_whole_export_of_a_useless_model_ends_with_a_sentence(
+    model, tokenizer, shard: Path, tmp_path: Path, monkeypatch, weight: float, message: str
+):
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.constant_(parameter, weight)
+    save(tmp_path / "model.pt", model.checkpoint())
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    monkeypatch.setattr(export.weights, "minilm_folder", lambda: tmp_path)
+    given = [str(tmp_path / name) for name in ("model.pt", "out")]
+    monkeypatch.setattr(sys, "argv", ["export", *given, "--dev", str(shard)])
+    with pytest.raises(SystemExit, match=message):
+        export.main()
+    assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..data.samples import Sample, read_languages, read_shards
 from ..data.shards import data_name
@@ -62,8 +63,10 @@ def write_bundle(
     Returns:
         The manifest. A bundle in `folder` is replaced at the end.
     Raises:
-        ValueError: int8 without `calibrate`; `folder` is no bundle; a graph misses a tolerance.
+        ValueError: int8 without `calibrate`; `folder` is no bundle; a weight is not finite; the
+            model ranks no better than chance; a graph misses a tolerance.
     """
+    _require_finite(graphs)
     if precision == "int8" and not calibrate:
         raise ValueError("precision int8 needs images to take its ranges from: give --calibrate")
     if folder.exists() and not (folder / "manifest.json").is_file():
@@ -115,6 +118,16 @@ def write_bundle(
     shutil.rmtree(folder, ignore_errors=True)
     partial_folder.rename(folder)
     return manifest
+
+
+def _require_finite(graphs: Graphs) -> None:
+    for module in (graphs.image, graphs.text, graphs.fusion):
+        for name, weight in module.named_parameters() if module is not None else ():
+            if not torch.isfinite(weight).all():
+                raise ValueError(
+                    f"the weight {name} has values that are not finite: the training diverged; "
+                    "take an earlier checkpoint, or train with a lower learning rate"
+                )
 
 
 def _first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
