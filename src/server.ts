@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { buildApp, type Tandem } from './http/app.js'
 import { readConfig, type Config } from './config.js'
+import { announceService } from './files/lock.js'
 import { startHealthServer } from './http/health-server.js'
 import { exposureRemark, isLoopback } from './http/exposure.js'
 
@@ -29,6 +30,11 @@ async function serve(config: Config): Promise<void> {
     process.on('SIGHUP', () => void tandem.reload())
   if (healthPort !== 0) await startHealthServer(tandem.app, { host, port: healthPort })
   const address = await tandem.app.listen({ host, port })
+  if (tandem.retrieval.maintenance !== null)
+    await announceService(
+      config.dataFolder,
+      address.replace(/\/\/(0\.0\.0\.0|\[::\])/, '//127.0.0.1'),
+    )
   try {
     await tandem.start()
   } catch (error) {

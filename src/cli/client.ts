@@ -30,6 +30,7 @@ export interface SearchOptions {
   language?: string | undefined
   /** JSON text. */
   filter?: string | undefined
+  min_match?: number | undefined
 }
 
 const JSON_HEADERS = { 'content-type': 'application/json' }

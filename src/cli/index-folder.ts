@@ -61,7 +61,7 @@ export function addIndexCommand(program: Command, terminal: Terminal): void {
       if (failed.length > 0) process.exitCode = 1
       return
     }
-    await withService(options, config, async (client) => {
+    const work = async (client: Client): Promise<void> => {
       if (dryRun) {
         const failed = await listImages(paths, terminal, indexOptions, client)
         if (failed.length > 0) process.exitCode = 1
@@ -81,7 +81,8 @@ export function addIndexCommand(program: Command, terminal: Terminal): void {
       } finally {
         await metadata.close()
       }
-    })
+    }
+    await withService(options, config, work, terminal)
   })
 }
 

@@ -23,6 +23,15 @@ export function wholeNumber(least: number, most: number): (raw: string) => numbe
   }
 }
 
+/** Reads an option as a number; both limits are inclusive. */
+export function decimal(least: number, most: number): (raw: string) => number {
+  return (raw) => {
+    const value = raw.trim() === '' ? Number.NaN : Number(raw)
+    if (value >= least && value <= most) return value
+    throw new InvalidArgumentError(`Expected a number from ${least} to ${most}.`)
+  }
+}
+
 function serviceUrl(raw: string): string {
   if (URL.canParse(raw) && /^https?:$/.test(new URL(raw).protocol)) return raw
   throw new InvalidArgumentError('Expected an address such as http://127.0.0.1:3000.')

@@ -6,21 +6,40 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buildApp } from '../http/app.js'
 import type { Config } from '../config.js'
+import { announcedService } from '../files/lock.js'
 import { Client } from './client.js'
 import type { ServiceOptions } from './options.js'
+import { printLine, type Terminal } from './terminal.js'
 
 export interface Service {
   client: Client
   close(): Promise<void>
 }
 
-/** Calls the service at `--url`, or one on the data folder that ends with `work`. */
+/**
+ * Calls the service at `--url`, or the one that runs on the data folder, or one that is started for
+ * `work` and ends with it.
+ *
+ * @param terminal - is told which one, if it is one
+ */
 export async function withService<Result>(
   { url, key }: ServiceOptions,
   config: Config,
   work: (client: Client) => Promise<Result>,
+  terminal?: Pick<Terminal, 'err'>,
 ): Promise<Result> {
-  if (url !== undefined) return work(new Client(url, key ?? config.apiKeys[0]))
+  const tell = (line: string): void => {
+    if (terminal?.err.isTTY === true) printLine(terminal.err, line)
+  }
+  const running = url ?? (await announcedService(config.dataFolder))
+  if (running !== null) {
+    if (url === undefined)
+      tell(`Asking the service at ${running}, which runs on ${config.dataFolder}.`)
+    return work(new Client(running, key ?? config.apiKeys[0]))
+  }
+  tell(
+    `Loading the model and the items of ${config.dataFolder}; a service that runs answers at once.`,
+  )
   const service = await ownService(config)
   try {
     return await work(service.client)

@@ -2,7 +2,7 @@
 import cliProgress from 'cli-progress'
 
 export interface Terminal {
-  out: NodeJS.WritableStream
+  out: NodeJS.WritableStream & { isTTY?: boolean }
   err: NodeJS.WritableStream & { isTTY?: boolean }
 }
 

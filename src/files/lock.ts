@@ -34,6 +34,8 @@ const MAX_PATH_BYTES = 100
 const ATTEMPTS = 5
 const ANSWER_MS = 1000
 const CHECK_MS = 1000
+/** Folder of the socket that answers with the address of the service. */
+const SERVICE = 'service'
 /** Error codes of file systems that cannot hold a socket, or are full. */
 const NO_SOCKETS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSPC', 'EROFS'])
 
@@ -172,6 +174,39 @@ class FolderSocket {
     // Another name each time, since the end of a listener removes its file.
     this.#name = randomBytes(6).toString('hex')
     this.#server = await listen(this.#folder.address(this.#name), introduction(this.#holder))
+  }
+}
+
+/**
+ * Tells other processes the address of the service on the folder, as long as this process lives.
+ * Does nothing where the file system takes no sockets.
+ */
+export async function announceService(folder: string, url: string): Promise<void> {
+  const sockets = join(folder, SERVICE)
+  try {
+    await mkdir(sockets, { recursive: true })
+    const place = await SocketFolder.open(sockets)
+    try {
+      const name = randomBytes(6).toString('hex')
+      await listen(place.address(name), url)
+      // Removes the sockets of killed processes.
+      await heldBy(place, name)
+    } finally {
+      await place.close()
+    }
+  } catch (error) {
+    if (!NO_SOCKETS.has((error as NodeJS.ErrnoException).code ?? '')) throw error
+  }
+}
+
+/** The address of the service on the folder; null without one. */
+export async function announcedService(folder: string): Promise<string | null> {
+  const place = await SocketFolder.open(join(folder, SERVICE)).catch(() => null)
+  if (place === null) return null
+  try {
+    return await heldBy(place, '').catch(() => null)
+  } finally {
+    await place.close()
   }
 }
 

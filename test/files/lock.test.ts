@@ -1,12 +1,17 @@
-import { fork, type ChildProcess } from 'node:child_process'
+import { fork, type ChildProcess, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { DataFolderLockedError, lockDataFolder } from '../../src/files/lock.js'
+import {
+  announcedService,
+  announceService,
+  DataFolderLockedError,
+  lockDataFolder,
+} from '../../src/files/lock.js'
 
 const holder = fileURLToPath(new URL('./lock-holder.ts', import.meta.url))
 let folder: string
@@ -117,4 +122,28 @@ describe('the lock of a data folder', () => {
     await lock.release()
     expect(await readdir(join(deep, 'lock'))).toEqual([])
   }, 30_000)
+})
+
+describe('the address of the service on a data folder', () => {
+  it('is told while the process lives, and not before', async () => {
+    expect(await announcedService(folder)).toBeNull()
+    await announceService(folder, 'http://127.0.0.1:3000')
+    expect(await announcedService(folder)).toBe('http://127.0.0.1:3000')
+    expect(await readdir(join(folder, 'service'))).toHaveLength(1)
+  })
+
+  it('is not told for a folder that does not exist, which is not made', async () => {
+    expect(await announcedService(join(folder, 'none'))).toBeNull()
+    expect(await readdir(folder)).not.toContain('none')
+  })
+
+  it('is forgotten with a killed process', async () => {
+    const sockets = join(folder, 'service')
+    await mkdir(sockets, { recursive: true })
+    const script = `require('net').createServer((s) => s.end('http://a')).listen(${JSON.stringify(join(sockets, 'x'))}, () => process.kill(process.pid, 'SIGKILL'))`
+    spawnSync(process.execPath, ['-e', script])
+    expect(await readdir(sockets)).toEqual(['x'])
+    expect(await announcedService(folder)).toBeNull()
+    expect(await readdir(sockets)).toEqual([])
+  })
 })

@@ -1,5 +1,6 @@
 /** The payload of an item that `tandem index` makes of a file. */
 import { createHash } from 'node:crypto'
+import { join } from 'node:path'
 import type { Payload } from '../../http/schemas/fields.js'
 import type { StoredItem } from '../client.js'
 import { idOfFile } from './file-ids.js'
@@ -11,6 +12,12 @@ export interface FileOrigin {
   /** Below the root. */
   path: string
   sha256: string
+}
+
+/** The path of the file of an item; undefined for an item that `index` did not make. */
+export function fileOf(payload: Payload | null): string | undefined {
+  const { root, path } = payload ?? {}
+  return typeof root === 'string' && typeof path === 'string' ? join(root, path) : undefined
 }
 
 /** Tells the metadata that `index` wrote from those that a client changed. */
