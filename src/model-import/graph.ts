@@ -205,6 +205,8 @@ export function prefixNames(graph: Graph, prefix: string): void {
     value.name = renamed(value.name)
   for (const tensor of graph.initializer ?? []) tensor.name = renamed(tensor.name ?? '')
   for (const node of graph.node) {
+    // Two nodes with one name are refused by the runtime.
+    node.name = renamed(node.name ?? '')
     node.input = node.input.map(renamed)
     node.output = node.output.map(renamed)
     for (const { g, graphs = [] } of node.attribute ?? []) {
