@@ -24,6 +24,11 @@ const SIDE = 32
 /** Of a channel. */
 const TOLERANCE = 3
 const MIN_FILES = 80
+/**
+ * Levels at which files are known to differ: libheif and libavif interpolate halved chroma in other
+ * ways, and neither sharp nor Pillow can choose. It shows at hard edges between colours.
+ */
+const KNOWN: Readonly<Record<string, number>> = { 'sharp edges of colour.avif': 95 }
 
 /** Four quarters, one of them half and one fully transparent with `alpha`. */
 function quarters(alpha = false): Sharp {
@@ -105,8 +110,9 @@ const files: Record<string, () => Promise<Buffer> | Buffer> = {
       .avif({ ...bestJpeg, bitdepth: 12 })
       .toBuffer(),
   'alpha.avif': () => quarters(true).avif(bestJpeg).toBuffer(),
-  // Of one colour: at edges, libheif and libavif interpolate chroma in other ways.
   'subsampled.avif': () => quarters().resize(1, 1).resize(SIDE, SIDE).avif().toBuffer(),
+  'edges of colour.avif': () =>
+    quarters().avif({ quality: 100, chromaSubsampling: '4:2:0' }).toBuffer(),
   'tiled.tif': () => quarters().tiff({ tile: true, tileWidth: 16, tileHeight: 16 }).toBuffer(),
   'big.tif': () => quarters().tiff({ bigtiff: true }).toBuffer(),
   'of 16 bits.tif': () => deep().tiff().toBuffer(),
@@ -157,7 +163,7 @@ describe.skipIf(missing !== null)(`a file of each kind ${missing ?? ''}`, () => 
         const most = found.reduce((max, value, i) => {
           return Math.max(max, Math.abs(value - (expected[i] ?? 999)))
         }, 0)
-        if (most > TOLERANCE) differences.push(`${name}: up to ${most} levels`)
+        if (most > (KNOWN[name] ?? TOLERANCE)) differences.push(`${name}: up to ${most} levels`)
       }
     }
     expect(differences).toEqual([])
