@@ -9,8 +9,8 @@ import { TandemError } from '../../errors.js'
 import type { readByRoute } from '../schemas/fields.js'
 import { sentenceFor } from './validation-message.js'
 
-// verbose: errors hold the value and the schema, which the sentence quotes. The schemas are our own,
-// so that they need not be checked.
+// verbose: errors hold the value and the schema, which the sentence quotes. The schemas are our
+// own, so that they need not be checked.
 const shared = {
   meta: false,
   validateSchema: false,
