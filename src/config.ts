@@ -305,7 +305,7 @@ function configOf(values: Static<typeof schema>) {
   }
 }
 
-/** Fills in defaults and converts numbers. The schema is our own, so that it need not be checked. */
+/** Fills in defaults and converts numbers. The schema is our own, so it need not be checked. */
 const ajv = new Ajv({
   ...{ allErrors: true, useDefaults: true, coerceTypes: true },
   ...{ strict: false, meta: false, validateSchema: false },

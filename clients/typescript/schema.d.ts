@@ -744,6 +744,358 @@ export interface components {
             timings: components["schemas"]["Timings"];
         };
         /**
+         * OpenaiEmbeddingsBody
+         * @description an object with input
+         */
+        OpenaiEmbeddingsBody: {
+            /** @description the name of the bundle that serves */
+            model?: string;
+            /** @description a text, {text}, {image}, or a list of those */
+            input?: unknown;
+            /** @description a list of {role, content}: one embedding of their image or texts */
+            messages?: {
+                role?: string;
+                /** @description a text or a list of parts */
+                content: unknown;
+            }[];
+            /**
+             * @description "text" or "image": what the strings of input are
+             * @enum {string}
+             */
+            modality?: "text" | "image";
+            /**
+             * @description "float", "base64" (little-endian float32), "binary" or "ubinary"
+             * @enum {string}
+             */
+            encoding_format?: "float" | "base64" | "binary" | "ubinary";
+            /**
+             * @description "float", "base64" (little-endian float32), "binary" or "ubinary"
+             * @enum {string}
+             */
+            embedding_type?: "float" | "base64" | "binary" | "ubinary";
+            /** @description the number of values of the bundle */
+            dimensions?: number;
+        };
+        /** EmbeddingItem */
+        EmbeddingItem: {
+            /** @enum {string} */
+            object: "embedding";
+            index: number;
+            embedding: number[] | string;
+        };
+        /**
+         * Usage
+         * @description Not counted: always 0
+         */
+        Usage: {
+            prompt_tokens: number;
+            total_tokens: number;
+        };
+        /**
+         * OpenaiEmbeddingsReply
+         * @description Embeddings in the order of the inputs
+         */
+        OpenaiEmbeddingsReply: {
+            /** @enum {string} */
+            object: "list";
+            model: string;
+            data: components["schemas"]["EmbeddingItem"][];
+            usage: components["schemas"]["Usage"];
+        };
+        /** ServedModel */
+        ServedModel: {
+            id: string;
+            /** @enum {string} */
+            object: "model";
+            created: number;
+            owned_by: string;
+            capabilities: ("embed" | "image_embed" | "rerank")[];
+            version: string;
+            /** @description Values of an embedding */
+            dim: number;
+            languages: string[];
+            /** @description Whether the bundle has a fusion encoder */
+            rerank: boolean;
+            /** @description Of the weights */
+            license: string;
+            /** @description False if the license forbids it; absent where nobody looked */
+            commercial_use?: boolean;
+            /** @description Whether match was fitted on pairs; otherwise it orders and is no probability */
+            calibrated: boolean;
+            stats: {
+                queue_absolute: number;
+                results_pending: number;
+            };
+        };
+        /** ServedModels */
+        ServedModels: {
+            /** @enum {string} */
+            object: "list";
+            data: components["schemas"]["ServedModel"][];
+        };
+        /**
+         * ClientRerankBody
+         * @description an object with query and documents
+         */
+        ClientRerankBody: {
+            /** @description any name; the reply has that of the bundle */
+            model?: string;
+            /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts] */
+            query: unknown;
+            /** @description a list of a text, {text}, {image}, both, {id}, {content: [parts]} or [parts] */
+            documents?: unknown;
+            /** @description documents, as TEI calls them */
+            texts?: unknown;
+            /** @description a whole number; 0 returns all results */
+            top_n?: number;
+            /** @description a whole number; 0 returns all results */
+            top_k?: number;
+            /** @description true or false */
+            return_documents?: boolean;
+            /** @description true or false */
+            return_text?: boolean;
+            /** @description true or false */
+            raw_scores?: boolean;
+            /** @description only "text": documents are read by it */
+            rank_fields?: "text"[];
+        };
+        /**
+         * ClientRerankReply
+         * @description Documents, most relevant first
+         */
+        ClientRerankReply: {
+            id: string;
+            /** @enum {string} */
+            object: "rerank";
+            created: number;
+            model: string;
+            /** @enum {string} */
+            ordered_by: "match" | "similarity";
+            results: {
+                index: number;
+                relevance_score: number;
+                similarity: number;
+                /** @description Calibrated probability that image and text belong together; null where it was not computed */
+                match: number | null;
+                document?: {
+                    text: string;
+                } | string;
+            }[];
+            /** @description results, for Voyage */
+            data: {
+                index: number;
+                relevance_score: number;
+            }[];
+            usage: components["schemas"]["Usage"];
+            meta: {
+                api_version: {
+                    version: string;
+                };
+                billed_units: {
+                    search_units: number;
+                };
+                /** @description Why there is no match, or what was not compared */
+                warnings?: string[];
+            };
+        };
+        /**
+         * ScoreBody
+         * @description an object with text_1 and text_2, data_1 and data_2, or queries and documents
+         */
+        ScoreBody: {
+            /** @description any name; the reply has that of the bundle */
+            model?: string;
+            /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
+            text_1?: unknown;
+            /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
+            text_2?: unknown;
+            /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
+            data_1?: unknown;
+            /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
+            data_2?: unknown;
+            /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
+            queries?: unknown;
+            /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
+            documents?: unknown;
+            /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
+            items?: unknown;
+        };
+        /**
+         * ScoreReply
+         * @description Scores in the order of the second list
+         */
+        ScoreReply: {
+            id: string;
+            /** @enum {string} */
+            object: "list";
+            created: number;
+            model: string;
+            data: {
+                index: number;
+                /** @enum {string} */
+                object: "score";
+                score: number;
+            }[];
+            usage: components["schemas"]["Usage"];
+            /** @description Why there is no match, or what was not compared */
+            warnings?: string[];
+        };
+        /**
+         * CohereEmbedBody
+         * @description an object with texts, images or inputs
+         */
+        CohereEmbedBody: {
+            /** @description the name of the bundle that serves */
+            model?: string;
+            /** @description a list of texts */
+            texts?: string[];
+            /** @description a list of images: base64, data-URIs or URLs */
+            images?: string[];
+            /** @description a list of {content: [parts]} */
+            inputs?: unknown[];
+            /** @description a list of "float", "base64", "binary" or "ubinary" */
+            embedding_types?: ("float" | "base64" | "binary" | "ubinary")[];
+            /** @description the number of values of the bundle */
+            output_dimension?: number;
+        };
+        /**
+         * CohereEmbedReply
+         * @description Embeddings in the order of the inputs
+         */
+        CohereEmbedReply: {
+            id: string;
+            /** @enum {string} */
+            response_type: "embeddings_floats" | "embeddings_by_type";
+            embeddings: (number[] | string)[] | {
+                float?: (number[] | string)[];
+                base64?: (number[] | string)[];
+                binary?: (number[] | string)[];
+                ubinary?: (number[] | string)[];
+            };
+            texts: string[];
+            meta: {
+                api_version: {
+                    version: string;
+                };
+                billed_units: {
+                    input_tokens: number;
+                    images: number;
+                };
+            };
+        };
+        /**
+         * VoyageEmbedBody
+         * @description an object with inputs
+         */
+        VoyageEmbedBody: {
+            /** @description the name of the bundle that serves */
+            model?: string;
+            /** @description a list of {content: [parts]} */
+            inputs: unknown[];
+            /** @description the number of values of the bundle */
+            output_dimension?: number;
+            /**
+             * @description "float", the only type
+             * @enum {string}
+             */
+            output_dtype?: "float";
+            /**
+             * @description "base64", or no field for numbers
+             * @enum {string}
+             */
+            encoding_format?: "base64";
+        };
+        /**
+         * VoyageEmbedReply
+         * @description Embeddings in the order of the inputs
+         */
+        VoyageEmbedReply: {
+            /** @enum {string} */
+            object: "list";
+            model: string;
+            data: components["schemas"]["EmbeddingItem"][];
+            /** @description Not counted: always 0 */
+            usage: {
+                text_tokens: number;
+                image_pixels: number;
+                video_pixels: number;
+                total_tokens: number;
+            };
+        };
+        /** PredictForm */
+        PredictForm: {
+            /** @description the tasks as JSON: {"clip": {"visual": {"modelName"}}} */
+            entries: string;
+            /**
+             * Format: binary
+             * @description the bytes of an image file
+             */
+            image?: string;
+            /** @description a text with at least one visible character */
+            text?: string;
+        };
+        /**
+         * PredictReply
+         * @description The embedding of the image or the text
+         */
+        PredictReply: {
+            /** @description The embedding as JSON */
+            clip: string;
+            imageHeight?: number;
+            imageWidth?: number;
+        };
+        /**
+         * VectorizeBody
+         * @description an object with texts and images
+         */
+        VectorizeBody: {
+            /** @description a list of texts */
+            texts?: string[];
+            /** @description a list of images in base64 */
+            images?: string[];
+        };
+        /**
+         * VectorizeReply
+         * @description Embeddings in the order of the inputs
+         */
+        VectorizeReply: {
+            textVectors: (number[] | string)[];
+            imageVectors: (number[] | string)[];
+            error: string;
+        };
+        /**
+         * KnnBody
+         * @description an object with text, image or image_url
+         */
+        KnnBody: {
+            /** @description a text */
+            text?: string;
+            /** @description an image in base64 */
+            image?: string;
+            /** @description the URL of an image */
+            image_url?: string;
+            /** @description no field: not supported */
+            embedding_input?: unknown;
+            /**
+             * @description "image": the items are images
+             * @enum {string}
+             */
+            modality?: "image";
+            /** @description a whole number from 1 to 1000: hits to return */
+            num_images?: number;
+        };
+        /**
+         * KnnReply
+         * @description Hits, best first
+         */
+        KnnReply: {
+            id: string;
+            similarity: number;
+            /** @description Of the stored image */
+            url: string;
+            caption?: string;
+        }[];
+        /**
          * McpMessage
          * @description a JSON-RPC 2.0 message of MCP
          */
@@ -1800,35 +2152,7 @@ export interface operations {
         /** @description an object with input */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description the name of the bundle that serves */
-                    model?: string;
-                    /** @description a text, {text}, {image}, or a list of those */
-                    input?: unknown;
-                    /** @description a list of {role, content}: one embedding of their image or texts */
-                    messages?: {
-                        role?: string;
-                        /** @description a text or a list of parts */
-                        content: unknown;
-                    }[];
-                    /**
-                     * @description "text" or "image": what the strings of input are
-                     * @enum {string}
-                     */
-                    modality?: "text" | "image";
-                    /**
-                     * @description "float", "base64" (little-endian float32), "binary" or "ubinary"
-                     * @enum {string}
-                     */
-                    encoding_format?: "float" | "base64" | "binary" | "ubinary";
-                    /**
-                     * @description "float", "base64" (little-endian float32), "binary" or "ubinary"
-                     * @enum {string}
-                     */
-                    embedding_type?: "float" | "base64" | "binary" | "ubinary";
-                    /** @description the number of values of the bundle */
-                    dimensions?: number;
-                };
+                "application/json": components["schemas"]["OpenaiEmbeddingsBody"];
             };
         };
         responses: {
@@ -1838,22 +2162,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        /** @enum {string} */
-                        object: "list";
-                        model: string;
-                        data: {
-                            /** @enum {string} */
-                            object: "embedding";
-                            index: number;
-                            embedding: number[] | string;
-                        }[];
-                        /** @description Not counted: always 0 */
-                        usage: {
-                            prompt_tokens: number;
-                            total_tokens: number;
-                        };
-                    };
+                    "application/json": components["schemas"]["OpenaiEmbeddingsReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -1997,35 +2306,7 @@ export interface operations {
         /** @description an object with input */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description the name of the bundle that serves */
-                    model?: string;
-                    /** @description a text, {text}, {image}, or a list of those */
-                    input?: unknown;
-                    /** @description a list of {role, content}: one embedding of their image or texts */
-                    messages?: {
-                        role?: string;
-                        /** @description a text or a list of parts */
-                        content: unknown;
-                    }[];
-                    /**
-                     * @description "text" or "image": what the strings of input are
-                     * @enum {string}
-                     */
-                    modality?: "text" | "image";
-                    /**
-                     * @description "float", "base64" (little-endian float32), "binary" or "ubinary"
-                     * @enum {string}
-                     */
-                    encoding_format?: "float" | "base64" | "binary" | "ubinary";
-                    /**
-                     * @description "float", "base64" (little-endian float32), "binary" or "ubinary"
-                     * @enum {string}
-                     */
-                    embedding_type?: "float" | "base64" | "binary" | "ubinary";
-                    /** @description the number of values of the bundle */
-                    dimensions?: number;
-                };
+                "application/json": components["schemas"]["OpenaiEmbeddingsBody"];
             };
         };
         responses: {
@@ -2035,22 +2316,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        /** @enum {string} */
-                        object: "list";
-                        model: string;
-                        data: {
-                            /** @enum {string} */
-                            object: "embedding";
-                            index: number;
-                            embedding: number[] | string;
-                        }[];
-                        /** @description Not counted: always 0 */
-                        usage: {
-                            prompt_tokens: number;
-                            total_tokens: number;
-                        };
-                    };
+                    "application/json": components["schemas"]["OpenaiEmbeddingsReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -2199,34 +2465,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        /** @enum {string} */
-                        object: "list";
-                        data: {
-                            id: string;
-                            /** @enum {string} */
-                            object: "model";
-                            created: number;
-                            owned_by: string;
-                            capabilities: ("embed" | "image_embed" | "rerank")[];
-                            version: string;
-                            /** @description Values of an embedding */
-                            dim: number;
-                            languages: string[];
-                            /** @description Whether the bundle has a fusion encoder */
-                            rerank: boolean;
-                            /** @description Of the weights */
-                            license: string;
-                            /** @description False if the license forbids it; absent where nobody looked */
-                            commercial_use?: boolean;
-                            /** @description Whether match was fitted on pairs; otherwise it orders and is no probability */
-                            calibrated: boolean;
-                            stats: {
-                                queue_absolute: number;
-                                results_pending: number;
-                            };
-                        }[];
-                    };
+                    "application/json": components["schemas"]["ServedModels"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable */
@@ -2321,34 +2560,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        /** @enum {string} */
-                        object: "list";
-                        data: {
-                            id: string;
-                            /** @enum {string} */
-                            object: "model";
-                            created: number;
-                            owned_by: string;
-                            capabilities: ("embed" | "image_embed" | "rerank")[];
-                            version: string;
-                            /** @description Values of an embedding */
-                            dim: number;
-                            languages: string[];
-                            /** @description Whether the bundle has a fusion encoder */
-                            rerank: boolean;
-                            /** @description Of the weights */
-                            license: string;
-                            /** @description False if the license forbids it; absent where nobody looked */
-                            commercial_use?: boolean;
-                            /** @description Whether match was fitted on pairs; otherwise it orders and is no probability */
-                            calibrated: boolean;
-                            stats: {
-                                queue_absolute: number;
-                                results_pending: number;
-                            };
-                        }[];
-                    };
+                    "application/json": components["schemas"]["ServedModels"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable */
@@ -2445,30 +2657,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        id: string;
-                        /** @enum {string} */
-                        object: "model";
-                        created: number;
-                        owned_by: string;
-                        capabilities: ("embed" | "image_embed" | "rerank")[];
-                        version: string;
-                        /** @description Values of an embedding */
-                        dim: number;
-                        languages: string[];
-                        /** @description Whether the bundle has a fusion encoder */
-                        rerank: boolean;
-                        /** @description Of the weights */
-                        license: string;
-                        /** @description False if the license forbids it; absent where nobody looked */
-                        commercial_use?: boolean;
-                        /** @description Whether match was fitted on pairs; otherwise it orders and is no probability */
-                        calibrated: boolean;
-                        stats: {
-                            queue_absolute: number;
-                            results_pending: number;
-                        };
-                    };
+                    "application/json": components["schemas"]["ServedModel"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable */
@@ -2567,28 +2756,7 @@ export interface operations {
         /** @description an object with query and documents */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description any name; the reply has that of the bundle */
-                    model?: string;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts] */
-                    query: unknown;
-                    /** @description a list of a text, {text}, {image}, both, {id}, {content: [parts]} or [parts] */
-                    documents?: unknown;
-                    /** @description documents, as TEI calls them */
-                    texts?: unknown;
-                    /** @description a whole number; 0 returns all results */
-                    top_n?: number;
-                    /** @description a whole number; 0 returns all results */
-                    top_k?: number;
-                    /** @description true or false */
-                    return_documents?: boolean;
-                    /** @description true or false */
-                    return_text?: boolean;
-                    /** @description true or false */
-                    raw_scores?: boolean;
-                    /** @description only "text": documents are read by it */
-                    rank_fields?: "text"[];
-                };
+                "application/json": components["schemas"]["ClientRerankBody"];
             };
         };
         responses: {
@@ -2598,44 +2766,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        id: string;
-                        /** @enum {string} */
-                        object: "rerank";
-                        created: number;
-                        model: string;
-                        /** @enum {string} */
-                        ordered_by: "match" | "similarity";
-                        results: {
-                            index: number;
-                            relevance_score: number;
-                            similarity: number;
-                            /** @description Calibrated probability that image and text belong together; null where it was not computed */
-                            match: number | null;
-                            document?: {
-                                text: string;
-                            } | string;
-                        }[];
-                        /** @description results, for Voyage */
-                        data: {
-                            index: number;
-                            relevance_score: number;
-                        }[];
-                        /** @description Not counted: always 0 */
-                        usage: {
-                            prompt_tokens: number;
-                            total_tokens: number;
-                        };
-                        meta: {
-                            api_version: {
-                                version: string;
-                            };
-                            billed_units: {
-                                search_units: number;
-                            };
-                            warnings?: string[];
-                        };
-                    };
+                    "application/json": components["schemas"]["ClientRerankReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -2788,28 +2919,7 @@ export interface operations {
         /** @description an object with query and documents */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description any name; the reply has that of the bundle */
-                    model?: string;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts] */
-                    query: unknown;
-                    /** @description a list of a text, {text}, {image}, both, {id}, {content: [parts]} or [parts] */
-                    documents?: unknown;
-                    /** @description documents, as TEI calls them */
-                    texts?: unknown;
-                    /** @description a whole number; 0 returns all results */
-                    top_n?: number;
-                    /** @description a whole number; 0 returns all results */
-                    top_k?: number;
-                    /** @description true or false */
-                    return_documents?: boolean;
-                    /** @description true or false */
-                    return_text?: boolean;
-                    /** @description true or false */
-                    raw_scores?: boolean;
-                    /** @description only "text": documents are read by it */
-                    rank_fields?: "text"[];
-                };
+                "application/json": components["schemas"]["ClientRerankBody"];
             };
         };
         responses: {
@@ -2819,44 +2929,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        id: string;
-                        /** @enum {string} */
-                        object: "rerank";
-                        created: number;
-                        model: string;
-                        /** @enum {string} */
-                        ordered_by: "match" | "similarity";
-                        results: {
-                            index: number;
-                            relevance_score: number;
-                            similarity: number;
-                            /** @description Calibrated probability that image and text belong together; null where it was not computed */
-                            match: number | null;
-                            document?: {
-                                text: string;
-                            } | string;
-                        }[];
-                        /** @description results, for Voyage */
-                        data: {
-                            index: number;
-                            relevance_score: number;
-                        }[];
-                        /** @description Not counted: always 0 */
-                        usage: {
-                            prompt_tokens: number;
-                            total_tokens: number;
-                        };
-                        meta: {
-                            api_version: {
-                                version: string;
-                            };
-                            billed_units: {
-                                search_units: number;
-                            };
-                            warnings?: string[];
-                        };
-                    };
+                    "application/json": components["schemas"]["ClientRerankReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -3009,24 +3082,7 @@ export interface operations {
         /** @description an object with text_1 and text_2, data_1 and data_2, or queries and documents */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description any name; the reply has that of the bundle */
-                    model?: string;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    text_1?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    text_2?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    data_1?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    data_2?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    queries?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    documents?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    items?: unknown;
-                };
+                "application/json": components["schemas"]["ScoreBody"];
             };
         };
         responses: {
@@ -3036,24 +3092,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        id: string;
-                        /** @enum {string} */
-                        object: "list";
-                        created: number;
-                        model: string;
-                        data: {
-                            index: number;
-                            /** @enum {string} */
-                            object: "score";
-                            score: number;
-                        }[];
-                        /** @description Not counted: always 0 */
-                        usage: {
-                            prompt_tokens: number;
-                            total_tokens: number;
-                        };
-                    };
+                    "application/json": components["schemas"]["ScoreReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -3206,24 +3245,7 @@ export interface operations {
         /** @description an object with text_1 and text_2, data_1 and data_2, or queries and documents */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description any name; the reply has that of the bundle */
-                    model?: string;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    text_1?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    text_2?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    data_1?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    data_2?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    queries?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    documents?: unknown;
-                    /** @description a text, {text}, {image}, both, {id}, {content: [parts]} or [parts]; or a list of them */
-                    items?: unknown;
-                };
+                "application/json": components["schemas"]["ScoreBody"];
             };
         };
         responses: {
@@ -3233,24 +3255,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        id: string;
-                        /** @enum {string} */
-                        object: "list";
-                        created: number;
-                        model: string;
-                        data: {
-                            index: number;
-                            /** @enum {string} */
-                            object: "score";
-                            score: number;
-                        }[];
-                        /** @description Not counted: always 0 */
-                        usage: {
-                            prompt_tokens: number;
-                            total_tokens: number;
-                        };
-                    };
+                    "application/json": components["schemas"]["ScoreReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -3403,20 +3408,7 @@ export interface operations {
         /** @description an object with texts, images or inputs */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description the name of the bundle that serves */
-                    model?: string;
-                    /** @description a list of texts */
-                    texts?: string[];
-                    /** @description a list of images: base64, data-URIs or URLs */
-                    images?: string[];
-                    /** @description a list of {content: [parts]} */
-                    inputs?: unknown[];
-                    /** @description a list of "float", "base64", "binary" or "ubinary" */
-                    embedding_types?: ("float" | "base64" | "binary" | "ubinary")[];
-                    /** @description the number of values of the bundle */
-                    output_dimension?: number;
-                };
+                "application/json": components["schemas"]["CohereEmbedBody"];
             };
         };
         responses: {
@@ -3426,27 +3418,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        id: string;
-                        /** @enum {string} */
-                        response_type: "embeddings_floats" | "embeddings_by_type";
-                        embeddings: (number[] | string)[] | {
-                            float?: (number[] | string)[];
-                            base64?: (number[] | string)[];
-                            binary?: (number[] | string)[];
-                            ubinary?: (number[] | string)[];
-                        };
-                        texts: string[];
-                        meta: {
-                            api_version: {
-                                version: string;
-                            };
-                            billed_units: {
-                                input_tokens: number;
-                                images: number;
-                            };
-                        };
-                    };
+                    "application/json": components["schemas"]["CohereEmbedReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -3590,20 +3562,7 @@ export interface operations {
         /** @description an object with texts, images or inputs */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description the name of the bundle that serves */
-                    model?: string;
-                    /** @description a list of texts */
-                    texts?: string[];
-                    /** @description a list of images: base64, data-URIs or URLs */
-                    images?: string[];
-                    /** @description a list of {content: [parts]} */
-                    inputs?: unknown[];
-                    /** @description a list of "float", "base64", "binary" or "ubinary" */
-                    embedding_types?: ("float" | "base64" | "binary" | "ubinary")[];
-                    /** @description the number of values of the bundle */
-                    output_dimension?: number;
-                };
+                "application/json": components["schemas"]["CohereEmbedBody"];
             };
         };
         responses: {
@@ -3613,27 +3572,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        id: string;
-                        /** @enum {string} */
-                        response_type: "embeddings_floats" | "embeddings_by_type";
-                        embeddings: (number[] | string)[] | {
-                            float?: (number[] | string)[];
-                            base64?: (number[] | string)[];
-                            binary?: (number[] | string)[];
-                            ubinary?: (number[] | string)[];
-                        };
-                        texts: string[];
-                        meta: {
-                            api_version: {
-                                version: string;
-                            };
-                            billed_units: {
-                                input_tokens: number;
-                                images: number;
-                            };
-                        };
-                    };
+                    "application/json": components["schemas"]["CohereEmbedReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -3777,24 +3716,7 @@ export interface operations {
         /** @description an object with inputs */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description the name of the bundle that serves */
-                    model?: string;
-                    /** @description a list of {content: [parts]} */
-                    inputs: unknown[];
-                    /** @description the number of values of the bundle */
-                    output_dimension?: number;
-                    /**
-                     * @description "float", the only type
-                     * @enum {string}
-                     */
-                    output_dtype?: "float";
-                    /**
-                     * @description "base64", or no field for numbers
-                     * @enum {string}
-                     */
-                    encoding_format?: "base64";
-                };
+                "application/json": components["schemas"]["VoyageEmbedBody"];
             };
         };
         responses: {
@@ -3804,24 +3726,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        /** @enum {string} */
-                        object: "list";
-                        model: string;
-                        data: {
-                            /** @enum {string} */
-                            object: "embedding";
-                            index: number;
-                            embedding: number[] | string;
-                        }[];
-                        /** @description Not counted: always 0 */
-                        usage: {
-                            text_tokens: number;
-                            image_pixels: number;
-                            video_pixels: number;
-                            total_tokens: number;
-                        };
-                    };
+                    "application/json": components["schemas"]["VoyageEmbedReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -4038,17 +3943,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "multipart/form-data": {
-                    /** @description the tasks as JSON: {"clip": {"visual": {"modelName"}}} */
-                    entries: string;
-                    /**
-                     * Format: binary
-                     * @description the bytes of an image file
-                     */
-                    image?: string;
-                    /** @description a text with at least one visible character */
-                    text?: string;
-                };
+                "multipart/form-data": components["schemas"]["PredictForm"];
             };
         };
         responses: {
@@ -4058,12 +3953,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        /** @description The embedding as JSON */
-                        clip: string;
-                        imageHeight?: number;
-                        imageWidth?: number;
-                    };
+                    "application/json": components["schemas"]["PredictReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -4198,12 +4088,7 @@ export interface operations {
         /** @description an object with texts and images */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description a list of texts */
-                    texts?: string[];
-                    /** @description a list of images in base64 */
-                    images?: string[];
-                };
+                "application/json": components["schemas"]["VectorizeBody"];
             };
         };
         responses: {
@@ -4213,11 +4098,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        textVectors: (number[] | string)[];
-                        imageVectors: (number[] | string)[];
-                        error: string;
-                    };
+                    "application/json": components["schemas"]["VectorizeReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
@@ -4613,23 +4494,7 @@ export interface operations {
         /** @description an object with text, image or image_url */
         requestBody: {
             content: {
-                "application/json": {
-                    /** @description a text */
-                    text?: string;
-                    /** @description an image in base64 */
-                    image?: string;
-                    /** @description the URL of an image */
-                    image_url?: string;
-                    /** @description no field: not supported */
-                    embedding_input?: unknown;
-                    /**
-                     * @description "image": the items are images
-                     * @enum {string}
-                     */
-                    modality?: "image";
-                    /** @description a whole number from 1 to 1000: hits to return */
-                    num_images?: number;
-                };
+                "application/json": components["schemas"]["KnnBody"];
             };
         };
         responses: {
@@ -4639,13 +4504,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        id: string;
-                        similarity: number;
-                        /** @description Of the stored image */
-                        url: string;
-                        caption?: string;
-                    }[];
+                    "application/json": components["schemas"]["KnnReply"];
                 };
             };
             /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */

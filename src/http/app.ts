@@ -20,6 +20,7 @@ import { readCertificate, reloadCertificate, type Certificate } from './tls.js'
 import type { Config } from '../config.js'
 import { openKeys, type KeysChange } from '../auth/keys.js'
 import { audit } from './plugins/audit.js'
+import { buildSerializer } from './serializers.js'
 import { auth, identity } from './plugins/auth.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { hostCheck } from './plugins/host-check.js'
@@ -290,6 +291,7 @@ function newApp(
     logController: new LogController({
       disableRequestLogging: !['trace', 'debug'].includes(config.logLevel),
     }),
+    schemaController: { compilersFactory: { buildSerializer } },
     bodyLimit: config.maxBodyBytes,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     frameworkErrors: answerUnroutable(config.allowedOrigins),

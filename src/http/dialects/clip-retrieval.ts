@@ -29,7 +29,7 @@ const KnnBody = Type.Object(
       }),
     ),
   },
-  { description: 'an object with text, image or image_url' },
+  { title: 'KnnBody', description: 'an object with text, image or image_url' },
 )
 type KnnBody = Static<typeof KnnBody>
 
@@ -40,7 +40,7 @@ const KnnReply = Type.Array(
     url: Type.String({ description: 'Of the stored image' }),
     caption: Type.Optional(Type.String()),
   }),
-  { description: 'Hits, best first' },
+  { title: 'KnnReply', description: 'Hits, best first' },
 )
 
 const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {

@@ -29,7 +29,7 @@ const EmbedBody = Type.Object(
       Type.Integer({ description: 'the number of values of the bundle' }),
     ),
   },
-  { description: 'an object with texts, images or inputs' },
+  { title: 'CohereEmbedBody', description: 'an object with texts, images or inputs' },
 )
 type EmbedBody = Static<typeof EmbedBody>
 
@@ -54,7 +54,7 @@ const EmbedReply = Type.Object(
       billed_units: Type.Object({ input_tokens: Type.Integer(), images: Type.Integer() }),
     }),
   },
-  { description: 'Embeddings in the order of the inputs' },
+  { title: 'CohereEmbedReply', description: 'Embeddings in the order of the inputs' },
 )
 
 const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {

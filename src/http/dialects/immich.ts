@@ -43,11 +43,14 @@ type Entries = Static<typeof Entries>
 const validateEntries = compileExact<Entries>(Entries)
 const validateText = compileExact<{ text: string }>(Type.Object({ text: Text }))
 
-const PredictForm = Type.Object({
-  entries: Type.String({ description: 'the tasks as JSON: {"clip": {"visual": {"modelName"}}}' }),
-  image: Type.Optional(ImageFile),
-  text: Type.Optional(Text),
-})
+const PredictForm = Type.Object(
+  {
+    entries: Type.String({ description: 'the tasks as JSON: {"clip": {"visual": {"modelName"}}}' }),
+    image: Type.Optional(ImageFile),
+    text: Type.Optional(Text),
+  },
+  { title: 'PredictForm' },
+)
 
 const PredictReply = Type.Object(
   {
@@ -55,7 +58,7 @@ const PredictReply = Type.Object(
     imageHeight: Type.Optional(Type.Integer()),
     imageWidth: Type.Optional(Type.Integer()),
   },
-  { description: 'The embedding of the image or the text' },
+  { title: 'PredictReply', description: 'The embedding of the image or the text' },
 )
 
 const Pong = {

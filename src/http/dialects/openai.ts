@@ -52,7 +52,7 @@ const EmbeddingsBody = Type.Object(
     embedding_type: Type.Optional(Format),
     dimensions: Type.Optional(Type.Integer({ description: 'the number of values of the bundle' })),
   },
-  { description: 'an object with input' },
+  { title: 'OpenaiEmbeddingsBody', description: 'an object with input' },
 )
 type EmbeddingsBody = Static<typeof EmbeddingsBody>
 
@@ -63,28 +63,36 @@ const EmbeddingsReply = Type.Object(
     data: Type.Array(EmbeddingItem),
     usage: Usage,
   },
-  { description: 'Embeddings in the order of the inputs' },
+  { title: 'OpenaiEmbeddingsReply', description: 'Embeddings in the order of the inputs' },
 )
 
-const Model = Type.Object({
-  id: Type.String(),
-  object: words('model'),
-  created: Type.Integer(),
-  owned_by: Type.String(),
-  capabilities: Type.Array(words('embed', 'image_embed', 'rerank')),
-  version: Type.String(),
-  dim: Type.Integer({ description: 'Values of an embedding' }),
-  languages: Type.Array(Type.String()),
-  rerank: Type.Boolean({ description: 'Whether the bundle has a fusion encoder' }),
-  license: Type.String({ description: 'Of the weights' }),
-  commercial_use: Type.Optional(
-    Type.Boolean({ description: 'False if the license forbids it; absent where nobody looked' }),
-  ),
-  calibrated: Type.Boolean({
-    description: 'Whether match was fitted on pairs; otherwise it orders and is no probability',
-  }),
-  stats: Type.Object({ queue_absolute: Type.Integer(), results_pending: Type.Integer() }),
-})
+const Model = Type.Object(
+  {
+    id: Type.String(),
+    object: words('model'),
+    created: Type.Integer(),
+    owned_by: Type.String(),
+    capabilities: Type.Array(words('embed', 'image_embed', 'rerank')),
+    version: Type.String(),
+    dim: Type.Integer({ description: 'Values of an embedding' }),
+    languages: Type.Array(Type.String()),
+    rerank: Type.Boolean({ description: 'Whether the bundle has a fusion encoder' }),
+    license: Type.String({ description: 'Of the weights' }),
+    commercial_use: Type.Optional(
+      Type.Boolean({ description: 'False if the license forbids it; absent where nobody looked' }),
+    ),
+    calibrated: Type.Boolean({
+      description: 'Whether match was fitted on pairs; otherwise it orders and is no probability',
+    }),
+    stats: Type.Object({ queue_absolute: Type.Integer(), results_pending: Type.Integer() }),
+  },
+  { title: 'ServedModel' },
+)
+
+const Models = Type.Object(
+  { object: words('list'), data: Type.Array(Model) },
+  { title: 'ServedModels' },
+)
 
 const OWNER = 'tandem'
 
@@ -131,7 +139,7 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
         schema: {
           tags,
           summary: 'The bundle that serves, as a list of models',
-          response: { 200: Type.Object({ object: words('list'), data: Type.Array(Model) }) },
+          response: { 200: Models },
         },
       },
       () => ({ object: 'list' as const, data: [modelOf(options, owner)] }),

@@ -25,6 +25,8 @@ export interface Ranking {
   /** Best first. */
   ranked: readonly Relevance[]
   documents: readonly Content[]
+  /** About texts that the bundle does not understand. */
+  notices: readonly { detail: string }[]
 }
 
 /**
@@ -49,23 +51,25 @@ export async function rank(
     ...contents.map((content, at) => documentOf(content, preferText, `documents[${at}]`, reader)),
   ])
   const call = callFor(rest, request)
-  const { model, orderedBy, ranked, timings } = await options.retrieval.rerank(first, rest, call)
+  const { model, timings, ...ranking } = await options.retrieval.rerank(first, rest, call)
   reply.timed(timings)
-  return { model: model.name, orderedBy, ranked, documents: contents }
+  return { ...ranking, model: model.name, documents: contents }
 }
 
 /**
- * The relevance of each document to the query at the same position.
+ * The relevance of each document to the query at the same position, with one meaning for all pairs:
+ * where some have a match, a pair without one has the relevance 0, as in a list of one query.
  *
  * @param names - of the two lists, in errors
- * @throws TandemError as POST /rerank; invalid_request for lists of different lengths
+ * @throws TandemError as POST /rerank; invalid_request for lists of different lengths,
+ *   and if some pairs are a text and an image and others are not
  */
 export async function scorePairs(
   [queries, documents]: readonly [readonly unknown[], readonly unknown[]],
   names: readonly [string, string],
   options: DialectOptions,
   request: FastifyRequest,
-): Promise<number[]> {
+): Promise<Ranking> {
   const reader = new InputReader(options, request)
   reader.checkCount(queries.length, names[0])
   if (queries.length === 0)
@@ -87,6 +91,7 @@ export async function scorePairs(
       ]),
     ),
   )
+  checkOneKindOfPairs(pairs, names)
   const call = callFor(pairs.flat(), request)
   const scored = await Promise.all(
     pairs.map(([query, document], at) =>
@@ -95,7 +100,38 @@ export async function scorePairs(
       }),
     ),
   )
-  return scored.map(({ ranked }) => ranked[0]?.relevance ?? 0)
+  const isMatched = scored.some(({ orderedBy }) => orderedBy === 'match')
+  return {
+    model: options.retrieval.model.name,
+    orderedBy: isMatched ? 'match' : 'similarity',
+    ranked: scored.flatMap(({ ranked }, index) =>
+      ranked.map((score) => ({
+        ...{ ...score, index },
+        relevance: isMatched ? (score.match ?? 0) : score.relevance,
+      })),
+    ),
+    documents: contents.map(([, content]) => content),
+    notices: scored.flatMap(({ notices }, at) =>
+      notices.map(({ detail }) => ({ detail: `${pairName(names, at)}: ${detail}` })),
+    ),
+  }
+}
+
+function pairName([first, second]: readonly [string, string], at: number): string {
+  return `${first}[${at}] with ${second}[${at}]`
+}
+
+function checkOneKindOfPairs(
+  pairs: readonly (readonly [Query, Query])[],
+  names: readonly [string, string],
+): void {
+  const canMatch = pairs.map(([query, document]) => 'text' in query !== 'text' in document)
+  const [matched, other] = [canMatch.indexOf(true), canMatch.indexOf(false)]
+  if (matched === -1 || other === -1) return
+  throw new TandemError(
+    'invalid_request',
+    `${pairName(names, matched)} is a text and an image, and ${pairName(names, other)} two texts or two images; expected pairs of one kind: scores of the two kinds cannot be compared.`,
+  )
 }
 
 export function missing(name: string): TandemError {

@@ -7,9 +7,10 @@ import { Match, words } from '../schemas/fields.js'
 import { fieldsOf, isObject } from './bodies.js'
 import type { Dialect, DialectOptions } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
-import { FORMS, rank, rankErrors, type Ranking } from './ranking.js'
+import { FORMS, rank, rankErrors } from './ranking.js'
 import { scoreRoutes } from './score.js'
 import { Usage, usage } from './usage.js'
+import { Warnings, warningsOf } from './warnings.js'
 
 const Count = Type.Integer({ minimum: 0, description: 'a whole number; 0 returns all results' })
 const Flag = Type.Boolean({ description: 'true or false' })
@@ -31,7 +32,7 @@ const RerankBody = Type.Object(
       Type.Array(Type.Literal('text'), { description: 'only "text": documents are read by it' }),
     ),
   },
-  { description: 'an object with query and documents' },
+  { title: 'ClientRerankBody', description: 'an object with query and documents' },
 )
 export type RerankBody = Static<typeof RerankBody>
 const validate = compileExact<RerankBody>(RerankBody)
@@ -66,10 +67,10 @@ const RerankReply = Type.Object(
     meta: Type.Object({
       api_version: Type.Object({ version: Type.String() }),
       billed_units: Type.Object({ search_units: Type.Integer() }),
-      warnings: Type.Optional(Type.Array(Type.String())),
+      warnings: Warnings,
     }),
   },
-  { description: 'Documents, most relevant first' },
+  { title: 'ClientRerankReply', description: 'Documents, most relevant first' },
 )
 
 const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
@@ -116,13 +117,12 @@ async function answer(
     ...repeated(ranking.documents[index]?.text, body, url),
   }))
   const version = url.startsWith('/v1/') ? '1' : '2'
-  const warnings = warningsOf(ranking)
   return {
     ...{ id: request.id, object: 'rerank', created: Math.floor(Date.now() / 1000), model },
     ...{ ordered_by: orderedBy, results, data: scores, usage },
     meta: {
       ...{ api_version: { version }, billed_units: { search_units: 0 } },
-      ...(warnings.length > 0 ? { warnings } : {}),
+      ...warningsOf(ranking),
     },
   }
 }
@@ -140,22 +140,6 @@ function repeated(
   if (text === undefined || wanted === false) return {}
   if (url !== '/rerank') return { document: { text } }
   return raw !== undefined && wanted === true ? { document: text } : {}
-}
-
-function warningsOf({ orderedBy, documents }: Ranking): string[] {
-  const both = documents.some(({ text, images }) => text !== undefined && images.length > 0)
-  return [
-    ...(orderedBy === 'match'
-      ? []
-      : [
-          'relevance_score is the similarity of embeddings: two texts, or two images, have no match.',
-        ]),
-    ...(both
-      ? [
-          'Of a document with a text and an image, the part of another kind than the query is scored.',
-        ]
-      : []),
-  ]
 }
 
 export const dialect: Dialect = {

@@ -3,8 +3,9 @@ import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebo
 import { Type, type Static } from 'typebox'
 import { words } from '../schemas/fields.js'
 import type { DialectOptions } from './dialects.js'
-import { FORMS, missing, rank, rankErrors, scorePairs, type Ranking } from './ranking.js'
+import { FORMS, missing, rank, rankErrors, scorePairs } from './ranking.js'
 import { Usage, usage } from './usage.js'
+import { Warnings, warningsOf } from './warnings.js'
 
 const Side = Type.Optional(Type.Unknown({ description: `${FORMS}; or a list of them` }))
 const ScoreBody = Type.Object(
@@ -15,7 +16,10 @@ const ScoreBody = Type.Object(
     ...{ text_1: Side, text_2: Side, data_1: Side, data_2: Side },
     ...{ queries: Side, documents: Side, items: Side },
   },
-  { description: 'an object with text_1 and text_2, data_1 and data_2, or queries and documents' },
+  {
+    title: 'ScoreBody',
+    description: 'an object with text_1 and text_2, data_1 and data_2, or queries and documents',
+  },
 )
 type ScoreBody = Static<typeof ScoreBody>
 
@@ -29,8 +33,9 @@ const ScoreReply = Type.Object(
       Type.Object({ index: Type.Integer(), object: words('score'), score: Type.Number() }),
     ),
     usage: Usage,
+    warnings: Warnings,
   },
-  { description: 'Scores in the order of the second list' },
+  { title: 'ScoreReply', description: 'Scores in the order of the second list' },
 )
 
 export const scoreRoutes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
@@ -49,15 +54,19 @@ export const scoreRoutes: FastifyPluginCallbackTypebox<DialectOptions> = (app, o
       async (request, reply) => {
         const [[firstName, first], [secondName, second]] = sidesOf(request.body)
         const [queries, documents] = [listOf(first), listOf(second)]
-        const scores =
+        const ranking =
           queries.length === 1
-            ? inOrder(await rank({ query: queries[0], documents }, options, request, reply))
+            ? await rank({ query: queries[0], documents }, options, request, reply)
             : await scorePairs([queries, documents], [firstName, secondName], options, request)
+        const inOrder = ranking.ranked.toSorted((a, b) => a.index - b.index)
         return {
           ...{ id: request.id, object: 'list' as const, created: Math.floor(Date.now() / 1000) },
           model: options.retrieval.model.name,
-          data: scores.map((score, index) => ({ index, object: 'score' as const, score })),
+          data: inOrder.map(({ index, relevance: score }) => ({
+            ...{ index, object: 'score' as const, score },
+          })),
           usage,
+          ...warningsOf(ranking),
         }
       },
     )
@@ -88,8 +97,4 @@ function sidesOf(body: ScoreBody): readonly [[string, unknown], [string, unknown
 
 function listOf(side: unknown): readonly unknown[] {
   return Array.isArray(side) ? side : [side]
-}
-
-function inOrder({ ranked }: Ranking): number[] {
-  return ranked.toSorted((a, b) => a.index - b.index).map(({ relevance }) => relevance)
 }

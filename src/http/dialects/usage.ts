@@ -3,7 +3,7 @@ import { Type } from 'typebox'
 
 export const Usage = Type.Object(
   { prompt_tokens: Type.Integer(), total_tokens: Type.Integer() },
-  { description: 'Not counted: always 0' },
+  { title: 'Usage', description: 'Not counted: always 0' },
 )
 
 export const usage = { prompt_tokens: 0, total_tokens: 0 }

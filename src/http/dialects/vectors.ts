@@ -67,11 +67,10 @@ export const Vector = Type.Unsafe<number[] | string>({
 })
 
 /** A vector in the list of OpenAI. */
-export const EmbeddingItem = Type.Object({
-  object: words('embedding'),
-  index: Type.Integer(),
-  embedding: Vector,
-})
+export const EmbeddingItem = Type.Object(
+  { object: words('embedding'), index: Type.Integer(), embedding: Vector },
+  { title: 'EmbeddingItem' },
+)
 
 /** The list of OpenAI in JSON, with `head` before its data. */
 export function listOfEmbeddings(

@@ -23,7 +23,7 @@ const EmbedBody = Type.Object(
       Type.Unsafe<string>({ ...words('base64'), description: '"base64", or no field for numbers' }),
     ),
   },
-  { description: 'an object with inputs' },
+  { title: 'VoyageEmbedBody', description: 'an object with inputs' },
 )
 
 const EmbedReply = Type.Object(
@@ -41,7 +41,7 @@ const EmbedReply = Type.Object(
       { description: 'Not counted: always 0' },
     ),
   },
-  { description: 'Embeddings in the order of the inputs' },
+  { title: 'VoyageEmbedReply', description: 'Embeddings in the order of the inputs' },
 )
 const usage = { text_tokens: 0, image_pixels: 0, video_pixels: 0, total_tokens: 0 }
 

@@ -13,12 +13,12 @@ const VectorizeBody = Type.Object(
     texts: Type.Optional(Type.Array(Type.String(), { description: 'a list of texts' })),
     images: Type.Optional(Type.Array(Type.String(), { description: 'a list of images in base64' })),
   },
-  { description: 'an object with texts and images' },
+  { title: 'VectorizeBody', description: 'an object with texts and images' },
 )
 
 const VectorizeReply = Type.Object(
   { textVectors: Type.Array(Vector), imageVectors: Type.Array(Vector), error: Type.String() },
-  { description: 'Embeddings in the order of the inputs' },
+  { title: 'VectorizeReply', description: 'Embeddings in the order of the inputs' },
 )
 
 const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {

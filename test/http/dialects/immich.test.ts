@@ -66,6 +66,51 @@ describe('Immich', () => {
     expect(size).toEqual({ imageHeight: 7, imageWidth: 5 })
   })
 
+  it('answers the forms of its server, which fetch writes', async () => {
+    const url = await tandem.app.listen({ host: '127.0.0.1', port: 0 })
+    const send = async (entries: string, name: string, value: string | Blob) => {
+      const form = new FormData()
+      form.append('entries', entries)
+      if (typeof value === 'string') form.append(name, value)
+      else form.append(name, value)
+      const reply = await fetch(new URL('/predict', url), { method: 'POST', body: form })
+      return [reply.status, await reply.json()]
+    }
+    const gif = Buffer.from('GIF89a\x05\x00\x07\x00 dog', 'latin1')
+    expect(await send(textual, 'text', 'ein Hund')).toEqual([
+      200,
+      { clip: expect.stringMatching(/^\[.*]$/) as string },
+    ])
+    expect(await send(visual, 'image', new Blob([gif]))).toEqual([
+      200,
+      { clip: expect.stringMatching(/^\[.*]$/) as string, imageHeight: 7, imageWidth: 5 },
+    ])
+  })
+
+  it("answers the bytes of a form of Python's requests", async () => {
+    const gif = 'GIF89a\x05\x00\x07\x00 dog'
+    const boundary = '1f7c0f3a5a0b4f0e9c1d2e3f4a5b6c7d'
+    const part = (head: string, value: string): string =>
+      `--${boundary}\r\nContent-Disposition: form-data; ${head}\r\n\r\n${value}\r\n`
+    const body =
+      part('name="entries"', visual) +
+      part('name="image"; filename="image"', gif) +
+      `--${boundary}--\r\n`
+    const reply = await tandem.app.inject({
+      method: 'POST',
+      url: '/predict',
+      headers: {
+        'user-agent': 'python-requests/2.32.5',
+        accept: '*/*',
+        'content-type': `multipart/form-data; boundary=${boundary}`,
+      },
+      payload: Buffer.from(body, 'latin1'),
+    })
+    expect(reply.json()).toEqual({
+      ...{ clip: expect.any(String) as string, imageHeight: 7, imageWidth: 5 },
+    })
+  })
+
   const image = Buffer.from('dog')
   it.each<[Record<string, string | Buffer>, string]>([
     [{ image }, 'entries is missing'],

@@ -116,6 +116,23 @@ describe('the rerank of other services', () => {
     expect((await rerank(texts, '/rerank')).results[0]).not.toHaveProperty('document')
   })
 
+  it('says which texts the bundle does not understand', async () => {
+    const french = 'un chien court sur la plage avec un ballon rouge'
+    const ofQuery = await rerank({ query: french, documents: [dataUri('dog 1')] })
+    expect([ofQuery.ordered_by, ofQuery.meta.warnings]).toEqual([
+      'similarity',
+      [
+        expect.stringContaining('does not understand'),
+        expect.stringMatching(/^The query seems to be in French/),
+      ],
+    ])
+    const ofDocument = await rerank({ query: dataUri('dog 1'), documents: ['dog', french] })
+    expect([ofDocument.ordered_by, ofDocument.meta.warnings]).toEqual([
+      'match',
+      [expect.stringMatching(/^documents\[1] seems to be in French/)],
+    ])
+  })
+
   it('leaves out the documents on request', async () => {
     const payload = { query: 'dog', documents: ['cat'], return_documents: false }
     expect((await rerank(payload)).results[0]).not.toHaveProperty('document')
@@ -226,6 +243,7 @@ describe('the scores of vLLM', () => {
           { index: 1, object: 'score', score: expect.closeTo(1) as number },
         ],
         usage: { prompt_tokens: 0, total_tokens: 0 },
+        warnings: [expect.stringContaining('no match')],
       })
     },
   )
@@ -241,22 +259,46 @@ describe('the scores of vLLM', () => {
     })
     const body = {
       [first]: ['dog', 'cat', 'cow'],
-      [second]: [image('dog 1'), 'cat', image('cow 3')],
+      [second]: [image('dog 1'), image('cat 2'), image('cow 3')],
     }
-    const { data } = (await post('/score', body)).json<{ data: { score: number }[] }>()
+    const reply = (await post('/score', body)).json<{ data: { score: number }[] }>()
+    const { data } = reply
+    expect(reply).not.toHaveProperty('warnings')
     const sigmoid = (logit: number): number => 1 / (1 + Math.exp(-logit))
     const scores = data.map(({ score }) => score)
     expect(scores).toEqual(
-      [sigmoid(1), 1, sigmoid(3)].map((score) => expect.closeTo(score) as number),
+      [sigmoid(1), sigmoid(2), sigmoid(3)].map((score) => expect.closeTo(score) as number),
     )
+  })
+
+  const french = 'un chien court sur la plage avec un ballon rouge'
+
+  it('give a pair without a match 0 where others have one, and say why', async () => {
+    const reply = await post('/score', {
+      queries: [french, 'dog'],
+      documents: [dataUri('dog 1'), dataUri('dog 3')].map((url) => ({ image: url })),
+    })
+    const { data, warnings } = reply.json<{ data: { score: number }[]; warnings: string[] }>()
+    expect(data.map(({ score }) => score)).toEqual([
+      0,
+      expect.closeTo(1 / (1 + Math.exp(-3))) as number,
+    ])
+    expect(warnings).toEqual([
+      expect.stringMatching(/^queries\[0] with documents\[0]: The query seems to be in French/),
+    ])
   })
 
   it.each<[object, number, string]>([
     [{}, 422, 'text_1 is missing'],
+    [
+      { text_1: ['dog', 'cat'], text_2: ['dog', { image: base64('cat 2') }] },
+      422,
+      'text_1[1] with text_2[1] is a text and an image, and text_1[0] with text_2[0] two texts',
+    ],
     [{ queries: 'a' }, 422, 'documents is missing'],
     [{ text_1: ['a', 'b'], text_2: ['a'] }, 422, 'text_1 has 2 entries and text_2 1'],
     [
-      { text_1: ['a', 'b'], text_2: ['a', { image: base64('bad') }] },
+      { text_1: ['a', 'b'], text_2: [{ image: base64('dog') }, { image: base64('bad') }] },
       422,
       'text_2[1]: The image is cut off.',
     ],
