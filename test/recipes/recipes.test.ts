@@ -69,8 +69,10 @@ async function expectServed(recipe: string, queries: readonly Query[]): Promise<
       expect(statusCode).toBe(201)
     }
     const search = async (text: string, rerank: boolean): Promise<Hit[]> => {
-      const url = `/search?q=${encodeURIComponent(text)}&k=8&rerank=${rerank}`
-      return (await tandem.app.inject(url)).json<{ hits: Hit[] }>().hits
+      const url = `/search?q=${encodeURIComponent(text)}&language=en&k=8&rerank=${rerank}`
+      const reply = await tandem.app.inject(url)
+      expect(reply.statusCode, `${recipe}: ${reply.body}`).toBe(200)
+      return reply.json<{ hits: Hit[] }>().hits
     }
     for (const { text, similarity, match } of queries) {
       const plain = await search(text, false)
