@@ -77,8 +77,8 @@ describe('the tandem command', () => {
     expect(tandem('search', 'boats', '--no-rerank').stdout).not.toContain('match')
     const wanted = `old/${photos[1]}.jpg`
     const filter = JSON.stringify({ must: [{ key: 'path', match: wanted }] })
-    expect(tandem('search', 'boats', '--filter', filter).stdout).toMatch(
-      new RegExp(`photos~\\w{6}/${wanted}\\n1 hit in`),
+    expect(tandem('search', 'boats', '--filter', filter).stdout).toContain(
+      `  ${join(folder, 'photos', wanted)}\n1 hit in`,
     )
     expect(tandem('search', 'boats', '--filter', '{').stderr).toContain('filter is not valid JSON')
 
