@@ -212,6 +212,13 @@ def recipe_trainer(recipe: Recipe, out: Path, tokenizer: Tokenizer) -> Trainer:
     return Trainer(recipe, out, out.parent / "cache", Tandem(recipe.model), tokenizer)
 
 
+def moved(run: Trainer) -> set[str]:
+    """The parameters that a step changes."""
+    before = {name: p.clone() for name, p in run.model.named_parameters()}
+    run.train_step()
+    return {n for n, p in run.model.named_parameters() if not torch.equal(p, before[n])}
+
+
 def step_of(model: Tandem, generator: int = 0, **objectives) -> Step:
     """A step of six pairs for a model that gets these objectives."""
     attach(options(**objectives), model, vocabulary_of(masking_tokenizer()))

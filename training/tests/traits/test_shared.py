@@ -1,30 +1,9 @@
 """What defines the recipes with a shared backbone, beyond their parts in models/test_shared.py."""
 
-from pathlib import Path
-
 import pytest
-import torch
 
-from support.drawings import write_drawings
-from support.models import FILES, masking_tokenizer, recipe_trainer, small
-from tandem_training.loop.trainer import Trainer
+from support.models import FILES, moved
 from tandem_training.recipe import read_recipe
-
-
-@pytest.fixture
-def run(tmp_path: Path):
-    def of(name: str) -> Trainer:
-        shard = write_drawings(tmp_path / "drawings-0000.tar")
-        return recipe_trainer(small(name, shard), tmp_path / name, masking_tokenizer())
-
-    return of
-
-
-def moved(run: Trainer) -> set[str]:
-    """The parameters that a step changes."""
-    before = {name: p.clone() for name, p in run.model.named_parameters()}
-    run.train_step()
-    return {n for n, p in run.model.named_parameters() if not torch.equal(p, before[n])}
 
 
 def test_the_second_stage_of_vlmo_moves_the_feed_forwards_of_texts_alone(run):
