@@ -155,11 +155,17 @@ async function runJob(service: Service, path: string): Promise<void> {
   }
 }
 
-/** Incomplete files: graphs without a sidecar, unfinished sidecars and unfinished backups. */
+/**
+ * Incomplete files: snapshots without a sidecar, unfinished sidecars and unfinished backups. A
+ * snapshot has a graph, and a file of near copies beside it where there are some.
+ */
 function leftoversIn(folder: string): string[] {
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-  const graphs = files.filter((file) => /hnsw-[^/]*\.bin$/.test(file))
-  return [...graphs.slice(1), ...files.filter((file) => /\.new$|\.unfinished/.test(file))].map(
-    (file) => join('…', file),
+  const snapshots = new Set(
+    files.flatMap((file) => /^(.*hnsw-\d+-\w+)(?:-copies)?\.bin$/.exec(file)?.[1] ?? []),
   )
+  return [
+    ...[...snapshots].slice(1),
+    ...files.filter((file) => /\.new$|\.unfinished/.test(file)),
+  ].map((file) => join('…', file))
 }
