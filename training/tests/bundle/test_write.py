@@ -168,7 +168,7 @@ def test_a_dual_encoder_without_dev_matches_by_the_probability_that_it_was_train
 ):
     torch.manual_seed(0)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    for name, bias in (("siglip", -7.5), ("itc", -0.28 * 20)):
+    for name, scale, bias in (("siglip", 10, -7.5), ("itc", 20, -0.28 * 20)):
         model = Tandem(replace(TINY, fusion=NoFusion.Config()))
         attach(options(**{name: 1.0}), model, None)
         if name == "siglip":
@@ -176,5 +176,5 @@ def test_a_dual_encoder_without_dev_matches_by_the_probability_that_it_was_train
         save(tmp_path / "model.pt", model.checkpoint())
         files = (tmp_path / "model.pt", tmp_path / name, tmp_path / "tokenizer.json")
         match = export_bundle(*files, dev="", version="1.0.0")["match"]
-        assert match["logit"] == 0 and match["similarity"] == pytest.approx(20, rel=1e-4)
+        assert match["logit"] == 0 and match["similarity"] == pytest.approx(scale, rel=1e-4)
         assert match["bias"] == pytest.approx(bias, rel=1e-4)
