@@ -79,7 +79,7 @@ wait_for_s3_server() {
 
 python_suite() {
   heading 'Python tests of training/'
-  (cd training && .venv/bin/python -m pytest --junitxml="$reports/pytest.xml")
+  (cd training && OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup --junitxml="$reports/pytest.xml")
   local status=$?
   local counts
   counts="$(node scripts/test-counts.mjs junit "$reports/pytest.xml" 2>>"$reports/failures")" || { counts='0 0 0'; status=1; }

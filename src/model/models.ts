@@ -93,8 +93,8 @@ export interface Call {
   /** Nothing is matched or stored: tokens and the bytes of images may be empty. */
   embeddingOnly?: boolean | undefined
   /**
-   * Gets each stage of the request when it ends, with its begin on the clock of `performance.now()`;
-   * undefined where nothing records spans.
+   * Gets each stage of the request when it ends, with its begin on the clock of
+   * `performance.now()`; undefined where nothing records spans.
    */
   onStage?: ((begun: number, timings: Record<string, number>) => void) | undefined
   /** W3C trace context of the request, for a remote encoder. */

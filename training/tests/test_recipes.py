@@ -117,6 +117,7 @@ def by_two(request, tmp_path_factory) -> dict[str, list[dict]]:
     return losses_of_two([item.callspec.params["name"] for item in chosen], shard, folder)
 
 
+@pytest.mark.xdist_group("the pair of processes")
 def test_two_processes_train_as_one(name: str, by_two: dict, tmp_path: Path):
     shard = write_drawings(tmp_path / "drawings-0000.tar", languages=("zh", "de"))
     for one, two in zip(losses(name, shard, tmp_path), by_two[name], strict=True):

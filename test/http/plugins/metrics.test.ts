@@ -33,9 +33,7 @@ describe('/metrics', () => {
     expect(text).toMatch(
       /tandem_http_requests_total\{method="GET",route="\/items\/:id",status="404"\} 1/,
     )
-    expect(text).toMatch(
-      /tandem_http_request_duration_seconds_count\{route="\/items\/:id"\} 2/,
-    )
+    expect(text).toMatch(/tandem_http_request_duration_seconds_count\{route="\/items\/:id"\} 2/)
     for (const stage of ['encode', 'recall', 'fetch', 'rerank', 'total']) {
       expect(text).toContain(`tandem_stage_duration_seconds_count{stage="${stage}"} 1`)
     }

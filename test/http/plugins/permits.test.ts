@@ -17,11 +17,11 @@ describe('permits', () => {
     const permits = new Permits({ interactive: 1, bulk: 1 })
     expect(permits.take('bulk', 'a')).toBeTypeOf('function')
     expect(permits.take('bulk', 'b')).toMatchObject({
-      sentence: expect.stringMatching(/1 bulk requests are being answered/),
+      sentence: expect.stringMatching(/1 bulk requests are being answered/) as string,
     })
     expect(permits.take('interactive', 'a')).toBeTypeOf('function')
     expect(permits.take('interactive', 'a')).toMatchObject({
-      sentence: expect.stringMatching(/1 requests are being answered/),
+      sentence: expect.stringMatching(/1 requests are being answered/) as string,
     })
   })
 
@@ -31,7 +31,7 @@ describe('permits', () => {
       const permits = new Permits({ interactive: 16, bulk: 16 })
       expect(taken(permits, 'a', 100, priority)).toBe(12)
       expect(permits.take(priority, 'a')).toMatchObject({
-        sentence: expect.stringMatching(/12 (bulk )?requests of this client/),
+        sentence: expect.stringMatching(/12 (bulk )?requests of this client/) as string,
       })
       expect(taken(permits, 'b', 100, priority)).toBe(4)
     },
