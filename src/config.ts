@@ -307,8 +307,12 @@ function configOf(values: Static<typeof schema>) {
 
 /** Fills in defaults and converts numbers. The schema is our own, so it need not be checked. */
 const ajv = new Ajv({
-  ...{ allErrors: true, useDefaults: true, coerceTypes: true },
-  ...{ strict: false, meta: false, validateSchema: false },
+  allErrors: true,
+  useDefaults: true,
+  coerceTypes: true,
+  strict: false,
+  meta: false,
+  validateSchema: false,
 }).addKeyword({
   keyword: 'check',
   type: 'string',

@@ -6,9 +6,10 @@
  *   .unfinished-OWNER-NAME/    a backup in progress; with a random name, a removal in progress
  */
 import { randomUUID } from 'node:crypto'
-import { lstat, mkdir, readdir, rename, rm, statfs } from 'node:fs/promises'
+import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TandemError } from '../errors.js'
+import { diskSpace } from '../files/disk-space.js'
 import { flush } from '../files/flush.js'
 import { sha256OfFile } from '../files/sha256.js'
 import { storageFailure } from '../files/storage-failure.js'
@@ -42,8 +43,7 @@ class BackupFolder implements Backups {
         throw new TandemError('backup_exists', { name })
       }
       await this.#removeLeftovers()
-      const { bavail, bsize } = await statfs(this.#folder)
-      const free = bavail * bsize
+      const { free } = await diskSpace(this.#folder)
       if (free > bytes) return
       // A full disk, if the items are on it too, would refuse writes.
       const sentence = `The backup may take ${bytes} bytes, and the disk of the backups has ${free} left.`

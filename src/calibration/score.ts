@@ -32,6 +32,7 @@ export async function scorePairs(
     images.push(...encoded.map(({ embedding, imageTokens }) => ({ embedding, imageTokens })))
     advance(chunk.length)
   }
+  const tokens = images.map(({ imageTokens }) => imageTokens)
   const texts = pairs.flatMap(({ texts: own }, image) => own.map((text) => ({ text, image })))
   const owners = new Map<string, Set<number>>()
   for (const { text, image } of texts) owners.set(text, (owners.get(text) ?? new Set()).add(image))
@@ -47,7 +48,6 @@ export async function scorePairs(
         ({ image, similarity }) => ({ text, image, similarity }),
       ),
     )
-    const tokens = images.map(({ imageTokens }) => imageTokens)
     const { matches } = await models.match(encoded, tokens, candidates)
     matches.forEach(({ logit, match }, i) => {
       const { text = 0, image = 0 } = candidates[i] ?? {}

@@ -1,7 +1,7 @@
 /** Turns errors of the disk into errors for the client. */
-import { statfs } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { TandemError } from '../errors.js'
+import { diskSpace } from './disk-space.js'
 
 const { EACCES, EDQUOT, EIO, ENOSPC, EPERM, EROFS } = constants.errno
 
@@ -41,6 +41,5 @@ function numberOf(error: unknown): number | undefined {
 }
 
 async function isFull(folder: string): Promise<boolean> {
-  const { bavail, bsize } = await statfs(folder)
-  return bavail * bsize < FULL_BELOW_BYTES
+  return (await diskSpace(folder)).free < FULL_BELOW_BYTES
 }

@@ -1,6 +1,6 @@
 /** Fetches the files of a model that are needed, and nothing else. */
-import { statfs } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { diskSpace } from '../files/disk-space.js'
 import { DataFolderLockedError, lockDataFolder, type DataFolderLock } from '../files/lock.js'
 import { ModelCache } from './cache.js'
 import { HubClient, type RemoteFile } from './client.js'
@@ -124,8 +124,7 @@ async function requireSpace(
 }
 
 async function freeOn(folder: string): Promise<number> {
-  const { bavail, bsize } = await statfs(folder)
-  return bavail * bsize
+  return (await diskSpace(folder)).free
 }
 
 /** Another `models add` of the same model finds its files when this one is done. */

@@ -16,7 +16,7 @@ export interface HubServer {
   /** Host of the large files. */
   storage: string
   files: Map<string, HubFile>
-  /** Names that are listed besides those of the files. */
+  /** Names that are listed with those of the files. */
   listed: string[]
   commit: string
   /** Answers instead of the usual ones, by the request. */

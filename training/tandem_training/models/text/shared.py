@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..layers import attention_bias, causal_bias
 from ..part import PartConfig
 from ..shared_stack import TEXT
-from .text import TextEncoder
+from .text import TextEncoder, pooled
 
 
 class SharedText(TextEncoder):
@@ -59,8 +59,5 @@ class SharedText(TextEncoder):
         return self.vision.stack(x, bias, TEXT).float()
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        if self.causal:
-            pooled = tokens[torch.arange(tokens.shape[0], device=tokens.device), mask.sum(1) - 1]
-        else:
-            pooled = tokens[:, 0]
-        return F.normalize(self.project(pooled).float(), dim=-1)
+        read = pooled(tokens, mask, "last" if self.causal else "first")
+        return F.normalize(self.project(read).float(), dim=-1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..shared_stack import IMAGE, SharedStack
 from .vision import VisionConfig, VisionEncoder
-from .vit import to_patches
+from .vit import check_patch, to_patches
 
 
 def sample_cells(cells: Tensor, share: float) -> Tensor:
@@ -46,10 +46,7 @@ class SharedVision(VisionEncoder):
 
         def __post_init__(self):
             super().__post_init__()
-            if self.image_size % self.patch:
-                raise ValueError(
-                    f"image_size = {self.image_size} is no multiple of patch = {self.patch}"
-                )
+            check_patch(self.image_size, self.patch)
             if self.split or self.drop_tokens >= 1:
                 raise ValueError(
                     f"split = {self.split}, drop_tokens = {self.drop_tokens}; expected split = 0, "

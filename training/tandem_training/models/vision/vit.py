@@ -21,6 +21,11 @@ def to_patches(pixels: Tensor, patch: int) -> Tensor:
     return x.reshape(b, patch * patch * c, side, side)
 
 
+def check_patch(image_size: int, patch: int) -> None:
+    if image_size % patch:
+        raise ValueError(f"image_size = {image_size} is no multiple of patch = {patch}")
+
+
 class VisionTransformer(VisionEncoder):
     """Pixels uint8 [b, s, s, 3] → grid [b, (s / patch)², width]. With `split` = 0 the trunk only
     cuts patches; above, it is the patch embedding and the first `split` layers. With `pool` =
@@ -42,8 +47,7 @@ class VisionTransformer(VisionEncoder):
         def __post_init__(self):
             super().__post_init__()
             size, split, layers = self.image_size, self.split, self.layers
-            if size % self.patch:
-                raise ValueError(f"image_size = {size} is no multiple of patch = {self.patch}")
+            check_patch(size, self.patch)
             if not 0 <= split <= layers:
                 raise ValueError(
                     f"split = {split}; a ViT of {layers} layers splits at 0 to {layers}"
