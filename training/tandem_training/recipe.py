@@ -101,7 +101,8 @@ class Recipe:
         given = self.model.gives() | self.data.gives()
         if self.system:
             self._check_serving(self.system.serve, "match.logit" in given)
-        if is_bundle(self.train.start):
+        # Whether the folder is a bundle shows when the run starts.
+        if is_bundle(self.train.start) or (self.train.start and "lists" in self.objectives):
             given |= {"near.lists"}
             if others := self.objectives.keys() - {"lists"}:
                 raise ValueError(

@@ -37,7 +37,7 @@ def main() -> None:
 
 def trainer_of(recipe: Recipe, out: Path, cache: Path) -> Trainer:
     """The run that the recipe asks for."""
-    if is_bundle(recipe.train.start):
+    if is_bundle(recipe.train.start) or "lists" in recipe.objectives:
         return FusionTrainer(recipe, out, cache)
     max_tokens = recipe.model.text.max_tokens
     tokenizer = read_tokenizer(weights.minilm_folder() / "tokenizer.json", max_tokens)

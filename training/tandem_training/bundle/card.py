@@ -34,8 +34,17 @@ CALIBRATED = """calibrated on {name}, for a pair that is as likely a match as a 
 IMPORTED = """- The weights are those of the imported {kind} checkpoint, unchanged but for their
   precision. Its own model card says what they were trained on, under which terms, and where they
   fail.
-{hubs}- Images are squashed into the square{squashed}.
+{tokens}{hubs}- Images are {fit}.
 - `match` is {calibrated}.
+"""
+
+FITS = {
+    "fill": "squashed into the square",
+    "crop": "resized by their short side, and the middle is taken; what lies beside it is not seen",
+    "pad": "resized by their long side, on a background",
+}
+NEW_TOKENS = """- Tokens: states of patches and words on their principal directions. The fusion
+  encoder is not trained: `match` ignores it until one that was trained on them takes its place.
 """
 
 HUBS = """- Embeddings avoid hubs: an image's nearness to the captions of the training data at
@@ -159,24 +168,29 @@ def card_of_new_fusion(manifest: dict, old_card: str, origins: list[dict]) -> st
     body = body.partition("\n")[2].replace("- Training data:", "- Training data of the encoders:")
     body = re.sub(r"- Training data of the fusion encoder.*?(?=\n- )\n", "", body, flags=re.S)
     about = FUSION_DATA.format(data=training_data(origins, []))
+    if NEW_TOKENS in body:  # nobody knows what an imported encoder was trained on
+        body = body.replace(NEW_TOKENS, "")
+        about = about.replace(", photos that the encoders had not seen", "")
     head, hubs, rest = body.partition("- Embeddings avoid hubs")
     if not hubs:
         head, hubs, rest = body.partition("- Limits:")
     return _card(manifest, f"{head}{about}{hubs}{rest.rstrip()}\n")
 
 
-def imported_card(manifest: dict, kind: str, avoids_hubs: bool = False) -> str:
-    """The card of an imported checkpoint."""
-    calibrated, squashed = "the model's own probability", ", as in its training"
+def imported_card(
+    manifest: dict, kind: str, fit: str, avoids_hubs: bool = False, tokens: bool = False
+) -> str:
+    """The card of an imported checkpoint; with `tokens`, it also gives those of its states."""
+    calibrated = "the model's own probability"
     if kind == "CLIP":
         calibrated = "a guess: CLIP has no threshold of its own"
-        squashed = ", where CLIP's own preparation crops its middle"
     if manifest["metrics"]:
         calibrated = f"calibrated on {', '.join(manifest['metrics'])}"
     hubs = HUBS * avoids_hubs
-    return _card(
-        manifest, IMPORTED.format(kind=kind, hubs=hubs, squashed=squashed, calibrated=calibrated)
+    body = IMPORTED.format(
+        kind=kind, tokens=NEW_TOKENS * tokens, hubs=hubs, fit=FITS[fit], calibrated=calibrated
     )
+    return _card(manifest, body)
 
 
 def _card(manifest: dict, body: str) -> str:

@@ -9,6 +9,7 @@ from onnx.reference import ReferenceEvaluator
 from tokenizers import Tokenizer
 from torch import nn
 
+from ..data.pixel_rules import PixelRules
 from ..data.tokens import pad, pad_tokens, read_tokenizer
 from ..models.vision.vision import dequantise_tokens
 from .bundle import read_manifest
@@ -25,8 +26,8 @@ OUTPUTS = {
 class _Encoders:
     """Without a fusion encoder, images and texts have no tokens and every logit is 0."""
 
-    def __init__(self, image_size: int, tokenizer: Tokenizer, fused: bool):
-        self.image_size, self.tokenizer, self.fused = image_size, tokenizer, fused
+    def __init__(self, rules: PixelRules, tokenizer: Tokenizer, fused: bool):
+        self.rules, self.tokenizer, self.fused = rules, tokenizer, fused
 
     def _run(self, part: str, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         raise NotImplementedError
@@ -59,7 +60,7 @@ class TorchEncoders(_Encoders):
     """PyTorch graphs, computed in bfloat16 or float32."""
 
     def __init__(self, graphs: Graphs, tokenizer: Tokenizer, bfloat16: bool = True):
-        super().__init__(graphs.image_size, tokenizer, graphs.fusion is not None)
+        super().__init__(graphs.rules, tokenizer, graphs.fusion is not None)
         self.graphs, self._bfloat16 = graphs, bfloat16
         self._device = next(graphs.image.parameters()).device
 
@@ -99,7 +100,7 @@ class BundleEncoders(_Encoders):
         text = manifest["text_encoder"]
         tokenizer = read_tokenizer(folder / text["tokenizer"], text["max_tokens"])
         parts = [part for part in OUTPUTS if part in manifest]
-        super().__init__(manifest["image_encoder"]["size"], tokenizer, "fusion_encoder" in parts)
+        super().__init__(PixelRules.of(manifest), tokenizer, "fusion_encoder" in parts)
         self._sessions = {part: _session(folder, manifest[part]) for part in parts}
 
     def _run(self, part: str, feed: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.images import decode
 from ..evaluation.recall import probability
 from .encoders import BundleEncoders, FusionEncoders, TorchEncoders
 
@@ -51,7 +50,7 @@ def record(
 ) -> None:
     """Write `goldens.json` and its image into the bundle's folder."""
     texts = TEXTS + [TEXTS_OF[language] for language in languages if language in TEXTS_OF]
-    pixels = decode(golden_image(folder / "goldens-image.png"), encoders.image_size)
+    pixels = encoders.rules.pixels(golden_image(folder / "goldens-image.png"))
     image_embedding, image_tokens = encoders.images(pixels[None])
     embeddings, text_tokens = encoders.texts(texts)
     pairs = np.stack([np.arange(len(texts)), np.zeros(len(texts), int)], 1)
@@ -89,7 +88,7 @@ def record_matches(
     path = folder / "goldens.json"
     recorded = json.loads(path.read_text())
     image = (folder / recorded["image"]["file"]).read_bytes()
-    embedding, image_tokens = encoders.images(decode(image, encoders.image_size)[None])
+    embedding, image_tokens = encoders.images(encoders.rules.pixels(image)[None])
     embeddings, text_tokens = encoders.texts([text["text"] for text in recorded["texts"]])
     pairs = np.stack([np.arange(len(embeddings)), np.zeros(len(embeddings), int)], 1)
     logits = fusion.logits(text_tokens, image_tokens, pairs)
@@ -106,7 +105,7 @@ def check(encoders: BundleEncoders, folder: Path) -> None:
     recorded = json.loads((folder / "goldens.json").read_text())
     tolerances = recorded["tolerances"]
     image = (folder / recorded["image"]["file"]).read_bytes()
-    embedding, tokens = encoders.images(decode(image, encoders.image_size)[None])
+    embedding, tokens = encoders.images(encoders.rules.pixels(image)[None])
     cosines = {"the image": float(embedding[0] @ np.array(recorded["image"]["embedding"]))}
     for text in recorded["texts"]:
         cosines[repr(text["text"])] = float(

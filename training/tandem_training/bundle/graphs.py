@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..data.pixel_rules import PixelRules
 from ..models.model import Tandem
 from ..models.vision.vision import dequantise_tokens, quantise_tokens
 from .detector import Behind, detector_of, join_detector
@@ -81,7 +82,7 @@ class Graphs:
     text: nn.Module
     # text tokens, mask, image tokens, pairs int64 [p, 2] → logits [p]
     fusion: nn.Module | None
-    image_size: int
+    rules: PixelRules
     dim: int
     max_tokens: int
     cells: int = 0
@@ -98,7 +99,7 @@ class Graphs:
         """The graphs of a model, with its fusion encoder if it has one."""
         config, alone = model.config, not model.serves_fusion
         encoders = (ImageGraph(model, alone, keep), TextGraph(model, alone))
-        sizes = (config.vision.image_size, config.dim, config.text.max_tokens)
+        sizes = (PixelRules(config.vision.image_size), config.dim, config.text.max_tokens)
         if alone:
             return cls(*encoders, None, *sizes)
         token_sizes = (model.cells, config.vision.token_width, model.text_token_width)
@@ -109,13 +110,13 @@ class Graphs:
         """A dual encoder alone: the model's image encoder and another text encoder."""
         config = model.config
         graphs = (ImageGraph(model, alone=True), OtherTextGraph(encoder))
-        sizes = (config.vision.image_size, config.dim, config.text.max_tokens)
+        sizes = (PixelRules(config.vision.image_size), config.dim, config.text.max_tokens)
         return cls(*graphs, None, *sizes)
 
 
 def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:
     """Write the float32 graphs into `folder`, with dynamic batch and text length → their paths."""
-    size = graphs.image_size
+    size = graphs.rules.size
     pixels = {"pixels": torch.zeros(2, size, size, 3, dtype=torch.uint8)}
     ids = torch.ones(2, 7, dtype=torch.int64)
     texts = {"token_ids": ids, "attention_mask": ids}

@@ -1,7 +1,11 @@
-r"""Import a checkpoint of CLIP, SigLIP or BLIP-ITM, a folder saved by `transformers`, as a bundle.
+r"""Import a checkpoint as a bundle: CLIP, SigLIP or BLIP-ITM in a folder saved by `transformers`,
+or a folder of open_clip's hub (open_clip_config.json and open_clip_model.safetensors).
 
 python -m tandem_training.bundle.hugging_face clip-vit-base-patch32 ../models/clip-base \
-    --dev '../../shared/data/flickr8k-dev-*.tar'"""
+    --dev '../../shared/data/flickr8k-dev-*.tar'
+
+With --tokens, the bundle of a CLIP or SigLIP also gives tokens, on which a fusion encoder can be
+trained (recipes/imported/fusion-on-clip.toml)."""
 
 import argparse
 import json
@@ -10,18 +14,23 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, normalizers
+from tokenizers import Tokenizer
 from torch import nn
 
 from ..command import errors_as_sentences
+from ..data.samples import read_shards
+from ..data.shards import locations
 from .card import imported_card
 from .graphs import Graphs
-from .hugging_face_graphs import Pixels, blip_graphs, clip_graphs, siglip_graphs
+from .imported.graphs import blip_graphs, clip_graphs, siglip_graphs
+from .imported.open_clip_folder import CONFIG, open_clip_folder
+from .imported.preprocessing import of_transformers, read_json
+from .imported.token_projection import with_tokens
+from .imported.tokenizer import clean_as_siglip, padding_of, save_plain, tokenizer_in
 from .write import CLIP_THRESHOLD, add_options, write_bundle
 
-GEMMA_PIECES = 256_000  # the vocabulary of SigLIP 2
-PUNCTUATION = r"[!-/:-@\[-`{-~]"  # string.punctuation
 ARCHITECTURES = {"CLIPModel": "CLIP", "SiglipModel": "SigLIP", "BlipForImageTextRetrieval": "BLIP"}
+TOKEN_WIDTH = 128
 
 
 def read_checkpoint(folder: Path) -> tuple[nn.Module, str]:
@@ -30,7 +39,7 @@ def read_checkpoint(folder: Path) -> tuple[nn.Module, str]:
     Raises:
         ValueError: another architecture, or weights are missing.
     """
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     named = (config.get("architectures") or ["none"])[0]
     if named not in ARCHITECTURES:
         raise ValueError(
@@ -50,105 +59,37 @@ def read_checkpoint(folder: Path) -> tuple[nn.Module, str]:
     return model.eval().float(), ARCHITECTURES[named]
 
 
-def read_pixels(folder: Path) -> Pixels:
-    """How the checkpoint normalises pixels. ValueError if the folder has no such configuration."""
-    alone = folder / "preprocessor_config.json"
-    given = (
-        _json(alone)
-        if alone.is_file()
-        else _json(folder / "processor_config.json").get("image_processor") or {}
-    )
-    plain = not given.get("do_normalize", True)
-    mean, std = (
-        ([0.0] * 3, [1.0] * 3) if plain else (given.get("image_mean"), given.get("image_std"))
-    )
-    if not all(isinstance(numbers, list) and len(numbers) == 3 for numbers in (mean, std)):
-        raise ValueError(
-            f"{folder}: its preprocessor has no image_mean and image_std of three numbers"
-        )
-    return Pixels(
-        given.get("rescale_factor", 1 / 255) if given.get("do_rescale", True) else 1.0, mean, std
-    )
-
-
-def save_tokenizer(folder: Path, path: Path, kind: str) -> Tokenizer:
-    """Write `tokenizer.json`, the checkpoint's own or one converted by `transformers`, with the
-    rules of `kind`, an architecture.
+def graphs_in(folder: Path) -> tuple[Graphs, Tokenizer, dict, str]:
+    """→ the graphs, the tokenizer with the rules of its library, the match rule of the checkpoint
+    itself, the name of its kind.
 
     Raises:
-        ValueError: the tokenizer cannot be converted.
+        ValueError: the folder holds something else, lacks a part, or has a rule that the service
+            cannot follow.
     """
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    else:
-        from transformers import AutoTokenizer
-
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        if not hasattr(found, "backend_tokenizer"):
-            raise ValueError(
-                f"{folder} has no tokenizer.json, and none can be made of a "
-                f"{type(found).__name__}; take that file from another copy of the checkpoint"
-            )
-        tokenizer = found.backend_tokenizer
-    if kind == "SigLIP":
-        clean_as_siglip(tokenizer)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.save(str(path))
-    return tokenizer
-
-
-def clean_as_siglip(tokenizer: Tokenizer) -> None:
-    """Do in the normaliser what the libraries do in code before a text is tokenised: SigLIP 2
-    lowercases; SigLIP also removes punctuation and collapses white space
-    (big_vision, `pp/ops_text.py`). What the tokenizer does already, found by tokenising, stays."""
-
-    def is_same(one: str, other: str) -> bool:
-        return tokenizer.encode(one).ids == tokenizer.encode(other).ids
-
-    steps = []
-    is_first = tokenizer.get_vocab_size() < GEMMA_PIECES
-    if is_first and not is_same('a "red" car, now!', "a red car now"):
-        steps.append(normalizers.Replace(Regex(PUNCTUATION), ""))
-    if not is_same("A RED Car", "a red car"):
-        steps.append(normalizers.Lowercase())
-    if is_first and not is_same("  a  red\n car ", "a red car"):
-        steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    if steps:
-        own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
-        tokenizer.normalizer = normalizers.Sequence([*steps, *own])
-
-
-def padding_of(folder: Path, tokenizer: Tokenizer) -> int:
-    """Id of the padding token. The model's own configuration states ids of other models."""
-    named = _json(folder / "tokenizer_config.json").get("pad_token")
-    named = named.get("content") if isinstance(named, dict) else named
-    found = tokenizer.token_to_id(named) if isinstance(named, str) else None
-    if found is None:
-        raise ValueError(
-            f"{folder}: tokenizer_config.json names the pad_token {named!r}, which is no token"
-        )
-    return found
-
-
-def graphs_of(
-    model: nn.Module, kind: str, folder: Path, tokenizer: Tokenizer
-) -> tuple[Graphs, dict]:
-    """The graphs, and the match rule of the checkpoint itself."""
-    pixels, side = read_pixels(folder), model.config.vision_config.image_size
+    if (folder / CONFIG).is_file():
+        graphs, tokenizer, model = open_clip_folder(folder)
+        return graphs, tokenizer, _own_match(model), "open_clip"
+    model, kind = read_checkpoint(folder)
+    side = model.config.vision_config.image_size
     if not isinstance(side, int):
         raise ValueError(f"{folder}: the image size is {side!r}; expected one side of a square")
+    given, tokenizer = of_transformers(folder, side, kind == "CLIP"), tokenizer_in(folder)
     if kind == "BLIP":
-        return blip_graphs(model, pixels), {"logit": 1.0, "similarity": 0.0, "bias": 0.0}
-    scale = model.logit_scale.exp().item()
+        match = {"logit": 1.0, "similarity": 0.0, "bias": 0.0}
+        return blip_graphs(model, given), tokenizer, match, kind
     if kind == "CLIP":
-        return clip_graphs(model, pixels), {
-            "logit": 0.0,
-            "similarity": scale,
-            "bias": -CLIP_THRESHOLD * scale,
-        }
-    graphs = siglip_graphs(model, pixels, padding_of(folder, tokenizer))
-    return graphs, {"logit": 0.0, "similarity": scale, "bias": model.logit_bias.item()}
+        return clip_graphs(model, given), tokenizer, _own_match(model), kind
+    clean_as_siglip(tokenizer)
+    graphs = siglip_graphs(model, given, padding_of(folder, tokenizer))
+    return graphs, tokenizer, _own_match(model), kind
+
+
+def _own_match(model: nn.Module) -> dict:
+    """By scale and bias of the logits; CLIP has no bias, which a threshold stands for."""
+    scale, bias = model.logit_scale.exp().item(), getattr(model, "logit_bias", None)
+    bias = -CLIP_THRESHOLD * scale if bias is None else bias.item()
+    return {"logit": 0.0, "similarity": scale, "bias": bias}
 
 
 def import_checkpoint(
@@ -160,12 +101,29 @@ def import_checkpoint(
     calibrate: str = "",
     dev: str = "",
     bank: str = "",
+    tokens: str = "",
+    token_width: int = TOKEN_WIDTH,
 ) -> dict:
-    """Write the bundle of the checkpoint in `source` → its manifest; see `write_bundle`."""
-    model, kind = read_checkpoint(source)
+    """Write the bundle of the checkpoint in `source` → its manifest.
+
+    Args:
+        tokens: shards of images and captions; with them, the bundle of a dual encoder gives tokens
+            of `token_width` numbers, and its fusion encoder still has to be trained.
+        others: see `write_bundle`.
+    Raises:
+        ValueError: see `graphs_in`, `with_tokens` and `write_bundle`.
+    """
+    graphs, tokenizer, match, kind = graphs_in(source)
     with tempfile.TemporaryDirectory() as temporary:
-        tokenizer = Path(temporary) / "tokenizer.json"
-        graphs, match = graphs_of(model, kind, source, save_tokenizer(source, tokenizer, kind))
+        file = Path(temporary) / "tokenizer.json"
+        save_plain(tokenizer, file)
+        if tokens:
+            if not hasattr(graphs.image, "states"):
+                raise ValueError(
+                    f"--tokens: the graphs of {kind} give no states of patches and words; expected "
+                    "a dual encoder saved by transformers, CLIP or SigLIP"
+                )
+            graphs = with_tokens(graphs, file, read_shards(tokens), token_width)
         about = {
             "version": version,
             "description": f"{kind} imported from {source.resolve().name}",
@@ -173,8 +131,14 @@ def import_checkpoint(
             "languages": list(languages),
             "match": {name: round(value, 6) for name, value in match.items()},
         }
-        card = partial(imported_card, kind=kind, avoids_hubs=bool(bank))
-        return write_bundle(graphs, tokenizer, folder, about, card, precision, calibrate, dev, bank)
+        card = partial(
+            imported_card,
+            kind=kind,
+            fit=graphs.rules.fit,
+            avoids_hubs=bool(bank),
+            tokens=bool(tokens),
+        )
+        return write_bundle(graphs, file, folder, about, card, precision, calibrate, dev, bank)
 
 
 def _license(folder: Path) -> str:
@@ -188,13 +152,6 @@ def _license(folder: Path) -> str:
     return found[1] if found else "not stated by the checkpoint: see its source"
 
 
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
 @errors_as_sentences("hugging_face")
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -205,7 +162,17 @@ def main() -> None:
     )
     add_options(parser, version="1.0.0")
     parser.add_argument("--languages", nargs="+", default=["en"])
-    manifest = import_checkpoint(**vars(parser.parse_args()))
+    parser.add_argument(
+        "--tokens",
+        default="",
+        help="glob of training shards; with them, the bundle gives tokens to train a fusion on",
+    )
+    parser.add_argument("--token-width", type=int, default=TOKEN_WIDTH, help="numbers of a token")
+    options = vars(parser.parse_args())
+    for name in ("dev", "calibrate", "bank", "tokens"):
+        if options[name]:
+            locations(options[name])  # before the graphs, which take minutes
+    manifest = import_checkpoint(**options)
     print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))
 
 

@@ -22,7 +22,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tokenizers import Tokenizer
 
-from ..data.images import decode
+from ..data.pixel_rules import PixelRules
 from ..data.samples import Sample
 from .products import products_to_int8
 
@@ -33,12 +33,12 @@ LEAST_ROWS = 256  # of a lookup table in int8
 
 
 def feeds_of(
-    samples: list[Sample], size: int, tokenizer: Tokenizer
+    samples: list[Sample], rules: PixelRules, tokenizer: Tokenizer
 ) -> dict[str, list[dict[str, np.ndarray]]]:
     """Inputs of the encoders by stem of their file: IMAGES_AT_ONCE images, and each caption."""
     batches = (samples[i : i + IMAGES_AT_ONCE] for i in range(0, len(samples), IMAGES_AT_ONCE))
     pixels = [
-        {"pixels": np.stack([decode(sample.jpeg, size) for sample in batch])} for batch in batches
+        {"pixels": np.stack([rules.pixels(sample.jpeg) for sample in batch])} for batch in batches
     ]
     rows = (np.array([e.ids]) for s in samples for e in tokenizer.encode_batch(s.captions))
     return {

@@ -86,7 +86,7 @@ def write_bundle(
     if precision == "int8":
         samples = read_shards(calibrate, languages)
         rows = np.random.default_rng(0).permutation(len(samples))[:CALIBRATION_IMAGES]
-        feeds = feeds_of([samples[row] for row in rows], graphs.image_size, tokenizer)
+        feeds = feeds_of([samples[row] for row in rows], graphs.rules, tokenizer)
         for path in paths:
             to_int8(path, feeds)
     for path in paths:
@@ -137,13 +137,17 @@ def _first_manifest(graphs: Graphs, name: str, about: dict) -> dict:
         "name": name,
         **about,
         "embedding": {"dim": graphs.dim},
-        "image_encoder": {"file": "image-encoder.onnx", "size": graphs.image_size, "fit": "fill"},
+        "image_encoder": {"file": "image-encoder.onnx", **graphs.rules.entry()},
         "text_encoder": {
             "file": "text-encoder.onnx",
             "tokenizer": "tokenizer.json",
             "max_tokens": graphs.max_tokens,
         },
-        "rerank": {"default": graphs.fusion is not None, "candidates": CANDIDATES},
+        "rerank": {
+            # A rule without the logit goes with a fusion that has not been trained.
+            "default": graphs.fusion is not None and about["match"]["logit"] > 0,
+            "candidates": CANDIDATES,
+        },
         "goldens": "goldens.json",
         "metrics": {},
     }

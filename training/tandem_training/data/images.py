@@ -45,11 +45,14 @@ def check_image(content: bytes) -> None:
         raise ValueError(f"the image cannot be decoded: {error}") from error
 
 
-def read_image(content: bytes) -> Image.Image:
+def read_image(
+    content: bytes, background: tuple[int, int, int] = (255, 255, 255)
+) -> Image.Image:
     """The first page of an image file as RGB, 8 bits a channel, as the service reads it.
 
     The EXIF orientation is applied, colours are converted from the embedded profile to sRGB,
-    16 bits are scaled to 8, and transparency is put on white (`src/model/image/preprocess.ts`).
+    16 bits are scaled to 8, and transparency is put on the background, white by default
+    (`src/model/image/preprocess.ts`).
     HEIC needs the package pillow-heif.
 
     Raises:
@@ -75,7 +78,7 @@ def read_image(content: bytes) -> Image.Image:
     image = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
     if alpha is None:
         return image
-    flat = Image.new("RGB", image.size, "white")
+    flat = Image.new("RGB", image.size, background)
     flat.paste(image, mask=alpha)
     return flat
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..data.images import decode
+from ..data.pixel_rules import PixelRules
 from ..data.samples import Sample, read_languages
 from .recall import match_score, recall_at_k, reranked, top_candidates
 
@@ -18,7 +18,7 @@ PAIRS = 1024  # of text and image in a batch of the fusion encoder
 class Encoders(Protocol):
     """The encoders that evaluation reads: `TorchEncoders` or `BundleEncoders`."""
 
-    image_size: int
+    rules: PixelRules
 
     def images(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [b, s, s, 3] → embedding float32 [b, dim], image tokens int8 [b, n, w]."""
@@ -39,7 +39,7 @@ class EncodedImages:
         jpegs = list(dict.fromkeys(sample.jpeg for sample in samples))
         batches = (jpegs[i : i + BATCH] for i in range(0, len(jpegs), BATCH))
         encoded = [
-            encoders.images(np.stack([decode(jpeg, encoders.image_size) for jpeg in batch]))
+            encoders.images(np.stack([encoders.rules.pixels(jpeg) for jpeg in batch]))
             for batch in batches
         ]
         self.embedding = np.concatenate([embedding for embedding, _ in encoded])

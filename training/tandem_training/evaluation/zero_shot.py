@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.captions import read_rows
-from ..data.images import check_image, decode
+from ..data.images import check_image
 from ..data.samples import Corrupt
 from .retrieval import BATCH, Encoders
 
@@ -103,7 +103,7 @@ def classify(
     order = []
     for i in range(0, len(decodable), BATCH):
         batch = decodable[i : i + BATCH]
-        pixels = np.stack([decode(path.read_bytes(), encoders.image_size) for path, _ in batch])
+        pixels = np.stack([encoders.rules.pixels(path.read_bytes()) for path, _ in batch])
         order.append(np.argsort(-(encoders.images(pixels)[0] @ texts.T), axis=1, kind="stable"))
     order, truth = np.concatenate(order), np.array([label for _, label in decodable])
     right, among = order[:, 0] == truth, (order[:, :5] == truth[:, None]).any(1)

@@ -45,4 +45,5 @@ def _key(encoders: BundleEncoders, samples: list[Sample]) -> str:
     graphs |= {encoders.manifest["text_encoder"]["tokenizer"]}
     hashes = [file["sha256"] for file in encoders.manifest["files"] if file["path"] in graphs]
     content = [[hashlib.sha256(s.jpeg).hexdigest(), s.captions] for s in samples]
-    return hashlib.sha256(json.dumps([hashes, content]).encode()).hexdigest()[:16]
+    rules = encoders.rules.entry()
+    return hashlib.sha256(json.dumps([hashes, rules, content]).encode()).hexdigest()[:16]

@@ -1,111 +1,26 @@
 """Imported checkpoints against the original implementation, on random models."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tandem_training.bundle import hugging_face
+from support.checkpoints import LENGTH, MEAN, STD, blip, clip, siglip
 from tandem_training.bundle.bundle import read_manifest
 from tandem_training.bundle.encoders import BundleEncoders
-from tandem_training.bundle.hugging_face import clean_as_siglip, import_checkpoint
-from tandem_training.bundle.hugging_face_graphs import pack, unpack
+from tandem_training.bundle.hugging_face import import_checkpoint
+from tandem_training.bundle.imported import tokenizer as imported_tokenizer
+from tandem_training.bundle.imported.graphs import pack, unpack
+from tandem_training.bundle.imported.tokenizer import clean_as_siglip
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed (extra hugging-face)"
 )
 
-WORDS = [
-    "<pad>",
-    "<unk>",
-    "<start>",
-    "<end>",
-    "a",
-    "photo",
-    "of",
-    "dog",
-    "red",
-    "sea",
-    "sand",
-    "two",
-]
 TEXTS = ["a photo of a dog", "red", "two dog of the sea sand a a a a a a a a"]  # the last is cut
-MEAN, STD = [0.48, 0.45, 0.4], [0.26, 0.27, 0.28]
-LAYERS = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-}
-VISION = {**LAYERS, "image_size": 32, "patch_size": 16}
-LENGTH = 8
 CLOSE = 5e-3  # weights are stored as float16
-
-
-def write_tokenizer(folder: Path, opens: bool) -> Tokenizer:
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(
-        single="<start> $A <end>" if opens else "$A <end>",
-        special_tokens=[("<start>", 2), ("<end>", 3)],
-    )
-    made.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>"}))
-    return made
-
-
-def save(model, folder: Path, opens: bool = True) -> Path:
-    torch.set_num_threads(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=0.3)  # what they start with would hide a fault
-            elif parameter.ndim == 1:
-                parameter += 0.1 * torch.randn_like(parameter)
-    model.eval().save_pretrained(folder)
-    write_tokenizer(folder, opens)
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps({"image_mean": MEAN, "image_std": STD})
-    )
-    (folder / "README.md").write_text("---\nlanguage: en\nlicense: mit\n---\n# a model\n")
-    return folder
-
-
-def clip(folder: Path) -> Path:
-    text = {
-        **LAYERS,
-        "vocab_size": 16,
-        "max_position_embeddings": LENGTH,
-        "eos_token_id": 3,
-        "bos_token_id": 2,
-    }
-    config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=12)
-    return save(transformers.CLIPModel(config), folder)
-
-
-def siglip(folder: Path) -> Path:
-    text = {**LAYERS, "vocab_size": 16, "max_position_embeddings": LENGTH, "projection_size": 16}
-    config = transformers.SiglipConfig(text_config=text, vision_config=VISION)
-    return save(transformers.SiglipModel(config), folder, opens=False)
-
-
-def blip(folder: Path) -> Path:
-    text = {
-        **LAYERS,
-        "vocab_size": 16,
-        "max_position_embeddings": LENGTH,
-        "encoder_hidden_size": 16,
-        "pad_token_id": 0,
-        "is_decoder": True,
-    }
-    config = transformers.BlipConfig(
-        text_config=text, vision_config=VISION, image_text_hidden_size=12
-    )
-    return save(transformers.BlipForImageTextRetrieval(config), folder)
 
 
 def pixels_for(images: np.ndarray) -> torch.Tensor:
@@ -191,7 +106,7 @@ def read_by(tokenizer: Tokenizer, text: str) -> str:
 )
 def test_texts_are_cleaned_as_siglip_cleans_them(pieces: int, expected: str, monkeypatch):
     tokenizer = letters()
-    monkeypatch.setattr(hugging_face, "GEMMA_PIECES", 1 if pieces == 256_000 else pieces)
+    monkeypatch.setattr(imported_tokenizer, "GEMMA_PIECES", 1 if pieces == 256_000 else pieces)
     assert read_by(tokenizer, "Two") == "Two"
     clean_as_siglip(tokenizer)
     assert read_by(tokenizer, 'Two  "RED"\tcars: a_B! ') == expected
@@ -284,7 +199,7 @@ def test_the_card_of_an_imported_bundle_names_its_source(tmp_path: Path):
     card = (tmp_path / "clip" / "README.md").read_text()
     assert (
         "imported CLIP checkpoint" in card
-        and "crops its middle" in card
+        and "the middle is taken" in card
         and "Not measured." in card
     )
     assert read_manifest(tmp_path / "clip")["description"] == "CLIP imported from source"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from support.drawings import COLOURS, SHAPES, drawing, write_shard
 from tandem_training import evaluate as evaluation
+from tandem_training.data.pixel_rules import PixelRules
 from tandem_training.data.samples import languages_of, read_shards
 from tandem_training.evaluation.calibration import (
     FITS,
@@ -32,7 +33,7 @@ MATCH = {"logit": 1.0, "similarity": 2.0, "bias": 0.0}
 class ColourEncoders:
     """Encoders that see only colours: the mean of an image, the colour named in a text."""
 
-    image_size = 16
+    rules = PixelRules(16)
 
     def images(self, pixels):
         colours = pixels.reshape(len(pixels), -1, 3).mean(1) - 120.0

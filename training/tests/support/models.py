@@ -67,9 +67,10 @@ PYTHON_PATH = f"{TESTS}:{TESTS.parent}"  # of a process that a test starts
 
 # Every recipe file by its name, but those that others extend.
 FILES = {path.stem: path for path in sorted(RECIPES.glob("*/*.toml")) if path.stem != "family"}
-# The recipes of the taxonomy, then those of the shipped bundle.
-NAMES = [name for name, path in FILES.items() if path.parent.name != "shipped"]
-ON_BUNDLES = ["tandem-small-lists"]  # train on the tokens of a bundle
+# The recipes of the taxonomy, then those of bundles.
+OTHERS = ("shipped", "imported")
+NAMES = [name for name, path in FILES.items() if path.parent.name not in OTHERS]
+ON_BUNDLES = ["tandem-small-lists", "fusion-on-clip"]  # train on the tokens of a bundle
 BUNDLED = [name for name in FILES if name not in (*NAMES, *ON_BUNDLES)]
 
 

@@ -8,21 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.layers import attention_bias, causal_bias
-from .graphs import Graphs
+from ...models.layers import attention_bias, causal_bias
+from ..graphs import Graphs
+from .preprocessing import Preprocessing
 
 FINEST = 8  # steps of an image token's scale in a power of two
 
 
 class Pixels(nn.Module):
-    """uint8 [b, s, s, 3] → normalised [b, 3, s, s], by values of preprocessor_config.json."""
+    """uint8 [b, s, s, 3] → normalised [b, 3, s, s]."""
 
-    def __init__(self, rescale: float, mean: list[float], std: list[float]):
+    def __init__(self, given: Preprocessing):
         super().__init__()
-        self.register_buffer("factor", torch.tensor([rescale / s for s in std]).view(1, 3, 1, 1))
-        self.register_buffer(
-            "shift", torch.tensor([m / s for m, s in zip(mean, std, strict=True)]).view(1, 3, 1, 1)
-        )
+        factor = [given.rescale / s for s in given.std]
+        shift = [m / s for m, s in zip(given.mean, given.std, strict=True)]
+        self.register_buffer("factor", torch.tensor(factor).view(1, 3, 1, 1))
+        self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.permute(0, 3, 1, 2).float() * self.factor - self.shift
@@ -31,12 +32,21 @@ class Pixels(nn.Module):
 class Embedding(nn.Module):
     """Pixels → unit embedding of a vision model, through its projection."""
 
+    cells: int  # patches, the last states; CLIP has its class token before them
+
     def __init__(self, pixels: Pixels, vision: nn.Module, project: nn.Module):
         super().__init__()
         self.pixels, self.vision, self.project = pixels, vision, project
+        self.cells = (vision.config.image_size // vision.config.patch_size) ** 2
+
+    def states(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """→ embedding, states of the patches [b, n, w]."""
+        found = self.vision(self.pixels(pixels))
+        embedding = F.normalize(self.project(found.pooler_output), dim=-1)
+        return embedding, found.last_hidden_state[:, -self.cells :]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return F.normalize(self.project(self.vision(self.pixels(pixels)).pooler_output), dim=-1)
+        return self.states(pixels)[0]
 
 
 class ClipText(nn.Module):
@@ -47,14 +57,19 @@ class ClipText(nn.Module):
         super().__init__()
         self.text, self.project = model.text_model, model.text_projection
 
-    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def states(self, token_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """→ embedding, states of the tokens [b, t, w]."""
         x = self.text.embeddings(input_ids=token_ids)
         x = self.text.encoder(
             inputs_embeds=x, attention_mask=causal_bias(attention_mask)
         ).last_hidden_state
+        x = self.text.final_layer_norm(x)
         last = attention_mask.sum(1) - 1
-        end = self.text.final_layer_norm(x)[torch.arange(x.shape[0], device=x.device), last]
-        return F.normalize(self.project(end), dim=-1)
+        end = x[torch.arange(x.shape[0], device=x.device), last]
+        return F.normalize(self.project(end), dim=-1), x
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.states(token_ids, attention_mask)[0]
 
 
 class SiglipText(nn.Module):
@@ -66,12 +81,21 @@ class SiglipText(nn.Module):
         self.text, self.padding = text, padding
         self.register_buffer("rest", torch.full((1, length), padding))
 
-    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        ids = torch.where(attention_mask == 1, token_ids, torch.full_like(token_ids, self.padding))
-        rest = self.rest[:, ids.shape[1] :].expand(ids.shape[0], -1)
-        x = self.text.embeddings(input_ids=torch.cat([ids, rest], dim=1))
+    def states(self, token_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """→ embedding, states of the tokens without the padding [b, t, w]."""
+        ids = padded(token_ids, attention_mask, self.rest, self.padding)
+        x = self.text.embeddings(input_ids=ids)
         x = self.text.final_layer_norm(self.text.encoder(inputs_embeds=x).last_hidden_state)
-        return F.normalize(self.text.head(x[:, -1]), dim=-1)
+        return F.normalize(self.text.head(x[:, -1]), dim=-1), x[:, : token_ids.shape[1]]
+
+    def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.states(token_ids, attention_mask)[0]
+
+
+def padded(token_ids: Tensor, mask: Tensor, rest: Tensor, padding: int) -> Tensor:
+    """Token ids of texts [b, t], padded to the length of `rest` [1, length], a row of padding."""
+    ids = torch.where(mask == 1, token_ids, torch.full_like(token_ids, padding))
+    return torch.cat([ids, rest[:, ids.shape[1] :].expand(ids.shape[0], -1)], dim=1)
 
 
 def pack(tokens: Tensor) -> Tensor:
@@ -137,29 +161,27 @@ class BlipFusion(nn.Module):
         return match - none
 
 
-def clip_graphs(model: nn.Module, pixels: Pixels) -> Graphs:
-    vision, text = model.config.vision_config, model.config.text_config
-    image = Embedding(pixels, model.vision_model, model.visual_projection)
-    sizes = (vision.image_size, model.config.projection_dim, text.max_position_embeddings)
-    return Graphs(image, ClipText(model), None, *sizes)
+def clip_graphs(model: nn.Module, given: Preprocessing) -> Graphs:
+    image = Embedding(Pixels(given), model.vision_model, model.visual_projection)
+    length = model.config.text_config.max_position_embeddings
+    return Graphs(image, ClipText(model), None, given.rules, model.config.projection_dim, length)
 
 
-def siglip_graphs(model: nn.Module, pixels: Pixels, padding: int) -> Graphs:
-    vision, text = model.config.vision_config, model.config.text_config
-    length = text.max_position_embeddings
-    image = Embedding(pixels, model.vision_model, nn.Identity())
-    sizes = (vision.image_size, vision.hidden_size, length)
-    return Graphs(image, SiglipText(model.text_model, length, padding), None, *sizes)
+def siglip_graphs(model: nn.Module, given: Preprocessing, padding: int) -> Graphs:
+    image = Embedding(Pixels(given), model.vision_model, nn.Identity())
+    length = model.config.text_config.max_position_embeddings
+    text = SiglipText(model.text_model, length, padding)
+    return Graphs(image, text, None, given.rules, model.config.vision_config.hidden_size, length)
 
 
-def blip_graphs(model: nn.Module, pixels: Pixels) -> Graphs:
+def blip_graphs(model: nn.Module, given: Preprocessing) -> Graphs:
     vision, text = model.config.vision_config, model.config.text_config
     cells = (vision.image_size // vision.patch_size) ** 2 + 1
     return Graphs(
-        BlipImage(pixels, model),
+        BlipImage(Pixels(given), model),
         BlipText(model),
         BlipFusion(model),
-        vision.image_size,
+        given.rules,
         model.config.image_text_hidden_size,
         text.max_position_embeddings,
         cells,
