@@ -5,11 +5,8 @@ import { basename, join } from 'node:path'
 import type { InferenceSession } from 'onnxruntime-node'
 import { BundleError } from '../bundle/bundle.js'
 import type { Execution, Provider } from './provider.js'
-import { checkGraphFile } from './graph-file.js'
 import { checkTensors, type DeclaredValue } from './graph-tensors.js'
 import type { GraphSpec, Tensor, Tensors } from './graph-inputs.js'
-import { computesInHalf } from './half-precision.js'
-import { canPrepack, MIN_MAPPED_BYTES } from './mapped-weights.js'
 import { providerFault } from './provider-check.js'
 import { dryRun } from './dry-run.js'
 
@@ -51,6 +48,13 @@ export class Session {
     cacheFile?: string,
   ): Promise<Session> {
     const { provider } = execution
+    // Loaded here: a start from the cache reads no graph, and the reader takes 50 ms of CPU.
+    const [{ checkGraphFile }, { computesInHalf }, { canPrepack, MIN_MAPPED_BYTES }] =
+      await Promise.all([
+        import('./graph-file.js'),
+        import('./half-precision.js'),
+        import('./mapped-weights.js'),
+      ])
     checkGraphFile(bytes, spec.file)
     if (provider !== 'cpu') return Session.#onDevice(bytes, spec, execution)
     if (spec.precision === 'fp16' || computesInHalf(bytes, spec.file)) {
@@ -62,7 +66,9 @@ export class Session {
       bytes,
       spec,
       execution,
-      cacheFile === undefined ? {} : cacheOptions(cacheFile, canPrepack(bytes, spec.file)),
+      cacheFile === undefined
+        ? {}
+        : cacheOptions(cacheFile, MIN_MAPPED_BYTES, canPrepack(bytes, spec.file)),
     )
   }
 
@@ -210,10 +216,14 @@ export class Session {
 }
 
 /** @param isPrepacked - in the layout of the kernels, so that no process needs its own copy */
-function cacheOptions(file: string, isPrepacked: boolean): InferenceSession.SessionOptions {
+function cacheOptions(
+  file: string,
+  minMappedBytes: number,
+  isPrepacked: boolean,
+): InferenceSession.SessionOptions {
   const session = {
     optimized_model_external_initializers_file_name: `${basename(file)}.weights`,
-    optimized_model_external_initializers_min_size_in_bytes: String(MIN_MAPPED_BYTES),
+    optimized_model_external_initializers_min_size_in_bytes: String(minMappedBytes),
     save_external_prepacked_constant_initializers: isPrepacked ? '1' : '0',
   }
   return { optimizedModelFilePath: file, extra: { session } }
