@@ -14,7 +14,6 @@ from .bundle.second_text import export_second_text
 from .bundle.write import add_options, export_bundle
 from .command import errors_as_sentences
 from .data.shards import locations
-from .models import weights
 
 
 @errors_as_sentences("export")
@@ -46,8 +45,7 @@ def main() -> None:
     elif text == "second":
         manifest = export_second_text(**options)
     else:
-        tokenizer_file = weights.minilm_folder() / "tokenizer.json"
-        manifest = export_bundle(**options, tokenizer_file=tokenizer_file)
+        manifest = export_bundle(**options, tokenizer_file=None)
     print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))
 
 

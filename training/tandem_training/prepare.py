@@ -25,9 +25,10 @@ def main() -> None:
     add("--size", type=int, default=1000, help="images a shard")
     add("--language", default="en", help="language of captions that do not state theirs")
     add("--max-corrupt", type=float, default=0.0, help="share of images that may be skipped")
+    add("--dev", default="", help="beginning of the paths of shards with a tenth of the images")
     args = parser.parse_args()
-    counts = write_shards(**vars(args))
-    print(", ".join(f"{count} {name}" for name, count in counts.items()), f"in {args.out}-*.tar")
+    for out, counts in write_shards(**vars(args)).items():
+        print(", ".join(f"{count} {name}" for name, count in counts.items()), f"in {out}-*.tar")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class TrainConfig(Table):
     CHOICES: ClassVar[dict] = {"precision": ("auto", "float32", "bfloat16")}
 
     # Folder or checkpoint of an earlier run, of which the model takes what fits; or the folder of a
-    # bundle, on whose tokens a fusion is trained.
+    # bundle: with the objective lists alone a fusion is trained on its tokens, otherwise the model
+    # takes the weights of its graphs.
     start: str = ""
     freeze: list[str] = field(default_factory=list)  # globs over parameters: "text.*"
     epochs: int = 20
@@ -101,14 +102,14 @@ class Recipe:
         given = self.model.gives() | self.data.gives()
         if self.system:
             self._check_serving(self.system.serve, "match.logit" in given)
-        # Whether the folder is a bundle shows when the run starts.
-        if is_bundle(self.train.start) or (self.train.start and "lists" in self.objectives):
+        if self.fuses_tokens:
             given |= {"near.lists"}
-            if others := self.objectives.keys() - {"lists"}:
-                raise ValueError(
-                    f"{self.train.start} is a bundle, whose encoders are finished; the objective "
-                    f"that trains a fusion on them is lists, not {', '.join(sorted(others))}"
-                )
+        elif self.train.start and "lists" in self.objectives:
+            others = ", ".join(sorted(self.objectives.keys() - {"lists"}))
+            raise ValueError(
+                f"lists trains a fusion on the tokens of {self.train.start}, whose encoders stay; "
+                f"{others} would change them: the objectives are lists alone, or others without it"
+            )
         for name, config in self.inputs.items():
             INPUTS[name].check(config, self.data.languages, given, bool(self.train.start))
             given |= INPUTS[name].gives
@@ -118,7 +119,7 @@ class Recipe:
             "further.embedding": "several captions an image: [data] captions = 5 would",
             "text.sentences": "soft_mix = 0 does without a teacher, [text] kind = 'bert' has one",
             "second.embedding": "a table [second_text] would",
-            "near.lists": "[train] start = the folder of a bundle would",
+            "near.lists": "[train] start = the folder of a bundle would, with no other objective",
         }
         registry.check(self.objectives, given, self.model, others, self.train.freeze)
         read = set().union(*(registry.OBJECTIVES[n].reads(o) for n, o in self.objectives.items()))
@@ -145,6 +146,12 @@ class Recipe:
                 f"[system] serve = {serve!r}: {SERVES[serve]}; but [model] companion = "
                 f"{str(self.model.companion).lower()}"
             )
+
+    @property
+    def fuses_tokens(self) -> bool:
+        """Whether it trains a fusion alone, on the tokens of a bundle. Whether `start` is one shows
+        when the run starts."""
+        return bool(self.train.start) and self.objectives.keys() == {"lists"}
 
     def architecture(self) -> dict:
         """What a checkpoint of the run must agree in."""

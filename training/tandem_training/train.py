@@ -10,12 +10,10 @@ import torch
 from . import distributed
 from .command import errors_as_sentences
 from .data.shards import locations
-from .data.tokens import read_tokenizer
 from .loop.fusion_trainer import FusionTrainer
-from .loop.start import starting_model
+from .loop.start import starting_model, starting_tokenizer
 from .loop.trainer import Trainer
-from .models import weights
-from .recipe import Recipe, is_bundle, read_recipe
+from .recipe import Recipe, read_recipe
 
 
 @errors_as_sentences("train")
@@ -37,11 +35,9 @@ def main() -> None:
 
 def trainer_of(recipe: Recipe, out: Path, cache: Path) -> Trainer:
     """The run that the recipe asks for."""
-    if is_bundle(recipe.train.start) or "lists" in recipe.objectives:
+    if recipe.fuses_tokens:
         return FusionTrainer(recipe, out, cache)
-    max_tokens = recipe.model.text.max_tokens
-    tokenizer = read_tokenizer(weights.minilm_folder() / "tokenizer.json", max_tokens)
-    return Trainer(recipe, out, cache, starting_model(recipe), tokenizer)
+    return Trainer(recipe, out, cache, starting_model(recipe), starting_tokenizer(recipe))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch
 
 from tandem_training import evaluate, export, prepare, train
 from tandem_training.loop.checkpoint import load, save
+from tandem_training.models import weights
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_a_command_ends_with_a_sentence(
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr(sys, "argv", [command.__name__, *arguments])
     if command is export:  # needs no published weights
-        monkeypatch.setattr(export.weights, "minilm_folder", lambda: tmp_path)
+        monkeypatch.setattr(weights, "minilm_folder", lambda: tmp_path)
     with pytest.raises(SystemExit, match=message):
         command.main()
 
@@ -60,7 +61,7 @@ def test_the_whole_export_of_a_useless_model_ends_with_a_sentence(
             torch.nn.init.constant_(parameter, weight)
     save(tmp_path / "model.pt", model.checkpoint())
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    monkeypatch.setattr(export.weights, "minilm_folder", lambda: tmp_path)
+    monkeypatch.setattr(weights, "minilm_folder", lambda: tmp_path)
     given = [str(tmp_path / name) for name in ("model.pt", "out")]
     monkeypatch.setattr(sys, "argv", ["export", *given, "--dev", str(shard)])
     with pytest.raises(SystemExit, match=message):

@@ -118,6 +118,9 @@ def training_data(origins: list[dict], second: list[str]) -> str:
         terms, count = terms_of(own), sum(origin["images"] for origin in own)
         rest = f"; and {len(terms) - LISTED} more" if len(terms) > LISTED else ""
         known = f" ({FLICKR8K})" if source == "flickr8k" else ""
+        if not count:  # an origin that is itself a bundle
+            lines.append(f"  - {source}. Terms: {terms[0]}.")
+            continue
         lines.append(
             f"  - {source or 'source not stated'}{known}, shards {name}: {count:,} images. "
             f"Terms: {'; '.join(terms[:LISTED])}{rest}."

@@ -20,6 +20,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from onnx import ModelProto, helper
 from torch import Tensor, nn
 
 from ..data.samples import Sample
@@ -129,3 +130,19 @@ class Corrected(nn.Module):
         zero = torch.zeros_like(term)
         extra = [own, other, rest, zero] if self.side == 0 else [other, own, zero, rest]
         return torch.cat([flat, *extra], dim=1) / (1 + 2 * self.limit) ** 0.5
+
+
+def uncorrected(model: ModelProto) -> ModelProto:
+    """The exported graph of an encoder with one more output, the last: its embedding before the
+    correction; where it has none, the embedding."""
+    graph = model.graph
+    stored = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast"}
+    before = "embedding"
+    for node in graph.node:
+        sources = [stored.get(name, name).removesuffix(".float16") for name in node.input]
+        if node.op_type == "MatMul" and sources[1] == "flat":
+            before = node.input[0]
+    outputs = [output for output in graph.output if output.name != before]
+    del graph.output[:]
+    graph.output.extend([*outputs, helper.make_empty_tensor_value_info(before)])
+    return model

@@ -1,6 +1,7 @@
 """Writes a bundle: graphs, tokenizer, match rule, measurements, goldens, model card, manifest."""
 
 import shutil
+import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from ..evaluation.calibration import fit_match
 from ..evaluation.gain import gain_report
 from ..evaluation.retrieval import Scored, evaluate, report_languages, score_languages
 from ..loop.checkpoint import load
+from ..models import weights
 from ..models.model import Tandem
 from ..models.text.second import SecondText
 from . import goldens
@@ -206,14 +208,15 @@ def gains(rerank: dict) -> bool:
 def export_bundle(
     checkpoint: Path,
     folder: Path,
-    tokenizer_file: Path,
+    tokenizer_file: Path | None,
     dev: str,
     version: str,
     precision: str = "fp32",
     calibrate: str = "",
     bank: str = "",
 ) -> dict:
-    """Write the bundle of a checkpoint of `train`; see `write_bundle`."""
+    """Write the bundle of a checkpoint of `train`; see `write_bundle`. `tokenizer_file`: in place
+    of the checkpoint's own."""
     state = load(checkpoint)
     model, origins = Tandem.from_checkpoint(state), state.get("data", [])
     card = partial(
@@ -230,9 +233,19 @@ def export_bundle(
     graphs = Graphs.of(model)
     if detector := detector_of(graphs.image):
         about["detector"] = detector.about()
-    return write_bundle(
-        graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        if tokenizer_file is None:
+            tokenizer_file = Path(temporary) / "tokenizer.json"
+            tokenizer_file.write_text(kept_tokenizer(state))
+        return write_bundle(
+            graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
+        )
+
+
+def kept_tokenizer(state: dict) -> str:
+    """The tokenizer of a checkpoint; of one that keeps none, MiniLM's."""
+    kept = state.get("tokenizer")
+    return kept or (weights.minilm_folder() / "tokenizer.json").read_text()
 
 
 def second_languages(model: Tandem) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Shards made from a folder of images and a table of captions."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -11,6 +12,31 @@ from .captions import Captions, read_captions
 from .images import as_jpeg
 from .samples import Corrupt, read_shards
 
+DEV_SHARE = 0.1  # of the images, where shards for measuring are wanted
+LEAST_DEV = 2
+
+
+class _Shards:
+    """Shards of `size` images each, `<out>-0000.tar`, …"""
+
+    def __init__(self, out: str, size: int):
+        self.out, self.size = out, size
+        self.paths: list[Path] = []
+        self.waiting: list[tuple[str, bytes, dict]] = []
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+
+    def add(self, sample: tuple[str, bytes, dict]) -> None:
+        self.waiting.append(sample)
+        if len(self.waiting) == self.size:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            path = Path(f"{self.out}-{len(self.paths):04d}.tar")
+            _write_shard(path, self.waiting)
+            self.paths.append(path)
+            self.waiting.clear()
+
 
 def write_shards(
     folder: Path,
@@ -19,10 +45,14 @@ def write_shards(
     size: int = 1000,
     language: str = "en",
     max_corrupt: float = 0.0,
-) -> dict[str, int]:
-    """Write `<out>-0000.tar`, …, with `size` images each → counts of the content, read back.
+    dev: str = "",
+) -> dict[str, dict[str, int]]:
+    """Write `<out>-0000.tar`, …, with `size` images each → counts of the content of each set of
+    shards, read back.
 
-    `language` is that of captions that do not state theirs. No shard is left after an error.
+    `language` is that of captions that do not state theirs. With `dev`, a share DEV_SHARE of the
+    images goes to `<dev>-0000.tar`, …; which ones depends on the names of the files alone. No shard
+    is left after an error.
 
     Raises:
         FileExistsError: a shard of that name exists.
@@ -30,41 +60,41 @@ def write_shards(
     """
     corrupt = Corrupt(max_corrupt)
     table = read_captions(captions, language)
-    shards: list[Path] = []
-    waiting: list[tuple[str, bytes, dict]] = []
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-
-    def flush() -> None:
-        path = Path(f"{out}-{len(shards):04d}.tar")
-        _write_shard(path, waiting)
-        shards.append(path)
-        waiting.clear()
-
+    held = _held_out(table) if dev else set()
+    sets = {name: _Shards(name, size) for name in (out, *[dev] * bool(dev))}
     try:
-        for sample in _usable(folder, table, corrupt, str(captions)):
-            waiting.append(sample)
-            if len(waiting) == size:
-                flush()
+        for file, sample in _usable(folder, table, corrupt, str(captions)):
+            sets[dev if file in held else out].add(sample)
         corrupt.check(len(table))
-        if waiting:
-            flush()
         languages = {name: 1.0 for of_language in table.values() for name in of_language}
-        counts = [
-            len(sample.captions)
-            for shard in shards
-            for sample in read_shards(str(shard), languages, 0.0)
-        ]
+        counts = {}
+        for name, shards in sets.items():
+            shards.flush()
+            samples = [s for p in shards.paths for s in read_shards(str(p), languages, 0.0)]
+            counts[name] = {
+                "shards": len(shards.paths),
+                "images": len(samples),
+                "captions": sum(len(sample.captions) for sample in samples),
+            }
     except BaseException:
-        for path in shards:
-            path.unlink()
+        for shards in sets.values():
+            for path in shards.paths:
+                path.unlink()
         raise
-    return {"shards": len(shards), "images": len(counts), "captions": sum(counts)}
+    return counts
+
+
+def _held_out(table: Captions) -> set[str]:
+    """The files whose images are for measuring alone."""
+    count = max(LEAST_DEV, round(DEV_SHARE * len(table)))
+    return set(sorted(table, key=lambda file: hashlib.sha256(file.encode()).digest())[:count])
 
 
 def _usable(
     folder: Path, captions: Captions, corrupt: Corrupt, source: str
-) -> Iterator[tuple[str, bytes, dict]]:
-    """Key, JPEG and captions of every usable image; the others are counted in `corrupt`."""
+) -> Iterator[tuple[str, tuple[str, bytes, dict]]]:
+    """The file of every usable image, and its key, JPEG and captions; the others are counted in
+    `corrupt`."""
     root, keys = folder.resolve(), set()
     for file, of_language in captions.items():
         key = str(Path(file).with_suffix("")).replace(".", "_").replace("/", "_")
@@ -85,7 +115,7 @@ def _usable(
         except ValueError as error:
             corrupt.add(source, file, str(error))
         else:
-            yield key, jpeg, {n: [text.strip() for text in t] for n, t in of_language.items()}
+            yield file, (key, jpeg, {n: [x.strip() for x in t] for n, t in of_language.items()})
 
 
 def _write_shard(path: Path, samples: list[tuple[str, bytes, dict]]) -> None:

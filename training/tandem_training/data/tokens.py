@@ -10,10 +10,21 @@ from torch import Tensor
 
 def read_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     """A tokenizer that adds [CLS] and [SEP], cuts at `max_tokens` and does not pad."""
-    tokenizer = Tokenizer.from_file(str(path))
+    return for_captions(Tokenizer.from_file(str(path)), max_tokens)
+
+
+def for_captions(tokenizer: Tokenizer, max_tokens: int) -> Tokenizer:
+    """The tokenizer itself, made to cut at `max_tokens` and not to pad."""
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
+
+
+def as_json(tokenizer: Tokenizer) -> str:
+    """As a bundle has it, without a cut."""
+    whole = Tokenizer.from_str(tokenizer.to_str())
+    whole.no_truncation()
+    return whole.to_str(pretty=True)
 
 
 def pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bundle.bundle import read_manifest, token_sizes
 from ..bundle.encoders import BundleEncoders, FusionEncoders
-from ..bundle.fusion_weights import take_fusion
+from ..bundle.graph_weights import take_fusion
 from ..data.samples import origins_of, read_shards
 from ..data.shards import data_name
 from ..evaluation.gain import gain_report, list_loss

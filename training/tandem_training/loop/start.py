@@ -1,15 +1,20 @@
-"""Where a run starts: an earlier checkpoint, or the published weights of those encoders that have
-some."""
+"""Where a run starts: an earlier checkpoint, a bundle, or the published weights of those encoders
+that have some."""
 
 import fnmatch
 from collections import Counter
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
+from ..bundle.rebuilt import bundle_checkpoint, check_architecture, check_embeddings
+from ..data.tokens import for_captions, read_tokenizer
+from ..models import weights
+from ..models.fusion.late import Late
 from ..models.model import Tandem
 from ..models.registry import INPUTS
-from ..recipe import Recipe
+from ..recipe import Recipe, is_bundle
 from .checkpoint import load
 
 
@@ -28,17 +33,36 @@ def load_published(model: Tandem) -> None:
         part.load_published()
 
 
+def starting_tokenizer(recipe: Recipe) -> Tokenizer:
+    """The tokenizer of the text encoder that the run starts from."""
+    start, kept = recipe.train.start, None
+    if start:
+        kept = _checkpoint(start).get("tokenizer")
+    longest = recipe.model.text.max_tokens
+    if kept is None:
+        return read_tokenizer(weights.minilm_folder() / "tokenizer.json", longest)
+    return for_captions(Tokenizer.from_str(kept), longest)
+
+
+def _checkpoint(start: str) -> dict:
+    return bundle_checkpoint(Path(start)) if is_bundle(start) else load(Path(start))
+
+
 @torch.no_grad()
 def take_what_fits(model: Tandem, start: str, recipe: Recipe) -> list[dict]:
-    """Copy every weight of the checkpoint that has the same name and shape. Where the encoders are
-    frozen, the model also gets the checkpoint's further inputs, which still fit its images.
+    """Copy every weight of the checkpoint or bundle that has the same name and shape. Where the
+    encoders are frozen, the model also gets the checkpoint's further inputs, which still fit its
+    images.
 
     Returns:
         The origins of the data that the checkpoint was trained on.
     Raises:
-        ValueError: no part fits, or the checkpoint lacks weights of the frozen trunk.
+        ValueError: no part fits, the checkpoint lacks weights of the frozen trunk, or the encoders
+            of a bundle are not those of the recipe.
     """
-    checkpoint = load(Path(start))
+    checkpoint = _checkpoint(start)
+    if is_bundle(start):
+        check_architecture(model, checkpoint["state"], Path(start))
     if set(recipe.train.freeze) >= {"vision.*", "pooler.*", "text.*"}:
         for name, description in checkpoint["inputs"].items():
             if name not in recipe.inputs:
@@ -58,8 +82,12 @@ def take_what_fits(model: Tandem, start: str, recipe: Recipe) -> list[dict]:
     names = {name for name, p in model.named_parameters() if id(p) in trunk}
     if lacking := names.difference(*taken.values()):
         raise ValueError(f"{start} lacks {len(lacking)} weights of the frozen trunk of the recipe")
+    if is_bundle(start):
+        check_embeddings(model, Path(start))
     if "fusion" not in taken:
         model.fusion.load_published()
+    elif isinstance(model.fusion, Late):
+        model.fusion.load_aligned([name.removeprefix("fusion.") for name in taken["fusion"]])
     sizes = Counter(name.split(".")[0] for name in state)
     parts = ", ".join(f"{part} ({len(names)} of {sizes[part]})" for part, names in taken.items())
     news = f"; new: {', '.join(missing)}" if missing else ""

@@ -17,6 +17,7 @@ from ..bundle.encoders import TorchEncoders
 from ..bundle.graphs import Graphs
 from ..data.samples import origins_of, read_languages, read_shards
 from ..data.shards import data_name
+from ..data.tokens import as_json
 from ..evaluation.gain import gain_report, list_loss
 from ..evaluation.retrieval import Encoded, EncodedImages, Scored
 from ..models.model import Tandem, limit_scales
@@ -127,7 +128,10 @@ class Trainer:
                 self.save_state()
         if alone:
             metrics.close()
-            save(self.out / "model.pt", self.average.checkpoint() | {"data": self.origins})
+            checkpoint = self.average.checkpoint() | {"data": self.origins}
+            if self.tokenizer is not None:
+                checkpoint["tokenizer"] = as_json(self.tokenizer)
+            save(self.out / "model.pt", checkpoint)
 
     def train_step(self) -> dict[str, float]:
         """→ the mean of each loss over the step's batches and over ranks."""

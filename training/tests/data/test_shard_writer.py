@@ -35,7 +35,8 @@ def test_csv_json_and_coco_make_the_same_shards(images: Path, tmp_path: Path):
     )
     shards = {}
     for name in ("captions.csv", "table.json", "rows.json"):
-        counts = write_shards(images, tmp_path / name, str(tmp_path / f"out-{name}"), size=2)
+        made = write_shards(images, tmp_path / name, str(tmp_path / f"out-{name}"), size=2)
+        (counts,) = made.values()
         assert counts == {"shards": 2, "images": 3, "captions": 4}
         shards[name] = [(tmp_path / f"out-{name}-000{i}.tar").read_bytes() for i in range(2)]
     assert shards["captions.csv"] == shards["table.json"] == shards["rows.json"]
@@ -157,7 +158,7 @@ def test_captions_of_an_unknown_coco_image_are_skipped_and_counted(
         ],
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    counts = write_shards(images, tmp_path / "coco.json", str(tmp_path / "x"))
+    (counts,) = write_shards(images, tmp_path / "coco.json", str(tmp_path / "x")).values()
     assert counts == {"shards": 1, "images": 1, "captions": 1}
     assert re.search("coco.json: 2 captions are skipped.* image id 9", capsys.readouterr().out)
     content["annotations"] = [{"image_id": 9, "caption": "x"}]
@@ -206,9 +207,33 @@ def test_shards_are_never_overwritten_and_bad_images_are_skipped_up_to_a_limit(
     images: Path, tmp_path: Path
 ):
     (tmp_path / "captions.csv").write_text("file,caption\na.jpg,x\nnone.jpg,y\n")
-    counts = write_shards(images, tmp_path / "captions.csv", str(tmp_path / "x"), max_corrupt=0.5)
+    made = write_shards(images, tmp_path / "captions.csv", str(tmp_path / "x"), max_corrupt=0.5)
+    (counts,) = made.values()
     assert counts == {"shards": 1, "images": 1, "captions": 1}
     before = (tmp_path / "x-0000.tar").read_bytes()
     with pytest.raises(FileExistsError, match="x-0000.tar exists"):
         write_shards(images, tmp_path / "captions.csv", str(tmp_path / "x"), max_corrupt=0.5)
     assert (tmp_path / "x-0000.tar").read_bytes() == before
+
+
+def test_a_tenth_of_the_images_is_held_out_by_name_and_in_no_training_shard(tmp_path: Path):
+    rows = ["file,caption"]
+    for number in range(30):
+        (tmp_path / f"{number}.jpg").write_bytes(drawing("red", "square"))
+        rows += [f"{number}.jpg,one of them", f"{number}.jpg,another caption"]
+    (tmp_path / "captions.csv").write_text("\n".join(rows))
+    out, dev = str(tmp_path / "train"), str(tmp_path / "dev" / "mine")
+    counts = write_shards(tmp_path, tmp_path / "captions.csv", out, size=20, dev=dev)
+    assert counts == {
+        out: {"shards": 2, "images": 27, "captions": 54},
+        dev: {"shards": 1, "images": 3, "captions": 6},
+    }
+    held = {sample.key for sample in read_shards(f"{dev}-*.tar")}
+    trained = {sample.key for sample in read_shards(f"{out}-*.tar")}
+    assert len(held | trained) == 30 and not held & trained
+    (tmp_path / "captions.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]))
+    write_shards(tmp_path, tmp_path / "captions.csv", f"{out}2", dev=f"{dev}2")
+    assert {sample.key for sample in read_shards(f"{dev}2-*.tar")} == held
+    with pytest.raises(FileExistsError, match="exists; choose another name"):
+        write_shards(tmp_path, tmp_path / "captions.csv", f"{out}3", dev=dev)
+    assert not list(tmp_path.glob("train3-*"))

@@ -101,7 +101,7 @@ class Late(Fusion):
     def _logit(self, words: dict[str, Tensor], cells: Tensor) -> Tensor:
         """Words of q texts, for each of b images → [b, q]."""
         soft, hard = self._read(words["query"], cells)
-        vote = self.scale.exp() * soft + 10 * self.best * hard  # [b, q, t]
+        vote = self.scale.exp() * soft + self.best * (10 * hard)  # [b, q, t]
         mean = (words["gate"] * vote).sum(-1)
         strictness = self.strictness.exp()
         least = (words["worst"] + 1e-9).log() - strictness * vote

@@ -12,6 +12,7 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 
+from ...data.tokens import as_json
 from ..part import Table
 from .bert import Bert
 from .text import TextConfig
@@ -124,6 +125,4 @@ class SecondText(nn.Module):
 
     def save_tokenizer(self, path: Path) -> None:
         """As a bundle has it."""
-        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
-        tokenizer.no_truncation()
-        tokenizer.save(str(path))
+        path.write_text(as_json(self.tokenizer))
