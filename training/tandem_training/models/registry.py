@@ -10,15 +10,18 @@
 import difflib
 
 from .fusion.aligned import Aligned
+from .fusion.causal_decoder import CausalDecoder
+from .fusion.concept_decoder import ConceptDecoder
 from .fusion.cross_attention import CrossAttentionFusion
-from .fusion.decoder import CausalDecoder, EncoderDecoder, MergedDecoder
 from .fusion.dual_stream import DualStream
+from .fusion.encoder_decoder import EncoderDecoder
 from .fusion.gated_both import GatedBoth
 from .fusion.gated_decoder import GatedDecoder
 from .fusion.inserted_attention import InsertedAttention
 from .fusion.instructed import Instructed
 from .fusion.late import Late
 from .fusion.merged import Merged
+from .fusion.merged_decoder import MergedDecoder
 from .fusion.mixer import Mixer
 from .fusion.none import NoFusion
 from .fusion.shared import SharedFusion
@@ -51,7 +54,7 @@ for _part in (
     Bert, CausalText, SharedText,
     NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention, Merged,
     CrossAttentionFusion, SharedFusion, EncoderDecoder, Instructed, MergedDecoder, CausalDecoder,
-    GatedDecoder, Mixer, Skip, GatedBoth,
+    ConceptDecoder,    GatedDecoder, Mixer, Skip, GatedBoth,
 ):  # fmt: skip
     register(_part)
 

@@ -61,7 +61,7 @@ class ConceptLabels(Objective):
 
     def prepare(self, model: Tandem, captions: list[list[list[int]]]) -> None:
         """Choose the words, and note which of them each image's captions have."""
-        concepts, words = model.pooler.concepts, self.vocabulary
+        concepts, words = self.named(model), self.vocabulary
         names = frequent_words(captions, words.pieces, concepts.count, words.special)
         concepts.words[: len(names)] = torch.tensor(names, dtype=torch.int64)
         concepts.words[-1] = words.special[-1] if words.mask is None else words.mask
@@ -70,6 +70,10 @@ class ConceptLabels(Objective):
         for row, image in enumerate(captions):
             found = [place[i] for i in set().union(*image) if i in place]
             self.table[row, found] = True
+
+    def named(self, model: Tandem) -> nn.Module:
+        """What names the words, with their `count` and the ids `words`."""
+        return model.pooler.concepts
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         pooler, ids = step.model.pooler, step.batch.whole["image.ids"]

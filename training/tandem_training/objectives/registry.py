@@ -11,6 +11,7 @@ from ..models.registry import would_give
 from .alignment import Wra
 from .codebook import Codebook
 from .codes import Mfr, Mvm
+from .concept_tokens import ConceptTokens
 from .concepts import ConceptLabels, ProposalLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .distil import Distil
@@ -22,6 +23,7 @@ from .masked import ImageMim, Mim, TextMlm
 from .matching import Itm, Lists, Rank
 from .mil_nce import MilNce
 from .objective import Objective, Step, Vocabulary
+from .pixels import PixelMim
 from .regions import Mrc, MrcKl, Mrfr
 from .tags import MlmAlone, Pollute, SecondCaption, TagMlm
 from .writing import PrefixLm
@@ -37,10 +39,10 @@ def register(objective: type[Objective]) -> type[Objective]:
 
 for _objective in (
     Itc, TokenItc, Siglip, MilNce, Itm, Rank, Lists, Distil, Intra, Local, Codebook,
-    Mlm, TextMlm, Mim, ImageMim, Lm, PrefixLm, Infill, Caption, WordMatch, Paint,
+    Mlm, TextMlm, Mim, ImageMim, PixelMim, Lm, PrefixLm, Infill, Caption, WordMatch, Paint,
     SecondItc, SecondTextItc,
-    Mrfr, Mrc, MrcKl, Wra, ConceptLabels, ProposalLabels, Pollute, TagMlm, SecondCaption,
-    MlmAlone, Mvm, Mfr, FusedMlm, FusedMrfr,
+    Mrfr, Mrc, MrcKl, Wra, ConceptLabels, ProposalLabels, ConceptTokens,
+    Pollute, TagMlm, SecondCaption, MlmAlone, Mvm, Mfr, FusedMlm, FusedMrfr,
 ):  # fmt: skip
     register(_objective)
 

@@ -29,6 +29,7 @@ class DualStream(Fusion):
         CHOICES: ClassVar = Places.CHOICES | {
             "order": ("self,cross,feed", "cross,self,feed", "cross,feed,self,feed"),
             "match": tuple(MATCHES),
+            "reads": ("layer", "encoder"),
         }
 
         order: str = "self,cross,feed"
@@ -36,6 +37,9 @@ class DualStream(Fusion):
         ratio: int = 2  # width of the feed-forward, in widths
         text_before: int = 0  # layers of self-attention before the first that meets the image
         image_before: int = 0
+        # What a layer's cross-attention reads of the other modality. layer: the state before the
+        # layer; encoder: what the other encoder gave (MaskVLM, Kwon et al. 2022, arXiv:2208.02131).
+        reads: str = "layer"
         # What the logit is read from. mean: [CLS] and the mean of the image; first: [CLS]; product:
         # [CLS] · first image token, each after a layer of its own (ViLBERT).
         match: str = "mean"
@@ -43,7 +47,7 @@ class DualStream(Fusion):
 
     def __init__(self, config: Config, text, image):
         super().__init__()
-        self.width, self.match = (width := config.width), config.match
+        self.width, self.match, self.reads = (width := config.width), config.match, config.reads
         self.text_in = nn.Linear(text.width, width)
         if image.places or config.geometry != "none":
             self.image_in = ImageInput(config, image, width)
@@ -83,8 +87,10 @@ class DualStream(Fusion):
         for layer in self.image_alone:
             y = layer(y)
         x, bias, y = x[texts], bias[texts], y[images]  # [p, t, width], [p, n, width]
+        encoded = x, y
         for text_layer, image_layer in zip(self.text_layers, self.image_layers, strict=True):
-            x, y = text_layer(x, bias, y), image_layer(y, None, x, bias)
+            words, cells = encoded if self.reads == "encoder" else (x, y)
+            x, y = text_layer(x, bias, cells), image_layer(y, None, words, bias)
         return self.text_norm(x), self.image_norm(y)
 
     def forward(self, text_tokens, mask, image_tokens, pairs):

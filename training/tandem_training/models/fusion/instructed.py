@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..reserved import REGIONS, START, TASKS
-from .decoder import EncoderDecoder
+from .encoder_decoder import EncoderDecoder
 from .fusion import Fusion
 
 

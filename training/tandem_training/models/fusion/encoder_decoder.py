@@ -1,4 +1,4 @@
-"""Fusions that write: encoder and decoder, one merged stream, a decoder over a causal encoder."""
+"""Fusion that writes: an encoder of the image and a prefix, and a decoder over its states."""
 
 from dataclasses import dataclass
 
@@ -89,70 +89,3 @@ class EncoderDecoder(Writer):
         n, texts, images = cells.shape[1], pairs[:, 0], pairs[:, 1]
         bias = merged_bias(mask[texts], n, causal=False)
         return self.encode(torch.cat([cells[images], words[texts]], 1), bias)[:, n:]
-
-
-class MergedDecoder(Writer):
-    """One stream over image, then words: cells see cells, a word sees all cells and the words
-    before it (GIT, Wang et al. 2022, arXiv:2205.14100, section 3.1)."""
-
-    name = "merged_decoder"
-
-    def __init__(self, config: WriterConfig, text, image):
-        super().__init__(config, text, width := config.width)
-        self.image_in = ImageInput(config, image, width)
-        self.text_in, self.norm_in = nn.Linear(text.width, width), nn.LayerNorm(width)
-        self.layers = nn.ModuleList(
-            PreNormLayer(width, config.heads, config.dropout) for _ in range(config.layers)
-        )
-        self.norm = nn.LayerNorm(width)
-
-    def through(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor,
-                causal: bool, prefix: Tensor | None = None) -> Tensor:  # fmt: skip
-        """→ states of image and words [p, n + t, width]."""
-        texts, images = pairs[:, 0], pairs[:, 1]
-        words = self.norm_in(self.text_in(text_tokens[..., : self.text_width]))
-        x = torch.cat([self.image_in(image_tokens)[images], words[texts]], 1)
-        bias = merged_bias(mask[texts], image_tokens.shape[1], causal, prefix)
-        for layer in self.layers:
-            x = layer(x, bias)
-        return self.norm(x)
-
-    def write(self, text_tokens, mask, image_tokens, pairs, prefix=None):
-        states = self.through(text_tokens, mask, image_tokens, pairs, True, prefix)
-        return states[:, image_tokens.shape[1] :]
-
-    def read(self, text_tokens, mask, image_tokens, pairs):
-        states = self.through(text_tokens, mask, image_tokens, pairs, False)
-        return states[:, image_tokens.shape[1] :]
-
-
-class CausalDecoder(Writer):
-    """Layers with cross-attention over a causal text encoder, which is the lower half of the text
-    stack and has none (CoCa, Yu et al. 2022, arXiv:2205.01917, section 3.2)."""
-
-    name = "causal_decoder"
-    needs = {"text.tokens", "text.causal", "image.tokens"}
-    gives = Writer.gives - {"fusion.prefix"}
-    bare_words = False
-
-    def __init__(self, config: WriterConfig, text, image):
-        super().__init__(config, text, width := config.width)
-        self.image_in = ImageInput(config, image, width)
-        self.text_in, self.norm = nn.Linear(text.width, width), nn.LayerNorm(width)
-        self.layers = nn.ModuleList(
-            CrossLayer(width, config.heads, width, config.dropout) for _ in range(config.layers)
-        )
-
-    def _through(self, text_tokens, mask, image_tokens, pairs, bias) -> Tensor:
-        texts, images = pairs[:, 0], pairs[:, 1]
-        x = self.text_in(text_tokens[..., : self.text_width])[texts]
-        cells, bias = self.image_in(image_tokens)[images], bias[texts]
-        for layer in self.layers:
-            x = layer(x, bias, cells)
-        return self.norm(x)
-
-    def write(self, text_tokens, mask, image_tokens, pairs, prefix=None):
-        return self._through(text_tokens, mask, image_tokens, pairs, causal_bias(mask))
-
-    def read(self, text_tokens, mask, image_tokens, pairs):
-        return self._through(text_tokens, mask, image_tokens, pairs, attention_bias(mask))
