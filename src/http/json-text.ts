@@ -49,10 +49,22 @@ const MIN_INEXACT_DIGITS = 16
 
 /**
  * Refuses a text with too many values before it is parsed: parsing millions takes seconds and
- * gigabytes. Counts lists, objects and commas outside strings, also of invalid JSON. This limits
- * the depth as well.
+ * gigabytes. This limits the depth as well.
  */
 export function refuseManyValues(text: string): void {
+  if (hasMoreValues(text, MAX_VALUES))
+    throw new JsonTextError(
+      `has more than ${MAX_VALUES} values; expected at most that, counting lists, objects and what is in them`,
+    )
+}
+
+/**
+ * Whether a text, also of invalid JSON, has more values. Counts lists, objects and commas outside
+ * strings.
+ *
+ * @throws JsonTextError for more than 2,097,152 characters outside strings
+ */
+export function hasMoreValues(text: string, most: number): boolean {
   let count = 1
   let outside = 0
   for (let at = 0; at < text.length; at += 1) {
@@ -64,11 +76,9 @@ export function refuseManyValues(text: string): void {
       )
     if (code === QUOTE) at = endOfString(text, at) - 1
     else if (code === COMMA || code === OPEN_LIST || code === OPEN_OBJECT) count += 1
-    if (count > MAX_VALUES)
-      throw new JsonTextError(
-        `has more than ${MAX_VALUES} values; expected at most that, counting lists, objects and what is in them`,
-      )
+    if (count > most) return true
   }
+  return false
 }
 
 /** Scans valid JSON. Not recursive, since the text may be nested as deep as it is long. */

@@ -5,7 +5,8 @@ import { setPriority } from 'node:os'
 import { parentPort } from 'node:worker_threads'
 import { TandemError, type ErrorCode } from '../../errors.js'
 import { JsonTextError, parsedJsonText, refuseManyValues } from '../json-text.js'
-import { cutString, MAX_SHORT, type LongString } from './long-strings.js'
+import { JsonPieces, type Piece } from './json-pieces.js'
+import { cutString, jsonBytesWith, MAX_SHORT, type LongString } from './long-strings.js'
 import { utf8Text } from '../utf8.js'
 
 export interface Question {
@@ -14,8 +15,13 @@ export interface Question {
   place: string
 }
 
+/** A question, or the request for the next reply to it. */
+export type Message = Question | 'next'
+
+/** Pieces of the value, then what is known of it. */
 export type Reply =
-  | { value: unknown; longStrings: Map<string, LongString> }
+  | { piece: Piece }
+  | { longStrings: Map<string, LongString>; fieldBytes: Map<string, number> }
   /** The code is null for a JsonTextError. */
   | { failure: { code: ErrorCode | null; message: string } }
 
@@ -29,12 +35,12 @@ const MAX_DEPTH = 1000
 const NICE_STEPS = 5
 
 /**
- * The value of a JSON text in UTF-8, with stand-ins for long strings.
+ * Replies with the value of a JSON text in UTF-8, with stand-ins for long strings.
  *
  * @throws TandemError text_unreadable; JsonTextError as `parsedJsonText`, and for more than 1,000
  *   levels
  */
-function read({ bytes, place }: Question): Extract<Reply, { value: unknown }> {
+function* read({ bytes, place }: Question): Generator<Reply> {
   const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   // It names the first byte that is not.
   if (!isUtf8(body)) utf8Text(body, place)
@@ -62,7 +68,12 @@ function read({ bytes, place }: Question): Extract<Reply, { value: unknown }> {
   })
   const value = parsedJsonText(text)
   refuseDepth(text)
-  return { value, longStrings }
+  const pieces = new JsonPieces(value)
+  const fieldBytes = new Map(
+    pieces.largeFields.map(([name, field]) => [name, jsonBytesWith(longStrings, field)]),
+  )
+  for (const piece of pieces) yield { piece }
+  yield { longStrings, fieldBytes }
 }
 
 /** From a quote to the byte after the closing one. */
@@ -113,20 +124,20 @@ function refuseDepth(text: string): void {
   }
 }
 
-function replyTo(question: Question): Reply {
+function* repliesTo(question: Question): Generator<Reply> {
   try {
-    return read(question)
+    yield* read(question)
   } catch (error) {
-    if (error instanceof JsonTextError) return { failure: { code: null, message: error.message } }
-    if (error instanceof TandemError)
-      return { failure: { code: error.code, message: error.message } }
-    throw error
+    if (error instanceof JsonTextError) yield { failure: { code: null, message: error.message } }
+    else if (error instanceof TandemError)
+      yield { failure: { code: error.code, message: error.message } }
+    else throw error
   }
 }
 
 /** Images are handed over, not copied. */
 function buffersIn(reply: Reply): ArrayBuffer[] {
-  if ('failure' in reply) return []
+  if (!('longStrings' in reply)) return []
   return [...reply.longStrings.values()].flatMap(({ image }) =>
     image instanceof Uint8Array ? [image.buffer as ArrayBuffer] : [],
   )
@@ -134,7 +145,9 @@ function buffersIn(reply: Reply): ArrayBuffer[] {
 
 // On Linux process 0 is the calling thread; elsewhere it is the whole service.
 if (process.platform === 'linux') setPriority(0, NICE_STEPS)
-parentPort?.on('message', (question: Question) => {
-  const reply = replyTo(question)
-  parentPort?.postMessage(reply, buffersIn(reply))
+let replies: Iterator<Reply, undefined> = [][Symbol.iterator]()
+parentPort?.on('message', (message: Message) => {
+  if (message !== 'next') replies = repliesTo(message)
+  const { value: reply } = replies.next()
+  if (reply !== undefined) parentPort?.postMessage(reply, buffersIn(reply))
 })

@@ -2,8 +2,9 @@
 import { Worker } from 'node:worker_threads'
 import { Limiter, type TaskOptions } from '../../async/limiter.js'
 import { TandemError } from '../../errors.js'
-import { JsonTextError, parsedJsonText } from '../json-text.js'
-import type { Question, Reply } from './json-thread.js'
+import { hasMoreValues, JsonTextError, parsedJsonText } from '../json-text.js'
+import { JsonAssembly } from './json-pieces.js'
+import type { Message, Question, Reply } from './json-thread.js'
 import { LongStrings } from './long-strings.js'
 import { utf8Text } from '../utf8.js'
 
@@ -15,6 +16,8 @@ export interface Json {
 
 /** Smaller texts take the event loop some milliseconds; a thread would take longer in all. */
 const MAX_INLINE = 262_144
+/** As above: a value takes longer than a character. */
+const MAX_INLINE_VALUES = 5000
 /** Clients take turns at 0.2 s for a body of 20 MB. More threads would take memory. */
 const THREADS = 1
 /** Its memory returns with its end. */
@@ -32,35 +35,27 @@ export class JsonThreads {
    * @throws TandemError text_unreadable; JsonTextError; the reason of the signal
    */
   async parse(bytes: Buffer, place: string, task: TaskOptions): Promise<Json> {
-    if (bytes.length <= MAX_INLINE)
-      return { value: parsedJsonText(utf8Text(bytes, place)), longStrings: LongStrings.none }
-    const reply = await this.#turns.run(() => this.#ask({ bytes, place }), task)
-    if (!('failure' in reply))
-      return { value: reply.value, longStrings: new LongStrings(reply.longStrings) }
-    const { code, message } = reply.failure
-    throw code === null ? new JsonTextError(message) : new TandemError(code, message)
+    if (bytes.length <= MAX_INLINE) {
+      const text = utf8Text(bytes, place)
+      if (text.length <= MAX_INLINE_VALUES || !hasMoreValues(text, MAX_INLINE_VALUES))
+        return { value: parsedJsonText(text), longStrings: LongStrings.none }
+    }
+    return this.#turns.run(() => this.#ask({ bytes, place }), task)
   }
 
   close(): void {
     for (const thread of this.#idle.keys()) this.#end(thread)
   }
 
-  async #ask(question: Question): Promise<Reply> {
+  async #ask(question: Question): Promise<Json> {
     const thread = this.#take()
-    const reply = await new Promise<Reply>((resolve, reject) => {
-      const settle = (settled: () => void): void => {
-        thread.off('message', answer).off('error', fail)
-        settled()
-      }
-      const answer = (message: Reply): void => settle(() => resolve(message))
-      const fail = (error: Error): void => settle(() => reject(error))
-      thread.on('message', answer).on('error', fail)
-      thread.postMessage(question, [question.bytes.buffer as ArrayBuffer])
-    })
+    const json = await jsonFrom(thread, question)
     const timer = setTimeout(() => this.#end(thread), IDLE_MS).unref()
     this.#idle.set(thread, timer)
     thread.unref()
-    return reply
+    if (!('failure' in json)) return json
+    const { code, message } = json.failure
+    throw code === null ? new JsonTextError(message) : new TandemError(code, message)
   }
 
   #take(): Worker {
@@ -78,4 +73,34 @@ export class JsonThreads {
     this.#idle.delete(thread)
     void thread.terminate()
   }
+}
+
+/** Builds the value from the replies, and gives the event loop a turn after each. */
+function jsonFrom(
+  thread: Worker,
+  question: Question,
+): Promise<Json | Extract<Reply, { failure: unknown }>> {
+  const assembly = new JsonAssembly()
+  const tell = (message: Message, transfer: ArrayBuffer[] = []): void =>
+    thread.postMessage(message, transfer)
+  return new Promise((resolve, reject) => {
+    const settle = (settled: () => void): void => {
+      thread.off('message', answer).off('error', fail)
+      settled()
+    }
+    const answer = (reply: Reply): void => {
+      if ('piece' in reply) {
+        assembly.add(reply.piece)
+        setImmediate(tell, 'next')
+      } else if ('failure' in reply) settle(() => resolve(reply))
+      else {
+        const { value } = assembly
+        const longStrings = new LongStrings(reply.longStrings, reply.fieldBytes)
+        settle(() => resolve({ value, longStrings }))
+      }
+    }
+    const fail = (error: Error): void => settle(() => reject(error))
+    thread.on('message', answer).on('error', fail)
+    tell(question, [question.bytes.buffer as ArrayBuffer])
+  })
 }

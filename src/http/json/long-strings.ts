@@ -25,12 +25,17 @@ const MARK = /\uf8ff[0-9a-f]{64}/g
 const MARK_LENGTH = 65
 
 export class LongStrings {
-  static readonly none = new LongStrings(new Map())
+  static readonly none = new LongStrings(new Map(), new Map())
   readonly #byMark: ReadonlyMap<string, LongString>
+  readonly #fieldBytes: ReadonlyMap<string, number>
 
-  /** @param byMark - the strings by the marks of their stand-ins */
-  constructor(byMark: ReadonlyMap<string, LongString>) {
+  /**
+   * @param byMark - the strings by the marks of their stand-ins
+   * @param fieldBytes - bytes as JSON of each large field of the body
+   */
+  constructor(byMark: ReadonlyMap<string, LongString>, fieldBytes: ReadonlyMap<string, number>) {
     this.#byMark = byMark
+    this.#fieldBytes = fieldBytes
   }
 
   /** The bytes of an image, or what is wrong with the text; null for the address of an image. */
@@ -42,21 +47,27 @@ export class LongStrings {
 
   /** The Unicode characters of a text, with those of the strings that stand-ins in it stand for. */
   charsIn(text: string): number {
-    return this.#in(text).reduce((sum, { moreChars }) => sum + moreChars, charsIn(text))
+    return longIn(text, this.#byMark).reduce((sum, { moreChars }) => sum + moreChars, charsIn(text))
   }
 
-  /** The bytes of a JSON text, with those of the strings that stand-ins in it stand for. */
-  bytesIn(json: string): number {
-    return this.#in(json).reduce(
-      (sum, { moreJsonBytes }) => sum + moreJsonBytes,
-      Buffer.byteLength(json),
-    )
+  /** The bytes of a large field of the body as JSON; undefined for a small one. */
+  bytesOf(field: string): number | undefined {
+    return this.#fieldBytes.get(field)
   }
+}
 
-  #in(text: string): LongString[] {
-    if (this.#byMark.size === 0) return []
-    return [...text.matchAll(MARK)].flatMap(([mark]) => this.#byMark.get(mark) ?? [])
-  }
+/** The bytes of a value as JSON, with those of the strings that stand-ins in it stand for. */
+export function jsonBytesWith(byMark: ReadonlyMap<string, LongString>, value: unknown): number {
+  const json = JSON.stringify(value)
+  return longIn(json, byMark).reduce(
+    (sum, { moreJsonBytes }) => sum + moreJsonBytes,
+    Buffer.byteLength(json),
+  )
+}
+
+function longIn(text: string, byMark: ReadonlyMap<string, LongString>): LongString[] {
+  if (byMark.size === 0) return []
+  return [...text.matchAll(MARK)].flatMap(([mark]) => byMark.get(mark) ?? [])
 }
 
 /**

@@ -49,15 +49,24 @@ export function payloadOf(text: string | undefined, name: string): Payload | nul
   return limitedPayload(checked(validate, parseJson(text, name), 'field'))
 }
 
-/** @throws TandemError payload_invalid */
+/**
+ * @param longStrings - of the body whose field `payload` it is
+ * @throws TandemError payload_invalid
+ */
 export function limitedPayload(
   payload: Payload | undefined,
   longStrings = LongStrings.none,
 ): Payload | null {
   if (payload === undefined) return null
+  const known = longStrings.bytesOf('payload')
+  if (known !== undefined) refuseLarge(known)
   refuseUnstorable(payload)
-  const bytes = longStrings.bytesIn(JSON.stringify(payload))
-  if (bytes <= MAX_PAYLOAD_BYTES) return payload
+  if (known === undefined) refuseLarge(Buffer.byteLength(JSON.stringify(payload)))
+  return payload
+}
+
+function refuseLarge(bytes: number): void {
+  if (bytes <= MAX_PAYLOAD_BYTES) return
   throw new TandemError(
     'payload_invalid',
     `The payload has ${bytes} bytes as JSON; expected at most ${MAX_PAYLOAD_BYTES}.`,

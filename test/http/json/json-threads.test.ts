@@ -79,10 +79,31 @@ describe('a thread', () => {
     expect(a.slice(0, 1000)).toBe('😀'.repeat(500))
     expect(longStrings.charsIn(a)).toBe(100_001)
     expect(longStrings.charsIn(`x ${a} ${a}`)).toBe(200_005)
-    const json = JSON.stringify(value)
-    const whole = JSON.stringify({ a: `${emoji}"`, b: [`${emoji}"`] })
-    expect(longStrings.bytesIn(json)).toBe(Buffer.byteLength(whole))
+    expect(longStrings.bytesOf('a')).toBe(Buffer.byteLength(JSON.stringify(`${emoji}"`)))
+    expect(longStrings.bytesOf('b')).toBe(Buffer.byteLength(JSON.stringify([`${emoji}"`])))
     await expect(parse(`{"${emoji}": 1, "${emoji}": 2}`)).rejects.toThrow('twice in one object')
+  })
+
+  it('builds a value of any shape from its pieces', async () => {
+    const wide = Array.from({ length: 3000 }, (_, at) => ({ [`name ${at}`]: 'x'.repeat(300) }))
+    const named = Object.fromEntries(wide.map((one, at) => [`${'n'.repeat(60)}${at}`, one]))
+    const deep = Array.from({ length: 900 }).reduce<unknown>((inner) => [inner, {}], wide)
+    for (const given of [
+      wide,
+      named,
+      { wide, deep: [deep], named, list: [], none: null, zero: 0 },
+      [[[wide], [named]], 'x'.repeat(60_000), [wide]],
+    ])
+      expect((await parse(JSON.stringify(given))).value).toEqual(given)
+  })
+
+  it('knows the bytes of large fields', async () => {
+    const fields = { numbers: Array(9000).fill(1.5), text: 'é\n'.repeat(20_000), small: [1] }
+    const { longStrings } = await parse(JSON.stringify(fields))
+    const { numbers, text } = fields
+    expect(longStrings.bytesOf('numbers')).toBe(JSON.stringify(numbers).length)
+    expect(longStrings.bytesOf('text')).toBe(Buffer.byteLength(JSON.stringify(text)))
+    expect(longStrings.bytesOf('small')).toBeUndefined()
   })
 
   it('reads on after texts that it refuses, of several clients at once', async () => {
