@@ -1,5 +1,5 @@
-"""Writes image files of Pillow to the folder that standard input names, and decodes all files in it
-as the trainer does. Prints, for each file, its pixels as base64 or why it is refused."""
+"""Decodes all files in a folder as the trainer does, with files of Pillow among them if it is to
+make them. Prints, for each, its pixels as base64 or why it is refused."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from tandem_training.data.images import UNDECODABLE, decode
+from tandem_training.data.images import decode
 
 SIDE = 32
 QUARTERS = np.array([[[200, 30, 40], [20, 60, 190]], [[40, 160, 60], [230, 220, 90]]], np.uint8)
@@ -45,6 +45,9 @@ def make(folder: Path) -> None:
     best = {"quality": 100, "subsampling": 0}
     save("cmyk.jpg", cmyk, **best)
     save("grey.jpg", grey, quality=100)
+    save("halved across.jpg", quality=100, subsampling="4:2:2")
+    save("of colours unchanged.jpg", quality=100, keep_rgb=True)
+    save("restarts.jpg", restart_marker_blocks=1, **best)
     save("profile.jpg", **best, **profile)
     save("damaged profile.jpg", **best, icc_profile=b"no" * 99)
     for orientation in range(2, 9):
@@ -87,17 +90,21 @@ def make(folder: Path) -> None:
     save("of another type.ico")
 
 
-def decoded(path: Path) -> dict:
+def decoded(content: bytes) -> dict:
     try:
-        return {"pixels": base64.b64encode(decode(path.read_bytes(), SIDE).tobytes()).decode()}
-    except UNDECODABLE as error:
-        return {"refused": f"{type(error).__name__}: {error}"}
+        return {"pixels": base64.b64encode(decode(content, SIDE).tobytes()).decode()}
+    except ValueError as error:
+        return {"refused": str(error)}
 
 
 def main() -> None:
-    folder = Path(json.load(sys.stdin)["folder"])
-    make(folder)
-    json.dump({path.name: decoded(path) for path in sorted(folder.iterdir())}, sys.stdout)
+    about = json.load(sys.stdin)
+    folder = Path(about["folder"])
+    if about["made"]:
+        make(folder)
+    json.dump(
+        {path.name: decoded(path.read_bytes()) for path in sorted(folder.iterdir())}, sys.stdout
+    )
 
 
 if __name__ == "__main__":

@@ -1,113 +1,12 @@
-"""Image files to pixels, by the rules of the service, and to JPEG."""
+"""Views of images for the encoders, and JPEG files for shards."""
 
-import functools
-import importlib.util
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from .deep_tiff import read_deep_tiff
-
-ORIENTATION = 0x0112  # EXIF tag
-UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-# Those that the service reads.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF")
-JPEG, TIFF = b"\xff\xd8\xff", (b"II*\0", b"MM\0*")  # signatures
-UNREAD_COMPRESSIONS = ("zstd", "lzma")
-SRGB = ImageCms.createProfile("sRGB")
-# The profile that libvips takes for CMYK without one, "Chemical proof" by Graeme W. Gill, in the
-# public domain; only its table from CMYK to Lab.
-CMYK = (Path(__file__).parent / "cmyk.icc").read_bytes()
-
-if importlib.util.find_spec("pillow_heif"):
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    FORMATS += ("HEIF",)
-
-
-def check_image(content: bytes) -> None:
-    """Decode the whole image, a JPEG at an eighth of its size, which is fast.
-
-    Raises:
-        ValueError: the image cannot be decoded.
-    """
-    try:
-        if not content.startswith(JPEG):
-            read_image(content)
-            return
-        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-            image.draft("RGB", (image.width // 8, image.height // 8))
-            image.load()
-    except UNDECODABLE as error:
-        raise ValueError(f"the image cannot be decoded: {error}") from error
-
-
-def read_image(
-    content: bytes, background: tuple[int, int, int] = (255, 255, 255)
-) -> Image.Image:
-    """The first page of an image file as RGB, 8 bits a channel, as the service reads it.
-
-    The EXIF orientation is applied, colours are converted from the embedded profile to sRGB,
-    16 bits are scaled to 8, and transparency is put on the background, white by default
-    (`src/model/image/preprocess.ts`).
-    HEIC needs the package pillow-heif.
-
-    Raises:
-        OSError, ValueError: the image cannot be decoded.
-    """
-    try:
-        opened = Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError:
-        if content[:4] in TIFF:
-            return read_deep_tiff(content)
-        raise
-    with opened:
-        if opened.format == "TIFF" and opened.info.get("compression") in UNREAD_COMPRESSIONS:
-            raise ValueError(f"a TIFF compressed as {opened.info['compression']} is not read")
-        opened.load()
-        profile, image = opened.info.get("icc_profile"), ImageOps.exif_transpose(opened)
-    if image.mode == "LAB":
-        raise ValueError("a CIELab TIFF of 8 bits is not read")
-    image, alpha = _split_alpha(image)
-    transform = _to_srgb(profile, image.mode) if profile else None
-    if transform is None and image.mode == "CMYK":
-        transform = _to_srgb(CMYK, "CMYK")
-    image = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
-    if alpha is None:
-        return image
-    flat = Image.new("RGB", image.size, background)
-    flat.paste(image, mask=alpha)
-    return flat
-
-
-def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The colours, 8 bits a channel, in the mode of their profile; and the alpha, if any."""
-    if image.mode.startswith("I;16"):
-        values, clear = np.asarray(image), image.info.get("transparency")
-        alpha = None if clear is None else Image.fromarray(255 * (values != clear).astype(np.uint8))
-        return Image.fromarray((values >> 8).astype(np.uint8)), alpha
-    if image.mode in ("I", "F"):
-        return Image.fromarray(np.asarray(image).clip(0, 255).astype(np.uint8)), None
-    grey = image.mode in ("1", "L", "LA", "La")
-    if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        return colours.convert("L" if grey else "RGB"), colours.getchannel("A")
-    if image.mode == "CMYK":
-        return image, None
-    return image.convert("L" if grey else "RGB"), None
-
-
-@functools.lru_cache(maxsize=16)
-def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """None for a profile that is damaged or belongs to another mode, which is ignored."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.buildTransform(source, SRGB, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
-    except (OSError, ImageCms.PyCMSError):
-        return None
+from .decoder import is_plain_jpeg, read_image
 
 
 def decode(content: bytes, size: int) -> np.ndarray:
@@ -154,15 +53,10 @@ def as_jpeg(path: Path) -> bytes:
     """
     try:
         content = path.read_bytes()
-        if content.startswith(JPEG):
-            with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-                image.load()
-                upright = image.getexif().get(ORIENTATION, 1) == 1
-                plain = image.mode in ("RGB", "L") and not image.info.get("icc_profile")
-            if plain and upright:
-                return content
+        if is_plain_jpeg(content):
+            return content
         out = io.BytesIO()
         read_image(content).save(out, "JPEG", quality=95, subsampling=0)
         return out.getvalue()
-    except UNDECODABLE as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"it cannot be decoded: {error}") from error

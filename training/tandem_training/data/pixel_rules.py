@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .images import read_image
+from .decoder import read_image
 
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -44,7 +44,7 @@ class PixelRules:
         return {"size": self.size, "fit": self.fit} | changed
 
     def pixels(self, content: bytes) -> np.ndarray:
-        """Image file → uint8 [size, size, 3]. OSError or ValueError if it cannot be decoded."""
+        """Image file → uint8 [size, size, 3]. ValueError if it cannot be decoded."""
         image, size = read_image(content, self.background), self.size
         (width, height), left, top = self._placement(*image.size)
         resized = image.resize((width, height), FILTERS[self.resample])

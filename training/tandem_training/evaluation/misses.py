@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from ..data.images import read_image
+from ..data.decoder import read_image
 from .recall import ranks_of_first_positive
 from .retrieval import Scored
 

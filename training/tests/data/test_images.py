@@ -10,6 +10,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from support.drawings import write_shard
+from tandem_training.data import decoder
+from tandem_training.data.decoder import read_image
 from tandem_training.data.images import as_jpeg, augment, decode
 from tandem_training.data.samples import read_shards
 
@@ -159,5 +161,55 @@ def test_a_shard_is_decoded_upright_for_training_too(tmp_path: Path):
 
 
 def test_a_file_of_a_type_that_the_service_does_not_read_is_refused():
-    with pytest.raises(OSError, match="cannot identify image file"):
+    with pytest.raises(ValueError, match="not an image of a type that is read: JPEG, PNG"):
         decode(saved(COLOUR, "BMP"), 32)
+
+
+def damaged_jpeg() -> bytes:
+    """libjpeg only warns of it, and makes up pixels."""
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    content = bytearray(saved(Image.fromarray(noise), "JPEG"))
+    content[len(content) // 2 : len(content) // 2 + 2] = b"\xff\xd9"  # the end of an image
+    return bytes(content)
+
+
+def test_a_jpeg_whose_data_is_damaged_is_refused_wherever_it_enters(tmp_path: Path):
+    content = damaged_jpeg()
+    (tmp_path / "image").write_bytes(content)
+    for enter in (read_image, lambda _: as_jpeg(tmp_path / "image")):
+        with pytest.raises(ValueError, match="(?i)jpeg: .*"):
+            enter(content)
+    sound = (saved(COLOUR, "JPEG"), {"en": ["four colours"]})
+    write_shard(tmp_path / "a.tar", {"a": (content, {"en": ["noise"]}), "b": sound})
+    assert [sample.key for sample in read_shards(str(tmp_path / "a.tar"), max_corrupt=0.5)] == ["b"]
+
+
+def test_a_jpeg_with_fill_bytes_is_kept_as_it_is(tmp_path: Path):
+    content = saved(COLOUR, "JPEG")
+    at = content.index(b"\xff\xda")
+    odd = content[:at] + bytes(5) + content[at:]
+    read_image(odd)
+    (tmp_path / "image").write_bytes(odd)
+    assert as_jpeg(tmp_path / "image") == odd
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header():
+    content = bytearray(saved(COLOUR, "PNG"))
+    content[16:24] = struct.pack(">II", 20_000, 20_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(ValueError, match="20000 × 20000 pixels; at most 178956970 are read"):
+        read_image(bytes(content))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG with alpha and a profile", "TIFF turned right"])
+def test_a_large_image_is_decoded_by_strips(kind: str, monkeypatch: pytest.MonkeyPatch):
+    content, _ = KINDS[kind]
+    whole = decode(content, 32)
+    monkeypatch.setattr(decoder, "STRIP_PIXELS", 32 * 5)
+    assert np.array_equal(decode(content, 32), whole)
+
+
+def test_heic_names_the_package_that_reads_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(decoder, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match="HEIC is read where the package pillow-heif is installed"):
+        read_image(b"\0\0\0\x14ftypheic\0\0\0\0mif1")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from support.drawings import drawing
 from tandem_training.data.captions import read_captions
-from tandem_training.data.images import ORIENTATION, as_jpeg
+from tandem_training.data.images import as_jpeg
 from tandem_training.data.samples import read_shards
 from tandem_training.data.shard_writer import write_shards
 
@@ -66,7 +66,7 @@ def test_images_become_upright_jpeg(images: Path):
     assert as_jpeg(images / "a.jpg") == (images / "a.jpg").read_bytes()
     assert Image.open(io.BytesIO(as_jpeg(images / "c.png"))).format == "JPEG"
     exif = Image.Exif()
-    exif[ORIENTATION] = 6
+    exif[0x0112] = 6
     Image.new("RGB", (40, 20)).save(images / "turned.jpg", exif=exif)
     assert Image.open(io.BytesIO(as_jpeg(images / "turned.jpg"))).size == (20, 40)
 
