@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .decoder import read_image
+from .decoder import check_image
 from .shards import locations, members
 
 ENGLISH = {"en": 1.0}
@@ -181,7 +181,7 @@ def _sample(
     for kind, name in (("image", "image"), ("json", ".json")):
         if part.get(kind) is None:
             raise ValueError(f"its {name} is too large" if kind in part else f"it has no {name}")
-    read_image(part["image"])
+    check_image(part["image"])
     try:
         about = json.loads(part["json"])
         of_language = about["captions"]

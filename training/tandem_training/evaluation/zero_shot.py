@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.captions import read_rows
-from ..data.decoder import read_image
+from ..data.decoder import check_image
 from ..data.samples import Corrupt
 from .retrieval import BATCH, Encoders
 
@@ -91,7 +91,7 @@ def classify(
     corrupt, decodable = Corrupt(max_corrupt), []
     for path, label in files:
         try:
-            read_image(path.read_bytes())
+            check_image(path.read_bytes())
         except ValueError as error:
             corrupt.add(str(path.parent), path.name, str(error))
         else:
