@@ -86,7 +86,7 @@ async function figuresOf(scale: Scale): Promise<LanguageFigures> {
     for (const text of texts) {
       const embedding = new Float32Array()
       const tokenCount = tokenizer.encode(text).length
-      const encoded = { embedding, textTokens: embedding, tokenCount }
+      const encoded = { embedding, textTokens: embedding, tokenCount, encoder: 0 }
       const begun = performance.now()
       const finding = findingOf(
         manifest,

@@ -631,6 +631,8 @@ export interface components {
                 /** @description an image as base64, as a data-URI (data:image/jpeg;base64,…), or as a URL of a host that the service asks */
                 image?: string;
             }[];
+            /** @description a language such as en or pt-BR: of the texts, instead of identifying it */
+            language?: string;
             /**
              * @description "float" (numbers) or "base64" (little-endian float32)
              * @default float
@@ -642,6 +644,8 @@ export interface components {
         EmbedForm: {
             text?: string[];
             image?: string[];
+            /** @description a language such as en or pt-BR: of the texts, instead of identifying it */
+            language?: string;
             /**
              * @description "float" (numbers) or "base64" (little-endian float32)
              * @default float
@@ -1262,6 +1266,10 @@ export interface components {
             hits: components["schemas"]["Hit"][];
             /** @description Texts that the bundle does not understand, and which so have no match */
             notices: components["schemas"]["Notice"][];
+            /** @description The one that read the text, where the bundle has several */
+            text_encoder?: {
+                languages: string[];
+            };
             timings: components["schemas"]["Timings"];
         };
         /**

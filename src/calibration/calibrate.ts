@@ -46,6 +46,10 @@ export async function calibrationOf(
       `There are ${pairs.length} images with texts; expected at least ${MIN_IMAGES}, and better some hundreds.`,
     )
   const scored = await scorePairs(models, pairs, advance)
+  if (scored.argument.length === 0)
+    throw new PairsError(
+      `No text is in a language of the first text encoder (${models.info.textEncoders[0]?.languages.join(', ')}), whose rule is fitted.`,
+    )
   if (scored.isMatch.every(Boolean))
     throw new PairsError('Every text belongs to every image: nothing tells what does not match.')
   let fit: Fit

@@ -15,7 +15,7 @@ const IMAGES_AT_ONCE = 8
 
 /**
  * Each text with its nearest images and those that it belongs to. Equal texts belong to the images
- * of each.
+ * of each. Texts that another text encoder than the first reads are left out.
  * @param advance - gets the number of images and texts that are done
  * @throws TandemError for an image that cannot be read
  */
@@ -43,11 +43,11 @@ export async function scorePairs(
       chunk.map(({ text }) => text),
       { embeddingOnly: !isFused },
     )
-    const candidates = encoded.flatMap(({ embedding }, text) =>
-      nearest(embedding, images, owners.get(chunk[text]?.text ?? '') ?? new Set()).map(
-        ({ image, similarity }) => ({ text, image, similarity }),
-      ),
-    )
+    const candidates = encoded.flatMap(({ embedding, encoder }, text) => {
+      if (encoder !== 0) return []
+      const own = owners.get(chunk[text]?.text ?? '') ?? new Set()
+      return nearest(embedding, images, own).map((found) => ({ text, ...found }))
+    })
     const { matches } = await models.match(encoded, tokens, candidates)
     matches.forEach(({ logit, match }, i) => {
       const { text = 0, image = 0 } = candidates[i] ?? {}

@@ -6,6 +6,7 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { readConfig, type Config } from '../config.js'
 import { graphSpeeds } from '../model/open.js'
+import { textEncodersOf } from '../model/bundle/bundle.js'
 import { openBundle } from '../model/bundle/open.js'
 import type { GraphSpeed } from '../model/onnx/graph-speed.js'
 import { readCaptionedImages } from './captions/dataset.js'
@@ -94,7 +95,11 @@ export async function benchModel(
 
 async function about(folder: string): Promise<BenchModelReport['bundles'][number]> {
   const { manifest } = await openBundle(folder)
-  const parts = [manifest.image_encoder, manifest.text_encoder, manifest.fusion_encoder]
+  const parts = [
+    manifest.image_encoder,
+    ...textEncodersOf(manifest),
+    manifest.fusion_encoder,
+  ]
   const precisions = new Set(
     parts.flatMap((part) => (part === undefined ? [] : [part.precision ?? 'fp32'])),
   )

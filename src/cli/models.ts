@@ -4,6 +4,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { InvalidArgumentError, type Command } from 'commander'
 import { packageFolder, readConfig, type Config } from '../config.js'
+import { languagesOf } from '../model/bundle/bundle.js'
 import { openBundle } from '../model/bundle/open.js'
 import { fetchModel } from '../model-hub/fetch-model.js'
 import { hubModel } from '../model-hub/hub.js'
@@ -122,13 +123,13 @@ async function listBundles(
     const mark = path === config.modelFolder ? '*' : ' '
     try {
       const { manifest, fingerprint } = await openBundle(path)
-      const { name, version, languages, embedding, image_tokens: tokens, files } = manifest
+      const { name, version, embedding, image_tokens: tokens, files } = manifest
       const fusion =
         tokens === undefined ? 'no fusion encoder' : `image tokens ${tokens.count}×${tokens.width}`
       const mib = files.reduce((sum, { bytes }) => sum + bytes, 0) / 1024 ** 2
       lines.push(
         `${mark} ${name} ${version}  fingerprint ${fingerprint}  dim ${embedding.dim}  ` +
-          `${fusion}  ${languages.join(',')}  ${mib.toFixed(0)} MiB  verified`,
+          `${fusion}  ${languagesOf(manifest).join(',')}  ${mib.toFixed(0)} MiB  verified`,
         `    ${path}`,
       )
     } catch (error) {

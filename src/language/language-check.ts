@@ -101,6 +101,9 @@ export class LanguageCheck {
   }
 }
 
+/** The pattern of the BCP 47 tags that name languages: language, script and region. */
+export const LANGUAGE_TAG = '^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$'
+
 /** The language of a BCP 47 tag as the n-grams name it. */
 export function codeOf(tag: string): string {
   const { language } = new Intl.Locale(tag)

@@ -9,6 +9,8 @@ export interface EncodedText {
   /** `tokenCount × info.tokenWidth` values, row by row, without padding. */
   textTokens: Float32Array
   tokenCount: number
+  /** Position among `info.textEncoders` of the one that read it. */
+  encoder: number
 }
 
 /** An image as it is stored: re-encoded, at most 512 pixels on its long side. */
@@ -59,7 +61,10 @@ export interface ModelInfo {
   readonly commercialUse?: boolean | undefined
   /** Whether `match` was fitted on pairs; otherwise it orders and is no probability. */
   readonly calibrated: boolean
+  /** Of all text encoders. */
   readonly languages: readonly string[]
+  /** The languages of each; the fusion encoder compares only texts of the first. */
+  readonly textEncoders: readonly { readonly languages: readonly string[] }[]
   /** 16 hexadecimal digits, the same for bundles whose embeddings and tokens can be mixed. */
   readonly fingerprint: string
   readonly dim: number
@@ -84,6 +89,8 @@ export interface Call {
   signal?: AbortSignal | undefined
   /** Interactive by default; bulk work gives way to it. */
   priority?: Priority | undefined
+  /** Of the texts (BCP 47), which chooses the text encoder; identified if it is not given. */
+  language?: string | undefined
   /** Clients take turns at what they share. */
   client?: string | undefined
   /** On the clock of `performance.now()`; work that would miss it is refused as `overloaded`. */

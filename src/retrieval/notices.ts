@@ -2,7 +2,8 @@
  * Texts that the bundle does not understand: they get no match, and a notice says why. An encoder
  * has an embedding for every text, and so a similarity and a match that mean nothing.
  */
-import { codeOf, LanguageCheck, type Judgement } from '../language/language-check.js'
+import { codeOf, LanguageCheck } from '../language/language-check.js'
+import { judgeText } from '../language/text-judgement.js'
 import type { ModelInfo } from '../model/models.js'
 import type { Encoded, Query } from './encode.js'
 
@@ -18,13 +19,6 @@ export interface Notice {
 
 type Finding = Pick<Notice, 'code' | 'language'>
 type Bundle = Pick<ModelInfo, 'name' | 'languages'>
-
-/** Tokens of a word, on average, that no language and no name has: "zxqv" has four. */
-const TOKENS_OF_NONSENSE = 2.5
-/** A word, or a character that is in no word. */
-const PIECE = /[\p{L}\p{M}]+|[^\s\p{L}\p{M}]/gu
-/** Start and end of a text. */
-const SPECIAL_TOKENS = 2
 
 const checks = new WeakMap<Bundle, LanguageCheck>()
 const names = new Intl.DisplayNames('en', { type: 'language' })
@@ -53,14 +47,11 @@ export function findingOf(
     if (spoken.some((tag) => codeOf(tag) === codeOf(language))) return null
     return { code: 'language_not_spoken', language }
   }
-  const judgement = checkOf(info).judge(query.text)
-  const isOther =
-    judgement.in === 'other' ||
-    (judgement.in === 'probably' && hasRareWord(query.text, encoded.text.tokenCount))
-  if (isOther) return { code: 'language_not_spoken', language: judgement.language }
-  return isNonsense(judgement, query.text, encoded.text.tokenCount)
-    ? { code: 'text_not_understood', language: null }
-    : null
+  const judged = judgeText(checkOf(info), query.text, encoded.text.tokenCount)
+  if (judged.in === 'spoken') return null
+  return judged.in === 'other'
+    ? { code: 'language_not_spoken', language: judged.language }
+    : { code: 'text_not_understood', language: null }
 }
 
 /** The notice about the query; it says what the results are ordered by. */
@@ -93,18 +84,6 @@ function checkOf(info: Bundle): LanguageCheck {
   const check = new LanguageCheck(spokenBy(info))
   checks.set(info, check)
   return check
-}
-
-/** Whether a word has several tokens, as words have that the bundle was not trained on. */
-function hasRareWord(text: string, tokenCount: number): boolean {
-  return tokenCount - SPECIAL_TOKENS > (text.match(PIECE)?.length ?? 0)
-}
-
-/** A rare word has several tokens, too; a text of such words alone, of no language, is nonsense. */
-function isNonsense(judgement: Judgement, text: string, tokenCount: number): boolean {
-  if (judgement.in !== 'none') return false
-  const words = text.trim().split(/\s+/).length
-  return tokenCount - SPECIAL_TOKENS >= words * TOKENS_OF_NONSENSE
 }
 
 function sentence(info: Bundle, subject: string, { code, language }: Finding): string {

@@ -25,7 +25,7 @@ import { findingOf, noticeOfQuery, noticesOfDocuments, type Notice } from './not
 import { planSearch, type SearchOptions } from './plan.js'
 import { checkOneKind, pairsOf, relevanceOf, type Relevance } from './relevance.js'
 import { RerankEstimate } from './rerank-estimate.js'
-import { search } from './search.js'
+import { search, type SearchResult } from './search.js'
 import { StageClock, timed, type Timings } from './stage-clock.js'
 
 export type {
@@ -139,7 +139,7 @@ export class Retrieval {
     query: Query,
     options: SearchOptions,
     call?: Call,
-  ): Promise<{ hits: Hit[]; notices: Notice[]; timings: Timings }> {
+  ): Promise<Omit<SearchResult, 'recalled' | 'reranked'>> {
     using lease = this.#collection.acquire()
     const { models, items } = lease
     const plan = planSearch(query, options, models.info)
@@ -147,9 +147,9 @@ export class Retrieval {
     const pairsAhead = plan.rerank ? this.#estimate.pairs(expected) : 0
     const result = await search(lease, query, plan, pairsAhead, call)
     if (result === null) return this.search(query, options, call)
-    const { hits, notices, timings, recalled, reranked } = result
+    const { recalled, reranked, ...answer } = result
     if (reranked > 0) this.#estimate.observe({ k: plan.k, candidates: recalled }, reranked)
-    return { hits, notices, timings }
+    return answer
   }
 
   /**
@@ -178,7 +178,7 @@ export class Retrieval {
     const { models } = lease
     const clock = new StageClock(call?.onStage)
     const queries = [query, ...documents]
-    const encoding = { ...call, pairsAhead: pairsOf(query, documents) }
+    const encoding = { ...call, language, pairsAhead: pairsOf(query, documents) }
     const [first, ...rest] = clock.take(await encodeAll(lease, queries, encoding, nameOf))
     const { info } = models
     const finding = findingOf(info, query, present(first), language)

@@ -5,7 +5,7 @@
 import type { Items, Lease } from '../collection/collection.js'
 import type { Neighbour } from '../vector-index/vector-index.js'
 import { testOf } from '../filter/matches.js'
-import type { Call, EncodedText, Match, Models } from '../model/models.js'
+import type { Call, EncodedText, Match, ModelInfo, Models } from '../model/models.js'
 import { encodeAll, present, type Encoded, type Query } from './encode.js'
 import { byMatch, bySimilarity, fetchCandidates, type Candidate, type Hit } from './hits.js'
 import type { SearchPlan } from './plan.js'
@@ -17,6 +17,8 @@ export interface SearchResult {
   hits: Hit[]
   /** Why there is no match, if the bundle does not understand the text. */
   notices: Notice[]
+  /** The one that read the text; null for another query, and where the bundle has only one. */
+  textEncoder: ModelInfo['textEncoders'][number] | null
   timings: Timings
   /** Number of items recalled, and of those that were reranked. */
   recalled: number
@@ -49,6 +51,7 @@ export async function search(
   return {
     hits: order(candidates, matches, plan),
     notices: finding === null ? [] : [noticeOfQuery(models.info, finding)],
+    textEncoder: encoderOf(models.info, encoded),
     timings: clock.read(),
     recalled: recalled.length,
     reranked: matches?.length ?? 0,
@@ -59,11 +62,17 @@ export async function search(
 async function encode(
   lease: Lease,
   query: Query,
-  { rerank }: SearchPlan,
+  { rerank, language }: SearchPlan,
   call: Call,
 ): Promise<Timed<Encoded>> {
-  const { value, ...time } = await encodeAll(lease, [query], { ...call, embeddingOnly: !rerank })
+  const options = { ...call, language, embeddingOnly: !rerank }
+  const { value, ...time } = await encodeAll(lease, [query], options)
   return { value: present(value[0]), ...time }
+}
+
+function encoderOf({ textEncoders }: ModelInfo, encoded: Encoded): SearchResult['textEncoder'] {
+  if (encoded.kind !== 'text' || textEncoders.length === 1) return null
+  return textEncoders[encoded.text.encoder] ?? null
 }
 
 /** The nearest items that pass the filter, best first, without the item that is the query. */

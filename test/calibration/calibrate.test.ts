@@ -50,7 +50,7 @@ const models = {
           anchors[image] ?? new Float32Array(),
           noise[2 * image + which] ?? new Float32Array(),
         )
-        return { embedding, textTokens: new Float32Array(), tokenCount: 0 }
+        return { embedding, textTokens: new Float32Array(), tokenCount: 0, encoder: 0 }
       }),
       timings: {},
     }),

@@ -95,7 +95,7 @@ export class FakeModels implements Models {
 
   constructor(name: BundleName) {
     this.#bundle = name
-    this.info = { ...common, languages: ['en'], name, fingerprint: fingerprints[name] }
+    this.info = { ...common, languages: ['en'], textEncoders: [{ languages: ['en'] }], name, fingerprint: fingerprints[name] }
   }
 
   encodeTexts(texts: readonly string[]): ReturnType<Models['encodeTexts']> {
@@ -103,6 +103,7 @@ export class FakeModels implements Models {
       embedding: fakeEncodedImage(text, 0, this.#bundle).embedding,
       textTokens: new Float32Array(1),
       tokenCount: 1,
+      encoder: 0,
     }))
     return Promise.resolve({ encoded, timings: {} })
   }

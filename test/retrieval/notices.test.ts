@@ -3,6 +3,7 @@ import { findingOf, noticeOfQuery, noticesOfDocuments } from '../../src/retrieva
 import { WordModels } from '../support/word-models.js'
 
 const { info } = new WordModels()
+const NO_TEXT = { embedding: new Float32Array(1), textTokens: new Float32Array(1), encoder: 0 }
 const french = 'deux filles jouent dans la cour'
 const finding = (
   text: string,
@@ -13,7 +14,7 @@ const finding = (
     { text },
     {
       kind: 'text',
-      text: { embedding: new Float32Array(1), textTokens: new Float32Array(1), tokenCount },
+      text: { ...NO_TEXT, tokenCount },
       embedding: new Float32Array(1),
     },
     language,
@@ -60,7 +61,7 @@ describe('what keeps a bundle from understanding a text', () => {
       imageTokens: new Int8Array(1),
       embedding: new Float32Array(1),
     } as const
-    const text = { embedding: image.embedding, textTokens: image.embedding, tokenCount: 8 }
+    const text = { ...NO_TEXT, tokenCount: 8 }
     const encoded = { kind: 'text', text, embedding: image.embedding } as const
     expect(findingOf(silent, { text: french }, encoded, undefined)).toBeNull()
     expect(findingOf(silent, { text: french }, encoded, 'fr')).toBeNull()

@@ -34,6 +34,7 @@ const info = {
   license: '',
   calibrated: true,
   languages: ['en'],
+  textEncoders: [{ languages: ['en'] }],
   fingerprint: '0123456789abcdef',
   dim: DIM,
   imageTokens: { count: 1, width: 4 },
@@ -61,6 +62,7 @@ export class WordModels implements Models {
       embedding: embeddingOf(text),
       textTokens: new Float32Array(1),
       tokenCount: 1,
+      encoder: 0,
     }))
     return { encoded, timings: { tokenize: 1, inference: 2 } }
   }

@@ -7,7 +7,7 @@ import type { Input } from '../../retrieval/retrieval.js'
 import { inputErrors } from '../plugins/documented-errors.js'
 import { checked, compileExact } from '../plugins/validation.js'
 import { EmbedBody, EmbedForm, EmbedReply, EncodingFormat } from '../schemas/embed.js'
-import { bodyIn, NoQuery, Text } from '../schemas/fields.js'
+import { bodyIn, Language, NoQuery, Text } from '../schemas/fields.js'
 import { base64OfFloats, jsonOfFloats } from '../wire/embedding-text.js'
 import { isFile, onlyField, readForm } from '../wire/form.js'
 import {
@@ -19,6 +19,7 @@ import {
 
 interface Embed {
   inputs: Input[]
+  language: string | undefined
   format: EncodingFormat
 }
 
@@ -45,12 +46,12 @@ export const embedRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, 
     },
     async (request, reply) => {
       const reader = new InputReader(options, request)
-      const { inputs, format } =
+      const { inputs, language, format } =
         request.body === undefined
           ? await readEmbedForm(request, reader, limits)
           : await readEmbedBody(request.body, reader)
       const call = inputs.length > MAX_INTERACTIVE ? request.admission.asBulk() : request.call
-      const { model, embeddings, timings } = await retrieval.embed(inputs, call)
+      const { model, embeddings, timings } = await retrieval.embed(inputs, { ...call, language })
       reply.type('application/json; charset=utf-8')
       const head = { model: model.name, dim: model.dim, timings: reply.timed(timings) }
       return jsonOf(head, inputs, embeddings, format)
@@ -59,18 +60,20 @@ export const embedRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app, 
 }
 
 async function readEmbedBody(
-  { inputs, encoding_format: format = 'float' }: EmbedBody,
+  { inputs, language, encoding_format: format = 'float' }: EmbedBody,
   reader: InputReader,
 ): Promise<Embed> {
   reader.checkCount(inputs.length, 'inputs')
   return {
     inputs: await Promise.all(inputs.map((input, at) => reader.input(input, `inputs[${at}]`))),
+    language,
     format,
   }
 }
 
 const FormValues = Type.Object({
   text: Type.Optional(Text),
+  language: Type.Optional(Language),
   encoding_format: Type.Optional(EncodingFormat),
 })
 const validate = compileExact<Static<typeof FormValues>>(FormValues)
@@ -80,7 +83,7 @@ async function readEmbedForm(
   reader: InputReader,
   limits: InputLimits,
 ): Promise<Embed> {
-  const shape = { fields: ['text', 'encoding_format'], files: ['image'] }
+  const shape = { fields: ['text', 'language', 'encoding_format'], files: ['image'] }
   const parts = await readForm(request, shape, limits)
   const values = parts.filter((part) => isFile(part) || part.name === 'text')
   reader.checkCount(values.length, 'The form')
@@ -89,8 +92,13 @@ async function readEmbedForm(
     checked(validate, { text: part.value }, 'field')
     return { text: reader.text(part.value, `inputs[${at}]`) }
   })
-  const fields = { encoding_format: onlyField(parts, 'encoding_format') ?? 'float' }
-  return { inputs, format: checked(validate, fields, 'field').encoding_format ?? 'float' }
+  const named = onlyField(parts, 'language')
+  const fields = {
+    ...(named !== undefined && { language: named }),
+    encoding_format: onlyField(parts, 'encoding_format') ?? 'float',
+  }
+  const { language, encoding_format: format = 'float' } = checked(validate, fields, 'field')
+  return { inputs, language, format }
 }
 
 /** An `EmbedReply` as JSON. */

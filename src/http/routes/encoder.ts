@@ -171,6 +171,7 @@ function replyOf({ info }: Encoder): EncoderReply {
     ...{ name, version, description, license, languages: [...languages], fingerprint, dim },
     ...(info.commercialUse !== undefined && { commercial_use: info.commercialUse }),
     calibrated: info.calibrated,
+    text_encoders: info.textEncoders.map((encoder) => ({ languages: [...encoder.languages] })),
     image_tokens: info.imageTokens,
     token_width: info.tokenWidth,
     max_tokens: info.maxTokens,

@@ -1,9 +1,9 @@
 /** GET and POST /search: the items that match a text, an image or another item. */
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { TandemError } from '../../errors.js'
-import type { Query, SearchOptions } from '../../retrieval/retrieval.js'
+import type { Query, Retrieval, SearchOptions } from '../../retrieval/retrieval.js'
 import { encoderErrors, inputErrors, readErrors } from '../plugins/documented-errors.js'
 import { bodyIn, NoQuery } from '../schemas/fields.js'
 import { SearchBody, SearchForm, SearchQuery, SearchReply } from '../schemas/search.js'
@@ -38,12 +38,8 @@ export const searchRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app,
     async (request, reply) => {
       const { q, ...rest } = request.query
       const query = { text: new InputReader(options).text(q, 'q') }
-      const { hits, notices, timings } = await retrieval.search(
-        query,
-        searchOptions(rest),
-        request.call,
-      )
-      return { hits, notices, timings: reply.timed(timings) }
+      const found = await retrieval.search(query, searchOptions(rest), request.call)
+      return replyOf(found, reply)
     },
   )
 
@@ -68,14 +64,18 @@ export const searchRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (app,
         request.body === undefined
           ? await readSearchForm(request, limits)
           : await readSearchBody(request.body, new InputReader(options, request))
-      const { hits, notices, timings } = await retrieval.search(
-        search.query,
-        search.options,
-        request.call,
-      )
-      return { hits, notices, timings: reply.timed(timings) }
+      const found = await retrieval.search(search.query, search.options, request.call)
+      return replyOf(found, reply)
     },
   )
+}
+
+function replyOf(
+  { hits, notices, textEncoder, timings }: Awaited<ReturnType<Retrieval['search']>>,
+  reply: FastifyReply,
+): SearchReply {
+  const encoder = textEncoder && { text_encoder: { languages: [...textEncoder.languages] } }
+  return { hits, notices, ...encoder, timings: reply.timed(timings) }
 }
 
 interface Search {

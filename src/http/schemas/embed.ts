@@ -1,5 +1,14 @@
 import { Type, type Static } from 'typebox'
-import { closed, exactlyOne, ImageFile, ImageString, Text, Timings, words } from './fields.js'
+import {
+  closed,
+  exactlyOne,
+  ImageFile,
+  ImageString,
+  Language,
+  Text,
+  Timings,
+  words,
+} from './fields.js'
 
 const Input = Type.Object(
   { text: Type.Optional(Text), image: Type.Optional(ImageString) },
@@ -20,6 +29,7 @@ export const EmbedBody = Type.Object(
       minItems: 1,
       description: 'a list of at least one {text} or {image}',
     }),
+    language: Type.Optional(Language),
     encoding_format: Type.Optional(EncodingFormat),
   },
   {
@@ -35,6 +45,7 @@ export const EmbedForm = Type.Object(
   {
     text: Type.Optional(Type.Array(Text)),
     image: Type.Optional(Type.Array(ImageFile)),
+    language: Type.Optional(Language),
     encoding_format: Type.Optional(EncodingFormat),
   },
   { title: 'EmbedForm' },

@@ -5,6 +5,7 @@
  */
 import { Type, type Static, type TSchema } from 'typebox'
 import { errorTable, type ErrorCode } from '../../errors.js'
+import { LANGUAGE_TAG } from '../../language/language-check.js'
 
 /** Unknown fields and parameters are errors. */
 export const closed = { additionalProperties: false }
@@ -104,7 +105,7 @@ export const Match = nullable<number>(
 )
 
 export const Language = Type.String({
-  pattern: '^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$',
+  pattern: LANGUAGE_TAG,
   description: 'a language such as en or pt-BR: of the texts, instead of identifying it',
 })
 

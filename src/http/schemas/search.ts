@@ -144,7 +144,17 @@ export const Hit = Type.Object(
 )
 
 export const SearchReply = Type.Object(
-  { hits: Type.Array(Hit), notices: Notices, timings: Timings },
+  {
+    hits: Type.Array(Hit),
+    notices: Notices,
+    text_encoder: Type.Optional(
+      Type.Object(
+        { languages: Type.Array(Type.String()) },
+        { description: 'The one that read the text, where the bundle has several' },
+      ),
+    ),
+    timings: Timings,
+  },
   {
     title: 'SearchReply',
     description: 'Hits, best first',
@@ -165,3 +175,4 @@ export const SearchReply = Type.Object(
     ],
   },
 )
+export type SearchReply = Static<typeof SearchReply>

@@ -58,32 +58,55 @@ export interface Manifest {
   image_tokens?: { count: number; width: number; dtype: 'int8' }
   image_encoder: PixelRules & { file: string; precision?: Precision }
   /** `token_width` is present with a fusion encoder. */
-  text_encoder: {
-    file: string
-    tokenizer: string
-    max_tokens: number
-    token_width?: number
-    precision?: Precision
-  }
+  text_encoder: TextFiles & { token_width?: number }
+  /** Text encoders for other languages over the same images; they give no tokens. */
+  other_text_encoders?: (TextFiles & { languages: string[]; match: MatchRule })[]
   /** Absent in a bundle that is a dual encoder alone. */
   fusion_encoder?: { file: string; precision?: Precision }
-  /**
-   * match = sigmoid(argument), argument = logit × ITM logit + similarity × cosine + bias. With
-   * `knots`, increasing pairs of argument and match, the match is interpolated between them.
-   */
-  match: {
-    logit: number
-    similarity: number
-    bias: number
-    knots?: [number, number][]
-    /** False if the rule was not fitted on pairs; true by default. */
-    calibrated?: boolean
-  }
+  match: MatchRule
   /** Candidates more than `margin` below the k-th similarity do not reach the first k. */
   rerank: { default: boolean; candidates: number; margin?: number }
   goldens: string
   metrics: Record<string, unknown>
   files: FileEntry[]
+}
+
+/** A graph that encodes texts, and the tokenizer for it. */
+interface TextFiles {
+  file: string
+  tokenizer: string
+  max_tokens: number
+  precision?: Precision
+}
+
+/**
+ * match = sigmoid(argument), argument = logit × ITM logit + similarity × cosine + bias. With
+ * `knots`, increasing pairs of argument and match, the match is interpolated between them.
+ */
+export interface MatchRule {
+  logit: number
+  similarity: number
+  bias: number
+  knots?: [number, number][]
+  /** False if the rule was not fitted on pairs; true by default. */
+  calibrated?: boolean
+}
+
+/** A text encoder of a bundle, the languages that it understands, and the match of its texts. */
+export interface TextEncoder extends TextFiles {
+  languages: readonly string[]
+  match: MatchRule
+}
+
+/** All text encoders. Only the texts of the first are compared by the fusion encoder. */
+export function textEncodersOf(manifest: Manifest): readonly [TextEncoder, ...TextEncoder[]] {
+  const { text_encoder: first, other_text_encoders: others = [], languages, match } = manifest
+  return [{ ...first, languages, match }, ...others]
+}
+
+/** The languages of all text encoders. */
+export function languagesOf(manifest: Manifest): readonly string[] {
+  return [...new Set(textEncodersOf(manifest).flatMap(({ languages }) => languages))]
 }
 
 /** Sizes of the inputs of the fusion encoder; 0 without one. */

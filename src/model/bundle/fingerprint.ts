@@ -8,12 +8,17 @@ import type { Manifest } from './bundle.js'
  */
 export function fingerprintOf(manifest: Manifest): string {
   const { embedding, image_tokens, image_encoder, text_encoder, fusion_encoder } = manifest
+  const others = manifest.other_text_encoders?.map(({ file, tokenizer, max_tokens, precision }) => {
+    return { file, tokenizer, max_tokens, precision }
+  })
   const fusionFile = fusion_encoder === undefined ? [] : [fusion_encoder.file]
-  const paths = [image_encoder.file, text_encoder.file, text_encoder.tokenizer, ...fusionFile]
+  const textFiles = [text_encoder, ...(others ?? [])].flatMap((text) => [text.file, text.tokenizer])
+  const paths = [image_encoder.file, ...textFiles, ...fusionFile]
   const files = Object.fromEntries(
     paths.map((path) => [path, manifest.files.find((entry) => entry.path === path)?.sha256]),
   )
-  const parts = { embedding, image_tokens, image_encoder, text_encoder, fusion_encoder, files }
+  const encoders = { image_encoder, text_encoder, other_text_encoders: others, fusion_encoder }
+  const parts = { embedding, image_tokens, ...encoders, files }
   return createHash('sha256').update(canonicalJson(parts)).digest('hex').slice(0, 16)
 }
 

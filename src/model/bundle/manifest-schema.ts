@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Ajv } from 'ajv'
 import { BundleError } from './bundle.js'
-import type { Manifest } from './bundle.js'
+import { textEncodersOf, type Manifest, type MatchRule } from './bundle.js'
 
 const schema = new URL('../../../models/manifest.schema.json', import.meta.url)
 // The schema is our own, so that it need not be checked.
@@ -23,7 +23,7 @@ export function parseManifest(text: string, source: string): Manifest {
     throw new BundleError(`${source} is not JSON: ${(error as Error).message}`)
   }
   if (validate(value)) {
-    checkKnots(value, source)
+    for (const { match } of textEncodersOf(value)) checkKnots(match, source)
     return value
   }
   const problems = (validate.errors ?? []).map(({ instancePath, message, params }) => {
@@ -34,7 +34,7 @@ export function parseManifest(text: string, source: string): Manifest {
 }
 
 /** A JSON schema cannot require that numbers increase. */
-function checkKnots({ match: { knots = [] } }: Manifest, source: string): void {
+function checkKnots({ knots = [] }: MatchRule, source: string): void {
   knots.forEach(([argument, probability], at) => {
     const before = knots[at - 1]
     if (before === undefined || (argument > before[0] && probability >= before[1])) return

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { BundleError, type Bundle } from './bundle.js'
+import { BundleError, textEncodersOf, type Bundle } from './bundle.js'
 import { listed, verifyBundleFile } from './bundle-file.js'
 import { fingerprintOf } from './fingerprint.js'
 import { parseManifest } from './manifest-schema.js'
@@ -22,11 +22,11 @@ async function readManifest(folder: string): Promise<Bundle> {
   })
   const manifest = parseManifest(text, source)
   const bundle = { folder, manifest, fingerprint: fingerprintOf(manifest) }
-  const { image_encoder, text_encoder, fusion_encoder, goldens } = manifest
+  const { image_encoder, fusion_encoder, goldens } = manifest
+  const texts = textEncodersOf(manifest)
   for (const path of [
     image_encoder.file,
-    text_encoder.file,
-    text_encoder.tokenizer,
+    ...texts.flatMap(({ file, tokenizer }) => [file, tokenizer]),
     fusion_encoder?.file,
     goldens,
   ]) {

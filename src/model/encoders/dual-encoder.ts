@@ -3,21 +3,24 @@ import type { EncodedImage, EncodedText } from '../models.js'
 import type { Lane } from '../queue/batcher.js'
 import { tokenSizes, type Manifest } from '../bundle/bundle.js'
 import { readPixels, type Pixels } from '../inference/pixel-files.js'
+import { textGraph } from '../onnx/graph-inputs.js'
 import { bytesOf, floatsOf, maskOf } from '../onnx/tensors.js'
 
 /**
  * Token ids, special tokens included → the encoded text without padding.
  * @param maxWeight - in tokens, like `maxPadding`
+ * @param encoder - position among the text encoders of the bundle
  */
 export function textLane(
   manifest: Manifest,
   maxWeight = Infinity,
   maxPadding = Infinity,
+  encoder = 0,
 ): Lane<readonly number[], EncodedText> {
   const { dim } = manifest.embedding
   const { tokenWidth: width } = tokenSizes(manifest)
   return {
-    graph: 'text',
+    graph: textGraph(encoder),
     maxWeight,
     maxPadding,
     weigh: ({ length }) => length,
@@ -43,6 +46,7 @@ export function textLane(
         embedding: embeddings.slice(row * dim, (row + 1) * dim),
         textTokens: tokens.slice(row * rowLength, row * rowLength + length * width),
         tokenCount: length,
+        encoder,
       }))
     },
   }

@@ -2,8 +2,8 @@
  * Checks the graphs on each device against the inputs and outputs that training recorded, because a
  * provider may compute wrong numbers without an error.
  */
-import type { Bundle } from '../bundle/bundle.js'
-import { BundleError } from '../bundle/bundle.js'
+import type { EncodedText } from '../models.js'
+import { BundleError, textEncodersOf, type Bundle } from '../bundle/bundle.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
 import { imageLane, textLane } from './dual-encoder.js'
 import { fusionLane } from './fusion-encoder.js'
@@ -12,7 +12,8 @@ import type { Pixels } from '../inference/pixel-files.js'
 
 /** The fields that are checked; training/tandem_training/bundle/goldens.py writes the file. */
 interface Goldens {
-  texts: { token_ids: number[]; embedding: number[] }[]
+  /** `encoder` is the position of the text encoder; 0 if it is absent. */
+  texts: { token_ids: number[]; embedding: number[]; encoder?: number }[]
   image: { file: string; embedding: number[]; image_tokens_head: number[] }
   matches: { text: number; logit: number }[]
   tolerances: { embedding_cosine: number; logit: number; image_token?: number }
@@ -68,12 +69,16 @@ export async function checkGoldens(
   }
   const angle = 1 - tolerances.embedding_cosine
 
-  const textsLane = textLane(manifest)
-  const tokenIds = texts.map(({ token_ids: ids }) => ids)
-  const encoded = textsLane.split(
-    (await inference.run('text', textsLane.assemble(tokenIds))).outputs,
-    tokenIds,
-  )
+  const encoded = new Array<EncodedText>(texts.length)
+  for (const encoder of textEncodersOf(manifest).keys()) {
+    const places = [...texts.keys()].filter((place) => (texts[place]?.encoder ?? 0) === encoder)
+    if (places.length === 0)
+      throw new BundleError(`The goldens have no text for the text encoder ${encoder}.`)
+    const lane = textLane(manifest, Infinity, Infinity, encoder)
+    const tokenIds = places.map((place) => texts[place]?.token_ids ?? [])
+    const { outputs } = await inference.run(lane.graph, lane.assemble(tokenIds))
+    lane.split(outputs, tokenIds).forEach((text, row) => (encoded[places[row] as number] = text))
+  }
   encoded.forEach(({ embedding }, i) =>
     check('text embedding', 1 - cosine(embedding, texts[i]?.embedding ?? []), angle),
   )

@@ -15,7 +15,6 @@ import type {
 import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 import { Batcher } from '../queue/batcher.js'
 import { openBundle } from '../bundle/open.js'
-import { readBundleFile } from '../bundle/bundle-file.js'
 import { availableCores } from '../inference/cpu-quota.js'
 import { Decoder } from '../image/decoder.js'
 import type { Decoded } from '../image/decoder-worker.js'
@@ -25,10 +24,16 @@ import { calibrate, fusionLane } from './fusion-encoder.js'
 import type { Inference } from '../inference/process.js'
 import { InferencePool } from '../inference/pool.js'
 import type { Provider } from '../onnx/provider.js'
-import { tokenSizes, type Manifest } from '../bundle/bundle.js'
+import {
+  languagesOf,
+  textEncodersOf,
+  tokenSizes,
+  type Manifest,
+  type MatchRule,
+} from '../bundle/bundle.js'
 import { PixelFiles } from '../inference/pixel-files.js'
 import { readGoldens, checkGoldens } from './goldens.js'
-import { Tokenizer } from './tokenizer.js'
+import { TextReader, type ReadText } from './text-reader.js'
 
 const DEFAULT_MAX_QUEUE = 2048
 
@@ -59,7 +64,7 @@ export interface ModelsOptions {
 interface Parts {
   manifest: Manifest
   fingerprint: string
-  tokenizer: Tokenizer
+  reader: TextReader
   inference: InferencePool
   decoder: Decoder
   batcher: Batcher
@@ -81,8 +86,7 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
   const memory = Math.min(totalmem(), process.constrainedMemory() || Infinity)
   const bundle = await openBundle(folder)
   const { manifest, fingerprint } = bundle
-  const { tokenizer: file, max_tokens: maxTokens } = manifest.text_encoder
-  const tokenizer = new Tokenizer(await readBundleFile(bundle, file), maxTokens)
+  const reader = await TextReader.open(bundle)
   const decoder = await Decoder.open({
     maxPixels: maxImagePixels,
     maxWaiting: maxQueue,
@@ -109,7 +113,7 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
   return new LocalModels({
     manifest,
     fingerprint,
-    tokenizer,
+    reader,
     inference,
     decoder,
     batcher,
@@ -136,7 +140,9 @@ class LocalModels implements Models {
     const fusion =
       manifest.fusion_encoder === undefined ? null : fusionLane(manifest, limits.fusion)
     this.#lanes = {
-      text: textLane(manifest, limits.text, padding),
+      texts: textEncodersOf(manifest).map((_, encoder) =>
+        textLane(manifest, limits.text, padding, encoder),
+      ),
       image: imageLane(manifest, limits.image),
       fusion,
     }
@@ -149,14 +155,31 @@ class LocalModels implements Models {
   ): Promise<{ encoded: EncodedText[]; timings: StageTimings }> {
     this.#parts.batcher.admit('text', tokensExpected(texts, this.info.maxTokens), call)
     const started = performance.now()
-    const tokenIds = await this.#parts.tokenizer.encodeAll(texts, call?.signal)
+    const read = await this.#parts.reader.readAll(texts, call?.language, call?.signal)
     const tokenize = performance.now() - started
-    const { results, queue, inference } = await this.#parts.batcher.submit(
-      this.#lanes.text,
-      tokenIds,
-      call,
-    )
-    return { encoded: results, timings: { tokenize, queue, inference } }
+    const { encoded, queue, inference } = await this.#encode(read, call)
+    return { encoded, timings: { tokenize, queue, inference } }
+  }
+
+  /** Each text by its encoder, in order. */
+  async #encode(
+    read: readonly ReadText[],
+    call?: Call,
+  ): Promise<{ encoded: EncodedText[]; queue: number; inference: number }> {
+    const encoded = new Array<EncodedText>(read.length)
+    const parts = this.#lanes.texts.map(async (lane, encoder) => {
+      const places = [...read.keys()].filter((place) => read[place]?.encoder === encoder)
+      const tokenIds = places.map((place) => (read[place] as ReadText).tokenIds)
+      const { results, ...waited } = await this.#parts.batcher.submit(lane, tokenIds, call)
+      places.forEach((place, row) => (encoded[place] = results[row] as EncodedText))
+      return waited
+    })
+    const waited = await Promise.all(parts)
+    return {
+      encoded,
+      queue: Math.max(...waited.map(({ queue }) => queue)),
+      inference: waited.reduce((sum, { inference }) => sum + inference, 0),
+    }
   }
 
   async encodeImages(
@@ -190,32 +213,33 @@ class LocalModels implements Models {
     pairs: readonly Pair[],
     call?: Call,
   ): Promise<{ matches: Match[]; timings: StageTimings }> {
-    const rule = this.#parts.manifest.match
-    // Without a fusion encoder, the similarity alone is calibrated.
-    if (this.#lanes.fusion === null) {
-      return { matches: pairs.map(({ similarity }) => calibrate(rule, 0, similarity)), timings: {} }
+    const rules = textEncodersOf(this.#parts.manifest).map(({ match }) => match)
+    const { fusion } = this.#lanes
+    const encoderOf = ({ text }: Pair): number => texts[text]?.encoder ?? 0
+    // Without the fusion encoder, the similarity alone is calibrated.
+    const order =
+      fusion === null
+        ? []
+        : [...pairs.keys()].filter((place) => encoderOf(pairs[place] as Pair) === 0)
+    order.sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
+    const logits = new Array<number>(pairs.length).fill(0)
+    const timings: StageTimings = {}
+    if (fusion !== null && order.length > 0) {
+      const sorted = order.map((place) => pairs[place] as Pair)
+      const comparisons = splitComparison(
+        { texts, imageTokens, pairs: sorted },
+        { pairs: fusion.maxWeight },
+      )
+      const { results, ...waited } = await this.#parts.batcher.submit(fusion, comparisons, call)
+      results
+        .flatMap((part) => [...part])
+        .forEach((logit, i) => (logits[order[i] as number] = logit))
+      Object.assign(timings, waited)
     }
-    const order = pairs
-      .map((_, place) => place)
-      .sort((a, b) => tokensOf(texts, pairs, a) - tokensOf(texts, pairs, b))
-    const sorted = order.map((place) => pairs[place] as Pair)
-    const comparisons = splitComparison(
-      { texts, imageTokens, pairs: sorted },
-      { pairs: this.#lanes.fusion.maxWeight },
+    const matches = pairs.map((pair, i) =>
+      calibrate(rules[encoderOf(pair)] as MatchRule, logits[i] as number, pair.similarity),
     )
-    const { results, queue, inference } = await this.#parts.batcher.submit(
-      this.#lanes.fusion,
-      comparisons,
-      call,
-    )
-    const logits = unsorted(
-      results.flatMap((part) => [...part]),
-      order,
-    )
-    const matches = pairs.map(({ similarity }, i) =>
-      calibrate(rule, logits[i] as number, similarity),
-    )
-    return { matches, timings: { queue, inference } }
+    return { matches, timings }
   }
 
   stats(): ModelStats {
@@ -273,15 +297,9 @@ function tokensOf(texts: readonly EncodedText[], pairs: readonly Pair[], place: 
   return texts[pairs[place]?.text ?? -1]?.tokenCount ?? 0
 }
 
-/** Undoes a sort: `values[i]` goes to place `order[i]`. */
-function unsorted<Value>(values: readonly Value[], order: readonly number[]): Value[] {
-  const result = new Array<Value>(values.length)
-  order.forEach((place, i) => (result[place] = values[i] as Value))
-  return result
-}
-
 function infoOf(manifest: Manifest, fingerprint: string): ModelInfo {
-  const { name, version, description, license, languages, embedding, text_encoder: text } = manifest
+  const { name, version, description, license, embedding } = manifest
+  const encoders = textEncodersOf(manifest)
   const { count, width, tokenWidth } = tokenSizes(manifest)
   return {
     name,
@@ -289,13 +307,14 @@ function infoOf(manifest: Manifest, fingerprint: string): ModelInfo {
     description,
     license,
     commercialUse: manifest.commercial_use,
-    calibrated: manifest.match.calibrated ?? true,
-    languages,
+    calibrated: encoders.every(({ match }) => match.calibrated ?? true),
+    languages: languagesOf(manifest),
+    textEncoders: encoders.map(({ languages }) => ({ languages })),
     fingerprint,
     dim: embedding.dim,
     imageTokens: { count, width },
     tokenWidth,
-    maxTokens: text.max_tokens,
+    maxTokens: Math.max(...encoders.map(({ max_tokens: most }) => most)),
     rerank: manifest.rerank,
   }
 }

@@ -1,9 +1,6 @@
 /** Texts to token ids, with the tokenizer of the bundle. */
-import { setImmediate } from 'node:timers/promises'
 import { Tokenizer as WordPieces, type TokenizerModel } from '@huggingface/tokenizers'
 
-/** How long a list of texts may be tokenized before other requests get a turn. */
-const SLICE_MS = 5
 /** White space that every normaliser keeps, unlike U+FEFF, separates words. */
 const WORD = /[^ \t\n\r]+/g
 /** A cut within a word of WordPiece changes the pieces of it and, by a final sigma, of another. */
@@ -49,24 +46,6 @@ export class Tokenizer {
         return [...ids.slice(0, most - 1), ...ids.slice(-1)]
       if (start.length === text.length) return ids
     }
-  }
-
-  /**
-   * The ids of each text, with turns of the event loop in between.
-   * @throws the reason of an aborted signal
-   */
-  async encodeAll(texts: readonly string[], signal?: AbortSignal): Promise<number[][]> {
-    const ids: number[][] = []
-    let started = performance.now()
-    for (const text of texts) {
-      if (performance.now() - started > SLICE_MS) {
-        await setImmediate()
-        signal?.throwIfAborted()
-        started = performance.now()
-      }
-      ids.push(this.encode(text))
-    }
-    return ids
   }
 }
 

@@ -1,9 +1,9 @@
 /** Finds the batch size that suits a device. */
-import type { GraphName, GraphSpec, Tensors } from '../onnx/graph-inputs.js'
+import type { GraphKind, GraphSpec, Tensors } from '../onnx/graph-inputs.js'
 import { dryRunInputs } from '../onnx/dry-run.js'
 
 /** The maximum of a batch, by graph: images, tokens of texts, pairs. */
-export type BatchLimits = Record<GraphName, number>
+export type BatchLimits = Record<GraphKind, number>
 
 /** The range of rows to try, and the clock. */
 export interface Search {
@@ -61,7 +61,7 @@ export interface Paces {
  * @throws what `run` throws for the smallest batches
  */
 export async function largestBatch(
-  graph: GraphName,
+  graph: GraphKind,
   spec: GraphSpec,
   { least, most, tokens, clock }: Search,
   run: (inputs: Tensors) => Promise<unknown>,
@@ -102,7 +102,7 @@ function overheadOf(alone: number, rows: number, pace: number): number {
 
 /** The limits that suit all of several devices. */
 export function smallestLimits(limits: readonly BatchLimits[]): BatchLimits {
-  const least = (graph: GraphName): number => Math.min(...limits.map((limit) => limit[graph]))
+  const least = (graph: GraphKind): number => Math.min(...limits.map((limit) => limit[graph]))
   return { image: least('image'), text: least('text'), fusion: least('fusion') }
 }
 

@@ -105,7 +105,10 @@ answerCalls<Commands>({
     if (saved != null) return saved
     const limits = { ...search.least }
     let [image, padding] = [0, 0]
-    for (const [graph, { session, spec }] of Object.entries(graphs) as [GraphName, Loaded][]) {
+    for (const graph of ['image', 'text', 'fusion'] as const) {
+      const loaded = graphs[graph]
+      if (loaded === undefined) continue
+      const { session, spec } = loaded
       const { limit, pace, overhead } = await largestBatch(graph, spec, search, (inputs) =>
         session.run(inputs),
       )

@@ -1,7 +1,24 @@
 /** Names, types and shapes of the inputs and outputs of a bundle's graphs. */
-import { tokenSizes, type Manifest, type Precision } from '../bundle/bundle.js'
+import {
+  textEncodersOf,
+  tokenSizes,
+  type Manifest,
+  type Precision,
+  type TextEncoder,
+} from '../bundle/bundle.js'
 
-export type GraphName = 'image' | 'text' | 'fusion'
+export type GraphKind = 'image' | 'text' | 'fusion'
+/** `text` is the first text encoder, `text-1` the second. */
+export type GraphName = GraphKind | `text-${number}`
+
+export function kindOf(graph: GraphName): GraphKind {
+  return graph === 'image' || graph === 'fusion' ? graph : 'text'
+}
+
+/** The graph of the text encoder at a position among those of the bundle. */
+export function textGraph(position: number): GraphName {
+  return position === 0 ? 'text' : `text-${position}`
+}
 
 export type Tensor =
   | { type: 'float32'; data: Float32Array; dims: readonly number[] }
@@ -30,13 +47,20 @@ export interface GraphSpec {
 /** The graphs of a bundle. Without a fusion encoder there is no fusion graph and no tokens. */
 export function graphSpecs(
   manifest: Manifest,
-): Readonly<Record<'image' | 'text', GraphSpec> & { fusion?: GraphSpec }> {
-  const { embedding, image_encoder: image, text_encoder: text, fusion_encoder: fusion } = manifest
+): Readonly<Record<'image' | 'text', GraphSpec> & Partial<Record<GraphName, GraphSpec>>> {
+  const { embedding, image_encoder: image, fusion_encoder: fusion } = manifest
+  const [text, ...others] = textEncodersOf(manifest)
   const { count, width, tokenWidth } = tokenSizes(manifest)
   const embeddings: TensorSpec = { type: 'float32', shape: [null, embedding.dim] }
   const imageTokens: TensorSpec = { type: 'int8', shape: [null, count, width] }
   const textTokens: TensorSpec = { type: 'float32', shape: [null, null, tokenWidth] }
   const mask: TensorSpec = { type: 'int64', shape: [null, null] }
+  const textSpec = (text: TextEncoder, tokens: boolean): GraphSpec => ({
+    file: text.file,
+    precision: text.precision ?? 'fp32',
+    inputs: { token_ids: { type: 'int64', shape: [null, null] }, attention_mask: mask },
+    outputs: { embedding: embeddings, ...(tokens && { text_tokens: textTokens }) },
+  })
   const encoders = {
     image: {
       file: image.file,
@@ -44,12 +68,8 @@ export function graphSpecs(
       inputs: { pixels: { type: 'uint8', shape: [null, image.size, image.size, 3] } },
       outputs: { embedding: embeddings, ...(fusion && { image_tokens: imageTokens }) },
     },
-    text: {
-      file: text.file,
-      precision: text.precision ?? 'fp32',
-      inputs: { token_ids: { type: 'int64', shape: [null, null] }, attention_mask: mask },
-      outputs: { embedding: embeddings, ...(fusion && { text_tokens: textTokens }) },
-    },
+    text: textSpec(text, fusion !== undefined),
+    ...Object.fromEntries(others.map((other, at) => [textGraph(at + 1), textSpec(other, false)])),
   } satisfies Record<string, GraphSpec>
   if (fusion === undefined) return encoders
   return {

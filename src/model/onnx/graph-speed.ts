@@ -2,19 +2,19 @@
 import { openBundle } from '../bundle/open.js'
 import type { Bundle } from '../bundle/bundle.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
-import { graphSpecs, type GraphName } from './graph-inputs.js'
+import { graphSpecs, type GraphKind } from './graph-inputs.js'
 import { Session } from './session.js'
 import { dryRunInputs } from './dry-run.js'
 
 /** Rows of the batches, by graph: a single request and batches of several. */
-const ROWS: Readonly<Record<GraphName, readonly number[]>> = {
+const ROWS: Readonly<Record<GraphKind, readonly number[]>> = {
   image: [1, 8],
   text: [1, 8, 32],
   fusion: [16, 64],
 }
 
 export interface GraphSpeed {
-  graph: GraphName
+  graph: GraphKind
   rows: number
   threads: number
   /** Median time of a batch for each bundle that has the graph. */
@@ -65,7 +65,7 @@ export async function graphSpeeds(
 /** A function that runs a batch of so many rows; none if the bundle has no such graph. */
 async function runsOf(
   bundle: Bundle,
-  graph: GraphName,
+  graph: GraphKind,
   threads: number,
   maxTokens: number,
 ): Promise<((rows: number) => Promise<unknown>)[]> {

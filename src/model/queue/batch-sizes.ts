@@ -1,4 +1,4 @@
-import type { GraphName } from '../onnx/graph-inputs.js'
+import type { GraphKind } from '../onnx/graph-inputs.js'
 import type { BatchSizes } from '../models.js'
 
 /** Inputs of a batch: the upper limits of the buckets; a larger batch is only in the total. */
@@ -6,12 +6,12 @@ const LIMITS = [1, 2, 4, 8, 16, 32, 64, 128] as const
 
 /** Counts the batches of one graph. */
 export class BatchCounter {
-  readonly #graph: GraphName
+  readonly #graph: GraphKind
   readonly #buckets = LIMITS.map((limit) => ({ limit, batches: 0 }))
   #batches = 0
   #inputs = 0
 
-  constructor(graph: GraphName) {
+  constructor(graph: GraphKind) {
     this.#graph = graph
   }
 

@@ -7,7 +7,7 @@ import type { BatchSizes, Call } from '../models.js'
 import { Admission } from './admission.js'
 import { BatchCounter } from './batch-sizes.js'
 import { CostModel } from './cost-model.js'
-import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
+import { kindOf, type GraphKind, type GraphName, type Tensors } from '../onnx/graph-inputs.js'
 import type { InferencePool } from '../inference/pool.js'
 import type { Priority } from '../../async/priority.js'
 import { Queue } from './queue.js'
@@ -74,7 +74,7 @@ export class Batcher {
     text: new BatchCounter('text'),
     image: new BatchCounter('image'),
     fusion: new BatchCounter('fusion'),
-  } satisfies Record<GraphName, BatchCounter>
+  } satisfies Record<GraphKind, BatchCounter>
   #inFlight = 0
 
   /**
@@ -205,7 +205,7 @@ export class Batcher {
     const weight = batch.reduce((sum, entry) => sum + entry.weight, 0)
     const startedAt = performance.now()
     const end = { at: startedAt + this.#costs.milliseconds(graph, weight) }
-    this.#counters[graph].add(batch.length)
+    this.#counters[kindOf(graph)].add(batch.length)
     this.#ends.add(end)
     this.#expectIdle()
     for (const submission of submissions) submission.queue = startedAt - submission.submittedAt

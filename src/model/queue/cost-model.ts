@@ -1,5 +1,5 @@
 /** Predicts how long work for the models takes, from recent batches. Milliseconds. */
-import type { GraphName } from '../onnx/graph-inputs.js'
+import { kindOf, type GraphKind, type GraphName } from '../onnx/graph-inputs.js'
 
 /** Weight of the batches so far: about the last ten count. */
 const MEMORY = 0.9
@@ -14,7 +14,7 @@ interface Pace {
 }
 
 export class CostModel {
-  readonly #paces: Record<GraphName, Pace> = { text: fresh(), fusion: fresh(), image: fresh() }
+  readonly #paces: Record<GraphKind, Pace> = { text: fresh(), fusion: fresh(), image: fresh() }
   readonly #workers: number
   #interactive = { share: 0, at: 0 }
 
@@ -28,7 +28,7 @@ export class CostModel {
     batch: { graph: GraphName; weight: number; milliseconds: number; bulk: boolean },
     now: number,
   ): void {
-    const pace = this.#paces[batch.graph]
+    const pace = this.#paces[kindOf(batch.graph)]
     pace.milliseconds = pace.milliseconds * MEMORY + batch.milliseconds
     pace.weight = pace.weight * MEMORY + batch.weight
     if (batch.bulk) return
@@ -40,7 +40,7 @@ export class CostModel {
 
   /** Time for inputs of this total weight; 0 before the first batch of the graph. */
   milliseconds(graph: GraphName, weight: number): number {
-    const pace = this.#paces[graph]
+    const pace = this.#paces[kindOf(graph)]
     return pace.weight === 0 ? 0 : (weight * pace.milliseconds) / pace.weight
   }
 

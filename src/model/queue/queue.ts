@@ -91,7 +91,10 @@ export class Queue<Entry extends QueueEntry> {
   }
 
   #lineOf({ priority, graph }: Pick<Entry, 'priority' | 'graph'>): Line<Entry> {
-    return this.#lines[priority].get(graph) as Line<Entry>
+    const graphs = this.#lines[priority]
+    const line = graphs.get(graph) ?? { entries: new Set<Entry>(), weight: 0 }
+    graphs.set(graph, line)
+    return line
   }
 }
 

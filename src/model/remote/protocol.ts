@@ -23,6 +23,7 @@ import type {
   Models,
   StageTimings,
 } from '../models.js'
+import { LANGUAGE_TAG } from '../../language/language-check.js'
 import type { Comparison } from '../encoders/comparison.js'
 
 /** The part of the models that another service calls. */
@@ -40,6 +41,10 @@ export const EncoderReply = Type.Object(
     commercial_use: Type.Optional(Type.Boolean()),
     calibrated: Type.Optional(Type.Boolean()),
     languages: Type.Array(Type.String()),
+    text_encoders: Type.Array(Type.Object({ languages: Type.Array(Type.String()) }), {
+      minItems: 1,
+      description: 'The languages of each',
+    }),
     fingerprint: Type.String({
       pattern: '^[0-9a-f]{16}$',
       description: 'The same for bundles whose embeddings and tokens can be mixed',
@@ -67,10 +72,11 @@ export type EncoderReply = Static<typeof EncoderReply>
 /** Sizes of a bundle that bound its messages. */
 export type Sizes = Pick<
   ModelInfo,
-  'fingerprint' | 'dim' | 'imageTokens' | 'tokenWidth' | 'maxTokens'
+  'fingerprint' | 'dim' | 'imageTokens' | 'tokenWidth' | 'maxTokens' | 'textEncoders'
 >
 
 const HEX = /^[0-9a-f]{16}$/
+const LANGUAGE = new RegExp(LANGUAGE_TAG)
 /** Inputs of one message; the limit on its bytes is tighter. */
 const MAX_INPUTS = 100_000
 /** Limit for a stored image: ten times a JPEG of 512 pixels on its long side. */
@@ -81,10 +87,10 @@ const HEAD_BYTES_EACH = 128
 
 function ask(
   { fingerprint }: Sizes,
-  { priority = 'interactive', pairsAhead = 0, client }: Call,
+  { priority = 'interactive', pairsAhead = 0, client, language }: Call,
 ): Record<string, unknown> {
   const named = client === undefined ? {} : { client: digestOf(client) }
-  return { fingerprint, priority, pairs_ahead: pairsAhead, ...named }
+  return { fingerprint, priority, pairs_ahead: pairsAhead, language, ...named }
 }
 
 /** Tells clients apart without their names and addresses. */
@@ -108,15 +114,18 @@ export function fingerprintIn({ head }: Frame): string {
 export function callIn(
   { head }: Frame,
   sender: string | undefined,
-): Pick<Call, 'priority' | 'pairsAhead' | 'client'> {
-  const { priority, pairs_ahead: pairsAhead, client } = head
+): Pick<Call, 'priority' | 'pairsAhead' | 'client' | 'language'> {
+  const { priority, pairs_ahead: pairsAhead, client, language } = head
   if (priority !== 'interactive' && priority !== 'bulk')
     throw new FrameError('has no priority that is interactive or bulk')
   const [ahead] = counts({ pairsAhead: [pairsAhead] }, 'pairsAhead', 1, MAX_INPUTS)
-  if (client === undefined) return { priority, pairsAhead: ahead, client: sender }
+  if (language !== undefined && !(typeof language === 'string' && LANGUAGE.test(language)))
+    throw new FrameError('has a language that is not a BCP 47 tag')
+  const call = { priority, pairsAhead: ahead, language } as const
+  if (client === undefined) return { ...call, client: sender }
   if (typeof client !== 'string' || !HEX.test(client))
     throw new FrameError('has a client that is not 16 hexadecimal digits')
-  return { priority, pairsAhead: ahead, client: `${sender ?? ''} for ${client}` }
+  return { ...call, client: `${sender ?? ''} for ${client}` }
 }
 
 export function askTexts(texts: readonly string[], sizes: Sizes, call: Call): Buffer {
@@ -141,8 +150,7 @@ export function answerTexts(
   timings: StageTimings,
   { fingerprint }: Sizes,
 ): Buffer {
-  const head = { fingerprint, timings, token_counts: encoded.map(({ tokenCount }) => tokenCount) }
-  return writeFrame(head, [
+  return writeFrame({ fingerprint, timings, ...textCounts(encoded) }, [
     joined(encoded.map(({ embedding }) => embedding)),
     joined(encoded.map(({ textTokens }) => textTokens)),
   ])
@@ -154,17 +162,16 @@ export function textsAnswered(
   count: number,
   sizes: Sizes,
 ): { encoded: EncodedText[]; timings: StageTimings } {
-  const { dim, tokenWidth: width, maxTokens } = sizes
+  const { dim, maxTokens, textEncoders } = sizes
   const tokenCounts = countsOf(frame, 'token_counts', count, maxTokens)
+  const encoders = countsOf(frame, 'text_encoders', count, textEncoders.length - 1)
   const embeddings = floats(frame.parts[0], 'embeddings', count * dim)
-  const tokens = rows(
-    floats(frame.parts[1], 'text tokens', sum(tokenCounts) * width),
-    tokenCounts.map((length) => length * width),
-  )
+  const tokens = tokenRows(frame.parts[1], tokenCounts, encoders, sizes)
   const encoded = tokenCounts.map((tokenCount, row) => ({
     embedding: embeddings.slice(row * dim, (row + 1) * dim),
     textTokens: tokens[row] as Float32Array,
     tokenCount,
+    encoder: encoders[row] as number,
   }))
   return { encoded, timings: timingsIn(frame) }
 }
@@ -232,7 +239,7 @@ export function askMatch(
 ): Buffer {
   const head = {
     ...ask(sizes, call),
-    token_counts: texts.map(({ tokenCount }) => tokenCount),
+    ...textCounts(texts),
     images: [imageTokens.length],
   }
   return writeFrame(head, [
@@ -247,18 +254,16 @@ export function askMatch(
 /** The texts have no embeddings, which a match does not use. @throws FrameError */
 export function matchAsked(frame: Frame, sizes: Sizes): Comparison {
   const {
-    tokenWidth,
     maxTokens,
+    textEncoders,
     imageTokens: { count, width },
   } = sizes
   const [textTokens, tokens, textRows, imageRows, cosines] = frame.parts
   const tokenCounts = counts(frame.head, 'token_counts', MAX_INPUTS, maxTokens)
+  const encoders = countsOf(frame, 'text_encoders', tokenCounts.length, textEncoders.length - 1)
   const [images = 0] = counts(frame.head, 'images', 1, MAX_INPUTS)
   const most = Math.trunc((textRows?.length ?? 0) / 4)
-  const asked = rows(
-    floats(textTokens, 'text tokens', sum(tokenCounts) * tokenWidth),
-    tokenCounts.map((length) => length * tokenWidth),
-  )
+  const asked = tokenRows(textTokens, tokenCounts, encoders, sizes)
   const bytes = int8s(tokens, 'image tokens', images * count * width)
   const text = rowNumbers(textRows, 'texts of pairs', most, tokenCounts.length)
   const image = rowNumbers(imageRows, 'images of pairs', most, images)
@@ -268,6 +273,7 @@ export function matchAsked(frame: Frame, sizes: Sizes): Comparison {
       embedding: new Float32Array(),
       textTokens: asked[row] as Float32Array,
       tokenCount,
+      encoder: encoders[row] as number,
     })),
     imageTokens: Array.from({ length: images }, (_, row) =>
       bytes.subarray(row * count * width, (row + 1) * count * width),
@@ -338,8 +344,26 @@ function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0)
 }
 
-/** Splits `values` into rows of these lengths. */
-function rows(values: Float32Array, lengths: readonly number[]): Float32Array[] {
+/** Of each text: its number of tokens, and the position of the encoder that read it. */
+function textCounts(texts: readonly EncodedText[]): Record<string, number[]> {
+  return {
+    token_counts: texts.map(({ tokenCount }) => tokenCount),
+    text_encoders: texts.map(({ encoder }) => encoder),
+  }
+}
+
+/**
+ * The tokens of each text; only the first encoder gives some.
+ * @throws FrameError for another length or a number that is not finite
+ */
+function tokenRows(
+  part: Uint8Array | undefined,
+  tokenCounts: readonly number[],
+  encoders: readonly number[],
+  { tokenWidth }: Sizes,
+): Float32Array[] {
+  const lengths = tokenCounts.map((count, row) => (encoders[row] === 0 ? count * tokenWidth : 0))
+  const values = floats(part, 'text tokens', sum(lengths))
   let at = 0
   return lengths.map((length) => values.slice(at, (at += length)))
 }

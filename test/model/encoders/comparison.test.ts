@@ -2,7 +2,12 @@ import { expect, it } from 'vitest'
 import { splitComparison } from '../../../src/model/encoders/comparison.js'
 
 it('splits a comparison by bytes and by pairs, in the order of its pairs', () => {
-  const text = { embedding: new Float32Array(), textTokens: new Float32Array(2), tokenCount: 2 }
+  const text = {
+    embedding: new Float32Array(),
+    textTokens: new Float32Array(2),
+    tokenCount: 2,
+    encoder: 0,
+  }
   const whole = {
     texts: [text, text],
     imageTokens: Array.from({ length: 9 }, () => new Int8Array(10)),

@@ -104,26 +104,4 @@ describe('a tokenizer of WordPiece', () => {
     for (let run = 0; run < 20; run += 1) tokenizer.encode(given)
     expect(process.cpuUsage({ user, system: 0 }).user / 20).toBeLessThan(25_000)
   })
-
-  it('gives the event loop turns between the texts of a list', async () => {
-    const texts = Array.from({ length: 100 }, () => '猫'.repeat(10_000))
-    let turns = 0
-    let running = true
-    const count = (): void => {
-      turns += 1
-      if (running) setImmediate(count)
-    }
-    setImmediate(count)
-    const ids = await tokenizer.encodeAll(texts)
-    running = false
-    expect(ids).toEqual(texts.map((one) => tokenizer.encode(one)))
-    expect(turns).toBeGreaterThan(5)
-  })
-
-  it('stops between texts when the call is aborted', async () => {
-    const texts = Array.from({ length: 100 }, () => '猫'.repeat(10_000))
-    const ended = new Error('the client has gone')
-    const encoding = tokenizer.encodeAll(texts, AbortSignal.abort(ended))
-    await expect(encoding).rejects.toBe(ended)
-  })
 })

@@ -1,0 +1,28 @@
+import { setImmediate } from 'node:timers/promises'
+import { expect, it } from 'vitest'
+import { mapInSlices } from '../../src/async/slices.js'
+
+const values = Array.from({ length: 100 }, (_, at) => at)
+
+function slow(value: number): number {
+  const end = performance.now() + 1
+  while (performance.now() < end);
+  return value * 2
+}
+
+it('gives the event loop turns between the values of a list, and keeps their order', async () => {
+  let turns = 0
+  let isRunning = true
+  const counting = (async () => {
+    for (; isRunning; turns += 1) await setImmediate()
+  })()
+  expect(await mapInSlices(values, slow)).toEqual(values.map((value) => value * 2))
+  isRunning = false
+  await counting
+  expect(turns).toBeGreaterThan(5)
+})
+
+it('stops between values when the call is aborted', async () => {
+  const ended = new Error('the client has gone')
+  await expect(mapInSlices(values, slow, AbortSignal.abort(ended))).rejects.toBe(ended)
+})
