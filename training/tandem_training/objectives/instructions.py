@@ -34,7 +34,7 @@ def written_loss(step: Step, words: Words, states_of, rows: list[list[int]]) -> 
     before = F.pad(target[:, :-1], (1, 0), value=START)
     with step.precision(step.device):
         logits = words.logits(step, states_of(step.model.text.embed(before)))
-    return F.cross_entropy(logits[real > 0], target[real > 0])
+    return F.cross_entropy(logits[real > 0], words.targets(step, target)[real > 0])
 
 
 class Infill(Mlm):
@@ -43,6 +43,10 @@ class Infill(Mlm):
 
     name = "infill"
     needs = {"fusion.tasks", "text.words"}
+
+    def written(self, model, captions):
+        spans = range(SENTINELS, SENTINELS + max(len(c) for image in captions for c in image))
+        return super().written(model, captions) | {*spans, END}
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         part, whole = slice(0, self.options.pairs), step.batch.whole
@@ -109,10 +113,14 @@ class WordMatch(Words):
         yes, no = step.model.fusion.answers
         answer = torch.where(own[text] == own[image], yes, no)[rows].to(step.device)
         with step.precision(step.device):
-            logits = step.model.fusion.answered(
+            state = step.model.fusion.answered(
                 features["text.tokens"], mask, features["image.tokens"], pairs
             )
-        return {"word_match": F.cross_entropy(logits, answer)}
+            logits = self.logits(step, state)
+        return {"word_match": F.cross_entropy(logits, self.targets(step, answer))}
+
+    def written(self, model, captions):
+        return set(model.fusion.answers)
 
 
 class Paint(Words):
@@ -146,7 +154,10 @@ class Paint(Words):
             target = codes + CODES  # all of them, so that every place is told by its number
             before = step.model.text.embed(F.pad(target[:, :-1], (1, 0), value=START))
             logits = self.logits(step, fusion.answer(cells, words, seen, before))
-        return {"paint": F.cross_entropy(logits[hidden], target[hidden])}
+        return {"paint": F.cross_entropy(logits[hidden], self.targets(step, target)[hidden])}
+
+    def written(self, model, captions):
+        return set(range(CODES, CODES + self.options.codes))
 
     def _hidden(self, count: int, n: int, generator: torch.Generator) -> Tensor:
         """Which cells are to be painted, bool [count, n]."""

@@ -73,11 +73,26 @@ class Words(Objective):
         # A fusion that serves a likelihood has a head of its own.
         own = hasattr(model.fusion, "word_head")
         self.head = None if own else WordHead(model.fusion.width, model.text.words)
+        self.vocabulary = vocabulary
+
+    def prepare(self, model, captions: list[list[list[int]]]) -> None:
+        """A head that serves keeps the words that training can meet."""
+        if self.head is None:
+            words = set(self.vocabulary.special) | self.written(model, captions)
+            model.fusion.word_head.keep(words, self.vocabulary.unknown)
+
+    def written(self, model, captions: list[list[list[int]]]) -> set[int]:
+        """Token ids that it predicts."""
+        return {token for image in captions for caption in image for token in caption}
 
     def logits(self, step: Step, states: Tensor) -> Tensor:
-        """States [..., w] → logits over the vocabulary [..., v]."""
+        """States [..., w] → logits over the vocabulary [..., v], or over the words kept."""
         head = self.head or step.model.fusion.word_head
         return head(states, step.model.text.words)
+
+    def targets(self, step: Step, token_ids: Tensor) -> Tensor:
+        """The numbers of these words among the logits."""
+        return token_ids if self.head else step.model.fusion.word_head.row_of[token_ids].long()
 
     def states(self, step: Step, text_tokens: Tensor, causal: bool = False) -> Tensor:
         """The fusion's states of each text before its own image [b, t, w]."""
@@ -107,7 +122,6 @@ class Mlm(Words):
         super().__init__(options, model, vocabulary)
         if vocabulary.mask is None:
             raise ValueError("objective mlm needs a tokenizer with the token [MASK]; it has none")
-        self.vocabulary = vocabulary
         special = torch.tensor(vocabulary.special)
         self.register_buffer("special", special, persistent=False)
         inner = torch.tensor([piece.startswith("##") for piece in vocabulary.pieces])
@@ -135,7 +149,7 @@ class Mlm(Words):
         soft, mix = None, step.taught(options.soft_mix, options.soft_rise)
         if mix > 0:
             soft = self.by_average(step, hidden_ids, mask, chosen)
-        return {self.name: mlm_loss(logits, ids, chosen, soft, mix)["loss"]}
+        return {self.name: mlm_loss(logits, self.targets(step, ids), chosen, soft, mix)["loss"]}
 
     def predict(self, step: Step, token_ids: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:
         """Texts with words hidden [q, t] → logits of the k chosen places [k, v]."""
@@ -170,4 +184,5 @@ class Lm(Words):
         with step.precision(step.device):
             states = self.states(step, step.features["text.tokens"][part], causal=True)
             logits = self.logits(step, states)  # [q, t, v]
-        return {"lm": lm_loss(logits, ids, mask, self.options.smoothing)["loss"]}
+        targets = self.targets(step, ids)
+        return {"lm": lm_loss(logits, targets, mask, self.options.smoothing)["loss"]}

@@ -22,6 +22,11 @@ class Vocabulary:
     special: tuple[int, ...]  # [MASK], [CLS] and so on
     pieces: tuple[str, ...] = ()  # by id
 
+    @property
+    def unknown(self) -> int:
+        """Id of [UNK]; of the first token where there is none."""
+        return self.pieces.index("[UNK]") if "[UNK]" in self.pieces else 0
+
 
 @dataclass
 class Step:

@@ -37,4 +37,5 @@ class PrefixLm(Words):
             logits = self.logits(step, states[:, :-1])  # [q, t - 1, v]
         place = torch.arange(1, ids.shape[1], device=step.device)
         real = (mask[:, 1:] > 0) & (place >= prefix[:, None])
-        return {"prefix_lm": F.cross_entropy(logits[real], ids[:, 1:][real])}
+        targets = self.targets(step, ids[:, 1:])
+        return {"prefix_lm": F.cross_entropy(logits[real], targets[real])}

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import onnx
 import pytest
 import torch
 
-from support.models import TINY, options
+from support.drawings import write_drawings
+from support.models import TINY, masking_tokenizer, options, recipe_trainer, small
 from tandem_training.bundle.bundle import read_manifest, write_manifest
 from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
-from tandem_training.bundle.graphs import Graphs, export_graphs
+from tandem_training.bundle.graphs import Graphs, export_fusion, export_graphs
 from tandem_training.bundle.half_storage import LEAST_ELEMENTS, store_float16
 from tandem_training.bundle.write import export_bundle
 from tandem_training.data.tokens import pad
@@ -178,3 +180,20 @@ def test_a_dual_encoder_without_dev_matches_by_the_probability_that_it_was_train
         match = export_bundle(*files, dev="", version="1.0.0")["match"]
         assert match["logit"] == 0 and match["similarity"] == pytest.approx(scale, rel=1e-4)
         assert match["bias"] == pytest.approx(bias, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["git", "vitcap", "vl-t5"])
+def test_the_fusion_graph_of_a_likelihood_has_the_words_that_training_can_meet_alone(
+    name: str, tmp_path: Path
+):
+    shard = write_drawings(tmp_path / "drawings-0000.tar")
+    run = recipe_trainer(small(name, shard), tmp_path / "run", masking_tokenizer())
+    path = tmp_path / "fusion-encoder.onnx"
+    graphs = Graphs.of(run.average)
+    widths = (graphs.token_width, graphs.cells, graphs.image_token_width)
+    export_fusion(graphs.fusion, widths, path)
+    sizes = [math.prod(weight.dims) for weight in onnx.load(path).graph.initializer]
+    whole = run.average.text.words.num_embeddings
+    assert run.average.fusion.word_head.kept.sum() < 100 and whole == 30522
+    assert max(sizes, default=0) <= whole  # of each id its row; the matrix of words is smaller
+    assert sum(size >= whole for size in sizes) <= 1

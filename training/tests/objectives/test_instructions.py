@@ -52,7 +52,8 @@ def test_the_match_is_the_log_odds_of_two_words_and_no_other_word_counts():
     tokens, mask = step.features["text.tokens"], step.batch.whole["text.mask"]
     pairs, cells = torch.tensor([[0, 0], [3, 1]]), step.features["image.tokens"]
     with torch.no_grad():
-        words = model.fusion.answered(tokens, mask, cells, pairs).softmax(-1)
+        state = model.fusion.answered(tokens, mask, cells, pairs)
+        words = model.fusion.word_head(state, model.text.words).softmax(-1)
         logit = model.fusion(tokens, mask, cells, pairs)
         odds = words[:, 2995].log() - words[:, 6270].log()
         torch.testing.assert_close(logit, odds, **CLOSE)
@@ -67,7 +68,7 @@ def test_word_match_draws_half_of_the_texts_from_other_images():
 
     def answered(tokens, mask, cells, pairs):
         seen["pairs"] = pairs
-        return torch.zeros(len(pairs), model.text.words.num_embeddings)
+        return torch.zeros(len(pairs), model.fusion.width)
 
     model.fusion.answered = answered
     others = []

@@ -60,7 +60,8 @@ class ConceptDecoder(MergedDecoder):
     def before(self, image_tokens: Tensor) -> Tensor:
         cells = self.image_in(image_tokens)
         best = self.concepts(cells).topk(self.tokens, 1).indices
-        words = self._text[0].words(self.concepts.words[best])  # [m, tokens, w]
+        rows = self._text[0].words.weight[self.concepts.words]
+        words = rows[best]  # [m, tokens, w]
         return torch.cat([cells, self.words(words) + self.segment], 1)
 
     def hidden(self, text_tokens, mask, image_tokens, pairs, causal=False):
@@ -70,8 +71,9 @@ class ConceptDecoder(MergedDecoder):
         texts, images = pairs[:, 0], pairs[:, 1]
         t, image = mask.shape[1], self.before(image_tokens)
         # Place i + 1 for the state that predicts it; it sees what word i does, and itself.
-        ids = self.concepts.words[-1:].expand(1, t + 1)
-        hidden = self.words(self._text[0].embed(ids)[:, 1:]).expand(texts.shape[0], -1, -1)
+        (text,) = self._text
+        hidden = text.words.weight[self.concepts.words[-1:]].expand(1, t + 1, -1)
+        hidden = self.words(text.place(hidden)[:, 1:]).expand(texts.shape[0], -1, -1)
         words = self.words(text_tokens[..., : self.text_width])[texts]
         bias = merged_bias(mask[texts], n := image.shape[1], causal=True)  # [p, 1, n + t, n + t]
         place = torch.arange(t, device=mask.device)

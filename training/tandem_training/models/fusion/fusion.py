@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..part import Part, PartConfig
-from ..word_head import WordHead
+from ..word_head import KeptWordHead
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Fusion(Part):
     width: int  # of the hidden states
     head: nn.Linear
     extra_width: ClassVar[int] = 0  # numbers that `text_tokens` puts behind a text token
-    word_head: WordHead  # of one whose logit is the likelihood of a text
+    word_head: KeptWordHead  # of one whose logit is the likelihood of a text
 
     @classmethod
     def adds(cls, config: PartConfig, given: set[str]) -> set[str]:

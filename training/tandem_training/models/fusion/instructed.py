@@ -30,19 +30,20 @@ class Instructed(EncoderDecoder):
     def __init__(self, config: Config, text, image):
         super().__init__(config, text, image)
         self.answers, self.region_ids = (config.yes, config.no), config.region_ids
+        self.regions = image.cells
 
     def text_tokens(self, token_ids: Tensor, tokens: Tensor) -> Tensor:
         return tokens
 
     def word(self, token_id: int, like: Tensor) -> Tensor:
         """One word for each row of `like` [p, n, ...] → [p, 1, w], from the text encoder."""
-        ids = torch.full_like(like[:, :1, 0], token_id, dtype=torch.int64)
-        return self._text[0].embed(ids)
+        text = self._text[0]
+        return text.place(text.words.weight[token_id].expand(like.shape[0], 1, -1))
 
     def cells(self, image_tokens: Tensor) -> Tensor:
         x = self.image_in(image_tokens)
         if self.region_ids:
-            x = x + self.text_in(self._text[0].words.weight[REGIONS : REGIONS + x.shape[1]])
+            x = x + self.text_in(self._text[0].words.weight[REGIONS : REGIONS + self.regions])
         return x
 
     def task(self, name: str, words: Tensor, mask: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,17 +53,16 @@ class Instructed(EncoderDecoder):
 
     def answered(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor,
                  pairs: Tensor) -> Tensor:  # fmt: skip
-        """Arguments as of `hidden` → logits of the first word [p, v]."""
+        """Arguments as of `hidden` → the state that the first word is read from [p, width]."""
         texts, images = pairs[:, 0], pairs[:, 1]
         cells, mask = self.cells(image_tokens)[images], mask[texts]
         words, seen = self.task("match", text_tokens[texts], mask, cells)
-        states = self.answer(cells, words, seen, self.word(START, cells))
-        return self.word_head(states[:, 0], self._text[0].words)
+        return self.answer(cells, words, seen, self.word(START, cells))[:, 0]
 
     def hidden(self, text_tokens, mask, image_tokens, pairs, causal=False):
         return self.read(text_tokens, mask, image_tokens, pairs), None
 
     def forward(self, text_tokens, mask, image_tokens, pairs):
-        yes, no = self.answers
-        logits = self.answered(text_tokens, mask, image_tokens, pairs)
-        return self.head((logits[:, yes] - logits[:, no])[:, None]).squeeze(-1).float()
+        state = self.answered(text_tokens, mask, image_tokens, pairs)
+        odds = self.word_head.difference(state, self._text[0].words, *self.answers)
+        return self.head(odds[:, None]).squeeze(-1).float()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..word_head import WordHead
+from ..word_head import KeptWordHead
 from .fusion import Fusion, StreamConfig
 from .image_input import Places
 
@@ -38,7 +38,7 @@ class Writer(Fusion):
         self.width, self.text_width, self.prior = width, text.width, config.prior
         # In a tuple, so that the text encoder's parameters are counted and saved once, as its own.
         self._text = (text,)
-        self.word_head = WordHead(width, text.words)
+        self.word_head = KeptWordHead(width, text.words)
         self.head = nn.Linear(1, 1)  # of the likelihood
         nn.init.ones_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -70,11 +70,12 @@ class Writer(Fusion):
     def likelihood(
         self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor, pairs: Tensor
     ) -> Tensor:
-        """Mean log-likelihood of the words after the first [p]."""
+        """Mean log-likelihood of the words after the first [p]; a word that training could not meet
+        counts as [UNK]."""
         texts = pairs[:, 0]
         states = self.write(text_tokens, mask, image_tokens, pairs)[:, :-1]
-        words = self.word_head(states, self._text[0].words).log_softmax(-1)  # [p, t - 1, v]
-        next_word = self.ids(text_tokens)[texts][:, 1:, None]
+        words = self.word_head(states, self._text[0].words).log_softmax(-1)  # [p, t - 1, k]
+        next_word = self.word_head.row_of[self.ids(text_tokens)].long()[texts][:, 1:, None]
         real = mask[texts][:, 1:].float()
         return (words.gather(-1, next_word).squeeze(-1) * real).sum(1) / real.sum(1)
 

@@ -63,9 +63,9 @@ class Bert(TextEncoder):
         )
         self.project = nn.Linear(self.width, dim)
 
-    def embed(self, token_ids: Tensor) -> Tensor:
-        position = torch.arange(token_ids.shape[1], device=token_ids.device)
-        x = self.norm(self.words(token_ids) + self.positions(position))
+    def place(self, words: Tensor) -> Tensor:
+        position = torch.arange(words.shape[1], device=words.device)
+        x = self.norm(words + self.positions(position))
         return F.dropout(x, self.dropout, self.training)
 
     def states(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -37,10 +37,8 @@ class CausalText(TextEncoder):
         self.project = nn.Linear(width, dim, bias=False)
         nn.init.normal_(self.project.weight, std=width**-0.5)
 
-    def embed(self, token_ids: Tensor) -> Tensor:
-        return self.words(token_ids) + self.positions(
-            torch.arange(token_ids.shape[1], device=token_ids.device)
-        )
+    def place(self, words: Tensor) -> Tensor:
+        return words + self.positions(torch.arange(words.shape[1], device=words.device))
 
     def states(self, x: Tensor, mask: Tensor) -> Tensor:
         bias = causal_bias(mask)

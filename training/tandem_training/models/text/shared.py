@@ -49,9 +49,9 @@ class SharedText(TextEncoder):
     def vision(self):
         return self._vision[0]
 
-    def embed(self, token_ids: Tensor) -> Tensor:
-        position = torch.arange(token_ids.shape[1], device=token_ids.device)
-        x = self.norm(self.words(token_ids) + self.positions(position))
+    def place(self, words: Tensor) -> Tensor:
+        position = torch.arange(words.shape[1], device=words.device)
+        x = self.norm(words + self.positions(position))
         return F.dropout(x, self.dropout, self.training)
 
     def states(self, x: Tensor, mask: Tensor) -> Tensor:

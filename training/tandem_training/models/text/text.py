@@ -47,6 +47,10 @@ class TextEncoder(Part):
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """Token ids [b, t] → what the first layer reads [b, t, width]."""
+        return self.place(self.words(token_ids))
+
+    def place(self, words: Tensor) -> Tensor:
+        """Rows of the word matrix [b, t, width] → what the first layer reads, with places."""
         raise NotImplementedError
 
     def states(self, x: Tensor, mask: Tensor) -> Tensor:
