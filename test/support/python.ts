@@ -3,6 +3,8 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { packageFolder } from '../../src/config.js'
 
+const MOST_MS = 8 * 60_000
+
 export const python = join(packageFolder, 'training', '.venv', 'bin', 'python')
 
 /** Why tests that import these modules are skipped; null if they can run. */
@@ -19,6 +21,7 @@ export function runPython(script: URL, input: unknown, args: readonly string[] =
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
     stdio: 'pipe',
+    timeout: MOST_MS,
     env: {
       ...process.env,
       // The trainer of this checkout.

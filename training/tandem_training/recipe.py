@@ -29,7 +29,9 @@ class DataConfig(Table):
         gives = {"further.embedding"} if self.captions > 1 else set()
         gives |= {"visual.ids"}  # codes of the cells, which `loop.visual_tokens` computes
         gives |= {"image.other"} if self.views != 1 else set()
-        return gives | ({"text.words"} if self.word_dropout == 0 else set())
+        if self.word_dropout == 0:
+            gives |= {"text.words"} | ({"text.phrases"} if "en" in self.languages else set())
+        return gives
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Recipe:
         others = {
             "image.other": "another view of each image: [data] views = 2 would",
             "text.words": "words must be whole: [data] word_dropout = 0 would",
+            "text.phrases": "noun phrases are those of whole English words: [data] word_dropout = 0"
+            " and languages = { en = 1.0 } would",
             "further.embedding": "several captions an image: [data] captions = 5 would",
             "text.sentences": "soft_mix = 0 does without a teacher, [text] kind = 'bert' has one",
             "second.embedding": "a table [second_text] would",

@@ -45,10 +45,15 @@ class Entry:
         return self.path.stem
 
 
+def recipe_files() -> list[Path]:
+    """The files of the recipes that stand for a system."""
+    paths = [p for p in sorted(RECIPES.glob("*/*.toml")) if p.stem != "family"]
+    return [path for path in paths if "[system]" in path.read_text()]
+
+
 def entries() -> list[Entry]:
     """Every recipe that stands for a system, by family and year."""
-    paths = [p for p in sorted(RECIPES.glob("*/*.toml")) if p.stem != "family"]
-    found = [Entry(path, read_recipe(path)) for path in paths if "[system]" in path.read_text()]
+    found = [Entry(path, read_recipe(path)) for path in recipe_files()]
     return sorted(found, key=lambda e: (e.recipe.system.year, e.name))
 
 

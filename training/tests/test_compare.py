@@ -1,14 +1,49 @@
+import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import Tokenizer
 
-from support.models import FILES, RECIPES, recipe_trainer, small
-from tandem_training.compare import outcome_of, train_for
-from tandem_training.evaluation.comparison import Outcome, page, with_result
+from support.models import FILES, RECIPES, masking_tokenizer, recipe_trainer, small
+from tandem_training import compare, survey
+from tandem_training.compare import jobs_of, outcome_of, train_for
+from tandem_training.evaluation.comparison import Outcome, Row, page, with_result
 from tandem_training.recipe import read_recipe
+
+TINY = """
+[data]
+train = "{shard}"
+dev = "{shard}"
+views = 1
+word_dropout = 0.0
+
+[vision]
+kind = "vit"
+image_size = 64
+patch = 32
+width = 24
+heads = 2
+layers = 1
+token_width = 16
+
+[text]
+kind = "causal"
+width = 24
+heads = 2
+layers = 1
+
+[fusion]
+kind = "{fusion}"
+
+[objectives]
+{objectives}
+
+[train]
+batch = 8
+"""
 
 
 def outcome(
@@ -34,11 +69,49 @@ def test_more_compute_is_more_steps_and_the_rates_end_at_zero(
     assert group["lr"] < 0.1 * group["peak"]
 
 
+def test_a_stopped_run_goes_on_from_its_last_state_and_what_it_has_cost_counts(
+    shard: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch
+):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(compare, "SAVE_EVERY", 0.0)
+    made = recipe_trainer(small("clip", shard), tmp_path / "clip", tokenizer)
+    step, calls = made.train_step, []
+
+    def stopped() -> dict:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return step()
+
+    made.train_step = stopped
+    with pytest.raises(KeyboardInterrupt):
+        train_for(made, 60.0)
+    spent = json.loads((tmp_path / "clip" / "spent.json").read_text())["3"]
+    again = recipe_trainer(small("clip", shard), tmp_path / "clip", tokenizer)
+    assert again.step == 3
+    assert train_for(again, spent) == spent  # all of it is spent
+    assert again.step == 3
+    assert train_for(again, 2 * spent) >= 2 * spent and again.step > 3
+
+
 def test_the_page_has_a_row_for_each_recipe(shard: Path, tmp_path: Path, tokenizer: Tokenizer):
-    outcomes = [outcome(name, shard, tmp_path, tokenizer, 0.1) for name in ("clip", "albef")]
-    clip, albef = [line for line in page(outcomes).splitlines() if line.startswith("| `")]
-    assert clip.startswith("| `clip` | itc |") and clip.count("–") == 6  # nothing to rerank with
-    assert albef.startswith("| `albef` | itc · itm · mlm |") and "–" not in albef
+    rows = []
+    for name in ("clip", "albef"):
+        found = outcome(name, shard, tmp_path, tokenizer, 0.1)
+        rows.append(Row(name, read_recipe(FILES[name]), [found]))
+    rows.append(Row("blip", read_recipe(FILES["blip"]), []))
+    text = page(rows)
+    clip, albef, blip = [line for line in text.splitlines() if line.startswith("| [`")]
+    assert clip.startswith("| [`clip`](survey.md#clip) | itc |")
+    assert clip.count("–") == 9  # nothing to rerank with
+    assert albef.startswith("| [`albef`](survey.md#albef) | itc · itm · mlm |")
+    assert "–" not in albef
+    assert "| not measured | –" in blip
+    (random,) = [line for line in text.splitlines() if line.startswith("| random order")]
+    assert "12.5/62.5/100.0" in random  # of 8 photos
+    assert "2 of 3 recipes are measured" in text
+    assert {line.count("|") for line in (clip, albef, blip, random)} == {18}
+    assert "0 of 1 recipes are measured." in page(rows[2:])
 
 
 def test_the_header_of_a_recipe_gets_the_measured_result(
@@ -55,3 +128,79 @@ def test_the_header_of_a_recipe_gets_the_measured_result(
     assert read_recipe(copied) == read_recipe(FILES["clip"])
     with pytest.raises(ValueError, match="clip has no line"):
         with_result("[data]\n", found)
+
+
+def test_recipes_that_others_start_from_come_first_and_are_started_from(tmp_path: Path):
+    jobs = jobs_of([FILES["git"], FILES["siglip"], FILES["vlmo"]], 1.0, 2, tmp_path)
+    names = ["siglip", "git", "vlmo-image", "vlmo-text", "vlmo"]
+    assert [job.name for job in jobs] == [*names, *(f"{name}.1" for name in names)]
+    starts = {job.name: job.recipe.train.start for job in jobs}
+    assert starts["git"] == str(tmp_path / "siglip" / "model.pt")
+    assert starts["git.1"] == str(tmp_path / "siglip.1" / "model.pt")
+    assert starts["siglip"] == ""
+    assert len({job.key for job in jobs}) == len(jobs)
+
+
+@pytest.fixture
+def tiny(shard: Path, tmp_path: Path, monkeypatch):
+    """Two recipes and a call of the command over them."""
+    torch.set_num_threads(1)
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    objectives = {"one": "itc = { soft_mix = 0.0 }", "two": "itm = { negatives = 1 }"}
+    for name, fusion in (("one", "none"), ("two", "single_stream")):
+        text = TINY.format(shard=shard, fusion=fusion, objectives=objectives[name])
+        (folder / f"{name}.toml").write_text("# Cost and result: not measured yet.\n" + text)
+    monkeypatch.setattr(compare, "starting_tokenizer", lambda _: masking_tokenizer())
+    monkeypatch.setattr(survey, "recipe_files", lambda: [FILES["clip"]])
+
+    def run() -> str:
+        arguments = [*map(str, sorted(folder.glob("*.toml"))), "--minutes", "0.002"]
+        arguments += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+        arguments += ["--page", str(tmp_path / "page.md")]
+        monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+        compare.main()
+        return (tmp_path / "page.md").read_text()
+
+    return run
+
+
+def rows_of(text: str) -> dict[str, str]:
+    lines = [line for line in text.splitlines() if line.startswith(("| `", "| [`"))]
+    return {line.split("`")[1]: line for line in lines}
+
+
+def test_a_comparison_goes_on_with_what_is_not_measured(tiny, tmp_path: Path, monkeypatch):
+    measure = compare.measure
+
+    def broken(job, cache) -> None:
+        if job.name == "two":
+            raise ValueError("no such data")
+        measure(job, cache)
+
+    monkeypatch.setattr(compare, "measure", broken)
+    with pytest.raises(SystemExit, match="two: no such data"):
+        tiny()
+    rows = rows_of((tmp_path / "page.md").read_text())
+    assert rows.keys() == {"clip", "one", "two"}
+    assert "not measured" in rows["two"] and "not measured" in rows["clip"]
+    assert "not measured" not in rows["one"]
+    monkeypatch.setattr(compare, "measure", measure)
+    before = (tmp_path / "out" / "one.json").stat().st_mtime_ns
+    rows = rows_of(tiny())
+    assert "not measured" not in rows["one"] + rows["two"] and "not measured" in rows["clip"]
+    assert (tmp_path / "out" / "one.json").stat().st_mtime_ns == before  # not trained again
+    assert (tmp_path / "out" / "two" / "model.pt").exists()
+    assert not (tmp_path / "out" / "two" / "last.pt").exists()
+    assert (tmp_path / "page.png").exists()
+    assert "core-minutes" in (tmp_path / "recipes" / "two.toml").read_text()
+
+
+def test_a_recipe_that_has_changed_is_not_measured(tiny, tmp_path: Path):
+    tiny()
+    file = tmp_path / "recipes" / "one.toml"
+    file.write_text(file.read_text().replace("batch = 8", "batch = 4"))
+    (job,) = jobs_of([file], 0.002, 1, tmp_path / "out")
+    assert job.outcome() is None
+    tiny()
+    assert job.outcome() is not None

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import shutil
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from tqdm import tqdm
 
 from ..models.vision.vision import VisionEncoder
-from .images import augment, crop, decode
+from .decoder import upright_size
+from .images import augment, crop, decode, is_mirrored
 from .samples import Sample
 
 
@@ -39,6 +41,10 @@ class FreshViews:
         ]
         with torch.inference_mode():
             return self.vision.trunk(torch.from_numpy(np.stack(crops))).clone()
+
+    def mirrored(self, views: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Whether a view of each image is mirrored, bool [b]: none is."""
+        return np.zeros(len(views), bool)
 
 
 class TrunkCache:
@@ -88,6 +94,7 @@ class TrunkCache:
             self._fill(array, samples, vision, size, seed, device, bfloat16)
             done.touch()
         self.array = np.memmap(path, np.int16, "r", shape=shape)
+        self._samples, self._seed = samples, seed
 
     @staticmethod
     def _fill(
@@ -120,3 +127,18 @@ class TrunkCache:
         """Activations of a view of each image: bfloat16 [b, c, h, w], channels last."""
         rows = torch.from_numpy(np.ascontiguousarray(self.array[views, images]))
         return rows.view(torch.bfloat16).permute(0, 3, 1, 2)
+
+    def mirrored(self, views: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Whether a view of each image is mirrored, bool [b]."""
+        return self._mirrored[views, images]
+
+    @cached_property
+    def _mirrored(self) -> np.ndarray:
+        """bool [views, images], by the draws of `_fill`."""
+        rng, views = np.random.default_rng(self._seed), len(self.array)
+        sizes = [upright_size(sample.jpeg) for sample in self._samples] if views > 2 else []
+        mirrored = np.zeros(self.array.shape[:2], bool)
+        mirrored[1:2] = True
+        for view in range(2, views):
+            mirrored[view] = [is_mirrored(size, rng) for size in sizes]
+        return mirrored

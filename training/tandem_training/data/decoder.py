@@ -32,6 +32,7 @@ MAX_BANDS = 5
 STRIP_PIXELS = 2**22  # decoded at once, so that steps in between need little memory
 # Sample formats that libvips would clip to white: they have no range that maps to 8 bits.
 UNREADABLE_FORMATS = ("uint", "int", "char")
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 DEEP = {"rgb16": b"RGB ", "grey16": b"GRAY"}  # 16 bits a sample; colour space of their profiles
 HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 NO_HEIC = "HEIC is read where the package pillow-heif is installed"
@@ -70,6 +71,16 @@ def check_image(content: bytes) -> None:
         read_image(content)
     except ValueError as error:
         raise ValueError(f"the image cannot be decoded: {error}") from error
+
+
+def upright_size(content: bytes) -> tuple[int, int]:
+    """Width and height of what `read_image` gives, from the header alone. ValueError as there."""
+
+    def size(image: pyvips.Image) -> tuple[int, int]:
+        sides = image.width, image.height
+        return sides[::-1] if _orientation(image) in SIDEWAYS else sides
+
+    return _decoded(content, size)
 
 
 def is_plain_jpeg(content: bytes) -> bool:

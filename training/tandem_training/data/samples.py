@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .decoder import check_image
+from .phrases import Region, read_regions
 from .shards import locations, members
 
 ENGLISH = {"en": 1.0}
@@ -33,6 +34,7 @@ class Sample:
     # Where the image comes from and under which terms, by its .json; empty if that does not say.
     source: str = ""
     license: str = ""
+    regions: list[Region] = field(default_factory=list)  # phrases with boxes, where it has some
 
 
 class Corrupt:
@@ -200,7 +202,7 @@ def _sample(
             raise ValueError(f"its captions in {language!r} are not a list of texts")
     origin = [text if isinstance(text := about.get(n), str) else "" for n in ("source", "license")]
     texts = (*_weighed(first, languages), *_weighed(others, second))
-    return Sample(key, part["image"], *texts, *origin)
+    return Sample(key, part["image"], *texts, *origin, read_regions(about))
 
 
 def _weighed(

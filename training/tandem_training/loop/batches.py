@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import distributed
 from ..data.cache import FreshViews, TrunkCache
 from ..data.draws import Shuffle
+from ..data.phrases import given_phrases, noun_phrases, phrase_tensors
 from ..data.samples import Sample
 from ..data.tokens import cut, drop_words, pad
 from ..models.model import Tandem
@@ -19,6 +20,7 @@ from .second_text import SecondTextInput
 from .visual_tokens import VisualTokens
 
 FRESH = 2**31  # views to draw from where each is cut anew
+ABSENT = -1  # id of no token
 UNKNOWN = 100  # [UNK] of the BERT vocabulary
 
 
@@ -46,9 +48,13 @@ class Batches:
                 else FreshViews(samples, model.vision, size)
             )  # fmt: skip
         self.captions = [[e.ids for e in tokenizer.encode_batch(s.captions)] for s in samples]
+        # Ids of words that a mirror exchanges; a vocabulary that lacks one keeps both.
+        left, right = (tokenizer.token_to_id(word) for word in ("left", "right"))
+        self.sides = (ABSENT, ABSENT) if left is None or right is None else (left, right)
         # Sentence vectors of each image's captions, where a teacher gives some.
         self.sentences: list[Tensor] = []
         self.inputs: list[SecondTextInput] = []
+        self.phrases = Phrases(recipe, samples, tokenizer) if recipe.needs("text.phrases") else None
         self.visual = None
         if count := recipe.codes():
             side, views = round(model.cells**0.5), self.data.views
@@ -62,6 +68,8 @@ class Batches:
         chosen = list(zip(drawn.images, drawn.captions, strict=True))
         ids, mask = self._words(chosen, drawn.rng)  # [b, t]
         views = drawn.rng.integers(0, self.data.views or FRESH, len(chosen))
+        mirrored = self.activations.mirrored(views, drawn.images)  # bool [b]
+        ids = self._sides(ids, mirrored)
         inputs = {
             "image.activations": self.activations.batch(views[own], drawn.images[own]),
             "image.ids": torch.from_numpy(drawn.images[own]),
@@ -72,12 +80,16 @@ class Batches:
             others = drawn.rng.integers(0, self.data.views or FRESH, len(chosen))
             inputs["image.other"] = self.activations.batch(others[own], drawn.images[own])
         whole = {"image.ids": torch.from_numpy(drawn.images), "text.ids": ids, "text.mask": mask}
+        if self.phrases:
+            whole |= self.phrases.batch(drawn.images, ids, mask, mirrored)
         if self.visual:
             whole["visual.ids"] = self.visual.batch(views, drawn.images)
         further = [(p, more) for p, c in chosen for more in self.shuffle.further(p, c, drawn.rng)]
         shape = (len(chosen), self.data.captions - 1)
         if further:
-            ids, mask = (rows.unflatten(0, shape) for rows in self._words(further, drawn.rng))
+            ids, mask = self._words(further, drawn.rng)
+            ids = self._sides(ids, mirrored.repeat(shape[1])).unflatten(0, shape)
+            mask = mask.unflatten(0, shape)
             inputs |= {"further.ids": ids[own], "further.mask": mask[own]}  # [., captions - 1, s]
             whole |= {"further.ids": ids, "further.mask": mask}
         for source in self.inputs:
@@ -97,6 +109,12 @@ class Batches:
             [drop_words(cut(self.captions[p][c], longest), hidden, UNKNOWN, rng) for p, c in chosen]
         )
 
+    def _sides(self, ids: Tensor, mirrored: np.ndarray) -> Tensor:
+        """Token ids [b, t] with "left" and "right" exchanged where the image is mirrored."""
+        left, right = self.sides
+        turned = torch.where(ids == left, right, torch.where(ids == right, left, ids))
+        return torch.where(torch.from_numpy(mirrored)[:, None], turned, ids)
+
     def _teacher(self, chosen: list, further: list, shape: tuple[int, int]) -> Tensors:
         vectors = self.sentences
         teacher = {
@@ -107,3 +125,30 @@ class Batches:
             rows = torch.stack([vectors[p][c] for p, c in further])
             teacher["sentence.further"] = rows.unflatten(0, shape)  # [b, captions - 1, d]
         return teacher
+
+
+class Phrases:
+    """The phrases of captions, with the boxes that the shards have for them. ValueError where there
+    are boxes and views are crops, which have others."""
+
+    def __init__(self, recipe: Recipe, samples: list[Sample], tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self.regions = [
+            [(tokenizer.encode(text, add_special_tokens=False).ids, box) for text, box in s.regions]
+            for s in samples
+        ]
+        if any(self.regions) and recipe.data.views not in (1, 2):
+            raise ValueError(
+                f"[data] views = {recipe.data.views}, but {recipe.data.train} has boxes, which "
+                "hold for the image and its mirror image alone: views = 2"
+            )
+
+    def batch(self, images: np.ndarray, ids: Tensor, mask: Tensor, mirrored: np.ndarray) -> Tensors:
+        """Of the texts [b, t] of those images, mirrored or not [b]. A caption that no given phrase
+        is in has its noun phrases, whose boxes are unknown."""
+        rows = []
+        for image, row, length in zip(images, ids.tolist(), mask.sum(1).tolist(), strict=True):
+            pieces = [self.tokenizer.id_to_token(i) or "" for i in row[:length]]
+            given = given_phrases(row[:length], self.regions[image])
+            rows.append(given or noun_phrases(pieces))
+        return phrase_tensors(rows, mirrored, ids.shape[1])

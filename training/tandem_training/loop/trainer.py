@@ -128,10 +128,7 @@ class Trainer:
                 self.save_state()
         if alone:
             metrics.close()
-            checkpoint = self.average.checkpoint() | {"data": self.origins}
-            if self.tokenizer is not None:
-                checkpoint["tokenizer"] = as_json(self.tokenizer)
-            save(self.out / "model.pt", checkpoint)
+            self.save_model()
 
     def train_step(self) -> dict[str, float]:
         """→ the mean of each loss over the step's batches and over ranks."""
@@ -183,6 +180,13 @@ class Trainer:
         for name, value in self.model.named_buffers():
             if name in own:
                 own[name].copy_(value)
+
+    def save_model(self) -> None:
+        """The finished model, for an export or another run."""
+        checkpoint = self.average.checkpoint() | {"data": self.origins}
+        if self.tokenizer is not None:
+            checkpoint["tokenizer"] = as_json(self.tokenizer)
+        save(self.out / "model.pt", checkpoint)
 
     def save_state(self) -> None:
         """All that a resumed run needs; what a step draws at random depends on its number, so no

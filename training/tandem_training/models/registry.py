@@ -10,6 +10,7 @@
 import difflib
 
 from .fusion.aligned import Aligned
+from .fusion.bi_attention import DeepFusion
 from .fusion.causal_decoder import CausalDecoder
 from .fusion.concept_decoder import ConceptDecoder
 from .fusion.cross_attention import CrossAttentionFusion
@@ -24,6 +25,7 @@ from .fusion.merged import Merged
 from .fusion.merged_decoder import MergedDecoder
 from .fusion.mixer import Mixer
 from .fusion.none import NoFusion
+from .fusion.queries import Queries
 from .fusion.shared import SharedFusion
 from .fusion.single_stream import PatchStream, SingleStream
 from .fusion.skip import Skip
@@ -54,7 +56,7 @@ for _part in (
     Bert, CausalText, SharedText,
     NoFusion, Aligned, Late, SingleStream, PatchStream, DualStream, InsertedAttention, Merged,
     CrossAttentionFusion, SharedFusion, EncoderDecoder, Instructed, MergedDecoder, CausalDecoder,
-    ConceptDecoder,    GatedDecoder, Mixer, Skip, GatedBoth,
+    ConceptDecoder, GatedDecoder, Mixer, Skip, GatedBoth, Queries, DeepFusion,
 ):  # fmt: skip
     register(_part)
 

@@ -6,19 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.function_words import FUNCTION_WORDS
 from ..distributed import gather
 from ..models.model import Tandem
 from ..models.vision.region_tokens import features_of
 from .objective import Objective, Step
 
-# Words that name nothing in an image.
-FUNCTION = """a about above across after against all along also an and another are around as at away
-back be before behind being below beside between both but by can do does down each eight five for
-four from front get going has have he her him his holding in inside into is it its just large little
-looking looks many near next no nine not of off on one onto or other out outside over past six seven
-several she side small some something ten that the their them there they this three through to top
-toward towards two under up very wearing what while who with"""
-FUNCTION_WORDS = frozenset(FUNCTION.split())
 POWER, MARGIN = 4, 0.05  # of the asymmetric loss
 
 

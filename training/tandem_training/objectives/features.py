@@ -24,7 +24,9 @@ class Batch:
             "further.ids", "further.mask" [b, captions - 1, s]
             "sentence.text", "sentence.image" [b, d] of the caption and of all captions of the image
             "sentence.further" [b, captions - 1, d] · "second.rows", which have a second caption
-            "visual.ids" [b, n], a code of each cell"""
+            "visual.ids" [b, n], a code of each cell
+            "phrase.words" bool [b, p, t], the words of each phrase of the text
+            "phrase.boxes" [b, p, 4], negative where unknown"""
 
     inputs: Tensors
     whole: Tensors

@@ -16,6 +16,7 @@ from .concepts import ConceptLabels, ProposalLabels
 from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
 from .distil import Distil
 from .fused import FusedMlm, FusedMrfr
+from .grounding import Ground
 from .instructions import Caption, Infill, Paint, WordMatch
 from .intra import Intra, Local
 from .language import Lm, Mlm
@@ -24,9 +25,11 @@ from .matching import Itm, Lists, Rank
 from .mil_nce import MilNce
 from .objective import Objective, Step, Vocabulary
 from .pixels import PixelMim
+from .query_sets import Detect, SoftTokens
+from .region_text import RegionText, TextBox
 from .regions import Mrc, MrcKl, Mrfr
 from .tags import MlmAlone, Pollute, SecondCaption, TagMlm
-from .writing import PrefixLm
+from .writing import Decode, PrefixLm
 
 OBJECTIVES: dict[str, type[Objective]] = {}
 Options = Mapping[str, Objective.Options]
@@ -43,6 +46,7 @@ for _objective in (
     SecondItc, SecondTextItc,
     Mrfr, Mrc, MrcKl, Wra, ConceptLabels, ProposalLabels, ConceptTokens,
     Pollute, TagMlm, SecondCaption, MlmAlone, Mvm, Mfr, FusedMlm, FusedMrfr,
+    SoftTokens, Detect, Decode, Ground, RegionText, TextBox,
 ):  # fmt: skip
     register(_objective)
 

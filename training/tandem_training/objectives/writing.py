@@ -1,12 +1,14 @@
-"""Language objectives of fusions that write."""
+"""Language objectives of fusions that write, and of a decoder above those that do not."""
 
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from .language import Words
+from ..models.layers import CrossLayer, causal_bias
+from ..models.model import Tandem
+from .language import Words, lm_loss
 from .objective import Step
 
 
@@ -39,3 +41,38 @@ class PrefixLm(Words):
         real = (mask[:, 1:] > 0) & (place >= prefix[:, None])
         targets = self.targets(step, ids[:, 1:])
         return {"prefix_lm": F.cross_entropy(logits[real], targets[real])}
+
+
+class Decode(Words):
+    """Captioning by a decoder that only this objective has, over the states of the image alone
+    (E2E-VLP, Xu et al. 2021, arXiv:2106.01804)."""
+
+    name = "decode"
+    needs = {"fusion.image", "fusion.causal", "text.words"}
+
+    @dataclass(frozen=True)
+    class Options(Words.Options):
+        layers: int = 2
+        heads: int = 4
+
+    def __init__(self, options: Options, model: Tandem, vocabulary):
+        super().__init__(options, model, vocabulary)
+        width = model.fusion.width
+        self.text_in, self.norm = nn.Linear(model.text.width, width), nn.LayerNorm(width)
+        self.layers = nn.ModuleList(
+            CrossLayer(width, options.heads, width, 0.0) for _ in range(options.layers)
+        )
+
+    def loss(self, step: Step) -> dict[str, Tensor]:
+        part, whole = slice(0, self.options.pairs), step.batch.whole
+        ids, mask = whole["text.ids"][part], whole["text.mask"][part]  # [q, t]
+        words, cells = step.features["text.tokens"][part], step.features["image.tokens"][part]
+        row = torch.arange(len(ids), device=step.device)
+        with step.precision(step.device):
+            pairs = torch.stack([row, row], 1)
+            image = step.model.fusion.hidden(words, mask, cells, pairs, causal=True)[1]
+            x, bias = self.text_in(step.model.text.embed(ids)), causal_bias(mask)
+            for layer in self.layers:
+                x = layer(x, bias, image)
+            logits = self.logits(step, self.norm(x))  # [q, t, v]
+        return {"decode": lm_loss(logits, self.targets(step, ids), mask)["loss"]}

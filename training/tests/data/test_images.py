@@ -11,8 +11,8 @@ from PIL import Image, ImageCms
 
 from support.drawings import write_shard
 from tandem_training.data import decoder
-from tandem_training.data.decoder import read_image
-from tandem_training.data.images import as_jpeg, augment, decode
+from tandem_training.data.decoder import read_image, upright_size
+from tandem_training.data.images import as_jpeg, augment, decode, is_mirrored
 from tandem_training.data.samples import read_shards
 
 # Four quarters, row by row, 16 × 16 pixels each. One of them is half transparent in `clear`.
@@ -158,6 +158,26 @@ def test_a_shard_is_decoded_upright_for_training_too(tmp_path: Path):
     ways = [quarters, quarters[:, ::-1]]
     distances = [np.abs(view[8::16, 8::16].astype(int) - way).mean() for way in ways]
     assert min(distances) < 40
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG turned right", "PNG turned over", "AVIF"])
+def test_whether_a_view_is_mirrored_is_known_without_the_image(kind: str):
+    content, quarters = KINDS[kind]
+    found = set()
+    for seed in range(8):
+        view = augment(content, 32, rng := np.random.default_rng(seed), least_area=0.6)
+        ways = [quarters, quarters[:, ::-1]]
+        near = [np.abs(view[8::16, 8::16].astype(int) - way).mean() for way in ways]
+        same = np.random.default_rng(seed)
+        assert is_mirrored(upright_size(content), same) == (near[1] < near[0])
+        assert same.bit_generator.state == rng.bit_generator.state  # for the image behind it
+        found.add(near[1] < near[0])
+    assert len(found) == 2
+
+
+def test_the_size_of_an_image_is_that_of_its_upright_pixels():
+    wide = saved(COLOUR.resize((40, 20)), "JPEG", **turned(6))
+    assert upright_size(wide) == read_image(wide).size == (20, 40)
 
 
 def test_a_file_of_a_type_that_the_service_does_not_read_is_refused():

@@ -26,11 +26,12 @@ class CrossAttentionFusion(Fusion):
         layers: int = 3
         dropout: float = 0.1
         gate: bool = False
+        partial: bool = False  # image tokens of zeros are not there: words read a part of the image
 
     def __init__(self, config: Config, text: Bert, image):
         super().__init__()
         self.width, self.below = text.width, len(text.layers)
-        first, dropout = text.layers[0], config.dropout
+        first, dropout, self.partial = text.layers[0], config.dropout, config.partial
         self.layers = nn.ModuleList(
             Layer(text.width, first.heads, first.up.out_features, dropout)
             for _ in range(config.layers)
@@ -40,6 +41,10 @@ class CrossAttentionFusion(Fusion):
             for _ in range(config.layers)
         )
         self.head = nn.Linear(text.width, 1)
+
+    @classmethod
+    def adds(cls, config: Config, given: set[str]) -> set[str]:
+        return super().adds(config, given) | ({"fusion.partial"} if config.partial else set())
 
     def load_published(self) -> None:
         """The layers start as those of the checkpoint above the text encoder's."""
@@ -56,6 +61,7 @@ class CrossAttentionFusion(Fusion):
         texts, images = pairs[:, 0], pairs[:, 1]
         x, cells = text_tokens[texts], as_normed(image_tokens)[images]  # [p, t, w], [p, n, v]
         bias = (causal_bias if causal else attention_bias)(mask)[texts]
+        seen = attention_bias(image_tokens.abs().amax(-1) > 0)[images] if self.partial else None
         for layer, cross in zip(self.layers, self.cross, strict=True):
-            x = layer.feed(cross(layer.mix(x, bias), cells))
+            x = layer.feed(cross(layer.mix(x, bias), cells, seen))
         return x, None

@@ -40,6 +40,15 @@ def geometry(boxes: Tensor, kind: str) -> Tensor:
     return torch.cat([boxes, *more[kind]], -1)
 
 
+def grid_boxes(cells: int) -> Tensor:
+    """The boxes of a square grid's cells, row by row [cells, 4]."""
+    side = math.isqrt(cells)
+    corner = torch.stack(
+        torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1
+    ).flatten(0, 1)
+    return torch.cat([corner, corner + 1], -1) / side
+
+
 class ImageInput(nn.Module):
     """Image tokens [m, n, v] → [m, n, width]. Features are unit vectors: `√v · feature` has
     elements near 1, as the LayerNormed states beside it. Cells have the boxes of their grid."""
@@ -51,11 +60,7 @@ class ImageInput(nn.Module):
         self.features = nn.Linear(image.feature_width, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         if self.kind != "none":
-            side = math.isqrt(image.cells)
-            corner = torch.stack(
-                torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1
-            ).flatten(0, 1)
-            cells = torch.cat([corner, corner + 1], -1) / side
+            cells = grid_boxes(image.cells)
             self.register_buffer("cells", cells, persistent=False)
             self.box = nn.Linear(geometry(cells, self.kind).shape[-1], width)
             self.box_norm = nn.LayerNorm(width, eps=1e-12)

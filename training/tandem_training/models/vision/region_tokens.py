@@ -57,13 +57,15 @@ def with_tags(tokens: Tensor, tags: Tensor) -> Tensor:
     return torch.cat([tokens[..., :-NUMBERS], coded.to(tokens), tokens[..., -BOX:]], -1)
 
 
+def iou(one: Tensor, other: Tensor) -> Tensor:
+    """Intersection over union of boxes [..., 4] that broadcast → [...]."""
+    low = torch.maximum(one[..., :2], other[..., :2])
+    high = torch.minimum(one[..., 2:], other[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    area, another = ((boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (one, other))
+    return shared / (area + another - shared).clamp(min=1e-9)
+
+
 def overlap(boxes: Tensor) -> Tensor:
     """Intersection over union of every two boxes [..., n, 4] → [..., n, n]."""
-    one, other = boxes[..., :, None, :], boxes[..., None, :, :]
-    low, high = (
-        torch.maximum(one[..., :2], other[..., :2]),
-        torch.minimum(one[..., 2:], other[..., 2:]),
-    )
-    shared = (high - low).clamp(min=0).prod(-1)
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
-    return shared / (area[..., :, None] + area[..., None, :] - shared).clamp(min=1e-9)
+    return iou(boxes[..., :, None, :], boxes[..., None, :, :])

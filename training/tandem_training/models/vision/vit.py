@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import PreNormLayer, init_scaled, split_heads
+from ..layers import PreNormLayer, attention_bias, init_scaled, split_heads
 from .vision import VisionConfig, VisionEncoder
 
 
@@ -73,7 +74,8 @@ class VisionTransformer(VisionEncoder):
     def adds(cls, config: Config, given: set[str]) -> set[str]:
         bare = {"image.patches"} if config.split == 0 else set()
         last = {"image.attention"} if config.split < config.layers else set()
-        return super().adds(config, given) | bare | last
+        local = {"image.local"} if config.pool == "class" else set()
+        return super().adds(config, given) | bare | last | local
 
     def trunk(self, pixels: Tensor) -> Tensor:
         x = to_patches(pixels, self.stride)
@@ -97,6 +99,15 @@ class VisionTransformer(VisionEncoder):
             whole = block(whole)
         q, k, _ = split_heads(last.qkv(last.norm1(whole)), 3, last.heads).unbind(0)
         return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1).mean(1)
+
+    def local(self, activations: Tensor, inside: Tensor, layers: int) -> Tensor:
+        """The grid of a part of each image, the cells that are `inside` bool [b, n]: in the top
+        `layers` all see those and the class token alone. → [b, 1 + n, width]"""
+        x, below = self._embedded(activations), len(self.blocks) - layers
+        bias = attention_bias(F.pad(inside.long(), (1, 0), value=1))
+        for number, block in enumerate(self.blocks):
+            x = block(x, bias if number >= below else None)
+        return self.norm(x)
 
     def _embedded(self, patches: Tensor) -> Tensor:
         x = self.embed(patches.flatten(2).transpose(1, 2)) + self.positions
