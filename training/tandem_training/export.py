@@ -9,6 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
+from .bundle.other_texts import export_both_texts
 from .bundle.replace_fusion import replace_fusion
 from .bundle.second_text import export_second_text
 from .bundle.write import add_options, export_bundle
@@ -25,9 +26,10 @@ def main() -> None:
     add_options(parser, version="0.1.0")
     parser.add_argument(
         "--text",
-        choices=["first", "second"],
+        choices=["first", "second", "both"],
         default="first",
-        help="second: the encoder of [second_text], as a dual encoder alone",
+        help="second: the encoder of [second_text], as a dual encoder alone; "
+        "both: a bundle for the languages of both",
     )
     parser.add_argument(
         "--towers",
@@ -44,6 +46,8 @@ def main() -> None:
         manifest = replace_fusion(towers=towers, **{name: options[name] for name in kept})
     elif text == "second":
         manifest = export_second_text(**options)
+    elif text == "both":
+        manifest = export_both_texts(**options)
     else:
         manifest = export_bundle(**options, tokenizer_file=None)
     print(json.dumps({"match": manifest["match"], "metrics": manifest["metrics"]}, indent=2))

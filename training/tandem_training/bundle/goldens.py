@@ -89,7 +89,8 @@ def record_matches(
     recorded = json.loads(path.read_text())
     image = (folder / recorded["image"]["file"]).read_bytes()
     embedding, image_tokens = encoders.images(encoders.rules.pixels(image)[None])
-    embeddings, text_tokens = encoders.texts([text["text"] for text in recorded["texts"]])
+    texts = [text["text"] for text in of_encoder(recorded, 0)]
+    embeddings, text_tokens = encoders.texts(texts)
     pairs = np.stack([np.arange(len(embeddings)), np.zeros(len(embeddings), int)], 1)
     logits = fusion.logits(text_tokens, image_tokens, pairs)
     recorded["matches"] = _matches(match, logits, embeddings @ embedding[0])
@@ -107,7 +108,7 @@ def check(encoders: BundleEncoders, folder: Path) -> None:
     image = (folder / recorded["image"]["file"]).read_bytes()
     embedding, tokens = encoders.images(encoders.rules.pixels(image)[None])
     cosines = {"the image": float(embedding[0] @ np.array(recorded["image"]["embedding"]))}
-    for text in recorded["texts"]:
+    for text in of_encoder(recorded, 0):
         cosines[repr(text["text"])] = float(
             encoders.texts([text["text"]])[0][0] @ np.array(text["embedding"])
         )
@@ -122,7 +123,7 @@ def check(encoders: BundleEncoders, folder: Path) -> None:
     most = tolerances.get("image_token", 1)
     if steps > most:
         raise ValueError(f"an image token is {steps} steps off; expected at most {most}")
-    _, text_tokens = encoders.texts([text["text"] for text in recorded["texts"]])
+    _, text_tokens = encoders.texts([text["text"] for text in of_encoder(recorded, 0)])
     pairs = np.array([[match["text"], 0] for match in recorded["matches"]])
     logits = encoders.logits(text_tokens, tokens, pairs)
     off = float(np.abs(logits - [match["logit"] for match in recorded["matches"]]).max())
@@ -130,6 +131,11 @@ def check(encoders: BundleEncoders, folder: Path) -> None:
         raise ValueError(
             f"a logit is {off:.3f} off the float32 model's; expected at most {tolerances['logit']}"
         )
+
+
+def of_encoder(recorded: dict, number: int) -> list[dict]:
+    """The texts of the goldens that are for one text encoder of the bundle."""
+    return [text for text in recorded["texts"] if text.get("encoder", 0) == number]
 
 
 def _numbers(array: np.ndarray) -> list[float]:

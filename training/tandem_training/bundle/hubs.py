@@ -47,16 +47,7 @@ def correct_hubs(graphs: Graphs, encoders: TorchEncoders, samples: list[Sample])
     Raises:
         ValueError: fewer than two samples, or embeddings too narrow for the correction.
     """
-    if len(samples) < 2:
-        raise ValueError("the bank holds one image; expected at least 2, better a thousand")
-    rng = np.random.default_rng(0)
-    chosen = [samples[i] for i in rng.permutation(len(samples))[:BANK_IMAGES]]
-    pairs = [
-        replace(s, captions=[s.captions[rng.integers(len(s.captions))]], weights=[]) for s in chosen
-    ]
-    encoded = Encoded(encoders, pairs)
-    texts = torch.from_numpy(encoded.text_embedding)
-    images = torch.from_numpy(encoded.image_embedding)
+    texts, images = _bank(encoders, samples)
     flat = flattening(torch.cat([texts, images]))
     texts, images = (F.normalize(embeddings @ flat, dim=1) for embeddings in (texts, images))
     terms = [Nearness(texts, images), Nearness(images, texts)]  # of images, of texts
@@ -67,6 +58,48 @@ def correct_hubs(graphs: Graphs, encoders: TorchEncoders, samples: list[Sample])
     )
     image, text = (side.to(next(graphs.image.parameters()).device).eval() for side in sides)
     return replace(graphs, image=image, text=text)
+
+
+def correct_other_text(graphs: Graphs, encoders: TorchEncoders, samples: list[Sample],
+                       image: "Corrected") -> Graphs:  # fmt: skip
+    """The same for another text encoder over images that are corrected already.
+
+    Args:
+        encoders: of these graphs, whose images are not corrected.
+        samples: with captions for the text encoder; see `correct_hubs`.
+        image: the corrected image graph, which stays as it is.
+    """
+    texts, images = _bank(encoders, samples)
+    flat = image.flat.cpu()
+    texts, images = (F.normalize(embeddings @ flat, dim=1) for embeddings in (texts, images))
+    text = Corrected(graphs.text, flat, Nearness(images, texts), image.limit, 1)
+    device = next(graphs.image.parameters()).device
+    return replace(graphs, image=EmbeddingAlone(image), text=text.to(device).eval())
+
+
+class EmbeddingAlone(nn.Module):
+    """An image graph without its tokens."""
+
+    def __init__(self, graph: nn.Module):
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        outputs = self.graph(pixels)
+        return outputs if isinstance(outputs, Tensor) else outputs[0]
+
+
+def _bank(encoders: TorchEncoders, samples: list[Sample]) -> tuple[Tensor, Tensor]:
+    """Embeddings of a caption and of the image [n, d] of at most BANK_IMAGES samples."""
+    if len(samples) < 2:
+        raise ValueError("the bank holds one image; expected at least 2, better a thousand")
+    rng = np.random.default_rng(0)
+    chosen = [samples[i] for i in rng.permutation(len(samples))[:BANK_IMAGES]]
+    pairs = [
+        replace(s, captions=[s.captions[rng.integers(len(s.captions))]], weights=[]) for s in chosen
+    ]
+    encoded = Encoded(encoders, pairs)
+    return torch.from_numpy(encoded.text_embedding), torch.from_numpy(encoded.image_embedding)
 
 
 def flattening(embeddings: Tensor) -> Tensor:

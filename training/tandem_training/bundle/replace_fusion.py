@@ -53,6 +53,7 @@ def replace_fusion(
     store_float16(aside / GRAPH)
     (aside / "manifest.json").unlink()
     manifest = {key: value for key, value in manifest.items() if key != "files"}
+    others = manifest["metrics"].get(data_name(dev), {}).get("languages") if dev else None
     manifest |= {"name": folder.name, "version": version, "metrics": {}}
     manifest["fusion_encoder"] = {"file": GRAPH, "precision": precision}
     encoders_terms = manifest["license"].split(OF_FUSION)[0]
@@ -63,6 +64,8 @@ def replace_fusion(
     if dev:
         scored = Scored(encoders, read_shards(dev), max(RERANK_DEPTHS))
         figures, fitted = measured(encoders, scored)
+        if others:
+            figures["languages"] = others  # their texts are not reranked
         manifest |= fitted | {"metrics": {data_name(dev): figures}}
     goldens.record_matches(encoders, FusionEncoders(model.fusion), manifest["match"], aside)
     (aside / "README.md").write_text(card_of_new_fusion(manifest, old_card, state["data"]))

@@ -9,6 +9,7 @@ from ..models.model import Tandem
 from ..models.text.second import SecondText
 from .card import model_card
 from .graphs import Graphs
+from .hubs import Corrected
 from .write import about_ours, second_languages, write_bundle
 
 
@@ -20,10 +21,12 @@ def export_second_text(
     precision: str = "fp32",
     calibrate: str = "",
     bank: str = "",
+    image: Corrected | None = None,
 ) -> dict:
     """Write the image encoder and the second text encoder, with its tokenizer, as a bundle.
 
-    See `write_bundle`. ValueError if the checkpoint has no second text encoder."""
+    `image`: the corrected image graph of the bundle that it is added to (`hubs`). See
+    `write_bundle`. ValueError if the checkpoint has no second text encoder."""
     state = load(checkpoint)
     model, origins = Tandem.from_checkpoint(state), state.get("data", [])
     weights_of = second_languages(model)
@@ -46,5 +49,5 @@ def export_second_text(
         tokenizer_file = Path(temporary) / "tokenizer.json"
         second.save_tokenizer(tokenizer_file)
         return write_bundle(
-            graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
+            graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank, image
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from ..data.samples import Sample, read_languages, read_shards
 from ..data.shards import data_name
@@ -28,7 +29,7 @@ from .encoders import OUTPUTS, BundleEncoders, TorchEncoders
 from .float16 import to_float16
 from .graphs import Graphs, export_graphs
 from .half_storage import store_float16
-from .hubs import correct_hubs
+from .hubs import Corrected, correct_hubs, correct_other_text
 from .int8 import feeds_of, to_int8
 from .padding import fold_padding
 from .rerank_margin import fit_margin
@@ -51,6 +52,7 @@ def write_bundle(
     calibrate: str = "",
     dev: str = "",
     bank: str = "",
+    image: Corrected | None = None,
 ) -> dict:
     """Write a bundle and check that its graphs reproduce the model.
 
@@ -62,6 +64,8 @@ def write_bundle(
         dev: shards to fit the match rule on, by captions in the first of the languages, and to
             measure the graphs on in all of them.
         bank: shards of training images; with them, the embeddings avoid hubs (`hubs`).
+        image: the image graph of another bundle, corrected by its bank, to which the text encoder
+            is fitted.
     Returns:
         The manifest. A bundle in `folder` is replaced at the end.
     Raises:
@@ -77,7 +81,12 @@ def write_bundle(
     tokenizer = read_tokenizer(tokenizer_file, graphs.max_tokens)
     float_encoders = TorchEncoders(graphs, tokenizer, bfloat16=False)
     if bank:
-        graphs = correct_hubs(graphs, float_encoders, read_shards(bank, languages))
+        samples = read_shards(bank, languages)
+        graphs = (
+            correct_other_text(graphs, float_encoders, samples, image)
+            if image
+            else correct_hubs(graphs, float_encoders, samples)
+        )
         float_encoders = TorchEncoders(graphs, tokenizer, bfloat16=False)
     partial_folder = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
@@ -246,6 +255,14 @@ def kept_tokenizer(state: dict) -> str:
     """The tokenizer of a checkpoint; of one that keeps none, MiniLM's."""
     kept = state.get("tokenizer")
     return kept or (weights.minilm_folder() / "tokenizer.json").read_text()
+
+
+def tokenizer_of(state: dict, max_tokens: int) -> Tokenizer:
+    """The same, cut to `max_tokens`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "tokenizer.json"
+        path.write_text(kept_tokenizer(state))
+        return read_tokenizer(path, max_tokens)
 
 
 def second_languages(model: Tandem) -> dict[str, float]:

@@ -6,13 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 
 from support.drawings import write_drawings
 from support.models import FUSION, STILL, TOWERS, model_gradients, trainer
+from tandem_training.bundle.bundle import read_manifest, write_manifest
 from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
+from tandem_training.bundle.goldens import check
 from tandem_training.bundle.graphs import Graphs
+from tandem_training.bundle.hubs import correct_hubs, correct_other_text
+from tandem_training.bundle.other_texts import add_text_encoder, export_both_texts
 from tandem_training.bundle.second_text import export_second_text
 from tandem_training.bundle.write import export_bundle
 from tandem_training.data.samples import read_shards
@@ -240,6 +246,13 @@ def test_the_second_text_encoder_learns_is_measured_by_language_and_has_its_own_
     goldens = json.loads((tmp_path / "others" / "goldens.json").read_text())
     assert any("草地" in text["text"] for text in goldens["texts"])
 
+    both = export_both_texts(
+        learnt / "model.pt", tmp_path / "both", dev=str(spoken), version="1.0.0"
+    )
+    assert set(both["metrics"]["drawings"]["languages"]) == {"zh", "de"}
+    assert both["other_text_encoders"][0]["match"] == manifest["match"]
+    assert "## Texts in zh, de" in (tmp_path / "both" / "README.md").read_text()
+
     saved = load(learnt)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     export_bundle(learnt / "model.pt", tmp_path / "first", tmp_path / "tokenizer.json", "", "1.0.0")
@@ -278,6 +291,72 @@ def test_the_bundle_equals_pytorch_for_every_batch_and_length(
     texts = ["一个红色的方块。", "Der Balken ist grün, grün, grün und auch noch grün.", "?", ""]
     for some in (texts, texts[:1]):
         np.testing.assert_allclose(exported.texts(some)[0], reference.texts(some)[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("bank", [False, True])
+def test_one_bundle_holds_both_text_encoders(spoken: Path, tmp_path: Path, tokenizer, bank: bool):
+    run = trainer(spoken, tmp_path / "run", tokenizer, second=SECOND)
+    save(tmp_path / "model.pt", run.average.checkpoint() | {"tokenizer": tokenizer.to_str()})
+    options = {"dev": "", "version": "1.0.0", "bank": str(spoken) if bank else ""}
+    manifest = export_both_texts(tmp_path / "model.pt", tmp_path / "both", **options)
+    written = read_manifest(tmp_path / "both")
+    assert manifest == {key: value for key, value in written.items() if key != "files"}
+    (entry,) = manifest["other_text_encoders"]
+    assert (manifest["languages"], entry["languages"]) == (["en"], ["zh", "de"])
+    goldens = json.loads((tmp_path / "both" / "goldens.json").read_text())
+    of_other = [text for text in goldens["texts"] if text.get("encoder") == 1]
+    session = onnxruntime.InferenceSession(tmp_path / "both" / entry["file"])
+    for text in of_other:
+        ids = np.array([text["token_ids"]])
+        (embedding,) = session.run(None, {"token_ids": ids, "attention_mask": np.ones_like(ids)})
+        assert embedding[0] @ np.array(text["embedding"]) > 0.999
+    check(BundleEncoders(tmp_path / "both"), tmp_path / "both")
+    if not bank:
+        return
+    # The cosine of a corrected text and image is the score by the terms of their own sides.
+    alone = Graphs.with_text(run.average, run.average.inputs["second_text"].encoder)
+    second = run.average.inputs["second_text"]
+    encoders = TorchEncoders(alone, second.tokenizer, bfloat16=False)
+    samples = read_shards(str(spoken), {"zh": 1.0, "de": 1.0})
+    corrected = corrected_images(run.average, tokenizer, spoken)
+    other = correct_other_text(alone, encoders, samples, corrected)
+    caption = ["Der Balken ist grün."]
+    texts, _ = TorchEncoders(other, second.tokenizer, bfloat16=False).texts(caption)
+    image = encoders.images(np.zeros((1, 64, 64, 3), np.uint8))[0]
+    flat = corrected.flat
+    plain = F.normalize(torch.from_numpy(encoders.texts(caption)[0]) @ flat, dim=1)
+    pixel = F.normalize(torch.from_numpy(image) @ flat, dim=1)
+    limit = corrected.limit
+    terms = [t.clamp(-limit, limit) for t in (corrected.term(pixel), other.text.term(plain))]
+    score = (plain @ pixel.T - terms[0] - terms[1].T) / (1 + 2 * limit)
+    found = texts @ corrected.correct(torch.from_numpy(image)).numpy().T
+    np.testing.assert_allclose(found, score.numpy(), atol=1e-5)
+
+
+def corrected_images(model, tokenizer, spoken: Path):
+    """The corrected image graph of the first text encoder's bundle."""
+    graphs = Graphs.of(model)
+    encoders = TorchEncoders(graphs, tokenizer, bfloat16=False)
+    return correct_hubs(graphs, encoders, read_shards(str(spoken))).image
+
+
+def test_a_text_encoder_of_other_images_or_the_same_language_is_refused(
+    spoken: Path, tmp_path: Path, tokenizer
+):
+    run = trainer(spoken, tmp_path / "run", tokenizer, second=SECOND)
+    save(tmp_path / "model.pt", run.average.checkpoint() | {"tokenizer": tokenizer.to_str()})
+    export_second_text(tmp_path / "model.pt", tmp_path / "others", "", "1.0.0")
+    with pytest.raises(ValueError, match="is for de, zh, which .* has already"):
+        add_text_encoder(tmp_path / "others", tmp_path / "others")
+    export_bundle(tmp_path / "model.pt", tmp_path / "first", None, "", "1.0.0")
+    recorded = json.loads((tmp_path / "others" / "goldens.json").read_text())
+    recorded["image"]["embedding"].reverse()
+    (tmp_path / "others" / "goldens.json").write_text(json.dumps(recorded))
+    manifest = json.loads((tmp_path / "others" / "manifest.json").read_text())
+    manifest.pop("files")
+    write_manifest(tmp_path / "others", manifest)
+    with pytest.raises(ValueError, match="embed an image differently; expected one encoder"):
+        add_text_encoder(tmp_path / "first", tmp_path / "others")
 
 
 def test_a_checkpoint_without_a_second_text_encoder_is_refused(model, tmp_path: Path):

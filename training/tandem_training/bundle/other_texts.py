@@ -1,0 +1,103 @@
+"""A bundle with several text encoders over the same images, each for its languages."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ..data.samples import read_shards
+from ..loop.checkpoint import load
+from ..models.model import Tandem
+from .bundle import read_manifest, write_manifest
+from .encoders import TorchEncoders
+from .goldens import of_encoder
+from .graphs import Graphs
+from .hubs import correct_hubs
+from .second_text import export_second_text
+from .write import export_bundle, tokenizer_of
+
+
+def export_both_texts(checkpoint: Path, folder: Path, bank: str = "", **options) -> dict:
+    """Write the bundle of a checkpoint with both its text encoders; see `write_bundle` for the
+    options.
+
+    Returns:
+        The manifest.
+    Raises:
+        ValueError: the checkpoint has no second text encoder; see `write_bundle` for others.
+    """
+    image = None
+    if bank:
+        state = load(checkpoint)
+        graphs = Graphs.of(Tandem.from_checkpoint(state))
+        encoders = TorchEncoders(graphs, tokenizer_of(state, graphs.max_tokens), bfloat16=False)
+        image = correct_hubs(graphs, encoders, read_shards(bank, {"en": 1.0})).image
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        first, second = Path(temporary) / folder.name, Path(temporary) / "second"
+        # The second is first to fail: a checkpoint may have none.
+        export_second_text(checkpoint, second, bank=bank, image=image, **options)
+        export_bundle(checkpoint, first, None, bank=bank, **options)
+        manifest = add_text_encoder(first, second)
+        if folder.exists() and not (folder / "manifest.json").is_file():
+            raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
+        shutil.rmtree(folder, ignore_errors=True)
+        first.rename(folder)
+    return manifest
+
+
+def add_text_encoder(folder: Path, other: Path) -> dict:
+    """Put the text encoder of the bundle `other`, which has the same image encoder, into the bundle
+    in `folder`, with its languages, match rule, goldens and figures.
+
+    Returns:
+        The manifest.
+    Raises:
+        ValueError: the image encoders differ, or a language is in both.
+    """
+    manifest, added = read_manifest(folder), read_manifest(other)
+    if both := set(languages_of(manifest)) & set(languages_of(added)):
+        raise ValueError(f"{other} is for {', '.join(sorted(both))}, which {folder} has already")
+    goldens, new = (json.loads((path / "goldens.json").read_text()) for path in (folder, other))
+    images = [np.array(recorded["image"]["embedding"]) for recorded in (goldens, new)]
+    least = goldens["tolerances"]["embedding_cosine"]
+    if images[0].shape != images[1].shape or not images[0] @ images[1] >= least:
+        raise ValueError(f"{folder} and {other} embed an image differently; expected one encoder")
+    others = manifest.setdefault("other_text_encoders", [])
+    number = len(others) + 1
+    entry = {"languages": added["languages"], "match": added["match"]}
+    entry |= {k: v for k, v in added["text_encoder"].items() if k in ("max_tokens", "precision")}
+    for key in ("file", "tokenizer"):
+        source = Path(added["text_encoder"][key])
+        entry[key] = f"{source.stem}-{number}{source.suffix}"
+        shutil.copy(other / source, folder / entry[key])
+    others.append(entry)
+    goldens["texts"] += [text | {"encoder": number} for text in of_encoder(new, 0)]
+    (folder / "goldens.json").write_text(json.dumps(goldens, ensure_ascii=False) + "\n")
+    for name, figures in added["metrics"].items():
+        measured = manifest["metrics"].setdefault(name, {}).setdefault("languages", {})
+        measured |= {added["languages"][0]: figures["bundle"]} | figures.get("languages", {})
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(card + _lines_of_card(entry, added["metrics"]))
+    manifest.pop("files")
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def languages_of(manifest: dict) -> list[str]:
+    """The languages of all text encoders of a bundle."""
+    others = manifest.get("other_text_encoders", [])
+    return manifest["languages"] + [name for entry in others for name in entry["languages"]]
+
+
+def _lines_of_card(entry: dict, metrics: dict) -> str:
+    names = ", ".join(entry["languages"])
+    lines = [f"\n## Texts in {names}\n\nA text encoder of its own reads them, without reranking."]
+    for data, figures in metrics.items():
+        rows = {entry["languages"][0]: figures["bundle"]} | figures.get("languages", {})
+        lines.append(f"\n\n| {data}, text to image | R@1 | R@5 | R@10 |\n|---|---:|---:|---:|")
+        for language, row in rows.items():
+            recall = row["text_to_image"]["itc"]
+            lines.append(f"\n| {language} | " + " | ".join(f"{r}" for r in recall.values()) + " |")
+    return "".join(lines) + "\n"
