@@ -306,6 +306,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/knn-service": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Search, as clip-retrieval does */
+        post: operations["postKnnService"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/predict": {
         parameters: {
             query?: never;
@@ -385,23 +402,6 @@ export interface paths {
         get: operations["getWellKnownReady"];
         put?: never;
         post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/knn-service": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** Search, as clip-retrieval does */
-        post: operations["postKnnService"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1026,6 +1026,38 @@ export interface components {
                 total_tokens: number;
             };
         };
+        /**
+         * KnnBody
+         * @description an object with text, image or image_url
+         */
+        KnnBody: {
+            /** @description a text */
+            text?: string;
+            /** @description an image in base64 */
+            image?: string;
+            /** @description the URL of an image */
+            image_url?: string;
+            /** @description no field: not supported */
+            embedding_input?: unknown;
+            /**
+             * @description "image": the items are images
+             * @enum {string}
+             */
+            modality?: "image";
+            /** @description a whole number from 1 to 1000: hits to return */
+            num_images?: number;
+        };
+        /**
+         * KnnReply
+         * @description Hits, best first
+         */
+        KnnReply: {
+            id: string;
+            similarity: number;
+            /** @description Of the stored image */
+            url: string;
+            caption?: string;
+        }[];
         /** PredictForm */
         PredictForm: {
             /** @description the tasks as JSON: {"clip": {"visual": {"modelName"}}} */
@@ -1067,38 +1099,6 @@ export interface components {
             imageVectors: (number[] | string)[];
             error: string;
         };
-        /**
-         * KnnBody
-         * @description an object with text, image or image_url
-         */
-        KnnBody: {
-            /** @description a text */
-            text?: string;
-            /** @description an image in base64 */
-            image?: string;
-            /** @description the URL of an image */
-            image_url?: string;
-            /** @description no field: not supported */
-            embedding_input?: unknown;
-            /**
-             * @description "image": the items are images
-             * @enum {string}
-             */
-            modality?: "image";
-            /** @description a whole number from 1 to 1000: hits to return */
-            num_images?: number;
-        };
-        /**
-         * KnnReply
-         * @description Hits, best first
-         */
-        KnnReply: {
-            id: string;
-            similarity: number;
-            /** @description Of the stored image */
-            url: string;
-            caption?: string;
-        }[];
         /**
          * McpMessage
          * @description a JSON-RPC 2.0 message of MCP
@@ -3939,6 +3939,151 @@ export interface operations {
             };
         };
     };
+    postKnnService: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Seconds that the client waits. A request that would take longer is refused with 503 before any work. */
+                "request-timeout"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        /** @description an object with text, image or image_url */
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["KnnBody"];
+            };
+        };
+        responses: {
+            /** @description Hits, best first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KnnReply"];
+                };
+            };
+            /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description host_not_allowed, origin_not_allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description request_too_slow */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description body_too_large, batch_too_large, image_too_large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description media_type_unsupported, image_type_unsupported */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid_request, image_too_costly, image_unreadable, image_url_not_allowed, text_too_long, options_conflict */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description image_not_fetched */
+            424: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description rate_limited */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description headers_too_large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal_error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description engine_failed, encoder_failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description overloaded, not_ready, timed_out, index_unavailable, engine_unavailable, model_unavailable, decoder_unavailable, encoder_unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description engine_timeout, encoder_timeout */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     postPredict: {
         parameters: {
             query?: never;
@@ -3952,6 +4097,7 @@ export interface operations {
         requestBody: {
             content: {
                 "multipart/form-data": components["schemas"]["PredictForm"];
+                "application/x-www-form-urlencoded": components["schemas"]["PredictForm"];
             };
         };
         responses: {
@@ -4480,151 +4626,6 @@ export interface operations {
             };
             /** @description not_ready */
             503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    postKnnService: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description Seconds that the client waits. A request that would take longer is refused with 503 before any work. */
-                "request-timeout"?: string;
-            };
-            path?: never;
-            cookie?: never;
-        };
-        /** @description an object with text, image or image_url */
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["KnnBody"];
-            };
-        };
-        responses: {
-            /** @description Hits, best first */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["KnnReply"];
-                };
-            };
-            /** @description url_unreadable, text_unreadable, request_unreadable, body_missing, body_unreadable */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description host_not_allowed, origin_not_allowed */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description request_too_slow */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description body_too_large, batch_too_large, image_too_large */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description media_type_unsupported, image_type_unsupported */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description invalid_request, image_too_costly, image_unreadable, image_url_not_allowed, text_too_long, options_conflict */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description image_not_fetched */
-            424: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description rate_limited */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description headers_too_large */
-            431: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description internal_error */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description engine_failed, encoder_failed */
-            502: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description overloaded, not_ready, timed_out, index_unavailable, engine_unavailable, model_unavailable, decoder_unavailable, encoder_unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description engine_timeout, encoder_timeout */
-            504: {
                 headers: {
                     [name: string]: unknown;
                 };

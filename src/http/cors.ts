@@ -17,7 +17,14 @@ export function corsOptions(allowedOrigins: readonly string[]): FastifyCorsOptio
     // False leaves the request to the host check, which refuses it.
     origin: (origin, next) => next(null, origin !== undefined && allowedOrigins.includes(origin)),
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'DELETE'],
-    exposedHeaders: ['allow', 'etag', 'retry-after', 'server-timing', 'traceresponse'],
+    exposedHeaders: [
+      'allow',
+      'etag',
+      'retry-after',
+      'server-timing',
+      'traceresponse',
+      'x-warnings',
+    ],
     maxAge: 600,
     // Its refusal would be plain text.
     strictPreflight: false,

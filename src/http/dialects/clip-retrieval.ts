@@ -1,5 +1,4 @@
 /** The search of clip-retrieval's back end, for its ClipClient. */
-import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { Type, type Static } from 'typebox'
 import { TandemError } from '../../errors.js'
 import type { Payload, Query } from '../../retrieval/retrieval.js'
@@ -7,8 +6,9 @@ import { inputErrors, readErrors } from '../plugins/documented-errors.js'
 import { words } from '../schemas/fields.js'
 import { InputReader } from '../wire/inputs.js'
 import { contentOf } from './content.js'
-import type { Dialect, DialectOptions } from './dialects.js'
+import type { Dialect, DialectRoutes } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
+import { warnInHeader } from './warnings.js'
 
 const MAX_HITS = 1000
 
@@ -43,8 +43,8 @@ const KnnReply = Type.Array(
   { title: 'KnnReply', description: 'Hits, best first' },
 )
 
-const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
-  if (!options.hasItems) return done()
+const routes: DialectRoutes = (app, options) => {
+  if (!options.hasItems) return
 
   app.post(
     '/knn-service',
@@ -60,8 +60,10 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
     async (request, reply) => {
       const query = await queryIn(request.body, new InputReader(options, request))
       const search = { k: request.body.num_images }
-      const { hits, timings } = await options.retrieval.search(query, search, request.call)
+      const { hits, notices, timings } = await options.retrieval.search(query, search, request.call)
       reply.timed(timings)
+      const warnings = notices.map(({ detail }) => detail)
+      warnInHeader(reply, warnings)
       const base = `${request.protocol}://${request.host}/items/`
       return hits.map(({ id, similarity, payload }) => ({
         ...{ id, similarity, url: `${base}${encodeURIComponent(id)}/image` },
@@ -69,7 +71,6 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
       }))
     },
   )
-  done()
 }
 
 /** @throws TandemError invalid_request unless there is exactly one of text, image and image_url */

@@ -1,11 +1,10 @@
 /** Embeddings as Cohere has them, in both versions of its API. */
-import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { Type, type Static } from 'typebox'
 import { TandemError } from '../../errors.js'
 import { inputErrors } from '../plugins/documented-errors.js'
 import { words } from '../schemas/fields.js'
 import { contentsOf, type Content } from './content.js'
-import type { Dialect, DialectOptions } from './dialects.js'
+import type { Dialect, DialectRoutes } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 import { checkDimensions, checkModel } from './named-model.js'
 import { Vector, VECTOR_FORMATS, vectorsOf, vectorText, type VectorFormat } from './vectors.js'
@@ -57,7 +56,7 @@ const EmbedReply = Type.Object(
   { title: 'CohereEmbedReply', description: 'Embeddings in the order of the inputs' },
 )
 
-const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
+const routes: DialectRoutes = (app, options) => {
   const { retrieval } = options
 
   for (const version of ['1', '2'])
@@ -100,7 +99,6 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
         return `${head.slice(0, -1)},"embeddings":${embeddings}}`
       },
     )
-  done()
 }
 
 /** @throws TandemError invalid_request unless there is exactly one of texts, images and inputs */

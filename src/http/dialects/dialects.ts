@@ -4,9 +4,18 @@
  * own routes. Unlike those, a dialect ignores fields and parameters that it does not know, since
  * clients send more of them with every release.
  */
-import type { FastifyPluginCallback, FastifyReply, FastifyRequest } from 'fastify'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  FastifyReply,
+  FastifyRequest,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify'
 import type { Readiness } from '../plugins/overload.js'
-import type { Problem } from '../schemas/fields.js'
+import type { ErrorMembers } from '../plugins/problems.js'
 import type { InputOptions } from '../wire/inputs.js'
 
 export interface DialectOptions extends InputOptions {
@@ -27,9 +36,24 @@ export interface SharedAddress {
   ) => Promise<object | string>
 }
 
+/**
+ * Adds routes. Dialects with the same `errorMembers` share a scope, since a scope takes a
+ * millisecond of a start: a hook or a parser of one dialect needs a scope of its own.
+ */
+export type DialectRoutes = (
+  app: FastifyInstance<
+    RawServerDefault,
+    RawRequestDefaultExpression,
+    RawReplyDefaultExpression,
+    FastifyBaseLogger,
+    TypeBoxTypeProvider
+  >,
+  options: DialectOptions,
+) => void
+
 export interface Dialect {
-  routes?: FastifyPluginCallback<DialectOptions>
+  routes?: DialectRoutes
   shared?: readonly SharedAddress[]
   /** More members of a problem, where clients read the sentence of an error. */
-  errorMembers: (problem: Problem) => object
+  errorMembers: ErrorMembers
 }

@@ -1,6 +1,6 @@
 /** The CLIP tasks of Immich's machine-learning container. */
 import multipart from '@fastify/multipart'
-import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { clip as shortened, TandemError } from '../../errors.js'
 import { claimedSize } from '../../model/image/file-header.js'
@@ -9,11 +9,12 @@ import { inputErrors } from '../plugins/documented-errors.js'
 import { checked, compileExact } from '../plugins/validation.js'
 import { bodyIn, ImageFile, Text, words } from '../schemas/fields.js'
 import { jsonOfFloats } from '../wire/embedding-text.js'
-import { onlyField, onlyFile, readForm, type FormPart } from '../wire/form.js'
+import { onlyField, onlyFile, readForm, type FormField, type FormPart } from '../wire/form.js'
 import { InputReader } from '../wire/inputs.js'
 import { parseJson } from '../wire/payload.js'
+import { readUrlencoded, URLENCODED } from '../wire/urlencoded.js'
 import { isObject } from './bodies.js'
-import type { Dialect, DialectOptions } from './dialects.js'
+import type { Dialect, DialectOptions, DialectRoutes } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 
 const Task = Type.Object(
@@ -68,11 +69,9 @@ const Pong = {
 const MAX_SHOWN = 100
 const GREETING = { message: 'Immich ML' }
 
-const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
-  const { retrieval, limits, hasItems } = options
+const routes: DialectRoutes = (app, options) => {
   const tags = ['clients']
   const open = { open: true, rateLimit: false } as const
-  app.register(multipart)
 
   app.get(
     '/ping',
@@ -87,37 +86,54 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
     async (_request, reply) => reply.type('text/plain; charset=utf-8').send('pong'),
   )
 
-  if (!hasItems) app.get('/', { config: open, schema: { hide: true } }, () => GREETING)
+  if (!options.hasItems) app.get('/', { config: open, schema: { hide: true } }, () => GREETING)
 
-  app.post(
-    '/predict',
-    {
-      config: { scope: 'read', errors: inputErrors },
-      schema: {
-        tags,
-        summary: 'Embed a text or an image, as Immich does',
-        body: bodyIn<undefined>({ 'multipart/form-data': PredictForm }),
-        response: { 200: PredictReply },
+  // The parsers of forms are for this route alone.
+  app.register((scope, _options, done) => {
+    scope.register(multipart)
+    scope.addContentTypeParser(URLENCODED, readUrlencoded)
+    scope.post(
+      '/predict',
+      {
+        config: { scope: 'read', errors: inputErrors },
+        schema: {
+          tags,
+          summary: 'Embed a text or an image, as Immich does',
+          body: bodyIn<FormField[] | undefined>({
+            'multipart/form-data': PredictForm,
+            [URLENCODED]: PredictForm,
+          }),
+          response: { 200: PredictReply },
+        },
       },
-    },
-    async (request, reply) => {
-      const shape = { fields: ['entries', 'text'], files: ['image'], ignoresOthers: true }
-      const parts = await readForm(request, shape, limits)
-      const { task, modelName } = taskIn(parts)
-      if (modelName !== retrieval.model.name) throw notServed(modelName, retrieval.model.name)
-      const input = inputOf(task, parts, new InputReader(options, request))
-      const nameOf = (): string => ''
-      const { embeddings, timings } = await retrieval.embed([input], request.call, nameOf)
-      reply.timed(timings)
-      const [embedding = new Float32Array()] = embeddings
-      const size = 'image' in input ? claimedSize(input.image) : undefined
-      return {
-        clip: jsonOfFloats(embedding),
-        ...(size && { imageHeight: size.height, imageWidth: size.width }),
-      }
-    },
-  )
-  done()
+      (request, reply) => predict(request, reply, options),
+    )
+    done()
+  })
+}
+
+async function predict(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  options: DialectOptions,
+): Promise<Static<typeof PredictReply>> {
+  const { retrieval, limits } = options
+  const shape = { fields: ['entries', 'text'], files: ['image'], ignoresOthers: true }
+  // A multipart form is read here.
+  const parts =
+    (request.body as FormField[] | undefined) ?? (await readForm(request, shape, limits))
+  const { task, modelName } = taskIn(parts)
+  if (modelName !== retrieval.model.name) throw notServed(modelName, retrieval.model.name)
+  const input = inputOf(task, parts, new InputReader(options, request))
+  const nameOf = (): string => ''
+  const { embeddings, timings } = await retrieval.embed([input], request.call, nameOf)
+  reply.timed(timings)
+  const [embedding = new Float32Array()] = embeddings
+  const size = 'image' in input ? claimedSize(input.image) : undefined
+  return {
+    clip: jsonOfFloats(embedding),
+    ...(size && { imageHeight: size.height, imageWidth: size.width }),
+  }
 }
 
 /** @throws TandemError invalid_request */

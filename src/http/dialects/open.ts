@@ -1,9 +1,10 @@
 /** Registers the dialects that are switched on. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import type { DialectName } from '../../config.js'
-import { sendProblem } from '../plugins/problems.js'
+import { sendProblem, type ErrorMembers } from '../plugins/problems.js'
 import { acceptClientBodies } from './bodies.js'
-import type { Dialect, DialectOptions } from './dialects.js'
+import type { Dialect, DialectOptions, DialectRoutes } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 
 const DIALECTS: Readonly<Record<DialectName, () => Promise<{ dialect: Dialect }>>> = {
@@ -17,6 +18,9 @@ const DIALECTS: Readonly<Record<DialectName, () => Promise<{ dialect: Dialect }>
   'clip-retrieval': () => import('./clip-retrieval.js'),
   mcp: () => import('./mcp/route.js'),
 }
+
+/** Of OpenAI's and Cohere's clients, which meet errors without a route there too. */
+const CLIENT_PATH = /^\/v[12](?:[/?]|$)/
 
 export interface Dialects {
   /** Registers the addresses of the dialects. */
@@ -32,29 +36,16 @@ export async function openDialects(
   const dialects = await Promise.all(names.map(async (name) => (await DIALECTS[name]()).dialect))
   return {
     async register(app) {
-      for (const { routes, errorMembers } of dialects) {
-        if (routes === undefined) continue
-        await app.register(async (scope) => {
+      for (const [errorMembers, ofAll] of byErrors(dialects))
+        await app.register((scope, _options, done) => {
           scope.setErrorHandler((error, request, reply) =>
             sendProblem(error, request, reply, errorMembers),
           )
           acceptClientBodies(scope)
-          await scope.register(routes, options)
+          for (const routes of ofAll) routes(scope.withTypeProvider<TypeBoxTypeProvider>(), options)
+          done()
         })
-      }
-      for (const prefix of ['/v1', '/v2'])
-        await app.register(
-          (scope, _options, done) => {
-            scope.setErrorHandler((error, request, reply) =>
-              sendProblem(error, request, reply, errorAndMessage),
-            )
-            scope.setNotFoundHandler((request, reply) =>
-              sendProblem(app.unmatched(request, reply), request, reply, errorAndMessage),
-            )
-            done()
-          },
-          { prefix },
-        )
+      app.unmatchedMembers = ({ url }) => (CLIENT_PATH.test(url) ? errorAndMessage : undefined)
     },
     share(app) {
       const shared = dialects.flatMap(({ shared: addresses = [], errorMembers }) =>
@@ -81,4 +72,12 @@ export async function openDialects(
       })
     },
   }
+}
+
+function byErrors(dialects: readonly Dialect[]): Map<ErrorMembers, DialectRoutes[]> {
+  const groups = new Map<ErrorMembers, DialectRoutes[]>()
+  for (const { routes, errorMembers } of dialects)
+    if (routes !== undefined)
+      groups.set(errorMembers, [...(groups.get(errorMembers) ?? []), routes])
+  return groups
 }

@@ -2,13 +2,12 @@
  * Embeddings and models as OpenAI's API has them, with the extensions of infinity (`modality`, the
  * addresses without /v1), Jina (objects in `input`) and vLLM (`messages`).
  */
-import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { Type, type Static } from 'typebox'
 import { TandemError } from '../../errors.js'
 import { inputErrors } from '../plugins/documented-errors.js'
 import { words } from '../schemas/fields.js'
 import { contentOf, contentsOf, type Content } from './content.js'
-import type { Dialect, DialectOptions } from './dialects.js'
+import type { Dialect, DialectOptions, DialectRoutes } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 import { checkDimensions, checkModel } from './named-model.js'
 import { refuseTokens } from './token-ids.js'
@@ -96,7 +95,7 @@ const Models = Type.Object(
 
 const OWNER = 'tandem'
 
-const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
+const routes: DialectRoutes = (app, options) => {
   const { retrieval } = options
   const tags = ['clients']
 
@@ -161,7 +160,6 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
       return modelOf(options, OWNER)
     },
   )
-  done()
 }
 
 function contentsIn({ input, messages, modality }: EmbeddingsBody): Content[] {

@@ -1,11 +1,10 @@
 /** Rerank as Cohere, Jina, vLLM, infinity and Voyage have it, and the scores of vLLM. */
-import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { checked, compileExact } from '../plugins/validation.js'
 import { Match, words } from '../schemas/fields.js'
 import { fieldsOf, isObject } from './bodies.js'
-import type { Dialect, DialectOptions } from './dialects.js'
+import type { Dialect, DialectOptions, DialectRoutes } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 import { FORMS, rank, rankErrors } from './ranking.js'
 import { scoreRoutes } from './score.js'
@@ -73,7 +72,7 @@ const RerankReply = Type.Object(
   { title: 'ClientRerankReply', description: 'Documents, most relevant first' },
 )
 
-const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
+const routes: DialectRoutes = (app, options) => {
   for (const path of ['/v1/rerank', '/v2/rerank'])
     app.post(
       path,
@@ -91,8 +90,7 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
       },
       (request, reply) => answer(request.body, options, request, reply),
     )
-  app.register(scoreRoutes, options)
-  done()
+  scoreRoutes(app, options)
 }
 
 async function answer(

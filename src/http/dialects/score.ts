@@ -1,8 +1,7 @@
 /** Scores of pairs, as vLLM has them: one query with each document, or pairs of two lists. */
-import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { Type, type Static } from 'typebox'
 import { words } from '../schemas/fields.js'
-import type { DialectOptions } from './dialects.js'
+import type { DialectRoutes } from './dialects.js'
 import { FORMS, missing, rank, rankErrors, scorePairs } from './ranking.js'
 import { Usage, usage } from './usage.js'
 import { Warnings, warningsOf } from './warnings.js'
@@ -38,7 +37,7 @@ const ScoreReply = Type.Object(
   { title: 'ScoreReply', description: 'Scores in the order of the second list' },
 )
 
-export const scoreRoutes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
+export const scoreRoutes: DialectRoutes = (app, options) => {
   for (const path of ['/score', '/v1/score'])
     app.post(
       path,
@@ -70,7 +69,6 @@ export const scoreRoutes: FastifyPluginCallbackTypebox<DialectOptions> = (app, o
         }
       },
     )
-  done()
 }
 
 /** The names of vLLM for the two sides, in every form that it takes. */

@@ -12,6 +12,7 @@ import { checkDimensions } from './named-model.js'
 import { rank } from './ranking.js'
 import { refuseTokens } from './token-ids.js'
 import { vectorsOf, vectorText } from './vectors.js'
+import { warnInHeader, warningsOf } from './warnings.js'
 
 const EmbedBody = Type.Object({
   inputs: Type.Unknown(),
@@ -51,7 +52,9 @@ const rerank: SharedAddress = {
   recognises: ({ body }) => isObject(body) && 'texts' in body,
   async answer(request, reply, options) {
     const { query, texts, ...flags } = checked(validateRerank, fieldsOf(request), 'field')
-    const { ranked, documents } = await rank({ query, documents: texts }, options, request, reply)
+    const ranking = await rank({ query, documents: texts }, options, request, reply)
+    const { ranked, documents } = ranking
+    warnInHeader(reply, warningsOf(ranking).warnings)
     return ranked.map(({ index, relevance, logit }) => {
       const text = flags.return_text === true ? documents[index]?.text : undefined
       const score = flags.raw_scores === true ? logit : relevance

@@ -1,10 +1,9 @@
 /** Embeddings of texts, images and both, as Voyage has them. */
-import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { inputErrors } from '../plugins/documented-errors.js'
 import { words } from '../schemas/fields.js'
 import { contentsOf } from './content.js'
-import type { Dialect, DialectOptions } from './dialects.js'
+import type { Dialect, DialectRoutes } from './dialects.js'
 import { errorAndMessage } from './error-members.js'
 import { checkDimensions, checkModel } from './named-model.js'
 import { EmbeddingItem, listOfEmbeddings, vectorsOf } from './vectors.js'
@@ -45,7 +44,7 @@ const EmbedReply = Type.Object(
 )
 const usage = { text_tokens: 0, image_pixels: 0, video_pixels: 0, total_tokens: 0 }
 
-const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
+const routes: DialectRoutes = (app, options) => {
   app.post(
     '/v1/multimodalembeddings',
     {
@@ -70,7 +69,6 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
       return listOfEmbeddings({ model: model.name, usage }, vectors, format)
     },
   )
-  done()
 }
 
 export const dialect: Dialect = { routes, errorMembers: errorAndMessage }

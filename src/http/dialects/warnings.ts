@@ -1,4 +1,5 @@
 /** What a client should know about scores, in a field that readers of other services ignore. */
+import type { FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import type { Ranking } from './ranking.js'
 
@@ -23,4 +24,15 @@ export function warningsOf({ orderedBy, documents, notices }: Ranking): { warnin
       : []),
   ]
   return warnings.length > 0 ? { warnings } : {}
+}
+
+/** Tells them in the header X-Warnings, as a list in JSON, where the reply is a list alone. */
+export function warnInHeader(reply: FastifyReply, warnings: readonly string[] | undefined): void {
+  if (warnings === undefined || warnings.length === 0) return
+  // Headers are ASCII, and names of languages and bundles may not be.
+  const text = JSON.stringify(warnings).replace(
+    /[^\x20-\x7e]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+  reply.header('x-warnings', text)
 }

@@ -1,11 +1,10 @@
 /** The inference container of Weaviate's module multi2vec-clip. */
-import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { inputErrors } from '../plugins/documented-errors.js'
 import { checkReady } from '../routes/health.js'
 import { empty } from '../schemas/fields.js'
 import { contentOf } from './content.js'
-import type { Dialect, DialectOptions } from './dialects.js'
+import type { Dialect, DialectRoutes } from './dialects.js'
 import { Vector, vectorsOf, vectorText } from './vectors.js'
 
 const VectorizeBody = Type.Object(
@@ -21,7 +20,7 @@ const VectorizeReply = Type.Object(
   { title: 'VectorizeReply', description: 'Embeddings in the order of the inputs' },
 )
 
-const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
+const routes: DialectRoutes = (app, options) => {
   const { retrieval, readiness } = options
   const tags = ['clients']
 
@@ -85,7 +84,6 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
         return reply.code(204).send()
       },
     )
-  done()
 }
 
 /** Weaviate reads the sentence of a failure in `error`. */

@@ -10,8 +10,13 @@ declare module 'fastify' {
     refusals: RefusalLog
     /** The error of a request without a route; sets Allow where the path has other methods. */
     unmatched: (request: FastifyRequest, reply: FastifyReply) => TandemError
+    /** More members of the errors of a request without a route. */
+    unmatchedMembers: (request: FastifyRequest) => ErrorMembers | undefined
   }
 }
+
+/** More members of the body of an error, which RFC 9457 allows. */
+export type ErrorMembers = (problem: Problem) => object
 
 /** Errors that refuse a request before any work. */
 export const REFUSALS: readonly (ErrorCode | undefined)[] = [
@@ -108,14 +113,12 @@ export function logFailure(error: TandemError, { log, server }: FastifyRequest):
 
 /**
  * Answers with the error, and logs it.
- *
- * @param members - more members of the body, which RFC 9457 allows
  */
 export function sendProblem(
   thrown: unknown,
   request: FastifyRequest,
   reply: FastifyReply,
-  members: (problem: Problem) => object = () => ({}),
+  members: ErrorMembers = () => ({}),
 ): void {
   const error = loggedError(thrown, request)
   const problem = problemOf(error, request.id)
@@ -157,7 +160,12 @@ export const problems = plugin(
   (app, _options, done) => {
     const methodsAt = collectMethods(app)
     app.decorate('refusals', new RefusalLog(app.log))
-    app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply))
+    app.decorate('unmatchedMembers', () => undefined)
+    const answer = (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
+      const members = request.is404 ? app.unmatchedMembers(request) : undefined
+      sendProblem(error, request, reply, members)
+    }
+    app.setErrorHandler(answer)
     app.decorate('unmatched', ({ url, method }, reply) => {
       const path = url.split('?')[0] ?? ''
       const shown = path.slice(0, MAX_SHOWN)
@@ -167,7 +175,7 @@ export const problems = plugin(
       return new TandemError('method_not_allowed', { path: shown, allowed, method })
     })
     app.setNotFoundHandler((request, reply) =>
-      sendProblem(app.unmatched(request, reply), request, reply),
+      answer(app.unmatched(request, reply), request, reply),
     )
     done()
   },

@@ -8,7 +8,7 @@ import { losslessText, utf8Text } from '../utf8.js'
 import type { InputLimits } from './inputs.js'
 
 /** A payload has 64 KiB at most. Parsing more would block the event loop. */
-const MAX_FIELD_BYTES = 262_144
+export const MAX_FIELD_BYTES = 262_144
 
 export interface FormField {
   name: string

@@ -111,6 +111,43 @@ describe('Immich', () => {
     })
   })
 
+  // requests and httpx write a form without a file so.
+  const urlencoded = (payload: string) =>
+    tandem.app.inject({
+      method: 'POST',
+      url: '/predict',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      payload,
+    })
+
+  it("answers a text in an urlencoded form, as Python's clients send it", async () => {
+    const form = new URLSearchParams({ entries: textual, text: 'a dog & a ball: 50 % süß' })
+    const reply = await urlencoded(form.toString())
+    const { clip: vector } = reply.json<{ clip: string }>()
+    const expected = embeddingOf('a dog & a ball: 50 % süß')
+    expect(Float32Array.from(JSON.parse(vector) as number[])).toEqual(expected)
+  })
+
+  it.each<[string, number, string]>([
+    ['', 422, 'entries is missing'],
+    [`entries=${encodeURIComponent(textual)}&text=%ff`, 400, 'not percent-encoded UTF-8'],
+    [`entries=${encodeURIComponent(textual)}&text=%`, 400, 'not percent-encoded UTF-8'],
+    [`entries=${encodeURIComponent(visual)}&image=dog`, 422, 'The form has 0 files'],
+    [`text=${'a'.repeat(262_144)}`, 413, 'send files in multipart/form-data'],
+  ])('refuses an urlencoded form with a sentence: %.60s', async (form, status, sentence) => {
+    const reply = await urlencoded(form)
+    expect(reply.statusCode).toBe(status)
+    expect(reply.json<{ detail: string }>().detail).toContain(sentence)
+  })
+
+  it('alone takes urlencoded forms', async () => {
+    const headers = { 'content-type': 'application/x-www-form-urlencoded' }
+    for (const url of ['/v1/embeddings', '/v1/rerank', '/knn-service', '/vectorize'])
+      expect(
+        (await tandem.app.inject({ method: 'POST', url, headers, payload: 'a=b' })).statusCode,
+      ).toBe(415)
+  })
+
   const image = Buffer.from('dog')
   it.each<[Record<string, string | Buffer>, string]>([
     [{ image }, 'entries is missing'],

@@ -1,5 +1,4 @@
 /** POST /mcp: the tools for assistants, by the streamable HTTP transport without sessions. */
-import type { FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { TandemError } from '../../../errors.js'
 import { loggedError, prefixOf } from '../../plugins/problems.js'
@@ -8,11 +7,11 @@ import { McpMessage, McpReplies } from './messages.js'
 import { itemReply } from '../../routes/items.js'
 import { readSearchBody } from '../../routes/search.js'
 import { InputReader, type InputOptions } from '../../wire/inputs.js'
-import type { Dialect, DialectOptions } from '../dialects.js'
+import type { Dialect, DialectRoutes } from '../dialects.js'
 import type { ToolService } from './tools.js'
 
-const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done) => {
-  if (!options.hasItems) return done()
+const routes: DialectRoutes = (app, options) => {
+  if (!options.hasItems) return
   app.post(
     '/mcp',
     {
@@ -53,7 +52,6 @@ const routes: FastifyPluginCallbackTypebox<DialectOptions> = (app, options, done
       return reply.code(answer.status as keyof typeof McpReplies).send(await answer.text())
     },
   )
-  done()
 }
 
 export const dialect: Dialect = { routes, errorMembers: () => ({}) }
