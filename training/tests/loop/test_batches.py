@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from support.drawings import drawing, write_shard
 from support.models import masking_tokenizer, recipe_trainer, small
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_left_and_right_are_exchanged_where_the_view_is_mirrored(tmp_path: Path):

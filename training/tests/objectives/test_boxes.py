@@ -10,6 +10,7 @@ from tandem_training.objectives.grounding import focal_loss
 from tandem_training.objectives.phrases import pseudo_boxes
 from tandem_training.objectives.query_sets import alignment_loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 
 

@@ -16,6 +16,7 @@ from tandem_training.objectives.boxes import corners
 from tandem_training.objectives.objective import Step
 from tandem_training.objectives.phrases import Targets
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.25, 1.0, 1.0)
 
