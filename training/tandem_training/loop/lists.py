@@ -10,7 +10,7 @@ from ..data.tokens import pad_tokens
 from ..evaluation.retrieval import Encoded
 from ..models.vision.vision import dequantise_tokens
 from ..objectives.features import Batch
-from ..objectives.matching import Lists
+from ..objectives.lists import Lists
 from ..recipe import DataConfig, TrainConfig
 
 

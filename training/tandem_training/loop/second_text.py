@@ -18,8 +18,9 @@ from ..data.draws import SecondCaptions, Shuffle
 from ..data.samples import Sample
 from ..models.model import limit_scales
 from ..models.text.second import SecondText, learn_tokenizer
-from ..objectives.contrastive import SecondItc, itc_loss
+from ..objectives.contrastive import itc_loss
 from ..objectives.features import Precision, Tensors
+from ..objectives.second_itc import SecondItc
 from ..recipe import Recipe
 from .checkpoint import load, save
 from .optim import Optimiser

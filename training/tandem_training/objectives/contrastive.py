@@ -4,13 +4,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .matching import match_another
 from .objective import Objective, Step
-
-EMPTY = -1
+from .queue import Queue
 
 
 def itc_loss(similarity: Tensor, logit_scale: Tensor, text_image_ids: Tensor, image_ids: Tensor,
@@ -62,42 +60,6 @@ def _contrast(
         target = (1 - mix) * target + mix * soft.softmax(1)
     target = (1 - smoothing) * target + smoothing / target.shape[1]
     return -(target * logits.log_softmax(1)).sum(1)[positive.any(1)].mean()
-
-
-def siglip_loss(similarity: Tensor, logit_scale: Tensor, logit_bias: Tensor, text_image_ids: Tensor,
-                image_ids: Tensor) -> dict[str, Tensor]:  # fmt: skip
-    """Every pair of the batch is a decision of its own, by a sigmoid (SigLIP, Zhai et al. 2023,
-    arXiv:2303.15343).
-
-    similarity [q, m], logit_scale and ids as in `itc_loss`; logit_bias: scalar that starts low,
-    since nearly all pairs do not match. Summed over the images of a text, averaged over texts.
-    Returns {"loss": scalar}."""
-    logits = similarity * logit_scale.exp() + logit_bias
-    positive = text_image_ids[:, None] == image_ids[None, :]
-    return {"loss": F.softplus(torch.where(positive, -logits, logits)).sum(1).mean()}
-
-
-class Queue(nn.Module):
-    """The last `size` pairs of the momentum encoder, newest first, as further negatives (MoCo, He
-    et al. 2019, arXiv:1911.05722). A place not yet filled has the id EMPTY."""
-
-    def __init__(self, size: int, dim: int):
-        super().__init__()
-        self.register_buffer("text", torch.zeros(size, dim))
-        self.register_buffer("image", torch.zeros(size, dim))
-        self.register_buffer("ids", torch.full((size,), EMPTY))
-
-    def behind(self, text: Tensor, image: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings [b, d] and image ids [b] of a batch, each followed by those of the queue: [b +
-        filled, …]."""
-        filled = self.ids != EMPTY
-        parts = ((text, self.text), (image, self.image), (ids, self.ids))
-        return tuple(torch.cat([new, old[filled]]) for new, old in parts)
-
-    @torch.no_grad()
-    def push(self, text: Tensor, image: Tensor, ids: Tensor) -> None:
-        for buffer, new in ((self.text, text), (self.image, image), (self.ids, ids)):
-            buffer.copy_(torch.cat([new.to(buffer.dtype), buffer])[: len(buffer)])
 
 
 class SoftContrast(Objective):
@@ -212,55 +174,3 @@ class TokenItc(SoftContrast):
             for name in ("sentence.text", "sentence.image")
         )
         return {"token_itc": self.contrast(similarity, self.logit_scale, ids, ids, *teacher)}
-
-
-class Siglip(Objective):
-    """Each pair is a decision of its own."""
-
-    name = "siglip"
-    frees_scale = True
-    needs = {"image.embedding", "text.embedding"}
-    aligns = True
-    teaches = {"vision", "text"}
-
-    def __init__(self, options: Objective.Options, model, vocabulary):
-        super().__init__(options, model, vocabulary)
-        # Where the paper starts (section 3.2 and algorithm 1).
-        self.bias = nn.Parameter(torch.tensor(-10.0))
-        with torch.no_grad():
-            model.logit_scale.fill_(math.log(10.0))
-
-    def loss(self, step: Step) -> dict[str, Tensor]:
-        ids = step.batch.whole["image.ids"]
-        scale = step.model.logit_scale
-        return {"siglip": siglip_loss(step.similarity(), scale, self.bias, ids, ids)["loss"]}
-
-
-class SecondItc(SoftContrast):
-    """Captions for the second text encoder with the images."""
-
-    name = "second_itc"
-    needs = {"second.embedding"}
-    others = "image.embedding"
-
-    @classmethod
-    def reads(cls, options: SoftContrast.Options) -> set[str]:
-        return {"second.embedding"}
-
-    def loss(self, step: Step) -> dict[str, Tensor]:
-        """Of the rows that have such a caption; zero where none has."""
-        whole, ids = step.batch.whole, step.batch.whole["image.ids"]
-        rows = whole["second.rows"]
-        similarity = step.features["second.embedding"][rows] @ step.features[self.others].T
-        if not len(rows):
-            return {self.name: similarity.sum()}
-        sentences = whole["sentence.text"][rows] if "sentence.text" in whole else None
-        scale, images = step.model.inputs["second_text"].logit_scale, whole.get("sentence.image")
-        return {self.name: self.contrast(similarity, scale, ids[rows], ids, sentences, images)}
-
-
-class SecondTextItc(SecondItc):
-    """Captions for the second text encoder with those of the first."""
-
-    name = "second_text_itc"
-    others = "text.embedding"

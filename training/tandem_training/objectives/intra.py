@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .contrastive import Queue
 from .features import gathered
 from .objective import Objective, Step
+from .queue import Queue
 
 
 def within_loss(own: Tensor, momentum: Tensor, scale: Tensor, positive: Tensor) -> Tensor:

@@ -13,21 +13,24 @@ from .codebook import Codebook
 from .codes import Mfr, Mvm
 from .concept_tokens import ConceptTokens
 from .concepts import ConceptLabels, ProposalLabels
-from .contrastive import Itc, SecondItc, SecondTextItc, Siglip, TokenItc
+from .contrastive import Itc, TokenItc
 from .distil import Distil
 from .fused import FusedMlm, FusedMrfr
 from .grounding import Ground
 from .instructions import Caption, Infill, Paint, WordMatch
 from .intra import Intra, Local
 from .language import Lm, Mlm
+from .lists import Lists
 from .masked import ImageMim, Mim, TextMlm
-from .matching import Itm, Lists, Rank
+from .matching import Itm, Rank
 from .mil_nce import MilNce
 from .objective import Objective, Step, Vocabulary
 from .pixels import PixelMim
 from .query_sets import Detect, SoftTokens
 from .region_text import RegionText, TextBox
 from .regions import Mrc, MrcKl, Mrfr
+from .second_itc import SecondItc, SecondTextItc
+from .siglip import Siglip
 from .tags import MlmAlone, Pollute, SecondCaption, TagMlm
 from .writing import Decode, PrefixLm
 

@@ -13,7 +13,6 @@ B10 scales were clamped in the loss, where the gradient beyond is 0: none here r
 C11 `precision = "auto"` always meant bfloat16: all here is float32."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -23,23 +22,10 @@ from support.recorded import RECORD, losses
 RECORDED = json.loads(RECORD.read_text())
 
 
-def compared(name: str, size: str, folder: Path) -> None:
-    for step, (new, old) in enumerate(
-        zip(losses(name, size, folder), RECORDED[size][name], strict=True)
-    ):
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", list(RECORDED))
+def test_the_recipe_has_the_recorded_losses(name: str, tmp_path: Path):
+    for step, (new, old) in enumerate(zip(losses(name, tmp_path), RECORDED[name], strict=True)):
         if "rank" in new and "rank" not in old:
             new["itm"] += new.pop("rank")
         assert new == pytest.approx(old, rel=1e-5), f"{name}, step {step + 1}"
-
-
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", list(RECORDED["small"]))
-def test_the_small_recipe_has_the_recorded_losses(name: str, tmp_path: Path):
-    compared(name, "small", tmp_path)
-
-
-@pytest.mark.skipif(not os.environ.get("FULL_LOSSES"), reason="takes minutes and the extra weights")
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", list(RECORDED["small"]))
-def test_the_recipe_at_its_own_size_has_the_recorded_losses(name: str, tmp_path: Path):
-    compared(name, "full", tmp_path)

@@ -7,8 +7,9 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from tandem_training.distributed import gather
-from tandem_training.objectives.contrastive import itc_loss, momentum_itc_loss, siglip_loss
+from tandem_training.objectives.contrastive import itc_loss, momentum_itc_loss
 from tandem_training.objectives.language import lm_loss, mask_tokens, mlm_loss
+from tandem_training.objectives.siglip import siglip_loss
 
 
 def unit(*shape: int) -> torch.Tensor:

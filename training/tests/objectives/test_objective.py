@@ -5,8 +5,8 @@ import torch
 
 from support.models import masking_tokenizer, options, step_of, tiny, tiny_tokenizer
 from tandem_training.loop.trainer import vocabulary_of
-from tandem_training.objectives.contrastive import Queue
 from tandem_training.objectives.language import Mlm
+from tandem_training.objectives.queue import Queue
 from tandem_training.objectives.registry import losses
 from tandem_training.recipe import read_recipe
 

@@ -1,10 +1,9 @@
 """Losses of five steps of each recipe, which a change of the code must not change:
 
-    PYTHONPATH=.:tests python -m support.recorded small|full [recipes]
+    PYTHONPATH=.:tests python -m support.recorded [recipes]
 
-writes those of the recipes into tests/data/losses.json, or all anew. `full` has the recipes' own
-sizes and published weights, `small` only their choices. All in float32 by one thread; every weight
-that starts at random depends on its name alone."""
+writes those of the recipes into tests/data/losses.json, or all anew: their choices kept, their
+sizes cut. All in float32 by one thread; every weight depends on its name alone."""
 
 import dataclasses
 import json
@@ -20,13 +19,12 @@ from torch import Tensor, nn
 
 from tandem_training.loop import trainer
 from tandem_training.loop.optim import Optimiser
-from tandem_training.loop.start import load_published
 from tandem_training.models.model import Tandem
 from tandem_training.models.text.second import SecondText
-from tandem_training.recipe import GroupConfig, read_recipe
+from tandem_training.recipe import GroupConfig
 
 from .drawings import write_drawings
-from .models import FILES, cut, masking_tokenizer, small
+from .models import masking_tokenizer, small
 
 RECORD = Path(__file__).parents[1] / "data" / "losses.json"
 STEPS = 5
@@ -58,19 +56,16 @@ def fill(module: nn.Module, prefix: str = "", only: str = "") -> None:
             weight.copy_(0.1 * noise)
 
 
-def losses(name: str, size: str, folder: Path) -> list[dict[str, float]]:
+def losses(name: str, folder: Path) -> list[dict[str, float]]:
     """Of STEPS steps, with what was mended since the first record undone."""
     shard = write_drawings(folder / "drawings-0000.tar", languages=("zh", "de"))
-    recipe = small(name, shard) if size == "small" else cut(read_recipe(FILES[name]), shard)
+    recipe = small(name, shard)
     recipe.train = dataclasses.replace(recipe.train, precision="float32")
     recipe.optimiser = dataclasses.replace(recipe.optimiser, scalars=GroupConfig(5e-4))  # A4
-    if size == "small":
-        sizes = {"layers": 1, "width": 16, "heads": 2}
-        recipe.inputs = {n: dataclasses.replace(c, **sizes) for n, c in recipe.inputs.items()}
+    sizes = {"layers": 1, "width": 16, "heads": 2}
+    recipe.inputs = {n: dataclasses.replace(c, **sizes) for n, c in recipe.inputs.items()}
     model = Tandem(recipe.model)
     fill(model)
-    if size == "full":
-        load_published(model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "attach", attached)
         patch.setattr(SecondText, "__init__", started)
@@ -107,23 +102,19 @@ def step_at_earlier_rates(optimiser, progress: float) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     record = json.loads(RECORD.read_text())
-    size, *names = sys.argv[1:]
-    for name in names or record[size]:
+    for name in sys.argv[1:] or record:
         with tempfile.TemporaryDirectory() as folder:
-            record[size][name] = losses(name, size, Path(folder))
+            record[name] = losses(name, Path(folder))
     RECORD.write_text(written(record))
 
 
 def written(record: dict) -> str:
     """JSON with a line a step."""
-    sizes = []
-    for size, recipes in record.items():
-        rows = (
-            f'  "{name}": [\n    ' + ",\n    ".join(map(json.dumps, steps)) + "\n  ]"
-            for name, steps in recipes.items()
-        )
-        sizes.append(f' "{size}": {{\n' + ",\n".join(rows) + "\n }")
-    return "{\n" + ",\n".join(sizes) + "\n}\n"
+    rows = (
+        f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, steps)) + "\n ]"
+        for name, steps in record.items()
+    )
+    return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
 if __name__ == "__main__":

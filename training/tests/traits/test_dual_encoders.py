@@ -8,8 +8,9 @@ import torch.nn.functional as F
 
 from support.models import FILES, small, step_of
 from tandem_training.models.model import Tandem, limit_scales
-from tandem_training.objectives.contrastive import itc_loss, siglip_loss
+from tandem_training.objectives.contrastive import itc_loss
 from tandem_training.objectives.registry import attach
+from tandem_training.objectives.siglip import siglip_loss
 from tandem_training.recipe import read_recipe
 
 
