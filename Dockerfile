@@ -18,7 +18,7 @@ ARG CXXFLAGS_AMD64="-march=x86-64-v3"
 RUN if [ "$(dpkg --print-architecture)" = amd64 ]; then export CXXFLAGS="$CXXFLAGS_AMD64"; fi \
   && npm ci --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
-COPY scripts/bundle.mjs ./scripts/
+COPY scripts/build.mjs scripts/bundle.mjs ./scripts/
 COPY src ./src
 # Removes 240 MB of libraries for other platforms, types, source maps and compiler output. sbom.cdx.json lists the
 # remaining packages (CycloneDX).

@@ -141,7 +141,7 @@ async function browse(signal, after) {
   more.hidden = next === null
   showMore = (nextSignal) => browse(nextSignal, next)
   const shown = shownHits(grid).length
-  status.textContent = shown === 0 ? '' : `${shown}${more.hidden ? '' : ' or more'} stored`
+  status.textContent = shown === 0 ? '' : `${shown}${more.hidden ? '' : ' shown, more'} stored`
   showState({ emptyText: shown === 0 ? 'No photos yet. Drop some here, or choose them.' : '' })
 }
 

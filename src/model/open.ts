@@ -27,6 +27,8 @@ export function modelSettings(config: Config): Omit<ModelsOptions, 'folder'> {
   }
 }
 
+const SIGN_OF_LIFE_MS = 1800
+
 /**
  * @param folder - the folder of the bundle; an encoder has its own
  * @throws BundleError; Error when a setting is missing or the encoder cannot be reached
@@ -39,10 +41,16 @@ export async function openServedModels(
   log.info('the model is being opened; the first start on a machine takes some seconds more')
   const report = (sentence: string): void => log.error(sentence)
   const note = (sentence: string): void => log.info(sentence)
-  const models =
+  const begun = performance.now()
+  const waiting = setInterval(() => {
+    const seconds = Math.round((performance.now() - begun) / 1000)
+    log.info(`the model is being opened, ${seconds} s so far`)
+  }, SIGN_OF_LIFE_MS)
+  const opened =
     config.role === 'search'
-      ? await openRemoteModels({ ...encoderSettings(config), report })
-      : await openModels({ ...modelSettings(config), folder, report, note })
+      ? openRemoteModels({ ...encoderSettings(config), report })
+      : openModels({ ...modelSettings(config), folder, report, note })
+  const models = await opened.finally(() => clearInterval(waiting))
   const { fingerprint, name, version } = models.info
   log.info({ bundle: name, version, fingerprint }, 'the model is open')
   return models

@@ -205,7 +205,7 @@ function checkNpm(command: string): void {
 }
 
 function checkPackage(command: string): void {
-  expect(command).toContain(`${packageInfo.name}-${packageInfo.version}.tgz`)
+  expect(command).toContain(`tandem-${packageInfo.version}.tgz`)
 }
 
 /** The modules, options and recipes of a command of the trainer exist. */
@@ -284,7 +284,11 @@ const CHECKED: readonly [RegExp, string, (command: string) => void][] = [
     checkTandem,
   ],
   [/tandem (migrate|images)/, 'needs Milvus; test/cli has their tests', checkTandem],
-  [/tandem rebuild/, 'refuses while a service runs; test/e2e/command.test.ts runs it', checkTandem],
+  [
+    /tandem (rebuild|check)/,
+    'refuses while a service runs; test/e2e/command.test.ts runs both',
+    checkTandem,
+  ],
   [
     /^export MILVUS_ADDRESS/,
     'settings of the next line',
