@@ -9,6 +9,8 @@ import type { InputLimits } from './inputs.js'
 
 /** A payload has 64 KiB at most. Parsing more would block the event loop. */
 export const MAX_FIELD_BYTES = 262_144
+/** Of a part beside its content: boundary, names and types. */
+const MAX_HEAD_BYTES = 4096
 
 export interface FormField {
   name: string
@@ -46,6 +48,9 @@ export async function readForm(
   let files = 0
   const holds = (more: number): void => request.admission.holds(size + more)
   try {
+    // busboy reads a part that is too large to its end before it says so.
+    const most = maxBodyBytes + maxParts(limits) * MAX_HEAD_BYTES
+    if (Number(request.headers['content-length']) > most) throw tooLarge(limits)
     // The path that a client gives tells equal names of two folders apart.
     const options = { preservePath: true, limits: mostOf(limits), isPartAFile }
     for await (const part of request.parts(options)) {
@@ -108,13 +113,14 @@ export function onlyField(parts: readonly FormPart[], name: string): string | un
   )
 }
 
-function mostOf({
-  maxBodyBytes,
-  maxBatchItems,
-}: InputLimits): FastifyMultipartBaseOptions['limits'] {
-  // An image can come with an id and a payload.
-  const parts = maxBatchItems * 3
-  return { fileSize: maxBodyBytes, fieldSize: MAX_FIELD_BYTES, files: parts, parts }
+/** An image can come with an id and a payload. */
+function maxParts({ maxBatchItems }: InputLimits): number {
+  return maxBatchItems * 3
+}
+
+function mostOf(limits: InputLimits): FastifyMultipartBaseOptions['limits'] {
+  const parts = maxParts(limits)
+  return { fileSize: limits.maxBodyBytes, fieldSize: MAX_FIELD_BYTES, files: parts, parts }
 }
 
 /** Whether busboy hands a part over as bytes: a file, or JSON, which the plugin would parse. */

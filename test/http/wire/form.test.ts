@@ -1,4 +1,5 @@
 /** Fields of forms are read alike, with or without the type application/json. */
+import { request, type IncomingMessage } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
@@ -9,9 +10,9 @@ beforeAll(async () => {
 afterAll(() => tandem.end())
 
 const send = async (method: 'PUT' | 'POST', url: string, form: FormData) => {
-  const request = new Request('http://service/', { method: 'POST', body: form })
-  const payload = Buffer.from(await request.arrayBuffer())
-  const headers = { 'content-type': request.headers.get('content-type') ?? '' }
+  const made = new Request('http://service/', { method: 'POST', body: form })
+  const payload = Buffer.from(await made.arrayBuffer())
+  const headers = { 'content-type': made.headers.get('content-type') ?? '' }
   return (await tandem.app.inject({ method, url, payload, headers })).json<
     Record<string, unknown>
   >()
@@ -63,5 +64,30 @@ describe('a field of a form', () => {
       code: 'batch_too_large',
       detail: 'The form has too many parts; expected at most 4 files.',
     })
+  })
+})
+
+describe('a form that is larger than a body may be', () => {
+  it.each([
+    ['a file', 'name="image"; filename="a.jpg"'],
+    ['a field', 'name="payload"'],
+  ])('is refused by its Content-Length: %s', async (_, head) => {
+    const service = await startTestService({ maxBodyBytes: 100_000 })
+    const url = await service.app.listen({ host: '127.0.0.1', port: 0 })
+    const headers = {
+      'content-type': 'multipart/form-data; boundary=b',
+      'content-length': '3000000000',
+    }
+    const sent = request(`${url}/items/a`, { method: 'PUT', headers })
+    const reply = new Promise<IncomingMessage>((resolve, reject) => {
+      sent.once('response', resolve)
+      sent.once('error', reject)
+    })
+    sent.write(`--b\r\nContent-Disposition: form-data; ${head}\r\n\r\n`)
+    sent.write('x'.repeat(150_000))
+    const { statusCode } = await reply
+    expect(statusCode).toBe(413)
+    sent.destroy()
+    await service.end()
   })
 })
