@@ -3,6 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/p
 import { basename, join } from 'node:path'
 import { flush } from '../files/flush.js'
 import { sha256OfFile } from '../files/sha256.js'
+import { storageFailure } from '../files/storage-failure.js'
 import { BundleError, type FileEntry, type Manifest } from '../model/bundle/bundle.js'
 import { openBundle } from '../model/bundle/open.js'
 import { encodePng, preprocess } from '../model/image/preprocess.js'
@@ -69,7 +70,7 @@ const TOLERANCES = { embedding_cosine: 0.999, logit: 0.1 }
 /**
  * Imports a folder. A failure leaves nothing behind.
  * @throws BundleError when the folder has no known layout, lacks a part, or its graphs cannot be
- *   brought behind the contract of a bundle
+ *   brought behind the contract of a bundle; TandemError `storage_full`, `storage_read_only`
  */
 export async function importModel(source: string, options: ImportOptions): Promise<Imported> {
   const { into, progress = () => undefined } = options
@@ -92,7 +93,7 @@ export async function importModel(source: string, options: ImportOptions): Promi
     return { ...imported, folder }
   } catch (error) {
     await remove()
-    throw error
+    throw await storageFailure(error, into, `the bundles in ${into}`)
   }
 }
 
