@@ -84,6 +84,7 @@ export async function runCrashes({
   let configured: BundleName = 'bundle-a'
   const history = new History(new Map([[BUNDLES, bundlesValue(configured, false)]]))
   const versions = new Versions()
+  const gone: Promise<unknown>[] = []
   try {
     for (let at = 0; at <= kills && crashes.contradictions.length === 0; at += 1) {
       const random = randomNumbers(seed + at * 7919)
@@ -115,6 +116,7 @@ export async function runCrashes({
         armed,
         earlyAcknowledgement,
       })
+      gone.push(service.gone)
       const timedKill = isLast
         ? undefined
         : killLater(service, armed, random, killsIndex ? INDEX_RECOVERY_MS : 0)
@@ -151,6 +153,8 @@ export async function runCrashes({
       crashes.kills += 1
     }
   } finally {
+    // A worker that is starting reads its modules.
+    await Promise.all(gone)
     await rm(dataFolder, { recursive: true, force: true })
     await rm(compiled, { recursive: true, force: true })
   }

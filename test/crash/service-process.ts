@@ -24,6 +24,8 @@ export class ServiceProcess {
   readonly state: Promise<State | null>
   /** Signal or exit code, when the process has ended and all its messages were read. */
   readonly ended: Promise<number | NodeJS.Signals | null>
+  /** When its worker processes have ended, too. */
+  readonly gone: Promise<unknown>
   readonly #child: ChildProcess
   readonly #pending = new Map<
     number,
@@ -50,8 +52,12 @@ export class ServiceProcess {
             ? []
             : ['--import', pathToFileURL(join(folder, 'inject-fail-points.js')).href],
         env: { PATH: process.env['PATH'], [ARMED_VARIABLE]: JSON.stringify(armed) },
+        stdio: ['inherit', 'inherit', 'pipe', 'ipc'],
       },
     )
+    // Workers inherit the pipe, which closes with the last process that has it.
+    this.gone = once(this.#child, 'close')
+    this.#child.stderr?.pipe(process.stderr, { end: false })
     const exit = once(this.#child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
     this.ended = Promise.all([exit, once(this.#child, 'disconnect')]).then(([[code, signal]]) => {
       this.#end()
