@@ -33,6 +33,8 @@ interface Pending {
 const GROUP_SIZE = 16
 /** A group that has as many bytes is not filled up. */
 const GROUP_BYTES = 2 ** 20
+/** Then the event loop has a turn: reading a payload of many values takes some milliseconds. */
+const MAX_TURN_MS = 4
 /** Images that were stored, and images that failed, whose outcomes a reply has. */
 const MAX_LISTED = 10_000
 /** More than errors quote of a line. */
@@ -94,22 +96,26 @@ export const manyItemsRoutes: FastifyPluginAsyncTypebox<InputOptions> = async (a
 }
 
 /** Adds the images of a group together, those of one id one after the other: the last one stays. */
-function addGroup(
+async function addGroup(
   group: readonly Pending[],
   retrieval: Retrieval,
   request: FastifyRequest,
 ): Promise<Outcome[]> {
   const latest = new Map<string, Promise<Outcome>>()
-  return Promise.all(
-    group.map(({ index, read }) => {
-      let id: string | null = null
-      const addition = (async () => read((known) => (id = known)))()
-      const earlier = id === null ? undefined : latest.get(id)
-      const outcome = add({ index, id, addition, earlier }, retrieval, request)
-      if (id !== null) latest.set(id, outcome)
-      return outcome
-    }),
-  )
+  const outcomes: Promise<Outcome>[] = []
+  let turn = performance.now()
+  for (const { index, read } of group) {
+    let id: string | null = null
+    const addition = (async () => read((known) => (id = known)))()
+    const earlier = id === null ? undefined : latest.get(id)
+    const outcome = add({ index, id, addition, earlier }, retrieval, request)
+    if (id !== null) latest.set(id, outcome)
+    outcomes.push(outcome)
+    if (performance.now() - turn < MAX_TURN_MS) continue
+    await setImmediate()
+    turn = performance.now()
+  }
+  return Promise.all(outcomes)
 }
 
 interface Adding {

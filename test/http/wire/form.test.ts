@@ -1,5 +1,6 @@
 /** Fields of forms are read alike, with or without the type application/json. */
 import { request, type IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startTestService, type TestService } from '../../support/test-service.js'
 
@@ -89,5 +90,27 @@ describe('a form that is larger than a body may be', () => {
     expect(statusCode).toBe(413)
     sent.destroy()
     await service.end()
+  })
+})
+
+describe('a form of many chunks', () => {
+  it('gives other requests a turn after each chunk', async () => {
+    const head = '--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\ndog'
+    let turns = 0
+    let running = true
+    const count = (): void => {
+      turns += 1
+      if (running) setImmediate(count)
+    }
+    setImmediate(count)
+    const { statusCode } = await tandem.app.inject({
+      method: 'POST',
+      url: '/items',
+      payload: Readable.from([head, ...Array<string>(300).fill(' '.repeat(1000)), '\r\n--b--']),
+      headers: { 'content-type': 'multipart/form-data; boundary=b' },
+    })
+    running = false
+    expect(statusCode).toBe(200)
+    expect(turns).toBeGreaterThan(300)
   })
 })
