@@ -63,7 +63,9 @@ export async function runAttack(
   const raw = new RawClients(port)
   const before = { memory: service.memory, descriptors: service.descriptors }
   const end = performance.now() + options.seconds * 1000
-  const isOver = (): boolean => performance.now() > end || hasEnded() || !service.isAlive
+  const broken: unknown[] = []
+  const isOver = (): boolean =>
+    performance.now() > end || hasEnded() || !service.isAlive || broken.length > 0
   const answers: Answer[] = []
   let mostMemory = before.memory
   const target: Target = {
@@ -82,7 +84,7 @@ export async function runAttack(
   const path = '/search?q=a%20dog&k=3'
   const clients = [good(() => ask(port, { path, key: GOOD_KEY }), PAUSE_MS)]
   if (attack.adds === true) clients.push(good(() => add(port, 'good', options.image), 4 * PAUSE_MS))
-  const attacking = attack.run(target)
+  const attacking = attack.run(target).catch((error: unknown) => broken.push(error))
   await Promise.all(clients)
   raw.closeAll()
   closeAgents()
@@ -93,6 +95,7 @@ export async function runAttack(
   const times = answers.map(({ ms }) => ms).sort((a, b) => a - b)
   const p99 = times[Math.floor(times.length * 0.99)] ?? 0
   if (!service.isAlive) faults.push('the service has ended')
+  if (broken.length > 0) faults.push(`the attack has ended: ${String(broken[0])}`)
   if (succeeded < answers.length * MIN_SUCCESS)
     faults.push(
       `${answers.length - succeeded} of ${answers.length} good requests failed: ${failures(answers)}`,

@@ -1,8 +1,7 @@
 /** Faults 4 to 6: bodies that cost much processor time or memory for their bytes. */
 import type { Attack, Target } from './attack.js'
 import { ask, head } from './http.js'
-
-const LARGEST = 20_000_000
+import { filled, largeShapes, LARGEST } from './large-shapes.js'
 
 /** Sends the questions in turn, `clients` at a time, until the attack is over. */
 async function inLoop(
@@ -32,8 +31,10 @@ const post = (path: string, body: string, type = 'application/json') => ({
 const words = (letters: string, length: number): string =>
   `${letters.repeat(98).slice(0, 98)} `.repeat(Math.ceil(length / 99)).slice(0, length)
 
-const filled = (open: string, piece: string, close: string): string =>
-  open + piece.repeat(Math.floor((LARGEST - open.length - close.length) / piece.length)) + close
+/** Silences of the event loop by all shapes are measured one by one: see silence.ts. */
+const shapes = largeShapes.filter(({ name }) =>
+  ['strings of 65 kB', 'names of 400 bytes', 'parts of nothing'].includes(name),
+)
 
 export const costlyBodies: readonly Attack[] = [
   {
@@ -58,6 +59,7 @@ export const costlyBodies: readonly Attack[] = [
         post('/search', filled('{"text":"', '\u{1f600}', '"}').slice(0, LARGEST / 4)),
         post('/search', filled('{"image":"data:', ';', '"}')),
         post('/search', filled('{"image":"', 'A', '"}')),
+        ...shapes.map(({ path, type, body }) => post(path, body(), type)),
         post(
           '/search',
           `--x\r\ncontent-disposition: form-data; name="filter"\r\ncontent-type: application/json\r\n\r\n${filled('', '[', '').slice(0, LARGEST / 2)}\r\n--x--\r\n`,

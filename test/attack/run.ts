@@ -1,8 +1,8 @@
 /**
- * The long run: `npm run attack -- --seconds 6 --requests 100000 --stop-minutes 10 [--seed 7]
- * [--bundle tandem-small] [--only 9]`. Without `--bundle`, with the tiny bundle of the tests and
- * the shipped one. Writes its table to docs/reliability.md. Ends with 1 if
- * anything is not as it must be.
+ * The long run: `npm run attack -- [--seconds 10] [--requests 100000] [--stop-minutes 10]
+ * [--rounds 5] [--seed 7] [--bundle tandem-small] [--only 9]`. Without options about half an hour,
+ * with the tiny bundle of the tests and the shipped one. Writes its tables to docs/reliability.md.
+ * Ends with 1 if anything is not as it must be.
  */
 import { cpus } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -14,11 +14,13 @@ import { runAttack, type Outcome } from './attack.js'
 import { attacks } from './attacks.js'
 import { fuzzSockets } from './sockets.js'
 import { Service } from './service.js'
+import { MAX_SILENCE_MS, measureSilences, type Silence } from './silence.js'
 import { MAX_FAILING_MS, stopWorkers, type Stops } from './stopped-workers.js'
 
 const { values } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '30' },
+    seconds: { type: 'string', default: '10' },
+    rounds: { type: 'string', default: '5' },
     requests: { type: 'string', default: '100000' },
     'stop-minutes': { type: 'string', default: '10' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
@@ -45,18 +47,20 @@ const chosen = attacks.filter(
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
 const outcomes: (Outcome & { bundle: string })[] = []
+/** What kept a part of the run from its end; the others go on. */
+const broken: string[] = []
+const silences: Silence[] = []
+if (values.only === undefined && Number(values.rounds) > 0)
+  await onService(model, async (service) => {
+    silences.push(...(await measureSilences(service, Number(values.rounds))))
+    for (const silence of silences) say(silenceRow(silence))
+  })
 for (const folder of models)
-  for (const attack of chosen) {
-    const service = await Service.start(folder)
-    try {
-      const outcome = await runAttack(service, attack, { seconds, image, judgesTime: true })
-      record(outcome, folder)
-    } finally {
-      await service.stop()
-    }
-  }
+  for (const attack of chosen)
+    await onService(folder, async (service) =>
+      record(await runAttack(service, attack, { seconds, image, judgesTime: true }), folder),
+    )
 if (values.only === undefined && Number(values.requests) > 0) {
-  const service = await Service.start(model)
   const count = Number(values.requests)
   let isOver = false
   const attack = {
@@ -68,31 +72,33 @@ if (values.only === undefined && Number(values.requests) > 0) {
       isOver = true
     },
   }
-  try {
+  await onService(model, async (service) =>
     // Ends with the requests, not with the time.
-    const outcome = await runAttack(service, attack, {
-      ...{ seconds: Infinity, image, judgesTime: true },
-      hasEnded: () => isOver,
-    })
-    record(outcome, model)
-  } finally {
-    await service.stop()
-  }
+    record(
+      await runAttack(service, attack, {
+        ...{ seconds: Infinity, image, judgesTime: true },
+        hasEnded: () => isOver,
+      }),
+      model,
+    ),
+  )
 }
 const stops: Stops[] = []
 const stopEnd = performance.now() + Number(values['stop-minutes']) * 60_000
-for (let round = 0; values.only === undefined && performance.now() < stopEnd; round += 1) {
-  const service = await Service.start(models[round % models.length] ?? model)
-  const outcome = await stopWorkers(service, {
-    ...{ rounds: 6, seed: seed + round, image },
-    allAtTheEnd: round % 2 === 1,
+for (let round = 0; values.only === undefined && performance.now() < stopEnd; round += 1)
+  await onService(models[round % models.length] ?? model, async (service) => {
+    const outcome = await stopWorkers(service, {
+      ...{ rounds: 6, seed: seed + round, image },
+      allAtTheEnd: round % 2 === 1,
+    })
+    for (const { worker, milliseconds } of outcome.stopped)
+      if (milliseconds > MAX_FAILING_MS)
+        outcome.faults.push(
+          `requests failed for ${milliseconds.toFixed(0)} ms while ${worker} stood`,
+        )
+    stops.push(outcome)
+    say(JSON.stringify(outcome))
   })
-  for (const { worker, milliseconds } of outcome.stopped)
-    if (milliseconds > MAX_FAILING_MS)
-      outcome.faults.push(`requests failed for ${milliseconds.toFixed(0)} ms while ${worker} stood`)
-  stops.push(outcome)
-  say(JSON.stringify(outcome))
-}
 
 if (values.only === undefined)
   replaceBetween('attack', [
@@ -102,8 +108,37 @@ if (values.only === undefined)
     '|---:|---|---|---:|---:|---:|---|---|',
     ...outcomes.map(rowOf),
     ...(stops.length === 0 ? [] : ['', ...stopLines(stops)]),
+    ...(silences.length === 0 ? [] : ['', ...silenceLines()]),
+    ...(broken.length === 0 ? [] : ['', `Not run to the end: ${broken.join('; ')}.`]),
   ])
-process.exitCode = [...outcomes, ...stops].some(({ faults }) => faults.length > 0) ? 1 : 0
+const isLate = silences.some(({ milliseconds }) => milliseconds > MAX_SILENCE_MS)
+const isFaulty = [...outcomes, ...stops].some(({ faults }) => faults.length > 0)
+process.exitCode = isFaulty || isLate || broken.length > 0 ? 1 : 0
+
+async function onService(folder: string, work: (service: Service) => Promise<void>): Promise<void> {
+  let service: Service | undefined
+  try {
+    service = await Service.start(folder)
+    await work(service)
+  } catch (error) {
+    broken.push((error as Error).message)
+    say(`  ${String(error)}`)
+  } finally {
+    await service?.stop()
+  }
+}
+
+function silenceLines(): string[] {
+  return [
+    `| a single request in this shape | MB | status | longest silence of the event loop, median of ${values.rounds}, ms |`,
+    '|---|---:|---:|---:|',
+    ...silences.map(silenceRow),
+  ]
+}
+
+function silenceRow({ name, bytes, status, milliseconds }: Silence): string {
+  return `| ${name} | ${(bytes / 1e6).toFixed(1)} | ${status} | ${milliseconds.toFixed(0)} |`
+}
 
 function record(outcome: Outcome, folder: string): void {
   const row = { ...outcome, bundle: folder.split('/').at(-1) ?? '' }

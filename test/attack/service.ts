@@ -34,6 +34,8 @@ export class Service {
     const program = [
       '--import',
       join(packageFolder, 'test/support/run-source.mjs'),
+      '--import',
+      join(packageFolder, 'test/attack/silence-probe.mjs'),
       join(packageFolder, 'src/server.ts'),
     ]
     const environment = {
@@ -41,10 +43,16 @@ export class Service {
       TANDEM_MODEL: model,
       // This process would have to read its lines, and is busy.
       AUDIT_LOG: join(folder, 'audit.log'),
+      SILENCE_FILE: join(folder, 'silence'),
       API_KEYS: [GOOD_KEY, ...ATTACKER_KEYS].join(','),
     }
     const { process: child, address, log } = await startServer(program, environment, [])
     return new Service(child, Number(new URL(address).port), log, folder)
+  }
+
+  /** Where the probe writes delays of the event loop. */
+  get silenceFile(): string {
+    return join(this.#folder, 'silence')
   }
 
   get pid(): number {
