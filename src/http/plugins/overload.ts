@@ -18,6 +18,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Takes no permit: it must answer also when the service is busy. */
     permit?: false
+    /** The handler takes the permit, once the body has told it the client. */
+    beginsItself?: true
     /** Has no time limit: it streams, and its parts are limited instead. */
     timeLimit?: false
     /** `bulk` for work that can wait while clients wait for answers; `interactive` by default. */
@@ -87,9 +89,14 @@ export class Admission {
     if (refusal !== null) throw overloaded(refusal)
   }
 
-  /** Call it once when the body is complete. @throws TandemError `overloaded` */
-  begin(): void {
-    this.#take(this.#priority)
+  /**
+   * Call it once when the body is complete.
+   *
+   * @param client - the client that the sender of the request works for
+   * @throws TandemError `overloaded`
+   */
+  begin(client = this.client): void {
+    this.#take(this.#priority, client)
     if (this.#holding !== undefined) this.#bytes.keep(this.#holding)
   }
 
@@ -144,9 +151,9 @@ export class Admission {
     return this.#request.routeOptions.config.priority ?? 'interactive'
   }
 
-  #take(priority: NonNullable<Call['priority']>): void {
+  #take(priority: NonNullable<Call['priority']>, client = this.client): void {
     if (this.#isOver) return
-    const permit = this.#permits.take(priority, this.client)
+    const permit = this.#permits.take(priority, client)
     if (typeof permit !== 'function') throw overloaded(permit)
     this.#taken.push(permit)
   }
@@ -200,7 +207,8 @@ export const overload = plugin<OverloadOptions>(
       next()
     })
     app.addHook('preValidation', (request, _reply, next) => {
-      if (request.call === undefined || isReadByRoute(request)) return next()
+      const isLater = request.routeOptions.config.beginsItself === true || isReadByRoute(request)
+      if (request.call === undefined || isLater) return next()
       try {
         request.admission.begin()
         next()

@@ -79,7 +79,7 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
       path,
       {
         bodyLimit: maxBodyBytes + HEAD_BYTES,
-        config: { scope: 'read', errors: ['bundle_mismatch', ...errors] },
+        config: { scope: 'read', beginsItself: true, errors: ['bundle_mismatch', ...errors] },
         schema: {
           tags: ['encoder'],
           summary,
@@ -106,7 +106,10 @@ export const encoderRoutes: FastifyPluginCallbackTypebox<EncoderOptions> = (
               return value
             })
             checkFingerprint(fingerprintIn(frame), encoder)
-            return answer(frame, { ...call, ...callIn(frame, call?.client) }, request.longStrings)
+            const own = { ...call, ...callIn(frame, call?.client) }
+            // The clients of a service have shares of their own, as they have at that service.
+            request.admission.begin(own.client)
+            return answer(frame, own, request.longStrings)
           }),
         )
       },

@@ -157,7 +157,8 @@ class RemoteModels implements Models {
   ): Promise<Answer> {
     this.#watch.available()
     const now = (): Promise<Answer> => this.#askNow(call, question)
-    return call.priority === 'bulk' ? this.#bulk.run(now, { signal: call.signal }) : now()
+    const { priority, signal, client } = call
+    return priority === 'bulk' ? this.#bulk.run(now, { signal, client }) : now()
   }
 
   async #askNow<Answer>(

@@ -102,6 +102,28 @@ describe('the encoder routes', () => {
     }
   })
 
+  it('gives each client of a service that searches its share of the permits', async () => {
+    const service = await startTestService({ role: 'encode', maxConcurrentRequests: 8 })
+    let open = (): void => undefined
+    const gate = new Promise<void>((resolve) => (open = resolve))
+    service.models.gate = () => gate
+    const ask = async (client: string) => {
+      const payload = askTexts(['dog'], service.models.info, { client })
+      const headers = { 'content-type': FRAME_TYPE }
+      const url = '/encoder/texts'
+      const answer = await service.app.inject({ method: 'POST', url, payload, headers })
+      return answer.statusCode === 200 ? 'answered' : answer.json<{ detail: string }>().detail
+    }
+    const calls = [...Array<string>(7).fill('anna'), 'bert', 'bert'].map(ask)
+    // Six of eight are the share of one client alone.
+    expect(await calls[6]).toContain('6 requests of this client are being answered')
+    open()
+    expect(await Promise.all([...calls.slice(0, 6), ...calls.slice(7)])).toEqual(
+      Array(8).fill('answered'),
+    )
+    await service.end()
+  })
+
   it('refuses a text of more than 10,000 characters and a head of many values', async () => {
     const service = await startTestService({ role: 'encode' })
     const { info } = service.models
