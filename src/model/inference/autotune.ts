@@ -29,13 +29,13 @@ export function searchOnDevice(longestText: number): Search {
 const USUAL_TOKENS = 16
 
 /** On a CPU, rows get cheaper until they fill its caches. */
-export function searchOnCpu(threads: number): Search {
+export function searchOnCpu(threads: number, longestText = USUAL_TOKENS): Search {
   // Core time ignores other processes, but counts threads that wait for each other.
   const clock = threads === 1 ? coreTime : now
   return {
     least: { image: 1, text: 16, fusion: 16 },
     most: { image: 8, text: 32, fusion: 32 },
-    tokens: USUAL_TOKENS,
+    tokens: Math.min(USUAL_TOKENS, longestText),
     clock,
   }
 }

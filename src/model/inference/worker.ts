@@ -69,8 +69,8 @@ answerCalls<Commands>({
   open: async ({ bundle, execution, graphCacheFolder, isCacheVerified }) => {
     const { provider, threads } = execution
     const { manifest, fingerprint } = bundle
-    search =
-      provider === 'cpu' ? searchOnCpu(threads) : searchOnDevice(manifest.text_encoder.max_tokens)
+    const longest = manifest.text_encoder.max_tokens
+    search = provider === 'cpu' ? searchOnCpu(threads, longest) : searchOnDevice(longest)
     const specs = Object.entries(graphSpecs(manifest)) as [GraphName, GraphSpec][]
     const isCached = provider === 'cpu' && bytesOf(manifest, specs) >= MIN_CACHED_BYTES
     cache =

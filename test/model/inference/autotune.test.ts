@@ -108,6 +108,12 @@ describe('the overhead of a batch', () => {
     expect(overhead).toBeCloseTo(3 * 16)
   })
 
+  it('is measured with the longest text of a model that reads fewer tokens than usual', async () => {
+    const { run } = device(Infinity, (rows) => 6 + rows * 2)
+    const { limit } = await largestBatch('text', spec, searchOnCpu(2, 8), run)
+    expect(limit).toBe(32 * 8)
+  })
+
   it('is beyond any count where more rows take no longer', async () => {
     expect(
       await largestBatch('text', spec, searchOnDevice(16), device(Infinity, parallel).run),
