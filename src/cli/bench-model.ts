@@ -95,11 +95,7 @@ export async function benchModel(
 
 async function about(folder: string): Promise<BenchModelReport['bundles'][number]> {
   const { manifest } = await openBundle(folder)
-  const parts = [
-    manifest.image_encoder,
-    ...textEncodersOf(manifest),
-    manifest.fusion_encoder,
-  ]
+  const parts = [manifest.image_encoder, ...textEncodersOf(manifest), manifest.fusion_encoder]
   const precisions = new Set(
     parts.flatMap((part) => (part === undefined ? [] : [part.precision ?? 'fp32'])),
   )

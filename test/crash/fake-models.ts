@@ -95,7 +95,13 @@ export class FakeModels implements Models {
 
   constructor(name: BundleName) {
     this.#bundle = name
-    this.info = { ...common, languages: ['en'], textEncoders: [{ languages: ['en'] }], name, fingerprint: fingerprints[name] }
+    this.info = {
+      ...common,
+      languages: ['en'],
+      textEncoders: [{ languages: ['en'] }],
+      name,
+      fingerprint: fingerprints[name],
+    }
   }
 
   encodeTexts(texts: readonly string[]): ReturnType<Models['encodeTexts']> {

@@ -19,11 +19,12 @@ PAGES = {"en": DOCS / "survey.md", "zh": DOCS / "survey.zh.md"}
 WORDS = {  # of each language, beside the prose
     "en": {"recipe": "Recipe", "lines": "lines", "parts": "Parts", "objectives": "Objectives",
            "serves": "Serves as", "row": "measured in [its row](recipes.md)", "has": "Also has",
-           "lacks": "Lacks", "memory": "From memory", "count": "{} systems.", "of": "by",
+           "lacks": "Lacks", "memory": "From memory", "of": "by",
+           "count": "{} systems in {} recipes.",
            "other": "[中文](survey.zh.md)", "roles": ["Vision", "Text", "Fusion"]},
     "zh": {"recipe": "配方", "lines": "行", "parts": "部件", "objectives": "目标",
            "serves": "服务方式", "row": "测量结果见[其所在行](recipes.md)",
-           "count": "共 {} 个系统。", "of": "各系统",
+           "count": "共 {} 个系统，{} 个配方。", "of": "各系统",
            "other": "[English](survey.md)", "roles": ["视觉", "文本", "融合"]},
 }  # fmt: skip
 WRITTEN = "<!-- Written by `python -m tandem_training.survey`; edit the recipes instead. -->"
@@ -68,7 +69,10 @@ def page(language: str) -> str:
     prose, words = tomllib.loads((RECIPES / "survey.toml").read_text()), WORDS[language]
     every = entries()
     blocks = [f"# {prose['title'][language]}", WRITTEN, words["other"], prose["intro"][language]]
-    blocks += [prose["serve"][language], words["count"].format(len(every))]
+    # A stage of a system has its name and what it adds: "VLMo, stage 1".
+    systems = {entry.name.split(", ")[0] for entry in every}
+    counted = words["count"].format(len(systems), len(every))
+    blocks += [prose["serve"][language], counted]
     families = dict.fromkeys([*prose["family"], *(e.path.parent.name for e in every)])
     for family in families:
         own = [entry for entry in every if entry.path.parent.name == family]

@@ -54,7 +54,7 @@ export async function readForm(
     // The path that a client gives tells equal names of two folders apart.
     const options = { preservePath: true, limits: mostOf(limits), isPartAFile }
     // After the parser is attached, and before it gets any data.
-    process.nextTick(giveTurns, request.raw)
+    process.nextTick(watch, request.raw, most, () => tooLarge(limits))
     for await (const part of request.parts(options)) {
       if (part.type === 'file' && isFileType(part.mimetype, part.filename)) {
         const bytes = await bytesOf(part.file, holds)
@@ -87,10 +87,18 @@ export async function readForm(
 
 /**
  * Gives the event loop a turn after each chunk that the parser of a form reads: Node may read 32
- * chunks in one, and 2 MiB of tiny parts take a tenth of a second.
+ * chunks in one, and 2 MiB of tiny parts take a tenth of a second. A stream of more than `most`
+ * bytes, whose length no header tells, ends with the error; the parser listens for one.
  */
-function giveTurns(stream: Readable): void {
-  stream.on('data', () => {
+function watch(stream: Readable, most: number, error: () => TandemError): void {
+  let bytes = 0
+  stream.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    if (bytes > most) {
+      stream.pause()
+      stream.emit('error', error())
+      return
+    }
     // The parser has enough, and resumes it.
     if (stream.isPaused()) return
     stream.pause()

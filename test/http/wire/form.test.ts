@@ -70,14 +70,16 @@ describe('a field of a form', () => {
 
 describe('a form that is larger than a body may be', () => {
   it.each([
-    ['a file', 'name="image"; filename="a.jpg"'],
-    ['a field', 'name="payload"'],
-  ])('is refused by its Content-Length: %s', async (_, head) => {
-    const service = await startTestService({ maxBodyBytes: 100_000 })
+    ['by its Content-Length: a file', 'name="image"; filename="a.jpg"', '3000000000'],
+    ['by its Content-Length: a field', 'name="payload"', '3000000000'],
+    ['while it is read, if its length is not given: a file', 'name="image"; filename="a"', null],
+    ['while it is read, if its length is not given: a field', 'name="payload"', null],
+  ])('is refused %s', async (_, head, length) => {
+    const service = await startTestService({ maxBodyBytes: 100_000, maxBatchItems: 4 })
     const url = await service.app.listen({ host: '127.0.0.1', port: 0 })
     const headers = {
       'content-type': 'multipart/form-data; boundary=b',
-      'content-length': '3000000000',
+      ...(length !== null && { 'content-length': length }),
     }
     const sent = request(`${url}/items/a`, { method: 'PUT', headers })
     const reply = new Promise<IncomingMessage>((resolve, reject) => {
@@ -85,7 +87,7 @@ describe('a form that is larger than a body may be', () => {
       sent.once('error', reject)
     })
     sent.write(`--b\r\nContent-Disposition: form-data; ${head}\r\n\r\n`)
-    sent.write('x'.repeat(150_000))
+    sent.write('x'.repeat(800_000))
     const { statusCode } = await reply
     expect(statusCode).toBe(413)
     sent.destroy()
