@@ -6,7 +6,7 @@ import type { BackupsReply, JobReply } from '../http/schemas/backups.js'
 import type { Client } from './client.js'
 import { withServiceOptions, type ServiceOptions } from './options.js'
 import { withService } from './service.js'
-import { printLine, startProgress, type Progress, type Terminal } from './terminal.js'
+import { printLine, startProgress, type Progress, type Terminal } from './terminal/terminal.js'
 
 type EndedWork = NonNullable<BackupsReply['last']>
 

@@ -14,7 +14,7 @@ import { evaluate, type Evaluation } from './evaluate.js'
 import { wholeNumber } from './options.js'
 import type { RecallFigures } from './recall.js'
 import { withEmptyService } from './service.js'
-import { printLine, type Terminal } from './terminal.js'
+import { printLine, type Terminal } from './terminal/terminal.js'
 
 const TOKENS = 16
 const CANDIDATES = 64

@@ -18,7 +18,7 @@ import {
   withStoredImages,
 } from './captions/pairs.js'
 import { withService } from './service.js'
-import { printLine, startProgress, type Terminal } from './terminal.js'
+import { printLine, startProgress, type Terminal } from './terminal/terminal.js'
 
 interface CalibrateFlags extends ServiceOptions {
   payload?: string

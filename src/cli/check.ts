@@ -13,7 +13,7 @@ import { openVectorIndex } from '../vector-index/open.js'
 import type { VectorIndexOptions } from '../vector-index/vector-index.js'
 import { wholeNumber } from './options.js'
 import { selfCheck, type SelfCheck } from './self-check.js'
-import { firstNames, printLine, type Terminal } from './terminal.js'
+import { firstNames, printLine, type Terminal } from './terminal/terminal.js'
 
 /** An intact graph of real embeddings finds more than this, a damaged one less. */
 const MIN_ANN_RECALL = 0.95

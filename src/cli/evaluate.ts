@@ -6,7 +6,7 @@ import { readCaptionedImages, type CaptionedImage } from './captions/dataset.js'
 import { wholeNumber, withServiceOptions, type ServiceOptions } from './options.js'
 import { orderBySimilarity, rankOf, recallFigures, type RecallFigures } from './recall.js'
 import { withEmptyService, withService } from './service.js'
-import { printLine, startProgress, type Terminal } from './terminal.js'
+import { printLine, startProgress, type Terminal } from './terminal/terminal.js'
 
 const CONCURRENT_REQUESTS = 8
 const MAX_K = 10

@@ -6,7 +6,7 @@ import { openBundle } from '../model/bundle/open.js'
 import type { ImageStore } from '../image-store/image-store.js'
 import { openSharedPlace } from '../collection/milvus/open.js'
 import { wholeNumber } from './options.js'
-import { firstNames, printLine, type Terminal } from './terminal.js'
+import { firstNames, printLine, type Terminal } from './terminal/terminal.js'
 
 const HOUR_MS = 3_600_000
 /** Limit for connecting to Milvus. */

@@ -20,7 +20,7 @@ import {
 import { MetadataReader } from './indexing/metadata-reader.js'
 import { withServiceOptions, type ServiceOptions } from './options.js'
 import { withService } from './service.js'
-import { printLine, type Terminal } from './terminal.js'
+import { printLine, type Terminal } from './terminal/terminal.js'
 
 interface CommandOptions extends ServiceOptions {
   exclude: string[]

@@ -2,7 +2,7 @@
 import { Option, type Command } from 'commander'
 import { newKey } from '../auth/keys.js'
 import { scopes, type Scope } from '../auth/key.js'
-import { printLine, type Terminal } from './terminal.js'
+import { printLine, type Terminal } from './terminal/terminal.js'
 
 export function addKeyCommand(program: Command, terminal: Terminal): void {
   program

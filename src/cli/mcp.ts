@@ -6,7 +6,7 @@ import type { ToolService } from '../http/dialects/mcp/tools.js'
 import type { Client } from './client.js'
 import { withServiceOptions, type ServiceOptions } from './options.js'
 import { withService } from './service.js'
-import { printLine, type Terminal } from './terminal.js'
+import { printLine, type Terminal } from './terminal/terminal.js'
 
 export function addMcpCommand(program: Command, terminal: Terminal): void {
   const command = program

@@ -19,7 +19,7 @@ import { EmbeddedSide } from './migration/embedded-side.js'
 import { MigrationMark } from './migration/mark.js'
 import { MilvusSide } from './migration/milvus-side.js'
 import type { Side } from './migration/sides.js'
-import { printLine, startProgress, type Terminal } from './terminal.js'
+import { printLine, startProgress, type Terminal } from './terminal/terminal.js'
 
 const destinations = ['milvus', 'embedded'] as const
 type Destination = (typeof destinations)[number]

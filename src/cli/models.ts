@@ -12,7 +12,7 @@ import { hubSettings } from '../model-hub/settings.js'
 import { bundleName, importModel, type Imported } from '../model-import/import.js'
 import { knownModelLines, knownModels, machineMemory } from '../model-import/known-models.js'
 import { neededFiles } from '../model-import/needed-files.js'
-import { printLine, type Terminal } from './terminal.js'
+import { printLine, type Terminal } from './terminal/terminal.js'
 
 interface AddOptions {
   into: string

@@ -14,10 +14,11 @@ import { addModelsCommand } from './models.js'
 import { addRebuildCommand } from './rebuild.js'
 import { addReembedCommands } from './reembed.js'
 import { addSearchCommand } from './search.js'
-import type { Terminal } from './terminal.js'
+import type { Terminal } from './terminal/terminal.js'
 import { packageInfo } from '../config.js'
 
-export function tandemProgram(terminal: Terminal): Command {
+/** @param serve - runs the service until it is told to end */
+export function tandemProgram(terminal: Terminal, serve: () => Promise<unknown>): Command {
   const program = new Command('tandem')
     .description('Image-text retrieval: store images and find them by sentences.')
     .version(packageInfo.version)
@@ -27,9 +28,7 @@ export function tandemProgram(terminal: Terminal): Command {
   program
     .command('serve')
     .description('run the service until SIGTERM or Ctrl-C')
-    .action(async () => {
-      await import('../server.js')
-    })
+    .action(async () => void (await serve()))
   addKeyCommand(program, terminal)
 
   program.commandsGroup('Images:')

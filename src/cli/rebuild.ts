@@ -16,7 +16,7 @@ import { openModels } from '../model/open.js'
 import type { Models } from '../model/models.js'
 import { modelSettings } from '../model/open.js'
 import { openVectorIndex } from '../vector-index/open.js'
-import { printLine, startProgress, type Terminal } from './terminal.js'
+import { printLine, startProgress, type Terminal } from './terminal/terminal.js'
 
 export function addRebuildCommand(program: Command, terminal: Terminal): void {
   program

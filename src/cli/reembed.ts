@@ -5,7 +5,7 @@ import type { Client } from './client.js'
 import type { ReembeddingReply } from '../http/schemas/reembedding.js'
 import { withServiceOptions, type ServiceOptions } from './options.js'
 import { configuredUrl, withService } from './service.js'
-import { printLine, startProgress, type Terminal } from './terminal.js'
+import { printLine, startProgress, type Terminal } from './terminal/terminal.js'
 
 const LOOK_AGAIN_MS = 1000
 

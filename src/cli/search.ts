@@ -5,7 +5,7 @@ import type { Client, Hit, SearchAnswer } from './client.js'
 import { fileOf } from './indexing/file-payload.js'
 import { decimal, wholeNumber, withServiceOptions, type ServiceOptions } from './options.js'
 import { withService } from './service.js'
-import { printLine, type Terminal } from './terminal.js'
+import { printLine, type Terminal } from './terminal/terminal.js'
 import { imageProtocol, thumbnail } from './terminal/thumbnails.js'
 
 interface SearchFlags extends ServiceOptions {

@@ -9,7 +9,7 @@ import type { Config } from '../config.js'
 import { announcedService } from '../files/lock.js'
 import { Client } from './client.js'
 import type { ServiceOptions } from './options.js'
-import { printLine, type Terminal } from './terminal.js'
+import { printLine, type Terminal } from './terminal/terminal.js'
 
 export interface Service {
   client: Client

@@ -42,6 +42,8 @@ const QUOTE = 0x22
 const COMMA = 0x2c
 const OPEN_LIST = 0x5b
 const OPEN_OBJECT = 0x7b
+const CLOSE_LIST = 0x5d
+const CLOSE_OBJECT = 0x7d
 const BACKSLASH = 0x5c
 const NUMBER = /[-+.0-9eE]+/y
 /** Digits of 2^53. */
@@ -77,6 +79,19 @@ export function hasMoreValues(text: string, most: number): boolean {
     if (code === QUOTE) at = endOfString(text, at) - 1
     else if (code === COMMA || code === OPEN_LIST || code === OPEN_OBJECT) count += 1
     if (count > most) return true
+  }
+  return false
+}
+
+/** Whether lists and objects of a text, also of invalid JSON, are nested more levels deep. */
+export function isNestedDeeper(text: string, most: number): boolean {
+  let depth = 0
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at)
+    if (code === QUOTE) at = endOfString(text, at) - 1
+    else if (code === OPEN_LIST || code === OPEN_OBJECT) depth += 1
+    else if (code === CLOSE_LIST || code === CLOSE_OBJECT) depth -= 1
+    if (depth > most) return true
   }
   return false
 }

@@ -26,6 +26,8 @@ import { buildApp, type Tandem } from '../../src/http/app.js'
 import { helm, template } from '../deploy/chart.js'
 import { argumentsOf, documents, shellBlocks } from '../support/documents.js'
 
+const noService = (): Promise<never> => Promise.reject(new Error('`tandem serve` is not run here.'))
+
 vi.setConfig({ testTimeout: 60_000 })
 
 const BUNDLES = ['tandem-large', 'mine', 'NAME']
@@ -166,7 +168,7 @@ function tandemArguments(command: string): string[] {
 
 /** The subcommand that arguments name; fails for an option that it does not have. */
 function checkedCommand(args: readonly string[]): Command {
-  const program = tandemProgram({ out: new PassThrough(), err: new PassThrough() })
+  const program = tandemProgram({ out: new PassThrough(), err: new PassThrough() }, noService)
   let command: Command = program
   for (const [place, arg] of args.entries()) {
     const next = command.commands.find((one) => one.name() === arg)
@@ -189,7 +191,7 @@ async function runTandem(command: string): Promise<void> {
   const asksService = found.options.some(({ long }) => long === '--url')
   const url = asksService && !args.includes('--url') ? ['--url', address] : []
   const [out, err] = [new PassThrough(), new PassThrough()]
-  await tandemProgram({ out, err })
+  await tandemProgram({ out, err }, noService)
     .exitOverride()
     .parseAsync([...args, ...url], { from: 'user' })
   expect(process.exitCode ?? 0, `${command}\n${String(err.read())}${String(out.read())}`).toBe(0)

@@ -1,7 +1,7 @@
 /** `tandem index --watch`: passes over the folders whenever their files change. */
 import { stat } from 'node:fs/promises'
 import { ServiceError } from '../client.js'
-import { printLine, type Terminal } from '../terminal.js'
+import { printLine, type Terminal } from '../terminal/terminal.js'
 import { FolderWatch } from './folder-watch.js'
 import type { FoundImages } from './image-files.js'
 import { summaryLine, type Indexer, type IndexOutcome } from './indexer.js'

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { ServiceError, type Client } from '../client.js'
-import { firstNames, printLine, startProgress, type Terminal } from '../terminal.js'
+import { firstNames, printLine, startProgress, type Terminal } from '../terminal/terminal.js'
 import { filePayload, isCurrent, renamedPayload } from './file-payload.js'
 import { goneOfKnown, goneOfRoots, isGone, type GoneItem } from './gone.js'
 import { imageFiles, type FoundImages, type ImageFile, type Remark } from './image-files.js'

@@ -28,7 +28,10 @@ const MIN_LARGE = 10_000
 
 type Container = unknown[] | Record<string, unknown>
 
-/** The pieces of a value that is nested at most some thousand levels deep. */
+/** Levels of a value: the walk through it is recursive, as is the one of a message. */
+export const MAX_DEPTH = 1000
+
+/** The pieces of a value that is nested at most `MAX_DEPTH` levels deep. */
 export class JsonPieces implements Iterable<Piece> {
   readonly #value: unknown
   readonly #costs = new Map<Container, number>()

@@ -4,8 +4,8 @@ import { randomBytes } from 'node:crypto'
 import { setPriority } from 'node:os'
 import { parentPort } from 'node:worker_threads'
 import { TandemError, type ErrorCode } from '../../errors.js'
-import { JsonTextError, parsedJsonText, refuseManyValues } from '../json-text.js'
-import { JsonPieces, type Piece } from './json-pieces.js'
+import { isNestedDeeper, JsonTextError, parsedJsonText, refuseManyValues } from '../json-text.js'
+import { MAX_DEPTH, JsonPieces, type Piece } from './json-pieces.js'
 import { cutString, jsonBytesWith, MAX_SHORT, type LongString } from './long-strings.js'
 import { utf8Text } from '../utf8.js'
 
@@ -27,10 +27,6 @@ export type Reply =
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
-const OPEN = new Set(['[', '{'])
-const CLOSE = new Set([']', '}'])
-/** A message between threads cannot be nested deeper by far. */
-const MAX_DEPTH = 1000
 /** Steps of `nice`, as of worker processes: the event loop goes first. */
 const NICE_STEPS = 5
 
@@ -109,19 +105,9 @@ function endOfString(body: Buffer, start: number): number {
   return body.length
 }
 
-/** Of valid JSON. */
 function refuseDepth(text: string): void {
-  let depth = 0
-  let isString = false
-  for (let at = 0; at < text.length; at += 1) {
-    const letter = text[at] as string
-    if (letter === '"') isString = !isString
-    else if (isString) at += letter === '\\' ? 1 : 0
-    else if (CLOSE.has(letter)) depth -= 1
-    else if (OPEN.has(letter)) depth += 1
-    if (depth > MAX_DEPTH)
-      throw new JsonTextError(`is nested more than ${MAX_DEPTH} levels deep; expected at most that`)
-  }
+  if (isNestedDeeper(text, MAX_DEPTH))
+    throw new JsonTextError(`is nested more than ${MAX_DEPTH} levels deep; expected at most that`)
 }
 
 function* repliesTo(question: Question): Generator<Reply> {

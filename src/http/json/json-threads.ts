@@ -2,8 +2,8 @@
 import { Worker } from 'node:worker_threads'
 import { Limiter, type TaskOptions } from '../../async/limiter.js'
 import { TandemError } from '../../errors.js'
-import { hasMoreValues, JsonTextError, parsedJsonText } from '../json-text.js'
-import { JsonAssembly } from './json-pieces.js'
+import { hasMoreValues, isNestedDeeper, JsonTextError, parsedJsonText } from '../json-text.js'
+import { JsonAssembly, MAX_DEPTH } from './json-pieces.js'
 import type { Message, Question, Reply } from './json-thread.js'
 import { LongStrings } from './long-strings.js'
 import { utf8Text } from '../utf8.js'
@@ -37,7 +37,9 @@ export class JsonThreads {
   async parse(bytes: Buffer, place: string, task: TaskOptions): Promise<Json> {
     if (bytes.length <= MAX_INLINE) {
       const text = utf8Text(bytes, place)
-      if (text.length <= MAX_INLINE_VALUES || !hasMoreValues(text, MAX_INLINE_VALUES))
+      const isQuick = text.length <= MAX_INLINE_VALUES || !hasMoreValues(text, MAX_INLINE_VALUES)
+      // A thread takes no deep one, and its route says what is wrong with it.
+      if (isQuick || isNestedDeeper(text, MAX_DEPTH))
         return { value: parsedJsonText(text), longStrings: LongStrings.none }
     }
     return this.#turns.run(() => this.#ask({ bytes, place }), task)

@@ -92,18 +92,21 @@ export async function readForm(
  */
 function watch(stream: Readable, most: number, error: () => TandemError): void {
   let bytes = 0
-  stream.on('data', (chunk: Buffer) => {
+  const take = (chunk: Buffer): void => {
     bytes += chunk.length
     if (bytes > most) {
-      stream.pause()
+      stream.off('data', take)
       stream.emit('error', error())
+      // The rest is dropped; a paused connection would not notice that its client has gone.
+      stream.resume()
       return
     }
     // The parser has enough, and resumes it.
     if (stream.isPaused()) return
     stream.pause()
     setImmediate(() => stream.resume())
-  })
+  }
+  stream.on('data', take)
 }
 
 export function isFile(part: FormPart): part is FormFile {

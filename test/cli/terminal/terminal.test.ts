@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { startProgress, type Terminal } from '../../src/cli/terminal.js'
+import { startProgress, type Terminal } from '../../../src/cli/terminal/terminal.js'
 
 let written: string
 function terminal(isTTY: boolean): Terminal {
