@@ -8,8 +8,8 @@ export const MIN_MAPPED_BYTES = 1024
 /** TensorProto.DataType.FLOAT, FLOAT16; the latter is cast when the graph is optimised. */
 const FLOATS = new Set([1, 10])
 const FLOAT_BYTES = 4
-/** The kernels read whole vectors. Bytes. */
-const ALIGNMENT = 32
+/** The kernels read whole vectors, of 64 bytes with AVX-512. */
+const ALIGNMENT = 64
 
 /**
  * onnxruntime 1.30 writes mapped weights one behind the other. After one whose length is no

@@ -23,6 +23,7 @@ describe('the weights of a graph are mapped in the layout of the kernels', () =>
     ['not after one stored as float16, which is cast', model([30522], FLOAT16), false],
     ['not with an operator that crashes', model([384, 384], FLOAT, 'MatMulInteger'), false],
     ['behind a bias of 30,528 words', model([30528]), true],
+    ['not after a matrix of 58 columns, which ends within 64 bytes', model([380, 58]), false],
     ['behind a matrix', model([384, 30522]), true],
     ['behind weights that are too small to be mapped', model([255]), true],
     ['behind weights that no kernel lays out', model([30522], INT64), true],
