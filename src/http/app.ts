@@ -14,8 +14,6 @@ import { Connections } from './connections.js'
 import { openAuditLog, openLog } from './log.js'
 import { answerUnroutable, corsOptions } from './cors.js'
 import { openBackups } from '../backup/backup-folder.js'
-import type { DialectOptions } from './dialects/dialects.js'
-import type { Dialects } from './dialects/open.js'
 import { readCertificate, reloadCertificate, type Certificate } from './tls.js'
 import type { Config } from '../config.js'
 import { openKeys, type KeysChange } from '../auth/keys.js'
@@ -151,7 +149,11 @@ export async function buildApp(
     onChange: (change) => logKeysChange(log, change),
   })
   const certificate = await readCertificate(config)
-  const collection = await open(config, log)
+  const [collection, dialectsModule] = await Promise.all([
+    open(config, log),
+    // Read while the model is opened, which waits for files and workers.
+    config.dialects.length > 0 ? import('./dialects/open.js') : null,
+  ])
   const retrieval = new Retrieval(collection)
   const jobs = backupJobs(config, retrieval, log)
   const closeParts = async (): Promise<void> => {
@@ -211,7 +213,9 @@ export async function buildApp(
     const inputLimits = { maxTextChars: limits.maxTextChars, maxBatchItems, maxBodyBytes }
     const options = { retrieval, limits: inputLimits, fetchImage }
     await app.register(healthRoutes, { readiness, retrieval })
-    const dialects = await dialectsFor(config, { ...options, readiness })
+    const hasItems = config.role !== 'encode'
+    const dialectOptions = { ...options, readiness, hasItems }
+    const dialects = await dialectsModule?.openDialects(config.dialects, dialectOptions)
     await app.register(async (own) => {
       dialects?.share(own)
       await own.register(embedRoutes, options)
@@ -270,15 +274,6 @@ export async function buildApp(
 }
 
 /** Null with none switched on: their modules are not loaded then. */
-async function dialectsFor(
-  { dialects, role }: Config,
-  options: Omit<DialectOptions, 'hasItems'>,
-): Promise<Dialects | null> {
-  if (dialects.length === 0) return null
-  const { openDialects } = await import('./dialects/open.js')
-  return openDialects(dialects, { ...options, hasItems: role !== 'encode' })
-}
-
 function newApp(
   config: Config,
   limits: Limits,
