@@ -130,6 +130,8 @@ class LocalModels implements Models {
   readonly info: ModelInfo
   readonly #parts: Parts
   readonly #lanes
+  /** Of each text encoder. */
+  readonly #rules: readonly MatchRule[]
 
   constructor(parts: Parts) {
     const {
@@ -146,6 +148,7 @@ class LocalModels implements Models {
       image: imageLane(manifest, limits.image),
       fusion,
     }
+    this.#rules = textEncodersOf(manifest).map(({ match }) => match)
     this.info = infoOf(manifest, parts.fingerprint)
   }
 
@@ -213,7 +216,6 @@ class LocalModels implements Models {
     pairs: readonly Pair[],
     call?: Call,
   ): Promise<{ matches: Match[]; timings: StageTimings }> {
-    const rules = textEncodersOf(this.#parts.manifest).map(({ match }) => match)
     const { fusion } = this.#lanes
     const encoderOf = ({ text }: Pair): number => texts[text]?.encoder ?? 0
     // Without the fusion encoder, the similarity alone is calibrated.
@@ -237,7 +239,7 @@ class LocalModels implements Models {
       Object.assign(timings, waited)
     }
     const matches = pairs.map((pair, i) =>
-      calibrate(rules[encoderOf(pair)] as MatchRule, logits[i] as number, pair.similarity),
+      calibrate(this.#rules[encoderOf(pair)] as MatchRule, logits[i] as number, pair.similarity),
     )
     return { matches, timings }
   }
