@@ -31,7 +31,7 @@ export function addSearchCommand(program: Command, terminal: Terminal): void {
     )
     .option('--language <code>', 'language of the sentence, such as en, instead of identifying it')
     .option('--min-match <share>', 'leave out hits with a lower match, such as 0.5', decimal(0, 1))
-    .option('--no-images', 'no thumbnails, in a terminal that shows images')
+    .option('--no-images', 'no thumbnails; iTerm2, WezTerm, kitty and Ghostty show some')
     .option('--json', 'print the answer as JSON')
   withServiceOptions(command).action(async (sentence: string, options: SearchFlags) => {
     const { k, filter, language, json, minMatch: min_match } = options
