@@ -95,8 +95,8 @@ describe('a form that is larger than a body may be', () => {
   })
 })
 
-describe('a form that arrives in one chunk', () => {
-  it('gives other requests a turn after each 16 KiB', async () => {
+describe('a form of many chunks', () => {
+  it('gives other requests a turn after each chunk', async () => {
     const head = '--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\ndog'
     let turns = 0
     let running = true
@@ -108,7 +108,7 @@ describe('a form that arrives in one chunk', () => {
     const { statusCode } = await tandem.app.inject({
       method: 'POST',
       url: '/items',
-      payload: Readable.from([`${head}${' '.repeat(300 * 16_384)}\r\n--b--`]),
+      payload: Readable.from([head, ...Array<string>(300).fill(' '.repeat(1000)), '\r\n--b--']),
       headers: { 'content-type': 'multipart/form-data; boundary=b' },
     })
     running = false
