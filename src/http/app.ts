@@ -151,7 +151,7 @@ export async function buildApp(
   const certificate = await readCertificate(config)
   const [collection, dialectsModule] = await Promise.all([
     open(config, log),
-    // Read while the model is opened, which waits for files and workers.
+    // Read while the model is opened, which waits for files and workers; not with none switched on.
     config.dialects.length > 0 ? import('./dialects/open.js') : null,
   ])
   const retrieval = new Retrieval(collection)
@@ -273,7 +273,6 @@ export async function buildApp(
   return { app, retrieval, start, reload, close }
 }
 
-/** Null with none switched on: their modules are not loaded then. */
 function newApp(
   config: Config,
   limits: Limits,

@@ -1,6 +1,6 @@
-import { setImmediate } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { mapInSlices } from '../../src/async/slices.js'
+import { turnsDuring } from '../support/turns.js'
 
 const values = Array.from({ length: 100 }, (_, at) => at)
 
@@ -11,14 +11,8 @@ function slow(value: number): number {
 }
 
 it('gives the event loop turns between the values of a list, and keeps their order', async () => {
-  let turns = 0
-  let isRunning = true
-  const counting = (async () => {
-    for (; isRunning; turns += 1) await setImmediate()
-  })()
-  expect(await mapInSlices(values, slow)).toEqual(values.map((value) => value * 2))
-  isRunning = false
-  await counting
+  const { result, turns } = await turnsDuring(() => mapInSlices(values, slow))
+  expect(result).toEqual(values.map((value) => value * 2))
   expect(turns).toBeGreaterThan(5)
 })
 

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startTestService, type TestService } from '../../support/test-service.js'
+import { turnsDuring } from '../../support/turns.js'
 
 let tandem: TestService
 interface Reply {
@@ -80,15 +81,7 @@ describe('POST /items with lines of JSON', () => {
   })
 
   it('gives other requests turns between lines that are refused at once', async () => {
-    let turns = 0
-    let running = true
-    const count = (): void => {
-      turns += 1
-      if (running) setImmediate(count)
-    }
-    setImmediate(count)
-    await send('1\n'.repeat(5000))
-    running = false
+    const { turns } = await turnsDuring(() => send('1\n'.repeat(5000)))
     expect(turns).toBeGreaterThan(300)
   })
 

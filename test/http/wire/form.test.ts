@@ -3,6 +3,7 @@ import { request, type IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startTestService, type TestService } from '../../support/test-service.js'
+import { turnsDuring } from '../../support/turns.js'
 
 let tandem: TestService
 beforeAll(async () => {
@@ -98,21 +99,15 @@ describe('a form that is larger than a body may be', () => {
 describe('a form of many chunks', () => {
   it('gives other requests a turn after each chunk', async () => {
     const head = '--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\ndog'
-    let turns = 0
-    let running = true
-    const count = (): void => {
-      turns += 1
-      if (running) setImmediate(count)
-    }
-    setImmediate(count)
-    const { statusCode } = await tandem.app.inject({
-      method: 'POST',
-      url: '/items',
-      payload: Readable.from([head, ...Array<string>(300).fill(' '.repeat(1000)), '\r\n--b--']),
-      headers: { 'content-type': 'multipart/form-data; boundary=b' },
-    })
-    running = false
-    expect(statusCode).toBe(200)
+    const { result, turns } = await turnsDuring(() =>
+      tandem.app.inject({
+        method: 'POST',
+        url: '/items',
+        payload: Readable.from([head, ...Array<string>(300).fill(' '.repeat(1000)), '\r\n--b--']),
+        headers: { 'content-type': 'multipart/form-data; boundary=b' },
+      }),
+    )
+    expect(result.statusCode).toBe(200)
     expect(turns).toBeGreaterThan(300)
   })
 })

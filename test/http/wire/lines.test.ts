@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { linesOf } from '../../../src/http/wire/lines.js'
+import { turnsDuring } from '../../support/turns.js'
 
 async function linesIn(chunks: Buffer[], maxBytes = 1000) {
   const lines = []
@@ -54,16 +55,9 @@ describe('the lines of a stream', () => {
 
   it.each(['\n', ' \r\n'])('take little time where 20 MB of %j are empty', async (line) => {
     const chunk = Buffer.from(line.repeat(65_536 / line.length))
-    let turns = 0
-    let running = true
-    const count = (): void => {
-      turns += 1
-      if (running) setImmediate(count)
-    }
-    setImmediate(count)
     const begun = process.cpuUsage()
-    expect(await linesIn(Array<Buffer>(305).fill(chunk))).toEqual([])
-    running = false
+    const { result, turns } = await turnsDuring(() => linesIn(Array<Buffer>(305).fill(chunk)))
+    expect(result).toEqual([])
     expect(process.cpuUsage(begun).user).toBeLessThan(1_500_000)
     expect(turns).toBeGreaterThan(300)
   })

@@ -57,7 +57,7 @@ def add_text_encoder(folder: Path, other: Path) -> dict:
         ValueError: the image encoders differ, or a language is in both.
     """
     manifest, added = read_manifest(folder), read_manifest(other)
-    if both := set(languages_of(manifest)) & set(languages_of(added)):
+    if both := set(_languages(manifest)) & set(_languages(added)):
         raise ValueError(f"{other} is for {', '.join(sorted(both))}, which {folder} has already")
     goldens, new = (json.loads((path / "goldens.json").read_text()) for path in (folder, other))
     images = [np.array(recorded["image"]["embedding"]) for recorded in (goldens, new)]
@@ -85,7 +85,7 @@ def add_text_encoder(folder: Path, other: Path) -> dict:
     return manifest
 
 
-def languages_of(manifest: dict) -> list[str]:
+def _languages(manifest: dict) -> list[str]:
     """The languages of all text encoders of a bundle."""
     others = manifest.get("other_text_encoders", [])
     return manifest["languages"] + [name for entry in others for name in entry["languages"]]
