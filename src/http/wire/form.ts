@@ -5,6 +5,7 @@ import type { FastifyError, FastifyRequest } from 'fastify'
 import { clip, TandemError } from '../../errors.js'
 import { GrowingBuffer } from '../growing-buffer.js'
 import { losslessText, utf8Text } from '../utf8.js'
+import { FormPieces } from './form-pieces.js'
 import type { InputLimits } from './inputs.js'
 
 /** A payload has 64 KiB at most. Parsing more would block the event loop. */
@@ -47,15 +48,15 @@ export async function readForm(
   let size = 0
   let files = 0
   const holds = (more: number): void => request.admission.holds(size + more)
+  // busboy reads a part that is too large to its end before it says so.
+  const most = maxBodyBytes + maxParts(limits) * MAX_HEAD_BYTES
+  const pieces = new FormPieces(most, () => tooLarge(limits))
   try {
-    // busboy reads a part that is too large to its end before it says so.
-    const most = maxBodyBytes + maxParts(limits) * MAX_HEAD_BYTES
     if (Number(request.headers['content-length']) > most) throw tooLarge(limits)
     // The path that a client gives tells equal names of two folders apart.
     const options = { preservePath: true, limits: mostOf(limits), isPartAFile }
-    // After the parser is attached, and before it gets any data.
-    process.nextTick(watch, request.raw, most, () => tooLarge(limits))
-    for await (const part of request.parts(options)) {
+    pieces.from(request.raw)
+    for await (const part of reads(request, pieces).parts(options)) {
       if (part.type === 'file' && isFileType(part.mimetype, part.filename)) {
         const bytes = await bytesOf(part.file, holds)
         if (part.file.truncated) throw tooLarge(limits)
@@ -79,34 +80,20 @@ export async function readForm(
     }
   } catch (error) {
     throw formError(error, limits)
+  } finally {
+    // The rest is dropped; a paused connection would not notice that its client has gone.
+    request.raw.unpipe(pieces).resume()
+    pieces.destroy()
   }
   request.admission.begin()
   if (parts.length > 0) return parts
   throw new TandemError('body_missing', `The form has no parts; expected ${expected(shape)}.`)
 }
 
-/**
- * Gives the event loop a turn after each chunk that the parser of a form reads: Node may read 32
- * chunks in one, and 2 MiB of tiny parts take a tenth of a second. A stream of more than `most`
- * bytes, whose length no header tells, ends with the error; the parser listens for one.
- */
-function watch(stream: Readable, most: number, error: () => TandemError): void {
-  let bytes = 0
-  const take = (chunk: Buffer): void => {
-    bytes += chunk.length
-    if (bytes > most) {
-      stream.off('data', take)
-      stream.emit('error', error())
-      // The rest is dropped; a paused connection would not notice that its client has gone.
-      stream.resume()
-      return
-    }
-    // The parser has enough, and resumes it.
-    if (stream.isPaused()) return
-    stream.pause()
-    setImmediate(() => stream.resume())
-  }
-  stream.on('data', take)
+/** The request as the plugin for forms sees it: it reads `pieces` in place of the connection. */
+function reads(request: FastifyRequest, pieces: FormPieces): FastifyRequest {
+  const raw = Object.assign(pieces, { headers: request.raw.headers })
+  return Object.create(request, { raw: { value: raw } }) as FastifyRequest
 }
 
 export function isFile(part: FormPart): part is FormFile {
