@@ -4,6 +4,7 @@ import { PassThrough, Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { describe, expect, it } from 'vitest'
 import { FormPieces } from '../../../src/http/wire/form-pieces.js'
+import { turnsDuring } from '../../support/turns.js'
 
 const tooLarge = (): Error => new Error('too large')
 const bytes = Buffer.from(Array.from({ length: 100_000 }, (_, at) => at % 251))
@@ -20,6 +21,15 @@ describe('the pieces of a form', () => {
     const pieces = new FormPieces(1_000_000, tooLarge).from(Readable.from([bytes]))
     for await (const piece of pieces as AsyncIterable<Buffer>) lengths.push(piece.length)
     expect(Math.max(...lengths)).toBe(16_384)
+  })
+
+  it.each([
+    ['after each chunk', Array<Buffer>(301).fill(bytes.subarray(0, 1000)), 300],
+    ['for each 16 KiB of one chunk', [Buffer.alloc(91 * 16_384)], 90],
+  ])('give others a turn %s', async (_, chunks, least) => {
+    const pieces = new FormPieces(2_000_000, tooLarge).from(Readable.from(chunks))
+    const { turns } = await turnsDuring(() => buffer(pieces))
+    expect(turns).toBeGreaterThan(least)
   })
 
   it('end with the error where there are more bytes than allowed', async () => {
