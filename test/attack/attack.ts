@@ -27,7 +27,7 @@ export interface Outcome {
   requests: number
   succeeded: number
   p99: number
-  /** MiB of all processes. */
+  /** MiB of all processes; before and after without garbage of the main one. */
   memory: { before: number; most: number; after: number }
   /** Sentences; none if all is well. */
   faults: string[]
@@ -61,6 +61,7 @@ export async function runAttack(
   closeAgents()
   await sleep(200)
   const raw = new RawClients(port)
+  await service.collectGarbage()
   const before = { memory: service.memory, descriptors: service.descriptors }
   const end = performance.now() + options.seconds * 1000
   const broken: unknown[] = []
@@ -139,6 +140,8 @@ async function leftOver(
     if (refused !== '') faults.push(`bulk permits are missing: ${refused}`)
     closeAgents()
     await sleep(500)
+    if (!service.isAlive) return ['the service has ended afterwards']
+    await service.collectGarbage()
     const descriptors = service.descriptors - before.descriptors
     if (descriptors > MAX_DESCRIPTORS_AFTER) faults.push(`${descriptors} descriptors are left`)
     const memory = service.memory - before.memory

@@ -2,7 +2,8 @@
  * The long run: `npm run attack -- [--seconds 10] [--requests 100000] [--stop-minutes 10]
  * [--rounds 5] [--seed 7] [--bundle tandem-small] [--only 9]`. Without options about half an hour,
  * with the tiny bundle of the tests and the shipped one. Writes its tables to docs/reliability.md.
- * Ends with 1 if anything is not as it must be.
+ * `--only` takes the number of a fault, the beginning of an attack's name, or `silences` (single
+ * requests), and writes nothing. Ends with 1 if anything is not as it must be.
  */
 import { cpus } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -41,16 +42,22 @@ const [model = ''] = models
 /** Connections of the fuzzer: 100,000 requests take some minutes. */
 const FUZZED_SOCKETS = 80
 const image = await jpeg()
+const { only } = values
+const SILENCES = 'silences'
 const chosen = attacks.filter(
-  ({ fault }) => values.only === undefined || fault === Number(values.only),
+  ({ fault, name }) => only === undefined || String(fault) === only || name.startsWith(only),
 )
+if (chosen.length === 0 && only !== SILENCES)
+  throw new Error(
+    `No attack has the number or begins with "${only}"; there are "${SILENCES}" and ${attacks.map(({ fault, name }) => `${fault} "${name}"`).join(', ')}.`,
+  )
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
 const outcomes: (Outcome & { bundle: string })[] = []
 /** What kept a part of the run from its end; the others go on. */
 const broken: string[] = []
 const silences: Silence[] = []
-if (values.only === undefined && Number(values.rounds) > 0)
+if ((only === undefined || only === SILENCES) && Number(values.rounds) > 0)
   await onService(model, async (service) => {
     silences.push(...(await measureSilences(service, Number(values.rounds))))
     for (const silence of silences) say(silenceRow(silence))
@@ -60,7 +67,7 @@ for (const folder of models)
     await onService(folder, async (service) =>
       record(await runAttack(service, attack, { seconds, image, judgesTime: true }), folder),
     )
-if (values.only === undefined && Number(values.requests) > 0) {
+if (only === undefined && Number(values.requests) > 0) {
   const count = Number(values.requests)
   let isOver = false
   const attack = {
@@ -85,7 +92,7 @@ if (values.only === undefined && Number(values.requests) > 0) {
 }
 const stops: Stops[] = []
 const stopEnd = performance.now() + Number(values['stop-minutes']) * 60_000
-for (let round = 0; values.only === undefined && performance.now() < stopEnd; round += 1)
+for (let round = 0; only === undefined && performance.now() < stopEnd; round += 1)
   await onService(models[round % models.length] ?? model, async (service) => {
     const outcome = await stopWorkers(service, {
       ...{ rounds: 6, seed: seed + round, image },
@@ -100,7 +107,7 @@ for (let round = 0; values.only === undefined && performance.now() < stopEnd; ro
     say(JSON.stringify(outcome))
   })
 
-if (values.only === undefined)
+if (only === undefined)
   replaceBetween('attack', [
     `Seed ${seed}, ${seconds} s an attack, Node ${process.versions.node} on ${process.platform}, ${cpus().length} cores, ${new Date().toISOString().slice(0, 10)}.`,
     '',

@@ -1,6 +1,6 @@
 /** The attacked process: the service from its sources, and what can be seen of it from outside. */
 import { readdirSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,6 +14,9 @@ import { startServer } from '../support/server-process.js'
 export const GOOD_KEY = 'key-of-the-good-client'
 /** Several, because limits by client must hold for those who have many keys. */
 export const ATTACKER_KEYS = [1, 2, 3, 4, 5, 6].map((at) => `key-of-attacker-${at}`)
+
+const PROBE_FILE = 'probe'
+const PROBE_MS = 60_000
 
 export class Service {
   readonly port: number
@@ -35,7 +38,7 @@ export class Service {
       '--import',
       join(packageFolder, 'test/support/run-source.mjs'),
       '--import',
-      join(packageFolder, 'test/attack/silence-probe.mjs'),
+      join(packageFolder, 'test/attack/probe.mjs'),
       join(packageFolder, 'src/server.ts'),
     ]
     const environment = {
@@ -43,16 +46,11 @@ export class Service {
       TANDEM_MODEL: model,
       // This process would have to read its lines, and is busy.
       AUDIT_LOG: join(folder, 'audit.log'),
-      SILENCE_FILE: join(folder, 'silence'),
+      PROBE_FILE: join(folder, PROBE_FILE),
       API_KEYS: [GOOD_KEY, ...ATTACKER_KEYS].join(','),
     }
     const { process: child, address, log } = await startServer(program, environment, [])
     return new Service(child, Number(new URL(address).port), log, folder)
-  }
-
-  /** Where the probe writes delays of the event loop. */
-  get silenceFile(): string {
-    return join(this.#folder, 'silence')
   }
 
   get pid(): number {
@@ -71,6 +69,28 @@ export class Service {
   /** MiB of memory of all processes, without mapped files. */
   get memory(): number {
     return memoryOf(this.pid).anonymous / 2 ** 20
+  }
+
+  /** Milliseconds: the longest delay of the event loop since the last question to the probe. */
+  async longestDelay(): Promise<number> {
+    return Number(await this.#ask('delay'))
+  }
+
+  /** Collects garbage in the main process, so that `memory` is what the service holds. */
+  async collectGarbage(): Promise<void> {
+    await this.#ask('collect')
+  }
+
+  async #ask(question: string): Promise<string> {
+    const file = join(this.#folder, PROBE_FILE)
+    await rm(file, { force: true })
+    await writeFile(`${file}.question`, question)
+    this.process.kill('SIGUSR2')
+    for (const end = performance.now() + PROBE_MS; performance.now() < end; await sleep(10)) {
+      const text = await readFile(file, 'utf8').catch(() => null)
+      if (text !== null) return text
+    }
+    throw new Error(`The service has not answered the probe (${question}).`)
   }
 
   /** Processes that work for the main one. */

@@ -1,6 +1,4 @@
 /** How long a single request keeps the event loop from all others, by the shape of its body. */
-import { readFile, rm } from 'node:fs/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { ask, closeAgents } from './http.js'
 import { largeShapes } from './large-shapes.js'
 import { ATTACKER_KEYS, type Service } from './service.js'
@@ -25,10 +23,10 @@ export async function measureSilences(service: Service, rounds: number): Promise
     const delays: number[] = []
     let status = 0
     for (let round = 0; round < rounds; round += 1) {
-      await longestDelay(service)
+      await service.longestDelay()
       const answer = await ask(service.port, { ...question, key: ATTACKER_KEYS[0] ?? '' }, WAIT_MS)
       status = answer.status
-      delays.push(await longestDelay(service))
+      delays.push(await service.longestDelay())
     }
     delays.sort((a, b) => a - b)
     const milliseconds = delays[Math.floor(rounds / 2)] ?? 0
@@ -36,15 +34,4 @@ export async function measureSilences(service: Service, rounds: number): Promise
   }
   closeAgents()
   return silences
-}
-
-/** Since the last call. */
-async function longestDelay({ pid, silenceFile }: Service): Promise<number> {
-  await rm(silenceFile, { force: true })
-  process.kill(pid, 'SIGUSR2')
-  for (const end = performance.now() + WAIT_MS; performance.now() < end; await sleep(10)) {
-    const text = await readFile(silenceFile, 'utf8').catch(() => null)
-    if (text !== null) return Number(text)
-  }
-  throw new Error('The service has not written the delays of its event loop.')
 }
