@@ -37,14 +37,15 @@ def starting_tokenizer(recipe: Recipe) -> Tokenizer:
     """The tokenizer of the text encoder that the run starts from."""
     start, kept = recipe.train.start, None
     if start:
-        kept = _checkpoint(start).get("tokenizer")
+        kept = checkpoint_of(start).get("tokenizer")
     longest = recipe.model.text.max_tokens
     if kept is None:
         return read_tokenizer(weights.minilm_folder() / "tokenizer.json", longest)
     return for_captions(Tokenizer.from_str(kept), longest)
 
 
-def _checkpoint(start: str) -> dict:
+def checkpoint_of(start: str) -> dict:
+    """Of a run, or of the bundle in a folder."""
     return bundle_checkpoint(Path(start)) if is_bundle(start) else load(Path(start))
 
 
@@ -60,7 +61,7 @@ def take_what_fits(model: Tandem, start: str, recipe: Recipe) -> list[dict]:
         ValueError: no part fits, the checkpoint lacks weights of the frozen trunk, or the encoders
             of a bundle are not those of the recipe.
     """
-    checkpoint = _checkpoint(start)
+    checkpoint = checkpoint_of(start)
     if is_bundle(start):
         check_architecture(model, checkpoint["state"], Path(start))
     if set(recipe.train.freeze) >= {"vision.*", "pooler.*", "text.*"}:

@@ -47,11 +47,10 @@ class Late(Fusion):
             nn.init.zeros_(layer.bias)
 
     def token_similarity(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor) -> Tensor:
-        """Every text against every image: [q, t, w] × [m, n, v] → [q, m], the weighted mean over
-        words of the soft maximum over cells of the cosine."""
-        words = self._words(text_tokens, mask)
-        soft, _ = self._read(words["query"][None], image_tokens)
-        return (soft * words["gate"]).sum(-1).T
+        """Every text against every image: [q, t, w] × [m, n, v] → [q, m], the votes of the words,
+        in units of the cosine."""
+        words = {name: x[None] for name, x in self._words(text_tokens, mask).items()}
+        return self._votes(words, image_tokens).T / (self.scale.exp() + 10 * self.best)
 
     def all_pairs(self, text_tokens, mask, image_tokens):
         words = {name: x[None] for name, x in self._words(text_tokens, mask).items()}
@@ -100,10 +99,15 @@ class Late(Fusion):
 
     def _logit(self, words: dict[str, Tensor], cells: Tensor) -> Tensor:
         """Words of q texts, for each of b images → [b, q]."""
+        return self._votes(words, cells) + words["alone"]
+
+    def _votes(self, words: dict[str, Tensor], cells: Tensor) -> Tensor:
+        """The same without what follows from the text alone: the mean over words, and in part the
+        soft minimum."""
         soft, hard = self._read(words["query"], cells)
         vote = self.scale.exp() * soft + self.best * (10 * hard)  # [b, q, t]
         mean = (words["gate"] * vote).sum(-1)
         strictness = self.strictness.exp()
         least = (words["worst"] + 1e-9).log() - strictness * vote
         least = -torch.logsumexp(least, -1) / strictness
-        return torch.lerp(mean, least, self.worst.sigmoid()) + words["alone"]
+        return torch.lerp(mean, least, self.worst.sigmoid())
