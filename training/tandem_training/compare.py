@@ -3,10 +3,11 @@
 python -m tandem_training.compare --minutes 20 --out runs/compare
 python -m tandem_training.compare recipes/*/{clip,albef}.toml --seeds 3 --out runs/compare
 
-Without recipes, all that stand for a system. They train one after another, those first that others
-start from. The same command goes on with a comparison that was stopped, also within a recipe.
-After each recipe the page and the headers of the recipes are written from what is measured so far;
-on the page the others are not measured."""
+Without recipes, all that stand for a system, first those that represent the families (survey.toml),
+which alone have further seeds. They train one after another, after those that they start from. The
+same command goes on with a comparison that was stopped, also within a recipe. After each recipe the
+page, its results (JSON) and the headers of the recipes are written from what is measured so far; on
+the page the others are not measured. Results beside the page count on another machine too."""
 
 import argparse
 import copy
@@ -15,6 +16,7 @@ import json
 import platform
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -32,7 +34,7 @@ from .loop.start import starting_model, starting_tokenizer
 from .loop.trainer import Trainer
 from .recipe import Recipe, read_recipe
 
-SAVE_EVERY = 60.0  # core-seconds
+SAVE_EVERY = 240.0  # core-seconds
 TEXTS = 8  # whose pairs with K images are timed
 
 
@@ -45,6 +47,7 @@ class Job:
     minutes: float
     out: Path  # of the comparison
     seed: int = 0  # added to the recipe's own
+    before: "Job | None" = None  # whose model it starts from
 
     @property
     def name(self) -> str:
@@ -56,45 +59,77 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What a result depends on: it counts for the same recipe and minutes alone."""
+        """What a result depends on: it counts for the same recipe, start and minutes alone."""
         told = replace(copy.copy(self.recipe), system=None)
-        return hashlib.sha256(f"{told!r} {self.minutes}".encode()).hexdigest()[:16]
+        start = self.before.key if self.before else ""
+        return hashlib.sha256(f"{told!r} {self.minutes} {start}".encode()).hexdigest()[:16]
 
-    def outcome(self) -> Outcome | None:
-        """Its result, if it has one."""
-        file = self.out / f"{self.name}.json"
-        found = json.loads(file.read_text()) if file.exists() else {}
-        return Outcome(**found) if found.get("key") == self.key else None
+    @property
+    def is_trained(self) -> bool:
+        """Whether its model is in its folder."""
+        told = self.folder / "key"
+        return (self.folder / "model.pt").exists() and told.read_text() == self.key
 
 
-def jobs_of(paths: list[Path], minutes: float, seeds: int, out: Path) -> list[Job]:
+class Results:
+    """The outcomes of a comparison by the names of their jobs, in a JSON file beside the page."""
+
+    def __init__(self, page: Path):
+        self.file = page.with_suffix(".json")
+        found = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.known = {name: Outcome(**outcome) for name, outcome in found.items()}
+
+    def of(self, job: Job) -> Outcome | None:
+        found = self.known.get(job.name)
+        return found if found and found.key == job.key else None
+
+    def add(self, job: Job, outcome: Outcome) -> None:
+        self.known[job.name] = outcome
+        text = json.dumps({k: asdict(v) for k, v in sorted(self.known.items())}, indent=2)
+        with replace_file(self.file) as file:
+            file.write(text.encode() + b"\n")
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds of the job with the most."""
+        seeds = [int(name.partition(".")[2] or 0) for name in self.known]
+        return 1 + max(seeds, default=0)
+
+
+def jobs_of(paths: Iterable[Path], minutes: float, seeds: Iterable[int], out: Path) -> list[Job]:
     """A job a recipe and seed, seed by seed. A recipe that starts from the run of another starts
     from that of this comparison, which therefore comes before it, asked for or not."""
+    paths = list(paths)
     by_run = {path.stem: path for path in survey.recipe_files()} | {p.stem: p for p in paths}
-    ordered: dict[Path, str] = {}  # to the run that each starts from
+    jobs: dict[tuple[Path, int], Job] = {}
 
-    def add(path: Path) -> None:
-        if path in ordered:
-            return
-        start = Path(read_recipe(path).train.start)
-        before = by_run.get(start.name) if start.parent.name == "runs" else None
-        if before:
-            add(before)
-        ordered[path] = before.stem if before else ""
+    def add(path: Path, seed: int) -> Job:
+        if (path, seed) in jobs:
+            return jobs[path, seed]
+        recipe = read_recipe(path)
+        start = Path(recipe.train.start)
+        earlier = by_run.get(start.name) if start.parent.name == "runs" else None
+        before = add(earlier, seed) if earlier else None
+        recipe.train = replace(recipe.train, seed=recipe.train.seed + seed)
+        return jobs.setdefault((path, seed), Job(path, recipe, minutes, out, seed, before))
 
-    for path in paths:
-        add(path)
-    jobs = []
-    for seed in range(seeds):
-        for path, before in ordered.items():
-            recipe = read_recipe(path)
-            changes: dict = {"seed": recipe.train.seed + seed}
-            if before:
-                name = before + (f".{seed}" if seed else "")
-                changes["start"] = str(out / name / "model.pt")
-            recipe.train = replace(recipe.train, **changes)
-            jobs.append(Job(path, recipe, minutes, out, seed))
-    return jobs
+    for seed in seeds:
+        for path in paths:
+            add(path, seed)
+    return list(jobs.values())
+
+
+def to_train(jobs: list[Job], results: Results) -> list[Job]:
+    """Those without a result, and those that they start from whose model is not here."""
+    needed = []
+    for job in jobs:
+        if results.of(job):
+            continue
+        chain = [job]
+        while (earlier := chain[0].before) and not earlier.is_trained:
+            chain.insert(0, earlier)
+        needed += [job.name for job in chain]
+    return [job for job in jobs if job.name in needed]
 
 
 def train_for(trainer: Trainer, core_seconds: float) -> float:
@@ -159,30 +194,35 @@ def outcome_of(name: str, recipe: Recipe, trainer: Trainer, core_seconds: float,
     )
 
 
-def measure(job: Job, cache: Path) -> None:
-    """Train and write the result; of the run its model stays."""
+def measure(job: Job, cache: Path) -> Outcome:
+    """Train and evaluate; of the run its model stays."""
     told = job.folder / "key"
     if told.exists() and told.read_text() != job.key:  # the run of a recipe that has changed
         shutil.rmtree(job.folder)
     job.folder.mkdir(parents=True, exist_ok=True)
     told.write_text(job.key)
-    torch.manual_seed(job.recipe.train.seed)
-    model, tokenizer = starting_model(job.recipe), starting_tokenizer(job.recipe)
-    trainer = Trainer(job.recipe, job.folder, cache, model, tokenizer)
-    outcome = outcome_of(job.path.stem, job.recipe, trainer, 60 * job.minutes, job.key)
+    recipe = job.recipe
+    if job.before:
+        start = str(job.before.folder / "model.pt")
+        recipe = replace(copy.copy(recipe), train=replace(recipe.train, start=start))
+    torch.manual_seed(recipe.train.seed)
+    model, tokenizer = starting_model(recipe), starting_tokenizer(recipe)
+    trainer = Trainer(recipe, job.folder, cache, model, tokenizer)
+    outcome = outcome_of(job.path.stem, recipe, trainer, 60 * job.minutes, job.key)
     trainer.save_model()
-    with replace_file(job.out / f"{job.name}.json") as file:
-        file.write(json.dumps(asdict(outcome), indent=2).encode())
     for name in ("last.pt", "spent.json"):
         (job.folder / name).unlink(missing_ok=True)
+    return outcome
 
 
-def report(jobs: list[Job], target: Path) -> None:
-    """Write the page with its picture, and the headers of measured recipes."""
-    asked = [job.path for job in jobs]
+def report(paths: Iterable[Path], minutes: float, results: Results, target: Path) -> None:
+    """Write the page with its picture, and the headers of measured recipes: of all systems, and of
+    the recipes of `paths`."""
+    own = {path.resolve(): path for path in [*survey.recipe_files(), *paths]}
+    jobs = jobs_of(own.values(), minutes, range(results.seeds), Path())
     rows = []
-    for path in dict.fromkeys([*survey.recipe_files(), *asked]):
-        found = [job.outcome() for job in jobs if job.path.resolve() == path.resolve()]
+    for path in own.values():
+        found = [results.of(job) for job in jobs if job.path == path]
         outcomes = [outcome for outcome in found if outcome]
         rows.append(Row(path.stem, read_recipe(path), outcomes))
         if outcomes:
@@ -192,6 +232,8 @@ def report(jobs: list[Job], target: Path) -> None:
     if fused:
         draw_costs({row.name: row.cost_and_recall() for row in fused}, picture)
     target.write_text(page(rows, picture.name if fused else ""))
+    if any(row.outcomes and row.recipe.system for row in rows):
+        survey.main()  # says how long each recipe is
 
 
 @errors_as_sentences("compare")
@@ -203,30 +245,29 @@ def main() -> None:
     add("recipes", type=Path, nargs="*", help="all systems where none is named")
     add("--minutes", type=float, default=20, help="of training a recipe, summed over cores")
     add("--seeds", type=int, default=1, help="runs of each recipe")
-    add("--out", type=Path, required=True, help="folder of the results")
+    add("--out", type=Path, required=True, help="folder of the runs")
     add(
         "--cache", type=Path, default=Path("cache"), help="folder of the frozen trunk's activations"
     )
     add("--page", type=Path, default=Path("../docs/recipes.md"))
     args = parser.parse_args()
-    jobs = jobs_of(args.recipes or survey.recipe_files(), args.minutes, args.seeds, args.out)
+    first = args.recipes or survey.representatives()
+    every = args.recipes or [*first, *survey.recipe_files()]
+    jobs = jobs_of(dict.fromkeys(every), args.minutes, [0], args.out)
+    jobs += jobs_of(first, args.minutes, range(1, args.seeds), args.out)
     args.out.mkdir(parents=True, exist_ok=True)
-    report(jobs, args.page)
+    results = Results(args.page)
+    report(args.recipes, args.minutes, results, args.page)
     failed = []
-    for job in jobs:
-        if job.outcome():
-            continue
+    for job in to_train(jobs, results):
         print(f"{job.name}: {args.minutes} core-minutes", flush=True)
         try:
-            measure(job, args.cache)
+            results.add(job, measure(job, args.cache))
         except (OSError, ValueError, RuntimeError) as error:
             failed.append(f"{job.name}: {error}")
             print(f"failed: {failed[-1]}", flush=True)
             continue
-        report(jobs, args.page)
-    own = {path.resolve() for path in survey.recipe_files()}
-    if any(job.path.resolve() in own for job in jobs):
-        survey.main()  # says how long each recipe is
+        report(args.recipes, args.minutes, results, args.page)
     if failed:
         raise ValueError("; ".join(failed))
 

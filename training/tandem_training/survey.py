@@ -52,10 +52,20 @@ def recipe_files() -> list[Path]:
     return [path for path in paths if "[system]" in path.read_text()]
 
 
+def representatives() -> list[Path]:
+    """Of those the few that represent their families, in the order of survey.toml."""
+    by_name = {path.stem: path for path in recipe_files()}
+    return [by_name[name] for name in _prose()["representatives"]]
+
+
 def entries() -> list[Entry]:
     """Every recipe that stands for a system, by family and year."""
     found = [Entry(path, read_recipe(path)) for path in recipe_files()]
     return sorted(found, key=lambda e: (e.recipe.system.year, e.name))
+
+
+def _prose() -> dict:
+    return tomllib.loads((RECIPES / "survey.toml").read_text())
 
 
 def source_of(kind: type) -> str:
@@ -66,7 +76,7 @@ def source_of(kind: type) -> str:
 
 def page(language: str) -> str:
     """The Markdown page of a language."""
-    prose, words = tomllib.loads((RECIPES / "survey.toml").read_text()), WORDS[language]
+    prose, words = _prose(), WORDS[language]
     every = entries()
     blocks = [f"# {prose['title'][language]}", WRITTEN, words["other"], prose["intro"][language]]
     # A stage of a system has its name and what it adds: "VLMo, stage 1".

@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from tokenizers import Tokenizer
 
 from support.models import FILES, RECIPES, masking_tokenizer, recipe_trainer, small
 from tandem_training import compare, survey
-from tandem_training.compare import jobs_of, outcome_of, train_for
+from tandem_training.compare import Results, jobs_of, outcome_of, to_train, train_for
 from tandem_training.evaluation.comparison import Outcome, Row, page, with_result
 from tandem_training.recipe import read_recipe
 
@@ -131,14 +132,60 @@ def test_the_header_of_a_recipe_gets_the_measured_result(
 
 
 def test_recipes_that_others_start_from_come_first_and_are_started_from(tmp_path: Path):
-    jobs = jobs_of([FILES["git"], FILES["siglip"], FILES["vlmo"]], 1.0, 2, tmp_path)
+    jobs = jobs_of([FILES["git"], FILES["siglip"], FILES["vlmo"]], 1.0, range(2), tmp_path)
     names = ["siglip", "git", "vlmo-image", "vlmo-text", "vlmo"]
     assert [job.name for job in jobs] == [*names, *(f"{name}.1" for name in names)]
-    starts = {job.name: job.recipe.train.start for job in jobs}
-    assert starts["git"] == str(tmp_path / "siglip" / "model.pt")
-    assert starts["git.1"] == str(tmp_path / "siglip.1" / "model.pt")
-    assert starts["siglip"] == ""
+    starts = {job.name: job.before and job.before.name for job in jobs}
+    assert starts["git"] == "siglip" and starts["git.1"] == "siglip.1"
+    assert starts["vlmo"] == "vlmo-text" and starts["siglip"] is None
     assert len({job.key for job in jobs}) == len(jobs)
+
+
+def test_a_result_depends_on_the_recipe_that_it_starts_from_and_not_on_a_folder(tmp_path: Path):
+    def keys() -> dict[str, str]:
+        return {job.name: job.key for job in jobs_of([FILES["git"]], 1.0, [0], tmp_path)}
+
+    before = keys()
+    (siglip, git) = jobs_of([FILES["git"]], 1.0, [0], tmp_path / "elsewhere")
+    assert {"siglip": siglip.key, "git": git.key} == before
+    siglip.recipe.train = replace(siglip.recipe.train, batch=128)
+    assert git.key != before["git"]
+
+
+def test_a_measured_recipe_is_trained_again_if_another_starts_from_it_and_its_model_is_gone(
+    shard: Path, tmp_path: Path, tokenizer: Tokenizer
+):
+    found = outcome("clip", shard, tmp_path, tokenizer, 0.1)
+    results = Results(tmp_path / "page.md")
+    siglip, git, clip = jobs = jobs_of([FILES["git"], FILES["clip"]], 1.0, [0], tmp_path / "out")
+    for job in (siglip, clip):
+        results.add(job, replace(found, key=job.key))
+    results = Results(tmp_path / "page.md")  # as another process reads them
+    assert [job.name for job in to_train(jobs, results)] == ["siglip", "git"]
+    siglip.folder.mkdir(parents=True)
+    (siglip.folder / "model.pt").touch()
+    (siglip.folder / "key").write_text(siglip.key)
+    assert [job.name for job in to_train(jobs, results)] == ["git"]
+    results.add(git, replace(found, key=git.key))
+    assert to_train(jobs, results) == []
+
+
+def test_representatives_come_first_and_alone_have_further_seeds(tmp_path: Path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(compare, "to_train", lambda jobs, _: seen.extend(jobs) or [])
+    arguments = ["--seeds", "2", "--out", str(tmp_path / "out"), "--page", str(tmp_path / "p.md")]
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+    compare.main()
+    names = [job.name for job in seen]
+    first = [path.stem for path in survey.representatives()]
+    assert len(first) >= 12
+    asked = [name for name in names if name in first]
+    assert asked == first
+    every = {path.stem for path in survey.recipe_files()}
+    again = [name for name in names if "." in name]
+    assert {name for name in names if "." not in name} == every
+    assert {f"{name}.1" for name in first} <= set(again) and len(again) < len(every) / 2
+    assert names.index("albef") < names.index("tcl")
 
 
 @pytest.fixture
@@ -173,10 +220,10 @@ def rows_of(text: str) -> dict[str, str]:
 def test_a_comparison_goes_on_with_what_is_not_measured(tiny, tmp_path: Path, monkeypatch):
     measure = compare.measure
 
-    def broken(job, cache) -> None:
+    def broken(job, cache) -> Outcome:
         if job.name == "two":
             raise ValueError("no such data")
-        measure(job, cache)
+        return measure(job, cache)
 
     monkeypatch.setattr(compare, "measure", broken)
     with pytest.raises(SystemExit, match="two: no such data"):
@@ -186,10 +233,10 @@ def test_a_comparison_goes_on_with_what_is_not_measured(tiny, tmp_path: Path, mo
     assert "not measured" in rows["two"] and "not measured" in rows["clip"]
     assert "not measured" not in rows["one"]
     monkeypatch.setattr(compare, "measure", measure)
-    before = (tmp_path / "out" / "one.json").stat().st_mtime_ns
+    before = (tmp_path / "out" / "one" / "model.pt").stat().st_mtime_ns
     rows = rows_of(tiny())
     assert "not measured" not in rows["one"] + rows["two"] and "not measured" in rows["clip"]
-    assert (tmp_path / "out" / "one.json").stat().st_mtime_ns == before  # not trained again
+    assert (tmp_path / "out" / "one" / "model.pt").stat().st_mtime_ns == before  # not trained again
     assert (tmp_path / "out" / "two" / "model.pt").exists()
     assert not (tmp_path / "out" / "two" / "last.pt").exists()
     assert (tmp_path / "page.png").exists()
@@ -200,7 +247,19 @@ def test_a_recipe_that_has_changed_is_not_measured(tiny, tmp_path: Path):
     tiny()
     file = tmp_path / "recipes" / "one.toml"
     file.write_text(file.read_text().replace("batch = 8", "batch = 4"))
-    (job,) = jobs_of([file], 0.002, 1, tmp_path / "out")
-    assert job.outcome() is None
+    (job,) = jobs_of([file], 0.002, [0], tmp_path / "out")
+    assert Results(tmp_path / "page.md").of(job) is None
     tiny()
-    assert job.outcome() is not None
+    assert Results(tmp_path / "page.md").of(job) is not None
+
+
+def test_results_of_recipes_that_are_not_named_stay_on_the_page(tiny, tmp_path: Path, monkeypatch):
+    tiny()
+    arguments = [str(tmp_path / "recipes" / "one.toml"), "--minutes", "0.002"]
+    arguments += ["--out", str(tmp_path / "elsewhere"), "--page", str(tmp_path / "page.md")]
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+    monkeypatch.setattr(survey, "recipe_files", lambda: sorted((tmp_path / "recipes").glob("*")))
+    compare.main()
+    rows = rows_of((tmp_path / "page.md").read_text())
+    assert rows.keys() == {"one", "two"} and "not measured" not in "".join(rows.values())
+    assert not list((tmp_path / "elsewhere").iterdir())  # nothing was trained

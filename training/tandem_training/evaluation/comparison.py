@@ -51,7 +51,7 @@ class Outcome:
     measured: str  # machine and day
     pair_ms: float = 0.0  # of a core, to rerank a pair; 0 without a fusion
     stored_bytes: int = 0  # of an item
-    key: str = ""  # of recipe and minutes
+    key: str = ""  # of recipe, start and minutes
 
 
 @dataclass
