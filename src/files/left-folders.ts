@@ -37,7 +37,8 @@ function isLeft(rest: string, modifiedAt: number): boolean {
   return pid === process.pid ? modifiedAt < startedAt : !isAlive(pid)
 }
 
-function isAlive(pid: number): boolean {
+/** Whether there is a process with this id, also of another user. */
+export function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0)
   } catch (error) {

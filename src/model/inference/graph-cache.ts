@@ -12,6 +12,7 @@ import { flush, replaceFile, writeFlushed } from '../../files/flush.js'
 import { nameWithProcess, removeLeftFolders } from '../../files/left-folders.js'
 import { sha256OfFile } from '../../files/sha256.js'
 import type { GraphName } from '../onnx/graph-inputs.js'
+import { CrashMarks, noteMadeAgain } from './crash-marks.js'
 
 /** Size and digest of every file. */
 type Files = Record<string, { bytes: number; sha256: string }>
@@ -25,21 +26,24 @@ const UNFINISHED = 'new-'
 const MAX_CACHED = 2
 
 export class GraphCache<Measured> {
+  readonly folder: string
+  readonly marks: CrashMarks
   readonly #root: string
-  readonly #folder: string
 
   /**
    * @param root - folder with the graphs of several bundles
    * @param fingerprint - of the bundle
    * @param runtime - version of the runtime, which determines the optimisations
+   * @param service - a name of this run of the service
    */
-  constructor(root: string, fingerprint: string, runtime: string) {
+  constructor(root: string, fingerprint: string, runtime: string, service: string) {
     this.#root = root
-    this.#folder = join(root, `${fingerprint}-${digest([runtime, ...processor()]).slice(0, 16)}`)
+    this.folder = join(root, `${fingerprint}-${digest([runtime, ...processor()]).slice(0, 16)}`)
+    this.marks = new CrashMarks(this.folder, service)
   }
 
   fileOf(graph: GraphName): string {
-    return join(this.#folder, `${graph}.onnx`)
+    return join(this.folder, `${graph}.onnx`)
   }
 
   /**
@@ -50,16 +54,16 @@ export class GraphCache<Measured> {
   async isComplete(sizesOnly = false): Promise<boolean> {
     try {
       if (!sizesOnly) await removeLeftFolders(this.#root, UNFINISHED)
-      const listed = await readFile(join(this.#folder, COMPLETE), 'utf8')
+      const listed = await readFile(join(this.folder, COMPLETE), 'utf8')
       const files = JSON.parse(listed) as Files
       const names = Object.keys(files)
       if (names.length === 0) return false
       if (sizesOnly) {
         for (const name of names)
-          if ((await stat(join(this.#folder, name))).size !== files[name]?.bytes) return false
-      } else if (listed !== JSON.stringify(await filesOf(this.#folder, names))) return false
+          if ((await stat(join(this.folder, name))).size !== files[name]?.bytes) return false
+      } else if (listed !== JSON.stringify(await filesOf(this.folder, names))) return false
       const now = new Date()
-      await utimes(this.#folder, now, now).catch(() => undefined)
+      await utimes(this.folder, now, now).catch(() => undefined)
       return true
     } catch {
       return false
@@ -68,10 +72,14 @@ export class GraphCache<Measured> {
 
   /**
    * Fills the cache through a temporary folder, which is renamed when it is complete.
+   * @param isAgain - whether a process ended with these graphs
    * @throws what `write` throws; Error if the disk is full or read-only. The temporary folder is
    *   removed then
    */
-  async make(write: (fileOf: (graph: GraphName) => string) => Promise<void>): Promise<void> {
+  async make(
+    write: (fileOf: (graph: GraphName) => string) => Promise<void>,
+    isAgain = false,
+  ): Promise<void> {
     await mkdir(this.#root, { recursive: true })
     const folder = await mkdtemp(join(this.#root, nameWithProcess(UNFINISHED)))
     try {
@@ -79,9 +87,10 @@ export class GraphCache<Measured> {
       const names = await readdir(folder)
       for (const name of names) await flush(join(folder, name))
       await writeFlushed(join(folder, COMPLETE), JSON.stringify(await filesOf(folder, names)))
+      if (isAgain) await noteMadeAgain(folder)
       await flush(folder)
-      await rm(this.#folder, { recursive: true, force: true })
-      await rename(folder, this.#folder)
+      await rm(this.folder, { recursive: true, force: true })
+      await rename(folder, this.folder)
       await flush(this.#root)
     } catch (error) {
       await rm(folder, { recursive: true, force: true })
@@ -93,7 +102,7 @@ export class GraphCache<Measured> {
   /** The saved measurement of these graphs on this machine; null if there is none, or damaged. */
   async measured(): Promise<Measured | null> {
     try {
-      const text = await readFile(join(this.#folder, MEASURED), 'utf8')
+      const text = await readFile(join(this.folder, MEASURED), 'utf8')
       const { measured, sha256 } = JSON.parse(text) as { measured: Measured; sha256: string }
       return digest([measured]) === sha256 ? measured : null
     } catch {
@@ -104,7 +113,7 @@ export class GraphCache<Measured> {
   /** Ignores a failure: the next start measures again. */
   async saveMeasured(measured: Measured): Promise<void> {
     const text = JSON.stringify({ measured, sha256: digest([measured]) })
-    await replaceFile(join(this.#folder, MEASURED), text).catch(() => undefined)
+    await replaceFile(join(this.folder, MEASURED), text).catch(() => undefined)
   }
 
   /** Removes caches of earlier bundles and machines. */

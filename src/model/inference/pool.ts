@@ -1,4 +1,5 @@
 /** The processes that run the graphs: several on the CPU, or one for each GPU. */
+import { randomUUID } from 'node:crypto'
 import type { TandemError } from '../../errors.js'
 import type { Report, WorkerStatus } from '../../worker/worker-process.js'
 import { planProcesses } from './process-plan.js'
@@ -9,6 +10,10 @@ import type { Execution, Provider } from '../onnx/provider.js'
 import type { GraphName, Tensors } from '../onnx/graph-inputs.js'
 import { Inference, type BatchResult } from './process.js'
 import type { Measurement } from './worker.js'
+
+const SERVICE = randomUUID()
+/** With cached graphs, then with those that were made again. */
+const MAX_CRASHES = 2
 
 export interface PoolStart {
   bundle: Bundle
@@ -135,7 +140,7 @@ async function openOnDevices(
   report?: Report,
 ): Promise<InferencePool> {
   const opened = await all(
-    start.devices.map((device) => openOne({ provider, device, threads: 1 }, start, report)),
+    start.devices.map((device) => openOne({ provider, device, threads: 1 }, start, { report })),
   )
   const measured = await Promise.all(opened.map((inference) => inference.measure()))
   const limits = smallestLimits(measured.map((device) => device.limits))
@@ -147,8 +152,13 @@ async function openOnDevices(
 
 /** The first process measures how many processes and threads there should be. */
 async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePool> {
+  const remarks = new Set<string>()
+  const remark = (sentence: string): void => {
+    if (!remarks.has(sentence)) report?.(sentence)
+    remarks.add(sentence)
+  }
   const open = (threads: number, isCacheVerified: boolean): Promise<Inference> =>
-    openOne({ provider: 'cpu', device: 0, threads }, start, report, isCacheVerified)
+    openOne({ provider: 'cpu', device: 0, threads }, start, { report, remark, isCacheVerified })
   const first = await open(1, false)
   const measured = await first.measure()
   const { processes, threads } = planProcesses(start.threads, start.memory, measured.need)
@@ -165,16 +175,35 @@ async function openOnCpu(start: PoolStart, report?: Report): Promise<InferencePo
   return new InferencePool('cpu', isFirstUsed ? [first, ...opened] : opened, measured)
 }
 
-/** Starts a process and tests it. */
+/**
+ * Starts a process and tests it. A process that ends meanwhile is started again, since the next one
+ * makes the graph cache again, and then does without it.
+ */
 async function openOne(
   execution: Execution,
   start: PoolStart,
-  report?: Report,
-  isCacheVerified = false,
+  {
+    report,
+    remark,
+    isCacheVerified = false,
+  }: { report?: Report | undefined; remark?: Report; isCacheVerified?: boolean },
 ): Promise<Inference> {
   const { bundle, graphCacheFolder, test } = start
-  const options = { bundle, execution, graphCacheFolder, isCacheVerified }
-  const inference = await Inference.open(options, report)
+  const options = { bundle, execution, graphCacheFolder, isCacheVerified, service: SERVICE }
+  const mayCrash = execution.provider === 'cpu' && graphCacheFolder !== null
+  for (let crashes = 0; ; crashes += 1) {
+    try {
+      const inference = await Inference.open(options, report, remark)
+      return await tested(inference, test)
+    } catch (error) {
+      const hasEnded = !(error instanceof BundleError)
+      if (!hasEnded || !mayCrash || crashes === MAX_CRASHES) throw error
+    }
+  }
+}
+
+/** Closes the process when the test fails. */
+async function tested(inference: Inference, test: PoolStart['test']): Promise<Inference> {
   try {
     await test(inference)
     return inference

@@ -23,9 +23,10 @@ export class Inference {
 
   /**
    * Starts the process and waits until its graphs are loaded.
+   * @param remark - gets what is wrong with the graph cache, from each process
    * @throws BundleError when the graphs cannot be loaded
    */
-  static async open(start: InferenceStart, report?: Report): Promise<Inference> {
+  static async open(start: InferenceStart, report?: Report, remark?: Report): Promise<Inference> {
     let filledCache = false
     const process = await WorkerProcess.start<Commands>({
       name: 'inference',
@@ -38,6 +39,7 @@ export class Inference {
           throw error instanceof Refusal ? new BundleError(error.message) : error
         })
         filledCache = opened.filledCache
+        if (opened.remark !== undefined) remark?.(opened.remark)
       },
     })
     return new Inference(process, filledCache)

@@ -32,7 +32,8 @@ export interface Measurement {
 export interface Commands {
   /**
    * Loads the graphs of a verified bundle, from the cache if it is complete. `filledCache` tells
-   * that this process filled it, which takes more memory than loading from it.
+   * that this process filled it, which takes more memory than loading from it. `remark` is a
+   * sentence for the log, if earlier processes ended with the cached graphs.
    */
   open: {
     input: {
@@ -41,8 +42,10 @@ export interface Commands {
       graphCacheFolder: string | null
       /** Whether another process of this start has compared the digests of the cache. */
       isCacheVerified: boolean
+      /** A name of this run of the service, in which ids of processes are unique. */
+      service: string
     }
-    output: { filledCache: boolean }
+    output: { filledCache: boolean; remark?: string }
   }
   /** Finds the batch sizes that suit the device by running some. */
   measure: { input: null; output: Measurement }
@@ -64,9 +67,11 @@ const MIN_CACHED_BYTES = 4 * 2 ** 20
 const graphs: Partial<Record<GraphName, Loaded>> = {}
 let search = searchOnCpu(1)
 let cache: GraphCache<Measurement> | null = null
+/** Cached graphs that have not run in this process. */
+const untried = new Set<GraphName>()
 
 answerCalls<Commands>({
-  open: async ({ bundle, execution, graphCacheFolder, isCacheVerified }) => {
+  open: async ({ bundle, execution, graphCacheFolder, isCacheVerified, service }) => {
     const { provider, threads } = execution
     const { manifest, fingerprint } = bundle
     const longest = manifest.text_encoder.max_tokens
@@ -75,30 +80,38 @@ answerCalls<Commands>({
     const isCached = provider === 'cpu' && bytesOf(manifest, specs) >= MIN_CACHED_BYTES
     cache =
       isCached && graphCacheFolder !== null
-        ? new GraphCache(graphCacheFolder, fingerprint, runtimeVersion)
+        ? new GraphCache(graphCacheFolder, fingerprint, runtimeVersion, service)
         : null
-    if (cache !== null && (await cache.isComplete(isCacheVerified))) {
+    const crashes = (await cache?.marks.crashes()) ?? 0
+    const remark = cache === null ? undefined : remarkOn(crashes, cache.folder)
+    if (crashes > 1) cache = null
+    if (crashes === 0 && cache !== null && (await cache.isComplete(isCacheVerified))) {
       const files = cache
-      const isLoaded = await load(specs, (graph, spec) =>
-        Session.openCached(files.fileOf(graph), spec, execution),
-      ).then(
-        () => true,
-        () => false,
-      )
-      // Otherwise the cache is made again.
-      if (isLoaded) return { filledCache: false }
+      const isLoaded = await files.marks
+        .during(() =>
+          load(specs, (graph, spec) => Session.openCached(files.fileOf(graph), spec, execution)),
+        )
+        .then(
+          () => true,
+          () => false,
+        )
+      if (isLoaded) {
+        for (const [graph] of specs) untried.add(graph)
+        return { filledCache: false }
+      }
+      // The cache is made again.
     }
     const open = async (spec: GraphSpec, cacheFile?: string): Promise<Session> =>
       Session.open(await readBundleFile(bundle, spec.file), spec, execution, cacheFile)
     // The attempt without the cache below reports what is wrong with a graph.
     const filledCache = await cache
-      ?.make((fileOf) => load(specs, (graph, spec) => open(spec, fileOf(graph))))
+      ?.make((fileOf) => load(specs, (graph, spec) => open(spec, fileOf(graph))), crashes > 0)
       .then(
         () => true,
         () => false,
       )
     if (filledCache !== true) await load(specs, (_, spec) => open(spec))
-    return { filledCache: filledCache === true }
+    return { filledCache: filledCache === true, ...(remark === undefined ? {} : { remark }) }
   },
   measure: async () => {
     const saved = await cache?.measured()
@@ -108,9 +121,8 @@ answerCalls<Commands>({
     for (const graph of ['image', 'text', 'fusion'] as const) {
       const loaded = graphs[graph]
       if (loaded === undefined) continue
-      const { session, spec } = loaded
-      const { limit, pace, overhead } = await largestBatch(graph, spec, search, (inputs) =>
-        session.run(inputs),
+      const { limit, pace, overhead } = await largestBatch(graph, loaded.spec, search, (inputs) =>
+        runGraph(graph, loaded, inputs),
       )
       limits[graph] = limit
       if (graph === 'image') image = pace
@@ -124,12 +136,38 @@ answerCalls<Commands>({
     const loaded = graphs[graph]
     if (loaded === undefined) throw new Error(`No ${graph} graph has been loaded.`)
     const started = performance.now()
-    const outputs = await loaded.session.run(withRows(inputs), wanted).catch((error: Error) => {
-      throw new Error(`The ${graph} graph failed: ${error.message}`)
-    })
+    const outputs = await runGraph(graph, loaded, withRows(inputs), wanted).catch(
+      (error: Error) => {
+        throw new Error(`The ${graph} graph failed: ${error.message}`)
+      },
+    )
     return { outputs, milliseconds: performance.now() - started }
   },
 })
+
+/** The first run of a cached graph leaves a mark if it ends the process. */
+async function runGraph(
+  graph: GraphName,
+  { session }: Loaded,
+  inputs: Tensors,
+  wanted?: readonly string[],
+): Promise<Tensors> {
+  const run = (): Promise<Tensors> => session.run(inputs, wanted)
+  if (cache === null || !untried.has(graph)) return run()
+  const outputs = await cache.marks.during(run)
+  untried.delete(graph)
+  if (untried.size === 0) cache.marks.trust()
+  return outputs
+}
+
+/** @param crashes - in how many versions of the cached graphs a process has ended */
+function remarkOn(crashes: number, folder: string): string | undefined {
+  if (crashes === 0) return undefined
+  const ended = `A process ended while it loaded the graphs cached in ${folder} or first ran one`
+  return crashes === 1
+    ? `${ended}; they are made again.`
+    : `${ended}, also after they were made again; the cache is not used. Remove the folder to try it again.`
+}
 
 async function load(
   specs: readonly [GraphName, GraphSpec][],

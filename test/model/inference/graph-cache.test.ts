@@ -30,7 +30,7 @@ afterEach(async () => {
 })
 
 const graphsOf = (fingerprint: string, runtime = '1.0'): GraphCache<{ rows: number }> =>
-  new GraphCache(root, fingerprint, runtime)
+  new GraphCache(root, fingerprint, runtime, 'service')
 const write = async (fileOf: (graph: 'text') => string): Promise<void> => {
   await writeFile(fileOf('text'), 'graph')
   await writeFile(`${fileOf('text')}.weights`, 'weights')
