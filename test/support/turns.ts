@@ -16,3 +16,20 @@ export async function turnsDuring<Result>(
     running = false
   }
 }
+
+/**
+ * Counts calls of something in each turn of the event loop, also where work waits for threads
+ * meanwhile, so that the number of turns says nothing.
+ */
+export class CallsByTurn {
+  all = 0
+  most = 0
+  #inTurn = 0
+
+  count(): void {
+    this.all += 1
+    if (this.#inTurn === 0) setImmediate(() => (this.#inTurn = 0))
+    this.#inTurn += 1
+    this.most = Math.max(this.most, this.#inTurn)
+  }
+}

@@ -1,9 +1,9 @@
 import { connect } from 'node:net'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { startTestService, type TestService } from '../../support/test-service.js'
-import { turnsDuring } from '../../support/turns.js'
+import { CallsByTurn, turnsDuring } from '../../support/turns.js'
 
 let tandem: TestService
 interface Reply {
@@ -125,6 +125,22 @@ describe('POST /items with lines of JSON', () => {
 describe('POST /items with a form', () => {
   const post = (form: FormData) =>
     tandem.app.inject({ method: 'POST', url: '/items', payload: form })
+
+  it('gives other requests turns between images that take long to read', async () => {
+    const service = await startTestService({ maxBatchItems: 16 })
+    const form = new FormData()
+    for (let at = 0; at < 16; at += 1) form.append('image', new Blob(['dog']), `slow-${at}`)
+    const calls = new CallsByTurn()
+    service.models.gate = () => Promise.resolve(calls.count())
+    let now = performance.now()
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += 5))
+    const reply = await service.app.inject({ method: 'POST', url: '/items', payload: form })
+    clock.mockRestore()
+    await service.end()
+    expect(reply.json<Reply>().created).toBe(16)
+    expect(calls.all).toBe(16)
+    expect(calls.most).toBeLessThanOrEqual(2)
+  })
 
   it('takes ids from fields or from file names', async () => {
     const named = new FormData()
