@@ -1,4 +1,4 @@
-/** The tiny bundle with a second text encoder, for German and Chinese, to which a dog is a sea. */
+/** The tiny bundle with a second text encoder, for German and Chinese, to which a dog is a sea and "dogs" a word. */
 import { createHash } from 'node:crypto'
 import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -32,6 +32,9 @@ export async function bundleOfTwoLanguages(
   const { vocab } = tokenizer.model
   const { dog = 0, sea = 0 } = vocab
   Object.assign(vocab, { dog: sea, sea: dog })
+  // A word of its own for German, and two tokens for English.
+  vocab['dogs'] = vocab['!'] ?? 0
+  delete vocab['!']
   await writeFile(join(folder, 'german-tokenizer.json'), JSON.stringify(tokenizer))
   const manifest = await read<Manifest>(join(folder, 'manifest.json'))
   manifest.other_text_encoders = [

@@ -6,6 +6,10 @@ import { textEncodersOf, type Bundle } from '../bundle/bundle.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
 import { Tokenizer } from './tokenizer.js'
 
+/** Identification of a language needs more words. */
+const MOST_WORDS_OF_A_SHORT_TEXT = 3
+const WORD = /[\p{L}\p{M}]+(?:['’-][\p{L}\p{M}]+)*/gu
+
 export interface ReadText {
   /** Position among the text encoders of the bundle. */
   encoder: number
@@ -81,9 +85,20 @@ export class TextReader {
       return this.#first.codes.includes(code) ? undefined : speaking(code)
     }
     const judged = judgeText(this.#first.check, text, tokenCount)
-    if (judged.in !== 'other') return undefined
+    if (judged.in !== 'other') return this.#knowing(text, tokenCount)
     if (judged.language !== null) return speaking(codeOf(judged.language))
     // One word in a script of its own, such as "狗", is in no identified language.
     return this.#others.find((reader) => reader.check.judge(text).in === 'spoken')
+  }
+
+  /**
+   * The encoder whose tokenizer knows the words of a short text better than the first, which cuts
+   * them into more tokens: "hund" is two for English and one for German.
+   */
+  #knowing(text: string, tokenCount: number): Reader | undefined {
+    if ((text.match(WORD)?.length ?? 0) > MOST_WORDS_OF_A_SHORT_TEXT) return undefined
+    const counts = this.#others.map(({ tokenizer }) => tokenizer.encode(text).length)
+    const fewest = Math.min(...counts)
+    return fewest < tokenCount ? this.#others[counts.indexOf(fewest)] : undefined
   }
 }

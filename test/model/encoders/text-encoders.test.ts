@@ -97,6 +97,14 @@ describe('a bundle with two text encoders', () => {
     }
   })
 
+  it('reads a short text by the encoder whose tokenizer knows its words', async () => {
+    const texts = ['dogs', 'Dogs!', 'red dogs', 'red dog', 'sand', 'the dogs of the sea']
+    for (const by of [models, remote]) {
+      const { encoded } = await by.encodeTexts(texts)
+      expect(encoded.map(({ encoder }) => encoder)).toEqual([1, 1, 1, 0, 0, 0])
+    }
+  })
+
   it('reads a text in a language of no encoder by the first one', async () => {
     const { encoded } = await models.encodeTexts(['un chien brun court dans l’herbe verte'])
     expect(encoded[0]?.encoder).toBe(0)
