@@ -60,6 +60,17 @@ def own_rows(total: int) -> slice:
     return slice(rank() * share, (rank() + 1) * share)
 
 
+def shared_out(most: int) -> int:
+    """The most rows up to `most` that the ranks can share out evenly, one each at least."""
+    return max(1, most // count()) * count()
+
+
+def weight(own: Tensor | int, total: Tensor | int) -> Tensor | float:
+    """What the mean over `own` of `total` terms weighs on this rank, so that the mean over ranks is
+    the mean over all terms."""
+    return count() * own / (total + (total == 0))
+
+
 @contextmanager
 def first_rank_first() -> Iterator[None]:
     """Run the block on the first rank, then on the others, which find its files."""

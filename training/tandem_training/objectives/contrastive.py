@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..distributed import gather, own_rows
 from .matching import match_another
 from .objective import Objective, Step
 from .queue import Queue
@@ -163,11 +164,13 @@ class TokenItc(SoftContrast):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.05)))
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        part, whole = slice(0, self.options.pairs), step.batch.whole
-        text, image = step.features["text.tokens"][part], step.features["image.tokens"][part]
+        part, whole = step.first(self.options.pairs), step.batch.whole
+        text, image = step.features["text.tokens"], step.features["image.tokens"][part]
+        own = own_rows(part.stop)  # of the texts, each before all images
         with step.precision(step.device):
-            mask = whole["text.mask"][part]
-            similarity = step.model.fusion.token_similarity(text, mask, image).float()  # [q, q]
+            mask = whole["text.mask"][own]
+            similarity = step.model.fusion.token_similarity(text[own], mask, image).float()
+        similarity = gather(similarity)  # [q, q]
         ids = whole["image.ids"][part]
         teacher = (
             whole[name][part] if name in whole else None

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.tokens import pad
-from ..distributed import own_rows
+from ..distributed import own_rows, weight
 from ..models.reserved import CODES, END, MOST_CODES, SENTINELS, START
 from .language import Mlm, Words
 from .objective import Step
@@ -27,14 +27,18 @@ def hide_spans(row: list[int], chosen: list[bool]) -> tuple[list[int], list[int]
     return left, [*written, END]
 
 
-def written_loss(step: Step, words: Words, states_of, rows: list[list[int]]) -> Tensor:
-    """Cross-entropy of the token ids `rows`. states_of: what was written before each of them, as
-    the decoder reads it [p, t, w] → states [p, t, width]."""
+def written_loss(step: Step, words: Words, states_of, rows: list[list[int]],
+                 own: slice) -> Tensor:  # fmt: skip
+    """This process's share of the cross-entropy of the token ids `rows`, its own of which are
+    `own`. states_of: what was written before each of those, as the decoder reads it [p, t, w] →
+    states [p, t, width]."""
+    total, rows = sum(map(len, rows)), rows[own]
     target, real = (tensor.to(step.device) for tensor in pad(rows))
     before = F.pad(target[:, :-1], (1, 0), value=START)
     with step.precision(step.device):
         logits = words.logits(step, states_of(step.model.text.embed(before)))
-    return F.cross_entropy(logits[real > 0], words.targets(step, target)[real > 0])
+    loss = F.cross_entropy(logits[real > 0], words.targets(step, target)[real > 0])
+    return weight(sum(map(len, rows)), total) * loss
 
 
 class Infill(Mlm):
@@ -49,8 +53,8 @@ class Infill(Mlm):
         return super().written(model, captions) | {*spans, END}
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        part, whole = slice(0, self.options.pairs), step.batch.whole
-        ids, mask = whole["text.ids"][part], whole["text.mask"][part]
+        part, whole = step.first(self.options.pairs), step.batch.whole
+        ids, mask, own = whole["text.ids"][part], whole["text.mask"][part], own_rows(part.stop)
         draws = torch.rand(ids.shape, generator=step.generator).to(step.device)
         chosen = self.maskable(ids, mask) & (draws < self.options.share)
         rows = [
@@ -59,16 +63,16 @@ class Infill(Mlm):
                 ids.tolist(), chosen.tolist(), mask.sum(1).tolist(), strict=True
             )
         ]
-        left, there = (tensor.to(step.device) for tensor in pad([row for row, _ in rows]))
+        left, there = (tensor.to(step.device) for tensor in pad([row for row, _ in rows[own]]))
         fusion = step.model.fusion
         with step.precision(step.device):
-            cells = fusion.cells(step.features["image.tokens"][part])
+            cells = fusion.cells(step.features["image.tokens"][own])
             words, seen = fusion.task("infill", step.model.text.embed(left), there, cells)
 
             def states(before: Tensor) -> Tensor:
                 return fusion.answer(cells, words, seen, before)
 
-        return {"infill": written_loss(step, self, states, [row for _, row in rows])}
+        return {"infill": written_loss(step, self, states, [row for _, row in rows], own)}
 
 
 class Caption(Words):
@@ -78,11 +82,11 @@ class Caption(Words):
     needs = {"fusion.tasks", "text.words"}
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        part, whole = slice(0, self.options.pairs), step.batch.whole
-        ids, mask = whole["text.ids"][part], whole["text.mask"][part]
-        fusion, none = step.model.fusion, mask[:, :0]
+        part, whole = step.first(self.options.pairs), step.batch.whole
+        ids, mask, own = whole["text.ids"][part], whole["text.mask"][part], own_rows(part.stop)
+        fusion, none = step.model.fusion, mask[own, :0]
         with step.precision(step.device):
-            cells = fusion.cells(step.features["image.tokens"][part])
+            cells = fusion.cells(step.features["image.tokens"][own])
             words, seen = fusion.task("caption", step.model.text.embed(none), none, cells)
 
             def states(before: Tensor) -> Tensor:
@@ -90,7 +94,7 @@ class Caption(Words):
 
         lengths = mask.sum(1).tolist()
         rows = [row[1:length] for row, length in zip(ids.tolist(), lengths, strict=True)]
-        return {"caption": written_loss(step, self, states, rows)}
+        return {"caption": written_loss(step, self, states, rows, own)}
 
 
 class WordMatch(Words):
@@ -142,19 +146,22 @@ class Paint(Words):
                 raise ValueError(f"codes = {self.codes}; the vocabulary has room for {MOST_CODES}")
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        part, whole = slice(0, self.options.pairs), step.batch.whole
-        mask, codes = whole["text.mask"][part], whole["visual.ids"][part]
-        fusion, (count, n) = step.model.fusion, codes.shape
-        hidden = self._hidden(count, n, step.generator).to(step.device)
-        words = step.features["text.tokens"][part][..., : step.model.text.width]
+        part, n = step.first(self.options.pairs), step.batch.whole["visual.ids"].shape[1]
+        hidden = self._hidden(part.stop, n, step.generator).to(step.device)
+        total, own = hidden.sum(), own_rows(part.stop)
+        step, hidden = step.of(own), hidden[own]
+        mask, codes = step.batch.whole["text.mask"], step.batch.whole["visual.ids"]
+        fusion = step.model.fusion
+        words = step.features["text.tokens"][..., : step.model.text.width]
         with step.precision(step.device):
-            cells = fusion.cells(step.features["image.tokens"][part])
+            cells = fusion.cells(step.features["image.tokens"])
             words, seen = fusion.task("paint", words, mask, cells)
             seen = torch.cat([(~hidden).long(), seen[:, n:]], 1)
             target = codes + CODES  # all of them, so that every place is told by its number
             before = step.model.text.embed(F.pad(target[:, :-1], (1, 0), value=START))
             logits = self.logits(step, fusion.answer(cells, words, seen, before))
-        return {"paint": F.cross_entropy(logits[hidden], self.targets(step, target)[hidden])}
+        loss = F.cross_entropy(logits[hidden], self.targets(step, target)[hidden])
+        return {"paint": weight(hidden.sum(), total) * loss}
 
     def written(self, model, captions):
         return set(range(CODES, CODES + self.options.codes))

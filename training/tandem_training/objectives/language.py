@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..distributed import own_rows, weight
 from ..models.word_head import WordHead
 from .objective import Objective, Step
 
@@ -137,28 +138,32 @@ class Mlm(Words):
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         options, words = self.options, self.vocabulary
-        part, whole = slice(0, options.pairs), step.batch.whole
+        part, whole = step.first(options.pairs), step.batch.whole
         ids, mask = whole["text.ids"][part], whole["text.mask"][part]  # [q, t]
         starts = ~self.inner[ids] if options.whole_words else None
         hidden_ids, chosen = mask_tokens(
             ids, self.maskable(ids, mask), words.mask, words.size, options.share, step.generator,
             starts,
         )  # fmt: skip
+        total, own = chosen.sum(), own_rows(len(ids))  # every process draws the same
+        ids, chosen, hidden = ids[own], chosen[own], (hidden_ids[own], mask[own], chosen[own])
         with step.precision(step.device):
-            logits = self.predict(step, hidden_ids, mask, chosen)  # [k, v]
+            logits = self.predict(step.of(own), *hidden)  # [k, v]
         soft, mix = None, step.taught(options.soft_mix, options.soft_rise)
         if mix > 0:
-            soft = self.by_average(step, hidden_ids, mask, chosen)
-        return {self.name: mlm_loss(logits, self.targets(step, ids), chosen, soft, mix)["loss"]}
+            soft = self.by_average(step, own, *hidden)
+        loss = mlm_loss(logits, self.targets(step, ids), chosen, soft, mix)["loss"]
+        return {self.name: weight(chosen.sum(), total) * loss}
 
     def predict(self, step: Step, token_ids: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:
         """Texts with words hidden [q, t] → logits of the k chosen places [k, v]."""
         return self.logits(step, self.read(step, token_ids, mask)[chosen])
 
     @torch.no_grad()
-    def by_average(self, step: Step, token_ids: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:
-        """The same from the moving average: probabilities [k, v]."""
-        teacher = replace(step, model=step.average, features=step.momentum())
+    def by_average(self, step: Step, rows: slice, token_ids: Tensor, mask: Tensor,
+                   chosen: Tensor) -> Tensor:  # fmt: skip
+        """The same from the moving average, of these rows of the batch: probabilities [k, v]."""
+        teacher = replace(step, model=step.average, features=step.momentum()).of(rows)
         own = step.average.objectives[self.name]
         with step.precision(step.device):
             return own.predict(teacher, token_ids, mask, chosen).softmax(-1)
@@ -179,10 +184,12 @@ class Lm(Words):
         smoothing: float = 0.0
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        part, whole = slice(0, self.options.pairs), step.batch.whole
-        ids, mask = whole["text.ids"][part], whole["text.mask"][part]  # [q, t]
+        part = step.first(self.options.pairs)
+        total = step.batch.whole["text.mask"][part, 1:].sum()
+        step = step.of(own_rows(part.stop))
+        ids, mask = step.batch.whole["text.ids"], step.batch.whole["text.mask"]  # [q, t]
         with step.precision(step.device):
-            states = self.states(step, step.features["text.tokens"][part], causal=True)
+            states = self.states(step, step.features["text.tokens"], causal=True)
             logits = self.logits(step, states)  # [q, t, v]
-        targets = self.targets(step, ids)
-        return {"lm": lm_loss(logits, targets, mask, self.options.smoothing)["loss"]}
+        loss = lm_loss(logits, self.targets(step, ids), mask, self.options.smoothing)["loss"]
+        return {"lm": weight(mask[:, 1:].sum(), total) * loss}

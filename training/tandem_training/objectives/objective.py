@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ..distributed import shared_out
 from ..models.model import Tandem
 from ..models.part import Table
 from .features import Batch, Precision, Tensors, gathered, join, split
@@ -52,6 +53,16 @@ class Step:
         """Or it says nothing of how hard a negative is."""
         learns = any(objective.aligns for objective in self.model.objectives.values())
         return learns or not self.model.text.project.weight.requires_grad
+
+    def first(self, pairs: int) -> slice:
+        """The first rows of the batch, `pairs` at most, as many as the processes can share out."""
+        return slice(0, shared_out(min(pairs, len(self.batch.whole["text.mask"]))))
+
+    def of(self, rows: slice) -> Step:
+        """The same for some rows alone."""
+        cut = lambda tensors: {name: x[rows] for name, x in tensors.items()}  # noqa: E731
+        batch = Batch(self.batch.inputs, cut(self.batch.whole))
+        return replace(self, batch=batch, features=cut(self.features), shared={})
 
     def similarity(self) -> Tensor:
         """Cosine of every text and image [b, b], a row a text."""

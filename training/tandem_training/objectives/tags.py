@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..distributed import own_rows, weight
 from ..models.model import Tandem
 from ..models.vision.region_tokens import TAGS, tags_of, with_tags
 from .language import Mlm, Words
@@ -67,21 +68,23 @@ class TagMlm(Words):
         share: float = 0.15  # of the tags
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        fusion, part = step.model.fusion, slice(0, self.options.pairs)
-        tokens, mask = step.features["image.tokens"][part], step.batch.whole["text.mask"][part]
-        tags = tags_of(tokens, fusion.tags)  # [q, g]
+        fusion, part = step.model.fusion, step.first(self.options.pairs)
+        tags = tags_of(step.features["image.tokens"][part], fusion.tags)  # [q, g]
         chosen = torch.rand(tags.shape, generator=step.generator).to(tags.device)
         chosen = chosen < self.options.share
+        total, own = chosen.sum(), own_rows(part.stop)
+        step, tags, chosen = step.of(own), tags[own], chosen[own]
+        tokens, mask = step.features["image.tokens"], step.batch.whole["text.mask"]
         masked = tags.masked_fill(chosen, step.model.pooler.concepts.count)
         row = torch.arange(len(tokens), device=step.device)
         pairs = torch.stack([row, row], 1)
         with step.precision(step.device):
-            words = step.features["text.tokens"][part]
+            words = step.features["text.tokens"]
             states = fusion.read(words, mask, with_tags(tokens, masked), pairs, False)[1]
             logits = self.logits(step, states[chosen])  # [k, v]
         names = fusion.tag_ids(tokens)[chosen]
         loss = F.cross_entropy(logits, names, reduction="sum") / max(1, len(names))
-        return {"tag_mlm": loss}
+        return {"tag_mlm": weight(chosen.sum(), total) * loss}
 
 
 class SecondCaption(Objective):

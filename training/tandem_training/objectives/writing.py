@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..distributed import own_rows, weight
 from ..models.layers import CrossLayer, causal_bias
 from ..models.model import Tandem
 from .language import Words, lm_loss
@@ -25,12 +26,15 @@ class PrefixLm(Words):
         blank: float = 0.0  # share of texts that are read without their image
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        part, whole = slice(0, self.options.pairs), step.batch.whole
-        ids, mask = whole["text.ids"][part], whole["text.mask"][part]  # [q, t]
-        words, cells = step.features["text.tokens"][part], step.features["image.tokens"][part]
-        draws = torch.rand(2, len(ids), generator=step.generator).to(step.device)
+        part = step.first(self.options.pairs)
+        own, mask = own_rows(part.stop), step.batch.whole["text.mask"][part]
+        draws = torch.rand(2, part.stop, generator=step.generator).to(step.device)
         # The first token alone is no prefix of the text; the last one is always to be written.
         prefix = 1 + (draws[0] * (mask.sum(1) - 1)).long()  # [q]
+        total, prefix, draws = (mask.sum(1) - prefix).sum(), prefix[own], draws[:, own]
+        step = step.of(own)
+        ids, mask = step.batch.whole["text.ids"], step.batch.whole["text.mask"]  # [q, t]
+        words, cells = step.features["text.tokens"], step.features["image.tokens"]
         cells = cells * (draws[1] >= self.options.blank)[:, None, None]
         row = torch.arange(len(ids), device=step.device)
         with step.precision(step.device):
@@ -40,7 +44,8 @@ class PrefixLm(Words):
         place = torch.arange(1, ids.shape[1], device=step.device)
         real = (mask[:, 1:] > 0) & (place >= prefix[:, None])
         targets = self.targets(step, ids[:, 1:])
-        return {"prefix_lm": F.cross_entropy(logits[real], targets[real])}
+        loss = F.cross_entropy(logits[real], targets[real])
+        return {"prefix_lm": weight(real.sum(), total) * loss}
 
 
 class Decode(Words):
@@ -64,9 +69,11 @@ class Decode(Words):
         )
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        part, whole = slice(0, self.options.pairs), step.batch.whole
-        ids, mask = whole["text.ids"][part], whole["text.mask"][part]  # [q, t]
-        words, cells = step.features["text.tokens"][part], step.features["image.tokens"][part]
+        part = step.first(self.options.pairs)
+        total = step.batch.whole["text.mask"][part, 1:].sum()
+        step = step.of(own_rows(part.stop))
+        ids, mask = step.batch.whole["text.ids"], step.batch.whole["text.mask"]  # [q, t]
+        words, cells = step.features["text.tokens"], step.features["image.tokens"]
         row = torch.arange(len(ids), device=step.device)
         with step.precision(step.device):
             pairs = torch.stack([row, row], 1)
@@ -75,4 +82,5 @@ class Decode(Words):
             for layer in self.layers:
                 x = layer(x, bias, image)
             logits = self.logits(step, self.norm(x))  # [q, t, v]
-        return {"decode": lm_loss(logits, self.targets(step, ids), mask)["loss"]}
+        loss = lm_loss(logits, self.targets(step, ids), mask)["loss"]
+        return {"decode": weight(mask[:, 1:].sum(), total) * loss}

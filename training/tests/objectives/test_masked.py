@@ -85,7 +85,7 @@ def test_text_mlm_reads_no_image_and_moves_no_fusion():
     moved = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert any("stack" in n for n in moved) and any(n.startswith("text.words") for n in moved)
     assert not any(n.startswith(("fusion.", "pooler.", "vision.patches")) for n in moved)
-    step.features["image.tokens"] = None
+    del step.features["image.tokens"]
     step.generator.manual_seed(0)
     assert model.objectives["text_mlm"].loss(step)["text_mlm"] == loss
 

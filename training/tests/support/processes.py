@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from tandem_training import distributed
+from tandem_training.loop.trainer import Trainer
 from tandem_training.recipe import Recipe
 
 from .models import PYTHON_PATH, masking_tokenizer, recipe_trainer, small
@@ -35,11 +36,17 @@ def still(recipe: Recipe) -> Recipe:
 
 def losses(name: str, shard: Path, folder: Path) -> list[dict[str, float]]:
     run = recipe_trainer(still(small(name, shard)), folder / name, masking_tokenizer())
-    return [run.train_step() for _ in range(STEPS)]
+    return [run.train_step() | {"gradient": gradient_of(run)} for _ in range(STEPS)]
+
+
+def gradient_of(run: Trainer) -> float:
+    """The length of the last step's gradient."""
+    gradients = [p.grad.norm() for p in run.model.parameters() if p.grad is not None]
+    return torch.stack(gradients).norm().item()
 
 
 def losses_of_two(names: list[str], shard: Path, folder: Path) -> dict[str, list[dict]]:
-    """The losses of each recipe by two processes, which share a batch."""
+    """Losses and gradient of each recipe by two processes, which share a batch."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
