@@ -81,6 +81,11 @@ def test_a_recipe_shows_what_differs_from_the_files_it_extends(tmp_path: Path):
         ('extends = "none.toml"', "there is no file .*none.toml"),
         ("extends = 3", "extends = 3; expected the name of a file"),
         ('[system]\nname = "X"', r"\[system\]: paper is missing"),
+        (
+            "[system]\nname = 'X'\npaper = 'Y'\nyear = 2020\nsource = 'Z'\nparameters = 1.0\n"
+            "traits = ['a (3)', 'all 3 (or 4)']",
+            r"trait 'all 3 \(or 4\)' does not end with where it is from; expected a section as",
+        ),
         ("SYSTEM\nserve = 'S'", r"serve = 'S'; expected one of E, R, R\+, L"),
         ("SYSTEM\nserve = 'E'\n[objectives]\nitm = 1", "the fusion 'aligned' gives a logit"),
         ("SYSTEM\nserve = 'R+'\n[objectives]\nitm = 1", r"\[model\] companion = false"),
@@ -91,7 +96,7 @@ def test_a_recipe_file_that_does_not_fit_is_refused_in_a_sentence(
 ):
     system = "[system]\nname = 'X'\npaper = 'Y'\nyear = 2020\nsource = 'Z'\nparameters = 1.0\n"
     path = tmp_path / "mine.toml"
-    path.write_text(text.replace("SYSTEM", system + "traits = ['a', 'b']"))
+    path.write_text(text.replace("SYSTEM", system + "traits = ['a (3)', 'b (3.1)']"))
     with pytest.raises(ValueError, match=f"mine.toml: .*{message}"):
         read_recipe(path)
 
