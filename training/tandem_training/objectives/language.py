@@ -174,7 +174,8 @@ class Mlm(Words):
 
 
 class Lm(Words):
-    """Captioning."""
+    """Captioning. `together`: pairs of the batch that stand one after another in a text (Flamingo,
+    Alayrac et al. 2022, arXiv:2204.14198, section 2.3)."""
 
     name = "lm"
     needs = {"fusion.causal", "text.words"}
@@ -182,6 +183,24 @@ class Lm(Words):
     @dataclass(frozen=True)
     class Options(Words.Options):
         smoothing: float = 0.0
+        together: int = 1
+
+        def __post_init__(self):
+            super().__post_init__()
+            if self.together < 1:
+                raise ValueError(f"together = {self.together}; expected 1 pair or more")
+
+    @classmethod
+    def wants(cls, options: Options) -> set[str]:
+        return cls.needs | ({"fusion.together"} if options.together > 1 else set())
+
+    def states(self, step: Step, text_tokens: Tensor, causal: bool = False) -> Tensor:
+        if self.options.together == 1:
+            return super().states(step, text_tokens, causal)
+        row = torch.arange(len(text_tokens), device=step.device)
+        mask, cells = step.batch.whole["text.mask"], step.features["image.tokens"]
+        pairs, together = torch.stack([row, row], 1), self.options.together
+        return step.model.fusion.write_together(text_tokens, mask, cells, pairs, together)
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         part = step.first(self.options.pairs)

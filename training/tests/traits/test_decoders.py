@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from support.models import FILES, moved
+from support.regions import own_pairs, recipe_step
+from tandem_training.models.layers import causal_bias
 from tandem_training.recipe import read_recipe
 
 
@@ -99,3 +101,36 @@ def test_all_tasks_of_a_system_with_one_vocabulary_move_the_same_layers(name: st
         for part in ("fusion.layers.", "fusion.encoder.", "fusion.word_head."):
             assert any(n.startswith(part) for n in reached), (task, part)
     assert system.model.fusion.region_ids == (name == "vl-t5")
+
+
+def test_flamingo_reads_pairs_one_after_another_and_of_images_the_last_alone():
+    """Flamingo (arXiv:2204.14198), section 2.3."""
+    recipe, step = recipe_step("flamingo")
+    assert recipe.objectives["lm"].together == 2
+    torch.manual_seed(0)
+    fusion, text = step.model.fusion, step.model.text
+    torch.nn.init.normal_(fusion.gates)
+    words, mask, cells, pairs = own_pairs(step)
+    objective, written = step.model.objectives["lm"], []
+    original = fusion.write_together
+    fusion.write_together = lambda *given: written.append(original(*given)) or written[-1]
+    objective.loss(step)
+    (states,) = written
+    images = fusion.resampler(fusion.image_in(cells))
+    for first in (0, 2, 4):  # a slow reference: word by word
+        x = torch.cat([words[first], words[first + 1]])[None, :, : text.width]
+        seen = torch.cat([mask[first], mask[first + 1]])[None]
+        for layer, between, gates in zip(text.layers, fusion.between, fusion.gates, strict=True):
+            open_by = gates.tanh()
+            x = torch.cat([
+                between(x[:, [at]], images[[first + at // words.shape[1]]], *open_by)
+                for at in range(x.shape[1])
+            ], 1)  # fmt: skip
+            x = layer(x, causal_bias(seen))
+        expected = text.norm(x)[0].unflatten(0, (2, -1))
+        torch.testing.assert_close(states[first : first + 2], expected, atol=1e-5, rtol=1e-4)
+    alone = fusion.write(words, mask, cells, pairs)
+    torch.testing.assert_close(states[::2], alone[::2])
+    assert not torch.allclose(states[1::2], alone[1::2])
+    with pytest.raises(ValueError, match="6 pairs are no texts of 4, one after another"):
+        original(words, mask, cells, pairs, 4)

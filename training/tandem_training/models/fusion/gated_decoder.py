@@ -55,7 +55,7 @@ class GatedDecoder(Writer):
 
     name = "gated_decoder"
     needs = {"text.causal", "image.tokens"}
-    gives = Writer.gives - {"fusion.prefix"}
+    gives = Writer.gives - {"fusion.prefix"} | {"fusion.together"}
 
     @dataclass(frozen=True)
     class Config(WriterConfig):
@@ -69,16 +69,31 @@ class GatedDecoder(Writer):
         self.between = nn.ModuleList(Attending(width, heads, config.dropout) for _ in range(count))
         self.gates = nn.Parameter(torch.zeros(count, 2))  # of attention and feed-forward
 
-    def _through(self, text_tokens, image_tokens, pairs, bias) -> Tensor:
+    def _through(self, text_tokens, image_tokens, pairs, bias, together: int = 1) -> Tensor:
+        """With the bias [p / together, 1, ., together · t] of the language model's attention."""
         texts, images, (text,) = pairs[:, 0], pairs[:, 1], self._text
-        x, bias = text_tokens[..., : self.text_width][texts], bias[texts]
+        x = text_tokens[..., : self.text_width][texts]  # [p, t, w]
         image = self.resampler(self.image_in(image_tokens))[images]  # [p, queries, w]
         for layer, between, gates in zip(text.layers, self.between, self.gates.tanh(), strict=True):
-            x = layer(between(x, image, gates[0], gates[1]), bias)
+            x = between(x, image, gates[0], gates[1])
+            if together == 1:
+                x = layer(x, bias)
+            else:
+                p, t, w = x.shape
+                x = layer(x.reshape(-1, together * t, w), bias).reshape(p, t, w)
         return text.norm(x)
 
     def write(self, text_tokens, mask, image_tokens, pairs, prefix=None):
-        return self._through(text_tokens, image_tokens, pairs, causal_bias(mask))
+        return self.write_together(text_tokens, mask, image_tokens, pairs, 1)
+
+    def write_together(self, text_tokens, mask, image_tokens, pairs, together: int) -> Tensor:
+        """As `write`, but every `together` pairs are one text, their images between: a word reads
+        the image before it alone, and the earlier texts through the language model (section 2.3).
+        The places of words begin anew with each text. ValueError where pairs are left over."""
+        if len(pairs) % together:
+            raise ValueError(f"{len(pairs)} pairs are no texts of {together}, one after another")
+        joined = mask[pairs[:, 0]].reshape(-1, together * mask.shape[1])
+        return self._through(text_tokens, image_tokens, pairs, causal_bias(joined), together)
 
     def read(self, text_tokens, mask, image_tokens, pairs):
-        return self._through(text_tokens, image_tokens, pairs, attention_bias(mask))
+        return self._through(text_tokens, image_tokens, pairs, attention_bias(mask)[pairs[:, 0]])
