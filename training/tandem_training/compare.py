@@ -33,8 +33,9 @@ from .evaluation.plot import draw_costs
 from .loop.start import starting_model, starting_tokenizer
 from .loop.trainer import Trainer
 from .recipe import Recipe, read_recipe
+from .recipe_file import read_tables
 
-SAVE_EVERY = 240.0  # core-seconds
+SAVE_EVERY = 120.0  # core-seconds
 TEXTS = 8  # whose pairs with K images are timed
 
 
@@ -59,10 +60,12 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What a result depends on: it counts for the same recipe, start and minutes alone."""
-        told = replace(copy.copy(self.recipe), system=None)
+        """What a result depends on: it counts for the same recipe, start and minutes alone. What
+        the recipe says counts, so that an option it does not name may be added."""
+        told = {name: table for name, table in read_tables(self.path).items() if name != "system"}
         start = self.before.key if self.before else ""
-        return hashlib.sha256(f"{told!r} {self.minutes} {start}".encode()).hexdigest()[:16]
+        whole = json.dumps([told, self.seed, self.minutes, start], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     @property
     def is_trained(self) -> bool:

@@ -148,8 +148,11 @@ def test_a_result_depends_on_the_recipe_that_it_starts_from_and_not_on_a_folder(
     before = keys()
     (siglip, git) = jobs_of([FILES["git"]], 1.0, [0], tmp_path / "elsewhere")
     assert {"siglip": siglip.key, "git": git.key} == before
-    siglip.recipe.train = replace(siglip.recipe.train, batch=128)
-    assert git.key != before["git"]
+    other = tmp_path / "siglip.toml"
+    other.write_text(f'extends = "{FILES["siglip"]}"\n[system]\nyear = 2024\n')
+    assert jobs_of([FILES["git"], other], 1.0, [0], tmp_path)[1].key == before["git"]
+    other.write_text(f'extends = "{FILES["siglip"]}"\n[train]\nbatch = 128\n')
+    assert jobs_of([FILES["git"], other], 1.0, [0], tmp_path)[1].key != before["git"]
 
 
 def test_a_measured_recipe_is_trained_again_if_another_starts_from_it_and_its_model_is_gone(
