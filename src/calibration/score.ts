@@ -20,7 +20,7 @@ const IMAGES_AT_ONCE = 8
  * @throws TandemError for an image that cannot be read
  */
 export async function scorePairs(
-  models: Pick<Models, 'info' | 'encodeImages' | 'encodeTexts' | 'match'>,
+  models: Pick<Models, 'info' | 'encodeImages' | 'encodeTexts' | 'encodeTokens' | 'match'>,
   pairs: readonly ImageTexts[],
   advance: (count: number) => void,
 ): Promise<ScoredPairs> {
@@ -29,7 +29,13 @@ export async function scorePairs(
   for (let at = 0; at < pairs.length; at += IMAGES_AT_ONCE) {
     const chunk = pairs.slice(at, at + IMAGES_AT_ONCE).map(({ image }) => image)
     const { encoded } = await models.encodeImages(chunk, { embeddingOnly: !isFused })
-    images.push(...encoded.map(({ embedding, imageTokens }) => ({ embedding, imageTokens })))
+    const computed = await models.encodeTokens?.(encoded.map(({ image }) => image.bytes))
+    images.push(
+      ...encoded.map(({ embedding, imageTokens }, i) => ({
+        embedding,
+        imageTokens: computed?.tokens[i] ?? imageTokens,
+      })),
+    )
     advance(chunk.length)
   }
   const tokens = images.map(({ imageTokens }) => imageTokens)

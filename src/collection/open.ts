@@ -2,6 +2,7 @@
 import type { BaseLogger } from 'pino'
 import type { Config } from '../config.js'
 import { lockDataFolder } from '../files/lock.js'
+import { BundleError } from '../model/bundle/bundle.js'
 import { openServedModels } from '../model/open.js'
 import type { Collection } from './collection.js'
 import { folderCatalog, noBundles } from './embedded/bundle-catalog.js'
@@ -22,7 +23,14 @@ export async function openCollection(
   config: Config,
   log: Pick<BaseLogger, 'info' | 'warn' | 'error'>,
 ): Promise<Collection> {
-  if (config.role === 'encode') return new EncodeOnlyCollection(await openServedModels(config, log))
+  if (config.role === 'encode') {
+    const models = await openServedModels(config, log)
+    if (models.encodeTokens === undefined) return new EncodeOnlyCollection(models)
+    await models.close()
+    throw new BundleError(
+      `${models.info.name} computes image tokens when it reranks, from images that a service with TANDEM_ROLE=encode does not have; expected a bundle that stores them.`,
+    )
+  }
   if (config.vectorIndex === 'milvus') {
     // Loaded on demand: the client is large.
     const { openSharedCollection } = await import('./milvus/open.js')

@@ -26,7 +26,8 @@ export interface EncodedImage {
   /** L2-normalised, `info.dim` values. */
   embedding: Float32Array
   /**
-   * `info.imageTokens.count × info.imageTokens.width` quantised values, for `match` alone.
+   * `info.imageTokens.count × info.imageTokens.width` quantised values, for `match` alone. Empty
+   * where `encodeTokens` gives them.
    */
   imageTokens: Int8Array
   image: Image
@@ -110,7 +111,7 @@ export interface Call {
 
 /** How many batches of a graph had how many inputs, since the start. */
 export interface BatchSizes {
-  readonly graph: 'text' | 'image' | 'fusion'
+  readonly graph: 'text' | 'image' | 'fusion' | 'tokens'
   /** Batches with at most `limit` inputs. */
   readonly buckets: readonly { readonly limit: number; readonly batches: number }[]
   readonly batches: number
@@ -146,6 +147,14 @@ export interface Models {
     images: readonly Uint8Array[],
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }>
+  /**
+   * Image tokens of stored images, in order; undefined where `encodeImages` gives them.
+   * @throws TandemError as `encodeImages`
+   */
+  readonly encodeTokens?: (
+    images: readonly Uint8Array[],
+    call?: Call,
+  ) => Promise<{ tokens: Int8Array[]; timings: StageTimings }>
   /**
    * Runs the fusion encoder, if there is one, on each pair. Results are in the order of `pairs`.
    * @throws TandemError as `encodeTexts`

@@ -4,6 +4,7 @@ import type { Collection, Item, Lease } from '../collection/collection.js'
 import { TandemError } from '../errors.js'
 import type { Call, EncodedImage, EncodedText } from '../model/models.js'
 import { isUnit } from '../vector-index/normalise.js'
+import type { Tokenised } from './image-tokens.js'
 import { longest, timed, type Timed } from './stage-clock.js'
 
 /** A text, or the bytes of an image file. */
@@ -14,7 +15,7 @@ export type Query = Input | { id: string }
 /** An encoded query or document: a text, or the part of an image that scoring needs. */
 export type Encoded =
   | { kind: 'text'; text: EncodedText; embedding: Float32Array }
-  | { kind: 'image'; imageTokens: Int8Array; embedding: Float32Array }
+  | ({ kind: 'image'; embedding: Float32Array } & Tokenised)
 
 /**
  * Encodes queries and keeps their order. Reads stored items instead of encoding them again. Texts
@@ -30,11 +31,15 @@ export async function encodeAll(
   call?: Call,
   nameOf: (at: number) => string = () => '',
 ): Promise<Timed<Encoded[]>> {
+  const needsImages = models.encodeTokens !== undefined && call?.embeddingOnly !== true
   const { value, ...time } = await timed(
     'encode',
     async () => {
       const ids = queries.flatMap((query) => ('id' in query ? [query.id] : []))
       const stored = ids.length === 0 ? [] : await storedItems(items, ids, call)
+      const files = needsImages
+        ? await Promise.all(ids.map(async (id) => (await items.image(id, call)) ?? noItem(id)))
+        : []
       const texts = queries.flatMap((query) => ('text' in query ? [query.text] : []))
       const encodeNew = async (signal?: AbortSignal) => {
         const each = { ...call, signal }
@@ -47,7 +52,7 @@ export async function encodeAll(
           })
         })
         const [text, images] = await Promise.all([encodedTexts, Promise.all(encodedImages)])
-        return { stored, text, images }
+        return { stored, files, text, images }
       }
       // One query starts nothing in parallel, so a search needs no signal of its own.
       return queries.length === 1 ? encodeNew(call?.signal) : withSignals([call?.signal], encodeNew)
@@ -55,6 +60,7 @@ export async function encodeAll(
     ({ text, images }) => longest([text.timings, ...images.map((image) => image.timings)]),
   )
   const nextStored = value.stored.values()
+  const nextFile = value.files.values()
   const nextText = value.text.encoded.values()
   const nextImage = value.images.flatMap(({ encoded }) => encoded).values()
   const encoded = queries.map((query): Encoded => {
@@ -62,10 +68,13 @@ export async function encodeAll(
       const text = present(nextText.next().value)
       return { kind: 'text', text, embedding: text.embedding }
     }
-    const image: Item | EncodedImage = present(
-      ('id' in query ? nextStored : nextImage).next().value,
-    )
-    return { kind: 'image', imageTokens: image.imageTokens, embedding: image.embedding }
+    if ('id' in query) {
+      const { imageTokens, embedding } = present(nextStored.next().value)
+      const image = needsImages ? { image: present(nextFile.next().value) } : {}
+      return { kind: 'image', imageTokens, embedding, ...image }
+    }
+    const { imageTokens, embedding, image: stored } = present(nextImage.next().value)
+    return { kind: 'image', imageTokens, embedding, ...(needsImages && { image: stored.bytes }) }
   })
   return { value: encoded, ...time }
 }

@@ -10,6 +10,8 @@ export interface Candidate extends Neighbour {
   payload: Payload | null
   /** Empty if they were not fetched. */
   imageTokens: Int8Array
+  /** The stored image, where its tokens are computed. */
+  image?: Uint8Array
 }
 
 /** One result of a search; hits are ordered by score, best first. */
@@ -22,8 +24,11 @@ export interface Hit {
 }
 
 export interface FetchOptions {
-  /** Whether to fetch tokens: most bytes of a stored item are tokens. */
-  tokens: boolean
+  /**
+   * Whether to fetch tokens, because most bytes of a stored item are tokens; or the image, of which
+   * they are computed.
+   */
+  tokens: boolean | 'image'
   /** Tests the payload; items that fail are left out. */
   passes: (payload: Payload | null) => boolean
   call: Call | undefined
@@ -41,15 +46,21 @@ export async function fetchCandidates(
   { tokens, passes, call }: FetchOptions,
 ): Promise<Candidate[]> {
   const ids = recalled.map(({ id }) => id)
-  const stored: (Pick<Candidate, 'payload' | 'imageTokens'> | undefined)[] = tokens
-    ? await items.getMany(ids, call)
-    : (await items.payloads(ids, call)).map((payload) =>
-        payload === undefined ? undefined : { payload, imageTokens: NO_TOKENS },
-      )
+  const stored: (Pick<Candidate, 'payload' | 'imageTokens'> | undefined)[] =
+    tokens === true
+      ? await items.getMany(ids, call)
+      : (await items.payloads(ids, call)).map((payload) =>
+          payload === undefined ? undefined : { payload, imageTokens: NO_TOKENS },
+        )
+  const images =
+    tokens === 'image' ? await Promise.all(ids.map((id) => items.image(id, call))) : null
   return recalled.flatMap(({ id, similarity }, at) => {
     const item = stored[at]
     if (item === undefined || !passes(item.payload)) return []
-    return [{ id, similarity, payload: item.payload, imageTokens: item.imageTokens }]
+    const found = { id, similarity, payload: item.payload, imageTokens: item.imageTokens }
+    if (images === null) return [found]
+    const image = images[at]
+    return image === undefined ? [] : [{ ...found, image }]
   })
 }
 

@@ -8,6 +8,7 @@ import { TandemError } from '../errors.js'
 import type { Call, EncodedText, Models, Pair } from '../model/models.js'
 import { cosine } from '../vector-index/normalise.js'
 import type { Encoded, Query } from './encode.js'
+import { tokensOf, type Tokenised } from './image-tokens.js'
 import { timed, type Timed } from './stage-clock.js'
 
 export interface Relevance {
@@ -47,9 +48,9 @@ export async function relevanceOf(
   call?: Call,
 ): Promise<Timed<{ ranked: Relevance[]; orderedBy: 'match' | 'similarity' }>> {
   const texts: EncodedText[] = []
-  const images: Int8Array[] = []
+  const images: Tokenised[] = []
   const rowOf = (encoded: Encoded): number =>
-    (encoded.kind === 'text' ? texts.push(encoded.text) : images.push(encoded.imageTokens)) - 1
+    (encoded.kind === 'text' ? texts.push(encoded.text) : images.push(encoded)) - 1
   const queryRow = rowOf(query)
   const similarities = documents.map(({ embedding }) => cosine(query.embedding, embedding))
   const paired: number[] = []
@@ -64,7 +65,9 @@ export async function relevanceOf(
   const { value, ...time } = await timed(
     'rerank',
     async () =>
-      pairs.length > 0 ? models.match(texts, images, pairs, call) : { matches: [], timings: {} },
+      pairs.length > 0
+        ? models.match(texts, await tokensOf(models, images, call), pairs, call)
+        : { matches: [], timings: {} },
     (matched) => matched.timings,
   )
   const matchOf = new Map(paired.map((index, at) => [index, value.matches[at]]))

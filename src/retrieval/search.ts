@@ -7,6 +7,7 @@ import type { Neighbour } from '../vector-index/vector-index.js'
 import { testOf } from '../filter/matches.js'
 import type { Call, EncodedText, Match, ModelInfo, Models } from '../model/models.js'
 import { encodeAll, present, type Encoded, type Query } from './encode.js'
+import { tokensOf } from './image-tokens.js'
 import { byMatch, bySimilarity, fetchCandidates, type Candidate, type Hit } from './hits.js'
 import type { SearchPlan } from './plan.js'
 import { findingOf, noticeOfQuery, type Notice } from './notices.js'
@@ -107,7 +108,8 @@ function fetch(
   const { models, items } = lease
   const margin = rerank ? models.info.rerank.margin : undefined
   const passes = filter === undefined ? () => true : testOf(filter)
-  const options = { tokens: rerank, passes, call }
+  const wanted = models.encodeTokens === undefined ? true : 'image'
+  const options = { tokens: rerank ? wanted : false, passes, call } as const
   return timed('fetch', async () => {
     const near = withinMargin(recalled, k, margin)
     const candidates = await fetchCandidates(items, near, options)
@@ -125,11 +127,10 @@ async function rerank(
   candidates: readonly Candidate[],
   call: Call | undefined,
 ): Promise<Timed<Match[]>> {
-  const tokens = candidates.map(({ imageTokens }) => imageTokens)
   const pairs = candidates.map(({ similarity }, image) => ({ text: 0, image, similarity }))
   const { value, ...time } = await timed(
     'rerank',
-    () => models.match([text], tokens, pairs, call),
+    async () => models.match([text], await tokensOf(models, candidates, call), pairs, call),
     (matched) => matched.timings,
   )
   return { value: value.matches, ...time }

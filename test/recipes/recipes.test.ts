@@ -13,6 +13,7 @@ import { missingModules, runPython } from '../support/python.js'
 
 const PER_GROUP_MS = 10 * 60_000
 const SHORT = ['clip', 'albef', 'vilt', 'simvlm'] // E, R, R+, L
+const IMPORTED = ['fusion-on-clip', 'blip-stored', 'blip-computed']
 const recipesFolder = join(packageFolder, 'training', 'recipes')
 
 /** The recipes that stand for a system. */
@@ -36,6 +37,7 @@ interface Query {
   readonly similarity: Readonly<Record<string, number>>
   readonly match: Readonly<Record<string, number>> | null
 }
+type Report = Record<string, { serve: string; queries: Query[] }>
 interface Hit {
   readonly id: string
   readonly similarity: number
@@ -112,15 +114,28 @@ it.skipIf(missing).each(groups())(
   `the service loads the bundle of %s and ranks as evaluate does ${missing ?? ''}`,
   async (...names) => {
     const script = new URL('make-bundles.py', import.meta.url)
-    const report = runPython(script, null, [folder, ...names]) as Record<
-      string,
-      { serve: string; queries: Query[] }
-    >
+    const report = runPython(script, null, [folder, ...names]) as Report
     expect(Object.keys(report)).toEqual(names)
     for (const [recipe, { serve, queries }] of Object.entries(report)) {
       expect(queries).toHaveLength(16)
       expect(queries.every(({ match }) => (match === null) === (serve === 'E'))).toBe(true)
       await expectServed(recipe, queries)
+    }
+  },
+  PER_GROUP_MS,
+)
+
+const missingImports = missing ?? missingModules('transformers')
+
+it.skipIf(missingImports)(
+  `imported models rerank through HTTP by a fusion encoder of their own ${missingImports ?? ''}`,
+  async () => {
+    const script = new URL('make-bundles.py', import.meta.url)
+    const report = runPython(script, null, [folder, ...IMPORTED]) as Report
+    expect(Object.keys(report)).toEqual(IMPORTED)
+    for (const [name, { queries }] of Object.entries(report)) {
+      expect(queries.every(({ match }) => match !== null)).toBe(true)
+      await expectServed(name, queries)
     }
   },
   PER_GROUP_MS,

@@ -42,6 +42,16 @@ export interface PixelRules {
 
 export type Filter = 'bicubic' | 'bilinear' | 'lanczos'
 
+/**
+ * A fusion encoder that reads tokens of its own beside a dual encoder that gives none: those of an
+ * image encoder, and as text tokens the ids of a tokenizer.
+ */
+export interface OwnTokens {
+  image_encoder: PixelRules & { file: string; precision?: Precision }
+  tokenizer: string
+  max_tokens: number
+}
+
 export interface Manifest {
   schema_version: 1
   name: string
@@ -54,15 +64,18 @@ export interface Manifest {
   source?: string
   languages: string[]
   embedding: { dim: number }
-  /** Present with a fusion encoder. */
-  image_tokens?: { count: number; width: number; dtype: 'int8' }
+  /**
+   * Present with a fusion encoder. `stored`, true by default, is false where they are computed when
+   * an image is reranked.
+   */
+  image_tokens?: { count: number; width: number; dtype: 'int8'; stored?: boolean }
   image_encoder: PixelRules & { file: string; precision?: Precision }
   /** `token_width` is present with a fusion encoder. */
   text_encoder: TextFiles & { token_width?: number }
   /** Text encoders for other languages over the same images; they give no tokens. */
   other_text_encoders?: (TextFiles & { languages: string[]; match: MatchRule })[]
   /** Absent in a bundle that is a dual encoder alone. */
-  fusion_encoder?: { file: string; precision?: Precision }
+  fusion_encoder?: { file: string; precision?: Precision } & Partial<OwnTokens>
   match: MatchRule
   /** Candidates more than `margin` below the k-th similarity do not reach the first k. */
   rerank: { default: boolean; candidates: number; margin?: number }
@@ -121,6 +134,13 @@ export function tokenSizes({
 } {
   if (fusion === undefined) return { count: 0, width: 0, tokenWidth: 0 }
   return { count: image?.count ?? 0, width: image?.width ?? 0, tokenWidth: text.token_width ?? 0 }
+}
+
+/** Null where the fusion encoder reads the tokens of the dual encoder. */
+export function ownTokens({ fusion_encoder: fusion }: Manifest): OwnTokens | null {
+  const { image_encoder: image, tokenizer, max_tokens: maxTokens } = fusion ?? {}
+  if (image === undefined || tokenizer === undefined || maxTokens === undefined) return null
+  return { image_encoder: image, tokenizer, max_tokens: maxTokens }
 }
 
 /** A file of the bundle: relative path, size, and SHA-256 in hexadecimal. */

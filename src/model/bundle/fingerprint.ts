@@ -11,9 +11,13 @@ export function fingerprintOf(manifest: Manifest): string {
   const others = manifest.other_text_encoders?.map(({ file, tokenizer, max_tokens, precision }) => {
     return { file, tokenizer, max_tokens, precision }
   })
-  const fusionFile = fusion_encoder === undefined ? [] : [fusion_encoder.file]
   const textFiles = [text_encoder, ...(others ?? [])].flatMap((text) => [text.file, text.tokenizer])
-  const paths = [image_encoder.file, ...textFiles, ...fusionFile]
+  const fusionFiles = [
+    fusion_encoder?.file,
+    fusion_encoder?.image_encoder?.file,
+    fusion_encoder?.tokenizer,
+  ].filter((path) => path !== undefined)
+  const paths = [image_encoder.file, ...textFiles, ...fusionFiles]
   const files = Object.fromEntries(
     paths.map((path) => [path, manifest.files.find((entry) => entry.path === path)?.sha256]),
   )

@@ -28,6 +28,8 @@ async function readManifest(folder: string): Promise<Bundle> {
     image_encoder.file,
     ...texts.flatMap(({ file, tokenizer }) => [file, tokenizer]),
     fusion_encoder?.file,
+    fusion_encoder?.image_encoder?.file,
+    fusion_encoder?.tokenizer,
     goldens,
   ]) {
     if (path !== undefined) listed(bundle, path)

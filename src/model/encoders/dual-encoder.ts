@@ -1,9 +1,9 @@
 /** Batches of the text encoder and the image encoder: embeddings and tokens. */
 import type { EncodedImage, EncodedText } from '../models.js'
 import type { Lane } from '../queue/batcher.js'
-import { tokenSizes, type Manifest } from '../bundle/bundle.js'
+import { ownTokens, tokenSizes, type Manifest } from '../bundle/bundle.js'
 import { readPixels, type Pixels } from '../inference/pixel-files.js'
-import { textGraph } from '../onnx/graph-inputs.js'
+import { textGraph, type Tensor } from '../onnx/graph-inputs.js'
 import { bytesOf, floatsOf, maskOf } from '../onnx/tensors.js'
 
 /**
@@ -67,20 +67,7 @@ export function imageLane(
     graph: 'image',
     maxWeight,
     weigh: () => 1,
-    assemble: (images) => {
-      const dims = [images.length, size, size, 3]
-      const files = images.flatMap((pixels) => ('file' in pixels ? [pixels.file] : []))
-      if (files.length === images.length)
-        return { pixels: { type: 'uint8', data: new Uint8Array(), dims, files } }
-      const length = size * size * 3
-      const data = new Uint8Array(images.length * length)
-      images.forEach((pixels, row) => {
-        if ('file' in pixels)
-          readPixels(pixels.file, data.subarray(row * length, (row + 1) * length))
-        else data.set(pixels, row * length)
-      })
-      return { pixels: { type: 'uint8', data, dims } }
-    },
+    assemble: (images) => ({ pixels: pixelTensor(images, size) }),
     split: (outputs, images) => {
       const embeddings = floatsOf(outputs, 'embedding')
       const imageTokens =
@@ -91,4 +78,38 @@ export function imageLane(
       }))
     },
   }
+}
+
+/**
+ * Pixels → the image tokens of a fusion encoder that reads tokens of its own.
+ * @throws Error for a manifest without one
+ */
+export function tokensLane(manifest: Manifest, maxWeight: number): Lane<Pixels, Int8Array> {
+  const own = ownTokens(manifest)
+  if (own === null) throw new Error('the fusion encoder reads the tokens of the dual encoder')
+  const { count, width } = tokenSizes(manifest)
+  const length = count * width
+  return {
+    graph: 'tokens',
+    maxWeight,
+    weigh: () => 1,
+    assemble: (images) => ({ pixels: pixelTensor(images, own.image_encoder.size) }),
+    split: (outputs, images) => {
+      const tokens = bytesOf(outputs, 'image_tokens')
+      return images.map((_, row) => tokens.slice(row * length, (row + 1) * length))
+    },
+  }
+}
+
+function pixelTensor(images: readonly Pixels[], size: number): Tensor {
+  const dims = [images.length, size, size, 3]
+  const files = images.flatMap((pixels) => ('file' in pixels ? [pixels.file] : []))
+  if (files.length === images.length) return { type: 'uint8', data: new Uint8Array(), dims, files }
+  const length = size * size * 3
+  const data = new Uint8Array(images.length * length)
+  images.forEach((pixels, row) => {
+    if ('file' in pixels) readPixels(pixels.file, data.subarray(row * length, (row + 1) * length))
+    else data.set(pixels, row * length)
+  })
+  return { type: 'uint8', data, dims }
 }

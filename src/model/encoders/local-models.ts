@@ -2,6 +2,7 @@
 import { totalmem } from 'node:os'
 import { TandemError } from '../../errors.js'
 import type {
+  BatchSizes,
   Call,
   EncodedImage,
   EncodedText,
@@ -13,12 +14,12 @@ import type {
   StageTimings,
 } from '../models.js'
 import type { Report, WorkerStatus } from '../../worker/worker-process.js'
-import { Batcher } from '../queue/batcher.js'
+import { Batcher, type Lane, type Waited } from '../queue/batcher.js'
 import { openBundle } from '../bundle/open.js'
 import { availableCores } from '../inference/cpu-quota.js'
 import { Decoder } from '../image/decoder.js'
 import type { Decoded } from '../image/decoder-worker.js'
-import { imageLane, textLane } from './dual-encoder.js'
+import { imageLane, textLane, tokensLane } from './dual-encoder.js'
 import { splitComparison } from './comparison.js'
 import { calibrate, fusionLane } from './fusion-encoder.js'
 import type { Inference } from '../inference/process.js'
@@ -26,16 +27,20 @@ import { InferencePool } from '../inference/pool.js'
 import type { Provider } from '../onnx/provider.js'
 import {
   languagesOf,
+  ownTokens,
   textEncodersOf,
   tokenSizes,
   type Manifest,
   type MatchRule,
+  type PixelRules,
 } from '../bundle/bundle.js'
-import { PixelFiles } from '../inference/pixel-files.js'
+import { PixelFiles, type Pixels } from '../inference/pixel-files.js'
 import { readGoldens, checkGoldens } from './goldens.js'
+import { OwnTokenizer } from './own-tokens.js'
 import { TextReader, type ReadText } from './text-reader.js'
 
 const DEFAULT_MAX_QUEUE = 2048
+const NO_TOKENS = new Int8Array()
 
 export interface ModelsOptions {
   /** The folder of the bundle. */
@@ -69,6 +74,8 @@ interface Parts {
   decoder: Decoder
   batcher: Batcher
   pixelFiles: PixelFiles
+  /** Null where the fusion encoder reads the tokens of the dual encoder. */
+  own: OwnTokenizer | null
 }
 
 export async function openModels(options: ModelsOptions): Promise<Models> {
@@ -87,18 +94,18 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
   const bundle = await openBundle(folder)
   const { manifest, fingerprint } = bundle
   const reader = await TextReader.open(bundle)
+  const own = await OwnTokenizer.open(bundle)
   const decoder = await Decoder.open({
     maxPixels: maxImagePixels,
     maxWaiting: maxQueue,
     report,
   })
   const open = async (): Promise<InferencePool> => {
-    const { image_encoder: rules } = manifest
     const recorded = await readGoldens(
       bundle,
-      async (bytes) => (await decoder.decode(bytes, rules)).pixels,
+      async (bytes, rules) => (await decoder.decode(bytes, rules)).pixels,
     )
-    const test = (one: Inference): Promise<void> => checkGoldens(bundle, recorded, one)
+    const test = (one: Inference): Promise<void> => checkGoldens(bundle, recorded, own, one)
     return InferencePool.open(
       { bundle, threads, memory, providers, devices, graphCacheFolder, test },
       report,
@@ -118,6 +125,7 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
     decoder,
     batcher,
     pixelFiles: await PixelFiles.open(),
+    own,
   })
 }
 
@@ -129,6 +137,7 @@ function describe({ provider, size, limits: { image, text, fusion } }: Inference
 class LocalModels implements Models {
   readonly info: ModelInfo
   readonly #parts: Parts
+  readonly encodeTokens?: Models['encodeTokens'] & object
   readonly #lanes
   /** Of each text encoder. */
   readonly #rules: readonly MatchRule[]
@@ -147,8 +156,11 @@ class LocalModels implements Models {
       ),
       image: imageLane(manifest, limits.image),
       fusion,
+      tokens: parts.own === null ? null : tokensLane(manifest, limits.tokens),
     }
     this.#rules = textEncodersOf(manifest).map(({ match }) => match)
+    if (parts.own?.isStored === false)
+      this.encodeTokens = (images, call) => this.#encodeTokens(images, call)
     this.info = infoOf(manifest, parts.fingerprint)
   }
 
@@ -161,7 +173,12 @@ class LocalModels implements Models {
     const read = await this.#parts.reader.readAll(texts, call?.language, call?.signal)
     const tokenize = performance.now() - started
     const { encoded, queue, inference } = await this.#encode(read, call)
-    return { encoded, timings: { tokenize, queue, inference } }
+    const { own } = this.#parts
+    const tokens =
+      own === null || call?.embeddingOnly === true
+        ? encoded
+        : await own.withTokens(encoded, texts, call?.signal)
+    return { encoded: tokens, timings: { tokenize, queue, inference } }
   }
 
   /** Each text by its encoder, in order. */
@@ -189,21 +206,61 @@ class LocalModels implements Models {
     images: readonly Uint8Array[],
     call?: Call,
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
-    const { batcher, decoder, pixelFiles } = this.#parts
+    const { batcher, decoder, own } = this.#parts
     // Images that are being decoded also go through the image encoder before these.
     const weight = images.length + decoder.ahead(call)
     batcher.admit('image', weight, call, decoder.waitMs(images.length, call))
     const started = performance.now()
-    const ready = await this.#preprocessAll(images, call)
-    const preprocessed = performance.now() - started
+    const ready = await this.#preprocessAll(images, this.#parts.manifest.image_encoder, call)
+    const preprocess = performance.now() - started
     const pixels = ready.map((image) => image.pixels)
+    const { results, queue, inference } = await this.#runPixels(this.#lanes.image, pixels, call)
+    const encoded = ready.map(({ image }, i) => ({
+      ...(results[i] as (typeof results)[number]),
+      image,
+    }))
+    const timings = { preprocess, queue, inference }
+    if (own?.isStored !== true || call?.embeddingOnly === true) return { encoded, timings }
+    const { tokens, timings: further } = await this.#encodeTokens(images, call)
+    return {
+      encoded: encoded.map((image, i) => ({ ...image, imageTokens: tokens[i] ?? NO_TOKENS })),
+      timings: {
+        preprocess: preprocess + further.preprocess,
+        queue: Math.max(queue, further.queue),
+        inference: inference + further.inference,
+      },
+    }
+  }
+
+  /** Tokens of a fusion encoder with an image encoder of its own. */
+  async #encodeTokens(
+    images: readonly Uint8Array[],
+    call?: Call,
+  ): Promise<{ tokens: Int8Array[]; timings: Required<Omit<StageTimings, 'tokenize'>> }> {
+    const { own } = this.#parts
+    const { tokens: lane } = this.#lanes
+    if (own === null || lane === null) throw new Error('the bundle has no tokens of its own')
+    const started = performance.now()
+    // Pixels alone. The pairs that follow were announced with the query.
+    const decoded = await this.#preprocessAll(images, own.rules, { ...call, embeddingOnly: true })
+    const preprocess = performance.now() - started
+    const pixels = decoded.map((image) => image.pixels)
+    const { results, queue, inference } = await this.#runPixels(lane, pixels, {
+      ...call,
+      embeddingOnly: false,
+      pairsAhead: 0,
+    })
+    return { tokens: results, timings: { preprocess, queue, inference } }
+  }
+
+  async #runPixels<Result>(
+    lane: Lane<Pixels, Result>,
+    pixels: readonly Pixels[],
+    call?: Call,
+  ): Promise<Waited<Result>> {
+    const { batcher, pixelFiles } = this.#parts
     try {
-      const { results, queue, inference } = await batcher.submit(this.#lanes.image, pixels, call)
-      const encoded = ready.map(({ image }, i) => ({
-        ...(results[i] as (typeof results)[number]),
-        image,
-      }))
-      return { encoded, timings: { preprocess: preprocessed, queue, inference } }
+      return await batcher.submit(lane, pixels, call)
     } catch (error) {
       for (const input of pixels) pixelFiles.removeLater(input)
       throw error
@@ -246,7 +303,9 @@ class LocalModels implements Models {
 
   stats(): ModelStats {
     const { queueDepth, inFlight, batches } = this.#parts.batcher
-    return { queueDepth, inFlight, batches }
+    const isRun = ({ graph }: BatchSizes): boolean =>
+      graph !== 'tokens' || this.#lanes.tokens !== null
+    return { queueDepth, inFlight, batches: batches.filter(isRun) }
   }
 
   get workers(): readonly WorkerStatus[] {
@@ -260,13 +319,15 @@ class LocalModels implements Models {
     await pixelFiles.close()
   }
 
-  #preprocessAll(images: readonly Uint8Array[], call?: Call): Promise<Decoded[]> {
-    const { manifest, decoder, pixelFiles } = this.#parts
+  #preprocessAll(
+    images: readonly Uint8Array[],
+    rules: PixelRules,
+    call?: Call,
+  ): Promise<Decoded[]> {
+    const { decoder, pixelFiles } = this.#parts
     const isStored = call?.embeddingOnly !== true
     const decode = (bytes: Uint8Array): Promise<Decoded> =>
-      pixelFiles.withFile((into) =>
-        decoder.decode(bytes, manifest.image_encoder, { ...call, into, isStored }),
-      )
+      pixelFiles.withFile((into) => decoder.decode(bytes, rules, { ...call, into, isStored }))
     const decoded = images.map(decode)
     const named = decoded.map((image, place) =>
       image.catch((error: unknown) => {
@@ -316,7 +377,10 @@ function infoOf(manifest: Manifest, fingerprint: string): ModelInfo {
     dim: embedding.dim,
     imageTokens: { count, width },
     tokenWidth,
-    maxTokens: Math.max(...encoders.map(({ max_tokens: most }) => most)),
+    maxTokens: Math.max(
+      ...encoders.map(({ max_tokens: most }) => most),
+      ownTokens(manifest)?.max_tokens ?? 0,
+    ),
     rerank: manifest.rerank,
   }
 }

@@ -18,8 +18,8 @@ export interface Search {
 /** A GPU gains from more rows than a CPU; above these maxima the transfer costs more. */
 export function searchOnDevice(longestText: number): Search {
   return {
-    least: { image: 8, text: 32, fusion: 64 },
-    most: { image: 64, text: 256, fusion: 512 },
+    least: { image: 8, text: 32, fusion: 64, tokens: 8 },
+    most: { image: 64, text: 256, fusion: 512, tokens: 64 },
     tokens: longestText,
     clock: now,
   }
@@ -33,8 +33,8 @@ export function searchOnCpu(threads: number, longestText = USUAL_TOKENS): Search
   // Core time ignores other processes, but counts threads that wait for each other.
   const clock = threads === 1 ? coreTime : now
   return {
-    least: { image: 1, text: 16, fusion: 16 },
-    most: { image: 8, text: 32, fusion: 32 },
+    least: { image: 1, text: 16, fusion: 16, tokens: 1 },
+    most: { image: 8, text: 32, fusion: 32, tokens: 8 },
     tokens: Math.min(USUAL_TOKENS, longestText),
     clock,
   }
@@ -103,7 +103,12 @@ function overheadOf(alone: number, rows: number, pace: number): number {
 /** The limits that suit all of several devices. */
 export function smallestLimits(limits: readonly BatchLimits[]): BatchLimits {
   const least = (graph: GraphKind): number => Math.min(...limits.map((limit) => limit[graph]))
-  return { image: least('image'), text: least('text'), fusion: least('fusion') }
+  return {
+    image: least('image'),
+    text: least('text'),
+    fusion: least('fusion'),
+    tokens: least('tokens'),
+  }
 }
 
 function now(): number {

@@ -6,7 +6,7 @@
 import { answerCalls } from '../../worker/answer-calls.js'
 import type { Need } from './process-plan.js'
 import { largestBatch, searchOnCpu, searchOnDevice, type BatchLimits } from './autotune.js'
-import type { Bundle } from '../bundle/bundle.js'
+import { ownTokens, type Bundle, type Manifest } from '../bundle/bundle.js'
 import { readBundleFile } from '../bundle/bundle-file.js'
 import type { Execution } from '../onnx/provider.js'
 import {
@@ -16,7 +16,6 @@ import {
   type Tensor,
   type Tensors,
 } from '../onnx/graph-inputs.js'
-import type { Manifest } from '../bundle/bundle.js'
 import { readPixels } from './pixel-files.js'
 import { GraphCache } from './graph-cache.js'
 import { runtimeVersion, Session } from '../onnx/session.js'
@@ -74,7 +73,10 @@ answerCalls<Commands>({
   open: async ({ bundle, execution, graphCacheFolder, isCacheVerified, service }) => {
     const { provider, threads } = execution
     const { manifest, fingerprint } = bundle
-    const longest = manifest.text_encoder.max_tokens
+    const longest = Math.min(
+      manifest.text_encoder.max_tokens,
+      ownTokens(manifest)?.max_tokens ?? Infinity,
+    )
     search = provider === 'cpu' ? searchOnCpu(threads, longest) : searchOnDevice(longest)
     const specs = Object.entries(graphSpecs(manifest)) as [GraphName, GraphSpec][]
     const isCached = provider === 'cpu' && bytesOf(manifest, specs) >= MIN_CACHED_BYTES
@@ -118,7 +120,7 @@ answerCalls<Commands>({
     if (saved != null) return saved
     const limits = { ...search.least }
     let [image, padding] = [0, 0]
-    for (const graph of ['image', 'text', 'fusion'] as const) {
+    for (const graph of ['image', 'text', 'tokens', 'fusion'] as const) {
       const loaded = graphs[graph]
       if (loaded === undefined) continue
       const { limit, pace, overhead } = await largestBatch(graph, loaded.spec, search, (inputs) =>

@@ -1,5 +1,6 @@
 /** Names, types and shapes of the inputs and outputs of a bundle's graphs. */
 import {
+  ownTokens,
   textEncodersOf,
   tokenSizes,
   type Manifest,
@@ -7,12 +8,13 @@ import {
   type TextEncoder,
 } from '../bundle/bundle.js'
 
-export type GraphKind = 'image' | 'text' | 'fusion'
+/** `tokens` is the image encoder of a fusion encoder that reads tokens of its own. */
+export type GraphKind = 'image' | 'text' | 'fusion' | 'tokens'
 /** `text` is the first text encoder, `text-1` the second. */
 export type GraphName = GraphKind | `text-${number}`
 
 export function kindOf(graph: GraphName): GraphKind {
-  return graph === 'image' || graph === 'fusion' ? graph : 'text'
+  return graph === 'image' || graph === 'fusion' || graph === 'tokens' ? graph : 'text'
 }
 
 /** The graph of the text encoder at a position among those of the bundle. */
@@ -51,6 +53,8 @@ export function graphSpecs(
   const { embedding, image_encoder: image, fusion_encoder: fusion } = manifest
   const [text, ...others] = textEncodersOf(manifest)
   const { count, width, tokenWidth } = tokenSizes(manifest)
+  const own = ownTokens(manifest)?.image_encoder
+  const givesTokens = fusion !== undefined && own === undefined
   const embeddings: TensorSpec = { type: 'float32', shape: [null, embedding.dim] }
   const imageTokens: TensorSpec = { type: 'int8', shape: [null, count, width] }
   const textTokens: TensorSpec = { type: 'float32', shape: [null, null, tokenWidth] }
@@ -66,14 +70,22 @@ export function graphSpecs(
       file: image.file,
       precision: image.precision ?? 'fp32',
       inputs: { pixels: { type: 'uint8', shape: [null, image.size, image.size, 3] } },
-      outputs: { embedding: embeddings, ...(fusion && { image_tokens: imageTokens }) },
+      outputs: { embedding: embeddings, ...(givesTokens && { image_tokens: imageTokens }) },
     },
-    text: textSpec(text, fusion !== undefined),
+    text: textSpec(text, givesTokens),
     ...Object.fromEntries(others.map((other, at) => [textGraph(at + 1), textSpec(other, false)])),
   } satisfies Record<string, GraphSpec>
   if (fusion === undefined) return encoders
   return {
     ...encoders,
+    ...(own && {
+      tokens: {
+        file: own.file,
+        precision: own.precision ?? 'fp32',
+        inputs: { pixels: { type: 'uint8', shape: [null, own.size, own.size, 3] } },
+        outputs: { image_tokens: imageTokens },
+      },
+    }),
     fusion: {
       file: fusion.file,
       precision: fusion.precision ?? 'fp32',

@@ -10,6 +10,7 @@ import { dryRunInputs } from './dry-run.js'
 const ROWS: Readonly<Record<GraphKind, readonly number[]>> = {
   image: [1, 8],
   text: [1, 8, 32],
+  tokens: [1, 8],
   fusion: [16, 64],
 }
 
@@ -40,7 +41,7 @@ export async function graphSpeeds(
 ): Promise<GraphSpeed[]> {
   const bundles = await Promise.all(folders.map(openBundle))
   const speeds: GraphSpeed[] = []
-  for (const graph of ['image', 'text', 'fusion'] as const) {
+  for (const graph of ['image', 'text', 'tokens', 'fusion'] as const) {
     for (const threads of options.threads) {
       const runs = (
         await Promise.all(bundles.map((bundle) => runsOf(bundle, graph, threads, options.tokens)))

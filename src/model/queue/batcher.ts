@@ -74,6 +74,7 @@ export class Batcher {
     text: new BatchCounter('text'),
     image: new BatchCounter('image'),
     fusion: new BatchCounter('fusion'),
+    tokens: new BatchCounter('tokens'),
   } satisfies Record<GraphKind, BatchCounter>
   #inFlight = 0
 

@@ -14,7 +14,12 @@ interface Pace {
 }
 
 export class CostModel {
-  readonly #paces: Record<GraphKind, Pace> = { text: fresh(), fusion: fresh(), image: fresh() }
+  readonly #paces: Record<GraphKind, Pace> = {
+    text: fresh(),
+    fusion: fresh(),
+    image: fresh(),
+    tokens: fresh(),
+  }
   readonly #workers: number
   #interactive = { share: 0, at: 0 }
 

@@ -100,7 +100,7 @@ export class Queue<Entry extends QueueEntry> {
 
 function lines<Entry>(): Map<GraphName, Line<Entry>> {
   return new Map(
-    (['text', 'fusion', 'image'] as const).map((graph) => [
+    (['text', 'fusion', 'image', 'tokens'] as const).map((graph) => [
       graph,
       { entries: new Set<Entry>(), weight: 0 },
     ]),

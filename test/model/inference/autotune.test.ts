@@ -124,8 +124,8 @@ describe('the overhead of a batch', () => {
 it('of several devices the smallest one counts, for each graph', () => {
   expect(
     smallestLimits([
-      { image: 64, text: 32, fusion: 512 },
-      { image: 8, text: 256, fusion: 512 },
+      { image: 64, text: 32, fusion: 512, tokens: 64 },
+      { image: 8, text: 256, fusion: 512, tokens: 8 },
     ]),
-  ).toEqual({ image: 8, text: 32, fusion: 512 })
+  ).toEqual({ image: 8, text: 32, fusion: 512, tokens: 8 })
 })

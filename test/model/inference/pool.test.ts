@@ -41,7 +41,7 @@ class Device {
   }
 }
 
-const found = { limits: { image: 8, text: 512, fusion: 64 }, padding: 24 }
+const found = { limits: { image: 8, text: 512, fusion: 64, tokens: 1 }, padding: 24 }
 
 describe('several devices', () => {
   it('get a batch each, and the next one goes to the one that is done', async () => {

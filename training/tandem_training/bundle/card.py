@@ -47,6 +47,11 @@ NEW_TOKENS = """- Tokens: states of patches and words on their principal directi
   encoder is not trained: `match` ignores it until one that was trained on them takes its place.
 """
 
+BESIDE = """- Fusion encoder: BLIP-ITM imported from {source}, with image tokens and a tokenizer
+  of its own. Its image tokens {tokens}.
+- `match` of this bundle is {match}.
+"""
+
 HUBS = """- Embeddings avoid hubs: an image's nearness to the captions of the training data at
   large, and a caption's to its images, is in part taken from their similarities (querybank
   normalisation, Bogolin et al. 2022, arXiv:2112.12777).
@@ -178,6 +183,22 @@ def card_of_new_fusion(manifest: dict, old_card: str, origins: list[dict]) -> st
     if not hubs:
         head, hubs, rest = body.partition("- Limits:")
     return _card(manifest, f"{head}{about}{hubs}{rest.rstrip()}\n")
+
+
+def card_beside(manifest: dict, old_card: str, source: str) -> str:
+    """The card of a bundle of a dual encoder and a fusion encoder with tokens of its own.
+
+    Args:
+        old_card: of the dual encoder.
+        source: name of the checkpoint that the fusion encoder is from.
+    """
+    body = old_card.split("\n## ")[0].partition("\n- ")[2]
+    stored = manifest["image_tokens"].get("stored", True)
+    tokens = "are stored with an item" if stored else "are computed when an image is reranked"
+    fitted = ", ".join(manifest["metrics"])
+    match = f"calibrated on {fitted}" if fitted else "the probability of that checkpoint"
+    about = BESIDE.format(source=source, tokens=tokens, match=match)
+    return _card(manifest, f"{about}- Dual encoder: {body.rstrip()}\n")
 
 
 def imported_card(

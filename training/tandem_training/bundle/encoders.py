@@ -36,6 +36,9 @@ class _Encoders:
         embedding, *tokens = self._run("image_encoder", {"pixels": pixels})
         return embedding, tokens[0] if tokens else np.empty((len(pixels), 0, 0), np.int8)
 
+    def files(self, contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        return self.images(np.stack([self.rules.pixels(content) for content in contents]))
+
     def texts(self, captions: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch(captions)]
         token_ids, mask = (tensor.numpy() for tensor in pad(rows))
@@ -93,7 +96,10 @@ class FusionEncoders:
 
 
 class BundleEncoders(_Encoders):
-    """The ONNX graphs of the bundle in `folder`. ValueError if `read_manifest` refuses it."""
+    """The ONNX graphs of the bundle in `folder`. ValueError if `read_manifest` refuses it.
+
+    A fusion encoder may read tokens of its own: of an image encoder, and as text tokens the ids of
+    a tokenizer, float32 [t, 1]."""
 
     def __init__(self, folder: Path):
         self.manifest = manifest = read_manifest(folder)
@@ -102,9 +108,30 @@ class BundleEncoders(_Encoders):
         parts = [part for part in OUTPUTS if part in manifest]
         super().__init__(PixelRules.of(manifest), tokenizer, "fusion_encoder" in parts)
         self._sessions = {part: _session(folder, manifest[part]) for part in parts}
+        fusion = manifest.get("fusion_encoder", {})
+        self._own = own = fusion.get("image_encoder")
+        if own is not None:
+            self._own_rules = PixelRules.of(fusion)
+            self._own_image = _session(folder, own)
+            self._own_words = read_tokenizer(folder / fusion["tokenizer"], fusion["max_tokens"])
+
+    def files(self, contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        embedding, tokens = super().files(contents)
+        if self._own is None:
+            return embedding, tokens
+        pixels = np.stack([self._own_rules.pixels(content) for content in contents])
+        return embedding, self._own_image.run(["image_tokens"], {"pixels": pixels})[0]
+
+    def texts(self, captions: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        embedding, tokens = super().texts(captions)
+        if self._own is None:
+            return embedding, tokens
+        rows = [encoding.ids for encoding in self._own_words.encode_batch(captions)]
+        return embedding, [np.array(row, np.float32)[:, None] for row in rows]
 
     def _run(self, part: str, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        outputs = OUTPUTS[part] if self.fused else OUTPUTS[part][:1]
+        gives_tokens = self.fused and (self._own is None or part == "fusion_encoder")
+        outputs = OUTPUTS[part] if gives_tokens else OUTPUTS[part][:1]
         return self._sessions[part].run(outputs, feed)
 
 

@@ -50,8 +50,7 @@ def record(
 ) -> None:
     """Write `goldens.json` and its image into the bundle's folder."""
     texts = TEXTS + [TEXTS_OF[language] for language in languages if language in TEXTS_OF]
-    pixels = encoders.rules.pixels(golden_image(folder / "goldens-image.png"))
-    image_embedding, image_tokens = encoders.images(pixels[None])
+    image_embedding, image_tokens = encoders.files([golden_image(folder / "goldens-image.png")])
     embeddings, text_tokens = encoders.texts(texts)
     pairs = np.stack([np.arange(len(texts)), np.zeros(len(texts), int)], 1)
     logits = encoders.logits(text_tokens, image_tokens, pairs)
@@ -81,18 +80,20 @@ def _matches(match: dict, logits: np.ndarray, similarity: np.ndarray) -> list[di
 
 
 def record_matches(
-    encoders: BundleEncoders, fusion: FusionEncoders, match: dict, folder: Path
+    encoders: BundleEncoders, fusion: FusionEncoders | BundleEncoders, match: dict, folder: Path
 ) -> None:
     """Rewrite the matches of the goldens in a bundle's folder for another fusion encoder, which
     reads the tokens of the bundle's own graphs."""
     path = folder / "goldens.json"
     recorded = json.loads(path.read_text())
     image = (folder / recorded["image"]["file"]).read_bytes()
-    embedding, image_tokens = encoders.images(encoders.rules.pixels(image)[None])
+    embedding, image_tokens = encoders.files([image])
     texts = [text["text"] for text in of_encoder(recorded, 0)]
     embeddings, text_tokens = encoders.texts(texts)
     pairs = np.stack([np.arange(len(embeddings)), np.zeros(len(embeddings), int)], 1)
     logits = fusion.logits(text_tokens, image_tokens, pairs)
+    if not recorded["image"]["image_tokens_head"]:  # of a dual encoder before
+        recorded["image"]["image_tokens_head"] = image_tokens.ravel()[:64].tolist()
     recorded["matches"] = _matches(match, logits, embeddings @ embedding[0])
     path.write_text(json.dumps(recorded, ensure_ascii=False) + "\n")
 
@@ -106,7 +107,7 @@ def check(encoders: BundleEncoders, folder: Path) -> None:
     recorded = json.loads((folder / "goldens.json").read_text())
     tolerances = recorded["tolerances"]
     image = (folder / recorded["image"]["file"]).read_bytes()
-    embedding, tokens = encoders.images(encoders.rules.pixels(image)[None])
+    embedding, tokens = encoders.files([image])
     cosines = {"the image": float(embedding[0] @ np.array(recorded["image"]["embedding"]))}
     for text in of_encoder(recorded, 0):
         cosines[repr(text["text"])] = float(

@@ -142,12 +142,27 @@ def export_graphs(graphs: Graphs, folder: Path) -> list[Path]:
     return written
 
 
-def export_fusion(module: nn.Module, widths: tuple[int, int, int], path: Path) -> None:
-    """Write the float32 graph of a `FusionGraph`; widths: of a text token, image tokens an image,
-    of an image token."""
+def export_images(module: nn.Module, size: int, path: Path) -> None:
+    """Write the float32 graph of a module that gives the image tokens of pixels."""
+    pixels = {"pixels": torch.zeros(2, size, size, 3, dtype=torch.uint8)}
+    _export(module, pixels, ["image_tokens"], path)
+
+
+def export_fusion(
+    module: nn.Module,
+    widths: tuple[int, int, int],
+    path: Path,
+    text_tokens: Tensor | None = None,
+) -> None:
+    """Write the float32 graph of a fusion.
+
+    Args:
+        widths: of a text token, image tokens an image, of an image token.
+        text_tokens: to trace with [2, 7, w]; zeros by default.
+    """
     text_width, cells, image_width = widths
     examples = {
-        "text_tokens": torch.zeros(2, 7, text_width),
+        "text_tokens": torch.zeros(2, 7, text_width) if text_tokens is None else text_tokens,
         "attention_mask": torch.ones(2, 7, dtype=torch.int64),
         "image_tokens": torch.zeros(3, cells, image_width, dtype=torch.int8),
         "pairs": torch.tensor([[0, 0], [1, 1], [0, 2], [1, 0]]),

@@ -127,7 +127,7 @@ def import_checkpoint(
         about = {
             "version": version,
             "description": f"{kind} imported from {source.resolve().name}",
-            "license": _license(source),
+            "license": license_of(source),
             "languages": list(languages),
             "match": {name: round(value, 6) for name, value in match.items()},
         }
@@ -141,7 +141,7 @@ def import_checkpoint(
         return write_bundle(graphs, file, folder, about, card, precision, calibrate, dev, bank)
 
 
-def _license(folder: Path) -> str:
+def license_of(folder: Path) -> str:
     """The license in the front matter of the checkpoint's card."""
     card = folder / "README.md"
     found = (

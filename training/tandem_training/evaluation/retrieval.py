@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-from ..data.pixel_rules import PixelRules
 from ..data.samples import Sample, read_languages
 from .recall import match_score, recall_at_k, reranked, top_candidates
 
@@ -18,10 +17,8 @@ PAIRS = 1024  # of text and image in a batch of the fusion encoder
 class Encoders(Protocol):
     """The encoders that evaluation reads: `TorchEncoders` or `BundleEncoders`."""
 
-    rules: PixelRules
-
-    def images(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [b, s, s, 3] → embedding float32 [b, dim], image tokens int8 [b, n, w]."""
+    def files(self, contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """Image files → embedding float32 [b, dim], image tokens int8 [b, n, w]."""
 
     def texts(self, captions: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
         """→ embedding float32 [b, dim], text tokens float32 [t, w] of each caption."""
@@ -38,10 +35,7 @@ class EncodedImages:
     def __init__(self, encoders: Encoders, samples: list[Sample]):
         jpegs = list(dict.fromkeys(sample.jpeg for sample in samples))
         batches = (jpegs[i : i + BATCH] for i in range(0, len(jpegs), BATCH))
-        encoded = [
-            encoders.images(np.stack([encoders.rules.pixels(jpeg) for jpeg in batch]))
-            for batch in batches
-        ]
+        encoded = [encoders.files(batch) for batch in batches]
         self.embedding = np.concatenate([embedding for embedding, _ in encoded])
         self.tokens = np.concatenate([tokens for _, tokens in encoded])
         self._row = {jpeg: i for i, jpeg in enumerate(jpegs)}

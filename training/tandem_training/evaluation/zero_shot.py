@@ -103,8 +103,8 @@ def classify(
     order = []
     for i in range(0, len(decodable), BATCH):
         batch = decodable[i : i + BATCH]
-        pixels = np.stack([encoders.rules.pixels(path.read_bytes()) for path, _ in batch])
-        order.append(np.argsort(-(encoders.images(pixels)[0] @ texts.T), axis=1, kind="stable"))
+        embedding, _ = encoders.files([path.read_bytes() for path, _ in batch])
+        order.append(np.argsort(-(embedding @ texts.T), axis=1, kind="stable"))
     order, truth = np.concatenate(order), np.array([label for _, label in decodable])
     right, among = order[:, 0] == truth, (order[:, :5] == truth[:, None]).any(1)
     report: dict = {

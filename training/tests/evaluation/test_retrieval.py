@@ -33,9 +33,8 @@ MATCH = {"logit": 1.0, "similarity": 2.0, "bias": 0.0}
 class ColourEncoders:
     """Encoders that see only colours: the mean of an image, the colour named in a text."""
 
-    rules = PixelRules(16)
-
-    def images(self, pixels):
+    def files(self, contents):
+        pixels = np.stack([PixelRules(16).pixels(content) for content in contents])
         colours = pixels.reshape(len(pixels), -1, 3).mean(1) - 120.0
         return unit(colours), np.zeros((len(pixels), 1, 1), np.int8)
 

@@ -161,6 +161,28 @@ class BlipFusion(nn.Module):
         return match - none
 
 
+class BlipTokens(nn.Module):
+    """Pixels → packed tokens, for a bundle whose embeddings are those of another model."""
+
+    def __init__(self, pixels: Pixels, model: nn.Module):
+        super().__init__()
+        self.pixels, self.vision = pixels, model.vision_model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pack(self.vision(self.pixels(pixels)).last_hidden_state)
+
+
+class BlipFusionOfIds(BlipFusion):
+    """Its text tokens are ids, float32 [q, t, 1], which are exact up to 2²⁴."""
+
+    def forward(
+        self, text_tokens: Tensor, attention_mask: Tensor, image_tokens: Tensor, pairs: Tensor
+    ) -> Tensor:
+        ids = text_tokens.squeeze(-1).long()
+        words = self.text.embeddings(input_ids=ids)
+        return super().forward(words, attention_mask, image_tokens, pairs)
+
+
 def clip_graphs(model: nn.Module, given: Preprocessing) -> Graphs:
     image = Embedding(Pixels(given), model.vision_model, model.visual_projection)
     length = model.config.text_config.max_position_embeddings
