@@ -12,6 +12,7 @@ from tandem_training.models.vision import region_tokens
 from tandem_training.models.vision.regions import windows
 from tandem_training.objectives import alignment
 from tandem_training.objectives.matching import negatives_of
+from tandem_training.objectives.regions import mask_regions
 from tandem_training.objectives.registry import losses
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
@@ -177,6 +178,22 @@ def test_vl_bert_blanks_a_masked_region_before_its_feature_is_made():
     (blanked,) = encoded
     gone = (blanked == 0).all(1) & ~(whole == 0).all(1)
     assert gone.any() and torch.equal(blanked[:, :, ~gone[0]][0], whole[:, :, ~gone[0]][0])
+    for number in range(20):  # most of the image is never blanked
+        step.generator.manual_seed(number)
+        step.shared.clear()
+        _, chosen = step.model.objectives["mrc"].hidden_states(step)
+        sizes = (windows()[:, 2:] - windows()[:, :2]).prod(1).expand(6, 36)
+        assert float(sizes[chosen].max()) <= 0.34
+
+
+def test_vl_bert_adds_sines_and_cosines_of_the_box_before_one_norm():
+    _, step = recipe_step("vl-bert")
+    read, feature, numbers = read_in(step)
+    rates = torch.tensor([100 / 1000 ** (k / 8) for k in range(8)])
+    angles = torch.cat([numbers[:, [side]] * rates for side in range(4)], 1)
+    image = step.model.fusion.image_in
+    expected = image.norm(feature + image.box(torch.cat([angles.sin(), angles.cos()], 1)))
+    torch.testing.assert_close(read, expected, **CLOSE)
 
 
 def test_vl_bert_reads_texts_without_an_image_too():
@@ -197,8 +214,13 @@ def test_vl_bert_has_matching_as_a_small_share_alone():
 @pytest.mark.parametrize("name", ["oscar", "vinvl"])
 def test_oscar_and_vinvl_read_words_tags_and_regions(name: str):
     _, step = recipe_step(name)
-    words, tags, image = step.model.fusion.read(*own_pairs(step), False)
+    seen, fusion, tokens = [], step.model.fusion, step.features["image.tokens"]
+    fusion.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    words, tags, image = fusion.read(*own_pairs(step), False)
     assert (words.shape[1], tags.shape[1], image.shape[1]) == (7, 5, 36)
+    names = step.model.text.embed(fusion.tag_ids(tokens)) + fusion.segments[1]
+    torch.testing.assert_close(seen[0][:, 36:41], names, **CLOSE)
+    torch.testing.assert_close(seen[0][:, :36], fusion.image_in(tokens) + fusion.segments[2])
     read, feature, numbers = read_in(step)
     own = step.model.fusion.image_in
     torch.testing.assert_close(read, own.norm(feature + own.box(numbers[:, :6])), **CLOSE)
@@ -247,6 +269,10 @@ def test_vilbert_runs_a_co_attention_block_and_then_a_transformer_block():
     for layers in (step.model.fusion.text_layers, step.model.fusion.image_layers):
         assert all(layer.order == ["cross", "feed", "self", "feed"] for layer in layers)
         assert all(layer.second_up.out_features == 4 * 16 for layer in layers)
+    step.model.fusion(*own_pairs(step)).sum().backward()
+    for layers in (step.model.fusion.text_layers, step.model.fusion.image_layers):
+        for layer in layers:  # each block has a feed-forward of its own
+            assert layer.up.weight.grad.any() and layer.second_up.weight.grad.any()
 
 
 def test_vilberts_text_is_deeper_than_its_image():
@@ -281,6 +307,11 @@ def test_vilbert_learns_the_distribution_of_regions_of_which_a_tenth_stays_visib
         assert zero[(near & (zero & chosen)[:, None, :]).any(-1) & ~chosen].all()
     assert own.shape[1] == 36
     assert torch.cat(shown).mean() == pytest.approx(0.1, abs=0.04)
+    states, chosen = objective.hidden_states(step)
+    labels = step.model.pooler.concepts(own, step.batch.whole["image.ids"])[chosen].softmax(-1)
+    found = objective.classify(states).softmax(-1)
+    expected = (labels * (labels.log() - found.log())).sum(1).mean()
+    torch.testing.assert_close(objective.loss(step)["mrc_kl"], expected)
 
 
 def test_lxmert_attends_to_the_other_modality_first_by_one_shared_attention():
@@ -300,6 +331,13 @@ def test_lxmert_takes_the_mean_of_feature_and_four_numbers_both_normed():
     image = step.model.fusion.image_in
     expected = (image.norm(feature) + image.box_norm(image.box(numbers[:, :4]))) / 2
     torch.testing.assert_close(read, expected, **CLOSE)
+
+
+def test_lxmert_matches_by_the_pooled_first_word():
+    _, step = recipe_step("lxmert")
+    fusion, given = step.model.fusion, own_pairs(step)
+    first = fusion.pools["text"](fusion.hidden(*given)[0][:, 0]).tanh()
+    torch.testing.assert_close(fusion(*given), fusion.head(first)[:, 0])
 
 
 def test_lxmert_regresses_and_classifies_the_same_masked_objects():
@@ -337,6 +375,29 @@ def test_lightningdot_reads_the_other_side_through_its_embedding_alone(
     torch.testing.assert_close(loss_of(step, objective), before)
     step.features[other] = step.features[other].roll(1, 0)
     assert not torch.allclose(loss_of(step, objective), before)
+
+
+def test_lightningdot_hides_the_regions_that_it_asks_for():
+    _, step = recipe_step("lightningdot")
+    vision, read = step.model.vision, []
+    contextual = vision.contextual
+    vision.contextual = lambda *given: read.append(given[0]) or contextual(*given)
+    regressed = []
+    step.model.objectives["fused_mrfr"].regress.register_forward_hook(
+        lambda _, given, out: regressed.append(out)
+    )
+    loss = loss_of(step, "fused_mrfr")
+    features = vision.region_features(step.batch.inputs["image.activations"])
+    hidden = (read[0] == 0).all(-1) & (features != 0).any(-1)
+    assert hidden.any() and torch.equal(read[0][~hidden], features[~hidden])
+    step.generator.manual_seed(0)
+    own = step.model.objectives["fused_mrfr"].options
+    chosen, _ = mask_regions(
+        windows().expand(6, -1, -1), own.share, 0.0, own.beside, 1.0, step.generator
+    )
+    assert hidden[chosen & (features != 0).any(-1)].all()
+    target = F.layer_norm(features[chosen], features.shape[-1:])
+    torch.testing.assert_close(loss, (regressed[0] - target).square().mean())
 
 
 def test_lightningdot_searches_by_the_dot_product_and_a_merged_stream_reranks():
