@@ -1,12 +1,13 @@
 /**
- * Texts of which the service says that the bundle does not understand them: captions in other
- * languages, and English captions and parts of them, where it is an error.
+ * Texts that another text encoder of the bundle reads than the one for their language, and texts
+ * of which the service says that the bundle does not understand them.
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { readShards } from '../src/cli/captions/dataset.js'
 import { packageFolder } from '../src/config.js'
-import { Tokenizer } from '../src/model/encoders/tokenizer.js'
+import { TextReader, type ReadText } from '../src/model/encoders/text-reader.js'
+import { languagesOf, textEncodersOf } from '../src/model/bundle/bundle.js'
 import { openBundle } from '../src/model/bundle/open.js'
 import { findingOf } from '../src/retrieval/notices.js'
 import { BenchSkipped, type Bench, type Scale } from './bench.js'
@@ -17,13 +18,17 @@ interface Row {
   /** 0 for whole captions. */
   words: number
   texts: number
-  found: number
+  /** Read by the encoder of another language. */
+  astray: number
+  /** Answered without a match. */
+  unmatched: number
   /** Microseconds of one text, the median. */
   micros: number
 }
 
 export interface LanguageFigures {
   bundle: string
+  understood: readonly string[]
   rows: Row[]
 }
 
@@ -75,30 +80,37 @@ async function figuresOf(scale: Scale): Promise<LanguageFigures> {
   )
   if (missing !== undefined) throw new BenchSkipped(`there is no ${missing}`)
   const folder = join(packageFolder, 'models', 'tandem-small')
-  const { manifest } = await openBundle(folder)
-  const { max_tokens: maxTokens } = manifest.text_encoder
-  const tokenizer = new Tokenizer(readFileSync(join(folder, 'tokenizer.json')), maxTokens)
+  const bundle = await openBundle(folder)
+  const reader = await TextReader.open(bundle)
+  const understood = languagesOf(bundle.manifest)
+  const info = { name: bundle.manifest.name, languages: understood }
+  const encoders = textEncodersOf(bundle.manifest)
 
-  const rowOf = (source: string, language: string, words: number, all: readonly string[]): Row => {
+  const rowOf = async (
+    ...[source, language, words, all]: [string, string, number, readonly string[]]
+  ): Promise<Row> => {
     const texts = sample(all, MOST[scale])
+    const own = encoders.findIndex(({ languages }) => languages.includes(language))
     const times: number[] = []
-    let found = 0
+    let [astray, unmatched] = [0, 0]
     for (const text of texts) {
       const embedding = new Float32Array()
-      const tokenCount = tokenizer.encode(text).length
-      const encoded = { embedding, textTokens: embedding, tokenCount, encoder: 0 }
       const begun = performance.now()
+      const [read] = await reader.readAll([text], undefined)
+      const { encoder, tokenIds } = read as ReadText
+      const encoded = { embedding, textTokens: embedding, tokenCount: tokenIds.length, encoder }
       const finding = findingOf(
-        manifest,
+        info,
         { text },
         { kind: 'text', text: encoded, embedding },
         undefined,
       )
       times.push(performance.now() - begun)
-      if (finding !== null) found += 1
+      if (own !== -1 && encoder !== own) astray += 1
+      if (finding !== null) unmatched += 1
     }
     const micros = 1000 * (times.sort((a, b) => a - b)[times.length >> 1] ?? 0)
-    return { source, language, words, texts: texts.length, found, micros }
+    return { source, language, words, texts: texts.length, astray, unmatched, micros }
   }
 
   const rows: Row[] = []
@@ -108,42 +120,52 @@ async function figuresOf(scale: Scale): Promise<LanguageFigures> {
     for (const language of languages) {
       const images = await readShards([join(shared, `${shard}.tar`)], language)
       const captions = [...new Set(images.flatMap((image) => image.captions))]
-      rows.push(rowOf(source, language, 0, captions))
+      rows.push(await rowOf(source, language, 0, captions))
       if (language === 'en') english.push(...captions)
       else others.set(language, [...(others.get(language) ?? []), ...captions])
     }
   }
   const spaced = [...others].filter(([language]) => language !== 'zh')
   for (const words of PARTS) {
-    rows.push(rowOf('all', 'en', words, partsOf(english, words)))
+    rows.push(await rowOf('all', 'en', words, partsOf(english, words)))
     for (const [language, captions] of spaced)
-      rows.push(rowOf('all', language, words, partsOf(captions, words)))
+      rows.push(await rowOf('all', language, words, partsOf(captions, words)))
   }
-  return { bundle: manifest.name, rows }
+  return { bundle: info.name, understood, rows }
 }
 
 export const languagesBench: Bench<LanguageFigures> = {
   name: 'languages',
   title: 'Languages',
   run: figuresOf,
-  page: ({ bundle, rows }) => {
+  page: ({ bundle, understood, rows }) => {
     const whole = rows.filter(({ words }) => words === 0)
     const parts = rows.filter(({ words }) => words > 0)
     const languages = [...new Set(parts.map(({ language }) => language))]
     const lengths = [...new Set(parts.map(({ words }) => words))]
+    const isUnderstood = (language: string): boolean => understood.includes(language)
     const shareOf = (language: string, words: number): string => {
       const row = parts.find((each) => each.language === language && each.words === words)
-      return row === undefined ? '' : percent(row)
+      if (row === undefined) return ''
+      const unmatched = percent(row.unmatched, row)
+      return isUnderstood(language) ? `${percent(row.astray, row)} / ${unmatched}` : unmatched
     }
     const slowest = Math.max(...rows.map(({ micros }) => micros))
+    const others = languages.filter((language) => !isUnderstood(language)).join(', ')
     return [
-      `\`${bundle}\` understands English. Share of texts that [are answered without a match](http-api.md#languages), because ` +
-        'they seem to be in another language or in none. For English each is an error, for the others each that is missing:',
+      `\`${bundle}\` understands ${understood.join(', ')}. Share of texts that the encoder of another language reads, and share ` +
+        'of texts that [are answered without a match](http-api.md#languages). In a language that the bundle understands each ' +
+        'is an error; in another one each text is to be without a match:',
       table(
-        ['captions of', 'language', 'texts', 'without a match'],
-        whole.map((row) => [row.source, row.language, String(row.texts), percent(row)]),
+        ['captions of', 'language', 'texts', 'by another encoder', 'without a match'],
+        whole.map((row) => {
+          const astray = isUnderstood(row.language) ? percent(row.astray, row) : ''
+          const { source, language, texts, unmatched } = row
+          return [source, language, String(texts), astray, percent(unmatched, row)]
+        }),
       ),
-      `Parts of those captions, as short queries. Two or three words of one script are another language where one of them is a function word of it, or where they resemble no language:`,
+      `Parts of those captions, as short queries: by another encoder / without a match${others === '' ? '' : `; for ${others} without a match`}. ` +
+        'Two or three words of one script are another language where one of them is a function word of it, or where they resemble no language:',
       table(
         ['language', ...lengths.map((words) => `${words} ${words === 1 ? 'word' : 'words'}`)],
         languages.map((language) => [
@@ -151,13 +173,13 @@ export const languagesBench: Bench<LanguageFigures> = {
           ...lengths.map((words) => shareOf(language, words)),
         ]),
       ),
-      `The judgement of a text takes ${slowest.toFixed(0)} µs or less (the median of a row).`,
+      `The choice and the judgement of a text take ${slowest.toFixed(0)} µs or less (the median of a row).`,
     ].join('\n\n')
   },
 }
 
-function percent({ found, texts }: Row): string {
-  return `${((100 * found) / texts).toFixed(2)} %`
+function percent(count: number, { texts }: Row): string {
+  return `${((100 * count) / texts).toFixed(2)} %`
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -6,6 +6,7 @@ python -m tandem_training.average runs/all-photos/model.pt ../models/tandem-smal
 
 import argparse
 import fnmatch
+import itertools
 from pathlib import Path
 
 from torch import Tensor
@@ -51,9 +52,7 @@ def average(sources: list[str], weights: list[float], keep: list[str]) -> dict:
     for name in names:
         tensors = [state[name], *(other["state"][name] for other in others)]
         state[name] = _mean(tensors, weights)
-    origins = first.get("data", [])
-    for other in others:
-        origins += [origin for origin in other.get("data", []) if origin not in origins]
+    origins = _origins([checkpoint.get("data", []) for checkpoint in (first, *others)])
     print(f"averaged {len(names)} of {len(state)} weights", flush=True)
     return {key: value for key, value in first.items() if key != "version"} | {"data": origins}
 
@@ -67,6 +66,17 @@ def _require_same_words(ours: dict, theirs: dict, names: list[str], *sources: st
                 f"{' and '.join(sources)} read texts by other tokenizers, so the mean of {part}* "
                 f"means nothing; keep those of the first: --keep '{part}*'"
             )
+
+
+def _origins(sources: list[list[dict]]) -> list[dict]:
+    """The origins of the data of all. What several have seen counts once: the images of a source
+    are as many as the model saw that saw most of it."""
+    merged: dict[tuple, dict] = {}
+    for origin in itertools.chain(*sources):
+        key = tuple(value for name, value in origin.items() if name != "images")
+        known = merged.setdefault(key, origin)
+        merged[key] = max(known, origin, key=lambda o: o["images"])
+    return list(merged.values())
 
 
 def _mean(tensors: list[Tensor], weights: list[float]) -> Tensor:

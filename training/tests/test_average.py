@@ -40,6 +40,15 @@ def test_a_weight_that_all_have_is_the_weighted_mean_and_the_rest_is_of_the_firs
     assert [origin["source"] for origin in mean["data"]] == ["a", "b"]
 
 
+def test_data_that_several_have_seen_counts_once(runs):
+    seen = [[("x", 5), ("y", 1)], [("y", 3), ("x", 2)]]
+    for path, origins in zip(runs, seen, strict=True):
+        data = [{"source": source, "images": images} for source, images in origins]
+        save(Path(path), load(Path(path)) | {"data": data})
+    data = average(runs, [1.0, 1.0], [])["data"]
+    assert {origin["source"]: origin["images"] for origin in data} == {"x": 5, "y": 3}
+
+
 def test_the_command_writes_a_checkpoint_of_equal_weights(runs, tmp_path, monkeypatch):
     out = tmp_path / "new" / "model.pt"
     monkeypatch.setattr("sys.argv", ["average", *runs, "--out", str(out)])

@@ -20,11 +20,11 @@ OURS = """- Starting weights: {starts}.
 - Training data:
 {data}
   No image is part of the bundle. Check the terms of the data before you ship a product with it.
-{tokens}{hubs}- Limits: scenes like those of the training data; {spoken}; no text in images, no
-  counting, no names. `match` is {calibrated}. On other data it ranks, but its level can drift. The
+{tokens}{hubs}- Limits: scenes like those of the training data; no text in images, no counting, no
+  names. `match` is {calibrated}. On other data it ranks, but its level can drift. The
   data carries the biases of its photographers and captioners.
 """
-FUSION_DATA = """- Training data of the fusion encoder, photos that the encoders had not seen:
+FUSION_DATA = """- Training data of the fusion encoder:
 {data}
   No image is part of the bundle. Check the terms of the data before you ship a product with it.
 """
@@ -158,7 +158,6 @@ def model_card(
         data=training_data(origins, second),
         tokens=TOKENS.get(config.vision.kind, "").format(**manifest.get("detector", {})),
         hubs=HUBS * avoids_hubs,
-        spoken=spoken(manifest["languages"]),
         calibrated=CALIBRATED.format(name=names) if names else "not calibrated",
     )
     return _card(manifest, body)
@@ -172,13 +171,10 @@ def card_of_new_fusion(manifest: dict, old_card: str, origins: list[dict]) -> st
         old_card: of the bundle that the encoders are from.
         origins: of the data that the fusion was trained on.
     """
-    body = old_card.split("\n\n## Measured")[0].partition("\n- Embedding: ")[2]
-    body = body.partition("\n")[2].replace("- Training data:", "- Training data of the encoders:")
+    body = _body(old_card).replace("- Training data:", "- Training data of the encoders:")
     body = re.sub(r"- Training data of the fusion encoder.*?(?=\n- )\n", "", body, flags=re.S)
     about = FUSION_DATA.format(data=training_data(origins, []))
-    if NEW_TOKENS in body:  # nobody knows what an imported encoder was trained on
-        body = body.replace(NEW_TOKENS, "")
-        about = about.replace(", photos that the encoders had not seen", "")
+    body = body.replace(NEW_TOKENS, "")
     head, hubs, rest = body.partition("- Embeddings avoid hubs")
     if not hubs:
         head, hubs, rest = body.partition("- Limits:")
@@ -201,6 +197,17 @@ def card_beside(manifest: dict, old_card: str, source: str) -> str:
     return _card(manifest, f"{about}- Dual encoder: {body.rstrip()}\n")
 
 
+def card_of_more_texts(manifest: dict, old_card: str) -> str:
+    """The card of a bundle that got another text encoder."""
+    return _card(manifest, _body(old_card))
+
+
+def _body(card: str) -> str:
+    """What a card says between the line of sizes and the figures."""
+    body = card.split("\n\n## Measured")[0].partition("\n- Embedding: ")[2]
+    return body.partition("\n")[2] + "\n"
+
+
 def imported_card(
     manifest: dict, kind: str, fit: str, avoids_hubs: bool = False, tokens: bool = False
 ) -> str:
@@ -219,9 +226,15 @@ def imported_card(
 
 def _card(manifest: dict, body: str) -> str:
     tables = [_table(name, report) for name, report in manifest["metrics"].items()]
+    others = [
+        f". Texts in {', '.join(entry['languages'])} have a text encoder of their own and are not "
+        "reranked"
+        for entry in manifest.get("other_text_encoders", [])
+    ]
     return CARD.format(
-        name=manifest["name"], version=manifest["version"], description=manifest["description"],
-        sizes=_sizes(manifest), body=body, tables="\n\n".join(tables) or "Not measured.",
+        name=manifest["name"], version=manifest["version"],
+        description=manifest["description"] + "".join(others), sizes=_sizes(manifest),
+        body=body, tables="\n\n".join(tables) or "Not measured.",
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ IMAGES_AT_ONCE = 4
 # The first convolutions stay float32: few channels of wide range, the source of most of the loss.
 EXACT_CONVOLUTIONS = 16
 LEAST_ROWS = 256  # of a lookup table in int8
+HUB_BANK = "term.bank"  # of `hubs`: unit vectors, of whose products a soft maximum is taken
 
 
 def feeds_of(
@@ -69,6 +70,7 @@ def to_int8(path: Path, feeds: dict[str, list[dict[str, np.ndarray]]]) -> None:
     if path.stem == "image-encoder":
         convolutions_to_int8(path, Reader(feeds[path.stem]))
     products_to_int8(path, feeds[path.stem])
+    store_int8_columns(path, HUB_BANK)
 
 
 def convolutions_to_int8(path: Path, images: Reader) -> None:
@@ -117,5 +119,26 @@ def store_int8_rows(path: Path) -> None:
         ]
     del graph.node[:]
     graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def store_int8_columns(path: Path, name: str) -> None:
+    """Store the float32 matrix `name` of the graph at `path`, if it has it, as int8 with a scale
+    for a column. It is computed with as float32: the runtime multiplies once, at load."""
+    model = onnx.load(path)
+    graph = model.graph
+    found = [t for t in graph.initializer if t.name == name and t.data_type == TensorProto.FLOAT]
+    for weight in found:
+        columns = numpy_helper.to_array(weight)
+        scale = np.maximum(np.abs(columns).max(0, keepdims=True), 1e-12) / 127
+        stored = {"int8": np.round(columns / scale).astype(np.int8), "scale": scale}
+        graph.initializer.remove(weight)
+        graph.initializer.extend(
+            numpy_helper.from_array(array, f"{name}.{kind}") for kind, array in stored.items()
+        )
+        steps = helper.make_node("Cast", [f"{name}.int8"], [f"{name}.steps"], to=TensorProto.FLOAT)
+        graph.node.insert(0, helper.make_node("Mul", [f"{name}.steps", f"{name}.scale"], [name]))
+        graph.node.insert(0, steps)
     onnx.checker.check_model(model)
     onnx.save(model, path)

@@ -11,6 +11,7 @@ from ..data.samples import read_shards
 from ..loop.checkpoint import load
 from ..models.model import Tandem
 from .bundle import read_manifest, write_manifest
+from .card import card_of_more_texts
 from .encoders import TorchEncoders
 from .goldens import of_encoder
 from .graphs import Graphs
@@ -78,8 +79,8 @@ def add_text_encoder(folder: Path, other: Path) -> dict:
     for name, figures in added["metrics"].items():
         measured = manifest["metrics"].setdefault(name, {}).setdefault("languages", {})
         measured |= {added["languages"][0]: figures["bundle"]} | figures.get("languages", {})
-    card = (folder / "README.md").read_text()
-    (folder / "README.md").write_text(card + _lines_of_card(entry, added["metrics"]))
+    card = folder / "README.md"
+    card.write_text(card_of_more_texts(manifest, card.read_text()))
     manifest.pop("files")
     write_manifest(folder, manifest)
     return manifest
@@ -89,15 +90,3 @@ def _languages(manifest: dict) -> list[str]:
     """The languages of all text encoders of a bundle."""
     others = manifest.get("other_text_encoders", [])
     return manifest["languages"] + [name for entry in others for name in entry["languages"]]
-
-
-def _lines_of_card(entry: dict, metrics: dict) -> str:
-    names = ", ".join(entry["languages"])
-    lines = [f"\n## Texts in {names}\n\nA text encoder of its own reads them, without reranking."]
-    for data, figures in metrics.items():
-        rows = {entry["languages"][0]: figures["bundle"]} | figures.get("languages", {})
-        lines.append(f"\n\n| {data}, text to image | R@1 | R@5 | R@10 |\n|---|---:|---:|---:|")
-        for language, row in rows.items():
-            recall = row["text_to_image"]["itc"]
-            lines.append(f"\n| {language} | " + " | ".join(f"{r}" for r in recall.values()) + " |")
-    return "".join(lines) + "\n"

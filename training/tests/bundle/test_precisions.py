@@ -13,7 +13,7 @@ from tandem_training.bundle.bundle import read_manifest
 from tandem_training.bundle.encoders import OUTPUTS, BundleEncoders, TorchEncoders
 from tandem_training.bundle.goldens import TOLERANCES
 from tandem_training.bundle.graphs import Graphs, export_graphs
-from tandem_training.bundle.int8 import store_int8_rows
+from tandem_training.bundle.int8 import store_int8_columns, store_int8_rows
 from tandem_training.bundle.write import export_bundle
 from tandem_training.data.samples import read_shards
 from tandem_training.evaluation.retrieval import Encoded
@@ -160,3 +160,23 @@ def test_a_graph_that_does_not_reproduce_the_goldens_is_refused(
         (folder / "goldens.json").write_text(json.dumps(changed))
         with pytest.raises(ValueError, match=message):
             goldens.check(encoders, folder)
+
+
+def test_int8_columns_of_a_matrix_lose_at_most_half_a_step_of_their_scale(tmp_path: Path):
+    weight = np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32)
+    weight[:, 3] *= 1000
+    nodes = [onnx.helper.make_node("MatMul", ["x", "bank"], ["y"])]
+    values = [onnx.helper.make_tensor_value_info(name, 1, [None, None]) for name in ("x", "y")]
+    stored = [onnx.numpy_helper.from_array(weight, "bank")]
+    graph = onnx.helper.make_graph(nodes, "product", values[:1], values[1:], stored)
+    path = tmp_path / "product.onnx"
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    store_int8_columns(path, "bank")
+    store_int8_columns(path, "a name that the graph does not have")
+    import onnxruntime
+
+    columns = onnxruntime.InferenceSession(path).run(None, {"x": np.eye(6, dtype=np.float32)})[0]
+    assert (np.abs(columns - weight) <= np.abs(weight).max(0) / 254 + 1e-6).all()
+    kinds = {w.name: w.data_type for w in onnx.load(path).graph.initializer}
+    assert kinds == {"bank.int8": onnx.TensorProto.INT8, "bank.scale": onnx.TensorProto.FLOAT}

@@ -251,7 +251,9 @@ def test_the_second_text_encoder_learns_is_measured_by_language_and_has_its_own_
     )
     assert set(both["metrics"]["drawings"]["languages"]) == {"zh", "de"}
     assert both["other_text_encoders"][0]["match"] == manifest["match"]
-    assert "## Texts in zh, de" in (tmp_path / "both" / "README.md").read_text()
+    card = (tmp_path / "both" / "README.md").read_text()
+    assert "Texts in zh, de have a text encoder of their own" in card
+    assert "bundle, captions in de | text to image" in card
 
     saved = load(learnt)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
