@@ -7,6 +7,7 @@ import { TYPE, type Port } from './graph.js'
 import type { GraphRunner } from './graph-runner.js'
 import {
   convert,
+  openOriginal,
   originalEmbeddings,
   readTower,
   type Converted,
@@ -56,7 +57,7 @@ export async function convertImages(
     bundled: (places) =>
       imageLane(manifest(1), 1).assemble(places.map((place) => pixels[place] ?? new Uint8Array())),
   }
-  await runner.open(tower.path)
+  await openOriginal(tower, into, runner)
   const embeddings = await originalEmbeddings(tower, forms, runner)
   await runner.release()
   onConvert()

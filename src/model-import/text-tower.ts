@@ -8,6 +8,7 @@ import { leastCosine, type GraphRunner } from './graph-runner.js'
 import {
   convert,
   integerTensor,
+  openOriginal,
   originalEmbeddings,
   readTower,
   type Converted,
@@ -68,7 +69,7 @@ export async function convertTexts(
     count,
     original: ([place = 0]) => feed(padded, place),
   })
-  await runner.open(tower.path)
+  await openOriginal(tower, into, runner)
   const embeddings = await originalEmbeddings(tower, original(isPadded), runner)
   const unpadded =
     isPadded && fixed === null

@@ -30,6 +30,8 @@ export interface Tower {
   inputs: Port[]
   /** The output that is the embedding. */
   output: string
+  /** Whether the graph also takes inputs on which the output does not depend. */
+  isPart: boolean
 }
 
 /** What a graph became. */
@@ -61,7 +63,9 @@ export async function readTower(
   const output = embeddingOf(model, names, graph)
   const pruned = prune(model.graph, output)
   await inlineWeights(model.graph, dirname(path), file)
-  return { path, file: graph, output, inputs: inputsOf({ ...model, graph: pruned }) }
+  const inputs = inputsOf({ ...model, graph: pruned })
+  const isPart = inputs.length < inputsOf(model).length
+  return { path, file: graph, output, inputs, isPart }
 }
 
 function embeddingOf(model: Model, names: readonly string[], file: string): string {
@@ -153,6 +157,21 @@ async function compare(
   }
   times.sort((a, b) => a - b)
   return { cosine, milliseconds: times[Math.floor(times.length / 2)] ?? Number.NaN }
+}
+
+/**
+ * Opens the original graph. Of a graph for images and texts, opens the half that gives the output,
+ * since a runtime asks for all inputs of a graph.
+ * @param aside - a file for the half, which may be replaced afterwards
+ */
+export async function openOriginal(
+  tower: Tower,
+  aside: string,
+  runner: GraphRunner,
+): Promise<void> {
+  if (!tower.isPart) return runner.open(tower.path)
+  await write(tower, (half) => half, aside)
+  await runner.open(aside)
 }
 
 /** The embeddings of the original graph, one input at a time. */

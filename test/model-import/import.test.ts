@@ -91,6 +91,10 @@ const CASES: readonly (readonly [string, ReadOptions])[] = [
   ['immich-siglip', {}],
   ['immich-next', {}],
   ['clip-as-service', { preprocess: 'clip:64' }],
+  ['clip-combined', {}],
+  ['clip-int8', { variant: 'int8' }],
+  ['mobileclip-js', {}],
+  ['jina-clip', {}],
 ]
 
 let folder = ''
