@@ -16,8 +16,13 @@ DEV_SHARE = 0.1  # of the images, where shards for measuring are wanted
 LEAST_DEV = 2
 
 
-class _Shards:
-    """Shards of `size` images each, `<out>-0000.tar`, …"""
+class Shards:
+    """Writes shards of `size` images each, `<out>-0000.tar`, …; in a `with` block none is left
+    after an error.
+
+    Raises:
+        FileExistsError: a shard of that name exists.
+    """
 
     def __init__(self, out: str, size: int):
         self.out, self.size = out, size
@@ -25,7 +30,21 @@ class _Shards:
         self.waiting: list[tuple[str, bytes, dict]] = []
         Path(out).parent.mkdir(parents=True, exist_ok=True)
 
+    def __enter__(self) -> "Shards":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            self.flush()
+        else:
+            self.remove()
+
+    def remove(self) -> None:
+        for path in self.paths:
+            path.unlink()
+
     def add(self, sample: tuple[str, bytes, dict]) -> None:
+        """Key, JPEG, and what the .json says."""
         self.waiting.append(sample)
         if len(self.waiting) == self.size:
             self.flush()
@@ -61,7 +80,7 @@ def write_shards(
     corrupt = Corrupt(max_corrupt)
     table = read_captions(captions, language)
     held = _held_out(table) if dev else set()
-    sets = {name: _Shards(name, size) for name in (out, *[dev] * bool(dev))}
+    sets = {name: Shards(name, size) for name in (out, *[dev] * bool(dev))}
     try:
         for file, sample in _usable(folder, table, corrupt, str(captions)):
             sets[dev if file in held else out].add(sample)
@@ -78,8 +97,7 @@ def write_shards(
             }
     except BaseException:
         for shards in sets.values():
-            for path in shards.paths:
-                path.unlink()
+            shards.remove()
         raise
     return counts
 
@@ -115,16 +133,17 @@ def _usable(
         except ValueError as error:
             corrupt.add(source, file, str(error))
         else:
-            yield file, (key, jpeg, {n: [x.strip() for x in t] for n, t in of_language.items()})
+            stripped = {n: [x.strip() for x in t] for n, t in of_language.items()}
+            yield file, (key, jpeg, {"captions": stripped})
 
 
 def _write_shard(path: Path, samples: list[tuple[str, bytes, dict]]) -> None:
     if path.exists():
         raise FileExistsError(f"{path} exists; choose another name for the shards or remove it")
     with replace_file(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
-        for key, jpeg, captions in samples:
-            about = json.dumps({"captions": captions}, ensure_ascii=False).encode()
-            for kind, content in (("jpg", jpeg), ("json", about)):
+        for key, jpeg, about in samples:
+            told = json.dumps(about, ensure_ascii=False).encode()
+            for kind, content in (("jpg", jpeg), ("json", told)):
                 member = tarfile.TarInfo(f"{key}.{kind}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
