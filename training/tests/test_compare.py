@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,23 @@ def test_more_compute_is_more_steps_and_the_rates_end_at_zero(
     assert made.step >= made.total - 1  # the schedule had come to its end
     group = made.optimiser.groups()[0]
     assert group["lr"] < 0.1 * group["peak"]
+
+
+def test_what_counts_is_the_time_of_the_processor_and_not_that_of_waiting(
+    shard: Path, tmp_path: Path, tokenizer: Tokenizer
+):
+    torch.set_num_threads(1)
+    made = recipe_trainer(small("clip", shard), tmp_path / "clip", tokenizer)
+    step, waits = made.train_step, 0.2
+
+    def slow() -> dict:
+        time.sleep(waits)
+        return step()
+
+    made.train_step, start = slow, time.perf_counter()
+    spent = train_for(made, 0.3)
+    assert made.step > 1
+    assert spent < time.perf_counter() - start - 0.9 * waits * made.step
 
 
 def test_a_stopped_run_goes_on_from_its_last_state_and_what_it_has_cost_counts(
