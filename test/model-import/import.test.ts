@@ -3,11 +3,22 @@
  * the original libraries with their own preprocessing and tokenizers.
  */
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { benchModel } from '../../src/cli/bench-model.js'
+import { readConfig } from '../../src/config.js'
 import { openModels } from '../../src/model/open.js'
 import type { Models } from '../../src/model/models.js'
 import { importModel, type Imported } from '../../src/model-import/import.js'
@@ -284,6 +295,25 @@ describe.skipIf(missing !== null)(`an imported model ${missing ?? ''}`, () => {
         expect(least).toBeLessThan(0.9999)
       })
     })
+  })
+
+  it('in int8 is measured against fp32 by bench-model, and is smaller', async () => {
+    const terminal = { out: new PassThrough(), err: new PassThrough() }
+    const [int8, fp32] = ['clip-int8', 'clip'].map((name) => join(folder, 'bundles', name)) as [
+      string,
+      string,
+    ]
+    const options = { against: fp32, images: 1, rounds: 1 }
+    const { bundles, speeds } = await benchModel(int8, options, readConfig({}), terminal)
+    expect(bundles.map(({ precisions }) => [...new Set(precisions)])).toEqual([['int8'], ['fp32']])
+    expect(new Set(speeds.map(({ graph }) => graph))).toEqual(new Set(['image', 'text']))
+    for (const { milliseconds } of speeds) expect(milliseconds).toHaveLength(2)
+    const bytes = (bundle: string): number =>
+      ['image', 'text'].reduce(
+        (sum, half) => sum + statSync(join(bundle, `${half}-encoder.onnx`)).size,
+        0,
+      )
+    expect(bytes(int8)).toBeLessThan(0.6 * bytes(fp32))
   })
 
   it('that is there already is not replaced', async () => {
