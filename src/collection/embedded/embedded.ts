@@ -135,8 +135,10 @@ function itemsOf(
     image: (id) => promised(() => store.image(id)),
     list: ({ after, limit }) =>
       promised(() => store.list({ limit, ...(after === undefined ? {} : { after }) })),
+    // From memory: LMDB would gather statistics of its table at each search. Until the repair of a
+    // failed write, the index may lack items.
     get size() {
-      return store.size
+      return index.size
     },
   }
 }
