@@ -98,6 +98,8 @@ def put_beside(
             scored = Scored(encoders, read_shards(dev), max(RERANK_DEPTHS))
             figures, fitted = measured(encoders, scored)
             manifest |= fitted | {"metrics": {data_name(dev): figures}}
+        if compute:  # an image encoder runs for each candidate, so a search has to ask for it
+            manifest["rerank"]["default"] = False
         goldens.record_matches(encoders, encoders, manifest["match"], aside)
         (aside / "README.md").write_text(card_beside(manifest, old_card, source.resolve().name))
         write_manifest(aside, manifest)

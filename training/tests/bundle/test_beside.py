@@ -73,15 +73,17 @@ def test_the_manifest_names_what_the_fusion_encoder_reads(folder: Path):
     assert fusion["image_encoder"]["size"] == 32 and fusion["image_encoder"]["fit"] == "fill"
     assert manifest["image_tokens"] == {"count": 5, "width": 17, "dtype": "int8"}
     assert manifest["text_encoder"]["token_width"] == 1
+    assert manifest["rerank"]["default"] is True
     assert manifest["license"] == "mit; fusion encoder: mit"
     card = (folder / "both" / "README.md").read_text()
     assert "BLIP-ITM imported from blip" in card and "imported CLIP checkpoint" in card
 
 
-def test_the_manifest_says_that_tokens_are_computed(folder: Path, tmp_path: Path):
+def test_computed_tokens_are_named_and_reranking_with_them_is_asked_for(folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     manifest = put_beside(folder / "dual", folder / "blip", out, "1.0.0", compute=True)
     assert manifest["image_tokens"]["stored"] is False
+    assert manifest["rerank"]["default"] is False
     assert "computed when an image is reranked" in (out / "README.md").read_text()
 
 
