@@ -79,7 +79,7 @@ def test_the_manifest_names_what_the_fusion_encoder_reads(folder: Path):
     assert "BLIP-ITM imported from blip" in card and "imported CLIP checkpoint" in card
 
 
-def test_computed_tokens_are_named_and_reranking_with_them_is_asked_for(folder: Path, tmp_path: Path):
+def test_computed_tokens_are_named_and_are_reranked_on_request_alone(folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     manifest = put_beside(folder / "dual", folder / "blip", out, "1.0.0", compute=True)
     assert manifest["image_tokens"]["stored"] is False
