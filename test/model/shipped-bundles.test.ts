@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { openModels } from '../../src/model/open.js'
-import type { Models } from '../../src/model/models.js'
-import type { Manifest } from '../../src/model/bundle/bundle.js'
+import type { EncodedText, Models } from '../../src/model/models.js'
+import { textEncodersOf, type Manifest } from '../../src/model/bundle/bundle.js'
 import { Tokenizer } from '../../src/model/encoders/tokenizer.js'
 import { cosine } from '../support/random-embeddings.js'
 
@@ -18,7 +18,8 @@ vi.setConfig({ testTimeout: 60_000 })
 const ROUNDING = 1e-5
 
 interface Goldens {
-  texts: { text: string; token_ids: number[]; embedding: number[] }[]
+  /** `encoder`: position among the text encoders, 0 if absent. */
+  texts: { text: string; token_ids: number[]; embedding: number[]; encoder?: number }[]
   image: { file: string; embedding: number[]; image_tokens_head: number[] }
   matches: { text: number; logit: number; similarity: number; match: number }[]
   tolerances: { embedding_cosine: number; logit: number; image_token?: number }
@@ -36,7 +37,16 @@ describe.each(folders)('the goldens of %s', (folder) => {
   const readJson = (path: string): unknown => JSON.parse(readFileSync(join(folder, path), 'utf8'))
   const manifest = readJson('manifest.json') as Manifest
   const { texts, image, matches, tolerances } = readJson(manifest.goldens) as Goldens
+  const encoders = textEncodersOf(manifest)
   let models: Models
+
+  /** By the encoder at that position: the client names a language of it. */
+  async function embeddingOf(text: string, encoder: number): Promise<Float32Array> {
+    const language = encoders[encoder]?.languages[0]
+    const [read] = (await models.encodeTexts([text], { language })).encoded
+    expect(read?.encoder).toBe(encoder)
+    return (read as EncodedText).embedding
+  }
 
   beforeAll(async () => {
     models = await openModels({ folder, inferenceThreads: 1, maxImagePixels: 1e8 })
@@ -52,17 +62,18 @@ describe.each(folders)('the goldens of %s', (folder) => {
   })
 
   it('token ids are the same', () => {
-    const file = readFileSync(join(folder, manifest.text_encoder.tokenizer))
-    const tokenizer = new Tokenizer(file, manifest.text_encoder.max_tokens)
-    expect(texts.map(({ text }) => tokenizer.encode(text))).toEqual(
+    const tokenizers = encoders.map(
+      ({ tokenizer, max_tokens: most }) =>
+        new Tokenizer(readFileSync(join(folder, tokenizer)), most),
+    )
+    expect(texts.map(({ text, encoder = 0 }) => tokenizers[encoder]?.encode(text))).toEqual(
       texts.map(({ token_ids: ids }) => ids),
     )
   })
 
   it('text embeddings agree', async () => {
-    const { encoded } = await models.encodeTexts(texts.map(({ text }) => text))
-    for (const [i, { embedding }] of texts.entries()) {
-      const found = encoded[i]?.embedding ?? new Float32Array()
+    for (const { text, embedding, encoder = 0 } of texts) {
+      const found = await embeddingOf(text, encoder)
       expect(found).toHaveLength(manifest.embedding.dim)
       expect(cosine(found, Float32Array.from(embedding))).toBeGreaterThanOrEqual(
         tolerances.embedding_cosine,
@@ -84,7 +95,12 @@ describe.each(folders)('the goldens of %s', (folder) => {
   })
 
   it('logits and matches agree', async () => {
-    const { encoded } = await models.encodeTexts(texts.map(({ text }) => text))
+    const own = texts.filter(({ encoder = 0 }) => encoder === 0)
+    const language = encoders[0].languages[0]
+    const { encoded } = await models.encodeTexts(
+      own.map(({ text }) => text),
+      { language },
+    )
     const [found] = (await models.encodeImages([readFileSync(join(folder, image.file))])).encoded
     const pairs = matches.map(({ text, similarity }) => ({ text, image: 0, similarity }))
     const answer = await models.match(encoded, [found?.imageTokens ?? new Int8Array()], pairs)

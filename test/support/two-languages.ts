@@ -1,4 +1,7 @@
-/** The tiny bundle with a second text encoder, for German and Chinese, to which a dog is a sea and "dogs" a word. */
+/**
+ * The tiny bundle with a second text encoder, for German and Chinese, to which a dog is a sea and
+ * "dogs" a word.
+ */
 import { createHash } from 'node:crypto'
 import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
