@@ -19,6 +19,7 @@ from tandem_training.models.text.second import SecondText
 from tandem_training.models.vision.efficientnet import EfficientNetLite
 from tandem_training.models.vision.vit import VisionTransformer
 from tandem_training.objectives.features import Batch, Precision
+from tandem_training.objectives.lists import Lists
 from tandem_training.objectives.objective import Step
 from tandem_training.objectives.registry import OBJECTIVES, attach
 from tandem_training.recipe import (
@@ -70,8 +71,10 @@ FILES = {path.stem: path for path in sorted(RECIPES.glob("*/*.toml")) if path.st
 # The recipes of the taxonomy, then those of bundles.
 OTHERS = ("shipped", "imported")
 NAMES = [name for name, path in FILES.items() if path.parent.name not in OTHERS]
-ON_BUNDLES = ["tandem-small-lists", "fusion-on-clip"]  # train on the tokens of a bundle
-BUNDLED = [name for name in FILES if name not in (*NAMES, *ON_BUNDLES)]
+_SHIPPED = [name for name in FILES if name not in NAMES]
+# Those that train a fusion on the tokens of a bundle.
+ON_BUNDLES = [name for name in _SHIPPED if Lists.name in read_recipe(FILES[name]).objectives]
+BUNDLED = [name for name in _SHIPPED if name not in ON_BUNDLES]
 
 
 def tiny_tokenizer() -> Tokenizer:
