@@ -78,21 +78,23 @@ function refuseLarge(bytes: number): void {
  * payload would overflow a recursion.
  */
 function refuseUnstorable(payload: Payload): void {
-  let level: unknown[] = [payload]
-  for (let depth = 0; level.length > 0; depth += 1) {
-    if (level.some((value) => typeof value === 'number' && !Number.isFinite(value))) {
-      throw new TandemError(
-        'payload_invalid',
-        'The payload has a number beyond the range of JSON numbers, ±1.8e308.',
-      )
-    }
-    const containers = level.filter((value) => typeof value === 'object' && value !== null)
-    if (depth >= MAX_PAYLOAD_DEPTH && containers.length > 0) {
+  let containers: object[] = [payload]
+  for (let depth = 0; containers.length > 0; depth += 1) {
+    if (depth >= MAX_PAYLOAD_DEPTH)
       throw new TandemError(
         'payload_invalid',
         `The payload is nested more than ${MAX_PAYLOAD_DEPTH} levels deep; expected at most that.`,
       )
-    }
-    level = containers.flatMap((value) => Object.values(value) as unknown[])
+    const inside: object[] = []
+    for (const container of containers)
+      for (const value of Object.values(container) as unknown[]) {
+        if (typeof value === 'number' && !Number.isFinite(value))
+          throw new TandemError(
+            'payload_invalid',
+            'The payload has a number beyond the range of JSON numbers, ±1.8e308.',
+          )
+        if (typeof value === 'object' && value !== null) inside.push(value)
+      }
+    containers = inside
   }
 }
