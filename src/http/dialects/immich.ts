@@ -88,8 +88,9 @@ const routes: DialectRoutes = (app, options) => {
 
   if (!options.hasItems) app.get('/', { config: open, schema: { hide: true } }, () => GREETING)
 
-  // The parsers of forms are for this route alone.
+  // The parsers of forms are for this route alone, and it has no others.
   app.register((scope, _options, done) => {
+    scope.removeAllContentTypeParsers()
     scope.register(multipart)
     scope.addContentTypeParser(URLENCODED, readUrlencoded)
     scope.post(

@@ -148,6 +148,19 @@ describe('Immich', () => {
       ).toBe(415)
   })
 
+  it.each([
+    ['application/json', '{}'],
+    ['application/json', '[]'],
+    ['text/plain', '{}'],
+    ['application/x-ndjson', '{}'],
+    ['application/octet-stream', 'a'],
+    [undefined, '{}'],
+  ])('takes nothing but forms: a body of type %s, %s', async (type, payload) => {
+    const headers = type === undefined ? {} : { 'content-type': type }
+    const request = { method: 'POST', url: '/predict', headers, payload } as const
+    expect((await tandem.app.inject(request)).statusCode).toBe(415)
+  })
+
   const image = Buffer.from('dog')
   it.each<[Record<string, string | Buffer>, string]>([
     [{ image }, 'entries is missing'],
