@@ -4,14 +4,11 @@ import type { Neighbour } from '../vector-index/vector-index.js'
 import type { Payload } from '../item-store/item-store.js'
 import type { Call, Match } from '../model/models.js'
 import { present } from './encode.js'
+import type { Tokenised } from './image-tokens.js'
 
-/** A recalled item that is stored. */
-export interface Candidate extends Neighbour {
+/** A recalled item that is stored. Its image tokens are empty if they were not fetched. */
+export interface Candidate extends Neighbour, Tokenised {
   payload: Payload | null
-  /** Empty if they were not fetched. */
-  imageTokens: Int8Array
-  /** The stored image, where its tokens are computed. */
-  image?: Uint8Array
 }
 
 /** One result of a search; hits are ordered by score, best first. */

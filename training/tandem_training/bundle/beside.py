@@ -19,7 +19,7 @@ from ..data.samples import read_shards
 from ..data.shards import data_name, locations
 from ..evaluation.retrieval import Scored
 from . import goldens
-from .bundle import read_manifest, write_manifest
+from .bundle import in_place_of, read_manifest, refuse_other_folder, write_manifest
 from .card import card_beside
 from .encoders import BundleEncoders
 from .graphs import export_fusion, export_images
@@ -55,18 +55,15 @@ def put_beside(
     manifest = read_manifest(dual)
     if "fusion_encoder" in manifest:
         raise ValueError(f"{dual} has a fusion encoder already; expected a dual encoder alone")
-    if folder.exists() and not (folder / "manifest.json").is_file():
-        raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
+    refuse_other_folder(folder)
     model, kind = read_checkpoint(source)
     if kind != "BLIP":
         raise ValueError(f"{source} holds {kind}; expected BLIP-ITM (BlipForImageTextRetrieval)")
     vision, text = model.config.vision_config, model.config.text_config
     given = of_transformers(source, vision.image_size, crops=False)
     cells, width = (vision.image_size // vision.patch_size) ** 2 + 1, vision.hidden_size + 1
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(dual, aside)
-    try:
+    with in_place_of(folder) as aside:
+        shutil.copytree(dual, aside)
         save_plain(tokenizer_in(source), aside / TOKENIZER)
         export_images(BlipTokens(Pixels(given), model).eval(), given.rules.size, aside / IMAGE)
         fusion = BlipFusionOfIds(model).eval()
@@ -104,11 +101,6 @@ def put_beside(
         (aside / "README.md").write_text(card_beside(manifest, old_card, source.resolve().name))
         write_manifest(aside, manifest)
         goldens.check(BundleEncoders(aside), aside)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
     return manifest
 
 

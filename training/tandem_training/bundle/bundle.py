@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jsonschema
@@ -22,6 +25,27 @@ def write_manifest(folder: Path, manifest: dict) -> None:
     manifest = {**manifest, "files": listed}
     jsonschema.validate(manifest, json.loads(SCHEMA.read_text()))
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """ValueError if `folder` exists and is no bundle, which a new bundle may replace."""
+    if folder.exists() and not (folder / "manifest.json").is_file():
+        raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
+
+
+@contextmanager
+def in_place_of(folder: Path) -> Iterator[Path]:
+    """A path for a new folder, which takes the place of `folder` after the block. An error leaves
+    `folder` as it was, and nothing else."""
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        yield aside
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
 
 
 def read_manifest(folder: Path) -> dict:

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.samples import read_shards
 from ..loop.checkpoint import load
 from ..models.model import Tandem
-from .bundle import read_manifest, write_manifest
+from .bundle import read_manifest, refuse_other_folder, write_manifest
 from .card import card_of_more_texts
 from .encoders import TorchEncoders
 from .goldens import of_encoder
@@ -41,8 +41,7 @@ def export_both_texts(checkpoint: Path, folder: Path, bank: str = "", **options)
         export_second_text(checkpoint, second, bank=bank, image=image, **options)
         export_bundle(checkpoint, first, None, bank=bank, **options)
         manifest = add_text_encoder(first, second)
-        if folder.exists() and not (folder / "manifest.json").is_file():
-            raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
+        refuse_other_folder(folder)
         shutil.rmtree(folder, ignore_errors=True)
         first.rename(folder)
     return manifest

@@ -10,7 +10,7 @@ from ..evaluation.retrieval import Scored
 from ..loop.checkpoint import load
 from ..models.fusion_model import FusionModel
 from . import goldens
-from .bundle import read_manifest, token_sizes, write_manifest
+from .bundle import in_place_of, read_manifest, refuse_other_folder, token_sizes, write_manifest
 from .card import card_of_new_fusion
 from .encoders import BundleEncoders, FusionEncoders
 from .graphs import FusionGraph, export_fusion
@@ -41,36 +41,32 @@ def replace_fusion(
     given = token_sizes(manifest)
     if given != model.sizes:
         raise ValueError(f"{towers} gives tokens of {given}; the fusion reads {model.sizes}")
-    if folder.exists() and not (folder / "manifest.json").is_file():
-        raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(towers, aside)
-    widths = (given["text_width"], given["cells"], given["image_width"])
-    export_fusion(FusionGraph(model), widths, aside / GRAPH)
-    if precision == "int8":
-        to_int8(aside / GRAPH, {})
-    store_float16(aside / GRAPH)
-    (aside / "manifest.json").unlink()
-    manifest = {key: value for key, value in manifest.items() if key != "files"}
-    others = manifest["metrics"].get(data_name(dev), {}).get("languages") if dev else None
-    manifest |= {"name": folder.name, "version": version, "metrics": {}}
-    manifest["fusion_encoder"] = {"file": GRAPH, "precision": precision}
-    encoders_terms = manifest["license"].split(OF_FUSION)[0]
-    manifest["license"] = f"{encoders_terms}{OF_FUSION}{brief_terms(state['data'])}"
-    old_card = (towers / "README.md").read_text()
-    write_manifest(aside, manifest)
-    encoders = BundleEncoders(aside)
-    if dev:
-        scored = Scored(encoders, read_shards(dev), max(RERANK_DEPTHS))
-        figures, fitted = measured(encoders, scored)
-        if others:
-            figures["languages"] = others  # their texts are not reranked
-        manifest |= fitted | {"metrics": {data_name(dev): figures}}
-    goldens.record_matches(encoders, FusionEncoders(model.fusion), manifest["match"], aside)
-    (aside / "README.md").write_text(card_of_new_fusion(manifest, old_card, state["data"]))
-    write_manifest(aside, manifest)
-    goldens.check(BundleEncoders(aside), aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    refuse_other_folder(folder)
+    with in_place_of(folder) as aside:
+        shutil.copytree(towers, aside)
+        widths = (given["text_width"], given["cells"], given["image_width"])
+        export_fusion(FusionGraph(model), widths, aside / GRAPH)
+        if precision == "int8":
+            to_int8(aside / GRAPH, {})
+        store_float16(aside / GRAPH)
+        (aside / "manifest.json").unlink()
+        manifest = {key: value for key, value in manifest.items() if key != "files"}
+        others = manifest["metrics"].get(data_name(dev), {}).get("languages") if dev else None
+        manifest |= {"name": folder.name, "version": version, "metrics": {}}
+        manifest["fusion_encoder"] = {"file": GRAPH, "precision": precision}
+        encoders_terms = manifest["license"].split(OF_FUSION)[0]
+        manifest["license"] = f"{encoders_terms}{OF_FUSION}{brief_terms(state['data'])}"
+        old_card = (towers / "README.md").read_text()
+        write_manifest(aside, manifest)
+        encoders = BundleEncoders(aside)
+        if dev:
+            scored = Scored(encoders, read_shards(dev), max(RERANK_DEPTHS))
+            figures, fitted = measured(encoders, scored)
+            if others:
+                figures["languages"] = others  # their texts are not reranked
+            manifest |= fitted | {"metrics": {data_name(dev): figures}}
+        goldens.record_matches(encoders, FusionEncoders(model.fusion), manifest["match"], aside)
+        (aside / "README.md").write_text(card_of_new_fusion(manifest, old_card, state["data"]))
+        write_manifest(aside, manifest)
+        goldens.check(BundleEncoders(aside), aside)
     return manifest

@@ -22,7 +22,7 @@ from ..models import weights
 from ..models.model import Tandem
 from ..models.text.second import SecondText
 from . import goldens
-from .bundle import write_manifest
+from .bundle import in_place_of, refuse_other_folder, write_manifest
 from .card import model_card, spoken, terms_of
 from .detector import detector_of
 from .encoders import OUTPUTS, BundleEncoders, TorchEncoders
@@ -75,8 +75,7 @@ def write_bundle(
     _require_finite(graphs)
     if precision == "int8" and not calibrate:
         raise ValueError("precision int8 needs images to take its ranges from: give --calibrate")
-    if folder.exists() and not (folder / "manifest.json").is_file():
-        raise ValueError(f"{folder} exists and is no bundle; it is left as it is")
+    refuse_other_folder(folder)
     languages = dict.fromkeys(about["languages"], 1.0)
     tokenizer = read_tokenizer(tokenizer_file, graphs.max_tokens)
     float_encoders = TorchEncoders(graphs, tokenizer, bfloat16=False)
@@ -88,46 +87,43 @@ def write_bundle(
             else correct_hubs(graphs, float_encoders, samples)
         )
         float_encoders = TorchEncoders(graphs, tokenizer, bfloat16=False)
-    partial_folder = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    partial_folder.mkdir(parents=True)
-    paths = export_graphs(graphs, partial_folder)
-    fold_padding(paths[0])
-    shutil.copy(tokenizer_file, partial_folder / "tokenizer.json")
-    if precision == "int8":
-        samples = read_shards(calibrate, languages)
-        rows = np.random.default_rng(0).permutation(len(samples))[:CALIBRATION_IMAGES]
-        feeds = feeds_of([samples[row] for row in rows], graphs.rules, tokenizer)
+    with in_place_of(folder) as aside:
+        aside.mkdir(parents=True)
+        paths = export_graphs(graphs, aside)
+        fold_padding(paths[0])
+        shutil.copy(tokenizer_file, aside / "tokenizer.json")
+        if precision == "int8":
+            samples = read_shards(calibrate, languages)
+            rows = np.random.default_rng(0).permutation(len(samples))[:CALIBRATION_IMAGES]
+            feeds = feeds_of([samples[row] for row in rows], graphs.rules, tokenizer)
+            for path in paths:
+                to_int8(path, feeds)
         for path in paths:
-            to_int8(path, feeds)
-    for path in paths:
-        store_float16(path)
-    manifest = _first_manifest(graphs, folder.name, about)
+            store_float16(path)
+        manifest = _first_manifest(graphs, folder.name, about)
 
-    def finish(computed: str) -> None:
-        for part in OUTPUTS:
-            if part in manifest:
-                manifest[part]["precision"] = computed
-        goldens.record(float_encoders, manifest["match"], partial_folder, computed, [*languages])
-        (partial_folder / "README.md").write_text(card(manifest))
-        write_manifest(partial_folder, manifest)
+        def finish(computed: str) -> None:
+            for part in OUTPUTS:
+                if part in manifest:
+                    manifest[part]["precision"] = computed
+            goldens.record(float_encoders, manifest["match"], aside, computed, [*languages])
+            (aside / "README.md").write_text(card(manifest))
+            write_manifest(aside, manifest)
 
-    # A whole bundle first: calibration and evaluation read it as the service does. fp16 is measured
-    # in float32 with weights of float16, because no CPU runtime computes in it.
-    finish("int8" if precision == "int8" else "fp32")
-    if dev:
-        samples = read_languages(dev, languages)
-        figures, fitted = _measure(partial_folder, float_encoders, samples)
-        if graphs.fusion is None:
-            del fitted["rerank"]["margin"]
-        manifest |= fitted | {"metrics": {data_name(dev): figures}}
-    if precision == "fp16":
-        for path in paths:
-            to_float16(path)
-    finish(precision)
-    goldens.check(BundleEncoders(partial_folder), partial_folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial_folder.rename(folder)
+        # A whole bundle first: calibration and evaluation read it as the service does. fp16 is
+        # measured in float32 with weights of float16, because no CPU runtime computes in it.
+        finish("int8" if precision == "int8" else "fp32")
+        if dev:
+            samples = read_languages(dev, languages)
+            figures, fitted = _measure(aside, float_encoders, samples)
+            if graphs.fusion is None:
+                del fitted["rerank"]["margin"]
+            manifest |= fitted | {"metrics": {data_name(dev): figures}}
+        if precision == "fp16":
+            for path in paths:
+                to_float16(path)
+        finish(precision)
+        goldens.check(BundleEncoders(aside), aside)
     return manifest
 
 
