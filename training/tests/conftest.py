@@ -16,6 +16,12 @@ def shard(tmp_path: Path) -> Path:
     return write_drawings(tmp_path / "drawings-0000.tar")
 
 
+@pytest.fixture(autouse=True)
+def same_draws():
+    """A test draws the same numbers alone and after others."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def one_thread():
     """Sums come out the same however many cores there are."""
