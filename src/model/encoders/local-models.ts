@@ -208,8 +208,8 @@ class LocalModels implements Models {
   ): Promise<{ encoded: EncodedImage[]; timings: StageTimings }> {
     const { batcher, decoder, own } = this.#parts
     // Images that are being decoded also go through the image encoder before these.
-    const weight = images.length + decoder.ahead(call)
-    batcher.admit('image', weight, call, decoder.waitMs(images.length, call))
+    const weight = images.length + decoder.ahead(images, call)
+    batcher.admit('image', weight, call, decoder.waitMs(images, call))
     const started = performance.now()
     const ready = await this.#preprocessAll(images, this.#parts.manifest.image_encoder, call)
     const preprocess = performance.now() - started

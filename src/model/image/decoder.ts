@@ -8,6 +8,7 @@ import { TandemError } from '../../errors.js'
 import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
 import { availableCores } from '../inference/cpu-quota.js'
 import type { Commands, Decoded } from './decoder-worker.js'
+import { isQuickToDecode } from './file-header.js'
 import type { PixelRules } from '../bundle/bundle.js'
 
 /** Arenas of glibc's allocator; the default of one per thread keeps more memory after images. */
@@ -43,6 +44,8 @@ export class Decoder {
   /** The most processes: one for each core, and one that a single client cannot take. */
   readonly #size = availableCores() + 1
   readonly #turns: Limiter
+  /** Of images that may take long: they leave one process to the others. */
+  readonly #slowTurns: Limiter
   readonly #processes: WorkerProcess<Commands>[] = []
   readonly #idle = new Set<WorkerProcess<Commands>>()
   readonly #starting = new Set<Promise<unknown>>()
@@ -51,16 +54,9 @@ export class Decoder {
 
   private constructor(options: DecoderOptions) {
     this.#options = options
-    this.#turns = new Limiter(this.#size, {
-      perClient: this.#size - 1,
-      maxWaiting: options.maxWaiting ?? Infinity,
-      full: (waiting) =>
-        new TandemError(
-          'overloaded',
-          `${waiting} images wait to be decoded, the most that may; try again in a moment.`,
-          { retryAfterS: 1, reason: 'decoder_queue' },
-        ),
-    })
+    const limits = { maxWaiting: options.maxWaiting ?? Infinity, full: queueFull }
+    this.#turns = new Limiter(this.#size, { perClient: this.#size - 1, ...limits })
+    this.#slowTurns = new Limiter(this.#size - 1, limits)
   }
 
   /** Starts one process; the others start when images wait. */
@@ -74,15 +70,17 @@ export class Decoder {
     return this.#processes.map(({ status }) => status)
   }
 
-  /** Images to be decoded before a new one of this client. */
-  ahead(task?: TaskOptions): number {
-    return this.#turns.ahead(task)
+  /** Images to be decoded before these of this client. */
+  ahead(images: readonly Uint8Array[], task?: TaskOptions): number {
+    const ahead = this.#turns.ahead(task)
+    return images.every(isQuickToDecode) ? ahead : Math.max(ahead, this.#slowTurns.ahead(task))
   }
 
-  /** Estimate of the milliseconds until `count` more images of this client are decoded. */
-  waitMs(count: number, task?: TaskOptions): number {
-    if (this.#turns.isFree(task)) return 0
-    return (this.#averageMs.value * (this.ahead(task) + count)) / this.#size
+  /** Estimate of the milliseconds until these images of this client are decoded. */
+  waitMs(images: readonly Uint8Array[], task?: TaskOptions): number {
+    const isFree = this.#turns.isFree(task)
+    if (isFree && (this.#slowTurns.isFree(task) || images.every(isQuickToDecode))) return 0
+    return (this.#averageMs.value * (this.ahead(images, task) + images.length)) / this.#size
   }
 
   /**
@@ -96,7 +94,7 @@ export class Decoder {
     options: DecodeOptions = {},
   ): Promise<Decoded> {
     const { into = null, isStored = true } = options
-    const release = await this.#turns.acquire(options)
+    const release = await this.#turn(bytes, options)
     let worker: WorkerProcess<Commands> | undefined
     try {
       worker = await this.#take()
@@ -120,6 +118,22 @@ export class Decoder {
     this.#isClosed = true
     await Promise.allSettled(this.#starting)
     await Promise.all(this.#processes.map((worker) => worker.close()))
+  }
+
+  /** @returns a function that ends the turn */
+  async #turn(bytes: Uint8Array, options: DecodeOptions): Promise<() => void> {
+    if (isQuickToDecode(bytes)) return this.#turns.acquire(options)
+    const releaseSlow = await this.#slowTurns.acquire(options)
+    try {
+      const release = await this.#turns.acquire(options)
+      return () => {
+        release()
+        releaseSlow()
+      }
+    } catch (error) {
+      releaseSlow()
+      throw error
+    }
   }
 
   async #take(): Promise<WorkerProcess<Commands>> {
@@ -178,6 +192,14 @@ export class Decoder {
     this.#processes.push(worker)
     return worker
   }
+}
+
+function queueFull(waiting: number): TandemError {
+  return new TandemError(
+    'overloaded',
+    `${waiting} images wait to be decoded, the most that may; try again in a moment.`,
+    { retryAfterS: 1, reason: 'decoder_queue' },
+  )
 }
 
 /** Sends all but the last piece of an image. @returns the last one */

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { availableCores } from '../../../src/model/inference/cpu-quota.js'
 import { Decoder } from '../../../src/model/image/decoder.js'
 import { preprocess } from '../../../src/model/image/preprocess.js'
 import { plainPng, working } from '../../support/images.js'
@@ -156,6 +157,22 @@ describe('the decoder', () => {
       await decoder.decode(bytes, { size: SIZE }, { client: 'hostile' })
     },
   )
+})
+
+it('leaves a process to quick images, however many clients send slow ones', async () => {
+  const bytes = await image()
+  const clients = Array.from({ length: 2 * availableCores() + 2 }, (_, at) => `client ${at}`)
+  // Starts all processes.
+  await Promise.all(clients.map((client) => decoder.decode(bytes, { size: SIZE }, { client })))
+  const large = await sharp(plainPng(16_000, 6_000)).png().toBuffer()
+  let decoded = 0
+  const slow = clients.map(async (client) => {
+    await decoder.decode(large, { size: SIZE }, { client })
+    decoded += 1
+  })
+  await decoder.decode(bytes, { size: SIZE }, { client: 'another' })
+  expect(decoded).toBe(0)
+  await Promise.all(slow)
 })
 
 it('an image that takes too long is given up', async () => {
