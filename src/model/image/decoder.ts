@@ -8,7 +8,7 @@ import { TandemError } from '../../errors.js'
 import { WorkerProcess, type Report, type WorkerStatus } from '../../worker/worker-process.js'
 import { availableCores } from '../inference/cpu-quota.js'
 import type { Commands, Decoded } from './decoder-worker.js'
-import { isQuickToDecode } from './file-header.js'
+import { isQuickToDecode } from './decode-cost.js'
 import type { PixelRules } from '../bundle/bundle.js'
 
 /** Arenas of glibc's allocator; the default of one per thread keeps more memory after images. */

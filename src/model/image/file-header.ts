@@ -7,14 +7,10 @@ export interface Size {
   height: number
 }
 
-/**
- * Of the usual kinds and sizes: a photo of a phone as JPEG is decoded in a tenth of a second, any
- * of these in a third.
- */
-const QUICK_TYPES = new Set<FileType | undefined>(['JPEG', 'PNG', 'WebP', 'GIF'])
-const QUICK_PIXELS = 2 ** 24
 /** Segments before the frame header of a JPEG; cameras write some thirty. */
 const MAX_SEGMENTS = 1000
+/** Second bytes of their markers (ITU T.81, table B.1). */
+const PROGRESSIVE_FRAMES = [0xc2, 0xc6, 0xca, 0xce]
 /** Brands of files with HEVC images (ISO/IEC 23008-12, annex B). */
 const HEVC_BRANDS = ['heic', 'heix', 'heim', 'heis', 'hevc', 'hevx', 'hevm', 'hevs']
 const AV1_BRANDS = ['avif', 'avis']
@@ -76,12 +72,25 @@ export function claimedSize(bytes: Uint8Array): Size | undefined {
   }
 }
 
-/** Whether the header promises that decoding takes a fraction of a second. */
-export function isQuickToDecode(bytes: Uint8Array): boolean {
+/** Whether the image is stored in several passes over its pixels: a PNG or JPEG alone. */
+export function isProgressive(bytes: Uint8Array): boolean {
+  const file = view(bytes)
   const type = fileTypeOf(bytes)
-  if (!QUICK_TYPES.has(type) || (type === 'WebP' && isAnimatedWebp(bytes))) return false
-  const size = claimedSize(bytes)
-  return size !== undefined && size.width * size.height <= QUICK_PIXELS
+  if (type === 'PNG') return file[28] === 1
+  const marker = type === 'JPEG' ? file[(jpegFrame(file) ?? 0) + 1] : undefined
+  return marker !== undefined && PROGRESSIVE_FRAMES.includes(marker)
+}
+
+/** Bits of a sample of a PNG; 8 for other types. */
+export function bitDepth(bytes: Uint8Array): number {
+  return fileTypeOf(bytes) === 'PNG' ? (bytes[24] ?? 8) : 8
+}
+
+/** By a flag of the extended format of WebP (RFC 9649, section 2.7). */
+export function isAnimatedWebp(bytes: Uint8Array): boolean {
+  const isExtended =
+    fileTypeOf(bytes) === 'WebP' && view(bytes).toString('latin1', 12, 16) === 'VP8X'
+  return isExtended && ((bytes[20] ?? 0) & 2) !== 0
 }
 
 /** Scans of a JPEG (ITU T.81, B.2.3), up to `most`, without those of a thumbnail in a segment. */
@@ -134,12 +143,6 @@ function tiffSize(file: Buffer): Size | undefined {
   return width === undefined || height === undefined ? undefined : { width, height }
 }
 
-/** By a flag of the extended format (RFC 9649, section 2.7). */
-function isAnimatedWebp(bytes: Uint8Array): boolean {
-  const file = view(bytes)
-  return file.toString('latin1', 12, 16) === 'VP8X' && ((file[20] ?? 0) & 2) !== 0
-}
-
 /** From the first chunk of a WebP (RFC 9649), a header of VP8 (RFC 6386, 9.1) or VP8L. */
 function webpSize(file: Buffer): Size | undefined {
   const chunk = file.toString('latin1', 12, 16)
@@ -152,14 +155,21 @@ function webpSize(file: Buffer): Size | undefined {
   return { width: (bits & 0x3fff) + 1, height: ((bits >>> 14) & 0x3fff) + 1 }
 }
 
-/** From the frame header of a JPEG (ITU T.81, B.2.2). */
+/** From the frame header of a JPEG. */
 function jpegSize(file: Buffer): Size | undefined {
+  const at = jpegFrame(file)
+  return at === undefined
+    ? undefined
+    : { width: file.readUInt16BE(at + 7), height: file.readUInt16BE(at + 5) }
+}
+
+/** Where the frame header of a JPEG begins (ITU T.81, B.2.2). @throws RangeError */
+function jpegFrame(file: Buffer): number | undefined {
   let at = 2
   for (let segment = 0; segment < MAX_SEGMENTS && file.readUInt8(at) === 0xff; segment += 1) {
     const marker = file.readUInt8(at + 1)
     // C4, C8 and CC are tables and an extension.
-    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker))
-      return { width: file.readUInt16BE(at + 7), height: file.readUInt16BE(at + 5) }
+    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) return at
     at += 2 + file.readUInt16BE(at + 2)
   }
   return undefined
