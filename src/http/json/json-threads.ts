@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads'
 import { Limiter, type TaskOptions } from '../../async/limiter.js'
 import { TandemError } from '../../errors.js'
-import { hasMoreValues, isNestedDeeper, JsonTextError, parsedJsonText } from '../json-text.js'
+import { hasMoreValues, isNestedDeeper, JsonTextError, parsedJsonText } from './json-text.js'
 import { JsonAssembly, MAX_DEPTH } from './json-pieces.js'
 import type { Message, Question, Reply } from './json-thread.js'
 import { LongStrings } from './long-strings.js'

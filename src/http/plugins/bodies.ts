@@ -4,7 +4,7 @@ import { errorCodes, type FastifyRequest } from 'fastify'
 import plugin from 'fastify-plugin'
 import { TandemError } from '../../errors.js'
 import { GrowingBuffer } from '../growing-buffer.js'
-import { JsonTextError } from '../json-text.js'
+import { JsonTextError } from '../json/json-text.js'
 import { JsonThreads, type Json } from '../json/json-threads.js'
 import type { LongStrings } from '../json/long-strings.js'
 

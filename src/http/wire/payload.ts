@@ -1,6 +1,6 @@
 /** Payloads, and JSON written as text in an address, a header or a form field. */
 import { clip, TandemError } from '../../errors.js'
-import { JsonTextError, parsedJsonText } from '../json-text.js'
+import { JsonTextError, parsedJsonText } from '../json/json-text.js'
 import { LongStrings } from '../json/long-strings.js'
 import { checked, compileExact } from '../plugins/validation.js'
 import { Payload } from '../schemas/fields.js'

@@ -3,7 +3,7 @@ import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
-import { JsonTextError, parsedJsonText } from '../../../src/http/json-text.js'
+import { JsonTextError, parsedJsonText } from '../../../src/http/json/json-text.js'
 import { JsonThreads, type Json } from '../../../src/http/json/json-threads.js'
 import { startTestService, type TestService } from '../../support/test-service.js'
 

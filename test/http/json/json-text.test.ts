@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { JsonTextError, parsedJsonText } from '../../src/http/json-text.js'
+import { JsonTextError, parsedJsonText } from '../../../src/http/json/json-text.js'
 
 /**
  * Any JSON value whose numbers are doubles, written with spaces of any kind and with any letters

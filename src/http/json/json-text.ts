@@ -3,7 +3,7 @@
  * equal names, other readers the first; and it rounds integers that a double cannot hold.
  */
 import { scan } from 'secure-json-parse'
-import { clip } from '../errors.js'
+import { clip } from '../../errors.js'
 
 /** The message is the rest of a sentence whose subject is the text. */
 export class JsonTextError extends Error {
