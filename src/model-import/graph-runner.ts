@@ -3,6 +3,7 @@ import { BundleError } from '../model/bundle/bundle.js'
 import { availableCores } from '../model/inference/cpu-quota.js'
 import type { GraphSpec, Tensors } from '../model/onnx/graph-inputs.js'
 import { floatsOf } from '../model/onnx/tensors.js'
+import { cosine } from '../vector-index/normalise.js'
 import { WorkerProcess } from '../worker/worker-process.js'
 import type { Commands } from './graph-worker.js'
 
@@ -82,12 +83,8 @@ function normalised(row: Float32Array): Float64Array {
   return Float64Array.from(row, (value) => value / norm)
 }
 
-/** The least cosine of the rows of two lists, whose vectors are L2-normalised; NaN counts as 0. */
+/** The least cosine of the rows of two lists; NaN counts as 0. */
 export function leastCosine(a: readonly Float64Array[], b: readonly Float64Array[]): number {
   if (a.length !== b.length) return 0
-  return a.reduce((least, row, i) => {
-    const other = b[i] ?? new Float64Array()
-    const cosine = row.reduce((sum, value, at) => sum + value * (other[at] ?? Number.NaN), 0)
-    return Math.min(least, Number.isNaN(cosine) ? 0 : cosine)
-  }, 1)
+  return Math.min(1, ...a.map((row, at) => cosine(row, b[at] ?? []) || 0))
 }

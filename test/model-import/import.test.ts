@@ -24,6 +24,7 @@ import type { Models } from '../../src/model/models.js'
 import { importModel, type Imported } from '../../src/model-import/import.js'
 import type { ReadOptions } from '../../src/model-import/foreign.js'
 import { missingModules, runPython } from '../support/python.js'
+import { cosine } from '../support/random-embeddings.js'
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 240_000 })
 
@@ -113,8 +114,6 @@ let originals: Record<string, { images: number[][]; texts: number[][] }> = {}
 let files: Buffer[] = []
 
 const source = (name: string): string => join(folder, name)
-const cosine = (a: ArrayLike<number>, b: readonly number[]): number =>
-  b.reduce((sum, value, i) => sum + value * (a[i] ?? Number.NaN), 0)
 const optionsOf = (name: string, options: ReadOptions): ReadOptions =>
   name === 'clip-as-service'
     ? { ...options, tokenizer: join(source(name), 'tokenizer-of-clip.json') }

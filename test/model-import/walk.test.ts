@@ -11,6 +11,7 @@ import { buildApp } from '../../src/http/app.js'
 import { openModels } from '../../src/model/open.js'
 import { importModel } from '../../src/model-import/import.js'
 import { makeImmichFolder } from '../support/immich-folder.js'
+import { cosine } from '../support/random-embeddings.js'
 import { smallDisk } from '../support/small-disk.js'
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 })
@@ -104,11 +105,8 @@ it('A service changes to an imported bundle while it answers, without a failed s
       const [query] = (await models.encodeTexts([text])).encoded
       const hits = await search(text)
       encoded.forEach(({ embedding }, at) => {
-        const cosine = embedding.reduce(
-          (sum, value, i) => sum + value * (query?.embedding[i] ?? 0),
-          0,
-        )
-        expect(hits.get(`item-${at}`)).toBeCloseTo(cosine, 4)
+        const similarity = cosine(query?.embedding ?? [], embedding)
+        expect(hits.get(`item-${at}`)).toBeCloseTo(similarity, 4)
       })
     }
   } finally {

@@ -21,14 +21,14 @@ export function randomNumbers(seed: number): () => number {
   }
 }
 
-/** Reference implementation of the cosine for tests of the indexes. */
-export function cosine(a: Float32Array, b: Float32Array): number {
+/** Reference implementation of the cosine; NaN for vectors of different lengths. */
+export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let dot = 0
   let aa = 0
   let bb = 0
-  for (let i = 0; i < a.length; i += 1) {
-    const x = a[i] ?? 0
-    const y = b[i] ?? 0
+  for (let i = 0; i < Math.max(a.length, b.length); i += 1) {
+    const x = a[i] ?? Number.NaN
+    const y = b[i] ?? Number.NaN
     dot += x * y
     aa += x * x
     bb += y * y

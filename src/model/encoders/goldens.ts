@@ -2,6 +2,7 @@
  * Checks the graphs on each device against the inputs and outputs that training recorded, because a
  * provider may compute wrong numbers without an error.
  */
+import { cosine } from '../../vector-index/normalise.js'
 import type { EncodedText } from '../models.js'
 import {
   BundleError,
@@ -147,11 +148,4 @@ async function tokensOf(
 
 function rounded(number: number): number {
   return Number(number.toPrecision(3))
-}
-
-/** NaN for vectors of different lengths. */
-function cosine(a: Float32Array, b: readonly number[]): number {
-  if (a.length !== b.length) return Number.NaN
-  const dot = a.reduce((sum, value, at) => sum + value * (b[at] ?? 0), 0)
-  return dot / (Math.hypot(...a) * Math.hypot(...b))
 }
