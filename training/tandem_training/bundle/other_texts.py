@@ -29,22 +29,26 @@ def export_both_texts(checkpoint: Path, folder: Path, bank: str = "", **options)
     Raises:
         ValueError: the checkpoint has no second text encoder; see `write_bundle` for others.
     """
-    image = None
-    if bank:
-        state = load(checkpoint)
-        graphs = Graphs.of(Tandem.from_checkpoint(state))
-        encoders = TorchEncoders(graphs, tokenizer_of(state, graphs.max_tokens), bfloat16=False)
-        image = correct_hubs(graphs, encoders, read_shards(bank, {"en": 1.0})).image
+    graphs = _corrected(checkpoint, bank) if bank else None
+    image = graphs.image if graphs else None
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         first, second = Path(temporary) / folder.name, Path(temporary) / "second"
         # The second is first to fail: a checkpoint may have none.
         export_second_text(checkpoint, second, bank=bank, image=image, **options)
-        export_bundle(checkpoint, first, None, bank=bank, **options)
+        export_bundle(checkpoint, first, None, bank=bank, corrected=graphs, **options)
         manifest = add_text_encoder(first, second)
         refuse_other_folder(folder)
         shutil.rmtree(folder, ignore_errors=True)
         first.rename(folder)
     return manifest
+
+
+def _corrected(checkpoint: Path, bank: str) -> Graphs:
+    """The graphs of the first text encoder, corrected by the bank."""
+    state = load(checkpoint)
+    graphs = Graphs.of(Tandem.from_checkpoint(state))
+    encoders = TorchEncoders(graphs, tokenizer_of(state, graphs.max_tokens), bfloat16=False)
+    return correct_hubs(graphs, encoders, read_shards(bank, {"en": 1.0}))
 
 
 def add_text_encoder(folder: Path, other: Path) -> dict:

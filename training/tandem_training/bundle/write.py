@@ -219,9 +219,14 @@ def export_bundle(
     precision: str = "fp32",
     calibrate: str = "",
     bank: str = "",
+    corrected: Graphs | None = None,
 ) -> dict:
-    """Write the bundle of a checkpoint of `train`; see `write_bundle`. `tokenizer_file`: in place
-    of the checkpoint's own."""
+    """Write the bundle of a checkpoint of `train`; see `write_bundle`.
+
+    Args:
+        tokenizer_file: in place of the checkpoint's own.
+        corrected: its graphs, which were corrected by the bank before.
+    """
     state = load(checkpoint)
     model, origins = Tandem.from_checkpoint(state), state.get("data", [])
     card = partial(
@@ -235,15 +240,16 @@ def export_bundle(
     about = about_ours(version, kind, ["en"], origins)
     if not model.serves_fusion:
         about["match"] = match_of_similarity(model, state["state"])
-    graphs = Graphs.of(model)
+    graphs = corrected or Graphs.of(model)
     if detector := detector_of(graphs.image):
         about["detector"] = detector.about()
     with tempfile.TemporaryDirectory() as temporary:
         if tokenizer_file is None:
             tokenizer_file = Path(temporary) / "tokenizer.json"
             tokenizer_file.write_text(kept_tokenizer(state))
+        remaining = "" if corrected else bank
         return write_bundle(
-            graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, bank
+            graphs, tokenizer_file, folder, about, card, precision, calibrate, dev, remaining
         )
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from support.drawings import write_drawings
 from support.models import FUSION, STILL, TOWERS, model_gradients, trainer
+from tandem_training.bundle import hubs
 from tandem_training.bundle.bundle import read_manifest, write_manifest
 from tandem_training.bundle.encoders import BundleEncoders, TorchEncoders
 from tandem_training.bundle.goldens import check
@@ -296,11 +297,16 @@ def test_the_bundle_equals_pytorch_for_every_batch_and_length(
 
 
 @pytest.mark.parametrize("bank", [False, True])
-def test_one_bundle_holds_both_text_encoders(spoken: Path, tmp_path: Path, tokenizer, bank: bool):
+def test_one_bundle_holds_both_text_encoders(
+    spoken: Path, tmp_path: Path, tokenizer, bank: bool, monkeypatch
+):
+    fits, fit = [], hubs._bank
+    monkeypatch.setattr(hubs, "_bank", lambda *given: fits.append(1) or fit(*given))
     run = trainer(spoken, tmp_path / "run", tokenizer, second=SECOND)
     save(tmp_path / "model.pt", run.average.checkpoint() | {"tokenizer": tokenizer.to_str()})
     options = {"dev": "", "version": "1.0.0", "bank": str(spoken) if bank else ""}
     manifest = export_both_texts(tmp_path / "model.pt", tmp_path / "both", **options)
+    assert len(fits) == (2 if bank else 0)  # each text encoder reads the bank once
     written = read_manifest(tmp_path / "both")
     assert manifest == {key: value for key, value in written.items() if key != "files"}
     (entry,) = manifest["other_text_encoders"]
