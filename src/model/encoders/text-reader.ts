@@ -19,15 +19,22 @@ export interface ReadText {
 
 /** A text encoder's tokenizer and languages. */
 class Reader {
-  readonly tokenizer: Tokenizer
   readonly codes: readonly string[]
+  readonly #encoder: number
+  readonly #tokenizer: Tokenizer
   readonly #languages: readonly string[]
   #check: LanguageCheck | null = null
 
-  constructor(tokenizer: Tokenizer, languages: readonly string[]) {
-    this.tokenizer = tokenizer
+  /** @param encoder - its position among the text encoders of the bundle */
+  constructor(encoder: number, tokenizer: Tokenizer, languages: readonly string[]) {
     this.codes = languages.map(codeOf)
+    this.#encoder = encoder
+    this.#tokenizer = tokenizer
     this.#languages = languages
+  }
+
+  read(text: string): ReadText {
+    return { encoder: this.#encoder, tokenIds: this.#tokenizer.encode(text) }
   }
 
   /** Made when it is needed: a bundle with one text encoder never judges. */
@@ -48,8 +55,12 @@ export class TextReader {
   /** @throws BundleError for a tokenizer that cannot be read */
   static async open(bundle: Bundle): Promise<TextReader> {
     const readers = textEncodersOf(bundle.manifest).map(
-      async ({ tokenizer, max_tokens: most, languages }) =>
-        new Reader(new Tokenizer(await readBundleFile(bundle, tokenizer), most), languages),
+      async ({ tokenizer, max_tokens: most, languages }, encoder) =>
+        new Reader(
+          encoder,
+          new Tokenizer(await readBundleFile(bundle, tokenizer), most),
+          languages,
+        ),
     )
     return new TextReader((await Promise.all(readers)) as [Reader, ...Reader[]])
   }
@@ -70,35 +81,31 @@ export class TextReader {
   }
 
   #read(text: string, language: string | undefined): ReadText {
-    const own = this.#first.tokenizer.encode(text)
-    const other = this.#others.length === 0 ? undefined : this.#otherFor(text, own.length, language)
-    return other === undefined
-      ? { encoder: 0, tokenIds: own }
-      : { encoder: this.#others.indexOf(other) + 1, tokenIds: other.tokenizer.encode(text) }
+    const own = this.#first.read(text)
+    if (this.#others.length === 0) return own
+    return this.#readByOther(text, own.tokenIds.length, language) ?? own
   }
 
-  #otherFor(text: string, tokenCount: number, named: string | undefined): Reader | undefined {
-    const speaking = (code: string): Reader | undefined =>
-      this.#others.find((reader) => reader.codes.includes(code))
-    if (named !== undefined) {
-      const code = codeOf(named)
-      return this.#first.codes.includes(code) ? undefined : speaking(code)
-    }
+  #readByOther(text: string, tokenCount: number, named: string | undefined): ReadText | undefined {
+    const readFor = (language: string): ReadText | undefined =>
+      this.#others.find(({ codes }) => codes.includes(codeOf(language)))?.read(text)
+    if (named !== undefined)
+      return this.#first.codes.includes(codeOf(named)) ? undefined : readFor(named)
     const judged = judgeText(this.#first.check, text, tokenCount)
-    if (judged.in !== 'other') return this.#knowing(text, tokenCount)
-    if (judged.language !== null) return speaking(codeOf(judged.language))
+    if (judged.in !== 'other') return this.#readInFewerTokens(text, tokenCount)
+    if (judged.language !== null) return readFor(judged.language)
     // One word in a script of its own, such as "狗", is in no identified language.
-    return this.#others.find((reader) => reader.check.judge(text).in === 'spoken')
+    return this.#others.find(({ check }) => check.judge(text).in === 'spoken')?.read(text)
   }
 
   /**
-   * The encoder whose tokenizer knows the words of a short text better than the first, which cuts
+   * A short text by the encoder whose tokenizer knows its words better than the first, which cuts
    * them into more tokens: "hund" is two for English and one for German.
    */
-  #knowing(text: string, tokenCount: number): Reader | undefined {
+  #readInFewerTokens(text: string, tokenCount: number): ReadText | undefined {
     if ((text.match(WORD)?.length ?? 0) > MOST_WORDS_OF_A_SHORT_TEXT) return undefined
-    const counts = this.#others.map(({ tokenizer }) => tokenizer.encode(text).length)
-    const fewest = Math.min(...counts)
-    return fewest < tokenCount ? this.#others[counts.indexOf(fewest)] : undefined
+    const readings = this.#others.map((reader) => reader.read(text))
+    const fewest = Math.min(...readings.map(({ tokenIds }) => tokenIds.length))
+    return readings.find(({ tokenIds: { length } }) => length === fewest && length < tokenCount)
   }
 }
