@@ -3,7 +3,6 @@ r"""Recall with rerank on dev by the stored form of the image tokens: count and 
 training/.venv/bin/python bench/training/token_storage.py runs/fusion/model.pt \
     '../shared/data/flickr8k-dev-*.tar' --bundle models/tandem-small --write docs/bundles.md"""
 
-import argparse
 import math
 import re
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from torch import Tensor
 from tandem_training.bundle.bundle import read_manifest
 from tandem_training.bundle.encoders import TorchEncoders
 from tandem_training.bundle.graphs import Graphs
+from tandem_training.command import argument_parser
 from tandem_training.data.samples import read_shards
 from tandem_training.data.tokens import read_tokenizer
 from tandem_training.evaluation.retrieval import evaluate
@@ -79,9 +79,7 @@ def table(model: Tandem, tokenizer: Tokenizer, dev: str, match: dict[str, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("checkpoint", type=Path)
     add("dev", help="glob of shards")

@@ -4,14 +4,13 @@ often better than all of them ("Model soups", Wortsman et al. 2022, arXiv:2203.0
 python -m tandem_training.average runs/all-photos/model.pt ../models/tandem-small \
     --weights 0.6 0.4 --keep 'fusion.*' 'inputs.*' --out runs/average/model.pt"""
 
-import argparse
 import fnmatch
 import itertools
 from pathlib import Path
 
 from torch import Tensor
 
-from .command import errors_as_sentences
+from .command import argument_parser, errors_as_sentences
 from .loop.checkpoint import save
 from .loop.start import checkpoint_of
 
@@ -90,9 +89,7 @@ def _mean(tensors: list[Tensor], weights: list[float]) -> Tensor:
 
 @errors_as_sentences("average")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add(
         "models", nargs="+", help="checkpoints, or folders of bundles; the result is like the first"

@@ -6,10 +6,9 @@ Of each image the captions stay that the model's matching finds to fit, and one 
 writes joins them if it fits (CapFilt, the bootstrapping of BLIP). An image without any is left out.
 Captions of other languages than --language are left out too."""
 
-import argparse
 from pathlib import Path
 
-from .command import errors_as_sentences
+from .command import argument_parser, errors_as_sentences
 from .data.samples import read_shards
 from .data.shard_writer import Shards
 from .loop.captioner import Captioner
@@ -18,9 +17,7 @@ from .loop.checkpoint import load
 
 @errors_as_sentences("capfilt")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("run", type=Path, help="folder of a run with objectives lm and itm, or its model.pt")
     add("shards", help="glob of WebDataset shards")

@@ -1,7 +1,13 @@
 """What the commands have in common."""
 
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def argument_parser(description: str) -> ArgumentParser:
+    """A parser whose help shows the description with its line breaks, for examples of commands."""
+    return ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
 
 
 @contextmanager

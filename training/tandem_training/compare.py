@@ -9,7 +9,6 @@ same command goes on with a comparison that was stopped, also within a recipe. A
 page, its results (JSON) and the headers of the recipes are written from what is measured so far; on
 the page the others are not measured. Results beside the page count on another machine too."""
 
-import argparse
 import copy
 import hashlib
 import json
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 
 from . import survey
-from .command import errors_as_sentences
+from .command import argument_parser, errors_as_sentences
 from .data.atomic import replace_file
 from .data.samples import Sample
 from .evaluation.comparison import K, Outcome, Row, page, with_result
@@ -241,9 +240,7 @@ def report(paths: Iterable[Path], minutes: float, results: Results, target: Path
 
 @errors_as_sentences("compare")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("recipes", type=Path, nargs="*", help="all systems where none is named")
     add("--minutes", type=float, default=20, help="of training a recipe, summed over cores")

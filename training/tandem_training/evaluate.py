@@ -8,12 +8,11 @@ With --zero-shot, classify the images of a folder, which holds a folder for each
 
 python -m tandem_training.evaluate ../models/tandem-small photos --zero-shot"""
 
-import argparse
 import json
 from pathlib import Path
 
 from .bundle.encoders import BundleEncoders
-from .command import errors_as_sentences
+from .command import argument_parser, errors_as_sentences
 from .data.samples import languages_of
 from .evaluation import misses
 from .evaluation.calibration import reliability_of
@@ -25,9 +24,7 @@ from .evaluation.zero_shot import classify, labelled_files, read_templates
 
 @errors_as_sentences("evaluate")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("bundle", type=Path, help="folder of an exported bundle")
     add("data", help="glob of WebDataset shards; with --zero-shot, a folder of images")

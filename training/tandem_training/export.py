@@ -5,7 +5,6 @@ python -m tandem_training.export runs/small/model.pt ../models/tandem-small \
     --dev '../../shared/data/flickr8k-dev-*.tar' \
     --precision int8 --calibrate '../../shared/data/flickr8k-train-0000.tar'"""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -13,15 +12,13 @@ from .bundle.other_texts import export_both_texts
 from .bundle.replace_fusion import replace_fusion
 from .bundle.second_text import export_second_text
 from .bundle.write import add_options, export_bundle
-from .command import errors_as_sentences
+from .command import argument_parser, errors_as_sentences
 from .data.shards import locations
 
 
 @errors_as_sentences("export")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("checkpoint", type=Path)
     add_options(parser, version="0.1.0")
     parser.add_argument(

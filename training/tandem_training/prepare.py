@@ -6,18 +6,15 @@ Captions come as CSV with the columns `file`, `caption` and, optionally, `langua
 {"a.jpg": captions} or [{"file": "a.jpg", "captions": captions}], where captions is a text, a list
 of texts, or {"en": [texts], "zh": …}; or as COCO's annotations."""
 
-import argparse
 from pathlib import Path
 
-from .command import errors_as_sentences
+from .command import argument_parser, errors_as_sentences
 from .data.shard_writer import write_shards
 
 
 @errors_as_sentences("prepare")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("folder", type=Path, help="folder of the images")
     add("captions", type=Path, help="CSV, JSON or COCO annotations")

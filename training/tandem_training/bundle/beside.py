@@ -7,14 +7,13 @@ python -m tandem_training.bundle.beside ../models/siglip2 blip-itm-base-coco ../
 BLIP has image tokens of its own. They are stored with each item, or, with --compute, computed when
 an image is reranked."""
 
-import argparse
 import json
 import shutil
 from pathlib import Path
 
 import torch
 
-from ..command import errors_as_sentences
+from ..command import argument_parser, errors_as_sentences
 from ..data.samples import read_shards
 from ..data.shards import data_name, locations
 from ..evaluation.retrieval import Scored
@@ -111,9 +110,7 @@ def _ids(pieces: int) -> torch.Tensor:
 
 @errors_as_sentences("beside")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("dual", type=Path, help="bundle of a dual encoder")
     add("source", type=Path, help="folder of a BLIP-ITM checkpoint")

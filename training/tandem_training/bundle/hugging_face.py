@@ -7,7 +7,6 @@ python -m tandem_training.bundle.hugging_face clip-vit-base-patch32 ../models/cl
 With --tokens, the bundle of a CLIP or SigLIP also gives tokens, on which a fusion encoder can be
 trained (recipes/imported/fusion-on-clip.toml)."""
 
-import argparse
 import json
 import re
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from torch import nn
 
-from ..command import errors_as_sentences
+from ..command import argument_parser, errors_as_sentences
 from ..data.samples import read_shards
 from ..data.shards import locations
 from .card import imported_card
@@ -154,9 +153,7 @@ def license_of(folder: Path) -> str:
 
 @errors_as_sentences("hugging_face")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument(
         "source", type=Path, help="folder with config.json, weights, tokenizer and preprocessor"
     )

@@ -6,13 +6,12 @@ So the tail of the candidates cannot reach the first k.
 python -m tandem_training.bundle.rerank_margin ../models/tandem-small \
     '../../shared/data/flickr8k-dev-*.tar' --k 16 64 256"""
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 
-from ..command import errors_as_sentences
+from ..command import argument_parser, errors_as_sentences
 from ..data.samples import read_shards
 from ..data.shards import data_name
 from ..evaluation.gain import gain_report
@@ -85,9 +84,7 @@ def narrowest(gaps) -> float:
 
 @errors_as_sentences("rerank_margin")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     add = parser.add_argument
     add("bundle", type=Path, help="folder of an exported bundle; its manifest is rewritten")
     add("shards", help="glob of WebDataset shards that the model was not trained on")

@@ -2,12 +2,11 @@
 
 python -m tandem_training.loop.curves runs/towers runs/fusion --out curves.png"""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from ..command import errors_as_sentences
+from ..command import argument_parser, errors_as_sentences
 from ..evaluation.plot import new_figure
 from .log import read_lines
 
@@ -83,9 +82,7 @@ def draw(runs: list[Path], out: Path) -> None:
 
 @errors_as_sentences("curves")
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     args = parser.parse_args()
