@@ -14,7 +14,7 @@ export function keyLine({ name, scopes: granted, digest }: Key): string {
 }
 
 /** @throws Error naming `path` and the first line that is wrong */
-export function parseKeys(text: string, path: string): Key[] {
+function parseKeys(text: string, path: string): Key[] {
   const keys: Key[] = []
   for (const [at, raw] of text.split(/\r?\n/).entries()) {
     const line = raw.replace(/#.*/, '').trim()

@@ -6,7 +6,7 @@ import { flush, writeFlushed } from '../files/flush.js'
 import { sha256OfFile } from '../files/sha256.js'
 import { DATA_FILE } from '../item-store/copy.js'
 
-export const MANIFEST = 'manifest.json'
+const MANIFEST = 'manifest.json'
 const FORMAT = 1
 
 export interface Manifest {

@@ -10,7 +10,7 @@ import { fitMatch, type Fit } from './fit.js'
 import { DEPTH, scorePairs, type ImageTexts } from './score.js'
 
 /** The pairs cannot tell a rule; the message says why. */
-export class PairsError extends Error {
+class PairsError extends Error {
   override readonly name = 'PairsError'
 }
 

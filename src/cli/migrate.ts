@@ -52,11 +52,7 @@ export function addMigrateCommand(program: Command, terminal: Terminal): void {
  * @throws Error for a missing source, another bundle, or a target with other items; copied items
  *   stay
  */
-export async function migrate(
-  config: Config,
-  to: Destination,
-  terminal: Terminal,
-): Promise<Migrated> {
+async function migrate(config: Config, to: Destination, terminal: Terminal): Promise<Migrated> {
   const folder = join(config.dataFolder, 'items')
   if (to === 'milvus' && !existsSync(folder))
     throw new Error(
@@ -155,7 +151,7 @@ function unfinished({ isLevel, foreign }: Copied, source: Side, target: Side): s
   ]
 }
 
-export function migrationLines({
+function migrationLines({
   copied,
   removed,
   items,

@@ -10,7 +10,7 @@ import { printLine, startProgress, type Terminal } from './terminal/terminal.js'
 const LOOK_AGAIN_MS = 1000
 
 /** The bundle that serves and the one that is being prepared, a line each. */
-export function statusLines({ serving, reembedding }: ReembeddingReply): string[] {
+function statusLines({ serving, reembedding }: ReembeddingReply): string[] {
   const lines = [`serving    ${serving.model ?? 'unnamed'}  fingerprint ${serving.fingerprint}`]
   if (reembedding === null) return [...lines, 'preparing  none']
   const { model, fingerprint, state, items, lag, problem } = reembedding

@@ -74,7 +74,7 @@ function end(file: TokenizerFile, { last, never }: { last: string; never: string
   }
 }
 
-export function idsOf(file: TokenizerFile, text: string): number[] {
+function idsOf(file: TokenizerFile, text: string): number[] {
   return tokenizerOf(file, TEXT_TOKENS).encode(text)
 }
 

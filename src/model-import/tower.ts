@@ -19,7 +19,7 @@ import {
 import { leastCosine, type GraphRunner } from './graph-runner.js'
 
 /** Cosine between the embeddings of the original graph and of the bundle's, at least. */
-export const MIN_COSINE = 0.9999
+const MIN_COSINE = 0.9999
 /** Rows of the batches in which the golden inputs are run. */
 const BATCHES = [1, 3, 5]
 

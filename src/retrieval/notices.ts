@@ -24,7 +24,7 @@ const checks = new WeakMap<Bundle, LanguageCheck>()
 const names = new Intl.DisplayNames('en', { type: 'language' })
 
 /** The languages whose texts the bundle understands; empty if that is not known. */
-export function spokenBy(info: Bundle): readonly string[] {
+function spokenBy(info: Bundle): readonly string[] {
   return info.languages
 }
 

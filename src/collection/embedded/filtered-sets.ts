@@ -13,7 +13,7 @@ const MAX_IDS = 500_000
  * The ids of the items that pass a filter: a cache of the item store up to a position. Repeating a
  * filter only tests the payloads that changed since.
  */
-export class FilteredSet {
+class FilteredSet {
   readonly test: ReturnType<typeof testOf>
   /** May contain removed items. */
   readonly ids = new Set<string>()

@@ -14,7 +14,7 @@ export type ValueType = (typeof VALUE_TYPES)[number]
 
 /** The capacity of an array in Milvus. */
 export const MAX_TERMS = 4096
-export const TERM_LENGTH = 22
+const TERM_LENGTH = 22
 
 /** Held by rows whose value at `path` is `value`, or a list that contains it. */
 export function valueTerm(path: readonly string[], value: Scalar): string {

@@ -36,7 +36,7 @@ export function contentOf(value: unknown, name: string): Content {
 }
 
 /** A string that begins as a data-URI of an image is an image. */
-export function stringPart(value: string): Content {
+function stringPart(value: string): Content {
   return IMAGE_DATA.test(value) ? { images: [value] } : { text: value, images: [] }
 }
 

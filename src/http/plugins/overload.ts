@@ -60,7 +60,7 @@ const SMALL_BYTES = 65_536
  * What one request takes from the others: a permit from the moment its body is there until it is
  * answered, and the bytes of its body. A body that arrives slowly thus holds no permit.
  */
-export class Admission {
+class Admission {
   readonly client: string
   readonly #permits: Permits
   readonly #bytes: ByteBudget
