@@ -8,11 +8,14 @@ from torch import Tensor
 
 from tandem_training.models.model import ModelConfig, Tandem
 from tandem_training.models.registry import PARTS
+from tandem_training.models.vision import region_tokens
+from tandem_training.models.vision.regions import windows
 from tandem_training.objectives.objective import Step
 from tandem_training.recipe import Recipe
 
 from .models import VIT, shrunk, small, step_of, tiny_model
 
+CLOSE = {"atol": 1e-4, "rtol": 1e-3}
 SIZES = {"variant": "lite0", "split": 9, "token_width": 32, "concepts": 6}
 
 
@@ -60,3 +63,24 @@ def own_pairs(step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     row = torch.arange(6)
     features, mask = step.features, step.batch.whole["text.mask"]
     return features["text.tokens"], mask, features["image.tokens"], torch.stack([row, row], 1)
+
+
+def read_in(step) -> tuple[Tensor, Tensor, Tensor]:
+    """What the fusion makes of image tokens, and W f and W' g of numbers that the test computes."""
+    image, tokens = step.model.fusion.image_in, step.features["image.tokens"]
+    feature = region_tokens.features_of(tokens) * step.model.pooler.feature_width**0.5
+    x1, y1, x2, y2 = windows().unbind(1)
+    w, h = x2 - x1, y2 - y1
+    numbers = torch.stack([x1, y1, x2, y2, w, h, w * h], 1)
+    return image(tokens), image.features(feature), numbers
+
+
+def seen_by_fusion(step, objective: str) -> list[tuple]:
+    """Arguments of the fusion's readings by an objective."""
+    seen, fusion = [], step.model.fusion
+    inner = "read" if hasattr(fusion, "read") else "hidden"
+    original = getattr(fusion, inner)
+    setattr(fusion, inner, lambda *given: seen.append(given) or original(*given))
+    step.model.objectives[objective].loss(step)
+    setattr(fusion, inner, original)
+    return seen
