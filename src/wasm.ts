@@ -18,8 +18,8 @@ const { WebAssembly } = globalThis as unknown as {
 }
 
 /**
- * Compiles a module. The returned function instantiates it over a new memory of at least so many
- * zero bytes.
+ * Compiles a module. The returned function instantiates it over a new memory of at least
+ * `bytes` zero bytes.
  * @param assembled - base64; the module imports its memory as `js.memory`
  */
 export function compile<Functions>(
@@ -36,7 +36,7 @@ export function compile<Functions>(
 }
 
 /**
- * Grows a memory to at least so many bytes; its content stays.
+ * Grows a memory to at least `bytes` bytes; its content stays.
  * @throws RangeError when memory runs out
  */
 export function reserve(memory: Memory, bytes: number): void {

@@ -1,7 +1,7 @@
 /** A search that a person waits for, or bulk work such as an upload or a re-embedding. */
 export type Priority = 'interactive' | 'bulk'
 
-/** While interactive work waits, one task in so many is bulk, so that bulk never starves. */
+/** While interactive work waits, every eighth task is bulk, so that bulk work does not starve. */
 const BULK_EVERY = 8
 
 /** Chooses the priority of the next task. */

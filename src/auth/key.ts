@@ -18,6 +18,7 @@ export function grants(granted: readonly Scope[], needed: Scope): boolean {
   return granted.some((scope) => scopes.indexOf(scope) >= scopes.indexOf(needed))
 }
 
+/** The form in which a key is stored and compared. */
 export function digestOf(key: string): Buffer {
   return createHash('sha256').update(key).digest()
 }

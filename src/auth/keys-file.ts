@@ -7,6 +7,7 @@ import { scopes, type Key, type Scope } from './key.js'
 
 const LINE = /^([A-Za-z0-9._-]{1,64})\s+([a-z,]+)\s+sha256:([0-9a-f]{64})$/
 
+/** @throws Error for a name that the file cannot hold */
 export function keyLine({ name, scopes: granted, digest }: Key): string {
   const line = `${name} ${granted.join(',')} sha256:${digest.toString('hex')}`
   if (LINE.test(line)) return line

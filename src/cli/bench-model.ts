@@ -102,6 +102,7 @@ async function about(folder: string): Promise<BenchModelReport['bundles'][number
   return { name: manifest.name, version: manifest.version, precisions: [...precisions] }
 }
 
+/** The report as the lines of a table. */
 export function benchModelLines({ bundles, speeds, recall }: BenchModelReport): string[] {
   const [first, second] = bundles.map(
     ({ name, version, precisions }) => `${name} ${version} (${precisions.join(', ')})`,

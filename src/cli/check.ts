@@ -153,6 +153,7 @@ async function checkIndex(
   }
 }
 
+/** The outcome as the lines that the command prints. */
 export function checkLines(outcome: CheckOutcome): string[] {
   const { items, sample, annRecall, remark, isRepaired, isSound } = outcome
   const faults: [string, string[]][] = [

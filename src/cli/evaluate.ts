@@ -245,6 +245,7 @@ export async function evaluate(
   }
 }
 
+/** The figures as a table, one row for each direction and order. */
 export function evaluationTable(result: Evaluation): string {
   const figure = (value: number): string => value.toFixed(1).padStart(7)
   const row = (label: string, figures: RecallFigures | undefined): string[] =>

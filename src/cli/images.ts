@@ -63,6 +63,7 @@ export async function compareImages(
   return { images: listed.size, items: count, orphans: [...orphans], missing }
 }
 
+/** @param isRemoved - whether the images without an item were removed */
 export function imagesLines(
   { images, items, orphans, missing }: ImagesOutcome,
   isRemoved: boolean,

@@ -51,6 +51,7 @@ export function losslessText(text: string, place: string): string {
   throw new TandemError('text_unreadable', { place, what: `has other bytes at character ${at}` })
 }
 
+/** A byte as two hexadecimal digits. */
 export function hex(byte: number): string {
   return byte.toString(16).toUpperCase().padStart(2, '0')
 }

@@ -8,6 +8,7 @@ export class AddressNotAllowedError extends Error {
   override readonly name = 'AddressNotAllowedError'
 }
 
+/** All addresses of a host, by the resolver of the system. */
 export async function systemResolve(hostname: string): Promise<string[]> {
   return (await systemLookup(hostname, { all: true, verbatim: true })).map(({ address }) => address)
 }

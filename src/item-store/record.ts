@@ -64,6 +64,7 @@ export function imageDigestIn(record: Buffer): Buffer | null {
   return picture.digest === undefined ? null : Buffer.from(picture.digest, 'hex')
 }
 
+/** The content of a record, which is not compared with its digest. */
 export function decodeRecord(record: Buffer): Content {
   return parseContent(textOf(record))
 }

@@ -70,6 +70,7 @@ export function checkShape(stored: Stamp | FirstStamp): void {
   if (!Number.isInteger(stored.format) || !isStamp) throw new Error('no stamp')
 }
 
+/** Whether the stamp has the first format, which names one bundle. */
 export function isFirst(stamp: Stamp | FirstStamp): stamp is FirstStamp {
   return stamp.format === 1
 }

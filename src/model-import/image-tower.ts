@@ -25,7 +25,7 @@ export async function readImageTower({ image }: ForeignModel, folder: string): P
 
 /**
  * @param pixels - size × size × 3 of each golden image
- * @param manifest - of a bundle with embeddings of so many numbers
+ * @param manifest - of a bundle whose embeddings have `dim` numbers
  * @throws BundleError when no graph of a bundle gives its embeddings
  */
 export async function convertImages(

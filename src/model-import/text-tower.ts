@@ -34,7 +34,7 @@ export async function readTextTower({ text }: ForeignModel, folder: string): Pro
 
 /**
  * @param tokenIds - of each golden text, cut to `length`
- * @param manifest - of a bundle with embeddings of so many numbers
+ * @param manifest - of a bundle whose embeddings have `dim` numbers
  * @throws BundleError when no graph of a bundle gives its embeddings
  */
 export async function convertTexts(

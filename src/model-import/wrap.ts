@@ -34,7 +34,7 @@ export interface TextPorts {
   output: string
   /** Id of padding. */
   padding: number
-  /** Texts are padded to so many tokens; null where padding has no effect. */
+  /** Number of tokens that texts are padded to; null where padding has no effect. */
   length: number | null
 }
 

@@ -17,7 +17,7 @@ import type { Nearest } from './top-k.js'
  */
 const GRAPH_COST = 1500
 const GRAPH_COST_PER_EF = 20
-/** One of so many graph searches is verified, before the first measurement of recall and after. */
+/** Graph searches for each verified one, before the first measurement of recall and after it. */
 const VERIFY_EVERY_AT_FIRST = 4
 const VERIFY_EVERY = 32
 /**

@@ -92,6 +92,7 @@ export async function payloadPairs(
   return pairs
 }
 
+/** The pairs with the bytes of their images, which are read one after another. */
 export async function withStoredImages(
   client: Pick<Client, 'image'>,
   pairs: readonly NamedPairs[],

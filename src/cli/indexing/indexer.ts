@@ -240,6 +240,7 @@ export async function findImages(
   }
 }
 
+/** The outcome in one line, without counts of 0 except for added and stored images. */
 export function summaryLine({
   added,
   replaced,

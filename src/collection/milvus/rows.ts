@@ -51,6 +51,7 @@ export function listedItemOf(row: Row): ListedItem {
   return { id: row['id'] as string, payload, image, addedAt }
 }
 
+/** @param fingerprint - of the bundle whose embedding the item gets */
 export function itemOf(row: Row, fingerprint: string): Item {
   const bytes = Buffer.from(row['image_tokens'] as string, 'base64')
   return {

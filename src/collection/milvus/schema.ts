@@ -12,6 +12,7 @@ export interface Field {
   [property: string]: string | number | boolean
 }
 
+/** The name has the fingerprint, so that embeddings of two bundles are never compared. */
 export function embeddingField(fingerprint: string): string {
   return `${PREFIX}${fingerprint}`
 }

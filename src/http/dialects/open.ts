@@ -29,6 +29,7 @@ export interface Dialects {
   share: (app: FastifyInstance) => void
 }
 
+/** Loads the modules of the named dialects only. */
 export async function openDialects(
   names: readonly DialectName[],
   options: DialectOptions,

@@ -134,6 +134,7 @@ function checkOneKindOfPairs(
   )
 }
 
+/** The error for a field that is absent. */
 export function missing(name: string): TandemError {
   return new TandemError('invalid_request', `${name} is missing; expected ${FORMS}.`)
 }

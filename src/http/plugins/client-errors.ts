@@ -10,6 +10,7 @@ interface ReplyingSocket extends Socket {
   _httpMessage?: { headersSent: boolean } | null
 }
 
+/** The handler of `clientError` of the server. */
 export function answerClientError(error: Error & { code?: string }, socket: ReplyingSocket): void {
   // No client can read an answer, as before a TLS handshake; or an answer has begun already.
   const isHttp =

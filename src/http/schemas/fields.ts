@@ -10,6 +10,7 @@ import { LANGUAGE_TAG } from '../../language/language-check.js'
 /** Unknown fields and parameters are errors. */
 export const closed = { additionalProperties: false }
 
+/** A schema that also takes null. */
 export function nullable<Value>(schema: TSchema, description: string) {
   const untitled: Record<string, unknown> = { ...schema }
   // A title names a schema of its own.

@@ -78,6 +78,10 @@ interface Parts {
   own: OwnTokenizer | null
 }
 
+/**
+ * Opens the bundle, and starts the processes that decode images and run graphs.
+ * @throws BundleError when the bundle cannot be used
+ */
 export async function openModels(options: ModelsOptions): Promise<Models> {
   const { maxQueue = DEFAULT_MAX_QUEUE, report, note } = options
   const {

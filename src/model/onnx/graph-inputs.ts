@@ -13,6 +13,7 @@ export type GraphKind = 'image' | 'text' | 'fusion' | 'tokens'
 /** `text` is the first text encoder, `text-1` the second. */
 export type GraphName = GraphKind | `text-${number}`
 
+/** All text encoders are of one kind. */
 export function kindOf(graph: GraphName): GraphKind {
   return graph === 'image' || graph === 'fusion' || graph === 'tokens' ? graph : 'text'
 }

@@ -63,7 +63,7 @@ export async function graphSpeeds(
   return speeds
 }
 
-/** A function that runs a batch of so many rows; none if the bundle has no such graph. */
+/** A function that runs a batch of a given number of rows; none if the bundle has no such graph. */
 async function runsOf(
   bundle: Bundle,
   graph: GraphKind,

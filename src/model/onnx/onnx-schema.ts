@@ -104,6 +104,7 @@ function numberOf(value: number | { low: number; high: number }): number {
   return (value.high >>> 0) * 2 ** 32 + (value.low >>> 0)
 }
 
+/** UTF-8, without a copy of the bytes. */
 export function textOf(content: Uint8Array): string {
   return Buffer.from(content.buffer, content.byteOffset, content.byteLength).toString('utf8')
 }

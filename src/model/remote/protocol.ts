@@ -128,6 +128,7 @@ export function callIn(
   return { ...call, client: `${sender ?? ''} for ${client}` }
 }
 
+/** The request to encode texts. */
 export function askTexts(texts: readonly string[], sizes: Sizes, call: Call): Buffer {
   return writeFrame({ ...ask(sizes, call), texts })
 }
@@ -145,6 +146,7 @@ export function textsAsked({ head }: Frame): string[] {
   throw new FrameError(`has no list of 1 to ${MAX_INPUTS} texts`)
 }
 
+/** The reply with encoded texts. */
 export function answerTexts(
   encoded: readonly EncodedText[],
   timings: StageTimings,
@@ -176,6 +178,7 @@ export function textsAnswered(
   return { encoded, timings: timingsIn(frame) }
 }
 
+/** The request to encode images. */
 export function askImages(images: readonly Uint8Array[], sizes: Sizes, call: Call): Buffer {
   return writeFrame(ask(sizes, call), images)
 }
@@ -186,6 +189,7 @@ export function imagesAsked({ parts }: Frame): readonly Uint8Array[] {
   throw new FrameError('has no image')
 }
 
+/** The reply with encoded images. */
 export function answerImages(
   encoded: readonly EncodedImage[],
   timings: StageTimings,
@@ -232,6 +236,7 @@ export function imagesAnswered(
   return { encoded, timings: timingsIn(frame) }
 }
 
+/** The request to match pairs. */
 export function askMatch(
   { texts, imageTokens, pairs }: Comparison,
   sizes: Sizes,
@@ -286,6 +291,7 @@ export function matchAsked(frame: Frame, sizes: Sizes): Comparison {
   }
 }
 
+/** The reply with the matches of pairs. */
 export function answerMatch(
   matches: readonly Match[],
   timings: StageTimings,
@@ -311,7 +317,7 @@ export function matchAnswered(
   return { matches, timings: timingsIn(frame) }
 }
 
-/** The maximum size of a reply for so many inputs. */
+/** The maximum size of a reply for `count` inputs. */
 export function maxReplyBytes(
   kind: 'texts' | 'images' | 'match',
   count: number,

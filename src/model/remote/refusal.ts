@@ -60,6 +60,7 @@ export function refusalOf(
   }
 }
 
+/** The error for an encoder that does not answer; another try may succeed. */
 export function unavailable(sentence: string, cause?: unknown): TandemError {
   return new TandemError('encoder_unavailable', sentence, { cause, retryAfterS: 1 })
 }
