@@ -61,16 +61,16 @@ class Job:
     def key(self) -> str:
         """What a result depends on: it counts for the same recipe, start and minutes alone. What
         the recipe says counts, so that an option it does not name may be added."""
-        told = {name: table for name, table in read_tables(self.path).items() if name != "system"}
+        tables = {name: table for name, table in read_tables(self.path).items() if name != "system"}
         start = self.before.key if self.before else ""
-        whole = json.dumps([told, self.seed, self.minutes, start], sort_keys=True)
+        whole = json.dumps([tables, self.seed, self.minutes, start], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     @property
     def is_trained(self) -> bool:
-        """Whether its model is in its folder."""
-        told = self.folder / "key"
-        return (self.folder / "model.pt").exists() and told.read_text() == self.key
+        """Whether the folder has the model of this job, not one of an earlier recipe."""
+        key_file = self.folder / "key"
+        return (self.folder / "model.pt").exists() and key_file.read_text() == self.key
 
 
 class Results:
@@ -198,11 +198,12 @@ def outcome_of(name: str, recipe: Recipe, trainer: Trainer, core_seconds: float,
 
 def measure(job: Job, cache: Path) -> Outcome:
     """Train and evaluate; of the run its model stays."""
-    told = job.folder / "key"
-    if told.exists() and told.read_text() != job.key:  # the run of a recipe that has changed
+    key_file = job.folder / "key"
+    # The run of a recipe that has changed.
+    if key_file.exists() and key_file.read_text() != job.key:
         shutil.rmtree(job.folder)
     job.folder.mkdir(parents=True, exist_ok=True)
-    told.write_text(job.key)
+    key_file.write_text(job.key)
     recipe = job.recipe
     if job.before:
         start = str(job.before.folder / "model.pt")

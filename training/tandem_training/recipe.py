@@ -16,6 +16,8 @@ from .system import SERVES, System
 
 @dataclass(frozen=True)
 class DataConfig(Table):
+    """Which shards are read, and how a batch is drawn from them."""
+
     train: str = ""
     dev: str = ""
     views: int = 6  # kept of each image: itself, its mirror image, crops; 0: a new crop each time
@@ -44,6 +46,8 @@ class ModelKeys(Table):
 
 @dataclass(frozen=True)
 class TrainConfig(Table):
+    """Where training starts, how long it takes, and what a step holds."""
+
     CHOICES: ClassVar[dict] = {"precision": ("auto", "float32", "bfloat16")}
 
     # Folder or checkpoint of an earlier run, of which the model takes what fits; or the folder of a
@@ -79,6 +83,8 @@ class GroupConfig(Table):
 
 @dataclass(frozen=True)
 class OptimiserConfig(Table):
+    """How fast each group of parameters learns."""
+
     vision: GroupConfig = field(default_factory=lambda: GroupConfig(1e-4))
     text: GroupConfig = field(default_factory=lambda: GroupConfig(5e-5))
     projection: GroupConfig = field(default_factory=GroupConfig)  # into embedding and image tokens
@@ -91,6 +97,8 @@ class OptimiserConfig(Table):
 
 @dataclass
 class Recipe:
+    """A recipe as it was read and checked: data, model, objectives and training."""
+
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     inputs: dict = field(default_factory=dict)  # config of each further input, by name

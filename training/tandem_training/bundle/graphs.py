@@ -36,6 +36,8 @@ class ImageGraph(nn.Module):
 
 
 class TextGraph(nn.Module):
+    """The text encoder of a model; `alone`: without its tokens, which only a fusion reads."""
+
     def __init__(self, model: Tandem, alone: bool):
         super().__init__()
         self.model, self.alone = model, alone
@@ -57,6 +59,8 @@ class OtherTextGraph(nn.Module):
 
 
 class FusionGraph(nn.Module):
+    """The fusion encoder of a model, which reads image tokens as they are stored."""
+
     def __init__(self, model: Tandem):
         super().__init__()
         self.model = model

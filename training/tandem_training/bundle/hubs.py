@@ -132,6 +132,7 @@ class Nearness(nn.Module):
 
 
 def soft_maximum(similarity: Tensor) -> Tensor:
+    """Of each row [b, n] → [b, 1]."""
     return torch.logsumexp(SHARPNESS * similarity, dim=1, keepdim=True) / SHARPNESS
 
 

@@ -142,8 +142,8 @@ def _write_shard(path: Path, samples: list[tuple[str, bytes, dict]]) -> None:
         raise FileExistsError(f"{path} exists; choose another name for the shards or remove it")
     with replace_file(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
         for key, jpeg, about in samples:
-            told = json.dumps(about, ensure_ascii=False).encode()
-            for kind, content in (("jpg", jpeg), ("json", told)):
+            record = json.dumps(about, ensure_ascii=False).encode()
+            for kind, content in (("jpg", jpeg), ("json", record)):
                 member = tarfile.TarInfo(f"{key}.{kind}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))

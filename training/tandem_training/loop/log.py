@@ -10,6 +10,8 @@ from ..data.atomic import replace_file
 
 
 class Metrics:
+    """The log of one run."""
+
     def __init__(self, folder: Path, step: int):
         """Continue the log in `folder` after `step`. Later lines, of steps that a kill undid, and a
         torn last line are dropped."""

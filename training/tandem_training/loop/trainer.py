@@ -258,6 +258,7 @@ class Trainer:
 
 
 def vocabulary_of(tokenizer: Tokenizer | None) -> Vocabulary | None:
+    """What objectives over words know of the tokenizer."""
     if tokenizer is None:
         return None
     ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}

@@ -25,6 +25,8 @@ MAX_LOGIT_SCALE = math.log(100.0)
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """The parts of a model, and what they share."""
+
     dim: int = 384  # of the embedding
     vision: PartConfig = field(default_factory=EfficientNetLite.Config)
     text: PartConfig = field(default_factory=Bert.Config)

@@ -36,6 +36,8 @@ class Table:
 
 @dataclass(frozen=True)
 class PartConfig(Table):
+    """Keys of a part in a recipe."""
+
     kind: ClassVar[str] = ""  # the part's name, from `registry.register`
 
     def table(self) -> dict:

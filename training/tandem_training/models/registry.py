@@ -46,6 +46,7 @@ INPUTS = {SecondText.name: SecondText}  # encoders of further inputs, each with 
 
 
 def register(part: type[Part]) -> type[Part]:
+    """Make a part known to recipes by its role and name; tests register parts of their own."""
     part.Config = type("Config", (part.Config,), {"kind": part.name})  # one each, to be known by
     PARTS[part.role][part.name] = part
     return part
@@ -62,6 +63,7 @@ for _part in (
 
 
 def nearest(name: str, known) -> str:
+    """The known name that is most like another, for an error."""
     return difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
 
 

@@ -48,6 +48,7 @@ def split(tensors: Tensors, size: int) -> list[Tensors]:
 
 
 def join(parts: list[Tensors]) -> Tensors:
+    """The rows of all parts; undoes `split`."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

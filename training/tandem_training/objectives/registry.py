@@ -39,6 +39,7 @@ Options = Mapping[str, Objective.Options]
 
 
 def register(objective: type[Objective]) -> type[Objective]:
+    """Make an objective known to recipes by its name."""
     OBJECTIVES[objective.name] = objective
     return objective
 

@@ -114,6 +114,8 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 class BlipImage(nn.Module):
+    """Embedding, and the states of the last layer as packed image tokens."""
+
     def __init__(self, pixels: Pixels, model: nn.Module):
         super().__init__()
         self.pixels, self.vision, self.project = pixels, model.vision_model, model.vision_proj
@@ -184,12 +186,14 @@ class BlipFusionOfIds(BlipFusion):
 
 
 def clip_graphs(model: nn.Module, given: Preprocessing) -> Graphs:
+    """The graphs of a CLIP of transformers."""
     image = Embedding(Pixels(given), model.vision_model, model.visual_projection)
     length = model.config.text_config.max_position_embeddings
     return Graphs(image, ClipText(model), None, given.rules, model.config.projection_dim, length)
 
 
 def siglip_graphs(model: nn.Module, given: Preprocessing, padding: int) -> Graphs:
+    """The graphs of a SigLIP of transformers; `padding` is the id of its padding."""
     image = Embedding(Pixels(given), model.vision_model, nn.Identity())
     length = model.config.text_config.max_position_embeddings
     text = SiglipText(model.text_model, length, padding)
@@ -197,6 +201,7 @@ def siglip_graphs(model: nn.Module, given: Preprocessing, padding: int) -> Graph
 
 
 def blip_graphs(model: nn.Module, given: Preprocessing) -> Graphs:
+    """The graphs of a BLIP-ITM of transformers, with its fusion encoder."""
     vision, text = model.config.vision_config, model.config.text_config
     cells = (vision.image_size // vision.patch_size) ** 2 + 1
     return Graphs(

@@ -16,6 +16,8 @@ WEIGHTS = "open_clip_model.safetensors"
 
 
 class OpenClipImage(nn.Module):
+    """The image encoder, after the preprocessing of its configuration."""
+
     def __init__(self, model: nn.Module, pixels: Pixels):
         super().__init__()
         self.model, self.pixels = model, pixels

@@ -30,10 +30,10 @@ class BiAttention(nn.Module):
         what they have read added."""
         key, words = split_heads(self.text(self.norms[0](x)), 2, self.heads).unbind(0)
         query, regions = split_heads(self.image(self.norms[1](y)), 2, self.heads).unbind(0)
-        read = self.image_out(join_heads(attend(query, key, words, bias)))
-        told = self.text_out(join_heads(attend(key, query, regions)))
-        x = x + F.dropout(told, self.dropout, self.training)
-        return x, y + F.dropout(read, self.dropout, self.training)
+        of_words = self.image_out(join_heads(attend(query, key, words, bias)))
+        of_regions = self.text_out(join_heads(attend(key, query, regions)))
+        x = x + F.dropout(of_regions, self.dropout, self.training)
+        return x, y + F.dropout(of_words, self.dropout, self.training)
 
 
 class DeepFusion(Fusion):

@@ -12,6 +12,8 @@ from ..word_head import KeptWordHead
 
 @dataclass(frozen=True)
 class StreamConfig(PartConfig):
+    """Of a fusion with transformer layers."""
+
     width: int = 256
     layers: int = 2
     heads: int = 4

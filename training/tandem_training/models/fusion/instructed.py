@@ -1,4 +1,5 @@
-"""An encoder and a decoder that is told its task, and whose word answers whether a pair matches."""
+"""An encoder and a decoder that reads its task as a word; its first word says whether a pair
+matches."""
 
 from dataclasses import dataclass
 
@@ -48,8 +49,8 @@ class Instructed(EncoderDecoder):
 
     def task(self, name: str, words: Tensor, mask: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         """The task is a word before the others."""
-        told = torch.cat([self.word(TASKS[name], cells), words], 1)
-        return told, F.pad(mask, (cells.shape[1] + 1, 0), value=1)
+        states = torch.cat([self.word(TASKS[name], cells), words], 1)
+        return states, F.pad(mask, (cells.shape[1] + 1, 0), value=1)
 
     def answered(self, text_tokens: Tensor, mask: Tensor, image_tokens: Tensor,
                  pairs: Tensor) -> Tensor:  # fmt: skip

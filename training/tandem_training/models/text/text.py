@@ -12,6 +12,8 @@ from ..vision.vision import VisionEncoder
 
 @dataclass(frozen=True)
 class TextConfig(PartConfig):
+    """Of a text encoder with transformer layers."""
+
     CHOICES: ClassVar[dict] = {"pool": ("mean", "first", "last")}
 
     width: int = 384

@@ -31,6 +31,7 @@ def pack(features: Tensor, boxes: Tensor, tags: Tensor) -> Tensor:
 
 
 def features_of(tokens: Tensor) -> Tensor:
+    """Tokens [..., n, v] → [..., n, v - 6]."""
     return tokens[..., :-NUMBERS]
 
 
@@ -46,6 +47,7 @@ def tags_of(tokens: Tensor, count: int) -> Tensor:
 
 
 def with_features(tokens: Tensor, features: Tensor) -> Tensor:
+    """Tokens with other features [..., n, v - 6]; tags and boxes stay."""
     return torch.cat([features, tokens[..., -NUMBERS:]], -1)
 
 

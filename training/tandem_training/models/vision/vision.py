@@ -132,6 +132,7 @@ BESIDE_FEATURE = 6  # numbers of a token with tag and box (`region_tokens`)
 
 
 def token_step(width: int) -> float:
+    """By how much a component differs between two neighbouring int8 values."""
     return TOKEN_RANGE / (127 * math.sqrt(width))
 
 
@@ -141,4 +142,5 @@ def quantise_tokens(tokens: Tensor) -> Tensor:
 
 
 def dequantise_tokens(tokens: Tensor) -> Tensor:
+    """int8 [b, n, width] → float32 of the same shape."""
     return tokens.float() * token_step(tokens.shape[-1])

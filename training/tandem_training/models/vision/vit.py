@@ -23,6 +23,7 @@ def to_patches(pixels: Tensor, patch: int) -> Tensor:
 
 
 def check_patch(image_size: int, patch: int) -> None:
+    """ValueError unless the patches fill the image."""
     if image_size % patch:
         raise ValueError(f"image_size = {image_size} is no multiple of patch = {patch}")
 
