@@ -78,12 +78,12 @@ class Results:
 
     def __init__(self, page: Path):
         self.file = page.with_suffix(".json")
-        found = json.loads(self.file.read_text()) if self.file.exists() else {}
-        self.known = {name: Outcome(**outcome) for name, outcome in found.items()}
+        stored = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.known = {name: Outcome(**outcome) for name, outcome in stored.items()}
 
     def of(self, job: Job) -> Outcome | None:
-        found = self.known.get(job.name)
-        return found if found and found.key == job.key else None
+        outcome = self.known.get(job.name)
+        return outcome if outcome and outcome.key == job.key else None
 
     def add(self, job: Job, outcome: Outcome) -> None:
         self.known[job.name] = outcome
@@ -225,8 +225,8 @@ def report(paths: Iterable[Path], minutes: float, results: Results, target: Path
     jobs = jobs_of(own.values(), minutes, range(results.seeds), Path())
     rows = []
     for path in own.values():
-        found = [results.of(job) for job in jobs if job.path == path]
-        outcomes = [outcome for outcome in found if outcome]
+        measured = [results.of(job) for job in jobs if job.path == path]
+        outcomes = [outcome for outcome in measured if outcome]
         rows.append(Row(path.stem, read_recipe(path), outcomes))
         if outcomes:
             path.write_text(with_result(path.read_text(), outcomes[0]))

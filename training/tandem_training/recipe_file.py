@@ -24,10 +24,10 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict:
         return tables
     if not isinstance(base, str):
         raise ValueError(f"extends = {base!r}; expected the name of a file")
-    found = path.parent / base
-    if not found.is_file():
-        raise ValueError(f"extends = {base!r}, but there is no file {found}")
-    return merged(_read(found, (*readers, path.resolve())), tables)
+    base_path = path.parent / base
+    if not base_path.is_file():
+        raise ValueError(f"extends = {base!r}, but there is no file {base_path}")
+    return merged(_read(base_path, (*readers, path.resolve())), tables)
 
 
 def merged(base: dict, own: dict) -> dict:

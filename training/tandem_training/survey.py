@@ -60,8 +60,8 @@ def representatives() -> list[Path]:
 
 def entries() -> list[Entry]:
     """Every recipe that stands for a system, by family and year."""
-    found = [Entry(path, read_recipe(path)) for path in recipe_files()]
-    return sorted(found, key=lambda e: (e.recipe.system.year, e.name))
+    entries = [Entry(path, read_recipe(path)) for path in recipe_files()]
+    return sorted(entries, key=lambda e: (e.recipe.system.year, e.name))
 
 
 def _prose() -> dict:

@@ -1,6 +1,7 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { packageFolder } from '../../../src/config.js'
 import { BatchCounter } from '../../../src/model/queue/batch-sizes.js'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startTestService, type TestService } from '../../support/test-service.js'
@@ -22,6 +23,13 @@ afterAll(async () => {
 const metrics = async (): Promise<string> => (await tandem.app.inject('/metrics')).body
 
 describe('/metrics', () => {
+  it('has no metric of ours that docs/http-api.md does not name', async () => {
+    const docs = await readFile(join(packageFolder, 'docs', 'http-api.md'), 'utf8')
+    const names = [...(await metrics()).matchAll(/^# TYPE (tandem_\w+)/gm)].map(([, name]) => name)
+    expect(names.length).toBeGreaterThan(10)
+    expect(names.filter((name) => !docs.includes(`\`${name}\``))).toEqual([])
+  })
+
   it('counts requests by route pattern and status, and stages by name', async () => {
     await tandem.app.inject('/search?q=dog')
     await tandem.app.inject('/items/a')

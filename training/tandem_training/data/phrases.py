@@ -43,8 +43,8 @@ Region = tuple[str, tuple[float, ...]]  # phrase, box
 def read_regions(about: dict) -> list[Region]:
     """The phrases with boxes of a sample's .json: "regions": [{"phrase": "a dog", "box": [x1, y1,
     x2, y2]}, …], in shares of the image's sides. ValueError for another form."""
-    found = about.get("regions", [])
-    for region in found if isinstance(found, list) else [found]:
+    regions = about.get("regions", [])
+    for region in regions if isinstance(regions, list) else [regions]:
         phrase, box = (region.get(k) if isinstance(region, dict) else 0 for k in ("phrase", "box"))
         numbers = isinstance(box, list) and all(type(x) in (int, float) for x in box)
         inside = (
@@ -55,7 +55,7 @@ def read_regions(about: dict) -> list[Region]:
                 f'a region is {str(region)[:100]}; expected {{"phrase": "a dog", "box": [x1, y1, '
                 "x2, y2]} in shares of the image's sides"
             )
-    return [(region["phrase"], tuple(region["box"])) for region in found]
+    return [(region["phrase"], tuple(region["box"])) for region in regions]
 
 
 def is_noun(word: str) -> bool:
@@ -69,15 +69,15 @@ def noun_phrases(pieces: list[str]) -> list[Phrase]:
     """The nouns of a caption, given as word pieces, each with the adjectives right before it.
     Of two nouns in a row the second is the head: "dirt [bike]". Words of several pieces and special
     tokens are no nouns."""
-    found = []
+    phrases = []
     whole = [not after.startswith("##") for after in [*pieces[1:], ""]]
     for at, piece in enumerate(pieces):
         head = whole[at] and is_noun(piece)
         if not head or (at + 1 < len(pieces) and whole[at + 1] and is_noun(pieces[at + 1])):
             continue
         before = takewhile(lambda p: p in ADJECTIVES or is_noun(p), reversed(pieces[:at]))
-        found.append(Phrase(at - len(list(before)), at + 1))
-    return found[:MOST]
+        phrases.append(Phrase(at - len(list(before)), at + 1))
+    return phrases[:MOST]
 
 
 def given_phrases(
@@ -85,13 +85,13 @@ def given_phrases(
 ) -> list[Phrase]:
     """The phrases of a caption that the shard has boxes for: token ids of the caption, of each
     phrase with its box. A phrase that the caption has not word for word is left out."""
-    found = []
+    phrases = []
     for words, box in regions:
         starts = range(len(ids) - len(words) + 1)
         at = next((i for i in starts if ids[i : i + len(words)] == words), None)
         if at is not None and words:
-            found.append(Phrase(at, at + len(words), box))
-    return found[:MOST]
+            phrases.append(Phrase(at, at + len(words), box))
+    return phrases[:MOST]
 
 
 def phrase_tensors(rows: list[list[Phrase]], mirrored: np.ndarray, t: int) -> dict[str, Tensor]:

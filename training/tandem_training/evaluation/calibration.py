@@ -41,7 +41,7 @@ def fit_match(scored: Scored) -> tuple[dict, dict]:
     score, (truth, weights) = score.ravel(), _pairs(ways[0])
     image = np.repeat(scored.encoded.image_of, ways[0].candidates.shape[1])
     held_out = {method: cross_validated(method, score, truth, weights, image) for method in FITS}
-    loss = {method: log_loss(found, truth, weights) for method, found in held_out.items()}
+    loss = {method: log_loss(predicted, truth, weights) for method, predicted in held_out.items()}
     chosen = min(loss, key=loss.get)
     fitted = FITS[chosen](score, truth, weights)
     rule = {"logit": fitted["logit"], "similarity": fitted["logit"] * ratio, "bias": fitted["bias"]}
@@ -60,8 +60,8 @@ def reliability_of(scored: Scored, match: dict) -> dict:
     """Expected calibration error and reliability bins of a match rule on captions and their DEPTH
     nearest images, matches and near misses counted as equally likely."""
     way = scored.text_to_image.first(DEPTH)
-    found = probability(match, way.logits.ravel(), way.similarity.ravel())
-    return _reliability_report(found, *_pairs(way))
+    predicted = probability(match, way.logits.ravel(), way.similarity.ravel())
+    return _reliability_report(predicted, *_pairs(way))
 
 
 def _pairs(way: Direction) -> tuple[np.ndarray, np.ndarray]:
@@ -118,12 +118,12 @@ def cross_validated(
     """The probability of each pair by a rule fitted without the pair's image: float64 [n]."""
     count = image.max() + 1
     fold = np.random.default_rng(0).permutation(count)[image] % min(FOLDS, count)
-    found = np.empty(len(score))
+    predicted = np.empty(len(score))
     for left in np.unique(fold):
         rest = fold != left
         rule = FITS[method](score[rest], truth[rest], weights[rest])
-        found[~rest] = probability({**rule, "similarity": 0.0}, score[~rest], np.zeros(1))
-    return found
+        predicted[~rest] = probability({**rule, "similarity": 0.0}, score[~rest], np.zeros(1))
+    return predicted
 
 
 def log_loss(probability: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> float:
