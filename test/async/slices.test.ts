@@ -16,6 +16,14 @@ it('gives the event loop turns between the values of a list, and keeps their ord
   expect(turns).toBeGreaterThan(5)
 })
 
+it('gives the event loop a turn after one slice of all lists together', async () => {
+  const { turns } = await turnsDuring(() =>
+    Promise.all(Array.from({ length: 8 }, () => mapInSlices(values, slow))),
+  )
+  // 800 ms in slices of 5 ms.
+  expect(turns).toBeGreaterThan(8 * 5)
+})
+
 it('stops between values when the call is aborted', async () => {
   const ended = new Error('the client has gone')
   await expect(mapInSlices(values, slow, AbortSignal.abort(ended))).rejects.toBe(ended)

@@ -48,6 +48,19 @@ export const costlyBodies: readonly Attack[] = [
       ]),
   },
   {
+    fault: 4,
+    name: 'embeddings and reranks of many long texts',
+    adds: true,
+    run: (target) => {
+      const text = 'a dog runs over the wide green field beside two children '.repeat(4)
+      const documents = Array(100).fill({ text })
+      return inLoop(target, 6, [
+        post('/embed', JSON.stringify({ inputs: Array(64).fill({ text }) })),
+        post('/rerank', JSON.stringify({ query: text, documents })),
+      ])
+    },
+  },
+  {
     fault: 5,
     name: 'JSON bodies of 20 MB in costly shapes',
     run: (target) =>

@@ -13,24 +13,30 @@ import type { QueueEntry, Queue } from './queue.js'
 export const SAFETY_FACTOR = 1.75
 
 export class Admission {
-  readonly #queue: Pick<Queue<QueueEntry>, 'weights'>
+  readonly #queue: Pick<Queue<QueueEntry>, 'waiting'>
   readonly #costs: CostModel
   readonly #workers: number
-  /** Pairs to be matched after the texts that wait or run now. */
-  readonly #pairsAhead: Record<Priority, number> = { interactive: 0, bulk: 0 }
+  /** Pairs of each client to be matched after the texts that wait or run now. */
+  readonly #pairsAhead: Record<Priority, Map<string, number>> = {
+    interactive: new Map(),
+    bulk: new Map(),
+  }
   /** When a worker should be idle, on the clock of `performance.now()`. */
   idleAt = 0
 
   /** @param workers - how many batches run at a time */
-  constructor(queue: Pick<Queue<QueueEntry>, 'weights'>, costs: CostModel, workers = 1) {
+  constructor(queue: Pick<Queue<QueueEntry>, 'waiting'>, costs: CostModel, workers = 1) {
     this.#queue = queue
     this.#costs = costs
     this.#workers = workers
   }
 
-  /** Adds expected pairs; a negative count removes them. */
-  expectPairs(priority: Priority, count: number): void {
-    this.#pairsAhead[priority] += count
+  /** Adds expected pairs of a client; a negative count removes them. */
+  expectPairs({ priority = 'interactive', client = '' }: Call, count: number): void {
+    const pairs = this.#pairsAhead[priority]
+    const sum = (pairs.get(client) ?? 0) + count
+    if (sum === 0) pairs.delete(client)
+    else pairs.set(client, sum)
   }
 
   /**
@@ -39,18 +45,18 @@ export class Admission {
    * @throws TandemError `overloaded`
    */
   admit(graph: GraphName, weight: number, call: Call, before = 0): void {
-    const { deadline, priority = 'interactive', pairsAhead = 0 } = call
+    const { deadline, priority = 'interactive', client = '', pairsAhead = 0 } = call
     if (deadline === undefined) return
     const now = performance.now()
     const own =
       this.#costs.milliseconds(graph, weight) + this.#costs.milliseconds('fusion', pairsAhead)
-    const ahead =
-      before +
-      this.#running(now) +
-      this.#queued('interactive') +
-      (priority === 'bulk' ? this.#queued('bulk') : 0)
+    const fromNow = before + this.#running(now)
+    const queued = this.#queued(priority, client, own)
+    const interactive = priority === 'bulk' ? sum(this.#loads('interactive')) : 0
+    const ahead = fromNow + queued + interactive
     const needed =
-      SAFETY_FACTOR * (priority === 'bulk' ? before + this.#ofBulk(own, now) : ahead + own)
+      SAFETY_FACTOR *
+      (priority === 'bulk' ? fromNow + this.#ofBulk(interactive, queued + own, now) : ahead + own)
     const left = Math.max(0, deadline - now)
     // With nothing ahead, running it is the only way to correct a prediction that is too slow.
     if (ahead === 0 || needed <= left) return
@@ -64,10 +70,8 @@ export class Admission {
   }
 
   /** Bulk work ends after the interactive work, or earlier through its guaranteed share. */
-  #ofBulk(own: number, now: number): number {
-    const bulk = this.#queued('bulk') + own
-    const afterOthers = this.#queued('interactive') + bulk * this.#costs.bulkDelay(now)
-    return this.#running(now) + Math.min(afterOthers, bulk * MAX_BULK_DELAY)
+  #ofBulk(interactive: number, bulk: number, now: number): number {
+    return Math.min(interactive + bulk * this.#costs.bulkDelay(now), bulk * MAX_BULK_DELAY)
   }
 
   /** Milliseconds until a worker is free. */
@@ -75,12 +79,28 @@ export class Admission {
     return Math.max(0, this.idleAt - now)
   }
 
-  #queued(priority: Priority): number {
-    const waiting = this.#queue.weights(priority)
-    const known = waiting.reduce(
-      (sum, [graph, weight]) => sum + this.#costs.milliseconds(graph, weight),
-      0,
-    )
-    return (known + this.#costs.milliseconds('fusion', this.#pairsAhead[priority])) / this.#workers
+  /** Of each other client no more runs before `own` work of this one than of this one itself. */
+  #queued(priority: Priority, client: string, own: number): number {
+    const loads = this.#loads(priority)
+    const mine = loads.get(client) ?? 0
+    for (const [name, load] of loads) loads.set(name, Math.min(load, mine + own / this.#workers))
+    return sum(loads)
   }
+
+  /** Milliseconds of work that waits, and of the pairs that it brings, by client. */
+  #loads(priority: Priority): Map<string, number> {
+    const loads = new Map<string, number>()
+    const add = (graph: GraphName, weight: number, client = ''): void => {
+      const load = this.#costs.milliseconds(graph, weight) / this.#workers
+      loads.set(client, (loads.get(client) ?? 0) + load)
+    }
+    for (const { graph, weight, client } of this.#queue.waiting(priority))
+      add(graph, weight, client)
+    for (const [client, pairs] of this.#pairsAhead[priority]) add('fusion', pairs, client)
+    return loads
+  }
+}
+
+function sum(loads: ReadonlyMap<string, number>): number {
+  return [...loads.values()].reduce((total, load) => total + load, 0)
 }

@@ -49,6 +49,7 @@ interface Submission {
 interface Entry {
   graph: GraphName
   priority: Priority
+  client: string | undefined
   weight: number
   rowLength: number
   submission: Submission
@@ -58,6 +59,8 @@ interface Entry {
 
 /** Target duration of a bulk batch, for which interactive inputs may have to wait. */
 const BULK_BATCH_MS = 50
+/** Stands for the cost of an input before the first batch of its graph. */
+const UNKNOWN_MS = 1
 
 /** Runs batches, one in each process. */
 export type Runner = Pick<InferencePool, 'ready' | 'size' | 'free' | 'run' | 'unavailable'>
@@ -65,7 +68,7 @@ export type Runner = Pick<InferencePool, 'ready' | 'size' | 'free' | 'run' | 'un
 export class Batcher {
   readonly #inference: Runner
   readonly #maxQueue: number
-  readonly #queue = new Queue<Entry>()
+  readonly #queue: Queue<Entry>
   readonly #costs: CostModel
   readonly #admission: Admission
   /** When each running batch should end. */
@@ -79,13 +82,16 @@ export class Batcher {
   #inFlight = 0
 
   /**
-   * @param maxQueue - inputs that may wait; a submission beyond it is refused as `overloaded`
+   * @param maxQueue - inputs that may wait; a submission beyond it is refused as `overloaded`, but
+   *   for clients with less than their share of it
    */
   constructor(inference: Runner, maxQueue: number) {
     this.#inference = inference
     this.#maxQueue = maxQueue
-    this.#costs = new CostModel(inference.size)
-    this.#admission = new Admission(this.#queue, this.#costs, inference.size)
+    const costs = new CostModel(inference.size)
+    this.#costs = costs
+    this.#queue = new Queue(({ graph, weight }) => costs.milliseconds(graph, weight) || UNKNOWN_MS)
+    this.#admission = new Admission(this.#queue, costs, inference.size)
   }
 
   get queueDepth(): number {
@@ -123,11 +129,11 @@ export class Batcher {
     call: Call = {},
   ): Promise<Waited<Result>> {
     if (inputs.length === 0) return Promise.resolve({ results: [], queue: 0, inference: 0 })
-    const { signal, priority = 'interactive', pairsAhead = 0, embeddingOnly = false } = call
+    const { signal, priority = 'interactive', client, pairsAhead = 0, embeddingOnly = false } = call
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted()
       if (!this.#inference.ready) throw this.#inference.unavailable()
-      if (this.#queue.size + inputs.length > this.#maxQueue) throw this.#overloaded()
+      if (!this.#hasRoom(inputs.length, client)) throw this.#overloaded()
       const { graph } = lane
       const onAbort = (): void => submission.settle(signal?.reason as Error)
       const submission: Submission = {
@@ -141,7 +147,7 @@ export class Batcher {
         inference: 0,
         settle: (error) => {
           signal?.removeEventListener('abort', onAbort)
-          if (!submission.settled) this.#admission.expectPairs(priority, -pairsAhead)
+          if (!submission.settled) this.#admission.expectPairs(call, -pairsAhead)
           submission.settled = true
           for (const entry of entries) this.#queue.delete(entry)
           const { results, queue, inference } = submission
@@ -153,6 +159,7 @@ export class Batcher {
         return {
           graph,
           priority,
+          client,
           weight: lane.weigh(input),
           rowLength: lane.rowLength?.(input) ?? 0,
           submission,
@@ -161,10 +168,18 @@ export class Batcher {
         }
       })
       for (const entry of entries) this.#queue.add(entry)
-      this.#admission.expectPairs(priority, pairsAhead)
+      this.#admission.expectPairs(call, pairsAhead)
       signal?.addEventListener('abort', onAbort, { once: true })
       this.#pump()
     })
+  }
+
+  /** A full queue still takes what is within the share of a client. */
+  #hasRoom(count: number, client: string | undefined): boolean {
+    if (this.#queue.size + count <= this.#maxQueue) return true
+    const clients = this.#queue.all().map((entry) => entry.client)
+    const own = clients.filter((one) => one === client).length
+    return own + count <= this.#maxQueue / new Set([...clients, client]).size
   }
 
   /** Starts a batch on each idle worker; the end of a batch starts the next one. */

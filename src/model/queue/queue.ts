@@ -1,4 +1,5 @@
 /** Inputs that wait for the models, by graph and priority, and the choice of the next batch. */
+import { FairTurns } from '../../async/fair-turns.js'
 import type { GraphName } from '../onnx/graph-inputs.js'
 import { PriorityScheduler, type Priority } from '../../async/priority.js'
 
@@ -6,6 +7,8 @@ export interface QueueEntry {
   readonly graph: GraphName
   readonly priority: Priority
   readonly weight: number
+  /** Entries without one count as those of one client. */
+  readonly client?: string | undefined
   /** Length of its row, to which shorter rows of a batch are padded; 0 without padding. */
   readonly rowLength?: number
 }
@@ -15,8 +18,8 @@ interface Line<Entry> {
   weight: number
 }
 
-/** The maximum of a batch that starts with this entry. */
-export type Limit<Entry> = (entry: Entry) => number
+/** A number that follows from an entry, such as the maximum of a batch that starts with it. */
+export type Measure<Entry> = (entry: Entry) => number
 
 export class Queue<Entry extends QueueEntry> {
   /** Entries oldest first; graphs in the order of their last batch, the oldest first. */
@@ -25,7 +28,14 @@ export class Queue<Entry extends QueueEntry> {
     bulk: lines(),
   }
   readonly #scheduler = new PriorityScheduler()
+  readonly #turns = new FairTurns()
+  readonly #cost: Measure<Entry>
   #size = 0
+
+  /** @param cost - of running an entry, by which clients take turns; its weight by default */
+  constructor(cost: Measure<Entry> = ({ weight }) => weight) {
+    this.#cost = cost
+  }
 
   get size(): number {
     return this.#size
@@ -48,14 +58,12 @@ export class Queue<Entry extends QueueEntry> {
 
   /** All entries, in no order. */
   all(): Entry[] {
-    return Object.values(this.#lines).flatMap((graphs) =>
-      [...graphs.values()].flatMap(({ entries }) => [...entries]),
-    )
+    return [...this.waiting('interactive'), ...this.waiting('bulk')]
   }
 
-  /** Waiting weight of one priority by graph. */
-  weights(priority: Priority): [GraphName, number][] {
-    return [...this.#lines[priority]].map(([graph, { weight }]) => [graph, weight])
+  /** The entries of one priority, in no order. */
+  *waiting(priority: Priority): Iterable<Entry> {
+    for (const { entries } of this.#lines[priority].values()) yield* entries
   }
 
   /** Waiting weight of the priority and graph of an entry. */
@@ -65,10 +73,10 @@ export class Queue<Entry extends QueueEntry> {
 
   /**
    * Removes the next batch: at least one entry, all of one graph and priority, within the limit of
-   * the first.
+   * the first, which is the oldest of the client whose turn it is.
    * @param padding - total padding of the rows of a batch; entries that would exceed it wait
    */
-  take(limit: Limit<Entry>, padding: (entry: Entry) => number = () => Infinity): Entry[] {
+  take(limit: Measure<Entry>, padding: Measure<Entry> = () => Infinity): Entry[] {
     const next = this.#scheduler.next({
       interactive: this.#waits('interactive'),
       bulk: this.#waits('bulk'),
@@ -81,9 +89,23 @@ export class Queue<Entry extends QueueEntry> {
     ]
     graphs.delete(graph)
     graphs.set(graph, line)
-    const batch = joined([...line.entries], limit, padding)
-    for (const entry of batch) this.delete(entry)
+    const first = this.#first(line.entries)
+    this.#turns.begin(first.client ?? '')
+    const batch = joined(first, line.entries, limit, padding)
+    for (const entry of batch) {
+      this.delete(entry)
+      this.#turns.charge(entry.client ?? '', this.#cost(entry))
+    }
+    if (this.#size === 0) this.#turns.reset()
     return batch
+  }
+
+  #first(entries: ReadonlySet<Entry>): Entry {
+    let [first] = entries as ReadonlySet<Entry> & [Entry]
+    for (const entry of entries)
+      if (this.#turns.beginOf(entry.client ?? '') < this.#turns.beginOf(first.client ?? ''))
+        first = entry
+    return first
   }
 
   #waits(priority: Priority): boolean {
@@ -107,21 +129,28 @@ function lines<Entry>(): Map<GraphName, Line<Entry>> {
   )
 }
 
-/** The oldest entry and those nearest to it in length, within the weight and the padding. */
+/**
+ * The first entry and others within the weight and the padding: those of its client first, since
+ * the turn is theirs, and those nearest to it in length.
+ */
 function joined<Entry extends QueueEntry>(
-  [first, ...others]: Entry[],
-  limit: Limit<Entry>,
-  padding: Limit<Entry>,
+  first: Entry,
+  entries: ReadonlySet<Entry>,
+  limit: Measure<Entry>,
+  padding: Measure<Entry>,
 ): Entry[] {
-  if (first === undefined) return []
+  const others = [...entries].filter((entry) => entry !== first)
   const [maxWeight, maxPadding] = [limit(first), padding(first)]
   const lengthOf = ({ rowLength = 0 }: Entry): number => rowLength
+  const isForeign = ({ client }: Entry): number => Number(client !== first.client)
   const distance = (entry: Entry): number => Math.abs(lengthOf(entry) - lengthOf(first))
+  const byTurn = (a: Entry, b: Entry): number =>
+    isForeign(a) - isForeign(b) || distance(a) - distance(b)
   const batch = [first]
   let { weight } = first
   let longest = lengthOf(first)
   let total = longest
-  for (const entry of others.sort((a, b) => distance(a) - distance(b))) {
+  for (const entry of others.sort(byTurn)) {
     weight += entry.weight
     longest = Math.max(longest, lengthOf(entry))
     total += lengthOf(entry)

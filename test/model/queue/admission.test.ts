@@ -78,10 +78,22 @@ describe('admission', () => {
     expect(refused('text', 1, 3.3, { pairsAhead: 20 })).toBeNull()
     expect(refused('text', 1, 3.3, { pairsAhead: 40 })).not.toBeNull()
     expect(refused('text', 1, 3.3, {}, 4000)).not.toBeNull()
-    admission.expectPairs('interactive', 40)
+    admission.expectPairs({}, 40)
     expect(refused('text', 1, 3.3)).not.toBeNull()
-    admission.expectPairs('interactive', -40)
+    admission.expectPairs({}, -40)
     expect(refused('text', 1, 3.3)).toBeNull()
+  })
+
+  it("counts of each other client no more than what is the client's own", () => {
+    for (const client of ['one', 'two'])
+      for (let at = 0; at < 50; at += 1)
+        waiting.add({ graph: 'image', priority: 'interactive', weight: 1, client })
+    admission.expectPairs({ client: 'three' }, 1000)
+    expect(refused('text', 1, 4.1, { client: 'good' })).toBeNull()
+    expect(refused('text', 1, 3.7, { client: 'good' })).not.toBeNull()
+    expect(refused('text', 1, 150, { client: 'one' })).not.toBeNull()
+    // Bulk work waits for all interactive work.
+    expect(refused('text', 1, 20, { client: 'good', priority: 'bulk' })).not.toBeNull()
   })
 
   it('lets bulk wait for interactive inputs, and not the other way round', () => {

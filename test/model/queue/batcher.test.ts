@@ -315,6 +315,22 @@ describe('limits and failures', () => {
     await Promise.all([running, waiting, last])
   })
 
+  it('takes into a full queue what is within the share of a client', async () => {
+    const many = Array.from({ length: 20 }, (_, i) => i)
+    const large = [0, 1].map((at) => batcher.submit(text, at === 0 ? [0] : many, { client: 'one' }))
+    await expect(batcher.submit(text, [1], { client: 'one' })).rejects.toMatchObject({
+      code: 'overloaded',
+    })
+    const small = batcher.submit(text, [77], { client: 'another' })
+    await expect(
+      batcher.submit(text, many.slice(0, 10), { client: 'another' }),
+    ).rejects.toMatchObject({ code: 'overloaded' })
+    for (let i = 0; i < 2; i += 1) await inference.release()
+    expect(values()[2]).toContain(77)
+    for (let i = 0; i < 5; i += 1) await inference.release()
+    await Promise.all([...large, small])
+  })
+
   it('fails all inputs of the submissions in a failed batch, and no others', async () => {
     const failing = expect(batcher.submit(text, [1, 2, 3, 4, 5])).rejects.toThrow(
       'the graph failed',

@@ -36,7 +36,7 @@ describe('what waits', () => {
           expect(ran).toHaveLength(given.length - gone.length)
           expect(waiting.size).toBe(0)
           for (const priority of ['interactive', 'bulk'] as const)
-            expect(waiting.weights(priority).every(([, weight]) => weight === 0)).toBe(true)
+            expect(waiting.weightOf({ priority, graph: 'text' })).toBe(0)
         },
       ),
     )
@@ -56,5 +56,41 @@ describe('what waits', () => {
     expect(take(200)).toEqual([10, 11, 9, 12])
     expect(take(70)).toEqual([40])
     expect(take(70)).toEqual([38])
+  })
+
+  it('runs next what waits for the client that has cost least lately', () => {
+    const waiting = new Queue<QueueEntry>()
+    const add = (client: string, weight: number): void =>
+      waiting.add({ graph: 'text', priority: 'interactive', weight, client })
+    const ran = (): string[] => waiting.take(() => 5).map(({ client = '' }) => client)
+    for (let at = 0; at < 4; at += 1) add('large', 5)
+    for (let at = 0; at < 4; at += 1) add('middle', 3)
+    expect([ran(), ran(), ran()]).toEqual([['large'], ['middle'], ['middle']])
+    // Costs: 5 and 6. Who comes now begins where the last turn began, at 3.
+    add('small', 1)
+    expect([ran(), ran(), ran()]).toEqual([['small'], ['large'], ['middle']])
+  })
+
+  it('fills a batch with what waits for the same client before it takes from others', () => {
+    const waiting = new Queue<QueueEntry>()
+    const add = (client: string): void =>
+      waiting.add({ graph: 'text', priority: 'interactive', weight: 1, client })
+    for (const client of ['a', 'b', 'a', 'b', 'a', 'b']) add(client)
+    const ran = (): string[] => waiting.take(() => 4).map(({ client = '' }) => client)
+    expect([ran(), ran()]).toEqual([
+      ['a', 'a', 'a', 'b'],
+      ['b', 'b'],
+    ])
+  })
+
+  it('forgets what clients have cost once nothing waits', () => {
+    const waiting = new Queue<QueueEntry>()
+    const add = (client: string): void =>
+      waiting.add({ graph: 'text', priority: 'interactive', weight: 5, client })
+    const ran = (): string[] => waiting.take(() => 5).map(({ client = '' }) => client)
+    add('a')
+    expect(ran()).toEqual(['a'])
+    for (const client of ['a', 'b']) add(client)
+    expect([ran(), ran()]).toEqual([['a'], ['b']])
   })
 })
