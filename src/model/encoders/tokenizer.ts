@@ -1,5 +1,6 @@
 /** Texts to token ids, with the tokenizer of the bundle. */
 import { Tokenizer as WordPieces, type TokenizerModel } from '@huggingface/tokenizers'
+import { asInPython } from './pre-tokenizers.js'
 
 /** White space that every normaliser keeps, unlike U+FEFF, separates words. */
 const WORD = /[^ \t\n\r]+/g
@@ -21,7 +22,8 @@ export class Tokenizer {
    * @param maxTokens - maximum ids of a text, special tokens included
    */
   constructor(file: Buffer, maxTokens: number) {
-    this.#pieces = new WordPieces(JSON.parse(file.toString('utf8')) as object, {})
+    const read = JSON.parse(file.toString('utf8')) as { pre_tokenizer?: unknown }
+    this.#pieces = new WordPieces({ ...read, pre_tokenizer: asInPython(read.pre_tokenizer) }, {})
     this.#maxTokens = maxTokens
     const { model } = this.#pieces
     this.#sureAbove =
