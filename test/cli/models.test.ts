@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { readConfig } from '../../src/config.js'
+import { buildApp } from '../../src/http/app.js'
 import { MODEL } from '../../src/model/onnx/onnx-schema.js'
 import type { Model } from '../../src/model-import/graph.js'
 import { ID, startHub, type HubServer } from '../support/hub-server.js'
@@ -79,6 +81,20 @@ it('A model of the hub is fetched into its cache and becomes a bundle with its l
     name: 'some-model',
     source: `${ID}@${hub.commit}`,
     commercial_use: false,
+  })
+  const card = readFileSync(join(into, 'some-model/README.md'), 'utf8')
+  expect(card).toContain('License of the weights: cc-by-nc-4.0. **It forbids commercial use.**')
+  const tandem = await buildApp({
+    ...readConfig({ DIALECTS: 'openai' }),
+    logLevel: 'silent',
+    dataFolder: join(scratch, 'data'),
+    modelFolder: join(into, 'some-model'),
+    inferenceThreads: 1,
+  })
+  await tandem.start()
+  const served = await tandem.app.inject('/models').finally(() => tandem.close())
+  expect(served.json()).toMatchObject({
+    data: [{ license: 'cc-by-nc-4.0', commercial_use: false }],
   })
 })
 

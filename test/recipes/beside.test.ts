@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
-import { readConfig } from '../../src/config.js'
+import { readConfig, type Config } from '../../src/config.js'
 import { buildApp, type Tandem } from '../../src/http/app.js'
 import { missingModules, runPython } from '../support/python.js'
 
@@ -30,14 +30,16 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
+const configOf = (bundle: string): Config => ({
+  ...readConfig({}),
+  logLevel: 'silent',
+  dataFolder: mkdtempSync(join(folder, 'data-')),
+  modelFolder: join(folder, bundle),
+  inferenceThreads: 1,
+})
+
 async function withService(bundle: string, use: (app: Tandem['app']) => Promise<void>) {
-  const tandem = await buildApp({
-    ...readConfig({}),
-    logLevel: 'silent',
-    dataFolder: mkdtempSync(join(folder, 'data-')),
-    modelFolder: join(folder, bundle),
-    inferenceThreads: 1,
-  })
+  const tandem = await buildApp(configOf(bundle))
   try {
     await tandem.start()
     for (const id of IDS) {
@@ -145,4 +147,14 @@ it.skipIf(missing)(
         expect(sent).toBeCloseTo(byId[row] ?? NaN, 4)
       })
     }),
+)
+
+it.skipIf(missing)(
+  `an encoder for other services takes stored image tokens alone ${missing ?? ''}`,
+  async () => {
+    const refused = buildApp({ ...configOf('blip-computed'), role: 'encode' })
+    await expect(refused).rejects.toThrow('expected a bundle that stores them')
+    const tandem = await buildApp({ ...configOf('blip-stored'), role: 'encode' })
+    await tandem.close()
+  },
 )
