@@ -1,5 +1,5 @@
 /**
- * Processor time, an image or a candidate, of the graphs of a bundle with BLIP beside a dual encoder.
+ * Processor time of the graphs of a bundle with BLIP beside a dual encoder, by image and pair.
  *
  *   training/.venv/bin/python bench/models/beside-bundles.py FOLDER
  *   node --import ./test/support/run-source.mjs bench/models/beside-cost.ts FOLDER/stored
