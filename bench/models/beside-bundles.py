@@ -1,7 +1,6 @@
 """Writes bundles with random weights, of the sizes of CLIP ViT-B/32 and BLIP-ITM base, into FOLDER:
-dual, stored (BLIP beside it, image tokens stored), computed (the same, image tokens computed)."""
+dual, and stored (BLIP beside it, image tokens stored)."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +11,6 @@ sys.path[:0] = [str(Path(__file__).parents[2] / "training" / part) for part in (
 
 from support.checkpoints import write_tokenizer  # noqa: E402
 from tandem_training.bundle.beside import put_beside  # noqa: E402
-from tandem_training.bundle.bundle import read_manifest, write_manifest  # noqa: E402
 from tandem_training.bundle.hugging_face import import_checkpoint  # noqa: E402
 
 CARD = "---\nlanguage: en\nlicense: mit\n---\n# random weights\n"
@@ -39,12 +37,6 @@ def main() -> None:
     blip = transformers.BlipConfig(text_config=text | {"is_decoder": True}, vision_config=vision)
     save(transformers.BlipForImageTextRetrieval(blip), folder / "blip")
     put_beside(folder / "dual", folder / "blip", folder / "stored", "1.0.0")
-    shutil.copytree(folder / "stored", folder / "computed")
-    manifest = {**read_manifest(folder / "computed"), "name": "computed"}
-    manifest["image_tokens"]["stored"] = False
-    manifest["rerank"]["default"] = False
-    (folder / "computed" / "manifest.json").unlink()
-    write_manifest(folder / "computed", {k: v for k, v in manifest.items() if k != "files"})
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@
  *   training/.venv/bin/python bench/models/beside-bundles.py FOLDER
  *   node --import ./test/support/run-source.mjs bench/models/beside-cost.ts FOLDER/stored
  */
+import { join } from 'node:path'
 import { openBundle } from '../../src/model/bundle/open.js'
 import { dryRunInputs } from '../../src/model/onnx/dry-run.js'
 import { graphSpecs } from '../../src/model/onnx/graph-inputs.js'
 import { Session } from '../../src/model/onnx/session.js'
-import { join } from 'node:path'
 
 const TOKENS = 16
 const ROWS = { image: 2, tokens: 2, fusion: 4 }

@@ -9,11 +9,6 @@ import type { Commands } from './graph-worker.js'
 
 /** A run of one input takes seconds at most. */
 const RUN_TIMEOUT_MS = 120_000
-/**
- * With a fixed threshold, the C library returns the weights of a released graph to the system. By
- * default it raises the threshold to the largest block freed, and keeps smaller ones.
- */
-const MALLOC = { MALLOC_MMAP_THRESHOLD_: String(2 ** 20) }
 
 export class GraphRunner {
   readonly #process: WorkerProcess<Commands>
@@ -29,7 +24,6 @@ export class GraphRunner {
         module: new URL('./graph-worker.js', import.meta.url),
         code: 'model_unavailable',
         subject: 'The process that runs the graph',
-        environment: MALLOC,
       }),
     )
   }
