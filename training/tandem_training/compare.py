@@ -244,7 +244,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     add = parser.add_argument
     add("recipes", type=Path, nargs="*", help="all systems where none is named")
-    add("--minutes", type=float, default=20, help="of training a recipe, summed over cores")
+    add("--minutes", type=float, default=20.0, help="of training a recipe, summed over cores")
     add("--seeds", type=int, default=1, help="runs of each recipe")
     add("--out", type=Path, required=True, help="folder of the runs")
     add(
