@@ -59,7 +59,7 @@ function asPieces(split: PreTokenizer): object {
   const { Regex: regex, String: text }: Pattern = pattern ?? {}
   // Parts that match and those between them are the same pieces either way round.
   if (behavior === 'Isolated') return { ...split, invert: false }
-  if (behavior === 'Removed') return split
+  if (invert === true && behavior === 'Removed') return split
   if (invert === true) throw notRead(split)
   const codes = typeof text === 'string' ? [...text].map(escaped).join('') : ''
   return piecesOf(byBehavior(split, `(?:${typeof regex === 'string' ? regex : codes})`))

@@ -44,9 +44,9 @@ const preTokenizers: Record<string, object> = {
   'Split into words': split('\\p{L}+|\\p{N}', 'Removed', true),
   'Split into words and what is between them': split('\\p{L}+', 'Isolated', true),
   ...Object.fromEntries(
-    ['Contiguous', 'MergedWithPrevious', 'MergedWithNext'].flatMap((behavior) => [
+    ['Removed', 'Contiguous', 'MergedWithPrevious', 'MergedWithNext'].flatMap((behavior) => [
       [`Split by spaces, ${behavior}`, { ...split('', behavior, false), pattern: { String: ' ' } }],
-      [`Split by marks, ${behavior}`, split('[-,.]|\\s', behavior, false)],
+      [`Split by marks, ${behavior}`, split('([-,.])|\\s', behavior, false)],
     ]),
   ),
   'Sequence of three': {
